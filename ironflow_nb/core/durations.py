@@ -1,0 +1,61 @@
+"""Durations as people write them: seconds, a `timedelta`, or text such as ``"7d"``."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+from typing import Final, TypeAlias
+
+Duration: TypeAlias = float | int | timedelta | str
+
+_UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|s|m|h|d|w)")
+
+
+def seconds(duration: Duration) -> float:
+    """Return the duration in seconds.
+
+    Raises:
+        ValueError: it is negative, not a number, or text that is no duration.
+        TypeError: it is of another type (a bool too).
+    """
+    result = _seconds(duration)
+    if math.isnan(result) or result < 0:
+        raise ValueError(f"a duration must be zero or more seconds, not {duration!r}")
+    return result
+
+
+def _seconds(duration: Duration) -> float:
+    if isinstance(duration, timedelta):
+        return duration.total_seconds()
+    if isinstance(duration, str):
+        return _from_text(duration)
+    if isinstance(duration, (int, float)) and not isinstance(duration, bool):
+        return float(duration)
+    raise TypeError(f'a duration is seconds, a timedelta or text such as "7d", not {duration!r}')
+
+
+def _from_text(text: str) -> float:
+    compact = text.strip().lower()
+    parts = _PART.findall(compact)
+    if not parts or _PART.sub("", compact).strip():
+        raise ValueError(f'{text!r} is no duration; write for example "500ms", "30s", "5m", "2h 30m" or "7d"')
+    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+
+
+_SPOKEN: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+
+
+def spoken(duration_s: float) -> str:
+    """Return the duration as a person says it: ``480 ms``, ``3.2 s``, ``4 min 10 s``, ``2 h 5 min``, ``3 d``."""
+    if not math.isfinite(duration_s):
+        return "for ever"
+    if round(duration_s * 1000) < 1000:
+        return f"{duration_s * 1000:.0f} ms"
+    if round(duration_s, 1) < 60:
+        return f"{duration_s:.1f} s"
+    whole = round(duration_s)
+    size, unit, smaller, smaller_unit = next(row for row in _SPOKEN if whole >= row[0])
+    large, rest = whole // size, whole % size // smaller
+    return f"{large} {unit} {rest} {smaller_unit}" if rest else f"{large} {unit}"

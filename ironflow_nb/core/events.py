@@ -1,0 +1,302 @@
+"""The facts of a run: a closed union of events, and how they become the text in the journal.
+
+An event's own data never holds a value of the user, only ids, digests (as hex) and counts, so that a value can be
+redacted without touching history. Which run, version, instant, step and attempt it belongs to stands beside it, in
+a `Fact` and in the columns of the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias, get_args
+
+import msgspec
+
+from ironflow_nb.core.ids import RunId, StepRef
+from ironflow_nb.errors import JournalCorrupt
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The base of every event: immutable, written with its defaults left out."""
+
+
+class RunChange(Event, frozen=True):
+    """What changes its run as a whole."""
+
+
+class StepChange(Event, frozen=True):
+    """What changes one attempt of a step."""
+
+
+class Aside(Event, frozen=True):
+    """What is noted, and changes neither the row of its run nor that of an attempt."""
+
+
+class RunStarted(RunChange, frozen=True):
+    """The run began; everything that names it and its call."""
+
+    kind: str
+    name: str
+    owner: str
+    durability: str
+    definition: str
+    inputs_digest: str
+    inputs: str | None = None
+    execution: str | None = None
+    ordinal: int = 0
+    key: str | None = None
+    notebook: str | None = None
+    parent_run_id: RunId | None = None
+    parent_step: StepRef | None = None
+    origin_run_id: RunId | None = None
+    origin_position: int | None = None
+
+
+class RunContinued(RunChange, frozen=True):
+    """An owner took the run on: `reason` is rerun, resume or takeover."""
+
+    reason: str
+    owner: str
+    definition: str
+    durability: str
+    execution: str | None = None
+    ordinal: int = 0
+    notebook: str | None = None
+
+
+class RunInterrupted(RunChange, frozen=True):
+    """The owner stopped before the end: a keyboard interrupt, the end of its process."""
+
+    reason: str
+
+
+class RunWaiting(RunChange, frozen=True):
+    """Nothing can be done until somebody answers or an instant comes."""
+
+    waiting_for: str
+
+
+class RunPaused(RunChange, frozen=True):
+    """The run stopped at a step boundary because somebody asked for it."""
+
+    asked_by: str | None = None
+
+
+class RunCancelRequested(RunChange, frozen=True):
+    """Somebody asked the owner to cancel the run."""
+
+    asked_by: str | None = None
+
+
+class RunCompleted(RunChange, frozen=True):
+    """The flow returned; `output` is the id of its value."""
+
+    output: str
+
+
+class RunFailed(RunChange, frozen=True):
+    """The flow raised; `caused_by` are the steps whose failures are in the chain of the error."""
+
+    error: str
+    caused_by: tuple[StepRef, ...] = ()
+
+
+class RunCancelled(RunChange, frozen=True):
+    """The run was cancelled and nothing of it goes on."""
+
+    reason: str | None = None
+
+
+class StepStarted(StepChange, frozen=True):
+    """An attempt of a step began; `lived_with` are failures that the flow had seen and gone on after."""
+
+    name: str
+    index: int
+    identity: str
+    code: str
+    branch: str = ""
+    nth: int = 0
+    inputs: str | None = None
+    reason: str = "new"
+    lived_with: tuple[StepRef, ...] = ()
+    child_run_id: RunId | None = None
+
+
+class StepCompleted(StepChange, frozen=True):
+    """The attempt returned; `output` is the id of its value."""
+
+    output: str
+    duration_s: float
+
+
+class StepFailed(StepChange, frozen=True):
+    """The attempt raised; `error` is the id of the recorded exception."""
+
+    error: str
+    duration_s: float
+
+
+class StepRetryScheduled(StepChange, frozen=True):
+    """The next attempt of the step will start at `due_at` (microseconds UTC)."""
+
+    due_at: int
+
+
+class StepReused(StepChange, frozen=True):
+    """The step was answered by another run's output."""
+
+    name: str
+    index: int
+    identity: str
+    code: str
+    output: str
+    origin_run_id: RunId
+    origin_step: StepRef
+    branch: str = ""
+    nth: int = 0
+
+
+class StepDiscarded(Aside, frozen=True):
+    """A late or replaced result was not taken; `n_bytes` is its size."""
+
+    reason: str
+    n_bytes: int = 0
+
+
+class SignalReceived(RunChange, frozen=True):
+    """A signal was delivered to the run; `payload` is the id of its value."""
+
+    name: str
+    signal_id: int
+    payload: str | None = None
+
+
+class WaitStarted(Aside, frozen=True):
+    """A branch began to wait for a signal, an answer or an instant (microseconds UTC)."""
+
+    name: str
+    branch: str = ""
+    nth: int = 0
+    payload: str | None = None
+    due_at: int | None = None
+
+
+class WaitEnded(RunChange, frozen=True):
+    """The wait ended: by a signal, an answer, its instant, or a cancellation."""
+
+    outcome: str
+    payload: str | None = None
+
+
+class TimerSet(Aside, frozen=True):
+    """A timer was set under its key, replacing one that had it."""
+
+    key: str
+    due_at: int
+
+
+class TimerFired(Aside, frozen=True):
+    """The timer of that key came due and was acted on."""
+
+    key: str
+
+
+class TimerCancelled(Aside, frozen=True):
+    """The timer of that key will not fire."""
+
+    key: str
+
+
+class OutputInjected(StepChange, frozen=True):
+    """A recorded output was replaced by `output`; the old one stays in history."""
+
+    output: str
+    reason: str
+
+
+class InjectionUndone(Aside, frozen=True):
+    """The latest injection into the step no longer counts."""
+
+    reason: str | None = None
+
+
+class EffectRequested(Aside, frozen=True):
+    """Something outside is to be done, at least once; `payload` is the id of what to do."""
+
+    effect_id: str
+    kind: str
+    payload: str | None = None
+
+
+class EffectSettled(Aside, frozen=True):
+    """The effect was performed, or given up: `outcome` is performed, dead or discarded."""
+
+    effect_id: str
+    outcome: str
+    payload: str | None = None
+
+
+class SessionEnded(RunChange, frozen=True):
+    """One owner's stretch of the run ended: how many steps it reused, and which recorded ones it did not ask for."""
+
+    n_reused: int
+    not_asked_for: tuple[StepRef, ...] = ()
+
+
+class DomainEvent(Aside, frozen=True):
+    """A decider's own fact, carried as it is; its type in the journal is ``<decider>.<Event>``."""
+
+    type: str
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+RunEvent: TypeAlias = (
+    RunStarted | RunContinued | RunInterrupted | RunWaiting | RunPaused | RunCancelRequested | RunCompleted | RunFailed
+    | RunCancelled | StepStarted | StepCompleted | StepFailed | StepRetryScheduled | StepReused | StepDiscarded
+    | SignalReceived | WaitStarted | WaitEnded | TimerSet | TimerFired | TimerCancelled | OutputInjected
+    | InjectionUndone | EffectRequested | EffectSettled | SessionEnded | DomainEvent
+)  # fmt: skip
+"""Everything that can have happened in a run."""
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """One event of a run with its place: version from 1, instant in microseconds UTC, step and attempt if any."""
+
+    version: int
+    at: int
+    event: RunEvent
+    step: StepRef | None = None
+    attempt: int | None = None
+
+
+EVENT_TYPES: Final[Mapping[str, type[RunEvent]]] = {kind.__name__: kind for kind in get_args(RunEvent)}
+
+_ENCODER: Final = msgspec.json.Encoder(order="sorted")
+_DECODERS: Final = {kind: msgspec.json.Decoder(kind) for kind in EVENT_TYPES.values() if kind is not DomainEvent}
+
+
+def event_type(event: RunEvent) -> str:
+    """Return the type of the event as it stands in the journal."""
+    return event.type if isinstance(event, DomainEvent) else type(event).__name__
+
+
+def encode_event(event: RunEvent) -> str:
+    """Return the event's data as JSON text with sorted keys."""
+    return _ENCODER.encode(msgspec.json.decode(event.data) if isinstance(event, DomainEvent) else event).decode()
+
+
+def decode_event(type_name: str, data: str) -> RunEvent:
+    """Return the event that was written as `data` under that type.
+
+    Raises:
+        JournalCorrupt: the type is unknown and not a decider's, or the data is no event of it.
+    """
+    try:
+        if "." in type_name:
+            msgspec.json.decode(data)
+            return DomainEvent(type=type_name, data=msgspec.Raw(data.encode()))
+        return _DECODERS[EVENT_TYPES[type_name]].decode(data)
+    except KeyError:
+        raise JournalCorrupt(f"unknown event type {type_name!r} in the journal", event_type=type_name) from None
+    except msgspec.MsgspecError as error:
+        raise JournalCorrupt(f"an event {type_name} can't be read: {error}", event_type=type_name) from error

@@ -1,0 +1,82 @@
+"""Whether a call joins a run that was begun before, or begins a new one.
+
+Call n among the equal calls of a new cell execution joins the run of call n of the latest execution that had one, if
+that run is unfinished and young enough. So ``[f.start(x) for _ in range(5)]`` is five runs, and running that cell
+again continues those of them that are not finished.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.status import CLOSED, OWNED, derived_run_status
+
+
+class OnRerun(StrEnum):
+    """What a call does when an equal one was made before."""
+
+    CONTINUE = "continue"
+    NEW = "new"
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A new run."""
+
+    because: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """The run is taken on from where it stopped."""
+
+    run: RunRow
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Somebody is working on the run: wait for it and watch."""
+
+    run: RunRow
+
+
+Joining: TypeAlias = Begin | Continue | Attach
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """What the decision has to know of the call; instants are microseconds UTC."""
+
+    now: int
+    last_active_at: int
+    continue_within_s: float
+    notebook: str | None
+    other_notebook_exists: bool
+
+
+def join(candidate: RunRow | None, caller: Caller, *, owner_is_alive: bool) -> Joining:
+    """Return what a call does, given the run of the same ordinal in the latest execution that had one."""
+    if candidate is None or candidate.status in CLOSED:
+        return Begin()
+    if caller.now - caller.last_active_at > caller.continue_within_s * 1e6:
+        return Begin(because=f"run {candidate.run_id} is older than continue_within")
+    if _is_of_another_notebook(candidate, caller):
+        return Begin(because=f"run {candidate.run_id} belongs to {candidate.notebook}")
+    status = derived_run_status(candidate.status, owner_is_alive=owner_is_alive)
+    return Attach(candidate) if status in OWNED else Continue(candidate)
+
+
+def _is_of_another_notebook(candidate: RunRow, caller: Caller) -> bool:
+    known = candidate.notebook is not None and caller.notebook is not None
+    return known and candidate.notebook != caller.notebook and caller.other_notebook_exists
+
+
+def keyed(candidate: RunRow | None, *, owner_is_alive: bool) -> Joining:
+    """Return what a call with ``key=`` does: the same key is the same run, for ever."""
+    if candidate is None:
+        return Begin()
+    status = derived_run_status(candidate.status, owner_is_alive=owner_is_alive)
+    return Attach(candidate) if status in OWNED | CLOSED else Continue(candidate)

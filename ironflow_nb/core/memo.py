@@ -1,0 +1,123 @@
+"""The memory of one run: which recorded step answers a call, and which number a new step gets.
+
+A record answers a call of its identity in its own branch, at its n-th time there. If the identity was recorded only
+once in the whole run, that record also answers a call from an ancestor or descendant of its branch, never from a
+sibling's: otherwise two gathered branches that make equal calls would swap their results on replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ironflow_nb.core.identity import is_same_line
+from ironflow_nb.core.ids import BranchId, Digest, StepRef, step_ref
+from ironflow_nb.core.rows import StepRow
+from ironflow_nb.core.status import StepStatus
+
+
+@dataclass(slots=True)
+class Record:
+    """A recorded step with all its attempts, oldest first."""
+
+    attempts: list[StepRow]
+    asked_for: bool = False
+
+    @property
+    def latest(self) -> StepRow:
+        """The newest attempt."""
+        return self.attempts[-1]
+
+    def completed(self, code: Digest) -> StepRow | None:
+        """Return the newest completed attempt of that code."""
+        done = (row for row in reversed(self.attempts) if row.status is StepStatus.COMPLETED and row.code == code)
+        return next(done, None)
+
+    def completed_with_any_code(self) -> StepRow | None:
+        """Return the newest completed attempt."""
+        return next((row for row in reversed(self.attempts) if row.status is StepStatus.COMPLETED), None)
+
+
+class Memo:
+    """The recorded steps of one run, and the counters that number its calls. Not thread-safe."""
+
+    def __init__(self, rows: Iterable[StepRow] = ()) -> None:
+        """Index `rows`, which hold every attempt of every step in order of step and attempt."""
+        self._records: dict[StepRef, Record] = {}
+        for row in rows:
+            self._records.setdefault(row.step, Record([])).attempts.append(row)
+        self._by_place: dict[tuple[Digest, BranchId, int], Record] = {}
+        self._by_identity: dict[Digest, list[Record]] = {}
+        self._taken: dict[str, set[int]] = {}
+        self._next_index: dict[str, int] = {}
+        self._n_calls: dict[tuple[Digest, BranchId], int] = {}
+        for record in self._records.values():
+            first = record.attempts[0]
+            self._by_place[first.identity, first.branch, first.nth] = record
+            self._by_identity.setdefault(first.identity, []).append(record)
+            self._taken.setdefault(first.name, set()).add(first.index)
+
+    def __len__(self) -> int:
+        """Return how many recorded steps there are."""
+        return len(self._records)
+
+    def latest(self, step: StepRef) -> StepRow | None:
+        """Return the newest recorded attempt of the step."""
+        record = self._records.get(step)
+        return None if record is None else record.latest
+
+    def count_call(self, identity: Digest, branch: BranchId) -> int:
+        """Return which time this is that the branch asks for the identity, counted from zero."""
+        place = identity, branch
+        nth = self._n_calls.get(place, 0)
+        self._n_calls[place] = nth + 1
+        return nth
+
+    def find(self, identity: Digest, branch: BranchId, nth: int) -> Record | None:
+        """Return the record that answers the call, and note that it was asked for."""
+        if not self._records:
+            return None
+        record = self._by_place.get((identity, branch, nth))
+        if record is None or record.asked_for:
+            record = self._only_relative(identity, branch)
+        if record is not None:
+            record.asked_for = True
+        return record
+
+    def _only_relative(self, identity: Digest, branch: BranchId) -> Record | None:
+        records = self._by_identity.get(identity, ())
+        if len(records) != 1 or records[0].asked_for:
+            return None
+        recorded_in = records[0].attempts[0].branch
+        return records[0] if recorded_in != branch and is_same_line(branch, recorded_in) else None
+
+    def take_index(self, name: str) -> int:
+        """Return the lowest index that no step of that name has."""
+        index = self._next_index.get(name, 0)
+        taken = self._taken.get(name)
+        if taken:
+            while index in taken:
+                index += 1
+        self._next_index[name] = index + 1
+        return index
+
+    def work_at_stake(self, name: str, code: Digest) -> tuple[int, float]:
+        """Return how many completed steps of that name have only other code, and their recorded seconds."""
+        stake = [
+            done.duration_s or 0.0
+            for record in self._records.values()
+            if record.latest.name == name
+            and record.completed(code) is None
+            and (done := record.completed_with_any_code()) is not None
+        ]
+        return len(stake), sum(stake)
+
+    def not_asked_for(self) -> tuple[StepRef, ...]:
+        """Return the recorded steps that no call asked for yet."""
+        return tuple(ref for ref, record in self._records.items() if not record.asked_for)
+
+
+def new_ref(memo: Memo, name: str) -> tuple[StepRef, int]:
+    """Return the reference and index of a step that is recorded for the first time."""
+    index = memo.take_index(name)
+    return step_ref(name, index), index

@@ -1,0 +1,56 @@
+"""What a run and a step can be."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class RunStatus(StrEnum):
+    """What a run is doing; `INTERRUPTED` is also derived, for a running one whose owner is dead."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    COMPLETED = "completed"
+
+
+class StepStatus(StrEnum):
+    """What a step is doing; `INTERRUPTED` is derived, for a running one of a run that does not run."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    RETRYING = "retrying"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    INTERRUPTED = "interrupted"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+OWNED: Final = frozenset({RunStatus.PENDING, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.CANCELLING})
+"""Statuses in which a live owner works on the run; with a dead one the run is interrupted."""
+
+CLOSED: Final = frozenset({RunStatus.COMPLETED, RunStatus.CANCELLED})
+"""Statuses from which a run never continues by itself."""
+
+ENDED: Final = CLOSED | {RunStatus.FAILED, RunStatus.INTERRUPTED, RunStatus.PAUSED}
+"""Statuses in which nothing is being done."""
+
+
+def derived_run_status(recorded: RunStatus, *, owner_is_alive: bool) -> RunStatus:
+    """Return what the run is really doing: work that nobody does any more is interrupted."""
+    return RunStatus.INTERRUPTED if recorded in OWNED and not owner_is_alive else recorded
+
+
+def derived_step_status(recorded: StepStatus, run: RunStatus) -> StepStatus:
+    """Return what the step is really doing: a running step of a run that does not run is interrupted."""
+    active = recorded in {StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.PENDING}
+    return StepStatus.INTERRUPTED if active and run in ENDED else recorded

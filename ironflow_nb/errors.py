@@ -1,0 +1,166 @@
+"""Every error of the package: one root, each also an error of the nearest builtin kind.
+
+A message says what was asked, what was found and what to do; the ids it speaks of are attributes too.
+"""
+
+from __future__ import annotations
+
+
+class IronflowError(Exception):
+    """The root of every error that ironflow_nb raises."""
+
+    def __init__(self, message: str, **ids: object) -> None:
+        super().__init__(message)
+        self.ids = ids
+        for name, value in ids.items():
+            setattr(self, name, value)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), str(self), self.ids)
+
+
+def _rebuild(kind: type[IronflowError], message: str, ids: dict[str, object]) -> IronflowError:
+    return kind(message, **ids)
+
+
+# -- the journal -------------------------------------------------------------------------------------------------
+
+
+class JournalError(IronflowError, OSError):
+    """The journal could not be opened, read or written."""
+
+    # OSError with one argument would hide the message behind errno in str().
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class NotAJournal(JournalError):
+    """The path is something else than a journal: a folder, another kind of file, another application's database."""
+
+
+class JournalTooNew(JournalError):
+    """The journal was written by a newer version of ironflow_nb."""
+
+
+class JournalReadOnly(JournalError, PermissionError):
+    """A write was asked of a journal that can only be read."""
+
+
+class JournalBusy(JournalError, TimeoutError):
+    """Another process held the write lock of the journal for too long."""
+
+
+class JournalConflict(JournalError):
+    """The next version of a run was already taken: somebody else appends to it."""
+
+
+class JournalCorrupt(JournalError):
+    """A row of the journal can't be what the package wrote."""
+
+
+class EngineClosed(IronflowError, RuntimeError):
+    """The engine was closed, or belongs to the process that this one was forked from."""
+
+
+# -- finding things ----------------------------------------------------------------------------------------------
+
+
+class RunNotFound(IronflowError, LookupError):
+    """No run has that id or prefix."""
+
+
+class AmbiguousRun(IronflowError, LookupError):
+    """Several runs begin with that prefix."""
+
+
+class StepNotFound(IronflowError, LookupError):
+    """The run has no such step."""
+
+
+class AmbiguousStep(IronflowError, LookupError):
+    """The name fits several steps of the run."""
+
+
+class FlowNotDefined(IronflowError, LookupError):
+    """The flow of a run is not defined in this process; run the cell that defines it."""
+
+
+# -- calling -----------------------------------------------------------------------------------------------------
+
+
+class DefinitionError(IronflowError, TypeError):
+    """A decorator was given something that can't be a flow or a step."""
+
+
+class NotInRun(IronflowError, RuntimeError):
+    """A step was called from a thread that belongs to no run while a run of this process is active."""
+
+
+class WrongColour(IronflowError, TypeError):
+    """An async thing was called where only a plain one works, or the other way round."""
+
+
+class NotAllowedInStep(IronflowError, RuntimeError):
+    """Something that must be recorded by the flow itself was called inside a step."""
+
+
+class DuplicateName(IronflowError, ValueError):
+    """Two different functions act under one step name in one run."""
+
+
+class DuplicateKey(IronflowError, ValueError):
+    """One key was used for two different sets of arguments."""
+
+
+class CodeChanged(IronflowError, RuntimeError):
+    """Finished steps have other code now, and redoing them would cost more than the guard lets pass."""
+
+
+# -- how a run ended ---------------------------------------------------------------------------------------------
+
+
+class RunFailed(IronflowError, RuntimeError):
+    """The run failed, and its own exception can't be rebuilt here."""
+
+
+class StepFailed(IronflowError, RuntimeError):
+    """A recorded failure of a step whose exception class does not exist in this process."""
+
+
+class RunInterrupted(IronflowError, RuntimeError):
+    """The run was interrupted and can be continued."""
+
+
+class RunCancelled(IronflowError, RuntimeError):
+    """The run was cancelled."""
+
+
+class RunFinished(IronflowError, RuntimeError):
+    """A step was called after its run had ended."""
+
+
+class RunTakenOver(IronflowError, RuntimeError):
+    """Another process continues this run; what this one still does is not recorded."""
+
+
+class ResultTimeout(IronflowError, TimeoutError):
+    """The run or step did not finish within the time that the caller gave it."""
+
+
+# -- values ------------------------------------------------------------------------------------------------------
+
+
+class ValueNotStorable(IronflowError, TypeError):
+    """No codec can store the value."""
+
+
+class ValueUnreadable(IronflowError, ValueError):
+    """The stored value can't be decoded here: its class is gone, its file is missing, its bytes are damaged."""
+
+
+class UntrustedValue(ValueUnreadable):
+    """The stored value is a pickle that this user did not write."""
+
+
+class InputsNotStored(IronflowError, LookupError):
+    """The arguments of the run were too large to be stored, so it can only be continued by calling it again."""

@@ -1,0 +1,101 @@
+"""What the tests share: engines on fresh journals, and ways to play several cells and several processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.journal.memory import MemoryJournal
+from ironflow_nb.journal.ports import Durability, Journal
+from ironflow_nb.journal.sqlite import SqliteJournal
+from tests.cells import World
+
+IN_CI = bool(os.environ.get("CI"))
+FULL_PROOF = os.environ.get("IRONFLOW_PROOF") == "full"
+SEED = int(os.environ.get("IRONFLOW_SEED", "0"))
+
+
+@pytest.fixture(autouse=True)
+def own_key_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test sign with, or write into, what belongs to the person who runs it."""
+    monkeypatch.setenv("IRONFLOW_KEY", "a key of the tests")
+    monkeypatch.delenv("IRONFLOW_DB", raising=False)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@dataclass
+class Lab:
+    """A journal with a process that works on it; `cell` begins the next cell, `die` the next process."""
+
+    new_journal: Callable[[], Journal]
+    n_cells: int = 0
+    engines: list[Engine] = field(default_factory=list)
+
+    @property
+    def engine(self) -> Engine:
+        return self.engines[-1]
+
+    def begin(self) -> Engine:
+        engine = Engine(self.new_journal(), durability=Durability.PROCESS, execution=lambda: f"cell {self.n_cells}")
+        self.engines.append(HOME.adopt(engine))
+        HOME.use(engine)
+        return engine
+
+    def cell(self) -> None:
+        """From here on calls are of another cell execution."""
+        self.n_cells += 1
+
+    def die(self) -> Engine:
+        """End the process as SIGKILL does: nothing more is written, nothing is given back; return the next engine."""
+        dead = self.engine
+        journal = dead.ledger.journal
+        dead.ledger.close("it was killed", abandon=True)
+        dead.sessions.clear()
+        dead._worker.stop()
+        if isinstance(journal, SqliteJournal):
+            journal.close()
+        with_next = self.begin()
+        # Its process is this one, which lives; without a lease it counts as dead.
+        with with_next.ledger.current():
+            with_next.ledger.journal.release(dead.ledger.owner)
+        self.cell()
+        return with_next
+
+    def die_in_flow(self) -> NoReturn:
+        """Die in the middle of a flow, whose function goes no further."""
+        self.die()
+        raise SystemExit
+
+    def close(self) -> None:
+        for engine in self.engines:
+            engine.close()
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """Return a lab on either kind of journal."""
+    if request.param == "memory":
+        journal = MemoryJournal()
+        made = Lab(lambda: journal)
+    else:
+        made = Lab(lambda: SqliteJournal(tmp_path / "journal.db"))
+    made.begin()
+    made.cell()
+    before = HOME._engine
+    yield made
+    made.close()
+    HOME._engine = None if before in made.engines else before
+
+
+@pytest.fixture
+def world(lab: Lab) -> World:
+    """Return a world that steps and flows may close over."""
+    return World(lab.die_in_flow)

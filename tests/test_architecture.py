@@ -1,0 +1,174 @@
+"""The house: floors, circles, seams and sizes, read from the imports of every module."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "ironflow_nb"
+NAME = PACKAGE.name
+
+FLOORS = {
+    "errors": 0, "core": 0, "_version": 0,
+    "values": 1, "journal": 1,
+    "execution": 2, "history": 2, "diagram": 2,
+    "handles": 3,
+    "flows": 4, "graphs": 4, "deciders": 4,
+    "notebook": 5, "cli": 5, "server": 5, "testing": 5,
+}  # fmt: skip
+STYLES = {"flows", "graphs", "deciders"}
+
+SEAM = "execution.seams"
+SEAMED = {"time", "random", "uuid", "secrets", "threading"}
+IMPURE = SEAMED | {
+    "asyncio", "concurrent", "contextvars", "io", "logging", "os", "pathlib", "queue", "shutil", "signal", "socket",
+    "sqlite3", "subprocess", "sys", "tempfile", "pandas", "numpy", "IPython", "cloudpickle",
+}  # fmt: skip
+PURE = {"core"}
+CODE_LIMIT = 500
+ENGINE_LINES = 3_500
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield every module that the file imports, wherever in it: in functions and for type checking too."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def inside(path: Path) -> set[str]:
+    """Return the modules of the package that the file imports."""
+    known = {dotted(module) for module in modules()}
+    names = {name.removeprefix(f"{NAME}.") for name in imported(path) if name.startswith(f"{NAME}.")}
+    return (names & known) - {dotted(path)}
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+INNER = [path for path in modules() if path != PACKAGE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", INNER, ids=dotted)
+def test_a_module_imports_its_own_floor_or_lower(path: Path) -> None:
+    mine = room(dotted(path))
+    assert mine in FLOORS, f"{mine} has no floor"
+    for other in inside(path):
+        assert FLOORS[room(other)] <= FLOORS[mine], f"{dotted(path)} imports {other}, which is above it"
+        assert not ({mine, room(other)} <= STYLES and mine != room(other)), f"{dotted(path)} imports another style"
+
+
+@pytest.mark.parametrize("path", INNER, ids=dotted)
+def test_nothing_inside_imports_the_root(path: Path) -> None:
+    assert NAME not in set(imported(path)) - {f"{NAME}.{room(dotted(path))}"}
+
+
+def test_no_circle_of_modules() -> None:
+    assert circle({dotted(path): inside(path) for path in modules()}) is None
+
+
+def test_no_circle_of_rooms() -> None:
+    rooms: dict[str, set[str]] = {}
+    for path in INNER:
+        mine = room(dotted(path))
+        rooms.setdefault(mine, set()).update({room(other) for other in inside(path)} - {mine})
+    assert circle(rooms) is None
+
+
+def circle(graph: dict[str, set[str]]) -> list[str] | None:
+    """Return a circle of the graph, or None."""
+    done: set[str] = set()
+
+    def visit(node: str, path: list[str]) -> list[str] | None:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node in done:
+            return None
+        for following in sorted(graph.get(node, ())):
+            found = visit(following, [*path, node])
+            if found:
+                return found
+        done.add(node)
+        return None
+
+    return next((found for node in sorted(graph) if (found := visit(node, []))), None)
+
+
+def test_the_search_for_circles_finds_one() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
+@pytest.mark.parametrize("path", INNER, ids=dotted)
+def test_only_the_seams_know_time_randomness_and_threads(path: Path) -> None:
+    if dotted(path) != SEAM:
+        assert not {name.partition(".")[0] for name in imported(path)} & SEAMED
+
+
+@pytest.mark.parametrize("path", [path for path in INNER if room(dotted(path)) in PURE], ids=dotted)
+def test_the_core_is_pure(path: Path) -> None:
+    assert not {name.partition(".")[0] for name in imported(path)} & IMPURE
+
+
+def test_no_room_has_the_name_of_a_public_name() -> None:
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
+    public = {alias.asname for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert None not in public
+    assert not public & {room(dotted(path)) for path in INNER}
+
+
+def test_the_root_stub_only_imports_and_is_sorted() -> None:
+    lines = (PACKAGE / "__init__.pyi").read_text().splitlines()
+    pattern = re.compile(r"from (\.[\w.]+) import (\w+) as (\w+)")
+    parsed = [pattern.fullmatch(line) for line in lines]
+    assert all(match is not None and match[2] == match[3] for match in parsed)
+    keys = [(match[1], match[2].lower()) for match in parsed if match]
+    assert keys == sorted(keys)
+
+
+@pytest.mark.parametrize("path", [*modules(), *sorted((ROOT / "tests").rglob("*.py"))], ids=str)
+def test_no_file_is_too_long(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= CODE_LIMIT
+
+
+def code_lines(path: Path) -> int:
+    """Count the lines that are neither blank, comment nor docstring."""
+    skipped: set[int] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            skipped |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = enumerate(path.read_text().splitlines(), 1)
+    return sum(bool(line.strip()) and not line.lstrip().startswith("#") and n not in skipped for n, line in lines)
+
+
+def test_the_engine_stays_small() -> None:
+    engine = [path for path in INNER if room(dotted(path)) in {"core", "values", "journal", "execution"}]
+    assert sum(map(code_lines, engine)) <= ENGINE_LINES
+
+
+def test_names_of_modules_say_what_they_are() -> None:
+    vague = {"utils", "util", "helpers", "common", "misc", "manager", "base"}
+    assert not {path.stem for path in modules()} & vague
