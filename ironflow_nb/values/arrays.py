@@ -1,0 +1,241 @@
+"""Arrays and frames: digests by dtype and buffers, codecs by npy and Arrow.
+
+A frame's digest covers its columns and index (labels, names, dtypes, contents) and its ``attrs``, and nothing of how
+pandas lays it out in memory, nor of the version of pandas or pyarrow.
+"""
+
+from __future__ import annotations
+
+import io
+from hashlib import blake2b
+from typing import Any, Final
+
+import numpy as np
+
+from ironflow_nb.values.classes import class_name
+from ironflow_nb.values.tagged import TAG, Rules, Tree, is_plain, tag
+
+
+def canonical(value: Any, rules: Rules) -> Tree | None:
+    """Return the canonical tree of an array, frame, series or index of numpy's or pandas' own classes, or None."""
+    if type(value) is np.ndarray:
+        return _array_tree(value, rules)
+    if isinstance(value, np.ma.MaskedArray):
+        mask = np.ma.getmaskarray(value)
+        return {TAG: "masked", "v": _array_tree(value.filled(), rules), "mask": _array_tree(mask, rules)}
+    if isinstance(value, np.ndarray):
+        return {TAG: "subarray", "c": class_name(type(value)), "v": _array_tree(np.asarray(value), rules)}
+    if isinstance(value, np.generic):
+        return {TAG: "scalar", "v": _array_tree(np.asarray(value), rules)}
+    if isinstance(value, np.dtype):
+        return {TAG: "dtype", "v": str(value)}
+    # Since pandas 3 its classes say that they live in "pandas" itself.
+    is_of_pandas = type(value).__module__.partition(".")[0] == "pandas"
+    return _pandas_tree(value, rules) if is_of_pandas else None
+
+
+def _array_tree(array: np.ndarray[Any, Any], rules: Rules) -> Tree:
+    head = {TAG: "ndarray", "t": str(array.dtype), "s": list(array.shape)}
+    if array.dtype.hasobject or array.dtype.fields:
+        return head | {"v": _sequence(array.ravel().tolist(), rules)}
+    return head | {"v": _buffer(array)}
+
+
+# The bytes that count of one extended float: on x86 it is ten, padded with whatever was in memory.
+_LONG: Final = np.dtype(np.longdouble).itemsize
+_LONG_USED: Final = 10 if np.finfo(np.longdouble).nmant == 63 else _LONG
+
+
+def _buffer(array: np.ndarray[Any, Any]) -> str:
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if not flat.size or not flat.dtype.itemsize:
+        return ""
+    content = flat.view(np.uint8)
+    if flat.dtype.char in "gG":
+        content = np.ascontiguousarray(content.reshape(-1, _LONG)[:, :_LONG_USED]).reshape(-1)
+    return blake2b(content.data, digest_size=19).hexdigest()
+
+
+def _sequence(items: list[Any], rules: Rules) -> str:
+    """Return the hash of a long list of values, so that the tree stays small."""
+    tree = items if is_plain(items) else [tag(item, rules) for item in items]
+    try:
+        content = rules.encode(tree)
+    except UnicodeEncodeError:
+        content = rules.encode([tag(item, rules) for item in items])
+    return blake2b(content, digest_size=19).hexdigest()
+
+
+# -- pandas ------------------------------------------------------------------------------------------------------
+
+
+def _pandas_tree(value: Any, rules: Rules) -> Tree | None:
+    import pandas as pd  # noqa: PLC0415 -- the value is made by it, so it is loaded
+
+    if type(value) is pd.DataFrame:
+        columns = [_column_tree(value.iloc[:, place].array, rules) for place in range(value.shape[1])]
+        return _labelled("frame", value, rules) | {"columns": _index_tree(value.columns, rules), "v": columns}
+    if type(value) is pd.Series:
+        name = tag(value.name, rules)
+        return _labelled("series", value, rules) | {"name": name, "v": _column_tree(value.array, rules)}
+    if isinstance(value, pd.Index):
+        return {TAG: "index", "v": _index_tree(value, rules)}
+    if isinstance(value, pd.api.extensions.ExtensionArray):
+        return {TAG: "array", "v": _column_tree(value, rules)}
+    if isinstance(value, pd.Period):
+        return {TAG: "period", "t": value.freqstr, "v": value.ordinal}
+    if isinstance(value, pd.Interval):
+        return {TAG: "interval", "t": value.closed, "v": tag([value.left, value.right], rules)}
+    return None
+
+
+def _labelled(kind: str, value: Any, rules: Rules) -> dict[str, Tree]:
+    tree = {TAG: kind, "index": _index_tree(value.index, rules)}
+    if value.attrs:
+        tree["attrs"] = tag(dict(value.attrs), rules)
+    if not value.flags.allows_duplicate_labels:
+        tree["unique"] = True
+    return tree
+
+
+def _index_tree(index: Any, rules: Rules) -> Tree:
+    import pandas as pd  # noqa: PLC0415
+
+    names = [tag(name, rules) for name in index.names]
+    if isinstance(index, pd.RangeIndex):
+        return {"kind": "range", "names": names, "v": [index.start, index.stop, index.step]}
+    if isinstance(index, pd.MultiIndex):
+        levels = [_column_tree(index.get_level_values(place).array, rules) for place in range(index.nlevels)]
+        return {"kind": "multi", "names": names, "v": levels}
+    tree = {"kind": type(index).__name__, "names": names, "v": _column_tree(index.array, rules)}
+    if getattr(index, "freq", None) is not None:
+        tree["freq"] = index.freqstr
+    return tree
+
+
+def _column_tree(array: Any, rules: Rules) -> Tree:
+    import pandas as pd  # noqa: PLC0415
+
+    if isinstance(array, pd.arrays.NumpyExtensionArray):
+        array = array.to_numpy()
+    dtype = array.dtype
+    if isinstance(dtype, np.dtype):
+        plain = np.asarray(array)
+        content = _sequence(plain.tolist(), rules) if dtype.hasobject else _buffer(plain)
+        return [str(dtype), content]
+    if isinstance(dtype, pd.CategoricalDtype):
+        categories = _index_tree(dtype.categories, rules)
+        return ["category", bool(dtype.ordered), categories, _buffer(np.asarray(array.codes))]
+    if isinstance(dtype, pd.DatetimeTZDtype | pd.PeriodDtype):
+        return [str(dtype), _buffer(array.asi8)]
+    if isinstance(dtype, pd.IntervalDtype):
+        return [str(dtype), _column_tree(array.left.array, rules), _column_tree(array.right.array, rules)]
+    if hasattr(array, "_mask") and hasattr(array, "_data"):
+        # What lies under the mask is left over from some computation and says nothing.
+        mask = np.asarray(array.isna())
+        filled = array.to_numpy(dtype=array._data.dtype, na_value=array._data.dtype.type(0))  # noqa: SLF001
+        return [str(dtype), _buffer(mask), _buffer(filled)]
+    items = np.array(array, dtype=object)
+    if isinstance(dtype, pd.StringDtype):
+        items[np.asarray(array.isna())] = None
+    return [str(dtype), _sequence(items.tolist(), rules)]
+
+
+# -- codecs ------------------------------------------------------------------------------------------------------
+
+
+def is_npy(value: Any) -> bool:
+    """Tell whether the npy format gives the array back exactly."""
+    return type(value) is np.ndarray and not value.dtype.hasobject and not value.dtype.fields
+
+
+def to_npy(value: np.ndarray[Any, Any]) -> bytes:
+    """Return the array in the npy format."""
+    buffer = io.BytesIO()
+    np.save(buffer, value, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def from_npy(content: bytes) -> np.ndarray[Any, Any]:
+    """Return the array of npy bytes."""
+    array: np.ndarray[Any, Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    return array
+
+
+_EXACT_KINDS: Final = frozenset("iufbM")
+
+
+def is_arrow(value: Any) -> bool:
+    """Tell whether Arrow gives the frame or series back exactly, dtypes and labels included."""
+    import pandas as pd  # noqa: PLC0415
+
+    if type(value) is pd.Series:
+        return type(value.name) is str and is_arrow(value.to_frame())
+    if type(value) is not pd.DataFrame or value.attrs or not value.flags.allows_duplicate_labels:
+        return False
+    labels = value.columns
+    named = labels.name is None and labels.is_unique and all(type(label) is str for label in labels)
+    if not named or type(labels) is not pd.Index or labels.dtype != pd.DataFrame(columns=["a"]).columns.dtype:
+        return False
+    if any(str(label).startswith("__index_level_") for label in labels):
+        return False
+    return all(_is_exact(dtype) for dtype in value.dtypes) and _is_exact_index(value.index, set(labels))
+
+
+def _is_exact(dtype: Any) -> bool:
+    import pandas as pd  # noqa: PLC0415
+
+    if isinstance(dtype, np.dtype):
+        return dtype.kind in _EXACT_KINDS and dtype.isnative and dtype != np.dtype("float16")
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return str(dtype.tz) == "UTC"
+    # Where strings rest on pyarrow anyway, they come back as they were.
+    return isinstance(dtype, pd.StringDtype) and dtype.storage == "pyarrow" and dtype == pd.Series([""]).dtype
+
+
+def _is_exact_index(index: Any, labels: set[str]) -> bool:
+    import pandas as pd  # noqa: PLC0415
+
+    if index.name is not None and (type(index.name) is not str or index.name in labels):
+        return False
+    if isinstance(index, pd.RangeIndex):
+        return True
+    if isinstance(index, pd.MultiIndex) or getattr(index, "freq", None) is not None:
+        return False
+    return _is_exact(index.dtype)
+
+
+def to_arrow(value: Any) -> bytes | Any:
+    """Return the frame or series as an Arrow IPC file, compressed with lz4; the buffer acts as bytes."""
+    import pandas as pd  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415
+
+    frame = value.to_frame() if type(value) is pd.Series else value
+    table = _with_exact_nans(pa.Table.from_pandas(frame, preserve_index=None), frame)
+    marked = dict(table.schema.metadata or {}) | {b"ironflow": type(value).__name__.encode()}
+    table = table.replace_schema_metadata(marked)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_table(table)
+    return memoryview(sink.getvalue())
+
+
+def _with_exact_nans(table: Any, frame: Any) -> Any:
+    """Return the table with every NaN as it was: pyarrow takes them for nulls and forgets their bits."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    for place, column in enumerate(table.columns):
+        if pa.types.is_floating(column.type) and column.null_count:
+            source = frame.iloc[:, place] if place < frame.shape[1] else frame.index
+            table = table.set_column(place, table.field(place), pa.array(source.to_numpy(), from_pandas=False))
+    return table
+
+
+def from_arrow(content: bytes) -> Any:
+    """Return the frame or series of an Arrow IPC file."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    table = pa.ipc.open_file(pa.py_buffer(content)).read_all()
+    frame = table.to_pandas()
+    is_series = (table.schema.metadata or {}).get(b"ironflow") == b"Series"
+    return frame.iloc[:, 0] if is_series else frame

@@ -1,0 +1,90 @@
+"""Large values: one file each, named by what it contains, written and synced before any row speaks of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ironflow_nb.core.ids import ValueId
+from ironflow_nb.errors import JournalError, ValueUnreadable
+
+
+class ValueFiles:
+    """The folder of value files beside a journal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, value_id: ValueId) -> Path:
+        """Return where the content of that value lies."""
+        name = value_id.hex()
+        return self.folder / name[2:4] / name
+
+    def write(self, value_id: ValueId, content: bytes) -> None:
+        """Write the content durably; a file that is there already is the same content.
+
+        Raises:
+            JournalError: the file can't be written, for instance because the disk is full.
+        """
+        path = self.path(value_id)
+        if _size(path) == len(content):
+            return
+        # Two engines of one process may write one value at once.
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.{id(content):x}.tmp")
+        try:
+            _make_folder(path.parent)
+            try:
+                with temporary.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise JournalError(
+                f"a value of {len(content)} bytes can't be written to {path.parent}: {error}", path=path
+            ) from error
+
+    def read(self, value_id: ValueId, size: int) -> bytes:
+        """Return the content.
+
+        Raises:
+            ValueUnreadable: the file is missing, or not as long as it was.
+        """
+        path = self.path(value_id)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ValueUnreadable(f"the value file {path} can't be read: {error}", value_id=value_id) from error
+        if len(content) != size:
+            raise ValueUnreadable(
+                f"the value file {path} has {len(content)} bytes and was written with {size}", value_id=value_id
+            )
+        return content
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # A name is only durable once its folder is; Windows can't open a folder and needs no such thing.
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,141 @@
+"""Pickles, signed: what no safe codec takes is stored by cloudpickle, and loaded only if this user wrote it."""
+
+from __future__ import annotations
+
+import hmac
+import io
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+from ironflow_nb.errors import JournalError, UntrustedValue, ValueUnreadable
+from ironflow_nb.values.classes import is_findable
+
+KEY_BYTES: Final = 32
+MAC_BYTES: Final = 32
+KEY_VARIABLE: Final = "IRONFLOW_KEY"
+
+
+def pickled(value: object) -> bytes:
+    """Return the pickle of the value; whatever its classes raise passes through."""
+    import cloudpickle  # noqa: PLC0415 -- 25 ms that plain values do not need
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            # A class of a cell goes by name, so that it comes back as the class that has the name then.
+            if isinstance(obj, type) and obj.__module__ == "__main__" and is_findable(obj):
+                return NotImplemented
+            return super().reducer_override(obj)
+
+    buffer = io.BytesIO()
+    Pickler(buffer, protocol=5).dump(value)
+    return buffer.getvalue()
+
+
+def unpickled(content: bytes) -> Any:
+    """Return the value of a pickle whose signature was checked before.
+
+    Raises:
+        ValueUnreadable: it can't be rebuilt here.
+    """
+    import pickle  # noqa: PLC0415 -- of no use to plain values either
+
+    try:
+        return pickle.loads(content)  # noqa: S301 -- the caller has checked the signature
+    except Exception as error:
+        raise ValueUnreadable(
+            f"a pickled value can't be rebuilt here: {type(error).__name__}: {error}; run the cells or import the "
+            "modules that define its classes, then read it again"
+        ) from error
+
+
+class Signer:
+    """Signs stored bytes with this user's key, as Jupyter signs notebooks.
+
+    The key is ``IRONFLOW_KEY`` (any text), else a file in the user's data directory that is made at the first
+    signature. Checking never makes one.
+    """
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self._entropy = entropy
+        self._key: bytes | None = None
+
+    def sign(self, codec: str, content: bytes) -> bytes:
+        """Return the MAC of a value's codec and bytes.
+
+        Raises:
+            JournalError: there is no key, and none can be made.
+        """
+        if self._known_key() is None:
+            self._key = _create_key(key_path(), self._entropy(KEY_BYTES))
+        assert self._key is not None
+        return _mac(self._key, codec, content)
+
+    def check(self, codec: str, content: bytes, mac: bytes | None) -> None:
+        """Raise `UntrustedValue` unless this user signed the value."""
+        key = self._known_key()
+        if key is None or mac is None or not hmac.compare_digest(mac, _mac(key, codec, content)):
+            raise UntrustedValue(
+                "a stored value is a pickle that was not written by you on this machine, and loading a pickle can run "
+                "any code; if you know where the journal comes from, run iron.trust(path_of_the_journal)"
+            )
+
+    def _known_key(self) -> bytes | None:
+        if self._key is None:
+            text = os.environ.get(KEY_VARIABLE)
+            own = blake2b(os.fsencode(text), digest_size=KEY_BYTES).digest() if text else None
+            self._key = own or _read_key(key_path())
+        return self._key
+
+
+def key_path() -> Path:
+    """Return where this user's signing key lies."""
+    from platformdirs import user_data_path  # noqa: PLC0415 -- only pickles need the key
+
+    return user_data_path("ironflow_nb", appauthor=False) / "signing.key"
+
+
+def _mac(key: bytes, codec: str, content: bytes) -> bytes:
+    state = blake2b(key=key, digest_size=MAC_BYTES)
+    state.update(codec.encode() + b"\0")
+    state.update(content)
+    return state.digest()
+
+
+def _read_key(path: Path) -> bytes | None:
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise JournalError(f"the signing key {path} can't be read: {error}") from error
+    return key if len(key) == KEY_BYTES else None
+
+
+def _create_key(path: Path, key: bytes) -> bytes:
+    """Write the key where none is, and return the one that is there then: two first processes agree on one."""
+    from tempfile import mkstemp  # noqa: PLC0415 -- once in the life of a user
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = mkstemp(dir=path.parent)  # that nobody else can read
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(key)
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                os.link(temporary, path)  # fails if another process was first, unlike a rename
+        finally:
+            Path(temporary).unlink()
+    except OSError as error:
+        raise JournalError(
+            f"the signing key {path} can't be written: {error}; set {KEY_VARIABLE} to a secret text of your own"
+        ) from error
+    written = _read_key(path)
+    if written is None:
+        raise JournalError(f"the signing key {path} is damaged: it has not {KEY_BYTES} bytes; delete it or restore it")
+    return written

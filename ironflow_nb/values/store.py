@@ -1,0 +1,283 @@
+"""The ladder of codecs: tagged JSON, raw bytes, npy, Arrow, and signed pickles for the rest.
+
+Small values go back to their caller as they were decoded from what was stored, so that a first run sees exactly what
+a replay will see. A codec that can't prove its round trip leaves the value to the pickle.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from ironflow_nb.core.ids import Digest
+from ironflow_nb.errors import JournalError, ValueNotStorable, ValueUnreadable
+from ironflow_nb.values.classes import class_name, is_findable
+from ironflow_nb.values.digest import CANONICAL, ONCE_ONLY, Digester, identifies_by_pickle, is_of_numpy, refusal
+from ironflow_nb.values.pickles import Signer, pickled, unpickled
+from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue, legible, value_id
+from ironflow_nb.values.tagged import TAG, Rules, Tree, is_plain, tag, tag_by_class, untag
+
+JSON: Final = "json"
+BYTES: Final = "bytes"
+NPY: Final = "npy"
+ARROW: Final = "arrow"
+PICKLE: Final = "pickle"
+INPUTS: Final = "inputs"
+
+INPUT_INLINE_LIMIT: Final = 4 * 1024
+INPUT_LIMIT: Final = 1024 * 1024
+
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODER: Final = msgspec.json.Decoder()
+_TAG_TEXT: Final = b'"~"'
+# Decoded to themselves: no need to go there and back.
+_IMMUTABLE: Final = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+class Untaggable(Exception):
+    """The value has no tagged form that can be read back."""
+
+
+def _tag_other(value: object) -> Tree:
+    if isinstance(value, ONCE_ONLY):
+        raise ValueNotStorable(refusal(value))
+    tree = tag_by_class(value, STORE_RULES)
+    if tree is None or ("c" in tree and not is_findable(type(value))):
+        raise Untaggable(class_name(type(value)))
+    return tree
+
+
+STORE_RULES: Final = Rules(other=_tag_other, order=lambda pairs: pairs, encode=CANONICAL.encode)
+
+
+class Values:
+    """Encodes and decodes the values of one engine."""
+
+    def __init__(self, digester: Digester, signer: Signer) -> None:
+        self.digester = digester
+        self.signer = signer
+
+    def store(self, value: object) -> tuple[StoredValue, Any]:
+        """Return the value as it will lie in the journal, and as its caller is to get it: as a replay will see it.
+
+        Raises:
+            ValueNotStorable: it is an iterator or an open file, or no codec takes it.
+        """
+        stored = self.encode(value)
+        if type(value) in _IMMUTABLE:
+            return stored, value
+        if stored.codec == PICKLE:
+            # Whatever its size: the parts of a pickle identify as they are once it was loaded.
+            return stored, self._loadable(stored)
+        # Above the limit the other codecs hand the value on as it is: they are exact, digest for digest.
+        return stored, self._decode(stored) if stored.size < INLINE_LIMIT else value
+
+    def encode(self, value: object) -> StoredValue:
+        """Return the value as it will lie in the journal.
+
+        Raises:
+            ValueNotStorable: it is an iterator or an open file, or no codec takes it.
+        """
+        try:
+            if is_plain(value):
+                return _stored(JSON, _ENCODER.encode(value), value)
+        except (UnicodeEncodeError, RecursionError):  # a lone surrogate; or it contains itself
+            pass
+        if isinstance(value, ONCE_ONLY):
+            raise ValueNotStorable(refusal(value))
+        if type(value) is bytes:
+            return _stored(BYTES, value, value, preview=f"{len(value)} bytes")
+        return self._array(value) or self._tagged(value) or self._pickle(value)
+
+    def _array(self, value: Any) -> StoredValue | None:
+        if not is_of_numpy(value):
+            return None
+        from ironflow_nb.values import arrays  # noqa: PLC0415 -- numpy and pandas are only loaded by who uses them
+
+        try:
+            if arrays.is_npy(value):
+                return _stored(NPY, arrays.to_npy(value), value, preview=f"ndarray {value.dtype} {value.shape}")
+            if _has_arrow() and arrays.is_arrow(value):
+                return _stored(ARROW, arrays.to_arrow(value), value, preview=_frame_preview(value))
+        except Exception:  # noqa: BLE001 -- what these libraries refuse after all, the pickle takes
+            return None
+        return None
+
+    def _tagged(self, value: object) -> StoredValue | None:
+        try:
+            content = _ENCODER.encode(tag(value, STORE_RULES))
+            digest = self.digester.digest(value).digest
+            is_exact = self.digester.digest(untag(_DECODER.decode(content))).digest == digest
+        except ValueNotStorable:
+            raise
+        except Exception:  # noqa: BLE001 -- whatever a class of the user does, the round trip is not proven
+            return None
+        return _stored(JSON, content, value, digest=digest) if is_exact else None
+
+    def _pickle(self, value: object) -> StoredValue:
+        try:
+            content = pickled(value)
+        except Exception as error:
+            raise _not_storable(class_name(type(value)), error) from error
+        stored = _stored(PICKLE, content, value, preview=_object_preview(value, len(content)))
+        return replace(stored, mac=self.signer.sign(PICKLE, content))
+
+    def decode(self, stored: StoredValue) -> Any:
+        """Return the value that was stored.
+
+        Raises:
+            ValueUnreadable: its content is missing or damaged, or its class does not exist here.
+            UntrustedValue: it is a pickle that this user did not sign.
+        """
+        if stored.content is None:
+            raise ValueUnreadable(f"the content of a stored {stored.type_name} is missing", value_id=stored.value_id)
+        try:
+            return self._decode(stored)
+        except ValueUnreadable:
+            raise
+        except Exception as error:
+            raise ValueUnreadable(
+                f"a stored {stored.type_name} ({stored.codec}, {stored.size} bytes) can't be decoded: "
+                f"{type(error).__name__}: {error}",
+                value_id=stored.value_id,
+            ) from error
+
+    def _decode(self, stored: StoredValue) -> Any:
+        content = stored.content
+        assert content is not None
+        match stored.codec:
+            case "json":
+                tree = _DECODER.decode(content)
+                return untag(tree) if _TAG_TEXT in content else tree
+            case "bytes":
+                return bytes(content)
+            case "npy" | "arrow":
+                from ironflow_nb.values import arrays  # noqa: PLC0415
+
+                return arrays.from_npy(content) if stored.codec == NPY else arrays.from_arrow(content)
+            case "pickle":
+                self.signer.check(PICKLE, content, stored.mac)
+                return self._load_pickle(stored)
+            case _:
+                raise ValueUnreadable(
+                    f"a value was stored with codec {stored.codec!r}, which is not known here", codec=stored.codec
+                )
+
+    def _load_pickle(self, stored: StoredValue) -> Any:
+        """Return the value of a pickle whose signature was checked, and note where it came from."""
+        assert stored.content is not None
+        value = unpickled(stored.content)
+        if identifies_by_pickle(value):
+            with suppress(Exception):  # what can't be pickled again just has no origin
+                self.digester.provenance.remember(value, value_id(PICKLE, pickled(value)), stored.value_id)
+        return value
+
+    def _loadable(self, stored: StoredValue) -> Any:
+        try:
+            return self._load_pickle(stored)
+        except ValueUnreadable as error:  # a class whose __reduce__ does not fit its __init__
+            raise _not_storable(stored.type_name, error) from error
+
+    # -- inputs --------------------------------------------------------------------------------------------------
+
+    def store_inputs(self, arguments: Mapping[str, object]) -> list[StoredValue]:
+        """Return the arguments of a call as stored values: last the record of the call, before it what it refers to.
+
+        Arguments up to 4 kB stand in the record, larger ones are values of their own, and of those above 1 MB, and
+        of those that nothing stores, only the type is kept.
+        """
+        parts: list[StoredValue] = []
+        fields: dict[str, Tree] = {}
+        for name, value in arguments.items():
+            stored = self._stored_input(value)
+            if stored is None:
+                fields[name] = {TAG: "gone", "c": class_name(type(value))}
+            elif stored.codec == JSON and stored.size <= INPUT_INLINE_LIMIT:
+                fields[name] = msgspec.Raw(stored.content or b"null")
+            else:
+                parts.append(stored)
+                fields[name] = {TAG: "ref", "v": stored.value_id.hex()}
+        content = _ENCODER.encode(fields)
+        return [*parts, StoredValue(value_id(INPUTS, content), INPUTS, content, len(content), "inputs")]
+
+    def _stored_input(self, value: object) -> StoredValue | None:
+        if _n_bytes(value) > INPUT_LIMIT:
+            return None
+        try:
+            stored = self.encode(value)
+        except (ValueNotStorable, JournalError):  # no codec takes it; or there is no key to sign it
+            return None
+        return stored if stored.size <= INPUT_LIMIT else None
+
+
+def input_references(record: StoredValue) -> tuple[dict[str, Tree], dict[str, str], list[str]]:
+    """Split the record of a call: arguments as trees, names of values by id (hex), names of what was not kept."""
+    fields = _DECODER.decode(record.content or b"{}")
+    here: dict[str, Tree] = {}
+    elsewhere: dict[str, str] = {}
+    gone: list[str] = []
+    for name, tree in fields.items():
+        kind = tree.get(TAG) if type(tree) is dict else None
+        if kind == "ref":
+            elsewhere[name] = tree["v"]
+        elif kind == "gone":
+            gone.append(name)
+        else:
+            here[name] = tree
+    return here, elsewhere, gone
+
+
+def _stored(
+    codec: str, content: bytes, value: object, *, preview: str | None = None, digest: Digest | None = None
+) -> StoredValue:
+    kind = type(value)
+    type_name = kind.__name__ if kind.__module__ == "builtins" else class_name(kind)
+    shown = None if preview is None else legible(preview)
+    return StoredValue(value_id(codec, content), codec, content, len(content), type_name, shown, digest)
+
+
+def _not_storable(kind: str, error: Exception) -> ValueNotStorable:
+    return ValueNotStorable(
+        f"a value of type {kind} can't be stored: {type(error).__name__}: {error}; return something that can be "
+        "pickled, for instance its path, its content or its settings"
+    )
+
+
+def _has_arrow() -> bool:
+    from importlib.util import find_spec  # noqa: PLC0415
+
+    return "pyarrow" in sys.modules or find_spec("pyarrow") is not None
+
+
+def _n_bytes(value: Any) -> int:
+    """Return the size of an array or frame without encoding it; 0 for what does not tell."""
+    if type(value).__module__.partition(".")[0] not in {"numpy", "pandas"}:
+        return 0
+    if hasattr(value, "memory_usage"):
+        usage = value.memory_usage(index=True, deep=False) if hasattr(value, "index") else value.memory_usage()
+        return int(usage.sum() if hasattr(usage, "sum") else usage)
+    return int(getattr(value, "nbytes", 0))
+
+
+def _frame_preview(value: Any) -> str:
+    if value.ndim == 1:
+        return f"Series of {len(value)} {value.dtype}"
+    columns = ", ".join(map(str, value.columns[:8]))
+    return f"DataFrame {value.shape[0]} x {value.shape[1]} ({columns}{', ...' if value.shape[1] > 8 else ''})"
+
+
+def _object_preview(value: Any, size: int) -> str:
+    root = type(value).__module__.partition(".")[0]
+    if root == "pandas" and hasattr(value, "shape") and hasattr(value, "ndim") and hasattr(value, "dtypes"):
+        return _frame_preview(value)
+    if size < INLINE_LIMIT:
+        try:
+            return repr(value)
+        except Exception as error:  # noqa: BLE001 -- a foreign __repr__ may raise anything
+            return f"{class_name(type(value))} (its repr raises {type(error).__name__})"
+    return f"{class_name(type(value))} ({size} bytes)"

@@ -1,0 +1,379 @@
+"""The tagged form: JSON that keeps types which JSON does not have.
+
+Plain values (None, bool, str, int, finite float, and lists and string-keyed dicts of them, all of exactly those
+types) stand as themselves. Everything else is an object with the key ``~``::
+
+    {"~": "tuple", "v": [1, 2]}          {"~": "dict", "v": [[1, "one"]]}     keys that are no strings, or "~" itself
+    {"~": "set", "v": [...]}             {"~": "data", "c": "Point", "v": {"x": 1}}                    a dataclass
+    {"~": "datetime", "v": "..."}        {"~": "enum", "c": "Colour", "v": "RED"}
+
+What has a ``c`` is rebuilt from the class of that name; nothing of its code is stored.
+"""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import struct
+import sys
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, Flag
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from ironflow_nb.errors import ValueUnreadable
+from ironflow_nb.values.classes import adds_only_attributes, attributes, class_name, find_class
+
+TAG: Final = "~"
+_PLAIN_TYPES: Final = frozenset({str, bool, type(None)})
+_TEXT_KEYS: Final = frozenset({str})
+_INT_LIMIT: Final = 2**63
+
+Tree = Any
+"""A value that a JSON encoder takes as it is."""
+
+
+def is_plain(value: Any) -> bool:
+    """Tell whether the value is JSON already, with nothing that an encoder would change or lose.
+
+    Only text that UTF-8 does not have, a lone surrogate, still has to be refused by the encoder.
+    """
+    kind = type(value)
+    if kind in _PLAIN_TYPES:
+        return True
+    if kind is int:
+        return bool(-_INT_LIMIT <= value < _INT_LIMIT)
+    if kind is float:
+        return math.isfinite(value)
+    if kind is list:
+        return _all_plain(value)
+    if kind is dict:
+        return TAG not in value and _TEXT_KEYS.issuperset(map(type, value)) and _all_plain(value.values())
+    return False
+
+
+def _all_plain(values: Any) -> bool:
+    # The common long list has one simple type throughout; asking for the types runs in C.
+    return _PLAIN_TYPES.issuperset(map(type, values)) or all(map(is_plain, values))
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How `tag` treats what has several possible forms.
+
+    `other` gives the tree of a value that is of no built-in type; `order` arranges the pairs of a dict whose keys are
+    not all strings.
+    """
+
+    other: Callable[[object], Tree]
+    order: Callable[[list[list[Tree]]], list[list[Tree]]]
+    encode: Callable[[Tree], bytes]
+
+
+def tag(value: object, rules: Rules) -> Tree:
+    """Return the tagged form of the value.
+
+    Raises:
+        RecursionError: the value contains itself.
+    """
+    kind = type(value)
+    tagger = _TAGGERS.get(kind)
+    if tagger is not None:
+        return tagger(value, rules)
+    if kind not in _FORMS:
+        return rules.other(value)
+    name, write, _ = _FORMS[kind]
+    return {TAG: name, "v": write(value)}
+
+
+def tag_by_class(value: Any, rules: Rules) -> Tree | None:
+    """Return the tagged form of a named tuple, enum, path, dataclass, or scalar of numpy or pandas, else None."""
+    kind = type(value)
+    if isinstance(value, Enum):
+        is_flag = isinstance(value, Flag)
+        what = tag(value._value_, rules) if is_flag else value._name_
+        return {TAG: "flag" if is_flag else "enum", "c": class_name(kind), "v": what}
+    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+        return _tag_named_tuple(value, rules)
+    if is_dataclass(kind):
+        return _tag_dataclass(value, rules)
+    if isinstance(value, pathlib.PurePath) and getattr(pathlib, kind.__name__, None) is kind:
+        return {TAG: "path", "t": kind.__name__, "v": tag(str(value), rules)}
+    root = kind.__module__.partition(".")[0]
+    if root == "pandas" and kind.__name__ in _PANDAS_SCALARS:
+        return _tag_pandas_scalar(value, rules)
+    if root == "numpy" and root in sys.modules and isinstance(value, sys.modules["numpy"].generic):
+        return _tag_numpy_scalar(value)
+    return {TAG: "uuid", "v": value.hex} if root == "uuid" and kind.__name__ == "UUID" else None
+
+
+def untag(tree: Tree) -> Any:
+    """Return the value of a tagged form.
+
+    Raises:
+        ValueUnreadable: a class that it names does not exist in this process, or is another kind of class now.
+    """
+    try:
+        return _untag(tree)
+    except ValueUnreadable:
+        raise
+    except Exception as error:
+        raise ValueUnreadable(f"a stored value can't be rebuilt here: {type(error).__name__}: {error}") from error
+
+
+def _untag(tree: Tree) -> Any:
+    if type(tree) is list:
+        return [_untag(item) for item in tree]
+    if type(tree) is dict:
+        name = tree.get(TAG)
+        if name is None:
+            return {key: _untag(item) for key, item in tree.items()}
+        return _READ[name](tree["v"]) if name in _READ else _UNTAGGERS[name](tree)
+    return tree
+
+
+# -- scalars -----------------------------------------------------------------------------------------------------
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _tag_str(value: Any, _rules: Rules) -> Tree:
+    if value.isascii() or _is_utf8(value):
+        return value
+    return {TAG: "str", "v": b64encode(value.encode("utf-8", "surrogatepass")).decode()}
+
+
+def _tag_int(value: Any, _rules: Rules) -> Tree:
+    return value if -_INT_LIMIT <= value < _INT_LIMIT else {TAG: "int", "v": hex(value)}
+
+
+def _tag_float(value: Any, _rules: Rules) -> Tree:
+    # NaN has 2**53 - 2 bit patterns, and JSON has none of them.
+    return value if math.isfinite(value) else {TAG: "float", "v": struct.pack(">d", value).hex()}
+
+
+def _base64(value: Any) -> str:
+    return b64encode(value).decode()
+
+
+def _tag_range(value: Any, rules: Rules) -> Tree:
+    return {TAG: "range", "v": [tag(part, rules) for part in (value.start, value.stop, value.step)]}
+
+
+def _tag_instant(value: Any, rules: Rules) -> Tree:
+    tree = {TAG: type(value).__name__, "v": value.replace(tzinfo=None).isoformat()}
+    return _with_zone(tree, value, rules)
+
+
+def _with_zone(tree: dict[str, Tree], value: Any, rules: Rules) -> Tree:
+    if value.fold:
+        tree["fold"] = value.fold
+    if value.tzinfo is not None:
+        tree["zone"] = tag(value.tzinfo, rules)
+    return tree
+
+
+def _untag_instant(tree: dict[str, Tree]) -> Any:
+    kind = datetime if tree[TAG] == "datetime" else time
+    return kind.fromisoformat(tree["v"]).replace(tzinfo=_untag(tree.get("zone")), fold=tree.get("fold", 0))
+
+
+def _tag_timezone(value: Any, rules: Rules) -> Tree:
+    return {TAG: "timezone", "v": [tag(part, rules) for part in value.__getinitargs__()]}
+
+
+def _tag_zone(value: Any, rules: Rules) -> Tree:
+    return rules.other(value) if value.key is None else {TAG: "zone", "v": value.key}
+
+
+def _tag_numpy_scalar(value: Any) -> Tree | None:
+    # Extended floats are padded with whatever was in memory; objects and records are no buffers.
+    if value.dtype.hasobject or value.dtype.fields or not value.dtype.itemsize or value.dtype.char in "gG":
+        return None
+    return {TAG: "numpy", "t": value.dtype.str, "v": _base64(value.tobytes())}
+
+
+def _untag_numpy_scalar(tree: dict[str, Tree]) -> Any:
+    import numpy  # noqa: ICN001, PLC0415 -- numpy is only needed for what numpy made
+
+    return numpy.frombuffer(b64decode(tree["v"]), dtype=numpy.dtype(tree["t"]))[0]
+
+
+_PANDAS_SCALARS: Final = frozenset({"Timestamp", "Timedelta", "NaTType", "NAType"})
+
+
+def _tag_pandas_scalar(value: Any, rules: Rules) -> Tree:
+    name = type(value).__name__
+    if name in {"NaTType", "NAType"}:
+        return {TAG: "pandas", "t": name}
+    tree = {TAG: "pandas", "t": name, "v": int(value.asm8.view("i8")), "u": value.unit}
+    return tree if name == "Timedelta" else _with_zone(tree, value, rules)
+
+
+def _untag_pandas_scalar(tree: dict[str, Tree]) -> Any:
+    import pandas  # noqa: ICN001, PLC0415
+
+    match tree["t"]:
+        case "NaTType":
+            return pandas.NaT
+        case "NAType":
+            return pandas.NA
+        case "Timedelta":
+            return pandas.Timedelta(tree["v"], unit=tree["u"]).as_unit(tree["u"])
+    utc = pandas.Timestamp(tree["v"], unit=tree["u"]).as_unit(tree["u"])
+    zone = _untag(tree.get("zone"))
+    return utc if zone is None else utc.tz_localize("UTC").tz_convert(zone)
+
+
+# -- containers --------------------------------------------------------------------------------------------------
+
+
+def _tag_list(value: Any, rules: Rules) -> Tree:
+    return [tag(item, rules) for item in value]
+
+
+def _tag_tuple(value: Any, rules: Rules) -> Tree:
+    return {TAG: "tuple", "v": [tag(item, rules) for item in value]}
+
+
+def _tag_set(value: Any, rules: Rules) -> Tree:
+    items = [tag(item, rules) for item in value]
+    return {TAG: type(value).__name__, "v": sorted(items, key=rules.encode)}
+
+
+def _tag_dict(value: Any, rules: Rules) -> Tree:
+    if TAG not in value and all(type(key) is str and (key.isascii() or _is_utf8(key)) for key in value):
+        return {key: tag(item, rules) for key, item in value.items()}
+    pairs = [[tag(key, rules), tag(item, rules)] for key, item in value.items()]
+    return {TAG: "dict", "v": rules.order(pairs)}
+
+
+# -- classes of users --------------------------------------------------------------------------------------------
+
+
+def _tag_named_tuple(value: Any, rules: Rules) -> Tree | None:
+    kind = type(value)
+    items = tuple.__iter__(value)
+    if not adds_only_attributes(kind, tuple) or getattr(value, "__dict__", None) or len(kind._fields) != len(value):
+        return None
+    fields_of = dict(zip(kind._fields, items, strict=True))
+    return {TAG: "named", "c": class_name(kind), "v": {name: tag(item, rules) for name, item in fields_of.items()}}
+
+
+def _tag_dataclass(value: Any, rules: Rules) -> Tree | None:
+    state = attributes(value)
+    if state is None or state.keys() != {field.name for field in fields(value)}:
+        return None
+    return {TAG: "data", "c": class_name(type(value)), "v": {name: tag(item, rules) for name, item in state.items()}}
+
+
+def _untag_named_tuple(tree: dict[str, Tree]) -> Any:
+    kind: Any = find_class(tree["c"], lambda found: issubclass(found, tuple) and hasattr(found, "_fields"))
+    found = kind._field_defaults | _untag(tree["v"])
+    _refuse_other_fields(tree["c"], found, kind._fields)
+    return kind._make(found[name] for name in kind._fields)
+
+
+def _untag_dataclass(tree: dict[str, Tree]) -> Any:
+    kind: Any = find_class(tree["c"], is_dataclass)
+    found = _untag(tree["v"])
+    for field in fields(kind):  # one that the class has gained since gets its default
+        if field.name not in found and field.default is not MISSING:
+            found[field.name] = field.default
+        elif field.name not in found and field.default_factory is not MISSING:
+            found[field.name] = field.default_factory()
+    _refuse_other_fields(tree["c"], found, [field.name for field in fields(kind)])
+    value = object.__new__(kind)
+    for name, item in found.items():
+        object.__setattr__(value, name, item)
+    return value
+
+
+def _refuse_other_fields(name: str, found: dict[str, Any], wanted: Sequence[str]) -> None:
+    if found.keys() != set(wanted):
+        raise ValueUnreadable(
+            f"the value is a {name} with the fields {', '.join(found)}, and now that class has {', '.join(wanted)}; "
+            "define it again as it was, then read the value again",
+            class_name=name,
+        )
+
+
+def _untag_enum(tree: dict[str, Tree]) -> Any:
+    kind = find_class(tree["c"], lambda found: issubclass(found, Enum) and tree["v"] in found.__members__)
+    return kind[tree["v"]]  # type: ignore[index]
+
+
+def _untag_flag(tree: dict[str, Tree]) -> Any:
+    return find_class(tree["c"], lambda found: issubclass(found, Flag))(_untag(tree["v"]))
+
+
+# -- the tables --------------------------------------------------------------------------------------------------
+
+_FORMS: Final[dict[type, tuple[str, Callable[[Any], Tree], Callable[[Any], Any]]]] = {
+    complex: (
+        "complex",
+        lambda value: struct.pack(">dd", value.real, value.imag).hex(),
+        lambda v: complex(*struct.unpack(">dd", bytes.fromhex(v))),
+    ),
+    bytes: ("bytes", _base64, b64decode),
+    bytearray: ("bytearray", _base64, lambda v: bytearray(b64decode(v))),
+    date: ("date", date.isoformat, date.fromisoformat),
+    timedelta: ("timedelta", lambda value: [value.days, value.seconds, value.microseconds], lambda v: timedelta(*v)),
+    # The current context may write the exponent in small letters.
+    Decimal: ("decimal", lambda value: str(value).upper(), Decimal),
+}
+"""Types whose values are one text or list: their name, how it is written, how it is read."""
+
+_TAGGERS: Final[dict[type, Callable[[Any, Rules], Tree]]] = {
+    type(None): lambda value, _rules: value,
+    bool: lambda value, _rules: value,
+    str: _tag_str,
+    int: _tag_int,
+    float: _tag_float,
+    list: _tag_list,
+    tuple: _tag_tuple,
+    dict: _tag_dict,
+    set: _tag_set,
+    frozenset: _tag_set,
+    range: _tag_range,
+    datetime: _tag_instant,
+    time: _tag_instant,
+    timezone: _tag_timezone,
+    ZoneInfo: _tag_zone,
+}
+
+_READ: Final[dict[str, Callable[[Any], Any]]] = {name: read for name, _, read in _FORMS.values()} | {
+    "str": lambda v: b64decode(v).decode("utf-8", "surrogatepass"),
+    "int": lambda v: int(v, 16),
+    "float": lambda v: struct.unpack(">d", bytes.fromhex(v))[0],
+    "tuple": lambda v: tuple(_untag(v)),
+    "set": lambda v: set(_untag(v)),
+    "frozenset": lambda v: frozenset(_untag(v)),
+    "dict": lambda v: {_untag(key): _untag(item) for key, item in v},
+    "range": lambda v: range(*_untag(v)),
+    "timezone": lambda v: timezone(*_untag(v)),
+    "zone": ZoneInfo,
+    "uuid": lambda v: find_class("uuid.UUID", lambda _: True)(hex=v),
+}
+
+_UNTAGGERS: Final[dict[str, Callable[[dict[str, Tree]], Any]]] = {
+    "datetime": _untag_instant,
+    "time": _untag_instant,
+    "path": lambda tree: getattr(pathlib, tree["t"])(_untag(tree["v"])),
+    "numpy": _untag_numpy_scalar,
+    "pandas": _untag_pandas_scalar,
+    "named": _untag_named_tuple,
+    "enum": _untag_enum,
+    "flag": _untag_flag,
+    "data": _untag_dataclass,
+}
