@@ -1,0 +1,1 @@
+"""Where runs are kept: the port, its adapters, and the schema of the file."""

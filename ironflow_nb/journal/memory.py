@@ -1,0 +1,263 @@
+"""The journal in memory: the reference of the port, and the store of tests."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+from msgspec.structs import replace
+
+from ironflow_nb.core.events import encode_event, event_type
+from ironflow_nb.core.ids import Digest, RunId, StepRef, ValueId
+from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.status import StepStatus
+from ironflow_nb.errors import JournalConflict
+from ironflow_nb.journal.ports import (
+    MEMO_LIMIT,
+    Call,
+    Definition,
+    Durability,
+    Entry,
+    EventRow,
+    Lease,
+    Reader,
+    Select,
+    Tally,
+)
+from ironflow_nb.values.stored import StoredValue
+
+
+class MemoryJournal:
+    """A journal that ends with its process. It is its own reader."""
+
+    location = "memory"
+
+    def __init__(self) -> None:
+        self._runs: dict[RunId, RunRow] = {}
+        self._by_key: dict[tuple[str, str, str | None], RunId] = {}
+        self._steps: dict[RunId, dict[tuple[StepRef, int], StepRow]] = {}
+        self._events: list[EventRow] = []
+        self._positions: dict[tuple[RunId, int], int] = {}
+        self._heads: dict[RunId, tuple[int, int]] = {}
+        self._values: dict[ValueId, StoredValue] = {}
+        self._definitions: dict[Digest, Definition] = {}
+        self._leases: dict[str, Lease] = {}
+        self._n_changes = 0
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def append(self, entries: Sequence[Entry], *, durability: Durability, lease: Lease | None = None) -> None:  # noqa: ARG002
+        """See the port."""
+        heads: dict[RunId, tuple[int, int]] = {}
+        keys: dict[tuple[str, str, str | None], RunId] = {}
+        events: list[EventRow] = []
+        for entry in entries:
+            events += self._events_of(entry, heads, len(self._events) + len(events))
+            if entry.run is not None and entry.run.key is not None:
+                key = entry.run.kind, entry.run.name, entry.run.key
+                if keys.setdefault(key, self._by_key.get(key, entry.run_id)) != entry.run_id:
+                    raise JournalConflict(f"another run has the key {entry.run.key!r}", run_id=entry.run_id)
+        # From here on nothing can fail, and who copies meanwhile sees an odd count.
+        self._n_changes += 1
+        self._heads |= heads
+        self._by_key |= keys
+        self._events += events
+        self._positions |= {(row.run_id, row.version): row.position for row in events}
+        for entry in entries:
+            self._put_rows(entry)
+        if lease is not None:
+            self._leases[lease.owner] = lease
+        self._n_changes += 1
+
+    def _events_of(self, entry: Entry, heads: dict[RunId, tuple[int, int]], position: int) -> list[EventRow]:
+        rows: list[EventRow] = []
+        for fact in entry.facts:
+            version, _ = heads.get(entry.run_id) or self._heads.get(entry.run_id) or (0, 0)
+            if fact.version != version + 1:
+                raise JournalConflict(f"somebody else appended to run {entry.run_id}", run_id=entry.run_id)
+            heads[entry.run_id] = fact.version, fact.at
+            rows.append(
+                EventRow(
+                    position=position + len(rows) + 1,
+                    run_id=entry.run_id,
+                    version=fact.version,
+                    at=fact.at,
+                    type=event_type(fact.event),
+                    step=fact.step,
+                    attempt=fact.attempt,
+                    data=encode_event(fact.event),
+                )
+            )
+        return rows
+
+    def _put_rows(self, entry: Entry) -> None:
+        for value in entry.values:
+            known = self._values.get(value.value_id, value)
+            content = None if value.content is None else bytes(value.content)
+            self._values[value.value_id] = replace(known, content=content, mac=value.mac)
+        if entry.definition is not None:
+            self._definitions[entry.definition.definition_id] = entry.definition
+        if entry.run is not None:
+            self._runs[entry.run_id] = entry.run
+        for row in entry.steps:
+            self._steps.setdefault(entry.run_id, {})[row.step, row.attempt] = row
+
+    def write_lease(self, lease: Lease) -> None:
+        """See the port."""
+        self._leases[lease.owner] = lease
+
+    def release(self, owner: str) -> None:
+        """See the port."""
+        self._leases.pop(owner, None)
+
+    def resign_values(self, codec: str, macs: dict[ValueId, bytes]) -> int:
+        """See the port."""
+        signed = {key: mac for key, mac in macs.items() if key in self._values and self._values[key].codec == codec}
+        for key, mac in signed.items():
+            self._values[key] = replace(self._values[key], mac=mac)
+        return len(signed)
+
+    @contextmanager
+    def current(self) -> Iterator[Reader]:
+        """See the port."""
+        yield self
+
+    @contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """See the port."""
+        yield self._copy()
+
+    def _copy(self) -> MemoryJournal:
+        """Return a journal with what is in this one at one moment, whoever writes meanwhile."""
+        other = MemoryJournal()
+        while True:
+            n_changes = self._n_changes
+            other._runs, other._by_key, other._heads = dict(self._runs), dict(self._by_key), dict(self._heads)
+            other._steps = {run_id: dict(rows) for run_id, rows in list(self._steps.items())}
+            other._events, other._positions = list(self._events), dict(self._positions)
+            other._values, other._definitions = dict(self._values), dict(self._definitions)
+            other._leases = dict(self._leases)
+            if n_changes == self._n_changes and not n_changes % 2:
+                return other
+
+    def change_token(self) -> int:
+        """See the port."""
+        return 0
+
+    def exists(self) -> bool:
+        """See the port."""
+        return bool(self._events)
+
+    def close(self) -> None:
+        """See the port."""
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def runs(self, select: Select) -> list[RunRow]:
+        """See the port."""
+        oldest_first = sorted(self._runs.values(), key=lambda row: row.started_at)
+        return [row for row in reversed(oldest_first) if _fits_run(row, select)][: select.limit]
+
+    def run_by_key(self, kind: str, name: str, key: str) -> RunRow | None:
+        """See the port."""
+        run_id = self._by_key.get((kind, name, key))
+        return None if run_id is None else self._runs[run_id]
+
+    def run_to_join(self, call: Call) -> RunRow | None:
+        """See the port."""
+        wanted = (call.kind, call.name, call.inputs_digest, call.ordinal, None, None)
+        found = [
+            row
+            for row in list(self._runs.values())
+            if (row.kind, row.name, row.inputs_digest, row.ordinal, row.key, row.parent_run_id) == wanted
+            and row.execution != call.execution
+        ]
+        return max(found, key=lambda row: self._positions[row.run_id, row.session_version], default=None)
+
+    def steps(self, select: Select) -> list[StepRow]:
+        """See the port."""
+        found: list[StepRow] = []
+        for run in self.runs(Select(run_ids=select.run_ids, run_prefix=select.run_prefix)):
+            attempts = list(self._steps.get(run.run_id, {}).values())
+            first: dict[StepRef, int] = {}
+            for row in attempts:
+                first[row.step] = min(row.version, first.get(row.step, row.version))
+            found += sorted(attempts, key=lambda row: (first[row.step], row.attempt))
+        since = select.since or 0
+        fits = [row for row in found if row.started_at >= since and _fits_name(row.name, select.name)]
+        return fits[: select.limit]
+
+    def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[Tally]]:
+        """See the port."""
+        latest: dict[tuple[RunId, StepRef], StepRow] = {}
+        for row in self.steps(Select(run_ids=run_ids)):  # by attempt: the last one stays
+            latest[row.run_id, row.step] = row
+        groups: dict[tuple[RunId, str, StepStatus], list[StepRow]] = {}
+        for row in latest.values():
+            groups.setdefault((row.run_id, row.name, row.status), []).append(row)
+        found: dict[RunId, list[Tally]] = {}
+        for (run_id, name, status), rows in sorted(groups.items()):
+            durations = [row.duration_s for row in rows if row.duration_s is not None]
+            tally = Tally(name, status, len(rows), sum(durations) if durations else None)
+            found.setdefault(run_id, []).append(tally)
+        return found
+
+    def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
+        """See the port."""
+        rows = sorted(self._steps.get(run_id, {}).values(), key=lambda row: (row.name, row.index, row.attempt))
+        outputs = self.values([row.output_id for row in rows if row.output_id is not None], content_limit=MEMO_LIMIT)
+        return [(row, None if row.output_id is None else outputs.get(row.output_id)) for row in rows]
+
+    def events(self, select: Select) -> list[EventRow]:
+        """See the port."""
+        since = select.since or 0
+        found = [
+            row
+            for row in list(self._events)
+            if _fits_ids(row.run_id, select) and row.at >= since and select.name in {None, row.type}
+        ]
+        return found if select.limit is None else found[max(0, len(found) - select.limit) :]
+
+    def head(self, run_id: RunId) -> tuple[int, int] | None:
+        """See the port."""
+        return self._heads.get(run_id)
+
+    def values(self, ids: Collection[ValueId], *, content_limit: int | None = None) -> dict[ValueId, StoredValue]:
+        """See the port."""
+        found = {key: self._values[key] for key in ids if key in self._values}
+        if content_limit is None:
+            return found
+        return {
+            key: replace(value, content=None) if value.size > content_limit else value for key, value in found.items()
+        }
+
+    def value_ids(self, codec: str) -> list[ValueId]:
+        """See the port."""
+        return [key for key, value in list(self._values.items()) if value.codec == codec]
+
+    def definition(self, definition_id: Digest) -> Definition | None:
+        """See the port."""
+        return self._definitions.get(definition_id)
+
+    def leases(self) -> dict[str, Lease]:
+        """See the port."""
+        return dict(self._leases)
+
+
+def _fits_run(row: RunRow, select: Select) -> bool:
+    return (
+        _fits_ids(row.run_id, select)
+        and select.kind in {None, row.kind}
+        and _fits_name(row.name, select.name)
+        and (select.statuses is None or row.status in select.statuses)
+        and row.started_at >= (select.since or 0)
+    )
+
+
+def _fits_ids(run_id: str, select: Select) -> bool:
+    listed = select.run_ids is None or run_id in select.run_ids
+    return listed and run_id.startswith(select.run_prefix or "")
+
+
+def _fits_name(name: str, wanted: str | None) -> bool:
+    return wanted is None or name == wanted or name.endswith(f".{wanted}")

@@ -1,0 +1,203 @@
+"""The port of the journal: what the engine asks of a store, and what it may rely on.
+
+Events are the truth; `runs` and `steps` are read models that are written in the transaction of their events and can
+be folded from them again. Every adapter passes the contract suite in ``tests/contracts``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from ironflow_nb.core.events import Fact
+from ironflow_nb.core.ids import Digest, RunId, StepRef, ValueId
+from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.values.stored import StoredValue
+
+
+class Durability(StrEnum):
+    """What a commit survives: POWER everything, PROCESS every death but a power cut or crash of the machine."""
+
+    POWER = "power"
+    PROCESS = "process"
+
+
+MEMO_LIMIT = 1024
+"""Outputs up to this many bytes are loaded when a run is continued, larger ones when a step asks for them."""
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """Who an owner is and when it last showed life; times are microseconds UTC."""
+
+    owner: str
+    host: str
+    pid: int
+    process_started_at: str
+    heartbeat_at: int
+    lease_s: float
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run was started from: enough to show it in a process that does not have its code."""
+
+    definition_id: Digest
+    kind: str
+    name: str
+    source: str
+    diagram: str
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """How many steps of one name of a run have one status, by their latest attempts, and their seconds if known."""
+
+    name: str
+    status: StepStatus
+    n: int
+    duration_s: float | None
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run adds to the journal in one transaction: its next facts and the rows as they are after them."""
+
+    run_id: RunId
+    facts: tuple[Fact, ...]
+    run: RunRow | None = None
+    steps: tuple[StepRow, ...] = ()
+    values: tuple[StoredValue, ...] = ()
+    definition: Definition | None = None
+
+
+class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One event as it lies in the journal; `at` is microseconds UTC, `data` is JSON text."""
+
+    position: int
+    run_id: RunId
+    version: int
+    at: int
+    type: str
+    step: StepRef | None
+    attempt: int | None
+    data: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Select:
+    """Which rows are asked for; what is None does not narrow. Times are microseconds UTC.
+
+    `name` also finds a name by its last part: ``fetch`` finds ``pages.fetch``.
+    """
+
+    run_ids: Collection[str] | None = None
+    run_prefix: str | None = None
+    kind: str | None = None
+    name: str | None = None
+    statuses: Collection[RunStatus] | None = None
+    since: int | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call as joining sees it: of which definition, with which inputs, which among equals, in which execution."""
+
+    kind: str
+    name: str
+    inputs_digest: Digest
+    ordinal: int
+    execution: str
+
+
+class Reader(Protocol):
+    """Reads of one moment of the journal. A journal that does not exist yet is an empty one."""
+
+    def runs(self, select: Select) -> list[RunRow]:
+        """Return runs, newest first."""
+
+    def run_by_key(self, kind: str, name: str, key: str) -> RunRow | None:
+        """Return the run of that user key."""
+
+    def run_to_join(self, call: Call) -> RunRow | None:
+        """Return the run of the same call in the latest other execution that made one; never a child run."""
+
+    def steps(self, select: Select) -> list[StepRow]:
+        """Return attempts of the selected runs, by run (newest first), first fact of the step, and attempt.
+
+        `name` selects the name of the step; `statuses` and `kind` do not apply.
+        """
+
+    def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[Tally]]:
+        """Count the steps of each of the runs by name and status, in order of both; runs without steps are left out."""
+
+    def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
+        """Return all attempts of the run by step and attempt, each with its output.
+
+        Outputs above `MEMO_LIMIT` come without content, to be asked for by their ids.
+        """
+
+    def events(self, select: Select) -> list[EventRow]:
+        """Return events by position; `name` selects their type, and with `limit` they are the newest of them."""
+
+    def head(self, run_id: RunId) -> tuple[int, int] | None:
+        """Return version and instant of the newest event of the run."""
+
+    def values(self, ids: Collection[ValueId], *, content_limit: int | None = None) -> dict[ValueId, StoredValue]:
+        """Return those of the values that exist; content above the limit (bytes) is left None.
+
+        Content that is missing or damaged is None too.
+        """
+
+    def value_ids(self, codec: str) -> list[ValueId]:
+        """Return the ids of all values of that codec."""
+
+    def definition(self, definition_id: Digest) -> Definition | None:
+        """Return what was stored of the definition."""
+
+    def leases(self) -> dict[str, Lease]:
+        """Return all leases by owner."""
+
+
+class Journal(Protocol):
+    """An append-only store of runs. One thread at a time uses it; its engine sees to that."""
+
+    location: str
+    """What the journal is called in messages: its absolute path, or ``memory``."""
+
+    def append(self, entries: Sequence[Entry], *, durability: Durability, lease: Lease | None = None) -> None:
+        """Commit all entries in one transaction, and the lease of who writes them.
+
+        On return everything is as durable as asked. On an error nothing of it is there.
+
+        Raises:
+            JournalConflict: a run has its next version already, or another run has its key; `run_id` names the run.
+            JournalBusy, JournalReadOnly, JournalError: the store refuses.
+        """
+
+    def write_lease(self, lease: Lease) -> None:
+        """Write the lease alone, as a sign of life."""
+
+    def release(self, owner: str) -> None:
+        """Delete the lease of the owner."""
+
+    def resign_values(self, codec: str, macs: dict[ValueId, bytes]) -> int:
+        """Replace the signatures of values of that codec; return how many there were."""
+
+    def current(self) -> AbstractContextManager[Reader]:
+        """Read what this process has committed, on the writer's own connection."""
+
+    def reading(self) -> AbstractContextManager[Reader]:
+        """Read one moment of the journal without disturbing who writes; safe from any thread."""
+
+    def change_token(self) -> int:
+        """Return a number that differs after another process has committed."""
+
+    def exists(self) -> bool:
+        """Tell whether anything was ever written."""
+
+    def close(self) -> None:
+        """Give everything back; the journal can't be used after it."""

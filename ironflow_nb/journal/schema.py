@@ -1,0 +1,187 @@
+"""The tables of a journal file.
+
+Instants are integer microseconds UTC; digests and ids of values are 20-byte blobs; the views show both readably.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+APPLICATION_ID: Final = 0x49524F4E  # "IRON"
+SCHEMA_VERSION: Final = 1
+
+TABLES: Final = """
+-- What happened, append-only: the truth. data is JSON with sorted keys and holds no value of the user.
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    run_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    step TEXT,
+    attempt INTEGER,
+    data TEXT NOT NULL,
+    UNIQUE (run_id, version)
+);
+
+CREATE TRIGGER events_refuse_update BEFORE UPDATE ON events
+BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+
+CREATE TRIGGER events_refuse_delete BEFORE DELETE ON events
+BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+
+-- One row a run, folded from its events.
+CREATE TABLE runs (
+    run_id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    status TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    durability TEXT NOT NULL,
+    inputs_digest BLOB NOT NULL,
+    definition_id BLOB NOT NULL,
+    key TEXT,
+    inputs_id BLOB,
+    output_id BLOB,
+    error_id BLOB,
+    ended_at INTEGER,
+    execution TEXT,
+    ordinal INTEGER NOT NULL,
+    notebook TEXT,
+    parent_run_id TEXT,
+    parent_step TEXT,
+    origin_run_id TEXT,
+    origin_position INTEGER,
+    owner TEXT,
+    n_sessions INTEGER NOT NULL,
+    session_version INTEGER NOT NULL,
+    n_reused INTEGER NOT NULL
+);
+
+CREATE UNIQUE INDEX runs_by_key ON runs (kind, name, key) WHERE key IS NOT NULL;
+CREATE INDEX runs_by_call ON runs (name, inputs_digest, ordinal);
+CREATE INDEX runs_by_start ON runs (started_at);
+
+-- One row an attempt of a step, folded from the events of its run.
+CREATE TABLE steps (
+    run_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    "index" INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    step TEXT GENERATED ALWAYS AS (name || '[' || "index" || ']') VIRTUAL,
+    version INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    identity BLOB NOT NULL,
+    code BLOB NOT NULL,
+    started_at INTEGER NOT NULL,
+    branch TEXT NOT NULL,
+    nth INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    inputs_id BLOB,
+    output_id BLOB,
+    error_id BLOB,
+    finished_at INTEGER,
+    duration_s REAL,
+    due_at INTEGER,
+    lived_with INTEGER NOT NULL,
+    child_run_id TEXT,
+    origin_run_id TEXT,
+    PRIMARY KEY (run_id, name, "index", attempt)
+) WITHOUT ROWID;
+
+-- Content, once each; large content lies in a file beside the journal, and data is null.
+CREATE TABLE "values" (
+    value_id BLOB PRIMARY KEY,
+    codec TEXT NOT NULL,
+    data BLOB,
+    size INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    preview TEXT,
+    digest BLOB,
+    mac BLOB
+);
+
+-- What runs were started from.
+CREATE TABLE definitions (
+    definition_id BLOB PRIMARY KEY,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    source TEXT NOT NULL,
+    diagram TEXT NOT NULL
+);
+
+-- Who works on runs, and when it last showed life.
+CREATE TABLE leases (
+    owner TEXT PRIMARY KEY,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    process_started_at TEXT NOT NULL,
+    heartbeat_at INTEGER NOT NULL,
+    lease_s REAL NOT NULL
+);
+
+-- What is still to do: timers, effects, retries. A mailbox, not history.
+CREATE TABLE work (
+    work_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    run_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    due_at INTEGER NOT NULL,
+    payload_id BLOB,
+    owner TEXT,
+    leased_until INTEGER,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    dead_at INTEGER,
+    error_id BLOB,
+    created_at INTEGER NOT NULL,
+    UNIQUE (run_id, kind, key)
+);
+
+CREATE INDEX work_by_due ON work (due_at) WHERE dead_at IS NULL;
+
+-- What others ask of a run's owner, who turns it into events. A mailbox, not history.
+CREATE TABLE signals (
+    signal_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    run_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    payload_id BLOB,
+    sent_at INTEGER NOT NULL,
+    sent_by TEXT,
+    taken_version INTEGER
+);
+
+CREATE INDEX signals_by_run ON signals (run_id) WHERE taken_version IS NULL;
+
+-- Read models of users, with the position they have reached.
+CREATE TABLE projections (
+    name TEXT PRIMARY KEY,
+    position INTEGER NOT NULL,
+    state_id BLOB,
+    code BLOB,
+    updated_at INTEGER NOT NULL,
+    error TEXT
+);
+"""
+
+_ISO: Final = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000, 'unixepoch') || printf('.%06dZ', {0} % 1000000)"
+
+_VIEWS: Final = """
+CREATE VIEW run_history AS
+SELECT run_id, kind, name, status, {started_at} AS started_at, {ended_at} AS ended_at,
+       (ended_at - started_at) / 1e6 AS duration_s, n_sessions, n_reused, key, notebook, parent_run_id
+FROM runs ORDER BY started_at DESC;
+
+CREATE VIEW step_history AS
+SELECT run_id, step, attempt, status, {started_at} AS started_at, duration_s, reason,
+       lower(hex(output_id)) AS output_id, lower(hex(error_id)) AS error_id, branch
+FROM steps ORDER BY run_id, version;
+
+CREATE VIEW event_history AS
+SELECT position, run_id, version, {at} AS at, type, step, attempt, data
+FROM events ORDER BY position;
+"""
+
+VIEWS: Final = _VIEWS.format(**{column: _ISO.format(column) for column in ("started_at", "ended_at", "at")})
+
+DDL: Final = TABLES + VIEWS

@@ -1,0 +1,185 @@
+"""The journal in one SQLite file: one connection writes, short-lived ones read."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from ironflow_nb.core.events import encode_event, event_type
+from ironflow_nb.core.ids import ValueId
+from ironflow_nb.errors import JournalConflict, JournalReadOnly
+from ironflow_nb.journal import sqlite_rows as sql
+from ironflow_nb.journal.memory import MemoryJournal
+from ironflow_nb.journal.ports import Durability, Entry, Lease, Reader
+from ironflow_nb.journal.sqlite_file import begin_reading, open_reader, open_writer, transaction, translated
+from ironflow_nb.journal.sqlite_reader import SqliteReader
+from ironflow_nb.values.files import ValueFiles
+from ironflow_nb.values.stored import INLINE_LIMIT
+
+_SYNCHRONOUS: Final = {Durability.POWER: "FULL", Durability.PROCESS: "NORMAL"}
+
+
+class SqliteJournal:
+    """A journal file; it is created by the first write."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Take the path, which becomes absolute now; nothing is opened before it is used."""
+        self.path = path.expanduser().absolute()
+        self.location = str(self.path)
+        self.read_only = read_only
+        self.files = ValueFiles(self.path.parent / "values")
+        self._connection: sqlite3.Connection | None = None
+        self._synchronous: Durability | None = None
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def append(self, entries: Sequence[Entry], *, durability: Durability, lease: Lease | None = None) -> None:
+        """See the port."""
+        with translated(self.path):
+            connection = self._writer()
+            for entry in entries:
+                for value in entry.values:
+                    if value.size >= INLINE_LIMIT and value.content is not None:
+                        self.files.write(value.value_id, value.content)
+            if self._synchronous is not durability:
+                connection.execute(f"PRAGMA synchronous={_SYNCHRONOUS[durability]}")
+                self._synchronous = durability
+            _transact(connection, entries, lease)
+
+    def write_lease(self, lease: Lease) -> None:
+        """See the port."""
+        with translated(self.path):
+            self._writer().execute(sql.PUT_LEASE, sql.lease_values(lease))
+
+    def release(self, owner: str) -> None:
+        """See the port."""
+        if self.exists():
+            with translated(self.path):
+                self._writer().execute("DELETE FROM leases WHERE owner = ?", (owner,))
+
+    def resign_values(self, codec: str, macs: dict[ValueId, bytes]) -> int:
+        """See the port."""
+        rows = [(mac, value_id, codec) for value_id, mac in macs.items()]
+        with translated(self.path):
+            connection = self._writer()
+            with transaction(connection):
+                return connection.executemany(sql.SIGN_VALUE, rows).rowcount
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def current(self) -> Iterator[Reader]:
+        """See the port."""
+        if self.read_only or not self.exists():
+            with self.reading() as reader:
+                yield reader
+            return
+        with translated(self.path):
+            yield SqliteReader(self._writer(), self.files)
+
+    @contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """See the port."""
+        with translated(self.path):
+            if not self.exists():
+                yield MemoryJournal()  # what was never written is empty
+                return
+            connection = open_reader(self.path)
+            try:
+                is_made = begin_reading(connection, self.path)
+                yield SqliteReader(connection, self.files) if is_made else MemoryJournal()
+            finally:
+                connection.close()
+
+    def change_token(self) -> int:
+        """See the port."""
+        if not self.exists():
+            return 0
+        with translated(self.path):
+            connection = self._watcher() if self.read_only else self._writer()
+            token: int = connection.execute("PRAGMA data_version").fetchone()[0]
+            return token
+
+    def exists(self) -> bool:
+        """See the port."""
+        try:
+            return self.path.stat().st_size > 0
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """See the port."""
+        if self._connection is not None:
+            connection, self._connection, self._synchronous = self._connection, None, None
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _watcher(self) -> sqlite3.Connection:
+        # The token is one of a connection, so a journal that only reads keeps one for it.
+        if self._connection is None:
+            self._connection = open_reader(self.path)
+        return self._connection
+
+    def _writer(self) -> sqlite3.Connection:
+        if self._connection is None:
+            if self.read_only:
+                raise JournalReadOnly(f"the journal {self.path} was opened with read_only=True", path=self.path)
+            self._connection = open_writer(self.path)
+        elif self._connection.in_transaction:
+            # Left open by something that stopped a transaction from outside; nothing of it was acknowledged.
+            self._connection.execute("ROLLBACK")
+        return self._connection
+
+
+def _transact(connection: sqlite3.Connection, entries: Sequence[Entry], lease: Lease | None) -> None:
+    is_committing = False
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        if lease is not None:
+            connection.execute(sql.PUT_LEASE, sql.lease_values(lease))
+        for entry in entries:
+            _write_entry(connection, entry)
+        is_committing = True
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        # Only the file knows whether a COMMIT that was disturbed took place.
+        if not is_committing or not all(_is_written(connection, entry) for entry in entries):
+            raise
+
+
+def _write_entry(connection: sqlite3.Connection, entry: Entry) -> None:
+    execute = connection.execute
+    for value in entry.values:
+        execute(sql.PUT_VALUE, sql.value_values(value))
+    if entry.definition is not None:
+        execute(sql.PUT_DEFINITION, sql.definition_values(entry.definition))
+    try:
+        for fact in entry.facts:
+            event = fact.event
+            execute(
+                sql.ADD_EVENT,
+                (entry.run_id, fact.version, fact.at, event_type(event), fact.step, fact.attempt, encode_event(event)),
+            )
+        if entry.run is not None:
+            execute(sql.PUT_RUN, sql.run_values(entry.run))
+    except sqlite3.IntegrityError as error:
+        raise JournalConflict(f"somebody else appended to run {entry.run_id}: {error}", run_id=entry.run_id) from error
+    for row in entry.steps:
+        execute(sql.PUT_STEP, sql.step_values(row))
+
+
+def _is_written(connection: sqlite3.Connection, entry: Entry) -> bool:
+    if not entry.facts:
+        return False
+    last = entry.facts[-1]
+    found = connection.execute(
+        "SELECT at, type, step, attempt, data FROM events WHERE run_id = ? AND version = ?",
+        (entry.run_id, last.version),
+    ).fetchone()
+    written: bool = found == (last.at, event_type(last.event), last.step, last.attempt, encode_event(last.event))
+    return written

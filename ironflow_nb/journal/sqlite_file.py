@@ -1,0 +1,197 @@
+"""The journal file: how it is opened, what it must be, and SQLite's errors in the package's words."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from ironflow_nb.errors import JournalBusy, JournalCorrupt, JournalError, JournalReadOnly, JournalTooNew, NotAJournal
+from ironflow_nb.journal.schema import APPLICATION_ID, DDL, SCHEMA_VERSION
+
+BUSY_TIMEOUT_S: Final = 10.0
+STATEMENT_CACHE: Final = 256
+_WAL_ATTEMPTS: Final = 20
+_REFUSED: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """Return the connection that writes; the file is made if there is none."""
+    _prepare_folder(path)
+    connection = _connect(path, "mode=rwc")
+    try:
+        connection.execute("BEGIN")
+        schema = _schema(connection, path)
+        connection.execute("COMMIT")
+        _switch_to_wal(connection)
+        if not schema:
+            _create(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Return a connection that only reads, and leaves no trace."""
+    if path.is_dir():
+        raise NotAJournal(f"{path} is a folder; give the path of a journal file", path=path)
+    try:
+        # A connection that may write takes away the files beside the journal that every reader makes.
+        return _open_reader(path, "mode=rw")
+    except sqlite3.OperationalError as error:
+        if _code(error) not in _REFUSED:
+            raise
+    is_in_use = path.with_name(f"{path.name}-wal").exists()
+    return _open_reader(path, "mode=ro" if is_in_use else "mode=ro&immutable=1")
+
+
+def _open_reader(path: Path, mode: str) -> sqlite3.Connection:
+    connection = _connect(path, mode)
+    try:
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def begin_reading(connection: sqlite3.Connection, path: Path) -> bool:
+    """Begin a transaction that reads one moment; return whether there is a journal in the file at that moment."""
+    connection.execute("BEGIN")
+    return _schema(connection, path) > 0
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    # The engine's lock serialises all use, and closing may happen on another thread than opening.
+    return sqlite3.connect(
+        f"{path.as_uri()}?{mode}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=STATEMENT_CACHE,
+    )
+
+
+def _prepare_folder(path: Path) -> None:
+    folder = path.parent
+    if path.is_dir():
+        raise NotAJournal(f"{path} is a folder; give the path of a journal file", path=path)
+    try:
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        if is_new and folder.name == ".ironflow":
+            (folder / ".gitignore").write_text("*\n")
+    except OSError as error:
+        raise JournalReadOnly(
+            f"the folder of the journal {path} can't be made: {error}; give another path to iron.use(...) or in "
+            "IRONFLOW_DB",
+            path=path,
+        ) from error
+
+
+def _schema(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the version of the schema, 0 for an empty file; called in a transaction, so that it sees one moment."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION_ID:
+        if application or version or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise NotAJournal(
+                f"{path} is a SQLite database, but not a journal of ironflow_nb; give another path", path=path
+            )
+    elif version > SCHEMA_VERSION:
+        raise JournalTooNew(
+            f"the journal {path} has schema {version}, and this version of ironflow_nb knows {SCHEMA_VERSION}; "
+            "upgrade ironflow-nb to read it",
+            path=path,
+            schema=version,
+        )
+    return version
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    # The switch of a new file does not wait for a rival who switches it too; an empty write transaction does.
+    for attempt in range(_WAL_ATTEMPTS):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        except sqlite3.OperationalError:
+            if attempt == _WAL_ATTEMPTS - 1:
+                raise
+            with suppress(sqlite3.OperationalError):
+                connection.executescript("BEGIN IMMEDIATE; COMMIT")
+        else:
+            return
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    with transaction(connection):
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:  # nobody was faster
+            for statement in statements(DDL):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what is done inside, or take all of it back."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def statements(script: str) -> Iterator[str]:
+    """Split a script into statements; `executescript` would commit the transaction that it runs in."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise what SQLite raises inside as an error of the journal."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translation(error, path) from error
+
+
+def _translation(error: sqlite3.Error, path: Path) -> JournalError:
+    code = _code(error)
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return JournalBusy(
+            f"another process held the journal {path} for {BUSY_TIMEOUT_S:g} s; try again, or stop that process",
+            path=path,
+        )
+    if code == sqlite3.SQLITE_NOTADB:
+        return NotAJournal(f"{path} is not a SQLite database; give the path of a journal", path=path)
+    if code in _REFUSED:
+        return JournalReadOnly(
+            f"the journal {path} can't be opened for this: {error}; check the permissions of the file and its folder",
+            path=path,
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return JournalError(
+            f"the disk of the journal {path} is full; nothing was written", path=path, errno=errno.ENOSPC
+        )
+    if code == sqlite3.SQLITE_CORRUPT:
+        return JournalCorrupt(f"the journal {path} is damaged: {error}; restore it from a copy", path=path)
+    return JournalError(f"the journal {path} refused: {error}", path=path)
+
+
+def _code(error: sqlite3.Error) -> int:
+    # The extended codes carry the primary one in their low byte.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

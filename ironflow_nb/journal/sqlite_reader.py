@@ -1,0 +1,203 @@
+"""Reads of a journal file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from ironflow_nb.core.ids import Digest, RunId, ValueId
+from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.status import StepStatus
+from ironflow_nb.errors import ValueUnreadable
+from ironflow_nb.journal import sqlite_rows as sql
+from ironflow_nb.journal.ports import MEMO_LIMIT, Call, Definition, EventRow, Lease, Select, Tally
+from ironflow_nb.values.files import ValueFiles
+from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue, value_id
+
+_CHUNK: Final = 500  # SQLite before 3.32 binds at most 999 parameters
+_NAMED: Final = "({0} = :name OR substr({0}, -1 - length(:name)) = '.' || :name)"
+
+
+class SqliteReader:
+    """Reads through one connection, in whatever transaction it is."""
+
+    def __init__(self, connection: sqlite3.Connection, files: ValueFiles) -> None:
+        self._connection = connection
+        self._files = files
+
+    def runs(self, select: Select) -> list[RunRow]:
+        """See the port."""
+        where, given = _narrowed(select, "runs")
+        if select.since is not None:
+            where += " AND started_at >= :since"
+        if select.kind is not None:
+            where += " AND kind = :kind"
+        if select.name is not None:
+            where += f" AND {_NAMED.format('name')}"
+        if select.statuses is not None:
+            where += " AND status IN (SELECT value FROM json_each(:statuses))"
+        return self._runs(f"{where} ORDER BY started_at DESC, rowid DESC LIMIT :limit", given)
+
+    def run_by_key(self, kind: str, name: str, key: str) -> RunRow | None:
+        """See the port."""
+        found = self._runs("kind = :kind AND name = :name AND key = :key", {"kind": kind, "name": name, "key": key})
+        return found[0] if found else None
+
+    def run_to_join(self, call: Call) -> RunRow | None:
+        """See the port."""
+        found = self._runs(
+            """
+            kind = :kind AND name = :name AND inputs_digest = :inputs_digest AND ordinal = :ordinal
+            AND key IS NULL AND parent_run_id IS NULL AND execution IS NOT :execution
+            ORDER BY (SELECT position FROM events e WHERE e.run_id = runs.run_id AND e.version = runs.session_version)
+            DESC LIMIT 1
+            """,
+            {name: getattr(call, name) for name in ("kind", "name", "inputs_digest", "ordinal", "execution")},
+        )
+        return found[0] if found else None
+
+    def _runs(self, where: str, given: dict[str, Any]) -> list[RunRow]:
+        query = f"SELECT {sql.RUN_COLUMNS} FROM runs WHERE {where}"  # noqa: S608 -- made of column names only
+        return [sql.run_row(row) for row in self._connection.execute(query, given)]
+
+    def steps(self, select: Select) -> list[StepRow]:
+        """See the port."""
+        where, given = _narrowed(select, "s")
+        chosen = "(:since IS NULL OR s.started_at >= :since)"
+        if select.name is not None:
+            chosen += f" AND {_NAMED.format('s.name')}"
+        rows = self._connection.execute(
+            f"""
+            WITH s AS (
+                SELECT s.*, r.started_at AS began_at, r.rowid AS number,
+                       min(s.version) OVER (PARTITION BY s.run_id, s.name, s."index") AS first_version
+                FROM steps s JOIN runs r ON r.run_id = s.run_id WHERE {where}
+            )
+            SELECT {sql.STEP_COLUMNS} FROM s WHERE {chosen}
+            ORDER BY began_at DESC, number DESC, first_version, attempt LIMIT :limit
+            """,  # noqa: S608
+            given,
+        )
+        return [sql.step_row(row) for row in rows]
+
+    def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[Tally]]:
+        """See the port."""
+        where, given = _narrowed(Select(run_ids=run_ids), "steps")
+        # SQLite takes the bare columns status and duration_s from the row that has the maximum.
+        rows = self._connection.execute(
+            f"""
+            SELECT run_id, name, status, count(*), sum(duration_s) FROM (
+                SELECT run_id, name, status, duration_s, max(attempt) FROM steps WHERE {where}
+                GROUP BY run_id, name, "index"
+            ) GROUP BY run_id, name, status ORDER BY run_id, name, status
+            """,  # noqa: S608
+            given,
+        )
+        found: dict[RunId, list[Tally]] = {}
+        for run_id, name, status, n_steps, duration_s in rows:
+            found.setdefault(run_id, []).append(Tally(name, StepStatus(status), n_steps, duration_s))
+        return found
+
+    def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
+        """See the port."""
+        n_columns = len(StepRow.__struct_fields__)
+        small = sql.VALUE_COLUMNS.replace('v."data"', f"CASE WHEN v.size <= {MEMO_LIMIT} THEN v.data END")
+        rows = self._connection.execute(
+            f"""
+            SELECT {sql.STEP_COLUMNS}, {small} FROM steps s LEFT JOIN "values" v ON v.value_id = s.output_id
+            WHERE s.run_id = ? ORDER BY s.name, s."index", s.attempt
+            """,  # noqa: S608
+            (run_id,),
+        )
+        return [
+            (sql.step_row(row[:n_columns]), None if row[n_columns] is None else _sound(sql.value_row(row[n_columns:])))
+            for row in rows
+        ]
+
+    def events(self, select: Select) -> list[EventRow]:
+        """See the port."""
+        where, given = _narrowed(select, "events")
+        if select.since is not None:
+            where += " AND at >= :since"
+        if select.name is not None:
+            where += " AND type = :name"
+        order = "position" if select.limit is None else "position DESC"
+        query = f"SELECT {sql.EVENT_COLUMNS} FROM events WHERE {where} ORDER BY {order} LIMIT :limit"  # noqa: S608
+        found = [sql.event_row(row) for row in self._connection.execute(query, given)]
+        return found if select.limit is None else found[::-1]
+
+    def head(self, run_id: RunId) -> tuple[int, int] | None:
+        """See the port."""
+        row: tuple[int, int] | None = self._connection.execute(
+            "SELECT version, at FROM events WHERE run_id = ? ORDER BY version DESC LIMIT 1", (run_id,)
+        ).fetchone()
+        return row
+
+    def values(self, ids: Collection[ValueId], *, content_limit: int | None = None) -> dict[ValueId, StoredValue]:
+        """See the port."""
+        found: dict[ValueId, StoredValue] = {}
+        wanted = list(ids)
+        for start in range(0, len(wanted), _CHUNK):
+            chunk = wanted[start : start + _CHUNK]
+            query = f'SELECT {sql.VALUE_COLUMNS} FROM "values" v WHERE value_id IN ({", ".join("?" * len(chunk))})'  # noqa: S608
+            for stored in map(sql.value_row, self._connection.execute(query, chunk)):
+                found[stored.value_id] = self._with_content(stored, content_limit)
+        return found
+
+    def _with_content(self, stored: StoredValue, limit: int | None) -> StoredValue:
+        if limit is not None and stored.size > limit:
+            return replace(stored, content=None)
+        if stored.size < INLINE_LIMIT:
+            return _sound(stored)
+        try:
+            return replace(stored, content=self._files.read(stored.value_id, stored.size))
+        except ValueUnreadable:
+            return stored
+
+    def value_ids(self, codec: str) -> list[ValueId]:
+        """See the port."""
+        return [row[0] for row in self._connection.execute('SELECT value_id FROM "values" WHERE codec = ?', (codec,))]
+
+    def definition(self, definition_id: Digest) -> Definition | None:
+        """See the port."""
+        query = f"SELECT {sql.DEFINITION_COLUMNS} FROM definitions WHERE definition_id = ?"  # noqa: S608
+        row = self._connection.execute(query, (definition_id,)).fetchone()
+        return None if row is None else Definition(**dict(zip(Definition.__struct_fields__, row, strict=True)))
+
+    def leases(self) -> dict[str, Lease]:
+        """See the port."""
+        rows = self._connection.execute(f"SELECT {sql.LEASE_COLUMNS} FROM leases")  # noqa: S608
+        return {row[0]: Lease(**dict(zip(Lease.__struct_fields__, row, strict=True))) for row in rows}
+
+
+def _sound(stored: StoredValue) -> StoredValue:
+    """Return the value without its content if that is not what was once written."""
+    is_sound = stored.content is not None and value_id(stored.codec, stored.content) == stored.value_id
+    return stored if is_sound else replace(stored, content=None)
+
+
+def _narrowed(select: Select, table: str) -> tuple[str, dict[str, Any]]:
+    """Return the conditions on the run, which all tables share, and all parameters by name."""
+    where = ["1"]
+    if select.run_ids is not None:
+        where.append(f"{table}.run_id IN (SELECT value FROM json_each(:run_ids))")  # noqa: S608
+    if select.run_prefix is not None:
+        # A range uses the index, which LIKE does only under a matching collation.
+        where.append(f"{table}.run_id >= :prefix AND {table}.run_id < :prefix || char(127)")
+    return " AND ".join(where), {
+        "run_ids": _as_json(select.run_ids),
+        "prefix": select.run_prefix,
+        "since": select.since,
+        "kind": select.kind,
+        "name": select.name,
+        "statuses": _as_json(select.statuses),
+        "limit": -1 if select.limit is None else select.limit,
+    }
+
+
+def _as_json(texts: Collection[str] | None) -> str | None:
+    return None if texts is None else msgspec.json.encode(list(texts)).decode()

@@ -1,0 +1,111 @@
+"""Rows of the journal file and the values that stand for them, and the statements that write them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.journal.ports import Definition, EventRow, Lease
+from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue
+
+_RUN: Final = RunRow.__struct_fields__
+_STEP: Final = StepRow.__struct_fields__
+_WRITTEN_STEP: Final = tuple(name for name in _STEP if name != "step")  # SQLite makes it of name and index
+_VALUE: Final = ("value_id", "codec", "data", "size", "type", "preview", "digest", "mac")
+
+
+def _columns(names: tuple[str, ...], table: str = "") -> str:
+    """Return the columns as SQL; some are called like words of SQL."""
+    return ", ".join(f'{table}"{name}"' for name in names)
+
+
+def _insert(table: str, names: tuple[str, ...], key: tuple[str, ...], *, update: tuple[str, ...] = ()) -> str:
+    marks = ", ".join("?" * len(names))
+    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in update)
+    conflict = f"ON CONFLICT ({_columns(key)}) DO {f'UPDATE SET {changes}' if update else 'NOTHING'}"
+    return f'INSERT INTO "{table}" ({_columns(names)}) VALUES ({marks}) {conflict}'  # noqa: S608 -- made of names only
+
+
+RUN_COLUMNS: Final = _columns(_RUN)
+STEP_COLUMNS: Final = _columns(_STEP, "s.")
+VALUE_COLUMNS: Final = _columns(_VALUE, "v.")
+EVENT_COLUMNS: Final = _columns(EventRow.__struct_fields__)
+DEFINITION_COLUMNS: Final = _columns(Definition.__struct_fields__)
+LEASE_COLUMNS: Final = _columns(Lease.__struct_fields__)
+
+ADD_EVENT: Final = "INSERT INTO events (run_id, version, at, type, step, attempt, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
+PUT_RUN: Final = _insert("runs", _RUN, ("run_id",), update=_RUN[1:])
+PUT_STEP: Final = _insert(
+    "steps", _WRITTEN_STEP, ("run_id", "name", "index", "attempt"), update=("version", *_WRITTEN_STEP[5:])
+)
+# Content that was damaged, and a signature that was another user's, are mended by storing the value again.
+PUT_VALUE: Final = (
+    f"{_insert('values', _VALUE, ('value_id',), update=('data', 'mac'))} "
+    "WHERE data IS NOT excluded.data OR mac IS NOT excluded.mac"
+)
+# Names that a flow could not see at its first run may exist by now; the newer diagram knows more.
+PUT_DEFINITION: Final = _insert(
+    "definitions", Definition.__struct_fields__, ("definition_id",), update=("source", "diagram")
+)
+PUT_LEASE: Final = _insert("leases", Lease.__struct_fields__, ("owner",), update=Lease.__struct_fields__[1:])
+SIGN_VALUE: Final = 'UPDATE "values" SET mac = ? WHERE value_id = ? AND codec = ?'
+
+
+def run_values(row: RunRow) -> tuple[Any, ...]:
+    """Return the parameters of `PUT_RUN`."""
+    return tuple(value.value if type(value) is RunStatus else value for value in _items(row))
+
+
+def step_values(row: StepRow) -> tuple[Any, ...]:
+    """Return the parameters of `PUT_STEP`."""
+    return (
+        row.run_id, row.name, row.index, row.attempt, row.version, row.status.value, row.identity, row.code,
+        row.started_at, row.branch, row.nth, row.reason, row.inputs_id, row.output_id, row.error_id, row.finished_at,
+        row.duration_s, row.due_at, row.lived_with, row.child_run_id, row.origin_run_id,
+    )  # fmt: skip
+
+
+def value_values(value: StoredValue) -> tuple[Any, ...]:
+    """Return the parameters of `PUT_VALUE`; large content lies in its file."""
+    content = value.content if value.size < INLINE_LIMIT else None
+    return value.value_id, value.codec, content, value.size, value.type_name, value.preview, value.digest, value.mac
+
+
+def definition_values(row: Definition) -> tuple[Any, ...]:
+    """Return the parameters of `PUT_DEFINITION`."""
+    return _items(row)
+
+
+def lease_values(lease: Lease) -> tuple[Any, ...]:
+    """Return the parameters of `PUT_LEASE`."""
+    return _items(lease)
+
+
+def _items(row: Any) -> tuple[Any, ...]:
+    return tuple(getattr(row, name) for name in row.__struct_fields__)
+
+
+def run_row(row: tuple[Any, ...]) -> RunRow:
+    """Return the run of a row of `RUN_COLUMNS`."""
+    fields = dict(zip(_RUN, row, strict=True))
+    fields["status"] = RunStatus(fields["status"])
+    return RunRow(**fields)
+
+
+def step_row(row: tuple[Any, ...]) -> StepRow:
+    """Return the attempt of a row of `STEP_COLUMNS`."""
+    fields = dict(zip(_STEP, row, strict=True))
+    fields["status"] = StepStatus(fields["status"])
+    fields["lived_with"] = bool(fields["lived_with"])
+    return StepRow(**fields)
+
+
+def value_row(row: tuple[Any, ...]) -> StoredValue:
+    """Return the value of a row of `VALUE_COLUMNS`."""
+    return StoredValue(*row)
+
+
+def event_row(row: tuple[Any, ...]) -> EventRow:
+    """Return the event of a row of `EVENT_COLUMNS`."""
+    return EventRow(**dict(zip(EventRow.__struct_fields__, row, strict=True)))
