@@ -1,0 +1,1 @@
+"""Running: the engine, the memory of a run, and everything that performs, records and answers steps."""

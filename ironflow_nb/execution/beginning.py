@@ -1,0 +1,193 @@
+"""How a run begins: anew, continued from where it stopped, or by attaching to one that is running."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ironflow_nb.core.durations import spoken
+from ironflow_nb.core.events import RunContinued, RunStarted
+from ironflow_nb.core.joining import Attach, Begin, Caller, Continue, Joining, OnRerun, join, keyed
+from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.status import StepStatus, derived_run_status
+from ironflow_nb.errors import DuplicateKey, JournalConflict, RunNotFound
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.recall import Recall
+from ironflow_nb.execution.request import Request
+from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.stream import Piece, Stream
+from ironflow_nb.execution.surroundings import is_under_pytest, notebook_exists, notebook_path, say
+from ironflow_nb.journal.ports import Call, Reader, Select
+
+_ATTEMPTS: Final = 5
+
+
+def begin(engine: Engine, request: Request, *, in_main_thread: bool) -> Session | RunRow:
+    """Return the open session of the run that the call began or continues, or the run that it attaches to.
+
+    A run that is continued, and a new one with a key, is committed before this returns, so that no body of it runs
+    in two places; a new one without a key has no rival and is committed with its first step.
+
+    Raises:
+        DuplicateKey: the run of that key was begun with other arguments.
+        RunNotFound: the run that was to be continued does not exist.
+    """
+    inputs, opaque = engine.ledger.digester.digest(request.arguments)
+    if opaque and request.run_id is None:
+        say(
+            f"{request.name}: an argument ({opaque[0]}) can't be recognised in another process, so a new "
+            "kernel starts anew instead of continuing; if it does not matter which one it is, pass iron.resource(...)"
+        )
+    execution = engine.execution()
+    ordinal = engine.next_ordinal(execution, request.kind, request.name, inputs)
+    call = Call(kind=request.kind, name=request.name, inputs_digest=inputs, ordinal=ordinal, execution=execution)
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _begin(engine, request, call, in_main_thread=in_main_thread)
+        except JournalConflict:
+            # Another process, or thread, was faster with this very run; look again.
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError
+
+
+def _begin(engine: Engine, request: Request, call: Call, *, in_main_thread: bool) -> Session | RunRow:
+    engine.flush()  # a run that was begun a moment ago can be joined as well
+    with engine.ledger.current() as reader:
+        joining = _decide(engine, reader, request, call)
+    match joining:
+        case Begin(because=because):
+            if because is not None:
+                say(f"{call.name}: a new run is started, because {because}")
+            return _anew(engine, request, call, in_main_thread=in_main_thread)
+        case Attach(run=run):
+            return run
+        case Continue(run=run):
+            return _continued(engine, request, call, run, in_main_thread=in_main_thread)
+
+
+def _decide(engine: Engine, reader: Reader, request: Request, call: Call) -> Joining:
+    policy = request.policy
+    if request.run_id is not None:
+        found = reader.runs(Select(run_ids=[request.run_id]))
+        if not found:
+            raise RunNotFound(f"there is no run {request.run_id}", run_id=request.run_id)
+        return keyed(found[0], owner_is_alive=_is_owned(engine, reader, found[0]))
+    if policy.key is not None:
+        return _decide_keyed(engine, reader, policy.key, call)
+    may_join = engine.joins_by_default or not is_under_pytest()
+    if policy.fresh or policy.on_rerun is OnRerun.NEW or not may_join:
+        return Begin()
+    candidate = reader.run_to_join(call)
+    if candidate is None:
+        return Begin()
+    head = reader.head(candidate.run_id)
+    caller = Caller(
+        now=engine.ledger.clock.now(),
+        last_active_at=candidate.updated_at if head is None else head[1],
+        continue_within_s=policy.continue_within_s,
+        notebook=notebook_path(),
+        other_notebook_exists=notebook_exists(candidate.notebook),
+    )
+    return join(candidate, caller, owner_is_alive=_is_owned(engine, reader, candidate))
+
+
+def _decide_keyed(engine: Engine, reader: Reader, key: str, call: Call) -> Joining:
+    candidate = reader.run_by_key(call.kind, call.name, key)
+    if candidate is None:
+        return Begin()
+    if candidate.inputs_digest != call.inputs_digest:
+        raise DuplicateKey(
+            f"run {candidate.run_id} of {call.name} has the key {key!r} and was begun with other arguments; use "
+            "another key, or call it with the same arguments",
+            run_id=candidate.run_id,
+            key=key,
+        )
+    return keyed(candidate, owner_is_alive=_is_owned(engine, reader, candidate))
+
+
+def _is_owned(engine: Engine, reader: Reader, run: RunRow) -> bool:
+    """Tell whether somebody works on the run; this very engine does so only while it has a session of it."""
+    if run.owner == engine.ledger.owner:
+        return engine.is_running_here(run.run_id)
+    return engine.ledger.is_owner_alive(reader, run.owner)
+
+
+def _anew(engine: Engine, request: Request, call: Call, *, in_main_thread: bool) -> Session:
+    ledger, policy = engine.ledger, request.policy
+    run_id = ledger.new_run_id()
+    durability = policy.durability or engine.durability
+    stream = Stream(ledger, run_id, durability)
+    inputs = ledger.values.store_inputs(request.arguments)
+    started = RunStarted(
+        kind=call.kind,
+        name=call.name,
+        owner=ledger.owner,
+        durability=durability.value,
+        definition=request.definition_id.hex(),
+        inputs_digest=call.inputs_digest.hex(),
+        inputs=inputs[-1].value_id.hex(),
+        execution=call.execution,
+        ordinal=call.ordinal,
+        key=policy.key,
+        notebook=notebook_path(),
+    )
+    if policy.key is None:
+        stream.defer(Piece(started, values=inputs))
+    else:
+        stream.commit(Piece(started, values=inputs))
+    recall = Recall(ledger, run_id, call.name, policy.on_change)
+    session = Session(
+        stream, recall, start_worker=engine.start_worker, interrupts=engine.interrupts if in_main_thread else None
+    )
+    session.define = request.define
+    engine.open_session(session)
+    return session
+
+
+def _continued(engine: Engine, request: Request, call: Call, run: RunRow, *, in_main_thread: bool) -> Session:
+    interrupts = engine.interrupts if in_main_thread else None
+    earlier = engine.sessions.get(run.run_id)
+    if earlier is None:
+        stream = Stream(engine.ledger, run.run_id, request.policy.durability or engine.durability)
+        recall = _take_on(engine, request, call, run, stream)
+        session = Session(stream, recall, start_worker=engine.start_worker, interrupts=interrupts)
+    else:
+        session = earlier
+        # Bodies of the earlier stretch are still running; none of them may commit between the reading and the taking.
+        with session.lock:
+            session.flush()
+            session.reopen(_take_on(engine, request, call, run, session.stream), interrupts)
+    session.define = request.define
+    engine.open_session(session)
+    return session
+
+
+def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: Stream) -> Recall:
+    """Read what is recorded of the run, and commit that this engine continues it."""
+    ledger = engine.ledger
+    with ledger.current() as reader:
+        recorded = reader.memo(run.run_id)
+        head = reader.head(run.run_id)
+        alive = _is_owned(engine, reader, run)
+    assert head is not None
+    stream.version, stream.at, stream.row = head[0], max(head[1], stream.at), run
+    was = derived_run_status(run.status, owner_is_alive=alive)
+    is_rerun = request.reason == "rerun"
+    continued = RunContinued(
+        reason=request.reason if run.status is was else "takeover",
+        owner=ledger.owner,
+        definition=request.definition_id.hex(),
+        durability=stream.durability.value,
+        execution=call.execution if is_rerun else None,
+        ordinal=call.ordinal if is_rerun else 0,
+        notebook=notebook_path(),
+    )
+    stream.commit(Piece(continued))
+    if is_rerun:
+        n_done = sum(row.status is StepStatus.COMPLETED for row, _ in recorded)
+        steps = "1 finished step is" if n_done == 1 else f"{n_done} finished steps are"
+        say(
+            f"{call.name}: continuing run {run.run_id} ({was.value} {spoken((ledger.clock.now() - head[1]) / 1e6)} ago); "
+            f"{steps} kept. To start anew: {call.name}.options(fresh=True)(...)"
+        )
+    return Recall(ledger, run.run_id, call.name, request.policy.on_change, recorded)

@@ -1,0 +1,122 @@
+"""How a stretch of a run ends: completed, failed or interrupted, always with everything finished committed."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ironflow_nb.core.events import RunCompleted, RunFailed, RunInterrupted, SessionEnded
+from ironflow_nb.core.ids import StepRef
+from ironflow_nb.errors import IronflowError, RunTakenOver
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.recall import FAILED_STEP
+from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.stream import Piece
+from ironflow_nb.execution.surroundings import logger, say
+from ironflow_nb.values.failures import store_failure
+
+SAY_AFTER_S: Final = 1.0
+_NOTE: Final = "ironflow: "
+
+
+def raise_unobserved(session: Session) -> None:
+    """Raise a failure beside the flow that the flow never looked at: a run does not complete over it."""
+    for child in list(session.children):
+        error = child.unobserved_error()
+        if error is not None:
+            raise error
+
+
+def warn_forgotten(session: Session) -> None:
+    """Say which calls of async steps were never awaited."""
+    if session.calls:
+        names = ", ".join(sorted({job.spec.name for job in session.calls}))
+        say(f"run {session.run_id}: {names} was called and never awaited, so it did not run")
+
+
+def say_waiting(session: Session) -> None:
+    """Say for which bodies the end of the run waits."""
+    steps = ", ".join(job.step for job in session.in_flight()[:5])
+    say(f"run {session.run_id}: waiting for {steps} to end")
+
+
+def complete(engine: Engine, session: Session, value: Any) -> Any:
+    """Record that the flow returned; return the value as it will be read back.
+
+    Raises:
+        ValueNotStorable: no codec takes the value.
+    """
+    stored, echo = engine.ledger.values.store(value)
+    completed = Piece(RunCompleted(output=stored.value_id.hex()), values=(stored,))
+    session.end(*_account(session), completed)
+    session.ending.succeed(echo)
+    return echo
+
+
+def fail(engine: Engine, session: Session, error: BaseException) -> None:
+    """Record that the flow raised; nothing is recorded any more where another process has taken the run over."""
+    if not isinstance(error, RunTakenOver):
+        stored, causes = store_failure(error), _causes(session, error)
+        failed = RunFailed(error=stored.value_id.hex(), caused_by=causes)
+        try:
+            session.disown(causes)
+            session.end(*_account(session), Piece(failed, values=(stored,)))
+        except IronflowError as trouble:
+            logger.warning("run %s: its failure could not be recorded: %s", session.run_id, trouble)
+        _add_note(session, error)
+    _close(engine, session, error)
+
+
+def interrupt(engine: Engine, session: Session, error: BaseException, reason: str) -> None:
+    """Record that the owner stopped; bodies in flight go on, and a re-run in this process joins them."""
+    session.is_ending = True
+    try:
+        session.drain()
+        if session.is_open:  # else the engine was closed, and has recorded it
+            session.end(*_account(session), Piece(RunInterrupted(reason=reason)))
+    except IronflowError as trouble:
+        logger.warning("run %s: its interruption could not be recorded: %s", session.run_id, trouble)
+    _close(engine, session, error)
+
+
+def _close(engine: Engine, session: Session, error: BaseException) -> None:
+    session.is_open = False
+    session.ending.fail(error)
+    engine.close_session(session)
+
+
+def _account(session: Session) -> list[Piece]:
+    """Return the event that sums up a stretch which had something to reuse."""
+    recall = session.recall
+    if not recall.n_recorded:
+        return []
+    return [Piece(SessionEnded(n_reused=recall.n_reused, not_asked_for=recall.not_asked_for()))]
+
+
+def _causes(session: Session, error: BaseException) -> tuple[StepRef, ...]:
+    """Return the steps of this run whose failures are in the chain of the error."""
+    steps: dict[StepRef, None] = {}
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        link = left.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        run_id, step = getattr(link, FAILED_STEP, (None, None))
+        if run_id == session.run_id and step is not None:
+            steps[step] = None
+        left += [link.__cause__, link.__context__]
+        left += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+    return tuple(steps)
+
+
+def _add_note(session: Session, error: BaseException) -> None:
+    if any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
+        return
+    n_kept = session.n_performed + session.recall.n_reused
+    kept = "1 finished step is kept" if n_kept == 1 else f"{n_kept} finished steps are kept"
+    flow = session.stream.row.name if session.stream.row is not None else "the flow"
+    error.add_note(
+        f"{_NOTE}run {session.run_id} of {flow} failed; {kept}.\n"
+        f"{_NOTE}mend what failed and call it again with the same arguments: it continues from there"
+    )

@@ -1,0 +1,178 @@
+"""The engine: one journal with the sessions, threads and loop that work on it in this process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar, Token
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from ironflow_nb.core.events import RunInterrupted
+from ironflow_nb.core.ids import Digest, RunId
+from ironflow_nb.errors import IronflowError, RunTakenOver
+from ironflow_nb.execution.interrupts import Interrupts
+from ironflow_nb.execution.jobs import Take
+from ironflow_nb.execution.ledger import Ledger
+from ironflow_nb.execution.pool import Pool
+from ironflow_nb.execution.runner import work, work_async
+from ironflow_nb.execution.seams import Clock, Entropy, SystemClock, SystemThreads, Threads, system_entropy
+from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.execution.stream import Piece
+from ironflow_nb.execution.surroundings import CellExecution, logger
+from ironflow_nb.execution.worker import Worker
+from ironflow_nb.journal.ports import Durability, Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from concurrent.futures import Future
+
+_REMEMBERED_EXECUTIONS: Final = 256
+
+CURRENT: Final[ContextVar[Engine | None]] = ContextVar("ironflow_engine", default=None)
+"""The engine of the innermost ``with iron.open(...)``."""
+
+
+class Engine:
+    """One journal at work. Made by `open`; the default one by the first call that needs it.
+
+    Nothing is started before it is used: the worker thread with the first run, the loop with the first coroutine.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        durability: Durability = Durability.POWER,
+        clock: Clock | None = None,
+        entropy: Entropy = system_entropy,
+        threads: Threads | None = None,
+        execution: Callable[[], str] | None = None,
+    ) -> None:
+        self.threads = threads or SystemThreads()
+        self.ledger = Ledger(journal, clock=clock or SystemClock(), entropy=entropy, threads=self.threads)
+        self.durability = durability
+        self.pool = Pool(self.threads)
+        self.interrupts = Interrupts()
+        self.sessions: dict[RunId, Session] = {}
+        self.joins_by_default = execution is not None
+        self.execution = execution or CellExecution(
+            self.ledger.owner, lambda: self.ledger.entropy(6).hex(), self.threads.is_main
+        )
+        self._loop: Any = None
+        self._lock = self.threads.lock()
+        self._worker = Worker(self.ledger, self.sessions, self.threads)
+        self._ordinals: OrderedDict[str, Counter[tuple[str, str, Digest]]] = OrderedDict()
+        self._is_started = False
+        self._tokens: list[Token[Engine | None]] = []
+
+    # -- sessions ------------------------------------------------------------------------------------------------
+
+    def open_session(self, session: Session) -> None:
+        """Take a session into the care of the worker."""
+        self.sessions[session.run_id] = session
+        with self._lock:
+            if not self._is_started:
+                self._is_started = True
+                atexit.register(self.close)
+                if hasattr(os, "register_at_fork"):
+                    os.register_at_fork(after_in_child=partial(_forsake, weakref.ref(self)))
+        self._worker.nudge()
+
+    def close_session(self, session: Session) -> None:
+        """Let go of a session, unless bodies of it are still running: their results are taken."""
+        if not session.in_flight():
+            self.sessions.pop(session.run_id, None)
+
+    def flush(self) -> None:
+        """Commit what waits for the worker."""
+        for session in list(self.sessions.values()):
+            if session.stream.is_pending or session.in_flight():
+                with suppress(RunTakenOver):
+                    session.flush()
+
+    def is_running_here(self, run_id: RunId) -> bool:
+        """Tell whether this process is executing the run now."""
+        session = self.sessions.get(run_id)
+        return session is not None and session.is_open
+
+    def is_active(self) -> bool:
+        """Tell whether this process is executing any run."""
+        return any(session.is_open for session in list(self.sessions.values()))
+
+    def next_ordinal(self, execution: str, kind: str, name: str, inputs: Digest) -> int:
+        """Count the equal calls of an execution, from zero."""
+        with self._lock:
+            counts = self._ordinals.setdefault(execution, Counter())
+            self._ordinals.move_to_end(execution)
+            while len(self._ordinals) > _REMEMBERED_EXECUTIONS:
+                self._ordinals.popitem(last=False)
+            ordinal = counts[kind, name, inputs]
+            counts[kind, name, inputs] += 1
+        return ordinal
+
+    # -- threads and loop ----------------------------------------------------------------------------------------
+
+    def start_worker(self, spec: StepSpec, session: Session, take: Take) -> None:
+        """Start something that performs jobs of the step: a thread of the pool, or a task of the loop."""
+        if spec.is_async:
+            self.spawn(work_async(session, take))
+        else:
+            self.pool.submit(partial(work, session, take))
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Run a coroutine on the engine's own loop."""
+        from ironflow_nb.execution.loops import EngineLoop  # noqa: PLC0415 -- asyncio is 40 ms that def flows save
+
+        with self._lock:
+            if self._loop is None:
+                self._loop = EngineLoop(self.threads)
+        spawned: Future[Any] = self._loop.spawn(coroutine)
+        return spawned
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End: no new step, what is finished is committed, open runs are interrupted, the journal is given back.
+
+        Bodies that are running are not waited for.
+        """
+        atexit.unregister(self.close)
+        for session in list(self.sessions.values()):
+            try:
+                session.drain()
+                if session.is_open:
+                    session.end(Piece(RunInterrupted(reason="exit")))
+            except IronflowError as error:
+                logger.warning("run %s could not be closed: %s", session.run_id, error)
+        self.sessions.clear()
+        self._worker.stop()
+        if self._loop is not None:
+            self._loop.close()
+        self.ledger.close("it was closed")
+
+    def __enter__(self) -> Self:
+        """Make this the current engine of the calling context."""
+        self._tokens.append(CURRENT.set(self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        CURRENT.reset(self._tokens.pop())
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Engine({self.ledger.journal.location!r}, durability={self.durability.value!r})"
+
+
+def _forsake(reference: weakref.ref[Engine]) -> None:
+    engine = reference()
+    if engine is not None:
+        engine.ledger.close("this process was forked from the one that opened it", abandon=True)

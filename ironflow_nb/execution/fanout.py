@@ -1,0 +1,253 @@
+"""One step over many items: pulled in a window, performed by some workers, answered in the order of the items.
+
+The flow's own thread pulls items, so that equal items are numbered in their order. Workers take pulled jobs one after
+another and queue what they came to; at most four times as many items as there are workers are pulled and not yet
+committed, which bounds the finished work that a crash can lose. After a failure nothing more is pulled or started,
+unless failures are collected.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import copy_context
+from typing import Any, Final
+
+from ironflow_nb.core.ids import BranchId
+from ironflow_nb.errors import IronflowError
+from ironflow_nb.execution.interrupts import call_body
+from ironflow_nb.execution.jobs import Answer, Job, Outcome, Settled
+from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.spec import StepSpec
+
+WINDOW: Final = 4
+"""Items that may be pulled and not yet committed, as a multiple of the concurrency."""
+
+_END: Final = object()
+
+
+class Fanout:
+    """The items of one map, or of one submit, on their way through a step."""
+
+    def __init__(
+        self,
+        session: Session,
+        spec: StepSpec,
+        items: Iterator[tuple[Any, ...]],
+        *,
+        fixed: Mapping[str, Any],
+        branch: BranchId,
+        concurrency: int,
+        collects: bool,
+        is_next_ready: Callable[[int], bool],
+    ) -> None:
+        """Pull the first window; `is_next_ready` tells whether pulling item n would not block."""
+        self.session = session
+        self.outcomes: list[Outcome] = []
+        self.is_exhausted = False
+        self.first_error: BaseException | None = None
+        self._is_failing = False
+        self._spec = spec
+        self._items = items
+        self._fixed = fixed
+        self._branch = branch
+        self._concurrency = concurrency
+        self._collects = collects
+        self._is_next_ready = is_next_ready
+        self._context = copy_context()
+        self._jobs: deque[Job] = deque()
+        self._job_of: dict[Outcome, Job] = {}
+        self._n_open = 0
+        self._n_workers = 0
+        session.pumps.append(self.pump)
+        session.children.append(self)
+        session.pump()
+
+    # -- pulling -------------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Pull items while the window is open; called by the flow's own threads."""
+        window = WINDOW * self._concurrency
+        while self.is_pulling and self._n_open < window and self._is_next_ready(len(self.outcomes)):
+            self._pull()
+        if not self.is_pulling and self._n_open == 0 and self.pump in self.session.pumps:
+            self.session.pumps.remove(self.pump)
+            if self.first_error is None:
+                self.session.children.remove(self)
+
+    @property
+    def is_pulling(self) -> bool:
+        """Tell whether more items may come."""
+        return not self.is_exhausted and not self._is_failing
+
+    def _pull(self) -> None:
+        try:
+            # The iterable may be a generator that calls steps: it stands where the map was called.
+            item = self._context.run(call_body, next, (self._items, _END), {})
+            if item is _END:
+                self.is_exhausted = True
+                return
+            asked = self.session.ask(self._spec, self._branch, item, self._fixed)
+        except Exception as error:  # noqa: BLE001 -- of the user's iterable, or of the call itself
+            self._take_error(error)
+            return
+        if type(asked) is Outcome:
+            self._follow(asked)
+        elif type(asked) is Answer:
+            self._answer(asked)
+        else:
+            assert isinstance(asked, Job)
+            self._follow(asked.outcome)
+            self._job_of[asked.outcome] = asked
+            self._jobs.append(asked)
+            self._hire()
+
+    def _take_error(self, error: Exception) -> None:
+        """Let the item fail that could not even be asked for; a generator that raised has nothing more to give."""
+        if isinstance(error, IronflowError) or not self._collects:
+            self.first_error = self.first_error or error
+            self.is_exhausted = True
+        self._answer(Answer(error=error))
+
+    def _answer(self, answer: Answer) -> None:
+        outcome = Outcome()
+        if answer.error is None:
+            outcome.succeed(answer.value)
+        else:
+            outcome.fail(answer.error)
+        self._follow(outcome)
+
+    def _follow(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        with self.session.lock:
+            self._n_open += 1
+            outcome.when_done(lambda: self._note_done(outcome))
+
+    def _note_done(self, outcome: Outcome) -> None:
+        self._n_open -= 1
+        if outcome.error is None:
+            self._job_of.pop(outcome, None)
+        elif not self._collects:
+            self.first_error = self.first_error or outcome.error
+            self._is_failing = True
+            self._jobs.clear()
+
+    # -- performing ----------------------------------------------------------------------------------------------
+
+    def _hire(self) -> None:
+        with self.session.lock:
+            if self._n_workers >= self._concurrency:
+                return
+            self._n_workers += 1
+        self.session.start_worker(self._spec, self.session, self._take)
+
+    def _take(self, settled: Settled | None) -> Job | None:
+        with self.session.lock:
+            if settled is not None and settled.error is not None and not self._collects:
+                self._is_failing = True  # at once, though the failure is committed by and by
+                self._jobs.clear()
+            if self._jobs and not self.session.is_ending:
+                return self._jobs.popleft()
+            self._n_workers -= 1
+            return None
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def is_ready(self, index: int) -> bool:
+        """Tell whether item `index` can be read, or is known never to come, without waiting."""
+        if index < len(self.outcomes) and self.outcomes[index].is_done:
+            return True
+        return self._is_stuck() or (self.is_exhausted and index >= len(self.outcomes))
+
+    def is_finished(self) -> bool:
+        """Tell whether nothing more will come: all items are done, or one failed and nothing is in flight."""
+        return (self.is_exhausted and self._n_open == 0) or self._is_stuck()
+
+    def _is_stuck(self) -> bool:
+        if self._collects or self.first_error is None:
+            return False
+        return not any(job.is_started and not outcome.is_done for outcome, job in list(self._job_of.items()))
+
+    def read(self, index: int) -> Any:
+        """Return the result of item `index`, which is ready; of a failed one its error, or raise that.
+
+        Raises:
+            IndexError: there is no such item.
+        """
+        __tracebackhide__ = True
+        outcome = self.outcomes[index] if index < len(self.outcomes) else None
+        if outcome is None or not outcome.is_done:
+            if self.first_error is None:
+                raise IndexError(index)
+            outcome = next(outcome for outcome in self.outcomes if outcome.error is self.first_error)
+        if outcome.error is None:
+            return outcome.value
+        self._observe(outcome)
+        if self._collects and not isinstance(outcome.error, IronflowError):
+            return outcome.error
+        raise outcome.error
+
+    def _observe(self, outcome: Outcome) -> None:
+        if not outcome.is_observed:
+            outcome.is_observed = True
+            job = self._job_of.get(outcome)
+            if job is not None and job.is_started:
+                self.session.observe(job)
+
+    def unobserved_error(self) -> BaseException | None:
+        """Return the failure of which the flow never saw anything."""
+        if self._collects or any(outcome.error is not None and outcome.is_observed for outcome in self.outcomes):
+            return None
+        return self.first_error
+
+
+class Submission:
+    """One call that runs beside its flow."""
+
+    def __init__(self, session: Session, asked: Answer | Outcome | Job, spec: StepSpec) -> None:
+        self.session = session
+        self._job = asked if isinstance(asked, Job) else None
+        self._is_taken = False
+        if isinstance(asked, Answer):
+            self.outcome = Outcome()
+            if asked.error is None:
+                self.outcome.succeed(asked.value)
+            else:
+                self.outcome.fail(asked.error)
+        elif isinstance(asked, Outcome):
+            self.outcome = asked
+        else:
+            self.outcome = asked.outcome
+            session.children.append(self)
+            with session.lock:
+                self.outcome.when_done(self._note_done)
+            session.start_worker(spec, session, self._take)
+
+    def _take(self, _settled: Settled | None) -> Job | None:
+        if self._is_taken or self.session.is_ending:
+            return None
+        self._is_taken = True
+        return self._job
+
+    def _note_done(self) -> None:
+        if self.outcome.error is None:
+            self.session.children.remove(self)
+
+    def read(self) -> Any:
+        """Return the result, which is there, or raise the error."""
+        __tracebackhide__ = True
+        if self.outcome.error is None:
+            return self.outcome.value
+        if not self.outcome.is_observed:
+            self.outcome.is_observed = True
+            if self._job is not None and self._job.is_started:
+                self.session.observe(self._job)
+        raise self.outcome.error
+
+    def is_finished(self) -> bool:
+        """Tell whether the outcome is there."""
+        return self.outcome.is_done
+
+    def unobserved_error(self) -> BaseException | None:
+        """Return the failure, if the flow never saw it."""
+        return None if self.outcome.is_observed else self.outcome.error

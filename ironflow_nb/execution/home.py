@@ -1,0 +1,125 @@
+"""What the process has: its default engine, and the definitions that runs can be continued with.
+
+This is the only mutable state of the package that belongs to no object of the user.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.rows import RunRow
+from ironflow_nb.errors import FlowNotDefined
+from ironflow_nb.execution.engine import CURRENT, Engine
+from ironflow_nb.journal.ports import Durability, Journal
+
+DEFAULT_PATH: Final = ".ironflow/journal.db"
+PATH_VARIABLE: Final = "IRONFLOW_DB"
+MEMORY: Final = ":memory:"
+
+
+class Definition(Protocol):
+    """Something that runs are made of."""
+
+    @property
+    def kind(self) -> str:
+        """The style: flow, graph, decider."""
+
+    @property
+    def name(self) -> str:
+        """The name, which runs carry."""
+
+    def continue_run(self, engine: Engine, run: RunRow) -> RunId:
+        """Continue the run in the background with its recorded arguments; return its id."""
+
+
+class Home:
+    """The default engine and the known definitions."""
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+        self._definitions: dict[tuple[str, str], Definition] = {}
+        self._engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+    def adopt(self, engine: Engine) -> Engine:
+        """Note an engine of this process."""
+        self._engines.add(engine)
+        return engine
+
+    def is_any_active(self) -> bool:
+        """Tell whether this process is executing any run."""
+        return any(engine.is_active() for engine in list(self._engines))
+
+    def engine(self) -> Engine:
+        """Return the current engine: that of the innermost ``with iron.open(...)``, else the default one."""
+        current = CURRENT.get()
+        if current is not None:
+            return current
+        if self._engine is None:
+            self._engine = make_engine(None)
+        return self._engine
+
+    def use(self, engine: Engine) -> None:
+        """Make the engine the default one; the one before is closed."""
+        before, self._engine = self._engine, engine
+        if before is not None and before is not engine:
+            before.close()
+
+    @contextmanager
+    def replaced(self, engine: Engine) -> Iterator[None]:
+        """Let the engine be the default one for a while; the one before stays as it is."""
+        before, self._engine = self._engine, engine
+        try:
+            yield
+        finally:
+            self._engine = before
+
+    def define(self, definition: Definition) -> None:
+        """Note a definition; a later one of the same name takes its place."""
+        self._definitions[definition.kind, definition.name] = definition
+
+    def definition(self, run: RunRow) -> Definition:
+        """Return what the run was made of.
+
+        Raises:
+            FlowNotDefined: this process does not have it.
+        """
+        found = self._definitions.get((run.kind, run.name))
+        if found is None:
+            raise FlowNotDefined(
+                f"run {run.run_id} is of {run.kind} {run.name}, which is not defined here; run the cell or import the "
+                "module that defines it, then try again",
+                run_id=run.run_id,
+                name=run.name,
+            )
+        return found
+
+
+HOME: Final = Home()
+
+
+def make_engine(
+    path: str | os.PathLike[str] | None, *, durability: str = Durability.POWER, read_only: bool = False
+) -> Engine:
+    """Return an engine on the journal at `path`; by default ``IRONFLOW_DB``, else ``.ironflow/journal.db``."""
+    where = os.fspath(path) if path is not None else os.environ.get(PATH_VARIABLE) or DEFAULT_PATH
+    try:
+        chosen = Durability(durability)
+    except ValueError:
+        raise ValueError(f'durability is "power" or "process", not {durability!r}') from None
+    return HOME.adopt(Engine(_journal(where, read_only=read_only), durability=chosen))
+
+
+def _journal(where: str, *, read_only: bool) -> Journal:
+    if where == MEMORY:
+        from ironflow_nb.journal.memory import MemoryJournal  # noqa: PLC0415
+
+        return MemoryJournal()
+    from ironflow_nb.journal.sqlite import SqliteJournal  # noqa: PLC0415 -- so that a memory journal loads no sqlite3
+
+    return SqliteJournal(Path(where), read_only=read_only)

@@ -1,0 +1,115 @@
+"""A call of a step on its way: asked, answered or performed, settled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from ironflow_nb.core.ids import BranchId, Digest, StepRef
+from ironflow_nb.core.rows import StepRow
+from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.execution.stream import Piece
+
+PENDING: Final = object()
+
+Place = tuple[Digest, BranchId, int]
+"""Identity, branch, and which time the branch asks for it: what recognises a call within a run."""
+
+
+class Call(msgspec.Struct):
+    """A call with everything that recognises it; `opaque` names classes that identify in this process only."""
+
+    arguments: dict[str, Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    place: Place
+    opaque: tuple[str, ...] = ()
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A call that is answered by what is recorded."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Outcome:
+    """A value or an error that comes once; who waits is called back. Used under the session's lock."""
+
+    __slots__ = ("_callbacks", "error", "is_observed", "value")
+
+    def __init__(self) -> None:
+        self.value: Any = PENDING
+        self.error: BaseException | None = None
+        self.is_observed = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether the outcome is there."""
+        return self.value is not PENDING or self.error is not None
+
+    def succeed(self, value: Any) -> None:
+        """Set the value, once it is committed."""
+        self.value = value
+        self._call_back()
+
+    def fail(self, error: BaseException) -> None:
+        """Set the error."""
+        self.error = error
+        self._call_back()
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call back once the outcome is there, at once if it is."""
+        if self.is_done:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def _call_back(self) -> None:
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+
+class Job:
+    """One attempt of a step that is to be performed; `row` is there once it has started."""
+
+    __slots__ = ("attempt", "call", "index", "outcome", "reason", "row", "spec", "started_s", "step")
+
+    row: StepRow
+
+    def __init__(self, spec: StepSpec, call: Call, step: StepRef, index: int, attempt: int, reason: str) -> None:
+        self.spec = spec
+        self.call = call
+        self.step = step
+        self.index = index
+        self.attempt = attempt
+        self.reason = reason
+        self.outcome = Outcome()
+        self.started_s = 0.0
+
+    @property
+    def branch(self) -> BranchId:
+        """The branch that called."""
+        return self.call.place[1]
+
+    @property
+    def is_started(self) -> bool:
+        """Tell whether its body has begun."""
+        return hasattr(self, "row")
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """A performed attempt with what is to be recorded of it and what its caller gets."""
+
+    job: Job
+    piece: Piece
+    value: Any = None
+    error: BaseException | None = None
+
+
+Take = Callable[[Settled | None], Job | None]
+"""Gives a worker its next job, told what its last one came to; None where there is nothing more to do."""

@@ -1,0 +1,111 @@
+"""The journal of one engine behind its lock, with the values, the clock and the owner that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+from msgspec.structs import replace
+
+from ironflow_nb.core.ids import RUN_ID_ENTROPY_BYTES, RunId, ValueId, run_id
+from ironflow_nb.errors import EngineClosed
+from ironflow_nb.execution.code import code_identity
+from ironflow_nb.execution.hosts import is_alive, new_lease
+from ironflow_nb.execution.seams import Clock, Entropy, Threads
+from ironflow_nb.journal.ports import Durability, Entry, Journal, Lease, Reader
+from ironflow_nb.values.digest import Digester
+from ironflow_nb.values.pickles import Signer
+from ironflow_nb.values.provenance import Provenance
+from ironflow_nb.values.store import Values
+from ironflow_nb.values.stored import StoredValue
+
+
+class Ledger:
+    """One engine's door to its journal.
+
+    One thread at a time writes: `append` and `current` hold the lock. Whoever takes it holds no other lock that a
+    thread inside it could want, except the lock of one run, which is always taken first.
+    """
+
+    def __init__(self, journal: Journal, *, clock: Clock, entropy: Entropy, threads: Threads) -> None:
+        self.journal = journal
+        self.clock = clock
+        self.entropy = entropy
+        self.threads = threads
+        self.lease: Lease = new_lease(clock.now(), entropy(8))
+        self.digester = Digester(Provenance(entropy), code_identity)
+        self.signer = Signer(entropy)
+        self.values = Values(self.digester, self.signer)
+        self.on_append: Callable[[], None] | None = None
+        self._lock = threads.lock()
+        self._lease_is_written = False
+        self._closed_because: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """The name under which this engine owns runs."""
+        return self.lease.owner
+
+    def append(self, entries: Sequence[Entry], durability: Durability) -> None:
+        """Commit entries; the first of an engine brings its lease along."""
+        with self._lock:
+            self._refuse_closed()
+            lease = None if self._lease_is_written else replace(self.lease, heartbeat_at=self.clock.now())
+            self.journal.append(entries, durability=durability, lease=lease)
+            self._lease_is_written = True
+        if self.on_append is not None:
+            self.on_append()
+
+    def beat(self) -> None:
+        """Write a sign of life, if this engine has written anything yet."""
+        with self._lock:
+            if self._lease_is_written and self._closed_because is None:
+                self.journal.write_lease(replace(self.lease, heartbeat_at=self.clock.now()))
+
+    @contextmanager
+    def current(self) -> Iterator[Reader]:
+        """Read, with nobody of this process writing meanwhile."""
+        with self._lock:
+            self._refuse_closed()
+            with self.journal.current() as reader:
+                yield reader
+
+    def value(self, value_id: ValueId) -> StoredValue | None:
+        """Return a stored value with its content."""
+        with self.current() as reader:
+            return reader.values([value_id]).get(value_id)
+
+    def is_owner_alive(self, reader: Reader, owner: str | None) -> bool:
+        """Tell whether somebody who owns runs still lives."""
+        if owner is None:
+            return False
+        return owner == self.owner or is_alive(reader.leases().get(owner), now=self.clock.now())
+
+    def live_owners(self, reader: Reader) -> Collection[str]:
+        """Return the owners that live."""
+        now = self.clock.now()
+        alive = {owner for owner, lease in reader.leases().items() if is_alive(lease, now=now)}
+        return alive if self._closed_because else alive | {self.owner}
+
+    def new_run_id(self) -> RunId:
+        """Return a fresh run id."""
+        return run_id(self.entropy(RUN_ID_ENTROPY_BYTES))
+
+    def close(self, because: str, *, abandon: bool = False) -> None:
+        """Give up the lease and the connection; `abandon` leaves both alone, as a forked child must."""
+        if abandon:
+            self._closed_because = because
+            return
+        with self._lock:
+            if self._closed_because is None:
+                self._closed_because = because
+                if self._lease_is_written:
+                    self.journal.release(self.owner)
+                self.journal.close()
+
+    def _refuse_closed(self) -> None:
+        if self._closed_because is not None:
+            raise EngineClosed(
+                f"the engine of {self.journal.location} can't be used any more: {self._closed_because}; open the "
+                "journal again with iron.open(...) or iron.use(...)"
+            )

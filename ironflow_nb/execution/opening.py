@@ -1,0 +1,71 @@
+"""Opening journals and choosing the one that calls go to."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.home import HOME, make_engine
+from ironflow_nb.values.pickles import Signer
+from ironflow_nb.values.store import PICKLE
+
+_CHUNK: Final = 200
+
+
+def open(  # noqa: A001 -- read as iron.open
+    path: str | os.PathLike[str] | None = None, *, durability: str = "power", read_only: bool = False
+) -> Engine:
+    """Return an engine on a journal, without making it the default one; ``with`` makes it the current one inside.
+
+    The path becomes absolute now, and the file is created by the first write. Without a path it is that of
+    ``IRONFLOW_DB``, else ``.ironflow/journal.db`` in the working directory; ``":memory:"`` is a journal that ends with
+    the engine.
+
+    Args:
+        path: of the journal file.
+        durability: ``"power"``: what is acknowledged survives even a power cut; ``"process"``: every death of the
+            process or kernel, at a fraction of the time.
+        read_only: refuse every write.
+    """
+    return make_engine(path, durability=durability, read_only=read_only)
+
+
+def use(where: str | os.PathLike[str] | Engine | None = None, *, durability: str = "power") -> Engine:
+    """Make a journal the default one, by its path or its engine; the engine before it is closed. Return the engine."""
+    engine = where if isinstance(where, Engine) else make_engine(where, durability=durability)
+    HOME.use(engine)
+    return engine
+
+
+def engine() -> Engine:
+    """Return the engine that calls go to now."""
+    return HOME.engine()
+
+
+def trust(path: str | os.PathLike[str] | None = None) -> int:
+    """Sign all pickles of a journal as this user's own, so that they can be loaded; return how many there were.
+
+    Loading a pickle can run any code: trust a journal only if you know where it comes from. Without a path it is the
+    current journal.
+    """
+    chosen = HOME.engine() if path is None else make_engine(path)
+    try:
+        return _sign_all(chosen)
+    finally:
+        if path is not None:
+            chosen.close()
+
+
+def _sign_all(engine: Engine) -> int:
+    signer: Signer = engine.ledger.signer
+    with engine.ledger.current() as reader:
+        ids = reader.value_ids(PICKLE)
+        n_signed = 0
+        for start in range(0, len(ids), _CHUNK):
+            values = reader.values(ids[start : start + _CHUNK])
+            macs = {
+                key: signer.sign(PICKLE, value.content) for key, value in values.items() if value.content is not None
+            }
+            n_signed += engine.ledger.journal.resign_values(PICKLE, macs)
+    return n_signed

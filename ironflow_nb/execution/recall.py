@@ -1,0 +1,207 @@
+"""The memory of a run at work: recognises calls, and answers those that are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from ironflow_nb.core.durations import spoken
+from ironflow_nb.core.identity import branch_id, keyed_identity, step_identity
+from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef
+from ironflow_nb.core.memo import Memo, Record, new_ref
+from ironflow_nb.core.rows import StepRow
+from ironflow_nb.core.verdict import AskFirst, OnChange, Perform, Replay, Reuse, judge, settle_change
+from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, ValueUnreadable
+from ironflow_nb.execution.jobs import Answer, Call, Job, Outcome, Place
+from ironflow_nb.execution.ledger import Ledger
+from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.execution.surroundings import say
+from ironflow_nb.values.failures import load_failure, rebuild
+from ironflow_nb.values.stored import StoredValue
+
+FAILED_STEP: Final = "_ironflow_step"
+"""Set on an exception that a step raised: which run and step it was."""
+
+
+class Recall:
+    """What one session knows of what was recorded before it. Not thread-safe: the session's lock is held."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        run_id: RunId,
+        flow: str,
+        on_change: OnChange,
+        recorded: Iterable[tuple[StepRow, StoredValue | None]] = (),
+    ) -> None:
+        """Take the recorded steps of the run, each with its output where that is small."""
+        rows = list(recorded)
+        self.n_reused = 0
+        self._ledger = ledger
+        self._run_id = run_id
+        self._flow = flow
+        self._on_change = on_change
+        self._memo = Memo(row for row, _ in rows)
+        self._outputs = {(row.step, row.attempt): stored for row, stored in rows if stored is not None}
+        self._codes: dict[str, list[tuple[str, Digest]]] = {}
+        self._keys: dict[tuple[str, Digest], Digest] = {}
+        self._allowed_changes: set[tuple[str, Digest]] = set()
+        self._warned_of: set[tuple[str, str]] = set()
+
+    @property
+    def n_recorded(self) -> int:
+        """How many steps were recorded before."""
+        return len(self._memo)
+
+    def not_asked_for(self) -> tuple[StepRef, ...]:
+        """Return the recorded steps that nothing asked for yet."""
+        return self._memo.not_asked_for()
+
+    def lived_with(self, step: StepRef) -> StepRow | None:
+        """Return the recorded failure of the step, if the flow went on after it."""
+        latest = self._memo.latest(step)
+        return latest if latest is not None and latest.lived_with else None
+
+    def open_branch(self, parent: BranchId, name: str, arguments: Digest | None) -> BranchId:
+        """Return the id of a new branch: by name and arguments, and which one among equals it is."""
+        nth = self._memo.count_call(step_identity(f"branch {name}", arguments or Digest(b"")), parent)
+        return branch_id(parent, name, arguments, nth)
+
+    def recognise(
+        self, spec: StepSpec, branch: BranchId, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Call, Digest]:
+        """Return the call with its identity, not yet numbered, and the digest of its arguments. Needs no lock."""
+        arguments = spec.parameters.bind(args, kwargs)
+        digest, opaque = self._ledger.digester.digest(arguments)
+        if spec.key is None:
+            identity = step_identity(spec.name, digest)
+        else:
+            identity = keyed_identity(spec.name, self._ledger.digester.digest(spec.key_of(arguments)).digest)
+        return Call(arguments, args, kwargs, (identity, branch, 0), opaque), digest
+
+    def ask(self, spec: StepSpec, call: Call, digest: Digest, in_flight: Mapping[Place, Job]) -> Answer | Outcome | Job:
+        """Number the call, and answer it from memory or from what is in flight, or return the job to perform.
+
+        Raises:
+            CodeChanged: the code of finished work has changed, and the policy stops before redoing it.
+            DuplicateName, DuplicateKey: the call can't be told from another one.
+            ValueUnreadable: the recorded answer can't be read here.
+        """
+        identity, branch, _ = call.place
+        self._note_code(spec)
+        if spec.key is not None:
+            self._note_key(spec, identity, digest)
+        call.place = identity, branch, self._memo.count_call(identity, branch)
+        flying = in_flight.get(call.place)
+        if flying is not None:
+            return flying.outcome
+        record = self._memo.find(*call.place)
+        verdict = judge(record, spec.code)
+        if isinstance(verdict, AskFirst):
+            verdict = self._settle_change(spec, verdict.row)
+        match verdict:
+            case Reuse(row=row):
+                self.n_reused += 1
+                return Answer(self._output(row))
+            case Replay(row=row):
+                self.n_reused += 1
+                return Answer(error=self._failure(row))
+            case Perform(reason=reason):
+                return self._job(spec, call, record, reason)
+
+    def _job(self, spec: StepSpec, call: Call, record: Record | None, reason: str) -> Job:
+        if call.opaque:
+            self._warn_opaque(spec, call.arguments)
+        if record is None:
+            return Job(spec, call, *new_ref(self._memo, spec.name), attempt=1, reason=reason)
+        latest = record.latest
+        return Job(spec, call, latest.step, latest.index, latest.attempt + 1, reason)
+
+    def _note_code(self, spec: StepSpec) -> None:
+        codes = self._codes.setdefault(spec.name, [])
+        mine = (spec.qualname, spec.code)
+        if codes and codes[-1] == mine:
+            return
+        if mine in codes or any(qualname != spec.qualname for qualname, _ in codes):
+            raise DuplicateName(
+                f"two functions act as step {spec.name!r} in run {self._run_id}: {codes[-1][0]} and {spec.qualname}; "
+                "give one of them another name: @step(name=...)",
+                run_id=self._run_id,
+                name=spec.name,
+            )
+        if codes:
+            say(f"run {self._run_id}: {spec.name} was redefined; from here on its new code runs")
+        codes.append(mine)
+
+    def _note_key(self, spec: StepSpec, identity: Digest, digest: Digest) -> None:
+        if self._keys.setdefault((spec.name, identity), digest) != digest:
+            raise DuplicateKey(
+                f"step {spec.name} was called twice with one key and different arguments in run {self._run_id}; make "
+                "the key say what differs",
+                run_id=self._run_id,
+                name=spec.name,
+            )
+
+    def _settle_change(self, spec: StepSpec, row: StepRow) -> Reuse | Perform:
+        n_steps, at_stake_s = 0, 0.0
+        if (spec.name, spec.code) not in self._allowed_changes:
+            n_steps, at_stake_s = self._memo.work_at_stake(spec.name, spec.code)
+        settled = settle_change(self._on_change, row, at_stake_s)
+        if settled is not None:
+            self._allowed_changes.add((spec.name, spec.code))
+            return settled
+        steps = "1 finished step" if n_steps == 1 else f"{n_steps} finished steps"
+        raise CodeChanged(
+            f"the code of {spec.name} has changed since {steps} of run {self._run_id} were recorded, and redoing them "
+            f"would cost about {spoken(at_stake_s)}; run one of\n"
+            f'    {self._flow}.options(on_change="keep").resume()     # keep their results\n'
+            f'    {self._flow}.options(on_change="refresh").resume()  # run them again',
+            run_id=self._run_id,
+            name=spec.name,
+            n_steps=n_steps,
+            at_stake_s=at_stake_s,
+        )
+
+    def _warn_opaque(self, spec: StepSpec, arguments: Mapping[str, Any]) -> None:
+        for name, value in arguments.items():
+            kinds = self._ledger.digester.digest(value).opaque
+            if kinds and (spec.name, name) not in self._warned_of:
+                self._warned_of.add((spec.name, name))
+                say(
+                    f"step {spec.name}: argument {name} ({kinds[0]}) can't be recognised in another process, so the "
+                    f"step runs again there; if it does not matter which one it is, pass iron.resource({name})"
+                )
+
+    def _output(self, row: StepRow) -> Any:
+        stored = self._outputs.pop((row.step, row.attempt), None)
+        if (stored is None or stored.content is None) and row.output_id is not None:
+            stored = self._ledger.value(row.output_id)
+        if stored is None:
+            raise self._missing("result", row)
+        try:
+            return self._ledger.values.decode(stored)
+        except ValueUnreadable as error:
+            error.add_note(f"It is the recorded result of {row.step} in run {self._run_id}.")
+            raise
+
+    def _missing(self, what: str, row: StepRow) -> ValueUnreadable:
+        return ValueUnreadable(
+            f"the recorded {what} of {row.step} in run {self._run_id} is missing in the journal",
+            run_id=self._run_id,
+            step=row.step,
+        )
+
+    def _failure(self, row: StepRow) -> BaseException:
+        stored = None if row.error_id is None else self._ledger.value(row.error_id)
+        if stored is None:
+            raise self._missing("failure", row)
+        error = rebuild(load_failure(stored), where=f"{row.step} of run {self._run_id}")
+        return mark(error, self._run_id, row.step)
+
+
+def mark(error: BaseException, run_id: RunId, step: StepRef) -> BaseException:
+    """Note on the exception which step raised it."""
+    with suppress(AttributeError):  # a class with __slots__
+        setattr(error, FAILED_STEP, (run_id, step))
+    return error

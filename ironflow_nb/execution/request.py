@@ -1,0 +1,51 @@
+"""What a call of a flow asks of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ironflow_nb.core.ids import Digest, RunId
+from ironflow_nb.core.joining import OnRerun
+from ironflow_nb.core.verdict import OnChange
+from ironflow_nb.journal.ports import Definition, Durability
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """How a definition wants its runs to be begun and continued."""
+
+    on_rerun: OnRerun = OnRerun.CONTINUE
+    continue_within_s: float = 7 * 86400.0
+    on_change: OnChange = OnChange.GUARD
+    durability: Durability | None = None
+    key: str | None = None
+    fresh: bool = False
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A call: of which definition, with which arguments, under which policy.
+
+    `define` gives what the journal is to keep of the definition; it takes a while, so it is not called before the
+    first step has run.
+
+    `run_id` asks to continue that very run instead of looking for one to join.
+    """
+
+    kind: str
+    name: str
+    definition_id: Digest
+    define: Callable[[], Definition]
+    arguments: dict[str, Any]
+    policy: Policy
+    run_id: RunId | None = None
+    reason: str = "rerun"
+
+
+class Body(msgspec.Struct, frozen=True):
+    """The user's function with the arguments of the call."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]

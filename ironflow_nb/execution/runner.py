@@ -1,0 +1,185 @@
+"""Performing steps; the only module that knows ``def`` from ``async def``."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from ironflow_nb.errors import IronflowError, WrongColour
+from ironflow_nb.execution.interrupts import call_body
+from ironflow_nb.execution.jobs import Answer, Job, Outcome, Settled, Take
+from ironflow_nb.execution.parameters import unwrapped
+from ironflow_nb.execution.scope import SCOPE, Scope
+from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.spec import StepSpec
+
+# -- in the caller's thread --------------------------------------------------------------------------------------
+
+
+def call(spec: StepSpec, scope: Scope, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Return the result of a ``def`` step called directly in a flow."""
+    __tracebackhide__ = True
+    session = scope.session
+    asked = session.ask(spec, scope.branch, args, kwargs)
+    if type(asked) is Answer:
+        return _deliver(session, asked)
+    if type(asked) is Outcome:  # it is in flight: an interrupted call of before, or a twin that was submitted
+        session.wait(lambda: asked.is_done)
+        return result_of(asked)
+    assert isinstance(asked, Job)
+    session.start(asked, is_beside=False)
+    settled = _perform_here(session, asked)
+    try:
+        return session.record(settled)
+    finally:
+        session.check_interrupt()
+
+
+def _perform_here(session: Session, job: Job) -> Settled:
+    """Run the body in this thread; what is no Exception, as a keyboard interrupt, passes through unrecorded."""
+    __tracebackhide__ = True
+    token = SCOPE.set(Scope(session, job.branch, job.step))
+    try:
+        args, kwargs = unwrapped(job.call.args, job.call.kwargs)
+        value = call_body(job.spec.function, args, kwargs)
+    except Exception as error:  # noqa: BLE001 -- whatever a body raises is its outcome
+        return session.settle_failure(job, error)
+    finally:
+        SCOPE.reset(token)
+    return session.settle(job, value)
+
+
+def _deliver(session: Session, answer: Answer) -> Any:
+    __tracebackhide__ = True
+    session.check_interrupt()
+    if answer.error is not None:
+        raise answer.error
+    return answer.value
+
+
+def result_of(outcome: Outcome) -> Any:
+    """Return the value of an outcome that is done, or raise its error."""
+    __tracebackhide__ = True
+    outcome.is_observed = True
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.value
+
+
+# -- on a thread of the pool -------------------------------------------------------------------------------------
+
+
+def work(session: Session, take: Take) -> None:
+    """Perform ``def`` jobs in this thread, as long as there are any."""
+    settled: Settled | None = None
+    while (job := take(settled)) is not None:
+        try:
+            session.start(job, is_beside=True)
+        except IronflowError as error:  # the run ended meanwhile
+            session.drop(job, error)
+            continue
+        try:
+            settled = _perform_here(session, job)
+        except BaseException as error:  # noqa: BLE001 -- also SystemExit: nobody else is there to see it
+            settled = session.settle_failure(job, error)
+        session.hand_in(settled)
+
+
+# -- in a coroutine ----------------------------------------------------------------------------------------------
+
+
+def call_async(
+    spec: StepSpec, scope: Scope, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Coroutine[Any, Any, Any]:
+    """Return the coroutine of an ``async def`` step called in an async flow.
+
+    The call is numbered now, in the order of the program, and not when some task gets to it.
+
+    Raises:
+        WrongColour: it is a ``def`` flow, even if a loop runs in this thread, as in every notebook.
+    """
+    if not scope.session.is_on_loop():
+        raise WrongColour(
+            f"{spec.name} is an async step and was called in a def flow, where nothing can await it; call "
+            f"{spec.name}.submit(...).result(), or make the flow async def",
+            name=spec.name,
+        )
+    session = scope.session
+    asked = session.ask(spec, scope.branch, args, kwargs)
+    if type(asked) is Job:
+        session.calls.add(asked)
+    return _awaited(session, asked)
+
+
+async def _awaited(session: Session, asked: Answer | Outcome | Job) -> Any:
+    if type(asked) is Answer:
+        return _deliver(session, asked)
+    if type(asked) is Outcome:
+        await outcome_of(session, asked)
+        return result_of(asked)
+    assert isinstance(asked, Job)
+    settled = await _perform_async(session, asked)
+    if not session.calls and len(session.in_flight()) <= 1:
+        return session.record(settled)
+    session.hand_in(settled)  # others are about to end as well: share one commit
+    await outcome_of(session, asked.outcome)
+    if asked.outcome.error is not None:
+        session.observe(asked)
+    return result_of(asked.outcome)
+
+
+def is_call(coroutine: object) -> bool:
+    """Tell whether the coroutine is a call of a step, which was numbered in its caller's branch."""
+    return getattr(coroutine, "cr_code", None) is _awaited.__code__
+
+
+async def work_async(session: Session, take: Take) -> None:
+    """Perform ``async def`` jobs in this task, as long as there are any."""
+    settled: Settled | None = None
+    while (job := take(settled)) is not None:
+        try:
+            settled = await _perform_async(session, job)
+        except IronflowError as error:  # the run ended meanwhile
+            session.drop(job, error)
+        else:
+            session.hand_in(settled)
+
+
+async def _perform_async(session: Session, job: Job) -> Settled:
+    """Run the body in this task, and return what it came to; a cancelled one comes to nothing."""
+    session.calls.discard(job)
+    session.start(job, is_beside=True)
+    token = SCOPE.set(Scope(session, job.branch, job.step))
+    try:
+        args, kwargs = unwrapped(job.call.args, job.call.kwargs)
+        value = await job.spec.function(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 -- whatever a body raises is its outcome
+        return session.settle_failure(job, error)
+    except BaseException as error:
+        session.drop(job, error)
+        raise
+    finally:
+        SCOPE.reset(token)
+    return session.settle(job, value)
+
+
+async def outcome_of(session: Session, outcome: Outcome) -> None:
+    """Wait in a coroutine until the outcome is there."""
+    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def settle() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def call_back() -> None:
+        if asyncio._get_running_loop() is loop:  # noqa: SLF001 -- public in all but its name, and 100 times cheaper
+            settle()
+        else:
+            loop.call_soon_threadsafe(settle)
+
+    with session.lock:
+        outcome.when_done(call_back)
+    await done

@@ -1,0 +1,196 @@
+"""Running a flow: in the calling thread, on a thread of its own, or on the engine's loop."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ironflow_nb.core.rows import RunRow
+from ironflow_nb.execution import ending
+from ironflow_nb.execution.beginning import begin
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.interrupts import call_body
+from ironflow_nb.execution.request import Body, Request
+from ironflow_nb.execution.scope import SCOPE, Scope
+from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.surroundings import face
+
+
+def run_here(engine: Engine, request: Request, body: Body) -> Any | RunRow:
+    """Run a ``def`` flow in this thread and return its value, or the run that the call attaches to."""
+    __tracebackhide__ = True
+    in_main_thread = engine.threads.is_main()
+    with _interrupts_taken(engine, in_main_thread):
+        begun = begin(engine, request, in_main_thread=in_main_thread)
+        if isinstance(begun, RunRow):
+            return begun
+        notebook = face()
+        if notebook is not None:
+            notebook.began(engine, begun.run_id)
+        return run_session(engine, begun, body)
+
+
+@contextmanager
+def _interrupts_taken(engine: Engine, in_main_thread: bool) -> Iterator[None]:  # noqa: FBT001
+    if in_main_thread:
+        with engine.interrupts.taken():
+            yield
+    else:
+        yield
+
+
+def run_session(engine: Engine, session: Session, body: Body) -> Any:
+    """Run a ``def`` flow in this thread, from the first call to the last commit."""
+    __tracebackhide__ = True
+    token = SCOPE.set(Scope(session))
+    try:
+        try:
+            value = call_body(body.function, body.args, body.kwargs)
+            session.wait(lambda: not session.has_more())
+        finally:
+            SCOPE.reset(token)
+        ending.warn_forgotten(session)
+        ending.raise_unobserved(session)
+        return ending.complete(engine, session, value)
+    except Exception as error:
+        _fail_after_bodies(engine, session, error)
+        raise
+    except BaseException as error:
+        ending.interrupt(engine, session, error, type(error).__name__)
+        raise
+    finally:
+        engine.close_session(session)
+
+
+def _fail_after_bodies(engine: Engine, session: Session, error: Exception) -> None:
+    """Let bodies in flight end before the failure is recorded as the last event; an interrupt ends the waiting."""
+    session.is_ending = True
+    try:
+        if not session.wait(lambda: not session.in_flight(), ending.SAY_AFTER_S):
+            ending.say_waiting(session)
+            session.wait(lambda: not session.in_flight())
+    except BaseException as interruption:
+        ending.interrupt(engine, session, interruption, type(interruption).__name__)
+        raise
+    ending.fail(engine, session, error)
+
+
+def run_in_background(engine: Engine, session: Session, body: Body) -> None:
+    """Run a flow of either colour beside the caller; its ending is on the session."""
+    if is_async(body):
+        engine.spawn(run_on_loop(engine, session, body))
+        return
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        with suppress(BaseException):  # recorded, and raised again by whoever asks for the result
+            context.run(run_session, engine, session, body)
+
+    engine.threads.spawn(f"ironflow-run-{session.run_id}", run)
+
+
+def is_async(body: Body) -> bool:
+    """Tell whether the flow is an ``async def``."""
+    return inspect.iscoroutinefunction(body.function)
+
+
+async def await_here(engine: Engine, request: Request, body: Body) -> Any | RunRow:
+    """Run an ``async def`` flow on the engine's loop and await it here; a cancelled await interrupts the run."""
+    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+
+    begun = begin(engine, request, in_main_thread=False)
+    if isinstance(begun, RunRow):
+        return begun
+    notebook = face()
+    if notebook is not None:
+        notebook.began(engine, begun.run_id)
+    return await asyncio.wrap_future(engine.spawn(run_on_loop(engine, begun, body)))
+
+
+# -- on the engine's loop ----------------------------------------------------------------------------------------
+
+
+async def run_on_loop(engine: Engine, session: Session, body: Body) -> Any:
+    """Run an ``async def`` flow in this task of the engine's loop, from the first call to the last commit."""
+    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+
+    session.loop = asyncio.get_running_loop()
+    session.on_settled = _Draining(session, session.loop)
+    SCOPE.set(Scope(session))
+    try:
+        try:
+            value = await body.function(*body.args, **body.kwargs)
+            await until(session, lambda: not session.has_more())
+        finally:
+            SCOPE.set(None)
+        ending.warn_forgotten(session)
+        ending.raise_unobserved(session)
+        return ending.complete(engine, session, value)
+    except Exception as error:
+        session.is_ending = True
+        await until(session, lambda: not session.in_flight())
+        ending.fail(engine, session, error)
+        raise
+    except BaseException as error:
+        ending.interrupt(engine, session, error, type(error).__name__)
+        raise
+    finally:
+        engine.close_session(session)
+
+
+class _Draining:
+    """Schedules one commit on the loop for all that is handed in until it comes to it."""
+
+    def __init__(self, session: Session, loop: Any) -> None:
+        self._session = session
+        self._loop = loop
+        self._is_scheduled = False
+
+    def __call__(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        self._is_scheduled = False
+        self._session.drain()
+        self._session.pump()
+
+
+async def until(session: Session, is_done: Callable[[], bool]) -> None:
+    """Drive the run from a coroutine until it is done."""
+    import asyncio  # noqa: PLC0415
+
+    wakeup = _LoopWakeup(asyncio.get_running_loop())
+    with session.woken(wakeup):
+        while True:
+            session.pump()
+            session.drain()
+            if is_done():
+                return
+            await wakeup
+
+
+class _LoopWakeup:
+    """A wakeup that a coroutine waits for."""
+
+    def __init__(self, loop: Any) -> None:
+        import asyncio  # noqa: PLC0415
+
+        self._loop = loop
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Wake who awaits; from any thread."""
+        self._loop.call_soon_threadsafe(self._event.set)
+
+    def take(self, timeout_s: float | None) -> bool:
+        """Never used: a coroutine awaits."""
+        raise AssertionError(timeout_s)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from self._event.wait().__await__()
+        self._event.clear()

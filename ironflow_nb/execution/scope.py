@@ -1,0 +1,40 @@
+"""Where the calling code stands: outside of every run, in a flow, or inside a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
+
+import msgspec
+
+from ironflow_nb.core.identity import ROOT_BRANCH
+from ironflow_nb.core.ids import BranchId, StepRef
+from ironflow_nb.execution.session import Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """A place inside a run: the branch of its flow, and the step whose body is running, if one is."""
+
+    session: Session
+    branch: BranchId = ROOT_BRANCH
+    step: StepRef | None = None
+
+
+SCOPE: Final[ContextVar[Scope | None]] = ContextVar("ironflow_scope", default=None)
+
+
+def bind(function: Callable[P, R]) -> Callable[P, R]:
+    """Return the function bound to the run of its caller, for threads that the engine did not start."""
+    context = copy_context()
+
+    @wraps(function)
+    def bound(*args: P.args, **kwargs: P.kwargs) -> R:
+        # A context can be entered once at a time, and the function may be called by many threads.
+        return context.copy().run(function, *args, **kwargs)
+
+    return bound

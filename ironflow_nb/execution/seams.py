@@ -1,0 +1,143 @@
+"""The seams to the machine: time, randomness and threads come from here, so that tests can put others in.
+
+No other module of the package imports ``time``, ``random``, ``uuid``, ``secrets`` or ``threading``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from queue import Empty, SimpleQueue
+from typing import Final, Protocol
+
+Entropy = Callable[[int], bytes]
+"""Returns that many random bytes."""
+
+
+class Wakeup(Protocol):
+    """What a waiting thread is woken by. `set` may be called from any thread and from a signal handler."""
+
+    def set(self) -> None:
+        """Wake who waits, or the next one who will."""
+
+    def take(self, timeout_s: float | None) -> bool:
+        """Wait until it is set, and take that back; return False after `timeout_s` real seconds."""
+
+
+class Clock(Protocol):
+    """The time of an engine."""
+
+    def now(self) -> int:
+        """Return the instant in microseconds UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back, for durations."""
+
+    def wait(self, wakeup: Wakeup, timeout_s: float | None) -> bool:
+        """Wait for the wakeup; return False after `timeout_s` seconds of this clock."""
+
+
+class Threads(Protocol):
+    """The threads of an engine."""
+
+    def spawn(self, name: str, body: Callable[[], None]) -> None:
+        """Run `body` on a daemon thread; nobody ever joins it."""
+
+    def lock(self) -> AbstractContextManager[object]:
+        """Return a lock that its holder may take again."""
+
+    def wakeup(self) -> Wakeup:
+        """Return a wakeup that is not set."""
+
+    def ident(self) -> int:
+        """Return the identity of the calling thread."""
+
+    def is_main(self) -> bool:
+        """Tell whether the calling thread is the main one."""
+
+
+class SystemWakeup:
+    """A wakeup on a `SimpleQueue`: its `put` is reentrant, so a signal handler may call it at any instant.
+
+    A `Condition` or an `Event` would deadlock there, when the handler interrupts the very thread that holds its lock.
+    """
+
+    __slots__ = ("_queue",)
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[None] = SimpleQueue()
+
+    def set(self) -> None:
+        """See the protocol."""
+        self._queue.put(None)
+
+    def take(self, timeout_s: float | None) -> bool:
+        """See the protocol."""
+        try:
+            self._queue.get(timeout=timeout_s)
+        except Empty:
+            return False
+        while not self._queue.empty():  # many sets are one
+            try:
+                self._queue.get_nowait()
+            except Empty:
+                break
+        return True
+
+
+class SystemClock:
+    """The clock of the machine."""
+
+    def now(self) -> int:
+        """See the protocol."""
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> float:
+        """See the protocol."""
+        return time.perf_counter()
+
+    def wait(self, wakeup: Wakeup, timeout_s: float | None) -> bool:
+        """See the protocol."""
+        return wakeup.take(timeout_s)
+
+
+class SystemThreads:
+    """The threads of the machine."""
+
+    def spawn(self, name: str, body: Callable[[], None]) -> None:
+        """See the protocol."""
+        threading.Thread(target=body, name=name, daemon=True).start()
+
+    def lock(self) -> AbstractContextManager[object]:
+        """See the protocol."""
+        return threading.RLock()
+
+    def wakeup(self) -> Wakeup:
+        """See the protocol."""
+        return SystemWakeup()
+
+    def ident(self) -> int:
+        """See the protocol."""
+        return threading.get_ident()
+
+    def is_main(self) -> bool:
+        """See the protocol."""
+        return threading.current_thread() is threading.main_thread()
+
+
+THREAD_PREFIX: Final = "ironflow-"
+
+
+def is_foreign_thread() -> bool:
+    """Tell whether the calling thread is neither the main one, nor an engine's, nor one that executes cells."""
+    thread = threading.current_thread()
+    if thread is threading.main_thread():
+        return False
+    # ipykernel calls the threads of its subshells "subshell-<id>".
+    return not thread.name.startswith((THREAD_PREFIX, "subshell"))
+
+
+system_entropy: Entropy = os.urandom

@@ -1,0 +1,376 @@
+"""One owner's stretch of one run: asks its memory, starts and settles steps, and commits what they came to.
+
+A session is used by the thread of its flow, by the threads of its steps and by the engine's worker. Everything it
+knows changes under its own lock, which is taken before the ledger's lock and never the other way round. Results of
+steps that run beside the flow queue up without the lock, and whoever waits next (or the worker, if nobody does)
+commits all of them in one transaction.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from msgspec.structs import replace
+
+from ironflow_nb.core.events import StepCompleted, StepFailed, StepStarted
+from ironflow_nb.core.ids import BranchId, RunId, StepRef
+from ironflow_nb.core.rows import StepRow
+from ironflow_nb.errors import CodeChanged, IronflowError, JournalConflict, RunFinished, RunTakenOver, ValueNotStorable
+from ironflow_nb.execution.interrupts import Interrupts
+from ironflow_nb.execution.jobs import Answer, Job, Outcome, Place, Settled, Take
+from ironflow_nb.execution.recall import Recall, mark
+from ironflow_nb.execution.seams import Wakeup
+from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.execution.stream import Piece, Stream
+from ironflow_nb.execution.surroundings import logger
+from ironflow_nb.journal.ports import Definition
+from ironflow_nb.values.failures import store_failure
+
+W = TypeVar("W", bound=Wakeup)
+
+StartWorker = Callable[[StepSpec, "Session", Take], None]
+"""Starts something that performs jobs of the step, as long as it is given any."""
+
+
+class Child(Protocol):
+    """Work beside the flow that the flow must answer for."""
+
+    def is_finished(self) -> bool:
+        """Tell whether nothing of it is still to come."""
+
+    def unobserved_error(self) -> BaseException | None:
+        """Return a failure that the flow never saw."""
+
+
+class Session:
+    """The memory and the pen of one run."""
+
+    def __init__(
+        self, stream: Stream, recall: Recall, *, start_worker: StartWorker, interrupts: Interrupts | None
+    ) -> None:
+        """Begin a stretch; `interrupts` is given where the main thread runs the flow."""
+        self.start_worker = start_worker
+        self.ledger = stream.ledger
+        self.stream = stream
+        self.recall = recall
+        self.run_id: RunId = stream.run_id
+        self.interrupts = interrupts
+        self.lock = self.ledger.threads.lock()
+        self.pumps: list[Callable[[], None]] = []
+        self.children: list[Child] = []
+        self.calls: set[Job] = set()
+        self.on_settled: Callable[[], None] | None = None
+        self.loop: object | None = None
+        self.define: Callable[[], Definition] | None = None
+        self.is_open = True
+        self.is_ending = False
+        self.ending = Outcome()
+        self.n_performed = 0
+        self._stopped_by: IronflowError | None = None
+        self._seen_failures: dict[BranchId, dict[StepRef, StepRow]] = {}
+        self._lived_with: dict[StepRef, StepRow] = {}
+        self._in_flight: dict[Place, Job] = {}
+        self._settled: deque[Settled] = deque()
+        self._waiting: list[Wakeup] = []
+        self._is_pumping = False
+
+    def reopen(self, recall: Recall, interrupts: Interrupts | None) -> None:
+        """Begin another stretch with a fresh memory; what is in flight in this process stays so."""
+        with self.lock:
+            self.recall = recall
+            self.interrupts = interrupts
+            self.pumps.clear()
+            self.children.clear()
+            self.calls.clear()
+            self._seen_failures.clear()
+            self._lived_with.clear()
+            self._stopped_by = None
+            self.is_open = True
+            self.is_ending = False
+            self.ending = Outcome()
+            self.n_performed = 0
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def ask(
+        self, spec: StepSpec, branch: BranchId, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Answer | Outcome | Job:
+        """Answer the call, or return the job to start; see `Recall.ask`.
+
+        Raises:
+            RunFinished, RunTakenOver: the run is over for this session.
+        """
+        call, digest = self.recall.recognise(spec, branch, args, kwargs)
+        with self.lock:
+            self._refuse_if_over()
+            try:
+                return self.recall.ask(spec, call, digest, self._in_flight)
+            except CodeChanged as error:
+                self._stopped_by = error  # so that code which swallows it can't go on
+                raise
+
+    def _refuse_if_over(self) -> None:
+        if self._stopped_by is not None:
+            raise self._stopped_by
+        if not self.is_open:
+            raise RunFinished(
+                f"run {self.run_id} has ended, and a step was called in it afterwards, for instance by a thread or "
+                "task that outlived the flow; wait for it inside the flow",
+                run_id=self.run_id,
+            )
+
+    def start(self, job: Job, *, is_beside: bool) -> None:
+        """Record that the body of the job begins now; beside its flow, an equal call will find it."""
+        inputs = self.ledger.values.store_inputs(job.call.arguments)
+        identity, branch, nth = job.call.place
+        with self.lock:
+            self._refuse_if_over()
+            seen = self._take_seen_failures(branch)
+            started = StepStarted(
+                name=job.spec.name,
+                index=job.index,
+                identity=identity.hex(),
+                code=job.spec.code.hex(),
+                branch=branch,
+                nth=nth,
+                inputs=inputs[-1].value_id.hex(),
+                reason=job.reason,
+                lived_with=tuple(seen),
+            )
+            row = self.stream.defer(Piece(started, job.step, job.attempt, values=inputs))
+            assert row is not None
+            job.row = row
+            for failed in seen.values():
+                self._judge_failure(replace(failed, lived_with=True))
+            if is_beside:
+                self._in_flight[job.call.place] = job
+        job.started_s = self.ledger.clock.monotonic()
+
+    def _take_seen_failures(self, branch: BranchId) -> dict[StepRef, StepRow]:
+        """Return the failures that this branch and those below it saw: that it goes on proves it lived with them."""
+        if not self._seen_failures:
+            return {}
+        seen: dict[StepRef, StepRow] = {}
+        for other in [key for key in self._seen_failures if key == branch or key.startswith(f"{branch}/")]:
+            seen |= self._seen_failures.pop(other)
+        return seen
+
+    def _judge_failure(self, row: StepRow) -> None:
+        self._lived_with[row.step] = row
+        self.stream.put(row)
+
+    def disown(self, steps: Iterable[StepRef]) -> None:
+        """Take back that the flow lived with these failures: they are in the chain of the run's own error."""
+        with self.lock:
+            for step in steps:
+                row = self._lived_with.get(step) or self.recall.lived_with(step)
+                if row is not None:
+                    self._judge_failure(replace(row, lived_with=False))
+
+    def settle(self, job: Job, value: Any) -> Settled:
+        """Return what is to be recorded of a returned job; a value that nothing stores makes it a failed one."""
+        duration_s = self._duration_s(job)
+        try:
+            stored, echo = self.ledger.values.store(value)
+        except ValueNotStorable as error:
+            error.add_note(f"It is the result of {job.step} in run {self.run_id}.")
+            return self.settle_failure(job, error)
+        completed = StepCompleted(output=stored.value_id.hex(), duration_s=duration_s)
+        return Settled(job, Piece(completed, job.step, job.attempt, job.row, (stored,)), value=echo)
+
+    def settle_failure(self, job: Job, error: BaseException) -> Settled:
+        """Return what is to be recorded of a job that raised."""
+        stored = store_failure(error)
+        failed = StepFailed(error=stored.value_id.hex(), duration_s=self._duration_s(job))
+        piece = Piece(failed, job.step, job.attempt, job.row, (stored,))
+        return Settled(job, piece, error=mark(error, self.run_id, job.step))
+
+    def _duration_s(self, job: Job) -> float:
+        return self.ledger.clock.monotonic() - job.started_s
+
+    def record(self, settled: Settled) -> Any:
+        """Commit what a job came to; return its value, as a replay will, or raise its error."""
+        __tracebackhide__ = True
+        with self.lock:
+            self._in_flight.pop(settled.job.call.place, None)
+            self._record([settled])
+        if settled.error is not None:
+            self.observe(settled.job)
+            raise settled.error
+        return settled.value
+
+    def observe(self, job: Job) -> None:
+        """Note that the flow sees the failure of the job."""
+        with self.lock:
+            self._seen_failures.setdefault(job.branch, {})[job.step] = job.row
+
+    def drop(self, job: Job, error: BaseException) -> None:
+        """Let go of a job that came to nothing, because it was cancelled or its run ended before it began."""
+        with self.lock:
+            self._in_flight.pop(job.call.place, None)
+            job.outcome.fail(error)
+        self._wake()
+
+    def open_branch(self, parent: BranchId, name: str, arguments: Mapping[str, Any] | None) -> BranchId:
+        """Return the id of a new branch of `parent` that does `name` with those arguments."""
+        digest = None
+        if arguments is not None:
+            try:
+                digest, opaque = self.ledger.digester.digest(dict(arguments))
+                digest = None if opaque else digest
+            except IronflowError:  # an iterator or an open file among them
+                digest = None
+        with self.lock:
+            return self.recall.open_branch(parent, name, digest)
+
+    # -- beside the flow -----------------------------------------------------------------------------------------
+
+    def hand_in(self, settled: Settled) -> None:
+        """Queue what a job beside the flow came to; whoever waits, or the worker, commits it."""
+        self._settled.append(settled)
+        if self.on_settled is not None:
+            self.on_settled()
+        self._wake()
+
+    def _wake(self) -> None:
+        for wakeup in list(self._waiting):
+            wakeup.set()
+
+    def drain(self) -> None:
+        """Commit everything that was handed in, and let its callers know."""
+        with self.lock:
+            batch: list[Settled] = []
+            while self._settled:
+                batch.append(self._settled.popleft())
+            if not batch:
+                return
+            trouble: BaseException | None = None
+            try:
+                self._record(batch)
+            except IronflowError as refused:
+                trouble = refused
+            for settled in batch:
+                self._in_flight.pop(settled.job.call.place, None)
+                error = trouble or settled.error
+                if error is not None:
+                    settled.job.outcome.fail(error)
+                else:
+                    settled.job.outcome.succeed(settled.value)
+        self._wake()
+
+    def flush(self) -> None:
+        """Commit what is pending and what nobody waits for; called by the worker."""
+        self.drain()
+        self._write_definition()
+        if self.stream.is_pending:
+            with self.lock:
+                self._append()
+
+    def in_flight(self) -> list[Job]:
+        """Return the jobs that run beside the flow."""
+        with self.lock:
+            return list(self._in_flight.values())
+
+    def is_on_loop(self) -> bool:
+        """Tell whether the calling code runs on the loop of this async flow, which it must not block.
+
+        That some loop runs in this thread says nothing: under every cell of a notebook there is one.
+        """
+        asyncio = sys.modules.get("asyncio")
+        return self.loop is not None and asyncio is not None and asyncio._get_running_loop() is self.loop  # noqa: SLF001
+
+    def has_more(self) -> bool:
+        """Tell whether something runs beside the flow, or is still to run."""
+        return bool(self._in_flight or self._settled) or not all(child.is_finished() for child in list(self.children))
+
+    # -- waiting -------------------------------------------------------------------------------------------------
+
+    def wait(self, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Drive the run until it is done; return False after `timeout_s`. An interrupt of the main thread passes."""
+        clock = self.ledger.clock
+        deadline = None if timeout_s is None else clock.monotonic() + timeout_s
+        with self.woken(self.ledger.threads.wakeup()) as wakeup:
+            while True:
+                self.pump()
+                self.drain()
+                self.check_interrupt()
+                if is_done():
+                    return True
+                left_s = None if deadline is None else deadline - clock.monotonic()
+                if left_s is not None and left_s <= 0:
+                    return False
+                self._sleep(wakeup, left_s)
+
+    @contextmanager
+    def woken(self, wakeup: W) -> Iterator[W]:
+        """Let the wakeup be set whenever something was handed in or committed."""
+        self._waiting.append(wakeup)
+        try:
+            yield wakeup
+        finally:
+            self._waiting.remove(wakeup)
+
+    def _sleep(self, wakeup: Wakeup, timeout_s: float | None) -> None:
+        if self.interrupts is None or not self.ledger.threads.is_main():
+            self.ledger.clock.wait(wakeup, timeout_s)
+            return
+        with self.interrupts.waiting(wakeup):
+            self.interrupts.check()
+            self.ledger.clock.wait(wakeup, timeout_s)
+
+    def check_interrupt(self) -> None:
+        """Deliver an interrupt that came while the engine was at work, if this is the main thread."""
+        if self.interrupts is not None and self.ledger.threads.is_main():
+            self.interrupts.check()
+
+    def pump(self) -> None:
+        """Let every open map pull items into its window; only the flow's own threads do that."""
+        if self.pumps and not self._is_pumping:
+            self._is_pumping = True
+            try:
+                for pump in list(self.pumps):
+                    pump()
+            finally:
+                self._is_pumping = False
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def _record(self, batch: list[Settled]) -> None:
+        rows = self._append(*(settled.piece for settled in batch))
+        for settled, row in zip(batch, rows, strict=True):
+            if row is not None:
+                settled.job.row = row
+                self.n_performed += settled.error is None
+
+    def _append(self, *pieces: Piece) -> list[StepRow | None]:
+        if isinstance(self._stopped_by, RunTakenOver):
+            raise self._stopped_by
+        try:
+            return self.stream.commit(*pieces)
+        except JournalConflict as error:
+            self.stream.forget_pending()
+            self._stopped_by = RunTakenOver(
+                f"run {self.run_id} is continued by another process now; what this one still does is not recorded",
+                run_id=self.run_id,
+            )
+            logger.warning("%s", self._stopped_by)
+            raise self._stopped_by from error
+
+    def _write_definition(self) -> None:
+        """Let what is known of the definition ride with the next commit, once."""
+        define, self.define = self.define, None
+        if define is not None:
+            definition = define()
+            with self.lock:
+                self.stream.define(definition)
+
+    def end(self, *pieces: Piece) -> None:
+        """Commit the last events of this stretch; from now on calls are refused."""
+        self._write_definition()
+        with self.lock:
+            self._append(*pieces)
+            self.is_open = False

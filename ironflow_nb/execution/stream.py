@@ -1,0 +1,125 @@
+"""The events of one run on their way into the journal.
+
+What does not have to be durable yet is kept pending and rides with the next commit: `RunStarted` of a new run,
+`StepStarted`, and the rows that go with them. Versions and rows move on only after COMMIT returned, so an error, an
+interrupt or a lost fence leaves the stream as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ironflow_nb.core.events import Fact, RunEvent
+from ironflow_nb.core.ids import RunId, StepRef
+from ironflow_nb.core.rows import RunRow, StepRow, evolve_run, evolve_step
+from ironflow_nb.execution.ledger import Ledger
+from ironflow_nb.journal.ports import Definition, Durability, Entry
+from ironflow_nb.values.stored import StoredValue
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """Something to be recorded: an event with its place, the attempt as it was before it, and values to store."""
+
+    event: RunEvent
+    step: StepRef | None = None
+    attempt: int | None = None
+    before: StepRow | None = None
+    values: Sequence[StoredValue] = ()
+
+
+class Stream:
+    """What one owner appends to one run. Not thread-safe: the session's lock is held around every call."""
+
+    def __init__(self, ledger: Ledger, run_id: RunId, durability: Durability) -> None:
+        self.ledger = ledger
+        self.run_id = run_id
+        self.durability = durability
+        self.version = 0
+        self.at = 0
+        self.row: RunRow | None = None
+        self._facts: list[Fact] = []
+        self._run: RunRow | None = None
+        self._steps: dict[tuple[StepRef, int], StepRow] = {}
+        self._values: list[StoredValue] = []
+        self._definition: Definition | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        """Tell whether something waits for the next commit."""
+        return bool(self._facts or self._steps or self._definition)
+
+    def define(self, definition: Definition) -> None:
+        """Let the definition of the run ride with the next commit."""
+        self._definition = definition
+
+    def defer(self, piece: Piece) -> StepRow | None:
+        """Let the piece ride with the next commit; return the attempt that it concerns, as it is after it."""
+        fact = self._fact(piece, self.version + len(self._facts) + 1, self.at)
+        self.at = fact.at
+        self._facts.append(fact)
+        self._values += piece.values
+        if piece.step is None:
+            self._run = self.row = evolve_run(self.run_id, self.row, fact)
+            return None
+        row = evolve_step(self.run_id, piece.before, fact)
+        if row is not None:
+            self.put(row)
+        return row
+
+    def put(self, row: StepRow) -> None:
+        """Let a changed row ride with the next commit."""
+        self._steps[row.step, row.attempt] = row
+
+    def commit(self, *pieces: Piece) -> list[StepRow | None]:
+        """Write all that is pending and the pieces in one transaction; return the attempt of each piece after it.
+
+        Raises:
+            JournalConflict: somebody else appends to the run.
+            JournalError: the journal refuses; nothing was written and everything pending stays so.
+        """
+        facts = [*self._facts]
+        steps = dict(self._steps)
+        values = [*self._values]
+        run, at = self.row, self.at
+        rows: list[StepRow | None] = []
+        for piece in pieces:
+            fact = self._fact(piece, self.version + len(facts) + 1, at)
+            at = fact.at
+            facts.append(fact)
+            values += piece.values
+            row = None
+            if piece.step is None:
+                run = evolve_run(self.run_id, run, fact)
+            elif (row := evolve_step(self.run_id, piece.before, fact)) is not None:
+                steps[row.step, row.attempt] = row
+            rows.append(row)
+        if not facts and not steps and self._definition is None:
+            return rows
+        is_run_changed = run is not self.row or self._run is not None
+        entry = Entry(
+            run_id=self.run_id,
+            facts=tuple(facts),
+            run=run if is_run_changed else None,
+            steps=tuple(steps.values()),
+            values=tuple(values),
+            definition=self._definition,
+        )
+        self.ledger.append([entry], self.durability)
+        self.version += len(facts)
+        self.at, self.row = at, run
+        self._definition = None
+        self.forget_pending()
+        return rows
+
+    def forget_pending(self) -> None:
+        """Drop what is pending: it was written, or the run belongs to somebody else now."""
+        self._facts.clear()
+        self._steps.clear()
+        self._values.clear()
+        self._run = None
+
+    def _fact(self, piece: Piece, version: int, not_before: int) -> Fact:
+        at = max(self.ledger.clock.now(), not_before)
+        return Fact(version, at, piece.event, piece.step, piece.attempt)

@@ -1,0 +1,68 @@
+"""The engine's one thread of its own: commits what nobody waits for, and shows that the engine lives."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ironflow_nb.core.ids import RunId
+from ironflow_nb.errors import IronflowError
+from ironflow_nb.execution.hosts import HEARTBEAT_S
+from ironflow_nb.execution.ledger import Ledger
+from ironflow_nb.execution.seams import Threads
+from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.surroundings import logger
+
+FLUSH_S: Final = 0.05
+
+
+class Worker:
+    """Ticks every 50 ms while there are sessions, and sleeps while there are none."""
+
+    def __init__(self, ledger: Ledger, sessions: dict[RunId, Session], threads: Threads) -> None:
+        self._ledger = ledger
+        self._sessions = sessions
+        self._threads = threads
+        self._wakeup = threads.wakeup()
+        self._is_running = False
+        self._is_stopped = False
+        self._beat_s = 0.0
+        self._lock = threads.lock()
+
+    def nudge(self) -> None:
+        """Let the worker look after the sessions, and start it if it does not run."""
+        with self._lock:
+            if self._is_running:
+                if len(self._sessions) == 1:
+                    self._wakeup.set()
+                return
+            self._is_running = True
+        self._beat_s = self._ledger.clock.monotonic()
+        self._threads.spawn("ironflow-worker", self._run)
+
+    def stop(self) -> None:
+        """Let the worker end soon."""
+        self._is_stopped = True
+        self._wakeup.set()
+
+    def _run(self) -> None:
+        while not self._is_stopped:
+            self._wakeup.take(FLUSH_S if self._sessions else None)
+            if not self._is_stopped:
+                self._tick()
+
+    def _tick(self) -> None:
+        for run_id, session in list(self._sessions.items()):
+            try:
+                session.flush()
+            except IronflowError as error:
+                # Whoever commits next for this run meets the same trouble and tells the person.
+                logger.debug("run %s: %s", run_id, error)
+            if not session.is_open and not session.in_flight():
+                self._sessions.pop(run_id, None)
+        now_s = self._ledger.clock.monotonic()
+        if self._sessions and now_s - self._beat_s >= HEARTBEAT_S:
+            self._beat_s = now_s
+            try:
+                self._ledger.beat()
+            except IronflowError as error:
+                logger.debug("no sign of life could be written: %s", error)

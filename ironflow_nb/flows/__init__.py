@@ -1,0 +1,1 @@
+"""The style of flows: Python functions with ``@flow`` and ``@step``."""

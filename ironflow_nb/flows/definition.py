@@ -1,0 +1,31 @@
+"""What a flow leaves in the journal about itself: its source, and its diagram, so that any kernel can show its runs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ironflow_nb.core.identity import digest_bytes
+from ironflow_nb.core.ids import Digest
+from ironflow_nb.execution.code import source_of
+from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.journal.ports import Definition
+
+
+def definition_id(spec: StepSpec) -> Digest:
+    """Return the id of the definition: of its name and code."""
+    return digest_bytes(f"flow {spec.name}\0".encode() + spec.code)
+
+
+@lru_cache(maxsize=256)
+def define(spec: StepSpec) -> Definition:
+    """Return what the journal keeps of a flow."""
+    from ironflow_nb.diagram.model import encode_diagram  # noqa: PLC0415 -- not before the first step has run
+    from ironflow_nb.flows.shape import shape_of  # noqa: PLC0415
+
+    return Definition(
+        definition_id=definition_id(spec),
+        kind="flow",
+        name=spec.name,
+        source=source_of(spec.function),
+        diagram=encode_diagram(shape_of(spec)),
+    )

@@ -1,0 +1,225 @@
+"""What `submit` and `map` return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from ironflow_nb.errors import ResultTimeout, WrongColour
+from ironflow_nb.execution.fanout import Fanout, Submission
+from ironflow_nb.execution.jobs import Answer
+from ironflow_nb.execution.running import until
+from ironflow_nb.execution.scope import Scope
+from ironflow_nb.execution.spec import StepSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+
+class StepFuture(Generic[T]):
+    """The result of a call that runs beside its flow."""
+
+    def __init__(self, name: str, submission: Submission | None, answer: Answer | None = None) -> None:
+        self._name = name
+        self._submission = submission
+        self._answer = answer
+
+    def done(self) -> bool:
+        """Tell whether the result is there."""
+        return self._submission is None or self._submission.is_finished()
+
+    def result(self, timeout_s: float | None = None) -> T:
+        """Wait for the result and return it, or raise the exception of the step.
+
+        Raises:
+            ResultTimeout: it was not there within `timeout_s`; the step goes on.
+            WrongColour: an event loop is running in this thread; await the future instead.
+        """
+        __tracebackhide__ = True
+        if self._submission is None:
+            return _plain(self._answer)  # type: ignore[no-any-return]
+        if not self.done():
+            session = self._submission.session
+            if session.is_on_loop():
+                raise WrongColour(f"{self._name}.submit(...).result() would block the event loop; await the future")
+            if not session.wait(self.done, timeout_s):
+                raise ResultTimeout(f"{self._name} did not end within {timeout_s:g} s; it goes on", name=self._name)
+        return self._submission.read()  # type: ignore[no-any-return]
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        if self._submission is not None and not self.done():
+            yield from until(self._submission.session, self.done).__await__()
+        return self.result()
+
+    def __repr__(self) -> str:
+        return f"<future of {self._name}: {'done' if self.done() else 'pending'}>"
+
+
+class MapResult(Sequence[T]):
+    """The results of a map, in the order of its items; they come while it is read.
+
+    Iterating yields each result as soon as it and those before it are there. Everything else waits for all of them.
+    With ``on_error="collect"`` a failed item has its exception in its place; `ok` and `errors` tell them apart.
+    """
+
+    def __init__(self, name: str, fanout: Fanout | None, values: Sequence[T] = ()) -> None:
+        self._name = name
+        self._fanout = fanout
+        self._values = values
+
+    def __iter__(self) -> Iterator[T]:
+        if self._fanout is None:
+            return iter(self._values)
+        return _Reading(self._fanout, self._wait)
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        return self._all()[index]
+
+    def __await__(self) -> Generator[Any, Any, list[T]]:
+        if self._fanout is not None and not self._fanout.is_finished():
+            yield from until(self._fanout.session, self._fanout.is_finished).__await__()
+        return list(self._all())
+
+    @property
+    def ok(self) -> list[T]:
+        """The results of the items that did not fail."""
+        return [value for value in self._all() if not isinstance(value, BaseException)]
+
+    @property
+    def errors(self) -> pd.DataFrame:
+        """The items that failed, one row each, in their order: index, type, message, exception."""
+        import pandas as pd  # noqa: PLC0415 -- half a second that only who looks at errors waits
+
+        failed = [(index, value) for index, value in enumerate(self._all()) if isinstance(value, BaseException)]
+        frame = pd.DataFrame(
+            [(index, type(error).__qualname__, str(error), error) for index, error in failed],
+            columns=["index", "type", "message", "exception"],
+        )
+        return frame.astype({"index": "int64", "type": "str", "message": "str", "exception": "object"})
+
+    def is_ready(self, index: int) -> bool:
+        """Tell whether item `index` can be read without waiting."""
+        return self._fanout is None or self._fanout.is_ready(index)
+
+    def _all(self) -> Sequence[T]:
+        __tracebackhide__ = True
+        fanout = self._fanout
+        if fanout is None:
+            return self._values
+        self._wait(fanout.is_finished)
+        error = fanout.first_error
+        count = len(fanout.outcomes) + (error is not None and not fanout.is_exhausted)
+        return [fanout.read(index) for index in range(count)]
+
+    def _wait(self, is_done: Callable[[], bool]) -> None:
+        __tracebackhide__ = True
+        if self._fanout is None or is_done():
+            return
+        if self._fanout.session.is_on_loop():
+            raise WrongColour(
+                f"the results of {self._name}.map(...) are not all there, and waiting for them here would block the "
+                f"event loop; use await {self._name}.map(...)",
+                name=self._name,
+            )
+        self._fanout.session.wait(is_done)
+
+    def __repr__(self) -> str:
+        if self._fanout is None:
+            return f"MapResult({list(self._values)!r})"
+        if self._fanout.is_finished() and self._fanout.first_error is None:
+            return f"MapResult({[outcome.error or outcome.value for outcome in self._fanout.outcomes]!r})"
+        n_done = sum(outcome.is_done for outcome in self._fanout.outcomes)
+        return f"<results of {self._name}: {n_done} done>"
+
+
+class _Reading(Iterator[Any]):
+    """Reads a map from its first item on; after an item that raised it goes on with the next."""
+
+    def __init__(self, fanout: Fanout, wait: Callable[[Callable[[], bool]], None]) -> None:
+        self._fanout = fanout
+        self._wait = wait
+        self._index = 0
+
+    def __next__(self) -> Any:
+        __tracebackhide__ = True
+        index = self._index
+        self._wait(lambda: self._fanout.is_ready(index))
+        self._index += 1
+        try:
+            return self._fanout.read(index)
+        except IndexError:
+            self._index = index
+            raise StopIteration from None
+
+
+def submit_call(
+    spec: StepSpec, scope: Scope | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> StepFuture[Any]:
+    """Begin a call beside its flow; outside of one it is made at once."""
+    if scope is None:
+        return StepFuture(spec.name, None, _plain_call(spec, args, kwargs))
+    asked = scope.session.ask(spec, scope.branch, args, kwargs)
+    return StepFuture(spec.name, Submission(scope.session, asked, spec))
+
+
+def map_items(
+    spec: StepSpec,
+    scope: Scope | None,
+    iterables: Sequence[Iterable[Any]],
+    *,
+    fixed: Mapping[str, Any],
+    concurrency: int,
+    on_error: str,
+) -> MapResult[Any]:
+    """Begin a map; outside of a flow the calls are made at once, one after the other."""
+    if not iterables:
+        raise TypeError(f"{spec.name}.map() needs at least one iterable of items")
+    if concurrency < 1:
+        raise ValueError(f"concurrency is at least 1, not {concurrency}")
+    if on_error not in {"raise", "collect"}:
+        raise ValueError(f'on_error is "raise" or "collect", not {on_error!r}')
+    items = zip(*map(iter, iterables), strict=False)
+    if scope is None:
+        answers = [_plain_call(spec, item, fixed, collects=on_error == "collect") for item in items]
+        return MapResult(spec.name, None, [answer.error or answer.value for answer in answers])
+    sources = [source for source in iterables if isinstance(source, MapResult)]
+    fanout = Fanout(
+        scope.session,
+        spec,
+        items,
+        fixed=fixed,
+        branch=scope.branch,
+        concurrency=concurrency,
+        collects=on_error == "collect",
+        is_next_ready=lambda index: all(source.is_ready(index) for source in sources),
+    )
+    return MapResult(spec.name, fanout)
+
+
+def _plain_call(spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, collects: bool = True) -> Answer:
+    """Make a call outside of every flow: nothing is recorded, nothing runs beside it."""
+    if spec.is_async:
+        raise WrongColour(f"outside of a flow, await {spec.name}(...) instead", name=spec.name)
+    try:
+        return Answer(spec.function(*args, **kwargs))
+    except Exception as error:
+        if not collects:
+            raise
+        return Answer(error=error)
+
+
+def _plain(answer: Answer | None) -> Any:
+    __tracebackhide__ = True
+    assert answer is not None
+    if answer.error is not None:
+        raise answer.error
+    return answer.value

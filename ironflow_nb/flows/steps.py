@@ -1,0 +1,184 @@
+"""Steps: functions whose calls in a flow are recorded."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
+
+from ironflow_nb.core.identity import digest_bytes
+from ironflow_nb.errors import DefinitionError, NotInRun
+from ironflow_nb.execution import runner
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.scope import SCOPE, Scope
+from ironflow_nb.execution.seams import is_foreign_thread
+from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.flows.results import MapResult, StepFuture, map_items, submit_call
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+Key = str | Callable[..., object]
+
+
+class Step(Generic[P, R]):
+    """A function whose calls inside a flow are durable; outside of one, and inside another step, it is just called.
+
+    `fn` is the undecorated function.
+    """
+
+    __ironflow_definition__: Final = "step"
+
+    def __init__(self, fn: Callable[P, R], *, name: str | None = None, key: Key | None = None) -> None:
+        self.fn = fn
+        self.spec = StepSpec(fn, name=name, key=key)
+        functools.update_wrapper(self, fn)
+
+    @property
+    def name(self) -> str:
+        """The name under which its calls are recorded."""
+        return self.spec.name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function: recorded, or answered from what is recorded."""
+        __tracebackhide__ = True
+        scope = SCOPE.get()
+        if scope is None:
+            refuse_foreign_thread(self.name)
+            return self.fn(*args, **kwargs)
+        if scope.step is not None:
+            return self.fn(*args, **kwargs)
+        plain_args, plain_kwargs = arguments_of(args, kwargs)
+        if self.spec.is_async:
+            return cast("R", runner.call_async(self.spec, scope, plain_args, plain_kwargs))
+        return cast("R", runner.call(self.spec, scope, plain_args, plain_kwargs))
+
+    @overload
+    def submit(self: Step[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> StepFuture[T]: ...
+    @overload
+    def submit(self: Step[P, T], *args: P.args, **kwargs: P.kwargs) -> StepFuture[T]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> StepFuture[Any]:
+        """Begin the call beside the flow and return its future, to be awaited in an async flow."""
+        return submit_call(self.spec, _scope(self.name), *arguments_of(args, kwargs))
+
+    @overload
+    def map(
+        self: Step[..., Coroutine[Any, Any, T]],
+        *iterables: Iterable[Any],
+        fixed: Mapping[str, Any] | None = None,
+        concurrency: int = 8,
+        on_error: str = "raise",
+    ) -> MapResult[T]: ...
+    @overload
+    def map(
+        self: Step[..., T],
+        *iterables: Iterable[Any],
+        fixed: Mapping[str, Any] | None = None,
+        concurrency: int = 8,
+        on_error: str = "raise",
+    ) -> MapResult[T]: ...
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        fixed: Mapping[str, Any] | None = None,
+        concurrency: int = 8,
+        on_error: str = "raise",
+    ) -> MapResult[Any]:
+        """Call the step for each item, `concurrency` at a time, and return the results in the order of the items.
+
+        It returns at once. In a def flow the first access waits; in an async flow it is awaited. `fixed` are keyword
+        arguments that every call gets. With `on_error="raise"` the first failure stops what has not begun; with
+        `"collect"` every item is tried, and a failed one has its exception in the place of its result.
+
+        Raises:
+            TypeError: no iterable was given, or one that can't be iterated.
+            ValueError: `concurrency` is below 1, or `on_error` is neither "raise" nor "collect".
+        """
+        return map_items(
+            self.spec, _scope(self.name), iterables, fixed=fixed or {}, concurrency=concurrency, on_error=on_error
+        )
+
+    def options(self, *, name: str | None = None, key: Key | None = None) -> Step[P, R]:
+        """Return the same step with other options; what is not given stays."""
+        return Step(self.fn, name=name or self.spec.name, key=key if key is not None else self.spec.key)
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Step[P, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> Callable[..., R]: ...
+    def __get__(self, instance: object | None, owner: type | None = None) -> Step[P, R] | Callable[..., R]:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __ironflow_digest__(self) -> bytes:
+        return digest_bytes(self.spec.name.encode() + self.spec.code)
+
+    def __repr__(self) -> str:
+        return f"step {self.spec.name}{self.spec.parameters.signature}"
+
+
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(*, name: str | None = None, key: Key | None = None) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def step(
+    function: Callable[P, R] | None = None, /, *, name: str | None = None, key: Key | None = None
+) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
+    """Make a function a durable step: ``@step`` or ``@step(name=...)``.
+
+    Args:
+        function: a ``def`` or ``async def``.
+        name: what its calls are recorded under; by default the qualified name, with the module unless it is
+            ``__main__``.
+        key: a format string or function of the arguments that says what a call is about; calls with equal keys are
+            the same step, whatever else their arguments are.
+
+    Raises:
+        DefinitionError: it is no function, or a generator.
+        DuplicateName: it is a lambda without a name.
+    """
+    if function is None:
+        return functools.partial(Step, name=name, key=key)
+    if isinstance(function, Step):
+        raise DefinitionError(f"{function.name} is a step already")
+    return Step(function, name=name, key=key)
+
+
+step.__ironflow_decorator__ = True  # type: ignore[attr-defined]
+
+
+def arguments_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return the arguments with the results of maps as lists."""
+    if MapResult in map(type, args) or MapResult in map(type, kwargs.values()):
+        return tuple(map(_listed, args)), {name: _listed(value) for name, value in kwargs.items()}
+    return args, kwargs
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if type(value) is MapResult else value
+
+
+def _scope(name: str) -> Scope | None:
+    """Return the scope if it is a flow's own; None where a step is a plain call."""
+    scope = SCOPE.get()
+    if scope is None:
+        refuse_foreign_thread(name)
+        return None
+    return None if scope.step is not None else scope
+
+
+def refuse_foreign_thread(name: str) -> None:
+    """Refuse a call from a thread that belongs to no run, while one is active: it would silently not be recorded.
+
+    Raises:
+        NotInRun: that is so.
+    """
+    if not is_foreign_thread() or not HOME.is_any_active():
+        return
+    raise NotInRun(
+        f"step {name} was called in a thread that belongs to no run while a run is active, so nothing would be "
+        f"recorded; use {name}.map(...) or {name}.submit(...), wrap what the thread does in iron.bind(...), or call "
+        f"{name}.fn(...) if a plain call is meant",
+        name=name,
+    )

@@ -1,0 +1,61 @@
+"""The picture of a run: its flow's diagram, as the journal has it, with the states of its steps laid over it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.status import derived_step_status
+from ironflow_nb.errors import IronflowError
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.watching import look
+from ironflow_nb.journal.ports import Tally
+
+if TYPE_CHECKING:
+    from ironflow_nb.diagram.draw import Picture
+    from ironflow_nb.diagram.model import Diagram
+
+SVG: Final = "image/svg+xml"
+TEXT: Final = "text/plain"
+
+
+def picture_of(engine: Engine, run_id: RunId) -> Picture:
+    """Return the picture of a run; where the journal can't be read, what the trouble is. It never raises."""
+    from ironflow_nb.diagram.draw import Picture, draw  # noqa: PLC0415 -- only who looks at a run draws it
+    from ironflow_nb.diagram.states import node_states  # noqa: PLC0415
+
+    try:
+        run, status = look(engine, run_id)
+        diagram = diagram_of(engine, run)
+        tallies = tallies_of(engine, run_id)
+    except IronflowError as error:
+        return Picture(svg=None, text=f"run {run_id}: {error}")
+    counted = ((tally.name, derived_step_status(tally.status, status), tally.n, tally.duration_s) for tally in tallies)
+    return draw(diagram, node_states(counted), run_status=status, run_id=run_id, prefix=f"iron-{run_id}")
+
+
+def tallies_of(engine: Engine, run_id: RunId) -> list[Tally]:
+    """Return how many steps of which name have which status now."""
+    with engine.ledger.journal.reading() as reader:
+        return reader.tallies([run_id]).get(run_id, [])
+
+
+def diagram_of(engine: Engine, run: RunRow | None) -> Diagram:
+    """Return the diagram that was stored while the run ran; without one, only its name."""
+    from ironflow_nb.diagram.model import Diagram, decode_diagram  # noqa: PLC0415
+
+    if run is None:
+        return Diagram("")
+    with engine.ledger.journal.reading() as reader:
+        definition = reader.definition(run.definition_id)
+    found = Diagram(run.name) if definition is None else decode_diagram(definition.diagram)
+    return found if found.name else Diagram(run.name, found.nodes, found.edges)
+
+
+def bundle_of(picture: Picture) -> dict[str, str]:
+    """Return what a front end shows: the SVG, and text for where that can't be."""
+    bundle = {TEXT: picture.text}
+    if picture.svg is not None:
+        bundle[SVG] = picture.svg
+    return bundle

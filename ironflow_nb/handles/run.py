@@ -1,0 +1,179 @@
+"""A run in the hand: its status, its result, its history."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from ironflow_nb.core.ids import RunId, StepRef
+from ironflow_nb.core.rows import StepRow
+from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.errors import StepNotFound
+from ironflow_nb.execution import watching
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.finding import resolve_run, resolve_step
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.session import Session
+from ironflow_nb.handles.pictures import bundle_of, picture_of
+from ironflow_nb.history import frames
+from ironflow_nb.journal.ports import Select
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+
+class Run(Generic[T]):
+    """One execution of a flow, here or anywhere else on the journal."""
+
+    def __init__(self, engine: Engine, run_id: RunId, session: Session | None = None) -> None:
+        self._engine = engine
+        self._session = session
+        self.id = run_id
+
+    # -- how it goes ---------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> RunStatus:
+        """What the run is doing now; one whose process died is interrupted."""
+        return watching.look(self._engine, self.id)[1]
+
+    def wait(self, timeout_s: float | None = None) -> Self:
+        """Wait until nothing is being done for the run: it completed, failed, was interrupted, cancelled or paused.
+
+        Raises:
+            ResultTimeout: it goes on after `timeout_s`.
+        """
+        watching.wait_ended(self._engine, self.id, timeout_s)
+        return self
+
+    def result(self, timeout_s: float | None = None) -> T:
+        """Wait for the run and return its value, or raise the exception with which it failed.
+
+        Raises:
+            RunFailed: it failed, and its own exception can't be rebuilt in this process.
+            RunInterrupted: it stopped and can be continued.
+            RunCancelled: it was cancelled.
+            ResultTimeout: it goes on after `timeout_s`.
+        """
+        __tracebackhide__ = True
+        run, status = watching.wait_ended(self._engine, self.id, timeout_s)
+        own = None if self._session is None else self._session.ending
+        if own is not None and own.is_done:
+            if own.error is None:
+                return own.value  # type: ignore[no-any-return]
+            if status is RunStatus.FAILED:
+                raise own.error
+        return watching.result_of(self._engine, run, self.id, status)  # type: ignore[no-any-return]
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        import asyncio  # noqa: PLC0415 -- whoever awaits has it
+
+        return asyncio.to_thread(self.result).__await__()
+
+    @property
+    def error(self) -> BaseException | None:
+        """The exception with which the run failed, rebuilt; None if it did not fail."""
+        run, status = watching.look(self._engine, self.id)
+        return watching.failure_of(self._engine, run) if run is not None and status is RunStatus.FAILED else None
+
+    def resume(self) -> Run[T]:
+        """Continue the run in the background with its recorded arguments; return at once.
+
+        A run that is going on, or that is completed, is left alone.
+
+        Raises:
+            FlowNotDefined: the flow is not defined in this process.
+            InputsNotStored: its arguments were too large to be stored.
+            ValueUnreadable: its arguments can't be read here.
+        """
+        run, status = watching.look(self._engine, self.id)
+        if run is None or status in {RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.WAITING}:
+            return self
+        HOME.definition(run).continue_run(self._engine, run)
+        return Run(self._engine, self.id, self._engine.sessions.get(self.id))
+
+    # -- what it did ---------------------------------------------------------------------------------------------
+
+    def steps(self) -> pd.DataFrame:
+        """Return its steps; see `ironflow_nb.steps`."""
+        return frames.steps(run=self.id, engine=self._engine)
+
+    def attempts(self) -> pd.DataFrame:
+        """Return every attempt of its steps; see `ironflow_nb.attempts`."""
+        return frames.attempts(run=self.id, engine=self._engine)
+
+    def events(self) -> pd.DataFrame:
+        """Return its events; see `ironflow_nb.events`."""
+        return frames.events(run=self.id, engine=self._engine)
+
+    def value(self, step: object) -> Any:
+        """Return the recorded output of a step, named by its function, ``"fetch"`` or ``"fetch[12]"``.
+
+        Raises:
+            StepNotFound, AmbiguousStep: it names no step of the run, or several.
+            StepNotFound: the step has no output (yet).
+            ValueUnreadable: the output can't be read here.
+        """
+        rows = self._attempts()
+        ref = resolve_step(rows, step, self.id)
+        latest = _latest_output(rows, ref)
+        if latest is None:
+            now = next(row.status.value for row in reversed(rows) if row.step == ref)
+            raise StepNotFound(f"{ref} of run {self.id} is {now} and has no output", run_id=self.id, step=ref)
+        return self._read(latest)
+
+    def values(self, step: object) -> list[Any]:
+        """Return the recorded outputs of all steps of that function or name that have one, by index."""
+        rows = self._attempts()
+        name = step if isinstance(step, str) else getattr(step, "name", None)
+        if not isinstance(name, str):
+            raise TypeError(f'steps are named by their function or "fetch", not by {step!r}')
+        refs = {row.step: row.index for row in rows if row.name == name or row.name.endswith(f".{name}")}
+        if not refs:
+            resolve_step(rows, step, self.id)  # raises, and lists what there is
+        found = [_latest_output(rows, ref) for ref in sorted(refs, key=refs.__getitem__)]
+        return [self._read(row) for row in found if row is not None]
+
+    def _attempts(self) -> list[StepRow]:
+        with self._engine.ledger.journal.reading() as reader:
+            return reader.steps(Select(run_ids=[self.id]))
+
+    def _read(self, row: StepRow) -> Any:
+        assert row.output_id is not None
+        with self._engine.ledger.journal.reading() as reader:
+            stored = reader.values([row.output_id]).get(row.output_id)
+        if stored is None:
+            raise StepNotFound(f"the output of {row.step} is missing in the journal", run_id=self.id, step=row.step)
+        return self._engine.ledger.values.decode(stored)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:  # noqa: ARG002
+        return bundle_of(picture_of(self._engine, self.id))
+
+    def __repr__(self) -> str:
+        run, status = watching.look(self._engine, self.id)
+        name = run.name if run is not None else "?"
+        durability = run.durability if run is not None else self._engine.durability.value
+        return f"<run {self.id} of {name}: {status.value}, durability={durability}>"
+
+
+def _latest_output(rows: list[StepRow], ref: StepRef) -> StepRow | None:
+    done = (row for row in reversed(rows) if row.step == ref and row.status is StepStatus.COMPLETED)
+    return next(done, None)
+
+
+def get_run(run_id: str) -> Run[Any]:
+    """Return the run of that id, or of a prefix that only it has.
+
+    Raises:
+        RunNotFound, AmbiguousRun: none or several have it; the message lists what there is.
+    """
+    engine = HOME.engine()
+    with engine.ledger.journal.reading() as reader:
+        return Run(engine, resolve_run(reader, run_id).run_id)
+
+
+def resume(run_id: str) -> Run[Any]:
+    """Continue a run in the background; see `Run.resume`."""
+    return get_run(run_id).resume()

@@ -1,0 +1,1 @@
+"""History as data: runs, steps, attempts and events as DataFrames."""

@@ -1,0 +1,281 @@
+"""The frames. Instants are UTC with microseconds, durations float seconds, texts of dtype ``string``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ironflow_nb.core.ids import RunId, StepRef, ValueId
+from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.watching import status_of
+from ironflow_nb.history.previews import CONTENT_LIMIT, preview
+from ironflow_nb.history.selecting import When, selected, statuses
+from ironflow_nb.journal.ports import EventRow, Reader, Select, Tally
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TEXT: Final = "string"
+_INSTANT: Final = "datetime64[us, UTC]"
+_COUNT: Final = "Int64"
+
+RUN_COLUMNS: Final = {
+    "run_id": _TEXT, "kind": _TEXT, "name": _TEXT, "status": _TEXT, "started_at": _INSTANT, "ended_at": _INSTANT,
+    "duration_s": "float64", "n_steps": "int64", "n_completed": "int64", "n_failed": "int64", "n_reused": "int64",
+    "n_sessions": "int64", "output": _TEXT, "error": _TEXT, "durability": _TEXT, "key": _TEXT, "notebook": _TEXT,
+    "parent_run_id": _TEXT,
+}  # fmt: skip
+
+STEP_COLUMNS: Final = {
+    "run_id": _TEXT, "step": _TEXT, "name": _TEXT, "index": "int64", "attempt": "int64", "status": _TEXT,
+    "started_at": _INSTANT, "finished_at": _INSTANT, "duration_s": "float64", "reused": "bool", "reason": _TEXT,
+    "output": _TEXT, "output_bytes": _COUNT, "error": _TEXT,
+}  # fmt: skip
+
+ATTEMPT_COLUMNS: Final = {name: dtype for name, dtype in STEP_COLUMNS.items() if name != "reused"} | {"branch": _TEXT}
+
+EVENT_COLUMNS: Final = {
+    "run_id": _TEXT, "position": "int64", "version": "int64", "at": _INSTANT, "type": _TEXT, "step": _TEXT,
+    "attempt": _COUNT, "data": "object",
+}  # fmt: skip
+
+Previews = Mapping[ValueId, tuple[str | None, int | None]]
+_NO_PREVIEW: Final = (None, None)
+
+
+def runs(
+    flow: object | None = None,
+    *,
+    run: str | None = None,
+    status: str | Collection[str] | None = None,
+    since: When = None,
+    limit: int | None = None,
+    engine: Engine | None = None,
+) -> pd.DataFrame:
+    """Return the runs of the journal, newest first, one row each.
+
+    Columns: run_id, kind, name, status, started_at, ended_at, duration_s (until now while it runs), n_steps,
+    n_completed, n_failed (steps by their latest attempts), n_reused (by the latest continuation), n_sessions (how
+    often it was begun or continued), output, error (previews), durability, key, notebook, parent_run_id.
+
+    Args:
+        flow: a flow, or the name of one; the part after the last dot is enough.
+        run: an id, or a prefix that only one run has.
+        status: one status or several; ``interrupted`` includes runs whose process died.
+        since: a datetime (local, if it is naive), an ISO text, or a duration before now such as ``"7d"``.
+        limit: the newest so many.
+        engine: the journal to read; by default the current one.
+
+    Raises:
+        RunNotFound, AmbiguousRun: `run` names no run, or several.
+        ValueError: `status`, `since` or `limit` is none.
+    """
+    engine = engine or HOME.engine()
+    with engine.ledger.journal.reading() as reader:
+        select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
+        found = _runs(engine, reader, select, statuses(RunStatus, status))
+        tallies = reader.tallies([row.run_id for row, _ in found])
+        texts = _previews(engine, reader, found)
+    now = engine.ledger.clock.now()
+    return _frame(
+        RUN_COLUMNS, [_run_record(row, status, tallies.get(row.run_id, []), texts, now) for row, status in found]
+    )
+
+
+def steps(
+    flow: object | None = None,
+    *,
+    run: str | None = None,
+    status: str | Collection[str] | None = None,
+    since: When = None,
+    limit: int | None = None,
+    engine: Engine | None = None,
+) -> pd.DataFrame:
+    """Return the steps of runs, one row for the latest attempt of each, by run (newest first) and first start.
+
+    Columns: run_id, step (``fetch[12]``), name, index, attempt, status, started_at, finished_at, duration_s, reused
+    (the latest continuation took the recorded result), reason (why the attempt ran), output (preview), output_bytes,
+    error (preview). The real value is `Run.value`.
+
+    The arguments are those of `runs`; `status` is that of the step, and `since` and `limit` count steps.
+    """
+    engine = engine or HOME.engine()
+    with engine.ledger.journal.reading() as reader:
+        found, of_run = _attempts(engine, reader, flow=flow, run=run, since=since)
+        latest = list({(row.run_id, row.step): row for row in found}.values())
+        reused = _reused(reader, latest, [row for row, _ in of_run.values()])
+        chosen = _chosen(latest, of_run, statuses(StepStatus, status), limit)
+        texts = _previews(engine, reader, chosen)
+    records = [
+        _attempt_record(row, status, texts) | {"reused": (row.run_id, row.step) in reused} for row, status in chosen
+    ]
+    return _frame(STEP_COLUMNS, records)
+
+
+def attempts(
+    flow: object | None = None,
+    *,
+    run: str | None = None,
+    status: str | Collection[str] | None = None,
+    since: When = None,
+    limit: int | None = None,
+    engine: Engine | None = None,
+) -> pd.DataFrame:
+    """Return every attempt of every step, one row each, by run (newest first), first start of the step, and attempt.
+
+    Columns: those of `steps` without reused, and branch (where in the flow it was called; empty for the flow itself).
+    The arguments are those of `steps`.
+    """
+    engine = engine or HOME.engine()
+    with engine.ledger.journal.reading() as reader:
+        found, of_run = _attempts(engine, reader, flow=flow, run=run, since=since)
+        chosen = _chosen(found, of_run, statuses(StepStatus, status), limit)
+        texts = _previews(engine, reader, chosen)
+    return _frame(ATTEMPT_COLUMNS, [_attempt_record(row, status, texts) for row, status in chosen])
+
+
+def events(
+    flow: object | None = None,
+    *,
+    run: str | None = None,
+    status: str | Collection[str] | None = None,
+    since: When = None,
+    limit: int | None = None,
+    engine: Engine | None = None,
+) -> pd.DataFrame:
+    """Return the events of the journal by position, one row each; with `limit` the newest so many.
+
+    Columns: run_id, position (over the whole journal), version (within the run), at, type, step, attempt, data (a
+    dict of the event's fields: ids, digests and counts, never a value).
+
+    The arguments are those of `runs`; `flow` and `status` are those of the run, `since` is when the event happened.
+    """
+    engine = engine or HOME.engine()
+    wanted = statuses(RunStatus, status)
+    with engine.ledger.journal.reading() as reader:
+        select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
+        if flow is not None or wanted:
+            of = _runs(engine, reader, replace(select, since=None, limit=None), wanted)
+            select = replace(select, name=None, run_ids=[row.run_id for row, _ in of])
+        found = reader.events(select)
+    return _frame(EVENT_COLUMNS, [_event_record(row) for row in found])
+
+
+# -- selecting ---------------------------------------------------------------------------------------------------
+
+
+def _runs(
+    engine: Engine, reader: Reader, select: Select, wanted: Collection[RunStatus]
+) -> list[tuple[RunRow, RunStatus]]:
+    if wanted:
+        # A run whose owner died is recorded as one that is owned: ask for those too and look closer.
+        recorded = set(wanted) | OWNED if RunStatus.INTERRUPTED in wanted else wanted
+        narrowed = replace(select, statuses=recorded, limit=None)
+    else:
+        narrowed = select
+    found = [(row, status_of(engine, reader, row)) for row in reader.runs(narrowed)]
+    return [(row, status) for row, status in found if not wanted or status in wanted][: select.limit]
+
+
+def _attempts(
+    engine: Engine, reader: Reader, *, flow: object | None, run: str | None, since: When
+) -> tuple[list[StepRow], dict[RunId, tuple[RunRow, RunStatus]]]:
+    select = selected(engine, reader, flow=flow, run=run, since=since)
+    of_run = {row.run_id: (row, status) for row, status in _runs(engine, reader, replace(select, since=None), ())}
+    narrowed = select if flow is None else replace(select, name=None, run_ids=list(of_run))
+    return reader.steps(narrowed), of_run
+
+
+def _chosen(
+    rows: Iterable[StepRow],
+    of_run: Mapping[RunId, tuple[RunRow, RunStatus]],
+    wanted: Collection[StepStatus],
+    limit: int | None,
+) -> list[tuple[StepRow, StepStatus]]:
+    derived = [(row, derived_step_status(row.status, of_run[row.run_id][1])) for row in rows if row.run_id in of_run]
+    return [(row, status) for row, status in derived if not wanted or status in wanted][:limit]
+
+
+def _reused(reader: Reader, latest: Sequence[StepRow], runs: Sequence[RunRow]) -> set[tuple[RunId, StepRef]]:
+    """Return the steps whose recorded results the latest continuation of their run took."""
+    began = {row.run_id: row.session_version for row in runs if row.n_sessions > 1}
+    not_asked_for: dict[RunId, set[StepRef]] = {}
+    for event in reader.events(Select(run_ids=list(began), name="SessionEnded")) if began else ():
+        not_asked_for[event.run_id] = set(msgspec.json.decode(event.data).get("not_asked_for", ()))
+    return {
+        (row.run_id, row.step)
+        for row in latest
+        if row.run_id in began
+        and row.version < began[row.run_id]
+        and row.finished_at is not None
+        and row.step not in not_asked_for.get(row.run_id, ())
+    }
+
+
+# -- records -----------------------------------------------------------------------------------------------------
+
+
+def _previews(engine: Engine, reader: Reader, rows: Iterable[tuple[RunRow | StepRow, Any]]) -> Previews:
+    ids = {value for row, _ in rows for value in (row.output_id, row.error_id) if value is not None}
+    found = reader.values(ids, content_limit=CONTENT_LIMIT)
+    return {key: (preview(engine.ledger.values, stored), stored.size) for key, stored in found.items()}
+
+
+def _text(texts: Previews, value_id: ValueId | None) -> str | None:
+    return texts.get(value_id, _NO_PREVIEW)[0] if value_id is not None else None
+
+
+def _run_record(row: RunRow, status: RunStatus, tallies: Sequence[Tally], texts: Previews, now: int) -> dict[str, Any]:
+    ended_at = row.ended_at if row.ended_at is not None else (now if status in OWNED else None)
+    return {
+        "run_id": row.run_id, "kind": row.kind, "name": row.name, "status": status.value,
+        "started_at": row.started_at, "ended_at": row.ended_at,
+        "duration_s": None if ended_at is None else (ended_at - row.started_at) / 1e6,
+        "n_steps": sum(tally.n for tally in tallies), "n_completed": count(tallies, StepStatus.COMPLETED),
+        "n_failed": count(tallies, StepStatus.FAILED), "n_reused": row.n_reused, "n_sessions": row.n_sessions,
+        "output": _text(texts, row.output_id), "error": _text(texts, row.error_id), "durability": row.durability,
+        "key": row.key, "notebook": row.notebook, "parent_run_id": row.parent_run_id,
+    }  # fmt: skip
+
+
+def count(tallies: Iterable[Tally], status: StepStatus) -> int:
+    """Return how many steps have that status."""
+    return sum(tally.n for tally in tallies if tally.status is status)
+
+
+def _attempt_record(row: StepRow, status: StepStatus, texts: Previews) -> dict[str, Any]:
+    return {
+        "run_id": row.run_id, "step": row.step, "name": row.name, "index": row.index, "attempt": row.attempt,
+        "status": status.value, "started_at": row.started_at, "finished_at": row.finished_at,
+        "duration_s": row.duration_s, "reason": row.reason, "output": _text(texts, row.output_id),
+        "output_bytes": None if row.output_id is None else texts.get(row.output_id, _NO_PREVIEW)[1],
+        "error": _text(texts, row.error_id), "branch": row.branch,
+    }  # fmt: skip
+
+
+def _event_record(row: EventRow) -> dict[str, Any]:
+    return {
+        "run_id": row.run_id, "position": row.position, "version": row.version, "at": row.at, "type": row.type,
+        "step": row.step, "attempt": row.attempt, "data": msgspec.json.decode(row.data),
+    }  # fmt: skip
+
+
+def _frame(columns: Mapping[str, str], records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415 -- half a second that only who asks for a frame waits
+
+    data: dict[str, pd.Series[Any]] = {}
+    for name, dtype in columns.items():
+        values = [record[name] for record in records]
+        if dtype == _INSTANT:
+            # Integers with gaps would become floats on their way and lose microseconds.
+            instants = pd.Series(pd.array(values, dtype="Int64"))
+            data[name] = pd.to_datetime(instants, unit="us", utc=True).astype(_INSTANT)
+        else:
+            data[name] = pd.Series(values, dtype=dtype)
+    return pd.DataFrame(data, columns=list(columns))

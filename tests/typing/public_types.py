@@ -1,0 +1,77 @@
+"""Checked by mypy, never run: what type checkers see of flows and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, assert_type
+
+import pandas as pd
+
+import ironflow_nb as iron
+from ironflow_nb import Flow, MapResult, Run, Step, StepFuture, flow, step
+
+
+@step
+def fetch(url: str, *, timeout: float = 1.0) -> dict[str, int]:
+    return {url: int(timeout)}
+
+
+@step
+async def summarise(page: dict[str, int]) -> str:
+    return str(page)
+
+
+@step(name="other", key="{n}")
+def named(n: int) -> int:
+    return n
+
+
+@flow
+def digest(urls: list[str]) -> list[str]:
+    pages = fetch.map(urls, concurrency=8)
+    assert_type(pages, MapResult[dict[str, int]])
+    notes = summarise.map(pages)
+    assert_type(notes, MapResult[str])
+    assert_type(notes[0], str)
+    assert_type(fetch("u", timeout=2), dict[str, int])
+    assert_type(fetch.submit("u"), StepFuture[dict[str, int]])
+    assert_type(summarise.submit({"a": 1}), StepFuture[str])
+    assert_type(summarise.submit({"a": 1}).result(), str)
+    assert_type(named(1), int)
+    return list(notes)
+
+
+@flow(on_change="keep")
+async def later(n: int) -> str:
+    assert_type(await summarise({"a": n}), str)
+    assert_type(await fetch.submit("u"), dict[str, int])
+    assert_type(await fetch.map(["u"]), list[dict[str, int]])
+    return "done"
+
+
+def calls() -> None:
+    as_a_flow: Flow[[list[str]], list[str]] = digest
+    as_a_step: Step[[int], int] = named
+    assert_type(digest(["u"]), list[str])
+    assert_type(digest.start(["u"]), Run[list[str]])
+    assert_type(digest.start(["u"]).result(), list[str])
+    coroutine: Coroutine[Any, Any, str] = later(1)
+    assert_type(later.start(1), Run[str])
+    assert_type(digest.options(key="k")(["u"]), list[str])
+    assert_type(iron.runs(digest), pd.DataFrame)
+    assert_type(iron.get_run("abc"), Run[Any])
+    assert_type(iron.resource(1), int)
+    assert_type(digest.fn(["u"]), list[str])
+
+
+async def awaited() -> None:
+    assert_type(await digest.start(["u"]), list[str])
+    assert_type(await later(1), str)
+
+
+def wrong() -> None:
+    fetch(1)  # type: ignore[arg-type]
+    fetch.submit()  # type: ignore[call-arg]
+    digest("u")  # type: ignore[arg-type]
+    later.start("n")  # type: ignore[call-overload]
+    step(3)  # type: ignore[call-overload]
