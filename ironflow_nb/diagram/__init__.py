@@ -1,0 +1,1 @@
+"""Pictures of flows: the model of a diagram, its layout, and its renderings as SVG, DOT, Mermaid and text."""

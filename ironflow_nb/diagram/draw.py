@@ -1,0 +1,119 @@
+"""The one door to pictures: a diagram and the states of a run in, SVG and text out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple
+
+from ironflow_nb.core.status import RunStatus
+from ironflow_nb.diagram import svg
+from ironflow_nb.diagram.geometry import Layout
+from ironflow_nb.diagram.layout import lay_out
+from ironflow_nb.diagram.model import Diagram, sound
+from ironflow_nb.diagram.reduced import MAX_NODES, reduced
+from ironflow_nb.diagram.sizes import label_sizes_of, sizes_of
+from ironflow_nb.diagram.states import Caption, NodeState, caption, with_recorded
+from ironflow_nb.diagram.text import to_text
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A diagram drawn. `svg` is None if it could not be."""
+
+    svg: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What changes in a picture while a run goes on: SVG groups by the ids that they have in it.
+
+    While `frame` stays the same, replacing the groups that differ makes one picture of the run into the next;
+    with another frame the whole picture is another one.
+    """
+
+    frame: str
+    elements: Mapping[str, str]
+
+
+class _View(NamedTuple):
+    """What of a diagram is shown."""
+
+    diagram: Diagram
+    states: Mapping[str, NodeState]
+    caption: Caption
+
+
+def draw(
+    diagram: Diagram,
+    states: Mapping[str, NodeState],
+    *,
+    run_status: RunStatus | None = None,
+    run_id: str | None = None,
+    prefix: str = "iron",
+    max_nodes: int = MAX_NODES,
+) -> Picture:
+    """Draw the diagram with these states laid over it; it never raises.
+
+    Args:
+        diagram: what can happen; recorded steps that it lacks are added.
+        states: what happened, by recorded step name.
+        run_status: the status of the run, None for a flow that has not run.
+        run_id: the id of the run; the picture shows its beginning, the text does not.
+        prefix: what the ids in the SVG begin with; two pictures in one document need two of them.
+        max_nodes: a larger diagram is shown reduced.
+    """
+    view = _View(diagram, states, Caption(name=diagram.name, run_status=run_status, run_id=run_id))
+    try:
+        view = _view(view, max_nodes)
+        return Picture(svg=_svg(view, prefix), text=to_text(view.diagram, view.states, caption=view.caption))
+    except Exception:
+        log.debug("the diagram of %r could not be prepared", diagram.name, exc_info=True)
+        return Picture(svg=None, text=diagram.name if run_status is None else f"{diagram.name}: {run_status}")
+
+
+def draw_parts(
+    diagram: Diagram,
+    states: Mapping[str, NodeState],
+    *,
+    run_status: RunStatus | None = None,
+    run_id: str | None = None,
+    prefix: str = "iron",
+    max_nodes: int = MAX_NODES,
+) -> Parts:
+    """Return the parts of the picture that `draw` gives for the same arguments; a failure gives none of them."""
+    view = _View(diagram, states, Caption(name=diagram.name, run_status=run_status, run_id=run_id))
+    try:
+        view = _view(view, max_nodes)
+        layout = _layout(view.diagram)
+        elements = svg.elements(view.diagram, layout, view.states, caption=view.caption, prefix=prefix)
+        frame = "\n".join([svg.scenery(view.diagram, layout, caption=view.caption), *elements])
+        return Parts(frame=blake2b(frame.encode(), digest_size=12).hexdigest(), elements=elements)
+    except Exception:
+        log.debug("the parts of %r could not be drawn", diagram.name, exc_info=True)
+        return Parts(frame="", elements={})
+
+
+def _view(given: _View, max_nodes: int) -> _View:
+    whole = with_recorded(sound(given.diagram), given.states)
+    run = given.caption
+    above = caption(whole, given.states, run_status=run.run_status, run_id=run.run_id)
+    shown = reduced(whole, given.states, max_nodes=max_nodes)
+    return _View(shown.diagram, shown.states, above)
+
+
+def _svg(view: _View, prefix: str) -> str | None:
+    try:
+        return svg.render(view.diagram, _layout(view.diagram), view.states, caption=view.caption, prefix=prefix)
+    except Exception:
+        log.debug("the diagram of %r could not be drawn", view.caption.name, exc_info=True)
+        return None
+
+
+def _layout(diagram: Diagram) -> Layout:
+    return lay_out(diagram, sizes_of(diagram), label_sizes=label_sizes_of(diagram))

@@ -1,0 +1,83 @@
+"""The model of a diagram: what a flow can do, before anything of it has run."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class NodeKind(StrEnum):
+    """What a node stands for; each kind has a shape of its own."""
+
+    START = "start"
+    END = "end"
+    STEP = "step"
+    MAP = "map"
+    CONDITION = "condition"
+    LOOP = "loop"
+    """The head of a loop: it is reached once for each round, and once more to leave."""
+    CHILD = "child"
+    """A flow that is called in the flow."""
+    WAIT = "wait"
+    OTHER = "other"
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One place of the flow. `step` is the recorded step name whose state the node shows."""
+
+    id: str
+    kind: NodeKind
+    label: str
+    step: str | None = None
+    title: str = ""
+    """More than the label says, for a tooltip: a signature, a line."""
+    depth: int = 0
+    """How many branches and loops the node stands in."""
+
+
+class Edge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """From one node to the next. A back edge returns to a loop; a dashed one is not the ordinary way."""
+
+    source: str
+    target: str
+    label: str | None = None
+    is_back: bool = False
+    is_dashed: bool = False
+
+
+class Diagram(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Nodes in the order of the source, and the edges between them."""
+
+    name: str
+    nodes: tuple[Node, ...] = ()
+    edges: tuple[Edge, ...] = ()
+
+
+def sound(diagram: Diagram) -> Diagram:
+    """Return the diagram with one node for each id, and only the edges that join two of them."""
+    nodes: dict[str, Node] = {}
+    for node in diagram.nodes:
+        nodes.setdefault(node.id, node)
+    edges = tuple(edge for edge in diagram.edges if edge.source in nodes and edge.target in nodes)
+    return Diagram(diagram.name, tuple(nodes.values()), edges)
+
+
+def encode_diagram(diagram: Diagram) -> str:
+    """Return the diagram as ASCII JSON with sorted keys: equal diagrams have equal texts."""
+    return json.dumps(msgspec.to_builtins(diagram), sort_keys=True, separators=(",", ":"))
+
+
+def decode_diagram(text: str) -> Diagram:
+    """Return the diagram that was encoded; of text that is none, a diagram that has at most a name."""
+    try:
+        found: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return Diagram("")
+    try:
+        return sound(msgspec.convert(found, Diagram))
+    except (msgspec.ValidationError, RecursionError):
+        name = found.get("name") if isinstance(found, dict) else None
+        return Diagram(name if isinstance(name, str) else "")

@@ -1,0 +1,171 @@
+"""What the nodes of a diagram show: the recorded steps of a run, folded by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from typing import Final
+
+from ironflow_nb.core.durations import spoken
+from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
+
+IMPORTANCE: Final = (
+    StepStatus.FAILED,
+    StepStatus.UNKNOWN,
+    StepStatus.RUNNING,
+    StepStatus.RETRYING,
+    StepStatus.WAITING,
+    StepStatus.INTERRUPTED,
+    StepStatus.PENDING,
+    StepStatus.CANCELLED,
+    StepStatus.COMPLETED,
+    StepStatus.SKIPPED,
+)
+"""The order in which statuses ask for attention: a node that stands for many steps shows the first it has.
+
+First what a person must look at, then what is going on, then what will, then what is over.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeState:
+    """The steps recorded under one name. `duration_s` is the sum of those known, None without any."""
+
+    status: StepStatus
+    n_total: int = 1
+    n_by_status: Mapping[StepStatus, int] = field(default_factory=dict, hash=False)
+    duration_s: float | None = None
+
+    def n(self, status: StepStatus) -> int:
+        """Return how many of the steps have that status."""
+        return self.n_by_status.get(status, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """What stands above a diagram; status and id are None for a flow that has not run."""
+
+    name: str
+    run_status: RunStatus | None = None
+    run_id: str | None = None
+    summary: str = ""
+
+
+def node_states(
+    records: Iterable[tuple[str, StepStatus, int, float | None]], *, n_expected: Mapping[str, int] | None = None
+) -> dict[str, NodeState]:
+    """Fold recorded steps (name, status, how many, their seconds) into one state for each name.
+
+    Args:
+        records: how many steps of one name have one status, by their latest attempts.
+        n_expected: how many steps there will be under a name, where that is known; those missing count as pending.
+    """
+    counted: dict[str, dict[StepStatus, int]] = {}
+    durations: dict[str, float] = {}
+    for name, status, n_steps, duration_s in records:
+        of_name = counted.setdefault(name, {})
+        of_name[status] = of_name.get(status, 0) + n_steps
+        if duration_s is not None:
+            durations[name] = durations.get(name, 0.0) + duration_s
+    for name, n_wanted in (n_expected or {}).items():
+        _expect(counted.setdefault(name, {}), n_wanted)
+    return {name: _state(of_name, durations.get(name)) for name, of_name in counted.items() if of_name}
+
+
+def _expect(of_name: dict[StepStatus, int], n_expected: int) -> None:
+    n_missing = n_expected - sum(of_name.values())
+    if n_missing > 0:
+        of_name[StepStatus.PENDING] = of_name.get(StepStatus.PENDING, 0) + n_missing
+
+
+def _state(of_name: dict[StepStatus, int], duration_s: float | None) -> NodeState:
+    status = next(status for status in IMPORTANCE if status in of_name)
+    ordered = {status: of_name[status] for status in IMPORTANCE if status in of_name}
+    return NodeState(status=status, n_total=sum(of_name.values()), n_by_status=ordered, duration_s=duration_s)
+
+
+def state_of(node: Node, states: Mapping[str, NodeState]) -> NodeState | None:
+    """Return the state that the node shows, or None if nothing of it is recorded."""
+    return None if node.step is None else states.get(node.step)
+
+
+def merged(states: Iterable[NodeState]) -> NodeState | None:
+    """Return the states as one, or None if there are none."""
+    of_all: dict[StepStatus, int] = {}
+    durations: list[float] = []
+    for state in states:
+        for status, n_steps in (state.n_by_status or {state.status: state.n_total}).items():
+            of_all[status] = of_all.get(status, 0) + n_steps
+        durations += [] if state.duration_s is None else [state.duration_s]
+    return _state(of_all, sum(durations) if durations else None) if of_all else None
+
+
+def counts(state: NodeState) -> str:
+    """Return what there is to count: ``812 of 1000, 3 failed``; an empty text for a single step."""
+    if state.n_total == 1:
+        return ""
+    return ", ".join([f"{state.n(StepStatus.COMPLETED)} of {state.n_total}", *_not_done(state)])
+
+
+def _not_done(state: NodeState) -> list[str]:
+    said = (StepStatus.COMPLETED, StepStatus.PENDING)
+    return [f"{n} {status}" for status, n in state.n_by_status.items() if n and status not in said]
+
+
+def saying(state: NodeState) -> str:
+    """Return the state in words: its counts, or its status, unless that is the ordinary end."""
+    if state.n_total > 1:
+        return counts(state)
+    return "" if state.status is StepStatus.COMPLETED else str(state.status)
+
+
+def saying_with_time(state: NodeState) -> str:
+    """Return the state in words, with how long its steps took, if that is known."""
+    said = saying(state)
+    if state.duration_s is None:
+        return said or str(state.status)
+    return f"{said} · {spoken(state.duration_s)}" if said else spoken(state.duration_s)
+
+
+def caption(
+    diagram: Diagram, states: Mapping[str, NodeState], *, run_status: RunStatus | None, run_id: str | None
+) -> Caption:
+    """Return what stands above the diagram of a run, or of a flow that has not run."""
+    whole = merged(states.values())
+    n_done = 0 if whole is None else whole.n(StepStatus.COMPLETED)
+    done = f"{n_done} step{'' if n_done == 1 else 's'} done"
+    summary = "" if whole is None else ", ".join([done, *_not_done(whole)])
+    return Caption(name=diagram.name, run_status=run_status, run_id=run_id, summary=summary)
+
+
+def with_recorded(diagram: Diagram, names: Iterable[str]) -> Diagram:
+    """Return the diagram with a node for each recorded name that it lacks: a step that a helper called, for example.
+
+    They hang from the start by dashed edges, which is made if the diagram has none.
+    """
+    known = {node.step for node in diagram.nodes}
+    missing = [name for name in dict.fromkeys(names) if name not in known]
+    if not missing:
+        return diagram
+    taken = {node.id for node in diagram.nodes}
+    nodes = diagram.nodes
+    start = next((node for node in nodes if node.kind is NodeKind.START), None)
+    if start is None:
+        start = Node(id=_fresh("start", taken), kind=NodeKind.START, label="start")
+        nodes = (start, *nodes)
+    extra = tuple(_recorded_node(name, taken | {start.id}) for name in missing)
+    edges = tuple(Edge(source=start.id, target=node.id, is_dashed=True) for node in extra)
+    return Diagram(diagram.name, nodes + extra, diagram.edges + edges)
+
+
+def _recorded_node(name: str, taken: Set[str]) -> Node:
+    label = name.rpartition(".")[2] or name
+    title = f"{name}\nrecorded, but not seen in the source of the flow"
+    return Node(id=_fresh(f"recorded:{name}", taken), kind=NodeKind.OTHER, label=label, step=name, title=title)
+
+
+def _fresh(wanted: str, taken: Set[str]) -> str:
+    while wanted in taken:
+        wanted += "'"
+    return wanted

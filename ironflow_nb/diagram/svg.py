@@ -1,0 +1,147 @@
+"""The SVG of a diagram, the same for every layout engine.
+
+It stands alone: no script, no style sheet, no font, nothing fetched. Its ids begin with a prefix, so that several can
+stand in one document. The head and every node are groups that a live view can replace one by one (`elements`): what
+they say changes, where they stand does not.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+
+from ironflow_nb.core.status import RunStatus
+from ironflow_nb.diagram.geometry import Box, Layout, Point, Route, Size
+from ironflow_nb.diagram.head import HEAD_HEIGHT, head_element, head_width
+from ironflow_nb.diagram.labels import SANS, one_line, xml_attribute, xml_text
+from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
+from ironflow_nb.diagram.outlines import at, number, outline
+from ironflow_nb.diagram.palette import LINE, Look, run_look, step_look
+from ironflow_nb.diagram.shapes import node_shapes, text_element
+from ironflow_nb.diagram.sizes import EDGE_FONT, edge_label
+from ironflow_nb.diagram.states import Caption, NodeState, saying_with_time, state_of
+
+MARGIN: Final = 10.0
+_ARROW: Final = 7.5
+_OVER: Final = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.INTERRUPTED})
+_UNFIT: Final = re.compile(r"[^A-Za-z0-9-]")
+
+
+def render(
+    diagram: Diagram, layout: Layout, states: Mapping[str, NodeState], *, caption: Caption, prefix: str = "iron"
+) -> str:
+    """Return the diagram as an SVG document."""
+    width, height = picture_size(layout, caption)
+    size = f'width="{number(width)}" height="{number(height)}" viewBox="0 0 {number(width)} {number(height)}"'
+    about = f'role="img" aria-label={xml_attribute(_aloud(caption))} font-family="{SANS}"'
+    head, *nodes = elements(diagram, layout, states, caption=caption, prefix=prefix).values()
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {about}>'
+    return "".join([opening, head, scenery(diagram, layout, caption=caption), *nodes, "</g></svg>"])
+
+
+def scenery(diagram: Diagram, layout: Layout, *, caption: Caption) -> str:
+    """Return what stands between the head and the nodes, which no state changes: where to draw, and the edges."""
+    shift = at(((picture_size(layout, caption)[0] - layout.size.width) / 2, HEAD_HEIGHT))
+    lines = f'fill="none" stroke="{LINE}" stroke-width="1.4" stroke-linecap="round"'
+    edges = "".join(_edge(edge, route) for edge, route in zip(diagram.edges, layout.routes, strict=True))
+    frames = "".join(_frame(frame) for frame in layout.frames)
+    return f'<g transform="translate({shift})">{frames}<g {lines}>{edges}</g>'
+
+
+def _frame(frame: Box) -> str:
+    paint = f'fill="{LINE}" fill-opacity="0.07" stroke="{LINE}" stroke-opacity="0.45"'
+    return f'<path d="{outline(NodeKind.STEP, frame, corner=14)}" {paint}/>'
+
+
+def elements(
+    diagram: Diagram, layout: Layout, states: Mapping[str, NodeState], *, caption: Caption, prefix: str = "iron"
+) -> dict[str, str]:
+    """Return the head and every node as SVG groups, by the ids that they have in the document."""
+    middle = picture_size(layout, caption)[0] / 2
+    found = {head_id(prefix): head_element(caption, middle, element_id=head_id(prefix))}
+    for node in diagram.nodes:
+        name = element_id(node.id, prefix)
+        ended = caption.run_status if node.kind is NodeKind.END and caption.run_status in _OVER else None
+        found[name] = _node(node, layout.boxes[node.id], state_of(node, states), ended, name)
+    return found
+
+
+def picture_size(layout: Layout, caption: Caption) -> tuple[float, float]:
+    """Return width and height of the document; both stay while the run goes on."""
+    width = max(layout.size.width, head_width(caption)) + 2 * MARGIN
+    return width, HEAD_HEIGHT + layout.size.height + MARGIN
+
+
+def element_id(node_id: str, prefix: str = "iron") -> str:
+    """Return the id of the node's group: different nodes have different ones."""
+    return f"{_fit(prefix)}-n-{_fit(node_id)}"
+
+
+def head_id(prefix: str = "iron") -> str:
+    """Return the id of the head's group."""
+    return f"{_fit(prefix)}-head"
+
+
+def _fit(text: str) -> str:
+    return _UNFIT.sub(lambda found: f"_{ord(found[0]):x}_", text)
+
+
+def _aloud(caption: Caption) -> str:
+    """Return what a screen reader says of the picture."""
+    said = ", ".join(filter(None, [str(caption.run_status or ""), caption.summary]))
+    return f"{caption.name or 'flow'}: {said or 'not run'}"
+
+
+@lru_cache(maxsize=4096)
+def _node(node: Node, box: Box, state: NodeState | None, ended: RunStatus | None, name: str) -> str:
+    look, status = _look(state, ended)
+    about = f'id="{name}" data-status="{status}" data-kind="{node.kind}" transform="translate({at((box.x, box.y))})"'
+    shapes = node_shapes(node, Size(box.width, box.height), state, look)
+    return f"<g {about}><title>{xml_text(_title(node, state))}</title>{shapes}</g>"
+
+
+def _look(state: NodeState | None, ended: RunStatus | None) -> tuple[Look, str]:
+    """Return how a node looks, and the word for it; the end shows how the run ended."""
+    if ended is not None:
+        return run_look(ended), str(ended)
+    return (step_look(None), "none") if state is None else (step_look(state.status), str(state.status))
+
+
+def _title(node: Node, state: NodeState | None) -> str:
+    first = one_line(node.label)
+    return "\n".join(filter(None, [first if state is None else f"{first}: {saying_with_time(state)}", node.title]))
+
+
+@lru_cache(maxsize=4096)
+def _edge(edge: Edge, route: Route) -> str:
+    if len(route.points) < 4:
+        return ""
+    points, arrow = _arrow(route.points)
+    thirds = zip(points[1::3], points[2::3], points[3::3], strict=True)
+    curves = "".join(f"C{at(first)} {at(second)} {at(end)}" for first, second, end in thirds)
+    dashes = ' stroke-dasharray="5 4"' if edge.is_dashed else ""
+    line = f'<path d="M{at(points[0])}{curves}"{dashes}/><path d="{arrow}" fill="{LINE}" stroke="none"/>'
+    return line + _edge_label(edge, route)
+
+
+def _edge_label(edge: Edge, route: Route) -> str:
+    if edge.label is None or route.label is None:
+        return ""
+    words = f'text-anchor="middle" fill="{LINE}" stroke="none"'
+    text = text_element(*route.label, edge_label(edge.label), words, font_size=EDGE_FONT)
+    return f"<g><title>{xml_text(edge.label)}</title>{text}</g>"
+
+
+def _arrow(points: tuple[Point, ...]) -> tuple[list[Point], str]:
+    """Return the points with the end drawn back, and the head of an arrow in its place."""
+    end = points[-1]
+    before = next((point for point in reversed(points) if math.dist(point, end) > 0.5), (end[0], end[1] - 1))
+    length = math.dist(before, end)
+    x, y = (end[0] - before[0]) / length * _ARROW, (end[1] - before[1]) / length * _ARROW
+    base = (end[0] - x, end[1] - y)
+    wings = [(base[0] - y * 0.45, base[1] + x * 0.45), (base[0] + y * 0.45, base[1] - x * 0.45)]
+    drawn_back = [*points[:-2], (points[-2][0] - x, points[-2][1] - y), base]
+    return drawn_back, f"M{at(end)}L{at(wings[0])}L{at(wings[1])}Z"
