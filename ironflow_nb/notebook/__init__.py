@@ -1,0 +1,1 @@
+"""The notebook face: the extension, its magics, cards, and pictures that follow runs."""

@@ -1,0 +1,100 @@
+"""Cards: what a person is told about runs without asking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Final
+
+from ironflow_nb.core.durations import spoken
+from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.status import OWNED, RunStatus, StepStatus
+from ironflow_nb.errors import IronflowError
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.surroundings import logger
+from ironflow_nb.execution.watching import status_of
+from ironflow_nb.history.frames import count
+from ironflow_nb.journal.ports import Select
+
+SHOWN: Final = 5
+WITHIN_S: Final = 30 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A run that waits for somebody to continue it."""
+
+    run: RunRow
+    status: RunStatus
+    n_finished: int
+    age_s: float
+
+
+def show_unfinished() -> None:
+    """Show the runs of the default journal that were interrupted or wait; nothing where there are none."""
+    engine = HOME.engine()
+    try:
+        found = unfinished(engine)
+    except IronflowError as error:
+        logger.warning("%s", error)
+        return
+    if found:
+        from IPython.display import display  # noqa: PLC0415 -- only a shell has it
+
+        bundle = {"text/plain": as_text(found), "text/html": as_html(found)}
+        display(bundle, raw=True)  # type: ignore[no-untyped-call]
+
+
+def unfinished(engine: Engine) -> list[Unfinished]:
+    """Return the interrupted and waiting runs of the last 30 days, newest first; reads only."""
+    now = engine.ledger.clock.now()
+    recorded = OWNED | {RunStatus.INTERRUPTED}
+    with engine.ledger.journal.reading() as reader:
+        rows = reader.runs(Select(statuses=recorded, since=now - round(WITHIN_S * 1e6)))
+        statuses = {row.run_id: status_of(engine, reader, row) for row in rows if row.parent_run_id is None}
+        wanted = {RunStatus.INTERRUPTED, RunStatus.WAITING}
+        rows = [row for row in rows if statuses.get(row.run_id) in wanted]
+        tallies = reader.tallies([row.run_id for row in rows])
+        ages = {row.run_id: (now - (reader.head(row.run_id) or (0, row.updated_at))[1]) / 1e6 for row in rows}
+    return [
+        Unfinished(
+            row, statuses[row.run_id], count(tallies.get(row.run_id, ()), StepStatus.COMPLETED), ages[row.run_id]
+        )
+        for row in rows
+    ]
+
+
+def as_text(found: list[Unfinished]) -> str:
+    """Return the card as plain text."""
+    lines = [_headline(found)]
+    lines += [f"  {item.run.run_id}  {item.run.name}  {_words(item)}" for item in found[:SHOWN]]
+    return "\n".join([*lines, _advice(found)])
+
+
+def as_html(found: list[Unfinished]) -> str:
+    """Return the card as HTML, with nothing that a sanitiser takes away."""
+    rows = "".join(
+        f"<tr><td><code>{item.run.run_id}</code></td><td><b>{escape(item.run.name)}</b></td>"
+        f"<td>{escape(_words(item))}</td></tr>"
+        for item in found[:SHOWN]
+    )
+    return f"<div><b>{escape(_headline(found))}</b><table>{rows}</table><div>{escape(_advice(found))}</div></div>"
+
+
+def _headline(found: list[Unfinished]) -> str:
+    more = f", of which the newest {SHOWN} are" if len(found) > SHOWN else ""
+    return f"ironflow: {len(found)} unfinished {'run' if len(found) == 1 else 'runs'}{more}"
+
+
+def _words(item: Unfinished) -> str:
+    steps = "1 finished step is safe" if item.n_finished == 1 else f"{item.n_finished} finished steps are safe"
+    return f"{item.status.value} {spoken(max(item.age_s, 0))} ago, {steps}"
+
+
+def _advice(found: list[Unfinished]) -> str:
+    first = found[0].run
+    return (
+        f"Run the cells that define {first.name} and call it again: it continues. "
+        f"Or continue it in the background: %ironflow resume {first.run_id[:6]}"
+    )

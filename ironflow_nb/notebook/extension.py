@@ -1,0 +1,36 @@
+"""``%load_ext ironflow_nb``: what the extension adds to a shell, and takes away again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ironflow_nb.execution.surroundings import FACE_ATTRIBUTE
+from ironflow_nb.notebook.cards import show_unfinished
+from ironflow_nb.notebook.face import NotebookFace
+from ironflow_nb.notebook.magics import IronflowMagics, complete
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add the magics, the displays and the card of unfinished runs; loading it twice does nothing more.
+
+    Nothing is created or locked: an existing journal is only looked at.
+    """
+    if getattr(shell, FACE_ATTRIBUTE, None) is not None:
+        return
+    face = NotebookFace(shell)
+    face.attach()
+    setattr(shell, FACE_ATTRIBUTE, face)
+    shell.register_magics(IronflowMagics)
+    shell.set_hook("complete_command", complete, str_key="%ironflow")
+    show_unfinished()
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take away what loading has added."""
+    face = getattr(shell, FACE_ATTRIBUTE, None)
+    if face is None:
+        return
+    face.detach()
+    delattr(shell, FACE_ATTRIBUTE)
+    shell.magics_manager.magics["line"].pop("ironflow", None)
+    shell.magics_manager.registry.pop(IronflowMagics.__name__, None)

@@ -1,0 +1,121 @@
+"""Pictures that follow their runs, by updating their own output: no widget, so they stay in the saved notebook.
+
+A picture is drawn again only when something happened, at most four times a second, and so rarely that drawing takes
+under two per cent of the time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.status import ENDED
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.watching import look
+from ironflow_nb.handles.pictures import bundle_of, picture_of, tallies_of
+from ironflow_nb.handles.run import Run
+
+FIRST_S: Final = 0.15
+EVERY_S: Final = 0.25
+RESTING_FACTOR: Final = 50
+"""A picture rests at least so many times as long as it took to draw."""
+
+
+class Following:
+    """One output that shows one run after another, and follows the last of them."""
+
+    def __init__(self, engine: Engine, display_id: str) -> None:
+        self._engine = engine
+        self._display_id = display_id
+        self._wakeup = engine.threads.wakeup()
+        self._run_id: RunId | None = None
+        self._shown: object = None
+        self._is_following = False
+        self._lock = engine.threads.lock()
+        self._drawing_s = 0.0
+
+    def follow(self, run_id: RunId) -> None:
+        """Follow this run from now on."""
+        with self._lock:
+            self._run_id = run_id
+            if self._is_following:
+                return
+            self._is_following = True
+        self._engine.threads.spawn("ironflow-picture", self._keep_up)
+
+    def _keep_up(self) -> None:
+        clock = self._engine.ledger.clock
+        self._wakeup.take(FIRST_S)
+        while True:
+            began_s = clock.monotonic()
+            is_over = self.paint()
+            self._drawing_s = clock.monotonic() - began_s
+            with self._lock:
+                if is_over:
+                    self._is_following = False
+                    return
+            self._wakeup.take(max(EVERY_S, RESTING_FACTOR * self._drawing_s))
+
+    def paint(self) -> bool:
+        """Show the run as it is, if that differs from what is shown; tell whether nothing more will come."""
+        run_id = self._run_id
+        assert run_id is not None
+        status = look(self._engine, run_id)[1]
+        progress = run_id, status, tallies_of(self._engine, run_id)
+        if progress != self._shown:
+            self._shown = progress
+            update(self._display_id, bundle_of(picture_of(self._engine, run_id)))
+        return status in ENDED and run_id == self._run_id
+
+
+class CellPicture:
+    """The picture of what one cell runs directly."""
+
+    def __init__(self) -> None:
+        self._following: Following | None = None
+
+    def follow(self, engine: Engine, run_id: RunId) -> None:
+        """Show the run in the picture of the cell; the first one makes the output, so that it stands on top."""
+        if self._following is None:
+            display_id = new_display_id(engine)
+            first_word(display_id)
+            self._following = Following(engine, display_id)
+        self._following.follow(run_id)
+
+    def finish(self) -> None:
+        """Show the last state, now that the cell has ended."""
+        if self._following is not None:
+            self._following.paint()
+
+
+def show_run(run: Run[Any]) -> None:
+    """Display a run, and follow it as long as it goes on."""
+    engine = run._engine  # noqa: SLF001 -- the face of a handle is part of the handle
+    display_id = new_display_id(engine)
+    publish(display_id, bundle_of(picture_of(engine, run.id)))
+    if run.status not in ENDED:
+        Following(engine, display_id).follow(run.id)
+
+
+def new_display_id(engine: Engine) -> str:
+    """Return a fresh id of an output."""
+    return f"ironflow-{engine.ledger.entropy(8).hex()}"
+
+
+def first_word(display_id: str) -> None:
+    """Make the output where a picture will stand."""
+    publish(display_id, {"text/plain": "starting"})
+
+
+def publish(display_id: str, bundle: dict[str, str]) -> None:
+    """Show a bundle under the id."""
+    from IPython.display import display  # noqa: PLC0415 -- only a notebook has it
+
+    display(bundle, raw=True, display_id=display_id)  # type: ignore[no-untyped-call]
+
+
+def update(display_id: str, bundle: dict[str, str]) -> None:
+    """Replace what is shown under the id; works from any thread, and while another cell runs."""
+    from IPython.display import update_display  # noqa: PLC0415
+
+    update_display(bundle, raw=True, display_id=display_id)  # type: ignore[no-untyped-call]

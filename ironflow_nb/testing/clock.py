@@ -1,0 +1,35 @@
+"""A clock that a test moves."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ironflow_nb.execution.seams import Wakeup
+
+START_AT: Final = 1_893_456_000_000_000  # 2030-01-01T00:00:00Z in microseconds
+
+
+class SimClock:
+    """Time that stands still until `advance`, and that moves on by what somebody waited in vain."""
+
+    def __init__(self, start_at: int = START_AT) -> None:
+        self._now = start_at
+
+    def now(self) -> int:
+        """Return the instant in microseconds UTC."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Return seconds since the start of the epoch."""
+        return self._now / 1e6
+
+    def advance(self, duration_s: float) -> None:
+        """Let time pass, or go back: clocks of machines do that too."""
+        self._now += round(duration_s * 1e6)
+
+    def wait(self, wakeup: Wakeup, timeout_s: float | None) -> bool:
+        """Wait for the wakeup in real time; a wait in vain also passes in this clock's time."""
+        woken = wakeup.take(timeout_s)
+        if not woken and timeout_s is not None:
+            self.advance(timeout_s)
+        return woken

@@ -1,0 +1,70 @@
+"""Processes that are killed at random moments: each next one continues, and nothing acknowledged runs again."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import ironflow_nb as iron
+from tests.conftest import FULL_PROOF, SEED
+from tests.crash.ledger import check
+
+pytestmark = pytest.mark.crash
+
+PROGRAM = [sys.executable, "-m", "tests.crash.program"]
+ROOT = Path(__file__).parent.parent.parent
+N_KILLS = 20 if FULL_PROOF else 6
+FIRST_STEP_S = 0.2
+
+
+@pytest.mark.parametrize("durability", ["power", "process"])
+@pytest.mark.parametrize("flow", ["sequential", "mapped", "gathered"])
+def test_a_killed_process_is_continued_by_the_next(flow: str, durability: str, tmp_path: Path) -> None:
+    dice = random.Random(f"{SEED} {flow} {durability}")
+    journal, ledger = tmp_path / "journal.db", tmp_path / "ledger"
+    environment = os.environ | {"LEDGER": str(ledger), "N_STEPS": "150"}
+    environment.pop("PYTEST_CURRENT_TEST", None)
+    n_kills = n_rounds = 0
+    while n_kills < N_KILLS:
+        n_rounds += 1
+        assert n_rounds < 20 * N_KILLS, "processes end before they can be killed"
+        environment["WORD"] = f"round{n_rounds}"
+        while not is_completed(journal, n_rounds):
+            n_kills += killed_at_random([*PROGRAM, flow, durability, str(journal)], environment, ledger, dice)
+    check(ledger)
+    with iron.open(journal):
+        runs = iron.runs()
+        assert set(runs["status"]) == {"completed"}
+        assert len(runs) == n_rounds
+        assert runs["n_sessions"].sum() > n_rounds
+
+
+def killed_at_random(command: list[str], environment: dict[str, str], ledger: Path, dice: random.Random) -> bool:
+    """Start the program, and kill it some time after it has begun to work; tell whether it had to be killed."""
+    before = size(ledger)
+    with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and size(ledger) == before:
+            time.sleep(0.002)
+        try:
+            assert process.wait(dice.uniform(0, 0.3)) == 0
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return True
+    return False
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def is_completed(journal: Path, n_runs: int) -> bool:
+    """Tell whether the run of this round is completed: the last thing that a process commits before it ends."""
+    with iron.open(journal):
+        runs = iron.runs()
+    return len(runs) == n_runs and runs["status"][0] == "completed"
