@@ -145,16 +145,15 @@ def table(found: Measured) -> str:
         f"| committed row of raw sqlite3, power | {power:.0f} us | 1 |",
         f"| sequential durable step, power | {middle['step power']:.0f} us | {middle['step power'] / power:.2f} |",
         f"| committed row of raw sqlite3, process | {process:.0f} us | 1 |",
-        f"| sequential durable step, process | {middle['step process']:.0f} us "
-        f"| {middle['step process'] / process:.2f} |",
+        f"| the same, process | {middle['step process']:.0f} us | {middle['step process'] / process:.2f} |",
         f"| replayed step | {middle['replayed step']:.1f} us | |",
         f"| run of 3 steps, power | {middle['run of 3']:.0f} us | {middle['run of 3'] / power:.2f} |",
         f"| `import ironflow_nb`, beyond Python's own start | {(middle['import'] - python) / 1000:.0f} ms | |",
     ]
     lines += [
-        f"| first durable step of a fresh process, {kind} journal | {middle[f'first step, {kind} journal'] / 1000:.0f} ms "
-        f"| of which Python itself {python / 1000:.0f} ms |"
+        f"| first durable step of a process, {kind} journal | {took / 1000:.0f} ms | Python: {python / 1000:.0f} ms |"
         for kind in ("existing", "new")
+        for took in [middle[f"first step, {kind} journal"]]
     ]
     return "\n".join(lines)
 

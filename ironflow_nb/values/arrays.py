@@ -116,9 +116,10 @@ def _index_tree(index: Any, rules: Rules) -> Tree:
 def _column_tree(array: Any, rules: Rules) -> Tree:
     import pandas as pd  # noqa: PLC0415
 
-    if isinstance(array, pd.arrays.NumpyExtensionArray):
-        array = array.to_numpy()
     dtype = array.dtype
+    if isinstance(array, pd.arrays.NumpyExtensionArray) and not isinstance(dtype, pd.StringDtype):
+        array = array.to_numpy()
+        dtype = array.dtype
     if isinstance(dtype, np.dtype):
         plain = np.asarray(array)
         content = _sequence(plain.tolist(), rules) if dtype.hasobject else _buffer(plain)

@@ -90,7 +90,7 @@ def main() -> None:
     chosen = FLOWS[name]
     result = asyncio.run(chosen(WORD)) if chosen is gathered else chosen(WORD)
     assert result == EXPECTED, result
-    print("completed", chosen.last.id, flush=True)
+    sys.stdout.write(f"completed {chosen.last.id}\n")
 
 
 class Keyboard:

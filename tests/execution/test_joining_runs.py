@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -271,7 +272,7 @@ def test_unknown_and_ambiguous_ids_say_what_there_is(lab: Lab) -> None:
     for _ in range(40):
         main.options(fresh=True)()
     ids = sorted(iron.runs()["run_id"])
-    twin = next(one[0] for one, two in zip(ids, ids[1:], strict=False) if one[0] == two[0])
+    twin = next(one[0] for one, two in itertools.pairwise(ids) if one[0] == two[0])
     with pytest.raises(iron.AmbiguousRun, match="several runs begin with"):
         iron.get_run(twin)
     assert iron.get_run(ids[3]).id == ids[3]

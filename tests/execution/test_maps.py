@@ -65,7 +65,6 @@ def test_a_map_pulls_its_items_in_a_window(lab: Lab, world: World) -> None:
         return sum(results)
 
     assert main() == sum(range(1000))
-    pulled_before_first_read = world.log[: world.log.index(("read", 0))].count
     assert sum(what == "pulled" for what, _ in world.log[: world.log.index(("read", 0))]) <= 2 * 4 + 8
 
 

@@ -49,13 +49,14 @@ async def later(n: int) -> str:
     return "done"
 
 
+def takes(_flow: Flow[[list[str]], list[str]], _step: Step[[int], int], _later: Coroutine[Any, Any, str]) -> None: ...
+
+
 def calls() -> None:
-    as_a_flow: Flow[[list[str]], list[str]] = digest
-    as_a_step: Step[[int], int] = named
+    takes(digest, named, later(1))
     assert_type(digest(["u"]), list[str])
     assert_type(digest.start(["u"]), Run[list[str]])
     assert_type(digest.start(["u"]).result(), list[str])
-    coroutine: Coroutine[Any, Any, str] = later(1)
     assert_type(later.start(1), Run[str])
     assert_type(digest.options(key="k")(["u"]), list[str])
     assert_type(iron.runs(digest), pd.DataFrame)

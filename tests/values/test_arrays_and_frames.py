@@ -43,7 +43,7 @@ def columns(draw: st.DrawFn) -> Any:
             st.sampled_from(["UTC", "Europe/Berlin"]).map(
                 lambda zone: pd.Series(pd.to_datetime(numbers, unit="D")).dt.tz_localize(zone)
             ),
-            st.just(pd.array([pd.Period(n or 0, "M") for n in numbers])),
+            st.just(pd.array([pd.Period(year=2000 + (n or 0), month=1, freq="M") for n in numbers])),
             st.just(pd.arrays.IntervalArray.from_tuples([(n or 0, 10) for n in numbers])),
             st.just(np.array([(1,), *texts[1:]], dtype=object)),
         )
