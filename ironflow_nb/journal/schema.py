@@ -12,8 +12,9 @@ SCHEMA_VERSION: Final = 1
 
 TABLES: Final = """
 -- What happened, append-only: the truth. data is JSON with sorted keys and holds no value of the user.
+-- position needs no AUTOINCREMENT, a page more in every commit, as long as the newest event is never deleted.
 CREATE TABLE events (
-    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    position INTEGER PRIMARY KEY,
     run_id TEXT NOT NULL,
     version INTEGER NOT NULL,
     at INTEGER NOT NULL,
