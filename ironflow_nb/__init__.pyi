@@ -42,9 +42,9 @@ from .flows.results import MapResult as MapResult
 from .flows.results import StepFuture as StepFuture
 from .flows.steps import Step as Step
 from .flows.steps import step as step
+from .handles.run import Run as Run
 from .handles.run import get_run as get_run
 from .handles.run import resume as resume
-from .handles.run import Run as Run
 from .history.frames import attempts as attempts
 from .history.frames import events as events
 from .history.frames import runs as runs

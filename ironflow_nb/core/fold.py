@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
+import msgspec
 from msgspec.structs import replace
 
 from ironflow_nb.core.events import Fact, RunFailed, StepStarted
@@ -13,15 +13,14 @@ from ironflow_nb.core.rows import RunRow, StepRow, evolve_run, evolve_step
 from ironflow_nb.errors import JournalCorrupt
 
 
-@dataclass(slots=True)
-class RunState:
+class RunState(msgspec.Struct):
     """A run after its newest version, and the attempts of its steps in order of their first facts."""
 
     run_id: RunId
     version: int = 0
     run: RunRow | None = None
-    steps: dict[tuple[StepRef, int], StepRow] = field(default_factory=dict)
-    n_attempts: dict[StepRef, int] = field(default_factory=dict)
+    steps: dict[tuple[StepRef, int], StepRow] = msgspec.field(default_factory=dict)
+    n_attempts: dict[StepRef, int] = msgspec.field(default_factory=dict)
 
     def latest(self, step: StepRef) -> StepRow | None:
         """Return the latest attempt of the step, if there is one."""

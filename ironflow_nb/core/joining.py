@@ -7,9 +7,10 @@ again continues those of them that are not finished.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
+
+import msgspec
 
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import CLOSED, OWNED, derived_run_status
@@ -22,22 +23,19 @@ class OnRerun(StrEnum):
     NEW = "new"
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(msgspec.Struct, frozen=True):
     """A new run."""
 
     because: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Continue:
+class Continue(msgspec.Struct, frozen=True):
     """The run is taken on from where it stopped."""
 
     run: RunRow
 
 
-@dataclass(frozen=True, slots=True)
-class Attach:
+class Attach(msgspec.Struct, frozen=True):
     """Somebody is working on the run: wait for it and watch."""
 
     run: RunRow
@@ -46,8 +44,7 @@ class Attach:
 Joining: TypeAlias = Begin | Continue | Attach
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """What the decision has to know of the call; instants are microseconds UTC."""
 
     now: int

@@ -8,7 +8,8 @@ sibling's: otherwise two gathered branches that make equal calls would swap thei
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from ironflow_nb.core.identity import is_same_line
 from ironflow_nb.core.ids import BranchId, Digest, StepRef, step_ref
@@ -16,8 +17,7 @@ from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import StepStatus
 
 
-@dataclass(slots=True)
-class Record:
+class Record(msgspec.Struct):
     """A recorded step with all its attempts, oldest first."""
 
     attempts: list[StepRow]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
+
+import msgspec
 
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.core.memo import Record
@@ -24,29 +25,25 @@ class OnChange(StrEnum):
     STRICT = "strict"
 
 
-@dataclass(frozen=True, slots=True)
-class Reuse:
+class Reuse(msgspec.Struct, frozen=True):
     """The recorded output answers the call."""
 
     row: StepRow
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(msgspec.Struct, frozen=True):
     """The recorded failure answers the call: the flow has gone on after it."""
 
     row: StepRow
 
 
-@dataclass(frozen=True, slots=True)
-class Perform:
+class Perform(msgspec.Struct, frozen=True):
     """The body runs, for that reason."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class AskFirst:
+class AskFirst(msgspec.Struct, frozen=True):
     """The code has changed, and the policy decides with the work that is at stake."""
 
     row: StepRow

@@ -61,7 +61,7 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
             session.disown(causes)
             session.end(*_account(session), Piece(failed, values=(stored,)))
         except IronflowError as trouble:
-            logger.warning("run %s: its failure could not be recorded: %s", session.run_id, trouble)
+            logger().warning("run %s: its failure could not be recorded: %s", session.run_id, trouble)
         _add_note(session, error)
     _close(engine, session, error)
 
@@ -74,7 +74,7 @@ def interrupt(engine: Engine, session: Session, error: BaseException, reason: st
         if session.is_open:  # else the engine was closed, and has recorded it
             session.end(*_account(session), Piece(RunInterrupted(reason=reason)))
     except IronflowError as trouble:
-        logger.warning("run %s: its interruption could not be recorded: %s", session.run_id, trouble)
+        logger().warning("run %s: its interruption could not be recorded: %s", session.run_id, trouble)
     _close(engine, session, error)
 
 

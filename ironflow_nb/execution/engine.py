@@ -150,7 +150,7 @@ class Engine:
                 if session.is_open:
                     session.end(Piece(RunInterrupted(reason="exit")))
             except IronflowError as error:
-                logger.warning("run %s could not be closed: %s", session.run_id, error)
+                logger().warning("run %s could not be closed: %s", session.run_id, error)
         self.sessions.clear()
         self._worker.stop()
         if self._loop is not None:

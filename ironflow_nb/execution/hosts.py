@@ -8,7 +8,6 @@ its lease tells.
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from functools import cache
 from hashlib import blake2b
@@ -35,7 +34,8 @@ def host_id() -> str:
         if boot:
             return boot
     # Without the id of a boot nobody can be seen to be dead; leases decide.
-    return f"{platform.node()}/unknown boot"
+    name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+    return f"{name}/unknown boot"
 
 
 def process_started_at(pid: int) -> str | None:

@@ -357,7 +357,7 @@ class Session:
                 f"run {self.run_id} is continued by another process now; what this one still does is not recorded",
                 run_id=self.run_id,
             )
-            logger.warning("%s", self._stopped_by)
+            logger().warning("%s", self._stopped_by)
             raise self._stopped_by from error
 
     def _write_definition(self) -> None:

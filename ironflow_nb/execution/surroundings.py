@@ -6,17 +6,17 @@ extension puts it; without the extension the shell's own execution count serves.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 FACE_ATTRIBUTE: Final = "_ironflow_face"
 """Where the notebook extension leaves itself on the IPython shell."""
-
-logger: Final = logging.getLogger("ironflow_nb")
 
 
 class Face(Protocol):
@@ -51,7 +51,14 @@ def say(line: str) -> None:
     if notebook is not None:
         notebook.say(line)
     else:
-        logger.info(line)
+        logger().info(line)
+
+
+def logger() -> Logger:
+    """Return the logger of the package."""
+    import logging  # noqa: PLC0415 -- 6 ms of every start, and there is seldom something to log
+
+    return logging.getLogger("ironflow_nb")
 
 
 def notebook_path() -> str | None:

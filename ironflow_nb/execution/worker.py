@@ -56,7 +56,7 @@ class Worker:
                 session.flush()
             except IronflowError as error:
                 # Whoever commits next for this run meets the same trouble and tells the person.
-                logger.debug("run %s: %s", run_id, error)
+                logger().debug("run %s: %s", run_id, error)
             if not session.is_open and not session.in_flight():
                 self._sessions.pop(run_id, None)
         now_s = self._ledger.clock.monotonic()
@@ -65,4 +65,4 @@ class Worker:
             try:
                 self._ledger.beat()
             except IronflowError as error:
-                logger.debug("no sign of life could be written: %s", error)
+                logger().debug("no sign of life could be written: %s", error)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from ironflow_nb.diagram.draw import Picture, draw
+from typing import TYPE_CHECKING
+
 from ironflow_nb.diagram.model import Diagram, NodeKind
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.flows.extract import extract
 from ironflow_nb.flows.resolve import Described
+
+if TYPE_CHECKING:
+    from ironflow_nb.diagram.draw import Picture
 
 
 def shape_of(spec: StepSpec) -> Diagram:
@@ -17,6 +21,8 @@ def shape_of(spec: StepSpec) -> Diagram:
 
 def picture_of_flow(spec: StepSpec) -> Picture:
     """Return the picture of the flow before any run."""
+    from ironflow_nb.diagram.draw import draw  # noqa: PLC0415 -- a run leaves its diagram behind without drawing it
+
     return draw(shape_of(spec), {}, prefix=f"iron-{spec.code.hex()[2:14]}")
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from ironflow_nb.core.ids import RunId, StepRef, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow

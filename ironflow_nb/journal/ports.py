@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -86,8 +85,7 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     data: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Select:
+class Select(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows are asked for; what is None does not narrow. Times are microseconds UTC.
 
     `name` also finds a name by its last part: ``fetch`` finds ``pages.fetch``.
@@ -102,8 +100,7 @@ class Select:
     limit: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A call as joining sees it: of which definition, with which inputs, which among equals, in which execution."""
 
     kind: str

@@ -37,7 +37,7 @@ def show_unfinished() -> None:
     try:
         found = unfinished(engine)
     except IronflowError as error:
-        logger.warning("%s", error)
+        logger().warning("%s", error)
         return
     if found:
         from IPython.display import display  # noqa: PLC0415 -- only a shell has it

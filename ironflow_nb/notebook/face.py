@@ -56,7 +56,7 @@ class NotebookFace:
     def say(self, line: str) -> None:
         """Print one line into the cell; other threads have no cell of their own and log it."""
         if self.cell() is None:
-            logger.info("%s", line)
+            logger().info("%s", line)
         else:
             print(line)  # noqa: T201 -- this is what a cell shows
 

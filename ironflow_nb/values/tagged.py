@@ -23,7 +23,6 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, Flag
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.values.classes import adds_only_attributes, attributes, class_name, find_class
@@ -104,6 +103,8 @@ def tag_by_class(value: Any, rules: Rules) -> Tree | None:
     if isinstance(value, pathlib.PurePath) and getattr(pathlib, kind.__name__, None) is kind:
         return {TAG: "path", "t": kind.__name__, "v": tag(str(value), rules)}
     root = kind.__module__.partition(".")[0]
+    if root == "zoneinfo" and kind.__name__ == "ZoneInfo":
+        return _tag_zone(value, rules)
     if root == "pandas" and kind.__name__ in _PANDAS_SCALARS:
         return _tag_pandas_scalar(value, rules)
     if root == "numpy" and root in sys.modules and isinstance(value, sys.modules["numpy"].generic):
@@ -194,6 +195,12 @@ def _tag_timezone(value: Any, rules: Rules) -> Tree:
 
 def _tag_zone(value: Any, rules: Rules) -> Tree:
     return rules.other(value) if value.key is None else {TAG: "zone", "v": value.key}
+
+
+def _zone(name: str) -> Any:
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 -- 4 ms of every start, and few values have a zone
+
+    return ZoneInfo(name)
 
 
 def _tag_numpy_scalar(value: Any) -> Tree | None:
@@ -349,7 +356,6 @@ _TAGGERS: Final[dict[type, Callable[[Any, Rules], Tree]]] = {
     datetime: _tag_instant,
     time: _tag_instant,
     timezone: _tag_timezone,
-    ZoneInfo: _tag_zone,
 }
 
 _READ: Final[dict[str, Callable[[Any], Any]]] = {name: read for name, _, read in _FORMS.values()} | {
@@ -362,7 +368,7 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {name: read for name, _, read in
     "dict": lambda v: {_untag(key): _untag(item) for key, item in v},
     "range": lambda v: range(*_untag(v)),
     "timezone": lambda v: timezone(*_untag(v)),
-    "zone": ZoneInfo,
+    "zone": _zone,
     "uuid": lambda v: find_class("uuid.UUID", lambda _: True)(hex=v),
 }
 
