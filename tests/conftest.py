@@ -15,6 +15,7 @@ from ironflow_nb.execution.home import HOME
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Journal
 from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.testing.clock import SimClock
 from tests.cells import World
 
 IN_CI = bool(os.environ.get("CI"))
@@ -38,16 +39,28 @@ class Lab:
     new_journal: Callable[[], Journal]
     n_cells: int = 0
     engines: list[Engine] = field(default_factory=list)
+    clock: SimClock | None = None
 
     @property
     def engine(self) -> Engine:
         return self.engines[-1]
 
     def begin(self) -> Engine:
-        engine = Engine(self.new_journal(), durability=Durability.PROCESS, execution=lambda: f"cell {self.n_cells}")
+        engine = Engine(
+            self.new_journal(),
+            durability=Durability.PROCESS,
+            execution=lambda: f"cell {self.n_cells}",
+            clock=self.clock,
+        )
         self.engines.append(HOME.adopt(engine))
         HOME.use(engine)
         return engine
+
+    def simulate_time(self) -> SimClock:
+        """Give the next engine a clock that the test moves."""
+        self.clock = SimClock()
+        self.begin()
+        return self.clock
 
     def cell(self) -> None:
         """From here on calls are of another cell execution."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ironflow_nb.core.events import RunCompleted, RunFailed, RunInterrupted, SessionEnded
@@ -56,13 +57,13 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
     """Record that the flow raised; nothing is recorded any more where another process has taken the run over."""
     if not isinstance(error, RunTakenOver):
         stored, causes = store_failure(error), _causes(session, error)
+        _add_note(session, error, causes)
         failed = RunFailed(error=stored.value_id.hex(), caused_by=causes)
         try:
             session.disown(causes)
             session.end(*_account(session), Piece(failed, values=(stored,)))
         except IronflowError as trouble:
             logger().warning("run %s: its failure could not be recorded: %s", session.run_id, trouble)
-        _add_note(session, error)
     _close(engine, session, error)
 
 
@@ -110,13 +111,14 @@ def _causes(session: Session, error: BaseException) -> tuple[StepRef, ...]:
     return tuple(steps)
 
 
-def _add_note(session: Session, error: BaseException) -> None:
+def _add_note(session: Session, error: BaseException, causes: Sequence[StepRef]) -> None:
     if any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
         return
     n_kept = session.n_performed + session.recall.n_reused
     kept = "1 finished step is kept" if n_kept == 1 else f"{n_kept} finished steps are kept"
     flow = session.stream.row.name if session.stream.row is not None else "the flow"
+    where = f" in {causes[0]}" if causes else ""
     error.add_note(
-        f"{_NOTE}run {session.run_id} of {flow} failed; {kept}.\n"
+        f"{_NOTE}run {session.run_id} of {flow} failed{where}; {kept}.\n"
         f"{_NOTE}mend what failed and call it again with the same arguments: it continues from there"
     )
