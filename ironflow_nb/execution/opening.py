@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from ironflow_nb.errors import NotAJournal
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME, make_engine
 from ironflow_nb.values.pickles import Signer
@@ -48,9 +49,14 @@ def trust(path: str | os.PathLike[str] | None = None) -> int:
 
     Loading a pickle can run any code: trust a journal only if you know where it comes from. Without a path it is the
     current journal.
+
+    Raises:
+        NotAJournal: there is no journal at that path.
     """
     chosen = HOME.engine() if path is None else make_engine(path)
     try:
+        if not chosen.ledger.journal.exists():
+            raise NotAJournal(f"there is no journal at {chosen.ledger.journal.location}, so there is nothing to trust")
         return _sign_all(chosen)
     finally:
         if path is not None:

@@ -188,10 +188,7 @@ def test_the_result_of_a_failed_run_is_its_own_exception_with_a_note(lab: Lab) -
 
 def test_the_result_of_a_run_whose_error_has_no_class_any_more_says_so(lab: Lab) -> None:
     names = {"iron": iron, "__name__": "__main__"}
-    run_cell(
-        "class Odd(Exception): pass\n\n@iron.flow\ndef main():\n    raise Odd('strange')\n",
-        names,
-    )
+    run_cell("class Odd(Exception): pass\n\n@iron.flow\ndef main():\n    raise Odd('strange')\n", names)
     main: iron.Flow[[], None] = names["main"]  # type: ignore[assignment]
     with pytest.raises(Exception, match="strange"):
         main()

@@ -1,0 +1,84 @@
+"""Pickles of somebody else: not loaded before one said so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import ironflow_nb as iron
+
+LOG: list[str] = []
+
+
+class Model:
+    """Something that only a pickle keeps."""
+
+    def __init__(self, weights: list[int]) -> None:
+        self.weights = weights
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return loaded, (self.weights,)
+
+
+def loaded(weights: list[int]) -> Model:
+    LOG.append("loaded")
+    return Model(weights)
+
+
+@iron.step
+def fit(n: int) -> Model:
+    LOG.append("fitted")
+    return Model([n] * 3)
+
+
+@iron.flow
+def main() -> list[int]:
+    return finish(fit(1))
+
+
+@iron.step
+def finish(model: Model) -> list[int]:
+    if BROKEN:
+        raise RuntimeError
+    return model.weights
+
+
+BROKEN = [True]
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the path of a journal with a pickle in it that somebody else has written."""
+    BROKEN[:] = [True]
+    path = tmp_path / "journal.db"
+    monkeypatch.setenv("IRONFLOW_KEY", "the key of somebody else")
+    with iron.open(path), pytest.raises(RuntimeError):
+        main()
+    monkeypatch.setenv("IRONFLOW_KEY", "my own key")
+    BROKEN.clear()
+    LOG.clear()
+    return path
+
+
+def test_a_pickle_of_somebody_else_is_not_loaded(path: Path) -> None:
+    with iron.open(path):
+        with pytest.raises(iron.UntrustedValue, match=r"iron\.trust\("):
+            main.resume().result()
+        # What can't be read hides nothing else, and is neither lost nor redone.
+        assert len(iron.runs()) == 1
+        assert iron.steps()["status"][0] == "completed"
+    assert LOG == []
+
+
+def test_what_is_trusted_is_loaded_and_nothing_runs_again(path: Path) -> None:
+    with iron.open(path):
+        assert iron.trust(path) == 1
+        assert main.resume().result() == [1, 1, 1]
+    assert set(LOG) == {"loaded"}
+
+
+def test_trust_speaks_of_the_file_that_it_was_given(path: Path) -> None:
+    with pytest.raises(iron.JournalError, match=r"other\.db"):
+        iron.trust(path.with_name("other.db"))
+    assert not path.with_name("other.db").exists()
