@@ -258,7 +258,7 @@ def test_one_key_for_two_different_calls_is_refused(lab: Lab) -> None:
 
 
 def test_options_that_do_not_exist_name_those_that_do(lab: Lab) -> None:
-    with pytest.raises(ValueError, match="guard.*refresh.*keep.*strict"):
+    with pytest.raises(ValueError, match=r"guard.*refresh.*keep.*strict"):
         flow(on_change="sometimes")(lambda: None)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="power.*process"):
+    with pytest.raises(ValueError, match=r"power.*process"):
         flow(durability="ram")(lambda: None)  # type: ignore[arg-type]
