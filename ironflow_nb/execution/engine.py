@@ -6,8 +6,8 @@ import atexit
 import os
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from functools import partial
 from types import TracebackType
@@ -27,7 +27,7 @@ from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stream import Piece
 from ironflow_nb.execution.surroundings import CellExecution, logger
 from ironflow_nb.execution.worker import Worker
-from ironflow_nb.journal.ports import Durability, Journal
+from ironflow_nb.journal.ports import Durability, Journal, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -96,6 +96,14 @@ class Engine:
             if session.stream.is_pending or session.in_flight():
                 with suppress(RunTakenOver):
                     session.flush()
+
+    @contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """Read the journal at one moment, in which everything that this process has begun is there."""
+        with suppress(IronflowError):  # what can't be written now is no reason not to read
+            self.flush()
+        with self.ledger.journal.reading() as reader:
+            yield reader
 
     def is_running_here(self, run_id: RunId) -> bool:
         """Tell whether this process is executing the run now."""

@@ -9,7 +9,7 @@ commits all of them in one transaction.
 from __future__ import annotations
 
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
@@ -63,6 +63,7 @@ class Session:
         self.pumps: list[Callable[[], None]] = []
         self.children: list[Child] = []
         self.calls: set[Job] = set()
+        self.n_expected: Counter[str] = Counter()
         self.on_settled: Callable[[], None] | None = None
         self.loop: object | None = None
         self.define: Callable[[], Definition] | None = None
@@ -86,6 +87,7 @@ class Session:
             self.pumps.clear()
             self.children.clear()
             self.calls.clear()
+            self.n_expected.clear()
             self._seen_failures.clear()
             self._lived_with.clear()
             self._stopped_by = None

@@ -206,7 +206,7 @@ class Flow(Generic[P, R]):
         return frames.events(flow=self)
 
     def _runs(self, engine: Engine, limit: int | None = None) -> list[RunRow]:
-        with engine.ledger.journal.reading() as reader:
+        with engine.reading() as reader:
             found = reader.runs(Select(kind=self.kind, name=self.name, limit=limit))
         return [run for run in found if run.name == self.name]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from ironflow_nb.errors import ResultTimeout, WrongColour
@@ -64,7 +64,10 @@ class MapResult(Sequence[T]):
     With ``on_error="collect"`` a failed item has its exception in its place; `ok` and `errors` tell them apart.
     """
 
-    def __init__(self, name: str, fanout: Fanout | None, values: Sequence[T] = ()) -> None:
+    def __init__(
+        self, name: str, fanout: Fanout | None, values: Sequence[T] = (), *, n_expected: int | None = None
+    ) -> None:
+        self.n_expected = n_expected
         self._name = name
         self._fanout = fanout
         self._values = values
@@ -192,6 +195,8 @@ def map_items(
         answers = [_plain_call(spec, item, fixed, collects=on_error == "collect") for item in items]
         return MapResult(spec.name, None, [answer.error or answer.value for answer in answers])
     sources = [source for source in iterables if isinstance(source, MapResult)]
+    n_expected = _expected(iterables)
+    scope.session.n_expected[spec.name] += n_expected or 0
     fanout = Fanout(
         scope.session,
         spec,
@@ -202,7 +207,22 @@ def map_items(
         collects=on_error == "collect",
         is_next_ready=lambda index: all(source.is_ready(index) for source in sources),
     )
-    return MapResult(spec.name, fanout)
+    return MapResult(spec.name, fanout, n_expected=n_expected)
+
+
+def _expected(iterables: Sequence[Iterable[Any]]) -> int | None:
+    """Return how many items there will be, if that is known before they are pulled."""
+    sizes = []
+    for iterable in iterables:
+        size = iterable.n_expected if isinstance(iterable, MapResult) else _size(iterable)
+        if size is None:
+            return None
+        sizes.append(size)
+    return min(sizes)
+
+
+def _size(iterable: Iterable[Any]) -> int | None:
+    return len(iterable) if isinstance(iterable, Sized) else None
 
 
 def _plain_call(spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, collects: bool = True) -> Answer:

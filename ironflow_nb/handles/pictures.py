@@ -32,7 +32,14 @@ def picture_of(engine: Engine, run_id: RunId) -> Picture:
     except IronflowError as error:
         return Picture(svg=None, text=f"run {run_id}: {error}")
     counted = ((tally.name, derived_step_status(tally.status, status), tally.n, tally.duration_s) for tally in tallies)
-    return draw(diagram, node_states(counted), run_status=status, run_id=run_id, prefix=f"iron-{run_id}")
+    states = node_states(counted, n_expected=_expected(engine, run_id))
+    return draw(diagram, states, run_status=status, run_id=run_id, prefix=f"iron-{run_id}")
+
+
+def _expected(engine: Engine, run_id: RunId) -> dict[str, int]:
+    """Return how many steps the maps of a run that goes on here will have, where that is known."""
+    session = engine.sessions.get(run_id)
+    return dict(session.n_expected) if session is not None and session.is_open else {}
 
 
 def tallies_of(engine: Engine, run_id: RunId) -> list[Tally]:

@@ -137,12 +137,12 @@ class Run(Generic[T]):
         return [self._read(row) for row in found if row is not None]
 
     def _attempts(self) -> list[StepRow]:
-        with self._engine.ledger.journal.reading() as reader:
+        with self._engine.reading() as reader:
             return reader.steps(Select(run_ids=[self.id]))
 
     def _read(self, row: StepRow) -> Any:
         assert row.output_id is not None
-        with self._engine.ledger.journal.reading() as reader:
+        with self._engine.reading() as reader:
             stored = reader.values([row.output_id]).get(row.output_id)
         if stored is None:
             raise StepNotFound(f"the output of {row.step} is missing in the journal", run_id=self.id, step=row.step)
@@ -170,7 +170,7 @@ def get_run(run_id: str) -> Run[Any]:
         RunNotFound, AmbiguousRun: none or several have it; the message lists what there is.
     """
     engine = HOME.engine()
-    with engine.ledger.journal.reading() as reader:
+    with engine.reading() as reader:
         return Run(engine, resolve_run(reader, run_id).run_id)
 
 

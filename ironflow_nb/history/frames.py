@@ -77,7 +77,7 @@ def runs(
         ValueError: `status`, `since` or `limit` is none.
     """
     engine = engine or HOME.engine()
-    with engine.ledger.journal.reading() as reader:
+    with engine.reading() as reader:
         select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
         found = _runs(engine, reader, select, statuses(RunStatus, status))
         tallies = reader.tallies([row.run_id for row, _ in found])
@@ -106,7 +106,7 @@ def steps(
     The arguments are those of `runs`; `status` is that of the step, and `since` and `limit` count steps.
     """
     engine = engine or HOME.engine()
-    with engine.ledger.journal.reading() as reader:
+    with engine.reading() as reader:
         found, of_run = _attempts(engine, reader, flow=flow, run=run, since=since)
         latest = list({(row.run_id, row.step): row for row in found}.values())
         reused = _reused(reader, latest, [row for row, _ in of_run.values()])
@@ -133,7 +133,7 @@ def attempts(
     The arguments are those of `steps`.
     """
     engine = engine or HOME.engine()
-    with engine.ledger.journal.reading() as reader:
+    with engine.reading() as reader:
         found, of_run = _attempts(engine, reader, flow=flow, run=run, since=since)
         chosen = _chosen(found, of_run, statuses(StepStatus, status), limit)
         texts = _previews(engine, reader, chosen)
@@ -158,7 +158,7 @@ def events(
     """
     engine = engine or HOME.engine()
     wanted = statuses(RunStatus, status)
-    with engine.ledger.journal.reading() as reader:
+    with engine.reading() as reader:
         select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
         if flow is not None or wanted:
             of = _runs(engine, reader, replace(select, since=None, limit=None), wanted)

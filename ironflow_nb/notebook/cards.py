@@ -50,7 +50,7 @@ def unfinished(engine: Engine) -> list[Unfinished]:
     """Return the interrupted and waiting runs of the last 30 days, newest first; reads only."""
     now = engine.ledger.clock.now()
     recorded = OWNED | {RunStatus.INTERRUPTED}
-    with engine.ledger.journal.reading() as reader:
+    with engine.reading() as reader:
         rows = reader.runs(Select(statuses=recorded, since=now - round(WITHIN_S * 1e6)))
         statuses = {row.run_id: status_of(engine, reader, row) for row in rows if row.parent_run_id is None}
         wanted = {RunStatus.INTERRUPTED, RunStatus.WAITING}

@@ -70,7 +70,7 @@ class IronflowMagics(Magics):
         if text is not None:
             return get_run(text)
         engine = HOME.engine()
-        with engine.ledger.journal.reading() as reader:
+        with engine.reading() as reader:
             newest = reader.runs(Select(limit=1))
         if not newest:
             raise UsageError(f"%ironflow: there are no runs in {engine.ledger.journal.location}")
@@ -148,7 +148,7 @@ def complete(_shell: Any, event: Any) -> list[str]:
         return list(VERBS)
     if words[1] in {"show", "steps", "events", "resume"}:
         try:
-            with HOME.engine().ledger.journal.reading() as reader:
+            with HOME.engine().reading() as reader:
                 return [row.run_id for row in reader.runs(Select(limit=20))]
         except IronflowError:
             return []
