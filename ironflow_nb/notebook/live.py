@@ -1,7 +1,7 @@
 """Pictures that follow their runs, by updating their own output: no widget, so they stay in the saved notebook.
 
-A picture is drawn again only when something happened, at most four times a second, and so rarely that drawing takes
-under two per cent of the time.
+A picture is drawn again only when something happened, at most four times a second, and rarely enough for drawing to
+take about two per cent of the time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from ironflow_nb.handles.run import Run
 FIRST_S: Final = 0.15
 EVERY_S: Final = 0.25
 RESTING_FACTOR: Final = 50
-"""A picture rests at least so many times as long as it took to draw."""
+"""A picture rests so many times as long as it took to draw..."""
+AT_LEAST_EVERY_S: Final = 1.0
+"""... but no longer than this: the first one takes long, for it imports, and so does one among busy threads."""
 
 
 class Following:
@@ -54,7 +56,7 @@ class Following:
                 if is_over:
                     self._is_following = False
                     return
-            self._wakeup.take(max(EVERY_S, RESTING_FACTOR * self._drawing_s))
+            self._wakeup.take(min(max(EVERY_S, RESTING_FACTOR * self._drawing_s), AT_LEAST_EVERY_S))
 
     def paint(self) -> bool:
         """Show the run as it is, if that differs from what is shown; tell whether nothing more will come."""
