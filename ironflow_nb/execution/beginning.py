@@ -139,9 +139,14 @@ def _anew(engine: Engine, request: Request, call: Call, *, in_main_thread: bool)
     session = Session(
         stream, recall, start_worker=engine.start_worker, interrupts=engine.interrupts if in_main_thread else None
     )
-    session.define = request.define
-    engine.open_session(session)
+    _look_after(engine, session, request)
     return session
+
+
+def _look_after(engine: Engine, session: Session, request: Request) -> None:
+    if request.definition_id not in engine.ledger.defined:
+        session.define = request.define
+    engine.open_session(session)
 
 
 def _continued(engine: Engine, request: Request, call: Call, run: RunRow, *, in_main_thread: bool) -> Session:
@@ -157,8 +162,7 @@ def _continued(engine: Engine, request: Request, call: Call, run: RunRow, *, in_
         with session.lock:
             session.flush()
             session.reopen(_take_on(engine, request, call, run, session.stream), interrupts)
-    session.define = request.define
-    engine.open_session(session)
+    _look_after(engine, session, request)
     return session
 
 

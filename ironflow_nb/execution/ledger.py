@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.ids import RUN_ID_ENTROPY_BYTES, RunId, ValueId, run_id
+from ironflow_nb.core.ids import RUN_ID_ENTROPY_BYTES, Digest, RunId, ValueId, run_id
 from ironflow_nb.errors import EngineClosed
 from ironflow_nb.execution.code import code_identity
 from ironflow_nb.execution.hosts import is_alive, new_lease
@@ -36,6 +36,7 @@ class Ledger:
         self.digester = Digester(Provenance(entropy), code_identity)
         self.signer = Signer(entropy)
         self.values = Values(self.digester, self.signer)
+        self.defined: set[Digest] = set()
         self.on_append: Callable[[], None] | None = None
         self._lock = threads.lock()
         self._lease_is_written = False
@@ -53,6 +54,7 @@ class Ledger:
             lease = None if self._lease_is_written else replace(self.lease, heartbeat_at=self.clock.now())
             self.journal.append(entries, durability=durability, lease=lease)
             self._lease_is_written = True
+            self.defined.update(entry.definition.definition_id for entry in entries if entry.definition is not None)
         if self.on_append is not None:
             self.on_append()
 

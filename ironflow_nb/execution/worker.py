@@ -13,10 +13,12 @@ from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.surroundings import logger
 
 FLUSH_S: Final = 0.05
+RESTS_AFTER: Final = 20
+"""Ticks without a run after which the worker rests."""
 
 
 class Worker:
-    """Ticks every 50 ms while there are sessions, and sleeps while there are none."""
+    """Ticks every 50 ms while there are sessions, and rests some time after the last of them."""
 
     def __init__(self, ledger: Ledger, sessions: dict[RunId, Session], threads: Threads) -> None:
         self._ledger = ledger
@@ -25,15 +27,17 @@ class Worker:
         self._wakeup = threads.wakeup()
         self._is_running = False
         self._is_stopped = False
+        self._is_resting = False
         self._beat_s = 0.0
         self._lock = threads.lock()
 
     def nudge(self) -> None:
         """Let the worker look after the sessions, and start it if it does not run."""
         with self._lock:
+            if self._is_resting:
+                self._is_resting = False
+                self._wakeup.set()
             if self._is_running:
-                if len(self._sessions) == 1:
-                    self._wakeup.set()
                 return
             self._is_running = True
         self._beat_s = self._ledger.clock.monotonic()
@@ -45,9 +49,13 @@ class Worker:
         self._wakeup.set()
 
     def _run(self) -> None:
+        n_idle = 0
         while not self._is_stopped:
-            self._wakeup.take(FLUSH_S if self._sessions else None)
-            if not self._is_stopped:
+            with self._lock:
+                n_idle = 0 if self._sessions else n_idle + 1
+                self._is_resting = n_idle > RESTS_AFTER
+            # What rests is woken by a run that begins, and leaves that run's first events to its first step.
+            if not self._wakeup.take(None if self._is_resting else FLUSH_S):
                 self._tick()
 
     def _tick(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, cast, overload
@@ -186,7 +187,9 @@ class Flow(Generic[P, R]):
             fresh=fresh or self.policy.fresh,
             **_options(on_rerun, continue_within, on_change, durability),
         )
-        return Flow(self.fn, name=self.spec.name, policy=policy)
+        other = copy.copy(self)  # with the same spec, whose code was read already
+        other.policy = policy
+        return other
 
     # -- history -------------------------------------------------------------------------------------------------
 
