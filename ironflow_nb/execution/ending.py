@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from ironflow_nb.core.events import RunCompleted, RunFailed, RunInterrupted, SessionEnded
@@ -57,7 +56,9 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
     """Record that the flow raised; nothing is recorded any more where another process has taken the run over."""
     if not isinstance(error, RunTakenOver):
         stored, causes = store_failure(error), _causes(session, error)
-        _add_note(session, error, causes)
+        where = f" in {causes[0]}" if causes else ""
+        what = f"run {session.run_id} of {session.name} failed{where}; {_kept(session)}"
+        _note(error, what, "mend what failed and call it again")
         failed = RunFailed(error=stored.value_id.hex(), caused_by=causes)
         try:
             session.disown(causes)
@@ -76,6 +77,7 @@ def interrupt(engine: Engine, session: Session, error: BaseException, reason: st
             session.end(*_account(session), Piece(RunInterrupted(reason=reason)))
     except IronflowError as trouble:
         logger().warning("run %s: its interruption could not be recorded: %s", session.run_id, trouble)
+    _note(error, f"run {session.run_id} of {session.name} was interrupted; {_kept(session)}", "call it again")
     _close(engine, session, error)
 
 
@@ -111,14 +113,12 @@ def _causes(session: Session, error: BaseException) -> tuple[StepRef, ...]:
     return tuple(steps)
 
 
-def _add_note(session: Session, error: BaseException, causes: Sequence[StepRef]) -> None:
-    if any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
-        return
+def _note(error: BaseException, what: str, to_do: str) -> None:
+    """Note on the error what became of its run, unless an inner run has."""
+    if not any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
+        error.add_note(f"{_NOTE}{what}.\n{_NOTE}{to_do} with the same arguments: it continues from there")
+
+
+def _kept(session: Session) -> str:
     n_kept = session.n_performed + session.recall.n_reused
-    kept = "1 finished step is kept" if n_kept == 1 else f"{n_kept} finished steps are kept"
-    flow = session.stream.row.name if session.stream.row is not None else "the flow"
-    where = f" in {causes[0]}" if causes else ""
-    error.add_note(
-        f"{_NOTE}run {session.run_id} of {flow} failed{where}; {kept}.\n"
-        f"{_NOTE}mend what failed and call it again with the same arguments: it continues from there"
-    )
+    return "1 finished step is kept" if n_kept == 1 else f"{n_kept} finished steps are kept"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from ironflow_nb.execution.seams import Clock, Entropy, SystemClock, SystemThrea
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stream import Piece
-from ironflow_nb.execution.surroundings import CellExecution, logger
+from ironflow_nb.execution.surroundings import CellExecution, logger, shell
 from ironflow_nb.execution.worker import Worker
 from ironflow_nb.journal.ports import Durability, Journal, Reader
 
@@ -80,7 +81,7 @@ class Engine:
         with self._lock:
             if not self._is_started:
                 self._is_started = True
-                atexit.register(self.close)
+                atexit.register(self._exit)
                 if hasattr(os, "register_at_fork"):
                     os.register_at_fork(after_in_child=partial(_forsake, weakref.ref(self)))
         self._worker.nudge()
@@ -151,7 +152,7 @@ class Engine:
 
         Bodies that are running are not waited for.
         """
-        atexit.unregister(self.close)
+        atexit.unregister(self._exit)
         for session in list(self.sessions.values()):
             try:
                 session.drain()
@@ -164,6 +165,15 @@ class Engine:
         if self._loop is not None:
             self._loop.close()
         self.ledger.close("it was closed")
+
+    def _exit(self) -> None:
+        """Close at the end of the process; a script says on stderr what was cut off, for nobody looks at its log."""
+        cut = [session for session in self.sessions.values() if session.is_open]
+        self.close()
+        if shell() is None:
+            for session in cut:
+                what = f"run {session.run_id} of {session.name} was going on when the process ended; it is interrupted"
+                print(f"ironflow: {what}", file=sys.stderr)  # noqa: T201 -- a line of this kind belongs to no log
 
     def __enter__(self) -> Self:
         """Make this the current engine of the calling context."""

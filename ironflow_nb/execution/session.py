@@ -79,6 +79,11 @@ class Session:
         self._waiting: list[Wakeup] = []
         self._is_pumping = False
 
+    @property
+    def name(self) -> str:
+        """The name of what runs."""
+        return self.stream.row.name if self.stream.row is not None else "the flow"
+
     def reopen(self, recall: Recall, interrupts: Interrupts | None) -> None:
         """Begin another stretch with a fresh memory; what is in flight in this process stays so."""
         with self.lock:
