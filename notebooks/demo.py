@@ -25,6 +25,7 @@ NOTEBOOK = HERE / "01_first_flow.ipynb"
 FOLDER = HERE.parent / "build" / "demo"
 KILL_AFTER = 40
 TIMEOUT_S = 300
+QUIET = ["--log-level=ERROR"]
 
 
 def main() -> int:
@@ -48,8 +49,8 @@ def execute(notebook: nbformat.NotebookNode, *, kill_after: int | None = None) -
     """Execute the notebook in a fresh kernel; with `kill_after`, kill that kernel once so many steps are finished."""
     client = NotebookClient(notebook, timeout=TIMEOUT_S, resources={"metadata": {"path": str(FOLDER)}})
     if kill_after is None:
-        return client.execute()
-    with client.setup_kernel():
+        return client.execute(extra_arguments=QUIET)
+    with client.setup_kernel(extra_arguments=QUIET):
         assert client.km is not None
         pid = client.km.provisioner.process.pid
         threading.Thread(target=kill_when, args=(pid, kill_after), daemon=True).start()
