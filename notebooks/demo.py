@@ -47,10 +47,12 @@ def main() -> int:
 
 def execute(notebook: nbformat.NotebookNode, *, kill_after: int | None = None) -> nbformat.NotebookNode:
     """Execute the notebook in a fresh kernel; with `kill_after`, kill that kernel once so many steps are finished."""
-    client = NotebookClient(notebook, timeout=TIMEOUT_S, resources={"metadata": {"path": str(FOLDER)}})
+    client = NotebookClient(
+        notebook, timeout=TIMEOUT_S, extra_arguments=QUIET, resources={"metadata": {"path": str(FOLDER)}}
+    )
     if kill_after is None:
-        return client.execute(extra_arguments=QUIET)
-    with client.setup_kernel(extra_arguments=QUIET):
+        return client.execute()
+    with client.setup_kernel():
         assert client.km is not None
         pid = client.km.provisioner.process.pid
         threading.Thread(target=kill_when, args=(pid, kill_after), daemon=True).start()
