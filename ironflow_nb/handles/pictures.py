@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import derived_step_status
-from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.watching import look
 from ironflow_nb.journal.ports import Tally
@@ -29,10 +28,11 @@ def picture_of(engine: Engine, run_id: RunId) -> Picture:
         run, status = look(engine, run_id)
         diagram = diagram_of(engine, run)
         tallies = tallies_of(engine, run_id)
-    except IronflowError as error:
+        expected = _expected(engine, run_id)
+    except Exception as error:  # noqa: BLE001 -- it stands in for a repr, whatever became of the journal
         return Picture(svg=None, text=f"run {run_id}: {error}")
     counted = ((tally.name, derived_step_status(tally.status, status), tally.n, tally.duration_s) for tally in tallies)
-    states = node_states(counted, n_expected=_expected(engine, run_id))
+    states = node_states(counted, n_expected=expected)
     return draw(diagram, states, run_status=status, run_id=run_id, prefix=f"iron-{run_id}")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.errors import StepNotFound
+from ironflow_nb.errors import AmbiguousStep, StepNotFound
 from ironflow_nb.execution import watching
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.finding import resolve_run, resolve_step
@@ -19,6 +20,8 @@ from ironflow_nb.history import frames
 from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import pandas as pd
 
 T = TypeVar("T")
@@ -69,8 +72,13 @@ class Run(Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         import asyncio  # noqa: PLC0415 -- whoever awaits has it
+        from concurrent.futures import Future  # noqa: PLC0415
 
-        return asyncio.to_thread(self.result).__await__()
+        # Not a thread of the loop's pool: the end of the loop, and of the process, would wait for the run.
+        answer: Future[T] = Future()
+        answer.set_running_or_notify_cancel()
+        self._engine.threads.spawn(f"ironflow-await-{self.id}", partial(_settle, answer, self.result))
+        return asyncio.wrap_future(answer).__await__()
 
     @property
     def error(self) -> BaseException | None:
@@ -125,15 +133,14 @@ class Run(Generic[T]):
         return self._read(latest)
 
     def values(self, step: object) -> list[Any]:
-        """Return the recorded outputs of all steps of that function or name that have one, by index."""
+        """Return the recorded outputs of all steps of that function or name that have one, by index.
+
+        Raises:
+            StepNotFound, AmbiguousStep: it names no step of the run, or those of several functions.
+            ValueUnreadable: an output can't be read here.
+        """
         rows = self._attempts()
-        name = step if isinstance(step, str) else getattr(step, "name", None)
-        if not isinstance(name, str):
-            raise TypeError(f'steps are named by their function or "fetch", not by {step!r}')
-        refs = {row.step: row.index for row in rows if row.name == name or row.name.endswith(f".{name}")}
-        if not refs:
-            resolve_step(rows, step, self.id)  # raises, and lists what there is
-        found = [_latest_output(rows, ref) for ref in sorted(refs, key=refs.__getitem__)]
+        found = [_latest_output(rows, ref) for ref in _refs_of(rows, step, self.id)]
         return [self._read(row) for row in found if row is not None]
 
     def _attempts(self) -> list[StepRow]:
@@ -152,7 +159,10 @@ class Run(Generic[T]):
         return bundle_of(picture_of(self._engine, self.id))
 
     def __repr__(self) -> str:
-        run, status = watching.look(self._engine, self.id)
+        try:
+            run, status = watching.look(self._engine, self.id)
+        except Exception as error:  # noqa: BLE001 -- a repr never raises, whatever became of the journal
+            return f"<run {self.id}: {error}>"
         name = run.name if run is not None else "?"
         durability = run.durability if run is not None else self._engine.durability.value
         return f"<run {self.id} of {name}: {status.value}, durability={durability}>"
@@ -161,6 +171,27 @@ class Run(Generic[T]):
 def _latest_output(rows: list[StepRow], ref: StepRef) -> StepRow | None:
     done = (row for row in reversed(rows) if row.step == ref and row.status is StepStatus.COMPLETED)
     return next(done, None)
+
+
+def _refs_of(rows: list[StepRow], step: object, run_id: RunId) -> list[StepRef]:
+    """Return the steps of that function or name by index; a name that is there as it stands goes before a last part."""
+    name = step if isinstance(step, str) else getattr(step, "name", None)
+    known = {row.name for row in rows}
+    names = sorted(other for other in known if other == name or (name not in known and other.endswith(f".{name}")))
+    if not names:
+        return [resolve_step(rows, step, run_id)]  # "fetch[12]" is one step; of what names none it tells
+    if len(names) > 1:
+        listed = ", ".join(names)
+        raise AmbiguousStep(f"run {run_id} has steps of several {name!r}: {listed}; name one", run_id=run_id, step=name)
+    refs = {row.step: row.index for row in rows if row.name == names[0]}
+    return sorted(refs, key=refs.__getitem__)
+
+
+def _settle(answer: Future[T], ask: Callable[[], T]) -> None:
+    try:
+        answer.set_result(ask())
+    except BaseException as error:  # noqa: BLE001 -- whoever awaits gets it, whatever it is
+        answer.set_exception(error)
 
 
 def get_run(run_id: str) -> Run[Any]:
