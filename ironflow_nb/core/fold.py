@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.events import Fact, RunFailed, StepStarted
 from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.rows import RunRow, StepRow, evolve_run, evolve_step
+from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import JournalCorrupt
 
 
@@ -44,6 +45,9 @@ def evolve(state: RunState, fact: Fact) -> None:
     if row is not None:
         state.steps[place] = row
         state.n_attempts[row.step] = max(row.attempt, state.n_attempts.get(row.step, 0))
+        before = state.steps.get((row.step, row.attempt - 1))
+        if before is not None and before.status is StepStatus.RETRYING:
+            state.steps[before.step, before.attempt] = replace(before, status=StepStatus.FAILED)
     for step, lived_with in verdicts(fact):
         latest = state.latest(step)
         if latest is not None:

@@ -135,7 +135,7 @@ def evolve_step(run_id: RunId, row: StepRow | None, fact: Fact) -> StepRow | Non
             ending = {"status": StepStatus.FAILED, "error_id": _value(event.error)}
             return _ended_step(run_id, row, fact, duration_s=event.duration_s, **ending)
         case events.StepRetryScheduled():
-            return replace(_begun(run_id, row, fact), due_at=event.due_at)
+            return replace(_begun(run_id, row, fact), status=StepStatus.RETRYING, due_at=event.due_at)
         case events.OutputInjected():
             return replace(_begun(run_id, row, fact), output_id=_value(event.output))
         case events.RunChange() | events.Aside():

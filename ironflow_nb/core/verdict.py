@@ -65,6 +65,8 @@ def judge(record: Record | None, code: Digest) -> Verdict:
     if latest.status is StepStatus.FAILED:
         if latest.lived_with and latest.code == code:
             return Replay(latest)
+    elif latest.status is StepStatus.RETRYING:
+        return _redo(record, Perform("retry"))
     elif latest.status is not StepStatus.COMPLETED:
         return _redo(record, Perform("interrupted"))
     return _redo(record, Perform("failed before"))

@@ -98,9 +98,21 @@ class Fanout:
         else:
             assert isinstance(asked, Job)
             self._follow(asked.outcome)
-            self._job_of[asked.outcome] = asked
-            self._jobs.append(asked)
-            self._hire()
+            asked.begin_again = self._begin
+            if asked.failed is not None:
+                self._job_of[asked.outcome] = asked
+                self.session.delay(asked)
+            else:
+                self._begin(asked)
+
+    def _begin(self, job: Job) -> None:
+        """Let a worker perform the attempt as soon as one is free."""
+        with self.session.lock:
+            self._job_of[job.outcome] = job
+            if self._is_failing:  # its failure stays the last word
+                return
+            self._jobs.append(job)
+        self._hire()
 
     def _take_error(self, error: Exception) -> None:
         """Let the item fail that could not even be asked for; a generator that raised has nothing more to give."""
@@ -143,7 +155,8 @@ class Fanout:
 
     def _take(self, settled: Settled | None) -> Job | None:
         with self.session.lock:
-            if settled is not None and settled.error is not None and not self._collects:
+            is_failed = settled is not None and settled.error is not None and settled.retry_at is None
+            if is_failed and not self._collects:
                 self._is_failing = True  # at once, though the failure is committed by and by
                 self._jobs.clear()
             if self._jobs and not self.session.is_ending:
@@ -204,7 +217,7 @@ class Fanout:
 class Submission:
     """One call that runs beside its flow."""
 
-    def __init__(self, session: Session, asked: Answer | Outcome | Job, spec: StepSpec) -> None:
+    def __init__(self, session: Session, asked: Answer | Outcome | Job) -> None:
         self.session = session
         self._job = asked if isinstance(asked, Job) else None
         self._is_taken = False
@@ -221,7 +234,15 @@ class Submission:
             session.children.append(self)
             with session.lock:
                 self.outcome.when_done(self._note_done)
-            session.start_worker(spec, session, self._take)
+            asked.begin_again = self._begin
+            if asked.failed is not None:
+                session.delay(asked)
+            else:
+                self._begin(asked)
+
+    def _begin(self, job: Job) -> None:
+        self._job, self._is_taken = job, False
+        self.session.start_worker(job.spec, self.session, self._take)
 
     def _take(self, _settled: Settled | None) -> Job | None:
         if self._is_taken or self.session.is_ending:

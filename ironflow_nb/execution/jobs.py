@@ -75,9 +75,16 @@ class Outcome:
 
 
 class Job:
-    """One attempt of a step that is to be performed; `row` is there once it has started."""
+    """One attempt of a step that is to be performed; `row` is there once it has started.
 
-    __slots__ = ("attempt", "call", "index", "outcome", "reason", "row", "spec", "started_s", "step")
+    A retry follows its `failed` attempt, not before that one's due time, and `begin_again` puts it back to work where
+    its first attempt was performed beside the flow.
+    """
+
+    __slots__ = (
+        "attempt", "begin_again", "call", "failed", "index", "n_failed", "outcome", "reason", "row", "spec",
+        "started_s", "step",
+    )  # fmt: skip
 
     row: StepRow
 
@@ -90,6 +97,21 @@ class Job:
         self.reason = reason
         self.outcome = Outcome()
         self.started_s = 0.0
+        self.failed: StepRow | None = None
+        self.n_failed = 0
+        self.begin_again: Callable[[Job], None] | None = None
+
+    @property
+    def due_at(self) -> int:
+        """The instant in microseconds UTC before which the attempt does not begin."""
+        return 0 if self.failed is None else self.failed.due_at or 0
+
+    def retry(self, failed: StepRow) -> Job:
+        """Return the attempt after this one, which failed."""
+        again = Job(self.spec, self.call, self.step, self.index, self.attempt + 1, "retry")
+        again.outcome, again.failed, again.begin_again = self.outcome, failed, self.begin_again
+        again.n_failed = self.n_failed + 1
+        return again
 
     @property
     def branch(self) -> BranchId:
@@ -103,12 +125,13 @@ class Job:
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """A performed attempt with what is to be recorded of it and what its caller gets."""
+    """A performed attempt with what is to be recorded of it and what its caller gets, or when it is tried again."""
 
     job: Job
     piece: Piece
     value: Any = None
     error: BaseException | None = None
+    retry_at: int | None = None
 
 
 Take = Callable[[Settled | None], Job | None]

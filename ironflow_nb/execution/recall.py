@@ -11,6 +11,7 @@ from ironflow_nb.core.identity import branch_id, keyed_identity, step_identity
 from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef
 from ironflow_nb.core.memo import Memo, Record, new_ref
 from ironflow_nb.core.rows import StepRow
+from ironflow_nb.core.status import StepStatus
 from ironflow_nb.core.verdict import AskFirst, OnChange, Perform, Replay, Reuse, judge, settle_change
 from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, ValueUnreadable
 from ironflow_nb.execution.jobs import Answer, Call, Job, Outcome, Place
@@ -116,7 +117,9 @@ class Recall:
         if record is None:
             return Job(spec, call, *new_ref(self._memo, spec.name), attempt=1, reason=reason)
         latest = record.latest
-        return Job(spec, call, latest.step, latest.index, latest.attempt + 1, reason)
+        job = Job(spec, call, latest.step, latest.index, latest.attempt + 1, reason)
+        job.failed = latest if latest.status is StepStatus.RETRYING else None
+        return job
 
     def _note_code(self, spec: StepSpec) -> None:
         codes = self._codes.setdefault(spec.name, [])

@@ -27,12 +27,23 @@ def call(spec: StepSpec, scope: Scope, args: tuple[Any, ...], kwargs: Mapping[st
         session.wait(lambda: asked.is_done)
         return result_of(asked)
     assert isinstance(asked, Job)
-    session.start(asked, is_beside=False)
-    settled = _perform_here(session, asked)
+    settled = _attempt_here(session, asked)
+    while settled.retry_at is not None:
+        again = session.record_retry(settled)
+        session.check_interrupt()
+        settled = _attempt_here(session, again)
     try:
         return session.record(settled)
     finally:
         session.check_interrupt()
+
+
+def _attempt_here(session: Session, job: Job) -> Settled:
+    __tracebackhide__ = True
+    if job.failed is not None:
+        session.wait_until_due(job)
+    session.start(job, is_beside=False)
+    return _perform_here(session, job)
 
 
 def _perform_here(session: Session, job: Job) -> Settled:
@@ -119,6 +130,8 @@ async def _awaited(session: Session, asked: Answer | Outcome | Job) -> Any:
         return result_of(asked)
     assert isinstance(asked, Job)
     settled = await _perform_async(session, asked)
+    while settled.retry_at is not None:
+        settled = await _perform_async(session, session.record_retry(settled))
     if not session.calls and len(session.in_flight()) <= 1:
         return session.record(settled)
     session.hand_in(settled)  # others are about to end as well: share one commit
@@ -148,6 +161,8 @@ async def work_async(session: Session, take: Take) -> None:
 async def _perform_async(session: Session, job: Job) -> Settled:
     """Run the body in this task, and return what it came to; a cancelled one comes to nothing."""
     session.calls.discard(job)
+    if job.failed is not None and job.begin_again is None:
+        await _until_due(session, job)
     session.start(job, is_beside=True)
     token = SCOPE.set(Scope(session, job.branch, job.step))
     try:
@@ -161,6 +176,13 @@ async def _perform_async(session: Session, job: Job) -> Settled:
     finally:
         SCOPE.reset(token)
     return session.settle(job, value)
+
+
+async def _until_due(session: Session, job: Job) -> None:
+    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+
+    while (left_s := session.seconds_until(job)) > 0:
+        await asyncio.sleep(left_s)
 
 
 async def outcome_of(session: Session, outcome: Outcome) -> None:

@@ -36,8 +36,11 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Return seconds that never go back, for durations."""
 
-    def wait(self, wakeup: Wakeup, timeout_s: float | None) -> bool:
-        """Wait for the wakeup; return False after `timeout_s` seconds of this clock."""
+    def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
+        """Wait for the wakeup; return False after `timeout_s` seconds of this clock.
+
+        `is_idle` says that no body is running, so that a clock that is not the machine's need not wait either.
+        """
 
 
 class Threads(Protocol):
@@ -99,7 +102,7 @@ class SystemClock:
         """See the protocol."""
         return time.perf_counter()
 
-    def wait(self, wakeup: Wakeup, timeout_s: float | None) -> bool:
+    def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:  # noqa: ARG002
         """See the protocol."""
         return wakeup.take(timeout_s)
 

@@ -16,9 +16,11 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import StepCompleted, StepFailed, StepStarted
+from ironflow_nb.core.events import StepCompleted, StepFailed, StepRetryScheduled, StepStarted
 from ironflow_nb.core.ids import BranchId, RunId, StepRef
+from ironflow_nb.core.retrying import retry_delay_s
 from ironflow_nb.core.rows import StepRow
+from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import CodeChanged, IronflowError, JournalConflict, RunFinished, RunTakenOver, ValueNotStorable
 from ironflow_nb.execution.interrupts import Interrupts
 from ironflow_nb.execution.jobs import Answer, Job, Outcome, Place, Settled, Take
@@ -76,6 +78,7 @@ class Session:
         self._lived_with: dict[StepRef, StepRow] = {}
         self._in_flight: dict[Place, Job] = {}
         self._settled: deque[Settled] = deque()
+        self._delayed: list[Job] = []
         self._waiting: list[Wakeup] = []
         self._is_pumping = False
 
@@ -93,6 +96,7 @@ class Session:
             self.children.clear()
             self.calls.clear()
             self.n_expected.clear()
+            self._delayed.clear()
             self._seen_failures.clear()
             self._lived_with.clear()
             self._stopped_by = None
@@ -148,6 +152,8 @@ class Session:
                 reason=job.reason,
                 lived_with=tuple(seen),
             )
+            if job.failed is not None:
+                self.stream.put(replace(job.failed, status=StepStatus.FAILED))
             row = self.stream.defer(Piece(started, job.step, job.attempt, values=inputs))
             assert row is not None
             job.row = row
@@ -191,10 +197,12 @@ class Session:
 
     def settle_failure(self, job: Job, error: BaseException) -> Settled:
         """Return what is to be recorded of a job that raised."""
-        stored = store_failure(error)
+        stored, retry_at = store_failure(error), None
+        if job.n_failed < job.spec.retries and not isinstance(error, IronflowError) and not self.is_ending:
+            retry_at = self.ledger.clock.now() + round(retry_delay_s(job.n_failed + 1) * 1e6)
         failed = StepFailed(error=stored.value_id.hex(), duration_s=self._duration_s(job))
         piece = Piece(failed, job.step, job.attempt, job.row, (stored,))
-        return Settled(job, piece, error=mark(error, self.run_id, job.step))
+        return Settled(job, piece, error=mark(error, self.run_id, job.step), retry_at=retry_at)
 
     def _duration_s(self, job: Job) -> float:
         return self.ledger.clock.monotonic() - job.started_s
@@ -209,6 +217,39 @@ class Session:
             self.observe(settled.job)
             raise settled.error
         return settled.value
+
+    def record_retry(self, settled: Settled) -> Job:
+        """Commit a failure after which the step is tried again; return that attempt."""
+        with self.lock:
+            self._in_flight.pop(settled.job.call.place, None)
+            self._record([settled])
+        return settled.job.retry(settled.job.row)
+
+    def wait_until_due(self, job: Job) -> None:
+        """Wait until the attempt may begin."""
+        self.wait(lambda: self.seconds_until(job) <= 0, self.seconds_until(job))
+
+    def seconds_until(self, job: Job) -> float:
+        """Return in how many seconds the attempt may begin."""
+        return (job.due_at - self.ledger.clock.now()) / 1e6
+
+    def delay(self, job: Job) -> None:
+        """Keep an attempt beside the flow until it is due."""
+        with self.lock:
+            self._delayed.append(job)
+        self._wake()
+
+    def begin_due(self) -> None:
+        """Put to work what was kept and is due now."""
+        if not self._delayed:
+            return
+        with self.lock:
+            due = [job for job in self._delayed if self.seconds_until(job) <= 0]
+            for job in due:
+                self._delayed.remove(job)
+        for job in due:
+            assert job.begin_again is not None
+            job.begin_again(job)
 
     def observe(self, job: Job) -> None:
         """Note that the flow sees the failure of the job."""
@@ -262,6 +303,9 @@ class Session:
                 trouble = refused
             for settled in batch:
                 self._in_flight.pop(settled.job.call.place, None)
+                if trouble is None and settled.retry_at is not None:
+                    self._delayed.append(settled.job.retry(settled.job.row))
+                    continue
                 error = trouble or settled.error
                 if error is not None:
                     settled.job.outcome.fail(error)
@@ -272,6 +316,7 @@ class Session:
     def flush(self) -> None:
         """Commit what is pending and what nobody waits for; called by the worker."""
         self.drain()
+        self.begin_due()
         self._write_definition()
         if self.stream.is_pending:
             with self.lock:
@@ -302,6 +347,7 @@ class Session:
         deadline = None if timeout_s is None else clock.monotonic() + timeout_s
         with self.woken(self.ledger.threads.wakeup()) as wakeup:
             while True:
+                self.begin_due()
                 self.pump()
                 self.drain()
                 self.check_interrupt()
@@ -310,7 +356,12 @@ class Session:
                 left_s = None if deadline is None else deadline - clock.monotonic()
                 if left_s is not None and left_s <= 0:
                     return False
-                self._sleep(wakeup, left_s)
+                self._sleep(wakeup, self._shorter(left_s))
+
+    def _shorter(self, left_s: float | None) -> float | None:
+        """Return how long a wait may last: at most until the next attempt that was kept is due."""
+        due_s = [max(0.0, self.seconds_until(job)) for job in list(self._delayed)]
+        return min([*due_s, *([] if left_s is None else [left_s])], default=None)
 
     @contextmanager
     def woken(self, wakeup: W) -> Iterator[W]:
@@ -323,11 +374,14 @@ class Session:
 
     def _sleep(self, wakeup: Wakeup, timeout_s: float | None) -> None:
         if self.interrupts is None or not self.ledger.threads.is_main():
-            self.ledger.clock.wait(wakeup, timeout_s)
+            self.ledger.clock.wait(wakeup, timeout_s, is_idle=self._is_idle())
             return
         with self.interrupts.waiting(wakeup):
             self.interrupts.check()
-            self.ledger.clock.wait(wakeup, timeout_s)
+            self.ledger.clock.wait(wakeup, timeout_s, is_idle=self._is_idle())
+
+    def _is_idle(self) -> bool:
+        return not (self._in_flight or self._settled)
 
     def check_interrupt(self) -> None:
         """Deliver an interrupt that came while the engine was at work, if this is the main thread."""
@@ -347,11 +401,19 @@ class Session:
     # -- writing -------------------------------------------------------------------------------------------------
 
     def _record(self, batch: list[Settled]) -> None:
-        rows = self._append(*(settled.piece for settled in batch))
-        for settled, row in zip(batch, rows, strict=True):
-            if row is not None:
-                settled.job.row = row
-                self.n_performed += settled.error is None
+        pieces: list[Piece] = []
+        jobs: list[Job] = []
+        for settled in batch:
+            job = settled.job
+            pieces.append(settled.piece)
+            jobs.append(job)
+            if settled.retry_at is not None:
+                pieces.append(Piece(StepRetryScheduled(due_at=settled.retry_at), job.step, job.attempt))
+                jobs.append(job)
+        for job, row in zip(jobs, self._append(*pieces), strict=True):
+            assert row is not None
+            job.row = row
+        self.n_performed += sum(settled.error is None for settled in batch)
 
     def _append(self, *pieces: Piece) -> list[StepRow | None]:
         if isinstance(self._stopped_by, RunTakenOver):

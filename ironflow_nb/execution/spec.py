@@ -19,13 +19,18 @@ KeyFunction = Callable[..., object]
 class StepSpec:
     """A function with the name, key and code under which its calls are recorded."""
 
-    def __init__(self, function: Callable[..., Any], *, name: str | None, key: str | KeyFunction | None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, name: str | None, key: str | KeyFunction | None, retries: int = 0
+    ) -> None:
         """Read what can be read of the function now; its code is hashed at the first call.
 
         Raises:
             DefinitionError: it is no function.
             DuplicateName: it is a lambda without a name.
+            ValueError: `retries` is no whole number from 0.
         """
+        if type(retries) is not int or retries < 0:
+            raise ValueError(f"retries is how often a failed step is tried again, 0 or more, not {retries!r}")
         if not callable(function) or inspect.isclass(function):
             raise DefinitionError(f"a step is made of a function, not of {function!r}")
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
@@ -39,6 +44,7 @@ class StepSpec:
         self.name = name or step_name(getattr(function, "__module__", None), own_name)
         self.qualname = own_name
         self.key = key
+        self.retries = retries
         self.is_async = inspect.iscoroutinefunction(function)
         self.parameters = Parameters(function)
 

@@ -7,7 +7,7 @@ interrupt or a lost fence leaves the stream as it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -92,7 +92,7 @@ class Stream:
             row = None
             if piece.step is None:
                 run = evolve_run(self.run_id, run, fact)
-            elif (row := evolve_step(self.run_id, piece.before, fact)) is not None:
+            elif (row := evolve_step(self.run_id, self._before(piece, steps), fact)) is not None:
                 steps[row.step, row.attempt] = row
             rows.append(row)
         if not facts and not steps and self._definition is None:
@@ -119,6 +119,13 @@ class Stream:
         self._steps.clear()
         self._values.clear()
         self._run = None
+
+    @staticmethod
+    def _before(piece: Piece, steps: Mapping[tuple[StepRef, int], StepRow]) -> StepRow | None:
+        """Return the attempt before the piece: what this very commit makes of it, or what the piece says."""
+        assert piece.step is not None
+        assert piece.attempt is not None
+        return steps.get((piece.step, piece.attempt), piece.before)
 
     def _fact(self, piece: Piece, version: int, not_before: int) -> Fact:
         at = max(self.ledger.clock.now(), not_before)

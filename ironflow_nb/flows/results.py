@@ -171,7 +171,7 @@ def submit_call(
     if scope is None:
         return StepFuture(spec.name, None, _plain_call(spec, args, kwargs))
     asked = scope.session.ask(spec, scope.branch, args, kwargs)
-    return StepFuture(spec.name, Submission(scope.session, asked, spec))
+    return StepFuture(spec.name, Submission(scope.session, asked))
 
 
 def map_items(

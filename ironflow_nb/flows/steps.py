@@ -31,9 +31,11 @@ class Step(Generic[P, R]):
 
     __ironflow_definition__: Final = "step"
 
-    def __init__(self, fn: Callable[P, R], *, name: str | None = None, key: Key | None = None) -> None:
+    def __init__(
+        self, fn: Callable[P, R], *, name: str | None = None, key: Key | None = None, retries: int = 0
+    ) -> None:
         self.fn = fn
-        self.spec = StepSpec(fn, name=name, key=key)
+        self.spec = StepSpec(fn, name=name, key=key, retries=retries)
         functools.update_wrapper(self, fn)
 
     @property
@@ -100,9 +102,15 @@ class Step(Generic[P, R]):
             self.spec, _scope(self.name), iterables, fixed=fixed or {}, concurrency=concurrency, on_error=on_error
         )
 
-    def options(self, *, name: str | None = None, key: Key | None = None) -> Step[P, R]:
+    def options(self, *, name: str | None = None, key: Key | None = None, retries: int | None = None) -> Step[P, R]:
         """Return the same step with other options; what is not given stays."""
-        return Step(self.fn, name=name or self.spec.name, key=key if key is not None else self.spec.key)
+        spec = self.spec
+        return Step(
+            self.fn,
+            name=name or spec.name,
+            key=key if key is not None else spec.key,
+            retries=retries if retries is not None else spec.retries,
+        )
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Step[P, R]: ...
@@ -121,9 +129,11 @@ class Step(Generic[P, R]):
 @overload
 def step(function: Callable[P, R], /) -> Step[P, R]: ...
 @overload
-def step(*, name: str | None = None, key: Key | None = None) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
-    function: Callable[P, R] | None = None, /, *, name: str | None = None, key: Key | None = None
+    *, name: str | None = None, key: Key | None = None, retries: int = 0
+) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def step(
+    function: Callable[P, R] | None = None, /, *, name: str | None = None, key: Key | None = None, retries: int = 0
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a durable step: ``@step`` or ``@step(name=...)``.
 
@@ -133,13 +143,16 @@ def step(
             ``__main__``.
         key: a format string or function of the arguments that says what a call is about; calls with equal keys are
             the same step, whatever else their arguments are.
+        retries: how often a failed body is tried again, after 1, 2, 4, ... and at most 60 seconds. The waiting is part
+            of the run: one that continues waits only for what is left, and has all its retries before it again.
 
     Raises:
         DefinitionError: it is no function, or a generator.
         DuplicateName: it is a lambda without a name.
+        ValueError: `retries` is below 0.
     """
     if function is None:
-        return functools.partial(Step, name=name, key=key)
+        return functools.partial(Step, name=name, key=key, retries=retries)
     if isinstance(function, Step):
         raise DefinitionError(f"{function.name} is a step already")
     return Step(function, name=name, key=key)

@@ -6,6 +6,7 @@ from typing import Final
 
 from ironflow_nb.execution.seams import Wakeup
 
+_IDLE_S: Final = 0.001
 START_AT: Final = 1_893_456_000_000_000  # 2030-01-01T00:00:00Z in microseconds
 
 
@@ -27,9 +28,9 @@ class SimClock:
         """Let time pass, or go back: clocks of machines do that too."""
         self._now += round(duration_s * 1e6)
 
-    def wait(self, wakeup: Wakeup, timeout_s: float | None) -> bool:
-        """Wait for the wakeup in real time; a wait in vain also passes in this clock's time."""
-        woken = wakeup.take(timeout_s)
+    def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
+        """Wait for the wakeup in real time, or hardly at all where nothing goes on; then the time has passed here."""
+        woken = wakeup.take(min(timeout_s, _IDLE_S) if is_idle and timeout_s is not None else timeout_s)
         if not woken and timeout_s is not None:
             self.advance(timeout_s)
         return woken

@@ -1,0 +1,200 @@
+"""Steps that are tried again: durably, in their time, and under every way to call them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import flow, step
+from ironflow_nb.core.retrying import retry_delay_s
+from tests.cells import World
+from tests.conftest import Lab
+
+
+def test_the_pauses_double_and_are_never_longer_than_a_minute() -> None:
+    assert [retry_delay_s(n) for n in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert retry_delay_s(10_000) == 60
+
+
+def flows(world: World) -> dict[str, Callable[[], Any]]:
+    """Return flows that call a step, which fails as often and for what the world's plan says, in every way there is."""
+
+    @step(retries=3)
+    def work(n: int) -> int:
+        world.did(n)
+        if n in world.plan[1:] and world.log.count(n) <= world.plan[0]:
+            raise OSError(n)
+        return n
+
+    @step(retries=3)
+    async def work_async(n: int) -> int:
+        world.did(n)
+        if n in world.plan[1:] and world.log.count(n) <= world.plan[0]:
+            raise OSError(n)
+        return n
+
+    @flow
+    def called() -> list[int]:
+        return [work(1), work(2)]
+
+    @flow
+    def mapped() -> list[int]:
+        return list(work.map([1, 2]))
+
+    @flow
+    def submitted() -> list[int]:
+        return [future.result() for future in [work.submit(1), work.submit(2)]]
+
+    @flow
+    async def gathered() -> list[int]:
+        return list(await asyncio.gather(work_async(1), work_async(2)))
+
+    @flow
+    async def mapped_async() -> list[int]:
+        return await work_async.map([1, 2])
+
+    return {
+        "called": called, "mapped": mapped, "submitted": submitted,
+        "gathered": lambda: gathered.start().result(), "mapped async": lambda: mapped_async.start().result(),
+    }  # fmt: skip
+
+
+WAYS = ["called", "mapped", "submitted", "gathered", "mapped async"]
+
+
+@pytest.mark.parametrize("way", WAYS[:3])
+def test_a_step_that_fails_a_few_times_is_tried_again_until_it_returns(lab: Lab, world: World, way: str) -> None:
+    clock = lab.simulate_time()
+    world.plan = [2, 1, 2]
+    began = clock.now()
+    assert flows(world)[way]() == [1, 2]
+    assert clock.now() - began >= 3e6
+    attempts = iron.attempts()
+    assert list(attempts["attempt"]) == [1, 2, 3] * 2
+    assert list(attempts["status"]) == ["failed", "failed", "completed"] * 2
+    assert list(attempts["reason"]) == ["new", "retry", "retry"] * 2
+    assert list(iron.steps()["status"]) == ["completed"] * 2
+    of_first = attempts[attempts["index"] == 0]
+    pauses = of_first["started_at"].diff().dt.total_seconds()[1:]
+    assert [round(pause) for pause in pauses] >= [1, 2]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_after_the_last_retry_the_failure_is_the_flows(lab: Lab, world: World, way: str) -> None:
+    if "gathered" not in way and "async" not in way:
+        lab.simulate_time()
+    if "gathered" in way or "async" in way:  # these wait in real time
+        world.plan = [1, 1, 2]
+        assert flows(world)[way]() == [1, 2]
+        assert sorted(world.log) == [1, 1, 2, 2]
+        return
+    world.plan = [9, 1]
+    with pytest.raises(OSError, match="1"):
+        flows(world)[way]()
+    assert world.log.count(1) == 4
+    first = iron.attempts().query("index == 0")
+    assert list(first["status"]) == ["failed"] * 4
+
+
+def test_a_run_that_continues_waits_for_what_is_left_and_has_all_retries_again(lab: Lab, world: World) -> None:
+    clock = lab.simulate_time()
+    world.plan = [clock.now]
+
+    @step(retries=1)
+    def work() -> str:
+        world.did(world.plan[0]())
+        if len(world.log) == 2:
+            world.die()
+        if len(world.log) < 4:
+            raise OSError
+        return "done"
+
+    @flow
+    def main() -> str:
+        return work()
+
+    with pytest.raises(SystemExit):
+        main()
+    assert main() == "done"
+    attempts = iron.attempts()
+    # The attempt that died had not been recorded: its number is taken again.
+    assert list(attempts["attempt"]) == [1, 2, 3]
+    assert list(attempts["status"]) == ["failed", "failed", "completed"]
+    assert len(world.log) == 4
+    assert list(iron.runs()["status"]) == ["completed"]
+
+
+def test_a_process_that_dies_while_a_retry_is_due_waits_in_the_next_one(lab: Lab, world: World) -> None:
+    clock = lab.simulate_time()
+    world.plan = [clock.now]
+
+    @step(retries=1)
+    def work() -> str:
+        world.did(world.plan[0]())
+        if len(world.log) == 1:
+            raise OSError
+        return "done"
+
+    @flow
+    def main() -> str:
+        return work()
+
+    real_wait = clock.wait
+    clock.wait = lambda *_args, **_options: world.die()  # type: ignore[method-assign]
+    with pytest.raises(SystemExit):
+        main()
+    clock.wait = real_wait  # type: ignore[method-assign]
+    clock.advance(0.25)
+    assert list(iron.steps()["status"]) == ["interrupted"]
+    assert main() == "done"
+    assert world.log[1] - world.log[0] == 1_000_000
+    assert list(iron.attempts()["reason"]) == ["new", "retry"]
+    assert list(iron.attempts()["status"]) == ["failed", "completed"]
+
+
+def test_a_retry_that_is_due_shows_as_retrying(lab: Lab, world: World) -> None:
+    @step(retries=1)
+    def work() -> int:
+        world.did("work")
+        if len(world.log) == 1:
+            raise OSError
+        return 1
+
+    @flow
+    def main() -> int:
+        return work()
+
+    run = main.start()
+    while len(run.events().query("type == 'StepRetryScheduled'")) == 0:
+        pass
+    assert list(run.steps()["status"]) == ["retrying"]
+    assert "retrying" in run._repr_mimebundle_()["text/plain"]
+    assert run.result(timeout_s=20) == 1
+
+
+def test_a_failure_of_our_own_is_not_tried_again(lab: Lab, world: World) -> None:
+    @step(retries=5)
+    def work() -> object:
+        world.did("work")
+        return (n for n in range(3))
+
+    @flow
+    def main() -> object:
+        return work()
+
+    with pytest.raises(iron.ValueNotStorable):
+        main()
+    assert world.log == ["work"]
+
+
+@pytest.mark.parametrize("retries", [-1, 1.5, True, "3"])
+def test_retries_are_a_whole_number_from_zero(retries: Any) -> None:
+    with pytest.raises(ValueError, match="retries is how often"):
+        step(retries=retries)(lambda_named)
+
+
+def lambda_named() -> None: ...
