@@ -15,7 +15,7 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.watching import status_of
 from ironflow_nb.history.previews import CONTENT_LIMIT, preview
-from ironflow_nb.history.selecting import When, selected, statuses
+from ironflow_nb.history.selecting import When, is_of, n_rows, selected, statuses
 from ironflow_nb.journal.ports import EventRow, Reader, Select, Tally
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def runs(
         flow: a flow, or the name of one; the part after the last dot is enough.
         run: an id, or a prefix that only one run has.
         status: one status or several; ``interrupted`` includes runs whose process died.
-        since: a datetime (local, if it is naive), an ISO text, or a duration before now such as ``"7d"``.
+        since: a datetime (local, if it is naive), an ISO text, or a duration before now: ``"7d"``, seconds, a
+            timedelta.
         limit: the newest so many.
         engine: the journal to read; by default the current one.
 
@@ -79,9 +80,9 @@ def runs(
     engine = engine or HOME.engine()
     with engine.reading() as reader:
         select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
-        found = _runs(engine, reader, select, statuses(RunStatus, status))
+        found = _runs(engine, reader, select, flow, statuses(RunStatus, status))
         tallies = reader.tallies([row.run_id for row, _ in found])
-        texts = _previews(engine, reader, found)
+        texts = _previews(reader, found)
     now = engine.ledger.clock.now()
     return _frame(
         RUN_COLUMNS, [_run_record(row, status, tallies.get(row.run_id, []), texts, now) for row, status in found]
@@ -111,7 +112,7 @@ def steps(
         latest = list({(row.run_id, row.step): row for row in found}.values())
         reused = _reused(reader, latest, [row for row, _ in of_run.values()])
         chosen = _chosen(latest, of_run, statuses(StepStatus, status), limit)
-        texts = _previews(engine, reader, chosen)
+        texts = _previews(reader, chosen)
     records = [
         _attempt_record(row, status, texts) | {"reused": (row.run_id, row.step) in reused} for row, status in chosen
     ]
@@ -136,7 +137,7 @@ def attempts(
     with engine.reading() as reader:
         found, of_run = _attempts(engine, reader, flow=flow, run=run, since=since)
         chosen = _chosen(found, of_run, statuses(StepStatus, status), limit)
-        texts = _previews(engine, reader, chosen)
+        texts = _previews(reader, chosen)
     return _frame(ATTEMPT_COLUMNS, [_attempt_record(row, status, texts) for row, status in chosen])
 
 
@@ -160,8 +161,8 @@ def events(
     wanted = statuses(RunStatus, status)
     with engine.reading() as reader:
         select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
-        if flow is not None or wanted:
-            of = _runs(engine, reader, replace(select, since=None, limit=None), wanted)
+        if flow is not None or wanted is not None:
+            of = _runs(engine, reader, replace(select, since=None, limit=None), flow, wanted)
             select = replace(select, name=None, run_ids=[row.run_id for row, _ in of])
         found = reader.events(select)
     return _frame(EVENT_COLUMNS, [_event_record(row) for row in found])
@@ -171,23 +172,25 @@ def events(
 
 
 def _runs(
-    engine: Engine, reader: Reader, select: Select, wanted: Collection[RunStatus]
+    engine: Engine, reader: Reader, select: Select, flow: object | None, wanted: Collection[RunStatus] | None
 ) -> list[tuple[RunRow, RunStatus]]:
-    if wanted:
+    narrowed = select
+    if wanted is not None:
         # A run whose owner died is recorded as one that is owned: ask for those too and look closer.
         recorded = set(wanted) | OWNED if RunStatus.INTERRUPTED in wanted else wanted
         narrowed = replace(select, statuses=recorded, limit=None)
-    else:
-        narrowed = select
-    found = [(row, status_of(engine, reader, row)) for row in reader.runs(narrowed)]
-    return [(row, status) for row, status in found if not wanted or status in wanted][: select.limit]
+    elif flow is not None:
+        narrowed = replace(select, limit=None)
+    found = [(row, status_of(engine, reader, row)) for row in reader.runs(narrowed) if is_of(flow, row)]
+    return [(row, status) for row, status in found if wanted is None or status in wanted][: select.limit]
 
 
 def _attempts(
     engine: Engine, reader: Reader, *, flow: object | None, run: str | None, since: When
 ) -> tuple[list[StepRow], dict[RunId, tuple[RunRow, RunStatus]]]:
     select = selected(engine, reader, flow=flow, run=run, since=since)
-    of_run = {row.run_id: (row, status) for row, status in _runs(engine, reader, replace(select, since=None), ())}
+    runs_of = replace(select, since=None)
+    of_run = {row.run_id: (row, status) for row, status in _runs(engine, reader, runs_of, flow, None)}
     narrowed = select if flow is None else replace(select, name=None, run_ids=list(of_run))
     return reader.steps(narrowed), of_run
 
@@ -195,11 +198,11 @@ def _attempts(
 def _chosen(
     rows: Iterable[StepRow],
     of_run: Mapping[RunId, tuple[RunRow, RunStatus]],
-    wanted: Collection[StepStatus],
+    wanted: Collection[StepStatus] | None,
     limit: int | None,
 ) -> list[tuple[StepRow, StepStatus]]:
     derived = [(row, derived_step_status(row.status, of_run[row.run_id][1])) for row in rows if row.run_id in of_run]
-    return [(row, status) for row, status in derived if not wanted or status in wanted][:limit]
+    return [(row, status) for row, status in derived if wanted is None or status in wanted][: n_rows(limit)]
 
 
 def _reused(reader: Reader, latest: Sequence[StepRow], runs: Sequence[RunRow]) -> set[tuple[RunId, StepRef]]:
@@ -207,7 +210,8 @@ def _reused(reader: Reader, latest: Sequence[StepRow], runs: Sequence[RunRow]) -
     began = {row.run_id: row.session_version for row in runs if row.n_sessions > 1}
     not_asked_for: dict[RunId, set[StepRef]] = {}
     for event in reader.events(Select(run_ids=list(began), name="SessionEnded")) if began else ():
-        not_asked_for[event.run_id] = set(msgspec.json.decode(event.data).get("not_asked_for", ()))
+        if event.version > began[event.run_id]:  # that of an earlier continuation says nothing about this one
+            not_asked_for[event.run_id] = set(msgspec.json.decode(event.data).get("not_asked_for", ()))
     return {
         (row.run_id, row.step)
         for row in latest
@@ -221,10 +225,10 @@ def _reused(reader: Reader, latest: Sequence[StepRow], runs: Sequence[RunRow]) -
 # -- records -----------------------------------------------------------------------------------------------------
 
 
-def _previews(engine: Engine, reader: Reader, rows: Iterable[tuple[RunRow | StepRow, Any]]) -> Previews:
+def _previews(reader: Reader, rows: Iterable[tuple[RunRow | StepRow, Any]]) -> Previews:
     ids = {value for row, _ in rows for value in (row.output_id, row.error_id) if value is not None}
     found = reader.values(ids, content_limit=CONTENT_LIMIT)
-    return {key: (preview(engine.ledger.values, stored), stored.size) for key, stored in found.items()}
+    return {key: (preview(stored), stored.size) for key, stored in found.items()}
 
 
 def _text(texts: Previews, value_id: ValueId | None) -> str | None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from operator import index
 from typing import TypeAlias, TypeVar
 
 from ironflow_nb.core.durations import seconds
+from ironflow_nb.core.rows import RunRow
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.finding import resolve_run
 from ironflow_nb.journal.ports import Reader, Select
 
-When: TypeAlias = datetime | str | float | None
+When: TypeAlias = datetime | timedelta | str | float | None
 S = TypeVar("S", bound=StrEnum)
 
 
@@ -25,14 +28,32 @@ def selected(
         RunNotFound, AmbiguousRun: `run` names no run, or several.
         TypeError, ValueError: an argument is not what it should be.
     """
-    if limit is not None and (not isinstance(limit, int) or limit < 0):
-        raise ValueError(f"limit is a number of rows, not {limit!r}")
     return Select(
         name=None if flow is None else _flow_name(flow),
         run_ids=None if run is None else [resolve_run(reader, getattr(run, "id", run)).run_id],
         since=_instant(since, engine.ledger.clock.now()),
-        limit=limit,
+        limit=n_rows(limit),
     )
+
+
+def is_of(flow: object | None, run: RunRow) -> bool:
+    """Tell whether the run is of that very flow; a text also names flows by their last part, as the selection does."""
+    return flow is None or isinstance(flow, str) or run.name == _flow_name(flow)
+
+
+def n_rows(limit: int | None) -> int | None:
+    """Return the limit, if it is one.
+
+    Raises:
+        ValueError: it is no number of rows.
+    """
+    try:
+        found = None if limit is None else index(limit)
+    except TypeError:
+        found = -1
+    if found is not None and found < 0:
+        raise ValueError(f"limit is a number of rows, not {limit!r}")
+    return found
 
 
 def _flow_name(flow: object) -> str:
@@ -47,23 +68,22 @@ def _instant(since: When, now: int) -> int | None:
     if since is None:
         return None
     if isinstance(since, str):
-        try:
+        with suppress(ValueError):
             since = datetime.fromisoformat(since)
-        except ValueError:
-            return now - round(seconds(since) * 1e6)  # type: ignore[arg-type] # still the text
     if isinstance(since, datetime):
         return round(since.astimezone(UTC).timestamp() * 1e6)
-    return now - round(seconds(since) * 1e6)
+    before_s = seconds(since)
+    return now - round(before_s * 1e6) if before_s * 1e6 < now else None
 
 
-def statuses(kind: type[S], given: str | Collection[str] | None) -> frozenset[S]:
-    """Return the statuses that were asked for; none means all.
+def statuses(kind: type[S], given: str | Collection[str] | None) -> frozenset[S] | None:
+    """Return the statuses that were asked for, None if any will do.
 
     Raises:
         ValueError: one of them is no status.
     """
     if given is None:
-        return frozenset()
+        return None
     texts = [given] if isinstance(given, str) else list(given)
     try:
         return frozenset(kind(text) for text in texts)

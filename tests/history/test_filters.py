@@ -1,0 +1,215 @@
+"""Every filter of the frames chooses what it says, and refuses what it can't be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import Flow, flow, step
+from ironflow_nb.testing.clock import START_AT
+from tests.cells import run_cell
+from tests.conftest import Lab
+
+FRAMES: Mapping[str, Callable[..., pd.DataFrame]] = {
+    "runs": iron.runs,
+    "steps": iron.steps,
+    "attempts": iron.attempts,
+    "events": iron.events,
+}
+ALL = pytest.mark.parametrize("name", FRAMES)
+START = datetime.fromtimestamp(START_AT / 1e6, UTC)
+
+
+@step
+def work(n: int) -> int:
+    if n == 13:
+        raise ValueError("unlucky")
+    return n
+
+
+@flow(name="north.main")
+def north(n: int) -> int:
+    return work(n) + work(n + 1)
+
+
+@flow(name="south.main")
+def south(n: int) -> int:
+    return work(n)
+
+
+@flow(name="main")
+def plain(n: int) -> int:
+    return work(n)
+
+
+@pytest.fixture
+def ids(lab: Lab) -> SimpleNamespace:
+    """Four runs, an hour apart, each named by its flow; the newest of them failed."""
+    clock = lab.simulate_time()
+    made = {}
+    for name, one, n in (("north", north, 1), ("south", south, 1), ("plain", plain, 1)):
+        made[name] = one.start(n).wait(20).id
+        clock.advance(3600)
+    made["failed"] = south.start(13).wait(20).id
+    return SimpleNamespace(**made)
+
+
+def chosen(name: str, **filters: Any) -> list[str]:
+    """Return the runs that are in the frame, in its order."""
+    return list(dict.fromkeys(FRAMES[name](**filters)["run_id"]))
+
+
+def ordered(name: str, *newest_first: str) -> list[str]:
+    return list(newest_first) if name != "events" else list(newest_first)[::-1]
+
+
+@ALL
+def test_without_filters_everything_is_there(ids: SimpleNamespace, name: str) -> None:
+    assert chosen(name) == ordered(name, ids.failed, ids.plain, ids.south, ids.north)
+
+
+@ALL
+def test_a_flow_is_chosen_by_its_name_or_the_last_part_of_it(ids: SimpleNamespace, name: str) -> None:
+    assert chosen(name, flow="north.main") == [ids.north]
+    assert chosen(name, flow="main") == ordered(name, ids.failed, ids.plain, ids.south, ids.north)
+    assert chosen(name, flow="ain") == []
+    assert chosen(name, flow="%") == []
+
+
+@ALL
+@pytest.mark.parametrize("one", [north, plain], ids=lambda one: one.name)
+def test_a_flow_itself_chooses_its_own_runs_only(ids: SimpleNamespace, name: str, one: Flow[[int], int]) -> None:
+    mine = {"north.main": ids.north, "main": ids.plain}[one.name]
+    assert chosen(name, flow=one) == [mine]
+    assert chosen(name, flow=one, run=ids.south) == []
+    assert one.runs()["run_id"].tolist() == [mine]
+    assert set(one.events()["run_id"]) == {mine}
+
+
+def test_the_newest_run_of_a_flow_is_found_behind_newer_ones_of_others(ids: SimpleNamespace) -> None:
+    assert chosen("runs", flow=plain, limit=1) == [ids.plain]
+    assert set(iron.events(flow=plain, limit=1)["type"]) == {"RunCompleted"}
+    assert chosen("steps", flow=plain, limit=1) == [ids.plain]
+
+
+@ALL
+def test_a_run_is_chosen_by_its_id_a_prefix_or_its_handle(ids: SimpleNamespace, name: str) -> None:
+    for run in (ids.south, ids.south[:10].upper(), iron.get_run(ids.south)):
+        assert chosen(name, run=run) == [ids.south]
+
+
+@pytest.mark.parametrize("name", ["runs", "events"])
+def test_runs_and_events_are_chosen_by_the_status_of_the_run(ids: SimpleNamespace, name: str) -> None:
+    assert chosen(name, status="failed") == [ids.failed]
+    assert chosen(name, status="completed") == ordered(name, ids.plain, ids.south, ids.north)
+    assert chosen(name, status=["failed", "completed"], flow=south) == ordered(name, ids.failed, ids.south)
+    assert chosen(name, status="running") == []
+    assert chosen(name, status=[]) == []
+
+
+@pytest.mark.parametrize("name", ["steps", "attempts"])
+def test_steps_are_chosen_by_their_own_status(ids: SimpleNamespace, name: str) -> None:
+    assert chosen(name, status="failed") == [ids.failed]
+    assert len(FRAMES[name](status={"completed"})) == 4
+    assert FRAMES[name](status=["running", "interrupted"]).empty
+    assert FRAMES[name](status=()).empty
+
+
+def test_interrupted_includes_runs_whose_process_died(lab: Lab) -> None:
+    space: dict[str, Any] = {"__name__": "__main__", "iron": iron, "die": lab.die_in_flow}
+    run_cell("@iron.step\ndef work():\n    return 1\n@iron.flow\ndef main():\n    work()\n    die()", space)
+    with pytest.raises(SystemExit):
+        space["main"]()
+    for status in ("interrupted", ["running", "interrupted"]):
+        assert iron.runs(status=status)["status"].tolist() == ["interrupted"]
+        assert len(iron.events(status=status)) == 3
+    assert iron.runs(status="running").empty
+    assert iron.runs(status="interrupted", limit=0).empty
+
+
+@ALL
+@pytest.mark.parametrize(
+    "since",
+    [
+        "90m", 5400, 5400.0, timedelta(minutes=90), "1h 30m", START + timedelta(minutes=90),
+        (START + timedelta(minutes=90)).isoformat(), (START + timedelta(minutes=90)).astimezone().replace(tzinfo=None),
+        pd.Timestamp(START) + pd.Timedelta("90min"), (START + timedelta(hours=2)).isoformat(),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_since_is_an_instant_or_a_duration_before_now(ids: SimpleNamespace, name: str, since: Any) -> None:
+    assert chosen(name, since=since) == ordered(name, ids.failed, ids.plain)
+
+
+@ALL
+@pytest.mark.parametrize("since", ["99999d", 1e300, float("inf"), datetime.min.replace(tzinfo=UTC)], ids=repr)
+def test_a_very_long_time_ago_is_everything(ids: SimpleNamespace, name: str, since: Any) -> None:
+    assert len(chosen(name, since=since)) == 4
+
+
+@ALL
+def test_nothing_happened_since_the_future(ids: SimpleNamespace, name: str) -> None:
+    assert chosen(name, since=START + timedelta(days=1)) == []
+
+
+def test_the_limit_is_of_the_newest_runs_and_events_and_of_the_first_steps(ids: SimpleNamespace) -> None:
+    assert chosen("runs", limit=2) == [ids.failed, ids.plain]
+    assert iron.events(limit=2)["type"].tolist() == ["StepFailed", "RunFailed"]
+    assert chosen("steps", limit=np.int64(2)) == [ids.failed, ids.plain]
+    assert len(iron.steps(run=ids.north, limit=1)) == 1
+    assert len(iron.attempts(limit=3)) == 3
+
+
+@ALL
+def test_filters_work_together(ids: SimpleNamespace, name: str) -> None:
+    assert chosen(name, flow=south, status="completed", since="1d", limit=50) == [ids.south]
+    assert chosen(name, flow=south, status="completed", since="90m") == []
+    assert FRAMES[name](limit=0).empty
+    assert len(FRAMES[name](limit=10**6)) == len(FRAMES[name]())
+
+
+@ALL
+@pytest.mark.parametrize(
+    ("filters", "kind", "message"),
+    [
+        ({"status": "green"}, ValueError, "status is one of pending, running, .* not 'green'"),
+        ({"status": ["failed", "gone"]}, ValueError, "status is one of"),
+        ({"limit": -1}, ValueError, "limit is a number of rows, not -1"),
+        ({"limit": "many"}, ValueError, "limit is a number of rows, not 'many'"),
+        ({"limit": 1.5}, ValueError, "limit is a number of rows"),
+        ({"since": "yesterday"}, ValueError, "'yesterday' is no duration"),
+        ({"since": -5}, ValueError, "zero or more seconds"),
+        ({"since": True}, TypeError, "a duration is seconds"),
+        ({"since": float("nan")}, ValueError, "zero or more seconds"),
+        ({"flow": 3}, TypeError, "flow is a flow or the name of one, not 3"),
+        ({"run": "zzzz"}, iron.RunNotFound, "no run begins with 'zzzz'"),
+        ({"run": ""}, iron.RunNotFound, "no run begins with ''"),
+        ({"run": 3}, iron.RunNotFound, "no run begins with 3"),
+    ],
+    ids=repr,
+)
+def test_what_can_not_be_a_filter_is_refused(
+    ids: SimpleNamespace, name: str, filters: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        FRAMES[name](**filters)
+
+
+@ALL
+def test_another_journal_is_read_by_its_engine(lab: Lab, name: str) -> None:
+    other = iron.open(":memory:")
+    with other:
+        plain(1)
+    assert FRAMES[name]().empty
+    other = iron.open(":memory:")
+    plain(1)
+    assert not FRAMES[name]().empty
+    assert FRAMES[name](engine=other).empty
+    other.close()
