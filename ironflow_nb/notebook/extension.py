@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from ironflow_nb.execution.surroundings import FACE_ATTRIBUTE
 from ironflow_nb.notebook.cards import show_unfinished
 from ironflow_nb.notebook.face import NotebookFace
 from ironflow_nb.notebook.magics import IronflowMagics, complete
+
+MAGIC: Final = "%ironflow"
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -21,7 +23,7 @@ def load_ipython_extension(shell: Any) -> None:
     face.attach()
     setattr(shell, FACE_ATTRIBUTE, face)
     shell.register_magics(IronflowMagics)
-    shell.set_hook("complete_command", complete, str_key="%ironflow")
+    shell.set_hook("complete_command", complete, str_key=MAGIC)
     show_unfinished()
 
 
@@ -34,3 +36,4 @@ def unload_ipython_extension(shell: Any) -> None:
     delattr(shell, FACE_ATTRIBUTE)
     shell.magics_manager.magics["line"].pop("ironflow", None)
     shell.magics_manager.registry.pop(IronflowMagics.__name__, None)
+    shell.strdispatchers["complete_command"].strs.pop(MAGIC, None)

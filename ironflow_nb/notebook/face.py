@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
 
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.seams import SystemThreads
 from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.handles.run import Run
-from ironflow_nb.notebook.live import CellPicture, show_run
+from ironflow_nb.notebook.live import CellPicture, can_update, show_run
+
+
+class Cell:
+    """One cell that is being executed. `info` is what IPython calls its beginning and its end by."""
+
+    def __init__(self, number: int, info: object) -> None:
+        self.number = number
+        self.info = info
+        self.picture: CellPicture | None = None
 
 
 class NotebookFace:
-    """The extension of one shell. Its hooks run in the thread that executes the cell."""
+    """The extension of one shell. Its hooks run in the thread that executes the cell.
+
+    Cells are executed inside cells (``%run`` of a notebook, ``run_cell``) and beside each other (subshells), so each
+    thread has a stack of them.
+    """
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._threads = SystemThreads()
         self._n_cells = 0
-        self._thread: int | None = None
-        self._picture: CellPicture | None = None
+        self._cells: dict[int, list[Cell]] = {}
 
     def attach(self) -> None:
         """Hook into the shell."""
         self._shell.events.register("pre_run_cell", self._begin_cell)
         self._shell.events.register("post_run_cell", self._end_cell)
-        self._begin_cell()  # the cell that loads the extension
+        if is_in_cell():
+            self._begin_cell()  # the cell that loads the extension has begun already
         formatter = self._shell.display_formatter.ipython_display_formatter
         formatter.for_type(Run, show_run)
 
@@ -36,34 +52,65 @@ class NotebookFace:
         self._shell.events.unregister("post_run_cell", self._end_cell)
         self._shell.display_formatter.ipython_display_formatter.pop(Run, None)
 
-    def _begin_cell(self, *_: object) -> None:
+    def _begin_cell(self, info: object = None) -> None:
         self._n_cells += 1
-        self._thread = self._threads.ident()
-        self._picture = None
+        self._cells.setdefault(self._threads.ident(), []).append(Cell(self._n_cells, info))
 
-    def _end_cell(self, *_: object) -> None:
-        self._thread = None
-        if self._picture is not None:
-            self._picture.finish()
-            self._picture = None
+    def _end_cell(self, result: Any = None) -> None:
+        """End the cell of that result, and whatever is still open inside it."""
+        thread = self._threads.ident()
+        cells = self._cells.get(thread, [])
+        depth = _depth(cells, result)
+        over, cells[depth:] = cells[depth:], []
+        if not cells:
+            self._cells.pop(thread, None)
+        for cell in reversed(over):
+            if cell.picture is not None:
+                cell.picture.finish()
+
+    def _cell(self) -> Cell | None:
+        cells = self._cells.get(self._threads.ident())
+        return cells[-1] if cells else None
 
     # -- the port of the engine ----------------------------------------------------------------------------------
 
     def cell(self) -> int | None:
         """Return the number of the cell that the calling thread executes, or None if it executes none."""
-        return self._n_cells if self._thread == self._threads.ident() else None
+        cell = self._cell()
+        return None if cell is None else cell.number
 
     def say(self, line: str) -> None:
         """Print one line into the cell; other threads have no cell of their own and log it."""
-        if self.cell() is None:
+        if self._cell() is None:
             logger().info("%s", line)
         else:
             print(line)  # noqa: T201 -- this is what a cell shows
 
     def began(self, engine: Engine, run_id: RunId) -> None:
         """Show the picture of a run that the cell runs directly; a cell has one, of the run that began last."""
-        if self.cell() is None or not hasattr(self._shell, "kernel"):
+        cell = self._cell()
+        if cell is None or not can_update():
             return
-        if self._picture is None:
-            self._picture = CellPicture()
-        self._picture.follow(engine, run_id)
+        if cell.picture is None:
+            cell.picture = CellPicture()
+        cell.picture.follow(engine, run_id)
+
+
+def _depth(cells: list[Cell], result: Any) -> int:
+    """Return the place of the cell that ended; a cell without any code ends without having begun."""
+    if result is None:  # it was cancelled
+        return max(len(cells) - 1, 0)
+    by_info = [n for n, cell in enumerate(cells) if cell.info is result.info]
+    unnamed = [n for n, cell in enumerate(cells) if cell.info is None]
+    return (by_info or unnamed or [len(cells)])[0]
+
+
+def is_in_cell() -> bool:
+    """Tell whether a cell is being executed by the calling thread; a configuration loads the extension before any."""
+    frame = sys._getframe()  # noqa: SLF001 -- the one way to walk the stack without making a traceback of it
+    running = InteractiveShell.run_code.__code__
+    while frame.f_code is not running:
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return True

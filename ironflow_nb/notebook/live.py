@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ironflow_nb.core.ids import RunId
-from ironflow_nb.core.status import ENDED
+from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.surroundings import shell
 from ironflow_nb.execution.watching import look
 from ironflow_nb.handles.pictures import bundle_of, picture_of, tallies_of
 from ironflow_nb.handles.run import Run
@@ -34,6 +35,7 @@ class Following:
         self._shown: object = None
         self._is_following = False
         self._lock = engine.threads.lock()
+        self._brush = engine.threads.lock()
         self._drawing_s = 0.0
 
     def follow(self, run_id: RunId) -> None:
@@ -60,14 +62,18 @@ class Following:
 
     def paint(self) -> bool:
         """Show the run as it is, if that differs from what is shown; tell whether nothing more will come."""
-        run_id = self._run_id
-        assert run_id is not None
-        status = look(self._engine, run_id)[1]
-        progress = run_id, status, tallies_of(self._engine, run_id)
-        if progress != self._shown:
-            self._shown = progress
-            update(self._display_id, bundle_of(picture_of(self._engine, run_id)))
-        return status in ENDED and run_id == self._run_id
+        with self._brush:  # so that what was seen later is also shown later
+            run_id = self._run_id
+            assert run_id is not None
+            try:
+                status = look(self._engine, run_id)[1]
+                progress = run_id, status, tallies_of(self._engine, run_id)
+            except Exception:  # noqa: BLE001 -- whatever became of the journal, its picture tells, and there is no more
+                status, progress = RunStatus.INTERRUPTED, None
+            if progress is None or progress != self._shown:
+                self._shown = progress
+                update(self._display_id, bundle_of(picture_of(self._engine, run_id)))
+            return status in ENDED and run_id == self._run_id
 
 
 class CellPicture:
@@ -91,12 +97,24 @@ class CellPicture:
 
 
 def show_run(run: Run[Any]) -> None:
-    """Display a run, and follow it as long as it goes on."""
+    """Display a run, and follow it as long as it goes on; a terminal, where nothing can be replaced, shows it once."""
     engine = run._engine  # noqa: SLF001 -- the face of a handle is part of the handle
     display_id = new_display_id(engine)
     publish(display_id, bundle_of(picture_of(engine, run.id)))
-    if run.status not in ENDED:
+    if can_update() and _goes_on(engine, run.id):
         Following(engine, display_id).follow(run.id)
+
+
+def can_update() -> bool:
+    """Tell whether what is shown can be replaced later."""
+    return hasattr(shell(), "kernel")
+
+
+def _goes_on(engine: Engine, run_id: RunId) -> bool:
+    try:
+        return look(engine, run_id)[1] not in ENDED
+    except Exception:  # noqa: BLE001 -- a display never raises, whatever became of the journal
+        return False
 
 
 def new_display_id(engine: Engine) -> str:

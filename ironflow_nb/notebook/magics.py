@@ -26,7 +26,10 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"%{self.prog}: {message}; {self.format_usage().strip()}")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:  # noqa: ARG002 -- the name is argparse's
-        raise UsageError(message or self.format_help())
+        raise UsageError(message or self.format_usage().strip())
+
+    def print_help(self, file: object = None) -> None:
+        """Print nothing: `exit` says how the verb is used."""
 
 
 @magics_class

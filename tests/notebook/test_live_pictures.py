@@ -1,0 +1,158 @@
+"""Pictures that follow runs: the last state is the one that stays, and trouble with the journal stops them quietly."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import Run, flow, step
+from ironflow_nb.notebook import live
+from tests.conftest import Lab
+from tests.notebook.shells import Shell
+
+GATES: dict[str, threading.Event] = {}
+
+
+@step
+def held(gate: str) -> str:
+    assert GATES[gate].wait(20)
+    return gate
+
+
+@flow
+def main(gate: str) -> str:
+    return held(gate)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was shown, one text after the other."""
+    texts: list[str] = []
+    monkeypatch.setattr(live, "update", lambda _, bundle: texts.append(bundle["text/plain"]))
+    monkeypatch.setattr(live, "publish", lambda _, bundle: texts.append(bundle["text/plain"]))
+    return texts
+
+
+def begun(gate: str) -> Run[str]:
+    GATES[gate] = threading.Event()
+    run = main.start(gate)
+    while run.steps().empty:
+        time.sleep(0.01)
+    return run
+
+
+def test_a_picture_is_drawn_when_something_happened_and_tells_when_nothing_more_will(
+    lab: Lab, shown: list[str]
+) -> None:
+    run = begun("a")
+    following = live.Following(lab.engine, "an id")
+    following._run_id = run.id
+    assert following.paint() is False
+    assert following.paint() is False
+    assert len(shown) == 1
+    assert ": running" in shown[0]
+    GATES["a"].set()
+    run.wait(20)
+    assert following.paint() is True
+    assert len(shown) == 2
+    assert ": completed" in shown[1]
+
+
+def test_a_slow_drawing_is_not_shown_after_a_later_one(
+    lab: Lab, shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun("b")
+    following = live.Following(lab.engine, "an id")
+    following._run_id = run.id
+    drawing, go_on = threading.Event(), threading.Event()
+    draw = live.picture_of
+
+    def slowly(*arguments: Any) -> Any:
+        picture = draw(*arguments)
+        if not drawing.is_set():
+            drawing.set()
+            assert go_on.wait(20)
+        return picture
+
+    monkeypatch.setattr(live, "picture_of", slowly)
+    painters = [threading.Thread(target=following.paint)]
+    painters[0].start()
+    assert drawing.wait(20)
+    GATES["b"].set()
+    run.wait(20)
+    painters.append(threading.Thread(target=following.paint))
+    painters[1].start()
+    time.sleep(0.2)
+    go_on.set()
+    for painter in painters:
+        painter.join(20)
+    assert ": completed" in shown[-1]
+
+
+@pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
+def test_a_journal_that_is_gone_ends_the_following_with_a_word(lab: Lab, tmp_path: Path, shown: list[str]) -> None:
+    run = begun("c")
+    GATES["c"].set()
+    run.wait(20)
+    lab.engine.ledger.close("it is gone", abandon=True)
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    following = live.Following(lab.engine, "an id")
+    following._run_id = run.id
+    assert following.paint() is True
+    live.show_run(run)
+    assert len(shown) == 2
+    assert all("there is no run" in text for text in shown)
+
+
+def test_a_notebook_follows_a_run_that_is_shown(shell: Shell, shown: list[str]) -> None:
+    shell.ipython.kernel = object()
+    try:
+        shell.fine("%load_ext ironflow_nb")
+        shell.space["run"] = begun("d")
+        shell.fine("run")
+        assert len(shown) == 1
+        GATES["d"].set()
+        deadline = time.monotonic() + 20
+        while ": completed" not in shown[-1]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        del shell.ipython.kernel
+
+
+def test_the_picture_of_a_cell_stands_above_and_shows_the_end_when_the_cell_ends(
+    shell: Shell, shown: list[str]
+) -> None:
+    shell.ipython.kernel = object()
+    try:
+        shell.fine("%load_ext ironflow_nb")
+        GATES["e"] = threading.Event()
+        GATES["e"].set()
+        shell.space["main"] = main
+        assert shell.fine("main('e')").value == "e"
+        assert shown[0] == "starting"
+        assert ": completed" in shown[-1]
+        n_shown = len(shown)
+        shell.fine("1 + 1")
+        assert len(shown) == n_shown
+    finally:
+        del shell.ipython.kernel
+
+
+def test_a_terminal_shows_a_run_once(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.fine("%load_ext ironflow_nb")
+    shell.space["run"] = begun("f")
+    (bundle,) = shell.fine("run").bundles
+    assert ": running" in bundle["text/plain"]
+    GATES["f"].set()
+    assert shell.space["run"].result(timeout_s=20) == "f"
+    time.sleep(2 * live.FIRST_S)
+    assert capsys.readouterr().out == ""
+    assert iron.runs()["status"].tolist() == ["completed"]

@@ -1,0 +1,216 @@
+"""``%ironflow``: every verb with what it takes and with what it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb.handles.run import Run
+from tests.notebook.shells import Shell
+
+FLOW = """
+import ironflow_nb as iron
+
+@iron.step
+def work(n):
+    return n
+
+is_stopped = True
+
+@iron.flow
+def main(n):
+    total = work(n) + work(n + 1)
+    if n == 3 and is_stopped:
+        raise KeyboardInterrupt
+    return total
+"""
+
+
+@pytest.fixture
+def ready(shell: Shell) -> Shell:
+    """A shell with the extension, a completed run and a newer interrupted one."""
+    shell.fine("%load_ext ironflow_nb")
+    shell.fine(FLOW)
+    shell.fine("done = main.start(1).wait()")
+    assert isinstance(shell.run("main(3)").error, KeyboardInterrupt)
+    return shell
+
+
+def ids(shell: Shell) -> list[str]:
+    found: list[str] = iron.runs()["run_id"].tolist()
+    return found
+
+
+# -- runs --------------------------------------------------------------------------------------------------------
+
+
+def test_runs_is_the_frame_of_runs(ready: Shell) -> None:
+    assert ready.fine("%ironflow runs").value.equals(iron.runs())
+    assert ready.fine("%ironflow runs main --status completed").value["run_id"].tolist() == ids(ready)[1:]
+    assert ready.fine("%ironflow runs --since 1h --limit 1").value["run_id"].tolist() == ids(ready)[:1]
+    assert ready.fine("%ironflow runs other").value.empty
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--status green", "%ironflow runs: status is one of pending, running"),
+        ("--since yesterday", "'yesterday' is no duration"),
+        ("--limit many", "argument --limit: invalid int value: 'many'"),
+        ("--limit -1", "limit is a number of rows, not -1"),
+        ("main other", "unrecognized arguments: other; usage: ironflow runs"),
+        ("--colour red", "unrecognized arguments: --colour"),
+        ("--limit", "expected one argument"),
+        ("'main", "No closing quotation"),
+        ("-h", "usage: ironflow runs"),
+    ],
+)
+def test_runs_refuses_what_it_does_not_know(ready: Shell, arguments: str, message: str) -> None:
+    shown = ready.run(f"%ironflow runs {arguments}")
+    assert message in shown.refused()
+    assert shown.text == ""
+
+
+# -- show, steps, events -----------------------------------------------------------------------------------------
+
+
+def test_show_is_the_run_with_its_picture(ready: Shell) -> None:
+    newest, older = ids(ready)
+    for words, expected in (("", newest), (older[:6], older), (older.upper(), older), ("done", older)):
+        shown = ready.fine(f"%ironflow show {words}")
+        assert isinstance(shown.value, Run)
+        assert shown.value.id == expected
+        (bundle,) = shown.bundles
+        assert bundle["image/svg+xml"].startswith("<svg")
+        assert "main" in bundle["text/plain"]
+
+
+def test_steps_and_events_are_frames_of_one_run(ready: Shell) -> None:
+    newest, older = ids(ready)
+    assert ready.fine("%ironflow steps").value.equals(iron.steps(run=newest))
+    assert ready.fine(f"%ironflow steps {older[:5]} --status completed").value["run_id"].tolist() == [older] * 2
+    assert ready.fine("%ironflow steps done --status failed").value.empty
+    assert ready.fine("%ironflow events done").value.equals(iron.events(run=older))
+    assert ready.fine("%ironflow events").value["type"].iloc[-1] == "RunInterrupted"
+
+
+@pytest.mark.parametrize("verb", ["show", "steps", "events", "resume"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("zzzzzz", "no run begins with 'zzzzzz'; the newest are"),
+        ("main", "no run begins with 'main'"),  # a variable that holds no run
+        ("a b", "unrecognized arguments: b"),
+        ("--limit 3", "unrecognized arguments"),
+    ],
+)
+def test_a_run_that_can_not_be_found_is_refused(ready: Shell, verb: str, words: str, message: str) -> None:
+    assert message in ready.run(f"%ironflow {verb} {words}").refused()
+
+
+@pytest.mark.parametrize("verb", ["show", "steps", "events", "resume"])
+def test_an_ambiguous_prefix_lists_the_runs(ready: Shell, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = iter([0xAA0 << 52, 0xAA1 << 52])
+    ledger = iron.engine().ledger
+    entropy = ledger.entropy
+    monkeypatch.setattr(ledger, "entropy", lambda n: next(given).to_bytes(8, "big"))
+    ready.fine("one, two = main.start(5).wait(), main.start(6).wait()")
+    monkeypatch.setattr(ledger, "entropy", entropy)
+    text = ready.run(f"%ironflow {verb} n8").refused()
+    assert "several runs begin with 'n8'" in text
+    assert all(ready.space[name].id in text for name in ("one", "two"))
+
+
+def test_steps_refuses_a_status_that_is_none(ready: Shell) -> None:
+    assert "status is one of pending, running" in ready.run("%ironflow steps --status green").refused()
+
+
+@pytest.mark.parametrize("verb", ["show", "steps", "events", "resume"])
+def test_without_a_journal_there_are_no_runs(shell: Shell, verb: str) -> None:
+    shell.fine("%load_ext ironflow_nb")
+    assert f"there are no runs in {Path.cwd()}" in shell.run(f"%ironflow {verb}").refused()
+    assert "the journal has no runs" in shell.run(f"%ironflow {verb} abc").refused()
+    assert shell.fine("%ironflow runs").value.empty
+    assert list(Path.cwd().iterdir()) == []
+
+
+# -- resume ------------------------------------------------------------------------------------------------------
+
+
+def test_resume_continues_a_run_in_the_background_and_returns_it(ready: Shell) -> None:
+    ready.fine("is_stopped = False")
+    shown = ready.fine("%ironflow resume")
+    assert shown.value.result(timeout_s=20) == 7
+    assert shown.value.steps()["reused"].all()
+    assert iron.runs()["status"].tolist() == ["completed", "completed"]
+    assert ready.fine("%ironflow resume done").value is ready.space["done"]
+
+
+def test_resume_says_what_is_missing(ready: Shell) -> None:
+    ready.fine("""
+from ironflow_nb.execution.home import HOME
+known = dict(HOME._definitions)
+HOME._definitions.clear()
+""")
+    text = ready.run("%ironflow resume").refused()
+    ready.fine("HOME._definitions.update(known)")
+    assert "%ironflow resume: run" in text
+    assert "is of flow main, which is not defined here; run the cell" in text
+
+
+# -- use ---------------------------------------------------------------------------------------------------------
+
+
+def test_use_makes_another_journal_the_default_one(ready: Shell) -> None:
+    before = iron.engine()
+    assert ready.fine("%ironflow use 'other place/journal.db' --durability process").value is None
+    assert iron.engine() is not before
+    assert iron.engine().durability == "process"
+    assert iron.runs().empty
+    ready.fine("main.start(1).wait()")
+    assert (Path("other place") / "journal.db").exists()
+    assert len(iron.runs()) == 1
+    ready.fine("%ironflow use .ironflow/journal.db")
+    assert len(iron.runs()) == 2
+    assert iron.engine().durability == "power"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "the following arguments are required: path"),
+        ("a.db b.db", "unrecognized arguments: b.db"),
+        ("a.db --durability some", "invalid choice: 'some'"),
+    ],
+)
+def test_use_refuses_what_it_does_not_know_and_changes_nothing(ready: Shell, arguments: str, message: str) -> None:
+    before = iron.engine()
+    assert message in ready.run(f"%ironflow use {arguments}").refused()
+    assert iron.engine() is before
+
+
+# -- the words themselves ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("%ironflow", "say what to do: runs, show, steps, events, resume, use"),
+        ("%ironflow rnus", "knows no 'rnus'; did you mean %ironflow runs?"),
+        ("%ironflow step", "did you mean %ironflow steps?"),
+        ("%ironflow resmue x", "did you mean %ironflow resume?"),
+        ("%ironflow xyz", "knows no 'xyz'; there are: runs, show, steps, events, resume, use"),
+        ("%ironflow --help", "knows no '--help'; there are"),
+    ],
+)
+def test_a_word_that_is_no_verb_is_refused_with_a_hint(ready: Shell, line: str, message: str) -> None:
+    assert message in ready.run(line).refused()
+
+
+def test_the_twins_of_the_magics_do_the_same(ready: Shell) -> None:
+    assert ready.fine("iron.runs()").value.equals(ready.fine("%ironflow runs").value)
+    assert ready.fine("done.steps()").value.equals(ready.fine("%ironflow steps done").value)
+    frame = ready.fine("frame = %ironflow events done\nframe").value
+    assert frame.equals(ready.fine("done.events()").value)
