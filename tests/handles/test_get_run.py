@@ -33,14 +33,14 @@ def wait():
     sys.stdin.readline()
 
 @iron.flow
-def main(how):
+def far_away(how):
     values = [work(n) for n in range(3)]
     wait()
     if how == "fail":
         raise KeyError("elsewhere")
     return values
 
-main(sys.argv[1])
+far_away(sys.argv[1])
 """
 
 
