@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import ironflow_nb as iron
+
 WORK = """
 import sys
 from pathlib import Path
@@ -100,7 +102,9 @@ def test_an_interrupted_script_names_its_run_in_one_line_and_continues(tmp_path:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert "KeyboardInterrupt" in errors
-    assert sum("ironflow" in line and "interrupted" in line for line in errors.splitlines()) == 1
+    (line,) = [line for line in errors.splitlines() if line.startswith("ironflow: ") and "interrupted" in line]
+    with iron.open(tmp_path / ".ironflow" / "journal.db", read_only=True):
+        assert f"run {iron.runs()['run_id'][0]}" in line
     (tmp_path / "go on").touch()
     assert python(WORK, tmp_path, "wait").stdout == "3\n"
     assert (tmp_path / "bodies").read_text() == "0\n1\n2\n"

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.journal.memory import MemoryJournal
-from ironflow_nb.testing.clock import SimClock
+if TYPE_CHECKING:
+    from ironflow_nb.execution.engine import Engine
 
 
 @pytest.fixture
 def iron_engine() -> Iterator[Engine]:
     """Make an engine in memory, with a `SimClock`, the one that every call goes to during the test."""
+    # Every run of pytest loads the plugin, also in projects that only happen to have the package installed.
+    from ironflow_nb.execution.engine import Engine  # noqa: PLC0415
+    from ironflow_nb.execution.home import HOME  # noqa: PLC0415
+    from ironflow_nb.journal.memory import MemoryJournal  # noqa: PLC0415
+    from ironflow_nb.testing.clock import SimClock  # noqa: PLC0415
+
     engine = HOME.adopt(Engine(MemoryJournal(), clock=SimClock()))
     with HOME.replaced(engine):
         try:
