@@ -173,6 +173,7 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
         recorded = reader.memo(run.run_id)
         head = reader.head(run.run_id)
         alive = _is_owned(engine, reader, run)
+        stale = reader.signals([run.run_id])
     assert head is not None
     stream.version, stream.at, stream.row = head[0], max(head[1], stream.at), run
     was = derived_run_status(run.status, owner_is_alive=alive)
@@ -186,6 +187,9 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
         ordinal=call.ordinal if is_rerun else 0,
         notebook=notebook_path(),
     )
+    for signal in stale:  # what was asked of an owner that is gone says nothing about this one
+        assert signal.signal_id is not None
+        stream.take(signal.signal_id)
     stream.commit(Piece(continued))
     if is_rerun:
         n_done = sum(row.status is StepStatus.COMPLETED for row, _ in recorded)

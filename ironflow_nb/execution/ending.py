@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ironflow_nb.core.events import RunCompleted, RunFailed, RunInterrupted, SessionEnded
+from ironflow_nb.core import events
 from ironflow_nb.core.ids import StepRef
-from ironflow_nb.errors import IronflowError, RunTakenOver
+from ironflow_nb.errors import IronflowError, RunCancelled, RunInterrupted, RunTakenOver
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recall import FAILED_STEP
 from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.execution.stream import Piece
 from ironflow_nb.execution.surroundings import logger, say
 from ironflow_nb.values.failures import store_failure
@@ -46,7 +47,7 @@ def complete(engine: Engine, session: Session, value: Any) -> Any:
         ValueNotStorable: no codec takes the value.
     """
     stored, echo = engine.ledger.values.store(value)
-    completed = Piece(RunCompleted(output=stored.value_id.hex()), values=(stored,))
+    completed = Piece(events.RunCompleted(output=stored.value_id.hex()), values=(stored,))
     session.end(*_account(session), completed)
     session.ending.succeed(echo)
     return echo
@@ -59,7 +60,7 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
         where = f" in {causes[0]}" if causes else ""
         what = f"run {session.run_id} of {session.name} failed{where}; {_kept(session)}"
         _note(error, what, "mend what failed and call it again")
-        failed = RunFailed(error=stored.value_id.hex(), caused_by=causes)
+        failed = events.RunFailed(error=stored.value_id.hex(), caused_by=causes)
         try:
             session.disown(causes)
             session.end(*_account(session), Piece(failed, values=(stored,)))
@@ -74,11 +75,34 @@ def interrupt(engine: Engine, session: Session, error: BaseException, reason: st
     try:
         session.drain()
         if session.is_open:  # else the engine was closed, and has recorded it
-            session.end(*_account(session), Piece(RunInterrupted(reason=reason)))
+            session.end(*_account(session), Piece(events.RunInterrupted(reason=reason)))
     except IronflowError as trouble:
         logger().warning("run %s: its interruption could not be recorded: %s", session.run_id, trouble)
     _note(error, f"run {session.run_id} of {session.name} was interrupted; {_kept(session)}", "call it again")
     _close(engine, session, error)
+
+
+def stop(engine: Engine, session: Session, stopped: Stopped) -> IronflowError:
+    """Record that the run was cancelled or paused; return what its caller is to be told."""
+    if stopped.stop is Stop.CANCEL:
+        last, what = Piece(events.RunCancelled(reason=f"asked by {stopped.asked_by}")), "cancelled"
+        error: IronflowError = RunCancelled(
+            f"run {session.run_id} of {session.name} was cancelled", run_id=session.run_id
+        )
+    else:
+        last, what = Piece(events.RunPaused(asked_by=stopped.asked_by)), "paused"
+        error = RunInterrupted(
+            f"run {session.run_id} of {session.name} was paused; continue it with iron.resume({session.run_id!r}), or "
+            "call the flow again with the same arguments",
+            run_id=session.run_id,
+            status="paused",
+        )
+    try:
+        session.end(*_account(session), last)
+    except IronflowError as trouble:
+        logger().warning("run %s: that it was %s could not be recorded: %s", session.run_id, what, trouble)
+    _close(engine, session, error)
+    return error
 
 
 def _close(engine: Engine, session: Session, error: BaseException) -> None:
@@ -92,7 +116,7 @@ def _account(session: Session) -> list[Piece]:
     recall = session.recall
     if not recall.n_recorded:
         return []
-    return [Piece(SessionEnded(n_reused=recall.n_reused, not_asked_for=recall.not_asked_for()))]
+    return [Piece(events.SessionEnded(n_reused=recall.n_reused, not_asked_for=recall.not_asked_for()))]
 
 
 def _causes(session: Session, error: BaseException) -> tuple[StepRef, ...]:

@@ -12,7 +12,7 @@ from ironflow_nb.errors import EngineClosed
 from ironflow_nb.execution.code import code_identity
 from ironflow_nb.execution.hosts import is_alive, new_lease
 from ironflow_nb.execution.seams import Clock, Entropy, Threads
-from ironflow_nb.journal.ports import Durability, Entry, Journal, Lease, Reader
+from ironflow_nb.journal.ports import Durability, Entry, Journal, Lease, Reader, Signal
 from ironflow_nb.values.digest import Digester
 from ironflow_nb.values.pickles import Signer
 from ironflow_nb.values.provenance import Provenance
@@ -57,6 +57,17 @@ class Ledger:
             self.defined.update(entry.definition.definition_id for entry in entries if entry.definition is not None)
         if self.on_append is not None:
             self.on_append()
+
+    def send(self, run_id: RunId, name: str) -> None:
+        """Ask something of the owner of a run."""
+        with self._lock:
+            self._refuse_closed()
+            self.journal.send(Signal(run_id=run_id, name=name, sent_at=self.clock.now(), sent_by=self.owner))
+
+    def change_token(self) -> int:
+        """Return a number that differs after another engine has committed."""
+        with self._lock:
+            return 0 if self._closed_because is not None else self.journal.change_token()
 
     def beat(self) -> None:
         """Write a sign of life, if this engine has written anything yet."""

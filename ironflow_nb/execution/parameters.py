@@ -16,6 +16,10 @@ _CODE_TYPES: Final = (
 )  # fmt: skip
 
 
+CLOSURE: Final = "<closure> "
+"""Stands before the names of what a function closes over, among its arguments."""
+
+
 class Parameters:
     """The signature of a function, made ready to bind many calls fast."""
 
@@ -60,7 +64,7 @@ class Parameters:
     def _closure(self) -> dict[str, Any]:
         """Return the data that the function closes over: it acts on it as on arguments."""
         cells = zip(self._free_names, self.function.__closure__ or (), strict=True)
-        found = {f"<closure> {name}": _content(cell) for name, cell in cells}
+        found = {f"{CLOSURE}{name}": _content(cell) for name, cell in cells}
         return {name: value for name, value in found.items() if not is_code(value)}
 
     def positional(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

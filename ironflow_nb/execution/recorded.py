@@ -8,6 +8,7 @@ from ironflow_nb.core.ids import ValueId
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.errors import InputsNotStored
 from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.parameters import CLOSURE
 from ironflow_nb.values.store import input_references
 from ironflow_nb.values.tagged import untag
 
@@ -23,6 +24,8 @@ def recorded_arguments(engine: Engine, run: RunRow) -> dict[str, Any]:
     if record is None:
         raise InputsNotStored(f"the arguments of run {run.run_id} are missing in the journal", run_id=run.run_id)
     here, elsewhere, gone = input_references(record)
+    # What the function closes over it has by itself.
+    gone = [name for name in gone if not name.startswith(CLOSURE)]
     if gone:
         raise InputsNotStored(
             f"the arguments {', '.join(gone)} of run {run.run_id} were not stored, because they are larger than 1 MB "
@@ -30,12 +33,11 @@ def recorded_arguments(engine: Engine, run: RunRow) -> dict[str, Any]:
             run_id=run.run_id,
             arguments=gone,
         )
-    found = {name: untag(tree) for name, tree in here.items()}
-    ids = {name: ValueId(bytes.fromhex(text)) for name, text in elsewhere.items()}
+    found = {name: untag(tree) for name, tree in here.items() if not name.startswith(CLOSURE)}
+    ids = {name: ValueId(bytes.fromhex(text)) for name, text in elsewhere.items() if not name.startswith(CLOSURE)}
     with engine.ledger.current() as reader:
         values = reader.values(list(ids.values()))
     missing = [name for name, value_id in ids.items() if value_id not in values]
     if missing:
         raise InputsNotStored(f"the arguments {', '.join(missing)} of run {run.run_id} are missing", run_id=run.run_id)
-    found |= {name: engine.ledger.values.decode(values[value_id]) for name, value_id in ids.items()}
-    return {name: value for name, value in found.items() if not name.startswith("<closure>")}
+    return found | {name: engine.ledger.values.decode(values[value_id]) for name, value_id in ids.items()}

@@ -12,6 +12,7 @@ from ironflow_nb.execution.parameters import unwrapped
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.execution.stopping import Stopped
 
 # -- in the caller's thread --------------------------------------------------------------------------------------
 
@@ -86,7 +87,7 @@ def work(session: Session, take: Take) -> None:
     while (job := take(settled)) is not None:
         try:
             session.start(job, is_beside=True)
-        except IronflowError as error:  # the run ended meanwhile
+        except (IronflowError, Stopped) as error:  # the run ended meanwhile
             session.drop(job, error)
             continue
         try:
@@ -152,7 +153,7 @@ async def work_async(session: Session, take: Take) -> None:
     while (job := take(settled)) is not None:
         try:
             settled = await _perform_async(session, job)
-        except IronflowError as error:  # the run ended meanwhile
+        except (IronflowError, Stopped) as error:  # the run ended meanwhile
             session.drop(job, error)
         else:
             session.hand_in(settled)

@@ -16,6 +16,7 @@ from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.request import Body, Request
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.stopping import Stopped
 from ironflow_nb.execution.surroundings import face
 
 
@@ -55,8 +56,11 @@ def run_session(engine: Engine, session: Session, body: Body) -> Any:
         ending.warn_forgotten(session)
         ending.raise_unobserved(session)
         return ending.complete(engine, session, value)
-    except Exception as error:
-        _fail_after_bodies(engine, session, error)
+    except (Exception, Stopped) as error:
+        _wait_for_bodies(engine, session)
+        if session.stopped is not None:
+            raise ending.stop(engine, session, session.stopped) from _user_error(error)
+        ending.fail(engine, session, error)
         raise
     except BaseException as error:
         ending.interrupt(engine, session, error, type(error).__name__)
@@ -65,8 +69,13 @@ def run_session(engine: Engine, session: Session, body: Body) -> Any:
         engine.close_session(session)
 
 
-def _fail_after_bodies(engine: Engine, session: Session, error: Exception) -> None:
-    """Let bodies in flight end before the failure is recorded as the last event; an interrupt ends the waiting."""
+def _user_error(error: BaseException) -> BaseException | None:
+    """Return the error that came in the way of a stop, if it was not the stop itself."""
+    return error if isinstance(error, Exception) else None
+
+
+def _wait_for_bodies(engine: Engine, session: Session) -> None:
+    """Let bodies in flight end before the last event is recorded; an interrupt ends the waiting."""
     session.is_ending = True
     try:
         if not session.wait(lambda: not session.in_flight(), ending.SAY_AFTER_S):
@@ -75,7 +84,6 @@ def _fail_after_bodies(engine: Engine, session: Session, error: Exception) -> No
     except BaseException as interruption:
         ending.interrupt(engine, session, interruption, type(interruption).__name__)
         raise
-    ending.fail(engine, session, error)
 
 
 def run_in_background(engine: Engine, session: Session, body: Body) -> None:
@@ -117,7 +125,7 @@ async def run_on_loop(engine: Engine, session: Session, body: Body) -> Any:
     """Run an ``async def`` flow in this task of the engine's loop, from the first call to the last commit."""
     import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
 
-    session.loop = asyncio.get_running_loop()
+    session.loop, session.task = asyncio.get_running_loop(), asyncio.current_task()
     session.on_settled = _Draining(session, session.loop)
     SCOPE.set(Scope(session))
     try:
@@ -129,12 +137,14 @@ async def run_on_loop(engine: Engine, session: Session, body: Body) -> Any:
         ending.warn_forgotten(session)
         ending.raise_unobserved(session)
         return ending.complete(engine, session, value)
-    except Exception as error:
-        session.is_ending = True
-        await until(session, lambda: not session.in_flight())
-        ending.fail(engine, session, error)
-        raise
     except BaseException as error:
+        if isinstance(error, Exception) or session.stopped is not None:
+            session.is_ending = True
+            await until(session, lambda: not session.in_flight())
+            if session.stopped is not None:
+                raise ending.stop(engine, session, session.stopped) from _user_error(error)
+            ending.fail(engine, session, error)
+            raise
         ending.interrupt(engine, session, error, type(error).__name__)
         raise
     finally:
@@ -157,7 +167,8 @@ class _Draining:
     def _drain(self) -> None:
         self._is_scheduled = False
         self._session.drain()
-        self._session.pump()
+        with suppress(Stopped):  # who awaits meets it too
+            self._session.pump()
 
 
 async def until(session: Session, is_done: Callable[[], bool]) -> None:

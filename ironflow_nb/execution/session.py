@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import StepCompleted, StepFailed, StepRetryScheduled, StepStarted
+from ironflow_nb.core.events import RunCancelRequested, StepCompleted, StepFailed, StepRetryScheduled, StepStarted
 from ironflow_nb.core.ids import BranchId, RunId, StepRef
 from ironflow_nb.core.retrying import retry_delay_s
 from ironflow_nb.core.rows import StepRow
@@ -27,6 +27,7 @@ from ironflow_nb.execution.jobs import Answer, Job, Outcome, Place, Settled, Tak
 from ironflow_nb.execution.recall import Recall, mark
 from ironflow_nb.execution.seams import Wakeup
 from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.execution.stream import Piece, Stream
 from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.journal.ports import Definition
@@ -67,12 +68,14 @@ class Session:
         self.calls: set[Job] = set()
         self.n_expected: Counter[str] = Counter()
         self.on_settled: Callable[[], None] | None = None
-        self.loop: object | None = None
+        self.loop: Any = None
         self.define: Callable[[], Definition] | None = None
         self.is_open = True
         self.is_ending = False
         self.ending = Outcome()
         self.n_performed = 0
+        self.stopped: Stopped | None = None
+        self.task: Any = None
         self._stopped_by: IronflowError | None = None
         self._seen_failures: dict[BranchId, dict[StepRef, StepRow]] = {}
         self._lived_with: dict[StepRef, StepRow] = {}
@@ -100,6 +103,7 @@ class Session:
             self._seen_failures.clear()
             self._lived_with.clear()
             self._stopped_by = None
+            self.stopped = self.task = None
             self.is_open = True
             self.is_ending = False
             self.ending = Outcome()
@@ -127,6 +131,7 @@ class Session:
     def _refuse_if_over(self) -> None:
         if self._stopped_by is not None:
             raise self._stopped_by
+        self._obey_stop()
         if not self.is_open:
             raise RunFinished(
                 f"run {self.run_id} has ended, and a step was called in it afterwards, for instance by a thread or "
@@ -251,6 +256,26 @@ class Session:
             assert job.begin_again is not None
             job.begin_again(job)
 
+    # -- stopping ------------------------------------------------------------------------------------------------
+
+    def stop(self, stop: Stop, asked_by: str | None, signal_id: int | None = None) -> None:
+        """Let the run stop at the next boundary of a step; bodies that are running are not disturbed."""
+        with self.lock:
+            if signal_id is not None:
+                self.stream.take(signal_id)
+            if not self.is_open or self.is_ending or self.stopped is not None:
+                return
+            if stop is Stop.CANCEL:
+                self._append(Piece(RunCancelRequested(asked_by=asked_by)))
+            self.stopped = Stopped(stop, asked_by)
+        self._wake()
+        if self.task is not None and self.loop is not None:
+            self.loop.call_soon_threadsafe(self.task.cancel)
+
+    def _obey_stop(self) -> None:
+        if self.stopped is not None and not self.is_ending:
+            raise Stopped(self.stopped.stop, self.stopped.asked_by)
+
     def observe(self, job: Job) -> None:
         """Note that the flow sees the failure of the job."""
         with self.lock:
@@ -351,6 +376,7 @@ class Session:
                 self.pump()
                 self.drain()
                 self.check_interrupt()
+                self._obey_stop()
                 if is_done():
                     return True
                 left_s = None if deadline is None else deadline - clock.monotonic()

@@ -11,7 +11,7 @@ from ironflow_nb.core.identity import step_name
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.errors import DefinitionError, DuplicateName
 from ironflow_nb.execution.code import code_identity
-from ironflow_nb.execution.parameters import Parameters
+from ironflow_nb.execution.parameters import CLOSURE, Parameters
 
 KeyFunction = Callable[..., object]
 
@@ -59,6 +59,6 @@ class StepSpec:
             return None
         if isinstance(self.key, str):
             return self.key.format(**arguments)
-        own = {name: value for name, value in arguments.items() if not name.startswith("<closure>")}
+        own = {name: value for name, value in arguments.items() if not name.startswith(CLOSURE)}
         args, kwargs = self.parameters.positional(own)
         return self.key(*args, **kwargs)

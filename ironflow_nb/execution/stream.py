@@ -44,11 +44,16 @@ class Stream:
         self._steps: dict[tuple[StepRef, int], StepRow] = {}
         self._values: list[StoredValue] = []
         self._definition: Definition | None = None
+        self._taken: list[int] = []
 
     @property
     def is_pending(self) -> bool:
         """Tell whether something waits for the next commit."""
         return bool(self._facts or self._steps or self._definition)
+
+    def take(self, signal_id: int) -> None:
+        """Let the journal know with the next event that a signal was taken notice of."""
+        self._taken.append(signal_id)
 
     def define(self, definition: Definition) -> None:
         """Let the definition of the run ride with the next commit."""
@@ -105,11 +110,14 @@ class Stream:
             steps=tuple(steps.values()),
             values=tuple(values),
             definition=self._definition,
+            taken=tuple(self._taken) if facts else (),
         )
         self.ledger.append([entry], self.durability)
         self.version += len(facts)
         self.at, self.row = at, run
         self._definition = None
+        if facts:
+            self._taken.clear()
         self.forget_pending()
         return rows
 

@@ -10,11 +10,14 @@ from ironflow_nb.execution.hosts import HEARTBEAT_S
 from ironflow_nb.execution.ledger import Ledger
 from ironflow_nb.execution.seams import Threads
 from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.stopping import Stop
 from ironflow_nb.execution.surroundings import logger
 
 FLUSH_S: Final = 0.05
 RESTS_AFTER: Final = 20
 """Ticks without a run after which the worker rests."""
+
+_STOPS: Final = frozenset(stop.value for stop in Stop)
 
 
 class Worker:
@@ -29,6 +32,7 @@ class Worker:
         self._is_stopped = False
         self._is_resting = False
         self._beat_s = 0.0
+        self._token = -1
         self._lock = threads.lock()
 
     def nudge(self) -> None:
@@ -58,6 +62,19 @@ class Worker:
             if not self._wakeup.take(None if self._is_resting else FLUSH_S):
                 self._tick()
 
+    def _read_signals(self) -> None:
+        """Pass on what other engines ask; that any of them has written something costs no query to know."""
+        token = self._ledger.change_token() if self._sessions else self._token
+        if token == self._token:
+            return
+        self._token = token
+        with self._ledger.current() as reader:
+            signals = reader.signals([*self._sessions])
+        for signal in signals:
+            session = self._sessions.get(signal.run_id)
+            if session is not None and signal.name in _STOPS:
+                session.stop(Stop(signal.name), signal.sent_by, signal.signal_id)
+
     def _tick(self) -> None:
         for run_id, session in list(self._sessions.items()):
             try:
@@ -67,6 +84,10 @@ class Worker:
                 logger().debug("run %s: %s", run_id, error)
             if not session.is_open and not session.in_flight():
                 self._sessions.pop(run_id, None)
+        try:
+            self._read_signals()
+        except IronflowError as error:
+            logger().debug("signals can't be read: %s", error)
         now_s = self._ledger.clock.monotonic()
         if self._sessions and now_s - self._beat_s >= HEARTBEAT_S:
             self._beat_s = now_s

@@ -11,10 +11,12 @@ from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import AmbiguousStep, StepNotFound
 from ironflow_nb.execution import watching
+from ironflow_nb.execution.commanding import ask_to_stop
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.finding import resolve_run, resolve_step
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.stopping import Stop
 from ironflow_nb.handles.pictures import bundle_of, picture_of
 from ironflow_nb.history import frames
 from ironflow_nb.journal.ports import Select
@@ -101,6 +103,27 @@ class Run(Generic[T]):
             return self
         HOME.definition(run).continue_run(self._engine, run)
         return Run(self._engine, self.id, self._engine.sessions.get(self.id))
+
+    def cancel(self) -> Self:
+        """Ask whoever works on the run to end it for good at the next boundary of a step; return at once.
+
+        Bodies that are running are not disturbed, and their results are kept. A run that nobody works on is cancelled
+        here.
+
+        Raises:
+            RunFinished: it is completed.
+        """
+        ask_to_stop(self._engine, self.id, Stop.CANCEL)
+        return self
+
+    def pause(self) -> Self:
+        """Ask whoever works on the run to stop at the next boundary of a step, to be continued; return at once.
+
+        Raises:
+            RunFinished: nobody works on it.
+        """
+        ask_to_stop(self._engine, self.id, Stop.PAUSE)
+        return self
 
     # -- what it did ---------------------------------------------------------------------------------------------
 

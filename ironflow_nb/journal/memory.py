@@ -22,6 +22,7 @@ from ironflow_nb.journal.ports import (
     Lease,
     Reader,
     Select,
+    Signal,
     Tally,
 )
 from ironflow_nb.values.stored import StoredValue
@@ -42,6 +43,8 @@ class MemoryJournal:
         self._values: dict[ValueId, StoredValue] = {}
         self._definitions: dict[Digest, Definition] = {}
         self._leases: dict[str, Lease] = {}
+        self._signals: dict[int, Signal] = {}
+        self._n_signals = 0
         self._n_changes = 0
 
     # -- writing -------------------------------------------------------------------------------------------------
@@ -99,12 +102,20 @@ class MemoryJournal:
             self._definitions[entry.definition.definition_id] = entry.definition
         if entry.run is not None:
             self._runs[entry.run_id] = entry.run
+        for signal_id in entry.taken:
+            self._signals.pop(signal_id, None)
         for row in entry.steps:
             self._steps.setdefault(entry.run_id, {})[row.step, row.attempt] = row
 
     def write_lease(self, lease: Lease) -> None:
         """See the port."""
         self._leases[lease.owner] = lease
+
+    def send(self, signal: Signal) -> None:
+        """See the port."""
+        self._n_signals += 1
+        self._signals[self._n_signals] = replace(signal, signal_id=self._n_signals)
+        self._n_changes += 2
 
     def release(self, owner: str) -> None:
         """See the port."""
@@ -136,13 +147,13 @@ class MemoryJournal:
             other._steps = {run_id: dict(rows) for run_id, rows in list(self._steps.items())}
             other._events, other._positions = list(self._events), dict(self._positions)
             other._values, other._definitions = dict(self._values), dict(self._definitions)
-            other._leases = dict(self._leases)
+            other._leases, other._signals = dict(self._leases), dict(self._signals)
             if n_changes == self._n_changes and not n_changes % 2:
                 return other
 
     def change_token(self) -> int:
         """See the port."""
-        return 0
+        return self._n_changes
 
     def exists(self) -> bool:
         """See the port."""
@@ -238,6 +249,10 @@ class MemoryJournal:
     def definition(self, definition_id: Digest) -> Definition | None:
         """See the port."""
         return self._definitions.get(definition_id)
+
+    def signals(self, run_ids: Collection[str]) -> list[Signal]:
+        """See the port."""
+        return [signal for signal in list(self._signals.values()) if signal.run_id in run_ids]
 
     def leases(self) -> dict[str, Lease]:
         """See the port."""

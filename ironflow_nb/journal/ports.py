@@ -61,8 +61,22 @@ class Tally(msgspec.Struct, frozen=True):
     duration_s: float | None
 
 
+class Signal(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody asks of a run's owner; `sent_at` is microseconds UTC, and the store gives the id."""
+
+    run_id: RunId
+    name: str
+    sent_at: int
+    sent_by: str | None = None
+    payload_id: ValueId | None = None
+    signal_id: int | None = None
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run adds to the journal in one transaction: its next facts and the rows as they are after them."""
+    """What one run adds to the journal in one transaction: its next facts and the rows as they are after them.
+
+    `taken` are the ids of signals that its owner has taken notice of.
+    """
 
     run_id: RunId
     facts: tuple[Fact, ...]
@@ -70,6 +84,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[StepRow, ...] = ()
     values: tuple[StoredValue, ...] = ()
     definition: Definition | None = None
+    taken: tuple[int, ...] = ()
 
 
 class EventRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +170,9 @@ class Reader(Protocol):
     def definition(self, definition_id: Digest) -> Definition | None:
         """Return what was stored of the definition."""
 
+    def signals(self, run_ids: Collection[str]) -> list[Signal]:
+        """Return the signals to these runs that nobody has taken yet, in the order of their sending."""
+
     def leases(self) -> dict[str, Lease]:
         """Return all leases by owner."""
 
@@ -178,6 +196,9 @@ class Journal(Protocol):
     def write_lease(self, lease: Lease) -> None:
         """Write the lease alone, as a sign of life."""
 
+    def send(self, signal: Signal) -> None:
+        """Put a signal into the mailbox of its run; its owner sees it by the change of the token."""
+
     def release(self, owner: str) -> None:
         """Delete the lease of the owner."""
 
@@ -191,7 +212,7 @@ class Journal(Protocol):
         """Read one moment of the journal without disturbing who writes; safe from any thread."""
 
     def change_token(self) -> int:
-        """Return a number that differs after another process has committed."""
+        """Return a number that differs after another engine has committed; it may differ after this one has."""
 
     def exists(self) -> bool:
         """Tell whether anything was ever written."""

@@ -13,7 +13,7 @@ from ironflow_nb.core.ids import ValueId
 from ironflow_nb.errors import JournalConflict, JournalReadOnly
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.memory import MemoryJournal
-from ironflow_nb.journal.ports import Durability, Entry, Lease, Reader
+from ironflow_nb.journal.ports import Durability, Entry, Lease, Reader, Signal
 from ironflow_nb.journal.sqlite_file import begin_reading, open_reader, open_writer, transaction, translated
 from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.values.files import ValueFiles
@@ -53,6 +53,11 @@ class SqliteJournal:
         """See the port."""
         with translated(self.path):
             self._writer().execute(sql.PUT_LEASE, sql.lease_values(lease))
+
+    def send(self, signal: Signal) -> None:
+        """See the port."""
+        with translated(self.path):
+            self._writer().execute(sql.SEND_SIGNAL, sql.signal_values(signal))
 
     def release(self, owner: str) -> None:
         """See the port."""
@@ -171,6 +176,8 @@ def _write_entry(connection: sqlite3.Connection, entry: Entry) -> None:
         raise JournalConflict(f"somebody else appended to run {entry.run_id}: {error}", run_id=entry.run_id) from error
     for row in entry.steps:
         execute(sql.PUT_STEP, sql.step_values(row))
+    for signal_id in entry.taken:
+        execute("UPDATE signals SET taken_version = ? WHERE signal_id = ?", (entry.facts[-1].version, signal_id))
 
 
 def _is_written(connection: sqlite3.Connection, entry: Entry) -> bool:

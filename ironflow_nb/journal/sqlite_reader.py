@@ -14,7 +14,7 @@ from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.journal import sqlite_rows as sql
-from ironflow_nb.journal.ports import MEMO_LIMIT, Call, Definition, EventRow, Lease, Select, Tally
+from ironflow_nb.journal.ports import MEMO_LIMIT, Call, Definition, EventRow, Lease, Select, Signal, Tally
 from ironflow_nb.values.files import ValueFiles
 from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue, value_id
 
@@ -167,6 +167,17 @@ class SqliteReader:
         query = f"SELECT {sql.DEFINITION_COLUMNS} FROM definitions WHERE definition_id = ?"  # noqa: S608
         row = self._connection.execute(query, (definition_id,)).fetchone()
         return None if row is None else Definition(**dict(zip(Definition.__struct_fields__, row, strict=True)))
+
+    def signals(self, run_ids: Collection[str]) -> list[Signal]:
+        """See the port."""
+        rows = self._connection.execute(
+            f"""
+            SELECT {sql.SIGNAL_COLUMNS} FROM signals
+            WHERE taken_version IS NULL AND run_id IN (SELECT value FROM json_each(?)) ORDER BY signal_id
+            """,  # noqa: S608
+            (_as_json(run_ids),),
+        )
+        return [Signal(**dict(zip(Signal.__struct_fields__, row, strict=True))) for row in rows]
 
     def leases(self) -> dict[str, Lease]:
         """See the port."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.journal.ports import Definition, EventRow, Lease
+from ironflow_nb.journal.ports import Definition, EventRow, Lease, Signal
 from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue
 
 _RUN: Final = RunRow.__struct_fields__
@@ -49,6 +49,8 @@ PUT_DEFINITION: Final = _insert(
     "definitions", Definition.__struct_fields__, ("definition_id",), update=("source", "diagram")
 )
 PUT_LEASE: Final = _insert("leases", Lease.__struct_fields__, ("owner",), update=Lease.__struct_fields__[1:])
+SIGNAL_COLUMNS: Final = _columns(Signal.__struct_fields__)
+SEND_SIGNAL: Final = "INSERT INTO signals (run_id, name, sent_at, sent_by, payload_id) VALUES (?, ?, ?, ?, ?)"
 SIGN_VALUE: Final = 'UPDATE "values" SET mac = ? WHERE value_id = ? AND codec = ?'
 
 
@@ -80,6 +82,11 @@ def definition_values(row: Definition) -> tuple[Any, ...]:
 def lease_values(lease: Lease) -> tuple[Any, ...]:
     """Return the parameters of `PUT_LEASE`."""
     return _items(lease)
+
+
+def signal_values(signal: Signal) -> tuple[Any, ...]:
+    """Return the parameters of `SEND_SIGNAL`."""
+    return signal.run_id, signal.name, signal.sent_at, signal.sent_by, signal.payload_id
 
 
 def _items(row: Any) -> tuple[Any, ...]:
