@@ -101,7 +101,7 @@ class Fanout:
             asked.begin_again = self._begin
             if asked.failed is not None:
                 self._job_of[asked.outcome] = asked
-                self.session.delay(asked)
+                self.session.delayed.keep(asked)
             else:
                 self._begin(asked)
 
@@ -236,7 +236,7 @@ class Submission:
                 self.outcome.when_done(self._note_done)
             asked.begin_again = self._begin
             if asked.failed is not None:
-                session.delay(asked)
+                session.delayed.keep(asked)
             else:
                 self._begin(asked)
 

@@ -182,7 +182,7 @@ async def _perform_async(session: Session, job: Job) -> Settled:
 async def _until_due(session: Session, job: Job) -> None:
     import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
 
-    while (left_s := session.seconds_until(job)) > 0:
+    while (left_s := session.delayed.seconds_until(job)) > 0:
         await asyncio.sleep(left_s)
 
 

@@ -22,10 +22,12 @@ from ironflow_nb.core.retrying import retry_delay_s
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import CodeChanged, IronflowError, JournalConflict, RunFinished, RunTakenOver, ValueNotStorable
+from ironflow_nb.execution.delayed import Delayed
 from ironflow_nb.execution.interrupts import Interrupts
 from ironflow_nb.execution.jobs import Answer, Job, Outcome, Place, Settled, Take
 from ironflow_nb.execution.recall import Recall, mark
 from ironflow_nb.execution.seams import Wakeup
+from ironflow_nb.execution.seen import SeenFailures
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.execution.stream import Piece, Stream
@@ -77,11 +79,10 @@ class Session:
         self.stopped: Stopped | None = None
         self.task: Any = None
         self._stopped_by: IronflowError | None = None
-        self._seen_failures: dict[BranchId, dict[StepRef, StepRow]] = {}
-        self._lived_with: dict[StepRef, StepRow] = {}
+        self._seen_failures = SeenFailures(stream.put)
         self._in_flight: dict[Place, Job] = {}
         self._settled: deque[Settled] = deque()
-        self._delayed: list[Job] = []
+        self.delayed = Delayed(self.ledger.clock, self.lock)
         self._waiting: list[Wakeup] = []
         self._is_pumping = False
 
@@ -99,9 +100,8 @@ class Session:
             self.children.clear()
             self.calls.clear()
             self.n_expected.clear()
-            self._delayed.clear()
-            self._seen_failures.clear()
-            self._lived_with.clear()
+            self.delayed.clear()
+            self._seen_failures = SeenFailures(self.stream.put)
             self._stopped_by = None
             self.stopped = self.task = None
             self.is_open = True
@@ -145,7 +145,6 @@ class Session:
         identity, branch, nth = job.call.place
         with self.lock:
             self._refuse_if_over()
-            seen = self._take_seen_failures(branch)
             started = StepStarted(
                 name=job.spec.name,
                 index=job.index,
@@ -155,39 +154,21 @@ class Session:
                 nth=nth,
                 inputs=inputs[-1].value_id.hex(),
                 reason=job.reason,
-                lived_with=tuple(seen),
+                lived_with=self._seen_failures.prove(branch),
             )
             if job.failed is not None:
                 self.stream.put(replace(job.failed, status=StepStatus.FAILED))
             row = self.stream.defer(Piece(started, job.step, job.attempt, values=inputs))
             assert row is not None
             job.row = row
-            for failed in seen.values():
-                self._judge_failure(replace(failed, lived_with=True))
             if is_beside:
                 self._in_flight[job.call.place] = job
         job.started_s = self.ledger.clock.monotonic()
 
-    def _take_seen_failures(self, branch: BranchId) -> dict[StepRef, StepRow]:
-        """Return the failures that this branch and those below it saw: that it goes on proves it lived with them."""
-        if not self._seen_failures:
-            return {}
-        seen: dict[StepRef, StepRow] = {}
-        for other in [key for key in self._seen_failures if key == branch or key.startswith(f"{branch}/")]:
-            seen |= self._seen_failures.pop(other)
-        return seen
-
-    def _judge_failure(self, row: StepRow) -> None:
-        self._lived_with[row.step] = row
-        self.stream.put(row)
-
     def disown(self, steps: Iterable[StepRef]) -> None:
         """Take back that the flow lived with these failures: they are in the chain of the run's own error."""
         with self.lock:
-            for step in steps:
-                row = self._lived_with.get(step) or self.recall.lived_with(step)
-                if row is not None:
-                    self._judge_failure(replace(row, lived_with=False))
+            self._seen_failures.disown(steps, self.recall.lived_with)
 
     def settle(self, job: Job, value: Any) -> Settled:
         """Return what is to be recorded of a returned job; a value that nothing stores makes it a failed one."""
@@ -232,29 +213,7 @@ class Session:
 
     def wait_until_due(self, job: Job) -> None:
         """Wait until the attempt may begin."""
-        self.wait(lambda: self.seconds_until(job) <= 0, self.seconds_until(job))
-
-    def seconds_until(self, job: Job) -> float:
-        """Return in how many seconds the attempt may begin."""
-        return (job.due_at - self.ledger.clock.now()) / 1e6
-
-    def delay(self, job: Job) -> None:
-        """Keep an attempt beside the flow until it is due."""
-        with self.lock:
-            self._delayed.append(job)
-        self._wake()
-
-    def begin_due(self) -> None:
-        """Put to work what was kept and is due now."""
-        if not self._delayed:
-            return
-        with self.lock:
-            due = [job for job in self._delayed if self.seconds_until(job) <= 0]
-            for job in due:
-                self._delayed.remove(job)
-        for job in due:
-            assert job.begin_again is not None
-            job.begin_again(job)
+        self.wait(lambda: self.delayed.seconds_until(job) <= 0, self.delayed.seconds_until(job))
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
@@ -279,7 +238,7 @@ class Session:
     def observe(self, job: Job) -> None:
         """Note that the flow sees the failure of the job."""
         with self.lock:
-            self._seen_failures.setdefault(job.branch, {})[job.step] = job.row
+            self._seen_failures.note(job.branch, job.row)
 
     def drop(self, job: Job, error: BaseException) -> None:
         """Let go of a job that came to nothing, because it was cancelled or its run ended before it began."""
@@ -329,7 +288,7 @@ class Session:
             for settled in batch:
                 self._in_flight.pop(settled.job.call.place, None)
                 if trouble is None and settled.retry_at is not None:
-                    self._delayed.append(settled.job.retry(settled.job.row))
+                    self.delayed.keep(settled.job.retry(settled.job.row))
                     continue
                 error = trouble or settled.error
                 if error is not None:
@@ -341,7 +300,7 @@ class Session:
     def flush(self) -> None:
         """Commit what is pending and what nobody waits for; called by the worker."""
         self.drain()
-        self.begin_due()
+        self.delayed.begin_due()
         self._write_definition()
         if self.stream.is_pending:
             with self.lock:
@@ -372,7 +331,7 @@ class Session:
         deadline = None if timeout_s is None else clock.monotonic() + timeout_s
         with self.woken(self.ledger.threads.wakeup()) as wakeup:
             while True:
-                self.begin_due()
+                self.delayed.begin_due()
                 self.pump()
                 self.drain()
                 self.check_interrupt()
@@ -382,12 +341,7 @@ class Session:
                 left_s = None if deadline is None else deadline - clock.monotonic()
                 if left_s is not None and left_s <= 0:
                     return False
-                self._sleep(wakeup, self._shorter(left_s))
-
-    def _shorter(self, left_s: float | None) -> float | None:
-        """Return how long a wait may last: at most until the next attempt that was kept is due."""
-        due_s = [max(0.0, self.seconds_until(job)) for job in list(self._delayed)]
-        return min([*due_s, *([] if left_s is None else [left_s])], default=None)
+                self._sleep(wakeup, self.delayed.shortened(left_s))
 
     @contextmanager
     def woken(self, wakeup: W) -> Iterator[W]:

@@ -89,7 +89,7 @@ def test_reading_a_map_that_is_not_there_yet_names_await(lab: Lab) -> None:
 def test_two_gathered_branches_never_swap_what_they_created(lab: Lab, world: World) -> None:
     @step
     async def download(name: str) -> None:
-        await asyncio.sleep(0.02 if name == world.slow else 0)
+        await asyncio.sleep(0.3 if name == world.slow else 0)
 
     @step
     async def create() -> int:

@@ -1,0 +1,48 @@
+"""Attempts beside the flow that are kept until they are due."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from ironflow_nb.execution.jobs import Job
+from ironflow_nb.execution.seams import Clock
+
+
+class Delayed:
+    """The retries of one run that wait for their time, holding no thread meanwhile."""
+
+    def __init__(self, clock: Clock, lock: AbstractContextManager[object]) -> None:
+        self._clock = clock
+        self._lock = lock
+        self._jobs: list[Job] = []
+
+    def keep(self, job: Job) -> None:
+        """Keep an attempt until it is due."""
+        with self._lock:
+            self._jobs.append(job)
+
+    def clear(self) -> None:
+        """Forget all of them: another stretch of the run asks for what it needs."""
+        with self._lock:
+            self._jobs.clear()
+
+    def begin_due(self) -> None:
+        """Put to work what is due; called by the flow's threads and by the worker."""
+        if not self._jobs:
+            return
+        with self._lock:
+            due = [job for job in self._jobs if self.seconds_until(job) <= 0]
+            for job in due:
+                self._jobs.remove(job)
+        for job in due:
+            assert job.begin_again is not None
+            job.begin_again(job)
+
+    def seconds_until(self, job: Job) -> float:
+        """Return in how many seconds the attempt may begin."""
+        return (job.due_at - self._clock.now()) / 1e6
+
+    def shortened(self, timeout_s: float | None) -> float | None:
+        """Return how long a wait of that length may last: at most until the next attempt is due."""
+        due_s = [max(0.0, self.seconds_until(job)) for job in list(self._jobs)]
+        return min([*due_s, *([] if timeout_s is None else [timeout_s])], default=None)
