@@ -47,10 +47,12 @@ def resolve_step(rows: Iterable[StepRow], reference: object, run_id: str) -> Ste
         raise TypeError(f'a step is named by its function, "fetch" or "fetch[12]", not by {reference!r}')
     name, index = parse_step_ref(text)
     refs = {row.step: row for row in rows}
+    # A name that is there as it stands goes before one that ends so.
+    is_exact = any(row.name == name for row in refs.values())
     fits = [
         ref
         for ref, row in refs.items()
-        if (row.name == name or row.name.endswith(f".{name}")) and index in {None, row.index}
+        if (row.name == name or (not is_exact and row.name.endswith(f".{name}"))) and index in {None, row.index}
     ]
     if len(fits) == 1:
         return fits[0]

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from msgspec.structs import replace
 
 from ironflow_nb.core.ids import RUN_ID_ENTROPY_BYTES, Digest, RunId, ValueId, run_id
-from ironflow_nb.errors import EngineClosed
+from ironflow_nb.errors import EngineClosed, JournalError
 from ironflow_nb.execution.code import code_identity
 from ironflow_nb.execution.hosts import is_alive, new_lease
 from ironflow_nb.execution.seams import Clock, Entropy, Threads
+from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.journal.ports import Durability, Entry, Journal, Lease, Reader, Signal
 from ironflow_nb.values.digest import Digester
 from ironflow_nb.values.pickles import Signer
@@ -112,9 +113,13 @@ class Ledger:
         with self._lock:
             if self._closed_because is None:
                 self._closed_because = because
-                if self._lease_is_written:
-                    self.journal.release(self.owner)
-                self.journal.close()
+                try:
+                    if self._lease_is_written:
+                        self.journal.release(self.owner)
+                except JournalError as error:  # a file that was ruined holds no lease to give back
+                    logger().warning("the lease of %s could not be given back: %s", self.owner, error)
+                finally:
+                    self.journal.close()
 
     def _refuse_closed(self) -> None:
         if self._closed_because is not None:

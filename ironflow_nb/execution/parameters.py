@@ -20,6 +20,16 @@ CLOSURE: Final = "<closure> "
 """Stands before the names of what a function closes over, among its arguments."""
 
 
+class _Written:
+    """An annotation that is shown as its text, without quotes."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
 class Parameters:
     """The signature of a function, made ready to bind many calls fast."""
 
@@ -40,6 +50,20 @@ class Parameters:
         self._is_simple = all(parameter.kind in _SIMPLE_KINDS for parameter in parameters)
         self._names = tuple(self.signature.parameters)
         self._free_names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+
+    def __str__(self) -> str:
+        """The signature as it was written, also where annotations are kept as texts."""
+        parameters = [
+            parameter.replace(annotation=_Written(parameter.annotation))
+            if isinstance(parameter.annotation, str)
+            else parameter
+            for parameter in self.signature.parameters.values()
+        ]
+        returned = self.signature.return_annotation
+        shown = self.signature.replace(
+            parameters=parameters, return_annotation=_Written(returned) if isinstance(returned, str) else returned
+        )
+        return str(shown)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of the call by name, defaults applied.

@@ -210,8 +210,8 @@ class Flow(Generic[P, R]):
 
     def _runs(self, engine: Engine, limit: int | None = None) -> list[RunRow]:
         with engine.reading() as reader:
-            found = reader.runs(Select(kind=self.kind, name=self.name, limit=limit))
-        return [run for run in found if run.name == self.name]
+            found = reader.runs(Select(kind=self.kind, name=self.name))
+        return [run for run in found if run.name == self.name][:limit]
 
     def __ironflow_digest__(self) -> bytes:
         return digest_bytes(self.spec.name.encode() + self.spec.code)
@@ -222,7 +222,7 @@ class Flow(Generic[P, R]):
         return bundle_of(picture_of_flow(self.spec))
 
     def __repr__(self) -> str:
-        return f"flow {self.spec.name}{self.spec.parameters.signature}"
+        return f"flow {self.spec.name}{self.spec.parameters}"
 
 
 @overload

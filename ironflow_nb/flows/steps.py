@@ -123,7 +123,7 @@ class Step(Generic[P, R]):
         return digest_bytes(self.spec.name.encode() + self.spec.code)
 
     def __repr__(self) -> str:
-        return f"step {self.spec.name}{self.spec.parameters.signature}"
+        return f"step {self.spec.name}{self.spec.parameters}"
 
 
 @overload

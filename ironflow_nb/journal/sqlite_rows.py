@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.errors import JournalCorrupt
 from ironflow_nb.journal.ports import Definition, EventRow, Lease, Signal
 from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue
+
+S = TypeVar("S", RunStatus, StepStatus)
 
 _RUN: Final = RunRow.__struct_fields__
 _STEP: Final = StepRow.__struct_fields__
@@ -93,17 +96,26 @@ def _items(row: Any) -> tuple[Any, ...]:
     return tuple(getattr(row, name) for name in row.__struct_fields__)
 
 
+def _status(kind: type[S], fields: dict[str, Any]) -> S:
+    try:
+        return kind(fields["status"])
+    except ValueError:
+        run_id = fields["run_id"]
+        what = f"run {run_id} has a row with the status {fields['status']!r}, which the package never wrote"
+        raise JournalCorrupt(what, run_id=run_id) from None
+
+
 def run_row(row: tuple[Any, ...]) -> RunRow:
     """Return the run of a row of `RUN_COLUMNS`."""
     fields = dict(zip(_RUN, row, strict=True))
-    fields["status"] = RunStatus(fields["status"])
+    fields["status"] = _status(RunStatus, fields)
     return RunRow(**fields)
 
 
 def step_row(row: tuple[Any, ...]) -> StepRow:
     """Return the attempt of a row of `STEP_COLUMNS`."""
     fields = dict(zip(_STEP, row, strict=True))
-    fields["status"] = StepStatus(fields["status"])
+    fields["status"] = _status(StepStatus, fields)
     fields["lived_with"] = bool(fields["lived_with"])
     return StepRow(**fields)
 
