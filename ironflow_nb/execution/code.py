@@ -28,8 +28,11 @@ def code_identity(function: Callable[..., Any]) -> Digest:
     tree = function_tree(function)
     if tree is not None:
         content = "".join(_written(_essence(tree, function))).encode()
-    else:
-        content = b"bytecode\0" + _bytecode(function.__code__)
+    elif isinstance(code := getattr(function, "__code__", None), types.CodeType):
+        content = b"bytecode\0" + _bytecode(code)
+    else:  # written in C, or an object that can be called: known by its name
+        named = function if hasattr(function, "__qualname__") else type(function)
+        content = f"named\0{named.__module__}.{named.__qualname__}".encode()
     return Digest(RECIPE + blake2b(content, digest_size=19).digest())
 
 

@@ -87,3 +87,14 @@ def test_a_status_that_nobody_wrote_is_a_damaged_journal(tmp_path: Path) -> None
         journal._writer().execute("UPDATE runs SET status = 'green'")
         with pytest.raises(iron.JournalCorrupt, match="'green'"):
             iron.runs()
+
+
+def test_a_function_written_in_c_is_a_step_too(lab: Lab) -> None:
+    length = step(len, name="length")
+
+    @flow
+    def main() -> int:
+        return length([1, 2, 3])
+
+    assert main() == 3
+    assert list(iron.steps()["name"]) == ["length"]
