@@ -17,10 +17,13 @@ def seconds(duration: Duration) -> float:
     """Return the duration in seconds.
 
     Raises:
-        ValueError: it is negative, not a number, or text that is no duration.
+        ValueError: it is negative, not a number, too large for one, or text that is no duration.
         TypeError: it is of another type (a bool too).
     """
-    result = _seconds(duration)
+    try:
+        result = _seconds(duration)
+    except OverflowError:
+        raise ValueError("a duration must fit into a float; write math.inf for one without end") from None
     if math.isnan(result) or result < 0:
         raise ValueError(f"a duration must be zero or more seconds, not {duration!r}")
     return result
