@@ -298,5 +298,5 @@ def decode_event(type_name: str, data: str) -> RunEvent:
         return _DECODERS[EVENT_TYPES[type_name]].decode(data)
     except KeyError:
         raise JournalCorrupt(f"unknown event type {type_name!r} in the journal", event_type=type_name) from None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError) as error:
         raise JournalCorrupt(f"an event {type_name} can't be read: {error}", event_type=type_name) from error

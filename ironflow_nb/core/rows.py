@@ -187,6 +187,7 @@ def _continued_run(row: RunRow, fact: Fact, event: events.RunContinued) -> RunRo
         updated_at=fact.at,
         n_sessions=row.n_sessions + 1,
         session_version=fact.version,
+        n_reused=0,
     )
 
 

@@ -66,9 +66,7 @@ def test_after_a_closed_run_another_begins_and_nothing_is_said(status: RunStatus
         assert join(run_row(status, notebook="there.ipynb"), call, owner_is_alive=is_alive) == Begin()
 
 
-@pytest.mark.parametrize("is_alive", [True, False])
-@pytest.mark.parametrize("status", UNFINISHED)
-@given(within_s=st.integers(0, 10**7), late=st.integers(1, 10**14))
+@given(st.sampled_from(UNFINISHED), st.booleans(), st.integers(0, 10**7), st.integers(1, 10**14))
 def test_a_run_is_joined_up_to_the_last_microsecond_of_continue_within(
     status: RunStatus, is_alive: bool, within_s: int, late: int
 ) -> None:
