@@ -69,6 +69,8 @@ def _decide(engine: Engine, reader: Reader, request: Request, call: Call) -> Joi
     policy = request.policy
     if request.run_id is not None:
         found = reader.runs(Select(run_ids=[request.run_id]))
+        if not found and request.parent is not None:
+            return Begin()
         if not found:
             raise RunNotFound(f"there is no run {request.run_id}", run_id=request.run_id)
         return keyed(found[0], owner_is_alive=_is_owned(engine, reader, found[0]))
@@ -114,7 +116,8 @@ def _is_owned(engine: Engine, reader: Reader, run: RunRow) -> bool:
 
 def _anew(engine: Engine, request: Request, call: Call, *, in_main_thread: bool) -> Session:
     ledger, policy = engine.ledger, request.policy
-    run_id = ledger.new_run_id()
+    run_id = request.run_id or ledger.new_run_id()
+    parent_run_id, parent_step = request.parent or (None, None)
     durability = policy.durability or engine.durability
     stream = Stream(ledger, run_id, durability)
     inputs = ledger.values.store_inputs(request.arguments)
@@ -130,8 +133,10 @@ def _anew(engine: Engine, request: Request, call: Call, *, in_main_thread: bool)
         ordinal=call.ordinal,
         key=policy.key,
         notebook=notebook_path(),
+        parent_run_id=parent_run_id,
+        parent_step=parent_step,
     )
-    if policy.key is None:
+    if policy.key is None and request.parent is None:
         stream.defer(Piece(started, values=inputs))
     else:
         stream.commit(Piece(started, values=inputs))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ironflow_nb.core.ids import BranchId, Digest, StepRef
+from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stream import Piece
@@ -82,8 +82,8 @@ class Job:
     """
 
     __slots__ = (
-        "attempt", "begin_again", "call", "failed", "index", "n_failed", "outcome", "reason", "row", "spec",
-        "started_s", "step",
+        "attempt", "begin_again", "call", "child_run_id", "failed", "index", "n_failed", "outcome", "reason", "row",
+        "spec", "started_s", "step",
     )  # fmt: skip
 
     row: StepRow
@@ -100,6 +100,7 @@ class Job:
         self.failed: StepRow | None = None
         self.n_failed = 0
         self.begin_again: Callable[[Job], None] | None = None
+        self.child_run_id: RunId | None = None
 
     @property
     def due_at(self) -> int:

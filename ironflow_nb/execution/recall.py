@@ -118,6 +118,7 @@ class Recall:
             return Job(spec, call, *new_ref(self._memo, spec.name), attempt=1, reason=reason)
         latest = record.latest
         job = Job(spec, call, latest.step, latest.index, latest.attempt + 1, reason)
+        job.child_run_id = latest.child_run_id if latest.status is not StepStatus.COMPLETED else None
         job.failed = latest if latest.status is StepStatus.RETRYING else None
         return job
 

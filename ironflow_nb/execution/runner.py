@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from ironflow_nb.errors import IronflowError, WrongColour
@@ -14,11 +14,18 @@ from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stopping import Stopped
 
+Attempt = Callable[[Session, Job], Settled]
+"""Performs one attempt in the calling thread."""
+AsyncAttempt = Callable[[Session, Job], Coroutine[Any, Any, Settled]]
+"""Performs one attempt in the calling task."""
+
 # -- in the caller's thread --------------------------------------------------------------------------------------
 
 
-def call(spec: StepSpec, scope: Scope, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Return the result of a ``def`` step called directly in a flow."""
+def call(
+    spec: StepSpec, scope: Scope, args: tuple[Any, ...], kwargs: Mapping[str, Any], attempt: Attempt | None = None
+) -> Any:
+    """Return the result of a ``def`` step, or of what `attempt` performs, called directly in a flow."""
     __tracebackhide__ = True
     session = scope.session
     asked = session.ask(spec, scope.branch, args, kwargs)
@@ -28,11 +35,12 @@ def call(spec: StepSpec, scope: Scope, args: tuple[Any, ...], kwargs: Mapping[st
         session.wait(lambda: asked.is_done)
         return result_of(asked)
     assert isinstance(asked, Job)
-    settled = _attempt_here(session, asked)
+    attempt = attempt or _attempt_here
+    settled = attempt(session, asked)
     while settled.retry_at is not None:
         again = session.record_retry(settled)
         session.check_interrupt()
-        settled = _attempt_here(session, again)
+        settled = attempt(session, again)
     try:
         return session.record(settled)
     finally:
@@ -101,9 +109,9 @@ def work(session: Session, take: Take) -> None:
 
 
 def call_async(
-    spec: StepSpec, scope: Scope, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    spec: StepSpec, scope: Scope, args: tuple[Any, ...], kwargs: Mapping[str, Any], attempt: AsyncAttempt | None = None
 ) -> Coroutine[Any, Any, Any]:
-    """Return the coroutine of an ``async def`` step called in an async flow.
+    """Return the coroutine of an ``async def`` step, or of what `attempt` performs, called in an async flow.
 
     The call is numbered now, in the order of the program, and not when some task gets to it.
 
@@ -111,28 +119,28 @@ def call_async(
         WrongColour: it is a ``def`` flow, even if a loop runs in this thread, as in every notebook.
     """
     if not scope.session.is_on_loop():
+        here = "make the flow async def"
+        instead = here if attempt is not None else f"call {spec.name}.submit(...).result(), or {here}"
         raise WrongColour(
-            f"{spec.name} is an async step and was called in a def flow, where nothing can await it; call "
-            f"{spec.name}.submit(...).result(), or make the flow async def",
-            name=spec.name,
+            f"{spec.name} is async and was called in a def flow, where nothing can await it; {instead}", name=spec.name
         )
     session = scope.session
     asked = session.ask(spec, scope.branch, args, kwargs)
     if type(asked) is Job:
         session.calls.add(asked)
-    return _awaited(session, asked)
+    return _awaited(session, asked, attempt or _perform_async)
 
 
-async def _awaited(session: Session, asked: Answer | Outcome | Job) -> Any:
+async def _awaited(session: Session, asked: Answer | Outcome | Job, attempt: AsyncAttempt) -> Any:
     if type(asked) is Answer:
         return _deliver(session, asked)
     if type(asked) is Outcome:
         await outcome_of(session, asked)
         return result_of(asked)
     assert isinstance(asked, Job)
-    settled = await _perform_async(session, asked)
+    settled = await attempt(session, asked)
     while settled.retry_at is not None:
-        settled = await _perform_async(session, session.record_retry(settled))
+        settled = await attempt(session, session.record_retry(settled))
     if not session.calls and len(session.in_flight()) <= 1:
         return session.record(settled)
     session.hand_in(settled)  # others are about to end as well: share one commit

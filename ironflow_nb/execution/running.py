@@ -28,10 +28,25 @@ def run_here(engine: Engine, request: Request, body: Body) -> Any | RunRow:
         begun = begin(engine, request, in_main_thread=in_main_thread)
         if isinstance(begun, RunRow):
             return begun
+        with _announced(engine, request, begun):
+            return run_session(engine, begun, body)
+
+
+@contextmanager
+def _announced(engine: Engine, request: Request, session: Session) -> Iterator[None]:
+    """Show the run in its cell, or let its parent know of it, so that they stop together."""
+    if request.parent is None:
         notebook = face()
         if notebook is not None:
-            notebook.began(engine, begun.run_id)
-        return run_session(engine, begun, body)
+            notebook.began(engine, session.run_id)
+        yield
+        return
+    parent = engine.sessions[request.parent[0]]
+    parent.child_sessions.append(session)
+    try:
+        yield
+    finally:
+        parent.child_sessions.remove(session)
 
 
 @contextmanager
@@ -112,10 +127,17 @@ async def await_here(engine: Engine, request: Request, body: Body) -> Any | RunR
     begun = begin(engine, request, in_main_thread=False)
     if isinstance(begun, RunRow):
         return begun
-    notebook = face()
-    if notebook is not None:
-        notebook.began(engine, begun.run_id)
-    return await asyncio.wrap_future(engine.spawn(run_on_loop(engine, begun, body)))
+    with _announced(engine, request, begun):
+        return await asyncio.wrap_future(engine.spawn(run_on_loop(engine, begun, body)))
+
+
+async def await_child(engine: Engine, request: Request, body: Body) -> Any | RunRow:
+    """Run an ``async def`` child in the task of its parent, which so waits for it even when both are to stop."""
+    begun = begin(engine, request, in_main_thread=False)
+    if isinstance(begun, RunRow):
+        return begun
+    with _announced(engine, request, begun):
+        return await run_on_loop(engine, begun, body)
 
 
 # -- on the engine's loop ----------------------------------------------------------------------------------------
@@ -127,13 +149,13 @@ async def run_on_loop(engine: Engine, session: Session, body: Body) -> Any:
 
     session.loop, session.task = asyncio.get_running_loop(), asyncio.current_task()
     session.on_settled = _Draining(session, session.loop)
-    SCOPE.set(Scope(session))
+    token = SCOPE.set(Scope(session))
     try:
         try:
             value = await body.function(*body.args, **body.kwargs)
             await until(session, lambda: not session.has_more())
         finally:
-            SCOPE.set(None)
+            SCOPE.reset(token)
         ending.warn_forgotten(session)
         ending.raise_unobserved(session)
         return ending.complete(engine, session, value)

@@ -77,6 +77,7 @@ class Session:
         self.ending = Outcome()
         self.n_performed = 0
         self.stopped: Stopped | None = None
+        self.child_sessions: list[Session] = []
         self.task: Any = None
         self._stopped_by: IronflowError | None = None
         self._seen_failures = SeenFailures(stream.put)
@@ -131,7 +132,7 @@ class Session:
     def _refuse_if_over(self) -> None:
         if self._stopped_by is not None:
             raise self._stopped_by
-        self._obey_stop()
+        self.obey_stop()
         if not self.is_open:
             raise RunFinished(
                 f"run {self.run_id} has ended, and a step was called in it afterwards, for instance by a thread or "
@@ -155,6 +156,7 @@ class Session:
                 inputs=inputs[-1].value_id.hex(),
                 reason=job.reason,
                 lived_with=self._seen_failures.prove(branch),
+                child_run_id=job.child_run_id,
             )
             if job.failed is not None:
                 self.stream.put(replace(job.failed, status=StepStatus.FAILED))
@@ -217,8 +219,13 @@ class Session:
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
-    def stop(self, stop: Stop, asked_by: str | None, signal_id: int | None = None) -> None:
-        """Let the run stop at the next boundary of a step; bodies that are running are not disturbed."""
+    def stop(
+        self, stop: Stop, asked_by: str | None, signal_id: int | None = None, *, with_parent: bool = False
+    ) -> None:
+        """Let the run stop at the next boundary of a step; bodies that are running are not disturbed.
+
+        An async child runs in a task of its parent, which is cancelled once, `with_parent` there.
+        """
         with self.lock:
             if signal_id is not None:
                 self.stream.take(signal_id)
@@ -227,11 +234,18 @@ class Session:
             if stop is Stop.CANCEL:
                 self._append(Piece(RunCancelRequested(asked_by=asked_by)))
             self.stopped = Stopped(stop, asked_by)
+        for child in list(self.child_sessions):
+            child.stop(stop, asked_by, with_parent=True)
         self._wake()
-        if self.task is not None and self.loop is not None:
+        if self.task is not None and self.loop is not None and not with_parent:
             self.loop.call_soon_threadsafe(self.task.cancel)
 
-    def _obey_stop(self) -> None:
+    def obey_stop(self) -> None:
+        """Unwind the flow if it was asked to stop.
+
+        Raises:
+            Stopped: it was.
+        """
         if self.stopped is not None and not self.is_ending:
             raise Stopped(self.stopped.stop, self.stopped.asked_by)
 
@@ -335,7 +349,7 @@ class Session:
                 self.pump()
                 self.drain()
                 self.check_interrupt()
-                self._obey_stop()
+                self.obey_stop()
                 if is_done():
                     return True
                 left_s = None if deadline is None else deadline - clock.monotonic()

@@ -11,19 +11,21 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import digest_bytes
-from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.joining import OnRerun
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.core.verdict import OnChange
 from ironflow_nb.errors import DefinitionError, NotAllowedInStep, RunNotFound
 from ironflow_nb.execution.beginning import begin
+from ironflow_nb.execution.children import attempt_async_child, attempt_child
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.recorded import recorded_arguments
 from ironflow_nb.execution.request import Body, Policy, Request
-from ironflow_nb.execution.running import await_here, run_here, run_in_background
-from ironflow_nb.execution.scope import SCOPE
+from ironflow_nb.execution.runner import call, call_async
+from ironflow_nb.execution.running import await_child, await_here, run_here, run_in_background
+from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.flows.definition import define, definition_id
 from ironflow_nb.flows.steps import Step, arguments_of
@@ -62,12 +64,16 @@ class Flow(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the flow and return its value; a repeated cell continues the run that it began and did not finish.
 
-        A def flow runs in the calling thread. An async flow is awaited, and runs on the engine's own loop.
+        A def flow runs in the calling thread. An async flow is awaited, and runs on the engine's own loop. Called in
+        another flow it is a child of that run: recorded there like a step, and continued with it.
 
         Raises:
             NotAllowedInStep: it was called inside a step.
         """
         __tracebackhide__ = True
+        scope = SCOPE.get()
+        if scope is not None and scope.step is None and self.policy.key is None:
+            return cast("R", self._call_child(scope, args, kwargs))
         self._refuse_inside()
         engine = HOME.engine()
         request, body = self._request(args, kwargs)
@@ -77,6 +83,29 @@ class Flow(Generic[P, R]):
         if isinstance(value, RunRow):
             return cast("R", self._follow(engine, request, body, value))
         return cast("R", value)
+
+    def _call_child(self, scope: Scope, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        __tracebackhide__ = True
+        engine = HOME.engine()
+        request, body = self._request(args, kwargs)
+
+        def requested(run_id: RunId, parent: tuple[RunId, StepRef]) -> Request:
+            return replace(request, run_id=run_id, reason="resume", parent=parent)
+
+        def run(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
+            __tracebackhide__ = True
+            asked = requested(run_id, parent)
+            value = run_here(engine, asked, body)
+            return self._follow(engine, asked, body, value) if isinstance(value, RunRow) else value
+
+        async def run_async(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
+            value = await await_child(engine, requested(run_id, parent), body)
+            return await Run[Any](engine, value.run_id) if isinstance(value, RunRow) else value
+
+        if self.spec.is_async:
+            attempt = attempt_async_child(engine, run_async)
+            return call_async(self.spec, scope, body.args, body.kwargs, attempt)
+        return call(self.spec, scope, body.args, body.kwargs, attempt_child(engine, run))
 
     def _follow(self, engine: Engine, request: Request, body: Body, run: RunRow) -> Any:
         """Wait for a run that goes on elsewhere; if its owner dies meanwhile, continue it here."""
@@ -117,12 +146,13 @@ class Flow(Generic[P, R]):
         scope = SCOPE.get()
         if scope is None:
             return
-        where = f"inside step {scope.step}" if scope.step is not None else "inside another flow"
-        raise NotAllowedInStep(
-            f"flow {self.name} was called {where}, where a run of its own can't be begun; call {self.name}.fn(...), "
-            "whose steps are then steps of the run that is going on",
-            name=self.name,
-        )
+        if scope.step is not None:
+            what = (
+                f"inside step {scope.step}, where no run can be begun; call {self.name}.fn(...) there, a plain function"
+            )
+        else:
+            what = "with key= or start() inside another flow; call it plainly, as a child of the run that is going on"
+        raise NotAllowedInStep(f"flow {self.name} was called {what}", name=self.name)
 
     def _request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Request, Body]:
         plain_args, plain_kwargs = arguments_of(args, kwargs)

@@ -1,0 +1,73 @@
+"""Flows called in a flow: runs of their own, each the attempt of a step of its parent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ironflow_nb.core.ids import RunId, StepRef
+from ironflow_nb.core.status import RunStatus
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.jobs import Job, Settled
+from ironflow_nb.execution.runner import AsyncAttempt, Attempt
+from ironflow_nb.execution.session import Session
+from ironflow_nb.journal.ports import Select
+
+Parent = tuple[RunId, StepRef]
+
+
+def attempt_child(engine: Engine, run: Callable[[RunId, Parent], Any]) -> Attempt:
+    """Return what performs a ``def`` child with `run`, which is given its id and its parent."""
+
+    def attempt(session: Session, job: Job) -> Settled:
+        __tracebackhide__ = True
+        child = _begin(engine, session, job, is_beside=False)
+        try:
+            value = run(child, (session.run_id, job.step))
+        except Exception as error:  # noqa: BLE001 -- whatever a child raises is its outcome
+            return _failed(session, job, error)
+        return session.settle(job, value)
+
+    return attempt
+
+
+def attempt_async_child(engine: Engine, run: Callable[[RunId, Parent], Coroutine[Any, Any, Any]]) -> AsyncAttempt:
+    """Return what performs an ``async def`` child with `run`, which is given its id and its parent."""
+
+    async def attempt(session: Session, job: Job) -> Settled:
+        session.calls.discard(job)
+        child = _begin(engine, session, job, is_beside=True)
+        try:
+            value = await run(child, (session.run_id, job.step))
+        except Exception as error:  # noqa: BLE001
+            return _failed(session, job, error)
+        except BaseException as error:
+            session.drop(job, error)
+            raise
+        return session.settle(job, value)
+
+    return attempt
+
+
+def _begin(engine: Engine, session: Session, job: Job, *, is_beside: bool) -> RunId:
+    """Commit which run is the attempt before that run begins, so that no child is ever forgotten; return its id."""
+    job.child_run_id = _child_to_continue(engine, job) or engine.ledger.new_run_id()
+    session.start(job, is_beside=is_beside)
+    session.flush()
+    return job.child_run_id
+
+
+def _child_to_continue(engine: Engine, job: Job) -> RunId | None:
+    if job.child_run_id is None:
+        return None
+    with engine.ledger.current() as reader:
+        found = reader.runs(Select(run_ids=[job.child_run_id]))
+    is_cancelled = bool(found) and found[0].status is RunStatus.CANCELLED
+    return None if is_cancelled else job.child_run_id
+
+
+def _failed(session: Session, job: Job, error: Exception) -> Settled:
+    if session.stopped is not None:  # a child that stopped with its parent has not failed
+        session.drop(job, error)
+        session.obey_stop()
+    return session.settle_failure(job, error)
