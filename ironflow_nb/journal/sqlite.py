@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,11 +11,11 @@ from typing import Final
 
 from ironflow_nb.core.events import encode_event, event_type
 from ironflow_nb.core.ids import ValueId
-from ironflow_nb.errors import JournalConflict, JournalReadOnly
+from ironflow_nb.errors import JournalConflict, JournalError, JournalReadOnly
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Entry, Lease, Reader, Signal
-from ironflow_nb.journal.sqlite_file import begin_reading, open_reader, open_writer, transaction, translated
+from ironflow_nb.journal.sqlite_file import begin_reading, look_at, open_reader, open_writer, transaction, translated
 from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.values.files import ValueFiles
 from ironflow_nb.values.stored import INLINE_LIMIT
@@ -32,6 +33,7 @@ class SqliteJournal:
         self.read_only = read_only
         self.files = ValueFiles(self.path.parent / "values")
         self._connection: sqlite3.Connection | None = None
+        self._opened: os.stat_result | None = None
         self._synchronous: Durability | None = None
 
     # -- writing -------------------------------------------------------------------------------------------------
@@ -110,10 +112,8 @@ class SqliteJournal:
 
     def exists(self) -> bool:
         """See the port."""
-        try:
-            return self.path.stat().st_size > 0
-        except OSError:
-            return False
+        found = look_at(self.path)
+        return found is not None and found.st_size > 0
 
     def close(self) -> None:
         """See the port."""
@@ -133,10 +133,24 @@ class SqliteJournal:
             if self.read_only:
                 raise JournalReadOnly(f"the journal {self.path} was opened with read_only=True", path=self.path)
             self._connection = open_writer(self.path)
-        elif self._connection.in_transaction:
-            # Left open by something that stopped a transaction from outside; nothing of it was acknowledged.
-            self._connection.execute("ROLLBACK")
+            self._opened = look_at(self.path)
+        else:
+            self._refuse_lost()
+            if self._connection.in_transaction:
+                # Left open by something that stopped a transaction from outside; nothing of it was acknowledged.
+                self._connection.execute("ROLLBACK")
         return self._connection
+
+    def _refuse_lost(self) -> None:
+        # A deleted file takes every write and keeps none, and so does one that another has taken the place of.
+        found = look_at(self.path)
+        if found is None or self._opened is None or not os.path.samestat(found, self._opened):
+            raise JournalError(
+                f"the journal {self.path} was {'deleted' if found is None else 'replaced'} while this process had it "
+                f"open, so nothing more can be recorded in it; put it back, or open what is there now, or a new one, "
+                f"with iron.use({self.location!r})",
+                path=self.path,
+            )
 
 
 def _transact(connection: sqlite3.Connection, entries: Sequence[Entry], lease: Lease | None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +18,29 @@ BUSY_TIMEOUT_S: Final = 10.0
 STATEMENT_CACHE: Final = 256
 _WAL_ATTEMPTS: Final = 20
 _REFUSED: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
+
+
+def look_at(path: Path) -> os.stat_result | None:
+    """Return what the file system says of the file, or None if there is none.
+
+    Raises:
+        JournalReadOnly: it doesn't say.
+    """
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise JournalReadOnly(
+            f"the journal {path} can't be reached: {error.strerror}; check its path and the permissions of its "
+            "folders, or give another path to iron.use(...) or in IRONFLOW_DB",
+            path=path,
+        ) from error
+
+
+def _is_folder(path: Path) -> bool:
+    found = look_at(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -37,7 +62,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Return a connection that only reads, and leaves no trace."""
-    if path.is_dir():
+    if _is_folder(path):
         raise NotAJournal(f"{path} is a folder; give the path of a journal file", path=path)
     try:
         # A connection that may write takes away the files beside the journal that every reader makes.
@@ -80,7 +105,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 def _prepare_folder(path: Path) -> None:
     folder = path.parent
-    if path.is_dir():
+    if _is_folder(path):
         raise NotAJournal(f"{path} is a folder; give the path of a journal file", path=path)
     try:
         is_new = not folder.exists()

@@ -154,7 +154,7 @@ class SqliteReader:
         if stored.size < INLINE_LIMIT:
             return _sound(stored)
         try:
-            return replace(stored, content=self._files.read(stored.value_id, stored.size))
+            return _sound(replace(stored, content=self._files.read(stored.value_id, stored.size)))
         except ValueUnreadable:
             return stored
 

@@ -1,0 +1,185 @@
+"""Histories for journals: runs written fact by fact, as an engine would write them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ironflow_nb.core.events import Fact, RunEvent, RunStarted, StepCompleted, StepFailed, StepStarted, decode_event
+from ironflow_nb.core.fold import RunState, evolve, fold
+from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef, ValueId, step_ref
+from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.journal.ports import Call, Definition, Entry, EventRow, Lease, Reader, Select
+from ironflow_nb.values.stored import StoredValue, value_id
+
+A, B, C, D = (RunId(text) for text in ("0000000000aa", "0000000000bb", "00000cc00000", "zzzzzzzzzzzz"))
+STRANGER = RunId("5555555555ss")
+
+
+def digest(number: int) -> Digest:
+    return Digest(b"\x01" + bytes([number]) * 19)
+
+
+def value(content: bytes, *, codec: str = "tagged", mac: bytes | None = None, preview: str = "a value") -> StoredValue:
+    size = len(content)
+    return StoredValue(
+        value_id(codec, content), codec, content, size, "builtins.bytes", preview, digest(size % 256), mac
+    )
+
+
+def lease(owner: str, *, heartbeat_at: int = 7) -> Lease:
+    return Lease(
+        owner=owner, host="a host", pid=12, process_started_at="boot/3", heartbeat_at=heartbeat_at, lease_s=15.5
+    )
+
+
+def definition(number: int = 1, *, source: str = "def f(): ...", diagram: str = "{}") -> Definition:
+    return Definition(definition_id=digest(number), kind="flow", name="pages.f", source=source, diagram=diagram)
+
+
+class Author:
+    """Writes the facts of runs and hands them out as entries, with the rows that follow from them."""
+
+    def __init__(self) -> None:
+        self.states: dict[RunId, RunState] = {}
+        self._facts: dict[RunId, list[Fact]] = {}
+        self._before: dict[RunId, dict[tuple[StepRef, int], StepRow]] = {}
+        self.now = 1_700_000_000_000_000
+
+    def note(
+        self,
+        run: RunId,
+        event: RunEvent,
+        *,
+        step: StepRef | None = None,
+        attempt: int | None = None,
+        at: int | None = None,
+    ) -> None:
+        """Add the fact to the next entry of the run."""
+        self.now = self.now + 1 if at is None else at
+        state = self.states.setdefault(run, RunState(run))
+        self._before.setdefault(run, dict(state.steps))
+        fact = Fact(state.version + 1, self.now, event, step, attempt)
+        evolve(state, fact)
+        self._facts.setdefault(run, []).append(fact)
+
+    def start(self, run: RunId, *, at: int | None = None, **given: Any) -> None:
+        usual: dict[str, Any] = {
+            "kind": "flow",
+            "name": "pages.report",
+            "owner": "me",
+            "durability": "process",
+            "definition": digest(1).hex(),
+            "inputs_digest": digest(2).hex(),
+        }
+        self.note(run, RunStarted(**{**usual, **given}), at=at)
+
+    def begin_step(
+        self, run: RunId, name: str, index: int = 0, attempt: int = 1, *, at: int | None = None, **given: Any
+    ) -> None:
+        event = StepStarted(name=name, index=index, identity=digest(3).hex(), code=digest(4).hex(), **given)
+        self.note(run, event, step=step_ref(name, index), attempt=attempt, at=at)
+
+    def complete_step(
+        self, run: RunId, name: str, index: int = 0, attempt: int = 1, *, output: ValueId, duration_s: float = 0.5
+    ) -> None:
+        event = StepCompleted(output=output.hex(), duration_s=duration_s)
+        self.note(run, event, step=step_ref(name, index), attempt=attempt)
+
+    def fail_step(self, run: RunId, name: str, index: int = 0, attempt: int = 1, *, duration_s: float = 0.25) -> None:
+        event = StepFailed(error=digest(9).hex(), duration_s=duration_s)
+        self.note(run, event, step=step_ref(name, index), attempt=attempt)
+
+    def entry(
+        self,
+        run: RunId,
+        *,
+        values: Sequence[StoredValue] = (),
+        definition: Definition | None = None,
+        taken: Sequence[int] = (),
+    ) -> Entry:
+        """Return all facts of the run since its last entry, and what they changed."""
+        state = self.states[run]
+        before = self._before.pop(run, state.steps)
+        changed = tuple(row for place, row in state.steps.items() if before.get(place) != row)
+        facts = tuple(self._facts.pop(run, ()))
+        return Entry(
+            run_id=run,
+            facts=facts,
+            run=state.run,
+            steps=changed,
+            values=tuple(values),
+            definition=definition,
+            taken=tuple(taken),
+        )
+
+
+def one_run(run: RunId, **given: Any) -> Entry:
+    """Return the entry of a run that has only begun."""
+    author = Author()
+    author.start(run, **given)
+    return author.entry(run)
+
+
+def folded(rows: Sequence[EventRow], run: RunId) -> RunState:
+    """Return the state that the stored events of the run tell of."""
+    return fold(
+        run,
+        (
+            Fact(row.version, row.at, decode_event(row.type, row.data), row.step, row.attempt)
+            for row in rows
+            if row.run_id == run
+        ),
+    )
+
+
+def answers(reader: Reader, selects: Sequence[Select] = (Select(),)) -> dict[str, object]:
+    """Return everything that the reader can tell."""
+    everything = Select()
+    runs = reader.runs(everything)
+    events = reader.events(everything)
+    ids = sorted({row.run_id for row in runs} | {row.run_id for row in events} | {A, B, C, D, STRANGER})
+    value_ids = sorted(reader.value_ids("tagged") + reader.value_ids("pickle"))
+    calls = [
+        Call(kind=row.kind, name=row.name, inputs_digest=row.inputs_digest, ordinal=row.ordinal, execution=execution)
+        for row in runs
+        for execution in sorted({row.execution or "" for row in runs} | {"elsewhere"})
+    ]
+    return {
+        "runs": [reader.runs(select) for select in selects],
+        "steps": [reader.steps(select) for select in selects],
+        "events": [reader.events(select) for select in selects],
+        "keyed": {row.run_id: row.key and reader.run_by_key(row.kind, row.name, row.key) for row in runs},
+        "joined": [reader.run_to_join(call) for call in calls],
+        "tallies": reader.tallies(ids),
+        "memos": {run: reader.memo(run) for run in ids},
+        "heads": {run: reader.head(run) for run in ids},
+        "value ids": value_ids,
+        "values": [reader.values(value_ids, content_limit=limit) for limit in (None, 0, 3, 1024)],
+        "definitions": [reader.definition(digest(number)) for number in range(8)],
+        "signals": [reader.signals([run]) for run in ids] + [reader.signals(ids)],
+        "leases": reader.leases(),
+    }
+
+
+def full_run(run: RunId = A) -> RunRow:
+    """Return a run whose every column has a value of its own."""
+    return RunRow(
+        run_id=run, kind="kind", name="näme", status=RunStatus.WAITING, started_at=1, updated_at=2**52,
+        durability="power",
+        inputs_digest=digest(10), definition_id=digest(11), key="key", inputs_id=value(b"i").value_id,
+        output_id=value(b"o").value_id, error_id=value(b"e").value_id, ended_at=3, execution="cell", ordinal=4,
+        notebook="n.ipynb", parent_run_id=B, parent_step=StepRef("p[1]"), origin_run_id=C, origin_position=5,
+        owner="owner", n_sessions=6, session_version=1, n_reused=8,
+    )  # fmt: skip
+
+
+def full_step(run: RunId = A) -> StepRow:
+    """Return an attempt whose every column has a value of its own."""
+    return StepRow(
+        run_id=run, step=StepRef("näme[12]"), name="näme", index=12, attempt=3, version=1, status=StepStatus.RETRYING,
+        identity=digest(20), code=digest(21), started_at=4, branch=BranchId("a/1"), nth=5, reason="retried",
+        inputs_id=value(b"si").value_id, output_id=value(b"so").value_id, error_id=value(b"se").value_id, finished_at=6,
+        duration_s=0.1, due_at=7, lived_with=True, child_run_id=B, origin_run_id=C,
+    )  # fmt: skip

@@ -1,0 +1,215 @@
+"""What every journal has to answer to the questions about its runs, steps and events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from msgspec.structs import replace
+
+from ironflow_nb.core.events import RunCompleted, RunContinued, RunFailed, RunInterrupted, StepRetryScheduled
+from ironflow_nb.core.ids import RunId, step_ref
+from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.journal.ports import Call, Durability, Entry, Journal, Select, Tally
+from tests.contracts.histories import STRANGER, A, Author, B, C, D, digest, one_run, value
+
+FAST = Durability.PROCESS
+OUTPUT = value(b"out").value_id
+
+
+def a_small_world() -> list[Entry]:
+    """Return three runs of different kinds, names, statuses and times; A and B began at the same time."""
+    author = Author()
+    author.start(A, name="pages.report", at=100)
+    author.begin_step(A, "pages.fetch", 10, at=110)
+    author.begin_step(A, "pages.fetch", 2, at=120)
+    author.begin_step(A, "fit", 0, at=130)
+    author.fail_step(A, "pages.fetch", 10, duration_s=0.25)
+    author.note(A, StepRetryScheduled(due_at=999), step=step_ref("pages.fetch", 10), attempt=1, at=140)
+    author.begin_step(A, "pages.fetch", 10, 2, at=150)
+    author.complete_step(A, "pages.fetch", 10, 2, output=OUTPUT, duration_s=0.5)
+    author.complete_step(A, "pages.fetch", 2, output=OUTPUT, duration_s=2.0)
+    first = author.entry(A)
+    author.start(B, name="report", kind="agent", at=100)
+    author.note(B, RunFailed(error=digest(5).hex()), at=160)
+    second = author.entry(B)
+    author.start(C, name="xreport", at=90)
+    author.begin_step(C, "fetch", at=170)
+    author.note(C, RunCompleted(output=OUTPUT.hex()), at=180)
+    return [first, second, author.entry(C)]
+
+
+class SelectContract:
+    """Inherited by the tests of an adapter, which give the fixture `journal`."""
+
+    @pytest.fixture
+    def world(self, journal: Journal) -> Journal:
+        for entry in a_small_world():
+            journal.append([entry], durability=FAST)
+        return journal
+
+    @pytest.mark.parametrize(
+        ("select", "expected"),
+        [
+            (Select(), [B, A, C]),  # newest first; of those that began at once the one written last
+            (Select(run_ids=[A, C, STRANGER]), [A, C]),
+            (Select(run_ids=[]), []),
+            (Select(run_prefix="0000000000a"), [A]),
+            (Select(run_prefix="00000"), [B, A, C]),
+            (Select(run_prefix="0000000000"), [B, A]),
+            (Select(run_prefix=C), [C]),
+            (Select(run_prefix=""), [B, A, C]),
+            (Select(run_prefix="z"), []),
+            (Select(run_prefix="0000000000", run_ids=[A, C]), [A]),
+            (Select(kind="flow"), [A, C]),
+            (Select(kind="flo"), []),
+            (Select(name="report"), [B, A]),
+            (Select(name="pages.report"), [A]),
+            (Select(name="eport"), []),
+            (Select(name="xreport"), [C]),
+            (Select(name="REPORT"), []),
+            (Select(name="%"), []),
+            (Select(statuses=[RunStatus.FAILED]), [B]),
+            (Select(statuses={RunStatus.FAILED, RunStatus.RUNNING}), [B, A]),
+            (Select(statuses=[]), []),
+            (Select(since=100), [B, A]),
+            (Select(since=101), []),
+            (Select(since=0), [B, A, C]),
+            (Select(limit=1), [B]),
+            (Select(limit=2), [B, A]),
+            (Select(limit=0), []),
+            (Select(limit=9), [B, A, C]),
+            (Select(kind="flow", limit=1), [A]),
+            (Select(kind="flow", name="report", statuses=[RunStatus.RUNNING], since=100, limit=5), [A]),
+        ],
+    )
+    def test_runs_are_selected_newest_first(self, world: Journal, select: Select, expected: list[RunId]) -> None:
+        with world.reading() as reader:
+            assert [row.run_id for row in reader.runs(select)] == expected
+
+    @pytest.mark.parametrize(
+        ("select", "expected"),
+        [
+            (Select(), ["fetch[10] 1", "fetch[10] 2", "fetch[2] 1", "fit[0] 1", "C fetch[0] 1"]),
+            (Select(limit=2), ["fetch[10] 1", "fetch[10] 2"]),
+            (Select(limit=0), []),
+            (Select(run_ids=[C]), ["C fetch[0] 1"]),
+            (Select(run_ids=[B]), []),
+            (Select(run_prefix="0000000000"), ["fetch[10] 1", "fetch[10] 2", "fetch[2] 1", "fit[0] 1"]),
+            (Select(name="fetch"), ["fetch[10] 1", "fetch[10] 2", "fetch[2] 1", "C fetch[0] 1"]),
+            (Select(name="pages.fetch"), ["fetch[10] 1", "fetch[10] 2", "fetch[2] 1"]),
+            (Select(name="etch"), []),
+            (Select(since=150), ["fetch[10] 2", "C fetch[0] 1"]),
+            (Select(since=130, name="fetch", limit=1), ["fetch[10] 2"]),
+            (Select(kind="agent", statuses=[RunStatus.FAILED], run_ids=[C]), ["C fetch[0] 1"]),
+        ],
+    )
+    def test_steps_are_selected_by_run_first_fact_and_attempt(
+        self, world: Journal, select: Select, expected: list[str]
+    ) -> None:
+        with world.reading() as reader:
+            rows = reader.steps(select)
+        found = [f"{'C ' if row.run_id == C else ''}{row.step.removeprefix('pages.')} {row.attempt}" for row in rows]
+        assert found == expected
+
+    @pytest.mark.parametrize(
+        ("select", "expected"),
+        [
+            (Select(), list(range(1, 15))),
+            (Select(limit=3), [12, 13, 14]),
+            (Select(limit=0), []),
+            (Select(limit=99), list(range(1, 15))),
+            (Select(run_ids=[B]), [10, 11]),
+            (Select(run_ids=[]), []),
+            (Select(run_prefix="0000000000b"), [10, 11]),
+            (Select(run_prefix="00000c"), [12, 13, 14]),
+            (Select(name="RunStarted"), [1, 10, 12]),
+            (Select(name="Started"), []),
+            (Select(name="StepStarted", limit=2), [7, 13]),
+            (Select(since=151), [8, 9, 11, 13, 14]),
+            (Select(since=160, run_ids=[B, C], limit=2), [13, 14]),
+        ],
+    )
+    def test_events_are_selected_by_position(self, world: Journal, select: Select, expected: Sequence[int]) -> None:
+        with world.reading() as reader:
+            assert [row.position for row in reader.events(select)] == expected
+
+    def test_steps_are_tallied_by_their_latest_attempts(self, world: Journal) -> None:
+        expected = {
+            A: [Tally("fit", StepStatus.RUNNING, 1, None), Tally("pages.fetch", StepStatus.COMPLETED, 2, 2.5)],
+            C: [Tally("fetch", StepStatus.RUNNING, 1, None)],
+        }
+        with world.reading() as reader:
+            assert reader.tallies([A, B, C, STRANGER]) == expected
+            assert reader.tallies([C]) == {C: expected[C]}
+            assert reader.tallies([]) == reader.tallies([STRANGER]) == {}
+
+    def test_a_tally_keeps_statuses_apart_and_adds_the_seconds_it_knows(self, journal: Journal) -> None:
+        author = Author()
+        author.start(A)
+        for index in range(11):
+            author.begin_step(A, "fetch", index)
+        for index in (3, 4, 10):
+            author.complete_step(A, "fetch", index, output=OUTPUT, duration_s=0.25)
+        author.fail_step(A, "fetch", 5, duration_s=4.0)
+        journal.append([author.entry(A)], durability=FAST)
+        with journal.reading() as reader:
+            assert reader.tallies([A]) == {
+                A: [
+                    Tally("fetch", StepStatus.COMPLETED, 3, 0.75),
+                    Tally("fetch", StepStatus.FAILED, 1, 4.0),
+                    Tally("fetch", StepStatus.RUNNING, 7, None),
+                ]
+            }
+
+    def test_the_head_of_a_run_is_its_newest_event(self, world: Journal) -> None:
+        with world.reading() as reader:
+            assert [reader.head(run) for run in (A, B, C, STRANGER)] == [(9, 152), (2, 160), (3, 180), None]
+
+    def test_every_run_is_found_by_each_of_its_prefixes(self, journal: Journal) -> None:
+        journal.append([one_run(A), one_run(D)], durability=FAST)
+        with journal.reading() as reader:
+            for run in (A, D):
+                for length in range(1, 13):
+                    assert [row.run_id for row in reader.runs(Select(run_prefix=run[:length]))] == [run]
+
+    def test_a_call_joins_its_run_of_the_latest_other_execution(self, journal: Journal) -> None:
+        author = Author()
+        author.start(A, execution="cell 1")
+        author.start(B, execution="cell 2")
+        journal.append([author.entry(A), author.entry(B)], durability=FAST)
+        call = Call(kind="flow", name="pages.report", inputs_digest=digest(2), ordinal=0, execution="cell 3")
+
+        def joined(**changed: object) -> RunId | None:
+            with journal.reading() as reader:
+                found = reader.run_to_join(replace(call, **changed))
+                return None if found is None else found.run_id
+
+        assert joined() == B
+        assert joined(execution="cell 2") == A
+        author.note(A, RunInterrupted(reason="gone"))
+        journal.append([author.entry(A)], durability=FAST)
+        assert joined() == B
+        author.note(
+            A,
+            RunContinued(reason="rerun", owner="x", definition=digest(1).hex(), durability="power", execution="cell 4"),
+        )
+        journal.append([author.entry(A)], durability=FAST)
+        assert joined() == A
+        assert joined(execution="cell 4") == B
+        assert joined(kind="agent") is None
+        assert joined(name="report") is None
+        assert joined(inputs_digest=digest(3)) is None
+        assert joined(ordinal=1) is None
+
+    @pytest.mark.parametrize("given", [{"key": "k"}, {"parent_run_id": D}])
+    def test_no_call_joins_a_run_of_a_key_or_of_a_parent(self, journal: Journal, given: dict[str, str]) -> None:
+        call = Call(kind="flow", name="pages.report", inputs_digest=digest(2), ordinal=0, execution="now")
+        journal.append([one_run(A, execution="then", **given)], durability=FAST)
+        with journal.reading() as reader:
+            assert reader.run_to_join(call) is None
+        journal.append([one_run(B)], durability=FAST)  # a run outside of any execution
+        with journal.reading() as reader:
+            found = reader.run_to_join(call)
+            assert found is not None
+            assert found.run_id == B

@@ -1,0 +1,91 @@
+"""What every journal has to keep of values."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from ironflow_nb.journal.ports import MEMO_LIMIT, Durability, Journal
+from ironflow_nb.values.stored import INLINE_LIMIT
+from tests.contracts.histories import A, Author, B, C, one_run, value
+
+FAST = Durability.PROCESS
+
+
+class ValueContract:
+    """Inherited by the tests of an adapter, which give the fixtures `journal` and `other_handle` of one store."""
+
+    def test_values_are_stored_once_and_signed_anew(self, journal: Journal) -> None:
+        first = value(b"content", mac=b"old")
+        again = replace(value(b"content", mac=b"new"), preview="another look")
+        journal.append([replace(one_run(A), values=(first, first))], durability=FAST)
+        journal.append([replace(one_run(B), values=(again,))], durability=FAST)
+        with journal.reading() as reader:
+            assert reader.value_ids("tagged") == [first.value_id]
+            assert reader.values([first.value_id]) == {first.value_id: replace(first, mac=b"new")}
+
+    @pytest.mark.parametrize("size", [0, 1, INLINE_LIMIT - 1, INLINE_LIMIT, INLINE_LIMIT + 1, 3_000_000])
+    def test_values_of_every_size_come_back(self, journal: Journal, other_handle: Journal, size: int) -> None:
+        stored = value(b"ab" * (size // 2) + b"c" * (size % 2))
+        journal.append([replace(one_run(A), values=(stored,))], durability=FAST)
+        for view in (journal.current, other_handle.reading):
+            with view() as reader:
+                assert reader.values([stored.value_id]) == {stored.value_id: stored}
+                assert reader.values([stored.value_id], content_limit=size) == {stored.value_id: stored}
+                above = reader.values([stored.value_id], content_limit=size - 1)
+                assert above == {stored.value_id: replace(stored, content=None)}
+
+    def test_content_given_as_a_view_of_memory_is_kept_as_it_was(self, journal: Journal) -> None:
+        memory = bytearray(b"written")
+        stored = value(bytes(memory))
+        journal.append([replace(one_run(A), values=(replace(stored, content=memoryview(memory)),))], durability=FAST)
+        memory[:] = b"changed"
+        with journal.reading() as reader:
+            assert reader.values([stored.value_id]) == {stored.value_id: stored}
+
+    def test_many_values_are_found_at_once_and_unknown_ones_are_left_out(self, journal: Journal) -> None:
+        many = [value(b"%d" % number) for number in range(1200)]
+        unknown = value(b"never stored").value_id
+        journal.append([replace(one_run(A), values=tuple(many))], durability=FAST)
+        with journal.reading() as reader:
+            found = reader.values([unknown, *(stored.value_id for stored in many)])
+            assert found == {stored.value_id: stored for stored in many}
+            assert reader.values([]) == {}
+
+    def test_values_are_signed_again_by_codec(self, journal: Journal) -> None:
+        tagged, pickled = value(b"t"), value(b"p", codec="pickle", mac=b"old")
+        journal.append([replace(one_run(A), values=(tagged, pickled))], durability=FAST)
+        unknown = value(b"u", codec="pickle").value_id
+        macs = {tagged.value_id: b"new", pickled.value_id: b"new", unknown: b"new"}
+        assert journal.resign_values("pickle", macs) == 1
+        assert journal.resign_values("pickle", {}) == 0
+        with journal.reading() as reader:
+            assert reader.value_ids("pickle") == [pickled.value_id]
+            assert reader.values(list(macs)) == {
+                tagged.value_id: tagged,
+                pickled.value_id: replace(pickled, mac=b"new"),
+            }
+
+    def test_a_run_is_continued_with_its_outputs_up_to_a_limit(self, journal: Journal) -> None:
+        author = Author()
+        small, large, huge = (value(b"x" * size) for size in (MEMO_LIMIT, MEMO_LIMIT + 1, INLINE_LIMIT))
+        author.start(A)
+        for index, output in ((10, small), (9, large), (2, huge)):
+            author.begin_step(A, "fetch", index)
+            author.complete_step(A, "fetch", index, output=output.value_id)
+        author.begin_step(A, "a")
+        author.fail_step(A, "a")
+        author.begin_step(A, "a", attempt=2)
+        author.start(B)
+        author.begin_step(B, "not asked for")
+        journal.append([author.entry(B), author.entry(A, values=[small, large, huge])], durability=FAST)
+        with journal.reading() as reader:
+            memo = reader.memo(A)
+            assert reader.memo(C) == []
+        assert [(row.step, row.attempt) for row, _ in memo] == [
+            ("a[0]", 1), ("a[0]", 2), ("fetch[2]", 1), ("fetch[9]", 1), ("fetch[10]", 1),
+        ]  # fmt: skip
+        rows = author.states[A].steps
+        assert [row for row, _ in memo] == [rows[row.step, row.attempt] for row, _ in memo]
+        without = [replace(output, content=None) for output in (huge, large)]
+        assert [output for _, output in memo] == [None, None, *without, small]
