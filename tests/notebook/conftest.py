@@ -21,7 +21,9 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setattr(HOME, "_engine", None)
-    made = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
+    made = InteractiveShell.instance(
+        config=Config(HistoryManager={"enabled": False}, InteractiveShell={"xmode": "Minimal"})
+    )
     try:
         yield Shell(made)
     finally:

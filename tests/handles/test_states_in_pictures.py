@@ -1,0 +1,149 @@
+"""The nodes of the picture of a run say of their steps what the history says of them."""
+
+from __future__ import annotations
+
+import threading
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import Run
+from tests.cells import run_cell
+from tests.conftest import Lab
+
+SVG = "{http://www.w3.org/2000/svg}"
+FLOW = """
+@iron.step
+def gather(n):
+    return n
+
+@iron.step
+def check(n):
+    act(n)
+    return n
+
+@iron.step
+def publish(n):
+    return n
+
+@iron.flow
+def main(n):
+    found = list(gather.map(range(n)))
+    check(len(found))
+    return publish(n)
+"""
+
+
+def states(run: Run[Any]) -> dict[str, str]:
+    """Return what the picture says of the run and of each of its nodes, by the first word of its title."""
+    root = ET.fromstring(run._repr_mimebundle_()["image/svg+xml"])
+    assert root.tag == f"{SVG}svg"
+    groups = [group for group in root.iter(f"{SVG}g") if group.get("data-status") is not None]
+    found = {}
+    for group in groups:
+        title = (group.findtext(f"{SVG}title") or "").split("\n")[0]
+        name = "the run" if group.get("id", "").endswith("-head") else title.replace(":", " ").split()[0]
+        assert name not in found
+        found[name] = group.attrib["data-status"]
+    return found
+
+
+def recorded(run: Run[Any]) -> dict[str, set[str]]:
+    """Return the statuses that the frame has for each name of a step."""
+    steps = run.steps()
+    names = [name.rpartition(".")[2] for name in steps["name"]]
+    return {name: {status for other, status in zip(names, steps["status"], strict=True) if other == name}
+            for name in names}  # fmt: skip
+
+
+def begun(act: Any) -> Any:
+    space: dict[str, Any] = {"__name__": "__main__", "iron": iron, "act": act}
+    run_cell(FLOW, space)
+    return space["main"]
+
+
+def fail(n: int) -> None:
+    raise ValueError(n)
+
+
+def stop(n: int) -> None:
+    raise KeyboardInterrupt
+
+
+def test_all_nodes_of_a_completed_run_are_completed(lab: Lab) -> None:
+    main = begun(lambda n: None)
+    main(3)
+    run = main.last
+    assert recorded(run) == {"gather": {"completed"}, "check": {"completed"}, "publish": {"completed"}}
+    shown = states(run)
+    assert shown["the run"] == shown["gather"] == shown["check"] == shown["publish"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "of_run", "of_step"),
+    [(fail, ValueError, "failed", "failed"), (stop, KeyboardInterrupt, "interrupted", "interrupted")],
+    ids=["failed", "interrupted"],
+)
+def test_the_node_where_a_run_stopped_says_so_and_those_never_reached_say_nothing(
+    lab: Lab, act: Any, error: type[BaseException], of_run: str, of_step: str
+) -> None:
+    main = begun(act)
+    with pytest.raises(error):
+        main(3)
+    run = main.last
+    assert run.status == of_run
+    assert recorded(run) == {"gather": {"completed"}, "check": {of_step}}
+    shown = states(run)
+    assert (shown["the run"], shown["gather"], shown["check"]) == (of_run, "completed", of_step)
+    assert shown["publish"] == "none"
+    # Another process, which knows nothing of the flow, shows the same.
+    lab.die()
+    assert states(iron.get_run(run.id)) == shown
+
+
+def test_the_node_of_a_step_that_goes_on_is_running_and_interrupted_once_its_process_is_dead(lab: Lab) -> None:
+    inside, gate = threading.Event(), threading.Event()
+
+    def wait(n: int) -> None:
+        inside.set()
+        gate.wait(20)
+
+    run = begun(wait).start(2)
+    try:
+        assert inside.wait(20)
+        assert recorded(run) == {"gather": {"completed"}, "check": {"running"}}
+        shown = states(run)
+        assert (shown["the run"], shown["check"], shown["publish"]) == ("running", "running", "none")
+        lab.die()
+        found = iron.get_run(run.id)
+        assert recorded(found)["check"] == {"interrupted"}
+        shown = states(found)
+        assert (shown["the run"], shown["gather"], shown["check"]) == ("interrupted", "completed", "interrupted")
+    finally:
+        gate.set()
+
+
+def test_one_failed_item_of_many_colours_its_node(lab: Lab) -> None:
+    space: dict[str, Any] = {"__name__": "__main__", "iron": iron}
+    run_cell(
+        """
+@iron.step
+def check(n):
+    if n == 2:
+        raise ValueError(n)
+    return n
+
+@iron.flow
+def main():
+    return len(check.map(range(4), on_error="collect").errors)
+""",
+        space,
+    )
+    assert space["main"]() == 1
+    run = space["main"].last
+    assert recorded(run) == {"check": {"completed", "failed"}}
+    assert states(run)["check"] == "failed"
+    assert states(run)["the run"] == "completed"
+    assert "3 of 4, 1 failed" in run._repr_mimebundle_()["text/plain"]

@@ -1,0 +1,228 @@
+"""Whatever legal history is written, the journal in a file and the one in memory give the same answers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ironflow_nb.core.events import (
+    DomainEvent,
+    OutputInjected,
+    RunCancelRequested,
+    RunCompleted,
+    RunContinued,
+    RunFailed,
+    RunInterrupted,
+    RunPaused,
+    RunWaiting,
+    SessionEnded,
+    StepRetryScheduled,
+    StepReused,
+    WaitEnded,
+)  # fmt: skip
+from ironflow_nb.core.ids import RunId, ValueId, step_ref
+from ironflow_nb.core.rows import StepRow
+from ironflow_nb.core.status import ENDED, RunStatus, StepStatus
+from ironflow_nb.journal.memory import MemoryJournal
+from ironflow_nb.journal.ports import Durability, Entry, Journal, Select, Signal
+from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.values.stored import StoredValue
+from tests.conftest import FULL_PROOF
+from tests.contracts.histories import A, Author, B, C, D, answers, definition, digest, folded, lease, value
+
+FAST = Durability.PROCESS
+RUNS = (A, B, C, D)
+NAMES = ("fetch", "pages.fetch", "pages.fit")
+FLOWS = ("report", "pages.report", "pages.fetch")
+SIZES = (3, 1024, 1025, 70_000)
+Deed = tuple[str, RunId, int]
+
+DEEDS = (
+    "step", "step", "step", "done", "done", "failed", "failed", "retry", "reuse", "inject", "note", "wait",
+    "woken", "account", "end", "end", "continue", "continue", "sign again", "define", "lease", "release", "send",
+    "take", "resign",
+)  # fmt: skip
+deeds = st.tuples(st.sampled_from(DEEDS), st.sampled_from(RUNS), st.integers(0, 47))
+histories = st.lists(st.lists(deeds, min_size=1, max_size=8), min_size=1, max_size=10)
+selects = st.builds(
+    Select,
+    run_ids=st.none() | st.lists(st.sampled_from(RUNS), max_size=3, unique=True),
+    run_prefix=st.none() | st.builds(lambda run, length: run[:length], st.sampled_from(RUNS), st.integers(0, 12)),
+    kind=st.none() | st.sampled_from(("flow", "agent")),
+    name=st.none() | st.sampled_from((*NAMES, *FLOWS, "etch", "", "RunStarted", "StepStarted", "pages.Decided")),
+    statuses=st.none() | st.sets(st.sampled_from(list(RunStatus)), max_size=4),
+    since=st.none() | st.integers(0, 40),
+    limit=st.none() | st.integers(0, 9),
+)
+
+
+class Scribe:
+    """Writes deeds into journals, each as far as it is legal now; `number` decides everything about a deed."""
+
+    def __init__(self, *journals: Journal) -> None:
+        self.journals = journals
+        self.author = Author()
+        self.author.now = 0
+        self.keys: set[tuple[str, str, str]] = set()
+
+    def write(self, batch: list[Deed]) -> None:
+        entries = [entry for deed in batch if (entry := self.perform(*deed)) is not None]
+        durability = Durability.POWER if len(batch) == 1 and batch[0][2] % 8 == 0 else FAST
+        owner = lease("me", heartbeat_at=self.author.now) if len(batch) % 2 else None
+        for journal in self.journals:
+            journal.append(entries, durability=durability, lease=owner)
+
+    def perform(self, deed: str, run: RunId, number: int) -> Entry | None:
+        """Return what the deed adds to the run; the mailbox and the leases are written at once."""
+        if run not in self.author.states:
+            return self.start(run, number)
+        outside: dict[str, Callable[[Journal], object]] = {
+            "lease": lambda journal: journal.write_lease(lease(f"owner {number % 3}", heartbeat_at=number)),
+            "release": lambda journal: journal.release(f"owner {number % 3}"),
+            "send": lambda journal: journal.send(Signal(run_id=run, name="pause", sent_at=number)),
+        }
+        if deed in outside:
+            for journal in self.journals:
+                outside[deed](journal)
+            return None
+        if deed == "resign":
+            known = value(b"x" * SIZES[number % 4]).value_id
+            counts = [journal.resign_values("tagged", {known: b"mac %d" % number}) for journal in self.journals]
+            assert len(set(counts)) == 1
+            return None
+        return self.change(deed, run, number)
+
+    def start(self, run: RunId, number: int) -> Entry:
+        kind, name, key = ("flow", "flow", "agent")[number % 3], FLOWS[number % 3], f"key {number % 2}"
+        is_free = number % 4 == 0 and (kind, name, key) not in self.keys
+        if is_free:
+            self.keys.add((kind, name, key))
+        self.author.start(
+            run,
+            at=self.author.now + number % 2,
+            kind=kind,
+            name=name,
+            key=key if is_free else None,
+            inputs_digest=digest(number % 2).hex(),
+            execution=(None, "cell 1", "cell 2")[number % 3],
+            ordinal=number // 40,
+            parent_run_id=D if number % 7 == 0 else None,
+        )
+        return self.author.entry(run, definition=definition(number % 3))
+
+    def change(self, deed: str, run: RunId, number: int) -> Entry | None:
+        author, values, taken = self.author, list[StoredValue](), list[int]()
+        name, index = NAMES[number % 3], number // 3 % 4 * 5  # 0, 5, 10, 15: as text they sort otherwise
+        step = step_ref(name, index)
+        row, output = author.states[run].latest(step), value(b"x" * SIZES[number % 4], mac=b"%d" % number)
+        state, attempt = row and row.status, row.attempt if row else 0
+        has_ended = self.status(run) in ENDED
+        match deed:
+            case "step" if not has_ended and state in {None, StepStatus.FAILED, StepStatus.RETRYING}:
+                failures = [one.step for one in self.latest(run) if one.status is StepStatus.FAILED]
+                author.begin_step(run, name, index, attempt + 1, lived_with=tuple(failures[: number % 2]))
+            case "done" if row and state is StepStatus.RUNNING:
+                author.complete_step(run, name, index, attempt, output=output.value_id, duration_s=number / 8)
+                values.append(output)
+            case "failed" if row and state is StepStatus.RUNNING:
+                author.fail_step(run, name, index, attempt, duration_s=number / 8)
+            case "retry" if row and state is StepStatus.FAILED:
+                author.note(run, StepRetryScheduled(due_at=number), step=step, attempt=attempt)
+            case "reuse" if row is None:
+                author.note(run, reused(name, index, output.value_id), step=step, attempt=1)
+            case "inject" if row and state is StepStatus.COMPLETED:
+                author.note(run, OutputInjected(output=output.value_id.hex(), reason="x"), step=step, attempt=attempt)
+                values.append(output)
+            case "note":
+                decided = msgspec.Raw(b'{"z": 1, "a": [%d]}' % number)
+                author.note(run, DomainEvent(type="pages.Decided", data=decided))
+            case "wait" if not has_ended:
+                author.note(run, RunWaiting(waiting_for="an answer"))
+            case "woken" if not has_ended:
+                author.note(run, WaitEnded(outcome="answered"))
+            case "account" if not has_ended:
+                author.note(run, SessionEnded(n_reused=number))
+            case "end" if not has_ended:
+                self.end(run, number)
+            case "continue" if has_ended and self.status(run) is not RunStatus.COMPLETED:
+                author.note(run, continued(number))
+            case "sign again":
+                values += [output, value(b"x" * SIZES[number % 4], codec="pickle", mac=b"m", preview=f"look {number}")]
+                author.note(run, DomainEvent(type="pages.Signed"))
+            case "take":
+                author.note(run, DomainEvent(type="pages.Taken"))
+                with self.journals[0].current() as reader:
+                    taken = [one.signal_id for one in reader.signals([run]) if one.signal_id][: 1 + number % 2]
+            case "define":
+                author.note(run, DomainEvent(type="pages.Defined"))
+            case _:
+                return None
+        newer = definition(number % 4, source=f"newer {number}") if deed in {"define", "continue"} else None
+        return author.entry(run, values=values, definition=newer, taken=taken)
+
+    def end(self, run: RunId, number: int) -> None:
+        last = tuple(row.step for row in self.latest(run) if row.status is StepStatus.FAILED)
+        self.author.note(
+            run,
+            (
+                RunInterrupted(reason="gone"),
+                RunFailed(error=digest(9).hex(), caused_by=last[-1:]),
+                RunPaused(),
+                RunCancelRequested(asked_by="me"),
+                RunCompleted(output=value(b"x" * 3).value_id.hex()),
+            )[number % 5],
+        )
+
+    def status(self, run: RunId) -> RunStatus:
+        row = self.author.states[run].run
+        assert row is not None
+        return row.status
+
+    def latest(self, run: RunId) -> list[StepRow]:
+        state = self.author.states[run]
+        return [row for step in state.n_attempts if (row := state.latest(step)) is not None]
+
+
+def continued(number: int) -> RunContinued:
+    return RunContinued(
+        reason="rerun", owner="you", definition=digest(number % 4).hex(), durability="power",
+        execution=(None, "cell 2", "cell 3")[number % 3], ordinal=number // 40,
+    )  # fmt: skip
+
+
+def reused(name: str, index: int, output: ValueId) -> StepReused:
+    return StepReused(
+        name=name, index=index, identity=digest(3).hex(), code=digest(4).hex(), output=output.hex(),
+        origin_run_id=D, origin_step=step_ref(name, index),
+    )  # fmt: skip
+
+
+@settings(max_examples=500 if FULL_PROOF else 50, deadline=None)
+@given(history=histories, asked=st.lists(selects, min_size=6, max_size=12))
+def test_both_journals_answer_alike_after_any_history(history: list[list[Deed]], asked: list[Select]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal.db"
+        memory, sqlite = MemoryJournal(), SqliteJournal(path)
+        scribe = Scribe(memory, sqlite)
+        try:
+            for batch in history:
+                scribe.write(batch)
+            with memory.reading() as expected, sqlite.reading() as found, sqlite.current() as current:
+                wanted = answers(expected, [Select(), *asked])
+                assert answers(found, [Select(), *asked]) == wanted
+                assert answers(current, [Select(), *asked]) == wanted
+                for run, state in scribe.author.states.items():
+                    refolded = folded(found.events(Select()), run)
+                    assert refolded.run == state.run
+                    assert found.runs(Select(run_ids=[run])) == [refolded.run]
+                    by_place = {(row.step, row.attempt): row for row in found.steps(Select(run_ids=[run]))}
+                    assert by_place == refolded.steps == state.steps
+        finally:
+            sqlite.close()
+        with SqliteJournal(path, read_only=True).reading() as kept:
+            assert answers(kept, [Select(), *asked]) == wanted
