@@ -6,7 +6,7 @@ from collections import Counter
 from random import Random
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -24,6 +24,7 @@ FETCH, PARSE = StepRef("fetch[0]"), StepRef("parse[0]")
 FAILED = events.StepFailed(error=ERROR, duration_s=1.0)
 DONE = events.StepCompleted(output=OUTPUT, duration_s=1.0)
 BEGINS = (events.StepStarted, events.StepReused)
+MANY_ARE_SHORT = settings(suppress_health_check=[HealthCheck.filter_too_much])
 
 
 def renumbered(facts: list[Fact]) -> list[Fact]:
@@ -162,6 +163,7 @@ def test_a_life_in_which_a_beginning_comes_again_is_corrupt(life: Life, data: st
         fold(RUN, renumbered([*life.facts[:again], life.facts[which], *life.facts[again:]]))
 
 
+@MANY_ARE_SHORT
 @given(LIVES, st.data())
 def test_a_life_in_which_an_ending_comes_again_is_corrupt(life: Life, data: st.DataObject) -> None:
     ends = [n for n, fact in enumerate(life.facts) if isinstance(fact.event, (events.StepCompleted, events.StepFailed))]
@@ -172,6 +174,7 @@ def test_a_life_in_which_an_ending_comes_again_is_corrupt(life: Life, data: st.D
         fold(RUN, renumbered([*life.facts[:again], life.facts[which], *life.facts[again:]]))
 
 
+@MANY_ARE_SHORT
 @given(LIVES, st.data())
 def test_a_life_in_which_an_attempt_goes_on_without_its_beginning_is_corrupt(life: Life, data: st.DataObject) -> None:
     about = [(fact.step, fact.attempt) for fact in life.facts if isinstance(fact.event, events.StepChange)]
