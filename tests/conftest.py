@@ -74,7 +74,8 @@ class Lab:
         dead.sessions.clear()
         dead._worker.stop()
         if isinstance(journal, SqliteJournal):
-            journal.close()
+            with dead.ledger._lock:  # its worker may be looking at the file: SQLite bears no close meanwhile
+                journal.close()
         with_next = self.begin()
         # Its process is this one, which lives; without a lease it counts as dead.
         with with_next.ledger.current():

@@ -187,7 +187,7 @@ def without_source() -> Callable[..., Any]:
 @pytest.mark.parametrize(
     "unreadable",
     [without_source(), lambda: fetch(1), len, functools.partial(print, 1), 7, None, type, Hostile()],  # type: ignore[name-defined] # noqa: F821
-    ids=repr,
+    ids=["function", "lambda", "C", "partial", "number", "none", "class", "hostile"],
 )
 def test_what_has_no_source_has_a_start_and_an_end(unreadable: Any) -> None:
     diagram = extract(unreadable, describe)

@@ -70,7 +70,7 @@ def test_storing_does_not_change_the_digest_of_the_value_itself(name: str) -> No
         (Plain(a=1), "pickle"),
         ([np.arange(3)], "pickle"),
     ],
-    ids=repr,
+    ids=["dict", "tuple", "dataclass", "bytes", "array", "objects", "frame", "series", "categories", "plain", "list"],
 )
 def test_a_value_takes_the_first_codec_that_gives_it_back(value: object, codec: str) -> None:
     assert new_values().encode(value).codec == codec
@@ -243,7 +243,11 @@ class NeverLoaded(Exception):
         super().__init__(a)
 
 
-@pytest.mark.parametrize("value", [NeverPickled(), [NeverPickled()], (NeverPickled(),), [NeverLoaded(1, 2)]], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [NeverPickled(), [NeverPickled()], (NeverPickled(),), [NeverLoaded(1, 2)]],
+    ids=["alone", "list", "tuple", "unloadable"],
+)
 def test_only_what_nothing_stores_is_refused(value: object) -> None:
     with pytest.raises(ValueNotStorable, match=r"can't be stored.*return something that can be pickled"):
         new_values().store(value)
