@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
 
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
@@ -21,6 +22,10 @@ from tests.cells import World
 IN_CI = bool(os.environ.get("CI"))
 FULL_PROOF = os.environ.get("IRONFLOW_PROOF") == "full"
 SEED = int(os.environ.get("IRONFLOW_SEED", "0"))
+
+# How long one example takes says more about what else the machine does than about the code.
+settings.register_profile("ironflow", deadline=None)
+settings.load_profile("ironflow")
 
 
 @pytest.fixture(autouse=True)

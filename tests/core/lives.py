@@ -161,7 +161,7 @@ class Life:
     def stop(self, number: int) -> None:
         name = ("RunInterrupted", "RunPaused", "RunFailed", "RunFailed", "RunCancelled", "RunCompleted")[number % 6]
         failed = [step for step, _ in self.attempts("failed")][:2] if name == "RunFailed" else []
-        self.tell(replace(SAMPLES["RunFailed"], caused_by=tuple(failed)) if failed else SAMPLES[name])
+        self.tell(replace(SAMPLES[name], caused_by=tuple(failed)) if name == "RunFailed" else SAMPLES[name])
         for step in failed:
             self.steps[self.latest()[step]]["lived_with"] = False
         self.status = name.removeprefix("Run").lower()

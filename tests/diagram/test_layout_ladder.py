@@ -105,7 +105,7 @@ def test_any_diagram_is_laid_out_by_the_ladder(diagram: Diagram) -> None:
     assert not [pair for pair in combinations(layout.boxes.values(), 2) if overlap(*pair)]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(diagrams(max_nodes=8))
 def test_any_diagram_is_laid_out_by_every_rung(rung: tuple[tuple[str, ladder.Engine], ...], diagram: Diagram) -> None:
     layout = laid_out(diagram, rungs=rung)
@@ -204,7 +204,7 @@ def test_the_first_layout_in_a_process_says_nothing_on_file_descriptor_2(program
     assert (done.stdout, done.stderr) == ("drawn\n", "")
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(diagrams(max_nodes=10))
 def test_graphviz_in_the_process_says_nothing_whatever_it_lays_out(
     capfd: pytest.CaptureFixture[str], diagram: Diagram

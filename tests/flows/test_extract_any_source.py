@@ -56,7 +56,7 @@ BLOCKS = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(BLOCKS)
 def test_any_source_has_a_sound_diagram_that_can_be_drawn(block: str) -> None:
     diagram = read(block)
@@ -65,7 +65,7 @@ def test_any_source_has_a_sound_diagram_that_can_be_drawn(block: str) -> None:
     assert draw(diagram, {}).svg is not None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(BLOCKS)
 def test_every_node_of_any_source_is_reached_from_the_start(block: str) -> None:
     diagram = read(block)
@@ -78,7 +78,7 @@ def test_every_node_of_any_source_is_reached_from_the_start(block: str) -> None:
     assert {node.id for node in diagram.nodes} - reached <= {"end"}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(BLOCKS)
 def test_only_ways_back_lead_up_in_any_source(block: str) -> None:
     diagram = read(block)
@@ -86,7 +86,7 @@ def test_only_ways_back_lead_up_in_any_source(block: str) -> None:
     assert all((places[edge.source] >= places[edge.target]) is edge.is_back for edge in diagram.edges)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(BLOCKS)
 def test_reading_twice_gives_the_same_diagram(block: str) -> None:
     main = function(f"def main(xs, x=0):\n{indented(block)}\n")

@@ -202,7 +202,7 @@ def reused(name: str, index: int, output: ValueId) -> StepReused:
     )  # fmt: skip
 
 
-@settings(max_examples=500 if FULL_PROOF else 50, deadline=None)
+@settings(max_examples=500 if FULL_PROOF else 50)
 @given(history=histories, asked=st.lists(selects, min_size=6, max_size=12))
 def test_both_journals_answer_alike_after_any_history(history: list[list[Deed]], asked: list[Select]) -> None:
     with tempfile.TemporaryDirectory() as folder:

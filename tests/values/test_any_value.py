@@ -36,7 +36,7 @@ from tests.values.workshop import new_values, same
 # The digests of one example are compared with each other, so that one digester will do.
 VALUES = new_values()
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
-calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+calm = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=5)
 KINDS = (np.int8, np.int64, np.float32, np.float64, np.bool_)

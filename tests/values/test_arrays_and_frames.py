@@ -14,7 +14,7 @@ from ironflow_nb.values.stored import INLINE_LIMIT
 from tests.values.workshop import new_values, same
 
 VALUES = new_values()
-calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+calm = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 BITS = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16", ">i4", ">f8"]
 TIMES = ["M8[s]", "M8[ms]", "M8[us]", "M8[ns]", "m8[s]", "m8[ns]"]
