@@ -25,11 +25,13 @@ class Pool:
         self._jobs: deque[Callable[[], None]] = deque()
         self._idle: list[Wakeup] = []
         self._n_spawned = 0
+        self.n_unfinished = 0
 
     def submit(self, job: Callable[[], None]) -> None:
         """Run the job, which must not raise, on a thread of the pool."""
         with self._lock:
             self._jobs.append(job)
+            self.n_unfinished += 1
             if self._idle:
                 self._idle.pop().set()
                 return
@@ -46,6 +48,8 @@ class Pool:
                     self._idle.append(wakeup)
             if job is not None:
                 job()
+                with self._lock:
+                    self.n_unfinished -= 1
                 del job  # so that what it holds does not live as long as the thread idles
             elif not wakeup.take(IDLE_S):
                 with self._lock, suppress(ValueError):

@@ -1,1 +1,1 @@
-"""The test kit for users: a memory journal, a clock that the test moves, a pytest plugin."""
+"""The test kit for users: a memory journal, a clock that the test moves, dying at every commit, a pytest plugin."""

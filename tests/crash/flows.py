@@ -1,0 +1,130 @@
+"""Flows of every kind for the crash matrix; each notes bodies and acknowledgements in a log of the test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from ironflow_nb import flow, step
+
+LOG: list[tuple[str, object]] = []
+BLOCK = b"ironflow" * 10_000
+
+
+@step
+def work(n: int) -> dict[str, int]:
+    LOG.append(("body", n))
+    return {"n": n}
+
+
+@step
+async def work_async(n: int) -> dict[str, int]:
+    LOG.append(("body", n))
+    await asyncio.sleep(0)
+    return {"n": n}
+
+
+@step
+def large(n: int) -> bytes:
+    LOG.append(("body", n))
+    return BLOCK + bytes([n])
+
+
+FAILED: set[int] = set()
+
+
+@step(retries=2)
+def flaky(n: int) -> int:
+    if n not in FAILED:
+        FAILED.add(n)
+        raise ConnectionError(n)
+    LOG.append(("body", n))
+    return n
+
+
+def acknowledged(n: int, value: Any) -> Any:
+    LOG.append(("ack", n))
+    return value
+
+
+@flow
+def sequential() -> int:
+    return sum(acknowledged(n, work(n))["n"] for n in range(4))
+
+
+@flow
+def mapped() -> int:
+    return sum(acknowledged(result["n"], result)["n"] for result in work.map(range(6), concurrency=2))
+
+
+@flow
+def submitted() -> int:
+    futures = {n: work.submit(n) for n in range(4)}
+    return sum(acknowledged(n, future.result())["n"] for n, future in futures.items())
+
+
+@flow
+async def gathered() -> int:
+    async def branch(n: int) -> int:
+        first = acknowledged(n, await work_async(n))
+        second = acknowledged(n + 10, await work_async(n + 10))
+        return int(first["n"] + second["n"])
+
+    return sum(await asyncio.gather(*map(branch, range(3))))
+
+
+@flow
+def retried() -> int:
+    return sum(acknowledged(n, flaky(n)) for n in range(2))
+
+
+@flow
+def child(n: int) -> int:
+    return sum(acknowledged(10 * n + k, work(10 * n + k))["n"] for k in range(2))
+
+
+@flow
+def parent() -> int:
+    return sum(acknowledged(100 + n, child(n)) for n in (1, 2)) + acknowledged(3, work(3))["n"]
+
+
+@flow
+def large_values() -> int:
+    return sum(len(acknowledged(n, large(n))) for n in range(3))
+
+
+@flow
+def lived_with() -> str:
+    with contextlib.suppress(KeyError):
+        broken()
+    return f"lived {acknowledged(1, work(1))['n']}"
+
+
+@step
+def broken() -> None:
+    raise KeyError("always")
+
+
+FLOWS = {
+    found.name.rpartition(".")[2]: found
+    for found in (sequential, mapped, submitted, gathered, retried, parent, large_values, lived_with)
+}
+
+
+def reset() -> None:
+    """Put the outer world back to its beginning."""
+    LOG.clear()
+    FAILED.clear()
+
+
+def ran_again() -> list[object]:
+    """Return what was acknowledged and whose body ran afterwards."""
+    acked: set[object] = set()
+    again: list[object] = []
+    for what, n in LOG:
+        if what == "ack":
+            acked.add(n)
+        elif n in acked:
+            again.append(n)
+    return again
