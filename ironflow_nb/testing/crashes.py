@@ -3,110 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from ironflow_nb.core.ids import RunId, StepRef, ValueId
-from ironflow_nb.core.status import ENDED, RunStatus
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.seams import SystemClock, SystemThreads
-from ironflow_nb.journal.ports import Durability, Entry, Journal, Lease, Reader, Select, Signal
+from ironflow_nb.core.ids import RunId, StepRef
+from ironflow_nb.core.status import RunStatus
+from ironflow_nb.journal.ports import Durability, Journal, Reader, Select
 from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
+from ironflow_nb.testing.processes import MOMENTS, Died, DyingJournal, abandon, completed, outcome_of, process_on
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ironflow_nb.flows.flow import Flow
-
-BEFORE: Final = "before"
-AFTER: Final = "after"
-MOMENTS: Final = (BEFORE, AFTER)
-LIMIT_S: Final = 60.0
-
-
-class Died(BaseException):
-    """The simulated death of the process; no `Exception`, for nothing in a flow survives its process."""
-
-
-class DyingJournal:
-    """A journal whose process dies at one of its commits: before it, or when it is done but nobody knows."""
-
-    def __init__(self, journal: Journal, *, at_commit: int | None, moment: str) -> None:
-        self.journal = journal
-        self.location = journal.location
-        self.n_commits = 0
-        self.is_dead = False
-        self._at_commit = at_commit
-        self._moment = moment
-
-    def append(self, entries: Sequence[Entry], *, durability: Durability, lease: Lease | None = None) -> None:
-        """See the port."""
-        self._refuse_dead()
-        self.n_commits += 1
-        is_last = self.n_commits == self._at_commit
-        self.is_dead = is_last and self._moment == BEFORE
-        self._refuse_dead()
-        self.journal.append(entries, durability=durability, lease=lease)
-        self.is_dead = is_last
-        self._refuse_dead()
-
-    def _refuse_dead(self) -> None:
-        if self.is_dead:
-            raise Died
-
-    def write_lease(self, lease: Lease) -> None:
-        """See the port."""
-        self._refuse_dead()
-        self.journal.write_lease(lease)
-
-    def send(self, signal: Signal) -> None:
-        """See the port."""
-        self._refuse_dead()
-        self.journal.send(signal)
-
-    def release(self, owner: str) -> None:
-        """See the port."""
-        self._refuse_dead()
-        self.journal.release(owner)
-
-    def resign_values(self, codec: str, macs: dict[ValueId, bytes]) -> int:
-        """See the port."""
-        self._refuse_dead()
-        return self.journal.resign_values(codec, macs)
-
-    def current(self) -> AbstractContextManager[Reader]:
-        """See the port."""
-        self._refuse_dead()
-        return self.journal.current()
-
-    def reading(self) -> AbstractContextManager[Reader]:
-        """See the port."""
-        return self.journal.reading()
-
-    def change_token(self) -> int:
-        """See the port."""
-        return self.journal.change_token()
-
-    def exists(self) -> bool:
-        """See the port."""
-        return self.journal.exists()
-
-    def close(self) -> None:
-        """See the port."""
-        self.journal.close()
-
-
-class _NoWorker(SystemThreads):
-    """Threads without the engine's worker, so that only the flow's own commits are counted."""
-
-    def spawn(self, name: str, body: Callable[[], None]) -> None:
-        if name != "ironflow-worker":
-            super().spawn(name, body)
 
 
 def crash_everywhere(
@@ -172,8 +84,8 @@ class _Round:
         self.clock = SimClock()
 
     def undisturbed(self, flow: Flow[..., Any], args: Any, kwargs: Any) -> bytes:
-        with self._engine(self.journal) as engine:
-            value = _outcome(flow, args, kwargs, lambda: False)
+        with process_on(self.journal, self.durability, self.clock) as engine:
+            value = outcome_of(flow, args, kwargs)
             return engine.ledger.digester.digest(value).digest
 
     def crashed(
@@ -181,77 +93,30 @@ class _Round:
     ) -> tuple[int, int] | None:
         where = f"died {moment} commit {commit}"
         dying = DyingJournal(self.journal, at_commit=commit, moment=moment)
-        with self._engine(dying) as engine:
+        with process_on(dying, self.durability, self.clock) as engine:
             with contextlib.suppress(Died):
-                _outcome(flow, args, kwargs, lambda: dying.is_dead)
+                outcome_of(flow, args, kwargs, is_dead=lambda: dying.is_dead)
             owner = engine.ledger.owner
-            _abandon(engine)
+            abandon(engine)
         if not dying.is_dead:
             self.journal.close()
             return None
-        with self._engine(self.journal) as engine:
+        with process_on(self.journal, self.durability, self.clock) as engine:
             # The process of this owner is this one, which lives; without a lease it counts as dead.
             engine.ledger.journal.release(owner)
             with engine.reading() as reader:
                 kept = _completed(reader)
-            # Of a run that was completed before the death the result is asked for: a call would begin a new one.
-            last = flow.last
-            is_completed = last is not None and last.status is RunStatus.COMPLETED
-            value = last.result() if last and is_completed else _outcome(flow, args, kwargs, lambda: False)
+            value = completed(flow, args, kwargs)
             assert engine.ledger.digester.digest(value).digest == expected, f"{where}: another result"
             with engine.reading() as reader:
-                rows, completed = reader.steps(Select()), _completed(reader)
+                rows, n_completed = reader.steps(Select()), len(_completed(reader))
                 statuses = {run.status for run in reader.runs(Select())}
             assert statuses == {RunStatus.COMPLETED}, f"{where}: runs are {statuses}"
             for row in rows:
                 again = row.attempt > kept.get((row.run_id, row.step), row.attempt)
                 assert not again, f"{where}: {row.step} was recorded and ran again"
-        return len(kept), len(completed)
-
-    @contextlib.contextmanager
-    def _engine(self, journal: Journal) -> Iterator[Engine]:
-        engine = HOME.adopt(
-            Engine(
-                journal, durability=self.durability, clock=self.clock, threads=_NoWorker(), execution=lambda: "a script"
-            )
-        )
-        # Each engine is a process of its own: a call in it is one of a new execution.
-        engine.execution = lambda: engine.ledger.owner
-        with HOME.replaced(engine):
-            yield engine
-        engine.close()
+        return len(kept), n_completed
 
 
 def _completed(reader: Reader) -> dict[tuple[RunId, StepRef], int]:
     return {(row.run_id, row.step): row.attempt for row in reader.steps(Select()) if row.output_id is not None}
-
-
-def _outcome(flow: Flow[..., Any], args: Any, kwargs: Any, is_dead: Callable[[], bool]) -> Any:
-    if not flow.spec.is_async:
-        return flow(*args, **kwargs)
-    run = flow.start(*args, **kwargs)
-    session = run._session  # noqa: SLF001 -- the kit is part of the house
-    assert session is not None
-    clock, wakeup = SystemClock(), SystemThreads().wakeup()
-    deadline = clock.monotonic() + LIMIT_S
-    while not session.ending.is_done and not is_dead():
-        clock.wait(wakeup, 0.001)
-        assert clock.monotonic() < deadline, "the flow hangs"
-    if is_dead():
-        raise Died
-    assert run.status in ENDED
-    return run.result()
-
-
-def _abandon(engine: Engine) -> None:
-    """Leave an engine as a killed process does: nothing more is written, nothing is given back.
-
-    Bodies on threads can't be killed here; they end, and nobody takes what they return.
-    """
-    clock, wakeup = SystemClock(), SystemThreads().wakeup()
-    deadline = clock.monotonic() + LIMIT_S
-    while engine.pool.n_unfinished:
-        clock.wait(wakeup, 0.001)
-        assert clock.monotonic() < deadline, "a body hangs"
-    engine.ledger.close("its process died", abandon=True)
-    engine.sessions.clear()
