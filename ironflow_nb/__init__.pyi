@@ -12,6 +12,7 @@ from .errors import JournalBusy as JournalBusy
 from .errors import JournalConflict as JournalConflict
 from .errors import JournalCorrupt as JournalCorrupt
 from .errors import JournalError as JournalError
+from .errors import JournalFull as JournalFull
 from .errors import JournalReadOnly as JournalReadOnly
 from .errors import JournalTooNew as JournalTooNew
 from .errors import NotAJournal as NotAJournal

@@ -50,6 +50,10 @@ class JournalBusy(JournalError, TimeoutError):
     """Another process held the write lock of the journal for too long."""
 
 
+class JournalFull(JournalError):
+    """There is no space left for the journal: the disk is full, or a quota or limit is reached."""
+
+
 class JournalConflict(JournalError):
     """The next version of a run was already taken: somebody else appends to it."""
 

@@ -45,7 +45,9 @@ def complete(engine: Engine, session: Session, value: Any) -> Any:
 
     Raises:
         ValueNotStorable: no codec takes the value.
+        CodeChanged, JournalError: the flow swallowed it, and what it returns rests on less than its steps.
     """
+    session.refuse_if_stopped()
     stored, echo = engine.ledger.values.store(value)
     completed = Piece(events.RunCompleted(output=stored.value_id.hex()), values=(stored,))
     session.end(*_account(session), completed)

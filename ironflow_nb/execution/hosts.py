@@ -58,9 +58,17 @@ def new_lease(now: int, nonce: bytes) -> Lease:
     return Lease(owner=owner, host=host_id(), pid=pid, process_started_at=started_at, heartbeat_at=now, lease_s=LEASE_S)
 
 
+_GIVEN_UP: Final[set[str]] = set()
+
+
+def give_up(owner: str) -> None:
+    """Note that an engine of this process was closed, even if its lease could not be deleted from the journal."""
+    _GIVEN_UP.add(owner)
+
+
 def is_alive(lease: Lease | None, *, now: int) -> bool:
     """Tell whether the owner of the lease still lives."""
-    if lease is None:
+    if lease is None or lease.owner in _GIVEN_UP:
         return False
     if lease.host == host_id() and not lease.host.endswith("unknown boot"):
         return process_started_at(lease.pid) == lease.process_started_at

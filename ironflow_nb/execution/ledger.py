@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.ids import RUN_ID_ENTROPY_BYTES, Digest, RunId, ValueId, run_id
 from ironflow_nb.errors import EngineClosed, JournalError
 from ironflow_nb.execution.code import code_identity
-from ironflow_nb.execution.hosts import is_alive, new_lease
+from ironflow_nb.execution.hosts import give_up, is_alive, new_lease
 from ironflow_nb.execution.seams import Clock, Entropy, Threads
 from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.journal.ports import Durability, Entry, Journal, Lease, Reader, Signal
@@ -119,6 +119,7 @@ class Ledger:
                 except JournalError as error:  # a file that was ruined holds no lease to give back
                     logger().warning("the lease of %s could not be given back: %s", self.owner, error)
                 finally:
+                give_up(self.owner)
                     self.journal.close()
 
     def _refuse_closed(self) -> None:

@@ -21,7 +21,15 @@ from ironflow_nb.core.ids import BranchId, RunId, StepRef
 from ironflow_nb.core.retrying import retry_delay_s
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import StepStatus
-from ironflow_nb.errors import CodeChanged, IronflowError, JournalConflict, RunFinished, RunTakenOver, ValueNotStorable
+from ironflow_nb.errors import (
+    CodeChanged,
+    IronflowError,
+    JournalConflict,
+    JournalError,
+    RunFinished,
+    RunTakenOver,
+    ValueNotStorable,
+)
 from ironflow_nb.execution.delayed import Delayed
 from ironflow_nb.execution.interrupts import Interrupts
 from ironflow_nb.execution.jobs import Answer, Job, Outcome, Place, Settled, Take
@@ -129,9 +137,13 @@ class Session:
                 self._stopped_by = error  # so that code which swallows it can't go on
                 raise
 
-    def _refuse_if_over(self) -> None:
+    def refuse_if_stopped(self) -> None:
+        """Raise again what a flow must not get past, whatever it swallows."""
         if self._stopped_by is not None:
             raise self._stopped_by
+
+    def _refuse_if_over(self) -> None:
+        self.refuse_if_stopped()
         self.obey_stop()
         if not self.is_open:
             raise RunFinished(
@@ -404,7 +416,12 @@ class Session:
             if settled.retry_at is not None:
                 pieces.append(Piece(StepRetryScheduled(due_at=settled.retry_at), job.step, job.attempt))
                 jobs.append(job)
-        for job, row in zip(jobs, self._append(*pieces), strict=True):
+        try:
+            rows = self._append(*pieces)
+        except JournalError as error:
+            self._stopped_by = error  # what was finished is not recorded: a flow that swallows this can't go on
+            raise
+        for job, row in zip(jobs, rows, strict=True):
             assert row is not None
             job.row = row
         self.n_performed += sum(settled.error is None for settled in batch)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.errors import AmbiguousStep, StepNotFound
+from ironflow_nb.errors import AmbiguousStep, JournalError, StepNotFound
 from ironflow_nb.execution import watching
 from ironflow_nb.execution.commanding import ask_to_stop
 from ironflow_nb.execution.engine import Engine
@@ -68,7 +68,8 @@ class Run(Generic[T]):
         if own is not None and own.is_done:
             if own.error is None:
                 return own.value  # type: ignore[no-any-return]
-            if status is RunStatus.FAILED:
+            is_unrecorded = status is RunStatus.INTERRUPTED and isinstance(own.error, JournalError)
+            if status is RunStatus.FAILED or is_unrecorded:
                 raise own.error
         return watching.result_of(self._engine, run, self.id, status)  # type: ignore[no-any-return]
 

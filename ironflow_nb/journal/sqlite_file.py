@@ -11,12 +11,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from ironflow_nb.errors import JournalBusy, JournalCorrupt, JournalError, JournalReadOnly, JournalTooNew, NotAJournal
+from ironflow_nb.errors import (
+    JournalBusy,
+    JournalCorrupt,
+    JournalError,
+    JournalFull,
+    JournalReadOnly,
+    JournalTooNew,
+    NotAJournal,
+)
 from ironflow_nb.journal.schema import APPLICATION_ID, DDL, SCHEMA_VERSION
 
 BUSY_TIMEOUT_S: Final = 10.0
 STATEMENT_CACHE: Final = 256
 _WAL_ATTEMPTS: Final = 20
+_NO_SPACE: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 _REFUSED: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
 
 
@@ -68,9 +77,12 @@ def open_reader(path: Path) -> sqlite3.Connection:
         # A connection that may write takes away the files beside the journal that every reader makes.
         return _open_reader(path, "mode=rw")
     except sqlite3.OperationalError as error:
-        if _code(error) not in _REFUSED:
+        if _code(error) not in _REFUSED | _NO_SPACE:
             raise
-    is_in_use = path.with_name(f"{path.name}-wal").exists()
+        # Where there is no space for the memory that users share, nobody uses it, but an empty log may be left.
+        is_log_of_use = _code(error) in _REFUSED
+    log = look_at(path.with_name(f"{path.name}-wal"))
+    is_in_use = log is not None and (is_log_of_use or log.st_size > 0)
     return _open_reader(path, "mode=ro" if is_in_use else "mode=ro&immutable=1")
 
 
@@ -209,8 +221,18 @@ def _translation(error: sqlite3.Error, path: Path) -> JournalError:
             path=path,
         )
     if code == sqlite3.SQLITE_FULL:
+        return JournalFull(
+            f"the disk of the journal {path} is full, and what was to be recorded is not; make space there, then run "
+            "the cell again: it continues from what was recorded",
+            path=path,
+            errno=errno.ENOSPC,
+        )
+    if code == sqlite3.SQLITE_IOERR:
+        # SQLite tells a full disk apart, but neither a quota nor a limit on the size of files.
         return JournalError(
-            f"the disk of the journal {path} is full; nothing was written", path=path, errno=errno.ENOSPC
+            f"the system refused to read or write the journal {path} ({error}); see that its disk is still there and "
+            "has space left within the quota, then run the cell again: it continues from what was recorded",
+            path=path,
         )
     if code == sqlite3.SQLITE_CORRUPT:
         return JournalCorrupt(f"the journal {path} is damaged: {error}; restore it from a copy", path=path)

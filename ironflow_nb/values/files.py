@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Final
 
 from ironflow_nb.core.ids import ValueId
-from ironflow_nb.errors import JournalError, ValueUnreadable
+from ironflow_nb.errors import JournalError, JournalFull, JournalReadOnly, ValueUnreadable
+
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+_NO_RIGHT: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class ValueFiles:
@@ -24,7 +29,7 @@ class ValueFiles:
         """Write the content durably; a file that is there already is the same content.
 
         Raises:
-            JournalError: the file can't be written, for instance because the disk is full.
+            JournalFull, JournalReadOnly, JournalError: the file can't be written.
         """
         path = self.path(value_id)
         if _size(path) == len(content):
@@ -43,9 +48,7 @@ class ValueFiles:
                 temporary.unlink(missing_ok=True)
             _sync_folder(path.parent)
         except OSError as error:
-            raise JournalError(
-                f"a value of {len(content)} bytes can't be written to {path.parent}: {error}", path=path
-            ) from error
+            raise _refusal(error, f"a value of {len(content)} bytes can't be written to {path.parent}", path) from error
 
     def read(self, value_id: ValueId, size: int) -> bytes:
         """Return the content.
@@ -63,6 +66,17 @@ class ValueFiles:
                 f"the value file {path} has {len(content)} bytes and was written with {size}", value_id=value_id
             )
         return content
+
+
+def _refusal(error: OSError, what: str, path: Path) -> JournalError:
+    kind: type[JournalError]
+    if error.errno in _NO_SPACE:
+        kind, to_do = JournalFull, "make space there, then run the cell again: it continues from what was recorded"
+    elif error.errno in _NO_RIGHT:
+        kind, to_do = JournalReadOnly, "check the permissions of the folder"
+    else:
+        kind, to_do = JournalError, "see that its disk is still there, then run the cell again"
+    return kind(f"{what}: {error.strerror or error}; {to_do}", path=path, errno=error.errno)
 
 
 def _size(path: Path) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ironflow_nb.errors import JournalError
+from ironflow_nb.errors import JournalError, JournalFull
 from ironflow_nb.journal.ports import Durability, Entry, Journal, Select, Signal
 from ironflow_nb.journal.sqlite import SqliteJournal
 from tests.contracts.histories import A, Author, B, C, answers, definition, lease, one_run, value
@@ -213,7 +213,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(journal: SqliteJournal, path: Pa
     entry = author.entry(B, values=[value(b"x" * 60_000)])
     with pytest.raises(JournalError, match="full") as caught:
         journal.append([entry], durability=FAST, lease=lease("you"))
-    assert type(caught.value) is JournalError
+    assert type(caught.value) is JournalFull
     assert str(path) in str(caught.value)
     assert outside(path) == inside(journal) == nothing
     connection.execute(f"PRAGMA max_page_count={n_pages + 1000}")
