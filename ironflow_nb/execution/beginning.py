@@ -171,10 +171,21 @@ def _continued(engine: Engine, request: Request, call: Call, run: RunRow, *, in_
     return session
 
 
+def refuse_changed(reader: Reader, run: RunRow) -> None:
+    """Raise `JournalConflict` unless the run is still as it was read before; what is read now goes together then."""
+    if reader.runs(Select(run_ids=[run.run_id])) != [run]:
+        raise JournalConflict(f"somebody else appended to run {run.run_id}", run_id=run.run_id)
+
+
 def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: Stream) -> Recall:
-    """Read what is recorded of the run, and commit that this engine continues it."""
+    """Read what is recorded of the run, and commit that this engine continues it.
+
+    Raises:
+        JournalConflict: the run is no longer as it was when it was decided to continue it.
+    """
     ledger = engine.ledger
     with ledger.current() as reader:
+        refuse_changed(reader, run)
         recorded = reader.memo(run.run_id)
         head = reader.head(run.run_id)
         alive = _is_owned(engine, reader, run)

@@ -7,6 +7,7 @@ from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.errors import JournalConflict, RunFinished
+from ironflow_nb.execution.beginning import refuse_changed
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.stopping import Stop
 from ironflow_nb.execution.stream import Piece, Stream
@@ -46,8 +47,13 @@ def ask_to_stop(engine: Engine, run_id: RunId, stop: Stop) -> None:
 
 
 def _cancel_idle(engine: Engine, run: RunRow) -> None:
-    """Record the end of a run that nobody works on; that its next version is free proves it."""
+    """Record the end of a run that nobody works on; that its next version is free proves it.
+
+    Raises:
+        JournalConflict: somebody works on it.
+    """
     with engine.ledger.current() as reader:
+        refuse_changed(reader, run)
         head = reader.head(run.run_id)
     assert head is not None
     stream = Stream(engine.ledger, run.run_id, Durability(run.durability))

@@ -65,9 +65,9 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
         failed = events.RunFailed(error=stored.value_id.hex(), caused_by=causes)
         try:
             session.disown(causes)
-            session.end(*_account(session), Piece(failed, values=(stored,)))
+            session.end_by_and_by(*_account(session), Piece(failed, values=(stored,)))
         except IronflowError as trouble:
-            logger().warning("run %s: its failure could not be recorded: %s", session.run_id, trouble)
+            logger().warning("run %s: its failure could not be recorded yet: %s", session.run_id, trouble)
     _close(engine, session, error)
 
 
@@ -77,9 +77,9 @@ def interrupt(engine: Engine, session: Session, error: BaseException, reason: st
     try:
         session.drain()
         if session.is_open:  # else the engine was closed, and has recorded it
-            session.end(*_account(session), Piece(events.RunInterrupted(reason=reason)))
+            session.end_by_and_by(*_account(session), Piece(events.RunInterrupted(reason=reason)))
     except IronflowError as trouble:
-        logger().warning("run %s: its interruption could not be recorded: %s", session.run_id, trouble)
+        logger().warning("run %s: its interruption could not be recorded yet: %s", session.run_id, trouble)
     _note(error, f"run {session.run_id} of {session.name} was interrupted; {_kept(session)}", "call it again")
     _close(engine, session, error)
 
@@ -100,9 +100,9 @@ def stop(engine: Engine, session: Session, stopped: Stopped) -> IronflowError:
             status="paused",
         )
     try:
-        session.end(*_account(session), last)
+        session.end_by_and_by(*_account(session), last)
     except IronflowError as trouble:
-        logger().warning("run %s: that it was %s could not be recorded: %s", session.run_id, what, trouble)
+        logger().warning("run %s: that it was %s could not be recorded yet: %s", session.run_id, what, trouble)
     _close(engine, session, error)
     return error
 

@@ -87,8 +87,8 @@ class Engine:
         self._worker.nudge()
 
     def close_session(self, session: Session) -> None:
-        """Let go of a session, unless bodies of it are still running: their results are taken."""
-        if not session.in_flight():
+        """Let go of a session, unless bodies of it are still running, or its end is not recorded yet."""
+        if session.is_over:
             self.sessions.pop(session.run_id, None)
 
     def flush(self) -> None:
@@ -155,9 +155,11 @@ class Engine:
         atexit.unregister(self._exit)
         for session in list(self.sessions.values()):
             try:
-                session.drain()
                 if session.is_open:
+                    session.drain()
                     session.end(Piece(RunInterrupted(reason="exit")))
+                else:
+                    session.flush()
             except IronflowError as error:
                 logger().warning("run %s could not be closed: %s", session.run_id, error)
         self.sessions.clear()

@@ -65,6 +65,12 @@ class Ledger:
             self._refuse_closed()
             self.journal.send(Signal(run_id=run_id, name=name, sent_at=self.clock.now(), sent_by=self.owner))
 
+    def resign(self, codec: str, macs: dict[ValueId, bytes]) -> int:
+        """Replace the signatures of stored values; return how many there were."""
+        with self._lock:
+            self._refuse_closed()
+            return self.journal.resign_values(codec, macs)
+
     def change_token(self) -> int:
         """Return a number that differs after another engine has committed."""
         with self._lock:
@@ -113,13 +119,13 @@ class Ledger:
         with self._lock:
             if self._closed_because is None:
                 self._closed_because = because
+                give_up(self.owner)
                 try:
                     if self._lease_is_written:
                         self.journal.release(self.owner)
                 except JournalError as error:  # a file that was ruined holds no lease to give back
                     logger().warning("the lease of %s could not be given back: %s", self.owner, error)
                 finally:
-                give_up(self.owner)
                     self.journal.close()
 
     def _refuse_closed(self) -> None:

@@ -67,11 +67,10 @@ def _sign_all(engine: Engine) -> int:
     signer: Signer = engine.ledger.signer
     with engine.ledger.current() as reader:
         ids = reader.value_ids(PICKLE)
-        n_signed = 0
-        for start in range(0, len(ids), _CHUNK):
+    n_signed = 0
+    for start in range(0, len(ids), _CHUNK):
+        with engine.ledger.current() as reader:
             values = reader.values(ids[start : start + _CHUNK])
-            macs = {
-                key: signer.sign(PICKLE, value.content) for key, value in values.items() if value.content is not None
-            }
-            n_signed += engine.ledger.journal.resign_values(PICKLE, macs)
+        macs = {key: signer.sign(PICKLE, value.content) for key, value in values.items() if value.content is not None}
+        n_signed += engine.ledger.resign(PICKLE, macs)
     return n_signed

@@ -337,6 +337,11 @@ class Session:
         with self.lock:
             return list(self._in_flight.values())
 
+    @property
+    def is_over(self) -> bool:
+        """Tell whether nothing of it goes on or waits to be recorded."""
+        return not self.is_open and not self.stream.is_pending and not self.in_flight()
+
     def is_on_loop(self) -> bool:
         """Tell whether the calling code runs on the loop of this async flow, which it must not block.
 
@@ -454,3 +459,20 @@ class Session:
         with self.lock:
             self._append(*pieces)
             self.is_open = False
+
+    def end_by_and_by(self, *pieces: Piece) -> None:
+        """End as `end` does; what the journal refuses now stays pending, and the worker tries it again.
+
+        A run that were not ended in the journal would seem to be going on for as long as this process lives.
+
+        Raises:
+            IronflowError: it was refused, or the run is another process's now.
+        """
+        try:
+            self.end(*pieces)
+        except JournalError:
+            with self.lock:
+                self.is_open = False
+                for piece in pieces:
+                    self.stream.defer(piece)
+            raise

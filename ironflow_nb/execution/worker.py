@@ -82,7 +82,7 @@ class Worker:
             except IronflowError as error:
                 # Whoever commits next for this run meets the same trouble and tells the person.
                 logger().debug("run %s: %s", run_id, error)
-            if not session.is_open and not session.in_flight():
+            if session.is_over:
                 self._sessions.pop(run_id, None)
         try:
             self._read_signals()

@@ -85,7 +85,13 @@ class SqliteJournal:
                 yield reader
             return
         with translated(self.path):
-            yield SqliteReader(self._writer(), self.files)
+            connection = self._writer()
+            connection.execute("BEGIN")  # what is read inside is one moment, whatever other processes commit
+            try:
+                yield SqliteReader(connection, self.files)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:

@@ -1,4 +1,4 @@
-"""Processes that die: engines that are one of several on a journal, one after the other, and end as SIGKILL ends them."""
+"""Processes that die: engines on one journal, one after the other, that end as SIGKILL ends them."""
 
 from __future__ import annotations
 

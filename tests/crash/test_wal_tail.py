@@ -1,4 +1,4 @@
-"""A write-ahead log that lost its end, as a power cut leaves it: cut at each of its frames, and in the middle of them."""
+"""A write-ahead log that lost its end, as a power cut leaves it: cut at each of its frames, and inside of them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,283 @@
+"""Simulated processes: their threads run one at a time, in an order that a seed decides, in a time of their own.
+
+A thread goes on until it comes to a seam of the engine: a lock, a wakeup, the clock, a new thread. There the seed
+decides who goes on. When all wait, time moves to the first who waits no longer; when nobody ever would, it is a
+deadlock, and raised. What the bytecodes of two threads do to each other between two seams is not simulated.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from random import Random
+from types import TracebackType
+from typing import Final, Self
+
+from ironflow_nb.execution.seams import Wakeup
+from ironflow_nb.testing.clock import START_AT
+from ironflow_nb.testing.processes import Died
+
+_SWITCHES: Final = 0.4
+"""How often a seam at which nobody has to wait is used to let another one go on."""
+_HANGS_S: Final = 60.0
+
+
+class Deadlock(AssertionError):
+    """All threads wait, none of them for a time."""
+
+
+class _Actor:
+    """One thread; it runs while it has the baton."""
+
+    __slots__ = ("baton", "deadline", "name", "process")
+
+    def __init__(self, process: SimProcess, name: str) -> None:
+        self.process = process
+        self.name = name
+        self.baton = threading.Semaphore(0)
+        self.deadline: float | None = None
+
+
+class Simulator:
+    """The threads and the time of all simulated processes of one seed."""
+
+    def __init__(self, seed: object) -> None:
+        self.dice = Random(str(seed))  # noqa: S311 -- the same numbers again are what it is for
+        self.now_s = 0.0
+        self.skew_s = 0.0
+        self.n_switches = 0
+        self.trouble: BaseException | None = None
+        self._running: _Actor | None = None
+        self._ready: list[_Actor] = []
+        self._waiting: dict[_Actor, None] = {}
+        self._n_mains = 0
+        self._over = threading.Semaphore(0)
+
+    def start(self, body: Callable[[SimProcess], None]) -> SimProcess:
+        """Begin a process whose main thread runs the body, and ends the process with it."""
+        process = SimProcess(self)
+        self._n_mains += 1
+
+        def main() -> None:
+            try:
+                body(process)
+            finally:
+                self._n_mains -= 1
+                process.kill()
+
+        self.spawn(process, "subshell-of-a-simulation", main)
+        return process
+
+    def play(self) -> None:
+        """Let the processes run until the main thread of each has ended.
+
+        Raises:
+            Deadlock: none of them would ever go on.
+        """
+        self._pass_on(None)
+        if not self._over.acquire(timeout=_HANGS_S):
+            self.trouble = self.trouble or Deadlock("a thread does not come to a seam")
+        if self.trouble is not None:
+            raise self.trouble
+
+    def spawn(self, process: SimProcess, name: str, body: Callable[[], None]) -> None:
+        """Begin a thread of a process."""
+        actor = _Actor(process, name)
+
+        def run() -> None:
+            actor.baton.acquire()
+            try:
+                if not process.is_dead:
+                    body()
+            except Died:
+                pass
+            except BaseException as error:  # noqa: BLE001 -- told by `play`
+                self.trouble = self.trouble or error
+            self._pass_on(None)
+
+        threading.Thread(target=run, name=name, daemon=True).start()
+        self._ready.append(actor)
+
+    def seam(self) -> None:
+        """Let another thread go on, perhaps."""
+        actor = self._actor()
+        if self.dice.random() < _SWITCHES:
+            self._ready.append(actor)
+            self._pass_on(actor)
+        self._refuse_dead(actor)
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait to be woken, or for that time."""
+        actor = self._actor()
+        actor.deadline = None if timeout_s is None else self.now_s + timeout_s
+        self._waiting[actor] = None
+        self._pass_on(actor)
+        self._refuse_dead(actor)
+
+    def wake(self, actor: _Actor) -> None:
+        """Let a thread that waits go on later."""
+        if actor in self._waiting:
+            del self._waiting[actor]
+            self._ready.append(actor)
+
+    def wake_all_of(self, process: SimProcess) -> None:
+        """Let all threads of a process go on later."""
+        for actor in [actor for actor in self._waiting if actor.process is process]:
+            self.wake(actor)
+
+    def running(self) -> _Actor:
+        """Return the thread that has the baton."""
+        return self._actor()
+
+    def _actor(self) -> _Actor:
+        assert self._running is not None, "a thread that is not simulated uses a simulated seam"
+        return self._running
+
+    def _refuse_dead(self, actor: _Actor) -> None:
+        if actor.process.is_dead:
+            raise Died
+
+    def _pass_on(self, giver: _Actor | None) -> None:
+        """Give the baton to the next; `giver` gets it back some time, and None has ended."""
+        self.n_switches += 1
+        taker = self._next()
+        self._running = taker
+        if taker is None:
+            self._over.release()
+        elif taker is not giver:
+            taker.baton.release()
+        else:
+            return
+        if giver is not None:
+            giver.baton.acquire()
+
+    def _next(self) -> _Actor | None:
+        if self._ready:
+            return self._ready.pop(self.dice.randrange(len(self._ready)))
+        timed = [actor for actor in self._waiting if actor.deadline is not None]
+        if timed and self._n_mains:
+            first = min(timed, key=lambda actor: actor.deadline or 0.0)
+            self.now_s = max(self.now_s, first.deadline or 0.0)
+            del self._waiting[first]
+            return first
+        if self._waiting:  # a deadlock, or threads that only wait for work that will never come
+            if self._n_mains:
+                names = ", ".join(sorted(actor.name for actor in self._waiting))
+                self.trouble = self.trouble or Deadlock(f"all wait for each other: {names}")
+            for actor in list(self._waiting):
+                actor.process.is_dead = True
+                self.wake(actor)
+            return self._next()
+        return None
+
+
+class SimProcess:
+    """One process: the threads and the clock of its engine, to be given to it as both."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
+        self.is_dead = False
+
+    def kill(self) -> None:
+        """Let the process die: each of its threads ends at the next seam."""
+        self.is_dead = True
+        self.simulator.wake_all_of(self)
+
+    # -- threads -------------------------------------------------------------------------------------------------
+
+    def spawn(self, name: str, body: Callable[[], None]) -> None:
+        """See `Threads`."""
+        self.simulator.spawn(self, name, body)
+        self.simulator.seam()
+
+    def lock(self) -> _Lock:
+        """See `Threads`."""
+        return _Lock(self.simulator)
+
+    def wakeup(self) -> _Wakeup:
+        """See `Threads`."""
+        return _Wakeup(self.simulator)
+
+    def ident(self) -> int:
+        """See `Threads`."""
+        return threading.get_ident()
+
+    def is_main(self) -> bool:
+        """See `Threads`; interrupts are not simulated."""
+        return False
+
+    # -- the clock -----------------------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """See `Clock`."""
+        return START_AT + round((self.simulator.now_s + self.simulator.skew_s) * 1e6)
+
+    def monotonic(self) -> float:
+        """See `Clock`."""
+        return self.simulator.now_s
+
+    def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:  # noqa: ARG002
+        """See `Clock`."""
+        return wakeup.take(timeout_s)
+
+    def sleep(self, duration_s: float) -> None:
+        """Spend simulated time, as the body of a step does."""
+        self.simulator.wait(duration_s)
+
+
+class _Lock:
+    """A lock that its holder may take again."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._holder: _Actor | None = None
+        self._depth = 0
+        self._waiting: list[_Actor] = []
+
+    def __enter__(self) -> Self:
+        simulator = self._simulator
+        simulator.seam()
+        actor = simulator.running()
+        while self._holder is not None and self._holder is not actor:
+            self._waiting.append(actor)
+            simulator.wait(None)
+        self._holder = actor
+        self._depth += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._holder = None
+            for actor in self._waiting:
+                self._simulator.wake(actor)
+            self._waiting.clear()
+
+
+class _Wakeup:
+    """A wakeup in simulated time."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._is_set = False
+        self._waiter: _Actor | None = None
+
+    def set(self) -> None:
+        """See `Wakeup`."""
+        self._is_set = True
+        if self._waiter is not None:
+            self._simulator.wake(self._waiter)
+
+    def take(self, timeout_s: float | None) -> bool:
+        """See `Wakeup`."""
+        simulator = self._simulator
+        if self._is_set:
+            simulator.seam()
+        else:
+            self._waiter = simulator.running()
+            simulator.wait(timeout_s)
+            self._waiter = None
+        was_set, self._is_set = self._is_set, False
+        return was_set

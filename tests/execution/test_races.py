@@ -1,0 +1,153 @@
+"""What two processes do to each other between two of their reads, and what a journal refuses for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+
+import pytest
+
+from ironflow_nb import flow, step
+from ironflow_nb.core.status import RunStatus
+from ironflow_nb.errors import JournalBusy
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.journal.memory import MemoryJournal
+from ironflow_nb.journal.ports import Durability, Entry, Lease, Reader, Select
+from ironflow_nb.journal.sqlite import SqliteJournal
+from tests.conftest import Lab
+from tests.contracts.histories import folded
+
+DONE: list[int] = []
+
+
+@step
+def work(n: int) -> int:
+    DONE.append(n)
+    return n
+
+
+@flow
+def main(n_steps: int) -> int:
+    total = sum(work(n) for n in range(n_steps))
+    raise RuntimeError(total)
+
+
+class Rivalled(MemoryJournal):
+    """A journal to which a rival writes just before it is read for the n-th time."""
+
+    rival: Callable[[], None] | None = None
+    n_reads = 0
+
+    def current(self) -> AbstractContextManager[Reader]:
+        self.n_reads -= 1
+        if self.n_reads == 0 and self.rival is not None:
+            self.rival()
+        return super().current()
+
+
+def kernel(journal: MemoryJournal, execution: str) -> Engine:
+    return HOME.adopt(Engine(journal, execution=lambda: execution))
+
+
+def fail(engine: Engine) -> None:
+    with engine, pytest.raises(RuntimeError):
+        main.options(key="one")(3)
+
+
+@pytest.mark.parametrize("read", [1, 2])
+def test_a_run_that_somebody_has_just_continued_is_looked_at_again(read: int) -> None:
+    DONE.clear()
+    journal = Rivalled()
+    fail(kernel(journal, "the first"))
+    journal.rival = lambda: fail(kernel(journal, "the rival"))
+    journal.n_reads = read
+    fail(kernel(journal, "the second"))
+    assert journal.n_reads <= 0
+    with journal.reading() as reader:
+        (run,) = reader.runs(Select())
+        assert folded(reader.events(Select()), run.run_id).run == run
+    assert run.n_sessions == 3
+    assert DONE == [0, 1, 2]
+
+
+class Refusing(MemoryJournal):
+    """A journal that refuses some writes."""
+
+    n_refusals = 0
+
+    def append(self, entries: Sequence[Entry], *, durability: Durability, lease: Lease | None = None) -> None:
+        if self.n_refusals:
+            self.n_refusals -= 1
+            raise JournalBusy("another process holds the journal", path=self.location)
+        super().append(entries, durability=durability, lease=lease)
+
+
+TO_REFUSE: list[Refusing] = []
+
+
+@flow
+def refused_once() -> int:
+    while TO_REFUSE:
+        TO_REFUSE.pop().n_refusals = 1
+        raise KeyError("an error")
+    return 1
+
+
+def test_an_end_that_the_journal_refuses_is_recorded_as_soon_as_it_does_not() -> None:
+    journal = Refusing()
+
+    @flow
+    def ends() -> None:
+        work(1)
+        journal.n_refusals = 3
+        raise KeyError("an error")
+
+    with kernel(journal, "a cell"):
+        with pytest.raises(KeyError):
+            ends()
+        assert ends.last is not None
+        assert ends.last.status in {RunStatus.INTERRUPTED, RunStatus.FAILED}
+        deadline = time.monotonic() + 20
+        while journal.reading().__enter__().runs(Select())[0].status is RunStatus.RUNNING:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with pytest.raises(KeyError):
+            ends.last.result()
+
+
+def test_an_end_that_was_refused_is_recorded_before_the_run_continues() -> None:
+    journal = Refusing()
+    TO_REFUSE.append(journal)
+    with kernel(journal, "a cell"):
+        with pytest.raises(KeyError):
+            refused_once.options(key="one")()
+        assert refused_once.options(key="one")() == 1
+    with journal.reading() as reader:
+        types = [row.type for row in reader.events(Select())]
+    assert types == ["RunStarted", "RunFailed", "RunContinued", "RunCompleted"]
+
+
+def test_what_the_engine_reads_at_once_is_of_one_moment(lab: Lab, tmp_path: Path) -> None:
+    journal = lab.engine.ledger.journal
+    if not isinstance(journal, SqliteJournal):
+        pytest.skip("the journal in memory is not shared between processes")
+    for _ in range(2):
+        lab.cell()
+        with pytest.raises(RuntimeError):
+            main(1)
+    other = SqliteJournal(tmp_path / "journal.db")
+    with closing(other), lab.engine.ledger.current() as reader:
+        before = reader.events(Select())
+        (run, *_) = reader.runs(Select())
+        state = folded(before, run.run_id)
+        assert state.run is not None
+        with Engine(other, execution=lambda: "another") as engine:
+            HOME.adopt(engine)
+            with pytest.raises(RuntimeError):
+                main(2)
+        assert reader.events(Select()) == before
+    with lab.engine.ledger.current() as reader:
+        assert len(reader.events(Select())) > len(before)

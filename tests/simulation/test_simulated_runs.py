@@ -1,0 +1,141 @@
+"""Random programs on simulated kernels that die, are refused, are asked to pause, and race each other."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import suppress
+from random import Random
+
+import pytest
+
+from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.errors import IronflowError, JournalBusy
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.journal.memory import MemoryJournal
+from ironflow_nb.journal.ports import Durability, Entry, Journal, Lease, Select
+from ironflow_nb.testing.processes import MOMENTS, Died, DyingJournal
+from ironflow_nb.testing.simulator import SimProcess, Simulator
+from tests.conftest import FULL_PROOF, SEED
+from tests.contracts.histories import folded
+from tests.simulation import programs
+
+pytestmark = pytest.mark.crash
+
+N_SEEDS = 10_000 if FULL_PROOF else 400
+N_DEATHS = 4
+REFUSED = 0.05
+
+
+class Faulty(DyingJournal):
+    """A journal that refuses now and then, and whose process dies at one of its commits."""
+
+    def __init__(self, journal: Journal, process: SimProcess, *, at_commit: int | None) -> None:
+        dice = process.simulator.dice
+        super().__init__(journal, at_commit=at_commit, moment=dice.choice(MOMENTS))
+        self._process = process
+        self._refused = REFUSED if dice.random() < 0.3 else 0.0
+
+    def append(self, entries: list[Entry], *, durability: Durability, lease: Lease | None = None) -> None:  # type: ignore[override]
+        if self._process.simulator.dice.random() < self._refused:
+            raise JournalBusy("somebody else holds the journal", path=self.location)
+        try:
+            super().append(entries, durability=durability, lease=lease)
+        except Died:
+            self._process.kill()
+            raise
+
+
+class Kernel:
+    """A kernel that calls the flow until it is completed; when it dies, another one is started."""
+
+    def __init__(
+        self, simulator: Simulator, journal: Journal, world: programs.World, program: programs.Program
+    ) -> None:
+        self.simulator = simulator
+        self.journal = journal
+        self.world = world
+        self.program = program
+        self.n_deaths = 0
+        self.results: list[int] = []
+
+    def live(self, process: SimProcess) -> None:
+        dice = self.simulator.dice
+        at_commit = dice.randrange(1, 25) if self.n_deaths < N_DEATHS and dice.random() < 0.7 else None
+        journal = Faulty(self.journal, process, at_commit=at_commit)
+        engine = HOME.adopt(
+            Engine(
+                journal,
+                durability=Durability.PROCESS,
+                clock=process,
+                threads=process,
+                entropy=dice.randbytes,
+                execution=lambda: f"{id(process)}",
+            )
+        )
+        try:
+            with engine:
+                self.complete(process)
+        except Died:
+            self.n_deaths += 1
+            # What the machine knows at once of a process that ended; the process of this test lives.
+            self.journal.release(engine.ledger.owner)
+            self.simulator.start(self.live)
+
+    def complete(self, process: SimProcess) -> None:
+        while True:
+            self.world.sleep = process.sleep
+            call = programs.main.options(key="the one")
+            with suppress(IronflowError):  # refused, paused by the other, or taken over: try again
+                self.results.append(call(self.program))
+                return
+            process.sleep(1.0)
+            if self.simulator.dice.random() < 0.2:
+                self.simulator.skew_s += self.simulator.dice.choice([-3600.0, 10.0])
+
+
+def simulated(seed: str) -> int:
+    """Live through one seed; return how many switches of threads it took."""
+    dice = Random(seed)
+    world = programs.World(dice)
+    programs.WORLD.append(world)
+    program = programs.random_program(dice, world)
+    expected = programs.expected(program)
+    simulator, journal = Simulator(seed), MemoryJournal()
+    kernels = [Kernel(simulator, journal, world, program) for _ in range(dice.choice([1, 1, 2]))]
+    for kernel in kernels:
+        simulator.start(kernel.live)
+    simulator.play()
+    assert [kernel.results for kernel in kernels] == [[expected]] * len(kernels)
+    assert world.again == []
+    check_history(journal)
+    return simulator.n_switches
+
+
+def check_history(journal: MemoryJournal) -> None:
+    """Assert that all runs are completed, and that their rows are those of their events."""
+    with journal.reading() as reader:
+        events = reader.events(Select())
+        steps = defaultdict(list)
+        for row in reader.steps(Select()):
+            steps[row.run_id].append(row)
+        for run in reader.runs(Select()):
+            assert run.status is RunStatus.COMPLETED
+            state = folded(events, run.run_id)
+            assert state.run == run
+            assert sorted(state.steps.values(), key=repr) == sorted(steps[run.run_id], key=repr)
+            completed = [row.step for row in steps[run.run_id] if row.status is StepStatus.COMPLETED]
+            assert len(completed) == len(set(completed))
+
+
+@pytest.mark.parametrize("part", range(20))
+def test_whatever_the_seed_the_program_comes_to_its_result_and_nothing_is_done_again(part: int) -> None:
+    for number in range(N_SEEDS // 20):
+        seed = f"{SEED} {part} {number}"
+        try:
+            simulated(seed)
+        except BaseException as error:
+            error.add_note(f"seed {seed!r}")
+            raise
+        finally:
+            programs.WORLD.clear()
