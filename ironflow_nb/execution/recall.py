@@ -12,7 +12,7 @@ from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef
 from ironflow_nb.core.memo import Memo, Record, new_ref
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import StepStatus
-from ironflow_nb.core.verdict import AskFirst, OnChange, Perform, Replay, Reuse, judge, settle_change
+from ironflow_nb.core.verdict import GUARD_S, AskFirst, OnChange, Perform, Replay, Reuse, judge, settle_change
 from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, ValueUnreadable
 from ironflow_nb.execution.jobs import Answer, Call, Job, Outcome, Place
 from ironflow_nb.execution.ledger import Ledger
@@ -49,6 +49,7 @@ class Recall:
         self._keys: dict[tuple[str, Digest], Digest] = {}
         self._allowed_changes: set[tuple[str, Digest]] = set()
         self._warned_of: set[tuple[str, str]] = set()
+        self._lost_s = 0.0
 
     @property
     def n_recorded(self) -> int:
@@ -103,8 +104,12 @@ class Recall:
             verdict = self._settle_change(spec, verdict.row)
         match verdict:
             case Reuse(row=row):
+                stored = self._stored(row)
+                if stored is None or stored.content is None:
+                    self._settle_loss(row, stored)
+                    return self._job(spec, call, record, "result lost")
                 self.n_reused += 1
-                return Answer(self._output(row))
+                return Answer(self._decoded(row, stored))
             case Replay(row=row):
                 self.n_reused += 1
                 return Answer(error=self._failure(row))
@@ -177,29 +182,50 @@ class Recall:
                     f"step runs again there; if it does not matter which one it is, pass iron.resource({name})"
                 )
 
-    def _output(self, row: StepRow) -> Any:
+    def _stored(self, row: StepRow) -> StoredValue | None:
         stored = self._outputs.pop((row.step, row.attempt), None)
         if (stored is None or stored.content is None) and row.output_id is not None:
             stored = self._ledger.value(row.output_id)
-        if stored is None:
-            raise self._missing("result", row)
+        return stored
+
+    def _settle_loss(self, row: StepRow, stored: StoredValue | None) -> None:
+        """Let a step run again whose recorded result is gone, if that costs little or its policy is to refresh.
+
+        Raises:
+            ValueUnreadable: putting the result back, if somebody can, may be better than running the step again.
+        """
+        why = "it is not in the journal" if stored is None else (stored.trouble or "its content is missing")
+        self._lost_s += row.duration_s or 0.0
+        is_cheap = self._on_change is not OnChange.STRICT and self._lost_s < GUARD_S
+        if row.child_run_id is None and (is_cheap or self._on_change is OnChange.REFRESH):
+            say(f"run {self._run_id}: the recorded result of {row.step} can't be read ({why}); the step runs again")
+            return
+        raise ValueUnreadable(
+            f"the recorded result of {row.step} in run {self._run_id} can't be read: {why}; put it back from a copy of "
+            f"the journal and its folder of values, or let the step run again (recorded: "
+            f"{spoken(row.duration_s or 0.0)}) with\n"
+            f'    {self._flow}.options(on_change="refresh").resume()',
+            run_id=self._run_id,
+            step=row.step,
+        )
+
+    def _decoded(self, row: StepRow, stored: StoredValue) -> Any:
         try:
             return self._ledger.values.decode(stored)
         except ValueUnreadable as error:
             error.add_note(f"It is the recorded result of {row.step} in run {self._run_id}.")
             raise
 
-    def _missing(self, what: str, row: StepRow) -> ValueUnreadable:
-        return ValueUnreadable(
-            f"the recorded {what} of {row.step} in run {self._run_id} is missing in the journal",
-            run_id=self._run_id,
-            step=row.step,
-        )
-
     def _failure(self, row: StepRow) -> BaseException:
         stored = None if row.error_id is None else self._ledger.value(row.error_id)
-        if stored is None:
-            raise self._missing("failure", row)
+        if stored is None or stored.content is None:
+            raise ValueUnreadable(
+                f"the recorded failure of {row.step} in run {self._run_id}, which the flow lived with, is missing in "
+                f"the journal or damaged; put the journal back from a copy, or begin anew with "
+                f"{self._flow}.options(fresh=True)(...)",
+                run_id=self._run_id,
+                step=row.step,
+            )
         error = rebuild(load_failure(stored), where=f"{row.step} of run {self._run_id}")
         return mark(error, self._run_id, row.step)
 

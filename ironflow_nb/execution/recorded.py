@@ -21,8 +21,8 @@ def recorded_arguments(engine: Engine, run: RunRow) -> dict[str, Any]:
         ValueUnreadable: some can't be decoded here.
     """
     record = None if run.inputs_id is None else engine.ledger.value(run.inputs_id)
-    if record is None:
-        raise InputsNotStored(f"the arguments of run {run.run_id} are missing in the journal", run_id=run.run_id)
+    if record is None or record.content is None:
+        raise _lost("the arguments", run)
     here, elsewhere, gone = input_references(record)
     # What the function closes over it has by itself.
     gone = [name for name in gone if not name.startswith(CLOSURE)]
@@ -37,7 +37,15 @@ def recorded_arguments(engine: Engine, run: RunRow) -> dict[str, Any]:
     ids = {name: ValueId(bytes.fromhex(text)) for name, text in elsewhere.items() if not name.startswith(CLOSURE)}
     with engine.ledger.current() as reader:
         values = reader.values(list(ids.values()))
-    missing = [name for name, value_id in ids.items() if value_id not in values]
+    missing = [name for name, value_id in ids.items() if value_id not in values or values[value_id].content is None]
     if missing:
-        raise InputsNotStored(f"the arguments {', '.join(missing)} of run {run.run_id} are missing", run_id=run.run_id)
+        raise _lost(f"the arguments {', '.join(missing)}", run)
     return found | {name: engine.ledger.values.decode(values[value_id]) for name, value_id in ids.items()}
+
+
+def _lost(what: str, run: RunRow) -> InputsNotStored:
+    return InputsNotStored(
+        f"{what} of run {run.run_id} are missing in the journal or damaged; continue the run by calling {run.name} "
+        "again with them",
+        run_id=run.run_id,
+    )

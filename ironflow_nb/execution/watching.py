@@ -7,7 +7,7 @@ from typing import Any, Final
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import ENDED, RunStatus, derived_run_status
-from ironflow_nb.errors import ResultTimeout, RunCancelled, RunFailed, RunInterrupted, RunNotFound
+from ironflow_nb.errors import ResultTimeout, RunCancelled, RunFailed, RunInterrupted, RunNotFound, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.failures import load_failure, rebuild
@@ -77,13 +77,16 @@ def result_of(engine: Engine, run: RunRow | None, run_id: RunId, status: RunStat
 
     Raises:
         RunFailed: it failed, and its own exception can't be rebuilt here; else that exception.
+        ValueUnreadable: its result can't be read here.
         RunInterrupted, RunCancelled: it ended like that.
     """
     if status is RunStatus.COMPLETED and run is not None and run.output_id is not None:
         stored = engine.ledger.value(run.output_id)
         if stored is not None:
             return engine.ledger.values.decode(stored)
-        raise RunFailed(f"the result of run {run_id} is missing in the journal", run_id=run_id)
+        raise ValueUnreadable(
+            f"the result of run {run_id} is missing in the journal; put the journal back from a copy", run_id=run_id
+        )
     if status is RunStatus.FAILED and run is not None:
         raise failure_of(engine, run)
     if status is RunStatus.CANCELLED:
