@@ -1,0 +1,123 @@
+"""What SQLite is asked to do for a step: counted, for time on a shared machine proves nothing."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import flow, step
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.journal.ports import Durability
+from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.testing.processes import process_on
+
+FAIL: list[bool] = []
+
+
+@step
+def work(n: int) -> dict[str, int]:
+    return {"n": n}
+
+
+@flow
+def sequential(n_steps: int) -> int:
+    total = sum(work(n)["n"] for n in range(n_steps))
+    if FAIL:
+        raise RuntimeError
+    return total
+
+
+@flow
+def mapped(n_steps: int) -> int:
+    return sum(result["n"] for result in work.map(range(n_steps), concurrency=10))
+
+
+@contextmanager
+def counted(engine: Engine) -> Iterator[Counter[str]]:
+    """Count the statements of the connection that writes, by their first words."""
+    journal = engine.ledger.journal
+    assert isinstance(journal, SqliteJournal)
+    found: Counter[str] = Counter()
+
+    def note(statement: str) -> None:
+        words = re.findall(r"\w+", statement)
+        found[" ".join(words[:3] if words[0] == "INSERT" else words[:1])] += 1
+
+    connection = journal._writer()
+    connection.set_trace_callback(note)
+    try:
+        yield found
+    finally:
+        connection.set_trace_callback(None)
+
+
+@pytest.fixture(params=list(Durability))
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """An engine without its worker, which commits by time."""
+    with process_on(SqliteJournal(tmp_path / "journal.db"), request.param) as made:
+        sequential.options(fresh=True)(1)
+        yield made
+
+
+def test_a_step_is_one_transaction_of_seven_statements(engine: Engine) -> None:
+    with counted(engine) as few:
+        sequential.options(fresh=True)(10)
+    with counted(engine) as many:
+        sequential.options(fresh=True)(110)
+    many.subtract(few)
+    assert {what: n / 100 for what, n in many.items() if n} == {
+        "BEGIN": 1,
+        "INSERT INTO values": 2,
+        "INSERT INTO events": 2,
+        "INSERT INTO steps": 1,
+        "COMMIT": 1,
+    }
+
+
+def test_the_last_step_of_a_run_costs_no_more_statements_than_the_first(engine: Engine) -> None:
+    totals = []
+    for n_steps in (50, 100, 150):
+        with counted(engine) as found:
+            sequential.options(fresh=True)(n_steps)
+        totals.append(found.total())
+    assert totals[2] - totals[1] == totals[1] - totals[0]
+
+
+def test_a_map_shares_commits_and_asks_no_more_of_the_file_than_a_loop(engine: Engine) -> None:
+    with counted(engine) as found:
+        mapped.options(fresh=True)(200)
+    assert found["COMMIT"] < 200
+    assert found.total() <= 7 * 200 + 20
+    assert found["INSERT INTO events"] == 2 * 200 + 2
+
+
+def test_a_replay_asks_the_file_a_number_of_times_that_does_not_depend_on_its_length(engine: Engine) -> None:
+    totals = []
+    for n_steps in (10, 200):
+        FAIL.append(True)
+        with pytest.raises(RuntimeError):
+            sequential.options(key=str(n_steps))(n_steps)
+        FAIL.clear()
+        with counted(engine) as found:
+            sequential.options(key=str(n_steps))(n_steps)
+        totals.append(found.total())
+        assert len(iron.steps(run=sequential.last)) == n_steps  # type: ignore[arg-type]
+    assert totals[0] == totals[1] < 40
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("power", 2), ("process", 1)])
+def test_a_commit_syncs_as_the_durability_says(durability: str, synchronous: int, tmp_path: Path) -> None:
+    with iron.open(tmp_path / "journal.db", durability=durability) as engine:
+        assert HOME.engine() is engine
+        sequential(1)
+        journal = engine.ledger.journal
+        assert isinstance(journal, SqliteJournal)
+        assert journal._writer().execute("PRAGMA synchronous").fetchone() == (synchronous,)
+        assert journal._writer().execute("PRAGMA journal_mode").fetchone() == ("wal",)
