@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.errors import AmbiguousStep, JournalError, StepNotFound
+from ironflow_nb.errors import AmbiguousStep, JournalError, StepNotFound, ValueUnreadable
 from ironflow_nb.execution import watching
 from ironflow_nb.execution.commanding import ask_to_stop
 from ironflow_nb.execution.engine import Engine
@@ -176,8 +176,16 @@ class Run(Generic[T]):
         with self._engine.reading() as reader:
             stored = reader.values([row.output_id]).get(row.output_id)
         if stored is None:
-            raise StepNotFound(f"the output of {row.step} is missing in the journal", run_id=self.id, step=row.step)
-        return self._engine.ledger.values.decode(stored)
+            raise ValueUnreadable(
+                f"the output of {row.step} of run {self.id} is missing in the journal; put the journal back from a copy",
+                run_id=self.id,
+                step=row.step,
+            )
+        try:
+            return self._engine.ledger.values.decode(stored)
+        except ValueUnreadable as error:
+            error.add_note(f"It is the recorded result of {row.step} in run {self.id}.")
+            raise
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:  # noqa: ARG002
         return bundle_of(picture_of(self._engine, self.id))

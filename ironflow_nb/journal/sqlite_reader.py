@@ -114,7 +114,10 @@ class SqliteReader:
             (run_id,),
         )
         return [
-            (sql.step_row(row[:n_columns]), None if row[n_columns] is None else _sound(sql.value_row(row[n_columns:])))
+            (
+                sql.step_row(row[:n_columns]),
+                None if row[n_columns] is None else _if_small(sql.value_row(row[n_columns:])),
+            )
             for row in rows
         ]
 
@@ -154,9 +157,13 @@ class SqliteReader:
         if stored.size < INLINE_LIMIT:
             return _sound(stored)
         try:
-            return _sound(replace(stored, content=self._files.read(stored.value_id, stored.size)))
-        except ValueUnreadable:
-            return stored
+            read = _sound(replace(stored, content=self._files.read(stored.value_id, stored.size)))
+        except ValueUnreadable as error:
+            return replace(stored, trouble=str(error))
+        if read.content is None:
+            path = self._files.path(stored.value_id)
+            return replace(read, trouble=f"the value file {path} has other bytes than were written")
+        return read
 
     def value_ids(self, codec: str) -> list[ValueId]:
         """See the port."""
@@ -185,10 +192,17 @@ class SqliteReader:
         return {row[0]: Lease(**dict(zip(Lease.__struct_fields__, row, strict=True))) for row in rows}
 
 
+def _if_small(stored: StoredValue) -> StoredValue:
+    return _sound(stored) if stored.size <= MEMO_LIMIT else stored
+
+
 def _sound(stored: StoredValue) -> StoredValue:
     """Return the value without its content if that is not what was once written."""
     is_sound = stored.content is not None and value_id(stored.codec, stored.content) == stored.value_id
-    return stored if is_sound else replace(stored, content=None)
+    if is_sound:
+        return stored
+    trouble = "its content in the journal is missing or has other bytes than were written"
+    return replace(stored, content=None, trouble=trouble)
 
 
 def _narrowed(select: Select, table: str) -> tuple[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Final
 from ironflow_nb.core.ids import ValueId
 from ironflow_nb.errors import JournalError, JournalFull, JournalReadOnly, ValueUnreadable
 
+_CHUNK: Final = 1 << 20
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _NO_RIGHT: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -26,17 +27,18 @@ class ValueFiles:
         return self.folder / name[2:4] / name
 
     def write(self, value_id: ValueId, content: bytes) -> None:
-        """Write the content durably; a file that is there already is the same content.
+        """Write the content durably, unless its file is there already and undamaged.
 
         Raises:
             JournalFull, JournalReadOnly, JournalError: the file can't be written.
         """
         path = self.path(value_id)
-        if _size(path) == len(content):
-            return
         # Two engines of one process may write one value at once.
         temporary = path.with_name(f"{path.name}.{os.getpid()}.{id(content):x}.tmp")
         try:
+            if _holds(path, content):
+                _sync_folder(path.parent)  # who wrote it may not have come so far yet
+                return
             _make_folder(path.parent)
             try:
                 with temporary.open("wb") as file:
@@ -59,6 +61,8 @@ class ValueFiles:
         path = self.path(value_id)
         try:
             content = path.read_bytes()
+        except FileNotFoundError as error:
+            raise ValueUnreadable(f"the value file {path} is missing", value_id=value_id) from error
         except OSError as error:
             raise ValueUnreadable(f"the value file {path} can't be read: {error}", value_id=value_id) from error
         if len(content) != size:
@@ -79,11 +83,20 @@ def _refusal(error: OSError, what: str, path: Path) -> JournalError:
     return kind(f"{what}: {error.strerror or error}; {to_do}", path=path, errno=error.errno)
 
 
-def _size(path: Path) -> int:
+def _holds(path: Path, content: bytes) -> bool:
+    """Tell whether the file has exactly that content: one of the same length may have been damaged since."""
     try:
-        return path.stat().st_size
+        if path.stat().st_size != len(content):
+            return False
+        with path.open("rb", buffering=0) as file, memoryview(content) as expected:
+            start = 0
+            while chunk := file.read(_CHUNK):
+                if chunk != expected[start : start + len(chunk)]:
+                    return False
+                start += len(chunk)
     except OSError:
-        return -1
+        return False
+    return start == len(content)
 
 
 def _make_folder(folder: Path) -> None:

@@ -135,7 +135,11 @@ class Values:
             UntrustedValue: it is a pickle that this user did not sign.
         """
         if stored.content is None:
-            raise ValueUnreadable(f"the content of a stored {stored.type_name} is missing", value_id=stored.value_id)
+            why = stored.trouble or "its content is missing"
+            raise ValueUnreadable(
+                f"a stored {stored.type_name} ({stored.size} bytes) can't be read: {why}; put it back from a copy",
+                value_id=stored.value_id,
+            )
         try:
             return self._decode(stored)
         except ValueUnreadable:

@@ -15,7 +15,10 @@ INLINE_LIMIT: Final = 64 * 1024
 
 
 class StoredValue(msgspec.Struct, frozen=True):
-    """The content of one value; `content` is None where only what describes it was read."""
+    """The content of one value; `content` is None where only what describes it was read.
+
+    `trouble` says why content that was asked for could not be read.
+    """
 
     value_id: ValueId
     codec: str
@@ -25,6 +28,7 @@ class StoredValue(msgspec.Struct, frozen=True):
     preview: str | None = None
     digest: Digest | None = None
     mac: bytes | None = None
+    trouble: str | None = None
 
 
 PREVIEW_LENGTH: Final = 200

@@ -114,9 +114,12 @@ def test_damaged_content_is_no_content_until_it_is_stored_again(
     else:
         journal.files.path(stored.value_id).write_bytes(spoiled)
     with journal.reading() as reader:
-        assert reader.values([stored.value_id]) == {stored.value_id: replace(stored, content=None)}
-    if size >= INLINE_LIMIT and damage == "other bytes":
-        return  # a file of the right length is taken for the content when it is written
+        found = reader.values([stored.value_id])[stored.value_id]
+    assert replace(found, trouble=None) == replace(stored, content=None)
+    assert found.trouble
+    if size >= INLINE_LIMIT:
+        assert str(journal.files.path(stored.value_id)) in found.trouble
+        assert {"missing": "is missing", "shorter": "has 65535 bytes"}.get(damage, damage) in found.trouble
     journal.append([replace(one_run(B), values=(stored,))], durability=FAST)
     with journal.reading() as reader:
         assert reader.values([stored.value_id]) == {stored.value_id: stored}
