@@ -15,7 +15,16 @@ from ironflow_nb.errors import JournalConflict, JournalError, JournalReadOnly
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Entry, Lease, Reader, Signal
-from ironflow_nb.journal.sqlite_file import begin_reading, look_at, open_reader, open_writer, transaction, translated
+from ironflow_nb.journal.sqlite_file import (
+    begin_reading,
+    leave_lost,
+    look_at,
+    look_beside,
+    open_reader,
+    open_writer,
+    transaction,
+    translated,
+)
 from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.values.files import ValueFiles
 from ironflow_nb.values.stored import INLINE_LIMIT
@@ -34,6 +43,8 @@ class SqliteJournal:
         self.files = ValueFiles(self.path.parent / "values")
         self._connection: sqlite3.Connection | None = None
         self._opened: os.stat_result | None = None
+        self._beside: dict[Path, os.stat_result] = {}
+        self._lost: sqlite3.Connection | None = None
         self._synchronous: Durability | None = None
 
     # -- writing -------------------------------------------------------------------------------------------------
@@ -50,6 +61,7 @@ class SqliteJournal:
                 connection.execute(f"PRAGMA synchronous={_SYNCHRONOUS[durability]}")
                 self._synchronous = durability
             _transact(connection, entries, lease)
+            self._refuse_lost()  # for it may have gone since it was looked at
 
     def write_lease(self, lease: Lease) -> None:
         """See the port."""
@@ -60,6 +72,7 @@ class SqliteJournal:
         """See the port."""
         with translated(self.path):
             self._writer().execute(sql.SEND_SIGNAL, sql.signal_values(signal))
+            self._refuse_lost()
 
     def release(self, owner: str) -> None:
         """See the port."""
@@ -80,7 +93,7 @@ class SqliteJournal:
     @contextmanager
     def current(self) -> Iterator[Reader]:
         """See the port."""
-        if self.read_only or not self.exists():
+        if self.read_only or (self._opened is None and not self.exists()):
             with self.reading() as reader:
                 yield reader
             return
@@ -123,10 +136,18 @@ class SqliteJournal:
 
     def close(self) -> None:
         """See the port."""
+        self._opened = None
+        self._close_lost()
         if self._connection is not None:
             connection, self._connection, self._synchronous = self._connection, None, None
             with suppress(sqlite3.Error):
                 connection.close()
+
+    def _close_lost(self) -> None:
+        if self._lost is not None:
+            lost, self._lost = self._lost, None
+            with suppress(sqlite3.Error):
+                lost.close()
 
     def _watcher(self) -> sqlite3.Connection:
         # The token is one of a connection, so a journal that only reads keeps one for it.
@@ -135,22 +156,28 @@ class SqliteJournal:
         return self._connection
 
     def _writer(self) -> sqlite3.Connection:
+        self._refuse_lost()
         if self._connection is None:
             if self.read_only:
                 raise JournalReadOnly(f"the journal {self.path} was opened with read_only=True", path=self.path)
+            self._close_lost()
             self._connection = open_writer(self.path)
-            self._opened = look_at(self.path)
-        else:
-            self._refuse_lost()
-            if self._connection.in_transaction:
-                # Left open by something that stopped a transaction from outside; nothing of it was acknowledged.
-                self._connection.execute("ROLLBACK")
+            self._opened, self._beside = look_at(self.path), look_beside(self.path)
+        elif self._connection.in_transaction:
+            # Left open by something that stopped a transaction from outside; nothing of it was acknowledged.
+            self._connection.execute("ROLLBACK")
         return self._connection
 
     def _refuse_lost(self) -> None:
         # A deleted file takes every write and keeps none, and so does one that another has taken the place of.
+        if self._opened is None:
+            return
         found = look_at(self.path)
-        if found is None or self._opened is None or not os.path.samestat(found, self._opened):
+        if found is None or not os.path.samestat(found, self._opened):
+            if self._connection is not None:
+                # Not closed: as long as it is open, no other file has the number by which this one is known.
+                self._lost, self._connection, self._synchronous = self._connection, None, None
+                leave_lost(self._lost, self._beside)
             raise JournalError(
                 f"the journal {self.path} was {'deleted' if found is None else 'replaced'} while this process had it "
                 f"open, so nothing more can be recorded in it; put it back, or open what is there now, or a new one, "

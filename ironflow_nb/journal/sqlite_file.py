@@ -47,6 +47,27 @@ def look_at(path: Path) -> os.stat_result | None:
         ) from error
 
 
+def look_beside(path: Path) -> dict[Path, os.stat_result]:
+    """Return the files that SQLite keeps beside an open journal: the log, and the memory that its users share."""
+    beside = [path.with_name(f"{path.name}{ending}") for ending in ("-wal", "-shm")]
+    return {file: found for file in beside if (found := look_at(file)) is not None}
+
+
+def leave_lost(connection: sqlite3.Connection, beside: dict[Path, os.stat_result]) -> None:
+    """See that nothing of a journal that is no longer in its place harms what is there now.
+
+    SQLite finds the log by its name and would take that of one journal for that of another. What it holds is written
+    back first: the journal may have been moved, and then lacks it.
+    """
+    with suppress(sqlite3.Error):
+        connection.execute("PRAGMA busy_timeout=0")
+        is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        for file, known in beside.items():
+            found = look_at(file)
+            if not is_busy and found is not None and os.path.samestat(found, known):
+                file.unlink(missing_ok=True)
+
+
 def _is_folder(path: Path) -> bool:
     found = look_at(path)
     return found is not None and stat.S_ISDIR(found.st_mode)
@@ -60,6 +81,8 @@ def open_writer(path: Path) -> sqlite3.Connection:
         connection.execute("BEGIN")
         schema = _schema(connection, path)
         connection.execute("COMMIT")
+        if not schema:
+            _forget_deleted(connection, path)
         _switch_to_wal(connection)
         if not schema:
             _create(connection)
@@ -149,6 +172,21 @@ def _schema(connection: sqlite3.Connection, path: Path) -> int:
             schema=version,
         )
     return version
+
+
+def _forget_deleted(connection: sqlite3.Connection, path: Path) -> None:
+    """Take the shared memory of a journal that was deleted here, and that others still have open, out of the way.
+
+    SQLite deletes the log beside an empty file by itself. An exclusive lock on a file that is empty proves that nobody
+    uses it yet.
+    """
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        found = look_at(path)
+        if found is not None and found.st_size == 0:
+            path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
