@@ -24,7 +24,9 @@ from ironflow_nb.journal.schema import APPLICATION_ID, DDL, SCHEMA_VERSION
 
 BUSY_TIMEOUT_S: Final = 10.0
 STATEMENT_CACHE: Final = 256
+LOG_LIMIT: Final = 16 * 1024 * 1024
 _WAL_ATTEMPTS: Final = 20
+_LOCKS: Final = Path("/proc/locks")
 _NO_SPACE: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 _REFUSED: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
 
@@ -84,6 +86,8 @@ def open_writer(path: Path) -> sqlite3.Connection:
         if not schema:
             _forget_deleted(connection, path)
         _switch_to_wal(connection)
+        # A log that a reader kept from being reused is cut to this when it has left.
+        connection.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
         if not schema:
             _create(connection)
     except BaseException:
@@ -247,9 +251,13 @@ def translated(path: Path) -> Iterator[None]:
 def _translation(error: sqlite3.Error, path: Path) -> JournalError:
     code = _code(error)
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        pids = _writers(path)
+        who = f"process {', '.join(map(str, pids))}" if pids else "another process or engine"
         return JournalBusy(
-            f"another process held the journal {path} for {BUSY_TIMEOUT_S:g} s; try again, or stop that process",
+            f"{who} held the journal {path} for {BUSY_TIMEOUT_S:g} s and let nobody write; stop it or wait for it, "
+            "then run the cell again: it continues from what was recorded",
             path=path,
+            pids=pids,
         )
     if code == sqlite3.SQLITE_NOTADB:
         return NotAJournal(f"{path} is not a SQLite database; give the path of a journal", path=path)
@@ -275,6 +283,21 @@ def _translation(error: sqlite3.Error, path: Path) -> JournalError:
     if code == sqlite3.SQLITE_CORRUPT:
         return JournalCorrupt(f"the journal {path} is damaged: {error}; restore it from a copy", path=path)
     return JournalError(f"the journal {path} refused: {error}", path=path)
+
+
+def _writers(path: Path) -> list[int]:
+    """Return the processes that hold a lock for writing on the journal; none where the system does not tell."""
+    try:
+        files = [path.with_name(f"{path.name}{ending}").stat() for ending in ("", "-shm") if path.exists()]
+        locks = _LOCKS.read_text()
+    except OSError:
+        return []
+    inodes = {str(file.st_ino) for file in files}
+    # 1: POSIX  ADVISORY  WRITE 4711 08:01:131074 120 120
+    fields = [line.split() for line in locks.splitlines()]
+    held = (each for each in fields if len(each) > 5 and each[3] == "WRITE")
+    pids = {int(each[4]) for each in held if each[5].rpartition(":")[2] in inodes}
+    return sorted(pid for pid in pids if pid > 0 and pid != os.getpid())  # 0 and less are in another container
 
 
 def _code(error: sqlite3.Error) -> int:
