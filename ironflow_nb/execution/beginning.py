@@ -210,7 +210,7 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
     if is_rerun:
         n_done = sum(row.status is StepStatus.COMPLETED for row, _ in recorded)
         steps = "1 finished step is" if n_done == 1 else f"{n_done} finished steps are"
-        ago = spoken((ledger.clock.now() - head[1]) / 1e6)
+        ago = spoken(max(ledger.clock.now() - head[1], 0) / 1e6)
         say(
             f"{call.name}: continuing run {run.run_id} ({was.value} {ago} ago); "
             f"{steps} kept. To start anew: {call.name}.options(fresh=True)(...)"

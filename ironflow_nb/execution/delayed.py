@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
+from ironflow_nb.core.retrying import MAX_DELAY_S
 from ironflow_nb.execution.jobs import Job
 from ironflow_nb.execution.seams import Clock
 
@@ -39,8 +40,15 @@ class Delayed:
             job.begin_again(job)
 
     def seconds_until(self, job: Job) -> float:
-        """Return in how many seconds the attempt may begin."""
-        return (job.due_at - self._clock.now()) / 1e6
+        """Return in how many seconds the attempt may begin.
+
+        A clock that is set back, here or since another process failed, prolongs the wait to no more than the longest
+        delay there is.
+        """
+        now_s, left_s = self._clock.monotonic(), (job.due_at - self._clock.now()) / 1e6
+        if job.due_s is None:
+            job.due_s = now_s + min(left_s, MAX_DELAY_S)
+        return min(left_s, job.due_s - now_s)
 
     def shortened(self, timeout_s: float | None) -> float | None:
         """Return how long a wait of that length may last: at most until the next attempt is due."""

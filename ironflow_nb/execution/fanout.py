@@ -59,6 +59,8 @@ class Fanout:
         self._job_of: dict[Outcome, Job] = {}
         self._n_open = 0
         self._n_workers = 0
+        self._is_pumped = False
+        self._is_asked_for = False
         session.pumps.append(self.pump)
         session.children.append(self)
         session.pump()
@@ -66,7 +68,22 @@ class Fanout:
     # -- pulling -------------------------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Pull items while the window is open; called by the flow's own threads."""
+        """Pull items while the window is open; called by the flow's own threads, of which one pulls at a time."""
+        self._is_asked_for = True
+        while self._is_asked_for:
+            with self.session.lock:
+                if self._is_pumped:  # by another branch, which looks again, or by an item that calls steps
+                    return
+                self._is_pumped, self._is_asked_for = True, False
+            before = len(self.outcomes), self.is_exhausted
+            try:
+                self._fill_window()
+            finally:
+                self._is_pumped = False
+                if before != (len(self.outcomes), self.is_exhausted):
+                    self.session.wake_branches()
+
+    def _fill_window(self) -> None:
         window = WINDOW * self._concurrency
         while self.is_pulling and self._n_open < window and self._is_next_ready(len(self.outcomes)):
             self._pull()

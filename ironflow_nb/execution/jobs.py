@@ -82,7 +82,7 @@ class Job:
     """
 
     __slots__ = (
-        "attempt", "begin_again", "call", "child_run_id", "failed", "index", "n_failed", "outcome", "reason", "row",
+        "attempt", "begin_again", "call", "child_run_id", "due_s", "failed", "index", "n_failed", "outcome", "reason", "row",
         "spec", "started_s", "step",
     )  # fmt: skip
 
@@ -97,6 +97,7 @@ class Job:
         self.reason = reason
         self.outcome = Outcome()
         self.started_s = 0.0
+        self.due_s: float | None = None
         self.failed: StepRow | None = None
         self.n_failed = 0
         self.begin_again: Callable[[Job], None] | None = None

@@ -82,14 +82,8 @@ class Parameters:
             bound.apply_defaults()
             arguments = dict(bound.arguments)
         if self._free_names:
-            arguments.update(self._closure())
+            arguments.update(closure_of(self.function))
         return arguments
-
-    def _closure(self) -> dict[str, Any]:
-        """Return the data that the function closes over: it acts on it as on arguments."""
-        cells = zip(self._free_names, self.function.__closure__ or (), strict=True)
-        found = {f"{CLOSURE}{name}": _content(cell) for name, cell in cells}
-        return {name: value for name, value in found.items() if not is_code(value)}
 
     def positional(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return recorded arguments as the ``*args, **kwargs`` of a call."""
@@ -101,6 +95,14 @@ class Parameters:
 
 
 _EMPTY_CELL: Final = types.ModuleType("an empty cell")
+
+
+def closure_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the data that the function closes over: it acts on it as on arguments."""
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    cells = zip(names, getattr(function, "__closure__", None) or (), strict=True)
+    found = {f"{CLOSURE}{name}": _content(cell) for name, cell in cells}
+    return {name: value for name, value in found.items() if not is_code(value)}
 
 
 def _content(cell: types.CellType) -> Any:

@@ -51,8 +51,14 @@ def _attempt_here(session: Session, job: Job) -> Settled:
     __tracebackhide__ = True
     if job.failed is not None:
         session.wait_until_due(job)
-    session.start(job, is_beside=False)
-    return _perform_here(session, job)
+    is_beside = session.is_beside()
+    session.start(job, is_beside=is_beside)
+    try:
+        return _perform_here(session, job)
+    except BaseException as error:
+        if is_beside:
+            session.drop(job, error)
+        raise
 
 
 def _perform_here(session: Session, job: Job) -> Settled:

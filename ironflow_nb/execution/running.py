@@ -61,6 +61,7 @@ def _interrupts_taken(engine: Engine, in_main_thread: bool) -> Iterator[None]:  
 def run_session(engine: Engine, session: Session, body: Body) -> Any:
     """Run a ``def`` flow in this thread, from the first call to the last commit."""
     __tracebackhide__ = True
+    session.thread = engine.threads.ident()
     token = SCOPE.set(Scope(session))
     try:
         try:

@@ -79,6 +79,7 @@ class Session:
         self.n_expected: Counter[str] = Counter()
         self.on_settled: Callable[[], None] | None = None
         self.loop: Any = None
+        self.thread: int | None = None
         self.define: Callable[[], Definition] | None = None
         self.is_open = True
         self.is_ending = False
@@ -93,7 +94,6 @@ class Session:
         self._settled: deque[Settled] = deque()
         self.delayed = Delayed(self.ledger.clock, self.lock)
         self._waiting: list[Wakeup] = []
-        self._is_pumping = False
 
     @property
     def name(self) -> str:
@@ -146,11 +146,14 @@ class Session:
         self.refuse_if_stopped()
         self.obey_stop()
         if not self.is_open:
-            raise RunFinished(
-                f"run {self.run_id} has ended, and a step was called in it afterwards, for instance by a thread or "
-                "task that outlived the flow; wait for it inside the flow",
-                run_id=self.run_id,
-            )
+            raise self._finished()
+
+    def _finished(self) -> RunFinished:
+        return RunFinished(
+            f"run {self.run_id} has ended, and a step was called in it afterwards, for instance by a thread or task "
+            "that outlived the flow; wait for it inside the flow",
+            run_id=self.run_id,
+        )
 
     def start(self, job: Job, *, is_beside: bool) -> None:
         """Record that the body of the job begins now; beside its flow, an equal call will find it."""
@@ -158,6 +161,8 @@ class Session:
         identity, branch, nth = job.call.place
         with self.lock:
             self._refuse_if_over()
+            if is_beside and self.is_ending:
+                raise self._finished()
             started = StepStarted(
                 name=job.spec.name,
                 index=job.index,
@@ -211,8 +216,14 @@ class Session:
         """Commit what a job came to; return its value, as a replay will, or raise its error."""
         __tracebackhide__ = True
         with self.lock:
-            self._in_flight.pop(settled.job.call.place, None)
-            self._record([settled])
+            flying = self._in_flight.pop(settled.job.call.place, None)
+            try:
+                self._record([settled])
+            except IronflowError as error:
+                settled.job.outcome.fail(error)
+                raise
+            if flying is not None:  # another stretch of the run may wait for it
+                _tell(settled)
         if settled.error is not None:
             self.observe(settled.job)
             raise settled.error
@@ -248,7 +259,7 @@ class Session:
             self.stopped = Stopped(stop, asked_by)
         for child in list(self.child_sessions):
             child.stop(stop, asked_by, with_parent=True)
-        self._wake()
+        self.wake()
         if self.task is not None and self.loop is not None and not with_parent:
             self.loop.call_soon_threadsafe(self.task.cancel)
 
@@ -271,7 +282,7 @@ class Session:
         with self.lock:
             self._in_flight.pop(job.call.place, None)
             job.outcome.fail(error)
-        self._wake()
+        self.wake()
 
     def open_branch(self, parent: BranchId, name: str, arguments: Mapping[str, Any] | None) -> BranchId:
         """Return the id of a new branch of `parent` that does `name` with those arguments."""
@@ -292,11 +303,21 @@ class Session:
         self._settled.append(settled)
         if self.on_settled is not None:
             self.on_settled()
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def is_beside(self) -> bool:
+        """Tell whether the calling thread runs beside that of the flow: a branch, or one that the user started."""
+        return self.thread is not None and self.ledger.threads.ident() != self.thread
+
+    def wake(self) -> None:
+        """Let everybody who waits look again."""
         for wakeup in list(self._waiting):
             wakeup.set()
+
+    def wake_branches(self) -> None:
+        """Let the other branches look again: what they wait for may have come from this thread."""
+        if len(self._waiting) > 1:
+            self.wake()
 
     def drain(self) -> None:
         """Commit everything that was handed in, and let its callers know."""
@@ -316,12 +337,8 @@ class Session:
                 if trouble is None and settled.retry_at is not None:
                     self.delayed.keep(settled.job.retry(settled.job.row))
                     continue
-                error = trouble or settled.error
-                if error is not None:
-                    settled.job.outcome.fail(error)
-                else:
-                    settled.job.outcome.succeed(settled.value)
-        self._wake()
+                _tell(settled, trouble)
+        self.wake()
 
     def flush(self) -> None:
         """Commit what is pending and what nobody waits for; called by the worker."""
@@ -401,13 +418,8 @@ class Session:
 
     def pump(self) -> None:
         """Let every open map pull items into its window; only the flow's own threads do that."""
-        if self.pumps and not self._is_pumping:
-            self._is_pumping = True
-            try:
-                for pump in list(self.pumps):
-                    pump()
-            finally:
-                self._is_pumping = False
+        for pump in list(self.pumps):
+            pump()
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -476,3 +488,12 @@ class Session:
                 for piece in pieces:
                     self.stream.defer(piece)
             raise
+
+
+def _tell(settled: Settled, trouble: BaseException | None = None) -> None:
+    """Let who waits for a job know what it came to, or why that could not be recorded."""
+    error = trouble or settled.error
+    if error is not None:
+        settled.job.outcome.fail(error)
+    else:
+        settled.job.outcome.succeed(settled.value)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from random import Random
 from typing import Any
 
-from ironflow_nb import flow, step
+from ironflow_nb import flow, gather, step
 
 Program = list[dict[str, Any]]
 
@@ -85,6 +86,8 @@ def play(program: Program) -> int:
                         total += 1
             case "child":
                 total += child(part["program"])
+            case "gather":
+                total += sum(gather(*(partial(play, branch) for branch in part["branches"])))
     return total
 
 
@@ -107,6 +110,8 @@ def expected(program: Program) -> int:
                 total += len(part["ns"])
             case "child":
                 total += expected(part["program"])
+            case "gather":
+                total += sum(map(expected, part["branches"]))
             case _:
                 total += sum(part["ns"])
     return total
@@ -115,14 +120,17 @@ def expected(program: Program) -> int:
 def random_program(dice: Random, world: World, *, depth: int = 0) -> Program:
     """Return a program of up to four parts, in which no call is made twice."""
     program: Program = []
+    deepest = dice.choice([1, 1, 2])
     for _ in range(dice.randrange(1, 5)):
-        kinds = ["call", "map", "submit", "flaky", "flaky map", "broken", *(["child"] if depth < 2 else [])]
-        kind = dice.choice(kinds)
+        kinds = ["call", "map", "submit", "flaky", "flaky map", "broken"]
+        kind = dice.choice([*kinds, "child", "gather"] if depth < deepest else kinds)
         ns = [dice.randrange(10**9) for _ in range(dice.randrange(1, 5))]
         if "flaky" in kind:
             world.to_fail |= {n: dice.randrange(3) for n in ns}
         part: dict[str, Any] = {"do": kind, "ns": ns, "width": dice.randrange(1, 4)}
         if kind == "child":
             part["program"] = random_program(dice, world, depth=depth + 1)
+        if kind == "gather":
+            part["branches"] = [random_program(dice, world, depth=depth + 1) for _ in range(dice.randrange(1, 4))]
         program.append(part)
     return program

@@ -8,7 +8,7 @@ from typing import Any, assert_type
 import pandas as pd
 
 import ironflow_nb as iron
-from ironflow_nb import Flow, MapResult, Run, Step, StepFuture, flow, step
+from ironflow_nb import Flow, MapResult, Run, Step, StepFuture, flow, gather, step
 
 
 @step
@@ -37,6 +37,8 @@ def digest(urls: list[str]) -> list[str]:
     assert_type(fetch.submit("u"), StepFuture[dict[str, int]])
     assert_type(summarise.submit({"a": 1}), StepFuture[str])
     assert_type(summarise.submit({"a": 1}).result(), str)
+    assert_type(gather(lambda: 1, lambda: 2), list[int])
+    assert_type(gather(summarise.submit({"a": 1})), list[str])
     assert_type(named(1), int)
     return list(notes)
 
