@@ -82,8 +82,8 @@ class Job:
     """
 
     __slots__ = (
-        "attempt", "begin_again", "call", "child_run_id", "due_s", "failed", "index", "n_failed", "outcome", "reason", "row",
-        "spec", "started_s", "step",
+        "attempt", "begin_again", "call", "child_run_id", "due_s", "failed", "index", "n_failed", "outcome", "reason",
+        "row", "spec", "started_s", "step",
     )  # fmt: skip
 
     row: StepRow

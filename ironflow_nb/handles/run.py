@@ -177,7 +177,7 @@ class Run(Generic[T]):
             stored = reader.values([row.output_id]).get(row.output_id)
         if stored is None:
             raise ValueUnreadable(
-                f"the output of {row.step} of run {self.id} is missing in the journal; put the journal back from a copy",
+                f"the output of {row.step} of run {self.id} is missing in the journal; put that back from a copy",
                 run_id=self.id,
                 step=row.step,
             )

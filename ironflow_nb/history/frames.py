@@ -240,7 +240,7 @@ def _run_record(row: RunRow, status: RunStatus, tallies: Sequence[Tally], texts:
     return {
         "run_id": row.run_id, "kind": row.kind, "name": row.name, "status": status.value,
         "started_at": row.started_at, "ended_at": row.ended_at,
-        "duration_s": None if ended_at is None else (ended_at - row.started_at) / 1e6,
+        "duration_s": None if ended_at is None else max(ended_at - row.started_at, 0) / 1e6,
         "n_steps": sum(tally.n for tally in tallies), "n_completed": count(tallies, StepStatus.COMPLETED),
         "n_failed": count(tallies, StepStatus.FAILED), "n_reused": row.n_reused, "n_sessions": row.n_sessions,
         "output": _text(texts, row.output_id), "error": _text(texts, row.error_id), "durability": row.durability,

@@ -15,18 +15,20 @@ class SimClock:
 
     def __init__(self, start_at: int = START_AT) -> None:
         self._now = start_at
+        self._monotonic_s = start_at / 1e6
 
     def now(self) -> int:
         """Return the instant in microseconds UTC."""
         return self._now
 
     def monotonic(self) -> float:
-        """Return seconds since the start of the epoch."""
-        return self._now / 1e6
+        """Return seconds that go on when time passes, and stay when the clock is set back."""
+        return self._monotonic_s
 
     def advance(self, duration_s: float) -> None:
         """Let time pass, or go back: clocks of machines do that too."""
         self._now += round(duration_s * 1e6)
+        self._monotonic_s += max(duration_s, 0.0)
 
     def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
         """Wait for the wakeup in real time, or hardly at all where nothing goes on; then the time has passed here."""

@@ -13,8 +13,12 @@ def test_time_stands_still_until_it_is_moved() -> None:
     assert clock.now() == clock.now() == START_AT
     clock.advance(1.5)
     assert clock.now() == START_AT + 1_500_000
+    before_s = clock.monotonic()
     clock.advance(-2)
     assert clock.now() == START_AT - 500_000
+    assert clock.monotonic() == before_s
+    clock.advance(0.25)
+    assert clock.monotonic() == before_s + 0.25
 
 
 def test_a_wait_in_vain_passes_and_one_that_is_woken_does_not() -> None:
