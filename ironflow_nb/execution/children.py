@@ -11,6 +11,7 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.jobs import Job, Settled
 from ironflow_nb.execution.runner import AsyncAttempt, Attempt
 from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.settling import raised, returned
 from ironflow_nb.journal.ports import Select
 
 Parent = tuple[RunId, StepRef]
@@ -26,7 +27,7 @@ def attempt_child(engine: Engine, run: Callable[[RunId, Parent], Any]) -> Attemp
             value = run(child, (session.run_id, job.step))
         except Exception as error:  # noqa: BLE001 -- whatever a child raises is its outcome
             return _failed(session, job, error)
-        return session.settle(job, value)
+        return returned(session, job, value)
 
     return attempt
 
@@ -44,7 +45,7 @@ def attempt_async_child(engine: Engine, run: Callable[[RunId, Parent], Coroutine
         except BaseException as error:
             session.drop(job, error)
             raise
-        return session.settle(job, value)
+        return returned(session, job, value)
 
     return attempt
 
@@ -70,4 +71,4 @@ def _failed(session: Session, job: Job, error: Exception) -> Settled:
     if session.stopped is not None:  # a child that stopped with its parent has not failed
         session.drop(job, error)
         session.obey_stop()
-    return session.settle_failure(job, error)
+    return raised(session, job, error)

@@ -135,6 +135,14 @@ class Settled(msgspec.Struct, frozen=True):
     error: BaseException | None = None
     retry_at: int | None = None
 
+    def tell(self, trouble: BaseException | None = None) -> None:
+        """Let who waits for the job know what it came to, or why that could not be recorded."""
+        error = trouble or self.error
+        if error is not None:
+            self.job.outcome.fail(error)
+        else:
+            self.job.outcome.succeed(self.value)
+
 
 Take = Callable[[Settled | None], Job | None]
 """Gives a worker its next job, told what its last one came to; None where there is nothing more to do."""

@@ -11,6 +11,7 @@ from ironflow_nb.execution.jobs import Answer, Job, Outcome, Settled, Take
 from ironflow_nb.execution.parameters import unwrapped
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.settling import raised, returned
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stopping import Stopped
 
@@ -69,10 +70,10 @@ def _perform_here(session: Session, job: Job) -> Settled:
         args, kwargs = unwrapped(job.call.args, job.call.kwargs)
         value = call_body(job.spec.function, args, kwargs)
     except Exception as error:  # noqa: BLE001 -- whatever a body raises is its outcome
-        return session.settle_failure(job, error)
+        return raised(session, job, error)
     finally:
         SCOPE.reset(token)
-    return session.settle(job, value)
+    return returned(session, job, value)
 
 
 def _deliver(session: Session, answer: Answer) -> Any:
@@ -107,7 +108,7 @@ def work(session: Session, take: Take) -> None:
         try:
             settled = _perform_here(session, job)
         except BaseException as error:  # noqa: BLE001 -- also SystemExit: nobody else is there to see it
-            settled = session.settle_failure(job, error)
+            settled = raised(session, job, error)
         session.hand_in(settled)
 
 
@@ -184,13 +185,13 @@ async def _perform_async(session: Session, job: Job) -> Settled:
         args, kwargs = unwrapped(job.call.args, job.call.kwargs)
         value = await job.spec.function(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 -- whatever a body raises is its outcome
-        return session.settle_failure(job, error)
+        return raised(session, job, error)
     except BaseException as error:
         session.drop(job, error)
         raise
     finally:
         SCOPE.reset(token)
-    return session.settle(job, value)
+    return returned(session, job, value)
 
 
 async def _until_due(session: Session, job: Job) -> None:

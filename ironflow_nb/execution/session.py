@@ -16,24 +16,15 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import RunCancelRequested, StepCompleted, StepFailed, StepRetryScheduled, StepStarted
+from ironflow_nb.core.events import RunCancelRequested, StepRetryScheduled, StepStarted
 from ironflow_nb.core.ids import BranchId, RunId, StepRef
-from ironflow_nb.core.retrying import retry_delay_s
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import StepStatus
-from ironflow_nb.errors import (
-    CodeChanged,
-    IronflowError,
-    JournalConflict,
-    JournalError,
-    RunFinished,
-    RunTakenOver,
-    ValueNotStorable,
-)
+from ironflow_nb.errors import CodeChanged, IronflowError, JournalConflict, JournalError, RunFinished, RunTakenOver
 from ironflow_nb.execution.delayed import Delayed
 from ironflow_nb.execution.interrupts import Interrupts
 from ironflow_nb.execution.jobs import Answer, Job, Outcome, Place, Settled, Take
-from ironflow_nb.execution.recall import Recall, mark
+from ironflow_nb.execution.recall import Recall
 from ironflow_nb.execution.seams import Wakeup
 from ironflow_nb.execution.seen import SeenFailures
 from ironflow_nb.execution.spec import StepSpec
@@ -41,7 +32,6 @@ from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.execution.stream import Piece, Stream
 from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.journal.ports import Definition
-from ironflow_nb.values.failures import store_failure
 
 W = TypeVar("W", bound=Wakeup)
 
@@ -189,29 +179,6 @@ class Session:
         with self.lock:
             self._seen_failures.disown(steps, self.recall.lived_with)
 
-    def settle(self, job: Job, value: Any) -> Settled:
-        """Return what is to be recorded of a returned job; a value that nothing stores makes it a failed one."""
-        duration_s = self._duration_s(job)
-        try:
-            stored, echo = self.ledger.values.store(value)
-        except ValueNotStorable as error:
-            error.add_note(f"It is the result of {job.step} in run {self.run_id}.")
-            return self.settle_failure(job, error)
-        completed = StepCompleted(output=stored.value_id.hex(), duration_s=duration_s)
-        return Settled(job, Piece(completed, job.step, job.attempt, job.row, (stored,)), value=echo)
-
-    def settle_failure(self, job: Job, error: BaseException) -> Settled:
-        """Return what is to be recorded of a job that raised."""
-        stored, retry_at = store_failure(error), None
-        if job.n_failed < job.spec.retries and not isinstance(error, IronflowError) and not self.is_ending:
-            retry_at = self.ledger.clock.now() + round(retry_delay_s(job.n_failed + 1) * 1e6)
-        failed = StepFailed(error=stored.value_id.hex(), duration_s=self._duration_s(job))
-        piece = Piece(failed, job.step, job.attempt, job.row, (stored,))
-        return Settled(job, piece, error=mark(error, self.run_id, job.step), retry_at=retry_at)
-
-    def _duration_s(self, job: Job) -> float:
-        return self.ledger.clock.monotonic() - job.started_s
-
     def record(self, settled: Settled) -> Any:
         """Commit what a job came to; return its value, as a replay will, or raise its error."""
         __tracebackhide__ = True
@@ -223,7 +190,7 @@ class Session:
                 settled.job.outcome.fail(error)
                 raise
             if flying is not None:  # another stretch of the run may wait for it
-                _tell(settled)
+                settled.tell()
         if settled.error is not None:
             self.observe(settled.job)
             raise settled.error
@@ -337,7 +304,7 @@ class Session:
                 if trouble is None and settled.retry_at is not None:
                     self.delayed.keep(settled.job.retry(settled.job.row))
                     continue
-                _tell(settled, trouble)
+                settled.tell(trouble)
         self.wake()
 
     def flush(self) -> None:
@@ -488,12 +455,3 @@ class Session:
                 for piece in pieces:
                     self.stream.defer(piece)
             raise
-
-
-def _tell(settled: Settled, trouble: BaseException | None = None) -> None:
-    """Let who waits for a job know what it came to, or why that could not be recorded."""
-    error = trouble or settled.error
-    if error is not None:
-        settled.job.outcome.fail(error)
-    else:
-        settled.job.outcome.succeed(settled.value)

@@ -1,0 +1,40 @@
+"""What a performed attempt comes to: its value or its failure, ready to be recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ironflow_nb.core.events import StepCompleted, StepFailed
+from ironflow_nb.core.retrying import retry_delay_s
+from ironflow_nb.errors import IronflowError, ValueNotStorable
+from ironflow_nb.execution.jobs import Job, Settled
+from ironflow_nb.execution.recall import mark
+from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.stream import Piece
+from ironflow_nb.values.failures import store_failure
+
+
+def returned(session: Session, job: Job, value: Any) -> Settled:
+    """Return what is to be recorded of a returned job; a value that nothing stores makes it a failed one."""
+    duration_s = _duration_s(session, job)
+    try:
+        stored, echo = session.ledger.values.store(value)
+    except ValueNotStorable as error:
+        error.add_note(f"It is the result of {job.step} in run {session.run_id}.")
+        return raised(session, job, error)
+    completed = StepCompleted(output=stored.value_id.hex(), duration_s=duration_s)
+    return Settled(job, Piece(completed, job.step, job.attempt, job.row, (stored,)), value=echo)
+
+
+def raised(session: Session, job: Job, error: BaseException) -> Settled:
+    """Return what is to be recorded of a job that raised."""
+    stored, retry_at = store_failure(error), None
+    if job.n_failed < job.spec.retries and not isinstance(error, IronflowError) and not session.is_ending:
+        retry_at = session.ledger.clock.now() + round(retry_delay_s(job.n_failed + 1) * 1e6)
+    failed = StepFailed(error=stored.value_id.hex(), duration_s=_duration_s(session, job))
+    piece = Piece(failed, job.step, job.attempt, job.row, (stored,))
+    return Settled(job, piece, error=mark(error, session.run_id, job.step), retry_at=retry_at)
+
+
+def _duration_s(session: Session, job: Job) -> float:
+    return session.ledger.clock.monotonic() - job.started_s
