@@ -195,6 +195,9 @@ class Values:
         Arguments up to 4 kB stand in the record, larger ones are values of their own, and of those above 1 MB, and
         of those that nothing stores, only the type is kept.
         """
+        content = self._plain_inputs(arguments)
+        if content is not None:
+            return [_record_of_inputs(content)]
         parts: list[StoredValue] = []
         fields: dict[str, Tree] = {}
         for name, value in arguments.items():
@@ -206,8 +209,16 @@ class Values:
             else:
                 parts.append(stored)
                 fields[name] = {TAG: "ref", "v": stored.value_id.hex()}
-        content = _ENCODER.encode(fields)
-        return [*parts, StoredValue(value_id(INPUTS, content), INPUTS, content, len(content), "inputs")]
+        return [*parts, _record_of_inputs(_ENCODER.encode(fields))]
+
+    @staticmethod
+    def _plain_inputs(arguments: Mapping[str, object]) -> bytes | None:
+        """Return the record of a call whose arguments all stand in it as they are, as most do."""
+        try:
+            content = _ENCODER.encode(arguments) if is_plain(arguments) else None
+        except (UnicodeEncodeError, RecursionError):
+            return None
+        return content if content is not None and len(content) <= INPUT_INLINE_LIMIT else None
 
     def _stored_input(self, value: object) -> StoredValue | None:
         if _n_bytes(value) > INPUT_LIMIT:
@@ -217,6 +228,10 @@ class Values:
         except (ValueNotStorable, JournalError):  # no codec takes it; or there is no key to sign it
             return None
         return stored if stored.size <= INPUT_LIMIT else None
+
+
+def _record_of_inputs(content: bytes) -> StoredValue:
+    return StoredValue(value_id(INPUTS, content), INPUTS, content, len(content), "inputs")
 
 
 def input_references(record: StoredValue) -> tuple[dict[str, Tree], dict[str, str], list[str]]:
