@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -14,9 +14,12 @@ from ironflow_nb.core.ids import ValueId
 from ironflow_nb.errors import JournalConflict, JournalError, JournalReadOnly
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.memory import MemoryJournal
+from ironflow_nb.journal.places import network_file_system
 from ironflow_nb.journal.ports import Durability, Entry, Lease, Reader, Signal
 from ironflow_nb.journal.sqlite_file import (
+    WAL,
     begin_reading,
+    journal_mode,
     leave_lost,
     look_at,
     look_beside,
@@ -29,14 +32,24 @@ from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.values.files import ValueFiles
 from ironflow_nb.values.stored import INLINE_LIMIT
 
-_SYNCHRONOUS: Final = {Durability.POWER: "FULL", Durability.PROCESS: "NORMAL"}
+_LOGGED: Final = {Durability.POWER: "FULL", Durability.PROCESS: "NORMAL"}
+# Without a log NORMAL can damage the file in a power cut, and only EXTRA syncs the removal of the rollback journal.
+_ROLLED_BACK: Final = {Durability.POWER: "EXTRA", Durability.PROCESS: "FULL"}
 
 
 class SqliteJournal:
-    """A journal file; it is created by the first write."""
+    """A journal file; it is created by the first write.
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Take the path, which becomes absolute now; nothing is opened before it is used."""
+    On a network file system it has a rollback journal in the place of the log: a commit waits there until nobody reads.
+    """
+
+    def __init__(
+        self, path: Path, *, read_only: bool = False, network: Callable[[Path], str | None] = network_file_system
+    ) -> None:
+        """Take the path, which becomes absolute now; nothing is opened before it is used.
+
+        `network` names the file system of a path, if it is one of a network.
+        """
         self.path = path.expanduser().absolute()
         self.location = str(self.path)
         self.read_only = read_only
@@ -45,7 +58,9 @@ class SqliteJournal:
         self._opened: os.stat_result | None = None
         self._beside: dict[Path, os.stat_result] = {}
         self._lost: sqlite3.Connection | None = None
+        self._network = network
         self._synchronous: Durability | None = None
+        self._levels = _LOGGED
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -58,7 +73,7 @@ class SqliteJournal:
                     if value.size >= INLINE_LIMIT and value.content is not None:
                         self.files.write(value.value_id, value.content)
             if self._synchronous is not durability:
-                connection.execute(f"PRAGMA synchronous={_SYNCHRONOUS[durability]}")
+                connection.execute(f"PRAGMA synchronous={self._levels[durability]}")
                 self._synchronous = durability
             _transact(connection, entries, lease)
             self._refuse_lost()  # for it may have gone since it was looked at
@@ -161,7 +176,8 @@ class SqliteJournal:
             if self.read_only:
                 raise JournalReadOnly(f"the journal {self.path} was opened with read_only=True", path=self.path)
             self._close_lost()
-            self._connection = open_writer(self.path)
+            self._connection = open_writer(self.path, self._network)
+            self._levels = _LOGGED if journal_mode(self._connection) == WAL else _ROLLED_BACK
             self._opened, self._beside = look_at(self.path), look_beside(self.path)
         elif self._connection.in_transaction:
             # Left open by something that stopped a transaction from outside; nothing of it was acknowledged.

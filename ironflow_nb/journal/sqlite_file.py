@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -20,8 +20,10 @@ from ironflow_nb.errors import (
     JournalTooNew,
     NotAJournal,
 )
+from ironflow_nb.journal.places import network_file_system
 from ironflow_nb.journal.schema import APPLICATION_ID, DDL, SCHEMA_VERSION
 
+WAL: Final = "wal"
 BUSY_TIMEOUT_S: Final = 10.0
 STATEMENT_CACHE: Final = 256
 LOG_LIMIT: Final = 16 * 1024 * 1024
@@ -75,8 +77,12 @@ def _is_folder(path: Path) -> bool:
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
-def open_writer(path: Path) -> sqlite3.Connection:
-    """Return the connection that writes; the file is made if there is none."""
+def open_writer(path: Path, network: Callable[[Path], str | None] = network_file_system) -> sqlite3.Connection:
+    """Return the connection that writes; the file is made if there is none.
+
+    A file that has a rollback journal keeps it wherever it lies now: two machines may see it at different places, and
+    the one that sees a disk of its own must not give it a log.
+    """
     _prepare_folder(path)
     connection = _connect(path, "mode=rwc")
     try:
@@ -85,7 +91,11 @@ def open_writer(path: Path) -> sqlite3.Connection:
         connection.execute("COMMIT")
         if not schema:
             _forget_deleted(connection, path)
-        _switch_to_wal(connection)
+        kind = network(path)
+        if kind is not None:
+            _switch_to_rollback(connection, path, kind, is_new=not schema)
+        elif not schema or journal_mode(connection) == WAL:
+            _switch_to_wal(connection)
         # A log that a reader kept from being reused is cut to this when it has left.
         connection.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
         if not schema:
@@ -191,6 +201,29 @@ def _forget_deleted(connection: sqlite3.Connection, path: Path) -> None:
             path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     finally:
         connection.execute("ROLLBACK")
+
+
+def journal_mode(connection: sqlite3.Connection) -> str:
+    """Return what keeps the transactions of the file whole: ``wal``, or a rollback journal such as ``delete``."""
+    mode: str = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    return mode
+
+
+def _switch_to_rollback(connection: sqlite3.Connection, path: Path, kind: str, *, is_new: bool) -> None:
+    import logging  # noqa: PLC0415 -- 6 ms of every start, and few journals lie at such places
+
+    had_log = journal_mode(connection) == WAL
+    if not had_log and not is_new:
+        return
+    place = f"the journal {path} lies on a network file system ({kind}), where SQLite's write-ahead log does not work"
+    advice = "if you can, put it on a disk of this machine: iron.use(path), or IRONFLOW_DB"
+    try:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    except sqlite3.OperationalError as error:
+        what = f"it has one and can't be changed while others use it ({error}); end them, or it may be damaged"
+    else:
+        what = "it has a rollback journal instead, and a step takes several times as long"
+    logging.getLogger("ironflow_nb").warning("%s; %s; %s", place, what, advice)
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
