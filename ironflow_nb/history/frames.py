@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 from msgspec.structs import replace
 
 from ironflow_nb.core.ids import RunId, StepRef, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status
+from ironflow_nb.errors import JournalCorrupt
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.watching import status_of
 from ironflow_nb.history.previews import CONTENT_LIMIT, preview
 from ironflow_nb.history.selecting import When, is_of, n_rows, selected, statuses
+from ironflow_nb.history.sound import data_of, sound, sound_tallies
 from ironflow_nb.journal.ports import EventRow, Reader, Select, Tally
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def runs(
     with engine.reading() as reader:
         select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
         found = _runs(engine, reader, select, flow, statuses(RunStatus, status))
-        tallies = reader.tallies([row.run_id for row, _ in found])
+        tallies = sound_tallies(reader, [row.run_id for row, _ in found])
         texts = _previews(reader, found)
     now = engine.ledger.clock.now()
     return _frame(
@@ -153,7 +154,7 @@ def events(
     """Return the events of the journal by position, one row each; with `limit` the newest so many.
 
     Columns: run_id, position (over the whole journal), version (within the run), at, type, step, attempt, data (a
-    dict of the event's fields: ids, digests and counts, never a value).
+    dict of the event's fields: ids, digests and counts, never a value; None where it is damaged).
 
     The arguments are those of `runs`; `flow` and `status` are those of the run, `since` is when the event happened.
     """
@@ -181,7 +182,8 @@ def _runs(
         narrowed = replace(select, statuses=recorded, limit=None)
     elif flow is not None:
         narrowed = replace(select, limit=None)
-    found = [(row, status_of(engine, reader, row)) for row in reader.runs(narrowed) if is_of(flow, row)]
+    rows = sound(reader.runs, narrowed)
+    found = [(row, status_of(engine, reader, row)) for row in rows if is_of(flow, row)]
     return [(row, status) for row, status in found if wanted is None or status in wanted][: select.limit]
 
 
@@ -192,7 +194,7 @@ def _attempts(
     runs_of = replace(select, since=None)
     of_run = {row.run_id: (row, status) for row, status in _runs(engine, reader, runs_of, flow, None)}
     narrowed = select if flow is None else replace(select, name=None, run_ids=list(of_run))
-    return reader.steps(narrowed), of_run
+    return sound(reader.steps, narrowed), of_run
 
 
 def _chosen(
@@ -211,7 +213,7 @@ def _reused(reader: Reader, latest: Sequence[StepRow], runs: Sequence[RunRow]) -
     not_asked_for: dict[RunId, set[StepRef]] = {}
     for event in reader.events(Select(run_ids=list(began), name="SessionEnded")) if began else ():
         if event.version > began[event.run_id]:  # that of an earlier continuation says nothing about this one
-            not_asked_for[event.run_id] = set(msgspec.json.decode(event.data).get("not_asked_for", ()))
+            not_asked_for[event.run_id] = set((data_of(event) or {}).get("not_asked_for", ()))
     return {
         (row.run_id, row.step)
         for row in latest
@@ -266,7 +268,7 @@ def _attempt_record(row: StepRow, status: StepStatus, texts: Previews) -> dict[s
 def _event_record(row: EventRow) -> dict[str, Any]:
     return {
         "run_id": row.run_id, "position": row.position, "version": row.version, "at": row.at, "type": row.type,
-        "step": row.step, "attempt": row.attempt, "data": msgspec.json.decode(row.data),
+        "step": row.step, "attempt": row.attempt, "data": data_of(row),
     }  # fmt: skip
 
 
@@ -276,10 +278,21 @@ def _frame(columns: Mapping[str, str], records: Sequence[Mapping[str, Any]]) -> 
     data: dict[str, pd.Series[Any]] = {}
     for name, dtype in columns.items():
         values = [record[name] for record in records]
-        if dtype == _INSTANT:
-            # Integers with gaps would become floats on their way and lose microseconds.
-            instants = pd.Series(pd.array(values, dtype="Int64"))
-            data[name] = pd.to_datetime(instants, unit="us", utc=True).astype(_INSTANT)
-        else:
-            data[name] = pd.Series(values, dtype=dtype)
+        try:
+            data[name] = _series(values, dtype)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise JournalCorrupt(
+                f"a row of the journal has in the column {name} what the package never wrote ({error}); iron.doctor() "
+                "looks at the whole journal, and run= chooses the runs that can be listed"
+            ) from error
     return pd.DataFrame(data, columns=list(columns))
+
+
+def _series(values: list[Any], dtype: str) -> pd.Series[Any]:
+    import pandas as pd  # noqa: PLC0415
+
+    if dtype == _INSTANT:
+        # Integers with gaps would become floats on their way and lose microseconds.
+        instants = pd.Series(pd.array(values, dtype="Int64"))
+        return pd.to_datetime(instants, unit="us", utc=True).astype(_INSTANT)
+    return pd.Series(values, dtype=dtype)

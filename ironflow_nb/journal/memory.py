@@ -188,7 +188,7 @@ class MemoryJournal:
     def steps(self, select: Select) -> list[StepRow]:
         """See the port."""
         found: list[StepRow] = []
-        for run in self.runs(Select(run_ids=select.run_ids, run_prefix=select.run_prefix)):
+        for run in self.runs(Select(run_ids=select.run_ids, run_prefix=select.run_prefix, without=select.without)):
             attempts = list(self._steps.get(run.run_id, {}).values())
             first: dict[StepRef, int] = {}
             for row in attempts:
@@ -271,7 +271,7 @@ def _fits_run(row: RunRow, select: Select) -> bool:
 
 def _fits_ids(run_id: str, select: Select) -> bool:
     listed = select.run_ids is None or run_id in select.run_ids
-    return listed and run_id.startswith(select.run_prefix or "")
+    return listed and run_id not in select.without and run_id.startswith(select.run_prefix or "")
 
 
 def _fits_name(name: str, wanted: str | None) -> bool:

@@ -103,10 +103,12 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
 class Select(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows are asked for; what is None does not narrow. Times are microseconds UTC.
 
+    `without` are the ids of runs that are left out.
     `name` also finds a name by its last part: ``fetch`` finds ``pages.fetch``.
     """
 
     run_ids: Collection[str] | None = None
+    without: Collection[str] = ()
     run_prefix: str | None = None
     kind: str | None = None
     name: str | None = None

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.ids import Digest, RunId, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow
-from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.ports import MEMO_LIMIT, Call, Definition, EventRow, Lease, Select, Signal, Tally
@@ -99,7 +98,7 @@ class SqliteReader:
         )
         found: dict[RunId, list[Tally]] = {}
         for run_id, name, status, n_steps, duration_s in rows:
-            found.setdefault(run_id, []).append(Tally(name, StepStatus(status), n_steps, duration_s))
+            found.setdefault(run_id, []).append(Tally(name, sql.step_status(run_id, status), n_steps, duration_s))
         return found
 
     def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
@@ -210,11 +209,14 @@ def _narrowed(select: Select, table: str) -> tuple[str, dict[str, Any]]:
     where = ["1"]
     if select.run_ids is not None:
         where.append(f"{table}.run_id IN (SELECT value FROM json_each(:run_ids))")  # noqa: S608
+    if select.without:
+        where.append(f"{table}.run_id NOT IN (SELECT value FROM json_each(:without))")  # noqa: S608
     if select.run_prefix is not None:
         # A range uses the index, which LIKE does only under a matching collation.
         where.append(f"{table}.run_id >= :prefix AND {table}.run_id < :prefix || char(127)")
     return " AND ".join(where), {
         "run_ids": _as_json(select.run_ids),
+        "without": _as_json(select.without),
         "prefix": select.run_prefix,
         "since": select.since,
         "kind": select.kind,

@@ -15,6 +15,7 @@ S = TypeVar("S", RunStatus, StepStatus)
 _RUN: Final = RunRow.__struct_fields__
 _STEP: Final = StepRow.__struct_fields__
 _WRITTEN_STEP: Final = tuple(name for name in _STEP if name != "step")  # SQLite makes it of name and index
+_DURATIONS: Final = frozenset({float, type(None)})
 _VALUE: Final = ("value_id", "codec", "data", "size", "type", "preview", "digest", "mac")
 
 
@@ -96,27 +97,36 @@ def _items(row: Any) -> tuple[Any, ...]:
     return tuple(getattr(row, name) for name in row.__struct_fields__)
 
 
-def _status(kind: type[S], fields: dict[str, Any]) -> S:
+def step_status(run_id: str, text: str) -> StepStatus:
+    """Return the status of a step of the run, as it was written."""
+    return _status(StepStatus, run_id, text, "a step")
+
+
+def _status(kind: type[S], run_id: str, text: str, which: str) -> S:
     try:
-        return kind(fields["status"])
+        return kind(text)
     except ValueError:
-        run_id = fields["run_id"]
-        what = f"run {run_id} has a row with the status {fields['status']!r}, which the package never wrote"
-        raise JournalCorrupt(what, run_id=run_id) from None
+        what = f"run {run_id} has {which} with the status {text!r}, which the package never wrote"
+        raise JournalCorrupt(f"{what}; put the journal back from a copy", run_id=run_id) from None
 
 
 def run_row(row: tuple[Any, ...]) -> RunRow:
     """Return the run of a row of `RUN_COLUMNS`."""
     fields = dict(zip(_RUN, row, strict=True))
-    fields["status"] = _status(RunStatus, fields)
+    fields["status"] = _status(RunStatus, fields["run_id"], fields["status"], "a row")
     return RunRow(**fields)
 
 
 def step_row(row: tuple[Any, ...]) -> StepRow:
     """Return the attempt of a row of `STEP_COLUMNS`."""
     fields = dict(zip(_STEP, row, strict=True))
-    fields["status"] = _status(StepStatus, fields)
+    fields["status"] = _status(StepStatus, fields["run_id"], fields["status"], f"step {fields['step']}")
     fields["lived_with"] = bool(fields["lived_with"])
+    # SQLite keeps a value of any type in any column.
+    is_sound = type(fields["started_at"]) is int and type(fields["branch"]) is str
+    if not is_sound or type(fields["duration_s"]) not in _DURATIONS:
+        what = f"run {fields['run_id']} has step {fields['step']} with columns that the package never wrote"
+        raise JournalCorrupt(f"{what}; put the journal back from a copy", run_id=fields["run_id"])
     return StepRow(**fields)
 
 
