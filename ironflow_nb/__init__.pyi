@@ -46,6 +46,7 @@ from .flows.steps import step as step
 from .handles.run import Run as Run
 from .handles.run import get_run as get_run
 from .handles.run import resume as resume
+from .history.doctor import doctor as doctor
 from .history.frames import attempts as attempts
 from .history.frames import events as events
 from .history.frames import runs as runs

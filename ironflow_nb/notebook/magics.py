@@ -16,6 +16,7 @@ from ironflow_nb.execution import opening
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.history import frames
+from ironflow_nb.history.doctor import doctor
 from ironflow_nb.journal.ports import Select
 
 
@@ -45,6 +46,7 @@ class IronflowMagics(Magics):
         %ironflow steps [RUN] [--status STATUS]       its steps as a DataFrame                     run.steps()
         %ironflow events [RUN]                        its events as a DataFrame                    run.events()
         %ironflow resume [RUN]                        continue it in the background                iron.resume(RUN)
+        %ironflow doctor                              how the journal and its surroundings are     iron.doctor()
         %ironflow use PATH [--durability process]     make another journal the default one         iron.use(PATH)
 
         RUN is an id, the beginning of one, or a variable that holds a run; without it, it is the newest run.
@@ -116,6 +118,11 @@ def _resume(magics: IronflowMagics, words: list[str]) -> Any:
     return _run_of(magics, "resume", words).resume()
 
 
+def _doctor(_magics: IronflowMagics, words: list[str]) -> Any:
+    _Parser("ironflow doctor").parse_args(words)
+    return doctor()
+
+
 def _use(_magics: IronflowMagics, words: list[str]) -> None:
     parser = _Parser("ironflow use")
     parser.add_argument("path")
@@ -140,6 +147,7 @@ VERBS: Final[dict[str, Callable[[IronflowMagics, list[str]], Any]]] = {
     "steps": _steps,
     "events": _events,
     "resume": _resume,
+    "doctor": _doctor,
     "use": _use,
 }
 

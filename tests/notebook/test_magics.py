@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.handles.run import Run
+from ironflow_nb.notebook.magics import complete
 from tests.notebook.shells import Shell
 
 FLOW = """
@@ -160,6 +162,27 @@ HOME._definitions.clear()
     assert "is of flow main, which is not defined here; run the cell" in text
 
 
+# -- doctor ------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_tells_how_the_journal_is_and_shows_it_in_full(ready: Shell) -> None:
+    shown = ready.fine("%ironflow doctor")
+    assert shown.value["what"].tolist() == iron.doctor()["what"].tolist()
+    assert "doctor" in complete(ready.ipython, SimpleNamespace(line="%ironflow d"))
+    assert f"{Path.cwd() / '.ironflow' / 'journal.db'}" in shown.value._repr_html_()
+    assert "unrecognized arguments: now" in ready.run("%ironflow doctor now").refused()
+
+
+def test_doctor_makes_nothing_where_there_is_no_journal(shell: Shell) -> None:
+    shell.fine("import ironflow_nb as iron")
+    report = shell.fine("iron.doctor()").value
+    assert report.query("what == 'extension'")["advice"].tolist() == ["%load_ext ironflow_nb"]
+    shell.fine("%load_ext ironflow_nb")
+    report = shell.fine("%ironflow doctor").value
+    assert report.query("what == 'extension'")["found"].tolist() == ["loaded"]
+    assert list(Path.cwd().iterdir()) == []
+
+
 # -- use ---------------------------------------------------------------------------------------------------------
 
 
@@ -197,11 +220,11 @@ def test_use_refuses_what_it_does_not_know_and_changes_nothing(ready: Shell, arg
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("%ironflow", "say what to do: runs, show, steps, events, resume, use"),
+        ("%ironflow", "say what to do: runs, show, steps, events, resume, doctor, use"),
         ("%ironflow rnus", "knows no 'rnus'; did you mean %ironflow runs?"),
         ("%ironflow step", "did you mean %ironflow steps?"),
         ("%ironflow resmue x", "did you mean %ironflow resume?"),
-        ("%ironflow xyz", "knows no 'xyz'; there are: runs, show, steps, events, resume, use"),
+        ("%ironflow xyz", "knows no 'xyz'; there are: runs, show, steps, events, resume, doctor, use"),
         ("%ironflow --help", "knows no '--help'; there are"),
     ],
 )

@@ -1,0 +1,349 @@
+"""Checks of a journal file and of the place where it lies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import msgspec
+
+from ironflow_nb.core.durations import spoken
+from ironflow_nb.errors import JournalBusy, JournalError, NotAJournal
+from ironflow_nb.execution.seams import Clock, SystemClock, SystemThreads
+from ironflow_nb.history.findings import Finding, State, counted, in_bytes
+from ironflow_nb.history.inspection import CHECKED_BYTES, Contents, beside, inspect, size_of
+from ironflow_nb.history.users import WRITE, Hold, User, command_of, holds_on, users_of
+from ironflow_nb.journal.places import file_system, is_network
+from ironflow_nb.journal.ports import Durability
+from ironflow_nb.journal.schema import SCHEMA_VERSION
+from ironflow_nb.journal.sqlite_file import LOG_LIMIT, WAL, look_at
+
+_SYSTEM: Final = str(sys.platform)  # a plain text, so that type checkers look at every branch
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_ANOTHER_PLACE: Final = 'iron.use("/another/folder/journal.db") or IRONFLOW_DB'
+
+_LOG_HARM: Final = "the write-ahead log that this journal has can damage it"
+_NO_LOG: Final = "a journal has no write-ahead log: a step takes several times as long, and waits for who reads"
+
+N_SYNCS, SYNC_BYTES, SYNC_LIMIT_S = 5, 4096, 1.0
+SLOW_SYNC_S: Final = 0.02
+NO_SYNC_S: Final = 10e-6
+LITTLE_SPACE: Final = 1_000_000_000
+NO_SPACE: Final = 50_000_000
+LARGE_LOG: Final = LOG_LIMIT
+"""The log is used again from its start after about 4 MB, unless somebody reads what is in it."""
+HOLD_S: Final = 0.1
+
+
+class Journal(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a journal file. `contents` or `trouble` is None, both if there is no file.
+
+    `users` and `holds` are None where the system does not tell; the holds are those that lasted a while.
+    """
+
+    path: Path
+    durability: Durability
+    read_only: bool
+    contents: Contents | None = None
+    trouble: JournalError | None = None
+    users: Collection[User] | None = None
+    holds: Collection[Hold] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The nearest folder that is there."""
+        return next(folder for folder in self.path.parents if folder.is_dir() or folder == folder.parent)
+
+
+def examined(path: Path, *, durability: Durability, read_only: bool) -> Journal:
+    """Look at the file once, for all checks."""
+    clock = SystemClock()
+    at_first = holds_on(path)
+    contents: Contents | None = None
+    trouble: JournalError | None = None
+    try:
+        contents = inspect(path, clock) if _is_there(path) else None
+    except JournalError as error:
+        trouble = error
+    users = users_of(path)
+    if at_first:
+        clock.wait(SystemThreads().wakeup(), HOLD_S)
+    holds = None if at_first is None else at_first & (holds_on(path) or frozenset())
+    return Journal(
+        path=path,
+        durability=durability,
+        read_only=read_only,
+        contents=contents,
+        trouble=trouble,
+        users=users,
+        holds=holds,
+    )
+
+
+def _is_there(path: Path) -> bool:
+    there = look_at(path)
+    if there is not None and not stat.S_ISREG(there.st_mode):
+        # Opening a pipe would wait for its other end.
+        raise NotAJournal(f"{path} is no file, but something else; give the path of a journal file", path=path)
+    return there is not None and there.st_size > 0
+
+
+# -- the file ----------------------------------------------------------------------------------------------------
+
+
+def file(journal: Journal) -> Iterator[Finding]:
+    """Tell whether the file is there, and is a sound journal."""
+    if journal.trouble is not None:
+        yield _trouble(journal)
+    elif journal.contents is None:
+        yield Finding("journal", "file", "there is none yet; the first step makes it")
+    else:
+        yield from _contents(journal.contents)
+    for user in journal.users or ():
+        if user.pid == os.getpid() and user.has_lost:
+            found = (
+                "this process still has one open that was deleted or replaced; an engine on that records nothing more"
+            )
+            advice = f"put the file back, or begin anew with iron.use({str(journal.path)!r})"
+            yield Finding("journal", "lost file", found, State.WARNING, advice)
+
+
+def _trouble(journal: Journal) -> Finding:
+    holders = {hold.pid for hold in journal.holds or () if hold.kind == WRITE}
+    if isinstance(journal.trouble, JournalBusy) or holders:
+        found = f"it is locked by {_named(holders) or 'another process'}, so it could not be read"
+        return Finding("journal", "file", found, State.WARNING, "wait for that process, or end it, and ask again")
+    found, _, advice = str(journal.trouble).partition("; ")
+    return Finding("journal", "file", found, State.PROBLEM, advice or "look at the file, or restore it from a copy")
+
+
+def _contents(contents: Contents) -> Iterator[Finding]:
+    size = contents.size
+    if not contents.schema:
+        yield Finding("journal", "file", "it is empty; the first step makes it a journal")
+        return
+    counts = ((contents.n_runs, "run"), (contents.n_steps, "step"), (contents.n_events, "event"))
+    texts = [counted(number, noun) for number, noun in counts if number is not None]
+    late = () if len(texts) == len(counts) else ("too much to count in a moment",)
+    yield Finding("journal", "file", f"{in_bytes(size)} with {', '.join((*texts, *late))}")
+    if contents.n_steps:
+        per_step = in_bytes((size + contents.value_bytes) / contents.n_steps)
+        yield Finding("journal", "bytes per step", f"{per_step}, large values included")
+    yield _values(contents)
+    yield _schema(contents.schema)
+    yield _integrity(contents.damage, size)
+
+
+def _values(contents: Contents) -> Finding:
+    if contents.n_values is None:
+        return Finding("journal", "large values", "too many to look for in a moment", State.NOTICE)
+    if not contents.n_values:
+        return Finding("journal", "large values", "none; they would lie in values/ beside the journal")
+    found = f"{counted(contents.n_values, 'file')} in values/, {in_bytes(contents.value_bytes)}"
+    if not contents.n_values_lost:
+        return Finding("journal", "large values", found)
+    lost = f"{contents.n_values_lost:,} of {counted(contents.n_values, 'file')} in values/ missing or cut short"
+    advice = "put back the folder values/ that belongs beside the journal; steps whose values stay lost run again"
+    return Finding("journal", "large values", lost, State.PROBLEM, advice)
+
+
+def _schema(schema: int) -> Finding:
+    if schema == SCHEMA_VERSION:
+        return Finding("journal", "schema", f"{schema}, which this version writes")
+    found = f"{schema}; this version writes {SCHEMA_VERSION}"
+    return Finding("journal", "schema", found, State.NOTICE, "the next write changes it; keep a copy until then")
+
+
+def _integrity(damage: Collection[str] | None, size: int) -> Finding:
+    if damage is None:
+        found = f"not checked, for the file has more than {in_bytes(CHECKED_BYTES)}"
+        advice = 'when nothing runs: sqlite3 journal.db "PRAGMA integrity_check"'
+        return Finding("journal", "integrity", found, State.NOTICE, advice)
+    if not damage:
+        return Finding("journal", "integrity", f"sound, all {in_bytes(size)} of it")
+    advice = "copy the folder first, then restore the journal from a backup, or try the command .recover of sqlite3"
+    return Finding("journal", "integrity", "; ".join(damage).replace("\n", " "), State.PROBLEM, advice)
+
+
+# -- the place ---------------------------------------------------------------------------------------------------
+
+
+def file_system_type(journal: Journal) -> Iterator[Finding]:
+    """Tell on what kind of file system the journal lies."""
+    try:
+        mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        advice = "see that it is a disk of this machine: SQLite is not safe on network drives"
+        yield Finding("place", "file system", f"not told by {_SYSTEM}", State.NOTICE, advice)
+        return
+    kind = file_system(PurePosixPath(os.path.realpath(journal.path)), mounts)
+    if is_network(kind):
+        advice = f"keep the journal on a disk of this machine, with {_ANOTHER_PLACE}; copy it when nothing runs"
+        has_log = journal.contents is not None and journal.contents.mode == WAL
+        found = f"{kind}, a network file system, where {_LOG_HARM if has_log else _NO_LOG}"
+        yield Finding("place", "file system", found, State.PROBLEM if has_log else State.WARNING, advice)
+    elif kind in {"tmpfs", "ramfs"}:
+        found = f"{kind}, which is memory: the journal survives its process, but no restart of the machine"
+        yield Finding("place", "file system", found, State.WARNING, f"put it on a disk, with {_ANOTHER_PLACE}")
+    elif kind == "overlay":
+        found = "overlay, as in a container: the journal may go when the container goes"
+        yield Finding("place", "file system", found, State.NOTICE, f"put it on a volume, with {_ANOTHER_PLACE}")
+    else:
+        yield Finding("place", "file system", kind or "unknown")
+
+
+def space(journal: Journal) -> Iterator[Finding]:
+    """Tell how much space is left."""
+    free = shutil.disk_usage(journal.folder).free
+    state = State.PROBLEM if free < NO_SPACE else State.WARNING if free < LITTLE_SPACE else State.OK
+    advice = "make space: a step that can't be recorded stops its run" if state is not State.OK else ""
+    yield Finding("place", "free space", in_bytes(free), state, advice)
+
+
+def rights(journal: Journal) -> Iterator[Finding]:
+    """Tell whether the journal can be written."""
+    there = [path for path in (journal.folder, journal.path) if os.access(path, os.F_OK)]
+    locked = [path for path in there if not os.access(path, os.W_OK)]
+    if locked:
+        advice = f"change the permissions, or choose another place, with {_ANOTHER_PLACE}"
+        yield Finding("place", "writable", f"no: {locked[0]} may not be written", State.PROBLEM, advice)
+    elif journal.read_only:
+        yield Finding("place", "writable", "yes, but it was opened with read_only=True")
+    else:
+        yield Finding("place", "writable", "yes")
+
+
+def sync(journal: Journal) -> Iterator[Finding]:
+    """Measure how long the disk takes to keep something."""
+    try:
+        times_s = sorted(_syncs(journal.path.parent, SystemClock()))
+    except OSError as error:
+        yield Finding("place", "sync", f"not measured: {error.strerror or error}", State.NOTICE)
+        return
+    typical_s = times_s[len(times_s) // 2]
+    found = f"{typical_s * 1000:.2g} ms, the median of {len(times_s)} ({_range(times_s)})"
+    if typical_s < NO_SYNC_S:
+        advice = "a power cut may lose what was acknowledged, if nothing but memory is behind this"
+        yield Finding("place", "sync", f"{found}; no disk is that fast", State.NOTICE, advice)
+    elif typical_s > SLOW_SYNC_S and journal.durability is Durability.POWER:
+        advice = 'every step waits for one; a faster disk helps, or durability="process", which waits for none'
+        yield Finding("place", "sync", found, State.NOTICE, advice)
+    else:
+        yield Finding("place", "sync", found)
+
+
+def _range(times_s: list[float]) -> str:
+    return f"{times_s[0] * 1000:.2g} to {times_s[-1] * 1000:.2g}"
+
+
+def _syncs(folder: Path, clock: Clock) -> Iterator[float]:
+    from tempfile import TemporaryFile  # noqa: PLC0415 -- nothing else needs it
+
+    keep = getattr(os, "fdatasync", os.fsync)  # what SQLite calls
+    with TemporaryFile(dir=folder) as file:
+        began_s = clock.monotonic()
+        for n_sync in range(N_SYNCS):
+            os.write(file.fileno(), bytes(SYNC_BYTES))
+            before_s = clock.monotonic()
+            keep(file.fileno())
+            yield clock.monotonic() - before_s
+            if clock.monotonic() - began_s > SYNC_LIMIT_S and n_sync:
+                return
+
+
+# -- SQLite ------------------------------------------------------------------------------------------------------
+
+
+def sqlite(journal: Journal) -> Iterator[Finding]:
+    """Tell the version of SQLite, what is known of it, and how it keeps what it is given."""
+    yield _version(others=[user for user in journal.users or () if user.pid != os.getpid()])
+    has_log = journal.contents is None or journal.contents.mode in {WAL, None}
+    yield _durability(journal.durability, has_log=has_log)
+    if journal.contents is not None:
+        yield _mode(journal.contents)
+
+
+def has_reset_bug(version: tuple[int, ...]) -> bool:
+    """Tell whether that SQLite may damage a file whose log one connection begins anew while another empties it.
+
+    https://sqlite.org/wal.html#walresetbug: fixed in 3.51.3, and in 3.44.6 and 3.50.7 of older lines.
+    """
+    return version < (3, 51, 3) and not (3, 44, 6) <= version < (3, 45) and not (3, 50, 7) <= version < (3, 51)
+
+
+def _version(others: Collection[User]) -> Finding:
+    version = sqlite3.sqlite_version
+    if not has_reset_bug(sqlite3.sqlite_version_info):
+        return Finding("sqlite", "version", version)
+    found = f"{version}; before 3.51.3 it can, in very rare moments, damage a file that several processes write"
+    if others:
+        advice = "write from one kernel at a time, or use a Python with a newer SQLite; and keep a copy of the journal"
+        return Finding("sqlite", "version", f"{found}; now {len(others) + 1} have it open", State.WARNING, advice)
+    advice = "nothing, as long as one kernel at a time writes: it does so through one connection, which is safe"
+    return Finding("sqlite", "version", found, State.NOTICE, advice)
+
+
+def _durability(durability: Durability, *, has_log: bool) -> Finding:
+    if durability is Durability.PROCESS:
+        level = "NORMAL" if has_log else "FULL"
+        found = f"process (synchronous={level}): survives every death of the kernel, but not every power cut"
+        return Finding("sqlite", "durability", found)
+    found = f"power (synchronous={'FULL' if has_log else 'EXTRA'}): what is acknowledged survives a power cut"
+    if _SYSTEM == "darwin":
+        advice = "macOS syncs to the disk's own cache only; what matters more than that belongs on another machine too"
+        return Finding("sqlite", "durability", found, State.NOTICE, advice)
+    return Finding("sqlite", "durability", found)
+
+
+def _mode(contents: Contents) -> Finding:
+    mode = {
+        None: "write-ahead log, now empty: nobody has the journal open",
+        WAL: "write-ahead log (WAL): readers and the writer don't wait for one another",
+    }.get(contents.mode, f"rollback journal ({contents.mode}): readers and the writer wait for one another")
+    return Finding("sqlite", "journal mode", f"{mode}; pages of {contents.page_size} bytes")
+
+
+# -- who uses it -------------------------------------------------------------------------------------------------
+
+
+def log(journal: Journal) -> Iterator[Finding]:
+    """Tell how large the write-ahead log is, and who keeps it so."""
+    size = size_of(beside(journal.path, "-wal"))
+    if size is None:
+        return
+    readers = sorted({hold.pid for hold in journal.holds or () if hold.kind != WRITE})
+    if size <= LARGE_LOG:
+        yield Finding("use", "log", in_bytes(size))
+    elif readers:
+        found = f"{in_bytes(size)}, and it can't be used again while these read: {_named(readers)}"
+        advice = "close what reads the journal there: a cursor not read to its end, a tool, a kernel that hangs"
+        yield Finding("use", "log", found, State.WARNING, advice)
+    else:
+        advice = f"nothing: it is cut to {in_bytes(LOG_LIMIT)} when it is used again from its start"
+        yield Finding("use", "log", f"{in_bytes(size)}: somebody read for long, or wrote much", State.NOTICE, advice)
+
+
+def users(journal: Journal) -> Iterator[Finding]:
+    """Tell which processes have the journal open, and which of them is writing."""
+    if journal.users is None:
+        found = f"not told by {_SYSTEM}"
+        yield Finding("use", "open in", found, State.NOTICE, f"lsof {journal.path}" if os.name == "posix" else "")
+        return
+    yield Finding("use", "open in", _named(user.pid for user in journal.users) or "no process of yours")
+    writers = sorted({hold.pid for hold in journal.holds or () if hold.kind == WRITE} - {os.getpid()})
+    if writers:
+        found = f"{_named(writers)} has been writing for {spoken(HOLD_S)} or longer"
+        advice = "if that stays so, steps fail here after 10 s of waiting: end the transaction or the process there"
+        yield Finding("use", "write lock", found, State.WARNING, advice)
+    elif journal.contents is not None:
+        yield Finding("use", "write lock", "free")
+
+
+def _named(pids: Iterator[int] | Collection[int]) -> str:
+    return ", ".join(f"pid {pid} ({'this process' if pid == os.getpid() else command_of(pid)})" for pid in pids)

@@ -1,0 +1,49 @@
+"""Findings: what `doctor` saw, how it judges that, and what to do about it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from math import log10
+from typing import Final
+
+import msgspec
+
+
+class State(StrEnum):
+    """How a finding is judged. OK is as it should be, NOTICE is good to know, WARNING can harm, PROBLEM does harm."""
+
+    OK = "ok"
+    NOTICE = "notice"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+GLYPHS: Final = {State.OK: "✓", State.NOTICE: "•", State.WARNING: "!", State.PROBLEM: "✗"}
+GRAVEST_FIRST: Final = (State.PROBLEM, State.WARNING, State.NOTICE, State.OK)
+
+
+_UNITS: Final = ("kB", "MB", "GB", "TB")
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at. `advice` says what to do, and is empty where there is nothing to do."""
+
+    topic: str
+    what: str
+    found: str
+    state: State = State.OK
+    advice: str = ""
+
+
+def in_bytes(size: float) -> str:
+    """Return a size as a person says it: ``12 bytes``, ``4.1 MB``."""
+    if size < 1000:
+        return f"{size:.0f} bytes"
+    power = min(int(log10(size) / 3), len(_UNITS))
+    scaled = size / 1000**power
+    return f"{scaled:.1f} {_UNITS[power - 1]}" if scaled < 10 else f"{scaled:,.0f} {_UNITS[power - 1]}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return so many of these: ``1 step``, ``1,234 steps``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
