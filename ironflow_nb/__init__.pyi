@@ -39,6 +39,7 @@ from .execution.opening import use as use
 from .execution.scope import bind as bind
 from .flows.flow import Flow as Flow
 from .flows.flow import flow as flow
+from .flows.gather import gather as gather
 from .flows.results import MapResult as MapResult
 from .flows.results import StepFuture as StepFuture
 from .flows.steps import Step as Step
