@@ -88,15 +88,20 @@ def states(page: Any) -> dict[str, str]:
 
 
 def run_all_cells(page: Any) -> None:
-    """Choose the menu item, again if Lab was still arranging itself and took no notice."""
+    """Choose the menu item, again if Lab was still arranging itself, or asking something, and took no notice."""
+    from playwright.sync_api import TimeoutError as TooLate  # noqa: PLC0415
+
     for _ in range(4):
-        page.click(".jp-Notebook .jp-CodeCell >> nth=0")
-        page.click(".lm-MenuBar-itemLabel:text-is('Run')")
-        page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
-        with contextlib.suppress(AssertionError):
+        with contextlib.suppress(AssertionError, TooLate):
+            for button in page.query_selector_all("dialog.jp-Dialog .jp-mod-accept"):
+                button.click(timeout=5_000)
+            page.click(".jp-Notebook .jp-CodeCell >> nth=0", timeout=10_000)
+            page.click(".lm-MenuBar-itemLabel:text-is('Run')", timeout=10_000)
+            page.click(".lm-Menu-itemLabel:text-is('Run All Cells')", timeout=10_000)
             wait_for(lambda: any(mark in page.inner_text(".jp-Notebook") for mark in ("[*]:", "[1]:")), timeout_s=20)
             return
-    pytest.fail("no cell was executed")
+    asked = [dialog.inner_text() for dialog in page.query_selector_all("dialog.jp-Dialog")]
+    pytest.fail(f"no cell was executed; Lab asks {asked}")
 
 
 def shoot(page: Any, name: str) -> None:
