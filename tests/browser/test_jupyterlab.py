@@ -89,7 +89,7 @@ def states(page: Any) -> dict[str, str]:
 
 def run_all_cells(page: Any) -> None:
     """Choose the menu item, again if Lab was still arranging itself, or asking something, and took no notice."""
-    from playwright.sync_api import TimeoutError as TooLate  # noqa: PLC0415
+    from playwright.sync_api import TimeoutError as TooLate
 
     for _ in range(4):
         with contextlib.suppress(AssertionError, TooLate):
