@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Final
 
 from ironflow_nb.core.identity import step_name
@@ -55,8 +56,9 @@ class EngineLoop:
         return result
 
     def close(self) -> None:
-        """Let the loop cancel its tasks and end; its thread is a daemon that nobody waits for."""
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        """Let the loop cancel its tasks and end, if it goes on; its thread is a daemon that nobody waits for."""
+        with suppress(RuntimeError):  # it has ended
+            self.loop.call_soon_threadsafe(self.loop.stop)
 
 
 def _settle(task: asyncio.Task[Any], result: Future[Any]) -> None:

@@ -82,6 +82,11 @@ def open_writer(path: Path, network: Callable[[Path], str | None] = network_file
 
     A file that has a rollback journal keeps it wherever it lies now: two machines may see it at different places, and
     the one that sees a disk of its own must not give it a log.
+
+    The connection writes its log back by itself, after commits. SQLite before 3.51.3 can damage a file when one
+    connection writes back a log that is written back already, at the very moment another begins it anew: it takes two
+    connections that write. An engine has this one for all its threads and never checkpoints with another; of a second
+    engine or process on the file the version of SQLite decides, which ``iron.doctor()`` tells.
     """
     _prepare_folder(path)
     connection = _connect(path, "mode=rwc")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -214,3 +215,18 @@ def test_the_failure_of_an_async_step_is_raised_as_it_is(lab: Lab) -> None:
         run(main())
     assert main.last.status == "failed"
     assert isinstance(main.last.error, KeyError)
+
+
+def test_an_engine_with_a_loop_is_closed_as_often_as_one_likes(lab: Lab) -> None:
+    @step
+    async def work() -> int:
+        return 1
+
+    @flow
+    async def main() -> int:
+        return await work()
+
+    assert run(main()) == 1
+    lab.engine.close()
+    time.sleep(0.1)  # its thread ends the loop by and by
+    lab.engine.close()
