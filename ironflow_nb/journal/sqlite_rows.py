@@ -31,6 +31,9 @@ def _insert(table: str, names: tuple[str, ...], key: tuple[str, ...], *, update:
     return f'INSERT INTO "{table}" ({_columns(names)}) VALUES ({marks}) {conflict}'  # noqa: S608 -- made of names only
 
 
+# A call of an enum costs ten times as much, and a replay makes one for every step.
+_STEP_STATUSES: Final = {status.value: status for status in StepStatus}
+
 RUN_COLUMNS: Final = _columns(_RUN)
 STEP_COLUMNS: Final = _columns(_STEP, "s.")
 VALUE_COLUMNS: Final = _columns(_VALUE, "v.")
@@ -120,7 +123,8 @@ def run_row(row: tuple[Any, ...]) -> RunRow:
 def step_row(row: tuple[Any, ...]) -> StepRow:
     """Return the attempt of a row of `STEP_COLUMNS`."""
     fields = dict(zip(_STEP, row, strict=True))
-    fields["status"] = _status(StepStatus, fields["run_id"], fields["status"], f"step {fields['step']}")
+    status = _STEP_STATUSES.get(fields["status"])
+    fields["status"] = status or _status(StepStatus, fields["run_id"], fields["status"], f"step {fields['step']}")
     fields["lived_with"] = bool(fields["lived_with"])
     # SQLite keeps a value of any type in any column.
     is_sound = type(fields["started_at"]) is int and type(fields["branch"]) is str
