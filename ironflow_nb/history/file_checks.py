@@ -295,9 +295,6 @@ def _durability(durability: Durability, *, has_log: bool) -> Finding:
         found = f"process (synchronous={level}): survives every death of the kernel, but not every power cut"
         return Finding("sqlite", "durability", found)
     found = f"power (synchronous={'FULL' if has_log else 'EXTRA'}): what is acknowledged survives a power cut"
-    if _SYSTEM == "darwin":
-        advice = "macOS syncs to the disk's own cache only; what matters more than that belongs on another machine too"
-        return Finding("sqlite", "durability", found, State.NOTICE, advice)
     return Finding("sqlite", "durability", found)
 
 

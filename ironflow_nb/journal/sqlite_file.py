@@ -101,6 +101,9 @@ def open_writer(path: Path, network: Callable[[Path], str | None] = network_file
             _switch_to_rollback(connection, path, kind, is_new=not schema)
         elif not schema or journal_mode(connection) == WAL:
             _switch_to_wal(connection)
+        # Only macOS heeds these: its plain fsync leaves what is written in the cache of the disk.
+        connection.execute("PRAGMA fullfsync=ON")
+        connection.execute("PRAGMA checkpoint_fullfsync=ON")
         # A log that a reader kept from being reused is cut to this when it has left.
         connection.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
         if not schema:

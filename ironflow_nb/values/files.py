@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +13,8 @@ from ironflow_nb.core.ids import ValueId
 from ironflow_nb.errors import JournalError, JournalFull, JournalReadOnly, ValueUnreadable
 
 _CHUNK: Final = 1 << 20
+_SYSTEM: Final = str(sys.platform)  # a plain text, so that type checkers look at every branch
+_TO_THE_DISK: Final = "F_FULLFSYNC"
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _NO_RIGHT: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -44,7 +48,7 @@ class ValueFiles:
                 with temporary.open("wb") as file:
                     file.write(content)
                     file.flush()
-                    os.fsync(file.fileno())
+                    _sync(file.fileno())
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -112,6 +116,16 @@ def _sync_folder(folder: Path) -> None:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    if _SYSTEM == "darwin":  # whose fsync leaves what is written in the cache of the disk
+        import fcntl  # noqa: PLC0415 -- Windows has no such module
+
+        with suppress(OSError):  # a disk that knows no other way
+            fcntl.fcntl(descriptor, getattr(fcntl, _TO_THE_DISK))
+            return
+    os.fsync(descriptor)

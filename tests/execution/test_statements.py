@@ -120,4 +120,5 @@ def test_a_commit_syncs_as_the_durability_says(durability: str, synchronous: int
         journal = engine.ledger.journal
         assert isinstance(journal, SqliteJournal)
         assert journal._writer().execute("PRAGMA synchronous").fetchone() == (synchronous,)
+        assert journal._writer().execute("PRAGMA fullfsync").fetchone() == (1,)
         assert journal._writer().execute("PRAGMA journal_mode").fetchone() == ("wal",)
