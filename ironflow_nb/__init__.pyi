@@ -1,3 +1,4 @@
+from .diagnosis.doctor import doctor as doctor
 from .errors import AmbiguousRun as AmbiguousRun
 from .errors import AmbiguousStep as AmbiguousStep
 from .errors import CodeChanged as CodeChanged
@@ -47,7 +48,6 @@ from .flows.steps import step as step
 from .handles.run import Run as Run
 from .handles.run import get_run as get_run
 from .handles.run import resume as resume
-from .history.doctor import doctor as doctor
 from .history.frames import attempts as attempts
 from .history.frames import events as events
 from .history.frames import runs as runs

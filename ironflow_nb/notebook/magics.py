@@ -11,12 +11,12 @@ from typing import Any, Final, NoReturn
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 
+from ironflow_nb.diagnosis.doctor import doctor
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import opening
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.history import frames
-from ironflow_nb.history.doctor import doctor
 from ironflow_nb.journal.ports import Select
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from ironflow_nb.history.inspection import beside
+from ironflow_nb.diagnosis.inspection import beside
 
 _PROCESSES: Final = Path("/proc")
 _LOCKS: Final = Path("/proc/locks")

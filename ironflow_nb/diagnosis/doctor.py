@@ -13,14 +13,14 @@ from ironflow_nb._version import __version__
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow
+from ironflow_nb.diagnosis import file_checks
+from ironflow_nb.diagnosis.file_checks import examined
+from ironflow_nb.diagnosis.findings import Finding, State, counted
+from ironflow_nb.diagnosis.inspection import Contents
 from ironflow_nb.execution.engine import CURRENT, Engine
 from ironflow_nb.execution.home import DEFAULT_PATH, HOME, PATH_VARIABLE
 from ironflow_nb.execution.hosts import host_id, is_alive
 from ironflow_nb.execution.surroundings import face, shell
-from ironflow_nb.history import file_checks
-from ironflow_nb.history.file_checks import examined
-from ironflow_nb.history.findings import Finding, State, counted
-from ironflow_nb.history.inspection import Contents
 from ironflow_nb.journal.ports import Lease
 from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.values.pickles import KEY_BYTES, KEY_VARIABLE, key_path
@@ -50,7 +50,7 @@ def doctor(*, engine: Engine | None = None) -> pd.DataFrame:
     Args:
         engine: the one whose journal is looked at; by default the current one.
     """
-    from ironflow_nb.history.report import Report  # noqa: PLC0415 -- half a second for pandas
+    from ironflow_nb.diagnosis.report import Report  # noqa: PLC0415 -- half a second for pandas
 
     return Report.of(findings(engine or HOME.engine()))
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 import ironflow_nb as iron
+from ironflow_nb.diagnosis import file_checks
+from ironflow_nb.diagnosis.file_checks import has_reset_bug
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
-from ironflow_nb.history import file_checks
-from ironflow_nb.history.file_checks import has_reset_bug
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
-from tests.history.doctored import LINUX, files, found, process, report, row, using_sqlite, work
+from tests.diagnosis.doctored import LINUX, files, found, process, report, row, using_sqlite, work
 
 PROGRAM = """
 import sys, time

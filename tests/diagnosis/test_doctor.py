@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import ironflow_nb as iron
+from ironflow_nb.diagnosis import file_checks
+from ironflow_nb.diagnosis.findings import in_bytes
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import make_engine
-from ironflow_nb.history import file_checks
-from ironflow_nb.history.findings import in_bytes
 from ironflow_nb.journal.schema import SCHEMA_VERSION
-from tests.history.doctored import LARGE, LINUX, files, found, process, report, row, using_sqlite, work
+from tests.diagnosis.doctored import LARGE, LINUX, files, found, process, report, row, using_sqlite, work
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 TOPICS = ["journal", "place", "sqlite", "use", "engine", "values", "clock", "versions"]
@@ -227,13 +227,13 @@ def test_pages_of_noise_are_a_problem(kept: Path) -> None:
 
 
 def test_a_large_file_is_not_checked_page_by_page(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ironflow_nb.history.inspection.CHECKED_BYTES", 10_000)
+    monkeypatch.setattr("ironflow_nb.diagnosis.inspection.CHECKED_BYTES", 10_000)
     assert row(found(kept), "integrity")[0] == "notice"
 
 
 def test_what_can_not_be_counted_in_time_is_not_counted(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ironflow_nb.history.inspection.LIMIT_S", -1.0)
-    monkeypatch.setattr("ironflow_nb.history.inspection._STEPS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr("ironflow_nb.diagnosis.inspection.LIMIT_S", -1.0)
+    monkeypatch.setattr("ironflow_nb.diagnosis.inspection._STEPS_BETWEEN_LOOKS", 1)
     report = found(kept)
     assert "too much to count" in row(report, "file")[1]
     assert row(report, "large values")[0] == "notice"

@@ -10,7 +10,7 @@ from typing import Final
 import pandas as pd
 from msgspec.structs import astuple
 
-from ironflow_nb.history.findings import GLYPHS, GRAVEST_FIRST, Finding, State, counted
+from ironflow_nb.diagnosis.findings import GLYPHS, GRAVEST_FIRST, Finding, State, counted
 
 COLUMNS: Final = Finding.__struct_fields__
 _WIDTH: Final = 110

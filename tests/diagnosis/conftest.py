@@ -9,7 +9,7 @@ import pytest
 
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME, make_engine
-from tests.history.doctored import report
+from tests.diagnosis.doctored import report
 
 
 @pytest.fixture

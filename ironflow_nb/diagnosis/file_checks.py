@@ -14,11 +14,11 @@ from typing import Final
 import msgspec
 
 from ironflow_nb.core.durations import spoken
+from ironflow_nb.diagnosis.findings import Finding, State, counted, in_bytes
+from ironflow_nb.diagnosis.inspection import CHECKED_BYTES, Contents, beside, inspect, size_of
+from ironflow_nb.diagnosis.users import WRITE, Hold, User, command_of, holds_on, users_of
 from ironflow_nb.errors import JournalBusy, JournalError, NotAJournal
 from ironflow_nb.execution.seams import Clock, SystemClock, SystemThreads
-from ironflow_nb.history.findings import Finding, State, counted, in_bytes
-from ironflow_nb.history.inspection import CHECKED_BYTES, Contents, beside, inspect, size_of
-from ironflow_nb.history.users import WRITE, Hold, User, command_of, holds_on, users_of
 from ironflow_nb.journal.places import file_system, is_network
 from ironflow_nb.journal.ports import Durability
 from ironflow_nb.journal.schema import SCHEMA_VERSION
