@@ -1,178 +1,111 @@
-"""Measure against the floor: ``python -m benchmarks.run [--repeat N] [--steps N]``.
+"""Measure against the floor: ``python -m benchmarks.run [--long] [--peers] [--write README.md]``.
 
-Every row of the table is measured in this one run, interleaved with the floor and repeated; the figures are medians.
-Ratios are to a committed row of raw ``sqlite3`` in the same mode.
+Every workload runs in a process and a folder of its own, and measures its floor beside it: the same done with nothing
+but ``sqlite3``, or ``pyarrow``, or Python. The workloads take turns, each so many times; figures are medians, and
+ratios are medians of the ratios of figures that were measured one after the other.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
-import statistics
-import subprocess
+import re
 import sys
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
-import ironflow_nb as iron
-from benchmarks.floor import committed_rows
-from ironflow_nb import flow, step
-
-Measured = dict[str, list[float]]
-
-_PAYLOAD = "x" * 180
+from benchmarks import peers
+from benchmarks.isolated import Workload, WorkloadFailed, isolated
+from benchmarks.machine import machine
+from benchmarks.table import LONG, WORKLOADS, Samples, table
 
 
-@step
-def work(n: int) -> dict[str, object]:
-    """Return some 200 bytes."""
-    return {"n": n, "text": _PAYLOAD}
-
-
-@flow
-def sequential(n_steps: int) -> int:
-    """Call a step so many times."""
-    return sum(work(n)["n"] for n in range(n_steps))  # type: ignore[misc]
-
-
-@flow
-def broken(n_steps: int) -> int:
-    """Call a step so many times, and fail after them the first time."""
-    total = sum(work(n)["n"] for n in range(n_steps))  # type: ignore[misc]
-    if FAIL:
-        raise RuntimeError
-    return total
-
-
-FAIL: list[bool] = []
-
-
-def a_step(folder: Path, durability: str, n_steps: int) -> float:
-    """Return the seconds of one sequential durable step."""
-    with iron.open(folder / "steps.db", durability=durability):
-        sequential.options(fresh=True)(3)  # the file is made, the threads are started
-        begun = time.perf_counter()
-        sequential.options(fresh=True)(n_steps)
-        return (time.perf_counter() - begun) / n_steps
-
-
-def a_replayed_step(folder: Path, n_steps: int) -> float:
-    """Return the seconds of one step that is answered from the journal, loading included."""
-    with iron.open(folder / "replay.db", durability="process"):
-        FAIL.append(True)
-        try:
-            broken.options(key="replay")(n_steps)
-        except RuntimeError:
-            FAIL.clear()
-        begun = time.perf_counter()
-        broken.options(key="replay")(n_steps)
-        return (time.perf_counter() - begun) / n_steps
-
-
-def a_run_of_three(folder: Path, n_runs: int) -> float:
-    """Return the seconds of one run of three steps, in power."""
-    with iron.open(folder / "runs.db", durability="power"):
-        sequential.options(fresh=True)(3)
-        begun = time.perf_counter()
-        for _ in range(n_runs):
-            sequential.options(fresh=True)(3)
-        return (time.perf_counter() - begun) / n_runs
-
-
-def a_process(folder: Path, program: str) -> float:
-    """Return the seconds from the start of a Python process until its program writes its first byte, or ends."""
-    # As for whoever installed the package: pip compiles what it installs.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    command = [sys.executable, "-c", program]
-    begun = time.perf_counter()
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.read(1)
-        spent = time.perf_counter() - begun
-        process.stdout.read()  # a closed pipe would fail its program
-    assert process.returncode == 0
-    return spent
-
-
-IMPORT = "import ironflow_nb; ironflow_nb.flow, ironflow_nb.step"
-FIRST_STEP = """
-import linecache
-source = '''
-@step
-def work(n):
-    return n
-
-@flow
-def main():
-    print(work(1), flush=True)
-'''
-linecache.cache["cell"] = (len(source), None, source.splitlines(True), "cell")
-from ironflow_nb import flow, step
-exec(compile(source, "cell", "exec"))
-main.options(fresh=True)()
-"""
-
-
-def measure(n_repeat: int, n_steps: int) -> Measured:
-    """Return all figures in microseconds, so many of each, interleaved."""
-    found: Measured = defaultdict(list)
-    rows: dict[str, Callable[[Path], float]] = {
-        "floor power": lambda folder: committed_rows(folder, "power", n_steps) / n_steps,
-        "step power": lambda folder: a_step(folder, "power", n_steps),
-        "floor process": lambda folder: committed_rows(folder, "process", n_steps) / n_steps,
-        "step process": lambda folder: a_step(folder, "process", n_steps),
-        "replayed step": lambda folder: a_replayed_step(folder, n_steps),
-        "run of 3": lambda folder: a_run_of_three(folder, max(20, n_steps // 20)),
-        "python": lambda folder: a_process(folder, "pass"),
-        "python, sqlite3": lambda folder: a_process(folder, "import sqlite3"),
-        "import": lambda folder: a_process(folder, IMPORT),
-        "first step, new journal": lambda folder: a_process(folder, FIRST_STEP),
-    }
-    for _ in range(n_repeat):
-        for name, row in rows.items():
-            folder = Path(tempfile.mkdtemp(prefix="ironflow-bench-"))
-            try:
-                found[name].append(row(folder) * 1e6)
-                if name == "first step, new journal":
-                    found["first step, existing journal"].append(row(folder) * 1e6)
-            finally:
-                shutil.rmtree(folder)
+def measured(workloads: Sequence[Workload], n_repeat: int, place: Path) -> Samples:
+    """Return what the workloads measure, taking turns."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for number in range(n_repeat):
+        for workload in workloads:
+            tell(f"{number + 1} of {n_repeat}: {workload.__name__}")
+            for name, figure in isolated(workload, place).items():
+                found[name].append(figure)
+    tell("")
     return found
 
 
-def table(found: Measured) -> str:
-    """Return the figures as a Markdown table."""
-    middle = {name: statistics.median(values) for name, values in found.items()}
-    power, process, python = middle["floor power"], middle["floor process"], middle["python"]
-    lines = [
-        "| what | measured | against the floor of the same run |",
-        "| --- | --: | --: |",
-        f"| committed row of raw sqlite3, power | {power:.0f} us | 1 |",
-        f"| sequential durable step, power | {middle['step power']:.0f} us | {middle['step power'] / power:.2f} |",
-        f"| committed row of raw sqlite3, process | {process:.0f} us | 1 |",
-        f"| the same, process | {middle['step process']:.0f} us | {middle['step process'] / process:.2f} |",
-        f"| replayed step | {middle['replayed step']:.1f} us | |",
-        f"| run of 3 steps, power | {middle['run of 3']:.0f} us | {middle['run of 3'] / power:.2f} |",
-        f"| `import ironflow_nb`, beyond Python's own start | {(middle['import'] - python) / 1000:.0f} ms | |",
-    ]
-    lines += [
-        f"| first durable step of a process, {kind} journal | {took / 1000:.0f} ms | Python: {python / 1000:.0f} ms |"
-        for kind in ("existing", "new")
-        for took in [middle[f"first step, {kind} journal"]]
-    ]
-    return "\n".join(lines)
+def tell(what: str) -> None:
+    """Say on the terminal what is being measured."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{what}", end="", file=sys.stderr, flush=True)
+
+
+def chosen(workloads: Sequence[Workload], only: str | None) -> list[Workload]:
+    """Return the workloads whose module or name has that text in it."""
+    return [each for each in workloads if only is None or only in f"{each.__module__}.{each.__name__}"]
+
+
+def written(page: str, place: str, text: str) -> str:
+    """Return the page with the text between the two comments that name the place.
+
+    Raises:
+        ValueError: the page has no such place.
+    """
+    begin, end = f"<!-- measured: {place} -->", f"<!-- end of measured: {place} -->"
+    pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
+    changed, n_places = pattern.subn(lambda _: f"{begin}\n{text}\n{end}", page)
+    if n_places != 1:
+        raise ValueError(f"the page has {n_places} places between {begin} and {end}, not one")
+    return changed
+
+
+def arguments() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=5, help="how often each workload runs (5)")
+    parser.add_argument("--long", action="store_true", help="also 100,000 steps and 1e6 events: some minutes more")
+    parser.add_argument("--only", metavar="TEXT", help="only workloads with this text in their name or module")
+    parser.add_argument("--peers", action="store_true", help="also other engines, those that are installed here")
+    parser.add_argument("--write", metavar="PAGE", type=Path, help="put the tables into this page")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="on which disk to measure")
+    return parser.parse_args()
+
+
+def measured_peers(n_repeat: int, place: Path) -> str:
+    """Return the table of the other engines; one that fails is named below it, with its error."""
+    found: dict[str, Sequence[float]] = {}
+    notes = [f"{name}: not installed here" for name in peers.missing()]
+    own, others = peers.workloads()
+    found.update(measured(own, n_repeat, place))
+    for engine in others:
+        try:
+            found.update(measured([engine], n_repeat, place))
+        except WorkloadFailed as error:
+            notes.append(f"{engine.__name__}: {str(error).strip().splitlines()[-1]}")
+    return "\n\n".join([peers.table(found), *notes])
+
+
+def publish(place: str, text: str, page: Path | None) -> None:
+    """Print the text, and write it into its place in the page."""
+    print(text, flush=True)
+    if page is not None:
+        page.write_text(written(page.read_text(), place, text))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeat", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=1000)
-    given = parser.parse_args()
-    print(table(measure(given.repeat, given.steps)))
+    """Measure, and print or write the tables."""
+    given = arguments()
+    if given.write is not None and given.only is not None:
+        sys.exit("what --only leaves out would vanish from the page; leave out --only or --write")
+    where, n_long = machine(given.folder), min(given.repeat, 3)
+    found = dict(measured(chosen(WORKLOADS, given.only), given.repeat, given.folder))
+    note = f"{where}; medians of {given.repeat} repetitions"
+    if given.long:
+        found.update(measured(chosen(LONG, given.only), n_long, given.folder))
+        note += f", of the last four rows {n_long}"
+    publish("ironflow", f"{table(found)}\n\n{note}.", given.write)
+    if given.peers:
+        text = measured_peers(n_long, given.folder)
+        publish("peers", f"{text}\n\n{where}; medians of {n_long} repetitions.", given.write)
 
 
 if __name__ == "__main__":
