@@ -25,7 +25,8 @@ class Branch:
         self.outcome = Outcome()
         self._function = function
         name, arguments = _described(function)
-        self._scope = Scope(self.session, self.session.open_branch(scope.branch, name, arguments))
+        branch = self.session.open_branch(scope.branch, name, arguments)
+        self._scope = Scope(self.session, branch, stretch=scope.stretch)
 
     def begin(self) -> None:
         """Start the function on a thread of its own."""
@@ -62,7 +63,7 @@ def gathered(scope: Scope, functions: Sequence[Callable[[], Any]]) -> list[Any]:
         BaseException: that of the branch which failed first; the others have ended by then.
     """
     __tracebackhide__ = True
-    session = scope.session
+    session = scope.open_session()
     branches = [Branch(scope, function) for function in functions]
     failed: list[Branch] = []
     for branch in branches:

@@ -268,7 +268,8 @@ class Submission:
         return self._job
 
     def _note_done(self) -> None:
-        if self.outcome.error is None:
+        # Another stretch of the run does not know it as its own.
+        if self.outcome.error is None and self in self.session.children:
             self.session.children.remove(self)
 
     def read(self) -> Any:

@@ -83,10 +83,12 @@ class Job:
 
     __slots__ = (
         "attempt", "begin_again", "call", "child_run_id", "due_s", "failed", "index", "n_failed", "outcome", "reason",
-        "row", "spec", "started_s", "step",
+        "row", "spec", "started_s", "step", "stretch",
     )  # fmt: skip
 
     row: StepRow
+    stretch: object
+    """The memory that made it: of another stretch of the run, no attempt begins any more."""
 
     def __init__(self, spec: StepSpec, call: Call, step: StepRef, index: int, attempt: int, reason: str) -> None:
         self.spec = spec

@@ -120,11 +120,13 @@ class Recall:
         if call.opaque:
             self._warn_opaque(spec, call.arguments)
         if record is None:
-            return Job(spec, call, *new_ref(self._memo, spec.name), attempt=1, reason=reason)
-        latest = record.latest
-        job = Job(spec, call, latest.step, latest.index, latest.attempt + 1, reason)
-        job.child_run_id = latest.child_run_id if latest.status is not StepStatus.COMPLETED else None
-        job.failed = latest if latest.status is StepStatus.RETRYING else None
+            job = Job(spec, call, *new_ref(self._memo, spec.name), attempt=1, reason=reason)
+        else:
+            latest = record.latest
+            job = Job(spec, call, latest.step, latest.index, latest.attempt + 1, reason)
+            job.child_run_id = latest.child_run_id if latest.status is not StepStatus.COMPLETED else None
+            job.failed = latest if latest.status is StepStatus.RETRYING else None
+        job.stretch = self
         return job
 
     def _note_code(self, spec: StepSpec) -> None:

@@ -9,7 +9,7 @@ from ironflow_nb.errors import IronflowError, WrongColour
 from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.jobs import Answer, Job, Outcome, Settled, Take
 from ironflow_nb.execution.parameters import unwrapped
-from ironflow_nb.execution.scope import SCOPE, Scope
+from ironflow_nb.execution.scope import SCOPE, Scope, leave
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.settling import raised, returned
 from ironflow_nb.execution.spec import StepSpec
@@ -28,7 +28,7 @@ def call(
 ) -> Any:
     """Return the result of a ``def`` step, or of what `attempt` performs, called directly in a flow."""
     __tracebackhide__ = True
-    session = scope.session
+    session = scope.open_session()
     asked = session.ask(spec, scope.branch, args, kwargs)
     if type(asked) is Answer:
         return _deliver(session, asked)
@@ -131,7 +131,7 @@ def call_async(
         raise WrongColour(
             f"{spec.name} is async and was called in a def flow, where nothing can await it; {instead}", name=spec.name
         )
-    session = scope.session
+    session = scope.open_session()
     asked = session.ask(spec, scope.branch, args, kwargs)
     if type(asked) is Job:
         session.calls.add(asked)
@@ -190,7 +190,7 @@ async def _perform_async(session: Session, job: Job) -> Settled:
         session.drop(job, error)
         raise
     finally:
-        SCOPE.reset(token)
+        leave(token)
     return returned(session, job, value)
 
 

@@ -14,7 +14,7 @@ from ironflow_nb.execution.beginning import begin
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.request import Body, Request
-from ironflow_nb.execution.scope import SCOPE, Scope
+from ironflow_nb.execution.scope import SCOPE, Scope, leave
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stopping import Stopped
 from ironflow_nb.execution.surroundings import face
@@ -62,7 +62,7 @@ def run_session(engine: Engine, session: Session, body: Body) -> Any:
     """Run a ``def`` flow in this thread, from the first call to the last commit."""
     __tracebackhide__ = True
     session.thread = engine.threads.ident()
-    token = SCOPE.set(Scope(session))
+    token = SCOPE.set(Scope(session, stretch=session.recall))
     try:
         try:
             value = call_body(body.function, body.args, body.kwargs)
@@ -150,13 +150,13 @@ async def run_on_loop(engine: Engine, session: Session, body: Body) -> Any:
 
     session.loop, session.task = asyncio.get_running_loop(), asyncio.current_task()
     session.on_settled = _Draining(session, session.loop)
-    token = SCOPE.set(Scope(session))
+    token = SCOPE.set(Scope(session, stretch=session.recall))
     try:
         try:
             value = await body.function(*body.args, **body.kwargs)
             await until(session, lambda: not session.has_more())
         finally:
-            SCOPE.reset(token)
+            leave(token)
         ending.warn_forgotten(session)
         ending.raise_unobserved(session)
         return ending.complete(engine, session, value)

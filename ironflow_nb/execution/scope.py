@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar, copy_context
+from contextlib import suppress
+from contextvars import ContextVar, Token, copy_context
 from functools import wraps
 from typing import Final, ParamSpec, TypeVar
 
@@ -18,14 +19,35 @@ R = TypeVar("R")
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """A place inside a run: the branch of its flow, and the step whose body is running, if one is."""
+    """A place inside a run: the branch of its flow, and the step whose body is running, if one is.
+
+    `stretch` is the memory of the stretch of the run in which the code began.
+    """
 
     session: Session
     branch: BranchId = ROOT_BRANCH
     step: StepRef | None = None
+    stretch: object = None
+
+    def open_session(self) -> Session:
+        """Return the session for a call.
+
+        Raises:
+            RunFinished: the run was interrupted and continued since the calling code began, which has outlived it.
+        """
+        if self.stretch is not self.session.recall:
+            raise self.session.finished()
+        return self.session
 
 
 SCOPE: Final[ContextVar[Scope | None]] = ContextVar("ironflow_scope", default=None)
+
+
+def leave(token: Token[Scope | None]) -> None:
+    """Stand again where the token was made."""
+    # A coroutine that nobody awaits any more is closed by the garbage collector, in whatever context that runs.
+    with suppress(ValueError):
+        SCOPE.reset(token)
 
 
 def bind(function: Callable[P, R]) -> Callable[P, R]:

@@ -136,9 +136,10 @@ class Session:
         self.refuse_if_stopped()
         self.obey_stop()
         if not self.is_open:
-            raise self._finished()
+            raise self.finished()
 
-    def _finished(self) -> RunFinished:
+    def finished(self) -> RunFinished:
+        """Return the error for a call that comes too late."""
         return RunFinished(
             f"run {self.run_id} has ended, and a step was called in it afterwards, for instance by a thread or task "
             "that outlived the flow; wait for it inside the flow",
@@ -151,8 +152,8 @@ class Session:
         identity, branch, nth = job.call.place
         with self.lock:
             self._refuse_if_over()
-            if is_beside and self.is_ending:
-                raise self._finished()
+            if job.stretch is not self.recall or (is_beside and self.is_ending):
+                raise self.finished()
             started = StepStarted(
                 name=job.spec.name,
                 index=job.index,
@@ -183,13 +184,13 @@ class Session:
         """Commit what a job came to; return its value, as a replay will, or raise its error."""
         __tracebackhide__ = True
         with self.lock:
-            flying = self._in_flight.pop(settled.job.call.place, None)
+            is_beside = self._land(settled.job)
             try:
                 self._record([settled])
             except IronflowError as error:
                 settled.job.outcome.fail(error)
                 raise
-            if flying is not None:  # another stretch of the run may wait for it
+            if is_beside:  # another stretch of the run may wait for it
                 settled.tell()
         if settled.error is not None:
             self.observe(settled.job)
@@ -199,9 +200,9 @@ class Session:
     def record_retry(self, settled: Settled) -> Job:
         """Commit a failure after which the step is tried again; return that attempt."""
         with self.lock:
-            self._in_flight.pop(settled.job.call.place, None)
+            self._land(settled.job)
             self._record([settled])
-        return settled.job.retry(settled.job.row)
+            return self._retry(settled.job)
 
     def wait_until_due(self, job: Job) -> None:
         """Wait until the attempt may begin."""
@@ -247,9 +248,22 @@ class Session:
     def drop(self, job: Job, error: BaseException) -> None:
         """Let go of a job that came to nothing, because it was cancelled or its run ended before it began."""
         with self.lock:
-            self._in_flight.pop(job.call.place, None)
+            self._land(job)
             job.outcome.fail(error)
         self.wake()
+
+    def _land(self, job: Job) -> bool:
+        """Take the job, if it is there, from what is in flight; another one of its place stays."""
+        is_there = self._in_flight.get(job.call.place) is job
+        if is_there:
+            del self._in_flight[job.call.place]
+        return is_there
+
+    def _retry(self, job: Job) -> Job:
+        """Return the next attempt, which belongs to this stretch even if the one before began in an earlier one."""
+        again = job.retry(job.row)
+        again.stretch = self.recall
+        return again
 
     def open_branch(self, parent: BranchId, name: str, arguments: Mapping[str, Any] | None) -> BranchId:
         """Return the id of a new branch of `parent` that does `name` with those arguments."""
@@ -300,9 +314,9 @@ class Session:
             except IronflowError as refused:
                 trouble = refused
             for settled in batch:
-                self._in_flight.pop(settled.job.call.place, None)
+                self._land(settled.job)
                 if trouble is None and settled.retry_at is not None:
-                    self.delayed.keep(settled.job.retry(settled.job.row))
+                    self.delayed.keep(self._retry(settled.job))
                     continue
                 settled.tell(trouble)
         self.wake()

@@ -170,8 +170,8 @@ def submit_call(
     """Begin a call beside its flow; outside of one it is made at once."""
     if scope is None:
         return StepFuture(spec.name, None, _plain_call(spec, args, kwargs))
-    asked = scope.session.ask(spec, scope.branch, args, kwargs)
-    return StepFuture(spec.name, Submission(scope.session, asked))
+    session = scope.open_session()
+    return StepFuture(spec.name, Submission(session, session.ask(spec, scope.branch, args, kwargs)))
 
 
 def map_items(
@@ -196,7 +196,7 @@ def map_items(
         return MapResult(spec.name, None, [answer.error or answer.value for answer in answers])
     sources = [source for source in iterables if isinstance(source, MapResult)]
     n_expected = _expected(iterables)
-    scope.session.n_expected[spec.name] += n_expected or 0
+    scope.open_session().n_expected[spec.name] += n_expected or 0
     fanout = Fanout(
         scope.session,
         spec,

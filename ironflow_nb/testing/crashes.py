@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,7 +52,7 @@ def crash_everywhere(
     import pandas as pd  # noqa: PLC0415 -- only who asks for a frame waits for it
 
     rows: list[tuple[int, str, int, int]] = []
-    with TemporaryDirectory(prefix="ironflow-crashes-") as folder:
+    with TemporaryDirectory(prefix="ironflow-crashes-") as folder, _silent():
         places = _places(Path(folder)) if journal is None else iter(journal, None)
         prepare = before_each or (lambda: None)
         prepare()
@@ -66,6 +67,23 @@ def crash_everywhere(
                 is_over = found is None
                 rows += [] if found is None else [(commit, moment, *found)]
     return pd.DataFrame(rows, columns=["commit", "moment", "n_kept", "n_completed"])
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what a process that dies would never have said."""
+    loggers = [logging.getLogger(name) for name in ("asyncio", "ironflow_nb")]
+    for logger in loggers:
+        logger.addFilter(_drop)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_drop)
+
+
+def _drop(_: logging.LogRecord) -> bool:
+    return False
 
 
 def _places(folder: Path) -> Iterator[Journal]:

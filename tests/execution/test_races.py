@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from ironflow_nb import flow, step
+from ironflow_nb import flow, gather, step
 from ironflow_nb.core.status import RunStatus
-from ironflow_nb.errors import JournalBusy
+from ironflow_nb.errors import JournalBusy, RunFinished
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.jobs import Job
+from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Entry, Lease, Reader, Select
 from ironflow_nb.journal.sqlite import SqliteJournal
@@ -151,3 +156,99 @@ def test_what_the_engine_reads_at_once_is_of_one_moment(lab: Lab, tmp_path: Path
         assert reader.events(Select()) == before
     with lab.engine.ledger.current() as reader:
         assert len(reader.events(Select())) > len(before)
+
+
+OPEN = threading.Event()
+STALE: list[Job] = []
+
+
+@step
+def slow(n: int) -> int:
+    OPEN.wait(20)
+    return n
+
+
+@flow
+def interrupted_once() -> int:
+    scope = SCOPE.get()
+    assert scope is not None
+    future = slow.submit(1)
+    if not STALE:
+        while not scope.session.in_flight():
+            time.sleep(0.001)
+        asked = scope.session.ask(work.spec, scope.branch, (2,), {})
+        assert isinstance(asked, Job)
+        STALE.append(asked)
+        raise KeyboardInterrupt
+    with pytest.raises(RunFinished):
+        scope.session.start(STALE[0], is_beside=True)
+    OPEN.set()
+    return future.result() + work(2)
+
+
+def test_a_job_that_was_taken_before_an_interrupt_does_not_begin_after_it(lab: Lab) -> None:
+    DONE.clear()
+    OPEN.clear()
+    STALE.clear()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_once()
+    lab.cell()
+    assert interrupted_once() == 3
+    assert DONE == [2]
+    assert interrupted_once.last is not None
+    assert interrupted_once.last.attempts()["attempt"].tolist() == [1, 1]
+
+
+FREE = threading.Event()
+LATE: list[str] = []
+INTERRUPTS: list[bool] = []
+
+
+@step
+def held(name: str) -> str:
+    if not FREE.is_set():
+        STARTED.release()
+        FREE.wait(20)
+    DONE.append(len(DONE))
+    return name
+
+
+STARTED = threading.Semaphore(0)
+
+
+def two(name: str) -> str:
+    try:
+        return held(name) + held(f"{name}'")
+    except RunFinished:
+        LATE.append(name)
+        raise
+
+
+@flow
+def gathering() -> list[str]:
+    return gather(partial(two, "A"), interrupts_once)
+
+
+def interrupts_once() -> str:
+    if INTERRUPTS:
+        INTERRUPTS.pop()
+        STARTED.acquire()
+        signal.raise_signal(signal.SIGINT)
+    return "B"
+
+
+def test_a_branch_that_outlives_an_interrupt_does_nothing_in_the_run_that_continues(lab: Lab) -> None:
+    DONE.clear()
+    FREE.clear()
+    LATE.clear()
+    INTERRUPTS.append(True)
+    with pytest.raises(KeyboardInterrupt):
+        gathering()
+    lab.cell()
+    threading.Timer(0.2, FREE.set).start()
+    assert gathering() == ["AA'", "B"]
+    while not LATE:
+        time.sleep(0.001)
+    assert len(DONE) == 2
+    assert gathering.last is not None
+    assert gathering.last.attempts()["attempt"].tolist() == [1, 1]
