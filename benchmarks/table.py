@@ -80,7 +80,7 @@ ROWS: Final = (
     Row("state of a run after its 10,000th event", "state after 10,000 events", "ms", limit=50),
     Row("1e6 events as a DataFrame", "events as a frame", "s", floor="events fetched", limit=0.7),
     Row(
-        "100,000 steps, process: a step of the last thousand",
+        "100,000 steps, process: processor time of the last thousand over the first, a step",
         "step of the last thousand", floor="step of the first thousand", ratio=1.1,
     ),
     Row("the same: memory a step", "memory of a step", "bytes", limit=1000),
@@ -115,7 +115,7 @@ def ratio_of(samples: Samples, figure: str, floor: str) -> float:
 
 def _budget(row: Row, measured: float, ratio: float | None) -> str:
     if row.ratio is not None and ratio is not None:
-        return f"{row.ratio:g} x{'' if ratio <= row.ratio else ', missed'}"
+        return f"{row.ratio:g} x{'' if round(ratio, 2) <= row.ratio else ', missed'}"
     if row.limit is not None:
         return f"{row.limit:g} {row.unit}{'' if measured / UNITS[row.unit] <= row.limit else ', missed'}"
     return ""
