@@ -148,7 +148,7 @@ async def _awaited(session: Session, asked: Answer | Outcome | Job, attempt: Asy
     settled = await attempt(session, asked)
     while settled.retry_at is not None:
         settled = await attempt(session, session.record_retry(settled))
-    if not session.calls and len(session.in_flight()) <= 1:
+    if not session.calls and session.n_in_flight <= 1:
         return session.record(settled)
     session.hand_in(settled)  # others are about to end as well: share one commit
     await outcome_of(session, asked.outcome)

@@ -336,6 +336,11 @@ class Session:
             return list(self._in_flight.values())
 
     @property
+    def n_in_flight(self) -> int:
+        """How many jobs run beside the flow."""
+        return len(self._in_flight)
+
+    @property
     def is_over(self) -> bool:
         """Tell whether nothing of it goes on or waits to be recorded."""
         return not self.is_open and not self.stream.is_pending and not self.in_flight()

@@ -155,7 +155,7 @@ def step(
         return functools.partial(Step, name=name, key=key, retries=retries)
     if isinstance(function, Step):
         raise DefinitionError(f"{function.name} is a step already")
-    return Step(function, name=name, key=key)
+    return Step(function, name=name, key=key, retries=retries)
 
 
 step.__ironflow_decorator__ = True  # type: ignore[attr-defined]

@@ -198,3 +198,23 @@ def test_retries_are_a_whole_number_from_zero(retries: Any) -> None:
 
 
 def lambda_named() -> None: ...
+
+
+def test_a_step_that_is_made_by_a_plain_call_has_its_retries_too(lab: Lab) -> None:
+    lab.simulate_time()
+    tries: list[int] = []
+
+    def body(n: int) -> int:
+        tries.append(n)
+        if len(tries) == 1:
+            raise ConnectionError
+        return n
+
+    once_more = iron.step(body, name="once more", retries=1)
+
+    @flow
+    def main() -> int:
+        return once_more(7)
+
+    assert main() == 7
+    assert tries == [7, 7]
