@@ -16,7 +16,7 @@ from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.errors import JournalCorrupt
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The base of every event: immutable, written with its defaults left out."""
 
 
@@ -259,7 +259,7 @@ RunEvent: TypeAlias = (
 """Everything that can have happened in a run."""
 
 
-class Fact(msgspec.Struct, frozen=True):
+class Fact(msgspec.Struct, frozen=True, gc=False):
     """One event of a run with its place: version from 1, instant in microseconds UTC, step and attempt if any."""
 
     version: int

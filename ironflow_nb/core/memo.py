@@ -30,8 +30,10 @@ class Record(msgspec.Struct):
 
     def completed(self, code: Digest) -> StepRow | None:
         """Return the newest completed attempt of that code."""
-        done = (row for row in reversed(self.attempts) if row.status is StepStatus.COMPLETED and row.code == code)
-        return next(done, None)
+        for row in reversed(self.attempts):
+            if row.status is StepStatus.COMPLETED and row.code == code:
+                return row
+        return None
 
     def completed_with_any_code(self) -> StepRow | None:
         """Return the newest completed attempt."""

@@ -14,7 +14,7 @@ from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalCorrupt
 
 
-class RunRow(msgspec.Struct, frozen=True, kw_only=True):
+class RunRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One run as the journal knows it; times are microseconds UTC."""
 
     run_id: RunId
@@ -44,7 +44,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     n_reused: int = 0
 
 
-class StepRow(msgspec.Struct, frozen=True, kw_only=True):
+class StepRow(msgspec.Struct, frozen=True, gc=False):  # nothing in it refers to it
     """One attempt of a step; `version` is that of its first fact, times are microseconds UTC."""
 
     run_id: RunId

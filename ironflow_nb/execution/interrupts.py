@@ -30,12 +30,15 @@ def call_body(function: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping
 
 
 class Interrupts:
-    """The SIGINT handler of the main thread while runs are in it. Used by the main thread only."""
+    """The SIGINT handler of the main thread while runs are in it. Used by the main thread only.
+
+    `is_pending` says whether an interrupt is kept.
+    """
 
     def __init__(self) -> None:
         self._depth = 0
         self._previous: Any = None
-        self._is_pending = False
+        self.is_pending = False
         self._wakeups: list[Wakeup] = []
 
     @contextmanager
@@ -63,8 +66,8 @@ class Interrupts:
 
     def check(self) -> None:
         """Deliver an interrupt that was kept."""
-        if self._is_pending:
-            self._is_pending = False
+        if self.is_pending:
+            self.is_pending = False
             self._deliver(None)
 
     def _install(self) -> None:
@@ -82,7 +85,7 @@ class Interrupts:
         if is_in_user_code(frame):
             self._deliver(frame)
             return
-        self._is_pending = True
+        self.is_pending = True
         for wakeup in self._wakeups:
             wakeup.set()
 

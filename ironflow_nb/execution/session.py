@@ -133,6 +133,8 @@ class Session:
             raise self._stopped_by
 
     def _refuse_if_over(self) -> None:
+        if self._stopped_by is None and self.stopped is None and self.is_open:
+            return  # asked by every call, and true for nearly all
         self.refuse_if_stopped()
         self.obey_stop()
         if not self.is_open:
@@ -399,7 +401,7 @@ class Session:
 
     def check_interrupt(self) -> None:
         """Deliver an interrupt that came while the engine was at work, if this is the main thread."""
-        if self.interrupts is not None and self.ledger.threads.is_main():
+        if self.interrupts is not None and self.interrupts.is_pending and self.ledger.threads.is_main():
             self.interrupts.check()
 
     def pump(self) -> None:

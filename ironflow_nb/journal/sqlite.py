@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from ironflow_nb.core.events import encode_event, event_type
 from ironflow_nb.core.ids import ValueId
 from ironflow_nb.errors import JournalConflict, JournalError, JournalReadOnly
 from ironflow_nb.journal import sqlite_rows as sql
@@ -228,11 +227,7 @@ def _write_entry(connection: sqlite3.Connection, entry: Entry) -> None:
         execute(sql.PUT_DEFINITION, sql.definition_values(entry.definition))
     try:
         for fact in entry.facts:
-            event = fact.event
-            execute(
-                sql.ADD_EVENT,
-                (entry.run_id, fact.version, fact.at, event_type(event), fact.step, fact.attempt, encode_event(event)),
-            )
+            execute(sql.ADD_EVENT, sql.event_values(entry.run_id, fact))
         if entry.run is not None:
             execute(sql.PUT_RUN, sql.run_values(entry.run))
     except sqlite3.IntegrityError as error:
@@ -247,9 +242,6 @@ def _is_written(connection: sqlite3.Connection, entry: Entry) -> bool:
     if not entry.facts:
         return False
     last = entry.facts[-1]
-    found = connection.execute(
-        "SELECT at, type, step, attempt, data FROM events WHERE run_id = ? AND version = ?",
-        (entry.run_id, last.version),
-    ).fetchone()
-    written: bool = found == (last.at, event_type(last.event), last.step, last.attempt, encode_event(last.event))
+    found = connection.execute(sql.EVENT_OF_VERSION, (entry.run_id, last.version)).fetchone()
+    written: bool = found == sql.event_values(entry.run_id, last)
     return written

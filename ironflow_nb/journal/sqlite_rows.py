@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeVar
 
+from ironflow_nb.core.events import Fact, encode_event, event_type
+from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalCorrupt
@@ -14,6 +16,9 @@ S = TypeVar("S", RunStatus, StepStatus)
 
 _RUN: Final = RunRow.__struct_fields__
 _STEP: Final = StepRow.__struct_fields__
+_STATUS, _STARTED_AT, _BRANCH, _DURATION, _LIVED_WITH = map(
+    _STEP.index, ("status", "started_at", "branch", "duration_s", "lived_with")
+)
 _WRITTEN_STEP: Final = tuple(name for name in _STEP if name != "step")  # SQLite makes it of name and index
 _DURATIONS: Final = frozenset({float, type(None)})
 _VALUE: Final = ("value_id", "codec", "data", "size", "type", "preview", "digest", "mac")
@@ -42,6 +47,9 @@ DEFINITION_COLUMNS: Final = _columns(Definition.__struct_fields__)
 LEASE_COLUMNS: Final = _columns(Lease.__struct_fields__)
 
 ADD_EVENT: Final = "INSERT INTO events (run_id, version, at, type, step, attempt, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
+EVENT_OF_VERSION: Final = (
+    "SELECT run_id, version, at, type, step, attempt, data FROM events WHERE run_id = ? AND version = ?"
+)
 PUT_RUN: Final = _insert("runs", _RUN, ("run_id",), update=_RUN[1:])
 PUT_STEP: Final = _insert(
     "steps", _WRITTEN_STEP, ("run_id", "name", "index", "attempt"), update=("version", *_WRITTEN_STEP[5:])
@@ -59,6 +67,12 @@ PUT_LEASE: Final = _insert("leases", Lease.__struct_fields__, ("owner",), update
 SIGNAL_COLUMNS: Final = _columns(Signal.__struct_fields__)
 SEND_SIGNAL: Final = "INSERT INTO signals (run_id, name, sent_at, sent_by, payload_id) VALUES (?, ?, ?, ?, ?)"
 SIGN_VALUE: Final = 'UPDATE "values" SET mac = ? WHERE value_id = ? AND codec = ?'
+
+
+def event_values(run_id: RunId, fact: Fact) -> tuple[Any, ...]:
+    """Return the parameters of `ADD_EVENT`."""
+    event = fact.event
+    return run_id, fact.version, fact.at, event_type(event), fact.step, fact.attempt, encode_event(event)
 
 
 def run_values(row: RunRow) -> tuple[Any, ...]:
@@ -122,16 +136,14 @@ def run_row(row: tuple[Any, ...]) -> RunRow:
 
 def step_row(row: tuple[Any, ...]) -> StepRow:
     """Return the attempt of a row of `STEP_COLUMNS`."""
-    fields = dict(zip(_STEP, row, strict=True))
-    status = _STEP_STATUSES.get(fields["status"])
-    fields["status"] = status or _status(StepStatus, fields["run_id"], fields["status"], f"step {fields['step']}")
-    fields["lived_with"] = bool(fields["lived_with"])
+    status = _STEP_STATUSES.get(row[_STATUS]) or _status(StepStatus, row[0], row[_STATUS], f"step {row[1]}")
     # SQLite keeps a value of any type in any column.
-    is_sound = type(fields["started_at"]) is int and type(fields["branch"]) is str
-    if not is_sound or type(fields["duration_s"]) not in _DURATIONS:
-        what = f"run {fields['run_id']} has step {fields['step']} with columns that the package never wrote"
-        raise JournalCorrupt(f"{what}; put the journal back from a copy", run_id=fields["run_id"])
-    return StepRow(**fields)
+    if type(row[_STARTED_AT]) is not int or type(row[_BRANCH]) is not str or type(row[_DURATION]) not in _DURATIONS:
+        what = f"run {row[0]} has step {row[1]} with columns that the package never wrote"
+        raise JournalCorrupt(f"{what}; put the journal back from a copy", run_id=row[0])
+    fields = list(row)
+    fields[_STATUS], fields[_LIVED_WITH] = status, bool(row[_LIVED_WITH])
+    return StepRow(*fields)
 
 
 def value_row(row: tuple[Any, ...]) -> StoredValue:

@@ -14,7 +14,7 @@ INLINE_LIMIT: Final = 64 * 1024
 """Content below this lies in the journal itself; above, in a file beside it."""
 
 
-class StoredValue(msgspec.Struct, frozen=True):
+class StoredValue(msgspec.Struct, frozen=True, gc=False):
     """The content of one value; `content` is None where only what describes it was read.
 
     `trouble` says why content that was asked for could not be read.
@@ -32,6 +32,7 @@ class StoredValue(msgspec.Struct, frozen=True):
 
 
 PREVIEW_LENGTH: Final = 200
+_COPIED: Final = 4096  # a copy of so few bytes costs less than a second call of the hash
 
 
 def legible(text: str, length: int = PREVIEW_LENGTH) -> str:
@@ -42,6 +43,9 @@ def legible(text: str, length: int = PREVIEW_LENGTH) -> str:
 
 def value_id(codec: str, content: bytes) -> ValueId:
     """Return the id of a value: the hash of its codec and content."""
-    state = blake2b(codec.encode() + b"\0", digest_size=19)
+    head = codec.encode() + b"\0"
+    if len(content) < _COPIED:
+        return ValueId(RECIPE + blake2b(head + content, digest_size=19).digest())
+    state = blake2b(head, digest_size=19)
     state.update(content)
     return ValueId(RECIPE + state.digest())

@@ -31,6 +31,7 @@ TAG: Final = "~"
 _PLAIN_TYPES: Final = frozenset({str, bool, type(None)})
 _TEXT_KEYS: Final = frozenset({str})
 _INT_LIMIT: Final = 2**63
+_SHORT: Final = 8
 
 Tree = Any
 """A value that a JSON encoder takes as it is."""
@@ -57,7 +58,13 @@ def is_plain(value: Any) -> bool:
 
 def _all_plain(values: Any) -> bool:
     # The common long list has one simple type throughout; asking for the types runs in C.
-    return _PLAIN_TYPES.issuperset(map(type, values)) or all(map(is_plain, values))
+    if len(values) > _SHORT and _PLAIN_TYPES.issuperset(map(type, values)):
+        return True
+    for value in values:
+        kind = type(value)
+        if kind not in _PLAIN_TYPES and not ((kind is int and -_INT_LIMIT <= value < _INT_LIMIT) or is_plain(value)):
+            return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
