@@ -14,6 +14,7 @@ import numpy as np
 
 from ironflow_nb.values.classes import class_name
 from ironflow_nb.values.tagged import TAG, Rules, Tree, is_plain, tag
+from ironflow_nb.values.texts import hash_of_texts
 
 
 def canonical(value: Any, rules: Rules) -> Tree | None:
@@ -136,6 +137,8 @@ def _column_tree(array: Any, rules: Rules) -> Tree:
         mask = np.asarray(array.isna())
         filled = array.to_numpy(dtype=array._data.dtype, na_value=array._data.dtype.type(0))  # noqa: SLF001
         return [str(dtype), _buffer(mask), _buffer(filled)]
+    if isinstance(dtype, pd.StringDtype) and dtype.storage != "python":
+        return [str(dtype), hash_of_texts(array.__arrow_array__(), rules.encode)]
     items = np.array(array, dtype=object)
     if isinstance(dtype, pd.StringDtype):
         items[np.asarray(array.isna())] = None
