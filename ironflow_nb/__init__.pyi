@@ -18,6 +18,7 @@ from .errors import JournalReadOnly as JournalReadOnly
 from .errors import JournalTooNew as JournalTooNew
 from .errors import NotAJournal as NotAJournal
 from .errors import NotAllowedInStep as NotAllowedInStep
+from .errors import NothingToDo as NothingToDo
 from .errors import NotInRun as NotInRun
 from .errors import ResultTimeout as ResultTimeout
 from .errors import RunCancelled as RunCancelled

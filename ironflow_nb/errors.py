@@ -85,6 +85,10 @@ class AmbiguousStep(IronflowError, LookupError):
     """The name fits several steps of the run."""
 
 
+class NothingToDo(IronflowError, ValueError):
+    """A run was told to do steps again, and none of those named can be."""
+
+
 class FlowNotDefined(IronflowError, LookupError):
     """The flow of a run is not defined in this process; run the cell that defines it."""
 

@@ -53,7 +53,11 @@ class RunStarted(RunChange, frozen=True):
 
 
 class RunContinued(RunChange, frozen=True):
-    """An owner took the run on: `reason` is rerun, resume or takeover."""
+    """An owner took the run on: `reason` is rerun, resume or takeover.
+
+    `retry` are failures that the flow lived with and that are tried again, `rerun` finished steps that run again,
+    `keep` finished steps that are kept though their code has changed.
+    """
 
     reason: str
     owner: str
@@ -62,6 +66,9 @@ class RunContinued(RunChange, frozen=True):
     execution: str | None = None
     ordinal: int = 0
     notebook: str | None = None
+    retry: tuple[StepRef, ...] = ()
+    rerun: tuple[StepRef, ...] = ()
+    keep: tuple[StepRef, ...] = ()
 
 
 class RunInterrupted(RunChange, frozen=True):

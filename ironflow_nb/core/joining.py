@@ -13,7 +13,7 @@ from typing import TypeAlias
 import msgspec
 
 from ironflow_nb.core.rows import RunRow
-from ironflow_nb.core.status import CLOSED, OWNED, derived_run_status
+from ironflow_nb.core.status import CLOSED, OWNED, RunStatus, derived_run_status
 
 
 class OnRerun(StrEnum):
@@ -71,9 +71,14 @@ def _is_of_another_notebook(candidate: RunRow, caller: Caller) -> bool:
     return known and candidate.notebook != caller.notebook and caller.other_notebook_exists
 
 
-def keyed(candidate: RunRow | None, *, owner_is_alive: bool) -> Joining:
-    """Return what a call with ``key=`` does: the same key is the same run, for ever."""
+def keyed(candidate: RunRow | None, *, owner_is_alive: bool, reopens: bool = False) -> Joining:
+    """Return what a call with ``key=`` does: the same key is the same run, for ever.
+
+    With `reopens` a completed run is taken on again.
+    """
     if candidate is None:
         return Begin()
     status = derived_run_status(candidate.status, owner_is_alive=owner_is_alive)
+    if reopens and status is RunStatus.COMPLETED:
+        return Continue(candidate)
     return Attach(candidate) if status in OWNED | CLOSED else Continue(candidate)

@@ -7,7 +7,7 @@ sibling's: otherwise two gathered branches that make equal calls would swap thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -18,10 +18,15 @@ from ironflow_nb.core.status import StepStatus
 
 
 class Record(msgspec.Struct):
-    """A recorded step with all its attempts, oldest first."""
+    """A recorded step with all its attempts, oldest first.
+
+    Attempts that began before version `discarded_before` of the run are no answer; `is_kept` lets one of any code be.
+    """
 
     attempts: list[StepRow]
     asked_for: bool = False
+    discarded_before: int = 0
+    is_kept: bool = False
 
     @property
     def latest(self) -> StepRow:
@@ -31,20 +36,36 @@ class Record(msgspec.Struct):
     def completed(self, code: Digest) -> StepRow | None:
         """Return the newest completed attempt of that code."""
         for row in reversed(self.attempts):
-            if row.status is StepStatus.COMPLETED and row.code == code:
+            if row.status is StepStatus.COMPLETED and row.code == code and row.version >= self.discarded_before:
                 return row
-        return None
+        return self.completed_with_any_code() if self.is_kept else None
 
     def completed_with_any_code(self) -> StepRow | None:
         """Return the newest completed attempt."""
-        return next((row for row in reversed(self.attempts) if row.status is StepStatus.COMPLETED), None)
+        done = (row for row in reversed(self.attempts) if row.status is StepStatus.COMPLETED)
+        return next((row for row in done if row.version >= self.discarded_before), None)
+
+    @property
+    def is_discarded(self) -> bool:
+        """Tell whether what was recorded is to be done again."""
+        return self.latest.version < self.discarded_before
 
 
 class Memo:
     """The recorded steps of one run, and the counters that number its calls. Not thread-safe."""
 
-    def __init__(self, rows: Iterable[StepRow] = ()) -> None:
-        """Index `rows`, which hold every attempt of every step in order of step and attempt."""
+    def __init__(
+        self,
+        rows: Iterable[StepRow] = (),
+        *,
+        discarded: Mapping[StepRef, int] | None = None,
+        kept: Collection[StepRef] = (),
+    ) -> None:
+        """Index `rows`, which hold every attempt of every step in order of step and attempt.
+
+        Attempts of a step that began before the version it has in `discarded` are no answer. Of steps that are `kept`
+        an attempt of any code is one.
+        """
         self._records: dict[StepRef, Record] = {}
         for row in rows:
             self._records.setdefault(row.step, Record([])).attempts.append(row)
@@ -58,6 +79,12 @@ class Memo:
             self._by_place[first.identity, first.branch, first.nth] = record
             self._by_identity.setdefault(first.identity, []).append(record)
             self._taken.setdefault(first.name, set()).add(first.index)
+        for step, version in (discarded or {}).items():
+            if step in self._records:
+                self._records[step].discarded_before = version
+        for step in kept:
+            if step in self._records:
+                self._records[step].is_kept = True
 
     def __len__(self) -> int:
         """Return how many recorded steps there are."""

@@ -182,6 +182,7 @@ def _continued_run(row: RunRow, fact: Fact, event: events.RunContinued) -> RunRo
         execution=event.execution or row.execution,
         ordinal=event.ordinal if event.execution else row.ordinal,
         notebook=event.notebook or row.notebook,
+        output_id=None,
         error_id=None,
         ended_at=None,
         updated_at=fact.at,

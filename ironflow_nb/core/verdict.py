@@ -62,6 +62,8 @@ def judge(record: Record | None, code: Digest) -> Verdict:
     if done is not None:
         return Reuse(done)
     latest = record.latest
+    if record.is_discarded:
+        return Perform("asked for")
     if latest.status is StepStatus.FAILED:
         if latest.lived_with and latest.code == code:
             return Replay(latest)

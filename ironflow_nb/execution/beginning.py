@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+from msgspec.structs import replace
+
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.events import RunContinued, RunStarted
 from ironflow_nb.core.joining import Attach, Begin, Caller, Continue, Joining, OnRerun, join, keyed
+from ironflow_nb.core.orders import discarded
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import StepStatus, derived_run_status
 from ironflow_nb.errors import DuplicateKey, JournalConflict, RunNotFound
@@ -73,7 +77,7 @@ def _decide(engine: Engine, reader: Reader, request: Request, call: Call) -> Joi
             return Begin()
         if not found:
             raise RunNotFound(f"there is no run {request.run_id}", run_id=request.run_id)
-        return keyed(found[0], owner_is_alive=_is_owned(engine, reader, found[0]))
+        return keyed(found[0], owner_is_alive=_is_owned(engine, reader, found[0]), reopens=bool(request.orders))
     if policy.key is not None:
         return _decide_keyed(engine, reader, policy.key, call)
     may_join = engine.joins_by_default or not is_under_pytest()
@@ -190,6 +194,7 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
         head = reader.head(run.run_id)
         alive = _is_owned(engine, reader, run)
         stale = reader.signals([run.run_id])
+        continued_before = _continuations(reader, run)
     assert head is not None
     stream.version, stream.at, stream.row = head[0], max(head[1], stream.at), run
     was = derived_run_status(run.status, owner_is_alive=alive)
@@ -202,11 +207,19 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
         execution=call.execution if is_rerun else None,
         ordinal=call.ordinal if is_rerun else 0,
         notebook=notebook_path(),
+        retry=request.orders.retry,
+        rerun=request.orders.rerun,
+        keep=request.orders.keep,
     )
     for signal in stale:  # what was asked of an owner that is gone says nothing about this one
         assert signal.signal_id is not None
         stream.take(signal.signal_id)
+    latest = {row.step: row for row, _ in recorded}
+    again = {step: replace(latest[step], lived_with=False) for step in continued.retry if step in latest}
+    for row in again.values():
+        stream.put(row)
     stream.commit(Piece(continued))
+    orders = discarded([*continued_before, (stream.version, continued)])
     if is_rerun:
         n_done = sum(row.status is StepStatus.COMPLETED for row, _ in recorded)
         steps = "1 finished step is" if n_done == 1 else f"{n_done} finished steps are"
@@ -215,4 +228,13 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
             f"{call.name}: continuing run {run.run_id} ({was.value} {ago} ago); "
             f"{steps} kept. To start anew: {call.name}.options(fresh=True)(...)"
         )
-    return Recall(ledger, run.run_id, call.name, request.policy.on_change, recorded)
+    known = [(again[row.step] if row is latest[row.step] and row.step in again else row, out) for row, out in recorded]
+    return Recall(ledger, run.run_id, call.name, request.policy.on_change, known, discarded=orders, kept=continued.keep)
+
+
+def _continuations(reader: Reader, run: RunRow) -> list[tuple[int, RunContinued]]:
+    """Return how the run was continued before, with versions, oldest first."""
+    if run.n_sessions == 1:
+        return []
+    rows = reader.events(Select(run_ids=[run.run_id], name=RunContinued.__name__))
+    return [(row.version, msgspec.json.decode(row.data, type=RunContinued)) for row in rows]

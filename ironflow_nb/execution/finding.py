@@ -65,3 +65,22 @@ def resolve_step(rows: Iterable[StepRow], reference: object, run_id: str) -> Ste
         )
     names = ", ".join(sorted({row.name for row in refs.values()})[:_SHOWN]) or "none yet"
     raise StepNotFound(f"run {run_id} has no step {text!r}; its steps are: {names}", run_id=run_id, step=text)
+
+
+def resolve_steps(rows: list[StepRow], step: object, run_id: str) -> list[StepRef]:
+    """Return the steps of that function or name by index; a name that is there as it stands goes before a last part.
+
+    Raises:
+        StepNotFound, AmbiguousStep: it names no step of the run, or those of several functions.
+        TypeError: `step` is no name.
+    """
+    name = step if isinstance(step, str) else getattr(step, "name", None)
+    known = {row.name for row in rows}
+    names = sorted(other for other in known if other == name or (name not in known and other.endswith(f".{name}")))
+    if not names:
+        return [resolve_step(rows, step, run_id)]  # "fetch[12]" is one step; of what names none it tells
+    if len(names) > 1:
+        listed = ", ".join(names)
+        raise AmbiguousStep(f"run {run_id} has steps of several {name!r}: {listed}; name one", run_id=run_id, step=name)
+    refs = {row.step: row.index for row in rows if row.name == names[0]}
+    return sorted(refs, key=refs.__getitem__)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.orders import NONE, Orders
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.errors import FlowNotDefined
 from ironflow_nb.execution.engine import CURRENT, Engine
@@ -34,8 +35,8 @@ class Definition(Protocol):
     def name(self) -> str:
         """The name, which runs carry."""
 
-    def continue_run(self, engine: Engine, run: RunRow) -> RunId:
-        """Continue the run in the background with its recorded arguments; return its id."""
+    def continue_run(self, engine: Engine, run: RunRow, orders: Orders = NONE) -> RunId:
+        """Continue the run in the background with its recorded arguments, under `orders`; return its id."""
 
 
 class Home:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -35,15 +35,18 @@ class Recall:
         flow: str,
         on_change: OnChange,
         recorded: Iterable[tuple[StepRow, StoredValue | None]] = (),
+        *,
+        discarded: Mapping[StepRef, int] | None = None,
+        kept: Collection[StepRef] = (),
     ) -> None:
-        """Take the recorded steps of the run, each with its output where that is small."""
+        """Take the recorded steps of the run, each with its output where that is small; see `Memo` of the rest."""
         rows = list(recorded)
         self.n_reused = 0
         self._ledger = ledger
         self._run_id = run_id
         self._flow = flow
         self._on_change = on_change
-        self._memo = Memo(row for row, _ in rows)
+        self._memo = Memo((row for row, _ in rows), discarded=discarded, kept=kept)
         self._outputs = {(row.step, row.attempt): stored for row, stored in rows if stored is not None}
         self._codes: dict[str, list[tuple[str, Digest]]] = {}
         self._keys: dict[tuple[str, Digest], Digest] = {}

@@ -9,6 +9,7 @@ import msgspec
 
 from ironflow_nb.core.ids import Digest, RunId, StepRef
 from ironflow_nb.core.joining import OnRerun
+from ironflow_nb.core.orders import NONE, Orders
 from ironflow_nb.core.verdict import OnChange
 from ironflow_nb.journal.ports import Definition, Durability
 
@@ -30,8 +31,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     `define` gives what the journal is to keep of the definition; it takes a while, so it is not called before the
     first step has run.
 
-    `run_id` asks to continue that very run instead of looking for one to join. A child has a `parent` run and step, and
-    is begun under that id if it was not before.
+    `run_id` asks to continue that very run instead of looking for one to join, under `orders`. A child has a `parent`
+    run and step, and is begun under that id if it was not before.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     run_id: RunId | None = None
     reason: str = "rerun"
     parent: tuple[RunId, StepRef] | None = None
+    orders: Orders = NONE
 
 
 class Body(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.joining import OnRerun
+from ironflow_nb.core.orders import NONE, Orders
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.core.verdict import OnChange
@@ -185,11 +186,12 @@ class Flow(Generic[P, R]):
                 return handle
         raise RunNotFound(f"{self.name} has no unfinished run in {engine.ledger.journal.location}", name=self.name)
 
-    def continue_run(self, engine: Engine, run: RunRow) -> RunId:
-        """Continue the run in the background with its recorded arguments; return its id."""
+    def continue_run(self, engine: Engine, run: RunRow, orders: Orders = NONE) -> RunId:
+        """Continue the run in the background with its recorded arguments, under `orders`; return its id."""
         args, kwargs = self.spec.parameters.positional(recorded_arguments(engine, run))
         request, body = self._request(args, kwargs)
-        return self._start(engine, replace(request, run_id=run.run_id, reason="resume"), body).id
+        asked = replace(request, run_id=run.run_id, reason="resume", orders=orders)
+        return self._start(engine, asked, body).id
 
     def options(
         self,

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ironflow_nb.core.ids import RunId, StepRef
+from ironflow_nb.core.orders import NONE
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.errors import AmbiguousStep, JournalError, StepNotFound, ValueUnreadable
+from ironflow_nb.errors import JournalError, StepNotFound, ValueUnreadable
 from ironflow_nb.execution import watching
 from ironflow_nb.execution.commanding import ask_to_stop
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.finding import resolve_run, resolve_step
+from ironflow_nb.execution.finding import resolve_run, resolve_step, resolve_steps
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stopping import Stop
+from ironflow_nb.handles.ordering import ordered
 from ironflow_nb.handles.pictures import bundle_of, picture_of
 from ironflow_nb.history import frames
 from ironflow_nb.journal.ports import Select
@@ -89,20 +91,42 @@ class Run(Generic[T]):
         run, status = watching.look(self._engine, self.id)
         return watching.failure_of(self._engine, run) if run is not None and status is RunStatus.FAILED else None
 
-    def resume(self) -> Run[T]:
+    def resume(
+        self,
+        *,
+        retry: str | Iterable[object] | None = None,
+        rerun: str | Iterable[object] | None = None,
+        keep: str | Iterable[object] | None = None,
+    ) -> Run[T]:
         """Continue the run in the background with its recorded arguments; return at once.
 
-        A run that is going on, or that is completed, is left alone.
+        What failed it is tried again. A run that is going on is left alone, and a completed one unless it is told to do
+        something again.
+
+        Args:
+            retry: failures that the flow lived with, to be tried again too: ``"failed"`` for all of them, or steps.
+            rerun: finished steps that run again, whatever their code and arguments.
+            keep: finished steps whose results are kept, though their code has changed.
+
+        A step is named by its function, by its name (all its calls), or as ``"fetch[12]"``.
 
         Raises:
             FlowNotDefined: the flow is not defined in this process.
             InputsNotStored: its arguments were too large to be stored.
             ValueUnreadable: its arguments can't be read here.
+            StepNotFound, AmbiguousStep: a step is none of the run, or of several functions.
+            NothingToDo: no step of those named can be tried again, run again or kept.
+            RunFinished: it was cancelled, or goes on and can't be told anything.
         """
         run, status = watching.look(self._engine, self.id)
-        if run is None or status in {RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.WAITING}:
+        if run is None:
             return self
-        HOME.definition(run).continue_run(self._engine, run)
+        orders = NONE
+        if not (retry is None and rerun is None and keep is None):
+            orders = ordered(self._attempts(), self.id, status, retry=retry, rerun=rerun, keep=keep)
+        elif status in {RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.WAITING}:
+            return self
+        HOME.definition(run).continue_run(self._engine, run, orders)
         return Run(self._engine, self.id, self._engine.sessions.get(self.id))
 
     def cancel(self) -> Self:
@@ -164,7 +188,7 @@ class Run(Generic[T]):
             ValueUnreadable: an output can't be read here.
         """
         rows = self._attempts()
-        found = [_latest_output(rows, ref) for ref in _refs_of(rows, step, self.id)]
+        found = [_latest_output(rows, ref) for ref in resolve_steps(rows, step, self.id)]
         return [self._read(row) for row in found if row is not None]
 
     def _attempts(self) -> list[StepRow]:
@@ -205,20 +229,6 @@ def _latest_output(rows: list[StepRow], ref: StepRef) -> StepRow | None:
     return next(done, None)
 
 
-def _refs_of(rows: list[StepRow], step: object, run_id: RunId) -> list[StepRef]:
-    """Return the steps of that function or name by index; a name that is there as it stands goes before a last part."""
-    name = step if isinstance(step, str) else getattr(step, "name", None)
-    known = {row.name for row in rows}
-    names = sorted(other for other in known if other == name or (name not in known and other.endswith(f".{name}")))
-    if not names:
-        return [resolve_step(rows, step, run_id)]  # "fetch[12]" is one step; of what names none it tells
-    if len(names) > 1:
-        listed = ", ".join(names)
-        raise AmbiguousStep(f"run {run_id} has steps of several {name!r}: {listed}; name one", run_id=run_id, step=name)
-    refs = {row.step: row.index for row in rows if row.name == names[0]}
-    return sorted(refs, key=refs.__getitem__)
-
-
 def _settle(answer: Future[T], ask: Callable[[], T]) -> None:
     try:
         answer.set_result(ask())
@@ -237,6 +247,12 @@ def get_run(run_id: str) -> Run[Any]:
         return Run(engine, resolve_run(reader, run_id).run_id)
 
 
-def resume(run_id: str) -> Run[Any]:
+def resume(
+    run_id: str,
+    *,
+    retry: str | Iterable[object] | None = None,
+    rerun: str | Iterable[object] | None = None,
+    keep: str | Iterable[object] | None = None,
+) -> Run[Any]:
     """Continue a run in the background; see `Run.resume`."""
-    return get_run(run_id).resume()
+    return get_run(run_id).resume(retry=retry, rerun=rerun, keep=keep)

@@ -243,7 +243,7 @@ def test_resume_says_what_is_missing(lab: Lab, world: World) -> None:
         main.resume()
 
 
-def test_a_run_of_a_flow_that_is_not_defined_here_says_so(lab: Lab) -> None:
+def test_a_run_of_a_flow_that_is_not_defined_here_says_so(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     from ironflow_nb.execution.home import HOME
 
     @step
@@ -257,7 +257,7 @@ def test_a_run_of_a_flow_that_is_not_defined_here_says_so(lab: Lab) -> None:
     with pytest.raises(RuntimeError):
         main()
     run = main.last
-    HOME._definitions.clear()
+    monkeypatch.setattr(HOME, "_definitions", {})
     with pytest.raises(iron.FlowNotDefined, match="run the cell"):
         run.resume()
 
