@@ -5,45 +5,41 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from ironflow_nb.core.ids import RunId, StepRef, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status
-from ironflow_nb.errors import JournalCorrupt
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.watching import status_of
 from ironflow_nb.history.previews import CONTENT_LIMIT, preview
 from ironflow_nb.history.selecting import When, is_of, n_rows, selected, statuses
-from ironflow_nb.history.sound import data_of, sound, sound_tallies
-from ironflow_nb.journal.ports import EventRow, Reader, Select, Tally
+from ironflow_nb.history.sound import noted, sound, sound_tallies
+from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_pieces, frame_of_records
+from ironflow_nb.journal.ports import Reader, Select, Tally
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_TEXT: Final = "string"
-_INSTANT: Final = "datetime64[us, UTC]"
-_COUNT: Final = "Int64"
-
 RUN_COLUMNS: Final = {
-    "run_id": _TEXT, "kind": _TEXT, "name": _TEXT, "status": _TEXT, "started_at": _INSTANT, "ended_at": _INSTANT,
+    "run_id": TEXT, "kind": TEXT, "name": TEXT, "status": TEXT, "started_at": INSTANT, "ended_at": INSTANT,
     "duration_s": "float64", "n_steps": "int64", "n_completed": "int64", "n_failed": "int64", "n_reused": "int64",
-    "n_sessions": "int64", "output": _TEXT, "error": _TEXT, "durability": _TEXT, "key": _TEXT, "notebook": _TEXT,
-    "parent_run_id": _TEXT,
+    "n_sessions": "int64", "output": TEXT, "error": TEXT, "durability": TEXT, "key": TEXT, "notebook": TEXT,
+    "parent_run_id": TEXT,
 }  # fmt: skip
 
 STEP_COLUMNS: Final = {
-    "run_id": _TEXT, "step": _TEXT, "name": _TEXT, "index": "int64", "attempt": "int64", "status": _TEXT,
-    "started_at": _INSTANT, "finished_at": _INSTANT, "duration_s": "float64", "reused": "bool", "reason": _TEXT,
-    "output": _TEXT, "output_bytes": _COUNT, "error": _TEXT,
+    "run_id": TEXT, "step": TEXT, "name": TEXT, "index": "int64", "attempt": "int64", "status": TEXT,
+    "started_at": INSTANT, "finished_at": INSTANT, "duration_s": "float64", "reused": "bool", "reason": TEXT,
+    "output": TEXT, "output_bytes": COUNT, "error": TEXT,
 }  # fmt: skip
 
-ATTEMPT_COLUMNS: Final = {name: dtype for name, dtype in STEP_COLUMNS.items() if name != "reused"} | {"branch": _TEXT}
+ATTEMPT_COLUMNS: Final = {name: dtype for name, dtype in STEP_COLUMNS.items() if name != "reused"} | {"branch": TEXT}
 
 EVENT_COLUMNS: Final = {
-    "run_id": _TEXT, "position": "int64", "version": "int64", "at": _INSTANT, "type": _TEXT, "step": _TEXT,
-    "attempt": _COUNT, "data": "object",
+    "run_id": TEXT, "position": "int64", "version": "int64", "at": INSTANT, "type": TEXT, "step": TEXT,
+    "attempt": COUNT, "data": "object",
 }  # fmt: skip
 
 Previews = Mapping[ValueId, tuple[str | None, int | None]]
@@ -85,7 +81,7 @@ def runs(
         tallies = sound_tallies(reader, [row.run_id for row, _ in found])
         texts = _previews(reader, found)
     now = engine.ledger.clock.now()
-    return _frame(
+    return frame_of_records(
         RUN_COLUMNS, [_run_record(row, status, tallies.get(row.run_id, []), texts, now) for row, status in found]
     )
 
@@ -117,7 +113,7 @@ def steps(
     records = [
         _attempt_record(row, status, texts) | {"reused": (row.run_id, row.step) in reused} for row, status in chosen
     ]
-    return _frame(STEP_COLUMNS, records)
+    return frame_of_records(STEP_COLUMNS, records)
 
 
 def attempts(
@@ -139,7 +135,7 @@ def attempts(
         found, of_run = _attempts(engine, reader, flow=flow, run=run, since=since)
         chosen = _chosen(found, of_run, statuses(StepStatus, status), limit)
         texts = _previews(reader, chosen)
-    return _frame(ATTEMPT_COLUMNS, [_attempt_record(row, status, texts) for row, status in chosen])
+    return frame_of_records(ATTEMPT_COLUMNS, [_attempt_record(row, status, texts) for row, status in chosen])
 
 
 def events(
@@ -165,8 +161,7 @@ def events(
         if flow is not None or wanted is not None:
             of = _runs(engine, reader, replace(select, since=None, limit=None), flow, wanted)
             select = replace(select, name=None, run_ids=[row.run_id for row, _ in of])
-        found = reader.events(select)
-    return _frame(EVENT_COLUMNS, [_event_record(row) for row in found])
+        return frame_of_pieces(EVENT_COLUMNS, (asdict(noted(piece)) for piece in reader.event_columns(select)))
 
 
 # -- selecting ---------------------------------------------------------------------------------------------------
@@ -211,9 +206,10 @@ def _reused(reader: Reader, latest: Sequence[StepRow], runs: Sequence[RunRow]) -
     """Return the steps whose recorded results the latest continuation of their run took."""
     began = {row.run_id: row.session_version for row in runs if row.n_sessions > 1}
     not_asked_for: dict[RunId, set[StepRef]] = {}
-    for event in reader.events(Select(run_ids=list(began), name="SessionEnded")) if began else ():
-        if event.version > began[event.run_id]:  # that of an earlier continuation says nothing about this one
-            not_asked_for[event.run_id] = set((data_of(event) or {}).get("not_asked_for", ()))
+    for piece in reader.event_columns(Select(run_ids=list(began), name="SessionEnded")) if began else ():
+        for run_id, version, data in zip(piece.run_id, piece.version, noted(piece).data, strict=True):
+            if version > began[run_id]:  # that of an earlier continuation says nothing about this one
+                not_asked_for[run_id] = set((data or {}).get("not_asked_for", ()))
     return {
         (row.run_id, row.step)
         for row in latest
@@ -263,36 +259,3 @@ def _attempt_record(row: StepRow, status: StepStatus, texts: Previews) -> dict[s
         "output_bytes": None if row.output_id is None else texts.get(row.output_id, _NO_PREVIEW)[1],
         "error": _text(texts, row.error_id), "branch": row.branch,
     }  # fmt: skip
-
-
-def _event_record(row: EventRow) -> dict[str, Any]:
-    return {
-        "run_id": row.run_id, "position": row.position, "version": row.version, "at": row.at, "type": row.type,
-        "step": row.step, "attempt": row.attempt, "data": data_of(row),
-    }  # fmt: skip
-
-
-def _frame(columns: Mapping[str, str], records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    import pandas as pd  # noqa: PLC0415 -- half a second that only who asks for a frame waits
-
-    data: dict[str, pd.Series[Any]] = {}
-    for name, dtype in columns.items():
-        values = [record[name] for record in records]
-        try:
-            data[name] = _series(values, dtype)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise JournalCorrupt(
-                f"a row of the journal has in the column {name} what the package never wrote ({error}); iron.doctor() "
-                "looks at the whole journal, and run= chooses the runs that can be listed"
-            ) from error
-    return pd.DataFrame(data, columns=list(columns))
-
-
-def _series(values: list[Any], dtype: str) -> pd.Series[Any]:
-    import pandas as pd  # noqa: PLC0415
-
-    if dtype == _INSTANT:
-        # Integers with gaps would become floats on their way and lose microseconds.
-        instants = pd.Series(pd.array(values, dtype="Int64"))
-        return pd.to_datetime(instants, unit="us", utc=True).astype(_INSTANT)
-    return pd.Series(values, dtype=dtype)

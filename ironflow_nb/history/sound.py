@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-import msgspec
 from msgspec.structs import replace
 
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.errors import JournalCorrupt
 from ironflow_nb.execution.surroundings import logger
-from ironflow_nb.journal.ports import EventRow, Reader, Select, Tally
+from ironflow_nb.journal.ports import EventColumns, Reader, Select, Tally
 
 T = TypeVar("T")
 
@@ -42,11 +41,11 @@ def sound_tallies(reader: Reader, run_ids: Collection[RunId]) -> dict[RunId, lis
     return sound(lambda select: reader.tallies(set(run_ids) - set(select.without)), Select())
 
 
-def data_of(event: EventRow) -> dict[str, Any] | None:
-    """Return the fields of the event, or None where they are damaged."""
-    try:
-        return msgspec.json.decode(event.data, type=dict[str, Any])
-    except (msgspec.MsgspecError, TypeError, UnicodeError):
-        what = "event %s of run %s (%s, %s) has data that the package never wrote; it is shown without; %s"
-        logger().warning(what, event.version, event.run_id, event.type, event.step or "of the run", _ADVICE)
-        return None
+def noted(piece: EventColumns) -> EventColumns:
+    """Return the events, after a warning for each that has to be shown without its data."""
+    for n, data in enumerate(piece.data):
+        if data is None:
+            what = "event %s of run %s (%s, %s) has data that the package never wrote; it is shown without; %s"
+            place = piece.version[n], piece.run_id[n], piece.type[n], piece.step[n] or "of the run"
+            logger().warning(what, *place, _ADVICE)
+    return piece

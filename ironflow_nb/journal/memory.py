@@ -12,12 +12,14 @@ from ironflow_nb.core.ids import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import JournalConflict
+from ironflow_nb.journal.columns import columns_of
 from ironflow_nb.journal.ports import (
     MEMO_LIMIT,
     Call,
     Definition,
     Durability,
     Entry,
+    EventColumns,
     EventRow,
     Lease,
     Reader,
@@ -228,6 +230,10 @@ class MemoryJournal:
             if _fits_ids(row.run_id, select) and row.at >= since and select.name in {None, row.type}
         ]
         return found if select.limit is None else found[max(0, len(found) - select.limit) :]
+
+    def event_columns(self, select: Select) -> Iterator[EventColumns]:
+        """See the port."""
+        yield columns_of(self.events(select))
 
     def head(self, run_id: RunId) -> tuple[int, int] | None:
         """See the port."""

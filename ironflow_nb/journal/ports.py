@@ -6,10 +6,10 @@ be folded from them again. Every adapter passes the contract suite in ``tests/co
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -100,6 +100,19 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     data: str
 
 
+class EventColumns(msgspec.Struct, frozen=True, kw_only=True):
+    """Events as lists of equal length, one for each column; `data` is decoded, and None where it is damaged."""
+
+    run_id: list[RunId]
+    position: list[int]
+    version: list[int]
+    at: list[int]
+    type: list[str]
+    step: list[str | None]
+    attempt: list[int | None]
+    data: list[dict[str, Any] | None]
+
+
 class Select(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows are asked for; what is None does not narrow. Times are microseconds UTC.
 
@@ -156,6 +169,9 @@ class Reader(Protocol):
 
     def events(self, select: Select) -> list[EventRow]:
         """Return events by position; `name` selects their type, and with `limit` they are the newest of them."""
+
+    def event_columns(self, select: Select) -> Iterator[EventColumns]:
+        """Yield the same events as columns, in pieces of a size that the store likes; all while it is read."""
 
     def head(self, run_id: RunId) -> tuple[int, int] | None:
         """Return version and instant of the newest event of the run."""

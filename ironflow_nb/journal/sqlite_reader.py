@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -13,11 +13,14 @@ from ironflow_nb.core.ids import Digest, RunId, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.journal import sqlite_rows as sql
-from ironflow_nb.journal.ports import MEMO_LIMIT, Call, Definition, EventRow, Lease, Select, Signal, Tally
+from ironflow_nb.journal.columns import COLUMNS_OF_PIECE, columns_of, columns_of_piece
+from ironflow_nb.journal.ports import MEMO_LIMIT, Call, Definition, EventColumns, EventRow, Lease, Select, Signal, Tally
 from ironflow_nb.values.files import ValueFiles
 from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue, value_id
 
 _CHUNK: Final = 500  # SQLite before 3.32 binds at most 999 parameters
+_PIECE: Final = 2000  # as columns; the texts of more of them leave the processor's cache
+_SCATTERED: Final = 8  # as many events between two that are asked for are looked up and not scanned
 _NAMED: Final = "({0} = :name OR substr({0}, -1 - length(:name)) = '.' || :name)"
 
 
@@ -122,15 +125,39 @@ class SqliteReader:
 
     def events(self, select: Select) -> list[EventRow]:
         """See the port."""
-        where, given = _narrowed(select, "events")
-        if select.since is not None:
-            where += " AND at >= :since"
-        if select.name is not None:
-            where += " AND type = :name"
+        where, given = _of_events(select)
         order = "position" if select.limit is None else "position DESC"
-        query = f"SELECT {sql.EVENT_COLUMNS} FROM events WHERE {where} ORDER BY {order} LIMIT :limit"  # noqa: S608
-        found = [sql.event_row(row) for row in self._connection.execute(query, given)]
+        found = self._events(f"{where} ORDER BY {order} LIMIT :limit", given)
         return found if select.limit is None else found[::-1]
+
+    def _events(self, where: str, given: dict[str, Any]) -> list[EventRow]:
+        query = f"SELECT {sql.EVENT_COLUMNS} FROM events WHERE {where}"  # noqa: S608
+        return [sql.event_row(row) for row in self._connection.execute(query, given)]
+
+    def event_columns(self, select: Select) -> Iterator[EventColumns]:
+        """See the port."""
+        where, given = _of_events(select)
+        chosen = f"events WHERE {where}"
+        if select.limit is not None:
+            chosen = f"(SELECT position FROM {chosen} ORDER BY position DESC LIMIT :limit)"  # noqa: S608
+        # Asked for alone, each of them is looked up; together they would be a scan.
+        bounds = (f"(SELECT {what} FROM {chosen})" for what in ("count(*)", "min(position)", "max(position)"))  # noqa: S608
+        n_events, first, last = self._connection.execute(f"SELECT {', '.join(bounds)}", given).fetchone()
+        if not n_events or last - first > n_events * _SCATTERED:
+            yield columns_of(self.events(select))
+            return
+        for start in range(first, last + 1, _PIECE):
+            yield self._piece(where, given | {"start": start, "end": min(start + _PIECE - 1, last)})
+
+    def _piece(self, where: str, given: dict[str, Any]) -> EventColumns:
+        where = f"position BETWEEN :start AND :end AND {where}"
+        try:
+            # In order of position, since no other index may be used; a text of them all has to fit into memory.
+            row = self._connection.execute(f"SELECT {COLUMNS_OF_PIECE} FROM events NOT INDEXED WHERE {where}", given)  # noqa: S608
+            columns = columns_of_piece(row.fetchone())
+        except (sqlite3.DataError, sqlite3.OperationalError):
+            columns = None
+        return columns or columns_of(self._events(f"{where} ORDER BY position", given))
 
     def head(self, run_id: RunId) -> tuple[int, int] | None:
         """See the port."""
@@ -224,6 +251,15 @@ def _narrowed(select: Select, table: str) -> tuple[str, dict[str, Any]]:
         "statuses": _as_json(select.statuses),
         "limit": -1 if select.limit is None else select.limit,
     }
+
+
+def _of_events(select: Select) -> tuple[str, dict[str, Any]]:
+    where, given = _narrowed(select, "events")
+    if select.since is not None:
+        where += " AND at >= :since"
+    if select.name is not None:
+        where += " AND type = :name"
+    return where, given
 
 
 def _as_json(texts: Collection[str] | None) -> str | None:

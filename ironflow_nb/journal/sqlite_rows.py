@@ -153,4 +153,7 @@ def value_row(row: tuple[Any, ...]) -> StoredValue:
 
 def event_row(row: tuple[Any, ...]) -> EventRow:
     """Return the event of a row of `EVENT_COLUMNS`."""
-    return EventRow(**dict(zip(EventRow.__struct_fields__, row, strict=True)))
+    position, run_id, version, at, kind, step, attempt, data = row
+    return EventRow(
+        position=position, run_id=run_id, version=version, at=at, type=kind, step=step, attempt=attempt, data=data
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ironflow_nb.core.events import Fact, RunEvent, RunStarted, StepCompleted, StepFailed, StepStarted, decode_event
@@ -10,7 +10,7 @@ from ironflow_nb.core.fold import RunState, evolve, fold
 from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef, ValueId, step_ref
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.journal.ports import Call, Definition, Entry, EventRow, Lease, Reader, Select
+from ironflow_nb.journal.ports import Call, Definition, Entry, EventColumns, EventRow, Lease, Reader, Select
 from ironflow_nb.values.stored import StoredValue, value_id
 
 A, B, C, D = (RunId(text) for text in ("0000000000aa", "0000000000bb", "00000cc00000", "zzzzzzzzzzzz"))
@@ -134,6 +134,13 @@ def folded(rows: Sequence[EventRow], run: RunId) -> RunState:
     )
 
 
+def whole(pieces: Iterable[EventColumns]) -> EventColumns:
+    """Return the pieces as one."""
+    kept = list(pieces)
+    names = EventColumns.__struct_fields__
+    return EventColumns(**{name: [value for piece in kept for value in getattr(piece, name)] for name in names})
+
+
 def answers(reader: Reader, selects: Sequence[Select] = (Select(),)) -> dict[str, object]:
     """Return everything that the reader can tell."""
     everything = Select()
@@ -150,6 +157,7 @@ def answers(reader: Reader, selects: Sequence[Select] = (Select(),)) -> dict[str
         "runs": [reader.runs(select) for select in selects],
         "steps": [reader.steps(select) for select in selects],
         "events": [reader.events(select) for select in selects],
+        "event columns": [whole(reader.event_columns(select)) for select in selects],
         "keyed": {row.run_id: row.key and reader.run_by_key(row.kind, row.name, row.key) for row in runs},
         "joined": [reader.run_to_join(call) for call in calls],
         "tallies": reader.tallies(ids),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -10,8 +11,9 @@ from msgspec.structs import replace
 from ironflow_nb.core.events import RunCompleted, RunContinued, RunFailed, RunInterrupted, StepRetryScheduled
 from ironflow_nb.core.ids import RunId, step_ref
 from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.journal.columns import columns_of
 from ironflow_nb.journal.ports import Call, Durability, Entry, Journal, Select, Tally
-from tests.contracts.histories import STRANGER, A, Author, B, C, D, digest, one_run, value
+from tests.contracts.histories import STRANGER, A, Author, B, C, D, digest, one_run, value, whole
 
 FAST = Durability.PROCESS
 OUTPUT = value(b"out").value_id
@@ -133,6 +135,15 @@ class SelectContract:
     def test_events_are_selected_by_position(self, world: Journal, select: Select, expected: Sequence[int]) -> None:
         with world.reading() as reader:
             assert [row.position for row in reader.events(select)] == expected
+            assert whole(reader.event_columns(select)).position == expected
+
+    def test_the_columns_of_events_hold_what_their_rows_hold(self, world: Journal) -> None:
+        with world.reading() as reader:
+            rows, columns = reader.events(Select()), whole(reader.event_columns(Select()))
+        assert columns == columns_of(rows)
+        assert columns.data == [json.loads(row.data) for row in rows]
+        assert (columns.step[0], columns.attempt[0]) == (None, None)
+        assert (columns.step[1], columns.attempt[1]) == ("pages.fetch[10]", 1)
 
     def test_steps_are_tallied_by_their_latest_attempts(self, world: Journal) -> None:
         expected = {

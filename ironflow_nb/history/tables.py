@@ -1,0 +1,122 @@
+"""Columns of values as DataFrames, with dtypes that are said and not guessed."""
+
+from __future__ import annotations
+
+import gc
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+from ironflow_nb.errors import JournalCorrupt
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEXT: Final = "string"
+INSTANT: Final = "datetime64[us, UTC]"
+COUNT: Final = "Int64"
+_NUMBER: Final = "int64"
+_INTEGERS: Final = {INSTANT, COUNT, _NUMBER}
+
+
+def frame_of_records(columns: Mapping[str, str], records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the frame with a row for each record.
+
+    Raises:
+        JournalCorrupt: a value is of another type than its column.
+    """
+    return frame_of_pieces(columns, [{name: [record[name] for record in records] for name in columns}])
+
+
+def frame_of_pieces(columns: Mapping[str, str], pieces: Iterable[Mapping[str, list[Any]]]) -> pd.DataFrame:
+    """Return the frame of the pieces, at least one, below each other; `columns` are names and dtypes.
+
+    A piece is converted before the next one is made, so that its objects die young and their memory is used again.
+
+    Raises:
+        JournalCorrupt: a value is of another type than its column.
+    """
+    parts: dict[str, list[Any]] = {name: [] for name in columns}
+    with _collector_paused():
+        for piece in pieces:
+            for name, dtype in columns.items():
+                with _named(name):
+                    parts[name].append(_part(piece[name], dtype))
+    data = {}
+    for name, dtype in columns.items():
+        with _named(name):
+            data[name] = _joined(parts[name], dtype)
+    import pandas as pd  # noqa: PLC0415 -- half a second that only who asks for a frame waits
+
+    return pd.DataFrame(data, columns=list(columns), copy=False)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the collector from looking at each new object again and again, though none of them can be garbage."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
+def _named(column: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError) as error:
+        raise JournalCorrupt(
+            f"a row of the journal has in the column {column} what the package never wrote ({error}); iron.doctor() "
+            "looks at the whole journal, and run= chooses the runs that can be listed"
+        ) from error
+
+
+def _part(values: list[Any], dtype: str) -> Any:
+    """Return the values in the form in which many of them take little space, and are joined fast."""
+    if dtype == TEXT and _has_arrow():
+        import pyarrow as pa  # noqa: PLC0415 -- pandas has it already
+
+        return pa.array(values, pa.large_string())
+    if dtype in _INTEGERS:
+        is_missing = [value is None for value in values] if dtype != _NUMBER and None in values else None
+        # An array of the standard library takes integers only, where others would round or read texts.
+        return array("q", [0 if value is None else value for value in values] if is_missing else values), is_missing
+    return values
+
+
+def _joined(parts: list[Any], dtype: str) -> Any:
+    import pandas as pd  # noqa: PLC0415
+
+    if dtype == TEXT and _has_arrow():
+        import pyarrow as pa  # noqa: PLC0415
+
+        return pd.arrays.ArrowStringArray(pa.chunked_array(parts).combine_chunks())
+    if dtype in _INTEGERS:
+        return _integers(parts, dtype)
+    return pd.Series(list(chain.from_iterable(parts)), dtype=dtype)
+
+
+def _integers(parts: list[tuple[array[int], list[bool] | None]], dtype: str) -> Any:
+    import numpy as np  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415
+
+    numbers = np.concatenate([np.frombuffer(part, dtype=_NUMBER) for part, _ in parts])
+    if dtype == _NUMBER:
+        return numbers
+    is_missing = np.concatenate([np.array(gaps or [False] * len(part), dtype=bool) for part, gaps in parts])
+    if dtype == COUNT:
+        return pd.arrays.IntegerArray(numbers, is_missing)
+    instants = numbers.view("datetime64[us]")
+    instants[is_missing] = np.datetime64("NaT")
+    return pd.DatetimeIndex(instants, tz="UTC")
+
+
+def _has_arrow() -> bool:
+    import pandas as pd  # noqa: PLC0415
+
+    return pd.StringDtype().storage == "pyarrow"
