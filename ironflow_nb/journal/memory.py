@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from msgspec.structs import replace
@@ -15,6 +15,7 @@ from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.columns import columns_of
 from ironflow_nb.journal.ports import (
     MEMO_LIMIT,
+    Cached,
     Call,
     Definition,
     Durability,
@@ -46,6 +47,7 @@ class MemoryJournal:
         self._definitions: dict[Digest, Definition] = {}
         self._leases: dict[str, Lease] = {}
         self._signals: dict[int, Signal] = {}
+        self._cached: dict[tuple[Digest, Digest], Cached] = {}
         self._n_signals = 0
         self._n_changes = 0
 
@@ -106,8 +108,27 @@ class MemoryJournal:
             self._runs[entry.run_id] = entry.run
         for signal_id in entry.taken:
             self._signals.pop(signal_id, None)
+        for cached in entry.cached:
+            place = cached.identity, cached.code
+            if cached.output_id is not None:
+                self._cached[place] = cached
+            elif place in self._cached and self._cached[place].owner and self._cached[place].run_id == cached.run_id:
+                del self._cached[place]
         for row in entry.steps:
             self._steps.setdefault(entry.run_id, {})[row.step, row.attempt] = row
+
+    def claim(self, wanted: Cached, is_taken: Callable[[Cached], bool]) -> Cached | None:
+        """See the port."""
+        found = self._cached.get((wanted.identity, wanted.code))
+        if found is not None and is_taken(found):
+            return found
+        self._cached[wanted.identity, wanted.code] = wanted
+        self._n_changes += 2
+        return None
+
+    def cached(self, identity: Digest, code: Digest) -> Cached | None:
+        """See the port."""
+        return self._cached.get((identity, code))
 
     def write_lease(self, lease: Lease) -> None:
         """See the port."""
@@ -150,6 +171,7 @@ class MemoryJournal:
             other._events, other._positions = list(self._events), dict(self._positions)
             other._values, other._definitions = dict(self._values), dict(self._definitions)
             other._leases, other._signals = dict(self._leases), dict(self._signals)
+            other._cached = dict(self._cached)
             if n_changes == self._n_changes and not n_changes % 2:
                 return other
 

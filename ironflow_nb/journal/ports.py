@@ -6,7 +6,7 @@ be folded from them again. Every adapter passes the contract suite in ``tests/co
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Any, Protocol
@@ -72,10 +72,27 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     signal_id: int | None = None
 
 
+class Cached(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest result of a step with ``cache=``, or, where it has an owner, that somebody is computing it.
+
+    `run_id` and `step` are where it came from, or is computed; `finished_at` is microseconds UTC.
+    """
+
+    identity: Digest
+    code: Digest
+    run_id: RunId
+    step: StepRef
+    output_id: ValueId | None = None
+    finished_at: int | None = None
+    duration_s: float | None = None
+    owner: str | None = None
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """What one run adds to the journal in one transaction: its next facts and the rows as they are after them.
 
-    `taken` are the ids of signals that its owner has taken notice of.
+    `taken` are the ids of signals that its owner has taken notice of. `cached` are results for other runs; one without
+    an output gives back that this run was computing it.
     """
 
     run_id: RunId
@@ -85,9 +102,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     values: tuple[StoredValue, ...] = ()
     definition: Definition | None = None
     taken: tuple[int, ...] = ()
+    cached: tuple[Cached, ...] = ()
 
 
-class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+class EventRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event as it lies in the journal; `at` is microseconds UTC, `data` is JSON text."""
 
     position: int
@@ -188,6 +206,9 @@ class Reader(Protocol):
     def definition(self, definition_id: Digest) -> Definition | None:
         """Return what was stored of the definition."""
 
+    def cached(self, identity: Digest, code: Digest) -> Cached | None:
+        """Return what there is of that step for all runs."""
+
     def signals(self, run_ids: Collection[str]) -> list[Signal]:
         """Return the signals to these runs that nobody has taken yet, in the order of their sending."""
 
@@ -216,6 +237,9 @@ class Journal(Protocol):
 
     def send(self, signal: Signal) -> None:
         """Put a signal into the mailbox of its run; its owner sees it by the change of the token."""
+
+    def claim(self, wanted: Cached, is_taken: Callable[[Cached], bool]) -> Cached | None:
+        """Note in one transaction that somebody computes a result; return what is there instead if that `is_taken`."""
 
     def release(self, owner: str) -> None:
         """Delete the lease of the owner."""

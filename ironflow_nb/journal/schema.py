@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 APPLICATION_ID: Final = 0x49524F4E  # "IRON"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 TABLES: Final = """
 -- What happened, append-only: the truth. data is JSON with sorted keys and holds no value of the user.
@@ -165,6 +165,21 @@ CREATE TABLE projections (
 );
 """
 
+CACHED: Final = """
+-- The newest result of each step with cache=, for all runs; one with an owner is being computed. Not history.
+CREATE TABLE cached (
+    identity BLOB NOT NULL,
+    code BLOB NOT NULL,
+    run_id TEXT NOT NULL,
+    step TEXT NOT NULL,
+    output_id BLOB,
+    finished_at INTEGER,
+    duration_s REAL,
+    owner TEXT,
+    PRIMARY KEY (identity, code)
+) WITHOUT ROWID;
+"""
+
 _ISO: Final = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000, 'unixepoch') || printf('.%06dZ', {0} % 1000000)"
 
 _VIEWS: Final = """
@@ -185,4 +200,4 @@ FROM events ORDER BY position;
 
 VIEWS: Final = _VIEWS.format(**{column: _ISO.format(column) for column in ("started_at", "ended_at", "at")})
 
-DDL: Final = TABLES + VIEWS
+DDL: Final = TABLES + CACHED + VIEWS

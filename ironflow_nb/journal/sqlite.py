@@ -14,7 +14,7 @@ from ironflow_nb.errors import JournalConflict, JournalError, JournalReadOnly
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.places import network_file_system
-from ironflow_nb.journal.ports import Durability, Entry, Lease, Reader, Signal
+from ironflow_nb.journal.ports import Cached, Durability, Entry, Lease, Reader, Signal
 from ironflow_nb.journal.sqlite_file import (
     WAL,
     begin_reading,
@@ -87,6 +87,17 @@ class SqliteJournal:
         with translated(self.path):
             self._writer().execute(sql.SEND_SIGNAL, sql.signal_values(signal))
             self._refuse_lost()
+
+    def claim(self, wanted: Cached, is_taken: Callable[[Cached], bool]) -> Cached | None:
+        """See the port."""
+        with translated(self.path):
+            connection = self._writer()
+            with transaction(connection):
+                found = SqliteReader(connection, self.files).cached(wanted.identity, wanted.code)
+                if found is not None and is_taken(found):
+                    return found
+                connection.execute(sql.PUT_CACHED, sql.cached_values(wanted))
+                return None
 
     def release(self, owner: str) -> None:
         """See the port."""
@@ -234,6 +245,11 @@ def _write_entry(connection: sqlite3.Connection, entry: Entry) -> None:
         raise JournalConflict(f"somebody else appended to run {entry.run_id}: {error}", run_id=entry.run_id) from error
     for row in entry.steps:
         execute(sql.PUT_STEP, sql.step_values(row))
+    for cached in entry.cached:
+        if cached.output_id is None:
+            execute(sql.GIVE_BACK, (cached.identity, cached.code, cached.run_id))
+        else:
+            execute(sql.PUT_CACHED, sql.cached_values(cached))
     for signal_id in entry.taken:
         execute("UPDATE signals SET taken_version = ? WHERE signal_id = ?", (entry.facts[-1].version, signal_id))
 

@@ -108,6 +108,8 @@ def open_writer(path: Path, network: Callable[[Path], str | None] = network_file
         connection.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
         if not schema:
             _create(connection)
+        elif schema < SCHEMA_VERSION:
+            _migrate(connection)
     except BaseException:
         connection.close()
         raise
@@ -255,6 +257,14 @@ def _create(connection: sqlite3.Connection) -> None:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    from ironflow_nb.journal.migrations import migrate  # noqa: PLC0415 -- 60 ms that only old journals cost
+
+    with transaction(connection):
+        if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:  # nobody was faster
+            migrate(connection)
 
 
 @contextmanager

@@ -14,7 +14,18 @@ from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.columns import COLUMNS_OF_PIECE, columns_of, columns_of_piece
-from ironflow_nb.journal.ports import MEMO_LIMIT, Call, Definition, EventColumns, EventRow, Lease, Select, Signal, Tally
+from ironflow_nb.journal.ports import (
+    MEMO_LIMIT,
+    Cached,
+    Call,
+    Definition,
+    EventColumns,
+    EventRow,
+    Lease,
+    Select,
+    Signal,
+    Tally,
+)
 from ironflow_nb.values.files import ValueFiles
 from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue, value_id
 
@@ -200,6 +211,12 @@ class SqliteReader:
         query = f"SELECT {sql.DEFINITION_COLUMNS} FROM definitions WHERE definition_id = ?"  # noqa: S608
         row = self._connection.execute(query, (definition_id,)).fetchone()
         return None if row is None else Definition(**dict(zip(Definition.__struct_fields__, row, strict=True)))
+
+    def cached(self, identity: Digest, code: Digest) -> Cached | None:
+        """See the port."""
+        query = f"SELECT {sql.CACHED_COLUMNS} FROM cached WHERE identity = ? AND code = ?"  # noqa: S608
+        row = self._connection.execute(query, (identity, code)).fetchone()
+        return None if row is None else Cached(**dict(zip(Cached.__struct_fields__, row, strict=True)))
 
     def signals(self, run_ids: Collection[str]) -> list[Signal]:
         """See the port."""

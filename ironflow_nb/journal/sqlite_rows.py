@@ -9,7 +9,7 @@ from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalCorrupt
-from ironflow_nb.journal.ports import Definition, EventRow, Lease, Signal
+from ironflow_nb.journal.ports import Cached, Definition, EventRow, Lease, Signal
 from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue
 
 S = TypeVar("S", RunStatus, StepStatus)
@@ -66,6 +66,11 @@ PUT_DEFINITION: Final = _insert(
 PUT_LEASE: Final = _insert("leases", Lease.__struct_fields__, ("owner",), update=Lease.__struct_fields__[1:])
 SIGNAL_COLUMNS: Final = _columns(Signal.__struct_fields__)
 SEND_SIGNAL: Final = "INSERT INTO signals (run_id, name, sent_at, sent_by, payload_id) VALUES (?, ?, ?, ?, ?)"
+CACHED_COLUMNS: Final = _columns(Cached.__struct_fields__)
+PUT_CACHED: Final = _insert(
+    "cached", Cached.__struct_fields__, ("identity", "code"), update=Cached.__struct_fields__[2:]
+)
+GIVE_BACK: Final = "DELETE FROM cached WHERE identity = ? AND code = ? AND run_id = ? AND owner IS NOT NULL"
 SIGN_VALUE: Final = 'UPDATE "values" SET mac = ? WHERE value_id = ? AND codec = ?'
 
 
@@ -108,6 +113,11 @@ def lease_values(lease: Lease) -> tuple[Any, ...]:
 def signal_values(signal: Signal) -> tuple[Any, ...]:
     """Return the parameters of `SEND_SIGNAL`."""
     return signal.run_id, signal.name, signal.sent_at, signal.sent_by, signal.payload_id
+
+
+def cached_values(row: Cached) -> tuple[Any, ...]:
+    """Return the parameters of `PUT_CACHED`."""
+    return _items(row)
 
 
 def _items(row: Any) -> tuple[Any, ...]:

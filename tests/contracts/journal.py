@@ -6,9 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from ironflow_nb.core.events import RunContinued, RunInterrupted, decode_event
+from ironflow_nb.core.ids import RunId, step_ref
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalConflict
-from ironflow_nb.journal.ports import Durability, Journal, Select, Signal
+from ironflow_nb.journal.ports import Cached, Durability, Journal, Select, Signal
 from tests.contracts.histories import (
     STRANGER,
     A,
@@ -26,6 +27,11 @@ from tests.contracts.histories import (
 )
 
 FAST = Durability.PROCESS
+
+
+def computing(run: RunId) -> Cached:
+    """Say that the run computes something."""
+    return Cached(identity=digest(1), code=digest(2), run_id=run, step=step_ref("f", 0), owner="me")
 
 
 class JournalContract:
@@ -220,6 +226,42 @@ class JournalContract:
         journal.send(sent[0])
         with journal.current() as reader:
             assert reader.signals([A])[-1].signal_id not in ids
+
+    def test_a_result_for_all_runs_is_there_once_it_was_computed(self, journal: Journal, other_handle: Journal) -> None:
+        author, claim = (
+            Author(),
+            Cached(identity=digest(1), code=digest(2), run_id=A, step=step_ref("f", 0), owner="me"),
+        )
+        author.start(A)
+        with journal.current() as reader:
+            assert reader.cached(digest(1), digest(2)) is None
+        assert journal.claim(claim, is_taken=lambda _: True) is None
+        rival = replace(claim, run_id=B, owner="you")
+        assert other_handle.claim(rival, is_taken=lambda found: found.owner == "me") == claim
+        done = replace(claim, owner=None, output_id=value(b"x").value_id, finished_at=7, duration_s=0.5)
+        journal.append([replace(author.entry(A), cached=(done,))], durability=FAST)
+        with other_handle.reading() as reader:
+            assert reader.cached(digest(1), digest(2)) == done
+            assert reader.cached(digest(2), digest(1)) is None
+        assert other_handle.claim(rival, is_taken=lambda found: found.output_id is not None) == done
+        assert other_handle.claim(rival, is_taken=lambda _: False) is None
+        with journal.current() as reader:
+            assert reader.cached(digest(1), digest(2)) == rival
+
+    def test_only_who_computes_a_result_gives_that_back(self, journal: Journal) -> None:
+        author, claim = (
+            Author(),
+            Cached(identity=digest(1), code=digest(2), run_id=A, step=step_ref("f", 0), owner="me"),
+        )
+        for run in (A, B):
+            author.start(run)
+        journal.claim(claim, is_taken=lambda _: True)
+        journal.append([replace(author.entry(B), cached=(replace(claim, run_id=B, owner=None),))], durability=FAST)
+        with journal.current() as reader:
+            assert reader.cached(digest(1), digest(2)) == claim
+        journal.append([replace(author.entry(A), cached=(replace(claim, owner=None),))], durability=FAST)
+        with journal.current() as reader:
+            assert reader.cached(digest(1), digest(2)) is None
 
     def test_the_token_changes_when_another_handle_writes(self, journal: Journal, other_handle: Journal) -> None:
         journal.append([one_run(A)], durability=FAST)

@@ -1,0 +1,28 @@
+"""How a journal of an older schema becomes one of the current one; imported only by who meets such a journal.
+
+A migration adds and never takes away, so that a process which still runs the older version goes on undisturbed. Each
+may meet its own work, for a new journal is made by one script and has no record of migrations.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from sqlite_utils import Database, Migrations
+
+from ironflow_nb.journal.schema import CACHED, SCHEMA_VERSION
+
+MIGRATIONS: Final = Migrations("ironflow_nb")
+
+
+@MIGRATIONS(transactional=False)
+def schema_2(database: Database) -> None:
+    """Add the results that steps with ``cache=`` share between runs."""
+    database.conn.execute(CACHED.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS"))
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the journal to the current schema; called in a transaction, which its caller commits."""
+    MIGRATIONS.apply(Database(connection))
+    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
