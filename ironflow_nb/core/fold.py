@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import Fact, RunContinued, RunFailed, StepStarted
+from ironflow_nb.core.events import Fact, RunContinued, RunFailed, StepChange, StepCompleted, StepStarted
 from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.rows import RunRow, StepRow, evolve_run, evolve_step
 from ironflow_nb.core.status import StepStatus
@@ -40,23 +40,33 @@ def evolve(state: RunState, fact: Fact) -> None:
         )
     state.version = fact.version
     state.run = evolve_run(state.run_id, state.run, fact)
-    place = fact.step or StepRef(""), fact.attempt or 0
-    row = evolve_step(state.run_id, state.steps.get(place), fact)
-    if row is not None:
-        state.steps[place] = row
-        state.n_attempts[row.step] = max(row.attempt, state.n_attempts.get(row.step, 0))
-        before = state.steps.get((row.step, row.attempt - 1))
-        if before is not None and before.status is StepStatus.RETRYING:
-            state.steps[before.step, before.attempt] = replace(before, status=StepStatus.FAILED)
+    if isinstance(fact.event, StepChange):
+        _change_attempt(state, fact)
     for step, lived_with in verdicts(fact):
         latest = state.latest(step)
         if latest is not None:
             state.steps[step, latest.attempt] = replace(latest, lived_with=lived_with)
 
 
+def _change_attempt(state: RunState, fact: Fact) -> None:
+    place = fact.step or StepRef(""), fact.attempt or 0
+    row = evolve_step(state.run_id, state.steps.get(place), fact)
+    if row is None:
+        return
+    state.steps[place] = row
+    step, attempt = row.step, row.attempt
+    if attempt > state.n_attempts.get(step, 0):
+        state.n_attempts[step] = attempt
+    before = state.steps.get((step, attempt - 1)) if attempt > 1 else None
+    if before is not None and before.status is StepStatus.RETRYING:
+        state.steps[step, attempt - 1] = replace(before, status=StepStatus.FAILED)
+
+
 def verdicts(fact: Fact) -> list[tuple[StepRef, bool]]:
     """Return the failures that the fact proves the flow lived with (True), or did not survive (False)."""
     match fact.event:
+        case StepCompleted():  # which half of all facts are
+            return []
         case StepStarted(lived_with=steps):
             return [(step, True) for step in steps]
         case RunFailed(caused_by=steps) | RunContinued(retry=steps):

@@ -78,9 +78,13 @@ def evolve_run(run_id: RunId, row: RunRow | None, fact: Fact) -> RunRow:
         JournalCorrupt: the run does not begin with `RunStarted`, or begins twice.
     """
     event = fact.event
-    if row is None or isinstance(event, events.RunStarted):
+    if row is None:
         return _started_run(run_id, row, fact)
     match event:
+        case events.StepChange() | events.Aside():
+            return row
+        case events.RunStarted():
+            return _started_run(run_id, row, fact)
         case events.RunContinued():
             return _continued_run(row, fact, event)
         case events.RunWaiting():
@@ -102,8 +106,6 @@ def evolve_run(run_id: RunId, row: RunRow | None, fact: Fact) -> RunRow:
         case events.SignalReceived() | events.WaitEnded():
             status = RunStatus.RUNNING if row.status is RunStatus.WAITING else row.status
             return replace(row, status=status, updated_at=fact.at)
-        case events.StepChange() | events.Aside():
-            return row
         case _:
             assert_never(event)
 

@@ -137,7 +137,9 @@ class SqliteReader:
     def events(self, select: Select) -> list[EventRow]:
         """See the port."""
         where, given = _of_events(select)
-        order = "position" if select.limit is None else "position DESC"
+        # Within a run both are the same order, and that of versions has an index.
+        column = "version" if _is_of_one(select) else "position"
+        order = column if select.limit is None else f"{column} DESC"
         found = self._events(f"{where} ORDER BY {order} LIMIT :limit", given)
         return found if select.limit is None else found[::-1]
 
@@ -252,7 +254,8 @@ def _narrowed(select: Select, table: str) -> tuple[str, dict[str, Any]]:
     """Return the conditions on the run, which all tables share, and all parameters by name."""
     where = ["1"]
     if select.run_ids is not None:
-        where.append(f"{table}.run_id IN (SELECT value FROM json_each(:run_ids))")  # noqa: S608
+        compared = "=" if _is_of_one(select) else "IN"
+        where.append(f"{table}.run_id {compared} (SELECT value FROM json_each(:run_ids))")  # noqa: S608
     if select.without:
         where.append(f"{table}.run_id NOT IN (SELECT value FROM json_each(:without))")  # noqa: S608
     if select.run_prefix is not None:
@@ -268,6 +271,10 @@ def _narrowed(select: Select, table: str) -> tuple[str, dict[str, Any]]:
         "statuses": _as_json(select.statuses),
         "limit": -1 if select.limit is None else select.limit,
     }
+
+
+def _is_of_one(select: Select) -> bool:
+    return select.run_ids is not None and len(select.run_ids) == 1
 
 
 def _of_events(select: Select) -> tuple[str, dict[str, Any]]:
