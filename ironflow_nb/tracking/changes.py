@@ -1,0 +1,132 @@
+"""What differs between the code of then and the code of now, in words."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from ironflow_nb.tracking.parts import Part, Tracked
+
+_NAMES_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One part that differs; `old` or `new` is None where there was or is none."""
+
+    reason: str
+    old: Part | None
+    new: Part | None
+
+
+def compare(old_parts: Sequence[Part], new_parts: Sequence[Part]) -> tuple[Change, ...]:
+    """Return what was edited, what is new and what is gone, in that order and each in the order of the code.
+
+    Nothing, if no part differs: then at most what refers to what has changed, or only text that does not count.
+    """
+    old, new = _by_name(old_parts), _by_name(new_parts)
+    edited = [_edited(old[key], part) for key, part in new.items() if key in old and old[key].digest != part.digest]
+    added = [Change(f"new: {_named(part)}", None, part) for key, part in new.items() if key not in old]
+    gone = [Change(f"gone: {_named(part)}", part, None) for key, part in old.items() if key not in new]
+    return (*edited, *added, *gone)
+
+
+def diff(change: Change) -> str:
+    """Return the unified diff of the two sources."""
+    old = [] if change.old is None else change.old.source.splitlines()
+    new = [] if change.new is None else change.new.source.splitlines()
+    part = change.new or change.old
+    name = "" if part is None else part.name
+    return "\n".join(difflib.unified_diff(old, new, f"{name} (then)", f"{name} (now)", lineterm=""))
+
+
+def describe(tracked: Tracked) -> str:
+    """Return in a few lines what counts as the code and what does not."""
+    root, *others = tracked.parts
+    lines = [f"The code of {root.name} is tracked" + (", with" if others else ", and refers to no other code of yours")]
+    for kind, parts in groupby(sorted(others, key=_kind_of), key=_kind_of):
+        lines.append(
+            f"  {_plural(kind)}: {_listed(part.source if kind == 'constant' else part.name for part in parts)}"
+        )
+    if tracked.untracked:
+        lines.append("Not tracked:")
+    for reason, names in groupby(sorted(tracked.untracked, key=_reason_of), key=_reason_of):
+        lines.append(f"  {reason}: {_listed(each.name for each in names)}")
+    return "\n".join(lines)
+
+
+def _by_name(parts: Iterable[Part]) -> dict[tuple[str, int], Part]:
+    """Return the parts by name, and which one among equals: two lambdas of one function have one name."""
+    met: Counter[str] = Counter()
+    found = {}
+    for part in parts:
+        found[part.name, met[part.name]] = part
+        met[part.name] += 1
+    return found
+
+
+def _edited(old: Part, new: Part) -> Change:
+    if new.kind == "constant":
+        reason = f"constant {new.name}: {_value(old)} -> {_value(new)}"
+    elif new.kind == "declared":
+        reason = f"edited: {new.name}"
+    else:
+        line = _first_edited_line(old.source, new.source)
+        reason = f"edited: `{new.name}`" if line is None else f"edited: line {line} of `{new.name}`"
+    return Change(reason, old, new)
+
+
+def _first_edited_line(old: str, new: str) -> int | None:
+    """Return the first line of the new text that differs, comments and layout aside as far as that can be told."""
+    count = _essential(new)
+    matcher = difflib.SequenceMatcher(None, old.splitlines(), new.splitlines(), autojunk=False)
+    edits = [code for code in matcher.get_opcodes() if code[0] != "equal"]
+    lines = [line for _, _, _, first, end in edits for line in range(first + 1, max(first + 1, end) + 1)]
+    return next((line for line in lines if count is None or line in count), lines[0] if lines else None)
+
+
+def _essential(text: str) -> set[int] | None:
+    """Return the numbers of the lines on which code stands; None where the text is no whole statement."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return None
+    documented = [
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    ]
+    first = [node.body[0] for node in documented]
+    skipped = {id(node.value) for node in first if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
+    nodes = [
+        node for node in ast.walk(tree) if isinstance(node, ast.stmt | ast.expr | ast.arg) and id(node) not in skipped
+    ]
+    return {line for node in nodes for line in (node.lineno, node.end_lineno or node.lineno)}
+
+
+def _value(part: Part) -> str:
+    return part.source.partition(" = ")[2]
+
+
+def _named(part: Part) -> str:
+    return f"constant {part.source}" if part.kind == "constant" else f"`{part.name}`"
+
+
+def _kind_of(part: Part) -> str:
+    return part.kind
+
+
+def _reason_of(untracked: tuple[str, str]) -> str:
+    return untracked[1]
+
+
+def _plural(kind: str) -> str:
+    return {"class": "classes", "declared": "declared"}.get(kind, f"{kind}s")
+
+
+def _listed(names: Iterable[str]) -> str:
+    found = list(names)
+    more = f" and {len(found) - _NAMES_SHOWN} more" if len(found) > _NAMES_SHOWN else ""
+    return ", ".join(found[:_NAMES_SHOWN]) + more

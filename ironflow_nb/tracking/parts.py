@@ -1,0 +1,70 @@
+"""What was found to be the code of a step, and how a journal keeps it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, NamedTuple, cast
+
+from ironflow_nb.core.ids import Digest
+
+Kind = Literal["function", "method", "class", "constant", "declared"]
+
+TRANSITIVE: Final = b"\x02"
+"""The first byte of the digest of code that refers to other code; of code on its own it is that of the first recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of code that counts. The source of a constant is ``NAME = value``."""
+
+    name: str
+    kind: Kind
+    digest: Digest
+    source: str
+    file: str = ""
+    line: int = 0
+
+
+class Untracked(NamedTuple):
+    """A name that is referred to and does not count, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """The code of a function: the function itself is the first part."""
+
+    digest: Digest
+    parts: tuple[Part, ...]
+    untracked: tuple[Untracked, ...]
+
+    @property
+    def own(self) -> Digest:
+        """The identity of the function's own code, whatever it refers to."""
+        return self.parts[0].digest
+
+
+def encode_parts(tracked: Tracked) -> str:
+    """Return the parts as JSON text that is the same for the same parts."""
+    rows = [asdict(part) | {"digest": part.digest.hex()} for part in tracked.parts]
+    return json.dumps({"v": 1, "parts": rows}, sort_keys=True, ensure_ascii=True)
+
+
+def decode_parts(text: str) -> tuple[Part, ...]:
+    """Return the parts of the text; what a newer version adds to them is left out.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    try:
+        return tuple(map(_part, json.loads(text)["parts"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"these are not the parts of a step: {text[:60]!r}") from error
+
+
+def _part(row: dict[str, Any]) -> Part:
+    digest = Digest(bytes.fromhex(row["digest"]))
+    return Part(row["name"], cast("Kind", row["kind"]), digest, row["source"], row["file"], int(row["line"]))

@@ -1,0 +1,166 @@
+"""Functions and classes one at a time: their own content, and what they refer to."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial, partialmethod
+from typing import Any, Final
+
+from ironflow_nb.core.identity import digest_bytes
+from ironflow_nb.core.ids import Digest
+from ironflow_nb.tracking.references import Chain, References, assigned_globals, global_names, read_references
+from ironflow_nb.tracking.source import NO_SOURCE, class_source, function_source
+from ironflow_nb.tracking.tree import bytecode, dotted, stripped, written
+
+DECORATOR_MARK: Final = "__ironflow_decorator__"
+"""Set on our own decorators, which say how a function is run and not what it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is written in one function or class."""
+
+    content: Digest
+    chains: tuple[Chain, ...] = ()
+    decorators: tuple[Chain, ...] = ()
+    imports: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    assigned: frozenset[str] = frozenset()
+    source: str = ""
+    file: str = ""
+    line: int = 0
+    trouble: str | None = None
+
+
+# Keyed by id, because codes that differ only in an annotation or a comment are equal; the weak reference takes the
+# reading away with its code. Operations of a dict are atomic, and a code that two threads read is read alike.
+_READINGS: Final[dict[int, tuple[weakref.ref[types.CodeType], Reading]]] = {}
+
+
+def read_function(function: types.FunctionType) -> Reading:
+    """Return what is written in the function itself, whatever it wraps; every code is read once."""
+    code = function.__code__
+    known = _READINGS.get(id(code))
+    if known is not None and known[0]() is code:
+        return known[1]
+    reading = _read_function(function)
+    _READINGS[id(code)] = weakref.ref(code, _forget(id(code))), reading
+    return reading
+
+
+def read_class(kind: type) -> Reading:
+    """Return what is written in the class, methods included."""
+    source = class_source(kind, own_methods(kind), class_namespace(kind))
+    if source is None:
+        shape = [f"class {kind.__qualname__}", *sorted(vars(kind).get("__annotations__", ()))]
+        return Reading(digest_bytes("\0".join(shape).encode()), trouble=NO_SOURCE)
+    tree = stripped(source.tree, partial(_is_ours, class_namespace(kind)))
+    module = ast.Module([tree], [])  # type: ignore[list-item]
+    compiled = compile(ast.fix_missing_locations(module), "<tracking>", "exec", dont_inherit=True)
+    found = read_references(tree, global_names(compiled) - {kind.__name__})
+    return _reading(digest_bytes(written(tree)), found, (source.text, source.file, source.line))
+
+
+def _forget(key: int) -> Callable[[object], None]:
+    def forget(_reference: object) -> None:
+        _READINGS.pop(key, None)
+
+    return forget
+
+
+def own_methods(kind: type) -> list[types.FunctionType]:
+    """Return the functions that are written in the body of the class."""
+    found = (inner for value in vars(kind).values() for inner in functions_in(value))
+    return [each for each in found if is_written_in(each, kind)]
+
+
+def is_written_in(function: types.FunctionType, kind: type) -> bool:
+    """Tell whether the function stands in the body of the class."""
+    code = function.__code__
+    return code.co_qualname.rpartition(".")[0] == kind.__qualname__ and not code.co_filename.startswith("<string>")
+
+
+def functions_in(value: Any) -> Iterator[types.FunctionType]:
+    """Yield the functions that an attribute of a class consists of, unwrapped."""
+    match value:
+        case types.FunctionType():
+            yield innermost(value)
+        case staticmethod() | classmethod():
+            yield from functions_in(value.__func__)
+        case property():
+            for each in (value.fget, value.fset, value.fdel):
+                yield from functions_in(each)
+        case partialmethod() | cached_property():
+            yield from functions_in(value.func)
+        case _ if is_definition(value):
+            yield from functions_in(value.fn)
+
+
+def innermost(function: types.FunctionType) -> types.FunctionType:
+    """Return the function that is wrapped in the end."""
+    seen = {id(function)}
+    found: Any = function
+    while (following := wrapped_by(found)) is not None and id(following) not in seen:
+        seen.add(id(following))
+        found = following
+    return found if isinstance(found, types.FunctionType) else function
+
+
+def wrapped_by(value: Any) -> Any:
+    """Return what `functools.wraps` noted on the value, without asking the value itself."""
+    return getattr(value, "__dict__", {}).get("__wrapped__")
+
+
+def is_definition(value: object) -> bool:
+    """Tell whether the value is a step or a flow."""
+    return hasattr(type(value), "__ironflow_definition__")
+
+
+def _read_function(function: types.FunctionType) -> Reading:
+    code = function.__code__
+    arguments = code.co_varnames[: min(1, code.co_argcount)]  # `self`, perhaps
+    names = global_names(code) | {*code.co_freevars, *arguments}
+    source = function_source(function)
+    if isinstance(source, str):
+        chains = tuple((name,) for name in sorted(names - set(arguments)))
+        where = {"file": code.co_filename, "line": code.co_firstlineno}
+        return Reading(digest_bytes(b"bytecode\0" + bytecode(code)), chains, trouble=source, **where)  # type: ignore[arg-type]
+    is_ours = partial(_is_ours, function.__globals__)
+    tree = source.tree if isinstance(source.tree, ast.Lambda) else stripped(source.tree, is_ours)
+    found = read_references(tree, names)
+    decorators = [chain for node in getattr(tree, "decorator_list", ()) for chain in _chains_in(node)]
+    reading = _reading(digest_bytes(written(tree)), found, (source.text, source.file, source.line))
+    return replace(reading, decorators=tuple(sorted(set(decorators))), assigned=assigned_globals(code))
+
+
+def _reading(content: Digest, found: References, source: tuple[str, str, int]) -> Reading:
+    text, file, line = source
+    chains = tuple(sorted(found.chains))
+    return Reading(content, chains, imports=found.imports, source=text, file=file, line=line)
+
+
+def _chains_in(node: ast.expr) -> set[Chain]:
+    names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return read_references(node, names).chains
+
+
+def class_namespace(kind: type) -> dict[str, Any]:
+    """Return the globals of where the class was made, as far as that is known."""
+    methods = own_methods(kind)
+    module = sys.modules.get(kind.__module__)
+    return methods[0].__globals__ if methods else vars(module) if module is not None else {}
+
+
+def _is_ours(namespace: dict[str, Any], node: ast.expr) -> bool:
+    """Tell whether the decorator expression, looked up where the function lives, is one of ours."""
+    names = dotted(node.func if isinstance(node, ast.Call) else node)
+    if not names:
+        return False
+    found: Any = namespace.get(names[0])
+    for name in names[1:]:
+        found = getattr(found, name, None)
+    return getattr(found, DECORATOR_MARK, False) is True

@@ -1,0 +1,251 @@
+"""What names stand for when a step is tracked, followed through modules, classes and wrappers without running code."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import inspect
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+from ironflow_nb.core.identity import step_name
+from ironflow_nb.tracking.constants import is_constant
+from ironflow_nb.tracking.origin import is_user_class, is_user_function, is_user_module
+from ironflow_nb.tracking.parts import Untracked
+from ironflow_nb.tracking.reading import is_definition, wrapped_by
+from ironflow_nb.tracking.references import SUPER, Chain
+from ironflow_nb.tracking.watch import MISSING, Watch
+from ironflow_nb.values.classes import class_name
+
+_DYNAMIC: Final = frozenset({"eval", "exec", "globals", "locals", "vars", "__import__", "getattr", "compile"})
+_PARTIAL: Final = functools.partial | functools.partialmethod
+_CONTAINERS: Final = (list, dict, set, bytearray)
+
+
+class Code(NamedTuple):
+    """A function or class to be read."""
+
+    value: Any
+    owner: type | None = None
+    """The class whose `self` the function has."""
+    is_wrapped: bool = False
+    """Whether other code of the user's is wrapped around the function."""
+
+
+class Constant(NamedTuple):
+    """A value that counts by its content."""
+
+    name: str
+    value: object
+
+
+Target = Code | Constant | Untracked
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where the names of one function or class are looked up."""
+
+    namespace: dict[str, Any]
+    cells: Mapping[str, types.CellType] = field(default_factory=dict)
+    owner: type | None = None
+    self_name: str | None = None
+    imports: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+
+    def named(self, name: str) -> str:
+        """Return the qualified form of a global name."""
+        return step_name(self.namespace.get("__name__"), name)
+
+
+class Resolver:
+    """Looks names up, and notes on the watch what it found."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def chain(self, chain: Chain, scope: Scope) -> Iterator[Target]:
+        """Yield what a name with attributes leads to; nothing for what are data of `self`."""
+        head, *attributes = chain
+        if head in scope.imports:
+            yield from self._imported(scope.imports[head], attributes, scope)
+        elif head in scope.cells:
+            yield from self._follow(self.watch.cell(scope.cells[head]), attributes, head)
+        elif head in {SUPER, scope.self_name}:
+            yield from self._of_self(head, attributes, scope)
+        else:
+            yield from self._global(head, attributes, scope)
+
+    def value(self, value: object, name: str) -> Iterator[Target]:
+        """Yield what a value that was given, and not looked up, leads to."""
+        yield from self._follow(value, [], name)
+
+    def _global(self, name: str, attributes: list[str], scope: Scope) -> Iterator[Target]:
+        found = self.watch.item(scope.namespace, name)
+        if found is MISSING:
+            is_builtin = hasattr(builtins, name)
+            reason = ("dynamic" if name in _DYNAMIC else "built-in") if is_builtin else "not defined"
+            yield Untracked(name, reason)
+            return
+        for target in self._follow(found, attributes, scope.named(name)):
+            if isinstance(target, Untracked) and target.reason == _data(found):
+                self.watch.only_type(scope.namespace, name)
+            yield target
+
+    def _imported(self, imported: tuple[str, str | None], attributes: list[str], scope: Scope) -> Iterator[Target]:
+        module, name = imported
+        level = len(module) - len(module.lstrip("."))
+        package = ".".join(str(scope.namespace.get("__package__")).split(".")[: 1 - level or None])
+        absolute = f"{package}.{module.lstrip('.')}".rstrip(".") if level else module
+        found = self.watch.item(sys.modules, absolute)
+        if found is MISSING:
+            yield Untracked(absolute, "not imported yet")
+        else:
+            yield from self._follow(found, [*([name] if name else []), *attributes], absolute)
+
+    def _of_self(self, head: str, attributes: list[str], scope: Scope) -> Iterator[Target]:
+        """Yield what an attribute of `self` is in the class; `self` as a whole may be asked for anything."""
+        if scope.owner is None:
+            return
+        if not attributes or attributes[0] == "__class__":
+            yield Code(scope.owner)
+            return
+        bases = scope.owner.__mro__[1 if head == SUPER else 0 :]
+        found = self._attribute(bases, attributes[0])
+        if found is not MISSING and (_is_code(found) or is_constant(found)):
+            yield from self._follow(found, attributes[1:], f"{class_name(scope.owner)}.{attributes[0]}", scope.owner)
+
+    def _attribute(self, bases: tuple[type, ...], name: str) -> Any:
+        for base in bases:
+            if is_user_class(base):
+                self.watch.mapping(vars(base))
+            if name in vars(base):
+                return vars(base)[name] if is_user_class(base) else MISSING
+        return MISSING
+
+    def _follow(self, value: Any, attributes: list[str], name: str, owner: type | None = None) -> Iterator[Target]:
+        """Yield where the value and its attributes lead: to code, or to constants of modules and classes."""
+        while attributes and isinstance(value, types.ModuleType) and is_user_module(value):
+            name = f"{value.__name__}.{attributes[0]}"
+            value = self.watch.item(vars(value), attributes[0])
+            attributes = attributes[1:]
+        if value is MISSING:
+            yield Untracked(name, "not defined")
+        elif isinstance(value, types.ModuleType):
+            yield Untracked(name, "a module as a whole" if is_user_module(value) else "library")
+        elif isinstance(value, type):
+            yield from self._class(value, attributes, name)
+        elif _is_code(value):
+            yield from self._function(value, name, owner)
+        elif is_constant(value):
+            yield Constant(name, value)
+            if isinstance(value, Enum) and not {"name", "value"}.issuperset(attributes):
+                yield from self._class(type(value), attributes, name)
+        else:
+            yield from self._data(value, name)
+
+    def _class(self, kind: type, attributes: list[str], name: str) -> Iterator[Target]:
+        if not is_user_class(kind):
+            yield Untracked(name, "built-in" if vars(builtins).get(kind.__name__) is kind else "library")
+            return
+        found = self._attribute(kind.__mro__, attributes[0]) if attributes else MISSING
+        # A class method may make an object of the class, which may be asked for anything then.
+        is_part = isinstance(found, types.FunctionType | staticmethod | type) or is_constant(found)
+        if is_part or is_definition(found):
+            yield from self._follow(found, attributes[1:], f"{name}.{attributes[0]}", kind)
+        else:
+            yield Code(kind)
+
+    def _function(self, value: Any, name: str, owner: type | None) -> Iterator[Target]:
+        """Yield the user's functions of which the value consists, what is wrapped before what wraps it."""
+        others: list[Target] = []
+        layers: list[Code] = []
+        seen: set[int] = set()
+        while value is not None and id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, types.FunctionType):
+                if is_user_function(value):
+                    self.watch.function(value)
+                    layers.insert(0, Code(value, owner))
+                others += self._registered(value, name)
+                value = wrapped_by(value)
+                continue
+            if isinstance(value, types.MethodType):
+                owner = value.__self__ if isinstance(value.__self__, type) else type(value.__self__)
+            others += self._given(value, name, owner)
+            value = _inside(value)
+        if len(layers) > 1:
+            layers[0] = layers[0]._replace(is_wrapped=True)
+        if not layers and not others:
+            yield Untracked(name, "library")
+        yield from (*layers, *others)
+
+    def _given(self, value: Any, name: str, owner: type | None) -> Iterator[Target]:
+        """Yield what a wrapper that is no function has beside what it wraps."""
+        match value:
+            case functools.partial() | functools.partialmethod():
+                given = {**{str(index): item for index, item in enumerate(value.args)}, **value.keywords}
+                for key, item in sorted(given.items()):
+                    yield from self._follow(item, [], f"{name}({key}=)")
+            case property():
+                for each in (value.fset, value.fdel):
+                    if each is not None:
+                        yield from self._function(each, name, owner)
+            case _ if is_definition(value):
+                for index, item in enumerate(getattr(value, "depends", ())):
+                    if _is_code(item) or isinstance(item, type):
+                        yield from self._follow(item, [], f"{name}[{index}]")
+
+    def _registered(self, function: types.FunctionType, name: str) -> Iterator[Target]:
+        """Yield what was registered with a `functools.singledispatch`."""
+        registry = vars(function).get("registry")
+        if isinstance(registry, types.MappingProxyType):
+            self.watch.mapping(registry)
+            for kind in sorted(registry, key=class_name):
+                if _is_code(registry[kind]) and wrapped_by(function) is not registry[kind]:
+                    yield from self._follow(registry[kind], [], f"{name}({class_name(kind)})")
+
+    def _data(self, value: object, name: str) -> Iterator[Target]:
+        """Yield that the content does not count; the code of an object of the user's does."""
+        yield Untracked(name, _data(value))
+        if is_user_class(type(value)):
+            yield Code(type(value))
+
+
+def _data(value: object) -> str:
+    return "mutable data" if isinstance(value, _CONTAINERS) else f"data of class {class_name(type(value))}"
+
+
+def _is_code(value: Any) -> bool:
+    kinds = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, staticmethod, classmethod, property)
+    if isinstance(value, (*kinds, functools.partial, functools.partialmethod, functools.cached_property)):
+        return True
+    return is_definition(value) or (wrapped_by(value) is not None and callable(value))
+
+
+def _inside(value: Any) -> Any:
+    """Return what a wrapper that is no function calls."""
+    match value:
+        case types.MethodType() | staticmethod() | classmethod():
+            return value.__func__
+        case property():
+            return value.fget
+        case functools.partial() | functools.partialmethod() | functools.cached_property():
+            return value.func
+        case _ if is_definition(value):
+            return value.fn
+    return wrapped_by(value)
+
+
+def owner_of(function: types.FunctionType) -> type | None:
+    """Return the class in whose body the function is written, if it can be found by name."""
+    path = function.__qualname__.rpartition("<locals>.")[2].split(".")[:-1]
+    if "<locals>" in function.__qualname__ or not path:
+        return None
+    found: Any = function.__globals__.get(path[0])
+    for name in path[1:]:
+        found = inspect.getattr_static(found, name, None)
+    return found if isinstance(found, type) else None

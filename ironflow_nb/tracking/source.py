@@ -1,0 +1,249 @@
+"""The source of functions and classes: of the code that runs, and not of what its file became since."""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import inspect
+import linecache
+import textwrap
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+NO_SOURCE: Final = "no source: known by its bytecode"
+EDITED: Final = "edited on disk and not imported again: known by its bytecode"
+_FUTURES: Final = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names[2:])
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where something is written. `tree` belongs to who asked for it, except that of a lambda."""
+
+    text: str
+    file: str
+    line: int
+    tree: ast.AST
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """Return the source text of the function, or an empty text where there is none."""
+    try:
+        return textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError):
+        return ""
+
+
+def function_tree(function: Callable[..., Any]) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """Return the syntax tree of the function, or None for a lambda or where there is no source."""
+    return _function_tree(source_of(function), getattr(function, "__name__", ""))
+
+
+def function_source(function: types.FunctionType) -> Source | str:
+    """Return where the function itself is written, whatever it wraps; or why that can't be told."""
+    code = function.__code__
+    lines = _lines(code.co_filename, function.__globals__)
+    if not 0 < code.co_firstlineno <= len(lines):
+        return NO_SOURCE
+    found = _lambda_source(code, lines) if code.co_name == "<lambda>" else _def_source(code, lines)
+    if found is None:
+        return EDITED if _is_a_file(code.co_filename) else NO_SOURCE
+    return found if _is_what_runs(function, found, lines) else EDITED
+
+
+def class_source(kind: type, methods: list[types.FunctionType], namespace: dict[str, Any]) -> Source | None:
+    """Return where the class is written; in a notebook the last cell that defines one with those names."""
+    for filename in _files_of(kind, methods, namespace):
+        lines = _lines(filename, namespace)
+        found = _class_in(lines, kind, methods)
+        if found is not None:
+            text = textwrap.dedent("".join(lines[found[0] - 1 : found[1]]))
+            return Source(text, filename, found[0], ast.parse(text).body[0])
+    return None
+
+
+def _lines(filename: str, namespace: dict[str, Any]) -> list[str]:
+    linecache.checkcache(filename)
+    return linecache.getlines(filename, namespace)
+
+
+def _is_a_file(filename: str) -> bool:
+    """Tell whether the source may change after it was compiled; that of a cell is kept as it was."""
+    entry = linecache.cache.get(filename)
+    return entry is not None and len(entry) > 1 and entry[1] is not None
+
+
+def _def_source(code: types.CodeType, lines: list[str]) -> Source | None:
+    try:
+        text = textwrap.dedent("".join(inspect.getblock(lines[code.co_firstlineno - 1 :])))
+    except (SyntaxError, IndentationError):  # the file is another one now
+        return None
+    tree = _function_tree(text, code.co_name)
+    return None if tree is None else Source(text, code.co_filename, code.co_firstlineno, tree)
+
+
+def _function_tree(text: str, name: str) -> _Function | None:
+    try:
+        module = ast.parse(text)
+    except SyntaxError:  # a lambda in the middle of an expression
+        return None
+    first = module.body[0] if len(module.body) == 1 else None
+    return first if isinstance(first, _Function) and first.name == name else None
+
+
+# -- lambdas -----------------------------------------------------------------------------------------------------------
+
+
+def _lambda_source(code: types.CodeType, lines: list[str]) -> Source | None:
+    text = "".join(lines)
+    fitting = [node for node in _lambdas(text) if node.lineno == code.co_firstlineno and _takes(node, code)]
+    spans = [span for span in map(_span, code.co_positions()) if span is not None]
+    inside = [node for node in fitting if spans and all(_covers(node.body, span) for span in spans)]
+    # Nested ones cover what is in them too; without positions only a single one is certain.
+    node = max(inside, key=_begins, default=None) if spans else fitting[0] if len(fitting) == 1 else None
+    if node is None:
+        return None
+    return Source(ast.get_source_segment(text, node) or "", code.co_filename, node.lineno, node)
+
+
+@lru_cache(maxsize=64)
+def _lambdas(text: str) -> tuple[ast.Lambda, ...]:
+    tree = _parsed(text)
+    return () if tree is None else tuple(node for node in ast.walk(tree) if isinstance(node, ast.Lambda))
+
+
+def _takes(node: ast.Lambda, code: types.CodeType) -> bool:
+    given = node.args
+    names = [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return names == list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+
+
+def _span(position: tuple[int | None, ...]) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    line, end_line, column, end_column = position
+    if (
+        line is None
+        or end_line is None
+        or column is None
+        or end_column is None
+        or (line, column) == (end_line, end_column)
+    ):
+        return None  # what the compiler put in
+    return (line, column), (end_line, end_column)
+
+
+def _covers(node: ast.expr, span: tuple[tuple[int, int], tuple[int, int]]) -> bool:
+    return _begins(node) <= span[0] and span[1] <= (node.end_lineno or 0, node.end_col_offset or 0)
+
+
+def _begins(node: ast.expr) -> tuple[int, int]:
+    return node.lineno, node.col_offset
+
+
+# -- classes -----------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> ast.Module | None:
+    try:
+        return ast.parse(text)
+    except SyntaxError:
+        return None
+
+
+def _files_of(kind: type, methods: list[types.FunctionType], namespace: Mapping[str, Any]) -> Iterator[str]:
+    files = [method.__code__.co_filename for method in methods]
+    if isinstance(own := namespace.get("__file__"), str):
+        files.append(own)
+    yield from dict.fromkeys(files)
+    if not methods:  # in a cell, and nothing in it tells in which: the last one that fits
+        for filename, entry in reversed(list(linecache.cache.items())):
+            if len(entry) > 2 and entry[1] is None and any(kind.__name__ in line for line in entry[2]):
+                yield filename
+
+
+def _class_in(lines: list[str], kind: type, methods: list[types.FunctionType]) -> tuple[int, int] | None:
+    tree = _parsed("".join(lines))
+    found = [] if tree is None else list(_classes(tree, kind.__qualname__.replace("<locals>.", "").split(".")))
+    numbers = {method.__code__.co_firstlineno for method in methods}
+    first = vars(kind).get("__firstlineno__")  # since Python 3.13
+    spans = [(_first_line(node), node.end_lineno or 0) for node in found if _fits(node, kind)]
+    exact = [span for span in spans if span[0] == first or any(span[0] <= number <= span[1] for number in numbers)]
+    fitting = exact or ([] if numbers else spans)
+    return fitting[-1] if fitting else None
+
+
+def _classes(tree: ast.AST, path: list[str]) -> Iterator[ast.ClassDef]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef | _Function) and node.name == path[0]:
+            if len(path) > 1:
+                yield from _classes(node, path[1:])
+            elif isinstance(node, ast.ClassDef):
+                yield node
+        elif not isinstance(node, ast.expr | ast.ClassDef | _Function):
+            yield from _classes(node, path)
+
+
+def _first_line(node: ast.ClassDef) -> int:
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+
+
+def _fits(node: ast.ClassDef, kind: type) -> bool:
+    """Tell whether the class has what is assigned in that body; it is another one's otherwise."""
+    known = {*vars(kind), *vars(kind).get("__annotations__", ()), *getattr(kind, "__struct_fields__", ())}
+    targets = [target for item in node.body if isinstance(item, ast.Assign) for target in item.targets]
+    names = {target.id for target in targets if isinstance(target, ast.Name)}
+    names |= {item.name for item in node.body if isinstance(item, _Function)}
+    return all(name in known or name.startswith("_") for name in names)
+
+
+# -- is it what runs? --------------------------------------------------------------------------------------------------
+
+
+def _is_what_runs(function: types.FunctionType, found: Source, lines: list[str]) -> bool:
+    """Tell whether the source compiles to the function: a file may have been edited after it was imported."""
+    code = function.__code__
+    if not _is_a_file(code.co_filename) or _is_transformed(function.__globals__):
+        return True
+    alone = _compiled(found.text, code.co_flags & _FUTURES) if code.co_name != "<lambda>" else ()
+    # A function that is compiled alone differs where it has a closure or stands in a class.
+    return any(_same(each, code) for each in alone if each.co_name == code.co_name) or any(
+        _same(each, code) for each in _compiled("".join(lines), 0) if each.co_qualname == code.co_qualname
+    )
+
+
+def _is_transformed(namespace: Mapping[str, Any]) -> bool:
+    """Tell whether an import hook (that of pytest, or a type checker's) compiles something else than the source."""
+    kind = type(namespace.get("__loader__"))
+    return kind.__module__ not in {"builtins", "_frozen_importlib", "_frozen_importlib_external"}
+
+
+@lru_cache(maxsize=64)
+def _compiled(text: str, flags: int) -> tuple[types.CodeType, ...]:
+    try:
+        return tuple(codes(compile(text, "<tracking>", "exec", flags=flags, dont_inherit=True)))
+    except (SyntaxError, ValueError):
+        return ()
+
+
+def codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yield the code and all that is nested in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from codes(constant)
+
+
+def _same(a: types.CodeType, b: types.CodeType) -> bool:
+    """Tell whether two codes do the same, wherever they stand."""
+    if (a.co_code, a.co_names, a.co_varnames, a.co_freevars) != (b.co_code, b.co_names, b.co_varnames, b.co_freevars):
+        return False
+    return len(a.co_consts) == len(b.co_consts) and all(map(_same_constant, a.co_consts, b.co_consts))
+
+
+def _same_constant(a: object, b: object) -> bool:
+    if isinstance(a, types.CodeType) and isinstance(b, types.CodeType):
+        return _same(a, b)
+    return repr(a) == repr(b) or (isinstance(a, frozenset) and a == b)

@@ -1,0 +1,103 @@
+"""The code of one step as it is now, looked at again before each of its calls."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from ironflow_nb.core.ids import Digest
+from ironflow_nb.tracking.parts import Tracked
+from ironflow_nb.tracking.walk import Walk
+from ironflow_nb.tracking.watch import Watch
+
+
+class _Epoch:
+    """Counts what the user has run; the only thing that is counted for the whole process."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._numbers = itertools.count(1)
+
+    def next(self) -> None:
+        self.number = next(self._numbers)
+
+
+_EPOCH: Final = _Epoch()
+
+
+def something_ran() -> None:
+    """Note that a cell is executed, so that files that steps depend on are looked at again."""
+    _EPOCH.next()
+
+
+class _Seen(NamedTuple):
+    tracked: Tracked
+    watch: Watch
+    epoch: int
+
+
+class Tracker:
+    """Knows the code of one function for as long as the function lives.
+
+    `current` asks first whether everything that the last tracking looked at is what it was: each name that it resolved,
+    each code, cell and class. That is so cheap that it is asked at every call, for a cell may rebind a constant between
+    two calls of a flow. Files in `depends` cost a call of the system each: they are asked about once in a cell, and at
+    every call where nobody announces cells.
+
+    Threads need no lock. All that is shared is one reference to what was seen last, which nobody changes after it was
+    made: a thread reads it whole and replaces it whole. Two threads that find it outdated track twice, to the same
+    result; one that is late replaces it by something older, which the next check finds out.
+    """
+
+    def __init__(self, function: Callable[..., Any], depends: tuple[Any, ...] = ()) -> None:
+        self._function = function
+        self._depends = depends
+        self._seen: _Seen | None = None
+
+    def current(self) -> Tracked:
+        """Return the code as it is now."""
+        seen = self._seen
+        if seen is not None and seen.watch.holds() and (not seen.watch.has_files or self._files_hold(seen)):
+            return seen.tracked
+        return self._track()
+
+    def _files_hold(self, seen: _Seen) -> bool:
+        epoch = _EPOCH.number
+        if epoch and epoch == seen.epoch:
+            return True
+        if not seen.watch.files_hold():
+            return False
+        self._seen = seen._replace(epoch=epoch)
+        return True
+
+    def _track(self) -> Tracked:
+        epoch = _EPOCH.number
+        walk = Walk(self._function, self._depends)
+        tracked = walk.tracked()
+        self._seen = _Seen(tracked, walk.watch, epoch)
+        return tracked
+
+
+def track(function: Callable[..., Any], depends: tuple[Any, ...] | list[Any] = ()) -> Tracked:
+    """Return what the code of the function is: its own, and the user's code that it refers to.
+
+    Args:
+        function: anything that can be called; nothing of it is run.
+        depends: functions, classes, modules, paths (by their content) and values that count too.
+
+    Raises:
+        ValueNotStorable: `depends` has an iterator or an open file in it.
+    """
+    return Walk(function, tuple(depends)).tracked()
+
+
+@lru_cache(maxsize=256)
+def _tracker_of(function: Callable[..., Any]) -> Tracker:
+    return Tracker(function)
+
+
+def code_identity(function: Callable[..., Any]) -> Digest:
+    """Return the identity of a function that is a value: an argument, or a part of one."""
+    return _tracker_of(function).current().digest
