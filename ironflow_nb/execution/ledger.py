@@ -9,11 +9,11 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.ids import RUN_ID_ENTROPY_BYTES, Digest, RunId, ValueId, run_id
 from ironflow_nb.errors import EngineClosed, JournalError
-from ironflow_nb.execution.code import code_identity
 from ironflow_nb.execution.hosts import give_up, is_alive, new_lease
 from ironflow_nb.execution.seams import Clock, Entropy, Threads
 from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.journal.ports import Durability, Entry, Journal, Lease, Reader, Signal
+from ironflow_nb.tracking.tracker import code_identity
 from ironflow_nb.values.digest import Digester
 from ironflow_nb.values.pickles import Signer
 from ironflow_nb.values.provenance import Provenance

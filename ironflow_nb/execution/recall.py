@@ -102,7 +102,7 @@ class Recall:
         if flying is not None:
             return flying.outcome
         record = self._memo.find(*call.place)
-        verdict = judge(record, spec.code)
+        verdict = judge(record, spec.code_among(() if record is None else [row.code for row in record.attempts]))
         if isinstance(verdict, AskFirst):
             verdict = self._settle_change(spec, verdict.row)
         match verdict:

@@ -6,24 +6,28 @@ from functools import lru_cache
 
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
-from ironflow_nb.execution.code import source_of
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.journal.ports import Definition
+from ironflow_nb.tracking.source import source_of
 
 
 def definition_id(spec: StepSpec) -> Digest:
-    """Return the id of the definition: of its name and code."""
-    return digest_bytes(f"flow {spec.name}\0".encode() + spec.code)
+    """Return the id of the definition: of its name and its own code, for that is what is kept of it."""
+    return digest_bytes(f"flow {spec.name}\0".encode() + spec.tracked.own)
+
+
+def define(spec: StepSpec) -> Definition:
+    """Return what the journal keeps of a flow."""
+    return _define(spec, definition_id(spec))
 
 
 @lru_cache(maxsize=256)
-def define(spec: StepSpec) -> Definition:
-    """Return what the journal keeps of a flow."""
+def _define(spec: StepSpec, own_id: Digest) -> Definition:
     from ironflow_nb.diagram.model import encode_diagram  # noqa: PLC0415 -- not before the first step has run
     from ironflow_nb.flows.shape import shape_of  # noqa: PLC0415
 
     return Definition(
-        definition_id=definition_id(spec),
+        definition_id=own_id,
         kind="flow",
         name=spec.name,
         source=source_of(spec.function),

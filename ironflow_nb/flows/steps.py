@@ -32,16 +32,27 @@ class Step(Generic[P, R]):
     __ironflow_definition__: Final = "step"
 
     def __init__(
-        self, fn: Callable[P, R], *, name: str | None = None, key: Key | None = None, retries: int = 0
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str | None = None,
+        key: Key | None = None,
+        retries: int = 0,
+        depends: Iterable[Any] = (),
     ) -> None:
         self.fn = fn
-        self.spec = StepSpec(fn, name=name, key=key, retries=retries)
+        self.spec = StepSpec(fn, name=name, key=key, retries=retries, depends=depends)
         functools.update_wrapper(self, fn)
 
     @property
     def name(self) -> str:
         """The name under which its calls are recorded."""
         return self.spec.name
+
+    @property
+    def depends(self) -> tuple[Any, ...]:
+        """What was declared to count as its code."""
+        return self.spec.depends
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function: recorded, or answered from what is recorded."""
@@ -102,7 +113,14 @@ class Step(Generic[P, R]):
             self.spec, _scope(self.name), iterables, fixed=fixed or {}, concurrency=concurrency, on_error=on_error
         )
 
-    def options(self, *, name: str | None = None, key: Key | None = None, retries: int | None = None) -> Step[P, R]:
+    def options(
+        self,
+        *,
+        name: str | None = None,
+        key: Key | None = None,
+        retries: int | None = None,
+        depends: Iterable[Any] | None = None,
+    ) -> Step[P, R]:
         """Return the same step with other options; what is not given stays."""
         spec = self.spec
         return Step(
@@ -110,6 +128,7 @@ class Step(Generic[P, R]):
             name=name or spec.name,
             key=key if key is not None else spec.key,
             retries=retries if retries is not None else spec.retries,
+            depends=depends if depends is not None else spec.depends,
         )
 
     @overload
@@ -130,10 +149,16 @@ class Step(Generic[P, R]):
 def step(function: Callable[P, R], /) -> Step[P, R]: ...
 @overload
 def step(
-    *, name: str | None = None, key: Key | None = None, retries: int = 0
+    *, name: str | None = None, key: Key | None = None, retries: int = 0, depends: Iterable[Any] = ()
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
-    function: Callable[P, R] | None = None, /, *, name: str | None = None, key: Key | None = None, retries: int = 0
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    key: Key | None = None,
+    retries: int = 0,
+    depends: Iterable[Any] = (),
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a durable step: ``@step`` or ``@step(name=...)``.
 
@@ -145,17 +170,20 @@ def step(
             the same step, whatever else their arguments are.
         retries: how often a failed body is tried again, after 1, 2, 4, ... and at most 60 seconds. The waiting is part
             of the run: one that continues waits only for what is left, and has all its retries before it again.
+        depends: what else counts as its code. Functions, classes and constants of yours that the function names do
+            already, and so does what they name; add what it reaches in other ways: functions, classes, modules, paths
+            (by the content of the file) and values.
 
     Raises:
-        DefinitionError: it is no function, or a generator.
+        DefinitionError: it is no function, or a generator, or `depends` is no list.
         DuplicateName: it is a lambda without a name.
         ValueError: `retries` is below 0.
     """
     if function is None:
-        return functools.partial(Step, name=name, key=key, retries=retries)
+        return functools.partial(Step, name=name, key=key, retries=retries, depends=depends)
     if isinstance(function, Step):
         raise DefinitionError(f"{function.name} is a step already")
-    return Step(function, name=name, key=key, retries=retries)
+    return Step(function, name=name, key=key, retries=retries, depends=depends)
 
 
 step.__ironflow_decorator__ = True  # type: ignore[attr-defined]

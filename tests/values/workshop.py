@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from ironflow_nb.execution.code import code_identity
+from ironflow_nb.tracking.tracker import code_identity
 from ironflow_nb.values.digest import Digester
 from ironflow_nb.values.pickles import Signer
 from ironflow_nb.values.provenance import Provenance
