@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import asdict, replace
@@ -44,6 +45,7 @@ EVENT_COLUMNS: Final = {
 
 Previews = Mapping[ValueId, tuple[str | None, int | None]]
 _NO_PREVIEW: Final = (None, None)
+_AS_RECORDED: Final = frozenset(ATTEMPT_COLUMNS.keys() & StepRow.__struct_fields__) - {"status"}
 
 
 def runs(
@@ -110,10 +112,8 @@ def steps(
         reused = _reused(reader, latest, [row for row, _ in of_run.values()])
         chosen = _chosen(latest, of_run, statuses(StepStatus, status), limit)
         texts = _previews(reader, chosen)
-    records = [
-        _attempt_record(row, status, texts) | {"reused": (row.run_id, row.step) in reused} for row, status in chosen
-    ]
-    return frame_of_records(STEP_COLUMNS, records)
+    took = {"reused": [(row.run_id, row.step) in reused for row, _ in chosen]}
+    return frame_of_pieces(STEP_COLUMNS, [_attempt_columns(chosen, texts) | took])
 
 
 def attempts(
@@ -135,7 +135,7 @@ def attempts(
         found, of_run = _attempts(engine, reader, flow=flow, run=run, since=since)
         chosen = _chosen(found, of_run, statuses(StepStatus, status), limit)
         texts = _previews(reader, chosen)
-    return frame_of_records(ATTEMPT_COLUMNS, [_attempt_record(row, status, texts) for row, status in chosen])
+    return frame_of_pieces(ATTEMPT_COLUMNS, [_attempt_columns(chosen, texts)])
 
 
 def events(
@@ -198,7 +198,8 @@ def _chosen(
     wanted: Collection[StepStatus] | None,
     limit: int | None,
 ) -> list[tuple[StepRow, StepStatus]]:
-    derived = [(row, derived_step_status(row.status, of_run[row.run_id][1])) for row in rows if row.run_id in of_run]
+    derive = cache(derived_step_status)  # of many rows that have few statuses
+    derived = [(row, derive(row.status, of_run[row.run_id][1])) for row in rows if row.run_id in of_run]
     return [(row, status) for row, status in derived if wanted is None or status in wanted][: n_rows(limit)]
 
 
@@ -251,11 +252,13 @@ def count(tallies: Iterable[Tally], status: StepStatus) -> int:
     return sum(tally.n for tally in tallies if tally.status is status)
 
 
-def _attempt_record(row: StepRow, status: StepStatus, texts: Previews) -> dict[str, Any]:
-    return {
-        "run_id": row.run_id, "step": row.step, "name": row.name, "index": row.index, "attempt": row.attempt,
-        "status": status.value, "started_at": row.started_at, "finished_at": row.finished_at,
-        "duration_s": row.duration_s, "reason": row.reason, "output": _text(texts, row.output_id),
-        "output_bytes": None if row.output_id is None else texts.get(row.output_id, _NO_PREVIEW)[1],
-        "error": _text(texts, row.error_id), "branch": row.branch,
-    }  # fmt: skip
+def _attempt_columns(chosen: Sequence[tuple[StepRow, StepStatus]], texts: Previews) -> dict[str, list[Any]]:
+    rows = [row for row, _ in chosen]
+    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in _AS_RECORDED}
+    outputs = [texts.get(row.output_id, _NO_PREVIEW) if row.output_id is not None else _NO_PREVIEW for row in rows]
+    return columns | {
+        "status": [str(status) for _, status in chosen],
+        "output": [text for text, _ in outputs],
+        "output_bytes": [size for _, size in outputs],
+        "error": [_text(texts, row.error_id) for row in rows],
+    }

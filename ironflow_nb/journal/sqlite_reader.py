@@ -85,13 +85,10 @@ class SqliteReader:
             chosen += f" AND {_NAMED.format('s.name')}"
         rows = self._connection.execute(
             f"""
-            WITH s AS (
-                SELECT s.*, r.started_at AS began_at, r.rowid AS number,
-                       min(s.version) OVER (PARTITION BY s.run_id, s.name, s."index") AS first_version
-                FROM steps s JOIN runs r ON r.run_id = s.run_id WHERE {where}
-            )
-            SELECT {sql.STEP_COLUMNS} FROM s WHERE {chosen}
-            ORDER BY began_at DESC, number DESC, first_version, attempt LIMIT :limit
+            SELECT {sql.STEP_COLUMNS} FROM steps s JOIN runs r ON r.run_id = s.run_id WHERE {where} AND {chosen}
+            ORDER BY r.started_at DESC, r.rowid DESC, CASE s.attempt WHEN 1 THEN s.version ELSE (
+                SELECT min(f.version) FROM steps f WHERE (f.run_id, f.name, f."index") = (s.run_id, s.name, s."index")
+            ) END, s.attempt LIMIT :limit
             """,  # noqa: S608
             given,
         )
