@@ -20,6 +20,7 @@ from .errors import NotAJournal as NotAJournal
 from .errors import NotAllowedInStep as NotAllowedInStep
 from .errors import NothingToDo as NothingToDo
 from .errors import NotInRun as NotInRun
+from .errors import OutcomeUnknown as OutcomeUnknown
 from .errors import ResultTimeout as ResultTimeout
 from .errors import RunCancelled as RunCancelled
 from .errors import RunFailed as RunFailed

@@ -115,7 +115,10 @@ class RunCancelled(RunChange, frozen=True):
 
 
 class StepStarted(StepChange, frozen=True):
-    """An attempt of a step began; `lived_with` are failures that the flow had seen and gone on after."""
+    """An attempt of a step began; `lived_with` are failures that the flow had seen and gone on after.
+
+    Of one that runs `once`, nobody knows what came of it as long as no end is recorded.
+    """
 
     name: str
     index: int
@@ -126,6 +129,7 @@ class StepStarted(StepChange, frozen=True):
     inputs: str | None = None
     reason: str = "new"
     lived_with: tuple[StepRef, ...] = ()
+    once: bool = False
     child_run_id: RunId | None = None
 
 

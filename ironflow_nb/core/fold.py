@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import Fact, RunContinued, RunFailed, StepChange, StepCompleted, StepStarted
+from ironflow_nb.core.events import Fact, RunFailed, StepChange, StepCompleted, StepStarted
 from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.rows import RunRow, StepRow, evolve_run, evolve_step
 from ironflow_nb.core.status import StepStatus
@@ -69,7 +69,7 @@ def verdicts(fact: Fact) -> list[tuple[StepRef, bool]]:
             return []
         case StepStarted(lived_with=steps):
             return [(step, True) for step in steps]
-        case RunFailed(caused_by=steps) | RunContinued(retry=steps):
+        case RunFailed(caused_by=steps):
             return [(step, False) for step in steps]
     return []
 

@@ -11,7 +11,10 @@ from ironflow_nb.core.ids import StepRef
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """Which steps are tried again though the flow lived with their failures, run again, or kept as they are."""
+    """Which steps are tried again though the flow lived with their failures, run again, or kept as they are.
+
+    To try again also what may have happened, the outcome of a step that runs once, its step is named.
+    """
 
     retry: tuple[StepRef, ...] = ()
     rerun: tuple[StepRef, ...] = ()
@@ -30,4 +33,4 @@ def discarded(continuations: Iterable[tuple[int, RunContinued]]) -> Mapping[Step
     `continuations` are versions and events, oldest first. An order holds until the step was performed, whatever
     interrupts the run meanwhile.
     """
-    return {step: version for version, event in continuations for step in event.rerun}
+    return {step: version for version, event in continuations for step in (*event.retry, *event.rerun)}

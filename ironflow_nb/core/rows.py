@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 import msgspec
 from msgspec.structs import replace
@@ -12,6 +12,8 @@ from ironflow_nb.core.events import Fact
 from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalCorrupt
+
+_BEGUN: Final = frozenset({StepStatus.RUNNING, StepStatus.UNKNOWN})
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -119,10 +121,10 @@ def evolve_step(run_id: RunId, row: StepRow | None, fact: Fact) -> StepRow | Non
     event = fact.event
     match event:
         case events.StepStarted():
+            status = StepStatus.UNKNOWN if event.once else StepStatus.RUNNING
             return _new_attempt(
                 run_id, row, fact, event,
-                status=StepStatus.RUNNING, reason=event.reason, inputs_id=_value(event.inputs),
-                child_run_id=event.child_run_id,
+                status=status, reason=event.reason, inputs_id=_value(event.inputs), child_run_id=event.child_run_id,
             )  # fmt: skip
         case events.StepReused():
             return _new_attempt(
@@ -224,7 +226,7 @@ def _new_attempt(
 
 def _ended_step(run_id: RunId, row: StepRow | None, fact: Fact, **ending: Any) -> StepRow:
     begun = _begun(run_id, row, fact)
-    if begun.status is not StepStatus.RUNNING:
+    if begun.status not in _BEGUN:
         what = f"{type(fact.event).__name__} of {begun.step} attempt {begun.attempt}, which is {begun.status}"
         raise JournalCorrupt(f"run {run_id}: {what} already", run_id=run_id)
     return replace(begun, finished_at=fact.at, **ending)

@@ -52,5 +52,7 @@ def derived_run_status(recorded: RunStatus, *, owner_is_alive: bool) -> RunStatu
 
 def derived_step_status(recorded: StepStatus, run: RunStatus) -> StepStatus:
     """Return what the step is really doing: a running step of a run that does not run is interrupted."""
+    if recorded is StepStatus.UNKNOWN:  # of a step that runs once it is recorded from its start on
+        return recorded if run in ENDED else StepStatus.RUNNING
     active = recorded in {StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.PENDING}
     return StepStatus.INTERRUPTED if active and run in ENDED else recorded

@@ -49,21 +49,29 @@ class AskFirst(msgspec.Struct, frozen=True):
     row: StepRow
 
 
-Verdict: TypeAlias = Reuse | Replay | Perform | AskFirst
+class Unknown(msgspec.Struct, frozen=True):
+    """The step runs once, it began, and nobody knows what came of it."""
+
+    row: StepRow
+
+
+Verdict: TypeAlias = Reuse | Replay | Perform | AskFirst | Unknown
 
 NEW: Final = Perform("new")
 
 
-def judge(record: Record | None, code: Digest) -> Verdict:
-    """Return the verdict on a call of that code, before any policy about changed code."""
+def judge(record: Record | None, code: Digest, *, once: bool = False) -> Verdict:
+    """Return the verdict on a call of that code, before any policy about changed code; there is none for `once`."""
     if record is None:
         return NEW
-    done = record.completed(code)
+    done = record.completed_with_any_code() if once else record.completed(code)
     if done is not None:
         return Reuse(done)
     latest = record.latest
     if record.is_discarded:
         return Perform("asked for")
+    if once and latest.status is StepStatus.UNKNOWN:
+        return Unknown(latest)
     if latest.status is StepStatus.FAILED:
         if latest.lived_with and latest.code == code:
             return Replay(latest)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.events import RunContinued, RunStarted
@@ -214,10 +213,6 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
     for signal in stale:  # what was asked of an owner that is gone says nothing about this one
         assert signal.signal_id is not None
         stream.take(signal.signal_id)
-    latest = {row.step: row for row, _ in recorded}
-    again = {step: replace(latest[step], lived_with=False) for step in continued.retry if step in latest}
-    for row in again.values():
-        stream.put(row)
     stream.commit(Piece(continued))
     orders = discarded([*continued_before, (stream.version, continued)])
     if is_rerun:
@@ -228,8 +223,9 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
             f"{call.name}: continuing run {run.run_id} ({was.value} {ago} ago); "
             f"{steps} kept. To start anew: {call.name}.options(fresh=True)(...)"
         )
-    known = [(again[row.step] if row is latest[row.step] and row.step in again else row, out) for row, out in recorded]
-    return Recall(ledger, run.run_id, call.name, request.policy.on_change, known, discarded=orders, kept=continued.keep)
+    return Recall(
+        ledger, run.run_id, call.name, request.policy.on_change, recorded, discarded=orders, kept=continued.keep
+    )
 
 
 def _continuations(reader: Reader, run: RunRow) -> list[tuple[int, RunContinued]]:

@@ -11,6 +11,7 @@ from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stream import Piece
+from ironflow_nb.journal.ports import Cached
 
 PENDING: Final = object()
 
@@ -78,20 +79,24 @@ class Job:
     """One attempt of a step that is to be performed; `row` is there once it has started.
 
     A retry follows its `failed` attempt, not before that one's due time, and `begin_again` puts it back to work where
-    its first attempt was performed beside the flow.
+    its first attempt was performed beside the flow. `code` is that of the step when it was asked for, and `claim` says
+    that it computes a result for all runs.
     """
 
     __slots__ = (
-        "attempt", "begin_again", "call", "child_run_id", "due_s", "failed", "index", "n_failed", "outcome", "reason",
-        "row", "spec", "started_s", "step", "stretch",
+        "attempt", "begin_again", "call", "child_run_id", "claim", "code", "due_s", "failed", "index", "n_failed",
+        "outcome", "reason", "row", "spec", "started_s", "step", "stretch",
     )  # fmt: skip
 
     row: StepRow
     stretch: object
     """The memory that made it: of another stretch of the run, no attempt begins any more."""
 
-    def __init__(self, spec: StepSpec, call: Call, step: StepRef, index: int, attempt: int, reason: str) -> None:
+    def __init__(
+        self, spec: StepSpec, code: Digest, call: Call, step: StepRef, index: int, attempt: int, reason: str
+    ) -> None:
         self.spec = spec
+        self.code = code
         self.call = call
         self.step = step
         self.index = index
@@ -104,6 +109,7 @@ class Job:
         self.n_failed = 0
         self.begin_again: Callable[[Job], None] | None = None
         self.child_run_id: RunId | None = None
+        self.claim: Cached | None = None
 
     @property
     def due_at(self) -> int:
@@ -112,7 +118,8 @@ class Job:
 
     def retry(self, failed: StepRow) -> Job:
         """Return the attempt after this one, which failed."""
-        again = Job(self.spec, self.call, self.step, self.index, self.attempt + 1, "retry")
+        again = Job(self.spec, self.code, self.call, self.step, self.index, self.attempt + 1, "retry")
+        again.claim = self.claim
         again.outcome, again.failed, again.begin_again = self.outcome, failed, self.begin_again
         again.n_failed = self.n_failed + 1
         return again

@@ -12,7 +12,7 @@ from ironflow_nb.errors import EngineClosed, JournalError
 from ironflow_nb.execution.hosts import give_up, is_alive, new_lease
 from ironflow_nb.execution.seams import Clock, Entropy, Threads
 from ironflow_nb.execution.surroundings import logger
-from ironflow_nb.journal.ports import Durability, Entry, Journal, Lease, Reader, Signal
+from ironflow_nb.journal.ports import Cached, Durability, Entry, Journal, Lease, Reader, Signal
 from ironflow_nb.tracking.tracker import code_identity
 from ironflow_nb.values.digest import Digester
 from ironflow_nb.values.pickles import Signer
@@ -42,6 +42,7 @@ class Ledger:
         self._lock = threads.lock()
         self._lease_is_written = False
         self._closed_because: str | None = None
+        self._computing: set[tuple[Digest, Digest]] = set()
 
     @property
     def owner(self) -> str:
@@ -56,8 +57,32 @@ class Ledger:
             self.journal.append(entries, durability=durability, lease=lease)
             self._lease_is_written = True
             self.defined.update(entry.definition.definition_id for entry in entries if entry.definition is not None)
+            for entry in entries:
+                self._computing.difference_update((cached.identity, cached.code) for cached in entry.cached)
         if self.on_append is not None:
             self.on_append()
+
+    def claim(self, wanted: Cached, is_fresh: Callable[[Cached], bool]) -> Cached | None:
+        """Claim a result for all runs; return a fresh one, or the claim of somebody who computes it, instead."""
+
+        def is_taken(found: Cached) -> bool:
+            if found.owner is None:
+                return is_fresh(found)
+            if found.owner == self.owner:
+                return (found.identity, found.code) in self._computing
+            return is_alive(leases.get(found.owner), now=self.clock.now())
+
+        with self._lock:
+            self._refuse_closed()
+            with self.journal.current() as reader:
+                found = reader.cached(wanted.identity, wanted.code)
+                leases = reader.leases() if found is not None and found.owner is not None else {}
+            if found is not None and is_taken(found):
+                return found
+            found = self.journal.claim(wanted, is_taken)
+            if found is None:
+                self._computing.add((wanted.identity, wanted.code))
+            return found
 
     def send(self, run_id: RunId, name: str) -> None:
         """Ask something of the owner of a run."""

@@ -12,8 +12,8 @@ from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef
 from ironflow_nb.core.memo import Memo, Record, new_ref
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import StepStatus
-from ironflow_nb.core.verdict import GUARD_S, AskFirst, OnChange, Perform, Replay, Reuse, judge, settle_change
-from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, ValueUnreadable
+from ironflow_nb.core.verdict import GUARD_S, AskFirst, OnChange, Perform, Replay, Reuse, Unknown, judge, settle_change
+from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, ValueUnreadable
 from ironflow_nb.execution.jobs import Answer, Call, Job, Outcome, Place
 from ironflow_nb.execution.ledger import Ledger
 from ironflow_nb.execution.spec import StepSpec
@@ -94,7 +94,8 @@ class Recall:
             ValueUnreadable: the recorded answer can't be read here.
         """
         identity, branch, _ = call.place
-        self._note_code(spec)
+        code = spec.code  # once a call, for it may be another one at any time
+        self._note_code(spec, code)
         if spec.key is not None:
             self._note_key(spec, identity, digest)
         call.place = identity, branch, self._memo.count_call(identity, branch)
@@ -102,39 +103,47 @@ class Recall:
         if flying is not None:
             return flying.outcome
         record = self._memo.find(*call.place)
-        verdict = judge(record, spec.code_among(() if record is None else [row.code for row in record.attempts]))
+        verdict = judge(record, code, once=spec.once)
         if isinstance(verdict, AskFirst):
-            verdict = self._settle_change(spec, verdict.row)
+            verdict = _as_before(spec, record) or self._settle_change(spec, code, verdict.row)
         match verdict:
             case Reuse(row=row):
                 stored = self._stored(row)
                 if stored is None or stored.content is None:
                     self._settle_loss(row, stored)
-                    return self._job(spec, call, record, "result lost")
+                    return self._job(spec, code, call, record, "result lost")
                 self.n_reused += 1
                 return Answer(self._decoded(row, stored))
             case Replay(row=row):
                 self.n_reused += 1
                 return Answer(error=self._failure(row))
+            case Unknown(row=row):
+                raise OutcomeUnknown(
+                    f"{row.step} of run {self._run_id} runs once; it was begun {self._ago(row)} ago, and its process "
+                    "ended before its end was recorded, so it may have happened or not. Look, and if it did not happen "
+                    f'let it run with\n    iron.resume("{self._run_id}", retry=["{row.step}"])',
+                    run_id=self._run_id,
+                    step=row.step,
+                )
             case Perform(reason=reason):
-                return self._job(spec, call, record, reason)
+                return self._job(spec, code, call, record, reason)
 
-    def _job(self, spec: StepSpec, call: Call, record: Record | None, reason: str) -> Job:
+    def _job(self, spec: StepSpec, code: Digest, call: Call, record: Record | None, reason: str) -> Job:
         if call.opaque:
             self._warn_opaque(spec, call.arguments)
         if record is None:
-            job = Job(spec, call, *new_ref(self._memo, spec.name), attempt=1, reason=reason)
+            job = Job(spec, code, call, *new_ref(self._memo, spec.name), attempt=1, reason=reason)
         else:
             latest = record.latest
-            job = Job(spec, call, latest.step, latest.index, latest.attempt + 1, reason)
+            job = Job(spec, code, call, latest.step, latest.index, latest.attempt + 1, reason)
             job.child_run_id = latest.child_run_id if latest.status is not StepStatus.COMPLETED else None
             job.failed = latest if latest.status is StepStatus.RETRYING else None
         job.stretch = self
         return job
 
-    def _note_code(self, spec: StepSpec) -> None:
+    def _note_code(self, spec: StepSpec, code: Digest) -> None:
         codes = self._codes.setdefault(spec.name, [])
-        mine = (spec.qualname, spec.code)
+        mine = (spec.qualname, code)
         if codes and codes[-1] == mine:
             return
         if mine in codes or any(qualname != spec.qualname for qualname, _ in codes):
@@ -148,6 +157,9 @@ class Recall:
             say(f"run {self._run_id}: {spec.name} was redefined; from here on its new code runs")
         codes.append(mine)
 
+    def _ago(self, row: StepRow) -> str:
+        return spoken(max(self._ledger.clock.now() - row.started_at, 0) / 1e6)
+
     def _note_key(self, spec: StepSpec, identity: Digest, digest: Digest) -> None:
         if self._keys.setdefault((spec.name, identity), digest) != digest:
             raise DuplicateKey(
@@ -157,13 +169,13 @@ class Recall:
                 name=spec.name,
             )
 
-    def _settle_change(self, spec: StepSpec, row: StepRow) -> Reuse | Perform:
+    def _settle_change(self, spec: StepSpec, code: Digest, row: StepRow) -> Reuse | Perform:
         n_steps, at_stake_s = 0, 0.0
-        if (spec.name, spec.code) not in self._allowed_changes:
-            n_steps, at_stake_s = self._memo.work_at_stake(spec.name, spec.code)
-        settled = settle_change(self._on_change, row, at_stake_s)
+        if (spec.name, code) not in self._allowed_changes:
+            n_steps, at_stake_s = self._memo.work_at_stake(spec.name, code)
+        settled = settle_change(spec.on_change or self._on_change, row, at_stake_s)
         if settled is not None:
-            self._allowed_changes.add((spec.name, spec.code))
+            self._allowed_changes.add((spec.name, code))
             return settled
         steps = "1 finished step" if n_steps == 1 else f"{n_steps} finished steps"
         raise CodeChanged(
@@ -233,6 +245,12 @@ class Recall:
             )
         error = rebuild(load_failure(stored), where=f"{row.step} of run {self._run_id}")
         return mark(error, self._run_id, row.step)
+
+
+def _as_before(spec: StepSpec, record: Record | None) -> Reuse | None:
+    """Return the result of the function's own code: journals of before what it refers to was tracked know only that."""
+    done = None if record is None else record.completed(spec.tracked.own)
+    return None if done is None else Reuse(done)
 
 
 def mark(error: BaseException, run_id: RunId, step: StepRef) -> BaseException:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from ironflow_nb.errors import IronflowError, WrongColour
+from ironflow_nb.execution.caching import shared, shared_async
 from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.jobs import Answer, Job, Outcome, Settled, Take
 from ironflow_nb.execution.parameters import unwrapped
@@ -52,6 +53,8 @@ def _attempt_here(session: Session, job: Job) -> Settled:
     __tracebackhide__ = True
     if job.failed is not None:
         session.wait_until_due(job)
+    if job.spec.cache_s is not None and (settled := shared(session, job, waits_in_flow=True)) is not None:
+        return settled
     is_beside = session.is_beside()
     session.start(job, is_beside=is_beside)
     try:
@@ -59,6 +62,8 @@ def _attempt_here(session: Session, job: Job) -> Settled:
     except BaseException as error:
         if is_beside:
             session.drop(job, error)
+        else:
+            session.give_back(job)
         raise
 
 
@@ -101,6 +106,10 @@ def work(session: Session, take: Take) -> None:
     settled: Settled | None = None
     while (job := take(settled)) is not None:
         try:
+            settled = None if job.spec.cache_s is None else shared(session, job, waits_in_flow=False)
+            if settled is not None:
+                session.hand_in(settled)
+                continue
             session.start(job, is_beside=True)
         except (IronflowError, Stopped) as error:  # the run ended meanwhile
             session.drop(job, error)
@@ -179,6 +188,8 @@ async def _perform_async(session: Session, job: Job) -> Settled:
     session.calls.discard(job)
     if job.failed is not None and job.begin_again is None:
         await _until_due(session, job)
+    if job.spec.cache_s is not None and (settled := await shared_async(session, job)) is not None:
+        return settled
     session.start(job, is_beside=True)
     token = SCOPE.set(Scope(session, job.branch, job.step))
     try:

@@ -16,11 +16,19 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import RunCancelRequested, StepRetryScheduled, StepStarted
+from ironflow_nb.core.events import RunCancelRequested, StepRetryScheduled, StepReused, StepStarted
 from ironflow_nb.core.ids import BranchId, RunId, StepRef
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import StepStatus
-from ironflow_nb.errors import CodeChanged, IronflowError, JournalConflict, JournalError, RunFinished, RunTakenOver
+from ironflow_nb.errors import (
+    CodeChanged,
+    IronflowError,
+    JournalConflict,
+    JournalError,
+    OutcomeUnknown,
+    RunFinished,
+    RunTakenOver,
+)
 from ironflow_nb.execution.delayed import Delayed
 from ironflow_nb.execution.interrupts import Interrupts
 from ironflow_nb.execution.jobs import Answer, Job, Outcome, Place, Settled, Take
@@ -66,6 +74,7 @@ class Session:
         self.pumps: list[Callable[[], None]] = []
         self.children: list[Child] = []
         self.calls: set[Job] = set()
+        self.claims: set[Job] = set()
         self.n_expected: Counter[str] = Counter()
         self.on_settled: Callable[[], None] | None = None
         self.loop: Any = None
@@ -120,10 +129,10 @@ class Session:
         """
         call, digest = self.recall.recognise(spec, branch, args, kwargs)
         with self.lock:
-            self._refuse_if_over()
+            self.refuse_if_over()
             try:
                 return self.recall.ask(spec, call, digest, self._in_flight)
-            except CodeChanged as error:
+            except (CodeChanged, OutcomeUnknown) as error:
                 self._stopped_by = error  # so that code which swallows it can't go on
                 raise
 
@@ -132,7 +141,8 @@ class Session:
         if self._stopped_by is not None:
             raise self._stopped_by
 
-    def _refuse_if_over(self) -> None:
+    def refuse_if_over(self) -> None:
+        """Raise what a call, or a job that is about to begin, meets in a run that is over, or is to stop."""
         if self._stopped_by is None and self.stopped is None and self.is_open:
             return  # asked by every call, and true for nearly all
         self.refuse_if_stopped()
@@ -153,19 +163,20 @@ class Session:
         inputs = self.ledger.values.store_inputs(job.call.arguments)
         identity, branch, nth = job.call.place
         with self.lock:
-            self._refuse_if_over()
+            self.refuse_if_over()
             if job.stretch is not self.recall or (is_beside and self.is_ending):
                 raise self.finished()
             started = StepStarted(
                 name=job.spec.name,
                 index=job.index,
                 identity=identity.hex(),
-                code=job.spec.code.hex(),
+                code=job.code.hex(),
                 branch=branch,
                 nth=nth,
                 inputs=inputs[-1].value_id.hex(),
                 reason=job.reason,
                 lived_with=self._seen_failures.prove(branch),
+                once=job.spec.once,
                 child_run_id=job.child_run_id,
             )
             if job.failed is not None:
@@ -175,6 +186,8 @@ class Session:
             job.row = row
             if is_beside:
                 self._in_flight[job.call.place] = job
+            if job.spec.once:  # so that nobody who finds no end of it can think that it never began
+                self._append()
         job.started_s = self.ledger.clock.monotonic()
 
     def disown(self, steps: Iterable[StepRef]) -> None:
@@ -251,8 +264,17 @@ class Session:
         """Let go of a job that came to nothing, because it was cancelled or its run ended before it began."""
         with self.lock:
             self._land(job)
+            self.give_back(job)
             job.outcome.fail(error)
         self.wake()
+
+    def give_back(self, job: Job) -> None:
+        """Let other runs compute what this job was to compute for all of them."""
+        claim, job.claim = job.claim, None
+        if claim is not None:
+            with self.lock:
+                self.claims.discard(job)
+                self.stream.give_back(claim)
 
     def _land(self, job: Job) -> bool:
         """Take the job, if it is there, from what is in flight; another one of its place stays."""
@@ -429,7 +451,12 @@ class Session:
         for job, row in zip(jobs, rows, strict=True):
             assert row is not None
             job.row = row
-        self.n_performed += sum(settled.error is None for settled in batch)
+        for settled in batch:
+            if settled.piece.cached is not None:
+                self.claims.discard(settled.job)
+        n_reused = sum(type(settled.piece.event) is StepReused for settled in batch)
+        self.recall.n_reused += n_reused
+        self.n_performed += sum(settled.error is None for settled in batch) - n_reused
 
     def _append(self, *pieces: Piece) -> list[StepRow | None]:
         if isinstance(self._stopped_by, RunTakenOver):
@@ -457,6 +484,8 @@ class Session:
         """Commit the last events of this stretch; from now on calls are refused."""
         self._write_definition()
         with self.lock:
+            for job in self.claims - set(self._in_flight.values()):
+                self.give_back(job)
             self._append(*pieces)
             self.is_open = False
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from ironflow_nb.core.events import StepCompleted, StepFailed
 from ironflow_nb.core.retrying import retry_delay_s
 from ironflow_nb.errors import IronflowError, ValueNotStorable
@@ -23,7 +25,11 @@ def returned(session: Session, job: Job, value: Any) -> Settled:
         error.add_note(f"It is the result of {job.step} in run {session.run_id}.")
         return raised(session, job, error)
     completed = StepCompleted(output=stored.value_id.hex(), duration_s=duration_s)
-    return Settled(job, Piece(completed, job.step, job.attempt, job.row, (stored,)), value=echo)
+    cached = None
+    if job.claim is not None:
+        now = session.ledger.clock.now()
+        cached = replace(job.claim, owner=None, output_id=stored.value_id, finished_at=now, duration_s=duration_s)
+    return Settled(job, Piece(completed, job.step, job.attempt, job.row, (stored,), cached), value=echo)
 
 
 def raised(session: Session, job: Job, error: BaseException) -> Settled:
@@ -32,7 +38,8 @@ def raised(session: Session, job: Job, error: BaseException) -> Settled:
     if job.n_failed < job.spec.retries and not isinstance(error, IronflowError) and not session.is_ending:
         retry_at = session.ledger.clock.now() + round(retry_delay_s(job.n_failed + 1) * 1e6)
     failed = StepFailed(error=stored.value_id.hex(), duration_s=_duration_s(session, job))
-    piece = Piece(failed, job.step, job.attempt, job.row, (stored,))
+    cached = None if job.claim is None or retry_at is not None else replace(job.claim, owner=None)
+    piece = Piece(failed, job.step, job.attempt, job.row, (stored,), cached)
     return Settled(job, piece, error=mark(error, session.run_id, job.step), retry_at=retry_at)
 
 

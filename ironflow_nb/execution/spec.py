@@ -3,44 +3,58 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
+import math
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Any, Final, TypeVar
 
+import msgspec
+
+from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import step_name
 from ironflow_nb.core.ids import Digest
+from ironflow_nb.core.verdict import OnChange
 from ironflow_nb.errors import DefinitionError, DuplicateName
 from ironflow_nb.execution.parameters import CLOSURE, Parameters
 from ironflow_nb.tracking.parts import Tracked
 from ironflow_nb.tracking.tracker import Tracker
 
+E = TypeVar("E", bound=StrEnum)
 KeyFunction = Callable[..., object]
+
+
+class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How the calls of a step are recognised and performed; see `step`."""
+
+    key: str | KeyFunction | None = None
+    retries: int = 0
+    once: bool = False
+    cache: bool | Duration | None = None
+    on_change: str | None = None
+    depends: Iterable[Any] = ()
+
+
+DEFAULTS: Final = StepOptions()
 
 
 class StepSpec:
     """A function with the name, key and code under which its calls are recorded."""
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        *,
-        name: str | None,
-        key: str | KeyFunction | None,
-        retries: int = 0,
-        depends: Iterable[Any] = (),
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], *, name: str | None, options: StepOptions = DEFAULTS) -> None:
         """Read what can be read of the function now; its code is read at the first call.
 
         Raises:
             DefinitionError: it is no function, or `depends` is no list.
             DuplicateName: it is a lambda without a name.
-            ValueError: `retries` is no whole number from 0.
+            ValueError: an option has a value that it does not know, or two of them contradict each other.
         """
-        if type(retries) is not int or retries < 0:
-            raise ValueError(f"retries is how often a failed step is tried again, 0 or more, not {retries!r}")
-        if isinstance(depends, str | bytes) or not isinstance(depends, Iterable):
-            raise DefinitionError(
-                f"depends is a list of what the step depends on, not {depends!r}; write [...] around it"
-            )
+        self.options = options
+        self.key = options.key
+        self.retries = _retries(options)
+        self.once = options.once
+        self.cache_s = _cache_s(options)
+        self.on_change = None if options.on_change is None else one_of(OnChange, options.on_change, "on_change")
+        self.depends = _depends(options)
         if not callable(function) or inspect.isclass(function):
             raise DefinitionError(f"a step is made of a function, not of {function!r}")
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
@@ -53,9 +67,6 @@ class StepSpec:
         self.function = function
         self.name = name or step_name(getattr(function, "__module__", None), own_name)
         self.qualname = own_name
-        self.key = key
-        self.retries = retries
-        self.depends = tuple(depends)
         self.is_async = inspect.iscoroutinefunction(function)
         self.parameters = Parameters(function)
         self._tracker = Tracker(function, self.depends)
@@ -70,15 +81,6 @@ class StepSpec:
         """What counts as the code now, piece by piece, and what does not."""
         return self._tracker.current()
 
-    def code_among(self, recorded: Collection[Digest]) -> Digest:
-        """Return the identity of the code; by the recipe of the function alone, if only under that it was recorded.
-
-        Journals of before the code that a function refers to was tracked go on with that.
-        """
-        tracked = self._tracker.current()
-        is_older = tracked.digest not in recorded and tracked.own in recorded
-        return tracked.own if is_older else tracked.digest
-
     def key_of(self, arguments: dict[str, Any]) -> object | None:
         """Return the semantic identity of a call, if the step has one."""
         if self.key is None:
@@ -88,3 +90,43 @@ class StepSpec:
         own = {name: value for name, value in arguments.items() if not name.startswith(CLOSURE)}
         args, kwargs = self.parameters.positional(own)
         return self.key(*args, **kwargs)
+
+
+def _retries(options: StepOptions) -> int:
+    if type(options.retries) is not int or options.retries < 0:
+        raise ValueError(f"retries is how often a failed step is tried again, 0 or more, not {options.retries!r}")
+    if options.retries and options.once:
+        raise ValueError("a step with once=True is not tried again by itself; leave retries= or once= away")
+    return options.retries
+
+
+def _cache_s(options: StepOptions) -> float | None:
+    if options.cache is None or options.cache is False:
+        return None
+    cache_s = math.inf if options.cache is True else seconds(options.cache)
+    if cache_s == 0:
+        raise ValueError('cache is True, or how old a result may be, such as "7d"; 0 would never take any')
+    if options.once:
+        raise ValueError("cache= takes the result of another run, and once=True is for what must happen in this one")
+    return cache_s
+
+
+def _depends(options: StepOptions) -> tuple[Any, ...]:
+    if isinstance(options.depends, str | bytes) or not isinstance(options.depends, Iterable):
+        raise DefinitionError(
+            f"depends is a list of what the step depends on, not {options.depends!r}; write [...] around it"
+        )
+    return tuple(options.depends)
+
+
+def one_of(kind: type[E], text: str, option: str) -> E:
+    """Return the member of that value.
+
+    Raises:
+        ValueError: there is none; the message tells those there are.
+    """
+    try:
+        return kind(text)
+    except ValueError:
+        known = " or ".join(f'"{value}"' for value in kind)
+        raise ValueError(f"{option} is {known}, not {text!r}") from None

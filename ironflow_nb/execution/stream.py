@@ -10,23 +10,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from ironflow_nb.core.events import Fact, RunEvent
 from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.rows import RunRow, StepRow, evolve_run, evolve_step
 from ironflow_nb.execution.ledger import Ledger
-from ironflow_nb.journal.ports import Definition, Durability, Entry
+from ironflow_nb.journal.ports import Cached, Definition, Durability, Entry
 from ironflow_nb.values.stored import StoredValue
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """Something to be recorded: an event with its place, the attempt as it was before it, and values to store."""
+    """Something to be recorded: an event with its place, the attempt as it was before it, and values to store.
+
+    `cached` is what the step comes to for all runs.
+    """
 
     event: RunEvent
     step: StepRef | None = None
     attempt: int | None = None
     before: StepRow | None = None
     values: Sequence[StoredValue] = ()
+    cached: Cached | None = None
 
 
 class Stream:
@@ -45,15 +50,20 @@ class Stream:
         self._values: list[StoredValue] = []
         self._definition: Definition | None = None
         self._taken: list[int] = []
+        self._cached: list[Cached] = []
 
     @property
     def is_pending(self) -> bool:
         """Tell whether something waits for the next commit."""
-        return bool(self._facts or self._steps or self._definition)
+        return bool(self._facts or self._steps or self._definition or self._cached)
 
     def take(self, signal_id: int) -> None:
         """Let the journal know with the next event that a signal was taken notice of."""
         self._taken.append(signal_id)
+
+    def give_back(self, claim: Cached) -> None:
+        """Let the journal know with the next commit that a result for all runs is not computed here any more."""
+        self._cached.append(replace(claim, owner=None))
 
     def define(self, definition: Definition) -> None:
         """Let the definition of the run ride with the next commit."""
@@ -100,7 +110,8 @@ class Stream:
             elif (row := evolve_step(self.run_id, self._before(piece, steps), fact)) is not None:
                 steps[row.step, row.attempt] = row
             rows.append(row)
-        if not facts and not steps and self._definition is None:
+        cached = [*self._cached, *(piece.cached for piece in pieces if piece.cached is not None)]
+        if not (facts or steps or cached) and self._definition is None:
             return rows
         is_run_changed = run is not self.row or self._run is not None
         entry = Entry(
@@ -111,11 +122,13 @@ class Stream:
             values=tuple(values),
             definition=self._definition,
             taken=tuple(self._taken) if facts else (),
+            cached=tuple(cached),
         )
         self.ledger.append([entry], self.durability)
         self.version += len(facts)
         self.at, self.row = at, run
         self._definition = None
+        self._cached.clear()
         if facts:
             self._taken.clear()
         self.forget_pending()

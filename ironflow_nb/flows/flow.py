@@ -27,7 +27,7 @@ from ironflow_nb.execution.request import Body, Policy, Request
 from ironflow_nb.execution.runner import call, call_async
 from ironflow_nb.execution.running import await_child, await_here, run_here, run_in_background
 from ironflow_nb.execution.scope import SCOPE, Scope
-from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.execution.spec import StepSpec, one_of
 from ironflow_nb.flows.definition import define, definition_id
 from ironflow_nb.flows.steps import Step, arguments_of
 from ironflow_nb.handles.pictures import bundle_of
@@ -51,7 +51,7 @@ class Flow(Generic[P, R]):
 
     def __init__(self, fn: Callable[P, R], *, name: str | None = None, policy: Policy | None = None) -> None:
         self.fn = fn
-        self.spec = StepSpec(fn, name=name, key=None)
+        self.spec = StepSpec(fn, name=name)
         self.policy = policy or Policy()
         functools.update_wrapper(self, fn)
 
@@ -316,19 +316,11 @@ def _options(
     """Return the options that were given, as a `Policy` takes them."""
     given: dict[str, Any] = {}
     if on_rerun is not None:
-        given["on_rerun"] = _one_of(OnRerun, on_rerun, "on_rerun")
+        given["on_rerun"] = one_of(OnRerun, on_rerun, "on_rerun")
     if continue_within is not None:
         given["continue_within_s"] = seconds(continue_within)
     if on_change is not None:
-        given["on_change"] = _one_of(OnChange, on_change, "on_change")
+        given["on_change"] = one_of(OnChange, on_change, "on_change")
     if durability is not None:
-        given["durability"] = _one_of(Durability, durability, "durability")
+        given["durability"] = one_of(Durability, durability, "durability")
     return given
-
-
-def _one_of(kind: type[Any], text: str, option: str) -> Any:
-    try:
-        return kind(text)
-    except ValueError:
-        known = " or ".join(f'"{value}"' for value in kind)
-        raise ValueError(f"{option} is {known}, not {text!r}") from None

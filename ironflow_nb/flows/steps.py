@@ -7,13 +7,16 @@ import types
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 
+from msgspec.structs import replace
+
+from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.errors import DefinitionError, NotInRun
 from ironflow_nb.execution import runner
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.seams import is_foreign_thread
-from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.execution.spec import DEFAULTS, StepOptions, StepSpec
 from ironflow_nb.flows.results import MapResult, StepFuture, map_items, submit_call
 
 P = ParamSpec("P")
@@ -31,17 +34,9 @@ class Step(Generic[P, R]):
 
     __ironflow_definition__: Final = "step"
 
-    def __init__(
-        self,
-        fn: Callable[P, R],
-        *,
-        name: str | None = None,
-        key: Key | None = None,
-        retries: int = 0,
-        depends: Iterable[Any] = (),
-    ) -> None:
+    def __init__(self, fn: Callable[P, R], *, name: str | None = None, options: StepOptions = DEFAULTS) -> None:
         self.fn = fn
-        self.spec = StepSpec(fn, name=name, key=key, retries=retries, depends=depends)
+        self.spec = StepSpec(fn, name=name, options=options)
         functools.update_wrapper(self, fn)
 
     @property
@@ -119,17 +114,17 @@ class Step(Generic[P, R]):
         name: str | None = None,
         key: Key | None = None,
         retries: int | None = None,
+        once: bool | None = None,
+        cache: bool | Duration | None = None,
+        on_change: str | None = None,
         depends: Iterable[Any] | None = None,
     ) -> Step[P, R]:
         """Return the same step with other options; what is not given stays."""
-        spec = self.spec
-        return Step(
-            self.fn,
-            name=name or spec.name,
-            key=key if key is not None else spec.key,
-            retries=retries if retries is not None else spec.retries,
-            depends=depends if depends is not None else spec.depends,
-        )
+        given = {
+            "key": key, "retries": retries, "once": once, "cache": cache, "on_change": on_change, "depends": depends,
+        }  # fmt: skip
+        options = replace(self.spec.options, **{option: value for option, value in given.items() if value is not None})
+        return Step(self.fn, name=name or self.spec.name, options=options)
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Step[P, R]: ...
@@ -149,7 +144,14 @@ class Step(Generic[P, R]):
 def step(function: Callable[P, R], /) -> Step[P, R]: ...
 @overload
 def step(
-    *, name: str | None = None, key: Key | None = None, retries: int = 0, depends: Iterable[Any] = ()
+    *,
+    name: str | None = None,
+    key: Key | None = None,
+    retries: int = 0,
+    once: bool = False,
+    cache: bool | Duration | None = None,
+    on_change: str | None = None,
+    depends: Iterable[Any] = (),
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -158,6 +160,9 @@ def step(
     name: str | None = None,
     key: Key | None = None,
     retries: int = 0,
+    once: bool = False,
+    cache: bool | Duration | None = None,
+    on_change: str | None = None,
     depends: Iterable[Any] = (),
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a durable step: ``@step`` or ``@step(name=...)``.
@@ -170,6 +175,11 @@ def step(
             the same step, whatever else their arguments are.
         retries: how often a failed body is tried again, after 1, 2, 4, ... and at most 60 seconds. The waiting is part
             of the run: one that continues waits only for what is left, and has all its retries before it again.
+        once: it must not happen twice: a mail, a payment. That it began is recorded before its body runs; it is not
+            done again when its code changes, and where its process died in it the run stops with `OutcomeUnknown`.
+        cache: its results are shared by all runs, for ever (True) or while they are not older than this (``"7d"``);
+            one run at a time computes each.
+        on_change: what happens to its finished calls when its code has changed; by default what the flow says.
         depends: what else counts as its code. Functions, classes and constants of yours that the function names do
             already, and so does what they name; add what it reaches in other ways: functions, classes, modules, paths
             (by the content of the file) and values.
@@ -177,13 +187,14 @@ def step(
     Raises:
         DefinitionError: it is no function, or a generator, or `depends` is no list.
         DuplicateName: it is a lambda without a name.
-        ValueError: `retries` is below 0.
+        ValueError: an option has a value that it does not know, or two of them contradict each other.
     """
+    options = StepOptions(key=key, retries=retries, once=once, cache=cache, on_change=on_change, depends=depends)
     if function is None:
-        return functools.partial(Step, name=name, key=key, retries=retries, depends=depends)
+        return functools.partial(Step, name=name, options=options)
     if isinstance(function, Step):
         raise DefinitionError(f"{function.name} is a step already")
-    return Step(function, name=name, key=key, retries=retries, depends=depends)
+    return Step(function, name=name, options=options)
 
 
 step.__ironflow_decorator__ = True  # type: ignore[attr-defined]

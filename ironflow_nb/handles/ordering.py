@@ -28,11 +28,12 @@ def ordered(rows: list[StepRow], run_id: str, status: RunStatus, *, retry: Named
         raise RunFinished(f"run {run_id} {what}, so it can't be told to do steps again", run_id=run_id)
     latest = {row.step: row for row in rows}
     failed = tuple(step for step, row in latest.items() if row.status is not StepStatus.COMPLETED)
+    known = tuple(step for step in failed if latest[step].status is not StepStatus.UNKNOWN)
     done = tuple({row.step: None for row in rows if row.status is StepStatus.COMPLETED})
-    if retry == FAILED and not failed and status is RunStatus.COMPLETED:
+    if retry == FAILED and not known and status is RunStatus.COMPLETED:
         raise NothingToDo(f"run {run_id} is completed, and none of its steps has failed", run_id=run_id)
     return Orders(
-        retry=failed if retry == FAILED else _chosen(rows, run_id, retry, failed, "has failed"),
+        retry=known if retry == FAILED else _chosen(rows, run_id, retry, failed, "has failed"),
         rerun=_chosen(rows, run_id, rerun, done, "is finished"),
         keep=_chosen(rows, run_id, keep, done, "is finished"),
     )

@@ -226,10 +226,19 @@ def test_an_attempt_that_goes_on_without_having_begun_is_corrupt(name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["StepCompleted", "StepFailed"])
-@pytest.mark.parametrize("status", sorted(set(StepStatus) - {StepStatus.RUNNING}))
+@pytest.mark.parametrize("status", sorted(set(StepStatus) - {StepStatus.RUNNING, StepStatus.UNKNOWN}))
 def test_an_attempt_that_ends_twice_is_corrupt(name: str, status: StepStatus) -> None:
     with pytest.raises(JournalCorrupt, match=f"{name} of fetch.0. attempt 1, which is {status} already"):
         step_after(step_row(status=status), SAMPLES[name])
+
+
+def test_of_an_attempt_that_runs_once_nobody_knows_what_came_of_it_until_it_ends() -> None:
+    begun = step_after(None, step_started(once=True))
+    assert begun is not None
+    assert begun.status is StepStatus.UNKNOWN
+    ended = step_after(begun, SAMPLES["StepCompleted"])
+    assert ended is not None
+    assert ended.status is StepStatus.COMPLETED
 
 
 @pytest.mark.parametrize("text", ["xyz", "abc", "é"])

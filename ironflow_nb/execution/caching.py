@@ -1,0 +1,92 @@
+"""Steps with ``cache=``: results that runs share, each computed by one of them at a time.
+
+Before its body runs, a job claims its identity and code in the journal. Whoever finds them claimed by somebody who
+lives waits; whoever finds a result that is young enough takes it, which its own run records as `StepReused`. A claim is
+given back in the commit that records what the body came to; one whose process died binds nobody.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ironflow_nb.core.events import StepReused
+from ironflow_nb.errors import ValueUnreadable
+from ironflow_nb.execution.jobs import Job, Settled
+from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.stream import Piece
+from ironflow_nb.journal.ports import Cached
+
+POLL_S: Final = 0.05
+"""How often a job that waits for somebody's result looks for it."""
+
+
+def shared(session: Session, job: Job, *, waits_in_flow: bool) -> Settled | None:
+    """Return another run's result of the job, waiting for one that is being computed; None if its body is to run."""
+    while isinstance(found := look(session, job), Cached):
+        if waits_in_flow:
+            session.wait(lambda: False, POLL_S)
+        else:
+            session.ledger.clock.wait(session.ledger.threads.wakeup(), POLL_S)
+            session.refuse_if_over()
+    return found
+
+
+async def shared_async(session: Session, job: Job) -> Settled | None:
+    """Do as `shared` does in a coroutine."""
+    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+
+    while isinstance(found := look(session, job), Cached):
+        await asyncio.sleep(POLL_S)
+        session.refuse_if_over()
+    return found
+
+
+def look(session: Session, job: Job) -> Settled | Cached | None:
+    """Return the result if there is one, the claim of somebody who computes it, or None once it is claimed here."""
+    max_age_s = job.spec.cache_s
+    if max_age_s is None or job.claim is not None:
+        return None
+    ledger = session.ledger
+    oldest = ledger.clock.now() - max_age_s * 1e6
+
+    def is_fresh(found: Cached) -> bool:
+        return found.output_id is not None and (found.finished_at or 0) >= oldest
+
+    wanted = Cached(identity=job.call.place[0], code=job.code, run_id=session.run_id, step=job.step, owner=ledger.owner)
+    found = ledger.claim(wanted, is_fresh)
+    if found is not None and found.owner is not None:
+        return found
+    reused = None if found is None else _reused(session, job, found)
+    if reused is None and found is not None:
+        found = ledger.claim(wanted, lambda _: False)  # what is there can't be read
+        if found is not None:
+            return found
+    if reused is None:
+        job.claim = wanted
+        with session.lock:
+            session.claims.add(job)
+    return reused
+
+
+def _reused(session: Session, job: Job, found: Cached) -> Settled | None:
+    assert found.output_id is not None
+    stored = session.ledger.value(found.output_id)
+    if stored is None or stored.content is None:
+        return None
+    try:
+        value = session.ledger.values.decode(stored)
+    except ValueUnreadable:
+        return None
+    identity, branch, nth = job.call.place
+    event = StepReused(
+        name=job.spec.name,
+        index=job.index,
+        identity=identity.hex(),
+        code=job.code.hex(),
+        output=found.output_id.hex(),
+        origin_run_id=found.run_id,
+        origin_step=found.step,
+        branch=branch,
+        nth=nth,
+    )
+    return Settled(job, Piece(event, job.step, job.attempt), value=value)
