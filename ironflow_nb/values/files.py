@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from ironflow_nb.core.ids import ValueId
 from ironflow_nb.errors import JournalError, JournalFull, JournalReadOnly, ValueUnreadable
+from ironflow_nb.values.stored import Parts
 
 _CHUNK: Final = 1 << 20
 _SYSTEM: Final = str(sys.platform)  # a plain text, so that type checkers look at every branch
@@ -30,7 +32,7 @@ class ValueFiles:
         name = value_id.hex()
         return self.folder / name[2:4] / name
 
-    def write(self, value_id: ValueId, content: bytes) -> None:
+    def write(self, value_id: ValueId, content: bytes | Parts) -> None:
         """Write the content durably, unless its file is there already and undamaged.
 
         Raises:
@@ -46,7 +48,7 @@ class ValueFiles:
             _make_folder(path.parent)
             try:
                 with temporary.open("wb") as file:
-                    file.write(content)
+                    file.writelines(_parts(content))
                     file.flush()
                     _sync(file.fileno())
                 temporary.replace(path)
@@ -87,20 +89,22 @@ def _refusal(error: OSError, what: str, path: Path) -> JournalError:
     return kind(f"{what}: {error.strerror or error}; {to_do}", path=path, errno=error.errno)
 
 
-def _holds(path: Path, content: bytes) -> bool:
+def _parts(content: bytes | Parts) -> Iterator[memoryview]:
+    """Yield the content in parts of a bounded size."""
+    for part in content.parts if isinstance(content, Parts) else [memoryview(content)]:
+        for start in range(0, len(part), _CHUNK):
+            yield part[start : start + _CHUNK]
+
+
+def _holds(path: Path, content: bytes | Parts) -> bool:
     """Tell whether the file has exactly that content: one of the same length may have been damaged since."""
     try:
         if path.stat().st_size != len(content):
             return False
-        with path.open("rb", buffering=0) as file, memoryview(content) as expected:
-            start = 0
-            while chunk := file.read(_CHUNK):
-                if chunk != expected[start : start + len(chunk)]:
-                    return False
-                start += len(chunk)
+        with path.open("rb") as file:
+            return all(file.read(len(part)) == part for part in _parts(content))
     except OSError:
         return False
-    return start == len(content)
 
 
 def _make_folder(folder: Path) -> None:

@@ -14,18 +14,17 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from ironflow_nb.core.ids import Digest
+from ironflow_nb.core.ids import Digest, ValueId
 from ironflow_nb.errors import JournalError, ValueNotStorable, ValueUnreadable
 from ironflow_nb.values.classes import class_name, is_findable
 from ironflow_nb.values.digest import CANONICAL, ONCE_ONLY, Digester, identifies_by_pickle, is_of_numpy, refusal
 from ironflow_nb.values.pickles import Signer, pickled, unpickled
-from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue, legible, value_id
+from ironflow_nb.values.stored import ARROW, INLINE_LIMIT, StoredValue, legible, value_id
 from ironflow_nb.values.tagged import TAG, Rules, Tree, is_plain, tag, tag_by_class, untag
 
 JSON: Final = "json"
 BYTES: Final = "bytes"
 NPY: Final = "npy"
-ARROW: Final = "arrow"
 PICKLE: Final = "pickle"
 INPUTS: Final = "inputs"
 
@@ -97,13 +96,14 @@ class Values:
     def _array(self, value: Any) -> StoredValue | None:
         if not is_of_numpy(value):
             return None
-        from ironflow_nb.values import arrays  # noqa: PLC0415 -- numpy and pandas are only loaded by who uses them
+        from ironflow_nb.values import arrays, arrow  # noqa: PLC0415 -- numpy and pandas are loaded by who uses them
 
         try:
             if arrays.is_npy(value):
                 return _stored(NPY, arrays.to_npy(value), value, preview=f"ndarray {value.dtype} {value.shape}")
-            if _has_arrow() and arrays.is_arrow(value):
-                return _stored(ARROW, arrays.to_arrow(value), value, preview=_frame_preview(value))
+            if _has_arrow() and arrow.is_arrow(value):
+                content, known_id = arrow.to_arrow(value)
+                return _stored(ARROW, content, value, preview=_frame_preview(value), known_id=known_id)
         except Exception:  # noqa: BLE001 -- what these libraries refuse after all, the pickle takes
             return None
         return None
@@ -161,9 +161,9 @@ class Values:
             case "bytes":
                 return bytes(content)
             case "npy" | "arrow":
-                from ironflow_nb.values import arrays  # noqa: PLC0415
+                from ironflow_nb.values import arrays, arrow  # noqa: PLC0415
 
-                return arrays.from_npy(content) if stored.codec == NPY else arrays.from_arrow(content)
+                return arrays.from_npy(content) if stored.codec == NPY else arrow.from_arrow(content)
             case "pickle":
                 self.signer.check(PICKLE, content, stored.mac)
                 return self._load_pickle(stored)
@@ -252,12 +252,19 @@ def input_references(record: StoredValue) -> tuple[dict[str, Tree], dict[str, st
 
 
 def _stored(
-    codec: str, content: bytes, value: object, *, preview: str | None = None, digest: Digest | None = None
+    codec: str,
+    content: bytes,
+    value: object,
+    *,
+    known_id: ValueId | None = None,
+    preview: str | None = None,
+    digest: Digest | None = None,
 ) -> StoredValue:
     kind = type(value)
     type_name = kind.__name__ if kind.__module__ == "builtins" else class_name(kind)
     shown = None if preview is None else legible(preview)
-    return StoredValue(value_id(codec, content), codec, content, len(content), type_name, shown, digest)
+    content_id = known_id or value_id(codec, content)
+    return StoredValue(content_id, codec, content, len(content), type_name, shown, digest)
 
 
 def _not_storable(kind: str, error: Exception) -> ValueNotStorable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
 
@@ -10,6 +11,7 @@ import msgspec
 from ironflow_nb.core.identity import RECIPE
 from ironflow_nb.core.ids import Digest, ValueId
 
+ARROW: Final = "arrow"
 INLINE_LIMIT: Final = 64 * 1024
 """Content below this lies in the journal itself; above, in a file beside it."""
 
@@ -31,6 +33,25 @@ class StoredValue(msgspec.Struct, frozen=True, gc=False):
     trouble: str | None = None
 
 
+class Parts:
+    """Content that was made in parts and never put together; large values are written as they are."""
+
+    def __init__(self) -> None:
+        self.parts: list[memoryview] = []
+        self._size = 0
+
+    def add(self, part: memoryview) -> None:
+        """Add a part at the end."""
+        self.parts.append(part)
+        self._size += len(part)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.parts)
+
+
 PREVIEW_LENGTH: Final = 200
 _COPIED: Final = 4096  # a copy of so few bytes costs less than a second call of the hash
 
@@ -46,6 +67,22 @@ def value_id(codec: str, content: bytes) -> ValueId:
     head = codec.encode() + b"\0"
     if len(content) < _COPIED:
         return ValueId(RECIPE + blake2b(head + content, digest_size=19).digest())
-    state = blake2b(head, digest_size=19)
-    state.update(content)
+    return id_of_parts(codec, [content], beside=False)
+
+
+def id_of_parts(codec: str, parts: Iterable[bytes | memoryview], *, beside: bool) -> ValueId:
+    """Return the id of a value whose content comes in parts, hashed `beside` the making of the next one.
+
+    The thread that does so knows nothing but these bytes and ends before this returns, so it is none of an engine's.
+    """
+    state = blake2b(codec.encode() + b"\0", digest_size=19)
+    if beside:
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 -- only large values are worth a thread
+
+        with ThreadPoolExecutor(1, "ironflow-hash") as executor:
+            for done in [executor.submit(state.update, part) for part in parts]:
+                done.result()
+    else:
+        for part in parts:
+            state.update(part)
     return ValueId(RECIPE + state.digest())

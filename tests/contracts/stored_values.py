@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from ironflow_nb.journal.ports import MEMO_LIMIT, Durability, Journal
-from ironflow_nb.values.stored import INLINE_LIMIT
+from ironflow_nb.values.stored import INLINE_LIMIT, Parts
 from tests.contracts.histories import A, Author, B, C, one_run, value
 
 FAST = Durability.PROCESS
@@ -40,6 +40,15 @@ class ValueContract:
         stored = value(bytes(memory))
         journal.append([replace(one_run(A), values=(replace(stored, content=memoryview(memory)),))], durability=FAST)
         memory[:] = b"changed"
+        with journal.reading() as reader:
+            assert reader.values([stored.value_id]) == {stored.value_id: stored}
+
+    def test_content_that_was_made_in_parts_is_kept_as_one(self, journal: Journal) -> None:
+        parts = Parts()
+        for number in range(INLINE_LIMIT):
+            parts.add(memoryview(b"%d" % number))
+        stored = value(bytes(parts))
+        journal.append([replace(one_run(A), values=(replace(stored, content=parts),))], durability=FAST)
         with journal.reading() as reader:
             assert reader.values([stored.value_id]) == {stored.value_id: stored}
 

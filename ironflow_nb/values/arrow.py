@@ -1,0 +1,122 @@
+"""Frames and series as Arrow IPC files, compressed with lz4."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+
+from ironflow_nb.core.ids import ValueId
+from ironflow_nb.values.stored import ARROW, INLINE_LIMIT, Parts, id_of_parts
+
+_EXACT_KINDS: Final = frozenset("iufbM")
+_BATCH_BYTES: Final = 4 << 20
+
+
+def is_arrow(value: Any) -> bool:
+    """Tell whether Arrow gives the frame or series back exactly, dtypes and labels included."""
+    import pandas as pd  # noqa: PLC0415
+
+    if type(value) is pd.Series:
+        return type(value.name) is str and is_arrow(value.to_frame())
+    if type(value) is not pd.DataFrame or value.attrs or not value.flags.allows_duplicate_labels:
+        return False
+    labels = value.columns
+    named = labels.name is None and labels.is_unique and all(type(label) is str for label in labels)
+    if not named or type(labels) is not pd.Index or labels.dtype != pd.DataFrame(columns=["a"]).columns.dtype:
+        return False
+    if any(str(label).startswith("__index_level_") for label in labels):
+        return False
+    return all(_is_exact(dtype) for dtype in value.dtypes) and _is_exact_index(value.index, set(labels))
+
+
+def _is_exact(dtype: Any) -> bool:
+    import pandas as pd  # noqa: PLC0415
+
+    if isinstance(dtype, np.dtype):
+        return dtype.kind in _EXACT_KINDS and dtype.isnative and dtype != np.dtype("float16")
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return str(dtype.tz) == "UTC"
+    # Where strings rest on pyarrow anyway, they come back as they were.
+    return isinstance(dtype, pd.StringDtype) and dtype.storage == "pyarrow" and dtype == pd.Series([""]).dtype
+
+
+def _is_exact_index(index: Any, labels: set[str]) -> bool:
+    import pandas as pd  # noqa: PLC0415
+
+    if index.name is not None and (type(index.name) is not str or index.name in labels):
+        return False
+    if isinstance(index, pd.RangeIndex):
+        return True
+    if isinstance(index, pd.MultiIndex) or getattr(index, "freq", None) is not None:
+        return False
+    return _is_exact(index.dtype)
+
+
+def to_arrow(value: Any) -> tuple[Any, ValueId]:
+    """Return the frame or series as an Arrow IPC file, which acts as bytes, and its id.
+
+    One batch is hashed while the next one is compressed.
+    """
+    import pandas as pd  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415
+
+    frame = value.to_frame() if type(value) is pd.Series else value
+    table = _with_exact_nans(pa.Table.from_pandas(frame, preserve_index=None), frame)
+    marked = dict(table.schema.metadata or {}) | {b"ironflow": type(value).__name__.encode()}
+    parts = Parts()
+    content_id = id_of_parts(
+        ARROW, _written(table.replace_schema_metadata(marked), parts), beside=table.nbytes > _BATCH_BYTES
+    )
+    return parts if len(parts) >= INLINE_LIMIT else bytes(parts), content_id
+
+
+def _written(table: Any, parts: Parts) -> Iterator[memoryview]:
+    """Write the file into the parts, and yield each of them when its batch is there."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    n_known, n_rows = 0, max(1, _BATCH_BYTES * table.num_rows // max(1, table.nbytes))
+    with pa.ipc.new_file(_Sink(parts), table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        for batch in table.to_batches(max_chunksize=n_rows):
+            writer.write_batch(batch)
+            yield from parts.parts[n_known:]
+            n_known = len(parts.parts)
+    yield from parts.parts[n_known:]
+
+
+class _Sink(io.RawIOBase):
+    """A file whose parts are kept as they come: what Arrow has compressed is not copied again."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, part: Any) -> int:
+        view = memoryview(part).cast("B")  # Arrow's own bytes are signed, and would equal no others
+        self._parts.add(view)
+        return len(view)
+
+
+def _with_exact_nans(table: Any, frame: Any) -> Any:
+    """Return the table with every NaN as it was: pyarrow takes them for nulls and forgets their bits."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    for place, column in enumerate(table.columns):
+        if pa.types.is_floating(column.type) and column.null_count:
+            source = frame.iloc[:, place] if place < frame.shape[1] else frame.index
+            table = table.set_column(place, table.field(place), pa.array(source.to_numpy(), from_pandas=False))
+    return table
+
+
+def from_arrow(content: bytes) -> Any:
+    """Return the frame or series of an Arrow IPC file."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    table = pa.ipc.open_file(pa.py_buffer(bytes(content))).read_all()
+    frame = table.to_pandas()
+    is_series = (table.schema.metadata or {}).get(b"ironflow") == b"Series"
+    return frame.iloc[:, 0] if is_series else frame
