@@ -90,6 +90,14 @@ class Memo:
         """Return how many recorded steps there are."""
         return len(self._records)
 
+    def records(self) -> Iterable[Record]:
+        """Return every recorded step."""
+        return self._records.values()
+
+    def first_version(self, step: StepRef) -> int:
+        """Return the version of the run at which the recorded step first began."""
+        return self._records[step].attempts[0].version
+
     def latest(self, step: StepRef) -> StepRow | None:
         """Return the newest recorded attempt of the step."""
         record = self._records.get(step)

@@ -15,8 +15,10 @@ from typing import Final, Protocol
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.orders import NONE, Orders
 from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.verdict import OnChange
 from ironflow_nb.errors import FlowNotDefined
 from ironflow_nb.execution.engine import CURRENT, Engine
+from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.journal.ports import Durability, Journal
 
 DEFAULT_PATH: Final = ".ironflow/journal.db"
@@ -35,6 +37,10 @@ class Definition(Protocol):
     def name(self) -> str:
         """The name, which runs carry."""
 
+    @property
+    def on_change(self) -> OnChange:
+        """What happens to finished steps whose code has changed."""
+
     def continue_run(self, engine: Engine, run: RunRow, orders: Orders = NONE) -> RunId:
         """Continue the run in the background with its recorded arguments, under `orders`; return its id."""
 
@@ -46,6 +52,7 @@ class Home:
         self._engine: Engine | None = None
         self._definitions: dict[tuple[str, str], Definition] = {}
         self._engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+        self._steps: weakref.WeakValueDictionary[str, StepSpec] = weakref.WeakValueDictionary()
 
     def adopt(self, engine: Engine) -> Engine:
         """Note an engine of this process."""
@@ -83,6 +90,14 @@ class Home:
     def define(self, definition: Definition) -> None:
         """Note a definition; a later one of the same name takes its place."""
         self._definitions[definition.kind, definition.name] = definition
+
+    def define_step(self, spec: StepSpec) -> None:
+        """Note a step, or a flow that may be one; a later one of the same name takes its place."""
+        self._steps[spec.name] = spec
+
+    def step(self, name: str) -> StepSpec | None:
+        """Return the newest step of that name that is still there."""
+        return self._steps.get(name)
 
     def definition(self, run: RunRow) -> Definition:
         """Return what the run was made of.

@@ -56,8 +56,8 @@ class Ledger:
             lease = None if self._lease_is_written else replace(self.lease, heartbeat_at=self.clock.now())
             self.journal.append(entries, durability=durability, lease=lease)
             self._lease_is_written = True
-            self.defined.update(entry.definition.definition_id for entry in entries if entry.definition is not None)
             for entry in entries:
+                self.defined.update(definition.definition_id for definition in entry.definitions)
                 self._computing.difference_update((cached.identity, cached.code) for cached in entry.cached)
         if self.on_append is not None:
             self.on_append()

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from msgspec.structs import replace
 
 from ironflow_nb.core.events import RunCancelRequested, StepRetryScheduled, StepReused, StepStarted
-from ironflow_nb.core.ids import BranchId, RunId, StepRef
+from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import (
@@ -40,6 +40,7 @@ from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.execution.stream import Piece, Stream
 from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.journal.ports import Definition
+from ironflow_nb.tracking.parts import encode_parts
 
 W = TypeVar("W", bound=Wakeup)
 
@@ -75,6 +76,7 @@ class Session:
         self.children: list[Child] = []
         self.calls: set[Job] = set()
         self.claims: set[Job] = set()
+        self._defined: set[Digest] = set()
         self.n_expected: Counter[str] = Counter()
         self.on_settled: Callable[[], None] | None = None
         self.loop: Any = None
@@ -179,6 +181,8 @@ class Session:
                 once=job.spec.once,
                 child_run_id=job.child_run_id,
             )
+            if job.code not in self._defined:
+                self._define_code(job)
             if job.failed is not None:
                 self.stream.put(replace(job.failed, status=StepStatus.FAILED))
             row = self.stream.defer(Piece(started, job.step, job.attempt, values=inputs))
@@ -189,6 +193,16 @@ class Session:
             if job.spec.once:  # so that nobody who finds no end of it can think that it never began
                 self._append()
         job.started_s = self.ledger.clock.monotonic()
+
+    def _define_code(self, job: Job) -> None:
+        """Let the journal keep what the code consists of, so that another process can tell what was edited."""
+        self._defined.add(job.code)
+        tracked = job.spec.tracked
+        if job.code not in self.ledger.defined and tracked.digest == job.code:
+            parts = encode_parts(tracked)
+            self.stream.define(
+                Definition(definition_id=job.code, kind="step", name=job.spec.name, source=parts, diagram="")
+            )
 
     def disown(self, steps: Iterable[StepRef]) -> None:
         """Take back that the flow lived with these failures: they are in the chain of the run's own error."""

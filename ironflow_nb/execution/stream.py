@@ -48,14 +48,14 @@ class Stream:
         self._run: RunRow | None = None
         self._steps: dict[tuple[StepRef, int], StepRow] = {}
         self._values: list[StoredValue] = []
-        self._definition: Definition | None = None
+        self._definitions: list[Definition] = []
         self._taken: list[int] = []
         self._cached: list[Cached] = []
 
     @property
     def is_pending(self) -> bool:
         """Tell whether something waits for the next commit."""
-        return bool(self._facts or self._steps or self._definition or self._cached)
+        return bool(self._facts or self._steps or self._definitions or self._cached)
 
     def take(self, signal_id: int) -> None:
         """Let the journal know with the next event that a signal was taken notice of."""
@@ -66,8 +66,8 @@ class Stream:
         self._cached.append(replace(claim, owner=None))
 
     def define(self, definition: Definition) -> None:
-        """Let the definition of the run ride with the next commit."""
-        self._definition = definition
+        """Let the definition of the run, or of one of its steps, ride with the next commit."""
+        self._definitions.append(definition)
 
     def defer(self, piece: Piece) -> StepRow | None:
         """Let the piece ride with the next commit; return the attempt that it concerns, as it is after it."""
@@ -111,7 +111,7 @@ class Stream:
                 steps[row.step, row.attempt] = row
             rows.append(row)
         cached = [*self._cached, *(piece.cached for piece in pieces if piece.cached is not None)]
-        if not (facts or steps or cached) and self._definition is None:
+        if not (facts or steps or cached or self._definitions):
             return rows
         is_run_changed = run is not self.row or self._run is not None
         entry = Entry(
@@ -120,14 +120,14 @@ class Stream:
             run=run if is_run_changed else None,
             steps=tuple(steps.values()),
             values=tuple(values),
-            definition=self._definition,
+            definitions=tuple(self._definitions),
             taken=tuple(self._taken) if facts else (),
             cached=tuple(cached),
         )
         self.ledger.append([entry], self.durability)
         self.version += len(facts)
         self.at, self.row = at, run
-        self._definition = None
+        self._definitions.clear()
         self._cached.clear()
         if facts:
             self._taken.clear()

@@ -53,12 +53,18 @@ class Flow(Generic[P, R]):
         self.fn = fn
         self.spec = StepSpec(fn, name=name)
         self.policy = policy or Policy()
+        HOME.define_step(self.spec)
         functools.update_wrapper(self, fn)
 
     @property
     def name(self) -> str:
         """The name that its runs carry."""
         return self.spec.name
+
+    @property
+    def on_change(self) -> OnChange:
+        """What happens to finished steps whose code has changed; see `flow`."""
+        return self.policy.on_change
 
     # -- running -------------------------------------------------------------------------------------------------
 

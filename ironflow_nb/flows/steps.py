@@ -37,6 +37,7 @@ class Step(Generic[P, R]):
     def __init__(self, fn: Callable[P, R], *, name: str | None = None, options: StepOptions = DEFAULTS) -> None:
         self.fn = fn
         self.spec = StepSpec(fn, name=name, options=options)
+        HOME.define_step(self.spec)
         functools.update_wrapper(self, fn)
 
     @property

@@ -102,8 +102,8 @@ class MemoryJournal:
             known = self._values.get(value.value_id, value)
             content = None if value.content is None else bytes(value.content)
             self._values[value.value_id] = replace(known, content=content, mac=value.mac)
-        if entry.definition is not None:
-            self._definitions[entry.definition.definition_id] = entry.definition
+        for definition in entry.definitions:
+            self._definitions[definition.definition_id] = definition
         if entry.run is not None:
             self._runs[entry.run_id] = entry.run
         for signal_id in entry.taken:

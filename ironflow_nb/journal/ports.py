@@ -100,7 +100,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     run: RunRow | None = None
     steps: tuple[StepRow, ...] = ()
     values: tuple[StoredValue, ...] = ()
-    definition: Definition | None = None
+    definitions: tuple[Definition, ...] = ()
     taken: tuple[int, ...] = ()
     cached: tuple[Cached, ...] = ()
 

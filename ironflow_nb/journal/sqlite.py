@@ -234,8 +234,8 @@ def _write_entry(connection: sqlite3.Connection, entry: Entry) -> None:
     execute = connection.execute
     for value in entry.values:
         execute(sql.PUT_VALUE, sql.value_values(value))
-    if entry.definition is not None:
-        execute(sql.PUT_DEFINITION, sql.definition_values(entry.definition))
+    for definition in entry.definitions:
+        execute(sql.PUT_DEFINITION, sql.definition_values(definition))
     try:
         for fact in entry.facts:
             execute(sql.ADD_EVENT, sql.event_values(entry.run_id, fact))

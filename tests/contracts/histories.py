@@ -110,7 +110,7 @@ class Author:
             run=state.run,
             steps=changed,
             values=tuple(values),
-            definition=definition,
+            definitions=() if definition is None else (definition,),
             taken=tuple(taken),
         )
 

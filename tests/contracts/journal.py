@@ -178,11 +178,11 @@ class JournalContract:
 
     def test_a_definition_takes_the_newest_source_and_diagram(self, journal: Journal) -> None:
         newer = definition(source="def f(): return 1", diagram='{"n": 1}')
-        first = [replace(one_run(A), definition=definition()), replace(one_run(B), definition=definition(2))]
+        first = [replace(one_run(A), definitions=(definition(),)), replace(one_run(B), definitions=(definition(2),))]
         journal.append(first, durability=FAST)
         with journal.reading() as reader:
             assert reader.definition(digest(1)) == definition()
-        journal.append([replace(one_run(C), definition=newer)], durability=FAST)
+        journal.append([replace(one_run(C), definitions=(newer,))], durability=FAST)
         with journal.reading() as reader:
             assert reader.definition(digest(1)) == newer
             assert reader.definition(digest(2)) == definition(2)

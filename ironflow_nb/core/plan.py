@@ -1,0 +1,96 @@
+"""What a continuation would do with the steps that are recorded: the verdicts of the engine, asked for beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+
+import msgspec
+
+from ironflow_nb.core.ids import Digest, StepRef
+from ironflow_nb.core.memo import Memo, Record
+from ironflow_nb.core.rows import StepRow
+from ironflow_nb.core.verdict import AskFirst, OnChange, Perform, Replay, Reuse, Unknown, judge, settle_change
+
+
+class Action(StrEnum):
+    """What happens to a recorded step when it is asked for again."""
+
+    REUSE = "reuse"
+    REPLAY = "replay"
+    RETRY = "retry"
+    REDO = "redo"
+    STOP = "stop"
+    ASK = "ask"
+    MISSING = "missing"
+
+
+class Current(msgspec.Struct, frozen=True):
+    """A step as it is defined now."""
+
+    code: Digest
+    once: bool = False
+    on_change: OnChange | None = None
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """One recorded step: what happens to it and why; `row` is the attempt that the reason speaks of."""
+
+    step: StepRef
+    action: Action
+    reason: str
+    row: StepRow
+
+
+WhyChanged = Callable[[str, Digest], str]
+"""Tells in words how the code of a step, by name, differs from that digest."""
+
+
+def plan(memo: Memo, steps: Mapping[str, Current], on_change: OnChange, why_changed: WhyChanged) -> list[Planned]:
+    """Return what would happen to each recorded step, in order of first start, if it were asked for again.
+
+    Only what is recorded can be planned: steps that are new, and arguments that will differ, show when the flow runs.
+    """
+    found = [_planned(memo, record, steps, on_change, why_changed) for record in memo.records()]
+    is_upstream_redone = False
+    planned = []
+    for each in sorted(found, key=lambda each: memo.first_version(each.step)):
+        if each.action is Action.REUSE and is_upstream_redone:
+            each = msgspec.structs.replace(each, reason="finished; reused if its arguments are the same")  # noqa: PLW2901
+        is_upstream_redone |= each.action in {Action.REDO, Action.RETRY}
+        planned.append(each)
+    return planned
+
+
+def _planned(
+    memo: Memo, record: Record, steps: Mapping[str, Current], on_change: OnChange, why_changed: WhyChanged
+) -> Planned:
+    latest = record.latest
+    current = steps.get(latest.name)
+    if current is None:
+        return Planned(latest.step, Action.MISSING, f"no step {latest.name} is defined here", latest)
+    verdict = judge(record, current.code, once=current.once)
+    if not isinstance(verdict, AskFirst):
+        return _simple(latest, verdict)
+    row = verdict.row
+    _, at_stake_s = memo.work_at_stake(row.name, current.code)
+    why = why_changed(row.name, row.code)
+    match settle_change(current.on_change or on_change, row, at_stake_s):
+        case Reuse():
+            return Planned(row.step, Action.REUSE, f"{why}; kept", row)
+        case Perform():
+            return Planned(row.step, Action.REDO, why, row)
+        case None:
+            return Planned(row.step, Action.STOP, f"{why}; the run stops before it is done again", row)
+
+
+def _simple(latest: StepRow, verdict: Reuse | Replay | Perform | Unknown) -> Planned:
+    match verdict:
+        case Reuse(row=row):
+            return Planned(row.step, Action.REUSE, "finished", row)
+        case Replay(row=row):
+            return Planned(row.step, Action.REPLAY, "failed, and the flow lived with it", row)
+        case Unknown(row=row):
+            return Planned(row.step, Action.ASK, "runs once, and nobody knows what came of it", row)
+        case Perform(reason=reason):
+            return Planned(latest.step, Action.RETRY, reason, latest)
