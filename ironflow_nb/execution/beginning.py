@@ -153,7 +153,7 @@ def _anew(engine: Engine, request: Request, call: Call, *, in_main_thread: bool)
 
 def _look_after(engine: Engine, session: Session, request: Request) -> None:
     if request.definition_id not in engine.ledger.defined:
-        session.define = request.define
+        session.definitions.of_flow = request.define
     engine.open_session(session)
 
 

@@ -45,7 +45,7 @@ class Branch:
                 self.outcome.succeed(value)
             else:
                 self.outcome.fail(error)
-        self.session.wake()
+        self.session.wakeups.wake()
 
     def is_finished(self) -> bool:
         """Tell whether the function has ended."""

@@ -81,7 +81,7 @@ class Fanout:
             finally:
                 self._is_pumped = False
                 if before != (len(self.outcomes), self.is_exhausted):
-                    self.session.wake_branches()
+                    self.session.wakeups.wake_others()
 
     def _fill_window(self) -> None:
         window = WINDOW * self._concurrency

@@ -199,7 +199,7 @@ async def until(session: Session, is_done: Callable[[], bool]) -> None:
     import asyncio  # noqa: PLC0415
 
     wakeup = _LoopWakeup(asyncio.get_running_loop())
-    with session.woken(wakeup):
+    with session.wakeups.woken(wakeup):
         while True:
             session.pump()
             session.drain()

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
 from ironflow_nb.core.events import RunCancelRequested, StepRetryScheduled, StepReused, StepStarted
-from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef
+from ironflow_nb.core.ids import BranchId, RunId, StepRef
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import (
@@ -29,6 +28,8 @@ from ironflow_nb.errors import (
     RunFinished,
     RunTakenOver,
 )
+from ironflow_nb.execution.claims import Claims
+from ironflow_nb.execution.defining import Definitions
 from ironflow_nb.execution.delayed import Delayed
 from ironflow_nb.execution.interrupts import Interrupts
 from ironflow_nb.execution.jobs import Answer, Job, Outcome, Place, Settled, Take
@@ -39,10 +40,7 @@ from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.execution.stream import Piece, Stream
 from ironflow_nb.execution.surroundings import logger
-from ironflow_nb.journal.ports import Definition
-from ironflow_nb.tracking.parts import encode_parts
-
-W = TypeVar("W", bound=Wakeup)
+from ironflow_nb.execution.wakeups import Wakeups
 
 StartWorker = Callable[[StepSpec, "Session", Take], None]
 """Starts something that performs jobs of the step, as long as it is given any."""
@@ -75,13 +73,12 @@ class Session:
         self.pumps: list[Callable[[], None]] = []
         self.children: list[Child] = []
         self.calls: set[Job] = set()
-        self.claims: set[Job] = set()
-        self._defined: set[Digest] = set()
+        self.claims = Claims(stream)
+        self.definitions = Definitions(stream)
         self.n_expected: Counter[str] = Counter()
         self.on_settled: Callable[[], None] | None = None
         self.loop: Any = None
         self.thread: int | None = None
-        self.define: Callable[[], Definition] | None = None
         self.is_open = True
         self.is_ending = False
         self.ending = Outcome()
@@ -94,7 +91,7 @@ class Session:
         self._in_flight: dict[Place, Job] = {}
         self._settled: deque[Settled] = deque()
         self.delayed = Delayed(self.ledger.clock, self.lock)
-        self._waiting: list[Wakeup] = []
+        self.wakeups = Wakeups()
 
     @property
     def name(self) -> str:
@@ -181,8 +178,7 @@ class Session:
                 once=job.spec.once,
                 child_run_id=job.child_run_id,
             )
-            if job.code not in self._defined:
-                self._define_code(job)
+            self.definitions.note_step(job)
             if job.failed is not None:
                 self.stream.put(replace(job.failed, status=StepStatus.FAILED))
             row = self.stream.defer(Piece(started, job.step, job.attempt, values=inputs))
@@ -193,16 +189,6 @@ class Session:
             if job.spec.once:  # so that nobody who finds no end of it can think that it never began
                 self._append()
         job.started_s = self.ledger.clock.monotonic()
-
-    def _define_code(self, job: Job) -> None:
-        """Let the journal keep what the code consists of, so that another process can tell what was edited."""
-        self._defined.add(job.code)
-        tracked = job.spec.tracked
-        if job.code not in self.ledger.defined and tracked.digest == job.code:
-            parts = encode_parts(tracked)
-            self.stream.define(
-                Definition(definition_id=job.code, kind="step", name=job.spec.name, source=parts, diagram="")
-            )
 
     def disown(self, steps: Iterable[StepRef]) -> None:
         """Take back that the flow lived with these failures: they are in the chain of the run's own error."""
@@ -256,7 +242,7 @@ class Session:
             self.stopped = Stopped(stop, asked_by)
         for child in list(self.child_sessions):
             child.stop(stop, asked_by, with_parent=True)
-        self.wake()
+        self.wakeups.wake()
         if self.task is not None and self.loop is not None and not with_parent:
             self.loop.call_soon_threadsafe(self.task.cancel)
 
@@ -280,15 +266,12 @@ class Session:
             self._land(job)
             self.give_back(job)
             job.outcome.fail(error)
-        self.wake()
+        self.wakeups.wake()
 
     def give_back(self, job: Job) -> None:
         """Let other runs compute what this job was to compute for all of them."""
-        claim, job.claim = job.claim, None
-        if claim is not None:
-            with self.lock:
-                self.claims.discard(job)
-                self.stream.give_back(claim)
+        with self.lock:
+            self.claims.give_back(job)
 
     def _land(self, job: Job) -> bool:
         """Take the job, if it is there, from what is in flight; another one of its place stays."""
@@ -322,21 +305,11 @@ class Session:
         self._settled.append(settled)
         if self.on_settled is not None:
             self.on_settled()
-        self.wake()
+        self.wakeups.wake()
 
     def is_beside(self) -> bool:
         """Tell whether the calling thread runs beside that of the flow: a branch, or one that the user started."""
         return self.thread is not None and self.ledger.threads.ident() != self.thread
-
-    def wake(self) -> None:
-        """Let everybody who waits look again."""
-        for wakeup in list(self._waiting):
-            wakeup.set()
-
-    def wake_branches(self) -> None:
-        """Let the other branches look again: what they wait for may have come from this thread."""
-        if len(self._waiting) > 1:
-            self.wake()
 
     def drain(self) -> None:
         """Commit everything that was handed in, and let its callers know."""
@@ -357,7 +330,7 @@ class Session:
                     self.delayed.keep(self._retry(settled.job))
                     continue
                 settled.tell(trouble)
-        self.wake()
+        self.wakeups.wake()
 
     def flush(self) -> None:
         """Commit what is pending and what nobody waits for; called by the worker."""
@@ -401,7 +374,7 @@ class Session:
         """Drive the run until it is done; return False after `timeout_s`. An interrupt of the main thread passes."""
         clock = self.ledger.clock
         deadline = None if timeout_s is None else clock.monotonic() + timeout_s
-        with self.woken(self.ledger.threads.wakeup()) as wakeup:
+        with self.wakeups.woken(self.ledger.threads.wakeup()) as wakeup:
             while True:
                 self.delayed.begin_due()
                 self.pump()
@@ -414,15 +387,6 @@ class Session:
                 if left_s is not None and left_s <= 0:
                     return False
                 self._sleep(wakeup, self.delayed.shortened(left_s))
-
-    @contextmanager
-    def woken(self, wakeup: W) -> Iterator[W]:
-        """Let the wakeup be set whenever something was handed in or committed."""
-        self._waiting.append(wakeup)
-        try:
-            yield wakeup
-        finally:
-            self._waiting.remove(wakeup)
 
     def _sleep(self, wakeup: Wakeup, timeout_s: float | None) -> None:
         if self.interrupts is None or not self.ledger.threads.is_main():
@@ -467,7 +431,7 @@ class Session:
             job.row = row
         for settled in batch:
             if settled.piece.cached is not None:
-                self.claims.discard(settled.job)
+                self.claims.settle(settled.job)
         n_reused = sum(type(settled.piece.event) is StepReused for settled in batch)
         self.recall.n_reused += n_reused
         self.n_performed += sum(settled.error is None for settled in batch) - n_reused
@@ -488,9 +452,8 @@ class Session:
 
     def _write_definition(self) -> None:
         """Let what is known of the definition ride with the next commit, once."""
-        define, self.define = self.define, None
-        if define is not None:
-            definition = define()
+        definition = self.definitions.take_flow()
+        if definition is not None:
             with self.lock:
                 self.stream.define(definition)
 
@@ -498,8 +461,7 @@ class Session:
         """Commit the last events of this stretch; from now on calls are refused."""
         self._write_definition()
         with self.lock:
-            for job in self.claims - set(self._in_flight.values()):
-                self.give_back(job)
+            self.claims.give_back_all_but(self._in_flight.values())
             self._append(*pieces)
             self.is_open = False
 

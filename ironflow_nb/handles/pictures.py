@@ -56,8 +56,8 @@ def diagram_of(engine: Engine, run: RunRow | None) -> Diagram:
         return Diagram("")
     with engine.ledger.journal.reading() as reader:
         definition = reader.definition(run.definition_id)
-    if definition is None and (session := engine.sessions.get(run.run_id)) is not None and session.define is not None:
-        definition = session.define()  # it is written after the first step
+    if definition is None and (session := engine.sessions.get(run.run_id)) is not None:
+        definition = session.definitions.flow()  # it is written after the first step
     found = Diagram(run.name) if definition is None else decode_diagram(definition.diagram)
     return found if found.name else Diagram(run.name, found.nodes, found.edges)
 
