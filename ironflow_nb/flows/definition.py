@@ -8,7 +8,7 @@ from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.journal.ports import Definition
-from ironflow_nb.tracking.source import source_of
+from ironflow_nb.tracking.definition import source_of
 
 
 def definition_id(spec: StepSpec) -> Digest:

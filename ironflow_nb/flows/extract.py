@@ -17,7 +17,7 @@ from ironflow_nb.diagram.model import Diagram, NodeKind
 from ironflow_nb.diagram.sketch import START_ID, Sketch, Tail, Tails
 from ironflow_nb.flows.expressions import ExpressionReader
 from ironflow_nb.flows.resolve import Describe, Described, Resolver
-from ironflow_nb.tracking.source import function_tree
+from ironflow_nb.tracking.definition import function_tree
 
 __all__ = ["Describe", "Described", "extract"]
 

@@ -6,16 +6,16 @@ import ast
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+
+import msgspec
 
 from ironflow_nb.tracking.parts import Part, Tracked
 
 _NAMES_SHOWN = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One part that differs; `old` or `new` is None where there was or is none."""
 
     reason: str

@@ -7,19 +7,21 @@ import re
 import types
 from decimal import Decimal
 from enum import Enum
-from fractions import Fraction
 from pathlib import PurePath
 from typing import Any, Final
 
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
+from ironflow_nb.values.classes import class_name
 from ironflow_nb.values.digest import Digested, Digester
 from ironflow_nb.values.provenance import Provenance
 
 _CONSTANT_TYPES: Final = frozenset({
-    int, float, complex, str, bytes, bool, type(None), type(Ellipsis), range, Decimal, Fraction, re.Pattern,
+    int, float, complex, str, bytes, bool, type(None), type(Ellipsis), range, Decimal, re.Pattern,
     dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone,
 })  # fmt: skip
+# Of modules that are not imported for this.
+_CONSTANT_NAMES: Final = frozenset({"uuid.UUID", "fractions.Fraction", "zoneinfo.ZoneInfo"})
 _SHOWN: Final = 200
 
 
@@ -28,9 +30,7 @@ def is_constant(value: object) -> bool:
     kind = type(value)
     if kind is tuple or kind is frozenset:
         return all(map(is_constant, value))  # type: ignore[call-overload]
-    if kind.__module__ == "uuid":  # which is not imported for this
-        return kind.__name__ == "UUID"
-    return kind in _CONSTANT_TYPES or isinstance(value, PurePath | Enum)
+    return kind in _CONSTANT_TYPES or class_name(kind) in _CONSTANT_NAMES or isinstance(value, PurePath | Enum)
 
 
 def constant_digest(value: object) -> Digest:

@@ -28,7 +28,8 @@ def declared_content(item: Any, watch: Watch) -> tuple[str, str, Digest]:
     if isinstance(item, Path):
         files = list(_files(item, watch, "*"))
         n_bytes = sum(path.stat().st_size for path in files)
-        return item.as_posix(), f"{item.as_posix()}: {n_bytes} bytes in {len(files)} files", _of_files(item, files)
+        name = item.as_posix().encode("utf-8", "replace").decode()  # of any bytes, on some systems
+        return name, f"{name}: {n_bytes} bytes in {len(files)} files", _of_files(item, files)
     digest = value_digest(item).digest
     return f"value {digest.hex()[2:10]}", shown(item), digest
 
@@ -63,7 +64,7 @@ def _parsed(path: Path) -> ast.Module:
 def _of_files(place: Path, files: list[Path]) -> Digest:
     """Return the digest of names and contents; a file that is not there is another content than an empty one."""
     rows = [f"{path.relative_to(place).as_posix()}\0{_content(path)}" for path in files]
-    return digest_bytes("\0".join(["files", *rows]).encode())
+    return digest_bytes("\0".join(["files", *rows]).encode("utf-8", "surrogateescape"))
 
 
 def _content(path: Path) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, NamedTuple, cast
+
+import msgspec
 
 from ironflow_nb.core.ids import Digest
 
@@ -14,8 +14,7 @@ TRANSITIVE: Final = b"\x02"
 """The first byte of the digest of code that refers to other code; of code on its own it is that of the first recipe."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """A piece of code that counts. The source of a constant is ``NAME = value``."""
 
     name: str
@@ -33,8 +32,7 @@ class Untracked(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tracked:
+class Tracked(msgspec.Struct, frozen=True):
     """The code of a function: the function itself is the first part."""
 
     digest: Digest
@@ -47,10 +45,13 @@ class Tracked:
         return self.parts[0].digest
 
 
+_ENCODER: Final = msgspec.json.Encoder(order="sorted")
+
+
 def encode_parts(tracked: Tracked) -> str:
     """Return the parts as JSON text that is the same for the same parts."""
-    rows = [asdict(part) | {"digest": part.digest.hex()} for part in tracked.parts]
-    return json.dumps({"v": 1, "parts": rows}, sort_keys=True, ensure_ascii=True)
+    rows = [msgspec.structs.asdict(part) | {"digest": part.digest.hex()} for part in tracked.parts]
+    return _ENCODER.encode({"v": 1, "parts": rows}).decode()
 
 
 def decode_parts(text: str) -> tuple[Part, ...]:
@@ -60,8 +61,8 @@ def decode_parts(text: str) -> tuple[Part, ...]:
         ValueError: it is no such text.
     """
     try:
-        return tuple(map(_part, json.loads(text)["parts"]))
-    except (KeyError, TypeError, AttributeError) as error:
+        return tuple(map(_part, msgspec.json.decode(text)["parts"]))
+    except (KeyError, TypeError, AttributeError, msgspec.DecodeError) as error:
         raise ValueError(f"these are not the parts of a step: {text[:60]!r}") from error
 
 

@@ -7,9 +7,11 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, partialmethod
+from operator import is_
 from typing import Any, Final
+
+import msgspec
 
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
@@ -21,14 +23,13 @@ DECORATOR_MARK: Final = "__ironflow_decorator__"
 """Set on our own decorators, which say how a function is run and not what it does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """What is written in one function or class."""
 
     content: Digest
     chains: tuple[Chain, ...] = ()
     decorators: tuple[Chain, ...] = ()
-    imports: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    imports: dict[str, tuple[str, str | None]] = {}
     assigned: frozenset[str] = frozenset()
     source: str = ""
     file: str = ""
@@ -39,6 +40,9 @@ class Reading:
 # Keyed by id, because codes that differ only in an annotation or a comment are equal; the weak reference takes the
 # reading away with its code. Operations of a dict are atomic, and a code that two threads read is read alike.
 _READINGS: Final[dict[int, tuple[weakref.ref[types.CodeType], Reading]]] = {}
+# Here the attributes refer back to their class, so nothing would ever go; from so many on they are all forgotten.
+_CLASSES: Final[dict[int, tuple[list[Any], Reading]]] = {}
+_MOST_CLASSES: Final = 256
 
 
 def read_function(function: types.FunctionType) -> Reading:
@@ -53,7 +57,19 @@ def read_function(function: types.FunctionType) -> Reading:
 
 
 def read_class(kind: type) -> Reading:
-    """Return what is written in the class, methods included."""
+    """Return what is written in the class, methods included; it is read again after a reload changed it in place."""
+    state = [kind, *vars(kind).values(), *(method.__code__ for method in own_methods(kind))]
+    known = _CLASSES.get(id(kind))
+    if known is not None and len(known[0]) == len(state) and all(map(is_, known[0], state)):
+        return known[1]
+    reading = _read_class(kind)
+    if len(_CLASSES) >= _MOST_CLASSES:
+        _CLASSES.clear()
+    _CLASSES[id(kind)] = state, reading
+    return reading
+
+
+def _read_class(kind: type) -> Reading:
     source = class_source(kind, own_methods(kind), class_namespace(kind))
     if source is None:
         shape = [f"class {kind.__qualname__}", *sorted(vars(kind).get("__annotations__", ()))]
@@ -134,7 +150,7 @@ def _read_function(function: types.FunctionType) -> Reading:
     found = read_references(tree, names)
     decorators = [chain for node in getattr(tree, "decorator_list", ()) for chain in _chains_in(node)]
     reading = _reading(digest_bytes(written(tree)), found, (source.text, source.file, source.line))
-    return replace(reading, decorators=tuple(sorted(set(decorators))), assigned=assigned_globals(code))
+    return msgspec.structs.replace(reading, decorators=tuple(sorted(set(decorators))), assigned=assigned_globals(code))
 
 
 def _reading(content: Digest, found: References, source: tuple[str, str, int]) -> Reading:

@@ -6,8 +6,9 @@ import ast
 import opcode
 import types
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from ironflow_nb.tracking.source import codes
 from ironflow_nb.tracking.tree import dotted
@@ -25,8 +26,7 @@ _STORE_GLOBAL: Final = opcode.opmap["STORE_GLOBAL"]
 _EXTENDED: Final = opcode.EXTENDED_ARG
 
 
-@dataclass(frozen=True, slots=True)
-class References:
+class References(msgspec.Struct, frozen=True):
     """The chains in some code, and the names that its own import statements bind."""
 
     chains: set[Chain]

@@ -8,9 +8,10 @@ import inspect
 import sys
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from ironflow_nb.core.identity import step_name
 from ironflow_nb.tracking.constants import is_constant
@@ -22,7 +23,6 @@ from ironflow_nb.tracking.watch import MISSING, Watch
 from ironflow_nb.values.classes import class_name
 
 _DYNAMIC: Final = frozenset({"eval", "exec", "globals", "locals", "vars", "__import__", "getattr", "compile"})
-_PARTIAL: Final = functools.partial | functools.partialmethod
 _CONTAINERS: Final = (list, dict, set, bytearray)
 
 
@@ -46,15 +46,14 @@ class Constant(NamedTuple):
 Target = Code | Constant | Untracked
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(msgspec.Struct, frozen=True):
     """Where the names of one function or class are looked up."""
 
     namespace: dict[str, Any]
-    cells: Mapping[str, types.CellType] = field(default_factory=dict)
+    cells: Mapping[str, types.CellType] = {}
     owner: type | None = None
     self_name: str | None = None
-    imports: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+    imports: Mapping[str, tuple[str, str | None]] = {}
 
     def named(self, name: str) -> str:
         """Return the qualified form of a global name."""
@@ -121,7 +120,7 @@ class Resolver:
     def _attribute(self, bases: tuple[type, ...], name: str) -> Any:
         for base in bases:
             if is_user_class(base):
-                self.watch.mapping(vars(base))
+                self.watch.attributes(base)
             if name in vars(base):
                 return vars(base)[name] if is_user_class(base) else MISSING
         return MISSING
@@ -175,6 +174,8 @@ class Resolver:
                 continue
             if isinstance(value, types.MethodType):
                 owner = value.__self__ if isinstance(value.__self__, type) else type(value.__self__)
+            if isinstance(value, staticmethod):
+                owner = None
             others += self._given(value, name, owner)
             value = _inside(value)
         if len(layers) > 1:
@@ -203,7 +204,7 @@ class Resolver:
         """Yield what was registered with a `functools.singledispatch`."""
         registry = vars(function).get("registry")
         if isinstance(registry, types.MappingProxyType):
-            self.watch.mapping(registry)
+            self.watch.registry(registry)
             for kind in sorted(registry, key=class_name):
                 if _is_code(registry[kind]) and wrapped_by(function) is not registry[kind]:
                     yield from self._follow(registry[kind], [], f"{name}({class_name(kind)})")
@@ -248,4 +249,6 @@ def owner_of(function: types.FunctionType) -> type | None:
     found: Any = function.__globals__.get(path[0])
     for name in path[1:]:
         found = inspect.getattr_static(found, name, None)
-    return found if isinstance(found, type) else None
+    if not isinstance(found, type) or isinstance(vars(found).get(function.__name__), staticmethod):
+        return None
+    return found

@@ -8,38 +8,26 @@ import inspect
 import linecache
 import textwrap
 import types
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
+
+import msgspec
+
+from ironflow_nb.tracking.definition import FunctionNode, named_tree, statement
 
 NO_SOURCE: Final = "no source: known by its bytecode"
 EDITED: Final = "edited on disk and not imported again: known by its bytecode"
 _FUTURES: Final = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names[2:])
-_Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """Where something is written. `tree` belongs to who asked for it, except that of a lambda."""
 
     text: str
     file: str
     line: int
     tree: ast.AST
-
-
-def source_of(function: Callable[..., Any]) -> str:
-    """Return the source text of the function, or an empty text where there is none."""
-    try:
-        return textwrap.dedent(inspect.getsource(function))
-    except (OSError, TypeError):
-        return ""
-
-
-def function_tree(function: Callable[..., Any]) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    """Return the syntax tree of the function, or None for a lambda or where there is no source."""
-    return _function_tree(source_of(function), getattr(function, "__name__", ""))
 
 
 def function_source(function: types.FunctionType) -> Source | str:
@@ -61,7 +49,8 @@ def class_source(kind: type, methods: list[types.FunctionType], namespace: dict[
         found = _class_in(lines, kind, methods)
         if found is not None:
             text = textwrap.dedent("".join(lines[found[0] - 1 : found[1]]))
-            return Source(text, filename, found[0], ast.parse(text).body[0])
+            tree = statement(text)
+            return None if tree is None else Source(text, filename, found[0], tree)
     return None
 
 
@@ -81,17 +70,8 @@ def _def_source(code: types.CodeType, lines: list[str]) -> Source | None:
         text = textwrap.dedent("".join(inspect.getblock(lines[code.co_firstlineno - 1 :])))
     except (SyntaxError, IndentationError):  # the file is another one now
         return None
-    tree = _function_tree(text, code.co_name)
+    tree = named_tree(text, code.co_name)
     return None if tree is None else Source(text, code.co_filename, code.co_firstlineno, tree)
-
-
-def _function_tree(text: str, name: str) -> _Function | None:
-    try:
-        module = ast.parse(text)
-    except SyntaxError:  # a lambda in the middle of an expression
-        return None
-    first = module.body[0] if len(module.body) == 1 else None
-    return first if isinstance(first, _Function) and first.name == name else None
 
 
 # -- lambdas -----------------------------------------------------------------------------------------------------------
@@ -169,7 +149,7 @@ def _class_in(lines: list[str], kind: type, methods: list[types.FunctionType]) -
     found = [] if tree is None else list(_classes(tree, kind.__qualname__.replace("<locals>.", "").split(".")))
     numbers = {method.__code__.co_firstlineno for method in methods}
     first = vars(kind).get("__firstlineno__")  # since Python 3.13
-    spans = [(_first_line(node), node.end_lineno or 0) for node in found if _fits(node, kind)]
+    spans = [(_first_line(node), node.end_lineno or 0) for node in found if _fits(node, kind, is_exact=not methods)]
     exact = [span for span in spans if span[0] == first or any(span[0] <= number <= span[1] for number in numbers)]
     fitting = exact or ([] if numbers else spans)
     return fitting[-1] if fitting else None
@@ -177,12 +157,12 @@ def _class_in(lines: list[str], kind: type, methods: list[types.FunctionType]) -
 
 def _classes(tree: ast.AST, path: list[str]) -> Iterator[ast.ClassDef]:
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.ClassDef | _Function) and node.name == path[0]:
+        if isinstance(node, ast.ClassDef | FunctionNode) and node.name == path[0]:
             if len(path) > 1:
                 yield from _classes(node, path[1:])
             elif isinstance(node, ast.ClassDef):
                 yield node
-        elif not isinstance(node, ast.expr | ast.ClassDef | _Function):
+        elif not isinstance(node, ast.expr | ast.ClassDef | FunctionNode):
             yield from _classes(node, path)
 
 
@@ -190,13 +170,21 @@ def _first_line(node: ast.ClassDef) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
-def _fits(node: ast.ClassDef, kind: type) -> bool:
-    """Tell whether the class has what is assigned in that body; it is another one's otherwise."""
+def _fits(node: ast.ClassDef, kind: type, *, is_exact: bool) -> bool:
+    """Tell whether the class has what that body defines, and, if that is all one goes by, nothing else.
+
+    One goes by that for a class without methods: any of those would tell the file.
+    """
     known = {*vars(kind), *vars(kind).get("__annotations__", ()), *getattr(kind, "__struct_fields__", ())}
     targets = [target for item in node.body if isinstance(item, ast.Assign) for target in item.targets]
+    targets += [item.target for item in node.body if isinstance(item, ast.AnnAssign)]
     names = {target.id for target in targets if isinstance(target, ast.Name)}
-    names |= {item.name for item in node.body if isinstance(item, _Function)}
-    return all(name in known or name.startswith("_") for name in names)
+    names |= {item.name for item in node.body if isinstance(item, ast.ClassDef if is_exact else FunctionNode)}
+    return _public(names) <= known and (not is_exact or _public(vars(kind)) <= names)
+
+
+def _public(names: Iterable[str]) -> set[str]:
+    return {name for name in names if not name.startswith("_")}
 
 
 # -- is it what runs? --------------------------------------------------------------------------------------------------

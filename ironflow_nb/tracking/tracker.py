@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ironflow_nb.core.ids import Digest
-from ironflow_nb.tracking.parts import Tracked
-from ironflow_nb.tracking.walk import Walk
-from ironflow_nb.tracking.watch import Watch
+
+if TYPE_CHECKING:
+    from ironflow_nb.tracking.parts import Tracked
+    from ironflow_nb.tracking.walk import Walk
+    from ironflow_nb.tracking.watch import Watch
 
 
 class _Epoch:
@@ -74,7 +76,7 @@ class Tracker:
 
     def _track(self) -> Tracked:
         epoch = _EPOCH.number
-        walk = Walk(self._function, self._depends)
+        walk = _new_walk(self._function, self._depends)
         tracked = walk.tracked()
         self._seen = _Seen(tracked, walk.watch, epoch)
         return tracked
@@ -90,7 +92,13 @@ def track(function: Callable[..., Any], depends: tuple[Any, ...] | list[Any] = (
     Raises:
         ValueNotStorable: `depends` has an iterator or an open file in it.
     """
-    return Walk(function, tuple(depends)).tracked()
+    return _new_walk(function, tuple(depends)).tracked()
+
+
+def _new_walk(function: Callable[..., Any], depends: tuple[Any, ...]) -> Walk:
+    from ironflow_nb.tracking.walk import Walk  # noqa: PLC0415 -- not before the first step has run
+
+    return Walk(function, depends)
 
 
 @lru_cache(maxsize=256)

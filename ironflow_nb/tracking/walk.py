@@ -10,7 +10,6 @@ from typing import Any
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.tracking.constants import constant_digest, shown
-from ironflow_nb.tracking.declared import declared_content
 from ironflow_nb.tracking.links import (
     Link,
     links_of_class,
@@ -69,6 +68,10 @@ class Walk:
             yield "", target
 
     def _declared(self) -> Iterator[Edge]:
+        if not self._depends:
+            return
+        from ironflow_nb.tracking.declared import declared_content  # noqa: PLC0415 -- few steps declare anything
+
         for item in self._depends:
             codes = [target for target in self._resolver.value(item, "") if isinstance(target, Code)]
             if codes and (callable(item) or isinstance(item, type)):
@@ -128,5 +131,4 @@ def _digest(own: list[Part], edges: list[list[Edge]]) -> Digest:
     if len(own) == 1 and all(target == "0" for _, target in edges[0]):
         return own[0].digest
     rows = [[part.digest.hex(), found] for part, found in zip(own, edges, strict=True)]
-    content = json.dumps(rows, ensure_ascii=True).encode()
-    return Digest(TRANSITIVE + blake2b(content, digest_size=19).digest())
+    return Digest(TRANSITIVE + blake2b(json.dumps(rows).encode(), digest_size=19).digest())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter, is_, itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,7 @@ class Watch:
         self._absent: list[tuple[Mapping[str, Any], str]] = []
         self._functions: dict[int, tuple[Any, types.CodeType]] = {}
         self._cells: list[tuple[types.CellType, Any]] = []
-        self._mappings: dict[int, tuple[Mapping[Any, Any], list[Any]]] = {}
+        self._mappings: dict[int, tuple[object, Mapping[Any, Any], list[Any]]] = {}
         self._files: dict[Path, tuple[int, int] | None] = {}
         self._plan: list[tuple[itemgetter[Any], Mapping[str, Any], Sequence[Any]]] = []
         self._types: list[tuple[itemgetter[Any], Mapping[str, Any], Sequence[type]]] = []
@@ -59,9 +59,13 @@ class Watch:
         self._cells.append((cell, content))
         return content
 
-    def mapping(self, mapping: Mapping[Any, Any]) -> None:
-        """Watch all values of the mapping, such as the attributes of a class."""
-        self._mappings[id(mapping)] = mapping, list(mapping.values())
+    def attributes(self, kind: type) -> None:
+        """Watch all attributes of the class."""
+        self._mappings[id(kind)] = kind, vars(kind), list(vars(kind).values())
+
+    def registry(self, mapping: Mapping[Any, Any]) -> None:
+        """Watch all values of the mapping."""
+        self._mappings[id(mapping)] = mapping, mapping, list(mapping.values())
 
     def file(self, path: Path) -> None:
         """Watch the size of the file and when it was written."""
@@ -106,13 +110,12 @@ class Watch:
         return (
             not any(name in namespace for namespace, name in self._absent)
             and all(_content(cell) is content for cell, content in self._cells)
-            and all(_are(mapping.values(), values) for mapping, values in self._mappings.values())
+            and all(_are(mapping, values) for _, mapping, values in self._mappings.values())
         )
 
 
-def _are(values: Iterable[Any], others: list[Any]) -> bool:
-    found = list(values)
-    return len(found) == len(others) and all(map(is_, found, others))
+def _are(mapping: Mapping[Any, Any], values: list[Any]) -> bool:
+    return len(mapping) == len(values) and all(map(is_, mapping.values(), values))
 
 
 def _getter(names: dict[str, Any]) -> itemgetter[Any]:
