@@ -34,7 +34,7 @@ PURE = {"core"}
 CODE_LIMIT = 500
 ENGINE_LINES = 7_100
 # Counted apart: the engine asks the room for one digest, and what it costs is how many ways Python has to refer to code.
-TRACKING_LINES = 1_250
+TRACKING_LINES = 1_300
 
 
 def modules() -> list[Path]:

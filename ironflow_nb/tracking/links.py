@@ -8,7 +8,7 @@ from typing import Any
 
 from ironflow_nb.core.identity import step_name
 from ironflow_nb.tracking.constants import is_constant
-from ironflow_nb.tracking.origin import is_generated, is_user_class
+from ironflow_nb.tracking.origin import is_generated, is_user_class, is_user_function
 from ironflow_nb.tracking.parts import Untracked
 from ironflow_nb.tracking.reading import Reading, class_namespace, functions_in, is_written_in, own_methods
 from ironflow_nb.tracking.references import Chain
@@ -96,7 +96,8 @@ def _watched_cells(kind: type, resolver: Resolver) -> dict[str, types.CellType]:
 def _links_of_attributes(kind: type, resolver: Resolver, *, is_written: bool) -> Iterator[Link]:
     """Yield functions that were put into the class later; of a class without source everything."""
     for name, value in sorted(vars(kind).items()):
-        functions = [each for each in functions_in(value) if not (is_written and is_generated(each))]
+        found = (each for each in functions_in(value) if is_user_function(each))
+        functions = [each for each in found if not (is_written and is_generated(each))]
         if functions and not (is_written and all(is_written_in(each, kind) for each in functions)):
             for target in resolver.value(value, f"{class_name(kind)}.{name}"):
                 yield f".{name}", target

@@ -15,8 +15,9 @@ import msgspec
 
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
+from ironflow_nb.tracking.origin import is_generated
 from ironflow_nb.tracking.references import Chain, References, assigned_globals, global_names, read_references
-from ironflow_nb.tracking.source import NO_SOURCE, class_source, function_source
+from ironflow_nb.tracking.source import NO_SOURCE_OF_CLASS, class_source, function_source
 from ironflow_nb.tracking.tree import bytecode, dotted, stripped, written
 
 DECORATOR_MARK: Final = "__ironflow_decorator__"
@@ -73,7 +74,7 @@ def _read_class(kind: type) -> Reading:
     source = class_source(kind, own_methods(kind), class_namespace(kind))
     if source is None:
         shape = [f"class {kind.__qualname__}", *sorted(vars(kind).get("__annotations__", ()))]
-        return Reading(digest_bytes("\0".join(shape).encode()), trouble=NO_SOURCE)
+        return Reading(digest_bytes("\0".join(shape).encode()), trouble=NO_SOURCE_OF_CLASS)
     tree = stripped(source.tree, partial(_is_ours, class_namespace(kind)))
     module = ast.Module([tree], [])  # type: ignore[list-item]
     compiled = compile(ast.fix_missing_locations(module), "<tracking>", "exec", dont_inherit=True)
@@ -96,8 +97,9 @@ def own_methods(kind: type) -> list[types.FunctionType]:
 
 def is_written_in(function: types.FunctionType, kind: type) -> bool:
     """Tell whether the function stands in the body of the class."""
-    code = function.__code__
-    return code.co_qualname.rpartition(".")[0] == kind.__qualname__ and not code.co_filename.startswith("<string>")
+    # A reload in place brings codes of other qualified names, and leaves the functions theirs.
+    names = {function.__code__.co_qualname, function.__qualname__}
+    return f"{kind.__qualname__}.{function.__code__.co_name}" in names and not is_generated(function)
 
 
 def functions_in(value: Any) -> Iterator[types.FunctionType]:

@@ -17,6 +17,7 @@ import msgspec
 from ironflow_nb.tracking.definition import FunctionNode, named_tree, statement
 
 NO_SOURCE: Final = "no source: known by its bytecode"
+NO_SOURCE_OF_CLASS: Final = "no source, or another one by now: known by its methods and constants"
 EDITED: Final = "edited on disk and not imported again: known by its bytecode"
 _FUTURES: Final = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names[2:])
 
@@ -37,9 +38,22 @@ def function_source(function: types.FunctionType) -> Source | str:
     if not 0 < code.co_firstlineno <= len(lines):
         return NO_SOURCE
     found = _lambda_source(code, lines) if code.co_name == "<lambda>" else _def_source(code, lines)
-    if found is None:
-        return EDITED if _is_a_file(code.co_filename) else NO_SOURCE
-    return found if _is_what_runs(function, found, lines) else EDITED
+    if found is not None and _is_what_runs(function, found, lines):
+        return found
+    # A reload in place numbers the lines anew, from wherever it began.
+    others = _by_name(function, lines) if _is_a_file(code.co_filename) else ()
+    running = (other for other in others if _is_what_runs(function, other, lines))
+    return next(running, EDITED if _is_a_file(code.co_filename) else NO_SOURCE)
+
+
+def _by_name(function: types.FunctionType, lines: list[str]) -> Iterator[Source]:
+    """Yield every function of the file with that qualified name."""
+    for node in _defined(lines, function.__qualname__):
+        first, last = _lines_of(node)
+        text = textwrap.dedent("".join(lines[first - 1 : last]))
+        tree = named_tree(text, function.__code__.co_name)
+        if tree is not None:
+            yield Source(text, function.__code__.co_filename, first, tree)
 
 
 def class_source(kind: type, methods: list[types.FunctionType], namespace: dict[str, Any]) -> Source | None:
@@ -50,7 +64,8 @@ def class_source(kind: type, methods: list[types.FunctionType], namespace: dict[
         if found is not None:
             text = textwrap.dedent("".join(lines[found[0] - 1 : found[1]]))
             tree = statement(text)
-            return None if tree is None else Source(text, filename, found[0], tree)
+            source = None if tree is None else Source(text, filename, found[0], tree)
+            return source if source is not None and _are_what_runs(methods, source, lines) else None
     return None
 
 
@@ -145,29 +160,35 @@ def _files_of(kind: type, methods: list[types.FunctionType], namespace: Mapping[
 
 
 def _class_in(lines: list[str], kind: type, methods: list[types.FunctionType]) -> tuple[int, int] | None:
-    tree = _parsed("".join(lines))
-    found = [] if tree is None else list(_classes(tree, kind.__qualname__.replace("<locals>.", "").split(".")))
     numbers = {method.__code__.co_firstlineno for method in methods}
     first = vars(kind).get("__firstlineno__")  # since Python 3.13
-    spans = [(_first_line(node), node.end_lineno or 0) for node in found if _fits(node, kind, is_exact=not methods)]
+    nodes = [node for node in _defined(lines, kind.__qualname__) if isinstance(node, ast.ClassDef)]
+    spans = [_lines_of(node) for node in nodes if _fits(node, kind, is_exact=not methods)]
     exact = [span for span in spans if span[0] == first or any(span[0] <= number <= span[1] for number in numbers)]
-    fitting = exact or ([] if numbers else spans)
+    fitting = exact or spans
     return fitting[-1] if fitting else None
 
 
-def _classes(tree: ast.AST, path: list[str]) -> Iterator[ast.ClassDef]:
+def _defined(lines: list[str], qualname: str) -> Iterator[FunctionNode | ast.ClassDef]:
+    """Yield what is defined under that name, in the order of the file."""
+    tree = _parsed("".join(lines))
+    if tree is not None:
+        yield from _inside(tree, qualname.replace("<locals>.", "").split("."))
+
+
+def _inside(tree: ast.AST, path: list[str]) -> Iterator[FunctionNode | ast.ClassDef]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef | FunctionNode) and node.name == path[0]:
             if len(path) > 1:
-                yield from _classes(node, path[1:])
-            elif isinstance(node, ast.ClassDef):
+                yield from _inside(node, path[1:])
+            else:
                 yield node
         elif not isinstance(node, ast.expr | ast.ClassDef | FunctionNode):
-            yield from _classes(node, path)
+            yield from _inside(node, path)
 
 
-def _first_line(node: ast.ClassDef) -> int:
-    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+def _lines_of(node: FunctionNode | ast.ClassDef) -> tuple[int, int]:
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]), node.end_lineno or 0
 
 
 def _fits(node: ast.ClassDef, kind: type, *, is_exact: bool) -> bool:
@@ -199,6 +220,16 @@ def _is_what_runs(function: types.FunctionType, found: Source, lines: list[str])
     # A function that is compiled alone differs where it has a closure or stands in a class.
     return any(_same(each, code) for each in alone if each.co_name == code.co_name) or any(
         _same(each, code) for each in _compiled("".join(lines), 0) if each.co_qualname == code.co_qualname
+    )
+
+
+def _are_what_runs(methods: list[types.FunctionType], found: Source, lines: list[str]) -> bool:
+    if not methods or not _is_a_file(found.file) or _is_transformed(methods[0].__globals__):
+        return True
+    alone = _compiled(found.text, methods[0].__code__.co_flags & _FUTURES)
+    codes_of = [method.__code__ for method in methods]
+    return all(any(_same(each, code) for each in alone) for code in codes_of) or all(
+        any(_same(each, code) for each in _compiled("".join(lines), 0)) for code in codes_of
     )
 
 
