@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.events import RunContinued, RunStarted
 from ironflow_nb.core.joining import Attach, Begin, Caller, Continue, Joining, OnRerun, join, keyed
@@ -14,6 +12,7 @@ from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import StepStatus, derived_run_status
 from ironflow_nb.errors import DuplicateKey, JournalConflict, RunNotFound
 from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.planning import continuations
 from ironflow_nb.execution.recall import Recall
 from ironflow_nb.execution.request import Request
 from ironflow_nb.execution.session import Session
@@ -51,6 +50,16 @@ def begin(engine: Engine, request: Request, *, in_main_thread: bool) -> Session 
             if attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError
+
+
+def foresee(engine: Engine, request: Request) -> Joining:
+    """Return which run a call would begin, continue or attach to, without doing it."""
+    inputs = engine.ledger.digester.digest(request.arguments).digest
+    execution = engine.execution()
+    ordinal = engine.next_ordinal(execution, request.kind, request.name, inputs, is_taken=False)
+    call = Call(kind=request.kind, name=request.name, inputs_digest=inputs, ordinal=ordinal, execution=execution)
+    with engine.reading() as reader:
+        return _decide(engine, reader, request, call)
 
 
 def _begin(engine: Engine, request: Request, call: Call, *, in_main_thread: bool) -> Session | RunRow:
@@ -193,7 +202,7 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
         head = reader.head(run.run_id)
         alive = _is_owned(engine, reader, run)
         stale = reader.signals([run.run_id])
-        continued_before = _continuations(reader, run)
+        continued_before = continuations(reader, run)
     assert head is not None
     stream.version, stream.at, stream.row = head[0], max(head[1], stream.at), run
     was = derived_run_status(run.status, owner_is_alive=alive)
@@ -226,11 +235,3 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
     return Recall(
         ledger, run.run_id, call.name, request.policy.on_change, recorded, discarded=orders, kept=continued.keep
     )
-
-
-def _continuations(reader: Reader, run: RunRow) -> list[tuple[int, RunContinued]]:
-    """Return how the run was continued before, with versions, oldest first."""
-    if run.n_sessions == 1:
-        return []
-    rows = reader.events(Select(run_ids=[run.run_id], name=RunContinued.__name__))
-    return [(row.version, msgspec.json.decode(row.data, type=RunContinued)) for row in rows]

@@ -115,15 +115,15 @@ class Engine:
         """Tell whether this process is executing any run."""
         return any(session.is_open for session in list(self.sessions.values()))
 
-    def next_ordinal(self, execution: str, kind: str, name: str, inputs: Digest) -> int:
-        """Count the equal calls of an execution, from zero."""
+    def next_ordinal(self, execution: str, kind: str, name: str, inputs: Digest, *, is_taken: bool = True) -> int:
+        """Count the equal calls of an execution, from zero; or only tell which the next one would be."""
         with self._lock:
             counts = self._ordinals.setdefault(execution, Counter())
             self._ordinals.move_to_end(execution)
             while len(self._ordinals) > _REMEMBERED_EXECUTIONS:
                 self._ordinals.popitem(last=False)
             ordinal = counts[kind, name, inputs]
-            counts[kind, name, inputs] += 1
+            counts[kind, name, inputs] += is_taken
         return ordinal
 
     # -- threads and loop ----------------------------------------------------------------------------------------

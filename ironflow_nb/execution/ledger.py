@@ -12,7 +12,7 @@ from ironflow_nb.errors import EngineClosed, JournalError
 from ironflow_nb.execution.hosts import give_up, is_alive, new_lease
 from ironflow_nb.execution.seams import Clock, Entropy, Threads
 from ironflow_nb.execution.surroundings import logger
-from ironflow_nb.journal.ports import Cached, Durability, Entry, Journal, Lease, Reader, Signal
+from ironflow_nb.journal.ports import Cached, Definition, Durability, Entry, Journal, Lease, Reader, Signal
 from ironflow_nb.tracking.tracker import code_identity
 from ironflow_nb.values.digest import Digester
 from ironflow_nb.values.pickles import Signer
@@ -119,6 +119,11 @@ class Ledger:
         """Return a stored value with its content."""
         with self.current() as reader:
             return reader.values([value_id]).get(value_id)
+
+    def definition(self, definition_id: Digest) -> Definition | None:
+        """Return what the journal keeps of a flow, or of the code of a step."""
+        with self.current() as reader:
+            return reader.definition(definition_id)
 
     def is_owner_alive(self, reader: Reader, owner: str | None) -> bool:
         """Tell whether somebody who owns runs still lives."""

@@ -14,6 +14,7 @@ from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.core.verdict import GUARD_S, AskFirst, OnChange, Perform, Replay, Reuse, Unknown, judge, settle_change
 from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, ValueUnreadable
+from ironflow_nb.execution.edited import why_changed
 from ironflow_nb.execution.jobs import Answer, Call, Job, Outcome, Place
 from ironflow_nb.execution.ledger import Ledger
 from ironflow_nb.execution.spec import StepSpec
@@ -170,24 +171,29 @@ class Recall:
             )
 
     def _settle_change(self, spec: StepSpec, code: Digest, row: StepRow) -> Reuse | Perform:
-        n_steps, at_stake_s = 0, 0.0
-        if (spec.name, code) not in self._allowed_changes:
-            n_steps, at_stake_s = self._memo.work_at_stake(spec.name, code)
-        settled = settle_change(spec.on_change or self._on_change, row, at_stake_s)
-        if settled is not None:
-            self._allowed_changes.add((spec.name, code))
+        on_change = spec.on_change or self._on_change
+        if (spec.name, code) in self._allowed_changes:
+            settled = settle_change(on_change, row, 0.0)
+            assert settled is not None
             return settled
-        steps = "1 finished step" if n_steps == 1 else f"{n_steps} finished steps"
-        raise CodeChanged(
-            f"the code of {spec.name} has changed since {steps} of run {self._run_id} were recorded, and redoing them "
-            f"would cost about {spoken(at_stake_s)}; run one of\n"
-            f'    {self._flow}.options(on_change="keep").resume()     # keep their results\n'
-            f'    {self._flow}.options(on_change="refresh").resume()  # run them again',
-            run_id=self._run_id,
-            name=spec.name,
-            n_steps=n_steps,
-            at_stake_s=at_stake_s,
-        )
+        n_steps, at_stake_s = self._memo.work_at_stake(spec.name, code)
+        why = why_changed(self._ledger.definition, row.code, spec)
+        work = f"{_counted(n_steps)} ({spoken(at_stake_s)} of work)"
+        settled = settle_change(on_change, row, at_stake_s)
+        if settled is None:
+            raise CodeChanged(
+                f"{spec.name} has changed ({why}) since {work} of run {self._run_id} were recorded; run one of\n"
+                f'    {self._flow}.options(on_change="keep").resume()     # keep their results\n'
+                f'    {self._flow}.options(on_change="refresh").resume()  # run them again',
+                run_id=self._run_id,
+                name=spec.name,
+                n_steps=n_steps,
+                at_stake_s=at_stake_s,
+            )
+        self._allowed_changes.add((spec.name, code))
+        becomes = "kept" if isinstance(settled, Reuse) else "run again"
+        say(f"run {self._run_id}: {spec.name}: {why}; {work} {'is' if n_steps == 1 else 'are'} {becomes}")
+        return settled
 
     def _warn_opaque(self, spec: StepSpec, arguments: Mapping[str, Any]) -> None:
         for name, value in arguments.items():
@@ -251,6 +257,10 @@ def _as_before(spec: StepSpec, record: Record | None) -> Reuse | None:
     """Return the result of the function's own code: journals of before what it refers to was tracked know only that."""
     done = None if record is None else record.completed(spec.tracked.own)
     return None if done is None else Reuse(done)
+
+
+def _counted(n_steps: int) -> str:
+    return "1 finished step" if n_steps == 1 else f"{n_steps} finished steps"
 
 
 def mark(error: BaseException, run_id: RunId, step: StepRef) -> BaseException:

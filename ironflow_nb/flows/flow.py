@@ -31,12 +31,15 @@ from ironflow_nb.execution.spec import StepSpec, one_of
 from ironflow_nb.flows.definition import define, definition_id
 from ironflow_nb.flows.steps import Step, arguments_of
 from ironflow_nb.handles.pictures import bundle_of
+from ironflow_nb.handles.planned import plan_of_call
 from ironflow_nb.handles.run import Run
 from ironflow_nb.history import frames
 from ironflow_nb.journal.ports import Durability, Select
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ironflow_nb.history.plans import Plan
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -173,6 +176,18 @@ class Flow(Generic[P, R]):
             policy=self.policy,
         )
         return request, Body(self.fn, plain_args, dict(plain_kwargs))
+
+    def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        """Return what a call would do with what is recorded, one row for each recorded step, by first start.
+
+        Columns: step, name, index, action, reason (why, in a few words), duration_s (recorded work of the attempt that
+        the reason speaks of), attempt, finished_at. The actions: reuse, replay (a failure that the flow lived with),
+        retry, redo (its code has changed), stop (as redo, but the run stops first: `CodeChanged`), ask (runs once, and
+        nobody knows what came of it), missing (no step of that name is defined here). `headline` sums it up.
+
+        Nothing runs. Steps that will be new, and arguments that will differ, only show when the flow runs.
+        """
+        return plan_of_call(HOME.engine(), self._request(args, kwargs)[0])
 
     def resume(self) -> Run[Any]:
         """Continue the latest unfinished run in the background, with its recorded arguments; return it at once.

@@ -18,8 +18,10 @@ from ironflow_nb.execution.finding import resolve_run, resolve_step, resolve_ste
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stopping import Stop
+from ironflow_nb.handles.explaining import Explanation, explain_step
 from ironflow_nb.handles.ordering import ordered
 from ironflow_nb.handles.pictures import bundle_of, picture_of
+from ironflow_nb.handles.planned import plan_of
 from ironflow_nb.history import frames
 from ironflow_nb.journal.ports import Select
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     import pandas as pd
+
+    from ironflow_nb.history.plans import Plan
 
 T = TypeVar("T")
 
@@ -149,6 +153,21 @@ class Run(Generic[T]):
         """
         ask_to_stop(self._engine, self.id, Stop.PAUSE)
         return self
+
+    def plan(self) -> Plan:
+        """Return what `resume` would do with each recorded step, and why; see `Flow.plan`."""
+        run = watching.look(self._engine, self.id)[0]
+        assert run is not None
+        return plan_of(self._engine, run)
+
+    def explain(self, step: object) -> Explanation:
+        """Return why the attempts of a step ran: it was new, edited, failed, or which of its arguments changed.
+
+        Raises:
+            StepNotFound, AmbiguousStep: it names no step of the run, or several.
+        """
+        rows = self._attempts()
+        return explain_step(self._engine, self.id, rows, resolve_step(rows, step, self.id))
 
     # -- what it did ---------------------------------------------------------------------------------------------
 

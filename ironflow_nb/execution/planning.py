@@ -1,0 +1,45 @@
+"""What a continuation of a run would do, found without doing any of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ironflow_nb.core.events import RunContinued
+from ironflow_nb.core.ids import Digest
+from ironflow_nb.core.memo import Memo
+from ironflow_nb.core.orders import discarded
+from ironflow_nb.core.plan import Current, Planned, plan
+from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.verdict import OnChange
+from ironflow_nb.execution.edited import why_changed
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.journal.ports import Reader, Select
+
+
+def plan_of_run(reader: Reader, run: RunRow, on_change: OnChange) -> list[Planned]:
+    """Return what would happen to each recorded step of the run, with the steps as they are defined here now."""
+    rows = [row for row, _ in reader.memo(run.run_id)]
+    specs = {name: spec for name in {row.name for row in rows} if (spec := HOME.step(name)) is not None}
+    memo = Memo(rows, discarded=discarded(continuations(reader, run)))
+
+    def why(name: str, code: Digest) -> str:
+        return why_changed(reader.definition, code, specs[name])
+
+    return plan(memo, {name: _current(spec, rows) for name, spec in specs.items()}, on_change, why)
+
+
+def _current(spec: StepSpec, rows: list[StepRow]) -> Current:
+    tracked = spec.tracked
+    recorded = {row.code for row in rows if row.name == spec.name}
+    # Journals of before what a function refers to was tracked know only its own code.
+    is_older = tracked.digest not in recorded and tracked.own in recorded
+    return Current(tracked.own if is_older else tracked.digest, spec.once, spec.on_change)
+
+
+def continuations(reader: Reader, run: RunRow) -> list[tuple[int, RunContinued]]:
+    """Return how the run was continued, with versions, oldest first."""
+    if run.n_sessions == 1:
+        return []
+    rows = reader.events(Select(run_ids=[run.run_id], name=RunContinued.__name__))
+    return [(row.version, msgspec.json.decode(row.data, type=RunContinued)) for row in rows]

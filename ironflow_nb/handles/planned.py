@@ -1,0 +1,54 @@
+"""Plans of runs: what becomes of the steps that are recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ironflow_nb.core.durations import spoken
+from ironflow_nb.core.joining import Attach, Begin, Continue
+from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.status import CLOSED
+from ironflow_nb.core.verdict import OnChange
+from ironflow_nb.errors import FlowNotDefined
+from ironflow_nb.execution.beginning import foresee
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.planning import plan_of_run
+from ironflow_nb.execution.request import Request
+from ironflow_nb.execution.watching import status_of
+
+if TYPE_CHECKING:
+    from ironflow_nb.history.plans import Plan
+
+
+def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -> Plan:
+    """Return what continuing the run would do with its recorded steps."""
+    from ironflow_nb.history.plans import Plan  # noqa: PLC0415 -- pandas, which only who asks waits for
+
+    with engine.reading() as reader:
+        status = status_of(engine, reader, run)
+        planned = plan_of_run(reader, run, on_change or _on_change(run))
+    ago = spoken(max(engine.ledger.clock.now() - run.updated_at, 0) / 1e6)
+    return Plan.of(planned, f"{run.name}: run {run.run_id} ({status.value} {ago} ago) would be continued")
+
+
+def plan_of_call(engine: Engine, request: Request) -> Plan:
+    """Return what a call would do: begin, continue or watch a run, and what with the recorded steps."""
+    from ironflow_nb.history.plans import Plan  # noqa: PLC0415
+
+    match foresee(engine, request):
+        case Begin(because=because):
+            why = "" if because is None else f", because {because}"
+            return Plan.of((), f"{request.name}: a new run would begin{why}; nothing of it is recorded")
+        case Attach(run=run):
+            how = "its result returned" if run.status in CLOSED else "watched, for it is going on"
+            return Plan.of((), f"{request.name}: run {run.run_id} would be taken and {how}")
+        case Continue(run=run):
+            return plan_of(engine, run, on_change=request.policy.on_change)
+
+
+def _on_change(run: RunRow) -> OnChange:
+    try:
+        return HOME.definition(run).on_change
+    except FlowNotDefined:
+        return OnChange.GUARD

@@ -1,0 +1,70 @@
+"""Plans as DataFrames that say first what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from html import escape
+from typing import Any, Final
+
+import pandas as pd
+
+from ironflow_nb.core.durations import spoken
+from ironflow_nb.core.plan import Action, Planned
+from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
+
+COLUMNS: Final = {
+    "step": TEXT, "name": TEXT, "index": "int64", "action": TEXT, "reason": TEXT, "duration_s": "float64",
+    "attempt": COUNT, "finished_at": INSTANT,
+}  # fmt: skip
+
+_SHOWN: Final = 60
+_VERBS: Final = {
+    Action.REUSE: "reused", Action.REPLAY: "failed and lived with", Action.RETRY: "tried again",
+    Action.REDO: "done again", Action.STOP: "stopped at", Action.ASK: "to be asked about",
+    Action.MISSING: "not defined here",
+}  # fmt: skip
+
+
+class Plan(pd.DataFrame):
+    """What would happen to each recorded step, one a row; `headline` says what that comes to."""
+
+    _metadata = ["headline"]  # noqa: RUF012 -- how pandas lets a subclass have attributes of its own
+    headline: str
+
+    @classmethod
+    def of(cls, planned: Iterable[Planned], begin: str) -> Plan:
+        """Make the plan; `begin` says what becomes of the run."""
+        steps = list(planned)
+        made = cls(frame_of_records(COLUMNS, [_record(each) for each in steps]))
+        made.headline = f"{begin}{_summary(steps)}"
+        return made
+
+    @property
+    def _constructor(self) -> Callable[..., Plan]:
+        return Plan
+
+    def __repr__(self) -> str:
+        return f"{getattr(self, 'headline', '')}\n{super().__repr__()}".lstrip("\n")
+
+    def _repr_html_(self) -> str | None:
+        with pd.option_context("display.max_rows", _SHOWN, "display.max_colwidth", None):
+            table: str | None = pd.DataFrame(self)._repr_html_()  # type: ignore[operator]
+        return f"<div><b>{escape(getattr(self, 'headline', ''))}</b>{table}</div>"
+
+
+def _record(planned: Planned) -> dict[str, Any]:
+    row = planned.row
+    return {
+        "step": planned.step, "name": row.name, "index": row.index, "action": planned.action.value,
+        "reason": planned.reason, "duration_s": row.duration_s, "attempt": row.attempt, "finished_at": row.finished_at,
+    }  # fmt: skip
+
+
+def _summary(planned: list[Planned]) -> str:
+    parts = []
+    for action, verb in _VERBS.items():
+        chosen = [each for each in planned if each.action is action]
+        if chosen:
+            work_s = sum(each.row.duration_s or 0.0 for each in chosen)
+            parts.append(f"{len(chosen)} {verb} ({spoken(work_s)} of work)")
+    return f": {', '.join(parts)}" if parts else ""
