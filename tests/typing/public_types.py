@@ -26,6 +26,11 @@ def named(n: int) -> int:
     return n
 
 
+@step(depends=[named, "v1"])
+def declared(n: int) -> int:
+    return n
+
+
 @flow
 def digest(urls: list[str]) -> list[str]:
     pages = fetch.map(urls, concurrency=8)
@@ -40,6 +45,8 @@ def digest(urls: list[str]) -> list[str]:
     assert_type(gather(lambda: 1, lambda: 2), list[int])
     assert_type(gather(summarise.submit({"a": 1})), list[str])
     assert_type(named(1), int)
+    assert_type(declared(1), int)
+    assert_type(declared.options(depends=[])(1), int)
     return list(notes)
 
 
