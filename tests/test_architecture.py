@@ -33,7 +33,7 @@ IMPURE = SEAMED | {
 PURE = {"core"}
 CODE_LIMIT = 500
 ENGINE_LINES = 7_100
-# Counted apart: the engine asks the room for one digest, and what it costs is how many ways Python has to refer to code.
+# Counted apart: the engine asks it for one digest. What it costs is how many ways Python has to refer to code.
 TRACKING_LINES = 1_300
 
 

@@ -210,9 +210,9 @@ class Resolver:
                     yield from self._follow(registry[kind], [], f"{name}({class_name(kind)})")
 
     def _data(self, value: object, name: str) -> Iterator[Target]:
-        """Yield that the content does not count; the code of an object of the user's does."""
+        """Yield that the content does not count; the code of an object of the user's does, if it is no container."""
         yield Untracked(name, _data(value))
-        if is_user_class(type(value)):
+        if not isinstance(value, _CONTAINERS) and is_user_class(type(value)):
             yield Code(type(value))
 
 

@@ -49,6 +49,13 @@ def test_what_is_referred_to_and_not_followed_is_named_with_the_reason() -> None
     assert names_of(names["work"]) == ["work", "Box"]
 
 
+def test_a_container_of_a_class_of_the_users_is_data_as_any_other() -> None:
+    names = run("class Log(list):\n    def append(self, x): ...\nlog = []\ndef work(x):\n    log.append(x)\n")
+    before = track(names["work"]).digest
+    names["log"] = names["Log"]()
+    assert track(names["work"]).digest == before
+
+
 def test_a_name_that_is_not_defined_becomes_a_part_when_it_is() -> None:
     names = run("def work(x):\n    return later(x)\n")
     before = track(names["work"])
