@@ -39,6 +39,9 @@ from .execution.opening import engine as engine
 from .execution.opening import open as open
 from .execution.opening import trust as trust
 from .execution.opening import use as use
+from .execution.recorded_calls import now as now
+from .execution.recorded_calls import random as random
+from .execution.recorded_calls import uuid4 as uuid4
 from .execution.scope import bind as bind
 from .flows.flow import Flow as Flow
 from .flows.flow import flow as flow

@@ -212,6 +212,14 @@ class Session:
             raise settled.error
         return settled.value
 
+    def note(self, settled: Settled) -> None:
+        """Let what a job came to ride with the next commit."""
+        with self.lock:
+            row = self.stream.defer(settled.piece)
+            assert row is not None
+            settled.job.row = row
+            self.n_performed += 1
+
     def record_retry(self, settled: Settled) -> Job:
         """Commit a failure after which the step is tried again; return that attempt."""
         with self.lock:

@@ -1,0 +1,74 @@
+"""Plain calls that are recorded: the time, an id and chance, which would differ each time a flow runs.
+
+A replay gets what the first run got. They ride with the next commit, so they cost no waiting.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from ironflow_nb.core.verdict import OnChange
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.jobs import Answer, Job
+from ironflow_nb.execution.ledger import Ledger
+from ironflow_nb.execution.scope import SCOPE
+from ironflow_nb.execution.settling import returned
+from ironflow_nb.execution.spec import StepOptions, StepSpec
+
+_FRACTION_BITS: Final = 53
+"""As many bits as the fraction of a float has."""
+
+PREFIX: Final = "iron."
+"""Stands before the names of these calls; no function of a user can have such a name."""
+
+
+def _now(ledger: Ledger) -> datetime:
+    microseconds = ledger.clock.now()
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
+
+
+def _uuid4(ledger: Ledger) -> UUID:
+    return UUID(bytes=ledger.entropy(16), version=4)
+
+
+def _random(ledger: Ledger) -> float:
+    return (int.from_bytes(ledger.entropy(8), "big") >> (64 - _FRACTION_BITS)) / (1 << _FRACTION_BITS)
+
+
+# A new version of the package may write them in another way; what they once gave stays.
+_OPTIONS: Final = StepOptions(on_change=OnChange.KEEP)
+_NOW: Final = StepSpec(lambda: None, name=f"{PREFIX}now", options=_OPTIONS)
+_UUID4: Final = StepSpec(lambda: None, name=f"{PREFIX}uuid4", options=_OPTIONS)
+_RANDOM: Final = StepSpec(lambda: None, name=f"{PREFIX}random", options=_OPTIONS)
+
+
+def now() -> datetime:
+    """Return the time, aware, in UTC; in a flow the one that the first run got."""
+    return _recorded(_NOW, _now)  # type: ignore[no-any-return]
+
+
+def uuid4() -> UUID:
+    """Return a random id; in a flow the one that the first run got."""
+    return _recorded(_UUID4, _uuid4)  # type: ignore[no-any-return]
+
+
+def random() -> float:
+    """Return a random number from 0 up to but not including 1; in a flow the one that the first run got."""
+    return _recorded(_RANDOM, _random)  # type: ignore[no-any-return]
+
+
+def _recorded(spec: StepSpec, make: Any) -> Any:
+    scope = SCOPE.get()
+    if scope is None or scope.step is not None:
+        return make(HOME.engine().ledger)
+    session = scope.open_session()
+    asked = session.ask(spec, scope.branch, (), {})
+    if type(asked) is Answer:
+        return asked.value
+    assert isinstance(asked, Job)
+    session.start(asked, is_beside=False)
+    settled = returned(session, asked, make(session.ledger))
+    session.note(settled)
+    return settled.value
