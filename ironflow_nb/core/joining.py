@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from ironflow_nb.core.ids import Digest
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import CLOSED, OWNED, RunStatus, derived_run_status
 
@@ -20,6 +21,7 @@ class OnRerun(StrEnum):
     """What a call does when an equal one was made before."""
 
     CONTINUE = "continue"
+    REUSE = "reuse"
     NEW = "new"
 
 
@@ -66,6 +68,11 @@ def join(candidate: RunRow | None, caller: Caller, *, owner_is_alive: bool) -> J
     return Attach(candidate) if status in OWNED else Continue(candidate)
 
 
+def is_reusable(candidate: RunRow, definition_id: Digest) -> bool:
+    """Tell whether the result of a run answers an equal call: it is completed, and all of its code is as it was."""
+    return candidate.status is RunStatus.COMPLETED and candidate.definition_id == definition_id
+
+
 def _is_of_another_notebook(candidate: RunRow, caller: Caller) -> bool:
     known = candidate.notebook is not None and caller.notebook is not None
     return known and candidate.notebook != caller.notebook and caller.other_notebook_exists
@@ -74,11 +81,11 @@ def _is_of_another_notebook(candidate: RunRow, caller: Caller) -> bool:
 def keyed(candidate: RunRow | None, *, owner_is_alive: bool, reopens: bool = False) -> Joining:
     """Return what a call with ``key=`` does: the same key is the same run, for ever.
 
-    With `reopens` a completed run is taken on again.
+    With `reopens` a run that is closed is taken on again.
     """
     if candidate is None:
         return Begin()
     status = derived_run_status(candidate.status, owner_is_alive=owner_is_alive)
-    if reopens and status is RunStatus.COMPLETED:
+    if reopens and status in CLOSED:
         return Continue(candidate)
     return Attach(candidate) if status in OWNED | CLOSED else Continue(candidate)

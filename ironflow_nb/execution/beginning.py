@@ -6,7 +6,7 @@ from typing import Final
 
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.events import RunContinued, RunStarted
-from ironflow_nb.core.joining import Attach, Begin, Caller, Continue, Joining, OnRerun, join, keyed
+from ironflow_nb.core.joining import Attach, Begin, Caller, Continue, Joining, OnRerun, is_reusable, join, keyed
 from ironflow_nb.core.orders import discarded
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import StepStatus, derived_run_status
@@ -85,15 +85,17 @@ def _decide(engine: Engine, reader: Reader, request: Request, call: Call) -> Joi
             return Begin()
         if not found:
             raise RunNotFound(f"there is no run {request.run_id}", run_id=request.run_id)
-        return keyed(found[0], owner_is_alive=_is_owned(engine, reader, found[0]), reopens=bool(request.orders))
+        return keyed(found[0], owner_is_alive=_is_owned(engine, reader, found[0]), reopens=bool(request.orders) or request.reopens)
     if policy.key is not None:
-        return _decide_keyed(engine, reader, policy.key, call)
+        return _decide_keyed(engine, reader, policy.key, call, reopens=request.reopens)
     may_join = engine.joins_by_default or not is_under_pytest()
     if policy.fresh or policy.on_rerun is OnRerun.NEW or not may_join:
         return Begin()
     candidate = reader.run_to_join(call)
     if candidate is None:
         return Begin()
+    if policy.on_rerun is OnRerun.REUSE and is_reusable(candidate, request.definition_id):
+        return Attach(candidate)
     head = reader.head(candidate.run_id)
     caller = Caller(
         now=engine.ledger.clock.now(),
@@ -105,7 +107,7 @@ def _decide(engine: Engine, reader: Reader, request: Request, call: Call) -> Joi
     return join(candidate, caller, owner_is_alive=_is_owned(engine, reader, candidate))
 
 
-def _decide_keyed(engine: Engine, reader: Reader, key: str, call: Call) -> Joining:
+def _decide_keyed(engine: Engine, reader: Reader, key: str, call: Call, *, reopens: bool) -> Joining:
     candidate = reader.run_by_key(call.kind, call.name, key)
     if candidate is None:
         return Begin()
@@ -116,7 +118,7 @@ def _decide_keyed(engine: Engine, reader: Reader, key: str, call: Call) -> Joini
             run_id=candidate.run_id,
             key=key,
         )
-    return keyed(candidate, owner_is_alive=_is_owned(engine, reader, candidate))
+    return keyed(candidate, owner_is_alive=_is_owned(engine, reader, candidate), reopens=reopens)
 
 
 def _is_owned(engine: Engine, reader: Reader, run: RunRow) -> bool:

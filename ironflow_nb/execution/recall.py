@@ -69,6 +69,10 @@ class Recall:
         latest = self._memo.latest(step)
         return latest if latest is not None and latest.lived_with else None
 
+    def allow_change(self, name: str, code: Digest) -> None:
+        """Let steps of that name have new code, which somebody has been told of already."""
+        self._allowed_changes.add((name, code))
+
     def open_branch(self, parent: BranchId, name: str, arguments: Digest | None) -> BranchId:
         """Return the id of a new branch: by name and arguments, and which one among equals it is."""
         nth = self._memo.count_call(step_identity(f"branch {name}", arguments or Digest(b"")), parent)
@@ -137,7 +141,8 @@ class Recall:
         else:
             latest = record.latest
             job = Job(spec, code, call, latest.step, latest.index, latest.attempt + 1, reason)
-            job.child_run_id = latest.child_run_id if latest.status is not StepStatus.COMPLETED else None
+            is_begun = latest.status is not StepStatus.COMPLETED or reason == "code changed"
+            job.child_run_id = latest.child_run_id if is_begun and not record.is_discarded else None
             job.failed = latest if latest.status is StepStatus.RETRYING else None
         job.stretch = self
         return job
@@ -172,6 +177,8 @@ class Recall:
 
     def _settle_change(self, spec: StepSpec, code: Digest, row: StepRow) -> Reuse | Perform:
         on_change = spec.on_change or self._on_change
+        if row.child_run_id is not None and on_change in {OnChange.GUARD, OnChange.REFRESH}:
+            return Perform("code changed")  # its own steps are looked at one by one, there
         if (spec.name, code) in self._allowed_changes:
             settled = settle_change(on_change, row, 0.0)
             assert settled is not None

@@ -32,7 +32,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     first step has run.
 
     `run_id` asks to continue that very run instead of looking for one to join, under `orders`. A child has a `parent`
-    run and step, and is begun under that id if it was not before.
+    run and step, and is begun under that id if it was not before. With `reopens` the run of that id, or of
+    the policy's key, is taken on again also when it is closed.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = "rerun"
     parent: tuple[RunId, StepRef] | None = None
     orders: Orders = NONE
+    reopens: bool = False
 
 
 class Body(msgspec.Struct, frozen=True):

@@ -12,8 +12,8 @@ from ironflow_nb.tracking.definition import source_of
 
 
 def definition_id(spec: StepSpec) -> Digest:
-    """Return the id of the definition: of its name and its own code, for that is what is kept of it."""
-    return digest_bytes(f"flow {spec.name}\0".encode() + spec.tracked.own)
+    """Return the id of the definition: of its name, its code, and that of the steps and helpers that it refers to."""
+    return digest_bytes(f"flow {spec.name}\0".encode() + spec.code)
 
 
 def define(spec: StepSpec) -> Definition:

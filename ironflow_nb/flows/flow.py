@@ -100,7 +100,7 @@ class Flow(Generic[P, R]):
         request, body = self._request(args, kwargs)
 
         def requested(run_id: RunId, parent: tuple[RunId, StepRef]) -> Request:
-            return replace(request, run_id=run_id, reason="resume", parent=parent)
+            return replace(request, run_id=run_id, reason="resume", parent=parent, reopens=True)
 
         def run(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
             __tracebackhide__ = True
@@ -305,7 +305,8 @@ def flow(
         function: a ``def`` or ``async def`` whose work is done by steps.
         name: what its runs are called; by default the qualified name, with the module unless it is ``__main__``.
         on_rerun: ``"continue"`` lets a repeated cell, or a script that is started again, take on the unfinished run
-            of the same call; ``"new"`` begins a new run each time.
+            of the same call; ``"reuse"`` also takes the result of a completed one, if no code of it has changed;
+            ``"new"`` begins a new run each time.
         continue_within: how old an unfinished run may be to be taken on, in seconds or as ``"7d"``.
         on_change: what happens to finished steps whose code has changed: ``"guard"`` redoes up to a minute of
             recorded work and stops before more, ``"refresh"`` always redoes, ``"keep"`` takes the recorded results,
