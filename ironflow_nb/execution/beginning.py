@@ -85,7 +85,8 @@ def _decide(engine: Engine, reader: Reader, request: Request, call: Call) -> Joi
             return Begin()
         if not found:
             raise RunNotFound(f"there is no run {request.run_id}", run_id=request.run_id)
-        return keyed(found[0], owner_is_alive=_is_owned(engine, reader, found[0]), reopens=bool(request.orders) or request.reopens)
+        reopens = bool(request.orders) or request.reopens
+        return keyed(found[0], owner_is_alive=_is_owned(engine, reader, found[0]), reopens=reopens)
     if policy.key is not None:
         return _decide_keyed(engine, reader, policy.key, call, reopens=request.reopens)
     may_join = engine.joins_by_default or not is_under_pytest()

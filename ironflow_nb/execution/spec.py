@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import step_name
@@ -48,13 +49,13 @@ class StepSpec:
             DuplicateName: it is a lambda without a name.
             ValueError: an option has a value that it does not know, or two of them contradict each other.
         """
-        self.options = options
+        self.depends = _depends(options)
+        self.options = replace(options, depends=self.depends)  # whatever could be read only once
         self.key = options.key
         self.retries = _retries(options)
         self.once = options.once
         self.cache_s = _cache_s(options)
         self.on_change = None if options.on_change is None else one_of(OnChange, options.on_change, "on_change")
-        self.depends = _depends(options)
         if not callable(function) or inspect.isclass(function):
             raise DefinitionError(f"a step is made of a function, not of {function!r}")
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):

@@ -10,6 +10,7 @@ from itertools import groupby
 
 import msgspec
 
+from ironflow_nb.tracking.parsing import parse
 from ironflow_nb.tracking.parts import Part, Tracked
 
 _NAMES_SHOWN = 12
@@ -92,7 +93,7 @@ def _first_edited_line(old: str, new: str) -> int | None:
 def _essential(text: str) -> set[int] | None:
     """Return the numbers of the lines on which code stands; None where the text is no whole statement."""
     try:
-        tree = ast.parse(text)
+        tree = parse(text)
     except SyntaxError:
         return None
     documented = [

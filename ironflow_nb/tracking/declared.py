@@ -12,6 +12,7 @@ from typing import Any
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.tracking.constants import shown, value_digest
+from ironflow_nb.tracking.parsing import parse
 from ironflow_nb.tracking.tree import stripped, written
 from ironflow_nb.tracking.watch import Watch
 
@@ -56,7 +57,7 @@ def _of_modules(files: list[Path]) -> Digest:
 
 def _parsed(path: Path) -> ast.Module:
     try:
-        return ast.parse(path.read_bytes())
+        return parse(path.read_bytes())
     except SyntaxError:  # then every letter counts
         return ast.Module([ast.Expr(ast.Constant(path.read_bytes()))], [])
 

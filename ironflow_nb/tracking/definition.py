@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
+from ironflow_nb.tracking.parsing import parse
+
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -34,7 +36,7 @@ def statement(text: str) -> ast.stmt | None:
     """Return the only statement of the text; a line in it that is not indented may have kept it from being dedented."""
     for block in (text, f"if True:\n{text}"):
         try:
-            module = ast.parse(block)
+            module = parse(block)
         except SyntaxError:  # or a lambda in the middle of an expression
             continue
         first = module.body[0] if module.body else None

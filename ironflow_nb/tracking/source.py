@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from ironflow_nb.tracking.definition import FunctionNode, named_tree, statement
+from ironflow_nb.tracking.parsing import parse
 
 NO_SOURCE: Final = "no source: known by its bytecode"
 NO_SOURCE_OF_CLASS: Final = "no source, or another one by now: known by its methods and constants"
@@ -143,7 +144,7 @@ def _begins(node: ast.expr) -> tuple[int, int]:
 @lru_cache(maxsize=64)
 def _parsed(text: str) -> ast.Module | None:
     try:
-        return ast.parse(text)
+        return parse(text)
     except SyntaxError:
         return None
 
