@@ -149,6 +149,11 @@ class Memo:
         ]
         return len(stake), sum(stake)
 
+    def next_not_asked_for(self, name: str) -> Record | None:
+        """Return the first recorded step of that name, in order of its first call, that no call asked for yet."""
+        waiting = (record for record in self._records.values() if not record.asked_for and record.latest.name == name)
+        return min(waiting, key=lambda record: record.attempts[0].version, default=None)
+
     def not_asked_for(self) -> tuple[StepRef, ...]:
         """Return the recorded steps that no call asked for yet."""
         return tuple(ref for ref, record in self._records.items() if not record.asked_for)

@@ -19,6 +19,7 @@ from ironflow_nb.execution.jobs import Answer, Call, Job, Outcome, Place
 from ironflow_nb.execution.ledger import Ledger
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.surroundings import say
+from ironflow_nb.execution.varying import Varying
 from ironflow_nb.values.failures import load_failure, rebuild
 from ironflow_nb.values.stored import StoredValue
 
@@ -54,6 +55,7 @@ class Recall:
         self._allowed_changes: set[tuple[str, Digest]] = set()
         self._warned_of: set[tuple[str, str]] = set()
         self._lost_s = 0.0
+        self._varying = Varying(ledger, run_id, self._memo)
 
     @property
     def n_recorded(self) -> int:
@@ -137,6 +139,8 @@ class Recall:
         if call.opaque:
             self._warn_opaque(spec, call.arguments)
         if record is None:
+            if len(self._memo):
+                self._varying.look(spec.name, call.arguments)
             job = Job(spec, code, call, *new_ref(self._memo, spec.name), attempt=1, reason=reason)
         else:
             latest = record.latest
