@@ -1,16 +1,19 @@
-"""Reading the arguments that were recorded of a run."""
+"""Reading the arguments that were recorded of a run or of a step."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from ironflow_nb.core.ids import ValueId
 from ironflow_nb.core.rows import RunRow
-from ironflow_nb.errors import InputsNotStored
+from ironflow_nb.errors import InputsNotStored, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.parameters import CLOSURE
 from ironflow_nb.values.store import input_references
 from ironflow_nb.values.tagged import untag
+
+T = TypeVar("T")
 
 
 def recorded_arguments(engine: Engine, run: RunRow) -> dict[str, Any]:
@@ -20,27 +23,52 @@ def recorded_arguments(engine: Engine, run: RunRow) -> dict[str, Any]:
         InputsNotStored: some were too large to be stored, or nothing stores them.
         ValueUnreadable: some can't be decoded here.
     """
-    record = None if run.inputs_id is None else engine.ledger.value(run.inputs_id)
-    if record is None or record.content is None:
-        raise _lost("the arguments", run)
-    here, elsewhere, gone = input_references(record)
-    # What the function closes over it has by itself.
-    gone = [name for name in gone if not name.startswith(CLOSURE)]
+    found, gone = read_arguments(engine, run.inputs_id, lambda what: _lost(what, run))
     if gone:
         raise InputsNotStored(
             f"the arguments {', '.join(gone)} of run {run.run_id} were not stored, because they are larger than 1 MB "
             f"or can't be pickled; continue the run by calling {run.name} again with them",
             run_id=run.run_id,
-            arguments=gone,
+            arguments=list(gone),
         )
-    found = {name: untag(tree) for name, tree in here.items() if not name.startswith(CLOSURE)}
-    ids = {name: ValueId(bytes.fromhex(text)) for name, text in elsewhere.items() if not name.startswith(CLOSURE)}
+    return found
+
+
+def read_arguments(
+    engine: Engine, inputs_id: ValueId | None, lost: Callable[[str], InputsNotStored]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the recorded arguments by name, and the classes of those that were not stored.
+
+    Raises:
+        InputsNotStored: some are missing in the journal; it is what `lost` makes of their names.
+        ValueUnreadable: some can't be decoded here; a note names which.
+    """
+    record = None if inputs_id is None else engine.ledger.value(inputs_id)
+    if record is None or record.content is None:
+        raise lost("the arguments")
+    here, elsewhere, gone = map(_own, input_references(record))
+    ids = {name: ValueId(bytes.fromhex(text)) for name, text in elsewhere.items()}
     with engine.ledger.current() as reader:
         values = reader.values(list(ids.values()))
     missing = [name for name, value_id in ids.items() if value_id not in values or values[value_id].content is None]
     if missing:
-        raise _lost(f"the arguments {', '.join(missing)}", run)
-    return found | {name: engine.ledger.values.decode(values[value_id]) for name, value_id in ids.items()}
+        raise lost(f"the arguments {', '.join(missing)}")
+    found = {name: _read(name, untag, tree) for name, tree in here.items()}
+    decode = engine.ledger.values.decode
+    return found | {name: _read(name, decode, values[value_id]) for name, value_id in ids.items()}, gone
+
+
+def _own(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what the function closes over: that it has by itself."""
+    return {name: value for name, value in arguments.items() if not name.startswith(CLOSURE)}
+
+
+def _read(name: str, read: Callable[[T], Any], stored: T) -> Any:
+    try:
+        return read(stored)
+    except ValueUnreadable as error:
+        error.add_note(f"It is the recorded argument `{name}`.")
+        raise
 
 
 def _lost(what: str, run: RunRow) -> InputsNotStored:

@@ -18,6 +18,7 @@ from ironflow_nb.execution.finding import resolve_run, resolve_step, resolve_ste
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stopping import Stop
+from ironflow_nb.handles.debugging import RecordedCall, hand_over, recorded_call, step_to_debug
 from ironflow_nb.handles.explaining import Explanation, explain_step
 from ironflow_nb.handles.ordering import ordered
 from ironflow_nb.handles.pictures import bundle_of, picture_of
@@ -168,6 +169,24 @@ class Run(Generic[T]):
         """
         rows = self._attempts()
         return explain_step(self._engine, self.id, rows, resolve_step(rows, step, self.id))
+
+    def debug(self, step: object = None) -> RecordedCall:
+        """Return a step as it was called, to be called again by hand; by default the one that failed the run.
+
+        In a notebook `inputs`, `error` and `error_text` become variables, and the next cell is ready: it calls the
+        undecorated function with `inputs`. Arguments that were not stored are named there.
+
+        Raises:
+            StepNotFound, AmbiguousStep: it names no step of the run, or several; or no step has failed it.
+            InputsNotStored: the arguments are missing in the journal.
+            ValueUnreadable: an argument can't be read here.
+        """
+        rows = self._attempts()
+        with self._engine.reading() as reader:
+            ref = step_to_debug(reader, self.id, self.status, rows, step)
+        call = recorded_call(self._engine, [row for row in rows if row.step == ref][-1])
+        hand_over(call)
+        return call
 
     # -- what it did ---------------------------------------------------------------------------------------------
 

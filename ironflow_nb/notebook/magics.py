@@ -46,6 +46,7 @@ class IronflowMagics(Magics):
         %ironflow steps [RUN] [--status STATUS]       its steps as a DataFrame                     run.steps()
         %ironflow events [RUN]                        its events as a DataFrame                    run.events()
         %ironflow resume [RUN]                        continue it in the background                iron.resume(RUN)
+        %ironflow debug [RUN] [STEP]                  a step again, ready in the next cell         run.debug(STEP)
         %ironflow doctor                              how the journal and its surroundings are     iron.doctor()
         %ironflow use PATH [--durability process]     make another journal the default one         iron.use(PATH)
 
@@ -118,6 +119,13 @@ def _resume(magics: IronflowMagics, words: list[str]) -> Any:
     return _run_of(magics, "resume", words).resume()
 
 
+def _debug(magics: IronflowMagics, words: list[str]) -> Any:
+    parser = _run_parser("debug")
+    parser.add_argument("step", nargs="?")
+    given = parser.parse_args(words)
+    return magics.run_named(given.run).debug(given.step)
+
+
 def _doctor(_magics: IronflowMagics, words: list[str]) -> Any:
     _Parser("ironflow doctor").parse_args(words)
     return doctor()
@@ -147,6 +155,7 @@ VERBS: Final[dict[str, Callable[[IronflowMagics, list[str]], Any]]] = {
     "steps": _steps,
     "events": _events,
     "resume": _resume,
+    "debug": _debug,
     "doctor": _doctor,
     "use": _use,
 }
@@ -157,7 +166,7 @@ def complete(_shell: Any, event: Any) -> list[str]:
     words = event.line.split()
     if len(words) < 2 or (len(words) == 2 and not event.line.endswith(" ")):
         return list(VERBS)
-    if words[1] in {"show", "steps", "events", "resume"}:
+    if words[1] in {"show", "steps", "events", "resume", "debug"}:
         try:
             with HOME.engine().reading() as reader:
                 return [row.run_id for row in reader.runs(Select(limit=20))]

@@ -234,18 +234,18 @@ def _record_of_inputs(content: bytes) -> StoredValue:
     return StoredValue(value_id(INPUTS, content), INPUTS, content, len(content), "inputs")
 
 
-def input_references(record: StoredValue) -> tuple[dict[str, Tree], dict[str, str], list[str]]:
-    """Split the record of a call: arguments as trees, names of values by id (hex), names of what was not kept."""
+def input_references(record: StoredValue) -> tuple[dict[str, Tree], dict[str, str], dict[str, str]]:
+    """Split the record of a call: arguments as trees, ids of values (hex), and the classes of what was not kept."""
     fields = _DECODER.decode(record.content or b"{}")
     here: dict[str, Tree] = {}
     elsewhere: dict[str, str] = {}
-    gone: list[str] = []
+    gone: dict[str, str] = {}
     for name, tree in fields.items():
         kind = tree.get(TAG) if type(tree) is dict else None
         if kind == "ref":
             elsewhere[name] = tree["v"]
         elif kind == "gone":
-            gone.append(name)
+            gone[name] = tree["c"]
         else:
             here[name] = tree
     return here, elsewhere, gone
