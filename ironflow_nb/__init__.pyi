@@ -1,4 +1,5 @@
 from .diagnosis.doctor import doctor as doctor
+from .durable_cells.stepping import cell_step as cell_step
 from .errors import AmbiguousRun as AmbiguousRun
 from .errors import AmbiguousStep as AmbiguousStep
 from .errors import CodeChanged as CodeChanged
@@ -6,6 +7,7 @@ from .errors import DefinitionError as DefinitionError
 from .errors import DuplicateKey as DuplicateKey
 from .errors import DuplicateName as DuplicateName
 from .errors import EngineClosed as EngineClosed
+from .errors import FileUnreadable as FileUnreadable
 from .errors import FlowNotDefined as FlowNotDefined
 from .errors import InputsNotStored as InputsNotStored
 from .errors import IronflowError as IronflowError
@@ -50,13 +52,14 @@ from .flows.results import MapResult as MapResult
 from .flows.results import StepFuture as StepFuture
 from .flows.steps import Step as Step
 from .flows.steps import step as step
-from .handles.run import Run as Run
 from .handles.run import get_run as get_run
 from .handles.run import resume as resume
+from .handles.run import Run as Run
 from .history.frames import attempts as attempts
 from .history.frames import events as events
 from .history.frames import runs as runs
 from .history.frames import steps as steps
 from .notebook.extension import load_ipython_extension as load_ipython_extension
 from .notebook.extension import unload_ipython_extension as unload_ipython_extension
+from .values.input_file import File as File
 from .values.resource import resource as resource

@@ -19,10 +19,10 @@ FLOORS = {
     "values": 1, "journal": 1, "tracking": 1,
     "execution": 2, "history": 2, "diagram": 2, "diagnosis": 2,
     "handles": 3,
-    "flows": 4, "graphs": 4, "deciders": 4,
+    "flows": 4, "graphs": 4, "deciders": 4, "durable_cells": 4,
     "notebook": 5, "cli": 5, "server": 5, "testing": 5,
 }  # fmt: skip
-STYLES = {"flows", "graphs", "deciders"}
+STYLES = {"flows", "graphs", "deciders", "durable_cells"}
 
 SEAMS = {"execution.seams", "testing.simulator"}
 SEAMED = {"time", "random", "uuid", "secrets", "threading"}

@@ -99,6 +99,18 @@ class Home:
         """Return the newest step of that name that is still there."""
         return self._steps.get(name)
 
+    def find(self, kind: str, name: str) -> Definition | None:
+        """Return what is defined here under that name, if anything is."""
+        return self._definitions.get((kind, name))
+
+    def forget(self, kind: str, name: str) -> None:
+        """Let nothing be defined here under that name."""
+        self._definitions.pop((kind, name), None)
+
+    def definitions(self, kind: str) -> list[Definition]:
+        """Return what is defined here of that kind, in the order of first definition."""
+        return [found for (its_kind, _), found in self._definitions.items() if its_kind == kind]
+
     def definition(self, run: RunRow) -> Definition:
         """Return what the run was made of.
 

@@ -82,6 +82,7 @@ class Interrupts:
             signal.signal(signal.SIGINT, self._previous)
 
     def _handle(self, _signal: int, frame: FrameType | None) -> None:
+        __tracebackhide__ = True
         if is_in_user_code(frame):
             self._deliver(frame)
             return
@@ -90,6 +91,7 @@ class Interrupts:
             wakeup.set()
 
     def _deliver(self, frame: FrameType | None) -> None:
+        __tracebackhide__ = True
         if callable(self._previous):
             self._previous(signal.SIGINT, frame)
         else:

@@ -8,6 +8,7 @@ from ironflow_nb.execution.surroundings import FACE_ATTRIBUTE
 from ironflow_nb.notebook.cards import show_unfinished
 from ironflow_nb.notebook.face import NotebookFace
 from ironflow_nb.notebook.magics import IronflowMagics, complete
+from ironflow_nb.notebook.steps import StepMagics
 
 MAGIC: Final = "%ironflow"
 
@@ -23,6 +24,7 @@ def load_ipython_extension(shell: Any) -> None:
     face.attach()
     setattr(shell, FACE_ATTRIBUTE, face)
     shell.register_magics(IronflowMagics)
+    shell.register_magics(StepMagics)
     shell.set_hook("complete_command", complete, str_key=MAGIC)
     show_unfinished()
 
@@ -35,5 +37,7 @@ def unload_ipython_extension(shell: Any) -> None:
     face.detach()
     delattr(shell, FACE_ATTRIBUTE)
     shell.magics_manager.magics["line"].pop("ironflow", None)
-    shell.magics_manager.registry.pop(IronflowMagics.__name__, None)
+    shell.magics_manager.magics["cell"].pop("step", None)
+    for magics in (IronflowMagics, StepMagics):
+        shell.magics_manager.registry.pop(magics.__name__, None)
     shell.strdispatchers["complete_command"].strs.pop(MAGIC, None)

@@ -79,6 +79,12 @@ class NotebookFace:
         cell = self._cell()
         return None if cell is None else cell.number
 
+    def cell_id(self) -> str | None:
+        """Return the id of the cell that the calling thread executes, if the front end tells it."""
+        cell = self._cell()
+        found = None if cell is None else getattr(cell.info, "cell_id", None)
+        return found if isinstance(found, str) else None
+
     def say(self, line: str) -> None:
         """Print one line into the cell; other threads have no cell of their own and log it."""
         if self._cell() is None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
@@ -18,19 +17,7 @@ from ironflow_nb.execution.home import HOME
 from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.history import frames
 from ironflow_nb.journal.ports import Select
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that raises instead of ending the kernel."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"%{self.prog}: {message}; {self.format_usage().strip()}")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:  # noqa: ARG002 -- the name is argparse's
-        raise UsageError(message or self.format_usage().strip())
-
-    def print_help(self, file: object = None) -> None:
-        """Print nothing: `exit` says how the verb is used."""
+from ironflow_nb.notebook.parsing import Parser
 
 
 @magics_class
@@ -84,7 +71,7 @@ class IronflowMagics(Magics):
 
 
 def _runs(_magics: IronflowMagics, words: list[str]) -> Any:
-    parser = _Parser("ironflow runs")
+    parser = Parser("ironflow runs")
     parser.add_argument("flow", nargs="?")
     parser.add_argument("--status")
     parser.add_argument("--since")
@@ -127,20 +114,20 @@ def _debug(magics: IronflowMagics, words: list[str]) -> Any:
 
 
 def _doctor(_magics: IronflowMagics, words: list[str]) -> Any:
-    _Parser("ironflow doctor").parse_args(words)
+    Parser("ironflow doctor").parse_args(words)
     return doctor()
 
 
 def _use(_magics: IronflowMagics, words: list[str]) -> None:
-    parser = _Parser("ironflow use")
+    parser = Parser("ironflow use")
     parser.add_argument("path")
     parser.add_argument("--durability", choices=["power", "process"], default="power")
     given = parser.parse_args(words)
     opening.use(given.path, durability=given.durability)
 
 
-def _run_parser(verb: str) -> _Parser:
-    parser = _Parser(f"ironflow {verb}")
+def _run_parser(verb: str) -> Parser:
+    parser = Parser(f"ironflow {verb}")
     parser.add_argument("run", nargs="?")
     return parser
 

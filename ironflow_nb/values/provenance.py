@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
 
-from ironflow_nb.core.ids import ValueId
+from ironflow_nb.core.ids import Digest, ValueId
 
 
 class Provenance:
@@ -23,6 +23,20 @@ class Provenance:
         self._n_tokens = 0
         self._origins: dict[int, tuple[weakref.ref[object], ValueId, ValueId]] = {}
         self._tokens: dict[int, tuple[weakref.ref[object], bytes]] = {}
+        self._likeness: dict[Digest, Digest] = {}
+
+    def liken(self, now: Digest, then: Digest) -> None:
+        """Note that values of digest `now` are those that were recorded with digest `then`.
+
+        A pickle that was loaded need not give the bytes that it was made of. By digests, nothing is kept alive and
+        nothing is mistaken for something else.
+        """
+        if now != then:
+            self._likeness[now] = then
+
+    def recorded(self, digest: Digest) -> Digest:
+        """Return the digest that values of this digest had when they were recorded."""
+        return self._likeness.get(digest, digest)
 
     def remember(self, value: object, pickle_id: ValueId, value_id: ValueId) -> None:
         """Note that the object is the stored value as long as its pickle has that id."""

@@ -19,6 +19,7 @@ from ironflow_nb.errors import JournalError, ValueNotStorable, ValueUnreadable
 from ironflow_nb.values.classes import class_name, is_findable
 from ironflow_nb.values.digest import CANONICAL, ONCE_ONLY, Digester, identifies_by_pickle, is_of_numpy, refusal
 from ironflow_nb.values.pickles import Signer, pickled, unpickled
+from ironflow_nb.values.records import decode_record
 from ironflow_nb.values.stored import ARROW, INLINE_LIMIT, StoredValue, legible, value_id
 from ironflow_nb.values.tagged import TAG, Rules, Tree, is_plain, tag, tag_by_class, untag
 
@@ -167,6 +168,8 @@ class Values:
             case "pickle":
                 self.signer.check(PICKLE, content, stored.mac)
                 return self._load_pickle(stored)
+            case "record":
+                return decode_record(bytes(content))
             case _:
                 raise ValueUnreadable(
                     f"a value was stored with codec {stored.codec!r}, which is not known here", codec=stored.codec

@@ -1,0 +1,147 @@
+"""A durable cell as it stands in the notebook now, and the function as which its code is tracked."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import re
+import textwrap
+import types
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any, Final
+
+from ironflow_nb.core.durations import Duration
+from ironflow_nb.durable_cells.uses import Uses, uses_of
+from ironflow_nb.errors import DefinitionError
+from ironflow_nb.execution.parameters import is_code
+from ironflow_nb.execution.spec import StepOptions, StepSpec
+from ironflow_nb.tracking.reading import wrapped_by
+
+KIND: Final = "cell"
+_NAME: Final = re.compile(r"\w[\w.\-]*")
+_FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellOptions:
+    """What a cell was given beside its name; names that are None are found by reading the cell."""
+
+    ins: tuple[str, ...] | None = None
+    outs: tuple[str, ...] | None = None
+    retries: int = 0
+    timeout_s: float | None = None
+    cache: bool | Duration | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One durable cell. `text` is what the user wrote and `source` the Python of it, line by line the same."""
+
+    name: str
+    text: str
+    source: str
+    options: CellOptions = field(default_factory=CellOptions)
+    file: str = ""
+    cell_id: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be a durable cell.
+
+        Raises:
+            DefinitionError: the name or an option is none, or the cell is empty.
+        """
+        if not _NAME.fullmatch(self.name):
+            raise DefinitionError(
+                f"{self.name!r} can't be the name of a cell; begin with a letter and go on with letters, digits, '_', "
+                "'-' and '.'"
+            )
+        for name in (*(self.options.ins or ()), *(self.options.outs or ())):
+            if not name.isidentifier():
+                raise DefinitionError(f"{name!r} is no name of a variable; write names with commas: --in a,b")
+        if not self.tree.body:
+            raise DefinitionError(f"the cell {self.name} is empty; write what it is to do below its first line")
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The syntax tree of the source; a SyntaxError shows the line of the cell."""
+        return ast.parse(self.source, self.file or "<cell>")
+
+    @cached_property
+    def uses(self) -> Uses:
+        """The names that the cell reads and leaves behind."""
+        return uses_of(self.tree)
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether the cell awaits something itself."""
+        return bool(compile(self.tree, self.file or "<cell>", "exec", flags=_FLAGS).co_flags & 0x80)  # CO_COROUTINE
+
+    def names_in(self, namespace: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of its inputs: those that it was given, else the data among what it reads.
+
+        Raises:
+            DefinitionError: one that it was given is not there.
+        """
+        if self.options.ins is None:
+            return tuple(sorted(name for name in self.uses.reads if _is_input(name, namespace)))
+        missing = [name for name in self.options.ins if name not in namespace]
+        if missing:
+            raise DefinitionError(
+                f"the cell {self.name} takes in {', '.join(missing)}, which is not defined; run the cell that makes "
+                "it, or leave it out of --in"
+            )
+        return tuple(sorted(set(self.options.ins)))
+
+    def spec(self, ins: Collection[str], namespace: dict[str, Any]) -> StepSpec:
+        """Return the step that the cell is when it takes in these names."""
+        options = StepOptions(retries=self.options.retries, cache=self.options.cache, on_change="refresh")
+        return StepSpec(self._function(sorted(ins), namespace), name=self.name, options=options)
+
+    def _function(self, ins: list[str], namespace: dict[str, Any]) -> types.FunctionType:
+        """Return the cell as a function of its inputs, which is tracked and never called."""
+        text = self._as_function(ins, namespace)
+        file = f"<step {self.name} {blake2b(text.encode(), digest_size=8).hexdigest()}>"
+        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+        module = compile(text, file, "exec", dont_inherit=True)
+        code = next(each for each in module.co_consts if isinstance(each, types.CodeType))
+        made = types.FunctionType(code, namespace, "cell")
+        made.__qualname__ = self.name
+        made.__module__ = str(namespace.get("__name__", "__main__"))
+        return made
+
+    def _as_function(self, ins: list[str], namespace: Mapping[str, Any]) -> str:
+        header = f"{'async ' if self.is_async else ''}def cell({', '.join(ins)}):\n"
+        body = [each for node in self.tree.body if (each := _inside_of_function(node)) is not None]
+        try:
+            text = ast.unparse(ast.fix_missing_locations(ast.Module(body, [])))
+        except ValueError:  # of f-strings that older versions of Python can't write
+            text = self.source
+        mentioned = [name for name in self.uses.mentions if name in namespace and not is_data(namespace[name])]
+        ending = [f"({', '.join(mentioned)},)"] if mentioned else []
+        if self.options.outs is not None:  # what is asked for is part of what the cell is
+            ending.append(f"return {sorted(set(self.options.outs))!r}")
+        return header + textwrap.indent("\n".join([text, *ending]) or "pass", "    ", lambda _: True) + "\n"
+
+
+def _inside_of_function(node: ast.stmt) -> ast.stmt | None:
+    """Return the statement as it may stand in a function."""
+    if isinstance(node, ast.Global):
+        return None
+    if isinstance(node, ast.ImportFrom):
+        if node.module == "__future__":
+            return None
+        if any(alias.name == "*" for alias in node.names):
+            return ast.Import([ast.alias(node.module or "")])
+    return node
+
+
+def is_data(value: object) -> bool:
+    """Tell whether the value is an input of who reads it, and no code that is tracked."""
+    return not (is_code(value) or (callable(value) and wrapped_by(value) is not None))
+
+
+def _is_input(name: str, namespace: Mapping[str, Any]) -> bool:
+    return not name.startswith("__") and name in namespace and is_data(namespace[name])

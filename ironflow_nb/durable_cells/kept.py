@@ -1,0 +1,229 @@
+"""What is kept of an execution of a cell, as a record of values, and how it comes back."""
+
+from __future__ import annotations
+
+import io
+import types
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Final
+
+import msgspec
+
+from ironflow_nb.core.ids import Digest
+from ironflow_nb.durable_cells.outputs import Output
+from ironflow_nb.errors import JournalError, ValueNotStorable, ValueUnreadable
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.ledger import Ledger
+from ironflow_nb.values.classes import class_name
+from ironflow_nb.values.records import Part, Record, encode_record
+from ironflow_nb.values.store import PICKLE
+from ironflow_nb.values.stored import StoredValue
+
+SHOWN: Final = "<shown>"
+CODE: Final = "<code>"
+"""Parts that are no variables have names that no variable can have."""
+
+
+class About(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a cell notes beside its values."""
+
+    ins: dict[str, str] = msgspec.field(default_factory=dict)
+    """The digests of its inputs (hex)."""
+    modules: dict[str, str] = msgspec.field(default_factory=dict)
+    same: dict[str, str] = msgspec.field(default_factory=dict)
+    """Names of one object that has another name, too."""
+    gone: tuple[str, ...] = ()
+    """Names that it deleted."""
+    lost: dict[str, tuple[str, str]] = msgspec.field(default_factory=dict)
+    """Names of what nothing stores: of which class, and a token that stands for the object in its process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A record of a cell with what it refers to, ready to be stored."""
+
+    record: Record
+    values: list[StoredValue]
+    about: About
+    troubles: dict[str, str] = field(default_factory=dict)
+    """Why nothing stores what was lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What an execution has left behind."""
+
+    outs: Mapping[str, object]
+    gone: tuple[str, ...]
+    unsettled: Mapping[str, object]
+    """Definitions that would be others if they were executed again at the end."""
+    ins: Mapping[str, str]
+    shown: list[Output]
+    code: str
+
+
+def keep(ledger: Ledger, left: Left) -> Kept:
+    """Return what is to be stored of the execution; what nothing stores is noted as lost."""
+    keeper = _Keeper(ledger)
+    for name, value in left.outs.items():
+        keeper.add(name, value)
+    for name, value in left.unsettled.items():
+        keeper.lose(name, value, "its header reads a name that the cell assigns again")
+    keeper.put(SHOWN, [msgspec.to_builtins(output) for output in left.shown])
+    keeper.put(CODE, left.code)
+    about = About(ins=dict(left.ins), modules=keeper.modules, same=keeper.same, gone=left.gone, lost=dict(keeper.lost))
+    record = Record(keeper.parts, msgspec.to_builtins(about))
+    return Kept(record, [*keeper.values, encode_record(record, keeper.previews)], about, keeper.troubles)
+
+
+class _Keeper:
+    """Collects the values of one record."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.values: list[StoredValue] = []
+        self.parts: dict[str, Part] = {}
+        self.previews: dict[str, str | None] = {}
+        self.modules: dict[str, str] = {}
+        self.same: dict[str, str] = {}
+        self.lost: dict[str, tuple[str, str]] = {}
+        self.troubles: dict[str, str] = {}
+        self._ledger = ledger
+        self._names: dict[int, str] = {}
+
+    def add(self, name: str, value: object) -> None:
+        if isinstance(value, types.ModuleType):
+            self.modules[name] = value.__name__
+            return
+        first = self._names.setdefault(id(value), name)
+        if first != name:
+            self.same[name] = first
+            return
+        try:
+            digested = self._ledger.digester.digest(value)
+            self.put(name, value, None if digested.opaque else digested.digest)
+        except (ValueNotStorable, JournalError) as error:
+            self.lose(name, value, str(error))
+
+    def lose(self, name: str, value: object, why: str) -> None:
+        token = self._ledger.digester.provenance.token(value).hex()
+        self.lost[name] = class_name(type(value)), token
+        self.troubles[name] = why
+
+    def put(self, name: str, value: object, digest: Digest | None = None) -> None:
+        stored = self._ledger.values.encode(value)
+        self.values.append(stored)
+        self.parts[name] = Part(stored.value_id.hex(), None if digest is None else digest.hex())
+        if name not in {SHOWN, CODE}:
+            self.previews[name] = stored.preview or stored.type_name
+
+
+@dataclass(frozen=True, slots=True)
+class Restorable:
+    """What is kept of an execution, decoded."""
+
+    values: dict[str, Any]
+    about: About
+    shown: list[Output]
+
+    def outs(self, namespace: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the names of the cell stand for; what is lost is the object that is there."""
+        found = dict(self.values)
+        found |= {name: import_module(module) for name, module in self.about.modules.items()}
+        found |= {name: namespace[name] for name in self.about.lost}
+        return found | {name: found[first] for name, first in self.about.same.items()}
+
+
+def about_of(record: Record) -> About:
+    """Return what the cell has noted.
+
+    Raises:
+        ValueUnreadable: it can't be read here.
+    """
+    try:
+        return msgspec.convert(record.about, About)
+    except msgspec.ValidationError as error:
+        raise ValueUnreadable(f"what a cell has noted can't be read: {error}") from error
+
+
+def record_of(engine: Engine, stored: StoredValue | None) -> Record:
+    """Return the record that was stored for an execution.
+
+    Raises:
+        ValueUnreadable: it is missing, damaged, or no record.
+    """
+    if stored is None:
+        raise ValueUnreadable("what was recorded of it is missing in the journal")
+    record = engine.ledger.values.decode(stored)
+    if not isinstance(record, Record):
+        raise ValueUnreadable(f"what was recorded of it is a {stored.type_name}")
+    return record
+
+
+def code_of(engine: Engine, record: Record) -> str:
+    """Return what was kept of the code; nothing if it can't be read."""
+    part = record.parts.get(CODE)
+    stored = None if part is None else engine.ledger.value(part.id)
+    try:
+        return "" if stored is None else str(engine.ledger.values.decode(stored))
+    except ValueUnreadable:
+        return ""
+
+
+def refuse_lost(engine: Engine, about: About, namespace: Mapping[str, Any]) -> None:
+    """Refuse to restore what nothing could store, unless the very objects are still there.
+
+    Raises:
+        ValueUnreadable: they are not.
+    """
+    for name, (kind, token) in about.lost.items():
+        if name not in namespace or engine.ledger.digester.provenance.token(namespace[name]).hex() != token:
+            raise ValueUnreadable(f"{name} ({kind}) can't be stored")
+
+
+def read_back(engine: Engine, record: Record) -> Restorable:
+    """Return everything that the record refers to, decoded. The classes of its values are to be defined by then.
+
+    Raises:
+        ValueUnreadable: something is missing or damaged.
+    """
+    wanted = {name: part for name, part in record.parts.items() if name != CODE}
+    with engine.ledger.current() as reader:
+        stored = reader.values([part.id for part in wanted.values()])
+    values = {name: _decoded(engine, name, part, stored.get(part.id)) for name, part in wanted.items()}
+    shown = [msgspec.convert(row, Output) for row in values.pop(SHOWN, [])]
+    return Restorable(values, about_of(record), shown)
+
+
+def _decoded(engine: Engine, name: str, part: Part, stored: StoredValue | None) -> Any:
+    if stored is None:
+        raise ValueUnreadable(f"{name} is missing in the journal")
+    try:
+        value = engine.ledger.values.decode(stored)
+    except ValueUnreadable as error:
+        raise ValueUnreadable(f"{name}: {error}") from error
+    if stored.codec == PICKLE:
+        _liken(engine, part, value)
+    return value
+
+
+def _liken(engine: Engine, part: Part, value: object) -> None:
+    """Let an object that came back from a pickle identify as what it was recorded as."""
+    then = part.known_digest
+    if then is not None:
+        now = engine.ledger.digester.digest(value)
+        if not now.opaque:
+            engine.ledger.digester.provenance.liken(now.digest, then)
+
+
+def is_over(value: object) -> bool:
+    """Tell whether the value is of no use after the ``with`` that bound it, as a closed file."""
+    return isinstance(value, io.IOBase) and value.closed
+
+
+def restore(namespace: MutableMapping[str, Any], outs: Mapping[str, Any], gone: tuple[str, ...]) -> None:
+    """Let the names stand for what they stood for when the cell had been executed."""
+    namespace.update(outs)
+    for name in gone:
+        namespace.pop(name, None)

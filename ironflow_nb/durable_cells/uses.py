@@ -1,0 +1,304 @@
+"""Which names a cell reads before it assigns them, and which it leaves behind."""
+
+from __future__ import annotations
+
+import ast
+import re
+import types
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ironflow_nb.tracking.references import global_names
+
+_FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_WORD: Final = re.compile(r"[^\W\d]\w*")
+_BY_TEXT: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput", "exec", "eval"})
+"""What takes code, or names of variables, as text."""
+_IN_THE_DARK: Final = _BY_TEXT - {"system", "getoutput", "eval"} | {"globals"}
+"""What may assign names that the cell does not show."""
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """The names of a cell, each in the order in which it is met.
+
+    `reads` may be read before the cell assigns them, `mentions` stand in texts such as that of a magic. `assigns` are
+    left behind as values, `defines` by definitions and `imports` by import statements that can be executed again.
+    `unsettled` are definitions whose header reads a name that the cell assigns again after it.
+    """
+
+    reads: tuple[str, ...] = ()
+    mentions: tuple[str, ...] = ()
+    assigns: tuple[str, ...] = ()
+    deletes: tuple[str, ...] = ()
+    defines: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
+    contexts: tuple[str, ...] = ()
+    """Names that a ``with`` statement bound; what they stand for is often over with it."""
+    unsettled: tuple[tuple[str, str], ...] = ()
+    is_dark: bool = False
+    """Whether it may assign names that it does not show, as magics do."""
+
+
+def uses_of(tree: ast.Module) -> Uses:
+    """Return the names of the cell."""
+    flow = _Flow()
+    flow.block(tree.body, is_outermost=True)
+    kept = {*flow.defines, *flow.imports}
+    return Uses(
+        reads=tuple(flow.reads),
+        mentions=tuple(flow.mentions),
+        assigns=tuple(name for name in flow.assigns if not name.startswith("_") and name not in kept),
+        deletes=tuple(flow.deletes),
+        defines=tuple(flow.defines),
+        imports=tuple(flow.imports),
+        contexts=tuple(flow.contexts),
+        unsettled=tuple(flow.unsettled()),
+        is_dark=flow.is_dark,
+    )
+
+
+def is_definition(node: ast.stmt) -> bool:
+    """Tell whether the statement only defines code: a function, a class, or a name for a lambda."""
+    is_lambda = isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
+    return isinstance(node, _Function | ast.ClassDef) or (
+        is_lambda and all(isinstance(target, ast.Name) for target in node.targets)  # type: ignore[attr-defined]
+    )
+
+
+def header_reads(node: ast.stmt) -> set[str]:
+    """Return the names that a definition reads when it is executed."""
+    if isinstance(node, _Function):
+        given = [*node.decorator_list, *node.args.defaults, *node.args.kw_defaults]
+        return {name for each in given if each is not None for name in expression_reads(each)}
+    if isinstance(node, ast.ClassDef):
+        return set(global_names(_compiled([node])))
+    assert isinstance(node, ast.Assign)
+    assert isinstance(node.value, ast.Lambda)
+    given = [*node.value.args.defaults, *node.value.args.kw_defaults]
+    return {name for each in given if each is not None for name in expression_reads(each)}
+
+
+def expression_reads(node: ast.expr) -> set[str]:
+    """Return the names that the expression, and what is nested in it, looks up outside of itself."""
+    if any(isinstance(each, ast.NamedExpr) for each in ast.walk(node)):
+        return {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+    return set(global_names(_compiled([ast.Expr(node)])))
+
+
+def _compiled(body: list[ast.stmt]) -> types.CodeType:
+    module = ast.fix_missing_locations(ast.Module(body, []))
+    code: types.CodeType = compile(module, "<uses>", "exec", flags=_FLAGS, dont_inherit=True)
+    return code
+
+
+class _Flow:
+    """Walks through the statements in the order of execution; `_sure` are the names that are assigned by then.
+
+    Where a branch or loop may not be executed, what it assigns counts as not assigned: to read a name from before that
+    was not read costs one more execution, to miss one would restore what is outdated.
+    """
+
+    def __init__(self) -> None:
+        self.reads: dict[str, None] = {}
+        self.mentions: dict[str, None] = {}
+        self.assigns: dict[str, None] = {}
+        self.deletes: dict[str, None] = {}
+        self.defines: dict[str, None] = {}
+        self.imports: dict[str, None] = {}
+        self.contexts: dict[str, None] = {}
+        self.is_dark = False
+        self._sure: set[str] = set()
+        self._later: dict[str, set[str]] = {}
+        self._headers: list[tuple[str, set[str], int]] = []
+        self._bound: list[str] = []
+
+    def unsettled(self) -> Iterator[tuple[str, str]]:
+        """Yield definitions with names that they read and that are assigned again."""
+        for name, reads, n_bound in self._headers:
+            for again in sorted(reads.intersection(self._bound[n_bound:]) - {name}):
+                yield name, again
+
+    def block(self, body: Iterable[ast.stmt], *, is_outermost: bool = False) -> None:
+        for node in body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                self._import(node, is_outermost=is_outermost)
+            elif is_definition(node):
+                self._define(node, is_outermost=is_outermost)
+            else:
+                self._statement(node)
+
+    def _statement(self, node: ast.stmt) -> None:
+        match node:
+            case ast.For() | ast.AsyncFor():
+                self._expressions(node.iter)
+                self._branches([[ast.Assign([node.target], ast.Constant(None)), *node.body], node.orelse], is_any=True)
+            case ast.While(test=test):
+                self._expressions(test)
+                always = isinstance(test, ast.Constant) and bool(test.value)
+                self._branches([node.body], is_any=not always)
+            case ast.If(test=test):
+                self._expressions(test)
+                self._branches([node.body, node.orelse])
+            case ast.With() | ast.AsyncWith():
+                self._with(node)
+            case ast.Try() | ast.TryStar():
+                self._try(node)
+            case ast.Match():
+                self._match(node)
+            case _:
+                self._simple(node)
+
+    def _simple(self, node: ast.stmt) -> None:
+        targets = node.targets if isinstance(node, ast.Assign | ast.Delete) else []
+        match node:
+            case ast.AugAssign(target=ast.Name(id=name)):
+                self._read(name)
+                targets = [node.target]
+            case ast.AnnAssign() if node.value is not None:
+                targets = [node.target]
+        self._expressions(node)
+        for name in _stored(targets):
+            if isinstance(node, ast.Delete):
+                self._sure.discard(name)
+                self.deletes[name] = None
+            else:
+                self._bind(name)
+
+    def _with(self, node: ast.With | ast.AsyncWith) -> None:
+        for item in node.items:
+            self._expressions(item.context_expr)
+            for name in _stored([] if item.optional_vars is None else [item.optional_vars]):
+                self.contexts[name] = None
+                self._bind(name)
+        self.block(node.body)
+
+    def _try(self, node: ast.Try | ast.TryStar) -> None:
+        handlers: list[list[ast.stmt]] = []
+        for handler in node.handlers:
+            if handler.type is not None:
+                self._expressions(handler.type)
+            bound: list[ast.stmt] = (
+                [] if handler.name is None else [ast.Assign([ast.Name(handler.name, ast.Store())], ast.Constant(None))]
+            )
+            after: list[ast.stmt] = [] if handler.name is None else [ast.Delete([ast.Name(handler.name, ast.Del())])]
+            handlers.append([*bound, *handler.body, *after])
+        self._branches([[*node.body, *node.orelse], *handlers])
+        self.block(node.finalbody)
+
+    def _match(self, node: ast.Match) -> None:
+        self._expressions(node.subject)
+        cases: list[list[ast.stmt]] = []
+        for case in node.cases:
+            names = [each.name for each in ast.walk(case.pattern) if isinstance(each, ast.MatchAs | ast.MatchStar)]
+            bound = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in names if name]
+            guard = [] if case.guard is None else [ast.Expr(case.guard)]
+            cases.append([*bound, *guard, *case.body])
+        self._branches([*cases, []])
+
+    def _branches(self, bodies: list[list[ast.stmt]], *, is_any: bool = False) -> None:
+        """Follow bodies of which one is executed, or any number where `is_any`; sure is what all of them assign."""
+        before = set(self._sure)
+        after: list[set[str]] = [before] if is_any else []
+        for body in bodies:
+            self._sure = set(before)
+            self.block(body)
+            if not (body and isinstance(body[-1], ast.Raise)):
+                after.append(self._sure)
+        self._sure = set.intersection(*after) if after else before
+
+    def _import(self, node: ast.Import | ast.ImportFrom, *, is_outermost: bool) -> None:
+        for alias in node.names:
+            name = alias.asname or alias.name.partition(".")[0]
+            if name != "*":
+                self._bind(name, into=self.imports if is_outermost else self.assigns)
+
+    def _define(self, node: ast.stmt, *, is_outermost: bool) -> None:
+        reads = header_reads(node)
+        for name in sorted(reads):
+            self._read(name)
+        names = [node.name] if isinstance(node, _Function | ast.ClassDef) else list(_stored(node.targets))  # type: ignore[attr-defined]
+        inner = set(global_names(_compiled([node]))) - reads
+        for name in names:
+            if is_outermost:
+                self._headers.append((name, reads, len(self._bound) + 1))
+            self._later[name] = inner - {name}
+            self._bind(name, into=self.defines if is_outermost else self.assigns)
+        if isinstance(node, _Function | ast.ClassDef) and node.decorator_list:  # who knows what is called at once
+            self._use(names[0])
+
+    # -- names -------------------------------------------------------------------------------------------------------
+
+    def _expressions(self, node: ast.AST) -> None:
+        """Note what the expressions of the node read, what they assign, and what stands in texts for magics."""
+        found = [node] if isinstance(node, ast.expr) else [
+            each for each in ast.iter_child_nodes(node) if isinstance(each, ast.expr)
+        ]  # fmt: skip
+        for each in found:
+            self._texts(each)
+            for name in sorted(_reads_of(each)):
+                self._use(name)
+            for inner in ast.walk(each):
+                if isinstance(inner, ast.NamedExpr):
+                    self._bind(inner.target.id)
+
+    def _texts(self, node: ast.expr) -> None:
+        for call in (each for each in ast.walk(node) if isinstance(each, ast.Call)):
+            called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            self.is_dark = self.is_dark or called in _IN_THE_DARK
+            for text in call.args if called in _BY_TEXT else ():
+                if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                    self._text(text.value)
+
+    def _text(self, text: str) -> None:
+        """Follow a text as the code that it is, if it can be read as such; else every word of it may be a name."""
+        words = dict.fromkeys(_WORD.findall(text))
+        self.mentions.update(words)
+        try:
+            tree = ast.parse(text)
+        except SyntaxError:
+            for name in words:
+                self._use(name)
+        else:
+            self.block(tree.body)
+
+    def _use(self, name: str) -> None:
+        """Note that the name is read, and with it what the functions behind it read."""
+        self._read(name)
+        for inner in sorted(self._later.pop(name, ())):
+            self._use(inner)
+
+    def _read(self, name: str) -> None:
+        if name not in self._sure:
+            self.reads[name] = None
+
+    def _bind(self, name: str, *, into: dict[str, None] | None = None) -> None:
+        self._bound.append(name)
+        self._sure.add(name)
+        (self.assigns if into is None else into)[name] = None
+        if into is None:
+            self.deletes.pop(name, None)
+
+
+def _reads_of(node: ast.expr) -> set[str]:
+    """Return what an expression reads; of a target, what stands in its brackets and before its dots."""
+    if isinstance(node, ast.Tuple | ast.List) and not isinstance(node.ctx, ast.Load):
+        return {name for each in node.elts for name in _reads_of(each)}
+    if isinstance(node, ast.Starred):
+        return _reads_of(node.value)
+    if isinstance(node, ast.Name):
+        return {node.id} if isinstance(node.ctx, ast.Load) else set()
+    if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+        return expression_reads(node.value)
+    if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+        return expression_reads(node.value) | expression_reads(node.slice)
+    return expression_reads(node)
+
+
+def _stored(targets: Iterable[ast.expr]) -> Iterator[str]:
+    for target in targets:
+        for each in ast.walk(target):
+            if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load):
+                yield each.id

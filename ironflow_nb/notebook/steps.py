@@ -1,0 +1,158 @@
+"""``%%step``: a whole cell is a durable step."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import suppress
+from difflib import get_close_matches
+from typing import Any, Final
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
+
+from ironflow_nb.core.durations import seconds
+from ironflow_nb.durable_cells.cell import KIND, Cell, CellOptions
+from ironflow_nb.durable_cells.known import KnownCell
+from ironflow_nb.durable_cells.place import place_of
+from ironflow_nb.durable_cells.running import run_cell
+from ironflow_nb.errors import DefinitionError, NotAllowedInStep
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.recall import FAILED_STEP
+from ironflow_nb.execution.surroundings import face
+from ironflow_nb.notebook.face import NotebookFace
+from ironflow_nb.notebook.parsing import Parser
+from ironflow_nb.notebook.stage import ShellStage
+
+OPTIONS: Final = ("--in", "--out", "--retries", "--timeout-s", "--cache")
+
+
+@magics_class
+class StepMagics(Magics):
+    """The magic of durable cells."""
+
+    @no_var_expand
+    @cell_magic
+    def step(self, line: str, cell: str) -> None:
+        """Make the cell a durable step: once it is done it is not executed again until something changes.
+
+        %%step NAME [--in a,b] [--out df,model] [--retries N] [--timeout-s S] [--cache [7d]]
+
+        --in         what it takes in; by default the data that it reads before it assigns it
+        --out        what it leaves behind; by default what it assigns or changes in place
+        --retries    how often it is tried again when it fails, after 1, 2, 4, ... seconds
+        --timeout-s  how many seconds an attempt may take
+        --cache      its results are shared by all notebooks on the journal, for ever or for as long as this
+
+        When the notebook is run again the cell is restored: its names, definitions and imports, and what it showed. It
+        is executed again when its code, the code of yours that it refers to, or what it takes in has changed.
+        In Python: iron.cell_step(NAME, source).
+        """
+        __tracebackhide__ = True
+        assert self.shell is not None
+        name, options = parse(line)
+        made = make_cell(self.shell, name, options, line, cell)
+        note(made)
+        try:
+            place = place_of(HOME.engine(), self.shell.user_ns, ShellStage(self.shell))
+            run_cell(made, place)
+        except (DefinitionError, NotAllowedInStep) as error:
+            if hasattr(error, FAILED_STEP):  # the body itself raised it
+                show_own_frames(self.shell, error, made.file)
+                raise
+            raise UsageError(f"%%step: {error}") from None
+        except BaseException as error:
+            show_own_frames(self.shell, error, made.file)
+            raise
+
+
+def parse(line: str) -> tuple[str, CellOptions]:
+    """Return the name and options of the first line.
+
+    Raises:
+        UsageError: it is not as it should be.
+    """
+    parser = Parser("%step")
+    parser.add_argument("name")
+    parser.add_argument("--in", dest="ins", type=_names)
+    parser.add_argument("--out", dest="outs", type=_names)
+    parser.add_argument("--retries", type=int, default=0)
+    parser.add_argument("--timeout-s", type=float)
+    parser.add_argument("--cache", nargs="?", const=True)
+    try:
+        words = shlex.split(line)
+        if not words:
+            raise UsageError("%%step: give the cell a name: %%step load")
+        given = parser.parse_args(_checked(words))
+        if given.cache not in {None, True}:
+            seconds(given.cache)
+    except ValueError as error:
+        raise UsageError(f"%%step: {error}") from None
+    if given.retries < 0 or (given.timeout_s is not None and given.timeout_s <= 0):
+        raise UsageError("%%step: --retries is 0 or more, and --timeout-s more than 0")
+    return given.name, CellOptions(
+        ins=given.ins, outs=given.outs, retries=given.retries, timeout_s=given.timeout_s, cache=given.cache
+    )
+
+
+def _checked(words: list[str]) -> list[str]:
+    for word in words:
+        option = word.partition("=")[0]
+        if option.startswith("--") and option not in OPTIONS:
+            near = get_close_matches(option, OPTIONS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(OPTIONS)}"
+            raise UsageError(f"%%step knows no {option}; {hint}")
+    return words
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def make_cell(shell: Any, name: str, options: CellOptions, line: str, body: str) -> Cell:
+    """Return the cell; line for line it is what stands in the notebook, the magic's own line included."""
+    n_blank = len(body) - len(body.lstrip("\n"))
+    source = f"# %%step {line}\n" + "\n" * n_blank + shell.transform_cell(body)
+    file = shell.compile.cache(source, shell.execution_count, f"%%step {line}\n{body}")
+    try:
+        return Cell(name, f"%%step {line}\n{body}", source, options, file, cell_id())
+    except DefinitionError as error:
+        raise UsageError(f"%%step: {error}") from None
+
+
+def show_own_frames(shell: Any, error: BaseException, file: str) -> None:
+    """Let the traceback of the error begin in the cell: what called it is of no use to who reads it."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename != file:
+        frames = frames.tb_next
+    if frames is not None:
+        own = frames
+
+        def rendered() -> Any:
+            return shell.InteractiveTB.structured_traceback(type(error), error, own, tb_offset=0)
+
+        with suppress(AttributeError):  # a class with __slots__
+            error._render_traceback_ = rendered  # type: ignore[attr-defined]
+
+
+def cell_id() -> str | None:
+    """Return the id of the cell that is being executed, if the front end tells it."""
+    found: Any = face()
+    return found.cell_id() if isinstance(found, NotebookFace) else None
+
+
+def note(cell: Cell) -> None:
+    """Note the cell among those of this kernel.
+
+    Raises:
+        UsageError: another cell of the notebook has its name.
+    """
+    known = HOME.find(KIND, cell.name)
+    if isinstance(known, KnownCell) and (rival := known.rival(cell)) is not None:
+        raise UsageError(
+            f"%%step: two cells of this notebook are called {cell.name!r}: this one, and the one that begins with\n"
+            f"    {rival}\nGive one of them another name; if the other one is gone, run this one once more."
+        )
+    for other in HOME.definitions(KIND):  # what it was called before
+        if isinstance(other, KnownCell) and other.cell.cell_id == cell.cell_id and cell.cell_id is not None:
+            HOME.forget(KIND, other.name)
+    HOME.define(KnownCell(cell))
