@@ -7,6 +7,7 @@ from .errors import DefinitionError as DefinitionError
 from .errors import DuplicateKey as DuplicateKey
 from .errors import DuplicateName as DuplicateName
 from .errors import EngineClosed as EngineClosed
+from .errors import FileUnreadable as FileUnreadable
 from .errors import FlowNotDefined as FlowNotDefined
 from .errors import InputsNotStored as InputsNotStored
 from .errors import IronflowError as IronflowError
@@ -60,4 +61,5 @@ from .history.frames import runs as runs
 from .history.frames import steps as steps
 from .notebook.extension import load_ipython_extension as load_ipython_extension
 from .notebook.extension import unload_ipython_extension as unload_ipython_extension
+from .values.input_file import File as File
 from .values.resource import resource as resource

@@ -174,5 +174,13 @@ class UntrustedValue(ValueUnreadable):
     """The stored value is a pickle that this user did not write."""
 
 
+class FileUnreadable(IronflowError, OSError):
+    """A file that identifies a call by its content does not exist, or can't be read."""
+
+    # See `JournalError`.
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
 class InputsNotStored(IronflowError, LookupError):
     """The arguments of the run were too large to be stored, so it can only be continued by calling it again."""

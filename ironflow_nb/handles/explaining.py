@@ -152,7 +152,10 @@ def _differences(reader: Reader, then: Mapping[str, Any], now: Mapping[str, Any]
         if name not in then or name not in now:
             yield f"argument `{name}` is {'new' if name in now else 'gone'}"
         elif then[name] != now[name]:
-            yield f"argument `{name}` changed: {_shown(reader, then[name])} -> {_shown(reader, now[name])}"
+            before, after = _shown(reader, then[name]), _shown(reader, now[name])
+            # A file, or something long, looks as it did; it is what is in it that differs.
+            what = f"the content of {after}" if before == after else f"{before} -> {after}"
+            yield f"argument `{name}` changed: {what}"
 
 
 def _shown(reader: Reader, tree: Any) -> str:

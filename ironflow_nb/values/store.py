@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ironflow_nb.core.ids import Digest, ValueId
-from ironflow_nb.errors import JournalError, ValueNotStorable, ValueUnreadable
+from ironflow_nb.errors import FileUnreadable, JournalError, ValueNotStorable, ValueUnreadable
 from ironflow_nb.values.classes import class_name, is_findable
 from ironflow_nb.values.digest import CANONICAL, ONCE_ONLY, Digester, identifies_by_pickle, is_of_numpy, refusal
 from ironflow_nb.values.pickles import Signer, pickled, unpickled
@@ -114,7 +114,7 @@ class Values:
             content = _ENCODER.encode(tag(value, STORE_RULES))
             digest = self.digester.digest(value).digest
             is_exact = self.digester.digest(untag(_DECODER.decode(content))).digest == digest
-        except ValueNotStorable:
+        except (ValueNotStorable, FileUnreadable):
             raise
         except Exception:  # noqa: BLE001 -- whatever a class of the user does, the round trip is not proven
             return None

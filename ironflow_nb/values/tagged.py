@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.values.classes import adds_only_attributes, attributes, class_name, find_class
+from ironflow_nb.values.input_file import File
 
 TAG: Final = "~"
 _PLAIN_TYPES: Final = frozenset({str, bool, type(None)})
@@ -363,6 +364,7 @@ _TAGGERS: Final[dict[type, Callable[[Any, Rules], Tree]]] = {
     datetime: _tag_instant,
     time: _tag_instant,
     timezone: _tag_timezone,
+    File: lambda value, rules: {TAG: "file", "v": tag(str(value.path), rules), "content": value.digest()},
 }
 
 _READ: Final[dict[str, Callable[[Any], Any]]] = {name: read for name, _, read in _FORMS.values()} | {
@@ -376,6 +378,7 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {name: read for name, _, read in
     "range": lambda v: range(*_untag(v)),
     "timezone": lambda v: timezone(*_untag(v)),
     "zone": _zone,
+    "file": lambda v: File(_untag(v)),
     "uuid": lambda v: find_class("uuid.UUID", lambda _: True)(hex=v),
 }
 

@@ -1,0 +1,87 @@
+"""Files as arguments: what is in them identifies, and not when they were written."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from hashlib import blake2b, file_digest
+from pathlib import Path
+from typing import IO, Any, Final, final
+
+from ironflow_nb.errors import FileUnreadable
+
+_READ_EACH_TIME: Final = 64 * 1024
+
+
+@final
+class File(os.PathLike[str]):
+    """A file as an argument of steps and flows: its path and its content identify it.
+
+    Whoever takes a path takes it too. It is read when it is an argument, at most once for each state of the file.
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, as it was given."""
+        return self._path
+
+    def open(self, mode: str = "r", **options: Any) -> IO[Any]:
+        """Open the file; see `open`."""
+        return self._path.open(mode, **options)
+
+    def read_bytes(self) -> bytes:
+        """Return the content of the file."""
+        return self._path.read_bytes()
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
+        """Return the content of the file as text."""
+        return self._path.read_text(encoding, errors)
+
+    def digest(self) -> str:
+        """Return the digest of the content.
+
+        Raises:
+            FileUnreadable: there is no such file, or it can't be read.
+        """
+        try:
+            known = self._path.stat()
+            if known.st_size <= _READ_EACH_TIME:
+                return _content_digest(self._path)
+            return _digest_of(str(self._path.absolute()), known.st_size, known.st_mtime_ns, known.st_ino, known.st_dev)
+        except OSError as error:
+            raise FileUnreadable(
+                f"iron.File({str(self._path)!r}) is identified by its content, and that can't be read: "
+                f"{error.strerror or error} (in {Path.cwd()}); put the file there, or pass another path",
+                path=str(self._path),
+            ) from error
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+    def __eq__(self, other: object) -> bool:
+        return self._path == other._path if isinstance(other, File) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((File, self._path))
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def __repr__(self) -> str:
+        return f"File({str(self._path)!r})"
+
+
+# A small file may be written twice within one tick of the clock of its file system, so its stamps are not believed.
+@lru_cache(maxsize=1024)
+def _digest_of(path: str, _size: int, _mtime_ns: int, _inode: int, _device: int) -> str:
+    return _content_digest(Path(path))
+
+
+def _content_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, lambda: blake2b(digest_size=19)).hexdigest()
