@@ -16,6 +16,7 @@ from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.planning import plan_of_run
 from ironflow_nb.execution.request import Request
 from ironflow_nb.execution.watching import status_of
+from ironflow_nb.handles.pictures import diagram_of
 
 if TYPE_CHECKING:
     from ironflow_nb.history.plans import Plan
@@ -29,7 +30,8 @@ def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -
         status = status_of(engine, reader, run)
         planned = plan_of_run(reader, run, on_change or _on_change(run))
     ago = spoken(max(engine.ledger.clock.now() - run.updated_at, 0) / 1e6)
-    return Plan.of(planned, f"{run.name}: run {run.run_id} ({status.value} {ago} ago) would be continued")
+    begin = f"{run.name}: run {run.run_id} ({status.value} {ago} ago) would be continued"
+    return Plan.of(planned, begin, diagram_of(engine, run))
 
 
 def plan_of_call(engine: Engine, request: Request) -> Plan:

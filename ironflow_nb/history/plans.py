@@ -10,6 +10,10 @@ import pandas as pd
 
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.plan import Action, Planned
+from ironflow_nb.core.status import StepStatus
+from ironflow_nb.diagram.draw import Picture, draw
+from ironflow_nb.diagram.model import Diagram
+from ironflow_nb.diagram.states import NodeState, node_states
 from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
 
 COLUMNS: Final = {
@@ -25,19 +29,35 @@ _VERBS: Final = {
 }  # fmt: skip
 
 
+_STATUSES: Final = {
+    Action.REUSE: StepStatus.COMPLETED, Action.REPLAY: StepStatus.FAILED, Action.RETRY: StepStatus.PENDING,
+    Action.REDO: StepStatus.PENDING, Action.STOP: StepStatus.WAITING, Action.ASK: StepStatus.UNKNOWN,
+    Action.MISSING: StepStatus.SKIPPED,
+}  # fmt: skip
+
+
 class Plan(pd.DataFrame):
     """What would happen to each recorded step, one a row; `headline` says what that comes to."""
 
-    _metadata = ["headline"]  # noqa: RUF012 -- how pandas lets a subclass have attributes of its own
+    _metadata = ["headline", "picture"]  # noqa: RUF012 -- how pandas lets a subclass have attributes of its own
     headline: str
+    picture: Picture | None
 
     @classmethod
-    def of(cls, planned: Iterable[Planned], begin: str) -> Plan:
-        """Make the plan; `begin` says what becomes of the run."""
+    def of(cls, planned: Iterable[Planned], begin: str, diagram: Diagram | None = None) -> Plan:
+        """Make the plan; `begin` says what becomes of the run, and `diagram` is that of its flow."""
         steps = list(planned)
         made = cls(frame_of_records(COLUMNS, [_record(each) for each in steps]))
         made.headline = f"{begin}{_summary(steps)}"
+        made.picture = None if diagram is None else draw(diagram, _states(steps), prefix=f"iron-plan-{diagram.name}")
         return made
+
+    def diagram(self) -> Picture | None:
+        """Return the diagram of the flow with what would become of its steps; None where nothing is recorded.
+
+        What would be done again or tried again is pending, what stops the run waits, and what nobody knows is unknown.
+        """
+        return self.picture
 
     @property
     def _constructor(self) -> Callable[..., Plan]:
@@ -49,7 +69,13 @@ class Plan(pd.DataFrame):
     def _repr_html_(self) -> str | None:
         with pd.option_context("display.max_rows", _SHOWN, "display.max_colwidth", None):
             table: str | None = pd.DataFrame(self)._repr_html_()  # type: ignore[operator]
-        return f"<div><b>{escape(getattr(self, 'headline', ''))}</b>{table}</div>"
+        picture = getattr(self, "picture", None)
+        svg = "" if picture is None or picture.svg is None else f"<div>{picture.svg}</div>"
+        return f"<div><b>{escape(getattr(self, 'headline', ''))}</b>{svg}{table}</div>"
+
+
+def _states(planned: list[Planned]) -> dict[str, NodeState]:
+    return node_states((each.row.name, _STATUSES[each.action], 1, each.row.duration_s) for each in planned)
 
 
 def _record(planned: Planned) -> dict[str, Any]:

@@ -138,8 +138,8 @@ def test_the_notebook_of_this_test_notices_work_that_is_done_twice() -> None:
         with pytest.raises(ConnectionError):
             notebook.run()
         notebook.trouble = "none"
+        notebook.names["main"] = notebook.names["main"].options(fresh=True)
         with pytest.raises(AssertionError, match="done twice"):
-            notebook.names["main"] = notebook.names["main"].options(fresh=True)
             notebook.run()
     finally:
         notebook.lab.close()

@@ -10,6 +10,7 @@ import ironflow_nb as iron
 from ironflow_nb.execution.home import HOME
 from tests.cells import World, run_cell
 from tests.conftest import Lab
+from tests.diagram.drawn import SVG, Drawn, title
 
 STEPS = """
 FACTOR = 2
@@ -160,6 +161,16 @@ def test_a_plan_shows_its_headline_and_its_reasons_in_full(cells: dict[str, Any]
     assert "would be continued" in shown
     assert "edited: line 3 of `scale`" in shown
     assert "would be continued" in repr(cells["main"].plan(3))
+
+
+def test_a_plan_is_drawn_with_what_would_be_done_again_as_pending(cells: dict[str, Any]) -> None:
+    run_cell(EDITED, cells)
+    plan = cells["main"].plan(3)
+    groups = [group for group in Drawn.of(plan.diagram().svg).root.iter(f"{SVG}g") if group.get("data-status")]
+    drawn = {title(group).split()[0].rstrip(":"): group.get("data-status") for group in groups}
+    assert (drawn["clean"], drawn["report"]) == ("pending", "pending")
+    assert plan.diagram().svg in plan._repr_html_()
+    assert cells["main"].plan(4).diagram() is None
 
 
 def test_an_explanation_tells_of_failures_and_of_what_was_reused(cells: dict[str, Any]) -> None:
