@@ -10,6 +10,9 @@ from ironflow_nb.core.ids import BranchId, Digest
 RECIPE: Final = b"\x01"
 """The first byte of every digest: the recipe that made it."""
 
+OWN_PREFIX: Final = "iron."
+"""Stands before the names of recorded calls of the package; no function of a user can have such a name."""
+
 ROOT_BRANCH: Final = BranchId("")
 
 

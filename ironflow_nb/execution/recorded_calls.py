@@ -6,22 +6,23 @@ A replay gets what the first run got. They ride with the next commit, so they co
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Final
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Final
 
+from ironflow_nb.core.identity import OWN_PREFIX
 from ironflow_nb.core.verdict import OnChange
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.jobs import Answer, Job
 from ironflow_nb.execution.ledger import Ledger
 from ironflow_nb.execution.scope import SCOPE
+from ironflow_nb.execution.seams import random_uuid
 from ironflow_nb.execution.settling import returned
 from ironflow_nb.execution.spec import StepOptions, StepSpec
 
+if TYPE_CHECKING:
+    from ironflow_nb.execution.seams import UUID
+
 _FRACTION_BITS: Final = 53
 """As many bits as the fraction of a float has."""
-
-PREFIX: Final = "iron."
-"""Stands before the names of these calls; no function of a user can have such a name."""
 
 
 def _now(ledger: Ledger) -> datetime:
@@ -30,7 +31,7 @@ def _now(ledger: Ledger) -> datetime:
 
 
 def _uuid4(ledger: Ledger) -> UUID:
-    return UUID(bytes=ledger.entropy(16), version=4)
+    return random_uuid(ledger.entropy)
 
 
 def _random(ledger: Ledger) -> float:
@@ -39,9 +40,9 @@ def _random(ledger: Ledger) -> float:
 
 # A new version of the package may write them in another way; what they once gave stays.
 _OPTIONS: Final = StepOptions(on_change=OnChange.KEEP)
-_NOW: Final = StepSpec(lambda: None, name=f"{PREFIX}now", options=_OPTIONS)
-_UUID4: Final = StepSpec(lambda: None, name=f"{PREFIX}uuid4", options=_OPTIONS)
-_RANDOM: Final = StepSpec(lambda: None, name=f"{PREFIX}random", options=_OPTIONS)
+_NOW: Final = StepSpec(lambda: None, name=f"{OWN_PREFIX}now", options=_OPTIONS)
+_UUID4: Final = StepSpec(lambda: None, name=f"{OWN_PREFIX}uuid4", options=_OPTIONS)
+_RANDOM: Final = StepSpec(lambda: None, name=f"{OWN_PREFIX}random", options=_OPTIONS)
 
 
 def now() -> datetime:

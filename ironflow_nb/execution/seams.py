@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from queue import Empty, SimpleQueue
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from uuid import UUID as UUID  # noqa: PLC0414 -- the type, for those who may not import the module
 
 Entropy = Callable[[int], bytes]
 """Returns that many random bytes."""
@@ -144,3 +147,10 @@ def is_foreign_thread() -> bool:
 
 
 system_entropy: Entropy = os.urandom
+
+
+def random_uuid(entropy: Entropy) -> UUID:
+    """Return a random id of version 4."""
+    from uuid import UUID  # noqa: PLC0415 -- few need it
+
+    return UUID(bytes=entropy(16), version=4)

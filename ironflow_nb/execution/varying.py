@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Final
-from uuid import UUID
 
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.memo import Memo
@@ -16,6 +16,7 @@ from ironflow_nb.values.stored import legible
 from ironflow_nb.values.tagged import untag
 
 _EPOCH_S: Final = (1_000_000_000, 10_000_000_000)
+_ID: Final = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 _SHOWN: Final = 40
 
 
@@ -56,7 +57,7 @@ class Varying:
 def _varies(then: Any, now: Any) -> bool:
     if type(then) is not type(now):
         return False
-    if isinstance(now, datetime | date | UUID):
+    if isinstance(now, datetime | date) or type(now).__qualname__ == "UUID":
         return True
     if type(now) in {int, float}:
         return all(_EPOCH_S[0] < value < _EPOCH_S[1] for value in (then, now))
@@ -64,13 +65,13 @@ def _varies(then: Any, now: Any) -> bool:
 
 
 def _is_id_or_time(text: str) -> bool:
-    for read in (UUID, datetime.fromisoformat):
-        try:
-            read(text)
-        except ValueError:
-            continue
+    if _ID.fullmatch(text):
         return True
-    return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _shown(value: Any) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ironflow_nb.core.identity import OWN_PREFIX
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import derived_step_status
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recorded_calls import PREFIX
 from ironflow_nb.execution.watching import look
 from ironflow_nb.journal.ports import Tally
 
@@ -46,7 +46,7 @@ def _expected(engine: Engine, run_id: RunId) -> dict[str, int]:
 def tallies_of(engine: Engine, run_id: RunId) -> list[Tally]:
     """Return how many steps of which name have which status now; the time, ids and chance are no work to look at."""
     with engine.ledger.journal.reading() as reader:
-        return [tally for tally in reader.tallies([run_id]).get(run_id, []) if not tally.name.startswith(PREFIX)]
+        return [tally for tally in reader.tallies([run_id]).get(run_id, []) if not tally.name.startswith(OWN_PREFIX)]
 
 
 def diagram_of(engine: Engine, run: RunRow | None) -> Diagram:
