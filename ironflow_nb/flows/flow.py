@@ -29,6 +29,7 @@ from ironflow_nb.execution.running import await_child, await_here, run_here, run
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.spec import StepSpec, one_of
 from ironflow_nb.flows.definition import define, definition_id
+from ironflow_nb.flows.documentation import documentation
 from ironflow_nb.flows.steps import Step, arguments_of
 from ironflow_nb.handles.pictures import bundle_of
 from ironflow_nb.handles.planned import plan_of_call
@@ -265,6 +266,10 @@ class Flow(Generic[P, R]):
         with engine.reading() as reader:
             found = reader.runs(Select(kind=self.kind, name=self.name))
         return [run for run in found if run.name == self.name][:limit]
+
+    def getdoc(self) -> str:
+        """Return what ``main?`` shows in a notebook; IPython asks for it by this name."""
+        return documentation("flow", self.spec, self.policy)
 
     def __ironflow_digest__(self) -> bytes:
         return digest_bytes(self.spec.name.encode() + self.spec.code)

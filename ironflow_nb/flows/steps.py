@@ -17,6 +17,7 @@ from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.seams import is_foreign_thread
 from ironflow_nb.execution.spec import DEFAULTS, StepOptions, StepSpec
+from ironflow_nb.flows.documentation import documentation
 from ironflow_nb.flows.results import MapResult, StepFuture, map_items, submit_call
 
 P = ParamSpec("P")
@@ -133,6 +134,10 @@ class Step(Generic[P, R]):
     def __get__(self, instance: object, owner: type | None = None) -> Callable[..., R]: ...
     def __get__(self, instance: object | None, owner: type | None = None) -> Step[P, R] | Callable[..., R]:
         return self if instance is None else types.MethodType(self, instance)
+
+    def getdoc(self) -> str:
+        """Return what ``fetch?`` shows in a notebook; IPython asks for it by this name."""
+        return documentation("step", self.spec, self.spec.options)
 
     def __ironflow_digest__(self) -> bytes:
         return digest_bytes(self.spec.name.encode() + self.spec.code)
