@@ -26,9 +26,10 @@ class OnRerun(StrEnum):
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """A new run."""
+    """A new run, `after` one of an equal call that is completed."""
 
     because: str | None = None
+    after: RunRow | None = None
 
 
 class Continue(msgspec.Struct, frozen=True):
@@ -59,7 +60,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 def join(candidate: RunRow | None, caller: Caller, *, owner_is_alive: bool) -> Joining:
     """Return what a call does, given the run of the same ordinal in the latest execution that had one."""
     if candidate is None or candidate.status in CLOSED:
-        return Begin()
+        return Begin(after=candidate if candidate is not None and candidate.status is RunStatus.COMPLETED else None)
     if caller.now - caller.last_active_at > caller.continue_within_s * 1e6:
         return Begin(because=f"run {candidate.run_id} is older than continue_within")
     if _is_of_another_notebook(candidate, caller):

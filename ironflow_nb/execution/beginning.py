@@ -17,7 +17,7 @@ from ironflow_nb.execution.recall import Recall
 from ironflow_nb.execution.request import Request
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stream import Piece, Stream
-from ironflow_nb.execution.surroundings import is_under_pytest, notebook_exists, notebook_path, say
+from ironflow_nb.execution.surroundings import face, is_under_pytest, notebook_exists, notebook_path, say
 from ironflow_nb.journal.ports import Call, Reader, Select
 
 _ATTEMPTS: Final = 5
@@ -67,14 +67,29 @@ def _begin(engine: Engine, request: Request, call: Call, *, in_main_thread: bool
     with engine.ledger.current() as reader:
         joining = _decide(engine, reader, request, call)
     match joining:
-        case Begin(because=because):
+        case Begin(because=because, after=after):
             if because is not None:
                 say(f"{call.name}: a new run is started, because {because}")
+            elif after is not None and face() is not None:  # a script has nobody who would try them again
+                _say_what_failed(engine, after)
             return _anew(engine, request, call, in_main_thread=in_main_thread)
         case Attach(run=run):
             return run
         case Continue(run=run):
             return _continued(engine, request, call, run, in_main_thread=in_main_thread)
+
+
+def _say_what_failed(engine: Engine, run: RunRow) -> None:
+    """Say how to try again what a completed run has lived with."""
+    with engine.ledger.current() as reader:
+        tallies = reader.tallies([run.run_id]).get(run.run_id, [])
+    n_failed = sum(tally.n for tally in tallies if tally.status is StepStatus.FAILED)
+    if n_failed:
+        steps = "1 step failed" if n_failed == 1 else f"{n_failed} steps failed"
+        say(
+            f"{run.name}: a new run is started; in run {run.run_id}, which is completed, {steps}. To try those again "
+            f'there: iron.get_run("{run.run_id}").resume(retry="failed")'
+        )
 
 
 def _decide(engine: Engine, reader: Reader, request: Request, call: Call) -> Joining:
