@@ -1,4 +1,6 @@
 from .diagnosis.doctor import doctor as doctor
+from .durable_cells.listing import cells as cells
+from .durable_cells.listing import cells_diagram as cells_diagram
 from .durable_cells.stepping import cell_step as cell_step
 from .errors import AmbiguousRun as AmbiguousRun
 from .errors import AmbiguousStep as AmbiguousStep

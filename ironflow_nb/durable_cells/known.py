@@ -14,12 +14,16 @@ from ironflow_nb.execution.engine import Engine
 
 
 class KnownCell:
-    """The definition that runs of a cell have. Two cells of one notebook can't have one name."""
+    """The definition that runs of a cell have. Two cells of one notebook can't have one name.
+
+    `noted_at` is when it was executed or restored last, in microseconds UTC.
+    """
 
     kind: Final = KIND
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Cell, noted_at: int) -> None:
         self.cell = cell
+        self.noted_at = noted_at
         self._challenger: str | None = None
 
     on_change: Final = OnChange.REFRESH

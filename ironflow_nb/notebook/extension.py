@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ironflow_nb.durable_cells.cell import KIND
+from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.surroundings import FACE_ATTRIBUTE
 from ironflow_nb.notebook.cards import show_unfinished
 from ironflow_nb.notebook.face import NotebookFace
@@ -35,6 +37,8 @@ def unload_ipython_extension(shell: Any) -> None:
     if face is None:
         return
     face.detach()
+    for known in HOME.definitions(KIND):
+        HOME.forget(KIND, known.name)
     delattr(shell, FACE_ATTRIBUTE)
     shell.magics_manager.magics["line"].pop("ironflow", None)
     shell.magics_manager.magics["cell"].pop("step", None)

@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
+from IPython.display import display
 
 from ironflow_nb.diagnosis.doctor import doctor
+from ironflow_nb.durable_cells.listing import cells, cells_diagram
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import opening
 from ironflow_nb.execution.home import HOME
@@ -34,6 +36,7 @@ class IronflowMagics(Magics):
         %ironflow events [RUN]                        its events as a DataFrame                    run.events()
         %ironflow resume [RUN]                        continue it in the background                iron.resume(RUN)
         %ironflow debug [RUN] [STEP]                  a step again, ready in the next cell         run.debug(STEP)
+        %ironflow cells                               the durable cells of this notebook           iron.cells()
         %ironflow doctor                              how the journal and its surroundings are     iron.doctor()
         %ironflow use PATH [--durability process]     make another journal the default one         iron.use(PATH)
 
@@ -113,6 +116,12 @@ def _debug(magics: IronflowMagics, words: list[str]) -> Any:
     return magics.run_named(given.run).debug(given.step)
 
 
+def _cells(_magics: IronflowMagics, words: list[str]) -> Any:
+    Parser("ironflow cells").parse_args(words)
+    display(cells_diagram())  # type: ignore[no-untyped-call]
+    return cells()
+
+
 def _doctor(_magics: IronflowMagics, words: list[str]) -> Any:
     Parser("ironflow doctor").parse_args(words)
     return doctor()
@@ -143,6 +152,7 @@ VERBS: Final[dict[str, Callable[[IronflowMagics, list[str]], Any]]] = {
     "events": _events,
     "resume": _resume,
     "debug": _debug,
+    "cells": _cells,
     "doctor": _doctor,
     "use": _use,
 }

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import suppress
-from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
 
-from ironflow_nb.core.durations import seconds
-from ironflow_nb.durable_cells.cell import KIND, Cell, CellOptions
+from ironflow_nb.durable_cells.cell import KIND, Cell
+from ironflow_nb.durable_cells.first_line import MAGIC, parse
 from ironflow_nb.durable_cells.known import KnownCell
+from ironflow_nb.durable_cells.notebooks import as_python
 from ironflow_nb.durable_cells.place import place_of
 from ironflow_nb.durable_cells.running import run_cell
 from ironflow_nb.errors import DefinitionError, NotAllowedInStep
@@ -20,10 +19,7 @@ from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.recall import FAILED_STEP
 from ironflow_nb.execution.surroundings import face
 from ironflow_nb.notebook.face import NotebookFace
-from ironflow_nb.notebook.parsing import Parser
 from ironflow_nb.notebook.stage import ShellStage
-
-OPTIONS: Final = ("--in", "--out", "--retries", "--timeout-s", "--cache")
 
 
 @magics_class
@@ -49,8 +45,7 @@ class StepMagics(Magics):
         """
         __tracebackhide__ = True
         assert self.shell is not None
-        name, options = parse(line)
-        made = make_cell(self.shell, name, options, line, cell)
+        made = make_cell(self.shell, line, cell)
         note(made)
         try:
             place = place_of(HOME.engine(), self.shell.user_ns, ShellStage(self.shell))
@@ -59,64 +54,26 @@ class StepMagics(Magics):
             if hasattr(error, FAILED_STEP):  # the body itself raised it
                 show_own_frames(self.shell, error, made.file)
                 raise
-            raise UsageError(f"%%step: {error}") from None
+            raise UsageError(f"{MAGIC}: {error}") from None
         except BaseException as error:
             show_own_frames(self.shell, error, made.file)
             raise
 
 
-def parse(line: str) -> tuple[str, CellOptions]:
-    """Return the name and options of the first line.
+def make_cell(shell: Any, line: str, body: str) -> Cell:
+    """Return the cell; line for line it is what stands in the notebook, the magic's own line included.
 
     Raises:
-        UsageError: it is not as it should be.
+        UsageError: it can't be a durable cell.
     """
-    parser = Parser("%step")
-    parser.add_argument("name")
-    parser.add_argument("--in", dest="ins", type=_names)
-    parser.add_argument("--out", dest="outs", type=_names)
-    parser.add_argument("--retries", type=int, default=0)
-    parser.add_argument("--timeout-s", type=float)
-    parser.add_argument("--cache", nargs="?", const=True)
+    text = f"{MAGIC} {line}\n{body}"
+    source = as_python(text, shell.transform_cell)
+    file = shell.compile.cache(source, shell.execution_count, text)
     try:
-        words = shlex.split(line)
-        if not words:
-            raise UsageError("%%step: give the cell a name: %%step load")
-        given = parser.parse_args(_checked(words))
-        if given.cache not in {None, True}:
-            seconds(given.cache)
-    except ValueError as error:
-        raise UsageError(f"%%step: {error}") from None
-    if given.retries < 0 or (given.timeout_s is not None and given.timeout_s <= 0):
-        raise UsageError("%%step: --retries is 0 or more, and --timeout-s more than 0")
-    return given.name, CellOptions(
-        ins=given.ins, outs=given.outs, retries=given.retries, timeout_s=given.timeout_s, cache=given.cache
-    )
-
-
-def _checked(words: list[str]) -> list[str]:
-    for word in words:
-        option = word.partition("=")[0]
-        if option.startswith("--") and option not in OPTIONS:
-            near = get_close_matches(option, OPTIONS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(OPTIONS)}"
-            raise UsageError(f"%%step knows no {option}; {hint}")
-    return words
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def make_cell(shell: Any, name: str, options: CellOptions, line: str, body: str) -> Cell:
-    """Return the cell; line for line it is what stands in the notebook, the magic's own line included."""
-    n_blank = len(body) - len(body.lstrip("\n"))
-    source = f"# %%step {line}\n" + "\n" * n_blank + shell.transform_cell(body)
-    file = shell.compile.cache(source, shell.execution_count, f"%%step {line}\n{body}")
-    try:
-        return Cell(name, f"%%step {line}\n{body}", source, options, file, cell_id())
+        name, options = parse(line)
+        return Cell(name, text, source, options, file, cell_id())
     except DefinitionError as error:
-        raise UsageError(f"%%step: {error}") from None
+        raise UsageError(f"{MAGIC}: {error}") from None
 
 
 def show_own_frames(shell: Any, error: BaseException, file: str) -> None:
@@ -149,10 +106,10 @@ def note(cell: Cell) -> None:
     known = HOME.find(KIND, cell.name)
     if isinstance(known, KnownCell) and (rival := known.rival(cell)) is not None:
         raise UsageError(
-            f"%%step: two cells of this notebook are called {cell.name!r}: this one, and the one that begins with\n"
+            f"{MAGIC}: two cells of this notebook are called {cell.name!r}: this one, and the one that begins with\n"
             f"    {rival}\nGive one of them another name; if the other one is gone, run this one once more."
         )
     for other in HOME.definitions(KIND):  # what it was called before
         if isinstance(other, KnownCell) and other.cell.cell_id == cell.cell_id and cell.cell_id is not None:
             HOME.forget(KIND, other.name)
-    HOME.define(KnownCell(cell))
+    HOME.define(KnownCell(cell, HOME.engine().ledger.clock.now()))

@@ -220,11 +220,11 @@ def test_use_refuses_what_it_does_not_know_and_changes_nothing(ready: Shell, arg
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("%ironflow", "say what to do: runs, show, steps, events, resume, debug, doctor, use"),
+        ("%ironflow", "say what to do: runs, show, steps, events, resume, debug, cells, doctor, use"),
         ("%ironflow rnus", "knows no 'rnus'; did you mean %ironflow runs?"),
         ("%ironflow step", "did you mean %ironflow steps?"),
         ("%ironflow resmue x", "did you mean %ironflow resume?"),
-        ("%ironflow xyz", "knows no 'xyz'; there are: runs, show, steps, events, resume, debug, doctor, use"),
+        ("%ironflow xyz", "knows no 'xyz'; there are: runs, show, steps, events, resume, debug, cells, doctor, use"),
         ("%ironflow --help", "knows no '--help'; there are"),
     ],
 )

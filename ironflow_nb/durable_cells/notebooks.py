@@ -1,0 +1,79 @@
+"""The durable cells that stand in a notebook file, and how the text of a cell becomes Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from ironflow_nb.durable_cells.cell import Cell
+from ironflow_nb.durable_cells.first_line import MAGIC, parse
+from ironflow_nb.errors import DefinitionError
+
+Transform = Callable[[str], str]
+"""Makes Python of what may have magics and lines of the system in it."""
+
+
+def read_notebook(path: Path) -> dict[str, Any]:
+    """Return the notebook as JSON has it.
+
+    Raises:
+        DefinitionError: it is no notebook, or one of before format 4.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"{path} is no notebook: {error}") from error
+    if not isinstance(found, dict) or found.get("nbformat") != 4 or not isinstance(found.get("cells"), list):
+        raise DefinitionError(f"{path} is no notebook of format 4; open it in Jupyter once and save it")
+    return found
+
+
+def text_of(cell: dict[str, Any]) -> str:
+    """Return the source of a cell of a notebook file."""
+    source = cell.get("source", "")
+    return source if isinstance(source, str) else "".join(source)
+
+
+def cells_in(path: Path, transform: Transform) -> Iterator[Cell]:
+    """Yield the durable cells of the file in their order; what can't be one is left out.
+
+    Raises:
+        DefinitionError, OSError: it is no notebook, or can't be read.
+    """
+    for cell in read_notebook(path)["cells"]:
+        if cell.get("cell_type") == "code":
+            found = cell_of_text(text_of(cell), transform, cell.get("id"))
+            if found is not None:
+                yield found
+
+
+def cell_of_text(text: str, transform: Transform, cell_id: str | None = None) -> Cell | None:
+    """Return the durable cell that is written so; None if it is none."""
+    first = text.partition("\n")[0]
+    if not first.startswith(MAGIC):
+        return None
+    try:
+        name, options = parse(first.removeprefix(MAGIC))
+        source = as_python(text, transform)
+        file = f"<cell {name} {blake2b(source.encode(), digest_size=6).hexdigest()}>"
+        return Cell(name, text, source, options, file, cell_id)
+    except (DefinitionError, SyntaxError):
+        return None
+
+
+def as_python(text: str, transform: Transform) -> str:
+    """Return the durable cell as Python, line for line what stands in the notebook, its first line included."""
+    first, _, body = text.partition("\n")
+    n_blank = len(body) - len(body.lstrip("\n"))  # a transformation takes these lines away
+    return f"# {first}\n" + "\n" * n_blank + transform(body)
+
+
+def python_of(text: str) -> str:
+    """Return the Python of a cell as IPython reads it."""
+    from IPython.core.inputtransformer2 import TransformerManager  # noqa: PLC0415 -- only who lists cells needs it
+
+    python: str = TransformerManager().transform_cell(text)  # type: ignore[no-untyped-call]
+    return python
