@@ -62,6 +62,14 @@ class Ledger:
         if self.on_append is not None:
             self.on_append()
 
+    def exchange(self, act: Callable[[Reader], Sequence[Entry]], durability: Durability) -> None:
+        """Read and commit in one transaction; see the port."""
+        with self._lock:
+            self._refuse_closed()
+            lease = replace(self.lease, heartbeat_at=self.clock.now())
+            self.journal.exchange(act, durability=durability, lease=lease)
+            self._lease_is_written = True
+
     def claim(self, wanted: Cached, is_fresh: Callable[[Cached], bool]) -> Cached | None:
         """Claim a result for all runs; return a fresh one, or the claim of somebody who computes it, instead."""
 

@@ -13,6 +13,7 @@ from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.columns import columns_of
+from ironflow_nb.journal.memory_work import MemoryWork
 from ironflow_nb.journal.ports import (
     MEMO_LIMIT,
     Cached,
@@ -23,10 +24,14 @@ from ironflow_nb.journal.ports import (
     EventColumns,
     EventRow,
     Lease,
+    Observation,
     Reader,
     Select,
     Signal,
+    StoredState,
     Tally,
+    Work,
+    WorkSelect,
 )
 from ironflow_nb.values.stored import StoredValue
 
@@ -48,6 +53,7 @@ class MemoryJournal:
         self._leases: dict[str, Lease] = {}
         self._signals: dict[int, Signal] = {}
         self._cached: dict[tuple[Digest, Digest], Cached] = {}
+        self._mailbox = MemoryWork()
         self._n_signals = 0
         self._n_changes = 0
 
@@ -64,6 +70,8 @@ class MemoryJournal:
                 key = entry.run.kind, entry.run.name, entry.run.key
                 if keys.setdefault(key, self._by_key.get(key, entry.run_id)) != entry.run_id:
                     raise JournalConflict(f"another run has the key {entry.run.key!r}", run_id=entry.run_id)
+            if any(map(self._mailbox.is_observed, entry.observations)):
+                raise JournalConflict("a command of that key was decided already", run_id=entry.run_id)
         # From here on nothing can fail, and who copies meanwhile sees an odd count.
         self._n_changes += 1
         self._heads |= heads
@@ -108,6 +116,7 @@ class MemoryJournal:
             self._runs[entry.run_id] = entry.run
         for signal_id in entry.taken:
             self._signals.pop(signal_id, None)
+        self._mailbox.write(entry)
         for cached in entry.cached:
             place = cached.identity, cached.code
             if cached.output_id is not None:
@@ -129,6 +138,32 @@ class MemoryJournal:
     def cached(self, identity: Digest, code: Digest) -> Cached | None:
         """See the port."""
         return self._cached.get((identity, code))
+
+    def exchange(self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease) -> None:
+        """See the port."""
+        self.append(act(self), durability=durability, lease=lease)
+
+    def facts_after(self, run_id: RunId, version: int) -> list[tuple[int, int, str, str]]:
+        """See the port."""
+        head = self._heads.get(run_id, (0, 0))[0]
+        positions = [self._positions[run_id, number] for number in range(version + 1, head + 1)]
+        return [(row.version, row.at, row.type, row.data) for row in (self._events[place - 1] for place in positions)]
+
+    def state(self, run_id: RunId) -> StoredState | None:
+        """See the port."""
+        return self._mailbox.state(run_id)
+
+    def work(self, select: WorkSelect) -> list[Work]:
+        """See the port."""
+        return self._mailbox.work(select, self._runs)
+
+    def observations(self, name: str | None = None, instance: str | None = None) -> list[Observation]:
+        """See the port."""
+        return self._mailbox.observations(name, instance)
+
+    def observation_of(self, name: str, instance: str, command_key: str) -> Observation | None:
+        """See the port."""
+        return self._mailbox.observation_of(name, instance, command_key)
 
     def write_lease(self, lease: Lease) -> None:
         """See the port."""
@@ -171,7 +206,7 @@ class MemoryJournal:
             other._events, other._positions = list(self._events), dict(self._positions)
             other._values, other._definitions = dict(self._values), dict(self._definitions)
             other._leases, other._signals = dict(self._leases), dict(self._signals)
-            other._cached = dict(self._cached)
+            other._cached, other._mailbox = dict(self._cached), self._mailbox.copy()
             if n_changes == self._n_changes and not n_changes % 2:
                 return other
 

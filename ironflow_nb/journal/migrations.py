@@ -6,20 +6,22 @@ may meet its own work, for a new journal is made by one script and has no record
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from typing import Final
 
 from sqlite_utils import Database, Migrations
 
-from ironflow_nb.journal.schema import CACHED, SCHEMA_VERSION
+from ironflow_nb.journal.schema import CACHED, OBSERVATIONS, SCHEMA_VERSION, statements
 
 MIGRATIONS: Final = Migrations("ironflow_nb")
 
 
 @MIGRATIONS(transactional=False)
 def schema_2(database: Database) -> None:
-    """Add the results that steps with ``cache=`` share between runs."""
-    database.conn.execute(CACHED.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS"))
+    """Add the results that steps with ``cache=`` share between runs, and what deciders were sent."""
+    for statement in statements(CACHED + OBSERVATIONS):
+        database.conn.execute(re.sub("CREATE (TABLE|INDEX|UNIQUE INDEX)", r"CREATE \1 IF NOT EXISTS", statement))
 
 
 def migrate(connection: sqlite3.Connection) -> None:

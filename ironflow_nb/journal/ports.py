@@ -88,11 +88,68 @@ class Cached(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None = None
 
 
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """Something still to do for a run: an effect to perform, a timer to fire. Instants are microseconds UTC.
+
+    Kind and key name it within its run. While it has an owner, only that one works on it, until `leased_until`;
+    `attempts` counts the times it was claimed. With `dead_at` nobody tries it any more.
+    """
+
+    run_id: RunId
+    kind: str
+    key: str
+    due_at: int
+    created_at: int
+    payload_id: ValueId | None = None
+    owner: str | None = None
+    leased_until: int | None = None
+    attempts: int = 0
+    dead_at: int | None = None
+    error_id: ValueId | None = None
+    work_id: int | None = None
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that a decider was sent, and what came of it; `at` is microseconds UTC.
+
+    `source` says who sent it (``user``, an effect, a timer), `version` is that of the instance afterwards, `data` and
+    `reason` are JSON text, `effects` and `timers` JSON lists of names.
+    """
+
+    name: str
+    instance: str
+    run_id: RunId | None
+    at: int
+    command: str
+    data: str
+    digest: Digest
+    command_key: str | None
+    source: str
+    execution: str | None
+    outcome: str
+    reason: str | None
+    n_events: int
+    version: int
+    status_before: str | None
+    status_after: str | None
+    effects: str
+    timers: str
+
+
+class StoredState(msgspec.Struct, frozen=True):
+    """The state of a run after its event of that version, as JSON text, made by an `evolve` of that code."""
+
+    version: int
+    code: Digest
+    data: str
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """What one run adds to the journal in one transaction: its next facts and the rows as they are after them.
 
     `taken` are the ids of signals that its owner has taken notice of. `cached` are results for other runs; one without
-    an output gives back that this run was computing it.
+    an output gives back that this run was computing it. `put_work` replaces work of the same kind and key, and
+    `done_work` (kind and key) takes it away. `state` replaces the state that is kept of the run.
     """
 
     run_id: RunId
@@ -103,6 +160,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     definitions: tuple[Definition, ...] = ()
     taken: tuple[int, ...] = ()
     cached: tuple[Cached, ...] = ()
+    put_work: tuple[Work, ...] = ()
+    done_work: tuple[tuple[str, str], ...] = ()
+    observations: tuple[Observation, ...] = ()
+    state: StoredState | None = None
 
 
 class EventRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -145,6 +206,22 @@ class Select(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     statuses: Collection[RunStatus] | None = None
     since: int | None = None
+    limit: int | None = None
+
+
+class WorkSelect(msgspec.Struct, frozen=True, kw_only=True):
+    """Which work is asked for; what is None does not narrow.
+
+    `of` are kinds and names of the runs. With `claimable_at`, microseconds UTC, it is what is due then, not dead, and
+    worked on by nobody, or by somebody whose lease has run out or who is none of the `alive` owners.
+    """
+
+    of: Collection[tuple[str, str]] | None = None
+    run_ids: Collection[str] | None = None
+    kind: str | None = None
+    is_dead: bool | None = None
+    claimable_at: int | None = None
+    alive: Collection[str] = ()
     limit: int | None = None
 
 
@@ -209,6 +286,21 @@ class Reader(Protocol):
     def cached(self, identity: Digest, code: Digest) -> Cached | None:
         """Return what there is of that step for all runs."""
 
+    def facts_after(self, run_id: RunId, version: int) -> list[tuple[int, int, str, str]]:
+        """Return version, instant, type and data of the events of a run after that version, in order."""
+
+    def state(self, run_id: RunId) -> StoredState | None:
+        """Return the state that is kept of a run."""
+
+    def work(self, select: WorkSelect) -> list[Work]:
+        """Return work, by when it is due."""
+
+    def observations(self, name: str | None = None, instance: str | None = None) -> list[Observation]:
+        """Return what deciders were sent, oldest first."""
+
+    def observation_of(self, name: str, instance: str, command_key: str) -> Observation | None:
+        """Return what came of the command of that key."""
+
     def signals(self, run_ids: Collection[str]) -> list[Signal]:
         """Return the signals to these runs that nobody has taken yet, in the order of their sending."""
 
@@ -230,6 +322,15 @@ class Journal(Protocol):
         Raises:
             JournalConflict: a run has its next version already, or another run has its key; `run_id` names the run.
             JournalBusy, JournalReadOnly, JournalError: the store refuses.
+        """
+
+    def exchange(self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease) -> None:
+        """Read and commit in one transaction: `act` is given what is there, and what it returns is written.
+
+        Nobody else writes in between, so `act` has to be quick. What it raises takes everything back.
+
+        Raises:
+            JournalConflict, JournalBusy, JournalReadOnly, JournalError: as `append`.
         """
 
     def write_lease(self, lease: Lease) -> None:

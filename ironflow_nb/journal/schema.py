@@ -5,6 +5,8 @@ Instants are integer microseconds UTC; digests and ids of values are 20-byte blo
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
 from typing import Final
 
 APPLICATION_ID: Final = 0x49524F4E  # "IRON"
@@ -180,6 +182,42 @@ CREATE TABLE cached (
 ) WITHOUT ROWID;
 """
 
+OBSERVATIONS: Final = """
+-- Every command that a decider was sent, and what came of it.
+CREATE TABLE observations (
+    observation_id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    run_id TEXT,
+    at INTEGER NOT NULL,
+    command TEXT NOT NULL,
+    data TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    command_key TEXT,
+    source TEXT NOT NULL,
+    execution TEXT,
+    outcome TEXT NOT NULL,
+    reason TEXT,
+    n_events INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    status_before TEXT,
+    status_after TEXT,
+    effects TEXT NOT NULL,
+    timers TEXT NOT NULL
+);
+
+CREATE UNIQUE INDEX observations_by_key ON observations (name, instance, command_key) WHERE command_key IS NOT NULL;
+CREATE INDEX observations_by_instance ON observations (name, instance);
+
+-- States of deciders at a version, so that not every event has to be read again.
+CREATE TABLE snapshots (
+    run_id TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    code BLOB NOT NULL,
+    data TEXT NOT NULL
+);
+"""
+
 _ISO: Final = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000, 'unixepoch') || printf('.%06dZ', {0} % 1000000)"
 
 _VIEWS: Final = """
@@ -200,4 +238,14 @@ FROM events ORDER BY position;
 
 VIEWS: Final = _VIEWS.format(**{column: _ISO.format(column) for column in ("started_at", "ended_at", "at")})
 
-DDL: Final = TABLES + CACHED + VIEWS
+DDL: Final = TABLES + CACHED + OBSERVATIONS + VIEWS
+
+
+def statements(script: str) -> Iterator[str]:
+    """Split a script into statements; `executescript` would commit the transaction that it runs in."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -12,6 +12,7 @@ from typing import Final
 from ironflow_nb.core.ids import ValueId
 from ironflow_nb.errors import JournalConflict, JournalError, JournalReadOnly
 from ironflow_nb.journal import sqlite_rows as sql
+from ironflow_nb.journal import sqlite_work
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.places import network_file_system
 from ironflow_nb.journal.ports import Cached, Durability, Entry, Lease, Reader, Signal
@@ -67,15 +68,35 @@ class SqliteJournal:
         """See the port."""
         with translated(self.path):
             connection = self._writer()
-            for entry in entries:
-                for value in entry.values:
-                    if value.size >= INLINE_LIMIT and value.content is not None:
-                        self.files.write(value.value_id, value.content)
-            if self._synchronous is not durability:
-                connection.execute(f"PRAGMA synchronous={self._levels[durability]}")
-                self._synchronous = durability
-            _transact(connection, entries, lease)
+            self._write_files(entries)
+            self._synchronise(connection, durability)
+            _transact(connection, lambda: entries, lease)
             self._refuse_lost()  # for it may have gone since it was looked at
+
+    def exchange(self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease) -> None:
+        """See the port."""
+        with translated(self.path):
+            connection = self._writer()
+            self._synchronise(connection, durability)
+
+            def answered() -> Sequence[Entry]:
+                entries = act(SqliteReader(connection, self.files))
+                self._write_files(entries)
+                return entries
+
+            _transact(connection, answered, lease)
+            self._refuse_lost()
+
+    def _write_files(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            for value in entry.values:
+                if value.size >= INLINE_LIMIT and value.content is not None:
+                    self.files.write(value.value_id, value.content)
+
+    def _synchronise(self, connection: sqlite3.Connection, durability: Durability) -> None:
+        if self._synchronous is not durability:
+            connection.execute(f"PRAGMA synchronous={self._levels[durability]}")
+            self._synchronous = durability
 
     def write_lease(self, lease: Lease) -> None:
         """See the port."""
@@ -212,10 +233,12 @@ class SqliteJournal:
             )
 
 
-def _transact(connection: sqlite3.Connection, entries: Sequence[Entry], lease: Lease | None) -> None:
+def _transact(connection: sqlite3.Connection, make: Callable[[], Sequence[Entry]], lease: Lease | None) -> None:
     is_committing = False
+    entries: Sequence[Entry] = ()
     try:
         connection.execute("BEGIN IMMEDIATE")
+        entries = make()
         if lease is not None:
             connection.execute(sql.PUT_LEASE, sql.lease_values(lease))
         for entry in entries:
@@ -245,6 +268,7 @@ def _write_entry(connection: sqlite3.Connection, entry: Entry) -> None:
         raise JournalConflict(f"somebody else appended to run {entry.run_id}: {error}", run_id=entry.run_id) from error
     for row in entry.steps:
         execute(sql.PUT_STEP, sql.step_values(row))
+    sqlite_work.write(connection, entry)
     for cached in entry.cached:
         if cached.output_id is None:
             execute(sql.GIVE_BACK, (cached.identity, cached.code, cached.run_id))

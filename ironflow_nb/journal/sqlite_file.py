@@ -21,7 +21,7 @@ from ironflow_nb.errors import (
     NotAJournal,
 )
 from ironflow_nb.journal.places import network_file_system
-from ironflow_nb.journal.schema import APPLICATION_ID, DDL, SCHEMA_VERSION
+from ironflow_nb.journal.schema import APPLICATION_ID, DDL, SCHEMA_VERSION, statements
 
 WAL: Final = "wal"
 BUSY_TIMEOUT_S: Final = 10.0
@@ -278,16 +278,6 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def statements(script: str) -> Iterator[str]:
-    """Split a script into statements; `executescript` would commit the transaction that it runs in."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
 
 
 class translated:  # noqa: N801 -- a context manager; one made of a generator costs ten times as much

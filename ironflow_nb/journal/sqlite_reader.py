@@ -13,6 +13,7 @@ from ironflow_nb.core.ids import Digest, RunId, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.journal import sqlite_rows as sql
+from ironflow_nb.journal import sqlite_work
 from ironflow_nb.journal.columns import COLUMNS_OF_PIECE, columns_of, columns_of_piece
 from ironflow_nb.journal.ports import (
     MEMO_LIMIT,
@@ -22,9 +23,13 @@ from ironflow_nb.journal.ports import (
     EventColumns,
     EventRow,
     Lease,
+    Observation,
     Select,
     Signal,
+    StoredState,
     Tally,
+    Work,
+    WorkSelect,
 )
 from ironflow_nb.values.files import ValueFiles
 from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue, value_id
@@ -216,6 +221,26 @@ class SqliteReader:
         query = f"SELECT {sql.CACHED_COLUMNS} FROM cached WHERE identity = ? AND code = ?"  # noqa: S608
         row = self._connection.execute(query, (identity, code)).fetchone()
         return None if row is None else Cached(**dict(zip(Cached.__struct_fields__, row, strict=True)))
+
+    def facts_after(self, run_id: RunId, version: int) -> list[tuple[int, int, str, str]]:
+        """See the port."""
+        return sqlite_work.facts_after(self._connection, run_id, version)
+
+    def state(self, run_id: RunId) -> StoredState | None:
+        """See the port."""
+        return sqlite_work.state(self._connection, run_id)
+
+    def work(self, select: WorkSelect) -> list[Work]:
+        """See the port."""
+        return sqlite_work.work(self._connection, select)
+
+    def observations(self, name: str | None = None, instance: str | None = None) -> list[Observation]:
+        """See the port."""
+        return sqlite_work.observations(self._connection, name, instance)
+
+    def observation_of(self, name: str, instance: str, command_key: str) -> Observation | None:
+        """See the port."""
+        return sqlite_work.observation_of(self._connection, name, instance, command_key)
 
     def signals(self, run_ids: Collection[str]) -> list[Signal]:
         """See the port."""

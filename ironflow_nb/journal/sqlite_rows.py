@@ -24,50 +24,53 @@ _DURATIONS: Final = frozenset({float, type(None)})
 _VALUE: Final = ("value_id", "codec", "data", "size", "type", "preview", "digest", "mac")
 
 
-def _columns(names: tuple[str, ...], table: str = "") -> str:
+def columns(names: tuple[str, ...], table: str = "") -> str:
     """Return the columns as SQL; some are called like words of SQL."""
     return ", ".join(f'{table}"{name}"' for name in names)
 
 
-def _insert(table: str, names: tuple[str, ...], key: tuple[str, ...], *, update: tuple[str, ...] = ()) -> str:
+def insert(table: str, names: tuple[str, ...], key: tuple[str, ...], *, update: tuple[str, ...] = ()) -> str:
+    """Return the statement that adds a row, or changes those columns of the row that has its key."""
     marks = ", ".join("?" * len(names))
     changes = ", ".join(f'"{name}" = excluded."{name}"' for name in update)
-    conflict = f"ON CONFLICT ({_columns(key)}) DO {f'UPDATE SET {changes}' if update else 'NOTHING'}"
-    return f'INSERT INTO "{table}" ({_columns(names)}) VALUES ({marks}) {conflict}'  # noqa: S608 -- made of names only
+    if not key:
+        return f'INSERT INTO "{table}" ({columns(names)}) VALUES ({marks})'  # noqa: S608 -- made of names only
+    conflict = f"ON CONFLICT ({columns(key)}) DO {f'UPDATE SET {changes}' if update else 'NOTHING'}"
+    return f'INSERT INTO "{table}" ({columns(names)}) VALUES ({marks}) {conflict}'  # noqa: S608 -- made of names only
 
 
 # A call of an enum costs ten times as much, and a replay makes one for every step.
 _STEP_STATUSES: Final = {status.value: status for status in StepStatus}
 
-RUN_COLUMNS: Final = _columns(_RUN)
-STEP_COLUMNS: Final = _columns(_STEP, "s.")
-VALUE_COLUMNS: Final = _columns(_VALUE, "v.")
-EVENT_COLUMNS: Final = _columns(EventRow.__struct_fields__)
-DEFINITION_COLUMNS: Final = _columns(Definition.__struct_fields__)
-LEASE_COLUMNS: Final = _columns(Lease.__struct_fields__)
+RUN_COLUMNS: Final = columns(_RUN)
+STEP_COLUMNS: Final = columns(_STEP, "s.")
+VALUE_COLUMNS: Final = columns(_VALUE, "v.")
+EVENT_COLUMNS: Final = columns(EventRow.__struct_fields__)
+DEFINITION_COLUMNS: Final = columns(Definition.__struct_fields__)
+LEASE_COLUMNS: Final = columns(Lease.__struct_fields__)
 
 ADD_EVENT: Final = "INSERT INTO events (run_id, version, at, type, step, attempt, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
 EVENT_OF_VERSION: Final = (
     "SELECT run_id, version, at, type, step, attempt, data FROM events WHERE run_id = ? AND version = ?"
 )
-PUT_RUN: Final = _insert("runs", _RUN, ("run_id",), update=_RUN[1:])
-PUT_STEP: Final = _insert(
+PUT_RUN: Final = insert("runs", _RUN, ("run_id",), update=_RUN[1:])
+PUT_STEP: Final = insert(
     "steps", _WRITTEN_STEP, ("run_id", "name", "index", "attempt"), update=("version", *_WRITTEN_STEP[5:])
 )
 # Content that was damaged, and a signature that was another user's, are mended by storing the value again.
 PUT_VALUE: Final = (
-    f"{_insert('values', _VALUE, ('value_id',), update=('data', 'mac'))} "
+    f"{insert('values', _VALUE, ('value_id',), update=('data', 'mac'))} "
     "WHERE data IS NOT excluded.data OR mac IS NOT excluded.mac"
 )
 # Names that a flow could not see at its first run may exist by now; the newer diagram knows more.
-PUT_DEFINITION: Final = _insert(
+PUT_DEFINITION: Final = insert(
     "definitions", Definition.__struct_fields__, ("definition_id",), update=("source", "diagram")
 )
-PUT_LEASE: Final = _insert("leases", Lease.__struct_fields__, ("owner",), update=Lease.__struct_fields__[1:])
-SIGNAL_COLUMNS: Final = _columns(Signal.__struct_fields__)
+PUT_LEASE: Final = insert("leases", Lease.__struct_fields__, ("owner",), update=Lease.__struct_fields__[1:])
+SIGNAL_COLUMNS: Final = columns(Signal.__struct_fields__)
 SEND_SIGNAL: Final = "INSERT INTO signals (run_id, name, sent_at, sent_by, payload_id) VALUES (?, ?, ?, ?, ?)"
-CACHED_COLUMNS: Final = _columns(Cached.__struct_fields__)
-PUT_CACHED: Final = _insert(
+CACHED_COLUMNS: Final = columns(Cached.__struct_fields__)
+PUT_CACHED: Final = insert(
     "cached", Cached.__struct_fields__, ("identity", "code"), update=Cached.__struct_fields__[2:]
 )
 GIVE_BACK: Final = "DELETE FROM cached WHERE identity = ? AND code = ? AND run_id = ? AND owner IS NOT NULL"

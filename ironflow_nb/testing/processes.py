@@ -49,6 +49,17 @@ class DyingJournal:
         self.is_dead = is_last
         self._refuse_dead()
 
+    def exchange(self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease) -> None:
+        """See the port."""
+        self._refuse_dead()
+        self.n_commits += 1
+        is_last = self.n_commits == self._at_commit
+        self.is_dead = is_last and self._moment == BEFORE
+        self._refuse_dead()
+        self.journal.exchange(act, durability=durability, lease=lease)
+        self.is_dead = is_last
+        self._refuse_dead()
+
     def _refuse_dead(self) -> None:
         if self.is_dead:
             raise Died
