@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import cache
 
 import msgspec
 
@@ -45,13 +46,17 @@ class Planned(msgspec.Struct, frozen=True):
 WhyChanged = Callable[[str, Digest], str]
 """Tells in words how the code of a step, by name, differs from that digest."""
 
+AtStake = Callable[[str, Digest], tuple[int, float]]
+"""Tells how many finished steps of a name have other code than that, and their seconds."""
+
 
 def plan(memo: Memo, steps: Mapping[str, Current], on_change: OnChange, why_changed: WhyChanged) -> list[Planned]:
     """Return what would happen to each recorded step, in order of first start, if it were asked for again.
 
     Only what is recorded can be planned: steps that are new, and arguments that will differ, show when the flow runs.
     """
-    found = [_planned(memo, record, steps, on_change, why_changed) for record in memo.records()]
+    at_stake = cache(memo.work_at_stake)  # it looks at every record, and is the same for all steps of a name
+    found = [_planned(at_stake, record, steps, on_change, why_changed) for record in memo.records()]
     is_upstream_redone = False
     planned = []
     for each in sorted(found, key=lambda each: memo.first_version(each.step)):
@@ -63,7 +68,7 @@ def plan(memo: Memo, steps: Mapping[str, Current], on_change: OnChange, why_chan
 
 
 def _planned(
-    memo: Memo, record: Record, steps: Mapping[str, Current], on_change: OnChange, why_changed: WhyChanged
+    at_stake: AtStake, record: Record, steps: Mapping[str, Current], on_change: OnChange, why_changed: WhyChanged
 ) -> Planned:
     latest = record.latest
     current = steps.get(latest.name)
@@ -73,7 +78,7 @@ def _planned(
     if not isinstance(verdict, AskFirst):
         return _simple(latest, verdict)
     row = verdict.row
-    _, at_stake_s = memo.work_at_stake(row.name, current.code)
+    _, at_stake_s = at_stake(row.name, current.code)
     why = why_changed(row.name, row.code)
     match settle_change(current.on_change or on_change, row, at_stake_s):
         case Reuse():

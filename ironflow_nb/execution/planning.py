@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import msgspec
 
 from ironflow_nb.core.events import RunContinued
@@ -23,6 +25,7 @@ def plan_of_run(reader: Reader, run: RunRow, on_change: OnChange) -> list[Planne
     specs = {name: spec for name in {row.name for row in rows} if (spec := HOME.step(name)) is not None}
     memo = Memo(rows, discarded=discarded(continuations(reader, run)))
 
+    @cache  # thousands of steps of a map have one code
     def why(name: str, code: Digest) -> str:
         return why_changed(reader.definition, code, specs[name])
 

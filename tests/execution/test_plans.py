@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
+from ironflow_nb.core.memo import Memo
 from ironflow_nb.execution.home import HOME
 from tests.cells import World, run_cell
 from tests.conftest import Lab
@@ -217,3 +218,20 @@ def test_who_is_stopped_by_the_guard_is_told_what_was_edited(lab: Lab, cells: di
     run_cell(EDITED, cells)
     with pytest.raises(iron.CodeChanged, match=r"edited: line 3 of `scale`[\s\S]*3 finished steps"):
         cells["main"].options(on_change="strict")(3)
+
+
+def test_a_plan_looks_at_the_work_at_stake_once_for_thousands_of_steps(
+    lab: Lab, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: dict[str, Any] = {"iron": iron, "world": world}
+    run_cell("@iron.step\ndef double(n):\n    return 2 * n", names)
+    run_cell("@iron.flow\ndef main():\n    list(double.map(range(300)))\n    raise RuntimeError", names)
+    with pytest.raises(RuntimeError):
+        names["main"]()
+    run_cell("@iron.step\ndef double(n):\n    return n + n", names)
+    looked: list[str] = []
+    really = Memo.work_at_stake
+    monkeypatch.setattr(Memo, "work_at_stake", lambda memo, *of: looked.append(of[0]) or really(memo, *of))
+    lab.cell()
+    assert names["main"].plan()["action"].value_counts().to_dict() == {"redo": 300}
+    assert looked == ["double"]
