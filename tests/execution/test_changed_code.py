@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import ironflow_nb as iron
@@ -86,6 +88,43 @@ def test_an_edit_that_is_undone_runs_nothing_again(lab: Lab, world: World, cells
     lab.cell()
     assert main(3) == ["old 0", "old 1", "old 2"]
     assert len(iron.attempts()) == 3
+
+
+MAP = """
+@iron.step
+def half(number):
+    world.did(number)
+    pass_time(1)
+    if number % 10 == 7:
+        raise ValueError(number)
+    return number / 2
+
+@iron.flow
+def main(n):
+    halves = half.map(range(n), concurrency=1, on_error="collect")
+    if len(halves.errors):
+        raise RuntimeError(f"{len(halves.errors)} failed")
+    return sum(halves)
+"""
+
+
+@pytest.mark.parametrize(("policy", "n_bodies"), [("keep", 7), ("refresh", 70)])
+def test_after_a_map_was_mended_its_failures_are_done_again_and_the_rest_if_that_is_said(
+    lab: Lab, world: World, policy: str, n_bodies: int
+) -> None:
+    names: dict[str, Any] = {"iron": iron, "world": world, "pass_time": lab.simulate_time().advance}
+    run_cell(MAP, names)
+    with pytest.raises(RuntimeError, match="7 failed"):
+        names["main"](70)
+    world.log.clear()
+    lab.cell()
+    run_cell(MAP.partition("@iron.flow")[0].replace("% 10 == 7", "< 0"), names)
+    with pytest.raises(iron.CodeChanged, match=r"line 5 of `half`.* since 63 finished steps \(1 min 3 s of work\)"):
+        names["main"](70)
+    assert world.log == []
+    resumed = names["main"].options(on_change=policy).resume()
+    assert resumed.result(30) == sum(n / 2 for n in range(70))
+    assert len(world.log) == n_bodies
 
 
 def test_a_comment_is_no_change(lab: Lab, cells: dict[str, object]) -> None:
