@@ -22,6 +22,7 @@ from .errors import JournalReadOnly as JournalReadOnly
 from .errors import JournalTooNew as JournalTooNew
 from .errors import NotAJournal as NotAJournal
 from .errors import NotAllowedInStep as NotAllowedInStep
+from .errors import NotebookFailed as NotebookFailed
 from .errors import NothingToDo as NothingToDo
 from .errors import NotInRun as NotInRun
 from .errors import OutcomeUnknown as OutcomeUnknown
@@ -63,5 +64,7 @@ from .history.frames import runs as runs
 from .history.frames import steps as steps
 from .notebook.extension import load_ipython_extension as load_ipython_extension
 from .notebook.extension import unload_ipython_extension as unload_ipython_extension
+from .notebook.whole import NotebookResult as NotebookResult
+from .notebook.whole import run_notebook as run_notebook
 from .values.input_file import File as File
 from .values.resource import resource as resource

@@ -124,6 +124,10 @@ class CodeChanged(IronflowError, RuntimeError):
     """Finished steps have other code now, and redoing them would cost more than the guard lets pass."""
 
 
+class NotebookFailed(IronflowError, RuntimeError):
+    """A cell of a notebook that was run as a whole failed; the message has the traceback of the cell."""
+
+
 class OutcomeUnknown(IronflowError, RuntimeError):
     """A step that runs once was begun, and nobody knows what came of it."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from ironflow_nb.durable_cells.cell import Cell
+from ironflow_nb.durable_cells.cell import Cell, CellOptions
 from ironflow_nb.durable_cells.first_line import MAGIC, parse
 from ironflow_nb.errors import DefinitionError
 
@@ -56,12 +57,28 @@ def cell_of_text(text: str, transform: Transform, cell_id: str | None = None) ->
     if not first.startswith(MAGIC):
         return None
     try:
-        name, options = parse(first.removeprefix(MAGIC))
-        source = as_python(text, transform)
-        file = f"<cell {name} {blake2b(source.encode(), digest_size=6).hexdigest()}>"
-        return Cell(name, text, source, options, file, cell_id)
+        return whole_cell(text, "", transform, cell_id)
     except (DefinitionError, SyntaxError):
         return None
+
+
+def whole_cell(text: str, name: str, transform: Transform, cell_id: str | None = None) -> Cell | None:
+    """Return any code cell as a durable one: under that name, unless it has one of its own; None if it is empty.
+
+    Raises:
+        DefinitionError: its first line is not as it should be.
+        SyntaxError: it is no Python.
+    """
+    options = CellOptions()
+    if text.startswith(MAGIC):
+        name, options = parse(text.partition("\n")[0].removeprefix(MAGIC))
+        source = as_python(text, transform)
+    else:
+        source = "\n" * (len(text) - len(text.lstrip("\n"))) + transform(text)
+        if not ast.parse(source).body:
+            return None
+    file = f"<cell {name} {blake2b(source.encode(), digest_size=6).hexdigest()}>"
+    return Cell(name, text, source, options, file, cell_id)
 
 
 def as_python(text: str, transform: Transform) -> str:

@@ -20,6 +20,7 @@ from ironflow_nb.durable_cells.executing import Execution
 from ironflow_nb.durable_cells.kept import Restorable, read_back, restore
 from ironflow_nb.durable_cells.looking import Asked, Found, Missing, asked, look
 from ironflow_nb.durable_cells.place import Place
+from ironflow_nb.durable_cells.settings import is_setting
 from ironflow_nb.durable_cells.uses import header_reads, is_definition
 from ironflow_nb.errors import NotAllowedInStep, ValueUnreadable
 from ironflow_nb.execution import watching
@@ -35,10 +36,13 @@ from ironflow_nb.values.records import Record
 
 @dataclass
 class Outcome:
-    """What became of a cell: whether it was restored, and the values of its names."""
+    """What became of a cell: the values of its names, what is recorded of it, and whether it was restored."""
 
     outs: dict[str, Any] = field(default_factory=dict)
+    record: Record | None = None
     is_restored: bool = False
+    work_s: float = 0.0
+    """How long the execution took from which it was restored."""
 
 
 def run_cell(cell: Cell, place: Place) -> Outcome:
@@ -84,27 +88,31 @@ def _restored(place: Place, wanted: Asked, found: Found) -> Outcome | Missing:
     work = spoken(row.duration_s or 0.0)
     ago = spoken(max(place.engine.ledger.clock.now() - (row.finished_at or row.started_at), 0) / 1e6)
     say(f"restored {wanted.cell.name} ({work} of work, {ago} ago)")
-    return _put_back(place, wanted.cell, kept, late)
+    outs = _put_back(place, wanted.cell, kept, late)
+    return Outcome(outs, found.record, is_restored=True, work_s=row.duration_s or 0.0)
 
 
 def _prepared(place: Place, cell: Cell, record: Record) -> tuple[Restorable, list[ast.stmt]]:
-    """Import and define again, so that values find their classes; return them, and what is to be defined after them."""
+    """Import, set up and define again, so that values find their classes.
+
+    Return the values, and the definitions that have to wait for them.
+    """
     __tracebackhide__ = True
-    imports = [node for node in cell.tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    setup = [node for node in cell.tree.body if isinstance(node, ast.Import | ast.ImportFrom) or is_setting(node)]
     defined = [node for node in cell.tree.body if is_definition(node)]
     late = [node for node in defined if header_reads(node) & record.parts.keys()]
-    execute_plainly(cell, [*imports, *(node for node in defined if node not in late)], place.namespace)
+    execute_plainly(cell, [*setup, *(node for node in defined if node not in late)], place.namespace)
     return read_back(place.engine, record), late
 
 
-def _put_back(place: Place, cell: Cell, kept: Restorable, late: list[ast.stmt]) -> Outcome:
+def _put_back(place: Place, cell: Cell, kept: Restorable, late: list[ast.stmt]) -> dict[str, Any]:
     """Let the names stand for what they stood for, and show what was shown."""
     __tracebackhide__ = True
     outs = kept.outs(place.namespace)
     restore(place.namespace, outs, kept.about.gone)
     execute_plainly(cell, late, place.namespace)
     place.stage.show(kept.shown)
-    return Outcome(outs, is_restored=True)
+    return outs
 
 
 # -- executed --------------------------------------------------------------------------------------------------------
@@ -144,8 +152,9 @@ def _executed(place: Place, wanted: Asked, missing: Missing) -> Outcome | None:
         run_session(engine, begun, Body(execution, (), {}))
     if execution.kept is None:  # it was done meanwhile, or another notebook shares it
         assert execution.record is not None
-        return _put_back(place, wanted.cell, *_prepared(place, wanted.cell, execution.record))
-    return Outcome(dict(execution.outs))
+        outs = _put_back(place, wanted.cell, *_prepared(place, wanted.cell, execution.record))
+        return Outcome(outs, execution.record, is_restored=True)
+    return Outcome(dict(execution.outs), execution.record)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
+from types import TracebackType
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -78,17 +80,25 @@ def make_cell(shell: Any, line: str, body: str) -> Cell:
 
 def show_own_frames(shell: Any, error: BaseException, file: str) -> None:
     """Let the traceback of the error begin in the cell: what called it is of no use to who reads it."""
+    if own_frames(error, file) is not None:
+        with suppress(AttributeError):  # a class with __slots__
+            # IPython asks an error for its own picture.
+            error._render_traceback_ = partial(rendered, shell, error, file)  # type: ignore[attr-defined]
+
+
+def rendered(shell: Any, error: BaseException, file: str) -> list[str]:
+    """Return the traceback of the error from the cell on, as IPython shows it."""
+    frames = own_frames(error, file) or error.__traceback__
+    lines: list[str] = shell.InteractiveTB.structured_traceback(type(error), error, frames, tb_offset=0)
+    return lines
+
+
+def own_frames(error: BaseException, file: str) -> TracebackType | None:
+    """Return the frames of the error from the cell on."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename != file:
         frames = frames.tb_next
-    if frames is not None:
-        own = frames
-
-        def rendered() -> Any:
-            return shell.InteractiveTB.structured_traceback(type(error), error, own, tb_offset=0)
-
-        with suppress(AttributeError):  # a class with __slots__
-            error._render_traceback_ = rendered  # type: ignore[attr-defined]
+    return frames
 
 
 def cell_id() -> str | None:

@@ -1,0 +1,241 @@
+"""A notebook run from top to bottom without a front end, every code cell a durable cell.
+
+``python -m ironflow_nb.notebook.headless REQUEST`` does it in a process of its own, for `run_notebook`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from ironflow_nb.durable_cells.kept import CODE, SHOWN
+from ironflow_nb.durable_cells.notebooks import read_notebook, text_of, whole_cell
+from ironflow_nb.durable_cells.outputs import Output, within_limit
+from ironflow_nb.durable_cells.place import Place, place_of
+from ironflow_nb.durable_cells.running import Outcome, run_cell
+from ironflow_nb.errors import DefinitionError
+from ironflow_nb.execution import opening
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.notebook.stage import ShellStage
+from ironflow_nb.notebook.steps import rendered
+
+PARAMETERS: Final = "parameters"
+INJECTED: Final = "injected-parameters"
+MAY_FAIL: Final = "raises-exception"
+_INLINE: Final = "module://matplotlib_inline.backend_inline"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be run: the notebook, its inputs, and on which journal; where the results go."""
+
+    path: str
+    inputs: Mapping[str, Any]
+    journal: str
+    durability: str
+    output: str | None
+    report: str
+
+
+@dataclass(slots=True)
+class CellReport:
+    """What became of one code cell; `number` counts all cells of the notebook from 1, `values` are ids (hex)."""
+
+    number: int
+    name: str
+    status: str = "never run"
+    duration_s: float = 0.0
+    error: str | None = None
+    traceback: str | None = None
+    values: dict[str, str] = field(default_factory=dict)
+
+
+class RecordingStage(ShellStage):
+    """A stage that remembers what the latest cell showed, whether it was executed or restored."""
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self.outputs: list[Output] = []
+
+    @contextmanager
+    def recording(self) -> Iterator[list[Output]]:
+        """See the protocol."""
+        with super().recording() as self.outputs:
+            yield self.outputs
+
+    def show(self, outputs: list[Output]) -> None:
+        """See the protocol."""
+        self.outputs = outputs
+
+
+class Headless:
+    """Runs the cells of one notebook."""
+
+    def __init__(self, request: Request, shell: Any, engine: Engine) -> None:
+        self.reports: list[CellReport] = []
+        self.notebook = read_notebook(Path(request.path))
+        self._inputs = request.inputs
+        self._shell = shell
+        self._engine = engine
+        self._stage = RecordingStage(shell)
+        self._place: Place = place_of(engine, shell.user_ns, self._stage, request.path)
+        self._names: dict[str, int] = {}
+
+    def run(self) -> bool:
+        """Run all cells; return whether none failed."""
+        cells = list(self.notebook["cells"])
+        takes_inputs = [cell for cell in cells if PARAMETERS in _tags(cell)]
+        if self._inputs and not takes_inputs:
+            self._inject(before=cells[0] if cells else None)
+        for number, cell in enumerate(cells, 1):
+            if cell.get("cell_type") == "code" and not self._run_cell(number, cell):
+                return False
+            if takes_inputs and cell is takes_inputs[0] and self._inputs:
+                self._inject(after=cell)
+        return True
+
+    def _run_cell(self, number: int, cell: dict[str, Any]) -> bool:
+        report = CellReport(number, _name_of(number, cell))
+        self.reports.append(report)
+        cell["outputs"], cell["execution_count"], self._stage.outputs = [], None, []
+        clock, began_s = self._engine.ledger.clock, self._engine.ledger.clock.monotonic()
+        file = ""
+        try:
+            made = whole_cell(text_of(cell), report.name, self._shell.transform_cell, cell.get("id"))
+            if made is None:
+                report.status = "empty"
+                return True
+            report.name, file = made.name, made.file
+            self._refuse_twin(number, made.name)
+            with self._executing(made.text):
+                outcome = run_cell(made, self._place)
+            _note(report, outcome)
+        except Exception as error:  # noqa: BLE001 -- whatever a cell raises is what became of it
+            report.status = "failed"
+            self._fail(report, cell, error, file)
+            return MAY_FAIL in _tags(cell)
+        finally:
+            report.duration_s = clock.monotonic() - began_s
+            outputs = [
+                _as_json(output, self._shell.execution_count - 1) for output in within_limit(self._stage.outputs)
+            ]
+            cell["outputs"] = [*outputs, *cell["outputs"]]
+            cell.setdefault("metadata", {})["ironflow"] = {"status": report.status, "duration_s": report.duration_s}
+            cell["execution_count"] = None if report.status == "empty" else self._shell.execution_count - 1
+        return True
+
+    @contextmanager
+    def _executing(self, text: str) -> Iterator[None]:
+        """Do around a cell what a shell does around each."""
+        shell = self._shell
+        shell.history_manager.store_inputs(shell.execution_count, text)
+        shell.events.trigger("pre_execute")
+        try:
+            with shell.builtin_trap, shell.display_trap:
+                yield
+        finally:
+            shell.events.trigger("post_execute")
+            shell.execution_count += 1
+
+    def _refuse_twin(self, number: int, name: str) -> None:
+        other = self._names.setdefault(name, number)
+        if other != number:
+            raise DefinitionError(f"cells {other} and {number} are both called {name!r}; give one another name")
+
+    def _fail(self, report: CellReport, cell: dict[str, Any], error: Exception, file: str) -> None:
+        lines = rendered(self._shell, error, file)
+        report.error, report.traceback = f"{type(error).__name__}: {error}", "\n".join(lines)
+        cell["outputs"] = [
+            {"output_type": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": lines}
+        ]
+
+    def _inject(self, *, before: dict[str, Any] | None = None, after: dict[str, Any] | None = None) -> None:
+        """Let the inputs be variables, and a cell of the executed notebook say so."""
+        self._shell.user_ns.update(self._inputs)
+        source = "\n".join(["# the inputs of this run", *(f"{name} = {_shown(v)}" for name, v in self._inputs.items())])
+        cell = {"cell_type": "code", "id": INJECTED, "metadata": {"tags": [INJECTED]}, "source": source}
+        cells = self.notebook["cells"]
+        place = cells.index(after) + 1 if after is not None else cells.index(before) if before is not None else 0
+        cells.insert(place, cell | {"outputs": [], "execution_count": None})
+
+
+def _note(report: CellReport, outcome: Outcome) -> None:
+    report.status = "restored" if outcome.is_restored else "executed"
+    if outcome.record is not None:
+        parts = outcome.record.parts.items()
+        report.values = {name: part.value_id for name, part in parts if name not in {SHOWN, CODE}}
+
+
+def _tags(cell: dict[str, Any]) -> list[str]:
+    found = cell.get("metadata", {}).get("tags", [])
+    return found if isinstance(found, list) else []
+
+
+def _name_of(number: int, cell: dict[str, Any]) -> str:
+    own = cell.get("id")
+    return f"cell-{own or number}"
+
+
+def _shown(value: object) -> str:
+    try:
+        shown = repr(value)
+    except Exception:  # noqa: BLE001 -- a foreign __repr__ may raise anything
+        shown = object.__repr__(value)
+    return shown if len(shown) <= 1000 else f"...  # {type(value).__name__}"
+
+
+def _as_json(output: Output, count: int) -> dict[str, Any]:
+    """Return the output as the format of notebooks has it."""
+    if output.kind == "stream":
+        return {"output_type": "stream", "name": output.name, "text": output.text}
+    found = {"output_type": output.kind, "data": output.data, "metadata": output.metadata}
+    return found | ({"execution_count": count} if output.kind == "execute_result" else {})
+
+
+def write_notebook(notebook: dict[str, Any], path: Path) -> None:
+    """Write the notebook whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    unfinished.replace(path)
+
+
+def make_shell() -> Any:
+    """Return an IPython shell that keeps no history of its own."""
+    if find_spec("matplotlib_inline") is not None:
+        os.environ.setdefault("MPLBACKEND", _INLINE)
+    config = Config(HistoryManager={"enabled": False}, InteractiveShell={"colors": "nocolor"})
+    return InteractiveShell.instance(config=config)
+
+
+def main(request_file: str) -> int:
+    """Run what the request asks for, write the executed notebook and the report; return the exit code."""
+    with Path(request_file).open("rb") as file:  # written by the process that started this one, for this user only
+        request = Request(**pickle.load(file))  # noqa: S301
+    engine = opening.use(request.journal, durability=request.durability)
+    headless = Headless(request, make_shell(), engine)
+    try:
+        is_fine = headless.run()
+    finally:
+        if request.output is not None:
+            write_notebook(headless.notebook, Path(request.output))
+        Path(request.report).write_bytes(msgspec.json.encode([asdict(report) for report in headless.reports]))
+    with suppress(Exception):
+        engine.close()
+    return 0 if is_fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

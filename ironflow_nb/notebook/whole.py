@@ -1,0 +1,175 @@
+"""Whole notebooks as runs: executed without a front end, continued where they stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ironflow_nb.core.ids import ValueId
+from ironflow_nb.durable_cells.notebooks import read_notebook
+from ironflow_nb.errors import DefinitionError, NotebookFailed, StepNotFound, ValueUnreadable
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.home import HOME, MEMORY
+from ironflow_nb.history.tables import TEXT, frame_of_records
+from ironflow_nb.values.pickles import pickled
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MODULE: Final = "ironflow_nb.notebook.headless"
+COLUMNS: Final = {"number": "int64", "name": TEXT, "status": TEXT, "duration_s": "float64", "error": TEXT}
+_LAST_WORDS: Final = 2000
+
+
+class NotebookResult:
+    """What became of a notebook that was run as a whole."""
+
+    def __init__(self, engine: Engine, path: Path, output: Path | None, cells: list[dict[str, Any]]) -> None:
+        self._engine = engine
+        self._cells = cells
+        self.path = path
+        self.output = output
+        self.status = "completed"
+
+    def cells(self) -> pd.DataFrame:
+        """Return its code cells, one row each, in their order.
+
+        Columns: number (of all cells, from 1), name, status (executed, restored, failed, empty), duration_s (of this
+        run), error.
+        """
+        return frame_of_records(COLUMNS, self._cells)
+
+    def value(self, name: str) -> Any:
+        """Return the variable as the last cell that assigned it has left it behind.
+
+        Raises:
+            StepNotFound: no cell has left it behind.
+            ValueUnreadable: it can't be read here.
+        """
+        made = next((cell["values"][name] for cell in reversed(self._cells) if name in cell["values"]), None)
+        if made is None:
+            known = ", ".join(dict.fromkeys(each for cell in self._cells for each in cell["values"])) or "none"
+            raise StepNotFound(f"no cell of {self.path.name} has left {name!r} behind; there are: {known}", name=name)
+        stored = self._engine.ledger.value(ValueId(bytes.fromhex(made)))
+        if stored is None:
+            raise ValueUnreadable(f"{name} is missing in the journal; put that back from a copy", name=name)
+        return self._engine.ledger.values.decode(stored)
+
+    def __repr__(self) -> str:
+        statuses = [cell["status"] for cell in self._cells]
+        counted = ", ".join(f"{statuses.count(each)} {each}" for each in dict.fromkeys(statuses))
+        return f"<notebook {self.path.name}: {self.status}; {counted or 'no cells'}>"
+
+
+def run_notebook(
+    path: str | os.PathLike[str], inputs: Mapping[str, Any] | None = None, output: str | os.PathLike[str] | None = None
+) -> NotebookResult:
+    """Run a notebook from top to bottom in a process of its own, every code cell a durable cell; wait for its end.
+
+    What was done before is restored: run again after a failure, an interrupt or the death of the process it continues
+    with the first cell that is not done, or that has changed. Cells are known by their ids, or by what ``%%step`` calls
+    them, and shared with the notebook in Jupyter. Cells are executed in the folder of the notebook, on the journal of
+    this process. Magics that only set something up, such as ``%load_ext``, and settings such as ``sys.path.append`` are
+    done again where a cell is restored.
+
+    Args:
+        path: of the notebook, of format 4.
+        inputs: variables that are set first, or after the cell that is tagged ``parameters``, to replace its values.
+        output: where the executed notebook is written, with all outputs, also if a cell fails.
+
+    Raises:
+        NotebookFailed: a cell failed; the message has its number and its traceback.
+        DefinitionError: it is no notebook, an input is no variable, or the journal is one in memory.
+        OSError: the notebook can't be read, or the output can't be written.
+    """
+    engine = HOME.engine()
+    found = Path(path).absolute()
+    request = _request(engine, found, inputs or {}, None if output is None else Path(output).absolute())
+    with TemporaryDirectory(prefix="ironflow-") as folder:
+        request["report"] = str(Path(folder) / "report.json")
+        asked = Path(folder) / "request"
+        asked.write_bytes(pickled(request))
+        engine.flush()
+        code, words = _in_process(asked, found.parent)
+        cells = _report(Path(request["report"]))
+    if code != 0:
+        raise _failure(found, cells, code, words)
+    return NotebookResult(engine, found, None if output is None else Path(output).absolute(), cells)
+
+
+def _request(engine: Engine, path: Path, inputs: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
+    bad = [name for name in inputs if not name.isidentifier()]
+    if bad:
+        raise DefinitionError(f"inputs are named as variables are, not {bad[0]!r}")
+    location = engine.ledger.journal.location
+    if location in {MEMORY, "memory"}:
+        raise DefinitionError(
+            "a notebook is run in a process of its own, which can't see a journal in memory; use one on disk: "
+            "iron.use('journal.db')"
+        )
+    read_notebook(path)  # what can't be read is said here, and not by another process
+    return {
+        "path": str(path),
+        "inputs": dict(inputs),
+        "journal": location,
+        "durability": engine.durability.value,
+        "output": None if output is None else str(output),
+    }
+
+
+def _in_process(asked: Path, folder: Path) -> tuple[int, str]:
+    """Run the request in another process; return its exit code and its last words. An interrupt is passed on."""
+    package = str(Path(__file__).parent.parent.parent)
+    paths = [path for path in (os.environ.get("PYTHONPATH"), package) if path]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-m", MODULE, str(asked)]
+    words = asked.with_name("words")
+    with words.open("wb") as errors:
+        process = subprocess.Popen(  # noqa: S603 -- our own module, in the interpreter that runs this
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+        )
+        try:
+            code = process.wait()
+        except BaseException:
+            with suppress(OSError):
+                process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+            process.wait()
+            raise
+    return code, words.read_text("utf-8", "replace")[-_LAST_WORDS:]
+
+
+def _report(path: Path) -> list[dict[str, Any]]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[dict[str, Any]])
+    except (OSError, msgspec.MsgspecError):
+        return []
+
+
+def _failure(path: Path, cells: list[dict[str, Any]], code: int, words: str) -> Exception:
+    failed = next((cell for cell in reversed(cells) if cell["status"] == "failed"), None)
+    if failed is None:
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        return NotebookFailed(
+            f"the process that ran {path.name} {how}; run it again, and it continues after the last cell that was done"
+            f"\n{words}".rstrip(),
+            path=str(path),
+        )
+    return NotebookFailed(
+        f"cell {failed['number']} ({failed['name']}) of {path.name} failed: {failed['error']}\n\n"
+        f"{failed['traceback']}\n\nmend it and run the notebook again: it continues with this cell",
+        path=str(path),
+        number=failed["number"],
+        name=failed["name"],
+    )
