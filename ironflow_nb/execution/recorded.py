@@ -10,10 +10,30 @@ from ironflow_nb.core.rows import RunRow
 from ironflow_nb.errors import InputsNotStored, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.parameters import CLOSURE
+from ironflow_nb.values.records import Record
 from ironflow_nb.values.store import input_references
+from ironflow_nb.values.stored import StoredValue
 from ironflow_nb.values.tagged import untag
 
 T = TypeVar("T")
+
+
+def read_value(engine: Engine, stored: StoredValue) -> Any:
+    """Return a stored value; a record as the values it refers to, by name, without what its owner notes beside them.
+
+    Raises:
+        ValueUnreadable: it, or something it refers to, can't be read here.
+    """
+    value = engine.ledger.values.decode(stored)
+    if not isinstance(value, Record):
+        return value
+    ids = {name: value_id for name, value_id in value.ids().items() if name.isidentifier()}
+    with engine.ledger.current() as reader:
+        parts = reader.values(list(ids.values()))
+    missing = [name for name, value_id in ids.items() if value_id not in parts]
+    if missing:
+        raise ValueUnreadable(f"{', '.join(missing)} of a record is missing in the journal; put that back from a copy")
+    return {name: engine.ledger.values.decode(parts[value_id]) for name, value_id in ids.items()}
 
 
 def recorded_arguments(engine: Engine, run: RunRow) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ironflow_nb.execution.commanding import ask_to_stop
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.finding import resolve_run, resolve_step, resolve_steps
 from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.recorded import read_value
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stopping import Stop
 from ironflow_nb.handles.debugging import RecordedCall, hand_over, recorded_call, step_to_debug
@@ -244,7 +245,7 @@ class Run(Generic[T]):
                 step=row.step,
             )
         try:
-            return self._engine.ledger.values.decode(stored)
+            return read_value(self._engine, stored)
         except ValueUnreadable as error:
             error.add_note(f"It is the recorded result of {row.step} in run {self.id}.")
             raise

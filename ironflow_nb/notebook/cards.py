@@ -9,6 +9,7 @@ from typing import Final
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus
+from ironflow_nb.durable_cells.cell import KIND
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
@@ -88,12 +89,16 @@ def _headline(found: list[Unfinished]) -> str:
 
 
 def _words(item: Unfinished) -> str:
+    if item.run.kind == KIND:
+        return f"a cell, {item.status.value} {spoken(max(item.age_s, 0))} ago"
     steps = "1 finished step is safe" if item.n_finished == 1 else f"{item.n_finished} finished steps are safe"
     return f"{item.status.value} {spoken(max(item.age_s, 0))} ago, {steps}"
 
 
 def _advice(found: list[Unfinished]) -> str:
     first = found[0].run
+    if first.kind == KIND:
+        return f"Run the cell {first.name} again; what stands before it is restored."
     return (
         f"Run the cells that define {first.name} and call it again: it continues. "
         f"Or continue it in the background: %ironflow resume {first.run_id[:6]}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ironflow_nb.durable_cells.cell import KIND
+from ironflow_nb.durable_cells.first_line import MAGIC as CELL_MAGIC
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.surroundings import FACE_ATTRIBUTE
 from ironflow_nb.notebook.cards import show_unfinished
 from ironflow_nb.notebook.face import NotebookFace
 from ironflow_nb.notebook.magics import IronflowMagics, complete
-from ironflow_nb.notebook.steps import StepMagics
+from ironflow_nb.notebook.steps import StepMagics, complete_options
 
 MAGIC: Final = "%ironflow"
 
@@ -28,6 +29,7 @@ def load_ipython_extension(shell: Any) -> None:
     shell.register_magics(IronflowMagics)
     shell.register_magics(StepMagics)
     shell.set_hook("complete_command", complete, str_key=MAGIC)
+    shell.set_hook("complete_command", complete_options, str_key=CELL_MAGIC)
     show_unfinished()
 
 
@@ -44,4 +46,5 @@ def unload_ipython_extension(shell: Any) -> None:
     shell.magics_manager.magics["cell"].pop("step", None)
     for magics in (IronflowMagics, StepMagics):
         shell.magics_manager.registry.pop(magics.__name__, None)
-    shell.strdispatchers["complete_command"].strs.pop(MAGIC, None)
+    for magic in (MAGIC, CELL_MAGIC):
+        shell.strdispatchers["complete_command"].strs.pop(magic, None)

@@ -72,6 +72,12 @@ class NotebookFace:
         cells = self._cells.get(self._threads.ident())
         return cells[-1] if cells else None
 
+    def finish_picture(self) -> None:
+        """Let the picture of the cell show the last state now, before somebody keeps what was shown."""
+        cell = self._cell()
+        if cell is not None and cell.picture is not None:
+            cell.picture.finish()
+
     # -- the port of the engine ----------------------------------------------------------------------------------
 
     def cell(self) -> int | None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from ironflow_nb.durable_cells.outputs import Output
+from ironflow_nb.execution.surroundings import face
+from ironflow_nb.notebook.face import NotebookFace
 
 _INLINE: Final = "matplotlib_inline.backend_inline"
 
@@ -32,6 +34,7 @@ class ShellStage:
         self._collected = collected
         try:
             yield collected.outputs
+            _finish_picture()
             _flush_figures()
         finally:
             del publisher.publish, publisher.clear_output
@@ -174,6 +177,12 @@ def _plain_value(value: Any) -> Any:
             return value
         case _:
             return repr(value)
+
+
+def _finish_picture() -> None:
+    notebook: Any = face()
+    if isinstance(notebook, NotebookFace):
+        notebook.finish_picture()
 
 
 def _flush_figures() -> None:

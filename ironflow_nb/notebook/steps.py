@@ -11,7 +11,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
 
 from ironflow_nb.durable_cells.cell import KIND, Cell
-from ironflow_nb.durable_cells.first_line import MAGIC, parse
+from ironflow_nb.durable_cells.first_line import MAGIC, OPTIONS, parse
 from ironflow_nb.durable_cells.known import KnownCell
 from ironflow_nb.durable_cells.notebooks import as_python
 from ironflow_nb.durable_cells.place import place_of
@@ -60,6 +60,14 @@ class StepMagics(Magics):
         except BaseException as error:
             show_own_frames(self.shell, error, made.file)
             raise
+
+
+def complete_options(_shell: Any, event: Any) -> list[str]:
+    """Complete the options, and before them the names of the cells of this kernel."""
+    words = event.line.split()
+    if event.symbol.startswith("-") or len(words) > 2:
+        return [option for option in OPTIONS if option not in words or option == event.symbol]
+    return [known.name for known in HOME.definitions(KIND)] or list(OPTIONS)
 
 
 def make_cell(shell: Any, line: str, body: str) -> Cell:

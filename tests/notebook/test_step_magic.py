@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from IPython.utils.capture import capture_output
 
 import ironflow_nb as iron
+from ironflow_nb.notebook.steps import complete_options
 from tests.notebook.shells import Shell
 
 
@@ -144,3 +146,24 @@ def test_a_cell_in_a_cell_of_its_own_name_is_refused(ready: Shell) -> None:
 def test_unloading_takes_the_magic_away(ready: Shell) -> None:
     ready.fine("%unload_ext ironflow_nb")
     assert "step" not in ready.ipython.magics_manager.magics["cell"]
+
+
+def test_options_and_names_are_completed(ready: Shell) -> None:
+    ready.fine("%%step load\nx = 1")
+
+    def completed(line: str) -> list[str]:
+        return complete_options(None, SimpleNamespace(line=line, symbol=line.rsplit(" ", maxsplit=1)[-1]))
+
+    assert completed("%%step load --") == ["--in", "--out", "--retries", "--timeout-s", "--cache"]
+    assert completed("%%step load --in x --") == ["--out", "--retries", "--timeout-s", "--cache"]
+    assert completed("%%step lo") == ["load"]
+
+
+def test_the_value_of_a_cell_is_what_it_left_behind_by_name(ready: Shell) -> None:
+    ready.fine("%%step load\nx = 1\ny = [2]\nimport json")
+    assert iron.get_run(iron.runs()["run_id"][0]).value("load") == {"x": 1, "y": [2]}
+
+
+def test_the_run_of_a_cell_can_not_be_resumed_by_itself(ready: Shell) -> None:
+    ready.run("%%step load\n1 / 0")
+    assert "of the cell load; run the cell again instead" in ready.run("%ironflow resume").refused()
