@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks import fan_out, history, long, start, steps, values
+from benchmarks import cells, fan_out, history, long, start, steps, values
 from benchmarks.isolated import Workload
 
 Samples = Mapping[str, Sequence[float]]
@@ -28,6 +28,7 @@ WORKLOADS: Final[Sequence[Workload]] = (
     values.frame_of_numbers,
     values.frame_with_text,
     history.state_of_a_run,
+    cells.restored_cells,
 )
 LONG: Final[Sequence[Workload]] = (history.events_of_many_runs, long.hundred_thousand_steps)
 
@@ -78,6 +79,10 @@ ROWS: Final = (
     Row("the same loaded", "frame loaded, text", "ms", floor="arrow file loaded, text", ratio=1.3),
     Row("the same as an argument: digest", "frame digested, text", "ms", "blake2b of the frame, text", ratio=1.5),
     Row("state of a run after its 10,000th event", "state after 10,000 events", "ms", limit=50),
+    Row(
+        "ten durable cells restored by a new process, each a frame of 1e5 x 4",
+        "ten restored cells", "ms", floor="shell with pandas", limit=2000,
+    ),
     Row("1e6 events as a DataFrame", "events as a frame", "s", floor="events fetched", limit=0.7),
     Row(
         "100,000 steps, process: processor time of the last thousand over the first, a step",
