@@ -17,6 +17,33 @@ import ironflow_nb as iron
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+# What the text of a notebook promises must stand in its outputs, in this order.
+PROMISED = {
+    "02_edit_and_continue": [
+        "ValueError: could not convert string to float: 'n/a'",
+        "37 finished steps are kept",
+        "{'summarise': 40}",
+        "37 reused (1 min",
+        "line 2 of the cell, in clean)\nsummarise.fn(**inputs)",
+        "['n/a']",
+        "functions: clean",
+        "CodeChanged: summarise has changed (edited: line 2 of `clean`) since 37 finished steps (1 min",
+        "{'summarise': 3, 'tabulate': 1, 'publish': 1}",
+        "{'summarise': 37, 'publish': 1}",
+        "edited: line 2 of `warmest_first`; constant DIGITS: 1 -> 2; 1 finished step",
+        "{'tabulate': 1, 'publish': 1}",
+        '+    return table.sort_values("mean")',
+        "{'publish': 1}",
+        "{'summarise': 1, 'tabulate': 1, 'publish': 1}",
+        "{'tabulate': 1}",
+        "{'completed': 37, 'failed': 3}",
+        "{'coldest': 3}",
+        "{'tell': 2, 'norm': 1}",
+        "restored spread",
+        "yearly: edited line 2 of `yearly`; it runs again",
+        "input table changed",
+    ]
+}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -31,15 +58,30 @@ def test_a_notebook_is_stored_without_outputs_and_with_ids(path: Path) -> None:
 
 @pytest.mark.notebook
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
+def test_a_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # the kernel would inherit it, and continue nothing by itself
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+    failed = [cell.id for cell in code if any(output.output_type == "error" for output in cell.outputs)]
+    assert failed == [cell.id for cell in code if "raises-exception" in cell.metadata.get("tags", ())]
     mimes = {mime for cell in code for output in cell.outputs for mime in output.get("data", {})}
     assert {"image/svg+xml", "text/html", "text/plain"} <= mimes
     with iron.open(tmp_path / ".ironflow" / "journal.db", read_only=True):
         assert set(iron.runs()["status"]) == {"completed"}
+    told = "\n".join(text(output) for cell in code for output in cell.outputs)
+    for promise in PROMISED.get(path.stem, ()):
+        before, found, told = told.partition(promise)
+        assert found, f"{promise!r} is not in {before!r}"
+
+
+def text(output: nbformat.NotebookNode) -> str:
+    """Return the output as one who reads it."""
+    if output.output_type == "stream":
+        return str(output.text)
+    if output.output_type == "error":
+        return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback))
+    return str(output.data.get("text/plain", ""))
 
 
 @pytest.mark.notebook
