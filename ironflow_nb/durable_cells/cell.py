@@ -23,6 +23,8 @@ from ironflow_nb.tracking.reading import wrapped_by
 KIND: Final = "cell"
 _NAME: Final = re.compile(r"\w[\w.\-]*")
 _FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_OF_SHELLS: Final = frozenset({"exit", "quit", "In", "Out"})
+"""What IPython puts among the names of the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,4 +146,4 @@ def is_data(value: object) -> bool:
 
 
 def _is_input(name: str, namespace: Mapping[str, Any]) -> bool:
-    return not name.startswith("__") and name in namespace and is_data(namespace[name])
+    return not name.startswith("__") and name not in _OF_SHELLS and name in namespace and is_data(namespace[name])

@@ -52,6 +52,7 @@ class Execution:
             self._place.namespace.update(self._before)
         if job.spec.cache_s is not None and (settled := shared(session, job, waits_in_flow=True)) is not None:
             return settled
+        session.check_interrupt()  # one that came while the run was begun
         session.start(job, is_beside=False)
         # Flows that the cell calls are runs of their own: a cell that is executed again continues them.
         token = SCOPE.set(None)

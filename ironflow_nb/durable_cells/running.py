@@ -20,8 +20,8 @@ from ironflow_nb.durable_cells.executing import Execution
 from ironflow_nb.durable_cells.kept import Restorable, read_back, restore
 from ironflow_nb.durable_cells.looking import Asked, Found, Missing, asked, look
 from ironflow_nb.durable_cells.place import Place
+from ironflow_nb.durable_cells.reads import header_reads, is_definition
 from ironflow_nb.durable_cells.settings import is_setting
-from ironflow_nb.durable_cells.uses import header_reads, is_definition
 from ironflow_nb.errors import NotAllowedInStep, ValueUnreadable
 from ironflow_nb.execution import watching
 from ironflow_nb.execution.beginning import begin

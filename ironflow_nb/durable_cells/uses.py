@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import ast
 import re
-import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from ironflow_nb.durable_cells.reads import (
+    Function,
+    compiled,
+    header_reads,
+    is_dark,
+    is_definition,
+    reads_of,
+    stored_names,
+    texts_in,
+)
 from ironflow_nb.tracking.references import global_names
 
-_FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _WORD: Final = re.compile(r"[^\W\d]\w*")
-_BY_TEXT: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput", "exec", "eval"})
-"""What takes code, or names of variables, as text."""
-_IN_THE_DARK: Final = _BY_TEXT - {"system", "getoutput", "eval"} | {"globals"}
-"""What may assign names that the cell does not show."""
-_Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,40 +61,6 @@ def uses_of(tree: ast.Module) -> Uses:
         unsettled=tuple(flow.unsettled()),
         is_dark=flow.is_dark,
     )
-
-
-def is_definition(node: ast.stmt) -> bool:
-    """Tell whether the statement only defines code: a function, a class, or a name for a lambda."""
-    is_lambda = isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
-    return isinstance(node, _Function | ast.ClassDef) or (
-        is_lambda and all(isinstance(target, ast.Name) for target in node.targets)  # type: ignore[attr-defined]
-    )
-
-
-def header_reads(node: ast.stmt) -> set[str]:
-    """Return the names that a definition reads when it is executed."""
-    if isinstance(node, _Function):
-        given = [*node.decorator_list, *node.args.defaults, *node.args.kw_defaults]
-        return {name for each in given if each is not None for name in expression_reads(each)}
-    if isinstance(node, ast.ClassDef):
-        return set(global_names(_compiled([node])))
-    assert isinstance(node, ast.Assign)
-    assert isinstance(node.value, ast.Lambda)
-    given = [*node.value.args.defaults, *node.value.args.kw_defaults]
-    return {name for each in given if each is not None for name in expression_reads(each)}
-
-
-def expression_reads(node: ast.expr) -> set[str]:
-    """Return the names that the expression, and what is nested in it, looks up outside of itself."""
-    if any(isinstance(each, ast.NamedExpr) for each in ast.walk(node)):
-        return {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
-    return set(global_names(_compiled([ast.Expr(node)])))
-
-
-def _compiled(body: list[ast.stmt]) -> types.CodeType:
-    module = ast.fix_missing_locations(ast.Module(body, []))
-    code: types.CodeType = compile(module, "<uses>", "exec", flags=_FLAGS, dont_inherit=True)
-    return code
 
 
 class _Flow:
@@ -160,7 +129,7 @@ class _Flow:
             case ast.AnnAssign() if node.value is not None:
                 targets = [node.target]
         self._expressions(node)
-        for name in _stored(targets):
+        for name in stored_names(targets):
             if isinstance(node, ast.Delete):
                 self._sure.discard(name)
                 self.deletes[name] = None
@@ -170,7 +139,7 @@ class _Flow:
     def _with(self, node: ast.With | ast.AsyncWith) -> None:
         for item in node.items:
             self._expressions(item.context_expr)
-            for name in _stored([] if item.optional_vars is None else [item.optional_vars]):
+            for name in stored_names([] if item.optional_vars is None else [item.optional_vars]):
                 self.contexts[name] = None
                 self._bind(name)
         self.block(node.body)
@@ -183,7 +152,8 @@ class _Flow:
             bound: list[ast.stmt] = (
                 [] if handler.name is None else [ast.Assign([ast.Name(handler.name, ast.Store())], ast.Constant(None))]
             )
-            after: list[ast.stmt] = [] if handler.name is None else [ast.Delete([ast.Name(handler.name, ast.Del())])]
+            is_left = handler.name is not None and not isinstance(handler.body[-1], ast.Raise)
+            after: list[ast.stmt] = [ast.Delete([ast.Name(handler.name or "", ast.Del())])] if is_left else []
             handlers.append([*bound, *handler.body, *after])
         self._branches([[*node.body, *node.orelse], *handlers])
         self.block(node.finalbody)
@@ -219,14 +189,14 @@ class _Flow:
         reads = header_reads(node)
         for name in sorted(reads):
             self._read(name)
-        names = [node.name] if isinstance(node, _Function | ast.ClassDef) else list(_stored(node.targets))  # type: ignore[attr-defined]
-        inner = set(global_names(_compiled([node]))) - reads
+        names = [node.name] if isinstance(node, Function | ast.ClassDef) else list(stored_names(node.targets))  # type: ignore[attr-defined]
+        inner = set(global_names(compiled([node]))) - reads
         for name in names:
             if is_outermost:
                 self._headers.append((name, reads, len(self._bound) + 1))
             self._later[name] = inner - {name}
             self._bind(name, into=self.defines if is_outermost else self.assigns)
-        if isinstance(node, _Function | ast.ClassDef) and node.decorator_list:  # who knows what is called at once
+        if isinstance(node, Function | ast.ClassDef) and node.decorator_list:  # who knows what is called at once
             self._use(names[0])
 
     # -- names -------------------------------------------------------------------------------------------------------
@@ -238,7 +208,7 @@ class _Flow:
         ]  # fmt: skip
         for each in found:
             self._texts(each)
-            for name in sorted(_reads_of(each)):
+            for name in sorted(reads_of(each)):
                 self._use(name)
             for inner in ast.walk(each):
                 if isinstance(inner, ast.NamedExpr):
@@ -246,9 +216,8 @@ class _Flow:
 
     def _texts(self, node: ast.expr) -> None:
         for call in (each for each in ast.walk(node) if isinstance(each, ast.Call)):
-            called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-            self.is_dark = self.is_dark or called in _IN_THE_DARK
-            for text in call.args if called in _BY_TEXT else ():
+            self.is_dark = self.is_dark or is_dark(call)
+            for text in texts_in(call):
                 if isinstance(text, ast.Constant) and isinstance(text.value, str):
                     self._text(text.value)
 
@@ -280,25 +249,3 @@ class _Flow:
         (self.assigns if into is None else into)[name] = None
         if into is None:
             self.deletes.pop(name, None)
-
-
-def _reads_of(node: ast.expr) -> set[str]:
-    """Return what an expression reads; of a target, what stands in its brackets and before its dots."""
-    if isinstance(node, ast.Tuple | ast.List) and not isinstance(node.ctx, ast.Load):
-        return {name for each in node.elts for name in _reads_of(each)}
-    if isinstance(node, ast.Starred):
-        return _reads_of(node.value)
-    if isinstance(node, ast.Name):
-        return {node.id} if isinstance(node.ctx, ast.Load) else set()
-    if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
-        return expression_reads(node.value)
-    if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
-        return expression_reads(node.value) | expression_reads(node.slice)
-    return expression_reads(node)
-
-
-def _stored(targets: Iterable[ast.expr]) -> Iterator[str]:
-    for target in targets:
-        for each in ast.walk(target):
-            if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load):
-                yield each.id

@@ -37,6 +37,7 @@ class ShellStage:
             _finish_picture()
             _flush_figures()
         finally:
+            collected.is_deaf = True  # a handler that was made meanwhile keeps writing to the tee
             del publisher.publish, publisher.clear_output
             if sys.stdout is tees[0]:
                 sys.stdout = streams[0]
@@ -64,12 +65,12 @@ class _Collected:
 
     def __init__(self) -> None:
         self.outputs: list[Output] = []
-        self.is_formatting = False
+        self.is_deaf = False
         self._by_id: dict[str, int] = {}
 
     def write(self, name: str, text: str) -> None:
         """Take what is written to a stream; what IPython itself prints of a bundle is no output of its own."""
-        if self.is_formatting or not text:
+        if self.is_deaf or not text:
             return
         last = self.outputs[-1] if self.outputs else None
         if last is not None and last.kind == "stream" and last.name == name:
@@ -82,11 +83,11 @@ class _Collected:
 
         def published(data: Any, metadata: Any = None, *args: Any, **options: Any) -> Any:
             self._take(data, metadata, options.get("transient"), is_update=bool(options.get("update")))
-            was, self.is_formatting = self.is_formatting, True
+            was, self.is_deaf = self.is_deaf, True
             try:
                 return publish(data, metadata, *args, **options)
             finally:
-                self.is_formatting = was
+                self.is_deaf = was
 
         return published
 
@@ -96,11 +97,11 @@ class _Collected:
         def cleared(*args: Any, **options: Any) -> Any:
             self.outputs.clear()
             self._by_id.clear()
-            was, self.is_formatting = self.is_formatting, True
+            was, self.is_deaf = self.is_deaf, True
             try:
                 return clear(*args, **options)
             finally:
-                self.is_formatting = was
+                self.is_deaf = was
 
         return cleared
 
@@ -121,11 +122,11 @@ class _Collected:
             return data, metadata
 
         formatter.format = formatted
-        self.is_formatting = True
+        self.is_deaf = True
         try:
             yield
         finally:
-            self.is_formatting = False
+            self.is_deaf = False
             del formatter.format
 
     def _take(self, data: Any, metadata: Any, transient: Any, *, is_update: bool) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -294,3 +297,38 @@ def test_a_cell_inside_a_flow_is_refused(notebook: Notebook) -> None:
 
     with pytest.raises(NotAllowedInStep, match="inside a flow"):
         main()
+
+
+def test_what_can_not_be_read_any_more_is_made_again_with_one_line(notebook: Notebook) -> None:
+    journal = notebook.lab.engine.ledger.journal
+    source = "text = 'x' * 100_000\nn = 1"
+    notebook.step("load", source)
+    if journal.location == "memory":
+        journal._values.clear()  # type: ignore[attr-defined]
+    else:
+        for path in Path(journal.location).parent.rglob("*"):
+            if path.is_file() and 50_000 < path.stat().st_size < 200_000 and "journal.db" not in path.name:
+                path.unlink()
+    notebook.restart()
+    assert not notebook.step("load", source).is_restored
+    assert "it runs again" in notebook.said
+    assert "\n" not in notebook.said.strip()
+    notebook.restart()
+    assert notebook.step("load", source).outs == {"text": "x" * 100_000, "n": 1}
+    assert notebook.bodies() == ["load", "load"]
+
+
+def test_settings_are_done_again(notebook: Notebook) -> None:
+    source = "import os\nos.environ['IRONFLOW_TEST_SETTING'] = '1'\nn = 1"
+    notebook.step("set", source)
+    del os.environ["IRONFLOW_TEST_SETTING"]
+    assert notebook.step("set", source).is_restored
+    assert os.environ.pop("IRONFLOW_TEST_SETTING") == "1"
+
+
+def test_a_cancelled_cell_may_be_executed_again(notebook: Notebook) -> None:
+    with pytest.raises(ZeroDivisionError):
+        notebook.step("load", "n = 1 / 0")
+    iron.get_run(iron.runs()["run_id"][0]).cancel()
+    assert iron.runs()["status"].tolist() == ["cancelled"]
+    assert notebook.step("load", "n = 1").outs == {"n": 1}

@@ -1,0 +1,92 @@
+"""What single statements and expressions of a cell read, bind and have in texts."""
+
+from __future__ import annotations
+
+import ast
+import types
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from ironflow_nb.tracking.references import global_names
+
+_FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_BY_TEXT: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput", "exec", "eval"})
+"""What takes code, or names of variables, as text."""
+_IN_THE_DARK: Final = _BY_TEXT - {"system", "getoutput", "eval"} | {"globals"}
+"""What may assign names that the cell does not show."""
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def is_definition(node: ast.stmt) -> bool:
+    """Tell whether the statement only defines code: a function, a class, or a name for a lambda."""
+    is_lambda = isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
+    return isinstance(node, Function | ast.ClassDef) or (
+        is_lambda and all(isinstance(target, ast.Name) for target in node.targets)  # type: ignore[attr-defined]
+    )
+
+
+def header_reads(node: ast.stmt) -> set[str]:
+    """Return the names that a definition reads when it is executed."""
+    if isinstance(node, Function):
+        given = [*node.decorator_list, *node.args.defaults, *node.args.kw_defaults]
+        return {name for each in given if each is not None for name in expression_reads(each)}
+    if isinstance(node, ast.ClassDef):
+        return set(global_names(compiled([node])))
+    assert isinstance(node, ast.Assign)
+    assert isinstance(node.value, ast.Lambda)
+    given = [*node.value.args.defaults, *node.value.args.kw_defaults]
+    return {name for each in given if each is not None for name in expression_reads(each)}
+
+
+def expression_reads(node: ast.expr) -> set[str]:
+    """Return the names that the expression, and what is nested in it, looks up outside of itself."""
+    if any(isinstance(each, ast.NamedExpr) for each in ast.walk(node)):
+        return {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+    return set(global_names(compiled([ast.Expr(node)])))
+
+
+def compiled(body: list[ast.stmt]) -> types.CodeType:
+    """Return the statements as the code of a cell, which may await."""
+    module = ast.fix_missing_locations(ast.Module(body, []))
+    code: types.CodeType = compile(module, "<uses>", "exec", flags=_FLAGS, dont_inherit=True)
+    return code
+
+
+def is_dark(call: ast.Call) -> bool:
+    """Tell whether the call may assign names that it does not show."""
+    return _called(call) in _IN_THE_DARK
+
+
+def texts_in(call: ast.Call) -> list[ast.expr]:
+    """Return the arguments that may be code; the first one of a magic is its name."""
+    called = _called(call)
+    if called not in _BY_TEXT:
+        return []
+    return call.args[1:] if called.endswith("_magic") else call.args
+
+
+def reads_of(node: ast.expr) -> set[str]:
+    """Return what an expression reads; of a target, what stands in its brackets and before its dots."""
+    if isinstance(node, ast.Tuple | ast.List) and not isinstance(node.ctx, ast.Load):
+        return {name for each in node.elts for name in reads_of(each)}
+    if isinstance(node, ast.Starred):
+        return reads_of(node.value)
+    if isinstance(node, ast.Name):
+        return {node.id} if isinstance(node.ctx, ast.Load) else set()
+    if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+        return expression_reads(node.value)
+    if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+        return expression_reads(node.value) | expression_reads(node.slice)
+    return expression_reads(node)
+
+
+def stored_names(targets: Iterable[ast.expr]) -> Iterator[str]:
+    """Yield the names that assigning to the targets, or deleting them, binds or unbinds."""
+    for target in targets:
+        for each in ast.walk(target):
+            if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load):
+                yield each.id
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
