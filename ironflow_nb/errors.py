@@ -188,3 +188,34 @@ class FileUnreadable(IronflowError, OSError):
 
 class InputsNotStored(IronflowError, LookupError):
     """The arguments of the run were too large to be stored, so it can only be continued by calling it again."""
+
+
+# -- deciders ----------------------------------------------------------------------------------------------------
+
+
+class DecisionError(IronflowError, ValueError):
+    """A decision, or what a decider is made of, can't be."""
+
+
+class CommandRejected(IronflowError, RuntimeError):
+    """The command was rejected, and its outcome unwrapped."""
+
+
+class InstanceNotFound(IronflowError, LookupError):
+    """No instance of the decider has that id."""
+
+
+class InstanceCompleted(IronflowError, RuntimeError):
+    """The instance was completed before the command came, and its outcome unwrapped."""
+
+
+class EventUnreadable(IronflowError, ValueError):
+    """A stored event, command or effect does not fit the classes that are defined now."""
+
+
+class VersionConflict(IronflowError, RuntimeError):
+    """The instance has another version than the command expects."""
+
+
+class UniqueKeyTaken(IronflowError, ValueError):
+    """Another instance that is not completed has the unique key."""

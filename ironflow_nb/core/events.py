@@ -254,7 +254,7 @@ class SessionEnded(RunChange, frozen=True):
     not_asked_for: tuple[StepRef, ...] = ()
 
 
-class DomainEvent(Aside, frozen=True):
+class DomainEvent(RunChange, frozen=True):
     """A decider's own fact, carried as it is; its type in the journal is ``<decider>.<Event>``."""
 
     type: str

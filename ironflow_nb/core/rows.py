@@ -83,6 +83,8 @@ def evolve_run(run_id: RunId, row: RunRow | None, fact: Fact) -> RunRow:
     if row is None:
         return _started_run(run_id, row, fact)
     match event:
+        case events.DomainEvent():
+            return replace(row, updated_at=fact.at)
         case events.StepChange() | events.Aside():
             return row
         case events.RunStarted():

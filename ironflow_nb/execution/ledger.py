@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -19,6 +21,8 @@ from ironflow_nb.values.pickles import Signer
 from ironflow_nb.values.provenance import Provenance
 from ironflow_nb.values.store import Values
 from ironflow_nb.values.stored import StoredValue
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Ledger:
@@ -48,6 +52,11 @@ class Ledger:
     def owner(self) -> str:
         """The name under which this engine owns runs."""
         return self.lease.owner
+
+    @property
+    def is_closed(self) -> bool:
+        """Tell whether nothing can be written any more."""
+        return self._closed_because is not None
 
     def append(self, entries: Sequence[Entry], durability: Durability) -> None:
         """Commit entries; the first of an engine brings its lease along."""
@@ -91,6 +100,10 @@ class Ledger:
             if found is None:
                 self._computing.add((wanted.identity, wanted.code))
             return found
+
+    def instant(self, microseconds: int) -> datetime:
+        """Return an instant of the journal as a person reads it."""
+        return EPOCH + timedelta(microseconds=microseconds)
 
     def send(self, run_id: RunId, name: str) -> None:
         """Ask something of the owner of a run."""

@@ -13,11 +13,15 @@ from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.failures import load_failure, rebuild
 
 POLL_S: Final = 0.05
+PASSIVE_KIND: Final = "decider"
+"""Runs that nobody has to work on: between two commands nothing is to be done."""
 
 
 def status_of(engine: Engine, reader: Reader, run: RunRow) -> RunStatus:
     """Return what the run is really doing."""
-    if run.owner == engine.ledger.owner:
+    if run.kind == PASSIVE_KIND:
+        alive = True
+    elif run.owner == engine.ledger.owner:
         alive = engine.is_running_here(run.run_id)
     else:
         alive = engine.ledger.is_owner_alive(reader, run.owner)

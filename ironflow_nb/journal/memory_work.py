@@ -73,6 +73,8 @@ def _fits(work: Work, select: WorkSelect, run: RunRow) -> bool:
         (select.run_ids is None or work.run_id in select.run_ids)
         and (select.of is None or (run.kind, run.name) in select.of)
         and select.kind in {None, work.kind}
+        and (select.effects is None or work.kind != "effect" or work.key.partition("/")[0] in select.effects)
+        and select.key in {None, work.key}
         and (select.is_dead is None or (work.dead_at is not None) is select.is_dead)
         and (at is None or (work.dead_at is None and work.due_at <= at and (is_free or (work.leased_until or 0) <= at)))
     )

@@ -213,15 +213,18 @@ class WorkSelect(msgspec.Struct, frozen=True, kw_only=True):
     """Which work is asked for; what is None does not narrow.
 
     `of` are kinds and names of the runs. With `claimable_at`, microseconds UTC, it is what is due then, not dead, and
-    worked on by nobody, or by somebody whose lease has run out or who is none of the `alive` owners.
+    worked on by nobody, or by somebody whose lease has run out or who is none of the `alive` owners. `effects` leaves
+    out effects of other names; their keys are name and id, with a slash between.
     """
 
     of: Collection[tuple[str, str]] | None = None
     run_ids: Collection[str] | None = None
     kind: str | None = None
+    key: str | None = None
     is_dead: bool | None = None
     claimable_at: int | None = None
     alive: Collection[str] = ()
+    effects: Collection[str] | None = None
     limit: int | None = None
 
 

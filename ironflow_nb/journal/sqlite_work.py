@@ -43,16 +43,24 @@ def work(connection: sqlite3.Connection, select: WorkSelect) -> list[Work]:
         "at": select.claimable_at,
         "limit": -1 if select.limit is None else select.limit,
         "kind": select.kind,
+        "key": select.key,
+        "effects": _as_json(select.effects),
         "runs": _as_json(select.run_ids),
         "alive": _as_json(select.alive),
-        "names": None if select.of is None else _as_json(f"{kind}\0{name}" for kind, name in select.of),
+        "names": None if select.of is None else _as_json(f"{kind}\x1f{name}" for kind, name in select.of),
     }
     if select.run_ids is not None:
         where.append("w.run_id IN (SELECT value FROM json_each(:runs))")
     if select.of is not None:
-        where.append("r.kind || char(0) || r.name IN (SELECT value FROM json_each(:names))")
+        where.append("r.kind || char(31) || r.name IN (SELECT value FROM json_each(:names))")
     if select.kind is not None:
         where.append("w.kind = :kind")
+    if select.key is not None:
+        where.append("w.key = :key")
+    if select.effects is not None:
+        where.append(
+            "(w.kind != 'effect' OR substr(w.key, 1, instr(w.key, '/') - 1) IN (SELECT value FROM json_each(:effects)))"
+        )
     if select.is_dead is not None:
         where.append(f"w.dead_at IS {'NOT ' if select.is_dead else ''}NULL")
     if select.claimable_at is not None:

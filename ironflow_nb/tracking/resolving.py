@@ -237,7 +237,7 @@ def _inside(value: Any) -> Any:
         case functools.partial() | functools.partialmethod() | functools.cached_property():
             return value.func
         case _ if is_definition(value):
-            return value.fn
+            return getattr(value, "fn", None)  # a decider is called by commands
     return wrapped_by(value)
 
 

@@ -150,8 +150,9 @@ class Life:
         self.run["updated_at"] = self.at
 
     def hear(self, number: int) -> None:
-        self.tell(SAMPLES[("SignalReceived", "WaitEnded")[number % 2]])
-        self.status = "running" if self.status == "waiting" else self.status
+        name = ("SignalReceived", "WaitEnded", "DomainEvent")[number % 3]
+        self.tell(SAMPLES[name])
+        self.status = "running" if self.status == "waiting" and name != "DomainEvent" else self.status
         self.run["updated_at"] = self.at
 
     def account(self, number: int) -> None:

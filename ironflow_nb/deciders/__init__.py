@@ -1,0 +1,1 @@
+"""Deciders: state machines whose events are recorded, with effects, timers and projections."""

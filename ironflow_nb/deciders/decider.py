@@ -1,0 +1,183 @@
+"""Deciders, and what can be asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from ironflow_nb.core.durations import Duration, seconds
+from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.orders import NONE, Orders
+from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.verdict import OnChange
+from ironflow_nb.deciders import frames
+from ironflow_nb.deciders.decisions import Outcome
+from ironflow_nb.deciders.draining import Background, run_until_idle
+from ironflow_nb.deciders.given import Given, When
+from ironflow_nb.deciders.loading import as_microseconds, state_at
+from ironflow_nb.deciders.machine import Command, Effect, Event, Machine, State
+from ironflow_nb.deciders.requeueing import requeue
+from ironflow_nb.deciders.sending import send
+from ironflow_nb.errors import InstanceNotFound
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.home import HOME
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Decider(Machine[State, Command, Event, Effect]):
+    """A state machine: commands are decided, events recorded, effects performed, timers fired.
+
+    Its functions are given with `evolve`, `decide` and `perform`. Defining one of the same name again replaces it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        initial: State,
+        id_of: str | Callable[[Command], str] = "id",
+        status: str | Callable[[State], str] | None = None,
+        terminal: Collection[str] | Callable[[State], bool] = (),
+        unique_key: str | Callable[[Command], str | None] | None = None,
+        check_purity: bool = False,
+    ) -> None:
+        """Name the machine; see `Machine`."""
+        super().__init__(
+            name,
+            initial=initial,
+            id_of=id_of,
+            status=status,
+            terminal=terminal,
+            unique_key=unique_key,
+            check_purity=check_purity,
+        )
+        self._background: Background | None = None
+        HOME.define(self)
+
+    def send(self, command: Command, *, key: str | None = None, expected_version: int | None = None) -> Outcome:
+        """Decide the command, and commit what follows from it in one transaction.
+
+        Args:
+            command: what is asked.
+            key: a command with the same key is decided once; sent again, its outcome is returned.
+            expected_version: the version that the instance must have, else nothing is decided.
+
+        Raises:
+            DecisionError: the command says no instance, or `decide` returned no decision.
+            VersionConflict, UniqueKeyTaken, DuplicateKey: see there; nothing is stored.
+            EventUnreadable, ValueNotStorable: an event can't be read, or can't be kept.
+        """
+        outcome = send(HOME.engine(), self, command, key=key, expected_version=expected_version)
+        if self._background is not None:
+            self._background.nudge()
+        return outcome
+
+    # -- effects and timers --------------------------------------------------------------------------------------
+
+    def run_until_idle(self, *, wait: Duration = 0.0) -> int:
+        """Perform the effects and fire the timers that are due, in this thread; return how many.
+
+        Effects whose handler is not defined here are left alone, and named. With `wait`, what becomes due meanwhile is
+        waited for: another attempt, a timer.
+        """
+        return run_until_idle(HOME.engine(), self, wait_s=seconds(wait))
+
+    def start(self) -> None:
+        """Perform effects and fire timers in the background from now on, until `stop` or the end of the process."""
+        if self._background is None or self._background.is_stopped:
+            self._background = Background(HOME.engine(), self)
+
+    def stop(self) -> None:
+        """End what `start` began, after what is being performed."""
+        if self._background is not None:
+            self._background.stop()
+
+    def dead_letters(self, *, instance: str | None = None, limit: int | None = 100) -> pd.DataFrame:
+        """Return effects and timers that failed for good, newest first.
+
+        Columns: instance, kind (effect or timer), name, data, attempts, error, created_at, dead_at, key, run_id.
+        """
+        return frames.dead_letters(HOME.engine(), self, instance, limit)
+
+    def requeue(self, *, instance: str | None = None, key: str | None = None) -> int:
+        """Let dead letters be tried again from the first attempt on; return how many there were.
+
+        Args:
+            instance: only those of this instance.
+            key: only the one of this key; see `dead_letters`.
+        """
+        return requeue(HOME.engine(), self, instance=instance, key=key)
+
+    # -- history -------------------------------------------------------------------------------------------------
+
+    def state(self, instance: str, *, at: int | datetime | None = None) -> State:
+        """Return the state of the instance, now or after the event of a version or at an instant.
+
+        Raises:
+            InstanceNotFound: there is none of that id.
+        """
+        engine, row = HOME.engine(), self._row(instance)
+        version = at if isinstance(at, int) else None
+        microseconds = None if not isinstance(at, datetime) else as_microseconds(at)
+        with engine.reading() as reader:
+            found: State = state_at(self, reader, row.run_id, instance, version=version, at=microseconds)
+        return found
+
+    def history(self, instance: str) -> pd.DataFrame:
+        """Return the events of the instance in order, one a row.
+
+        Columns: sequence (from 1), version (of the run, with effects and timers), at, event, data, status (after it).
+
+        Raises:
+            InstanceNotFound: there is none of that id.
+        """
+        return frames.history(HOME.engine(), self, self._row(instance))
+
+    def instances(self) -> pd.DataFrame:
+        """Return the instances, one a row, with the latest activity first.
+
+        Columns: instance, status, is_completed, n_events, started_at, updated_at, completed_at, n_pending and n_dead
+        (effects and timers), run_id.
+        """
+        return frames.instances(HOME.engine(), self)
+
+    def observations(self, instance: str | None = None) -> pd.DataFrame:
+        """Return every command that was sent, with what came of it, in order.
+
+        Columns: instance, at, command, data, outcome (accepted, rejected, already_completed), reason, n_events,
+        version, status_before, status_after, effects, timers, source (user, an effect, a timer), key.
+        """
+        return frames.observations(HOME.engine(), self, instance)
+
+    def what_if(self, instance: str, command: Command, *, at: int | datetime | None = None) -> When:
+        """Return what the instance would decide, now or at a version or instant; nothing is written."""
+        engine = HOME.engine()
+        now = engine.ledger.instant(engine.ledger.clock.now())
+        return When(Given(self, ()), command, self.decide_with(self.state(instance, at=at), command, now))
+
+    def given(self, *events: Event) -> Given:
+        """Return the machine after these events, to let it decide a command: pure, without a journal."""
+        return Given(self, events)
+
+    def _row(self, instance: str) -> RunRow:
+        with HOME.engine().reading() as reader:
+            row = reader.run_by_key(self.kind, self.name, instance)
+        if row is None:
+            raise InstanceNotFound(f"there is no {self.name} {instance!r}; see {self.name}.instances()")
+        return row
+
+    def continue_run(self, engine: Engine, run: RunRow, orders: Orders = NONE) -> RunId:
+        """Do nothing: an instance goes on when it is sent a command."""
+        del engine, orders
+        return run.run_id
+
+    @property
+    def on_change(self) -> OnChange:
+        """What happens to finished steps whose code has changed: a decider has none."""
+        return OnChange.KEEP
+
+    def __repr__(self) -> str:
+        return f"decider {self.name}"

@@ -1,0 +1,252 @@
+"""One command, one transaction: read, decide, write."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ironflow_nb.core.events import EffectRequested, RunCompleted, RunStarted, TimerCancelled, TimerSet
+from ironflow_nb.core.identity import digest_bytes
+from ironflow_nb.core.ids import Digest
+from ironflow_nb.core.status import RunStatus
+from ironflow_nb.deciders.decisions import Accept, Accepted, AlreadyCompleted, Outcome, Reject, Rejected
+from ironflow_nb.deciders.draft import Draft
+from ironflow_nb.deciders.loading import load
+from ironflow_nb.deciders.machine import AnyMachine
+from ironflow_nb.errors import DecisionError, DuplicateKey, UniqueKeyTaken, VersionConflict
+from ironflow_nb.execution.ledger import Ledger
+from ironflow_nb.journal.ports import Observation, Reader, Work, WorkSelect
+
+EFFECT = "effect"
+TIMER = "timer"
+UNIQUE = "unique"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A command on its way to a decider; `source` says who sends it: ``user``, an effect or a timer."""
+
+    command: Any
+    key: str | None = None
+    expected_version: int | None = None
+    source: str = "user"
+    execution: str | None = None
+
+
+class Deciding:
+    """The decisions of one transaction, on however many instances of one decider."""
+
+    def __init__(self, decider: AnyMachine, ledger: Ledger, reader: Reader, durability: str) -> None:
+        self._decider = decider
+        self._ledger = ledger
+        self.reader = reader
+        self._durability = durability
+        self._drafts: dict[str, Draft] = {}
+        self.now = ledger.clock.now()
+
+    @property
+    def drafts(self) -> list[Draft]:
+        """What is to be written, instance by instance."""
+        return list(self._drafts.values())
+
+    def draft(self, instance: str) -> Draft:
+        """Return the instance as it is, and as this transaction changes it."""
+        if instance not in self._drafts:
+            self._drafts[instance] = load(self._decider, self._ledger, self.reader, instance, self.now)
+        return self._drafts[instance]
+
+    def decide(self, order: Order) -> Outcome:
+        """Decide the command and note what follows.
+
+        Raises:
+            DecisionError: what `decide` returned is no decision.
+            VersionConflict, UniqueKeyTaken, DuplicateKey: the command can't be decided.
+            EventUnreadable, ValueNotStorable: an event of then can't be read, or one of now not be kept.
+        """
+        decider = self._decider
+        instance = decider.instance_of(order.command)
+        name, data = decider.command_codec.encode(order.command)
+        digest = digest_bytes(f"{name}\0{data}".encode())
+        repeated = self._repeated(instance, order, digest)
+        if repeated is not None:
+            return repeated
+        draft = self.draft(instance)
+        before = None if draft.row is None else decider.status_of(draft.state)
+        if draft.row is not None and draft.row.status is RunStatus.COMPLETED:
+            outcome: Outcome = AlreadyCompleted(instance)
+            decision: Accept[Any] | Reject | None = None
+        else:
+            self._refuse_version(draft, order)
+            decision = self._decision(draft, order.command)
+            outcome = (
+                self._accepted(draft, order, decision) if isinstance(decision, Accept) else Rejected(decision.reason)
+            )
+        accepted = decision if isinstance(decision, Accept) else _NOTHING
+        draft.observe(
+            Observation(
+                name=decider.name,
+                instance=instance,
+                run_id=None,
+                at=self.now,
+                command=name,
+                data=data,
+                digest=digest,
+                command_key=order.key,
+                source=order.source,
+                execution=order.execution,
+                outcome=_KINDS[type(outcome)],
+                reason=_json(outcome.reason) if isinstance(outcome, Rejected) else None,
+                n_events=len(accepted.events),
+                version=draft.version,
+                status_before=before,
+                status_after=None if draft.row is None else decider.status_of(draft.state),
+                effects=_json([type(effect).__name__ for effect in accepted.effects]),
+                timers=_json([timer.key or type(timer.command).__name__ for timer in accepted.timers]),
+            )
+        )
+        return outcome
+
+    def _repeated(self, instance: str, order: Order, digest: Digest) -> Outcome | None:
+        if order.key is None:
+            return None
+        found = self.reader.observation_of(self._decider.name, instance, order.key)
+        if found is None:
+            return None
+        if found.digest != digest:
+            raise DuplicateKey(
+                f"{self._decider.name} {instance} was sent another command with the key {order.key!r}: {found.command} "
+                f"{found.data}; use another key",
+                key=order.key,
+            )
+        if found.outcome == "accepted":
+            return Accepted(found.n_events, found.version, is_repeated=True)
+        if found.outcome == "rejected":
+            return Rejected(msgspec.json.decode(found.reason or "null"), is_repeated=True)
+        return AlreadyCompleted(instance, is_repeated=True)
+
+    def _refuse_version(self, draft: Draft, order: Order) -> None:
+        if order.expected_version not in {None, draft.version}:
+            raise VersionConflict(
+                f"{self._decider.name} {draft.instance} has version {draft.version}, and the command expects "
+                f"{order.expected_version}; read its state and decide again",
+                version=draft.version,
+            )
+
+    def _decision(self, draft: Draft, command: Any) -> Accept[Any] | Reject:
+        decider, at = self._decider, self._ledger.instant(self.now)
+        before = copy.deepcopy(draft.state) if decider.checks_purity else None
+        decision = decider.decide_with(draft.state, command, at)
+        if decider.checks_purity:
+            _refuse_impure(decider.name, before, draft.state, decision, decider.decide_with(draft.state, command, at))
+        if not isinstance(decision, Accept | Reject):
+            raise DecisionError(
+                f"decide of {decider.name} returned {decision!r} for {command!r}; return iron.accept(event, ...) or "
+                "iron.reject(reason)"
+            )
+        return decision
+
+    def _accepted(self, draft: Draft, order: Order, decision: Accept[Any]) -> Accepted:
+        decider = self._decider
+        if draft.row is None:
+            self._begin(draft, order)
+        for event in decision.events:
+            draft.add_domain(decider.name, *decider.event_codec.encode(event))
+            draft.state = decider.evolve_with(draft.state, event)
+        for effect in decision.effects:
+            self._request(draft, effect)
+        self._set_timers(draft, decision)
+        if decider.is_terminal(draft.state):
+            self._complete(draft)
+        decider.keep_state(draft)
+        return Accepted(len(decision.events), draft.version)
+
+    def _begin(self, draft: Draft, order: Order) -> None:
+        decider = self._decider
+        unique = decider.unique_key_of(order.command)
+        if unique is not None:
+            taken = self.reader.work(WorkSelect(of=[(decider.kind, decider.name)], kind=UNIQUE, key=unique, limit=1))
+            if taken:
+                raise UniqueKeyTaken(
+                    f"{decider.name} {draft.instance} can't begin: run {taken[0].run_id}, which is not completed, has "
+                    f"the unique key {unique!r}",
+                    key=unique,
+                    run_id=taken[0].run_id,
+                )
+        draft.add(
+            RunStarted(
+                kind=decider.kind,
+                name=decider.name,
+                owner=self._ledger.owner,
+                durability=self._durability,
+                definition=decider.definition_id.hex(),
+                inputs_digest=digest_bytes(draft.instance.encode()).hex(),
+                execution=order.execution,
+                key=draft.instance,
+            )
+        )
+        if unique is not None:
+            draft.put(Work(run_id=draft.run_id, kind=UNIQUE, key=unique, due_at=_NEVER, created_at=self.now))
+
+    def _request(self, draft: Draft, effect: Any) -> None:
+        name, data = self._decider.effect_codec.encode(effect)
+        effect_id = self._ledger.entropy(8).hex()
+        payload = draft.store(_tagged(name, data), name)
+        draft.add(EffectRequested(effect_id=effect_id, kind=name, payload=payload.hex()))
+        key = f"{name}/{effect_id}"
+        draft.put(
+            Work(
+                run_id=draft.run_id, kind=EFFECT, key=key, due_at=self.now, created_at=self.now, payload_id=payload
+            )
+        )  # fmt: skip
+
+    def _set_timers(self, draft: Draft, decision: Accept[Any]) -> None:
+        pending = set()
+        if decision.cancelled and draft.row is not None:
+            pending = {work.key for work in self.reader.work(WorkSelect(run_ids=[draft.run_id], kind=TIMER))}
+        for key in decision.cancelled:
+            if key in pending:
+                draft.done(TIMER, key)
+                draft.add(TimerCancelled(key=key))
+        for timer in decision.timers:
+            name, data = self._decider.command_codec.encode(timer.command)
+            key = timer.key or f"~{self._ledger.entropy(6).hex()}"
+            due_at = self.now + round(timer.delay_s * 1e6)
+            draft.add(TimerSet(key=key, due_at=due_at))
+            payload = draft.store(_tagged(name, data), name)
+            draft.put(
+                Work(
+                    run_id=draft.run_id, kind=TIMER, key=key, due_at=due_at, created_at=self.now, payload_id=payload
+                )
+            )  # fmt: skip
+
+    def _complete(self, draft: Draft) -> None:
+        output = draft.store(msgspec.json.encode(msgspec.to_builtins(draft.state)).decode(), type(draft.state).__name__)
+        draft.add(RunCompleted(output=output.hex()))
+        for work in self.reader.work(WorkSelect(run_ids=[draft.run_id], kind=UNIQUE)):
+            draft.done(UNIQUE, work.key)
+
+
+_NEVER = 2**62
+_NOTHING: Accept[Any] = Accept(())
+_KINDS = {Accepted: "accepted", Rejected: "rejected", AlreadyCompleted: "already_completed"}
+
+
+def _refuse_impure(name: str, before: Any, state: Any, decision: Any, again: Any) -> None:
+    if before != state:
+        raise DecisionError(f"decide of {name} changes its state; it is only to read it, and to say what happened")
+    if decision != again:
+        raise DecisionError(
+            f"decide of {name} says something else for the same state, command and time ({decision!r}, then "
+            f"{again!r}); it may use no clock, no chance and nothing from outside: the time is its third argument"
+        )
+
+
+def _tagged(name: str, data: str) -> str:
+    return f'{{"type":{_json(name)},"data":{data}}}'
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,90 @@
+"""What one transaction adds to one instance: facts, rows, work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from ironflow_nb.core.events import DomainEvent, Fact, RunEvent
+from ironflow_nb.core.ids import Digest, RunId, ValueId
+from ironflow_nb.core.rows import RunRow, evolve_run
+from ironflow_nb.journal.ports import Entry, Observation, StoredState, Work
+from ironflow_nb.values.stored import StoredValue, value_id
+
+JSON = "json"
+
+
+class Draft:
+    """An instance as it is in a transaction, and what is to be written of it."""
+
+    def __init__(self, run_id: RunId, instance: str, row: RunRow | None, version: int, at: int, state: Any) -> None:
+        self.run_id = run_id
+        self.instance = instance
+        self.row = row
+        self.version = version
+        self.at = at
+        self.state = state
+        self.stored_state: StoredState | None = None
+        self._facts: list[Fact] = []
+        self._values: list[StoredValue] = []
+        self._put: list[Work] = []
+        self._done: list[tuple[str, str]] = []
+        self._observations: list[Observation] = []
+
+    @property
+    def n_facts(self) -> int:
+        """How many events are to be written."""
+        return len(self._facts)
+
+    def add(self, event: RunEvent) -> None:
+        """Append an event."""
+        self.version += 1
+        fact = Fact(self.version, self.at, event)
+        self._facts.append(fact)
+        self.row = evolve_run(self.run_id, self.row, fact)
+
+    def add_domain(self, decider: str, name: str, data: str) -> None:
+        """Append an event of the user's."""
+        self.add(DomainEvent(type=f"{decider}.{name}", data=msgspec.Raw(data.encode())))
+
+    def store(self, text: str, type_name: str) -> ValueId:
+        """Keep JSON text as a value; return its id."""
+        content = text.encode()
+        stored = StoredValue(value_id(JSON, content), JSON, content, len(content), type_name)
+        self._values.append(stored)
+        return stored.value_id
+
+    def keep(self, stored: StoredValue) -> None:
+        """Keep a value."""
+        self._values.append(stored)
+
+    def put(self, work: Work) -> None:
+        """Enqueue work, in the place of what has its kind and key."""
+        self._put.append(work)
+
+    def done(self, kind: str, key: str) -> None:
+        """Take work off the queue."""
+        self._done.append((kind, key))
+
+    def observe(self, observation: Observation) -> None:
+        """Record what came of a command."""
+        self._observations.append(replace(observation, run_id=None if self.row is None else self.run_id))
+
+    def keep_state(self, code: Digest, data: str) -> None:
+        """Keep the state as it is after what was added."""
+        self.stored_state = StoredState(self.version, code, data)
+
+    def entry(self) -> Entry:
+        """Return what is to be written."""
+        return Entry(
+            run_id=self.run_id,
+            facts=tuple(self._facts),
+            run=self.row if self._facts else None,
+            values=tuple(self._values),
+            put_work=tuple(self._put),
+            done_work=tuple(self._done),
+            observations=tuple(self._observations),
+            state=self.stored_state,
+        )

@@ -1,0 +1,122 @@
+"""Deciders as DataFrames: instances, events of one, commands, dead letters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ironflow_nb.core.rows import RunRow
+from ironflow_nb.deciders.deciding import EFFECT, TIMER
+from ironflow_nb.deciders.loading import state_at
+from ironflow_nb.deciders.machine import AnyMachine
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.history.tables import INSTANT, TEXT, frame_of_records
+from ironflow_nb.journal.ports import Reader, Select, Work, WorkSelect
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+INSTANCES: Final = {
+    "instance": TEXT, "status": TEXT, "is_completed": "bool", "n_events": "int64", "started_at": INSTANT,
+    "updated_at": INSTANT, "completed_at": INSTANT, "n_pending": "int64", "n_dead": "int64", "run_id": TEXT,
+}  # fmt: skip
+HISTORY: Final = {
+    "sequence": "int64",
+    "version": "int64",
+    "at": INSTANT,
+    "event": TEXT,
+    "data": "object",
+    "status": TEXT,
+}
+COMMANDS: Final = {
+    "instance": TEXT, "at": INSTANT, "command": TEXT, "data": "object", "outcome": TEXT, "reason": "object",
+    "n_events": "int64", "version": "int64", "status_before": TEXT, "status_after": TEXT, "effects": "object",
+    "timers": "object", "source": TEXT, "key": TEXT,
+}  # fmt: skip
+DEAD_LETTERS: Final = {
+    "instance": TEXT, "kind": TEXT, "name": TEXT, "data": "object", "attempts": "int64", "error": TEXT,
+    "created_at": INSTANT, "dead_at": INSTANT, "key": TEXT, "run_id": TEXT,
+}  # fmt: skip
+
+
+def instances(engine: Engine, machine: AnyMachine) -> pd.DataFrame:
+    """Return the instances, with the latest activity first."""
+    prefix = f"{machine.name}."
+    with engine.reading() as reader:
+        rows = [row for row in reader.runs(Select(kind=machine.kind, name=machine.name)) if row.name == machine.name]
+        work = reader.work(WorkSelect(of=[(machine.kind, machine.name)]))
+        records = [_instance(machine, reader, row, prefix, work) for row in rows]
+    return frame_of_records(INSTANCES, sorted(records, key=lambda each: each["updated_at"], reverse=True))
+
+
+def _instance(machine: AnyMachine, reader: Reader, row: RunRow, prefix: str, work: list[Work]) -> dict[str, Any]:
+    mine = [each for each in work if each.run_id == row.run_id and each.kind in {EFFECT, TIMER}]
+    state = state_at(machine, reader, row.run_id, row.key or "")
+    return {
+        "instance": row.key, "status": machine.status_of(state), "is_completed": row.ended_at is not None,
+        "n_events": sum(kind.startswith(prefix) for _, _, kind, _ in reader.facts_after(row.run_id, 0)),
+        "started_at": row.started_at, "updated_at": row.updated_at, "completed_at": row.ended_at,
+        "n_pending": sum(each.dead_at is None for each in mine),
+        "n_dead": sum(each.dead_at is not None for each in mine), "run_id": row.run_id,
+    }  # fmt: skip
+
+
+def history(engine: Engine, machine: AnyMachine, row: RunRow) -> pd.DataFrame:
+    """Return the events of an instance in order."""
+    prefix, state = f"{machine.name}.", machine.initial
+    records: list[dict[str, Any]] = []
+    with engine.reading() as reader:
+        facts = reader.facts_after(row.run_id, 0)
+    for version, at, kind, data in facts:
+        if kind.startswith(prefix):
+            name = kind[len(prefix) :]
+            event = machine.event_codec.decode(name, data)
+            state = machine.evolve_with(state, event)
+            records.append({
+                "sequence": len(records) + 1, "version": version, "at": at, "event": name,
+                "data": msgspec.json.decode(data), "status": machine.status_of(state),
+            })  # fmt: skip
+    return frame_of_records(HISTORY, records)
+
+
+def observations(engine: Engine, machine: AnyMachine, instance: str | None) -> pd.DataFrame:
+    """Return every command with its outcome, in order."""
+    with engine.reading() as reader:
+        found = reader.observations(machine.name, instance)
+    return frame_of_records(
+        COMMANDS,
+        [
+            {
+                "instance": each.instance, "at": each.at, "command": each.command,
+                "data": msgspec.json.decode(each.data), "outcome": each.outcome,
+                "reason": None if each.reason is None else msgspec.json.decode(each.reason),
+                "n_events": each.n_events, "version": each.version, "status_before": each.status_before,
+                "status_after": each.status_after, "effects": msgspec.json.decode(each.effects),
+                "timers": msgspec.json.decode(each.timers), "source": each.source, "key": each.command_key,
+            }
+            for each in found
+        ],
+    )  # fmt: skip
+
+
+def dead_letters(engine: Engine, machine: AnyMachine, instance: str | None, limit: int | None) -> pd.DataFrame:
+    """Return what is not tried any more, newest first."""
+    with engine.reading() as reader:
+        dead = reader.work(WorkSelect(of=[(machine.kind, machine.name)], is_dead=True))
+        keys = {row.run_id: row.key for row in reader.runs(Select(run_ids={work.run_id for work in dead}))}
+        chosen = [work for work in dead if instance in {None, keys.get(work.run_id)}]
+        newest = sorted(chosen, key=lambda work: work.dead_at or 0, reverse=True)[:limit]
+        ids = [value_id for work in newest for value_id in (work.payload_id, work.error_id) if value_id is not None]
+        values = reader.values(ids)
+    records = []
+    for work in newest:
+        payload = values.get(work.payload_id) if work.payload_id is not None else None
+        error = values.get(work.error_id) if work.error_id is not None else None
+        fields = {} if payload is None or payload.content is None else msgspec.json.decode(payload.content)
+        records.append({
+            "instance": keys.get(work.run_id), "kind": work.kind, "name": fields.get("type"),
+            "data": fields.get("data"), "attempts": work.attempts, "error": None if error is None else error.preview,
+            "created_at": work.created_at, "dead_at": work.dead_at, "key": work.key, "run_id": work.run_id,
+        })  # fmt: skip
+    return frame_of_records(DEAD_LETTERS, records)

@@ -1,0 +1,238 @@
+"""What a decider is made of: pure functions, classes, and how effects are performed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, get_type_hints
+
+import msgspec
+
+from ironflow_nb.core.durations import Duration, seconds
+from ironflow_nb.core.identity import digest_bytes
+from ironflow_nb.core.ids import Digest
+from ironflow_nb.deciders.codec import Codec, Upcast
+from ironflow_nb.deciders.draft import Draft
+from ironflow_nb.errors import DecisionError
+from ironflow_nb.journal.ports import StoredState
+from ironflow_nb.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    pass
+
+State = TypeVar("State")
+Command = TypeVar("Command")
+Event = TypeVar("Event")
+Effect = TypeVar("Effect")
+F = TypeVar("F", bound=Callable[..., Any])
+
+SNAPSHOT_EVERY: Final = 200
+"""So many events are folded again at most, beside what a process still knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """What performs effects of one class, and how often it is tried."""
+
+    perform: Callable[..., Any]
+    attempts: int
+    delay_s: float
+    max_delay_s: float
+    lease_s: float
+    takes_context: bool
+    on_dead_letter: Callable[..., Any] | None = None
+
+
+class Machine(Generic[State, Command, Event, Effect]):
+    """The definition of a decider, without any journal."""
+
+    __ironflow_definition__: Final = "decider"
+    kind: Final = "decider"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        initial: State,
+        id_of: str | Callable[[Command], str] = "id",
+        status: str | Callable[[State], str] | None = None,
+        terminal: Collection[str] | Callable[[State], bool] = (),
+        unique_key: str | Callable[[Command], str | None] | None = None,
+        check_purity: bool = False,
+    ) -> None:
+        """Name the machine.
+
+        Args:
+            name: what it is called in the journal, for ever; without a dot.
+            initial: the state before the first event; a frozen dataclass or msgspec struct.
+            id_of: the field of commands, or the function, that says which instance they are for.
+            status: the field of states, or the function, that says in a word where an instance stands.
+            terminal: statuses, or the function, that say when an instance decides nothing any more.
+            unique_key: the field of the first command, or the function, whose value no two instances that are not
+                completed may have.
+            check_purity: decide everything twice, and refuse a `decide` that changes its state or says something else.
+        """
+        if not name or "." in name:
+            raise DecisionError(f"the name of a decider is a text without dots, not {name!r}")
+        self.name = name
+        self.initial = initial
+        self.checks_purity = check_purity
+        self.event_codec = Codec(name, "event")
+        self.command_codec = Codec(name, "command")
+        self.effect_codec = Codec(name, "effect")
+        self.handlers: dict[str, Handler] = {}
+        self._id_of, self._status, self._terminal, self._unique = id_of, status, terminal, unique_key
+        self._evolve: Callable[[Any, Any], Any] | None = None
+        self._decide: Callable[..., Any] | None = None
+        self._takes_time = False
+        self._evolve_code: Tracker | None = None
+
+    # -- definition ----------------------------------------------------------------------------------------------
+
+    def evolve(self, function: F) -> F:
+        """Make the function the one that says what a state becomes by an event: ``(state, event) -> state``."""
+        self._evolve = function
+        self._evolve_code = Tracker(function)
+        self.event_codec.namespace = function.__globals__
+        self._learn(function)
+        return function
+
+    def decide(self, function: F) -> F:
+        """Make the function the one that decides: ``(state, command)`` or ``(state, command, now) -> decision``."""
+        self._decide = function
+        self._takes_time = len(inspect.signature(function).parameters) > 2
+        self.command_codec.namespace = self.effect_codec.namespace = function.__globals__
+        self._learn(function)
+        return function
+
+    def _learn(self, function: Callable[..., Any]) -> None:
+        """Take the classes that the annotations name."""
+        try:
+            hints = list(get_type_hints(function).values())
+        except Exception:  # noqa: BLE001 -- annotations that can't be resolved only say less
+            return
+        if len(hints) > 1:
+            (self.event_codec if function is self._evolve else self.command_codec).learn(hints[1])
+
+    def perform(
+        self,
+        kind: type,
+        *,
+        attempts: int = 5,
+        delay: Duration = 1.0,
+        max_delay: Duration = 300.0,
+        lease: Duration = 300.0,
+        on_dead_letter: Callable[..., Any] | None = None,
+    ) -> Callable[[F], F]:
+        """Make the function the one that performs effects of the class: ``(effect)`` or ``(effect, context)``.
+
+        It returns a command, which is decided, or None. What it raises is tried again, `attempts` times in all, after
+        `delay`, twice that, and so on up to `max_delay`. Nobody else takes an effect within `lease` of its beginning.
+        What fails for good is a dead letter; `on_dead_letter(effect, error)` returns a command that is sent then.
+        """
+        if not isinstance(kind, type):
+            raise DecisionError(f"perform takes the class of the effect, not {kind!r}: @{self.name}.perform(Charge)")
+
+        def register(function: F) -> F:
+            takes_context = len(inspect.signature(function).parameters) > 1
+            self.effect_codec.learn(kind)
+            self.handlers[kind.__name__] = Handler(
+                function, attempts, seconds(delay), seconds(max_delay), seconds(lease), takes_context, on_dead_letter
+            )
+            return function
+
+        return register
+
+    def upcast(self, kind: type, *, from_version: int = 1) -> Callable[[Upcast], Upcast]:
+        """Make the function the one that brings the fields of events of that version to the next one: dict to dict."""
+        return partial(self._upcast, kind, from_version)
+
+    def _upcast(self, kind: type, from_version: int, function: Upcast) -> Upcast:
+        self.event_codec.add_upcast(kind, from_version, function)
+        return function
+
+    # -- asking it, without a journal ----------------------------------------------------------------------------
+
+    def evolve_with(self, state: Any, event: Any) -> Any:
+        """Return what the state becomes by the event."""
+        if self._evolve is None:
+            raise DecisionError(f"decider {self.name} has no evolve; define one with @{self.name}.evolve")
+        return self._evolve(state, event)
+
+    def decide_with(self, state: Any, command: Any, now: datetime) -> Any:
+        """Return what is decided."""
+        if self._decide is None:
+            raise DecisionError(f"decider {self.name} has no decide; define one with @{self.name}.decide")
+        return self._decide(state, command, now) if self._takes_time else self._decide(state, command)
+
+    def instance_of(self, command: Any) -> str:
+        """Return for which instance the command is.
+
+        Raises:
+            DecisionError: it does not say.
+        """
+        found = self._id_of(command) if callable(self._id_of) else getattr(command, self._id_of, None)
+        if not isinstance(found, str) or not found:
+            where = "id_of=" if callable(self._id_of) else f"its field {self._id_of!r}"
+            raise DecisionError(
+                f"{command!r} does not say for which {self.name} it is: {where} gives {found!r}, no text"
+            )
+        return found
+
+    def status_of(self, state: Any) -> str:
+        """Return in a word where the state stands."""
+        if self._status is None:
+            return str(getattr(state, "status", type(state).__name__))
+        return str(self._status(state) if callable(self._status) else getattr(state, self._status))
+
+    def is_terminal(self, state: Any) -> bool:
+        """Tell whether nothing is decided any more in that state."""
+        return bool(self._terminal(state)) if callable(self._terminal) else self.status_of(state) in self._terminal
+
+    def unique_key_of(self, command: Any) -> str | None:
+        """Return the key that no other open instance may have."""
+        if self._unique is None:
+            return None
+        found = self._unique(command) if callable(self._unique) else getattr(command, self._unique, None)
+        return None if found is None else str(found)
+
+    @property
+    def evolve_code(self) -> Digest:
+        """The identity of what makes states of events."""
+        assert self._evolve_code is not None
+        return digest_bytes(self._evolve_code.current().digest + type(self.initial).__qualname__.encode())
+
+    @property
+    def definition_id(self) -> Digest:
+        """The identity of the definition."""
+        return digest_bytes(f"decider {self.name}\0".encode() + self.evolve_code)
+
+    def known_state(self, kept: StoredState) -> tuple[Any] | None:
+        """Return the state that was kept, if the code that made it is that of now."""
+        if kept.code != self.evolve_code:
+            return None
+        try:
+            return (msgspec.json.decode(kept.data, type=type(self.initial)),)
+        except (msgspec.MsgspecError, TypeError):
+            return None
+
+    def keep_state(self, draft: Draft) -> None:
+        """Keep the state every so many events, if it is read back as it is."""
+        if draft.version % SNAPSHOT_EVERY >= draft.n_facts:
+            return
+        try:
+            data = msgspec.json.encode(draft.state)
+            if msgspec.json.decode(data, type=type(self.initial)) != draft.state:
+                return
+        except (msgspec.MsgspecError, TypeError):
+            return
+        draft.keep_state(self.evolve_code, data.decode())
+
+
+AnyMachine = Machine[Any, Any, Any, Any]
+
+for own in ("evolve", "decide", "perform", "upcast"):
+    setattr(vars(Machine)[own], "__ironflow_decorator__", True)  # noqa: B010 -- how a function is marked
