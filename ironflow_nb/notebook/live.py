@@ -37,6 +37,7 @@ class Following:
         self._lock = engine.threads.lock()
         self._brush = engine.threads.lock()
         self._drawing_s = 0.0
+        self._is_final = False
 
     def follow(self, run_id: RunId) -> None:
         """Follow this run from now on."""
@@ -60,9 +61,15 @@ class Following:
                     return
             self._wakeup.take(min(max(EVERY_S, RESTING_FACTOR * self._drawing_s), AT_LEAST_EVERY_S))
 
+    def finish(self) -> None:
+        """Show the run as it is; if it has ended, that stays, whatever another cell makes of the run."""
+        self._is_final = self.paint()
+
     def paint(self) -> bool:
         """Show the run as it is, if that differs from what is shown; tell whether nothing more will come."""
         with self._brush:  # so that what was seen later is also shown later
+            if self._is_final:
+                return True
             run_id = self._run_id
             assert run_id is not None
             try:
@@ -93,7 +100,7 @@ class CellPicture:
     def finish(self) -> None:
         """Show the last state, now that the cell has ended."""
         if self._following is not None:
-            self._following.paint()
+            self._following.finish()
 
 
 def show_run(run: Run[Any]) -> None:

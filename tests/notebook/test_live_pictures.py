@@ -95,6 +95,22 @@ def test_a_slow_drawing_is_not_shown_after_a_later_one(
     assert ": completed" in shown[-1]
 
 
+def test_what_a_cell_has_ended_with_stays_when_its_run_is_continued(lab: Lab, shown: list[str]) -> None:
+    run = begun("e")
+    following = live.Following(lab.engine, "an id")
+    following._run_id = run.id
+    run.cancel()
+    GATES["e"].set()
+    run.wait(20)
+    following.finish()
+    (last,) = shown
+    assert ": cancelled" in last
+    following._run_id = begun("f").id  # as if the run went on
+    assert following.paint() is True
+    assert shown == [last]
+    GATES["f"].set()
+
+
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
 def test_a_journal_that_is_gone_ends_the_following_with_a_word(lab: Lab, tmp_path: Path, shown: list[str]) -> None:
     run = begun("c")
