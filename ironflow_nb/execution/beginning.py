@@ -243,7 +243,7 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
     stream.commit(Piece(continued))
     orders = discarded([*continued_before, (stream.version, continued)])
     if is_rerun:
-        n_done = sum(row.status is StepStatus.COMPLETED for row, _ in recorded)
+        n_done = len({row.step for row, _ in recorded if row.status is StepStatus.COMPLETED})
         steps = "1 finished step is" if n_done == 1 else f"{n_done} finished steps are"
         ago = spoken(max(ledger.clock.now() - head[1], 0) / 1e6)
         say(

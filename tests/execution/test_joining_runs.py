@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -278,3 +279,25 @@ def test_unknown_and_ambiguous_ids_say_what_there_is(lab: Lab) -> None:
     assert iron.get_run(ids[3]).id == ids[3]
     with pytest.raises(iron.RunNotFound, match="the newest are"):
         iron.get_run("!!")
+
+
+def test_a_step_that_was_done_again_is_one_finished_step(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    @step
+    def work(n: int) -> int:
+        return n
+
+    @flow
+    def main() -> None:
+        work(1)
+        work(2)
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        main()
+    run: Any = main.last
+    run.resume(rerun=[work]).wait(10)
+    lab.cell()
+    caplog.set_level("INFO", logger="ironflow_nb")
+    with pytest.raises(ConnectionError):
+        main()
+    assert "; 2 finished steps are kept" in caplog.text
