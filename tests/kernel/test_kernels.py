@@ -20,7 +20,7 @@ from ironflow_nb import flow, step
 def work(n):
     with open("bodies.log", "a") as log:
         log.write(f"{n}\\n")
-    time.sleep(PAUSE)
+    time.sleep(PAUSE[0])
     return n * 10
 
 @flow
@@ -31,7 +31,7 @@ def main(count):
 
 def define(kernel: Kernel, pause_s: float = 0.0) -> None:
     assert kernel.run("%load_ext ironflow_nb").error is None
-    assert kernel.run(f"PAUSE = {pause_s}" + FLOW).error is None
+    assert kernel.run(f"PAUSE = [{pause_s}]" + FLOW).error is None
 
 
 def bodies(folder: Path) -> list[int]:
@@ -96,7 +96,7 @@ def test_the_stop_button_interrupts_and_the_cell_continues(tmp_path: Path) -> No
         assert shown.error.startswith("KeyboardInterrupt")
         status = kernel.run("print(main.last.status)")
         assert status.text == "interrupted\n"
-        kernel.run("PAUSE = 0")
+        kernel.run("PAUSE[0] = 0")
         shown = kernel.run("result = main(40)")
         assert shown.error is None
         assert "continuing run" in shown.text
