@@ -114,10 +114,11 @@ def judged(engine: Engine, notebook: str | None = None) -> list[Judged]:
     key = key_of(engine, notebook)
     judge = Judge(engine, key, {} if notebook is not None else getattr(shell(), "user_ns", {}))
     path = _file(notebook or notebook_path())
-    in_file = None if path is None else _in_file(path)
+    names_recorded = _recorded(engine, key)
+    in_file = None if path is None else _in_file(path, names_recorded)
     found = list(_current(in_file or {}, path, is_here=notebook is None))
     names = {cell.name for cell in found}
-    recorded = [name for name in _recorded(engine, key) if name not in names]
+    recorded = [name for name in names_recorded if name not in names]
     if in_file is None:  # what stood in a notebook that can't be read is told by the journal
         found += [cell for name in recorded if (cell := _from_journal(engine, key, name)) is not None]
         names = {cell.name for cell in found}
@@ -135,9 +136,9 @@ def _current(in_file: dict[str, Cell], path: Path | None, *, is_here: bool) -> I
             yield each.cell
 
 
-def _in_file(path: Path) -> dict[str, Cell] | None:
+def _in_file(path: Path, recorded: list[str]) -> dict[str, Cell] | None:
     try:
-        return {cell.name: cell for cell in cells_in(path, python_of)}
+        return {cell.name: cell for cell in cells_in(path, python_of, recorded)}
     except (DefinitionError, OSError):
         return None
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -38,23 +39,36 @@ def text_of(cell: dict[str, Any]) -> str:
     return source if isinstance(source, str) else "".join(source)
 
 
-def cells_in(path: Path, transform: Transform) -> Iterator[Cell]:
-    """Yield the durable cells of the file in their order; what can't be one is left out.
+def name_of_cell(number: int, cell: dict[str, Any]) -> str:
+    """Return what a code cell without a name of its own is called where the notebook is run as a whole."""
+    return f"cell-{cell.get('id') or number}"
+
+
+def cells_in(path: Path, transform: Transform, recorded: Collection[str] = ()) -> Iterator[Cell]:
+    """Yield the durable cells of the file in their order, and those that were `recorded` under no name of their own.
+
+    What can't be a cell is left out.
 
     Raises:
         DefinitionError, OSError: it is no notebook, or can't be read.
     """
-    for cell in read_notebook(path)["cells"]:
-        if cell.get("cell_type") == "code":
-            found = cell_of_text(text_of(cell), transform, cell.get("id"))
-            if found is not None:
-                yield found
+    for number, cell in enumerate(read_notebook(path)["cells"], 1):
+        name = name_of_cell(number, cell)
+        if cell.get("cell_type") == "code" and (is_step(text_of(cell)) or name in recorded):
+            with suppress(DefinitionError, SyntaxError):
+                found = whole_cell(text_of(cell), name, transform, cell.get("id"))
+                if found is not None:
+                    yield found
+
+
+def is_step(text: str) -> bool:
+    """Tell whether the cell begins with ``%%step``."""
+    return text.partition("\n")[0].split(maxsplit=1)[:1] == [MAGIC]
 
 
 def cell_of_text(text: str, transform: Transform, cell_id: str | None = None) -> Cell | None:
     """Return the durable cell that is written so; None if it is none."""
-    first = text.partition("\n")[0]
-    if not first.startswith(MAGIC):
+    if not is_step(text):
         return None
     try:
         return whole_cell(text, "", transform, cell_id)
@@ -70,7 +84,7 @@ def whole_cell(text: str, name: str, transform: Transform, cell_id: str | None =
         SyntaxError: it is no Python.
     """
     options = CellOptions()
-    if text.startswith(MAGIC):
+    if is_step(text):
         name, options = parse(text.partition("\n")[0].removeprefix(MAGIC))
         source = as_python(text, transform)
     else:

@@ -21,7 +21,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from ironflow_nb.durable_cells.kept import CODE, SHOWN
-from ironflow_nb.durable_cells.notebooks import read_notebook, text_of, whole_cell
+from ironflow_nb.durable_cells.notebooks import name_of_cell, read_notebook, text_of, whole_cell
 from ironflow_nb.durable_cells.outputs import Output, within_limit
 from ironflow_nb.durable_cells.place import Place, place_of
 from ironflow_nb.durable_cells.running import Outcome, run_cell
@@ -107,7 +107,7 @@ class Headless:
         return True
 
     def _run_cell(self, number: int, cell: dict[str, Any]) -> bool:
-        report = CellReport(number, _name_of(number, cell))
+        report = CellReport(number, name_of_cell(number, cell))
         self.reports.append(report)
         cell["outputs"], cell["execution_count"], self._stage.outputs = [], None, []
         clock, began_s = self._engine.ledger.clock, self._engine.ledger.clock.monotonic()
@@ -126,6 +126,9 @@ class Headless:
             report.status = "failed"
             self._fail(report, cell, error, file)
             return MAY_FAIL in _tags(cell)
+        except BaseException:
+            report.status = "interrupted"
+            raise
         finally:
             report.duration_s = clock.monotonic() - began_s
             outputs = [
@@ -181,11 +184,6 @@ def _note(report: CellReport, outcome: Outcome) -> None:
 def _tags(cell: dict[str, Any]) -> list[str]:
     found = cell.get("metadata", {}).get("tags", [])
     return found if isinstance(found, list) else []
-
-
-def _name_of(number: int, cell: dict[str, Any]) -> str:
-    own = cell.get("id")
-    return f"cell-{own or number}"
 
 
 def _shown(value: object) -> str:

@@ -84,7 +84,9 @@ def test_a_cell_whose_kernel_was_killed_runs_again_and_those_before_it_do_not(tm
         kernel.kill()
     assert bodies(tmp_path) == ["load", "slow"]
     with Kernel(tmp_path) as kernel:
-        kernel.run("%load_ext ironflow_nb\nclass time:\n    sleep = staticmethod(lambda s: None)")
+        card = kernel.run("%load_ext ironflow_nb\nclass time:\n    sleep = staticmethod(lambda s: None)")
+        assert "slow  a cell, interrupted" in card.of("text/plain")[0]
+        assert "Run the cell slow again" in card.of("text/plain")[0]
         assert "restored load" in kernel.run(f"%%step load\n{LOG.format(name='load')}n = 1").text
         assert kernel.run(f"%%step slow\n{LOG.format(name='slow')}time.sleep(60)\nm = n + 1").error is None
         assert kernel.run("m").of("text/plain") == ["2"]

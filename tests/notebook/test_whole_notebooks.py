@@ -180,7 +180,9 @@ def test_of_a_name_that_no_cell_has_left_behind_it_says_what_there_is(folder: Pa
 
 
 def test_its_cells_are_listed_as_those_of_the_notebook(folder: Path) -> None:
-    path = write(folder / "a.ipynb", [("", "%%step load\nx = 1"), ("", "%%step use\ny = x + 1")])
+    path = write(folder / "a.ipynb", [("", "%%step load\nx = 1"), ("", "y = x + 1"), ("", "# nothing")])
     iron.run_notebook(path)
     frame = iron.cells(str(path))
-    assert frame[["name", "status", "ins"]].to_numpy().tolist() == [["load", "fresh", ""], ["use", "fresh", "x"]]
+    assert frame[["name", "status", "ins"]].to_numpy().tolist() == [["load", "fresh", ""], ["cell-id1", "fresh", "x"]]
+    write(path, [("", "%%step load\nx = 1"), ("", "y = x + 2")])
+    assert iron.cells(str(path))["status"].tolist() == ["fresh", "stale"]
