@@ -197,3 +197,17 @@ def test_what_can_not_be_read_any_more_is_computed_again(lab: Lab, monkeypatch: 
 def test_cache_is_true_or_a_time(wrong: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         step(cache=wrong)(lambda: 1)
+
+
+def test_a_step_that_is_asked_for_again_by_name_is_computed_again(lab: Lab) -> None:
+    @flow
+    def main() -> int:
+        return fetch(7)
+
+    assert main() == 14
+    run: Any = main.last
+    assert run.resume(rerun=[fetch]).result(10) == 14
+    assert performed == [7, 7]
+    lab.cell()
+    assert main() == 14
+    assert performed == [7, 7]
