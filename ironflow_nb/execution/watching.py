@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow
-from ironflow_nb.core.status import ENDED, RunStatus, derived_run_status
+from ironflow_nb.core.status import ENDED, OWNED, RunStatus, derived_run_status
 from ironflow_nb.errors import ResultTimeout, RunCancelled, RunFailed, RunInterrupted, RunNotFound, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.journal.ports import Reader, Select
@@ -19,13 +19,26 @@ PASSIVE_KIND: Final = "decider"
 
 def status_of(engine: Engine, reader: Reader, run: RunRow) -> RunStatus:
     """Return what the run is really doing."""
+    return _looked_at(engine, reader, run)[1]
+
+
+def _looked_at(engine: Engine, reader: Reader, run: RunRow) -> tuple[RunRow, RunStatus]:
+    status = derived_run_status(run.status, owner_is_alive=_is_alive(engine, reader, run))
+    if status is run.status:
+        return run, status
+    # It may have ended, and its owner with it, between the reading of its row and the look at its owner.
+    with engine.ledger.journal.reading() as newer:
+        found = newer.runs(Select(run_ids=[run.run_id]))
+    has_ended = bool(found) and found[0].status not in OWNED
+    return (found[0], found[0].status) if has_ended else (run, status)
+
+
+def _is_alive(engine: Engine, reader: Reader, run: RunRow) -> bool:
     if run.kind == PASSIVE_KIND:
-        alive = True
-    elif run.owner == engine.ledger.owner:
-        alive = engine.is_running_here(run.run_id)
-    else:
-        alive = engine.ledger.is_owner_alive(reader, run.owner)
-    return derived_run_status(run.status, owner_is_alive=alive)
+        return True
+    if run.owner == engine.ledger.owner:
+        return engine.is_running_here(run.run_id)
+    return engine.ledger.is_owner_alive(reader, run.owner)
 
 
 def look(engine: Engine, run_id: RunId) -> tuple[RunRow | None, RunStatus]:
@@ -38,7 +51,7 @@ def look(engine: Engine, run_id: RunId) -> tuple[RunRow | None, RunStatus]:
     with engine.ledger.journal.reading() as reader:
         found = reader.runs(Select(run_ids=[run_id]))
         if found:
-            return found[0], status_of(engine, reader, found[0])
+            return _looked_at(engine, reader, found[0])
     if session is not None:
         row = session.stream.row
         return row, RunStatus.RUNNING if session.is_open else RunStatus.INTERRUPTED

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ironflow_nb import flow, gather, step
+from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import JournalBusy, RunFinished
 from ironflow_nb.execution.engine import Engine
@@ -262,3 +263,35 @@ def test_a_branch_that_outlives_an_interrupt_does_nothing_in_the_run_that_contin
     assert len(DONE) == 2
     assert gathering.last is not None
     assert gathering.last.attempts()["attempt"].tolist() == [1, 1]
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_not_taken_for_interrupted(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row is read before it ends, and its owner looked at after."""
+    gate = threading.Event()
+
+    @step
+    def held() -> int:
+        gate.wait(20)
+        return 1
+
+    @flow
+    def holding() -> int:
+        return held()
+
+    run = holding.start()
+    while not lab.engine.is_running_here(run.id):
+        time.sleep(0.001)
+    lab.engine.flush()
+    is_running_here = lab.engine.is_running_here
+
+    def look_after_the_end(run_id: RunId) -> bool:
+        gate.set()
+        while is_running_here(run_id):
+            time.sleep(0.001)
+        return False
+
+    monkeypatch.setattr(lab.engine, "is_running_here", look_after_the_end)
+    assert run.status == "completed"
+    assert run.result() == 1
