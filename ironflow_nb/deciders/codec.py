@@ -78,8 +78,8 @@ class Codec:
         Raises:
             EventUnreadable: no class has that name, or the data does not fit it.
         """
-        kind = self._classes.get(name) or self.namespace.get(name)
-        if not isinstance(kind, type):
+        kind = self._class(name)
+        if kind is None:
             raise EventUnreadable(
                 f"decider {self._decider} has no {self._kind} class {name} here; define it, or run the cell that does"
             )
@@ -92,6 +92,14 @@ class Codec:
                 f"a stored {self._kind} {name} of decider {self._decider} does not fit its class: {error}; if the "
                 f"class has changed, mend it with @decider.upcast({name}, from_version={self.version(name)})"
             ) from error
+
+    def _class(self, name: str) -> type | None:
+        """Return the class; of one that a cell has defined again the newest, which is the one that functions match."""
+        known, found = self._classes.get(name), self.namespace.get(name)
+        if not isinstance(found, type):
+            return known
+        is_same_place = known is not None and (known.__module__, known.__qualname__) == (found.__module__, name)
+        return found if known is None or is_same_place else known
 
     def _upcasted(self, kind: type, name: str, data: str) -> Any:
         fields: dict[str, Any] = msgspec.json.decode(data)

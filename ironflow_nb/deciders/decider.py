@@ -87,8 +87,11 @@ class Decider(Machine[State, Command, Event, Effect]):
 
     def start(self) -> None:
         """Perform effects and fire timers in the background from now on, until `stop` or the end of the process."""
+        engine = HOME.engine()
+        if self._background is not None and self._background.engine is not engine:
+            self.stop()
         if self._background is None or self._background.is_stopped:
-            self._background = Background(HOME.engine(), self)
+            self._background = Background(engine, self)
 
     def stop(self) -> None:
         """End what `start` began, after what is being performed."""

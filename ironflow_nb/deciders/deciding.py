@@ -16,9 +16,9 @@ from ironflow_nb.deciders.decisions import Accept, Accepted, AlreadyCompleted, O
 from ironflow_nb.deciders.draft import Draft
 from ironflow_nb.deciders.loading import load
 from ironflow_nb.deciders.machine import AnyMachine
-from ironflow_nb.errors import DecisionError, DuplicateKey, UniqueKeyTaken, VersionConflict
+from ironflow_nb.errors import DecisionError, DuplicateKey, UniqueKeyTaken, ValueNotStorable, VersionConflict
 from ironflow_nb.execution.ledger import Ledger
-from ironflow_nb.journal.ports import Observation, Reader, Work, WorkSelect
+from ironflow_nb.journal.ports import Entry, Observation, Reader, Work, WorkSelect
 
 EFFECT = "effect"
 TIMER = "timer"
@@ -45,11 +45,12 @@ class Deciding:
         self.reader = reader
         self._durability = durability
         self._drafts: dict[str, Draft] = {}
+        self.beside: list[Entry] = []
         self.now = ledger.clock.now()
 
     @property
     def drafts(self) -> list[Draft]:
-        """What is to be written, instance by instance."""
+        """What is to be written, instance by instance; `beside` is what else is written with it."""
         return list(self._drafts.values())
 
     def draft(self, instance: str) -> Draft:
@@ -98,7 +99,7 @@ class Deciding:
                 source=order.source,
                 execution=order.execution,
                 outcome=_KINDS[type(outcome)],
-                reason=_json(outcome.reason) if isinstance(outcome, Rejected) else None,
+                reason=self._reason(outcome),
                 n_events=len(accepted.events),
                 version=draft.version,
                 status_before=before,
@@ -108,6 +109,17 @@ class Deciding:
             )
         )
         return outcome
+
+    def _reason(self, outcome: Outcome) -> str | None:
+        if not isinstance(outcome, Rejected):
+            return None
+        try:
+            return _json(outcome.reason)
+        except (TypeError, ValueError) as error:
+            raise ValueNotStorable(
+                f"the rejection {outcome.reason!r} of decider {self._decider.name} can't be kept: {error}; reject with "
+                "a text, or with a dataclass of plain types"
+            ) from error
 
     def _repeated(self, instance: str, order: Order, digest: Digest) -> Outcome | None:
         if order.key is None:
@@ -203,11 +215,10 @@ class Deciding:
         )  # fmt: skip
 
     def _set_timers(self, draft: Draft, decision: Accept[Any]) -> None:
-        pending = set()
-        if decision.cancelled and draft.row is not None:
-            pending = {work.key for work in self.reader.work(WorkSelect(run_ids=[draft.run_id], kind=TIMER))}
+        pending = self._pending(draft, TIMER) if decision.cancelled else set()
         for key in decision.cancelled:
             if key in pending:
+                pending.discard(key)
                 draft.done(TIMER, key)
                 draft.add(TimerCancelled(key=key))
         for timer in decision.timers:
@@ -222,11 +233,16 @@ class Deciding:
                 )
             )  # fmt: skip
 
+    def _pending(self, draft: Draft, kind: str) -> set[str]:
+        stored = self.reader.work(WorkSelect(run_ids=[draft.run_id], kind=kind))
+        return draft.pending(kind, (work.key for work in stored))
+
     def _complete(self, draft: Draft) -> None:
-        output = draft.store(msgspec.json.encode(msgspec.to_builtins(draft.state)).decode(), type(draft.state).__name__)
+        # What JSON does not know is shown as its text: a result is looked at, and never read back.
+        output = draft.store(msgspec.json.encode(draft.state, enc_hook=repr).decode(), type(draft.state).__name__)
         draft.add(RunCompleted(output=output.hex()))
-        for work in self.reader.work(WorkSelect(run_ids=[draft.run_id], kind=UNIQUE)):
-            draft.done(UNIQUE, work.key)
+        for key in self._pending(draft, UNIQUE) if self._decider.has_unique_key else ():
+            draft.done(UNIQUE, key)
 
 
 _NEVER = 2**62

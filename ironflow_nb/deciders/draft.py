@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -19,19 +20,34 @@ JSON = "json"
 class Draft:
     """An instance as it is in a transaction, and what is to be written of it."""
 
-    def __init__(self, run_id: RunId, instance: str, row: RunRow | None, version: int, at: int, state: Any) -> None:
+    def __init__(
+        self, run_id: RunId, instance: str, row: RunRow | None, version: int, at: int, fold: Callable[[], Any]
+    ) -> None:
+        """Take where the instance stands; `fold` makes its state of its events, once somebody asks for it."""
         self.run_id = run_id
         self.instance = instance
         self.row = row
         self.version = version
         self.at = at
-        self.state = state
+        self._fold: Callable[[], Any] | None = fold
+        self._state: Any = None
         self.stored_state: StoredState | None = None
         self._facts: list[Fact] = []
         self._values: list[StoredValue] = []
         self._put: list[Work] = []
         self._done: list[tuple[str, str]] = []
         self._observations: list[Observation] = []
+
+    @property
+    def state(self) -> Any:
+        """The state after what was added; who only settles work does not need it, and is not kept from it."""
+        if self._fold is not None:
+            self._state, self._fold = self._fold(), None
+        return self._state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._state, self._fold = state, None
 
     @property
     def n_facts(self) -> int:
@@ -65,8 +81,14 @@ class Draft:
         self._put.append(work)
 
     def done(self, kind: str, key: str) -> None:
-        """Take work off the queue."""
+        """Take work off the queue, or never let it in."""
+        self._put = [work for work in self._put if (work.kind, work.key) != (kind, key)]
         self._done.append((kind, key))
+
+    def pending(self, kind: str, stored: Iterable[str]) -> set[str]:
+        """Return the keys of work of that kind as they will be; `stored` are those that the journal has."""
+        gone = {key for its_kind, key in self._done if its_kind == kind}
+        return (set(stored) - gone) | {work.key for work in self._put if work.kind == kind}
 
     def observe(self, observation: Observation) -> None:
         """Record what came of a command."""

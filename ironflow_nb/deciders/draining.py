@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter
 from typing import Final
 
@@ -23,14 +22,10 @@ def run_until_idle(engine: Engine, machine: AnyMachine, *, wait_s: float = 0.0) 
     performer = Performer(engine, {machine.name: machine})
     clock = engine.ledger.clock
     deadline = clock.now() + round(wait_s * 1e6)
-    n_performed = 0
-    while True:
-        while performer.perform_one():
-            n_performed += 1
-        due_at = performer.next_due_at()
-        if due_at is None or due_at > deadline:
-            break
-        clock.wait(engine.threads.wakeup(), max(due_at - clock.now(), 0) / 1e6 + 0.001, is_idle=True)
+    n_performed = performer.perform_all()
+    while (look_at := performer.next_look_at()) is not None and look_at <= deadline and clock.now() <= deadline:
+        clock.wait(engine.threads.wakeup(), max(look_at - clock.now(), 0) / 1e6 + 0.001, is_idle=True)
+        n_performed += performer.perform_all()
     _say_unperformed(engine, machine)
     return n_performed
 
@@ -48,9 +43,8 @@ class Background:
     """A thread that performs what is due for one decider until it is stopped, or its engine closed."""
 
     def __init__(self, engine: Engine, machine: AnyMachine) -> None:
-        self._engine = weakref.ref(engine)
-        self._threads = engine.threads
-        self._performer: Performer | None = Performer(engine, {machine.name: machine})
+        self.engine = engine
+        self._performer = Performer(engine, {machine.name: machine})
         self._clock = engine.ledger.clock
         self._wakeup = engine.threads.wakeup()
         self._name = machine.name
@@ -67,16 +61,18 @@ class Background:
         self._wakeup.set()
 
     def _run(self) -> None:
-        while not self.is_stopped and self._performer is not None:
-            try:
-                while not self.is_stopped and self._performer.perform_one():
-                    pass
-            except IronflowError as error:
-                if self._is_closed():
-                    return
-                logger().warning("decider %s: %s", self._name, error)
-            self._clock.wait(self._wakeup, POLL_S)
+        try:
+            while not self.is_stopped and not self.engine.ledger.is_closed:
+                self._look()
+                self._clock.wait(self._wakeup, POLL_S)
+        except BaseException as error:  # noqa: BLE001 -- nobody else would tell that nothing is performed any more
+            logger().error("decider %s is not performed in the background any more: %r", self._name, error)
+        finally:
+            self.is_stopped = True
 
-    def _is_closed(self) -> bool:
-        engine = self._engine()
-        return engine is None or engine.ledger.is_closed
+    def _look(self) -> None:
+        try:
+            self._performer.perform_all(goes_on=lambda: not self.is_stopped)
+        except IronflowError as error:
+            if not self.engine.ledger.is_closed:
+                logger().warning("decider %s: %s", self._name, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from ironflow_nb.core.ids import RunId
@@ -17,11 +18,11 @@ def load(decider: AnyMachine, ledger: Ledger, reader: Reader, instance: str, now
     """Return the instance as it is now, or as one that has not begun."""
     row = reader.run_by_key(decider.kind, decider.name, instance)
     if row is None:
-        return Draft(ledger.new_run_id(), instance, None, 0, now, decider.initial)
+        return Draft(ledger.new_run_id(), instance, None, 0, now, lambda: decider.initial)
     head = reader.head(row.run_id)
     assert head is not None
-    state = state_at(decider, reader, row.run_id, instance)
-    return Draft(row.run_id, instance, row, head[0], max(now, head[1]), state)
+    fold = partial(state_at, decider, reader, row.run_id, instance)
+    return Draft(row.run_id, instance, row, head[0], max(now, head[1]), fold)
 
 
 def state_at(

@@ -160,7 +160,13 @@ class Machine(Generic[State, Command, Event, Effect]):
         """Return what the state becomes by the event."""
         if self._evolve is None:
             raise DecisionError(f"decider {self.name} has no evolve; define one with @{self.name}.evolve")
-        return self._evolve(state, event)
+        after = self._evolve(state, event)
+        if after is None and self.initial is not None:
+            raise DecisionError(
+                f"evolve of {self.name} returned nothing for {event!r}; it returns the state after the event, or the "
+                "state as it was"
+            )
+        return after
 
     def decide_with(self, state: Any, command: Any, now: datetime) -> Any:
         """Return what is decided."""
@@ -191,6 +197,11 @@ class Machine(Generic[State, Command, Event, Effect]):
     def is_terminal(self, state: Any) -> bool:
         """Tell whether nothing is decided any more in that state."""
         return bool(self._terminal(state)) if callable(self._terminal) else self.status_of(state) in self._terminal
+
+    @property
+    def has_unique_key(self) -> bool:
+        """Tell whether instances may have a key that no other open one has."""
+        return self._unique is not None
 
     def unique_key_of(self, command: Any) -> str | None:
         """Return the key that no other open instance may have."""

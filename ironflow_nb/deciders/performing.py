@@ -8,64 +8,26 @@ his; if it is not, nothing is changed. Settling, and deciding the command that a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
-import msgspec
 from msgspec.structs import replace
 
 from ironflow_nb.core.events import EffectSettled, TimerFired
-from ironflow_nb.core.ids import ValueId
+from ironflow_nb.core.ids import RunId, ValueId
+from ironflow_nb.deciders.claimed import TIMER_HANDLER, Claimed, EffectContext, is_held, payload, run_of
 from ironflow_nb.deciders.deciding import EFFECT, TIMER, Deciding, Order
 from ironflow_nb.deciders.draft import Draft
 from ironflow_nb.deciders.machine import AnyMachine, Handler
 from ironflow_nb.deciders.sending import exchange
+from ironflow_nb.errors import EngineClosed
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.journal.ports import Entry, Reader, Select, Work, WorkSelect
+from ironflow_nb.execution.surroundings import logger
+from ironflow_nb.journal.ports import Entry, Reader, Work, WorkSelect
 from ironflow_nb.values.failures import store_failure
 
-TIMER_HANDLER: Final = Handler(
-    perform=lambda: None, attempts=5, delay_s=1.0, max_delay_s=300.0, lease_s=300.0, takes_context=False
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EffectContext:
-    """An effect on its way: for which instance, which attempt, and the key that all attempts share."""
-
-    decider: str
-    instance: str
-    effect_id: str
-    attempt: int
-    created_at: datetime
-
-    @property
-    def idempotency_key(self) -> str:
-        """What tells a service outside that two attempts are one effect."""
-        return f"{self.decider}:{self.instance}:{self.effect_id}"
-
-    @property
-    def is_retry(self) -> bool:
-        """Tell whether it was tried before."""
-        return self.attempt > 1
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """Work that this process has taken, with what it is about."""
-
-    machine: AnyMachine
-    work: Work
-    instance: str
-    name: str
-    data: str
-
-    @property
-    def handler(self) -> Handler:
-        """How it is performed."""
-        return TIMER_HANDLER if self.work.kind == TIMER else self.machine.handlers[self.name]
+BUSY_US: Final = 100_000
+"""After so long one looks again at what somebody else is working on."""
 
 
 class Performer:
@@ -74,25 +36,48 @@ class Performer:
     def __init__(self, engine: Engine, machines: Mapping[str, AnyMachine]) -> None:
         self._engine = engine
         self._machines = machines
+        self._in_hand: list[Claimed] = []
+        self._held: list[Claimed] = []
+        self._goes_on: Callable[[], bool] = _always
 
-    def perform_one(self) -> bool:
-        """Perform one thing that is due; return False if there is none."""
-        claimed = self._claim()
-        if claimed is None:
-            return False
-        if claimed.work.attempts > claimed.handler.attempts:
-            self._fail(claimed, RuntimeError(f"its process ended in each of {claimed.handler.attempts} attempts"))
+    def perform_all(self, *, goes_on: Callable[[], bool] = lambda: True) -> int:
+        """Perform what is due, one after the other, until nothing is or `goes_on` says no; return how many things."""
+        self._goes_on = goes_on
+        n_performed = 0
+        try:
+            self._claim()
+            while self._held:
+                self._in_hand = self._held
+                self._end(self._held[0])
+                self._in_hand = []
+                n_performed += 1
+                if not self._held:
+                    self._claim()
+        except BaseException:
+            self._give_back()
+            raise
+        return n_performed
+
+    def _end(self, claimed: Claimed) -> None:
+        """Bring it to its end, whatever that is; what is due next is claimed with it."""
+        handler = claimed.handler
+        if claimed.work.attempts > handler.attempts:
+            tried = replace(claimed.work, attempts=handler.attempts)
+            error = RuntimeError(f"its process ended in each of {handler.attempts} attempts")
+            self._fail(claimed, error, after=tried)
         elif claimed.work.kind == TIMER:
             self._fire(claimed)
         else:
             self._perform(claimed)
-        return True
 
-    def next_due_at(self) -> int | None:
-        """Return when the next thing is due that can be performed here, in microseconds UTC."""
+    def next_look_at(self) -> int | None:
+        """Return when something may be due that can be performed here, in microseconds UTC; None if nothing waits."""
+        ledger = self._engine.ledger
         with self._engine.reading() as reader:
-            waiting = reader.work(self._of_mine(is_dead=False))
-        return min((work.due_at for work in waiting if work.kind in {EFFECT, TIMER}), default=None)
+            now, alive = ledger.clock.now(), ledger.possible_owners(reader)
+            waiting = [work for work in reader.work(self._of_mine(is_dead=False)) if work.kind in {EFFECT, TIMER}]
+        looks = (now + BUSY_US if is_held(work, alive, now) else work.due_at for work in waiting)
+        return min(looks, default=None)
 
     # -- claiming ------------------------------------------------------------------------------------------------
 
@@ -105,43 +90,56 @@ class Performer:
         """Return what is due for longest; a unique key is never due."""
         ledger = self._engine.ledger
         now = ledger.clock.now()
-        found = reader.work(self._of_mine(claimable_at=now, alive=ledger.live_owners(reader), limit=1))
+        found = reader.work(self._of_mine(claimable_at=now, alive=ledger.possible_owners(reader), limit=1))
         return found[0] if found else None
 
-    def _claim(self) -> Claimed | None:
-        found: list[Claimed] = []
-
-        def act(reader: Reader) -> Sequence[Entry]:
-            work = self._next(reader)
-            found[:] = [] if work is None else [self._claimed(reader, work)]
-            return [Entry(run_id=claimed.work.run_id, facts=(), put_work=(claimed.work,)) for claimed in found]
-
+    def _claim(self) -> None:
+        self._held = []
+        if not self._goes_on():
+            return
         with self._engine.ledger.current() as reader:
             is_idle = self._next(reader) is None
         if not is_idle:  # so that who only looks takes no lock of who writes
-            self._engine.ledger.exchange(act, self._engine.durability)
-        return found[0] if found else None
+            self._engine.ledger.exchange(lambda reader: self._claims(reader, set()), self._engine.durability)
+
+    def _claims(self, reader: Reader, changed: Collection[RunId]) -> list[Entry]:
+        """Claim what is due next, unless this transaction changes its instance: then it may not be due any more."""
+        work = self._next(reader) if self._goes_on() else None
+        self._held = [] if work is None or work.run_id in changed else [self._claimed(reader, work)]
+        return [Entry(run_id=claimed.work.run_id, facts=(), put_work=(claimed.work,)) for claimed in self._held]
 
     def _claimed(self, reader: Reader, work: Work) -> Claimed:
-        run = _run_of(reader, work)
+        run = run_of(reader, work)
         machine = self._machines[run.name]
-        name, data = _payload(reader, work)
-        handler = TIMER_HANDLER if work.kind == TIMER else machine.handlers.get(name, TIMER_HANDLER)
+        name, data = payload(reader, work)
+        handler = TIMER_HANDLER if work.kind == TIMER else machine.handlers[work.key.partition("/")[0]]
         leased_until = self._engine.ledger.clock.now() + round(handler.lease_s * 1e6)
         taken = replace(work, owner=self._engine.ledger.owner, leased_until=leased_until, attempts=work.attempts + 1)
         return Claimed(machine, taken, run.key or "", name, data)
+
+    def _give_back(self) -> None:
+        """Let others, or the next cell, take what was not brought to its end; it counts as tried."""
+        for claimed in [*self._in_hand, *self._held]:
+
+            def act(deciding: Deciding, claimed: Claimed = claimed) -> None:
+                if self._is_ours(deciding, claimed):
+                    deciding.draft(claimed.instance).put(replace(claimed.work, owner=None, leased_until=None))
+
+            exchange(self._engine, claimed.machine, act)
 
     # -- performing ----------------------------------------------------------------------------------------------
 
     def _perform(self, claimed: Claimed) -> None:
         try:
-            effect = claimed.machine.effect_codec.decode(claimed.name, claimed.data)
+            effect = claimed.decoded()
             command = self._called(claimed, effect)
         except Exception as error:  # noqa: BLE001 -- whatever a handler raises is a failure of the effect
             self._fail(claimed, error)
             return
         try:
             self._settle(claimed, command, "performed")
+        except EngineClosed:
+            raise
         except Exception as error:  # noqa: BLE001 -- what it came to can't be decided: it is performed again
             self._fail(claimed, error)
 
@@ -161,8 +159,9 @@ class Performer:
 
     def _fire(self, claimed: Claimed) -> None:
         try:
-            command = claimed.machine.command_codec.decode(claimed.name, claimed.data)
-            self._settle(claimed, command, "fired")
+            self._settle(claimed, claimed.decoded(), "fired")
+        except EngineClosed:
+            raise
         except Exception as error:  # noqa: BLE001
             self._fail(claimed, error)
 
@@ -170,15 +169,19 @@ class Performer:
         """Take the work off the queue, and decide what it came to, if it is still ours."""
 
         def act(deciding: Deciding) -> None:
-            draft = deciding.draft(claimed.instance)
-            if not self._is_ours(deciding, claimed):
-                return
-            self._note_settled(draft, claimed, outcome)
-            draft.done(claimed.work.kind, claimed.work.key)
-            if command is not None:
-                deciding.decide(Order(command=command, source=_source(claimed)))
+            if self._is_ours(deciding, claimed):
+                draft = deciding.draft(claimed.instance)
+                self._note_settled(draft, claimed, outcome)
+                draft.done(claimed.work.kind, claimed.work.key)
+                if command is not None:
+                    deciding.decide(Order(command=command, source=claimed.source))
+            self._claim_next(deciding)
 
         exchange(self._engine, claimed.machine, act)
+
+    def _claim_next(self, deciding: Deciding) -> None:
+        changed = {draft.run_id for draft in deciding.drafts}
+        deciding.beside += self._claims(deciding.reader, changed)
 
     @staticmethod
     def _note_settled(draft: Draft, claimed: Claimed, outcome: str) -> None:
@@ -195,66 +198,51 @@ class Performer:
 
     # -- failing -------------------------------------------------------------------------------------------------
 
-    def _fail(self, claimed: Claimed, error: BaseException) -> None:
-        """Let the work be tried again after a while, or be dead."""
-        is_dead = claimed.work.attempts >= claimed.handler.attempts
+    def _fail(self, claimed: Claimed, error: BaseException, *, after: Work | None = None) -> None:
+        """Let the work be tried again after a while, or be dead; `after` is the work as it is to be kept."""
+        work = after or claimed.work
+        is_dead = work.attempts >= claimed.handler.attempts
         try:
-            self._record_failure(claimed, error, is_dead=is_dead, command=self._last_word(claimed, error, is_dead))
-        except Exception as trouble:  # noqa: BLE001 -- what the dead letter came to can't be decided
-            self._record_failure(claimed, trouble, is_dead=is_dead, command=None)
+            command = self._last_word(claimed, error) if is_dead else None
+            self._record_failure(claimed, work, error, command)
+        except EngineClosed:
+            raise
+        except Exception as trouble:
+            if not is_dead:
+                raise
+            logger().warning("%s: what its dead letter came to can't be decided: %r", claimed.source, trouble)
+            self._record_failure(claimed, work, error, None)
 
     @staticmethod
-    def _last_word(claimed: Claimed, error: BaseException, is_dead: bool) -> Any:  # noqa: FBT001
+    def _last_word(claimed: Claimed, error: BaseException) -> Any:
         answer = claimed.handler.on_dead_letter
-        if not is_dead or answer is None:
-            return None
-        return answer(claimed.machine.effect_codec.decode(claimed.name, claimed.data), error)
+        return None if answer is None else answer(claimed.decoded(), error)
 
-    def _record_failure(self, claimed: Claimed, error: BaseException, *, is_dead: bool, command: Any) -> None:
+    def _record_failure(self, claimed: Claimed, work: Work, error: BaseException, command: Any) -> None:
         stored = store_failure(error)
+        failed = self._failed(work, claimed.handler, stored.value_id)
 
         def act(deciding: Deciding) -> None:
-            draft = deciding.draft(claimed.instance)
-            if not self._is_ours(deciding, claimed):
-                return
-            draft.keep(stored)
-            draft.put(self._failed(claimed, stored.value_id, is_dead=is_dead))
-            if is_dead:
-                if claimed.work.kind == EFFECT:
+            if self._is_ours(deciding, claimed):
+                draft = deciding.draft(claimed.instance)
+                draft.keep(stored)
+                draft.put(failed)
+                if failed.dead_at is not None and work.kind == EFFECT:
                     self._note_settled(draft, claimed, "dead")
                 if command is not None:
-                    deciding.decide(Order(command=command, source=f"dead {_source(claimed)}"))
+                    deciding.decide(Order(command=command, source=f"dead {claimed.source}"))
+            self._claim_next(deciding)
 
         exchange(self._engine, claimed.machine, act)
 
-    def _failed(self, claimed: Claimed, error_id: ValueId, *, is_dead: bool) -> Work:
+    def _failed(self, work: Work, handler: Handler, error_id: ValueId) -> Work:
         now = self._engine.ledger.clock.now()
-        handler, work = claimed.handler, claimed.work
-        delay_s = min(handler.delay_s * 2.0 ** min(work.attempts - 1, 60), handler.max_delay_s)
         free = replace(work, owner=None, leased_until=None, error_id=error_id)
-        if is_dead:
+        if work.attempts >= handler.attempts:
             return replace(free, dead_at=now)
+        delay_s = min(handler.delay_s * 2.0 ** min(work.attempts - 1, 60), handler.max_delay_s)
         return replace(free, due_at=now + round(delay_s * 1e6))
 
 
-def _source(claimed: Claimed) -> str:
-    return f"timer {claimed.work.key}" if claimed.work.kind == TIMER else f"effect {claimed.name}"
-
-
-def _run_of(reader: Reader, work: Work) -> Any:
-    return reader.runs(Select(run_ids=[work.run_id]))[0]
-
-
-def _payload(reader: Reader, work: Work) -> tuple[str, str]:
-    """Return the class and the JSON text of what the work is about; of one that is damaged, what can't be decoded."""
-    assert work.payload_id is not None
-    found = reader.values([work.payload_id]).get(work.payload_id)
-    if found is None or found.content is None:
-        return work.key.partition("/")[0], "damaged"
-    fields = msgspec.json.decode(found.content, type=_Payload)
-    return fields.type, bytes(fields.data).decode()
-
-
-class _Payload(msgspec.Struct):
-    type: str
-    data: msgspec.Raw
+def _always() -> bool:
+    return True

@@ -29,7 +29,7 @@ def exchange(engine: Engine, decider: AnyMachine, act: Callable[[Deciding], R]) 
     def decided(reader: Reader) -> Sequence[Entry]:
         deciding = Deciding(decider, engine.ledger, reader, engine.durability.value)
         found[:] = [act(deciding)]
-        return [draft.entry() for draft in deciding.drafts]
+        return [*(draft.entry() for draft in deciding.drafts), *deciding.beside]
 
     engine.ledger.exchange(decided, engine.durability)
     return found[0]

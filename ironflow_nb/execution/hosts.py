@@ -68,11 +68,20 @@ def give_up(owner: str) -> None:
 
 def is_alive(lease: Lease | None, *, now: int) -> bool:
     """Tell whether the owner of the lease still lives."""
-    if lease is None or lease.owner in _GIVEN_UP:
+    if lease is None or not may_live(lease):
         return False
-    if lease.host == host_id() and not lease.host.endswith("unknown boot"):
-        return process_started_at(lease.pid) == lease.process_started_at
-    return now - lease.heartbeat_at < lease.lease_s * 1e6
+    return _is_of_here(lease) or now - lease.heartbeat_at < lease.lease_s * 1e6
+
+
+def may_live(lease: Lease) -> bool:
+    """Tell whether the owner of the lease is not known to be dead, whatever its heartbeat says."""
+    if lease.owner in _GIVEN_UP:
+        return False
+    return not _is_of_here(lease) or process_started_at(lease.pid) == lease.process_started_at
+
+
+def _is_of_here(lease: Lease) -> bool:
+    return lease.host == host_id() and not lease.host.endswith("unknown boot")
 
 
 def _read(path: str) -> str:

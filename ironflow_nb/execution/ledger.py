@@ -10,8 +10,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from ironflow_nb.core.ids import RUN_ID_ENTROPY_BYTES, Digest, RunId, ValueId, run_id
-from ironflow_nb.errors import EngineClosed, JournalError
-from ironflow_nb.execution.hosts import give_up, is_alive, new_lease
+from ironflow_nb.errors import DecisionError, EngineClosed, JournalError
+from ironflow_nb.execution.hosts import give_up, is_alive, may_live, new_lease
 from ironflow_nb.execution.seams import Clock, Entropy, Threads
 from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.journal.ports import Cached, Definition, Durability, Entry, Journal, Lease, Reader, Signal
@@ -45,6 +45,7 @@ class Ledger:
         self.on_append: Callable[[], None] | None = None
         self._lock = threads.lock()
         self._lease_is_written = False
+        self._is_exchanging = False
         self._closed_because: str | None = None
         self._computing: set[tuple[Digest, Digest]] = set()
 
@@ -72,11 +73,15 @@ class Ledger:
             self.on_append()
 
     def exchange(self, act: Callable[[Reader], Sequence[Entry]], durability: Durability) -> None:
-        """Read and commit in one transaction; see the port."""
+        """Read and commit in one transaction; see the port. The first of an engine brings its lease along."""
         with self._lock:
             self._refuse_closed()
-            lease = replace(self.lease, heartbeat_at=self.clock.now())
-            self.journal.exchange(act, durability=durability, lease=lease)
+            lease = None if self._lease_is_written else replace(self.lease, heartbeat_at=self.clock.now())
+            self._is_exchanging = True
+            try:
+                self.journal.exchange(act, durability=durability, lease=lease)
+            finally:
+                self._is_exchanging = False
             self._lease_is_written = True
 
     def claim(self, wanted: Cached, is_fresh: Callable[[Cached], bool]) -> Cached | None:
@@ -152,11 +157,9 @@ class Ledger:
             return False
         return owner == self.owner or is_alive(reader.leases().get(owner), now=self.clock.now())
 
-    def live_owners(self, reader: Reader) -> Collection[str]:
-        """Return the owners that live."""
-        now = self.clock.now()
-        alive = {owner for owner, lease in reader.leases().items() if is_alive(lease, now=now)}
-        return alive if self._closed_because else alive | {self.owner}
+    def possible_owners(self, reader: Reader) -> Collection[str]:
+        """Return the owners that are not known to be dead; of work, which has a lease of its own, they are believed."""
+        return {owner for owner, lease in reader.leases().items() if may_live(lease)} | {self.owner}
 
     def new_run_id(self) -> RunId:
         """Return a fresh run id."""
@@ -180,6 +183,11 @@ class Ledger:
                     self.journal.close()
 
     def _refuse_closed(self) -> None:
+        if self._is_exchanging:  # the lock lets this thread in again, and the transaction would be lost
+            raise DecisionError(
+                "decide and evolve were asked to write or read the journal; they are pure: let decide say what "
+                "happened and which effects follow, and do the rest in a handler"
+            )
         if self._closed_because is not None:
             raise EngineClosed(
                 f"the engine of {self.journal.location} can't be used any more: {self._closed_because}; open the "

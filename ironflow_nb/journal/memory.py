@@ -64,14 +64,17 @@ class MemoryJournal:
         heads: dict[RunId, tuple[int, int]] = {}
         keys: dict[tuple[str, str, str | None], RunId] = {}
         events: list[EventRow] = []
+        observed: set[tuple[str, str, str | None]] = set()
         for entry in entries:
             events += self._events_of(entry, heads, len(self._events) + len(events))
             if entry.run is not None and entry.run.key is not None:
                 key = entry.run.kind, entry.run.name, entry.run.key
                 if keys.setdefault(key, self._by_key.get(key, entry.run_id)) != entry.run_id:
                     raise JournalConflict(f"another run has the key {entry.run.key!r}", run_id=entry.run_id)
-            if any(map(self._mailbox.is_observed, entry.observations)):
-                raise JournalConflict("a command of that key was decided already", run_id=entry.run_id)
+            for each in entry.observations:
+                if self._mailbox.is_observed(each) or (each.command_key is not None and _key(each) in observed):
+                    raise JournalConflict("a command of that key was decided already", run_id=entry.run_id)
+                observed.add(_key(each))
         # From here on nothing can fail, and who copies meanwhile sees an odd count.
         self._n_changes += 1
         self._heads |= heads
@@ -139,7 +142,9 @@ class MemoryJournal:
         """See the port."""
         return self._cached.get((identity, code))
 
-    def exchange(self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease) -> None:
+    def exchange(
+        self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease | None = None
+    ) -> None:
         """See the port."""
         self.append(act(self), durability=durability, lease=lease)
 
@@ -339,3 +344,7 @@ def _fits_ids(run_id: str, select: Select) -> bool:
 
 def _fits_name(name: str, wanted: str | None) -> bool:
     return wanted is None or name == wanted or name.endswith(f".{wanted}")
+
+
+def _key(each: Observation) -> tuple[str, str, str | None]:
+    return each.name, each.instance, each.command_key

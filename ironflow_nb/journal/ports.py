@@ -327,7 +327,9 @@ class Journal(Protocol):
             JournalBusy, JournalReadOnly, JournalError: the store refuses.
         """
 
-    def exchange(self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease) -> None:
+    def exchange(
+        self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease | None = None
+    ) -> None:
         """Read and commit in one transaction: `act` is given what is there, and what it returns is written.
 
         Nobody else writes in between, so `act` has to be quick. What it raises takes everything back.

@@ -73,7 +73,9 @@ class SqliteJournal:
             _transact(connection, lambda: entries, lease)
             self._refuse_lost()  # for it may have gone since it was looked at
 
-    def exchange(self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease) -> None:
+    def exchange(
+        self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease | None = None
+    ) -> None:
         """See the port."""
         with translated(self.path):
             connection = self._writer()

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from ironflow_nb.core.ids import RunId
+from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.ports import Entry, Observation, StoredState, Work, WorkSelect
 
@@ -31,7 +32,10 @@ def write(connection: sqlite3.Connection, entry: Entry) -> None:
     for work in entry.put_work:
         execute(_PUT_WORK, msgspec.structs.astuple(work)[:-1])
     for observation in entry.observations:
-        execute(_OBSERVE, msgspec.structs.astuple(observation))
+        try:
+            execute(_OBSERVE, msgspec.structs.astuple(observation))
+        except sqlite3.IntegrityError as error:
+            raise JournalConflict("a command of that key was decided already", run_id=entry.run_id) from error
     if entry.state is not None:
         execute(_PUT_STATE, (entry.run_id, *msgspec.structs.astuple(entry.state)))
 

@@ -49,7 +49,9 @@ class DyingJournal:
         self.is_dead = is_last
         self._refuse_dead()
 
-    def exchange(self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease) -> None:
+    def exchange(
+        self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease | None = None
+    ) -> None:
         """See the port."""
         self._refuse_dead()
         self.n_commits += 1
