@@ -18,6 +18,7 @@ from ironflow_nb.durable_cells.uses import Uses, uses_of
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.parameters import is_code
 from ironflow_nb.execution.spec import StepOptions, StepSpec
+from ironflow_nb.tracking import parsing
 from ironflow_nb.tracking.reading import wrapped_by
 
 KIND: Final = "cell"
@@ -69,7 +70,7 @@ class Cell:
     @cached_property
     def tree(self) -> ast.Module:
         """The syntax tree of the source; a SyntaxError shows the line of the cell."""
-        return ast.parse(self.source, self.file or "<cell>")
+        return parsing.parse(self.source, self.file or "<cell>")
 
     @cached_property
     def uses(self) -> Uses:

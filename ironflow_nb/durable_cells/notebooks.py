@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Any
 from ironflow_nb.durable_cells.cell import Cell, CellOptions
 from ironflow_nb.durable_cells.first_line import MAGIC, parse
 from ironflow_nb.errors import DefinitionError
+from ironflow_nb.tracking import parsing
 
 Transform = Callable[[str], str]
 """Makes Python of what may have magics and lines of the system in it."""
@@ -89,7 +89,7 @@ def whole_cell(text: str, name: str, transform: Transform, cell_id: str | None =
         source = as_python(text, transform)
     else:
         source = "\n" * (len(text) - len(text.lstrip("\n"))) + transform(text)
-        if not ast.parse(source).body:
+        if not parsing.parse(source).body:
             return None
     file = f"<cell {name} {blake2b(source.encode(), digest_size=6).hexdigest()}>"
     return Cell(name, text, source, options, file, cell_id)

@@ -18,6 +18,7 @@ from ironflow_nb.durable_cells.reads import (
     stored_names,
     texts_in,
 )
+from ironflow_nb.tracking import parsing
 from ironflow_nb.tracking.references import global_names
 
 _WORD: Final = re.compile(r"[^\W\d]\w*")
@@ -226,7 +227,7 @@ class _Flow:
         words = dict.fromkeys(_WORD.findall(text))
         self.mentions.update(words)
         try:
-            tree = ast.parse(text)
+            tree = parsing.parse(text)
         except SyntaxError:
             for name in words:
                 self._use(name)

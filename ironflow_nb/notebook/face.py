@@ -13,6 +13,7 @@ from ironflow_nb.execution.seams import SystemThreads
 from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.handles.run import Run
 from ironflow_nb.notebook.live import CellPicture, can_update, show_run
+from ironflow_nb.tracking.tracker import something_ran
 
 
 class Cell:
@@ -53,6 +54,7 @@ class NotebookFace:
         self._shell.display_formatter.ipython_display_formatter.pop(Run, None)
 
     def _begin_cell(self, info: object = None) -> None:
+        something_ran()
         self._n_cells += 1
         self._cells.setdefault(self._threads.ident(), []).append(Cell(self._n_cells, info))
 
