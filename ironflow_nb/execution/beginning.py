@@ -12,7 +12,7 @@ from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import StepStatus, derived_run_status
 from ironflow_nb.errors import DuplicateKey, JournalConflict, RunNotFound
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.planning import continuations
+from ironflow_nb.execution.planning import continuations, not_asked_for
 from ironflow_nb.execution.recall import Recall
 from ironflow_nb.execution.request import Request
 from ironflow_nb.execution.session import Session
@@ -80,10 +80,13 @@ def _begin(engine: Engine, request: Request, call: Call, *, in_main_thread: bool
 
 
 def _say_what_failed(engine: Engine, run: RunRow) -> None:
-    """Say how to try again what a completed run has lived with."""
+    """Say how to try again what a completed run has lived with, and has asked for to its end."""
     with engine.ledger.current() as reader:
-        tallies = reader.tallies([run.run_id]).get(run.run_id, [])
-    n_failed = sum(tally.n for tally in tallies if tally.status is StepStatus.FAILED)
+        if not any(tally.status is StepStatus.FAILED for tally in reader.tallies([run.run_id]).get(run.run_id, [])):
+            return
+        latest = {row.step: row.status for row in reader.steps(Select(run_ids=[run.run_id]))}
+        left_out = not_asked_for(reader, run)
+    n_failed = sum(status is StepStatus.FAILED and step not in left_out for step, status in latest.items())
     if n_failed:
         steps = "1 step failed" if n_failed == 1 else f"{n_failed} steps failed"
         say(

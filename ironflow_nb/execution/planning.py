@@ -6,8 +6,8 @@ from functools import cache
 
 import msgspec
 
-from ironflow_nb.core.events import RunContinued
-from ironflow_nb.core.ids import Digest
+from ironflow_nb.core.events import RunContinued, SessionEnded
+from ironflow_nb.core.ids import Digest, StepRef
 from ironflow_nb.core.memo import Memo
 from ironflow_nb.core.orders import discarded
 from ironflow_nb.core.plan import Current, Planned, plan
@@ -38,6 +38,12 @@ def _current(spec: StepSpec, rows: list[StepRow]) -> Current:
     # Journals of before what a function refers to was tracked know only its own code.
     is_older = tracked.digest not in recorded and tracked.own in recorded
     return Current(tracked.own if is_older else tracked.digest, spec.once, spec.on_change)
+
+
+def not_asked_for(reader: Reader, run: RunRow) -> tuple[StepRef, ...]:
+    """Return the recorded steps that the latest stretch of an ended run had no use for."""
+    ends = reader.events(Select(run_ids=[run.run_id], name=SessionEnded.__name__)) if run.n_sessions > 1 else []
+    return msgspec.json.decode(ends[-1].data, type=SessionEnded).not_asked_for if ends else ()
 
 
 def continuations(reader: Reader, run: RunRow) -> list[tuple[int, RunContinued]]:

@@ -26,6 +26,9 @@ from ironflow_nb.values.stored import StoredValue
 FAILED_STEP: Final = "_ironflow_step"
 """Set on an exception that a step raised: which run and step it was."""
 
+DONE_BEFORE: Final = frozenset({"code changed", "result lost"})
+"""Why bodies run whose step had a result already."""
+
 
 class Recall:
     """What one session knows of what was recorded before it. Not thread-safe: the session's lock is held."""
@@ -61,6 +64,11 @@ class Recall:
     def n_recorded(self) -> int:
         """How many steps were recorded before."""
         return len(self._memo)
+
+    @property
+    def n_finished(self) -> int:
+        """How many steps were recorded with a result, whatever their code was."""
+        return sum(record.completed_with_any_code() is not None for record in self._memo.records())
 
     def not_asked_for(self) -> tuple[StepRef, ...]:
         """Return the recorded steps that nothing asked for yet."""

@@ -33,7 +33,7 @@ from ironflow_nb.execution.defining import Definitions
 from ironflow_nb.execution.delayed import Delayed
 from ironflow_nb.execution.interrupts import Interrupts
 from ironflow_nb.execution.jobs import Answer, Job, Outcome, Place, Settled, Take
-from ironflow_nb.execution.recall import Recall
+from ironflow_nb.execution.recall import DONE_BEFORE, Recall
 from ironflow_nb.execution.seams import Wakeup
 from ironflow_nb.execution.seen import SeenFailures
 from ironflow_nb.execution.spec import StepSpec
@@ -82,7 +82,7 @@ class Session:
         self.is_open = True
         self.is_ending = False
         self.ending = Outcome()
-        self.n_performed = 0
+        self.n_added = 0
         self.stopped: Stopped | None = None
         self.child_sessions: list[Session] = []
         self.task: Any = None
@@ -114,7 +114,7 @@ class Session:
             self.is_open = True
             self.is_ending = False
             self.ending = Outcome()
-            self.n_performed = 0
+            self.n_added = 0
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
@@ -218,7 +218,7 @@ class Session:
             row = self.stream.defer(settled.piece)
             assert row is not None
             settled.job.row = row
-            self.n_performed += 1
+            self.n_added += settled.job.reason not in DONE_BEFORE
 
     def record_retry(self, settled: Settled) -> Job:
         """Commit a failure after which the step is tried again; return that attempt."""
@@ -440,9 +440,8 @@ class Session:
         for settled in batch:
             if settled.piece.cached is not None:
                 self.claims.settle(settled.job)
-        n_reused = sum(type(settled.piece.event) is StepReused for settled in batch)
-        self.recall.n_reused += n_reused
-        self.n_performed += sum(settled.error is None for settled in batch) - n_reused
+        self.recall.n_reused += sum(type(settled.piece.event) is StepReused for settled in batch)
+        self.n_added += sum(settled.error is None and settled.job.reason not in DONE_BEFORE for settled in batch)
 
     def _append(self, *pieces: Piece) -> list[StepRow | None]:
         if isinstance(self._stopped_by, RunTakenOver):

@@ -119,8 +119,10 @@ def test_after_a_map_was_mended_its_failures_are_done_again_and_the_rest_if_that
     world.log.clear()
     lab.cell()
     run_cell(MAP.partition("@iron.flow")[0].replace("% 10 == 7", "< 0"), names)
-    with pytest.raises(iron.CodeChanged, match=r"line 5 of `half`.* since 63 finished steps \(1 min 3 s of work\)"):
+    stop = r"line 5 of `half`.* since 63 finished steps \(1 min 3 s of work\)"
+    with pytest.raises(iron.CodeChanged, match=stop) as stopped:
         names["main"](70)
+    assert "; 63 finished steps are kept" in stopped.value.__notes__[0]
     assert world.log == []
     resumed = names["main"].options(on_change=policy).resume()
     assert resumed.result(30) == sum(n / 2 for n in range(70))

@@ -69,3 +69,11 @@ def test_without_the_extension_nothing_is_said(notebook: Shell) -> None:
     notebook.fine("%unload_ext ironflow_nb")
     notebook.fine("n = main(4)")
     assert notebook.fine("n = main(4)").text == ""
+
+
+def test_a_failure_that_the_run_no_longer_asked_for_is_none(notebook: Shell) -> None:
+    notebook.fine(CELL.replace('on_error="collect").ok', ")"))
+    assert isinstance(notebook.run("n = main(4)").error, ValueError)
+    notebook.fine(CELL.replace('range(count), on_error="collect").ok', "[0, 2])"))
+    assert "continuing run" in notebook.fine("n = main(4)").text
+    assert notebook.fine("n = main(4)").text == ""
