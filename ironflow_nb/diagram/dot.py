@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from ironflow_nb.diagram.labels import one_line
-from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
-from ironflow_nb.diagram.palette import LINE, step_look
+from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind, Tone
+from ironflow_nb.diagram.palette import DRIFT, LINE, WAY, step_look
 from ironflow_nb.diagram.states import NodeState, saying_with_time, state_of
 
 _SHAPES: Final = {
@@ -20,8 +20,18 @@ _SHAPES: Final = {
     NodeKind.CHILD: "tab",
     NodeKind.WAIT: "cds",
     NodeKind.OTHER: "box",
+    NodeKind.INITIAL: "point",
+    NodeKind.STATE: "box",
+    NodeKind.FINAL: "box",
 }
-_STYLES: Final = {NodeKind.STEP: "rounded,filled", NodeKind.OTHER: "rounded,filled,dashed"}
+_ROUND: Final = "rounded,filled"
+_STYLES: Final = {
+    NodeKind.STEP: _ROUND,
+    NodeKind.OTHER: f"{_ROUND},dashed",
+    NodeKind.STATE: _ROUND,
+    NodeKind.FINAL: _ROUND,
+}
+_LINES: Final = {Tone.POSSIBLE: "dashed", Tone.HINT: "dotted"}
 
 
 def to_dot(diagram: Diagram, states: Mapping[str, NodeState]) -> str:
@@ -42,20 +52,25 @@ def to_dot(diagram: Diagram, states: Mapping[str, NodeState]) -> str:
 
 def _label(node: Node, state: NodeState | None) -> str:
     glyph = "" if state is None else f"{step_look(state.status).glyph} "
-    said = "" if state is None else f": {saying_with_time(state)}"
-    return _escaped(f"{glyph}{node.label}{said}")
+    words = node.note or ("" if state is None else saying_with_time(state))
+    return _escaped(f"{glyph}{node.label}{f': {words}' if words else ''}")
 
 
 def _attributes(node: Node, state: NodeState | None) -> dict[str, str]:
     look = step_look(None if state is None else state.status)
     colours = {"fillcolor": look.fill, "color": look.stroke, "fontcolor": look.text}
     words = {"id": _escaped(node.id), "tooltip": _escaped(node.title or node.label)}
-    return {"shape": _SHAPES[node.kind], "style": _STYLES.get(node.kind, "filled"), **colours, **words}
+    rings = {"peripheries": "2"} if node.kind is NodeKind.FINAL else {}
+    return rings | {"shape": _SHAPES[node.kind], "style": _STYLES.get(node.kind, "filled"), **colours, **words}
 
 
 def _edge_attributes(edge: Edge) -> dict[str, str]:
-    label = {"label": _escaped(edge.label), "fontcolor": LINE} if edge.label else {}
-    return label | ({"style": "dashed"} if edge.is_dashed else {}) | ({"constraint": "false"} if edge.is_back else {})
+    colour = DRIFT if edge.tone is Tone.DRIFT else WAY if edge.is_taken else LINE
+    label = {"label": _escaped(edge.label), "fontcolor": colour} if edge.label else {}
+    line = _LINES.get(edge.tone) if edge.tone is not None else "dashed" if edge.is_dashed else None
+    style = {} if line is None else {"style": line}
+    own = {} if colour is LINE else {"color": colour}
+    return label | own | style | ({"constraint": "false"} if edge.is_back else {})
 
 
 def _escaped(text: str) -> str:

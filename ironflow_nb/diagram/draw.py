@@ -12,10 +12,12 @@ from ironflow_nb.core.status import RunStatus
 from ironflow_nb.diagram import svg
 from ironflow_nb.diagram.geometry import Layout
 from ironflow_nb.diagram.layout import lay_out
+from ironflow_nb.diagram.machine_text import to_machine_text
 from ironflow_nb.diagram.model import Diagram, sound
 from ironflow_nb.diagram.reduced import MAX_NODES, reduced
 from ironflow_nb.diagram.sizes import label_sizes_of, sizes_of
-from ironflow_nb.diagram.states import Caption, NodeState, caption, with_recorded
+from ironflow_nb.diagram.states import Caption, NodeState, with_recorded
+from ironflow_nb.diagram.states import caption as caption_of
 from ironflow_nb.diagram.text import to_text
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,19 @@ def draw(
         return Picture(svg=None, text=diagram.name if run_status is None else f"{diagram.name}: {run_status}")
 
 
+def draw_machine(
+    diagram: Diagram, states: Mapping[str, NodeState], *, caption: Caption, prefix: str, max_nodes: int = MAX_NODES
+) -> Picture:
+    """Draw a state machine; it never raises. The arguments are those of `draw`, the caption is written above."""
+    try:
+        shown = reduced(sound(diagram), states, max_nodes=max_nodes)
+        view = _View(shown.diagram, shown.states, caption)
+        return Picture(svg=_svg(view, prefix), text=to_machine_text(sound(diagram), states, caption=caption))
+    except Exception:
+        log.debug("the diagram of %r could not be prepared", caption.name, exc_info=True)
+        return Picture(svg=None, text=caption.name)
+
+
 def draw_parts(
     diagram: Diagram,
     states: Mapping[str, NodeState],
@@ -102,7 +117,7 @@ def draw_parts(
 def _view(given: _View, max_nodes: int) -> _View:
     whole = with_recorded(sound(given.diagram), given.states)
     run = given.caption
-    above = caption(whole, given.states, run_status=run.run_status, run_id=run.run_id)
+    above = caption_of(whole, given.states, run_status=run.run_status, run_id=run.run_id)
     shown = reduced(whole, given.states, max_nodes=max_nodes)
     return _View(shown.diagram, shown.states, above)
 

@@ -34,7 +34,7 @@ class _Piece(NamedTuple):
 def head_width(caption: Caption) -> float:
     """Return the width that the head needs with the longest status there is: it stays while the run goes on."""
     if caption.run_status is None:
-        return _chip_width(caption, "")
+        return max(_chip_width(caption, ""), width(_summary_line(caption), font_size=SMALL_FONT))
     return max(_SUMMARY_ROOM, *(_chip_width(caption, status) for status in RunStatus))
 
 
@@ -47,10 +47,14 @@ def head_element(caption: Caption, middle: float, *, element_id: str) -> str:
 
 
 def _summary(caption: Caption, middle: float) -> str:
-    if not caption.summary:
+    line = _summary_line(caption)
+    if not line:
         return ""
-    line = fitting(caption.summary, font_size=SMALL_FONT, room=_SUMMARY_ROOM)
     return text_element(middle, _CHIP_Y + 27, line, f'text-anchor="middle" fill="{LINE}"', font_size=SMALL_FONT)
+
+
+def _summary_line(caption: Caption) -> str:
+    return fitting(caption.summary, font_size=SMALL_FONT, room=_SUMMARY_ROOM)
 
 
 def _chip(caption: Caption, middle: float, status: str) -> str:

@@ -49,7 +49,11 @@ def layered(skeleton: Skeleton) -> Placement:
     middles = [(band.top + band.bottom) / 2 for band in bands]
     boxes = tuple(Box(xs[i], middles[grid.ranks[i]], *size) for i, size in enumerate(skeleton.sizes))
     sheet = _Sheet(grid, xs, bands, boxes)
-    routes = [_loop_route(boxes[link.tail], link) if link.tail == link.head else Route() for link in skeleton.links]
+    routes = [Route()] * len(skeleton.links)
+    for loops in _loops(skeleton).values():
+        for place, index in enumerate(loops):
+            link = skeleton.links[index]
+            routes[index] = _loop_route(_slice(boxes[link.tail], place, len(loops)), link)
     for arc, chain in zip(arcs, grid.chains, strict=True):
         if not skeleton.links[arc.link].is_hidden:
             routes[arc.link] = _route(sheet, arc, chain, skeleton.links[arc.link])
@@ -145,10 +149,26 @@ def _is_free(sheet: _Sheet, node: int, x: float) -> bool:
     return all(sheet.boxes[other].right < left or sheet.boxes[other].left > right for other in others)
 
 
+def _loops(skeleton: Skeleton) -> dict[int, list[int]]:
+    """Return the links from a box to itself by their box."""
+    found: dict[int, list[int]] = {}
+    for index, link in enumerate(skeleton.links):
+        if link.tail == link.head:
+            found.setdefault(link.tail, []).append(index)
+    return found
+
+
+def _slice(box: Box, place: int, n_slices: int) -> Box:
+    """Return what of the height of the box each of its loops has for itself."""
+    height = box.height / n_slices
+    return box._replace(y=box.top + (place + 0.5) * height, height=height)
+
+
 def _loop_route(box: Box, link: Link) -> Route:
     """From the right side of the box around to it again."""
-    x, room, y = box.right, LOOP_ROOM - 4, min(8.0, box.height / 3)
-    points = ((x, box.y - y), (x + room, box.y - 3 * y), (x + room, box.y + 3 * y), (x, box.y + y))
+    x, room, y = box.right, LOOP_ROOM - 4, min(8.0, box.height / 3.6)
+    far = min(3 * y, box.height / 2)
+    points = ((x, box.y - y), (x + room, box.y - far), (x + room, box.y + far), (x, box.y + y))
     return Route(points, None if link.label is None else (x + LOOP_ROOM + link.label.width / 2, box.y))
 
 

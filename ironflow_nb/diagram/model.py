@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -23,6 +23,26 @@ class NodeKind(StrEnum):
     """A flow that is called in the flow."""
     WAIT = "wait"
     OTHER = "other"
+    INITIAL = "initial"
+    """Where a state machine begins: a disc, before its first state."""
+    STATE = "state"
+    FINAL = "final"
+    """A state in which nothing is decided any more."""
+
+
+MACHINE_KINDS: Final = frozenset({NodeKind.INITIAL, NodeKind.STATE, NodeKind.FINAL})
+
+
+class Tone(StrEnum):
+    """What is known of a transition of a state machine."""
+
+    SEEN = "seen"
+    POSSIBLE = "possible"
+    """It was declared or found by trying, and never happened."""
+    DRIFT = "drift"
+    """It happened, and is not declared."""
+    HINT = "hint"
+    """The source suggests it; nothing else knows it."""
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -36,16 +56,26 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """More than the label says, for a tooltip: a signature, a line."""
     depth: int = 0
     """How many branches and loops the node stands in."""
+    note: str = ""
+    """What a state shows below its label."""
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """From one node to the next. A back edge returns to a loop; a dashed one is not the ordinary way."""
+    """From one node to the next. A back edge returns to a loop; a dashed one is not the ordinary way.
+
+    Transitions of a state machine have a tone, say how often they were seen, and whether they are on the way that is
+    shown.
+    """
 
     source: str
     target: str
     label: str | None = None
     is_back: bool = False
     is_dashed: bool = False
+    tone: Tone | None = None
+    n_seen: int = 0
+    is_taken: bool = False
+    title: str = ""
 
 
 class Diagram(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -54,6 +84,11 @@ class Diagram(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     nodes: tuple[Node, ...] = ()
     edges: tuple[Edge, ...] = ()
+
+    @property
+    def is_machine(self) -> bool:
+        """Whether it shows the states of a machine, and not the steps of a flow."""
+        return any(node.kind in MACHINE_KINDS for node in self.nodes)
 
 
 def sound(diagram: Diagram) -> Diagram:

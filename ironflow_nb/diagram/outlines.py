@@ -14,10 +14,12 @@ def outline(kind: NodeKind, box: Box, corner: float = 8) -> str:
     """Return the outline of a node that fills the box."""
     half = box.height / 2
     match kind:
-        case NodeKind.START | NodeKind.END:
+        case NodeKind.START | NodeKind.END | NodeKind.INITIAL:
             return _rounded(box, half, half)
         case NodeKind.STEP | NodeKind.MAP | NodeKind.OTHER:
             return _rounded(box, corner, corner)
+        case NodeKind.STATE | NodeKind.FINAL:
+            return _rounded(box, corner * 1.75, corner * 1.75)
         case NodeKind.CHILD:
             return _rounded(box, corner / 3, corner / 3)
         case NodeKind.WAIT:

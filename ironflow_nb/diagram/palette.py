@@ -19,6 +19,12 @@ LINE: Final = "#6e7781"
 """Edges, their labels, and all else on the bare background."""
 
 
+DRIFT: Final = "#d1303a"
+"""Transitions that happened and are not declared."""
+WAY: Final = "#2f6feb"
+"""Transitions on the way that is shown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """How a status is shown. `mark` is an SVG path in a square of 16 units, drawn white on a disc of `stroke`."""

@@ -11,7 +11,7 @@ from ironflow_nb.diagram.labels import MONO, fitting, xml_text
 from ironflow_nb.diagram.model import Node, NodeKind
 from ironflow_nb.diagram.outlines import at, number, outline
 from ironflow_nb.diagram.palette import Look, step_look
-from ironflow_nb.diagram.sizes import CODE_FONT, LABEL_FONT, SMALL_FONT, STACK, TEXT_INSET, node_label
+from ironflow_nb.diagram.sizes import CODE_FONT, LABEL_FONT, RING, SMALL_FONT, STACK, TEXT_INSET, node_label, node_note
 from ironflow_nb.diagram.states import NodeState, saying_with_time
 
 _LIVELY: Final = frozenset({StepStatus.RUNNING, StepStatus.RETRYING})
@@ -59,6 +59,11 @@ def _front(kind: NodeKind, size: Size) -> Box:
 
 def _body(kind: NodeKind, box: Box, look: Look, *, stroke_width: float) -> str:
     paint = f'fill="{look.fill}" stroke="{look.stroke}" stroke-width="{stroke_width}" stroke-linejoin="round"'
+    if kind is NodeKind.INITIAL:
+        return _path(outline(kind, box), f'fill="{look.stroke}"')
+    if kind is NodeKind.FINAL:
+        inner = box._replace(width=box.width - 2 * RING, height=box.height - 2 * RING)
+        return _path(outline(kind, box, corner=10), paint) + _path(outline(kind, inner), paint)
     if kind is NodeKind.OTHER:
         return _path(outline(kind, box), f'{paint} stroke-dasharray="5 3"')
     if kind is NodeKind.CHILD:
@@ -79,6 +84,10 @@ def _words(node: Node, box: Box, state: NodeState | None, look: Look) -> str:
             return _pill_words(node, box, look)
         case NodeKind.CONDITION | NodeKind.LOOP:
             return _code_words(node, box, look)
+        case NodeKind.INITIAL:
+            return ""
+        case NodeKind.STATE | NodeKind.FINAL:
+            return _state_words(node, box, look)
         case _:
             return _step_words(node, box, state, look)
 
@@ -98,6 +107,15 @@ def _code_words(node: Node, box: Box, look: Look) -> str:
     line = f'fill="none" stroke="{look.stroke}" stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round"'
     turn = f'<g transform="translate({at((box.left + 10, box.y - 8))})">{_path(_TURN, line)}</g>'
     return turn + text_element(box.x + 10, box.y, node_label(node), words, font_size=CODE_FONT)
+
+
+def _state_words(node: Node, box: Box, look: Look) -> str:
+    mark = mark_element(box.left + 20, box.y, look) if look.mark else ""
+    middle, note = f'text-anchor="middle" fill="{look.text}"', node_note(node)
+    label = text_element(
+        box.x, box.y - 7 if note else box.y, node_label(node), f'{middle} font-weight="600"', font_size=LABEL_FONT
+    )
+    return mark + label + (text_element(box.x, box.y + 9, note, middle, font_size=SMALL_FONT) if note else "")
 
 
 def _step_words(node: Node, box: Box, state: NodeState | None, look: Look) -> str:

@@ -7,14 +7,13 @@ they say changes, where they stand does not.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
 from ironflow_nb.core.status import RunStatus
-from ironflow_nb.diagram.geometry import Box, Layout, Point, Route, Size
+from ironflow_nb.diagram.geometry import Box, Layout, Route, Size
 from ironflow_nb.diagram.head import HEAD_HEIGHT, head_element, head_width
 from ironflow_nb.diagram.labels import SANS, one_line, xml_attribute, xml_text
 from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
@@ -23,9 +22,9 @@ from ironflow_nb.diagram.palette import LINE, Look, run_look, step_look
 from ironflow_nb.diagram.shapes import node_shapes, text_element
 from ironflow_nb.diagram.sizes import EDGE_FONT, edge_label
 from ironflow_nb.diagram.states import Caption, NodeState, saying_with_time, state_of
+from ironflow_nb.diagram.ways import edge_paths, transition_element
 
 MARGIN: Final = 10.0
-_ARROW: Final = 7.5
 _OVER: Final = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.INTERRUPTED})
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9-]")
 
@@ -119,11 +118,11 @@ def _title(node: Node, state: NodeState | None) -> str:
 def _edge(edge: Edge, route: Route) -> str:
     if len(route.points) < 4:
         return ""
-    points, arrow = _arrow(route.points)
-    thirds = zip(points[1::3], points[2::3], points[3::3], strict=True)
-    curves = "".join(f"C{at(first)} {at(second)} {at(end)}" for first, second, end in thirds)
+    if edge.tone is not None:
+        return transition_element(edge, route)
+    curves, arrow = edge_paths(route)
     dashes = ' stroke-dasharray="5 4"' if edge.is_dashed else ""
-    line = f'<path d="M{at(points[0])}{curves}"{dashes}/><path d="{arrow}" fill="{LINE}" stroke="none"/>'
+    line = f'<path d="{curves}"{dashes}/><path d="{arrow}" fill="{LINE}" stroke="none"/>'
     return line + _edge_label(edge, route)
 
 
@@ -131,17 +130,5 @@ def _edge_label(edge: Edge, route: Route) -> str:
     if edge.label is None or route.label is None:
         return ""
     words = f'text-anchor="middle" fill="{LINE}" stroke="none"'
-    text = text_element(*route.label, edge_label(edge.label), words, font_size=EDGE_FONT)
+    text = text_element(*route.label, edge_label(edge), words, font_size=EDGE_FONT)
     return f"<g><title>{xml_text(edge.label)}</title>{text}</g>"
-
-
-def _arrow(points: tuple[Point, ...]) -> tuple[list[Point], str]:
-    """Return the points with the end drawn back, and the head of an arrow in its place."""
-    end = points[-1]
-    before = next((point for point in reversed(points) if math.dist(point, end) > 0.5), (end[0], end[1] - 1))
-    length = math.dist(before, end)
-    x, y = (end[0] - before[0]) / length * _ARROW, (end[1] - before[1]) / length * _ARROW
-    base = (end[0] - x, end[1] - y)
-    wings = [(base[0] - y * 0.45, base[1] + x * 0.45), (base[0] + y * 0.45, base[1] - x * 0.45)]
-    drawn_back = [*points[:-2], (points[-2][0] - x, points[-2][1] - y), base]
-    return drawn_back, f"M{at(end)}L{at(wings[0])}L{at(wings[1])}Z"
