@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import inspect
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.ids import RunId
@@ -12,28 +13,30 @@ from ironflow_nb.core.orders import NONE, Orders
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.verdict import OnChange
 from ironflow_nb.deciders import frames
+from ironflow_nb.deciders.charted import Charted
 from ironflow_nb.deciders.decisions import Outcome
 from ironflow_nb.deciders.draining import Background, run_until_idle
 from ironflow_nb.deciders.given import Given, When
 from ironflow_nb.deciders.loading import as_microseconds, state_at
-from ironflow_nb.deciders.machine import Command, Effect, Event, Machine, State
+from ironflow_nb.deciders.machine import Command, Effect, Event, State
 from ironflow_nb.deciders.requeueing import requeue
 from ironflow_nb.deciders.sending import send
 from ironflow_nb.errors import InstanceNotFound
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.surroundings import logger, say
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Decider(Machine[State, Command, Event, Effect]):
+class Decider(Charted[State, Command, Event, Effect]):
     """A state machine: commands are decided, events recorded, effects performed, timers fired.
 
     Its functions are given with `evolve`, `decide` and `perform`. Defining one of the same name again replaces it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- as that of `Machine`
         self,
         name: str,
         *,
@@ -43,6 +46,8 @@ class Decider(Machine[State, Command, Event, Effect]):
         terminal: Collection[str] | Callable[[State], bool] = (),
         unique_key: str | Callable[[Command], str | None] | None = None,
         check_purity: bool = False,
+        transitions: Iterable[Any] = (),
+        samples: Iterable[Command] = (),
     ) -> None:
         """Name the machine; see `Machine`."""
         super().__init__(
@@ -53,9 +58,25 @@ class Decider(Machine[State, Command, Event, Effect]):
             terminal=terminal,
             unique_key=unique_key,
             check_purity=check_purity,
+            transitions=transitions,
+            samples=samples,
         )
         self._background: Background | None = None
+        self.module = _module_of_caller()
+        self._take_the_place_of(HOME.find(self.kind, name))
         HOME.define(self)
+
+    def _take_the_place_of(self, other: object) -> None:
+        if not isinstance(other, Decider):
+            return
+        if other.module != self.module:
+            logger().warning(
+                "decider %s is defined in %s and in %s, and they share one journal; give one of them another name",
+                self.name, other.module, self.module,
+            )  # fmt: skip
+        if other.is_performing:
+            other.stop()
+            say(f"{self.name} was defined again, and what {self.name}.start() began has ended; call it again")
 
     def send(self, command: Command, *, key: str | None = None, expected_version: int | None = None) -> Outcome:
         """Decide the command, and commit what follows from it in one transaction.
@@ -92,6 +113,11 @@ class Decider(Machine[State, Command, Event, Effect]):
             self.stop()
         if self._background is None or self._background.is_stopped:
             self._background = Background(engine, self)
+
+    @property
+    def is_performing(self) -> bool:
+        """Whether effects are performed in the background."""
+        return self._background is not None and not self._background.is_stopped
 
     def stop(self) -> None:
         """End what `start` began, after what is being performed."""
@@ -184,3 +210,11 @@ class Decider(Machine[State, Command, Event, Effect]):
 
     def __repr__(self) -> str:
         return f"decider {self.name}"
+
+
+def _module_of_caller() -> str:
+    """Return the name of the module that makes a decider: two of one name in one module are one that was edited."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return "?" if frame is None else str(frame.f_globals.get("__name__"))

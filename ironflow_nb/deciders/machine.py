@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -16,6 +17,7 @@ from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.deciders.codec import Codec, Upcast
 from ironflow_nb.deciders.draft import Draft
+from ironflow_nb.deciders.transitions import declared_transitions
 from ironflow_nb.errors import DecisionError
 from ironflow_nb.journal.ports import StoredState
 from ironflow_nb.tracking.tracker import Tracker
@@ -52,7 +54,7 @@ class Machine(Generic[State, Command, Event, Effect]):
     __ironflow_definition__: Final = "decider"
     kind: Final = "decider"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- all of it is what one machine is; keyword-only
         self,
         name: str,
         *,
@@ -62,6 +64,8 @@ class Machine(Generic[State, Command, Event, Effect]):
         terminal: Collection[str] | Callable[[State], bool] = (),
         unique_key: str | Callable[[Command], str | None] | None = None,
         check_purity: bool = False,
+        transitions: Iterable[Any] = (),
+        samples: Iterable[Command] = (),
     ) -> None:
         """Name the machine.
 
@@ -74,6 +78,8 @@ class Machine(Generic[State, Command, Event, Effect]):
             unique_key: the field of the first command, or the function, whose value no two instances that are not
                 completed may have.
             check_purity: decide everything twice, and refuse a `decide` that changes its state or says something else.
+            transitions: those there should be, for diagrams: (from, command, to), then effects and timers if wanted.
+            samples: commands with which a diagram finds out what can be reached; those of history are tried too.
         """
         if not name or "." in name:
             raise DecisionError(f"the name of a decider is a text without dots, not {name!r}")
@@ -88,7 +94,11 @@ class Machine(Generic[State, Command, Event, Effect]):
         self._evolve: Callable[[Any, Any], Any] | None = None
         self._decide: Callable[..., Any] | None = None
         self._takes_time = False
+        self.transitions = declared_transitions(transitions)
+        self.samples = tuple(samples)
+        self.command_names: tuple[str, ...] = ()
         self._evolve_code: Tracker | None = None
+        self.warned_in: str | None = None
 
     # -- definition ----------------------------------------------------------------------------------------------
 
@@ -114,6 +124,9 @@ class Machine(Generic[State, Command, Event, Effect]):
             hints = list(get_type_hints(function).values())
         except Exception:  # noqa: BLE001 -- annotations that can't be resolved only say less
             return
+        if len(hints) > 1 and function is self._decide:
+            kinds = get_args(hints[1]) or (hints[1],)
+            self.command_names = tuple(kind.__name__ for kind in kinds if isinstance(kind, type))
         if len(hints) > 1:
             (self.event_codec if function is self._evolve else self.command_codec).learn(hints[1])
 
@@ -209,6 +222,25 @@ class Machine(Generic[State, Command, Event, Effect]):
             return None
         found = self._unique(command) if callable(self._unique) else getattr(command, self._unique, None)
         return None if found is None else str(found)
+
+    # -- what diagrams are made of -------------------------------------------------------------------------------
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any] | None, Callable[..., Any] | None]:
+        """What evolves and what decides, as far as they are defined."""
+        return self._evolve, self._decide
+
+    @property
+    def status_field(self) -> str | None:
+        """The field of states that says where an instance stands; None if a function does."""
+        return "status" if self._status is None else None if callable(self._status) else self._status
+
+    @property
+    def terminal_statuses(self) -> tuple[str, ...]:
+        """The statuses that were named terminal, in order; none if a function tells."""
+        if callable(self._terminal):
+            return ()
+        return tuple(sorted(self._terminal) if isinstance(self._terminal, AbstractSet) else self._terminal)
 
     @property
     def evolve_code(self) -> Digest:

@@ -1,0 +1,129 @@
+"""What the history of a decider tells about its transitions: every command that was decided was written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgspec
+
+from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.rows import RunRow
+from ironflow_nb.deciders.deciding import EFFECT, TIMER
+from ironflow_nb.deciders.machine import AnyMachine
+from ironflow_nb.deciders.transitions import Key, Sighting, Transition
+from ironflow_nb.errors import EventUnreadable
+from ironflow_nb.journal.ports import Observation, Reader, Select, Work, WorkSelect
+
+N_SAMPLES: Final = 3
+"""So many different commands of one class are tried again when the machine is explored; the newest."""
+
+_ACCEPTED: Final = "accepted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resident:
+    """One instance, and where it stands."""
+
+    instance: str
+    run_id: RunId
+    status: str
+    is_completed: bool
+    has_effects: bool
+    """Whether something is still to be performed for it."""
+    n_dead: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What was seen of a decider: its transitions, and its instances in the order of their beginning."""
+
+    sightings: tuple[Sighting, ...] = ()
+    residents: tuple[Resident, ...] = ()
+    commands: frozenset[str] = frozenset()
+    ended_in: frozenset[str] = frozenset()
+    """The statuses in which instances were completed."""
+
+
+def past_of(machine: AnyMachine, reader: Reader, observations: Sequence[Observation]) -> Past:
+    """Return what was seen."""
+    rows = [row for row in reader.runs(Select(kind=machine.kind, name=machine.name)) if row.name == machine.name]
+    work = reader.work(WorkSelect(of=[(machine.kind, machine.name)]))
+    residents = _residents(machine, rows, work, observations)
+    return Past(
+        sightings=_sightings(machine, observations),
+        residents=residents,
+        commands=frozenset(each.command for each in observations),
+        ended_in=frozenset(each.status for each in residents if each.is_completed),
+    )
+
+
+def _sightings(machine: AnyMachine, observations: Iterable[Observation]) -> tuple[Sighting, ...]:
+    found: dict[Key, Sighting] = {}
+    for each in observations:
+        if each.outcome == _ACCEPTED:
+            now = _transition(machine, each)
+            before = found.get(now.key)
+            known = now if before is None else before.transition
+            effects = tuple(dict.fromkeys((*known.effects, *now.effects)))
+            timers = tuple(dict.fromkeys((*known.timers, *now.timers)))
+            n_seen = 1 if before is None else before.n_seen + 1
+            found[now.key] = Sighting(replace(known, effects=effects, timers=timers), n_seen, each.at)
+    return tuple(found.values())
+
+
+def _transition(machine: AnyMachine, observation: Observation) -> Transition:
+    effects, timers = (msgspec.json.decode(text, type=list[str]) for text in (observation.effects, observation.timers))
+    source, _, target = _key(machine, observation)
+    return Transition(source, observation.command, target, tuple(effects), tuple(timers))
+
+
+def _key(machine: AnyMachine, observation: Observation) -> Key:
+    source = observation.status_before
+    if source is None:  # there was no instance before its first command
+        source = machine.status_of(machine.initial)
+    return source, observation.command, observation.status_after or source
+
+
+def way_of(machine: AnyMachine, observations: Iterable[Observation], instance: str) -> tuple[Key, ...]:
+    """Return the transitions of one instance in order."""
+    mine = (each for each in observations if each.instance == instance and each.outcome == _ACCEPTED)
+    return tuple(_key(machine, each) for each in mine)
+
+
+def _residents(
+    machine: AnyMachine, rows: Sequence[RunRow], work: Sequence[Work], observations: Iterable[Observation]
+) -> tuple[Resident, ...]:
+    statuses = {each.instance: _key(machine, each)[2] for each in observations if each.outcome == _ACCEPTED}
+    initial = machine.status_of(machine.initial)
+    pending = {each.run_id for each in work if each.kind == EFFECT and each.dead_at is None}
+    dead = [each.run_id for each in work if each.kind in {EFFECT, TIMER} and each.dead_at is not None]
+    return tuple(
+        Resident(
+            instance=row.key or "",
+            run_id=row.run_id,
+            status=statuses.get(row.key or "", initial),
+            is_completed=row.ended_at is not None,
+            has_effects=row.run_id in pending,
+            n_dead=dead.count(row.run_id) if dead else 0,
+        )
+        for row in reversed(rows)
+    )
+
+
+def samples_of(machine: AnyMachine, observations: Sequence[Observation]) -> tuple[Any, ...]:
+    """Return the newest commands of every class that can be read here, each once."""
+    chosen: dict[str, dict[str, None]] = {}
+    for each in reversed(observations):
+        of_class = chosen.setdefault(each.command, {})
+        if len(of_class) < N_SAMPLES:
+            of_class.setdefault(each.data)
+    found = []
+    for name in sorted(chosen):
+        for data in chosen[name]:
+            try:
+                found.append(machine.command_codec.decode(name, data))
+            except EventUnreadable:  # its class is gone, or has changed: it can't be tried
+                continue
+    return tuple(found)

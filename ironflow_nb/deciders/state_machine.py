@@ -1,0 +1,105 @@
+"""A decider as a state machine: what is declared, what was seen, what can be reached, and what its source says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ironflow_nb.deciders.exploring import Explored, Explorer
+from ironflow_nb.deciders.machine import AnyMachine
+from ironflow_nb.deciders.sightings import Past, past_of, samples_of, way_of
+from ironflow_nb.deciders.source_hints import Hint, hints_of
+from ironflow_nb.deciders.transitions import Arrow, Key, merged
+from ironflow_nb.execution.engine import Engine
+
+
+@dataclass(frozen=True)
+class StateMachine:
+    """All that is known of a machine at one moment; `way` are the transitions of the instance that is looked at."""
+
+    name: str
+    initial: str
+    arrows: tuple[Arrow, ...]
+    is_declared: bool
+    named_terminal: tuple[str, ...]
+    commands: tuple[str, ...]
+    past: Past
+    explored: Explored
+    hints: tuple[Hint, ...] = ()
+    way: tuple[Key, ...] = ()
+
+    @cached_property
+    def statuses(self) -> tuple[str, ...]:
+        """Every status: first in the order in which they are reached, then those that nothing reaches."""
+        leaving: dict[str, list[str]] = {}
+        for arrow in self.arrows:
+            leaving.setdefault(arrow.transition.source, []).append(arrow.transition.target)
+        found = _reached(self.initial, leaving)
+        ends = (end for arrow in self.arrows for end in (arrow.transition.source, arrow.transition.target))
+        here = (resident.status for resident in self.past.residents)
+        return tuple(dict.fromkeys((*found, *ends, *here, *self.explored.statuses, *self.named_terminal)))
+
+    @cached_property
+    def reachable(self) -> frozenset[str]:
+        """The statuses to which arrows lead from the initial one, those that are only hinted at too."""
+        leaving: dict[str, list[str]] = {}
+        for arrow in self.arrows:
+            leaving.setdefault(arrow.transition.source, []).append(arrow.transition.target)
+        return frozenset(_reached(self.initial, leaving))
+
+    @property
+    def terminal(self) -> frozenset[str]:
+        """The statuses in which nothing is decided any more, as far as they are known."""
+        return frozenset(self.named_terminal) | self.explored.terminal | self.past.ended_in
+
+
+def _reached(initial: str, leaving: dict[str, list[str]]) -> list[str]:
+    """Return what is reached, level by level."""
+    found = {initial: None}
+    level = [initial]
+    while level:
+        level = [target for source in level for target in leaving.get(source, ()) if target not in found]
+        found |= dict.fromkeys(level)
+        level = list(dict.fromkeys(level))
+    return list(found)
+
+
+def state_machine_of(
+    engine: Engine, machine: AnyMachine, explorer: Explorer, *, samples: Iterable[Any] = (), instance: str | None = None
+) -> StateMachine:
+    """Read and try what there is to know now."""
+    with engine.reading() as reader:
+        observations = reader.observations(machine.name)
+        past = past_of(machine, reader, observations)
+    tried = (*machine.samples, *samples, *samples_of(machine, observations))
+    explored = explorer.explored(machine, tried, engine.ledger.instant(engine.ledger.clock.now()))
+    hints = hints_of(machine)
+    arrows = merged(
+        declared=machine.transitions,
+        seen=past.sightings,
+        explored=explored.transitions,
+        hints=[each.transition for each in hints if each.transition is not None],
+    )
+    return StateMachine(
+        name=machine.name,
+        initial=machine.status_of(machine.initial),
+        arrows=arrows,
+        is_declared=bool(machine.transitions),
+        named_terminal=machine.terminal_statuses,
+        commands=_commands(machine, arrows, past, explored, hints),
+        past=past,
+        explored=explored,
+        hints=hints,
+        way=() if instance is None else way_of(machine, observations, instance),
+    )
+
+
+def _commands(
+    machine: AnyMachine, arrows: Sequence[Arrow], past: Past, explored: Explored, hints: Sequence[Hint]
+) -> tuple[str, ...]:
+    named = [*machine.command_names, *(arrow.transition.command for arrow in arrows)]
+    return tuple(
+        dict.fromkeys((*named, *(hint.command for hint in hints), *sorted(past.commands), *sorted(explored.commands)))
+    )
