@@ -94,6 +94,11 @@ class Draft:
         """Record what came of a command."""
         self._observations.append(replace(observation, run_id=None if self.row is None else self.run_id))
 
+    @property
+    def observed(self) -> Observation | None:
+        """The newest command that was decided."""
+        return self._observations[-1] if self._observations else None
+
     def keep_state(self, code: Digest, data: str) -> None:
         """Keep the state as it is after what was added."""
         self.stored_state = StoredState(self.version, code, data)

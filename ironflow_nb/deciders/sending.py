@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from ironflow_nb.core.durations import spoken
 from ironflow_nb.deciders.deciding import Deciding, Order
-from ironflow_nb.deciders.decisions import Outcome
+from ironflow_nb.deciders.decisions import Accepted, Outcome
 from ironflow_nb.deciders.machine import AnyMachine
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.journal.ports import Entry, Reader
+from ironflow_nb.execution.surroundings import say, shell
+from ironflow_nb.journal.ports import Entry, Observation, Reader
 
 R = TypeVar("R")
 
@@ -19,7 +21,39 @@ def send(
 ) -> Outcome:
     """Decide one command in one transaction."""
     order = Order(command=command, key=key, expected_version=expected_version, execution=engine.execution())
-    return exchange(engine, decider, lambda deciding: deciding.decide(order))
+    before: list[Observation] = []
+
+    def act(deciding: Deciding) -> Outcome:
+        outcome = deciding.decide(order)
+        before[:] = _before(deciding, order) if isinstance(outcome, Accepted) else []
+        return outcome
+
+    outcome = exchange(engine, decider, act)
+    for observation in before:
+        _warn(engine, decider, observation)
+    return outcome
+
+
+def _before(deciding: Deciding, order: Order) -> list[Observation]:
+    """Return the same command as an earlier cell sent it, or the same cell when it ran before."""
+    if order.key is not None or shell() is None:
+        return []
+    observed = [draft.observed for draft in deciding.drafts if draft.observed is not None]
+    found = [deciding.reader.accepted_before(each) for each in observed]
+    return [each for each in found if each is not None]
+
+
+def _warn(engine: Engine, decider: AnyMachine, before: Observation) -> None:
+    """Say it, once an execution: who sends a thousand commands again needs one line."""
+    execution = engine.execution()
+    if decider.warned_in == execution:
+        return
+    decider.warned_in = execution
+    age = spoken(max(engine.ledger.clock.now() - before.at, 0) / 1e6)
+    say(
+        f"{decider.name} {before.instance}: an equal {before.command} was accepted {age} ago, and has been decided "
+        "again; with send(command, key=...) it is decided once"
+    )
 
 
 def exchange(engine: Engine, decider: AnyMachine, act: Callable[[Deciding], R]) -> R:

@@ -170,6 +170,10 @@ class MemoryJournal:
         """See the port."""
         return self._mailbox.observation_of(name, instance, command_key)
 
+    def accepted_before(self, observation: Observation) -> Observation | None:
+        """See the port."""
+        return self._mailbox.accepted_before(observation)
+
     def write_lease(self, lease: Lease) -> None:
         """See the port."""
         self._leases[lease.owner] = lease

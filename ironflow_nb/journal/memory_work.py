@@ -61,6 +61,18 @@ class MemoryWork:
         found = (each for each in self._observations if (each.name, each.instance, each.command_key) == wanted)
         return next(found, None)
 
+    def accepted_before(self, observation: Observation) -> Observation | None:
+        """Return the newest equal command that was accepted in another execution."""
+        wanted = (observation.name, observation.instance, observation.digest)
+        found = (
+            each
+            for each in reversed(self._observations)
+            if (each.name, each.instance, each.digest) == wanted
+            and each.outcome == "accepted"
+            and each.execution not in {None, observation.execution}
+        )
+        return next(found, None)
+
     def state(self, run_id: RunId) -> StoredState | None:
         """Return the state that is kept of the run."""
         return self._states.get(run_id)

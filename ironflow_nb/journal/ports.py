@@ -304,6 +304,9 @@ class Reader(Protocol):
     def observation_of(self, name: str, instance: str, command_key: str) -> Observation | None:
         """Return what came of the command of that key."""
 
+    def accepted_before(self, observation: Observation) -> Observation | None:
+        """Return the newest equal command to the same instance that was accepted in another execution."""
+
     def signals(self, run_ids: Collection[str]) -> list[Signal]:
         """Return the signals to these runs that nobody has taken yet, in the order of their sending."""
 

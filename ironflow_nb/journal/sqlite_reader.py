@@ -242,6 +242,10 @@ class SqliteReader:
         """See the port."""
         return sqlite_work.observation_of(self._connection, name, instance, command_key)
 
+    def accepted_before(self, observation: Observation) -> Observation | None:
+        """See the port."""
+        return sqlite_work.accepted_before(self._connection, observation)
+
     def signals(self, run_ids: Collection[str]) -> list[Signal]:
         """See the port."""
         rows = self._connection.execute(

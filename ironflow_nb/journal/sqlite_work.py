@@ -97,6 +97,18 @@ def observation_of(connection: sqlite3.Connection, name: str, instance: str, com
     return None if row is None else _observation(row)
 
 
+def accepted_before(connection: sqlite3.Connection, observation: Observation) -> Observation | None:
+    """Return the newest equal command that was accepted in another execution."""
+    query = f"""
+        SELECT {OBSERVATION_COLUMNS} FROM observations
+        WHERE name = ? AND instance = ? AND digest = ? AND outcome = 'accepted' AND execution <> ?
+        ORDER BY observation_id DESC LIMIT 1
+    """  # noqa: S608
+    given = (observation.name, observation.instance, observation.digest, observation.execution or "")
+    row = connection.execute(query, given).fetchone()
+    return None if row is None else _observation(row)
+
+
 def _observation(row: tuple[Any, ...]) -> Observation:
     return Observation(**dict(zip(_OBSERVATION, row, strict=True)))
 

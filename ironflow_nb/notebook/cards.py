@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from html import escape
 from typing import Final
@@ -16,10 +17,11 @@ from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.execution.watching import status_of
 from ironflow_nb.history.frames import count
-from ironflow_nb.journal.ports import Select
+from ironflow_nb.journal.ports import Select, WorkSelect
 
 SHOWN: Final = 5
 WITHIN_S: Final = 30 * 86400.0
+_QUEUED: Final = ("effect", "timer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +38,42 @@ def show_unfinished() -> None:
     """Show the runs of the default journal that were interrupted or wait; nothing where there are none."""
     engine = HOME.engine()
     try:
-        found = unfinished(engine)
+        found, queued = unfinished(engine), waiting_work(engine)
     except IronflowError as error:
         logger().warning("%s", error)
         return
     if found:
-        from IPython.display import display  # noqa: PLC0415 -- only a shell has it
+        _show(as_text(found), as_html(found))
+    if queued:
+        lines = [f"ironflow: {line}" for line in queued]
+        _show("\n".join(lines), "".join(f"<div>{escape(line)}</div>" for line in lines))
 
-        bundle = {"text/plain": as_text(found), "text/html": as_html(found)}
-        display(bundle, raw=True)  # type: ignore[no-untyped-call]
+
+def _show(text: str, html: str) -> None:
+    from IPython.display import display  # noqa: PLC0415 -- only a shell has it
+
+    display({"text/plain": text, "text/html": html}, raw=True)  # type: ignore[no-untyped-call]
+
+
+def waiting_work(engine: Engine) -> list[str]:
+    """Return a line for each decider that is not defined here and has effects or timers; reads only."""
+    with engine.reading() as reader:
+        pending = [work for work in reader.work(WorkSelect(is_dead=False)) if work.kind in _QUEUED]
+        runs = {run.run_id: run for run in reader.runs(Select(run_ids={work.run_id for work in pending}))}
+    counts: dict[str, Counter[str]] = {}
+    for work in pending:
+        run = runs[work.run_id]
+        if HOME.find(run.kind, run.name) is None:
+            counts.setdefault(run.name, Counter())[work.kind] += 1
+    return [f"{_counted(counts[name])} of {name} {_wait(counts[name])} for their notebook" for name in sorted(counts)]
+
+
+def _counted(counts: Counter[str]) -> str:
+    return " and ".join(f"{counts[kind]} {kind}{'s'[: counts[kind] != 1]}" for kind in _QUEUED if counts[kind])
+
+
+def _wait(counts: Counter[str]) -> str:
+    return "waits" if counts.total() == 1 else "wait"
 
 
 def unfinished(engine: Engine) -> list[Unfinished]:

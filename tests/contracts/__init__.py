@@ -2,5 +2,5 @@
 
 import pytest
 
-for suite in ("journal", "selections", "stored_values"):
+for suite in ("journal", "selections", "stored_values", "work"):
     pytest.register_assert_rewrite(f"tests.contracts.{suite}")

@@ -21,6 +21,7 @@ from tests.contracts.histories import A, B, answers, one_run
 from tests.contracts.journal import JournalContract
 from tests.contracts.selections import SelectContract
 from tests.contracts.stored_values import ValueContract
+from tests.contracts.work import WorkContract
 
 FAST = Durability.PROCESS
 
@@ -54,7 +55,7 @@ def other_handle(path: Path) -> Iterator[SqliteJournal]:
     yield from opened(path)
 
 
-class TestRollbackJournal(JournalContract, ValueContract, SelectContract):
+class TestRollbackJournal(JournalContract, ValueContract, SelectContract, WorkContract):
     @pytest.fixture(autouse=True)
     def short_patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("ironflow_nb.journal.sqlite_file.BUSY_TIMEOUT_S", 0.1)

@@ -9,6 +9,7 @@ from ironflow_nb.journal.ports import Journal
 from tests.contracts.journal import JournalContract
 from tests.contracts.selections import SelectContract
 from tests.contracts.stored_values import ValueContract
+from tests.contracts.work import WorkContract
 
 
 @pytest.fixture
@@ -22,5 +23,5 @@ def other_handle(journal: Journal) -> Journal:
     return journal
 
 
-class TestMemoryJournal(JournalContract, ValueContract, SelectContract):
+class TestMemoryJournal(JournalContract, ValueContract, SelectContract, WorkContract):
     pass

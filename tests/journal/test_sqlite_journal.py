@@ -17,6 +17,7 @@ from tests.contracts.histories import A, B, C, one_run, value
 from tests.contracts.journal import JournalContract
 from tests.contracts.selections import SelectContract
 from tests.contracts.stored_values import ValueContract
+from tests.contracts.work import WorkContract
 
 FAST = Durability.PROCESS
 
@@ -40,7 +41,7 @@ def other_handle(path: Path) -> Iterator[SqliteJournal]:
     opened.close()
 
 
-class TestSqliteJournal(JournalContract, ValueContract, SelectContract):
+class TestSqliteJournal(JournalContract, ValueContract, SelectContract, WorkContract):
     pass
 
 
