@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracking.notebook import NOTEBOOK, codes, run
+from tests.tracking.notebook import NOTEBOOK, changed, codes, run
+from tests.tracking.test_edits import EDITS
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
@@ -26,6 +27,28 @@ def test_the_code_is_the_same_with_every_seed_of_hashes(seed: str) -> None:
     command = [sys.executable, *(["-O"] if seed == "1" else []), "-c", PROGRAM]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert json.loads(found.stdout) == codes(run(NOTEBOOK))
+
+
+EDITED = """
+import json
+from tests.tracking.notebook import NOTEBOOK, codes, run
+from tests.tracking.test_edits import EDITS
+print(json.dumps([codes(run(NOTEBOOK.replace(old, new))) for _, old, new, _ in EDITS]))
+"""
+
+
+def test_every_edit_changes_the_same_steps_when_it_is_made_in_another_process() -> None:
+    before = json.loads(fresh(PROGRAM, seed="1"))
+    for (what, _, _, steps), after in zip(EDITS, json.loads(fresh(EDITED, seed="2")), strict=True):
+        assert changed(before, after) == steps, what
+
+
+def fresh(program: str, *, seed: str) -> str:
+    """Return what the program prints in a process of its own."""
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_the_room_loads_neither_pandas_nor_ipython() -> None:
