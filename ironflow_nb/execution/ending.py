@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ironflow_nb.core import events
 from ironflow_nb.core.ids import StepRef
-from ironflow_nb.errors import IronflowError, RunCancelled, RunInterrupted, RunTakenOver
+from ironflow_nb.errors import CodeChanged, IronflowError, OutcomeUnknown, RunCancelled, RunInterrupted, RunTakenOver
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recall import FAILED_STEP
 from ironflow_nb.execution.session import Session
@@ -61,7 +61,8 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
         stored, causes = store_failure(error), _causes(session, error)
         where = f" in {causes[0]}" if causes else ""
         what = f"run {session.run_id} of {session.name} failed{where}; {_kept(session)}"
-        _note(error, what, "mend what failed and call it again")
+        is_told = isinstance(error, CodeChanged | OutcomeUnknown)  # what to do
+        _note(error, what, None if is_told else "mend what failed and call it again")
         failed = events.RunFailed(error=stored.value_id.hex(), caused_by=causes)
         try:
             session.disown(causes)
@@ -139,10 +140,11 @@ def _causes(session: Session, error: BaseException) -> tuple[StepRef, ...]:
     return tuple(steps)
 
 
-def _note(error: BaseException, what: str, to_do: str) -> None:
+def _note(error: BaseException, what: str, to_do: str | None) -> None:
     """Note on the error what became of its run, unless an inner run has."""
     if not any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
-        error.add_note(f"{_NOTE}{what}.\n{_NOTE}{to_do} with the same arguments: it continues from there")
+        more = "" if to_do is None else f"\n{_NOTE}{to_do} with the same arguments: it continues from there"
+        error.add_note(f"{_NOTE}{what}.{more}")
 
 
 def _kept(session: Session) -> str:

@@ -60,6 +60,7 @@ def test_a_minute_of_work_is_not_redone_before_somebody_said_so(
     with pytest.raises(iron.CodeChanged) as caught:
         main(3)  # type: ignore[operator]
     assert world.log == []
+    assert "mend" not in "".join(caught.value.__notes__), "the message has said what to do"
     assert caught.value.ids["n_steps"] == 3
     assert caught.value.ids["at_stake_s"] == pytest.approx(60)
     assert "1 min" in str(caught.value)
