@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -13,7 +13,12 @@ from ironflow_nb.execution.seams import SystemThreads
 from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.handles.run import Run
 from ironflow_nb.notebook.live import CellPicture, can_update, show_run
+
+if TYPE_CHECKING:
+    from ironflow_nb.notebook.live_deciders import DeciderPictures
 from ironflow_nb.tracking.tracker import something_ran
+
+DECIDER: Final = ("ironflow_nb.deciders.decider", "Decider")
 
 
 class Cell:
@@ -37,6 +42,7 @@ class NotebookFace:
         self._threads = SystemThreads()
         self._n_cells = 0
         self._cells: dict[int, list[Cell]] = {}
+        self._deciders: DeciderPictures | None = None
 
     def attach(self) -> None:
         """Hook into the shell."""
@@ -46,12 +52,23 @@ class NotebookFace:
             self._begin_cell()  # the cell that loads the extension has begun already
         formatter = self._shell.display_formatter.ipython_display_formatter
         formatter.for_type(Run, show_run)
+        formatter.for_type_by_name(*DECIDER, self._show_decider)  # by name, for most notebooks import no deciders
 
     def detach(self) -> None:
         """Unhook."""
         self._shell.events.unregister("pre_run_cell", self._begin_cell)
         self._shell.events.unregister("post_run_cell", self._end_cell)
         self._shell.display_formatter.ipython_display_formatter.pop(Run, None)
+        self._shell.display_formatter.ipython_display_formatter.pop(".".join(DECIDER), None)
+        if self._deciders is not None:
+            self._deciders.stop()
+
+    def _show_decider(self, decider: Any) -> None:
+        """Show a decider, and follow it in the place of its picture before."""
+        from ironflow_nb.notebook.live_deciders import DeciderPictures  # noqa: PLC0415 -- who shows one has imported it
+
+        self._deciders = self._deciders or DeciderPictures()
+        self._deciders.show(decider)
 
     def _begin_cell(self, info: object = None) -> None:
         something_ran()
@@ -69,6 +86,8 @@ class NotebookFace:
         for cell in reversed(over):
             if cell.picture is not None:
                 cell.picture.finish()
+        if not cells and self._deciders is not None:
+            self._deciders.paint()
 
     def _cell(self) -> Cell | None:
         cells = self._cells.get(self._threads.ident())
