@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from ironflow_nb.core.identity import OWN_PREFIX
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow
-from ironflow_nb.core.status import derived_step_status
+from ironflow_nb.core.status import RunStatus, derived_step_status
 from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.planning import not_asked_for
 from ironflow_nb.execution.watching import look
-from ironflow_nb.journal.ports import Tally
+from ironflow_nb.journal.ports import Select, Tally
 
 if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
@@ -29,6 +33,8 @@ def picture_of(engine: Engine, run_id: RunId) -> Picture:
         run, status = look(engine, run_id)
         diagram = diagram_of(engine, run)
         tallies = tallies_of(engine, run_id)
+        if run is not None and status is RunStatus.COMPLETED:
+            tallies = _asked_for(engine, run, tallies)
         expected = _expected(engine, run_id)
     except Exception as error:  # noqa: BLE001 -- it stands in for a repr, whatever became of the journal
         return Picture(svg=None, text=f"run {run_id}: {error}")
@@ -47,6 +53,16 @@ def tallies_of(engine: Engine, run_id: RunId) -> list[Tally]:
     """Return how many steps of which name have which status now; the time, ids and chance are no work to look at."""
     with engine.ledger.journal.reading() as reader:
         return [tally for tally in reader.tallies([run_id]).get(run_id, []) if not tally.name.startswith(OWN_PREFIX)]
+
+
+def _asked_for(engine: Engine, run: RunRow, tallies: list[Tally]) -> list[Tally]:
+    """Return the tallies without what the run that completed had no use for any more, as failures of before an edit."""
+    with engine.ledger.journal.reading() as reader:
+        left_out = set(not_asked_for(reader, run))
+        rows = reader.steps(Select(run_ids=[run.run_id])) if left_out else []
+    latest = {row.step: row for row in rows if row.step in left_out}
+    n_less = Counter((row.name, row.status) for row in latest.values())
+    return [replace(tally, n=n_left) for tally in tallies if (n_left := tally.n - n_less[tally.name, tally.status]) > 0]
 
 
 def diagram_of(engine: Engine, run: RunRow | None) -> Diagram:

@@ -103,6 +103,19 @@ def test_the_node_where_a_run_stopped_says_so_and_those_never_reached_say_nothin
     assert states(iron.get_run(run.id)) == shown
 
 
+def test_a_failure_that_an_edit_left_behind_does_not_colour_the_completed_run(lab: Lab) -> None:
+    space: dict[str, Any] = {"__name__": "__main__", "iron": iron, "act": fail}
+    run_cell(FLOW, space)
+    with pytest.raises(ValueError, match="3"):
+        space["main"](3)
+    run_cell(FLOW.replace("check(len(found))", "check(0)") + "act = print", space)
+    run = space["main"].resume()
+    run.result()
+    assert recorded(run)["check"] == {"failed", "completed"}
+    shown = states(run)
+    assert (shown["the run"], shown["gather"], shown["check"]) == ("completed", "completed", "completed")
+
+
 def test_the_node_of_a_step_that_goes_on_is_running_and_interrupted_once_its_process_is_dead(lab: Lab) -> None:
     inside, gate = threading.Event(), threading.Event()
 
