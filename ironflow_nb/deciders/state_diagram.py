@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Final
 
@@ -91,8 +91,7 @@ def model_of(machine: StateMachine, looked: Looked | None = None) -> Diagram:
     notes = _notes(machine, looked)
     begin = Node(id=INITIAL, kind=NodeKind.INITIAL, label="")
     states = [_node(machine, status, notes.get(status, "")) for status in machine.statuses]
-    ranks = {status: place for place, status in enumerate(machine.statuses)}
-    edges = [_edge(machine, arrow, ranks) for arrow in machine.arrows]
+    edges = [_edge(machine, arrow) for arrow in machine.arrows]
     first = Edge(source=INITIAL, target=_id(machine.initial))
     return Diagram(machine.name, (begin, *states), (first, *edges))
 
@@ -106,7 +105,7 @@ def _node(machine: StateMachine, status: str, note: str) -> Node:
     return Node(id=_id(status), kind=kind, label=status or "''", step=status, note=note, title=note)
 
 
-def _edge(machine: StateMachine, arrow: Arrow, ranks: Mapping[str, int]) -> Edge:
+def _edge(machine: StateMachine, arrow: Arrow) -> Edge:
     transition = arrow.transition
     numbers = [place for place, key in enumerate(machine.way, 1) if key == transition.key]
     tone = tone_of(arrow, is_declared=machine.is_declared)
@@ -114,7 +113,6 @@ def _edge(machine: StateMachine, arrow: Arrow, ranks: Mapping[str, int]) -> Edge
         source=_id(transition.source),
         target=_id(transition.target),
         label=_label(arrow, tone, numbers),
-        is_back=ranks[transition.target] < ranks[transition.source],
         tone=tone,
         n_seen=arrow.n_seen,
         is_taken=bool(numbers),
@@ -176,14 +174,18 @@ def _short(value: Any) -> str:
 
 
 def simple_fields(state: Any, *, but: str | None) -> tuple[str, ...]:
-    """Return the fields of a state that are texts and numbers, without that one."""
+    """Return the fields of a state that are numbers, and texts that are not empty, without that one."""
     if is_dataclass(state):
         names = [field.name for field in fields(state)]
     elif isinstance(state, msgspec.Struct):
         names = list(state.__struct_fields__)
     else:
         names = []
-    return tuple(name for name in names if name != but and isinstance(getattr(state, name, None), _SIMPLE))
+    return tuple(name for name in names if name != but and _is_told(getattr(state, name, None)))
+
+
+def _is_told(value: Any) -> bool:
+    return isinstance(value, _SIMPLE) and value != ""
 
 
 def _states(machine: StateMachine, looked: Looked | None) -> dict[str, NodeState]:

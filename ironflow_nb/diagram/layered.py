@@ -143,7 +143,9 @@ def _leave(sheet: _Sheet, node: int, x: float, y: float) -> list[Point]:
 
 
 def _is_free(sheet: _Sheet, node: int, x: float) -> bool:
-    """Tell whether no other box of the node's row stands between it and the column."""
+    """Tell whether no other box of the node's row, and no link from it to itself, stands between it and the column."""
+    if x > sheet.boxes[node].x and sheet.grid.rights[node] > sheet.boxes[node].width / 2 + LOOP_ROOM / 2:
+        return False
     left, right = sorted((x, sheet.boxes[node].x))
     others = (item for item in sheet.grid.rows[sheet.grid.ranks[node]] if sheet.grid.is_node(item) and item != node)
     return all(sheet.boxes[other].right < left or sheet.boxes[other].left > right for other in others)

@@ -20,10 +20,14 @@ Engine = Callable[[Skeleton], Placement]
 Rungs = tuple[tuple[str, Engine], ...]
 
 OF_FLOWS: Final[Rungs] = (("layered", layered), ("pygraphviz", by_pygraphviz), ("dot", by_program))
-"""The engines for what reads from top to bottom: ours keeps the main line straight and returns beside it."""
+"""The engines for what reads from top to bottom: ours keeps the main line straight and returns beside it.
+
+State machines are read so too, however many transitions they have: Graphviz draws those from a state to itself, and
+those between the same two, into each other.
+"""
 
 OF_TANGLES: Final[Rungs] = (("pygraphviz", by_pygraphviz), ("dot", by_program), ("layered", layered))
-"""The engines for what goes everywhere, as state machines do: Graphviz crosses fewer lines."""
+"""The engines for what goes everywhere: Graphviz crosses fewer lines."""
 
 TANGLED_FROM: Final = 2.0
 """So many edges a node make a tangle; flows have fewer."""
@@ -51,7 +55,7 @@ def lay_out(
     ends = [(places[diagram.edges[index].source], places[diagram.edges[index].target]) for index in known]
     links = [_link(diagram.edges[index], *pair, label_sizes or {}) for index, pair in zip(known, ends, strict=True)]
     skeleton = Skeleton(tuple(sizes.get(node.id, _UNSIZED) for node in diagram.nodes), tuple(links))
-    is_tangled = len(links) >= TANGLED_FROM * len(skeleton.sizes)
+    is_tangled = not diagram.is_machine and len(links) >= TANGLED_FROM * len(skeleton.sizes)
     rung, placement = _placed(skeleton, rungs or (OF_TANGLES if is_tangled else OF_FLOWS))
     routes = dict(zip(known, placement.routes, strict=True))
     return Layout(

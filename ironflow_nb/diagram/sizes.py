@@ -46,8 +46,13 @@ def _roomy(size: Size, n_loops: int) -> Size:
 
 def label_sizes_of(diagram: Diagram) -> dict[str, Size]:
     """Return the size of every label of an edge, by its text; an empty one has none."""
-    labels = {edge.label: edge_label(edge) for edge in diagram.edges if edge.label and one_line(edge.label)}
-    return {label: Size(width(drawn, font_size=EDGE_FONT), EDGE_FONT + 3) for label, drawn in labels.items()}
+    labels = {edge.label: edge for edge in diagram.edges if edge.label and one_line(edge.label)}
+    return {label: Size(_label_width(edge), EDGE_FONT + 3) for label, edge in labels.items()}
+
+
+def _label_width(edge: Edge) -> float:
+    # Some transitions are drawn half-bold.
+    return width(edge_label(edge), font_size=EDGE_FONT) * (1.0 if edge.tone is None else 1.08)
 
 
 def node_label(node: Node) -> str:
