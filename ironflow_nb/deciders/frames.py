@@ -8,8 +8,9 @@ import msgspec
 
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.deciders.deciding import EFFECT, TIMER
-from ironflow_nb.deciders.loading import state_at
+from ironflow_nb.deciders.loading import state_at, unreadable
 from ironflow_nb.deciders.machine import AnyMachine
+from ironflow_nb.errors import EventUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.history.tables import INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import Reader, Select, Work, WorkSelect
@@ -71,7 +72,10 @@ def history(engine: Engine, machine: AnyMachine, row: RunRow) -> pd.DataFrame:
     for version, at, kind, data in facts:
         if kind.startswith(prefix):
             name = kind[len(prefix) :]
-            event = machine.event_codec.decode(name, data)
+            try:
+                event = machine.event_codec.decode(name, data)
+            except EventUnreadable as error:
+                raise unreadable(machine.name, row.key or "", len(records) + 1, error) from error
             state = machine.evolve_with(state, event)
             records.append({
                 "sequence": len(records) + 1, "version": version, "at": at, "event": name,

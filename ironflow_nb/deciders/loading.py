@@ -53,7 +53,7 @@ def state_at(
             try:
                 event = decode(kind[len(prefix) :], data)
             except EventUnreadable as error:
-                raise _unreadable(decider.name, instance, _sequence(reader, run_id, prefix, number), error) from error
+                raise unreadable(decider.name, instance, _sequence(reader, run_id, prefix, number), error) from error
             state = evolve(state, event)
     return state
 
@@ -63,7 +63,8 @@ def _sequence(reader: Reader, run_id: RunId, prefix: str, version: int) -> int:
     return sum(kind.startswith(prefix) for number, _, kind, _ in reader.facts_after(run_id, 0) if number <= version)
 
 
-def _unreadable(name: str, instance: str, sequence: int, error: EventUnreadable) -> EventUnreadable:
+def unreadable(name: str, instance: str, sequence: int, error: EventUnreadable) -> EventUnreadable:
+    """Return the error with the event that it is about."""
     return EventUnreadable(
         f"event {sequence} of {name} {instance} can't be read: {error}", name=name, instance=instance, sequence=sequence
     )

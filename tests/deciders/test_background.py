@@ -1,0 +1,137 @@
+"""Effects in the background: begun, nudged, stopped, and never going on where nobody expects it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb.journal.ports import WorkSelect
+from tests.conftest import Lab
+from tests.deciders.counters import Ask, Call, Mail, Remind, counters
+
+
+def eventually(holds: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def performing(log: list[str], name: str = "counter") -> Any:
+    counter = counters(name)
+    counter.perform(Call)(lambda effect: log.append(effect.what))
+    return counter
+
+
+def n_threads(name: str = "counter") -> int:
+    return sum(thread.name == f"ironflow-performer-{name}" for thread in threading.enumerate())
+
+
+def test_what_is_sent_is_performed_in_the_background_until_it_is_stopped(lab: Lab) -> None:
+    log: list[str] = []
+    counter = performing(log)
+    counter.start()
+    counter.start()
+    assert n_threads() == 1
+    counter.send(Ask("c", "one"))
+    eventually(lambda: log == ["one"])
+    counter.send(Remind("c", 0.01))
+    eventually(lambda: counter.state("c").n == 1)
+    counter.stop()
+    eventually(lambda: n_threads() == 0)
+    counter.send(Ask("c", "two"))
+    time.sleep(0.15)
+    assert log == ["one"]
+    counter.start()
+    eventually(lambda: log == ["one", "two"])
+    counter.stop()
+
+
+def test_send_wakes_the_background(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ironflow_nb.deciders.draining.POLL_S", 60.0)
+    log: list[str] = []
+    counter = performing(log)
+    counter.start()
+    time.sleep(0.05)
+    counter.send(Ask("c", "one"))
+    eventually(lambda: log == ["one"])
+    counter.stop()
+    eventually(lambda: n_threads() == 0)
+
+
+def test_stopping_lets_a_handler_end_and_claims_nothing_more(lab: Lab) -> None:
+    counter, log = counters(), []
+    began, may_end = threading.Event(), threading.Event()
+
+    @counter.perform(Call)
+    def call(effect: Call) -> None:
+        log.append(effect.what)
+        began.set()
+        may_end.wait(10)
+
+    counter.send(Ask("c", "one"))
+    counter.send(Ask("c", "two"))
+    counter.start()
+    assert began.wait(10)
+    counter.stop()
+    may_end.set()
+    eventually(lambda: n_threads() == 0)
+    assert log == ["one"]
+    with lab.engine.reading() as reader:
+        assert [(work.owner, work.attempts) for work in reader.work(WorkSelect())] == [(None, 0)]
+
+
+def test_the_background_ends_with_its_engine_and_can_begin_on_the_next_one(lab: Lab) -> None:
+    log: list[str] = []
+    counter = performing(log)
+    counter.start()
+    lab.engine.close()
+    eventually(lambda: n_threads() == 0)
+    lab.begin()
+    counter.start()
+    counter.send(Ask("c", "one"))
+    eventually(lambda: log == ["one"])
+    counter.stop()
+
+
+def test_a_handler_that_ends_the_thread_is_reported(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    counter = counters()
+
+    @counter.perform(Call)
+    def call(effect: Call) -> None:
+        raise SystemExit
+
+    counter.start()
+    counter.send(Ask("c", "x"))
+    eventually(lambda: "counter is not performed in the background any more: SystemExit" in caplog.text)
+    eventually(lambda: n_threads() == 0)
+    assert not counter.is_performing
+
+
+def test_defining_a_decider_again_ends_what_the_old_one_does_in_the_background(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    counter = performing([])
+    counter.start()
+    performing([])
+    eventually(lambda: n_threads() == 0)
+    assert "counter was defined again, and what counter.start() began has ended" in caplog.text
+
+
+def test_opening_a_journal_performs_nothing(lab: Lab) -> None:
+    performing([]).send(Ask("c", "x"))
+    lab.die()
+    log: list[str] = []
+    counter = performing(log)
+    counter.perform(Mail)(lambda effect: log.append("mail"))
+    assert len(iron.runs()) == 1
+    assert counter.state("c").n == 0
+    time.sleep(0.15)
+    assert log == []
+    assert counter.run_until_idle() == 1
