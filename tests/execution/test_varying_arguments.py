@@ -23,6 +23,7 @@ def continued(
 ) -> list[str]:
     """Run a flow that fails, and again; return what was said. `make` gives its argument in the n-th run."""
     caplog.set_level("INFO", "ironflow_nb")
+
     @step
     def fetch(number: int, stamp: Any) -> int:
         return number
