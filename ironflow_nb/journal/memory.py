@@ -13,6 +13,7 @@ from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.columns import columns_of
+from ironflow_nb.journal.memory_projections import MemoryProjections, domain_events
 from ironflow_nb.journal.memory_work import MemoryWork
 from ironflow_nb.journal.ports import (
     MEMO_LIMIT,
@@ -33,6 +34,7 @@ from ironflow_nb.journal.ports import (
     Work,
     WorkSelect,
 )
+from ironflow_nb.journal.read_models import DomainRow, DomainSelect, Projected, Skipped
 from ironflow_nb.values.stored import StoredValue
 
 
@@ -54,6 +56,7 @@ class MemoryJournal:
         self._signals: dict[int, Signal] = {}
         self._cached: dict[tuple[Digest, Digest], Cached] = {}
         self._mailbox = MemoryWork()
+        self._read_models = MemoryProjections()
         self._n_signals = 0
         self._n_changes = 0
 
@@ -75,6 +78,8 @@ class MemoryJournal:
                 if self._mailbox.is_observed(each) or (each.command_key is not None and _key(each) in observed):
                     raise JournalConflict("a command of that key was decided already", run_id=entry.run_id)
                 observed.add(_key(each))
+            for projected in entry.projections:
+                self._read_models.refuse_overtaken(projected)
         # From here on nothing can fail, and who copies meanwhile sees an odd count.
         self._n_changes += 1
         self._heads |= heads
@@ -120,6 +125,8 @@ class MemoryJournal:
         for signal_id in entry.taken:
             self._signals.pop(signal_id, None)
         self._mailbox.write(entry)
+        for projected in entry.projections:
+            self._read_models.write(projected)
         for cached in entry.cached:
             place = cached.identity, cached.code
             if cached.output_id is not None:
@@ -170,6 +177,34 @@ class MemoryJournal:
         """See the port."""
         return self._mailbox.observation_of(name, instance, command_key)
 
+    def last_position(self) -> int:
+        """See the port."""
+        return len(self._events)
+
+    def domain_events(self, select: DomainSelect) -> list[DomainRow]:
+        """See the port."""
+        return domain_events(self._events, self._runs, select)
+
+    def n_domain_events(self, select: DomainSelect) -> int:
+        """See the port."""
+        return len(domain_events(self._events, self._runs, replace(select, limit=None)))
+
+    def projection(self, name: str) -> Projected | None:
+        """See the port."""
+        return self._read_models.projection(name)
+
+    def projections(self) -> list[Projected]:
+        """See the port."""
+        return self._read_models.projections()
+
+    def projection_state(self, name: str) -> StoredValue | None:
+        """See the port."""
+        return self._read_models.projection_state(name)
+
+    def skipped(self, name: str) -> list[Skipped]:
+        """See the port."""
+        return self._read_models.skipped(name)
+
     def accepted_before(self, observation: Observation) -> Observation | None:
         """See the port."""
         return self._mailbox.accepted_before(observation)
@@ -216,6 +251,7 @@ class MemoryJournal:
             other._values, other._definitions = dict(self._values), dict(self._definitions)
             other._leases, other._signals = dict(self._leases), dict(self._signals)
             other._cached, other._mailbox = dict(self._cached), self._mailbox.copy()
+            other._read_models = self._read_models.copy()
             if n_changes == self._n_changes and not n_changes % 2:
                 return other
 

@@ -12,15 +12,15 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
-from ironflow_nb.journal.schema import CACHED, OBSERVATIONS, SCHEMA_VERSION, statements
+from ironflow_nb.journal.schema import CACHED, OBSERVATIONS, PROJECTIONS, SCHEMA_VERSION, statements
 
 MIGRATIONS: Final = Migrations("ironflow_nb")
 
 
 @MIGRATIONS(transactional=False)
 def schema_2(database: Database) -> None:
-    """Add the results that steps with ``cache=`` share between runs, and what deciders were sent."""
-    for statement in statements(CACHED + OBSERVATIONS):
+    """Add the results that steps with ``cache=`` share between runs, what deciders were sent, and projections."""
+    for statement in statements(CACHED + OBSERVATIONS + PROJECTIONS):
         database.conn.execute(re.sub("CREATE (TABLE|INDEX|UNIQUE INDEX)", r"CREATE \1 IF NOT EXISTS", statement))
 
 

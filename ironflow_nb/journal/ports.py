@@ -17,6 +17,7 @@ from ironflow_nb.core.events import Fact
 from ironflow_nb.core.ids import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.journal.read_models import Projected, ProjectionReader
 from ironflow_nb.values.stored import StoredValue
 
 
@@ -149,7 +150,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     `taken` are the ids of signals that its owner has taken notice of. `cached` are results for other runs; one without
     an output gives back that this run was computing it. `put_work` replaces work of the same kind and key, and
-    `done_work` (kind and key) takes it away. `state` replaces the state that is kept of the run.
+    `done_work` (kind and key) takes it away. `state` replaces the state that is kept of the run. `projections` are
+    of no run, and say how far they have come.
     """
 
     run_id: RunId
@@ -164,6 +166,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     done_work: tuple[tuple[str, str], ...] = ()
     observations: tuple[Observation, ...] = ()
     state: StoredState | None = None
+    projections: tuple[Projected, ...] = ()
 
 
 class EventRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -238,7 +241,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     execution: str
 
 
-class Reader(Protocol):
+class Reader(ProjectionReader, Protocol):
     """Reads of one moment of the journal. A journal that does not exist yet is an empty one."""
 
     def runs(self, select: Select) -> list[RunRow]:
@@ -326,7 +329,8 @@ class Journal(Protocol):
         On return everything is as durable as asked. On an error nothing of it is there.
 
         Raises:
-            JournalConflict: a run has its next version already, or another run has its key; `run_id` names the run.
+            JournalConflict: a run has its next version already, or another run has its key; `run_id` names the run. Or
+                a projection was folded by somebody else meanwhile; `name` names it.
             JournalBusy, JournalReadOnly, JournalError: the store refuses.
         """
 

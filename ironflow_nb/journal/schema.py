@@ -218,6 +218,34 @@ CREATE TABLE snapshots (
 );
 """
 
+PROJECTIONS: Final = """
+-- The states of projections, replaced in place; generation counts how often one was begun.
+CREATE TABLE projection_states (
+    name TEXT PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    codec TEXT NOT NULL,
+    data BLOB,
+    size INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    preview TEXT,
+    digest BLOB,
+    mac BLOB
+);
+
+-- Events that projections could not fold, and left out.
+CREATE TABLE projection_skips (
+    name TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    decider TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    error TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (name, position)
+) WITHOUT ROWID;
+"""
+
 _ISO: Final = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000, 'unixepoch') || printf('.%06dZ', {0} % 1000000)"
 
 _VIEWS: Final = """
@@ -238,7 +266,7 @@ FROM events ORDER BY position;
 
 VIEWS: Final = _VIEWS.format(**{column: _ISO.format(column) for column in ("started_at", "ended_at", "at")})
 
-DDL: Final = TABLES + CACHED + OBSERVATIONS + VIEWS
+DDL: Final = TABLES + CACHED + OBSERVATIONS + PROJECTIONS + VIEWS
 
 
 def statements(script: str) -> Iterator[str]:

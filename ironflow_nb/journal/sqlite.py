@@ -11,8 +11,8 @@ from typing import Final
 
 from ironflow_nb.core.ids import ValueId
 from ironflow_nb.errors import JournalConflict, JournalError, JournalReadOnly
+from ironflow_nb.journal import sqlite_projections, sqlite_work
 from ironflow_nb.journal import sqlite_rows as sql
-from ironflow_nb.journal import sqlite_work
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.places import network_file_system
 from ironflow_nb.journal.ports import Cached, Durability, Entry, Lease, Reader, Signal
@@ -271,6 +271,8 @@ def _write_entry(connection: sqlite3.Connection, entry: Entry) -> None:
     for row in entry.steps:
         execute(sql.PUT_STEP, sql.step_values(row))
     sqlite_work.write(connection, entry)
+    for projected in entry.projections:
+        sqlite_projections.write(connection, projected)
     for cached in entry.cached:
         if cached.output_id is None:
             execute(sql.GIVE_BACK, (cached.identity, cached.code, cached.run_id))

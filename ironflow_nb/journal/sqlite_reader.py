@@ -31,8 +31,9 @@ from ironflow_nb.journal.ports import (
     Work,
     WorkSelect,
 )
+from ironflow_nb.journal.sqlite_projections import SqliteProjections
 from ironflow_nb.values.files import ValueFiles
-from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue, value_id
+from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue
 
 _CHUNK: Final = 500  # SQLite before 3.32 binds at most 999 parameters
 _PIECE: Final = 2000  # as columns; the texts of more of them leave the processor's cache
@@ -40,7 +41,7 @@ _SCATTERED: Final = 8  # as many events between two that are asked for are looke
 _NAMED: Final = "({0} = :name OR substr({0}, -1 - length(:name)) = '.' || :name)"
 
 
-class SqliteReader:
+class SqliteReader(SqliteProjections):
     """Reads through one connection, in whatever transaction it is."""
 
     def __init__(self, connection: sqlite3.Connection, files: ValueFiles) -> None:
@@ -196,9 +197,9 @@ class SqliteReader:
         if limit is not None and stored.size > limit:
             return replace(stored, content=None)
         if stored.size < INLINE_LIMIT:
-            return _sound(stored)
+            return sql.sound(stored)
         try:
-            read = _sound(replace(stored, content=self._files.read(stored.value_id, stored.size)))
+            read = sql.sound(replace(stored, content=self._files.read(stored.value_id, stored.size)))
         except ValueUnreadable as error:
             return replace(stored, trouble=str(error))
         if read.content is None:
@@ -264,16 +265,7 @@ class SqliteReader:
 
 
 def _if_small(stored: StoredValue) -> StoredValue:
-    return _sound(stored) if stored.size <= MEMO_LIMIT else stored
-
-
-def _sound(stored: StoredValue) -> StoredValue:
-    """Return the value without its content if that is not what was once written."""
-    is_sound = stored.content is not None and value_id(stored.codec, stored.content) == stored.value_id
-    if is_sound:
-        return stored
-    trouble = "its content in the journal is missing or has other bytes than were written"
-    return replace(stored, content=None, trouble=trouble)
+    return sql.sound(stored) if stored.size <= MEMO_LIMIT else stored
 
 
 def _narrowed(select: Select, table: str) -> tuple[str, dict[str, Any]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeVar
 
+from msgspec.structs import replace
+
 from ironflow_nb.core.events import Fact, encode_event, event_type
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalCorrupt
 from ironflow_nb.journal.ports import Cached, Definition, EventRow, Lease, Signal
-from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue
+from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue, value_id
 
 S = TypeVar("S", RunStatus, StepStatus)
 
@@ -75,6 +77,15 @@ PUT_CACHED: Final = insert(
 )
 GIVE_BACK: Final = "DELETE FROM cached WHERE identity = ? AND code = ? AND run_id = ? AND owner IS NOT NULL"
 SIGN_VALUE: Final = 'UPDATE "values" SET mac = ? WHERE value_id = ? AND codec = ?'
+
+
+def sound(stored: StoredValue) -> StoredValue:
+    """Return the value without its content if that is not what was once written."""
+    is_sound = stored.content is not None and value_id(stored.codec, stored.content) == stored.value_id
+    if is_sound:
+        return stored
+    trouble = "its content in the journal is missing or has other bytes than were written"
+    return replace(stored, content=None, trouble=trouble)
 
 
 def event_values(run_id: RunId, fact: Fact) -> tuple[Any, ...]:
