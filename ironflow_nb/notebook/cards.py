@@ -65,7 +65,7 @@ def waiting_work(engine: Engine) -> list[str]:
         run = runs[work.run_id]
         if HOME.find(run.kind, run.name) is None:
             counts.setdefault(run.name, Counter())[work.kind] += 1
-    return [f"{_counted(counts[name])} of {name} {_wait(counts[name])} for their notebook" for name in sorted(counts)]
+    return [f"{_counted(counts[name])} of {name} {_wait(counts[name])}" for name in sorted(counts)]
 
 
 def _counted(counts: Counter[str]) -> str:
@@ -73,7 +73,7 @@ def _counted(counts: Counter[str]) -> str:
 
 
 def _wait(counts: Counter[str]) -> str:
-    return "waits" if counts.total() == 1 else "wait"
+    return "waits for its notebook" if counts.total() == 1 else "wait for their notebook"
 
 
 def unfinished(engine: Engine) -> list[Unfinished]:
