@@ -42,7 +42,30 @@ PROMISED = {
         "restored spread",
         "yearly: edited line 2 of `yearly`; it runs again",
         "input table changed",
-    ]
+    ],
+    "05_state_machines": [
+        "order: 3 instances, 3 completed",
+        "Accepted(n_events=1",
+        "Rejected(reason='Place does not go with an order that is placed'",
+        "Rejected(reason='an order costs something'",
+        "placed         1          2       0",
+        "A-1: charging 20.0, attempt 2",
+        "Order(status='paid', total=20.0, receipt='worn card')",
+        "Order(status='expired', total=7.5, receipt='')",
+        "AlreadyCompleted(instance='A-2'",
+        "A-3: charging 12.0, attempt 3",
+        "ConnectionError: the bank is closed",
+        "order A-3: waiting, 1 command accepted, 1 dead letter",
+        "✗ placed (total=12)",
+        "1 dead letter is tried again",
+        "✓ paid (final, total=12, receipt=good card)",
+        "timer pay-by",
+        "Order(status='placed', total=20.0, receipt='')\nAccept(events=(Expired(),)",
+        "→ expired: ! Expire (not declared)",
+        "seen, not declared",
+        "unknown state: only the declaration knows the state 'canceled'",
+        "⇢ canceled: Cancel (never exercised)",
+    ],
 }
 
 
