@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -101,7 +102,7 @@ def test_commands_of_two_processes_are_all_decided_once(tmp_path: Path) -> None:
     senders = [
         subprocess.Popen(
             [sys.executable, "-c", SENDER, str(share), "2", f"process-{share}"],
-            cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "IRONFLOW_KEY": "a key of the tests"},
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         for share in range(2)
     ]  # fmt: skip
