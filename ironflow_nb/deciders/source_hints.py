@@ -7,6 +7,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from ironflow_nb.deciders.machine import AnyMachine
@@ -39,59 +40,96 @@ class _Said:
 def hints_of(machine: AnyMachine) -> tuple[Hint, ...]:
     """Return what can be read from `match` in `decide`, and by `evolve` where it leads; nothing if there is no source.
 
-    Understood are ``case "placed", Pay():`` and a ``match`` of one inside a ``match`` of the other.
+    Understood are ``case "placed", Pay():``, the same with members of an enum, a ``match`` of one inside a ``match`` of
+    the other, and ``case Pay() if state.status == "placed":``.
     """
     evolve, decide = machine.functions
-    decided, evolved = _body(decide), _body(evolve)
-    targets = dict(_targets(evolved, machine.status_field)) if machine.status_field else {}
-    return tuple(dict.fromkeys(_hints(decided, _Said(), targets)))
+    targets: dict[str, str] = {}
+    if evolve is not None and machine.status_field:
+        targets = dict(_Reading(evolve).targets(machine.status_field))
+    return () if decide is None else tuple(dict.fromkeys(_Reading(decide).hints(targets)))
 
 
-def _body(function: Callable[..., Any] | None) -> list[ast.stmt]:
-    if function is None:
-        return []
+class _Reading:
+    """The source of one function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._names: Mapping[str, Any] = getattr(function, "__globals__", {})
+        self._body = _body(function)
+
+    def hints(self, targets: Mapping[str, str]) -> Iterator[Hint]:
+        """Yield what `decide` seems to accept; `targets` are the statuses to which events lead."""
+        yield from self._hints(self._body, _Said(), targets)
+
+    def _hints(self, body: list[ast.stmt], outer: _Said, targets: Mapping[str, str]) -> Iterator[Hint]:
+        for said, inner in self._cases(body):
+            now = _Said(said.statuses or outer.statuses, said.classes or outer.classes)
+            if now.statuses and now.classes and (events := _arguments(inner, "accept")) is not None:
+                target = next((targets[event] for event in reversed(events) if event in targets), None)
+                effects = tuple(_arguments(inner, "effect") or ())
+                yield from (Hint(s, command, target, effects) for s in now.statuses for command in now.classes)
+            else:
+                yield from self._hints(inner, now, targets)
+
+    def targets(self, field: str) -> Iterator[tuple[str, str]]:
+        """Yield events with the status that `evolve` gives: ``case Paid(): return replace(state, status="paid")``."""
+        for said, inner in self._cases(self._body):
+            for node in _nodes(inner):
+                if isinstance(node, ast.keyword) and node.arg == field and (status := self._status(node.value)):
+                    yield from ((event, status) for event in said.classes or ())
+
+    def _cases(self, body: list[ast.stmt]) -> Iterator[tuple[_Said, list[ast.stmt]]]:
+        """Yield the cases of the outermost matches, with what their patterns and guards say."""
+        for statement in body:
+            if isinstance(statement, ast.Match):
+                for case in statement.cases:
+                    said = self._said(case.pattern)
+                    yield _Said(said.statuses or self._guarded(case.guard), said.classes), case.body
+            else:
+                for name in ("body", "orelse", "finalbody"):
+                    yield from self._cases(getattr(statement, name, []))
+
+    def _said(self, pattern: ast.pattern) -> _Said:
+        match pattern:
+            case ast.MatchValue(value=value) if (status := self._status(value)) is not None:
+                return _Said(statuses=(status,))
+            case ast.MatchClass(cls=ast.Name(id=name)) | ast.MatchClass(cls=ast.Attribute(attr=name)):
+                return _Said(classes=(name,))
+            case ast.MatchAs(pattern=inner) if inner is not None:
+                return self._said(inner)
+            case ast.MatchOr(patterns=parts):
+                return _either([self._said(part) for part in parts])
+            case ast.MatchSequence(patterns=parts) if len(parts) == 2:
+                first, second = (self._said(part) for part in parts)
+                return _Said(first.statuses or second.statuses, first.classes or second.classes)
+            case _:
+                return _Said()
+
+    def _guarded(self, guard: ast.expr | None) -> tuple[str, ...] | None:
+        """Return the one status that a guard asks for, by ``==``."""
+        match guard:
+            case ast.Compare(ops=[ast.Eq()], comparators=[value]) if (status := self._status(value)) is not None:
+                return (status,)
+            case _:
+                return None
+
+    def _status(self, value: ast.expr) -> str | None:
+        """Return the status that an expression is: a text, or the member of an enum."""
+        match value:
+            case ast.Constant(value=str(status)):
+                return status
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+                member = getattr(self._names.get(name), attribute, None)
+                return str(member) if isinstance(member, str | Enum) else None
+            case _:
+                return None
+
+
+def _body(function: Callable[..., Any]) -> list[ast.stmt]:
     try:
         return ast.parse(textwrap.dedent(inspect.getsource(function))).body
     except (OSError, TypeError, SyntaxError, ValueError):
         return []
-
-
-def _hints(body: list[ast.stmt], outer: _Said, targets: Mapping[str, str]) -> Iterator[Hint]:
-    for said, inner in _cases(body):
-        now = _Said(said.statuses or outer.statuses, said.classes or outer.classes)
-        if now.statuses and now.classes and (events := _arguments(inner, "accept")) is not None:
-            target = next((targets[event] for event in reversed(events) if event in targets), None)
-            effects = tuple(_arguments(inner, "effect") or ())
-            yield from (Hint(s, command, target, effects) for s in now.statuses for command in now.classes)
-        else:
-            yield from _hints(inner, now, targets)
-
-
-def _cases(body: list[ast.stmt]) -> Iterator[tuple[_Said, list[ast.stmt]]]:
-    """Yield the cases of the outermost matches, with what their patterns say."""
-    for statement in body:
-        if isinstance(statement, ast.Match):
-            yield from ((_said(case.pattern), case.body) for case in statement.cases)
-        else:
-            for name in ("body", "orelse", "finalbody"):
-                yield from _cases(getattr(statement, name, []))
-
-
-def _said(pattern: ast.pattern) -> _Said:
-    match pattern:
-        case ast.MatchValue(value=ast.Constant(value=str(status))):
-            return _Said(statuses=(status,))
-        case ast.MatchClass(cls=ast.Name(id=name)) | ast.MatchClass(cls=ast.Attribute(attr=name)):
-            return _Said(classes=(name,))
-        case ast.MatchAs(pattern=inner) if inner is not None:
-            return _said(inner)
-        case ast.MatchOr(patterns=parts):
-            return _either([_said(part) for part in parts])
-        case ast.MatchSequence(patterns=parts) if len(parts) == 2:
-            first, second = (_said(part) for part in parts)
-            return _Said(first.statuses or second.statuses, first.classes or second.classes)
-        case _:
-            return _Said()
 
 
 def _either(parts: list[_Said]) -> _Said:
@@ -121,12 +159,3 @@ def _called(call: ast.Call) -> str:
             return name
         case _:
             return ""
-
-
-def _targets(body: list[ast.stmt], field: str) -> Iterator[tuple[str, str]]:
-    """Yield events with the status that `evolve` gives: ``case Paid(): return replace(state, status="paid")``."""
-    for said, inner in _cases(body):
-        for node in _nodes(inner):
-            match node:
-                case ast.keyword(arg=name, value=ast.Constant(value=str(status))) if name == field:
-                    yield from ((event, status) for event in said.classes or ())

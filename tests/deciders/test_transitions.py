@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -147,6 +149,34 @@ def test_nested_matches_and_alternatives_are_read_and_what_only_rejects_is_not()
     expected = {(status, command) for status in ("new", "placed") for command in ("Pay", "GiveUp")}
     assert {(hint.source, hint.command) for hint in hints_of(nested)} == expected
     assert all(hint.target is None and hint.transition is None for hint in hints_of(nested))
+
+
+class Status(StrEnum):
+    NEW = "new"
+    PAID = "paid"
+
+
+def test_members_of_an_enum_and_guards_are_read() -> None:
+    guarded: Any = iron.Decider("guarded", initial=Order())
+
+    @guarded.evolve
+    def evolve(state: Order, event: Any) -> Any:
+        match event:
+            case Paid():
+                return replace(state, status=Status.PAID)
+
+    @guarded.decide
+    def decide(state: Order, command: Any) -> Any:
+        match command:
+            case Pay() if state.status == Status.NEW:
+                return iron.accept(Paid(command.at))
+            case Expire() if state.status != "new":
+                return iron.accept(Expired())
+        match state.status, command:
+            case Status.PAID, GiveUp():
+                return iron.accept(Expired())
+
+    assert hints_of(guarded) == (Hint("new", "Pay", "paid"), Hint("paid", "GiveUp"))
 
 
 def test_without_a_source_there_are_no_hints() -> None:
