@@ -4,6 +4,10 @@ from .deciders.decisions import AlreadyCompleted as AlreadyCompleted
 from .deciders.decisions import Rejected as Rejected
 from .deciders.decisions import accept as accept
 from .deciders.decisions import reject as reject
+from .deciders.folding import ProjectionEvent as ProjectionEvent
+from .deciders.projections import Projection as Projection
+from .deciders.projections import projection as projection
+from .deciders.projections import projections as projections
 from .diagnosis.doctor import doctor as doctor
 from .durable_cells.listing import cells as cells
 from .durable_cells.listing import cells_diagram as cells_diagram
@@ -37,6 +41,7 @@ from .errors import NotebookFailed as NotebookFailed
 from .errors import NothingToDo as NothingToDo
 from .errors import NotInRun as NotInRun
 from .errors import OutcomeUnknown as OutcomeUnknown
+from .errors import ProjectionFailed as ProjectionFailed
 from .errors import ResultTimeout as ResultTimeout
 from .errors import RunCancelled as RunCancelled
 from .errors import RunFailed as RunFailed

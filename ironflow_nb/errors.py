@@ -219,3 +219,7 @@ class VersionConflict(IronflowError, RuntimeError):
 
 class UniqueKeyTaken(IronflowError, ValueError):
     """Another instance that is not completed has the unique key."""
+
+
+class ProjectionFailed(IronflowError, RuntimeError):
+    """A projection could not fold an event; `projection`, `position`, `decider`, `instance`, `sequence` say which."""

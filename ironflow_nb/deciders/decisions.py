@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, NoReturn, TypeVar
 
 from ironflow_nb.core.durations import Duration, seconds
@@ -78,11 +78,16 @@ def reject(reason: Hashable | object) -> Reject:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The command was accepted: so many events were recorded, and the instance has that version now."""
+    """The command was accepted: so many events were recorded, and the instance has that version now.
+
+    `position` is that of the newest event in the journal then: the last one of this commit, or, where the command is a
+    repeated one, any later one. A projection that has waited for it has folded what was decided.
+    """
 
     n_events: int
     version: int
     is_repeated: bool = False
+    position: int = field(default=0, compare=False)
 
     def unwrap(self) -> Accepted:
         """Return it."""

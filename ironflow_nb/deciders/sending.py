@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ironflow_nb.core.durations import spoken
@@ -25,8 +26,11 @@ def send(
 
     def act(deciding: Deciding) -> Outcome:
         outcome = deciding.decide(order)
-        before[:] = _before(deciding, order) if isinstance(outcome, Accepted) else []
-        return outcome
+        if not isinstance(outcome, Accepted):
+            return outcome
+        before[:] = _before(deciding, order)
+        n_facts = sum(draft.n_facts for draft in deciding.drafts)
+        return replace(outcome, position=deciding.reader.last_position() + n_facts)
 
     outcome = exchange(engine, decider, act)
     for observation in before:

@@ -1,0 +1,20 @@
+"""What the tests of deciders share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb.execution.home import HOME
+
+
+@pytest.fixture(autouse=True)
+def own_projections() -> Iterator[None]:
+    """Let no test meet the projections of another one."""
+    yield
+    for each in HOME.definitions("projection"):
+        assert isinstance(each, iron.Projection)
+        each.stop()
+        HOME.forget("projection", each.name)
