@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -60,23 +60,26 @@ def past_of(machine: AnyMachine, reader: Reader, observations: Sequence[Observat
 
 
 def _sightings(machine: AnyMachine, observations: Iterable[Observation]) -> tuple[Sighting, ...]:
-    found: dict[Key, Sighting] = {}
+    # A history is long, and says the same mostly: it is counted before it is read.
+    counted: dict[tuple[Key, str, str], tuple[int, int]] = {}
     for each in observations:
         if each.outcome == _ACCEPTED:
-            now = _transition(machine, each)
-            before = found.get(now.key)
-            known = now if before is None else before.transition
-            effects = tuple(dict.fromkeys((*known.effects, *now.effects)))
-            timers = tuple(dict.fromkeys((*known.timers, *now.timers)))
-            n_seen = 1 if before is None else before.n_seen + 1
-            found[now.key] = Sighting(replace(known, effects=effects, timers=timers), n_seen, each.at)
+            said = _key(machine, each), each.effects, each.timers
+            n_before, last_at = counted.get(said, (0, 0))
+            counted[said] = n_before + 1, max(last_at, each.at)
+    found: dict[Key, Sighting] = {}
+    for (key, effects, timers), (n_seen, last_at) in counted.items():
+        known = found.get(key) or Sighting(Transition(*key), 0, 0)
+        found[key] = Sighting(
+            known.transition.with_more(_decoded(effects), _decoded(timers)),
+            known.n_seen + n_seen,
+            max(known.last_at, last_at),
+        )
     return tuple(found.values())
 
 
-def _transition(machine: AnyMachine, observation: Observation) -> Transition:
-    effects, timers = (msgspec.json.decode(text, type=list[str]) for text in (observation.effects, observation.timers))
-    source, _, target = _key(machine, observation)
-    return Transition(source, observation.command, target, tuple(effects), tuple(timers))
+def _decoded(names: str) -> list[str]:
+    return msgspec.json.decode(names, type=list[str])
 
 
 def _key(machine: AnyMachine, observation: Observation) -> Key:

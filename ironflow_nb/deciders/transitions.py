@@ -27,6 +27,14 @@ class Transition:
         """What tells it from others."""
         return self.source, self.command, self.target
 
+    def with_more(self, effects: Iterable[str], timers: Iterable[str]) -> Transition:
+        """Return the transition with these effects and timers too, each once."""
+        return replace(
+            self,
+            effects=tuple(dict.fromkeys((*self.effects, *effects))),
+            timers=tuple(dict.fromkeys((*self.timers, *timers))),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
@@ -112,7 +120,4 @@ def _joined(arrows: Mapping[Key, Arrow], transition: Transition) -> Arrow:
     known = arrows.get(transition.key)
     if known is None:
         return Arrow(transition)
-    before = known.transition
-    effects = tuple(dict.fromkeys((*before.effects, *transition.effects)))
-    timers = tuple(dict.fromkeys((*before.timers, *transition.timers)))
-    return replace(known, transition=replace(before, effects=effects, timers=timers))
+    return replace(known, transition=known.transition.with_more(transition.effects, transition.timers))
