@@ -64,6 +64,9 @@ PROMISED = {
         "→ expired: ! Expire (not declared)",
         "seen, not declared",
         "unknown state: only the declaration knows the state 'canceled'",
+        "0  A-1   20.0   0.0  worn card",
+        "3.25 are open",
+        "0.0 are open",
         "⇢ canceled: Cancel (never exercised)",
     ],
 }
