@@ -7,7 +7,7 @@ What is written is read back at once, so that nothing is stored that a replay co
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -92,6 +92,12 @@ class Codec:
                 f"a stored {self._kind} {name} of decider {self._decider} does not fit its class: {error}; if the "
                 f"class has changed, mend it with @decider.upcast({name}, from_version={self.version(name)})"
             ) from error
+
+    def decoder(self, name: str) -> Callable[[str], Any]:
+        """Return what reads objects of that class; it may raise whatever it likes, and `decode` tells."""
+        kind = self._class(name)
+        is_plain = kind is not None and all(other != name for other, _ in self._upcasts)
+        return decoder_of(kind).decode if kind is not None and is_plain else partial(self.decode, name)
 
     def _class(self, name: str) -> type | None:
         """Return the class; of one that a cell has defined again the newest, which is the one that functions match."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -53,10 +54,22 @@ class Deciding:
         """What is to be written, instance by instance; `beside` is what else is written with it."""
         return list(self._drafts.values())
 
+    @cached_property
+    def _code(self) -> Digest:
+        return self._decider.evolve_code
+
+    def remember(self) -> None:
+        """Keep in mind the states that were committed."""
+        for draft in self._drafts.values():
+            if draft.is_folded and draft.row is not None:
+                self._decider.memory.keep(self._ledger, draft.run_id, draft.version, self._code, draft.state)
+
     def draft(self, instance: str) -> Draft:
         """Return the instance as it is, and as this transaction changes it."""
         if instance not in self._drafts:
-            self._drafts[instance] = load(self._decider, self._ledger, self.reader, instance, self.now)
+            self._drafts[instance] = load(
+                self._decider, self._ledger, self.reader, instance, self.now, lambda: self._code
+            )
         return self._drafts[instance]
 
     def decide(self, order: Order) -> Outcome:

@@ -50,6 +50,11 @@ class Draft:
         self._state, self._fold = state, None
 
     @property
+    def is_folded(self) -> bool:
+        """Whether anybody asked for the state."""
+        return self._fold is None
+
+    @property
     def n_facts(self) -> int:
         """How many events are to be written."""
         return len(self._facts)

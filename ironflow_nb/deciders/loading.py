@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from itertools import takewhile
 from typing import Any
 
-from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.ids import Digest, RunId
 from ironflow_nb.deciders.draft import Draft
 from ironflow_nb.deciders.machine import AnyMachine
 from ironflow_nb.errors import EventUnreadable
 from ironflow_nb.execution.ledger import EPOCH, Ledger
 from ironflow_nb.journal.ports import Reader
 
+Stored = tuple[int, int, str, str]
 
-def load(decider: AnyMachine, ledger: Ledger, reader: Reader, instance: str, now: int) -> Draft:
-    """Return the instance as it is now, or as one that has not begun."""
+
+def load(
+    decider: AnyMachine, ledger: Ledger, reader: Reader, instance: str, now: int, code: Callable[[], Digest]
+) -> Draft:
+    """Return the instance as it is now, or as one that has not begun; `code` is that of `evolve`."""
     row = reader.run_by_key(decider.kind, decider.name, instance)
     if row is None:
         return Draft(ledger.new_run_id(), instance, None, 0, now, lambda: decider.initial)
     head = reader.head(row.run_id)
     assert head is not None
-    fold = partial(state_at, decider, reader, row.run_id, instance)
-    return Draft(row.run_id, instance, row, head[0], max(now, head[1]), fold)
+    run_id, version = row.run_id, head[0]
+
+    def fold() -> Any:
+        known = decider.memory.find(ledger, run_id, version, code())
+        return state_at(decider, reader, run_id, instance) if known is None else known[0]
+
+    return Draft(run_id, instance, row, version, max(now, head[1]), fold)
 
 
 def state_at(
@@ -45,17 +55,49 @@ def state_at(
         known = None if kept is None else decider.known_state(kept)
         if known is not None and kept is not None:
             state, after = known[0], kept.version
-    prefix, decode, evolve = f"{decider.name}.", decider.event_codec.decode, decider.evolve_with
-    for number, happened_at, kind, data in reader.facts_after(run_id, after):
-        if (version is not None and number > version) or (at is not None and happened_at > at):
-            break
-        if kind.startswith(prefix):
-            try:
-                event = decode(kind[len(prefix) :], data)
-            except EventUnreadable as error:
-                raise unreadable(decider.name, instance, _sequence(reader, run_id, prefix, number), error) from error
-            state = evolve(state, event)
+    facts = reader.facts_after(run_id, after)
+    if version is not None or at is not None:
+        facts = [*takewhile(lambda fact: not _is_later(fact, version, at), facts)]
+    return _folded(decider, reader, run_id, instance, state, facts)
+
+
+def _is_later(fact: Stored, version: int | None, at: int | None) -> bool:
+    return (version is not None and fact[0] > version) or (at is not None and fact[1] > at)
+
+
+def _folded(
+    decider: AnyMachine,
+    reader: Reader,
+    run_id: RunId,
+    instance: str,
+    state: Any,
+    facts: list[tuple[int, int, str, str]],
+) -> Any:
+    prefix, decode_as, evolve = f"{decider.name}.", decider.event_codec.decoder, decider.evolve_with
+    decoders: dict[str, Callable[[str], Any] | None] = {}
+    for number, _, kind, data in facts:
+        if kind not in decoders:
+            decoders[kind] = decode_as(kind[len(prefix) :]) if kind.startswith(prefix) else None
+        decode = decoders[kind]
+        if decode is None:
+            continue
+        try:
+            event = decode(data)
+        except Exception as error:
+            raise _told(decider, reader, run_id, instance, number, kind[len(prefix) :], data) from error
+        state = evolve(state, event)
     return state
+
+
+def _told(
+    decider: AnyMachine, reader: Reader, run_id: RunId, instance: str, version: int, name: str, data: str
+) -> Exception:
+    """Return what is the matter with the event of that version."""
+    try:
+        decider.event_codec.decode(name, data)
+    except EventUnreadable as error:
+        return unreadable(decider.name, instance, _sequence(reader, run_id, f"{decider.name}.", version), error)
+    raise AssertionError(f"{name} can be read now, and could not a moment ago")
 
 
 def _sequence(reader: Reader, run_id: RunId, prefix: str, version: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Collection, Iterable
 from collections.abc import Set as AbstractSet
@@ -17,6 +18,7 @@ from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.deciders.codec import Codec, Upcast
 from ironflow_nb.deciders.draft import Draft
+from ironflow_nb.deciders.remembering import StateMemory, is_immutable
 from ironflow_nb.deciders.transitions import declared_transitions
 from ironflow_nb.errors import DecisionError
 from ironflow_nb.journal.ports import StoredState
@@ -84,7 +86,8 @@ class Machine(Generic[State, Command, Event, Effect]):
         if not name or "." in name:
             raise DecisionError(f"the name of a decider is a text without dots, not {name!r}")
         self.name = name
-        self.initial = initial
+        self._initial = initial
+        self._shares_initial = is_immutable(initial)
         self.checks_purity = check_purity
         self.event_codec = Codec(name, "event")
         self.command_codec = Codec(name, "command")
@@ -99,6 +102,12 @@ class Machine(Generic[State, Command, Event, Effect]):
         self.command_names: tuple[str, ...] = ()
         self._evolve_code: Tracker | None = None
         self.warned_in: str | None = None
+        self.memory = StateMemory()
+
+    @property
+    def initial(self) -> State:
+        """The state before the first event; one that could be changed is a new one each time."""
+        return self._initial if self._shares_initial else copy.deepcopy(self._initial)
 
     # -- definition ----------------------------------------------------------------------------------------------
 

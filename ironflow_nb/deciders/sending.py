@@ -63,11 +63,14 @@ def _warn(engine: Engine, decider: AnyMachine, before: Observation) -> None:
 def exchange(engine: Engine, decider: AnyMachine, act: Callable[[Deciding], R]) -> R:
     """Let `act` decide whatever it has to in one transaction; return what it returns."""
     found: list[R] = []
+    deciding_of: list[Deciding] = []
 
     def decided(reader: Reader) -> Sequence[Entry]:
         deciding = Deciding(decider, engine.ledger, reader, engine.durability.value)
+        deciding_of[:] = [deciding]
         found[:] = [act(deciding)]
         return [*(draft.entry() for draft in deciding.drafts), *deciding.beside]
 
     engine.ledger.exchange(decided, engine.durability)
+    deciding_of[0].remember()
     return found[0]

@@ -1,0 +1,116 @@
+"""States that a process still knows: used while they are right, and only if nobody can change them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb.deciders.remembering import is_immutable
+from tests.conftest import Lab
+from tests.deciders.counters import Add, Added, Count, counters
+from tests.deciders.test_stored_events import counted
+
+
+@dataclass(frozen=True)
+class Basket:
+    items: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Loose:
+    n: int = 0
+
+
+class Frozen(msgspec.Struct, frozen=True):
+    n: int = 0
+
+
+class Thawed(msgspec.Struct):
+    n: int = 0
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (Count(), True), (Frozen(), True), (7, True), ("x", True), ((1, "x"), True), (Basket(), False),
+        (Loose(), False), (Thawed(), False), ([], False), (([],), False), (object(), False),
+    ],
+)  # fmt: skip
+def test_what_nobody_can_change_is_told_by_its_class_and_its_fields(state: Any, expected: bool) -> None:
+    assert is_immutable(state) is expected
+
+
+def test_a_decision_folds_its_instance_once_and_then_only_what_is_new(lab: Lab) -> None:
+    counter = counters()
+    for _ in range(5):
+        counter.send(Add("c"))
+    folded = counted(counter)
+    for _ in range(5):
+        counter.send(Add("c"))
+    assert len(folded) == 5
+    assert counter.state("c") == Count(10)
+
+
+def test_what_another_engine_has_decided_is_seen(lab: Lab) -> None:
+    counter = counters()
+    counter.send(Add("c"))
+    mine = lab.engine
+    lab.begin()
+    counter.send(Add("c", 10))
+    assert mine is not lab.engine
+    lab.begin()
+    counter.send(Add("c", 100))
+    assert counter.state("c") == Count(111)
+
+
+def test_a_decision_that_was_taken_back_is_not_remembered(lab: Lab) -> None:
+    counter = counters()
+    counter.send(Add("c", 1))
+    for odd in (object(), object()):
+        with pytest.raises(iron.ValueNotStorable):
+            counter.send(Add("c", odd))  # type: ignore[arg-type]
+    decide = counter._decide
+    counter._decide = lambda state, command: iron.accept(Added(5), odd)  # type: ignore[arg-type]
+    with pytest.raises(iron.ValueNotStorable):
+        counter.send(Add("c"))
+    counter._decide = decide
+    counter.send(Add("c", 1))
+    assert counter.state("c") == Count(2)
+
+
+def test_an_edited_evolve_folds_anew(lab: Lab) -> None:
+    counter = counters()
+    seen: list[int] = []
+    for _ in range(3):
+        counter.send(Add("c"))
+
+    @counter.evolve
+    def evolve(state: Count, event: Added) -> Count:
+        return replace(state, n=state.n + 10 * event.n)
+
+    @counter.decide
+    def decide(state: Count, command: Add) -> Any:
+        seen.append(state.n)
+        return iron.accept(Added(command.n))
+
+    counter.send(Add("c"))
+    assert seen == [30]
+
+
+def test_a_state_that_decide_can_change_is_made_of_its_events_each_time(lab: Lab) -> None:
+    decider: Any = iron.Decider("basket", initial=Basket())
+    decider.evolve(lambda state, event: Basket([*state.items, event.n]))
+
+    def decide(state: Basket, command: Add) -> Any:
+        state.items.append(99)
+        return iron.accept(Added(command.n)) if command.n else iron.reject(list(state.items))
+
+    decider.decide(decide)
+    decider.send(Add("c", 1))
+    decider.send(Add("c", 2))
+    for _ in range(2):
+        assert decider.send(Add("c", 0)) == iron.Rejected([1, 2, 99])
