@@ -7,6 +7,7 @@ import pytest
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Journal
 from tests.contracts.journal import JournalContract
+from tests.contracts.projections import ProjectionContract
 from tests.contracts.selections import SelectContract
 from tests.contracts.stored_values import ValueContract
 from tests.contracts.work import WorkContract
@@ -23,5 +24,5 @@ def other_handle(journal: Journal) -> Journal:
     return journal
 
 
-class TestMemoryJournal(JournalContract, ValueContract, SelectContract, WorkContract):
+class TestMemoryJournal(JournalContract, ValueContract, SelectContract, WorkContract, ProjectionContract):
     pass

@@ -15,6 +15,7 @@ from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.values.stored import INLINE_LIMIT
 from tests.contracts.histories import A, B, C, one_run, value
 from tests.contracts.journal import JournalContract
+from tests.contracts.projections import ProjectionContract
 from tests.contracts.selections import SelectContract
 from tests.contracts.stored_values import ValueContract
 from tests.contracts.work import WorkContract
@@ -41,7 +42,7 @@ def other_handle(path: Path) -> Iterator[SqliteJournal]:
     opened.close()
 
 
-class TestSqliteJournal(JournalContract, ValueContract, SelectContract, WorkContract):
+class TestSqliteJournal(JournalContract, ValueContract, SelectContract, WorkContract, ProjectionContract):
     pass
 
 

@@ -58,6 +58,11 @@ async def later(n: int) -> str:
     return "done"
 
 
+@iron.projection("counts", initial={})
+def counts(state: dict[str, int], event: iron.ProjectionEvent) -> dict[str, int]:
+    return state | {event.instance: event.sequence}
+
+
 def takes(_flow: Flow[[list[str]], list[str]], _step: Step[[int], int], _later: Coroutine[Any, Any, str]) -> None: ...
 
 
@@ -72,6 +77,9 @@ def calls() -> None:
     assert_type(iron.get_run("abc"), Run[Any])
     assert_type(iron.resource(1), int)
     assert_type(digest.fn(["u"]), list[str])
+    assert_type(counts, iron.Projection[dict[str, int]])
+    assert_type(counts.state, dict[str, int])
+    assert_type(counts.catch_up(wait_for=3).frame(), pd.DataFrame)
 
 
 async def awaited() -> None:
@@ -85,3 +93,4 @@ def wrong() -> None:
     digest("u")  # type: ignore[arg-type]
     later.start("n")  # type: ignore[call-overload]
     step(3)  # type: ignore[call-overload]
+    iron.projection("p", initial=0, on_error="ignore")  # type: ignore[arg-type]
