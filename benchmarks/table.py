@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks import cells, fan_out, history, long, start, steps, values
+from benchmarks import cells, decisions, fan_out, history, long, start, steps, values
 from benchmarks.isolated import Workload
 
 Samples = Mapping[str, Sequence[float]]
@@ -29,6 +29,10 @@ WORKLOADS: Final[Sequence[Workload]] = (
     values.frame_with_text,
     history.state_of_a_run,
     cells.restored_cells,
+    decisions.commands,
+    decisions.commands_with_effects,
+    decisions.replay,
+    decisions.effects,
 )
 LONG: Final[Sequence[Workload]] = (history.events_of_many_runs, long.hundred_thousand_steps)
 
@@ -83,6 +87,13 @@ ROWS: Final = (
         "ten durable cells restored by a new process, each a frame of 1e5 x 4",
         "ten restored cells", "ms", floor="shell with pandas", limit=2000,
     ),
+    Row("a command decided, power", "command, power", floor="row beside commands, power", ratio=1.5),
+    Row(
+        "the same, with an effect and a timer",
+        "command with an effect, power", floor="row beside effects, power",
+    ),
+    Row("an effect claimed, performed and settled, power", "effect, power", floor="row beside settling, power"),
+    Row("replay of 10,000 events of an instance", "replay of 10,000 events", "ms", limit=20),
     Row("1e6 events as a DataFrame", "events as a frame", "s", floor="events fetched", limit=0.7),
     Row(
         "100,000 steps, process: processor time of the last thousand over the first, a step",

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 class Decider(Charted[State, Command, Event, Effect]):
     """A state machine: commands are decided, events recorded, effects performed, timers fired.
 
-    Its functions are given with `evolve`, `decide` and `perform`. Defining one of the same name again replaces it.
+    Its functions are given with `evolve`, `decide` and `perform`. Defining one of the same name again replaces it, and
+    ends what the one before does in the background; where another module defines it, a warning says so.
     """
 
     def __init__(  # noqa: PLR0913 -- as that of `Machine`
@@ -126,6 +127,9 @@ class Decider(Charted[State, Command, Event, Effect]):
 
     def dead_letters(self, *, instance: str | None = None, limit: int | None = 100) -> pd.DataFrame:
         """Return effects and timers that failed for good, newest first.
+
+        A timer fails when its command can't be decided, five times, with the delays of an effect. There is nobody to
+        answer its dead letter, as `on_dead_letter` of `perform` does: mend `decide`, and requeue it.
 
         Columns: instance, kind (effect or timer), name, data, attempts, error, created_at, dead_at, key, run_id.
         """

@@ -65,15 +65,12 @@ def _is_later(fact: Stored, version: int | None, at: int | None) -> bool:
     return (version is not None and fact[0] > version) or (at is not None and fact[1] > at)
 
 
-def _folded(
-    decider: AnyMachine,
-    reader: Reader,
-    run_id: RunId,
-    instance: str,
-    state: Any,
-    facts: list[tuple[int, int, str, str]],
-) -> Any:
-    prefix, decode_as, evolve = f"{decider.name}.", decider.event_codec.decoder, decider.evolve_with
+def _folded(decider: AnyMachine, reader: Reader, run_id: RunId, instance: str, state: Any, facts: list[Stored]) -> Any:
+    prefix, decode_as, evolve = (
+        f"{decider.name}.",
+        decider.event_codec.decoder,
+        decider.functions[0] or decider.evolve_with,
+    )
     decoders: dict[str, Callable[[str], Any] | None] = {}
     for number, _, kind, data in facts:
         if kind not in decoders:
@@ -85,7 +82,8 @@ def _folded(
             event = decode(data)
         except Exception as error:
             raise _told(decider, reader, run_id, instance, number, kind[len(prefix) :], data) from error
-        state = evolve(state, event)
+        after = evolve(state, event)
+        state = decider.evolve_with(state, event) if after is None else after  # which tells what is wrong with that
     return state
 
 
