@@ -88,7 +88,7 @@ class Projector:
         try:
             failure = self._write(batch, events, folded)
         except JournalConflict:  # somebody else was faster: what is there now is read again
-            return True
+            return not afresh or self.step(afresh=True)
         self._own_code = batch.code
         if failure is not None and not self._fold.skips:
             raise failure from failure.__cause__

@@ -32,6 +32,10 @@ _DOMAIN: Final = f"""
     FROM events e CROSS JOIN runs r ON r.run_id = e.run_id
     WHERE e.position > :after AND instr(e.type, '.') > 0 AND r.kind = '{DECIDER}'
 """
+_BEFORE: Final = "SELECT count(*) FROM events WHERE run_id = ? AND version < ? AND instr(type, '.') > 0"
+_BETWEEN: Final = """
+    SELECT version FROM events WHERE run_id = ? AND version BETWEEN ? AND ? AND instr(type, '.') > 0 ORDER BY version
+"""
 _OF_DECIDERS: Final = " AND substr(e.type, 1, instr(e.type, '.') - 1) IN (SELECT value FROM json_each(:deciders))"
 _OF_CLASSES: Final = " AND substr(e.type, instr(e.type, '.') + 1) IN (SELECT value FROM json_each(:classes))"
 
@@ -72,7 +76,10 @@ class SqliteProjections:
         where, given = _of_domain(select)
         query = f"SELECT e.position, e.run_id, coalesce(r.key, ''), e.version, e.at, e.type, e.data {where}"
         rows = self._connection.execute(f"{query} ORDER BY e.position LIMIT :limit", given).fetchall()
-        sequences = self._sequences({row[1]: row[3] for row in rows})
+        versions: dict[RunId, list[int]] = defaultdict(list)
+        for row in rows:
+            versions[row[1]].append(row[3])
+        sequences = self._sequences(versions)
         return [
             DomainRow(
                 position=position, run_id=run_id, instance=instance, sequence=sequences[run_id][version], at=at,
@@ -81,13 +88,14 @@ class SqliteProjections:
             for position, run_id, instance, version, at, kind, data in rows
         ]  # fmt: skip
 
-    def _sequences(self, newest: dict[RunId, int]) -> dict[RunId, dict[int, int]]:
-        """Number the events of the deciders' own of these runs, up to a version, from 1."""
-        numbers: dict[RunId, dict[int, int]] = defaultdict(dict)
-        query = "SELECT version FROM events WHERE run_id = ? AND version <= ? AND instr(type, '.') > 0 ORDER BY version"
-        for place in newest.items():
-            versions = self._connection.execute(query, place)
-            numbers[place[0]] = {version: number for number, (version,) in enumerate(versions, 1)}
+    def _sequences(self, versions: dict[RunId, list[int]]) -> dict[RunId, dict[int, int]]:
+        """Number the deciders' own events of these runs within each, from 1; the versions are in order."""
+        numbers: dict[RunId, dict[int, int]] = {}
+        for run_id, found in versions.items():
+            # The first version is that of the run itself, and most instances are short.
+            before = self._connection.execute(_BEFORE, (run_id, found[0])).fetchone()[0] if found[0] > 2 else 0
+            between = self._connection.execute(_BETWEEN, (run_id, found[0], found[-1]))
+            numbers[run_id] = {version: number for number, (version,) in enumerate(between, before + 1)}
         return numbers
 
     def n_domain_events(self, select: DomainSelect) -> int:

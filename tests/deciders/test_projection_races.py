@@ -116,6 +116,26 @@ def test_who_is_overtaken_reads_again(path: Path) -> None:
     all_once(slow.state, 6)
 
 
+def test_a_rebuild_that_is_overtaken_begins_again_nevertheless(path: Path) -> None:
+    slow, quick = tally("both"), tally("both")
+    before = slow.state
+    real = slow._here()
+    read, overtaken = real._read, []
+
+    def overtake(**options: bool) -> Any:
+        batch = read(**options)
+        if not overtaken:
+            overtaken.append(quick.rebuild())
+        return batch
+
+    real._read = overtake  # type: ignore[method-assign]
+    assert slow.rebuild().stored_state == before
+    with HOME.engine().reading() as reader:
+        found = reader.projection("both")
+    assert found is not None
+    assert found.generation == 3
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "memory"])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_death_at_any_commit_of_a_fold_loses_nothing_and_repeats_nothing(
