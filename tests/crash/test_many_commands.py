@@ -53,7 +53,7 @@ def performing(who: str) -> Any:
 def send_share(counter: Any, share: int, n_shares: int) -> None:
     """Send the commands whose turn it is; every tenth asks for an effect."""
     for n in range(share, N_COMMANDS, n_shares):
-        instance = f"c-{n % N_INSTANCES}"
+        instance = f"c-{n // 4 % N_INSTANCES}"  # so that all shares have commands for each instance
         counter.send(Ask(instance, str(n)) if n % 10 == 0 else Add(instance), key=str(n)).unwrap()
 
 
