@@ -24,7 +24,7 @@ FLOORS = {
 }  # fmt: skip
 STYLES = {"flows", "graphs", "deciders", "durable_cells"}
 
-SEAMS = {"execution.seams", "testing.simulator"}
+SEAMS = {"execution.seams", "testing.simulator", "testing.invariants"}
 SEAMED = {"time", "random", "uuid", "secrets", "threading"}
 IMPURE = SEAMED | {
     "asyncio", "concurrent", "contextvars", "io", "logging", "os", "pathlib", "queue", "shutil", "signal", "socket",

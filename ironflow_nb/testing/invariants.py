@@ -1,0 +1,111 @@
+"""Random commands to a decider, and what must hold after each of them. Pure: nothing is recorded or performed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from ironflow_nb.core.durations import Duration, seconds
+from ironflow_nb.deciders.decider import Decider
+from ironflow_nb.deciders.decisions import Accept
+from ironflow_nb.deciders.given import NOW
+
+_SHOWN: Final = 12
+
+
+def check_invariants(
+    decider: Decider[Any, Any, Any, Any],
+    commands: Iterable[Any] | Callable[[random.Random, Any], Any],
+    invariant: Callable[[Any], object],
+    *,
+    n_lives: int = 200,
+    n_commands: int = 20,
+    pause: Duration = 60.0,
+    seed: int = 0,
+) -> int:
+    """Let instances live through random commands; return how many were accepted.
+
+    Args:
+        decider: what decides.
+        commands: samples to choose from, or a function of a source of chance and the state.
+        invariant: is given the state after each accepted command; it returns a false value, or raises, where the state
+            can't be.
+        n_lives: so many instances.
+        n_commands: so many commands to each, unless it is completed before.
+        pause: the time from one command to the next; each time somewhere between nothing and this.
+        seed: decides everything.
+
+    Raises:
+        AssertionError: a state can't be; the message has the shortest list of commands found that leads to it.
+    """
+    __tracebackhide__ = True
+    chance = random.Random(seed)  # noqa: S311 -- a test that can be repeated, no secret
+    choose = commands if callable(commands) else _from(list(commands))
+    n_accepted = 0
+    for _ in range(n_lives):
+        life: list[tuple[Any, float]] = []
+        state, after_s = decider.initial, 0.0
+        while len(life) < n_commands and not decider.is_terminal(state):
+            after_s += chance.uniform(0, seconds(pause))
+            life.append((choose(chance, state), after_s))
+            state, is_accepted = _after(decider, state, *life[-1])
+            n_accepted += is_accepted
+            if is_accepted and (trouble := _trouble(invariant, state)) is not None:
+                shortest = _shortest(decider, life, invariant)
+                raise AssertionError(_told(decider, shortest, trouble, seed))
+    return n_accepted
+
+
+def _from(samples: list[Any]) -> Callable[[random.Random, Any], Any]:
+    if not samples:
+        raise ValueError("there are no commands to choose from")
+    return lambda chance, _state: chance.choice(samples)
+
+
+def _after(decider: Decider[Any, Any, Any, Any], state: Any, command: Any, after_s: float) -> tuple[Any, bool]:
+    decision = decider.decide_with(state, command, NOW + timedelta(seconds=after_s))
+    if not isinstance(decision, Accept):
+        return state, False
+    for event in decision.events:
+        state = decider.evolve_with(state, event)
+    return state, True
+
+
+def _trouble(invariant: Callable[[Any], object], state: Any) -> str | None:
+    try:
+        return None if invariant(state) else f"{state!r} can't be"
+    except Exception as error:  # noqa: BLE001 -- whatever the check raises says what is wrong
+        return f"{state!r} can't be: {type(error).__name__}: {error}"
+
+
+def _shortest(
+    decider: Decider[Any, Any, Any, Any], life: Sequence[tuple[Any, float]], invariant: Callable[[Any], object]
+) -> list[tuple[Any, float]]:
+    """Leave commands out, one after the other, as long as the trouble stays."""
+    kept = list(life)
+    for place in reversed(range(len(life) - 1)):
+        fewer = kept[:place] + kept[place + 1 :]
+        if _leads_to_trouble(decider, fewer, invariant):
+            kept = fewer
+    return kept
+
+
+def _leads_to_trouble(
+    decider: Decider[Any, Any, Any, Any], life: Sequence[tuple[Any, float]], invariant: Callable[[Any], object]
+) -> bool:
+    state = decider.initial
+    for command, after_s in life:
+        if decider.is_terminal(state):
+            return False
+        state, is_accepted = _after(decider, state, command, after_s)
+        if is_accepted and _trouble(invariant, state) is not None:
+            return True
+    return False
+
+
+def _told(decider: Decider[Any, Any, Any, Any], life: Sequence[tuple[Any, float]], trouble: str, seed: int) -> str:
+    lines = [f"  {command!r}" for command, _ in life[-_SHOWN:]]
+    more = [f"  ({len(life) - _SHOWN} before)"] if len(life) > _SHOWN else []
+    return "\n".join([f"{decider.name}: {trouble}, after (seed {seed}):", *more, *lines])
