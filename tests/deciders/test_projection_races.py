@@ -24,6 +24,8 @@ from ironflow_nb.testing.processes import MOMENTS, Died, DyingJournal, abandon, 
 from tests.deciders.orders import orders
 from tests.deciders.test_projections import placed, tally
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 WRITER = """
 import sys

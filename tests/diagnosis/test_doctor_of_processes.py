@@ -20,6 +20,8 @@ from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
 from tests.diagnosis.doctored import LINUX, files, found, process, report, row, using_sqlite, work
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import sys, time
 import ironflow_nb as iron

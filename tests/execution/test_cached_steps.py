@@ -17,6 +17,8 @@ from ironflow_nb import flow, step
 from ironflow_nb.execution.home import HOME
 from tests.conftest import Lab
 
+pytestmark = pytest.mark.slow
+
 performed: list[object] = []
 gate = threading.Event()
 

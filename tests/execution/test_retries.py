@@ -14,6 +14,8 @@ from ironflow_nb.core.retrying import retry_delay_s
 from tests.cells import World
 from tests.conftest import Lab
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_pauses_double_and_are_never_longer_than_a_minute() -> None:
     assert [retry_delay_s(n) for n in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]

@@ -17,6 +17,8 @@ from ironflow_nb.testing.clock import START_AT
 from tests.cells import run_cell
 from tests.conftest import Lab
 
+pytestmark = pytest.mark.slow
+
 FRAMES: Mapping[str, Callable[..., pd.DataFrame]] = {
     "runs": iron.runs,
     "steps": iron.steps,

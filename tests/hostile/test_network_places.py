@@ -23,6 +23,8 @@ from tests.contracts.selections import SelectContract
 from tests.contracts.stored_values import ValueContract
 from tests.contracts.work import WorkContract
 
+pytestmark = pytest.mark.slow
+
 FAST = Durability.PROCESS
 
 

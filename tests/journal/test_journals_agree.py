@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +35,8 @@ from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.values.stored import StoredValue
 from tests.conftest import FULL_PROOF
 from tests.contracts.histories import A, Author, B, C, D, answers, definition, digest, folded, lease, value
+
+pytestmark = pytest.mark.slow
 
 FAST = Durability.PROCESS
 RUNS = (A, B, C, D)

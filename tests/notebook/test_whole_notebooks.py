@@ -18,6 +18,8 @@ import ironflow_nb as iron
 from ironflow_nb.errors import DefinitionError, NotebookFailed, StepNotFound
 from ironflow_nb.execution.home import HOME
 
+pytestmark = pytest.mark.slow
+
 LOG = "with open('bodies.log', 'a') as log: log.write('{} ')\n"
 SHOW = (
     "from IPython.display import display, HTML\ndisplay(HTML(f'<b>{total}</b>'))\n"

@@ -22,6 +22,8 @@ from ironflow_nb.testing.processes import abandon, process_on
 from tests.conftest import FULL_PROOF
 from tests.contracts.histories import folded
 
+pytestmark = pytest.mark.slow
+
 N_STEPS = 5
 BODIES: Counter[int] = Counter()
 TROUBLE: dict[int, Callable[[], None]] = {}

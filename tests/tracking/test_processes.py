@@ -13,6 +13,8 @@ import pytest
 from tests.tracking.notebook import NOTEBOOK, changed, codes, run
 from tests.tracking.test_edits import EDITS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
 import json

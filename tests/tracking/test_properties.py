@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ironflow_nb.tracking.tracker import track
 from tests.tracking.notebook import NOTEBOOK, changed, codes, run
+
+pytestmark = pytest.mark.slow
 
 NAMES = ["A", "B", "C", "D"]
 COUNT = itertools.count()

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from ironflow_nb.values.stored import INLINE_LIMIT
 from tests.values.workshop import new_values, same
 
+pytestmark = pytest.mark.slow
+
 VALUES = new_values()
 calm = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 

@@ -16,6 +16,8 @@ import pytest
 from tests.values.catalogue import CATALOGUE
 from tests.values.workshop import new_values, same
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 EACH = pytest.mark.parametrize("make", CATALOGUE.values(), ids=CATALOGUE.keys())

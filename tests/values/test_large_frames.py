@@ -16,6 +16,8 @@ from ironflow_nb.values.files import ValueFiles
 from ironflow_nb.values.stored import Parts, id_of_parts, value_id
 from tests.values.workshop import new_values, same
 
+pytestmark = pytest.mark.slow
+
 N_ROWS = 300_000
 
 

@@ -19,6 +19,8 @@ from tests.values.catalogue import CATALOGUE
 from tests.values.catalogue_classes import Plain, Point, Reducing, WithCache
 from tests.values.workshop import new_values, same
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 EACH = pytest.mark.parametrize("name", CATALOGUE)
