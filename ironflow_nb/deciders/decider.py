@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic
 
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.ids import RunId
@@ -18,7 +17,7 @@ from ironflow_nb.deciders.decisions import Outcome
 from ironflow_nb.deciders.draining import Background, run_until_idle
 from ironflow_nb.deciders.given import Given, When
 from ironflow_nb.deciders.loading import as_microseconds, state_at
-from ironflow_nb.deciders.machine import Command, Effect, Event, State
+from ironflow_nb.deciders.machine import Command, Effect, Event, Machine, State
 from ironflow_nb.deciders.requeueing import requeue
 from ironflow_nb.deciders.sending import send
 from ironflow_nb.errors import InstanceNotFound
@@ -37,34 +36,11 @@ class Decider(Charted[State, Command, Event, Effect]):
     ends what the one before does in the background; where another module defines it, a warning says so.
     """
 
-    def __init__(  # noqa: PLR0913 -- as that of `Machine`
-        self,
-        name: str,
-        *,
-        initial: State,
-        id_of: str | Callable[[Command], str] = "id",
-        status: str | Callable[[State], str] | None = None,
-        terminal: Collection[str] | Callable[[State], bool] = (),
-        unique_key: str | Callable[[Command], str | None] | None = None,
-        check_purity: bool = False,
-        transitions: Iterable[Any] = (),
-        samples: Iterable[Command] = (),
-    ) -> None:
-        """Name the machine; see `Machine`."""
-        super().__init__(
-            name,
-            initial=initial,
-            id_of=id_of,
-            status=status,
-            terminal=terminal,
-            unique_key=unique_key,
-            check_purity=check_purity,
-            transitions=transitions,
-            samples=samples,
-        )
+    def _is_made(self) -> None:
+        """Let the process know the machine; one of the same name gives way."""
         self._background: Background | None = None
         self.module = _module_of_caller()
-        self._take_the_place_of(HOME.find(self.kind, name))
+        self._take_the_place_of(HOME.find(self.kind, self.name))
         HOME.define(self)
 
     def _take_the_place_of(self, other: object) -> None:
@@ -219,6 +195,7 @@ class Decider(Charted[State, Command, Event, Effect]):
 def _module_of_caller() -> str:
     """Return the name of the module that makes a decider: two of one name in one module are one that was edited."""
     frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
+    own = (__name__, Machine.__module__, Generic.__module__)  # the last one calls for ``Decider[...](...)``
+    while frame is not None and frame.f_globals.get("__name__") in own:
         frame = frame.f_back
     return "?" if frame is None else str(frame.f_globals.get("__name__"))

@@ -103,6 +103,10 @@ class Machine(Generic[State, Command, Event, Effect]):
         self._evolve_code: Tracker | None = None
         self.warned_in: str | None = None
         self.memory = StateMemory()
+        self._is_made()
+
+    def _is_made(self) -> None:
+        """Do what follows from there being one more."""
 
     @property
     def initial(self) -> State:

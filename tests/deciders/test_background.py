@@ -62,6 +62,7 @@ def test_send_wakes_the_background(lab: Lab, monkeypatch: pytest.MonkeyPatch) ->
     eventually(lambda: log == ["one"])
     counter.stop()
     eventually(lambda: n_threads() == 0)
+    assert log == ["one"], "and only once"
 
 
 def test_stopping_lets_a_handler_end_and_claims_nothing_more(lab: Lab) -> None:
@@ -96,6 +97,7 @@ def test_the_background_ends_with_its_engine_and_can_begin_on_the_next_one(lab: 
     counter.start()
     counter.send(Ask("c", "one"))
     eventually(lambda: log == ["one"])
+    assert n_threads() == 1
     counter.stop()
 
 

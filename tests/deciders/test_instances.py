@@ -171,8 +171,10 @@ def test_an_instance_that_begins_and_ends_at_once_keeps_no_key(lab: Lab) -> None
 def test_the_same_instance_goes_on_with_its_own_key_whatever_later_commands_say(lab: Lab) -> None:
     account = accounts()
     for owner in ("ann", "ann", "bob"):
-        account.send(Open("a-1", owner)).unwrap()
-    account.send(Open("a-2", "bob"))
+        assert isinstance(account.send(Open("a-1", owner)), iron.Accepted)
+    assert isinstance(account.send(Open("a-2", "bob")), iron.Accepted), "the first command alone has named the key"
+    with pytest.raises(iron.UniqueKeyTaken):
+        account.send(Open("a-3", "ann"))
 
 
 def test_of_threads_that_want_one_unique_key_one_gets_it(lab: Lab) -> None:

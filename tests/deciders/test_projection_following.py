@@ -53,6 +53,7 @@ def test_it_follows_what_another_engine_commits(lab: Lab) -> None:
     with HOME.adopt(Engine(SqliteJournal(journal.path), durability=Durability.PROCESS)):
         placed(orders(), 3)
     until(lambda: len(seen.stored_state) == 3)
+    assert seen.lag == 0
 
 
 def test_it_ends_with_its_engine(lab: Lab) -> None:

@@ -70,7 +70,10 @@ def test_unloading_takes_everything_away(shell: Shell) -> None:
 
 
 def test_unloading_what_is_not_loaded_is_no_error(shell: Shell) -> None:
+    n_hooks = hooks(shell)
     shell.fine("import ironflow_nb\nironflow_nb.unload_ipython_extension(get_ipython())")
+    assert hooks(shell) == n_hooks
+    assert face() is None
 
 
 def test_reloading_works_as_loading(shell: Shell) -> None:
