@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, get_args, get_type_hints
+from typing import Any, Final, Generic, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -23,9 +23,6 @@ from ironflow_nb.deciders.transitions import declared_transitions
 from ironflow_nb.errors import DecisionError
 from ironflow_nb.journal.ports import StoredState
 from ironflow_nb.tracking.tracker import Tracker
-
-if TYPE_CHECKING:
-    pass
 
 State = TypeVar("State")
 Command = TypeVar("Command")
@@ -88,6 +85,7 @@ class Machine(Generic[State, Command, Event, Effect]):
         self.name = name
         self._initial = initial
         self._shares_initial = is_immutable(initial)
+        self._beginning = _written(initial)
         self.checks_purity = check_purity
         self.event_codec = Codec(name, "event")
         self.command_codec = Codec(name, "command")
@@ -118,7 +116,8 @@ class Machine(Generic[State, Command, Event, Effect]):
     def evolve(self, function: F) -> F:
         """Make the function the one that says what a state becomes by an event: ``(state, event) -> state``."""
         self._evolve = function
-        self._evolve_code = Tracker(function)
+        state = type(self._initial)  # its methods count, by whatever way the function calls them
+        self._evolve_code = Tracker(function, () if state.__module__ == "builtins" else (state,))
         self.event_codec.namespace = function.__globals__
         self._learn(function)
         return function
@@ -259,7 +258,7 @@ class Machine(Generic[State, Command, Event, Effect]):
     def evolve_code(self) -> Digest:
         """The identity of what makes states of events."""
         assert self._evolve_code is not None
-        return digest_bytes(self._evolve_code.current().digest + type(self.initial).__qualname__.encode())
+        return digest_bytes(self._evolve_code.current().digest + (self._beginning or b""))
 
     @property
     def definition_id(self) -> Digest:
@@ -277,8 +276,8 @@ class Machine(Generic[State, Command, Event, Effect]):
 
     def keep_state(self, draft: Draft) -> None:
         """Keep the state every so many events, if it is read back as it is."""
-        if draft.version % SNAPSHOT_EVERY >= draft.n_facts:
-            return
+        if self._beginning is None or draft.version % SNAPSHOT_EVERY >= draft.n_facts:
+            return  # of a beginning that has no text nobody could tell whether it has changed
         try:
             data = msgspec.json.encode(draft.state)
             if msgspec.json.decode(data, type=type(self.initial)) != draft.state:
@@ -286,6 +285,17 @@ class Machine(Generic[State, Command, Event, Effect]):
         except (msgspec.MsgspecError, TypeError):
             return
         draft.keep_state(self.evolve_code, data.decode())
+
+
+def _written(initial: Any) -> bytes | None:
+    """Return the state before the first event as text, the same in every process where that can be; or None."""
+    orders: tuple[Literal["deterministic"] | None, ...] = ("deterministic", None)  # the first knows no numbers as keys
+    for order in orders:
+        try:
+            return type(initial).__qualname__.encode() + b"\0" + msgspec.json.encode(initial, order=order)
+        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+            continue
+    return None
 
 
 AnyMachine = Machine[Any, Any, Any, Any]

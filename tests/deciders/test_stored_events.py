@@ -205,6 +205,58 @@ def test_a_kept_state_spares_the_events_before_it_until_evolve_is_edited(
     assert edited.state("c") == Count(46)
 
 
+def versioned(initial: Any) -> Any:
+    """Return a decider that folds by a method of its state."""
+    decider: Any = iron.Decider("versioned", initial=initial)
+    decider.evolve(lambda state, event: state.after(event))
+    decider.decide(lambda state, command: iron.accept(Added(command.n)))
+    decider.event_codec.learn(Added)
+    return decider
+
+
+@dataclass(frozen=True)
+class Sum:
+    n: int = 0
+    unknown: Any = None
+
+    def after(self, event: Added) -> Sum:
+        return replace(self, n=self.n + event.n, unknown=None)
+
+
+def test_a_kept_state_counts_no_more_when_the_first_one_is_edited(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "SNAPSHOT_EVERY", 2)
+    for _ in range(4):
+        versioned(Sum()).send(Add("c"))
+    lab.die()
+    assert versioned(Sum(100)).state("c").n == 104
+    folded = counted(again := versioned(Sum()))
+    assert again.state("c").n == 4
+    assert len(folded) < 4, "what was kept is used as long as nothing is edited"
+
+
+def test_a_kept_state_counts_no_more_when_a_method_of_its_class_is_edited(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "SNAPSHOT_EVERY", 2)
+    for _ in range(4):
+        versioned(Sum()).send(Add("c"))
+    lab.die()
+
+    def after(self: Sum, event: Added) -> Sum:
+        return replace(self, n=self.n + 10 * event.n)
+
+    monkeypatch.setattr(Sum, "after", after)
+    assert versioned(Sum()).state("c").n == 40
+
+
+def test_no_state_is_kept_after_a_first_one_that_has_no_text(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "SNAPSHOT_EVERY", 2)
+    for _ in range(4):
+        versioned(Sum(unknown=object())).send(Add("c"))
+    lab.die()
+    assert versioned(Sum(100, unknown=object())).state("c").n == 104
+
+
 def test_a_state_that_is_not_read_back_as_it_is_is_not_kept(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "SNAPSHOT_EVERY", 2)
 
