@@ -160,6 +160,8 @@ class Machine(Generic[State, Command, Event, Effect]):
         """
         if not isinstance(kind, type):
             raise DecisionError(f"perform takes the class of the effect, not {kind!r}: @{self.name}.perform(Charge)")
+        if attempts < 1 or seconds(lease) == 0:
+            raise DecisionError(f"an effect needs at least one attempt and a lease, not {attempts} and {lease!r}")
 
         def register(function: F) -> F:
             takes_context = len(inspect.signature(function).parameters) > 1

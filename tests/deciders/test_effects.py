@@ -288,3 +288,9 @@ def test_a_dead_letter_that_was_answered_ends_its_instance(lab: Lab) -> None:
     assert order.state("o-1").status == "failed"
     assert list(order.observations()["source"]) == ["user", "dead effect Charge"]
     assert len(order.dead_letters()) == 1
+
+
+@pytest.mark.parametrize("options", [{"attempts": 0}, {"attempts": -1}, {"lease": 0}])
+def test_an_effect_that_nobody_could_perform_is_refused_where_it_is_said(options: dict[str, int]) -> None:
+    with pytest.raises(iron.DecisionError, match="at least one attempt and a lease"):
+        counters().perform(Call, **options)  # type: ignore[arg-type]
