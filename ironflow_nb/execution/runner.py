@@ -40,9 +40,7 @@ def call(
     attempt = attempt or _attempt_here
     settled = attempt(session, asked)
     while settled.retry_at is not None:
-        again = session.record_retry(settled)
-        session.check_interrupt()
-        settled = attempt(session, again)
+        settled = attempt(session, session.record_retry(settled))
     try:
         return session.record(settled)
     finally:
@@ -51,13 +49,13 @@ def call(
 
 def _attempt_here(session: Session, job: Job) -> Settled:
     __tracebackhide__ = True
-    if job.failed is not None:
-        session.wait_until_due(job)
-    if job.spec.cache_s is not None and (settled := shared(session, job, waits_in_flow=True)) is not None:
-        return settled
     is_beside = session.is_beside()
-    session.start(job, is_beside=is_beside)
     try:
+        if job.failed is not None:
+            session.wait_until_due(job)
+        if job.spec.cache_s is not None and (settled := shared(session, job, waits_in_flow=True)) is not None:
+            return settled
+        session.start(job, is_beside=is_beside)
         return _perform_here(session, job)
     except BaseException as error:
         if is_beside:
@@ -177,29 +175,34 @@ async def work_async(session: Session, take: Take) -> None:
     while (job := take(settled)) is not None:
         try:
             settled = await _perform_async(session, job)
-        except (IronflowError, Stopped) as error:  # the run ended meanwhile
-            session.drop(job, error)
+        except (IronflowError, Stopped):  # the run ended meanwhile
+            settled = None
         else:
             session.hand_in(settled)
 
 
 async def _perform_async(session: Session, job: Job) -> Settled:
-    """Run the body in this task, and return what it came to; a cancelled one comes to nothing."""
+    """Perform one attempt in this task, and return what it came to; a cancelled one comes to nothing."""
     session.calls.discard(job)
-    if job.failed is not None and job.begin_again is None:
-        await _until_due(session, job)
-    if job.spec.cache_s is not None and (settled := await shared_async(session, job)) is not None:
-        return settled
-    session.start(job, is_beside=True)
+    try:
+        if job.failed is not None and job.begin_again is None:
+            await _until_due(session, job)
+        if job.spec.cache_s is not None and (settled := await shared_async(session, job)) is not None:
+            return settled
+        session.start(job, is_beside=True)
+        return await _body_awaited(session, job)
+    except BaseException as error:
+        session.drop(job, error)
+        raise
+
+
+async def _body_awaited(session: Session, job: Job) -> Settled:
     token = SCOPE.set(Scope(session, job.branch, job.step))
     try:
         args, kwargs = unwrapped(job.call.args, job.call.kwargs)
         value = await job.spec.function(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 -- whatever a body raises is its outcome
         return raised(session, job, error)
-    except BaseException as error:
-        session.drop(job, error)
-        raise
     finally:
         leave(token)
     return returned(session, job, value)

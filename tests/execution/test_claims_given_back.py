@@ -1,0 +1,84 @@
+"""What a run was to compute for all runs and does not compute any more, another one computes at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Awaitable
+from contextlib import suppress
+
+import pytest
+
+from ironflow_nb import flow, step
+from tests.conftest import Lab
+
+pytestmark = pytest.mark.slow
+
+PATIENCE_S = 10.0
+tried: list[object] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_tried_yet() -> None:
+    tried.clear()
+
+
+async def awaited(run: Awaitable[int]) -> int:
+    return await run
+
+
+def fail_the_first_time(n: int) -> int:
+    tried.append(n)
+    if len(tried) == 1:
+        raise ConnectionError(n)
+    return n * 2
+
+
+def test_a_call_that_is_cancelled_between_two_attempts_lets_others_compute(lab: Lab) -> None:
+    @step(cache=True, retries=1)
+    async def fetch(n: int) -> int:
+        return fail_the_first_time(n)
+
+    @flow
+    async def main() -> int:
+        cancelled = asyncio.ensure_future(fetch(3))
+        while not tried:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        cancelled.cancel()
+        with suppress(asyncio.CancelledError):
+            await cancelled
+        return await asyncio.wait_for(fetch(3), PATIENCE_S)
+
+    assert asyncio.run(awaited(main())) == 6
+    assert tried == [3, 3]
+
+
+def test_a_flow_that_is_interrupted_between_two_attempts_may_call_again(lab: Lab) -> None:
+    @step(cache=True, retries=1)
+    def fetch(n: int) -> int:
+        return fail_the_first_time(n)
+
+    @flow
+    def main() -> int:
+        with suppress(KeyboardInterrupt):
+            fetch(3)
+        return fetch(3)
+
+    def interrupt() -> None:
+        while not tried:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(PATIENCE_S)
+        if not is_done.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    is_done = threading.Event()
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert main() == 6
+    is_done.set()
+    assert tried == [3, 3]
