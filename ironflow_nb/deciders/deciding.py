@@ -166,11 +166,6 @@ class Deciding:
         decision = decider.decide_with(draft.state, command, at)
         if decider.checks_purity:
             _refuse_impure(decider.name, before, draft.state, decision, decider.decide_with(draft.state, command, at))
-        if not isinstance(decision, Accept | Reject):
-            raise DecisionError(
-                f"decide of {decider.name} returned {decision!r} for {command!r}; return iron.accept(event, ...) or "
-                "iron.reject(reason)"
-            )
         return decision
 
     def _accepted(self, draft: Draft, order: Order, decision: Accept[Any]) -> Accepted:

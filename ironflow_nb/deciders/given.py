@@ -13,6 +13,7 @@ from ironflow_nb.deciders.decisions import Accept, Reject
 from ironflow_nb.deciders.machine import AnyMachine
 
 NOW: Final = datetime(2030, 1, 1, tzinfo=UTC)
+_NOTHING: Final[Accept[Any]] = Accept(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,33 +63,34 @@ class When:
             events: what happened, in order.
             effects: what is to be performed; not looked at by default.
             timers: the keys of the timers that are set; not looked at by default.
-            rejected: the reason of a rejection, instead of events.
-            state: the state afterwards; not looked at by default.
+            rejected: the reason of a rejection, after which there are no events, effects or timers.
+            state: the state afterwards, by a rejection unchanged; not looked at by default.
 
         Raises:
             AssertionError: it is something else; the message shows the difference.
         """
         __tracebackhide__ = True
-        if not isinstance(self.decision, Accept):
-            self._same("the rejection", rejected, getattr(self.decision, "reason", self.decision))
-            return self.given
-        self._same("the rejection", rejected, None)
-        self._same("the events", list(events), list(self.decision.events))
+        decided = self.decision if isinstance(self.decision, Accept) else _NOTHING
+        self._same("the rejection", rejected, self._reason)
+        self._same("the events", list(events), list(decided.events))
         if effects is not None:
-            self._same("the effects", list(effects), list(self.decision.effects))
+            self._same("the effects", list(effects), list(decided.effects))
         if timers is not None:
-            self._same("the timers", list(timers), [timer.key or timer.command for timer in self.decision.timers])
-        after = Given(self.given.machine, (*self.given.events, *self.decision.events), self.given.now)
+            self._same("the timers", list(timers), [timer.key or timer.command for timer in decided.timers])
+        after = Given(self.given.machine, (*self.given.events, *decided.events), self.given.now)
         if state is not None:
             self._same("the state", state, after.state)
         return after
+
+    @property
+    def _reason(self) -> Any:
+        return self.decision.reason if isinstance(self.decision, Reject) else None
 
     def _same(self, what: str, expected: Any, found: Any) -> None:
         __tracebackhide__ = True
         if expected == found and type(expected) is type(found):
             return
-        told = self.decision.reason if isinstance(self.decision, Reject) else None
-        because = "" if told is None else f" (it was rejected: {told!r})"
+        because = "" if self._reason is None else f" (it was rejected: {self._reason!r})"
         lines = difflib.ndiff(pformat(expected).splitlines(), pformat(found).splitlines())
         raise AssertionError(
             f"{self.given.machine.name}, given {list(self.given.events)!r}, when {self.command!r}: {what} "

@@ -17,6 +17,7 @@ from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.deciders.codec import Codec, Upcast
+from ironflow_nb.deciders.decisions import Accept, Reject
 from ironflow_nb.deciders.draft import Draft
 from ironflow_nb.deciders.remembering import StateMemory, is_immutable
 from ironflow_nb.deciders.transitions import declared_transitions
@@ -195,11 +196,17 @@ class Machine(Generic[State, Command, Event, Effect]):
             )
         return after
 
-    def decide_with(self, state: Any, command: Any, now: datetime) -> Any:
+    def decide_with(self, state: Any, command: Any, now: datetime) -> Accept[Any] | Reject:
         """Return what is decided."""
         if self._decide is None:
             raise DecisionError(f"decider {self.name} has no decide; define one with @{self.name}.decide")
-        return self._decide(state, command, now) if self._takes_time else self._decide(state, command)
+        decision = self._decide(state, command, now) if self._takes_time else self._decide(state, command)
+        if not isinstance(decision, Accept | Reject):
+            raise DecisionError(
+                f"decide of {self.name} returned {decision!r} for {command!r}; return iron.accept(event, ...) or "
+                "iron.reject(reason)"
+            )
+        return decision
 
     def instance_of(self, command: Any) -> str:
         """Return for which instance the command is.
