@@ -7,6 +7,7 @@ given back in the commit that records what the body came to; one whose process d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from ironflow_nb.core.events import StepReused
@@ -54,19 +55,22 @@ def look(session: Session, job: Job) -> Settled | Cached | None:
         return is_wanted and found.output_id is not None and (found.finished_at or 0) >= oldest
 
     wanted = Cached(identity=job.call.place[0], code=job.code, run_id=session.run_id, step=job.step, owner=ledger.owner)
-    found = ledger.claim(wanted, is_fresh)
-    if found is not None and found.owner is not None:
+    found = _claim(session, job, wanted, is_fresh)
+    if found is None or found.owner is not None:
         return found
-    reused = None if found is None else _reused(session, job, found)
-    if reused is None and found is not None:
-        found = ledger.claim(wanted, lambda _: False)  # what is there can't be read
-        if found is not None:
-            return found
-    if reused is None:
-        job.claim = wanted
-        with session.lock:
+    reused = _reused(session, job, found)
+    return _claim(session, job, wanted, lambda _: False) if reused is None else reused
+
+
+def _claim(session: Session, job: Job, wanted: Cached, is_fresh: Callable[[Cached], bool]) -> Cached | None:
+    """Claim for a job whose run goes on, and at its end gives back what is left; see `Ledger.claim`."""
+    with session.lock:
+        session.refuse_if_late(job)
+        found = session.ledger.claim(wanted, is_fresh)
+        if found is None:
+            job.claim = wanted
             session.claims.add(job)
-    return reused
+        return found
 
 
 def _reused(session: Session, job: Job, found: Cached) -> Settled | None:

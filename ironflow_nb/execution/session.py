@@ -149,6 +149,12 @@ class Session:
         if not self.is_open:
             raise self.finished()
 
+    def refuse_if_late(self, job: Job) -> None:
+        """Raise what a job meets that begins when its stretch of the run is over. Called under the lock."""
+        self.refuse_if_over()
+        if job.stretch is not self.recall:
+            raise self.finished()
+
     def finished(self) -> RunFinished:
         """Return the error for a call that comes too late."""
         return RunFinished(
@@ -162,8 +168,8 @@ class Session:
         inputs = self.ledger.values.store_inputs(job.call.arguments)
         identity, branch, nth = job.call.place
         with self.lock:
-            self.refuse_if_over()
-            if job.stretch is not self.recall or (is_beside and self.is_ending):
+            self.refuse_if_late(job)
+            if is_beside and self.is_ending:
                 raise self.finished()
             started = StepStarted(
                 name=job.spec.name,

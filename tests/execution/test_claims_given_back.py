@@ -13,6 +13,7 @@ from contextlib import suppress
 import pytest
 
 from ironflow_nb import flow, step
+from ironflow_nb.errors import RunFinished
 from tests.conftest import Lab
 
 pytestmark = pytest.mark.slow
@@ -82,3 +83,33 @@ def test_a_flow_that_is_interrupted_between_two_attempts_may_call_again(lab: Lab
     assert main() == 6
     is_done.set()
     assert tried == [3, 3]
+
+
+def test_a_call_that_outlives_its_flow_keeps_nobody_from_computing(lab: Lab) -> None:
+    ended, refused = threading.Event(), threading.Event()
+
+    @step(cache=True)
+    async def fetch(n: int) -> int:
+        return n * 2
+
+    async def call_late(call: Awaitable[int]) -> None:
+        while not ended.is_set():
+            await asyncio.sleep(0.01)
+        try:
+            await call
+        except RunFinished:
+            refused.set()
+
+    outliving: list[object] = []
+
+    @flow
+    async def main(*, is_late: bool) -> int:
+        if not is_late:
+            return await asyncio.wait_for(fetch(3), PATIENCE_S)
+        outliving.append(asyncio.ensure_future(call_late(fetch(3))))
+        return 0
+
+    assert asyncio.run(awaited(main(is_late=True))) == 0
+    ended.set()
+    assert refused.wait(PATIENCE_S)
+    assert asyncio.run(awaited(main(is_late=False))) == 6
