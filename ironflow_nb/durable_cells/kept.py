@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ironflow_nb.core.ids import Digest
+from ironflow_nb.core.ids import Digest, ValueId
 from ironflow_nb.durable_cells.outputs import Output
 from ironflow_nb.errors import JournalError, ValueNotStorable, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
@@ -119,20 +119,68 @@ class _Keeper:
             self.previews[name] = stored.preview or stored.type_name
 
 
-@dataclass(frozen=True, slots=True)
 class Restorable:
-    """What is kept of an execution, decoded."""
+    """What is kept of an execution; each value is decoded when it is asked for, for it has to find its classes."""
 
-    values: dict[str, Any]
-    about: About
-    shown: list[Output]
+    def __init__(
+        self, engine: Engine, record: Record, stored: Mapping[ValueId, StoredValue], there: Mapping[str, Any]
+    ) -> None:
+        self.about = about_of(record)
+        values = [name for name in record.parts if name not in {SHOWN, CODE}]
+        self.names = dict.fromkeys([*values, *self.about.modules, *self.about.lost, *self.about.same]).keys()
+        self._engine = engine
+        self._parts = record.parts
+        self._stored = stored
+        self._lost = {name: there[name] for name in self.about.lost if name in there}
+        self._values: dict[str, Any] = {}
 
-    def outs(self, namespace: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the names of the cell stand for; what is lost is the object that is there."""
-        found = dict(self.values)
-        found |= {name: import_module(module) for name, module in self.about.modules.items()}
-        found |= {name: namespace[name] for name in self.about.lost}
-        return found | {name: found[first] for name, first in self.about.same.items()}
+    def shown(self) -> list[Output]:
+        """Return what the cell has shown.
+
+        Raises:
+            ValueUnreadable: it is missing or damaged.
+        """
+        return [msgspec.convert(row, Output) for row in self._decoded(SHOWN)] if SHOWN in self._parts else []
+
+    def outs(self) -> dict[str, Any]:
+        """Return what the names of the cell stand for; what is lost is the object that was there.
+
+        Raises:
+            ValueUnreadable: something is missing or damaged.
+        """
+        return {name: self.value(name) for name in self.names}
+
+    def value(self, name: str) -> Any:
+        """Return what one name stands for, the same object each time.
+
+        Raises:
+            ValueUnreadable: it is missing or damaged.
+        """
+        if name in self.about.same:
+            return self.value(self.about.same[name])
+        if name not in self._values:
+            self._values[name] = self._found(name)
+        return self._values[name]
+
+    def forget_changed(self) -> None:
+        """Let what was changed since it was decoded be decoded anew, as by a decorator that notes what it decorates."""
+        digester = self._engine.ledger.digester
+        for name in self._parts.keys() & self._values.keys():
+            then, now = self._parts[name].known_digest, digester.digest(self._values[name])
+            if then is not None and digester.provenance.recorded(now.digest) != then:
+                del self._values[name]
+
+    def _found(self, name: str) -> Any:
+        if name in self.about.modules:
+            return import_module(self.about.modules[name])
+        if name in self.about.lost:
+            if name not in self._lost:
+                raise ValueUnreadable(f"{name} ({self.about.lost[name][0]}) can't be stored")
+            return self._lost[name]
+        return self._decoded(name)
+
+    def _decoded(self, name: str) -> Any:
+        return _decoded(self._engine, name, self._parts[name], self._stored.get(self._parts[name].id))
 
 
 def about_of(record: Record) -> About:
@@ -182,18 +230,15 @@ def refuse_lost(engine: Engine, about: About, namespace: Mapping[str, Any]) -> N
             raise ValueUnreadable(f"{name} ({kind}) can't be stored")
 
 
-def read_back(engine: Engine, record: Record) -> Restorable:
-    """Return everything that the record refers to, decoded. The classes of its values are to be defined by then.
+def read_back(engine: Engine, record: Record, namespace: Mapping[str, Any]) -> Restorable:
+    """Return everything that the record refers to, to be decoded. What was lost is what is in the namespace.
 
     Raises:
-        ValueUnreadable: something is missing or damaged.
+        ValueUnreadable: what the cell has noted can't be read.
     """
-    wanted = {name: part for name, part in record.parts.items() if name != CODE}
     with engine.ledger.current() as reader:
-        stored = reader.values([part.id for part in wanted.values()])
-    values = {name: _decoded(engine, name, part, stored.get(part.id)) for name, part in wanted.items()}
-    shown = [msgspec.convert(row, Output) for row in values.pop(SHOWN, [])]
-    return Restorable(values, about_of(record), shown)
+        stored = reader.values([part.id for name, part in record.parts.items() if name != CODE])
+    return Restorable(engine, record, stored, namespace)
 
 
 def _decoded(engine: Engine, name: str, part: Part, stored: StoredValue | None) -> Any:

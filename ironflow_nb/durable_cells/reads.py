@@ -38,10 +38,30 @@ def header_reads(node: ast.stmt) -> set[str]:
     return {name for each in given if each is not None for name in expression_reads(each)}
 
 
+def defined_names(node: ast.stmt) -> list[str]:
+    """Return the names that a definition defines; none for any other statement."""
+    if isinstance(node, Function | ast.ClassDef):
+        return [node.name]
+    return list(stored_names(node.targets)) if is_definition(node) else []  # type: ignore[attr-defined]
+
+
+def names_in(node: ast.AST) -> set[str]:
+    """Return every name that is looked up anywhere in the node."""
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+
+
+def read_at_once(node: ast.AST) -> set[str]:
+    """Return the names that are looked up when the node is executed, and not when a function in it is called."""
+    if isinstance(node, ast.Name):
+        return {node.id}
+    inside = [*(node.body if isinstance(node, Function) else [node.body] if isinstance(node, ast.Lambda) else [])]
+    return {name for each in ast.iter_child_nodes(node) if each not in inside for name in read_at_once(each)}
+
+
 def expression_reads(node: ast.expr) -> set[str]:
     """Return the names that the expression, and what is nested in it, looks up outside of itself."""
     if any(isinstance(each, ast.NamedExpr) for each in ast.walk(node)):
-        return {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+        return names_in(node)
     return set(global_names(compiled([ast.Expr(node)])))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,14 +13,12 @@ from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.orders import NONE, Orders
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.diagram.model import Diagram, Node, NodeKind, encode_diagram
-from ironflow_nb.durable_cells.body import execute_plainly, refuse_limit
+from ironflow_nb.durable_cells.body import refuse_limit
 from ironflow_nb.durable_cells.cell import KIND, Cell
 from ironflow_nb.durable_cells.executing import Execution
-from ironflow_nb.durable_cells.kept import Restorable, read_back, restore
 from ironflow_nb.durable_cells.looking import Asked, Found, Missing, asked, look
 from ironflow_nb.durable_cells.place import Place
-from ironflow_nb.durable_cells.reads import header_reads, is_definition
-from ironflow_nb.durable_cells.settings import is_setting
+from ironflow_nb.durable_cells.restoring import put_back
 from ironflow_nb.errors import NotAllowedInStep, ValueUnreadable
 from ironflow_nb.execution import watching
 from ironflow_nb.execution.beginning import begin
@@ -82,37 +79,14 @@ def _restored(place: Place, wanted: Asked, found: Found) -> Outcome | Missing:
     __tracebackhide__ = True
     row = found.row
     try:
-        kept, late = _prepared(place, wanted.cell, found.record)
+        outs, shown = put_back(place, wanted.cell, found.record)
     except ValueUnreadable as error:
         return Missing(found.run, (str(error),), row, is_unreadable=True)
     work = spoken(row.duration_s or 0.0)
     ago = spoken(max(place.engine.ledger.clock.now() - (row.finished_at or row.started_at), 0) / 1e6)
     say(f"restored {wanted.cell.name} ({work} of work, {ago} ago)")
-    outs = _put_back(place, wanted.cell, kept, late)
+    place.stage.show(shown)
     return Outcome(outs, found.record, is_restored=True, work_s=row.duration_s or 0.0)
-
-
-def _prepared(place: Place, cell: Cell, record: Record) -> tuple[Restorable, list[ast.stmt]]:
-    """Import, set up and define again, so that values find their classes.
-
-    Return the values, and the definitions that have to wait for them.
-    """
-    __tracebackhide__ = True
-    setup = [node for node in cell.tree.body if isinstance(node, ast.Import | ast.ImportFrom) or is_setting(node)]
-    defined = [node for node in cell.tree.body if is_definition(node)]
-    late = [node for node in defined if header_reads(node) & record.parts.keys()]
-    execute_plainly(cell, [*setup, *(node for node in defined if node not in late)], place.namespace)
-    return read_back(place.engine, record), late
-
-
-def _put_back(place: Place, cell: Cell, kept: Restorable, late: list[ast.stmt]) -> dict[str, Any]:
-    """Let the names stand for what they stood for, and show what was shown."""
-    __tracebackhide__ = True
-    outs = kept.outs(place.namespace)
-    restore(place.namespace, outs, kept.about.gone)
-    execute_plainly(cell, late, place.namespace)
-    place.stage.show(kept.shown)
-    return outs
 
 
 # -- executed --------------------------------------------------------------------------------------------------------
@@ -152,7 +126,8 @@ def _executed(place: Place, wanted: Asked, missing: Missing) -> Outcome | None:
         run_session(engine, begun, Body(execution, (), {}))
     if execution.kept is None:  # it was done meanwhile, or another notebook shares it
         assert execution.record is not None
-        outs = _put_back(place, wanted.cell, *_prepared(place, wanted.cell, execution.record))
+        outs, shown = put_back(place, wanted.cell, execution.record)
+        place.stage.show(shown)
         return Outcome(outs, execution.record, is_restored=True)
     return Outcome(dict(execution.outs), execution.record)
 

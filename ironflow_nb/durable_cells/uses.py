@@ -11,9 +11,11 @@ from typing import Final
 from ironflow_nb.durable_cells.reads import (
     Function,
     compiled,
+    defined_names,
     header_reads,
     is_dark,
     is_definition,
+    read_at_once,
     reads_of,
     stored_names,
     texts_in,
@@ -190,11 +192,12 @@ class _Flow:
         reads = header_reads(node)
         for name in sorted(reads):
             self._read(name)
-        names = [node.name] if isinstance(node, Function | ast.ClassDef) else list(stored_names(node.targets))  # type: ignore[attr-defined]
-        inner = set(global_names(compiled([node]))) - reads
+        names = defined_names(node)
+        everything = set(global_names(compiled([node])))
+        inner = everything - reads
         for name in names:
             if is_outermost:
-                self._headers.append((name, reads, len(self._bound) + 1))
+                self._headers.append((name, read_at_once(node) & everything, len(self._bound) + 1))
             self._later[name] = inner - {name}
             self._bind(name, into=self.defines if is_outermost else self.assigns)
         if isinstance(node, Function | ast.ClassDef) and node.decorator_list:  # who knows what is called at once

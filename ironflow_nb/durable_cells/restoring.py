@@ -1,0 +1,86 @@
+"""Putting back what a cell left behind: what its statements read is there when they are executed again."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from ironflow_nb.durable_cells.body import execute_plainly
+from ironflow_nb.durable_cells.cell import Cell
+from ironflow_nb.durable_cells.kept import Restorable, read_back, restore
+from ironflow_nb.durable_cells.outputs import Output
+from ironflow_nb.durable_cells.place import Place
+from ironflow_nb.durable_cells.reads import defined_names, is_definition, names_in, read_at_once
+from ironflow_nb.durable_cells.settings import is_setting
+from ironflow_nb.errors import ValueUnreadable
+from ironflow_nb.values.records import Record
+
+_Later = dict[str, set[str]]
+"""The names in the functions that a cell defines."""
+_IMPORTS: Final = (ast.Import, ast.ImportFrom)
+
+
+def put_back(place: Place, cell: Cell, record: Record) -> tuple[dict[str, Any], list[Output]]:
+    """Let the names stand for what they stood for; return them with their values, and what is to be shown.
+
+    Raises:
+        ValueUnreadable: something can't be read, or made again; then no name is another one than before.
+    """
+    __tracebackhide__ = True
+    before = dict(place.namespace)
+    try:
+        kept = read_back(place.engine, record, place.namespace)
+        _repeat(cell, kept, place.namespace)
+        outs, shown = kept.outs(), kept.shown()
+    except (ValueUnreadable, NameError) as error:
+        for name in place.namespace.keys() - before.keys():
+            del place.namespace[name]
+        place.namespace.update(before)
+        if isinstance(error, ValueUnreadable):
+            raise
+        raise ValueUnreadable(f"it can't be defined or set up again, for {error}") from error
+    restore(place.namespace, outs, kept.about.gone)
+    return outs, shown
+
+
+def _repeat(cell: Cell, kept: Restorable, namespace: dict[str, Any]) -> None:
+    """Import, set up and define again, in the order of the cell; a value is read when a statement needs it.
+
+    So it finds its class, which stands above of what made it. A definition that would come out differently stays away.
+    """
+    __tracebackhide__ = True
+    futures = [node for node in cell.tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    later: _Later = {}
+    ready: set[str] = set()
+    waiting: list[ast.stmt] = []
+    for node in filter(_is_repeated, cell.tree.body):
+        defined = defined_names(node)
+        if defined and kept.about.lost.keys() >= set(defined):
+            continue
+        needed = (_reached(read_at_once(node), later) & kept.names) - ready
+        if needed:
+            execute_plainly(cell, [*futures, *waiting], namespace)
+            waiting = []
+            namespace.update({name: kept.value(name) for name in sorted(needed)})
+        waiting.append(node)
+        ready |= {*needed, *defined}
+        later |= dict.fromkeys(defined, names_in(node))
+    execute_plainly(cell, [*futures, *waiting], namespace)
+    kept.forget_changed()
+
+
+def _is_repeated(node: ast.stmt) -> bool:
+    return isinstance(node, _IMPORTS) or is_definition(node) or is_setting(node)
+
+
+def _reached(names: Iterable[str], later: Mapping[str, set[str]]) -> set[str]:
+    """Return the names, and those in the functions behind them: a decorator is called at once."""
+    found: set[str] = set()
+    to_do = list(names)
+    while to_do:
+        name = to_do.pop()
+        if name not in found:
+            found.add(name)
+            to_do += later.get(name, ())
+    return found
