@@ -14,6 +14,8 @@ _BY_TEXT: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "geto
 """What takes code, or names of variables, as text."""
 _IN_THE_DARK: Final = _BY_TEXT - {"system", "getoutput", "eval"} | {"globals"}
 """What may assign names that the cell does not show."""
+_SWALLOWING: Final = frozenset({"suppress", "ignore", "ignored", "raises", "assertRaises", "move_on_after", "move_on_at"})
+"""Managers of contexts that end a body early, and go on after it."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -75,6 +77,11 @@ def compiled(body: list[ast.stmt]) -> types.CodeType:
 def is_dark(call: ast.Call) -> bool:
     """Tell whether the call may assign names that it does not show."""
     return _called(call) in _IN_THE_DARK
+
+
+def is_swallowing(manager: ast.expr) -> bool:
+    """Tell whether a ``with`` of that manager may leave out the rest of its body, as `contextlib.suppress` does."""
+    return isinstance(manager, ast.Call) and _called(manager) in _SWALLOWING
 
 
 def texts_in(call: ast.Call) -> list[ast.expr]:

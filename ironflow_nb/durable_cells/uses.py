@@ -15,6 +15,7 @@ from ironflow_nb.durable_cells.reads import (
     header_reads,
     is_dark,
     is_definition,
+    is_swallowing,
     read_at_once,
     reads_of,
     stored_names,
@@ -140,12 +141,15 @@ class _Flow:
                 self._bind(name)
 
     def _with(self, node: ast.With | ast.AsyncWith) -> None:
+        before = set(self._sure)
         for item in node.items:
             self._expressions(item.context_expr)
             for name in stored_names([] if item.optional_vars is None else [item.optional_vars]):
                 self.contexts[name] = None
                 self._bind(name)
         self.block(node.body)
+        if any(is_swallowing(item.context_expr) for item in node.items):
+            self._sure &= before
 
     def _try(self, node: ast.Try | ast.TryStar) -> None:
         handlers: list[list[ast.stmt]] = []

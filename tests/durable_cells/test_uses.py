@@ -35,6 +35,8 @@ MAGIC = "get_ipython().run_line_magic"
         ("try:\n    a = f\nexcept ValueError as error:\n    raise\nb = a", "f", "a error b"),
         ("try:\n    import a\nexcept ImportError:\n    a = None\nb = a", "", "a b"),
         ("with o as a:\n    b = a", "o", "a b"),
+        ("with suppress(E):\n    a = f()\nb = a", "E f suppress a", "a b"),
+        ("with contextlib.suppress(E), o as a:\n    c = 1\nb = a, c", "E contextlib o a c", "a c b"),
         ("match v:\n    case [a, *b]:\n        c = a\n    case _:\n        c = 1\nd = c", "v c", "a b c d"),
         ("(a := b + a)", "b a", "a"),
         ("a: int = b", "b", "a"),
