@@ -127,6 +127,7 @@ class Fanout:
         with self.session.lock:
             self._job_of[job.outcome] = job
             if self._is_failing:  # its failure stays the last word
+                self.session.give_back(job)
                 return
             self._jobs.append(job)
         self._hire()
@@ -158,8 +159,12 @@ class Fanout:
             self._job_of.pop(outcome, None)
         elif not self._collects:
             self.first_error = self.first_error or outcome.error
-            self._is_failing = True
-            self._jobs.clear()
+            self._begin_no_more()
+
+    def _begin_no_more(self) -> None:
+        self._is_failing = True
+        while self._jobs:  # among them what was to be tried again
+            self.session.give_back(self._jobs.popleft())
 
     # -- performing ----------------------------------------------------------------------------------------------
 
@@ -174,8 +179,7 @@ class Fanout:
         with self.session.lock:
             is_failed = settled is not None and settled.error is not None and settled.retry_at is None
             if is_failed and not self._collects:
-                self._is_failing = True  # at once, though the failure is committed by and by
-                self._jobs.clear()
+                self._begin_no_more()  # at once, though the failure is committed by and by
             if self._jobs and not self.session.is_ending:
                 return self._jobs.popleft()
             self._n_workers -= 1

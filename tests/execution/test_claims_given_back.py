@@ -13,7 +13,8 @@ from contextlib import suppress
 import pytest
 
 from ironflow_nb import flow, step
-from ironflow_nb.errors import RunFinished
+from ironflow_nb.core.retrying import FIRST_DELAY_S
+from ironflow_nb.errors import IronflowError, RunFinished
 from tests.conftest import Lab
 
 pytestmark = pytest.mark.slow
@@ -113,3 +114,23 @@ def test_a_call_that_outlives_its_flow_keeps_nobody_from_computing(lab: Lab) -> 
     ended.set()
     assert refused.wait(PATIENCE_S)
     assert asyncio.run(awaited(main(is_late=False))) == 6
+
+
+@pytest.mark.parametrize("is_queued", [False, True], ids=["while it waits", "when it is due"])
+def test_an_attempt_that_a_failing_map_does_not_begin_any_more_lets_others_compute(lab: Lab, is_queued: bool) -> None:
+    @step(cache=True, retries=1)
+    def fetch(n: int) -> int:
+        if n >= 0:
+            return fail_the_first_time(n)
+        if is_queued:
+            time.sleep(FIRST_DELAY_S + 0.5)
+        raise IronflowError("this is not tried again")
+
+    @flow
+    def main() -> int:
+        with pytest.raises(IronflowError):
+            list(fetch.map([3, -1], concurrency=1))
+        return fetch(3)
+
+    assert main.start().result(PATIENCE_S) == 6
+    assert tried == [3, 3]
