@@ -63,7 +63,10 @@ class Performer:
         handler = claimed.handler
         if claimed.work.attempts > handler.attempts:
             tried = replace(claimed.work, attempts=handler.attempts)
-            error = RuntimeError(f"its process ended in each of {handler.attempts} attempts")
+            error = RuntimeError(
+                f"{handler.attempts} attempts are over, and the last one was interrupted, lost its process, or took "
+                "longer than its lease"
+            )
             self._fail(claimed, error, after=tried)
         elif claimed.work.kind == TIMER:
             self._fire(claimed)
@@ -118,14 +121,20 @@ class Performer:
         return Claimed(machine, taken, run.key or "", name, data)
 
     def _give_back(self) -> None:
-        """Let others, or the next cell, take what was not brought to its end; it counts as tried."""
-        for claimed in [*self._in_hand, *self._held]:
+        """Let others, or the next cell, take what was not brought to its end; what was begun counts as tried."""
+        for claimed in self._in_hand:
+            self._let_go(claimed, claimed.work.attempts)
+        for claimed in self._held:
+            if claimed not in self._in_hand:
+                self._let_go(claimed, claimed.work.attempts - 1)
 
-            def act(deciding: Deciding, claimed: Claimed = claimed) -> None:
-                if self._is_ours(deciding, claimed):
-                    deciding.draft(claimed.instance).put(replace(claimed.work, owner=None, leased_until=None))
+    def _let_go(self, claimed: Claimed, n_attempts: int) -> None:
+        def act(deciding: Deciding) -> None:
+            if self._is_ours(deciding, claimed):
+                free = replace(claimed.work, owner=None, leased_until=None, attempts=n_attempts)
+                deciding.draft(claimed.instance).put(free)
 
-            exchange(self._engine, claimed.machine, act)
+        exchange(self._engine, claimed.machine, act)
 
     # -- performing ----------------------------------------------------------------------------------------------
 

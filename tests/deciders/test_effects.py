@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 
@@ -14,7 +15,7 @@ from ironflow_nb.deciders.performing import Performer
 from ironflow_nb.execution.hosts import host_id
 from ironflow_nb.journal.ports import Durability, Entry, Lease, Work, WorkSelect
 from tests.conftest import Lab
-from tests.deciders.counters import Add, Ask, Call, Close, Mail, counters
+from tests.deciders.counters import Add, Added, Ask, Call, Close, Mail, counters
 from tests.deciders.orders import Charge, GiveUp, Pay, Place, charging, orders
 
 
@@ -250,6 +251,59 @@ def test_an_interrupted_handler_leaves_its_effect_to_the_next_cell(lab: Lab) -> 
     assert [(work.owner, work.attempts) for work in queue(lab, kind="effect")] == [(None, 1)]
     assert order.run_until_idle() == 1
     assert log == [1, 2]
+
+
+def test_a_handler_that_is_interrupted_each_time_becomes_a_dead_letter_that_does_not_blame_its_process(
+    lab: Lab,
+) -> None:
+    order = orders()
+
+    @order.perform(Charge, attempts=2)
+    def charge(effect: Any) -> Pay:
+        raise KeyboardInterrupt
+
+    order.send(Place("o-1", 5.0))
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            order.run_until_idle()
+    assert order.run_until_idle() == 1
+    assert list(order.dead_letters()["attempts"]) == [2]
+    assert "2 attempts are over, and the last one was interrupted" in order.dead_letters()["error"][0]
+
+
+@dataclass(frozen=True)
+class Fragile:
+    """A state at which an interrupt comes once, when it is looked at after a commit."""
+
+    n: int = 0
+    interrupts: ClassVar[list[int]] = []
+
+    def __hash__(self) -> int:
+        if self.n in self.interrupts:
+            self.interrupts.clear()
+            raise KeyboardInterrupt
+        return self.n
+
+
+def test_what_was_claimed_and_not_begun_when_an_interrupt_came_was_not_tried(lab: Lab) -> None:
+    decider: Any = iron.Decider("fragile", initial=Fragile())
+    decider.evolve(lambda state, event: Fragile(state.n + event.n))
+    decider.decide(lambda state, command: iron.accept(Added(command.n)).effect(*[Call("x")] * (command.n == 1)))
+    attempts: list[int] = []
+
+    @decider.perform(Call)
+    def call(effect: Call, context: Any) -> Add:
+        attempts.append(context.attempt)
+        return Add("c", 2)
+
+    for instance in ("a", "b"):
+        decider.send(Add(instance))
+    Fragile.interrupts.append(2)
+    with pytest.raises(KeyboardInterrupt):
+        decider.run_until_idle()
+    assert [(work.owner, work.attempts) for work in queue(lab)] == [(None, 0)]
+    assert decider.run_until_idle() == 1
+    assert attempts == [1, 1]
 
 
 def test_an_answer_to_a_dead_letter_that_fails_leaves_the_handlers_own_error(
