@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from ironflow_nb.tracking.references import global_names
@@ -14,7 +14,9 @@ _BY_TEXT: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "geto
 """What takes code, or names of variables, as text."""
 _IN_THE_DARK: Final = _BY_TEXT - {"system", "getoutput", "eval"} | {"globals"}
 """What may assign names that the cell does not show."""
-_SWALLOWING: Final = frozenset({"suppress", "ignore", "ignored", "raises", "assertRaises", "move_on_after", "move_on_at"})
+_SWALLOWING: Final = frozenset({"suppress", "ignored", "raises", "assertRaises", "move_on_after", "move_on_at"})
+    {"suppress", "ignore", "ignored", "raises", "assertRaises", "move_on_after", "move_on_at"}
+)
 """Managers of contexts that end a body early, and go on after it."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -58,6 +60,18 @@ def read_at_once(node: ast.AST) -> set[str]:
         return {node.id}
     inside = [*(node.body if isinstance(node, Function) else [node.body] if isinstance(node, ast.Lambda) else [])]
     return {name for each in ast.iter_child_nodes(node) if each not in inside for name in read_at_once(each)}
+
+
+def reached(names: Iterable[str], later: Mapping[str, set[str]]) -> set[str]:
+    """Return the names, and those that the functions behind them read when they are called."""
+    found: set[str] = set()
+    to_do = list(names)
+    while to_do:
+        name = to_do.pop()
+        if name not in found:
+            found.add(name)
+            to_do += later.get(name, ())
+    return found
 
 
 def expression_reads(node: ast.expr) -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ironflow_nb.durable_cells.body import execute_plainly
@@ -11,7 +10,7 @@ from ironflow_nb.durable_cells.cell import Cell
 from ironflow_nb.durable_cells.kept import Restorable, read_back, restore
 from ironflow_nb.durable_cells.outputs import Output
 from ironflow_nb.durable_cells.place import Place
-from ironflow_nb.durable_cells.reads import defined_names, is_definition, names_in, read_at_once
+from ironflow_nb.durable_cells.reads import defined_names, is_definition, names_in, reached, read_at_once
 from ironflow_nb.durable_cells.settings import is_setting
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.values.records import Record
@@ -58,7 +57,7 @@ def _repeat(cell: Cell, kept: Restorable, namespace: dict[str, Any]) -> None:
         defined = defined_names(node)
         if defined and kept.about.lost.keys() >= set(defined):
             continue
-        needed = (_reached(read_at_once(node), later) & kept.names) - ready
+        needed = (reached(read_at_once(node), later) & kept.names) - ready
         if needed:
             execute_plainly(cell, [*futures, *waiting], namespace)
             waiting = []
@@ -72,15 +71,3 @@ def _repeat(cell: Cell, kept: Restorable, namespace: dict[str, Any]) -> None:
 
 def _is_repeated(node: ast.stmt) -> bool:
     return isinstance(node, _IMPORTS) or is_definition(node) or is_setting(node)
-
-
-def _reached(names: Iterable[str], later: Mapping[str, set[str]]) -> set[str]:
-    """Return the names, and those in the functions behind them: a decorator is called at once."""
-    found: set[str] = set()
-    to_do = list(names)
-    while to_do:
-        name = to_do.pop()
-        if name not in found:
-            found.add(name)
-            to_do += later.get(name, ())
-    return found

@@ -16,6 +16,7 @@ from ironflow_nb.durable_cells.reads import (
     is_dark,
     is_definition,
     is_swallowing,
+    reached,
     read_at_once,
     reads_of,
     stored_names,
@@ -202,7 +203,8 @@ class _Flow:
         for name in names:
             if is_outermost:
                 self._headers.append((name, read_at_once(node) & everything, len(self._bound) + 1))
-            self._later[name] = inner - {name}
+            # Of functions in branches any may be the one that is called.
+            self._later[name] = inner if is_outermost else inner | self._later.get(name, set())
             self._bind(name, into=self.defines if is_outermost else self.assigns)
         if isinstance(node, Function | ast.ClassDef) and node.decorator_list:  # who knows what is called at once
             self._use(names[0])
@@ -242,10 +244,9 @@ class _Flow:
             self.block(tree.body)
 
     def _use(self, name: str) -> None:
-        """Note that the name is read, and with it what the functions behind it read."""
-        self._read(name)
-        for inner in sorted(self._later.pop(name, ())):
-            self._use(inner)
+        """Note that the name is read, and with it what the functions behind it read, which may be called each time."""
+        for each in sorted(reached([name], self._later)):
+            self._read(each)
 
     def _read(self, name: str) -> None:
         if name not in self._sure:
