@@ -19,7 +19,7 @@ POLL_S: Final = 0.1
 
 def run_until_idle(engine: Engine, machine: AnyMachine, *, wait_s: float = 0.0) -> int:
     """Perform what is due, and what becomes due within `wait_s`; return how many things were performed or tried."""
-    performer = Performer(engine, {machine.name: machine})
+    performer = Performer(engine, machine)
     clock = engine.ledger.clock
     deadline = clock.now() + round(wait_s * 1e6)
     n_performed = performer.perform_all()
@@ -44,7 +44,7 @@ class Background:
 
     def __init__(self, engine: Engine, machine: AnyMachine) -> None:
         self.engine = engine
-        self._performer = Performer(engine, {machine.name: machine})
+        self._performer = Performer(engine, machine)
         self._clock = engine.ledger.clock
         self._wakeup = engine.threads.wakeup()
         self._name = machine.name

@@ -7,15 +7,16 @@ his; if it is not, nothing is changed. Settling, and deciding the command that a
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from msgspec.structs import replace
 
 from ironflow_nb.core.events import EffectSettled, TimerFired
 from ironflow_nb.core.ids import RunId, ValueId
-from ironflow_nb.deciders.claimed import TIMER_HANDLER, Claimed, EffectContext, is_held, payload, run_of
+from ironflow_nb.deciders.claimed import Claimed, EffectContext, is_held, payload, run_of
 from ironflow_nb.deciders.deciding import EFFECT, TIMER, Deciding, Order
 from ironflow_nb.deciders.draft import Draft
 from ironflow_nb.deciders.machine import AnyMachine, Handler
@@ -31,11 +32,11 @@ BUSY_US: Final = 100_000
 
 
 class Performer:
-    """Performs what is due for the deciders it is given. Several may work side by side, in any process."""
+    """Performs what is due for a decider. Several may work side by side, in any process."""
 
-    def __init__(self, engine: Engine, machines: Mapping[str, AnyMachine]) -> None:
+    def __init__(self, engine: Engine, machine: AnyMachine) -> None:
         self._engine = engine
-        self._machines = machines
+        self._machine = machine
         self._in_hand: list[Claimed] = []
         self._held: list[Claimed] = []
         self._goes_on: Callable[[], bool] = _always
@@ -85,9 +86,8 @@ class Performer:
     # -- claiming ------------------------------------------------------------------------------------------------
 
     def _of_mine(self, **narrowed: Any) -> WorkSelect:
-        machines = self._machines.values()
-        effects = {name for machine in machines for name in machine.handlers}
-        return WorkSelect(of=[(machine.kind, machine.name) for machine in machines], effects=effects, **narrowed)
+        machine = self._machine
+        return WorkSelect(of=[(machine.kind, machine.name)], effects=set(machine.handlers), **narrowed)
 
     def _next(self, reader: Reader) -> Work | None:
         """Return what is due for longest; a unique key is never due."""
@@ -112,13 +112,12 @@ class Performer:
         return [Entry(run_id=claimed.work.run_id, facts=(), put_work=(claimed.work,)) for claimed in self._held]
 
     def _claimed(self, reader: Reader, work: Work) -> Claimed:
-        run = run_of(reader, work)
-        machine = self._machines[run.name]
         name, data = payload(reader, work)
-        handler = TIMER_HANDLER if work.kind == TIMER else machine.handlers[work.key.partition("/")[0]]
-        leased_until = self._engine.ledger.clock.now() + round(handler.lease_s * 1e6)
-        taken = replace(work, owner=self._engine.ledger.owner, leased_until=leased_until, attempts=work.attempts + 1)
-        return Claimed(machine, taken, run.key or "", name, data)
+        claimed = Claimed(self._machine, work, run_of(reader, work).key or "", name, data)
+        ledger = self._engine.ledger
+        leased_until = ledger.clock.now() + round(claimed.handler.lease_s * 1e6)
+        taken = replace(work, owner=ledger.owner, leased_until=leased_until, attempts=work.attempts + 1)
+        return dataclasses.replace(claimed, work=taken)
 
     def _give_back(self) -> None:
         """Let others, or the next cell, take what was not brought to its end; what was begun counts as tried."""

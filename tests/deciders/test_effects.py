@@ -204,7 +204,7 @@ def test_what_a_dead_process_had_claimed_is_taken_over_at_once(lab: Lab) -> None
     order, log = orders(), []
     charging(order, log)
     order.send(Place("o-1", 5.0))
-    performer = Performer(lab.engine, {"order": order})
+    performer = Performer(lab.engine, order)
     performer._claim()
     assert order.run_until_idle() == 0
     lab.die()
@@ -218,7 +218,7 @@ def test_what_a_dead_process_had_claimed_is_taken_over_at_once(lab: Lab) -> None
 def test_who_was_overtaken_settles_nothing(lab: Lab, is_failure: bool) -> None:
     clock = lab.simulate_time()
     order, log = orders(), []
-    slow = Performer(lab.engine, {"order": order})
+    slow = Performer(lab.engine, order)
     charging(order, log)
     order.send(Place("o-1", 5.0))
     slow._claim()

@@ -194,7 +194,7 @@ def test_a_timer_that_changed_while_it_was_claimed_does_not_fire(lab: Lab, meanw
     counter = counters()
     counter.send(Remind("c", 1))
     clock.advance(1)
-    slow = Performer(lab.engine, {"counter": counter})
+    slow = Performer(lab.engine, counter)
     slow._claim()
     (claimed,) = slow._held
     counter.send(Forget("c") if meanwhile == "cancelled" else Remind("c", 50, n=7))
