@@ -15,8 +15,6 @@ _BY_TEXT: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "geto
 _IN_THE_DARK: Final = _BY_TEXT - {"system", "getoutput", "eval"} | {"globals"}
 """What may assign names that the cell does not show."""
 _SWALLOWING: Final = frozenset({"suppress", "ignored", "raises", "assertRaises", "move_on_after", "move_on_at"})
-    {"suppress", "ignore", "ignored", "raises", "assertRaises", "move_on_after", "move_on_at"}
-)
 """Managers of contexts that end a body early, and go on after it."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
