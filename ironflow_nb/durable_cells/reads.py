@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from ironflow_nb.tracking.references import global_names
@@ -94,6 +94,30 @@ def is_dark(call: ast.Call) -> bool:
 def is_swallowing(manager: ast.expr) -> bool:
     """Tell whether a ``with`` of that manager may leave out the rest of its body, as `contextlib.suppress` does."""
     return isinstance(manager, ast.Call) and _called(manager) in _SWALLOWING
+
+
+def named_in(node: ast.AST, *, is_sure: bool = True) -> Iterator[tuple[str, bool]]:
+    """Yield the names that ``:=`` binds in the expression, and whether it surely does when that is evaluated."""
+    if isinstance(node, ast.NamedExpr):
+        yield node.target.id, is_sure
+    if not isinstance(node, ast.Lambda):
+        skippable = _skippable(node)
+        for child in ast.iter_child_nodes(node):
+            yield from named_in(child, is_sure=is_sure and child not in skippable)
+
+
+def _skippable(node: ast.AST) -> Sequence[ast.AST]:
+    """Return the parts of an expression that may not be evaluated when it is."""
+    match node:
+        case ast.BoolOp():
+            return node.values[1:]
+        case ast.IfExp():
+            return [node.body, node.orelse]
+        case ast.Compare():
+            return node.comparators[1:]
+        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            return list(ast.iter_child_nodes(node))
+    return []
 
 
 def texts_in(call: ast.Call) -> list[ast.expr]:

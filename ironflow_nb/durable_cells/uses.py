@@ -16,6 +16,7 @@ from ironflow_nb.durable_cells.reads import (
     is_dark,
     is_definition,
     is_swallowing,
+    named_in,
     reached,
     read_at_once,
     reads_of,
@@ -85,6 +86,7 @@ class _Flow:
         self.contexts: dict[str, None] = {}
         self.is_dark = False
         self._sure: set[str] = set()
+        self._at_breaks: list[set[str]] = []
         self._later: dict[str, set[str]] = {}
         self._headers: list[tuple[str, set[str], int]] = []
         self._bound: list[str] = []
@@ -108,11 +110,14 @@ class _Flow:
         match node:
             case ast.For() | ast.AsyncFor():
                 self._expressions(node.iter)
-                self._branches([[ast.Assign([node.target], ast.Constant(None)), *node.body], node.orelse], is_any=True)
+                self._loop([ast.Assign([node.target], ast.Constant(None)), *node.body], node.orelse)
             case ast.While(test=test):
                 self._expressions(test)
-                always = isinstance(test, ast.Constant) and bool(test.value)
-                self._branches([node.body], is_any=not always)
+                at_breaks = self._loop(node.body, node.orelse)
+                if isinstance(test, ast.Constant) and test.value and at_breaks:  # it is left in no other way
+                    self._sure = set.intersection(*at_breaks)
+            case ast.Break():
+                self._at_breaks.append(set(self._sure))
             case ast.If(test=test):
                 self._expressions(test)
                 self._branches([node.body, node.orelse])
@@ -124,6 +129,14 @@ class _Flow:
                 self._match(node)
             case _:
                 self._simple(node)
+
+    def _loop(self, body: list[ast.stmt], orelse: list[ast.stmt]) -> list[set[str]]:
+        """Follow a loop; return what is assigned at each of its breaks."""
+        outside, self._at_breaks = self._at_breaks, []
+        self._branches([body], is_any=True)
+        found, self._at_breaks = self._at_breaks, outside
+        self._branches([orelse], is_any=True)
+        return found
 
     def _simple(self, node: ast.stmt) -> None:
         targets = node.targets if isinstance(node, ast.Assign | ast.Delete) else []
@@ -183,7 +196,7 @@ class _Flow:
         for body in bodies:
             self._sure = set(before)
             self.block(body)
-            if not (body and isinstance(body[-1], ast.Raise)):
+            if not (body and isinstance(body[-1], ast.Raise | ast.Break | ast.Continue)):
                 after.append(self._sure)
         self._sure = set.intersection(*after) if after else before
 
@@ -220,9 +233,8 @@ class _Flow:
             self._texts(each)
             for name in sorted(reads_of(each)):
                 self._use(name)
-            for inner in ast.walk(each):
-                if isinstance(inner, ast.NamedExpr):
-                    self._bind(inner.target.id)
+            for name, is_sure in named_in(each):
+                self._bind(name, is_sure=is_sure)
 
     def _texts(self, node: ast.expr) -> None:
         for call in (each for each in ast.walk(node) if isinstance(each, ast.Call)):
@@ -252,9 +264,10 @@ class _Flow:
         if name not in self._sure:
             self.reads[name] = None
 
-    def _bind(self, name: str, *, into: dict[str, None] | None = None) -> None:
+    def _bind(self, name: str, *, into: dict[str, None] | None = None, is_sure: bool = True) -> None:
         self._bound.append(name)
-        self._sure.add(name)
+        if is_sure:
+            self._sure.add(name)
         (self.assigns if into is None else into)[name] = None
         if into is None:
             self.deletes.pop(name, None)
