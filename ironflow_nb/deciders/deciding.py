@@ -17,6 +17,7 @@ from ironflow_nb.deciders.decisions import Accept, Accepted, AlreadyCompleted, O
 from ironflow_nb.deciders.draft import Draft
 from ironflow_nb.deciders.loading import load
 from ironflow_nb.deciders.machine import AnyMachine
+from ironflow_nb.deciders.remembering import Known
 from ironflow_nb.errors import DecisionError, DuplicateKey, UniqueKeyTaken, ValueNotStorable, VersionConflict
 from ironflow_nb.execution.ledger import Ledger
 from ironflow_nb.journal.ports import Entry, Observation, Reader, Work, WorkSelect
@@ -60,9 +61,13 @@ class Deciding:
 
     def remember(self) -> None:
         """Keep in mind the states that were committed."""
+        memory = self._decider.memory
         for draft in self._drafts.values():
             if draft.is_folded and draft.row is not None:
-                self._decider.memory.keep(self._ledger, draft.run_id, draft.version, self._code, draft.state)
+                known = Known(draft.version, self._code, draft.state, draft.kept_version)
+                memory.keep(self._ledger, draft.run_id, known)
+            elif draft.n_facts:  # none of them is the decider's own: they settled work
+                memory.move(self._ledger, draft.run_id, draft.version - draft.n_facts, draft.version)
 
     def draft(self, instance: str) -> Draft:
         """Return the instance as it is, and as this transaction changes it."""

@@ -21,16 +21,26 @@ class Draft:
     """An instance as it is in a transaction, and what is to be written of it."""
 
     def __init__(
-        self, run_id: RunId, instance: str, row: RunRow | None, version: int, at: int, fold: Callable[[], Any]
+        self,
+        run_id: RunId,
+        instance: str,
+        row: RunRow | None,
+        version: int,
+        at: int,
+        fold: Callable[[], tuple[Any, int]],
     ) -> None:
-        """Take where the instance stands; `fold` makes its state of its events, once somebody asks for it."""
+        """Take where the instance stands.
+
+        `fold` makes its state of its events, once somebody asks for it, and tells the version of the one that is kept.
+        """
         self.run_id = run_id
         self.instance = instance
         self.row = row
         self.version = version
         self.at = at
-        self._fold: Callable[[], Any] | None = fold
+        self._fold: Callable[[], tuple[Any, int]] | None = fold
         self._state: Any = None
+        self.kept_version = 0
         self.stored_state: StoredState | None = None
         self._facts: list[Fact] = []
         self._values: list[StoredValue] = []
@@ -42,7 +52,7 @@ class Draft:
     def state(self) -> Any:
         """The state after what was added; who only settles work does not need it, and is not kept from it."""
         if self._fold is not None:
-            self._state, self._fold = self._fold(), None
+            (self._state, self.kept_version), self._fold = self._fold(), None
         return self._state
 
     @state.setter

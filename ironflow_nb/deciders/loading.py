@@ -23,14 +23,14 @@ def load(
     """Return the instance as it is now, or as one that has not begun; `code` is that of `evolve`."""
     row = reader.run_by_key(decider.kind, decider.name, instance)
     if row is None:
-        return Draft(ledger.new_run_id(), instance, None, 0, now, lambda: decider.initial)
+        return Draft(ledger.new_run_id(), instance, None, 0, now, lambda: (decider.initial, 0))
     head = reader.head(row.run_id)
     assert head is not None
     run_id, version = row.run_id, head[0]
 
-    def fold() -> Any:
+    def fold() -> tuple[Any, int]:
         known = decider.memory.find(ledger, run_id, version, code())
-        return state_at(decider, reader, run_id, instance) if known is None else known[0]
+        return _newest(decider, reader, run_id, instance) if known is None else known
 
     return Draft(run_id, instance, row, version, max(now, head[1]), fold)
 
@@ -49,16 +49,20 @@ def state_at(
     Raises:
         EventUnreadable: an event does not fit its class; `sequence` counts the decider's own events from 1.
     """
-    state, after = decider.initial, 0
     if version is None and at is None:
-        kept = reader.state(run_id)
-        known = None if kept is None else decider.known_state(kept)
-        if known is not None and kept is not None:
-            state, after = known[0], kept.version
-    facts = reader.facts_after(run_id, after)
-    if version is not None or at is not None:
-        facts = [*takewhile(lambda fact: not _is_later(fact, version, at), facts)]
-    return _folded(decider, reader, run_id, instance, state, facts)
+        return _newest(decider, reader, run_id, instance)[0]
+    facts = takewhile(lambda fact: not _is_later(fact, version, at), reader.facts_after(run_id, 0))
+    return _folded(decider, reader, run_id, instance, decider.initial, [*facts])
+
+
+def _newest(decider: AnyMachine, reader: Reader, run_id: RunId, instance: str) -> tuple[Any, int]:
+    """Return the state after the newest event, and the version of the kept one that it was folded from, or 0."""
+    state, after = decider.initial, 0
+    kept = reader.state(run_id)
+    known = None if kept is None else decider.known_state(kept)
+    if known is not None and kept is not None:
+        state, after = known[0], kept.version
+    return _folded(decider, reader, run_id, instance, state, reader.facts_after(run_id, after)), after
 
 
 def _is_later(fact: Stored, version: int | None, at: int | None) -> bool:

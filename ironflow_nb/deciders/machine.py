@@ -284,9 +284,10 @@ class Machine(Generic[State, Command, Event, Effect]):
             return None
 
     def keep_state(self, draft: Draft) -> None:
-        """Keep the state every so many events, if it is read back as it is."""
-        if self._beginning is None or draft.version % SNAPSHOT_EVERY >= draft.n_facts:
+        """Keep the state when the one that was kept lies so many events back, if it is read back as it is."""
+        if self._beginning is None or draft.version - draft.kept_version < SNAPSHOT_EVERY:
             return  # of a beginning that has no text nobody could tell whether it has changed
+        draft.kept_version = draft.version  # also where it can't be kept: not every command is to try that
         try:
             data = msgspec.json.encode(draft.state)
             if msgspec.json.decode(data, type=type(self.initial)) != draft.state:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -19,33 +19,51 @@ from ironflow_nb.execution.ledger import Ledger
 REMEMBERED: Final = 1024
 _PLAIN: Final = (int, float, str, bytes, bool, tuple, frozenset)
 
-Known = OrderedDict[RunId, tuple[int, Digest, Any]]
+
+class Known(NamedTuple):
+    """The state after the event of that version, by that code; `kept_version` is that of the one in the journal."""
+
+    version: int
+    code: Digest
+    state: Any
+    kept_version: int
+
+
+_Shelf = tuple[AbstractContextManager[object], OrderedDict[RunId, Known]]
 
 
 class StateMemory:
     """The newest states of the instances of one decider, for each engine."""
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Ledger, tuple[AbstractContextManager[object], Known]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[Ledger, _Shelf] = WeakKeyDictionary()
 
-    def find(self, ledger: Ledger, run_id: RunId, version: int, code: Digest) -> tuple[Any] | None:
-        """Return the state of that version, if it is still known."""
+    def find(self, ledger: Ledger, run_id: RunId, version: int, code: Digest) -> tuple[Any, int] | None:
+        """Return the state of that version, and the version of the one that is kept, if it is still known."""
         _, known = self._of(ledger)
         found = known.get(run_id)
-        return (found[2],) if found is not None and found[:2] == (version, code) else None
+        return found[2:] if found is not None and found[:2] == (version, code) else None
 
-    def keep(self, ledger: Ledger, run_id: RunId, version: int, code: Digest, state: Any) -> None:
+    def keep(self, ledger: Ledger, run_id: RunId, committed: Known) -> None:
         """Remember what was committed."""
-        if not is_immutable(state):
+        if not is_immutable(committed.state):
             return
         lock, known = self._of(ledger)
         with lock:
-            known[run_id] = version, code, state
+            known[run_id] = committed
             known.move_to_end(run_id)
             while len(known) > REMEMBERED:
                 known.popitem(last=False)
 
-    def _of(self, ledger: Ledger) -> tuple[AbstractContextManager[object], Known]:
+    def move(self, ledger: Ledger, run_id: RunId, before: int, after: int) -> None:
+        """Remember that the events from one version to the other, which were committed, have not changed the state."""
+        lock, known = self._of(ledger)
+        with lock:
+            found = known.get(run_id)
+            if found is not None and found.version == before:
+                known[run_id] = found._replace(version=after)
+
+    def _of(self, ledger: Ledger) -> _Shelf:
         if ledger not in self._known:
             self._known.setdefault(ledger, (ledger.threads.lock(), OrderedDict()))
         return self._known[ledger]

@@ -11,7 +11,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb.deciders.remembering import is_immutable
 from tests.conftest import Lab
-from tests.deciders.counters import Add, Added, Count, counters
+from tests.deciders.counters import Add, Added, Ask, Call, Count, Remind, counters
 from tests.deciders.test_stored_events import counted
 
 
@@ -53,6 +53,21 @@ def test_a_decision_folds_its_instance_once_and_then_only_what_is_new(lab: Lab) 
         counter.send(Add("c"))
     assert len(folded) == 5
     assert counter.state("c") == Count(10)
+
+
+def test_what_only_settles_an_effect_lets_the_state_be_remembered(lab: Lab) -> None:
+    counter = counters()
+    counter.perform(Call)(lambda effect: None)
+    counter.send(Ask("c", "x"))
+    counter.send(Remind("c", 0))
+    folded = counted(counter)
+    assert counter.run_until_idle() == 2
+    assert folded == [Added(1)], "the timer's"
+    counter.send(Ask("c", "x"))
+    assert counter.run_until_idle() == 1
+    counter.send(Add("c", 5))
+    assert folded == [Added(1), Added(0), Added(5)]
+    assert counter.state("c") == Count(6)
 
 
 def test_what_another_engine_has_decided_is_seen(lab: Lab) -> None:

@@ -205,6 +205,49 @@ def test_a_kept_state_spares_the_events_before_it_until_evolve_is_edited(
     assert edited.state("c") == Count(46)
 
 
+def test_a_state_is_kept_also_where_effects_were_settled_at_every_tenth_event(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "SNAPSHOT_EVERY", 10)
+
+    def calling() -> Any:
+        counter = counters()
+        counter.perform(Call)(lambda effect: None)
+        return counter
+
+    counter = calling()
+    for _ in range(6):  # an Added, a request; and its end, which is the 10th event
+        counter.send(Ask("c", "x"))
+        assert counter.run_until_idle() == 1
+    lab.die()
+    counter = calling()
+    folded = counted(counter)
+    assert counter.state("c") == Count(0)
+    assert len(folded) == 2, "those after the 12th event"
+
+
+def test_a_state_that_can_not_be_kept_is_not_tried_at_every_command(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "SNAPSHOT_EVERY", 5)
+    n_asked = [0]
+
+    @dataclass(frozen=True)
+    class Odd:
+        n: int = 0
+
+        def __eq__(self, other: object) -> bool:
+            n_asked[0] += 1
+            return False
+
+        __hash__ = object.__hash__
+
+    decider: Any = iron.Decider("odd", initial=Odd())
+    decider.evolve(lambda state, event: Odd(state.n + event.n))
+    decider.decide(lambda state, command: iron.accept(Added(command.n)))
+    for _ in range(24):
+        decider.send(Add("c"))
+    assert n_asked == [5]
+
+
 def versioned(initial: Any) -> Any:
     """Return a decider that folds by a method of its state."""
     decider: Any = iron.Decider("versioned", initial=initial)
