@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -63,8 +63,7 @@ class Ledger:
         """Commit entries; the first of an engine brings its lease along."""
         with self._lock:
             self._refuse_closed()
-            lease = None if self._lease_is_written else replace(self.lease, heartbeat_at=self.clock.now())
-            self.journal.append(entries, durability=durability, lease=lease)
+            self.journal.append(entries, durability=durability, lease=self._first_lease())
             self._lease_is_written = True
             for entry in entries:
                 self.defined.update(definition.definition_id for definition in entry.definitions)
@@ -76,8 +75,7 @@ class Ledger:
         """Read and commit in one transaction; see the port. The first of an engine brings its lease along."""
         with self._lock:
             self._refuse_closed()
-            lease = None if self._lease_is_written else replace(self.lease, heartbeat_at=self.clock.now())
-            self._is_exchanging = True
+            lease, self._is_exchanging = self._first_lease(), True
             try:
                 self.journal.exchange(act, durability=durability, lease=lease)
             finally:
@@ -87,7 +85,7 @@ class Ledger:
     def claim(self, wanted: Cached, is_fresh: Callable[[Cached], bool]) -> Cached | None:
         """Claim a result for all runs; return a fresh one, or the claim of somebody who computes it, instead."""
 
-        def is_taken(found: Cached) -> bool:
+        def is_taken(found: Cached, leases: Mapping[str, Lease]) -> bool:
             if found.owner is None:
                 return is_fresh(found)
             if found.owner == self.owner:
@@ -97,12 +95,12 @@ class Ledger:
         with self._lock:
             self._refuse_closed()
             with self.journal.current() as reader:
-                found = reader.cached(wanted.identity, wanted.code)
-                leases = reader.leases() if found is not None and found.owner is not None else {}
-            if found is not None and is_taken(found):
-                return found
-            found = self.journal.claim(wanted, is_taken)
+                found = reader.cached(wanted.identity, wanted.code)  # who waits asks often, and lets others write
+                if found is not None and is_taken(found, reader.leases()):
+                    return found
+            found = self.journal.claim(wanted, is_taken, lease=self._first_lease())
             if found is None:
+                self._lease_is_written = True
                 self._computing.add((wanted.identity, wanted.code))
             return found
 
@@ -181,6 +179,9 @@ class Ledger:
                     logger().warning("the lease of %s could not be given back: %s", self.owner, error)
                 finally:
                     self.journal.close()
+
+    def _first_lease(self) -> Lease | None:
+        return None if self._lease_is_written else replace(self.lease, heartbeat_at=self.clock.now())
 
     def _refuse_closed(self) -> None:
         if self._is_exchanging:  # the lock lets this thread in again, and the transaction would be lost

@@ -24,6 +24,7 @@ from ironflow_nb.journal.ports import (
     Entry,
     EventColumns,
     EventRow,
+    IsTaken,
     Lease,
     Observation,
     Reader,
@@ -136,11 +137,13 @@ class MemoryJournal:
         for row in entry.steps:
             self._steps.setdefault(entry.run_id, {})[row.step, row.attempt] = row
 
-    def claim(self, wanted: Cached, is_taken: Callable[[Cached], bool]) -> Cached | None:
+    def claim(self, wanted: Cached, is_taken: IsTaken, *, lease: Lease | None = None) -> Cached | None:
         """See the port."""
         found = self._cached.get((wanted.identity, wanted.code))
-        if found is not None and is_taken(found):
+        if found is not None and is_taken(found, self._leases):
             return found
+        if lease is not None:
+            self._leases[lease.owner] = lease
         self._cached[wanted.identity, wanted.code] = wanted
         self._n_changes += 2
         return None

@@ -6,7 +6,7 @@ be folded from them again. Every adapter passes the contract suite in ``tests/co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Any, Protocol
@@ -87,6 +87,10 @@ class Cached(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: int | None = None
     duration_s: float | None = None
     owner: str | None = None
+
+
+IsTaken = Callable[[Cached, Mapping[str, Lease]], bool]
+"""Tells whether a result or a claim binds others, given the leases by owner."""
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -351,8 +355,11 @@ class Journal(Protocol):
     def send(self, signal: Signal) -> None:
         """Put a signal into the mailbox of its run; its owner sees it by the change of the token."""
 
-    def claim(self, wanted: Cached, is_taken: Callable[[Cached], bool]) -> Cached | None:
-        """Note in one transaction that somebody computes a result; return what is there instead if that `is_taken`."""
+    def claim(self, wanted: Cached, is_taken: IsTaken, *, lease: Lease | None = None) -> Cached | None:
+        """Note in one transaction that somebody computes a result, and the lease of who does.
+
+        If what is there already `is_taken`, it is returned, and nothing is written.
+        """
 
     def release(self, owner: str) -> None:
         """Delete the lease of the owner."""

@@ -15,7 +15,7 @@ from ironflow_nb.journal import sqlite_projections, sqlite_work
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.places import network_file_system
-from ironflow_nb.journal.ports import Cached, Durability, Entry, Lease, Reader, Signal
+from ironflow_nb.journal.ports import Cached, Durability, Entry, IsTaken, Lease, Reader, Signal
 from ironflow_nb.journal.sqlite_file import (
     WAL,
     begin_reading,
@@ -111,14 +111,17 @@ class SqliteJournal:
             self._writer().execute(sql.SEND_SIGNAL, sql.signal_values(signal))
             self._refuse_lost()
 
-    def claim(self, wanted: Cached, is_taken: Callable[[Cached], bool]) -> Cached | None:
+    def claim(self, wanted: Cached, is_taken: IsTaken, *, lease: Lease | None = None) -> Cached | None:
         """See the port."""
         with translated(self.path):
             connection = self._writer()
             with transaction(connection):
-                found = SqliteReader(connection, self.files).cached(wanted.identity, wanted.code)
-                if found is not None and is_taken(found):
+                reader = SqliteReader(connection, self.files)
+                found = reader.cached(wanted.identity, wanted.code)
+                if found is not None and is_taken(found, reader.leases()):
                     return found
+                if lease is not None:
+                    connection.execute(sql.PUT_LEASE, sql.lease_values(lease))
                 connection.execute(sql.PUT_CACHED, sql.cached_values(wanted))
                 return None
 

@@ -12,7 +12,7 @@ from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.seams import Clock, SystemClock, SystemThreads
-from ironflow_nb.journal.ports import Cached, Durability, Entry, Journal, Lease, Reader, Signal
+from ironflow_nb.journal.ports import Cached, Durability, Entry, IsTaken, Journal, Lease, Reader, Signal
 
 if TYPE_CHECKING:
     from ironflow_nb.flows.flow import Flow
@@ -76,10 +76,10 @@ class DyingJournal:
         self._refuse_dead()
         self.journal.send(signal)
 
-    def claim(self, wanted: Cached, is_taken: Callable[[Cached], bool]) -> Cached | None:
+    def claim(self, wanted: Cached, is_taken: IsTaken, *, lease: Lease | None = None) -> Cached | None:
         """See the port."""
         self._refuse_dead()
-        return self.journal.claim(wanted, is_taken)
+        return self.journal.claim(wanted, is_taken, lease=lease)
 
     def release(self, owner: str) -> None:
         """See the port."""

@@ -235,18 +235,27 @@ class JournalContract:
         author.start(A)
         with journal.current() as reader:
             assert reader.cached(digest(1), digest(2)) is None
-        assert journal.claim(claim, is_taken=lambda _: True) is None
+        assert journal.claim(claim, lambda *_: True) is None
         rival = replace(claim, run_id=B, owner="you")
-        assert other_handle.claim(rival, is_taken=lambda found: found.owner == "me") == claim
+        assert other_handle.claim(rival, lambda found, _: found.owner == "me") == claim
         done = replace(claim, owner=None, output_id=value(b"x").value_id, finished_at=7, duration_s=0.5)
         journal.append([replace(author.entry(A), cached=(done,))], durability=FAST)
         with other_handle.reading() as reader:
             assert reader.cached(digest(1), digest(2)) == done
             assert reader.cached(digest(2), digest(1)) is None
-        assert other_handle.claim(rival, is_taken=lambda found: found.output_id is not None) == done
-        assert other_handle.claim(rival, is_taken=lambda _: False) is None
+        assert other_handle.claim(rival, lambda found, _: found.output_id is not None) == done
+        assert other_handle.claim(rival, lambda *_: False) is None
         with journal.current() as reader:
             assert reader.cached(digest(1), digest(2)) == rival
+
+    def test_a_claim_brings_the_lease_of_who_computes(self, journal: Journal, other_handle: Journal) -> None:
+        assert journal.claim(computing(A), lambda *_: True, lease=lease("me")) is None
+        rival = replace(computing(B), owner="you")
+        seen: list[object] = []
+        other_handle.claim(rival, lambda _, leases: not seen.append(leases), lease=lease("you"))
+        assert seen == [{"me": lease("me")}]
+        with journal.reading() as reader:
+            assert reader.leases() == {"me": lease("me")}, "who waits writes nothing"
 
     def test_only_who_computes_a_result_gives_that_back(self, journal: Journal) -> None:
         author, claim = (
@@ -255,7 +264,7 @@ class JournalContract:
         )
         for run in (A, B):
             author.start(run)
-        journal.claim(claim, is_taken=lambda _: True)
+        journal.claim(claim, lambda *_: True)
         journal.append([replace(author.entry(B), cached=(replace(claim, run_id=B, owner=None),))], durability=FAST)
         with journal.current() as reader:
             assert reader.cached(digest(1), digest(2)) == claim

@@ -1,4 +1,4 @@
-"""What a run was to compute for all runs and does not compute any more, another one computes at once."""
+"""One at a time computes what all runs share, and what it gives up another one computes at once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import threading
 import time
 from collections.abc import Awaitable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from ironflow_nb import flow, step
+from ironflow_nb.core.ids import Digest, RunId, step_ref
 from ironflow_nb.core.retrying import FIRST_DELAY_S
 from ironflow_nb.errors import IronflowError, RunFinished
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.journal.ports import Cached
 from tests.conftest import Lab
 
 pytestmark = pytest.mark.slow
@@ -134,3 +138,41 @@ def test_an_attempt_that_a_failing_map_does_not_begin_any_more_lets_others_compu
 
     assert main.start().result(PATIENCE_S) == 6
     assert tried == [3, 3]
+
+
+def beside(lab: Lab) -> Engine:
+    """Return an engine that works on the journal at the same time."""
+    lab.engines.append(Engine(lab.new_journal(), execution=lambda: "elsewhere"))
+    return lab.engine
+
+
+def computing(engine: Engine) -> Cached:
+    """Say that the engine computes something."""
+    return Cached(
+        identity=Digest(b"i"), code=Digest(b"c"), run_id=RunId("r"), step=step_ref("f", 0), owner=engine.ledger.owner
+    )
+
+
+def claim(engine: Engine) -> Cached | None:
+    return engine.ledger.claim(computing(engine), lambda _: True)
+
+
+def test_who_has_written_nothing_else_yet_is_believed_to_compute(lab: Lab) -> None:
+    first, second = lab.engine, beside(lab)
+    assert claim(first) is None
+    assert claim(second) == computing(first)
+
+
+def test_of_two_who_claim_at_once_one_computes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = lab.engine, beside(lab)
+    journal, rivals, claimed = first.ledger.journal, [second], []
+    claim_in_journal = journal.claim
+
+    def claim_after_rivals(*args: Any, **kwargs: Any) -> Any:
+        while rivals:
+            claimed.append(claim(rivals.pop()))
+        return claim_in_journal(*args, **kwargs)
+
+    monkeypatch.setattr(journal, "claim", claim_after_rivals)
+    assert claim(first) == computing(second)
+    assert claimed == [None]
