@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import attrgetter, is_, itemgetter
 from pathlib import Path
@@ -23,7 +24,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._found: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
-        self._data: dict[int, tuple[Mapping[str, Any], dict[str, type]]] = {}
+        self._counting: Counter[tuple[int, str]] = Counter()
         self._absent: list[tuple[Mapping[str, Any], str]] = []
         self._functions: dict[int, tuple[Any, types.CodeType]] = {}
         self._cells: list[tuple[types.CellType, Any]] = []
@@ -41,13 +42,12 @@ class Watch:
             self._absent.append((namespace, name))
         else:
             self._found.setdefault(id(namespace), (namespace, {}))[1][name] = found
+            self._counting[id(namespace), name] += 1
         return found
 
     def only_type(self, namespace: Mapping[str, Any], name: str) -> None:
-        """Watch of what the name means only the type, because its content does not count."""
-        found = self._found[id(namespace)][1].pop(name, MISSING)
-        if found is not MISSING:
-            self._data.setdefault(id(namespace), (namespace, {}))[1][name] = type(found)
+        """Let the content of what was just looked up not count; its type is watched, and more if others look it up."""
+        self._counting[id(namespace), name] -= 1
 
     def function(self, function: types.FunctionType) -> None:
         """Watch the code of the function, which a reload replaces in place."""
@@ -73,12 +73,11 @@ class Watch:
 
     def settle(self) -> None:
         """Make the lists that the comparing loops take; nothing is added after that."""
-        self._plan = [
-            (_getter(names), namespace, [*names.values()]) for namespace, names in self._found.values() if names
-        ]
-        self._types = [
-            (_getter(names), namespace, [*names.values()]) for namespace, names in self._data.values() if names
-        ]
+        for key, (namespace, names) in self._found.items():
+            counting = {name: value for name, value in names.items() if self._counting[key, name] > 0}
+            types = {name: type(value) for name, value in names.items() if name not in counting}
+            self._plan += [(_getter(counting), namespace, [*counting.values()])] if counting else []
+            self._types += [(_getter(types), namespace, [*types.values()])] if types else []
         self._watched = [function for function, _ in self._functions.values()]
         self._codes = [code for _, code in self._functions.values()]
 

@@ -84,6 +84,27 @@ def test_undoing_what_happened_brings_the_code_back() -> None:
     assert tracker.current() == before
 
 
+@pytest.mark.parametrize(("counts", "reads"), [("first", "second"), ("second", "first")])
+def test_a_constant_that_one_function_assigns_and_another_reads_is_watched(counts: str, reads: str) -> None:
+    names = run(
+        f"n = 1\ndef {counts}():\n    global n\n    n += 1\ndef {reads}():\n    return n\n"
+        "def work():\n    return first(), second()\n"
+    )
+    tracker = Tracker(names["work"])
+    before = tracker.current()
+    run_cell("n = 2", names)
+    assert tracker.current().digest != before.digest
+
+
+def test_a_counter_that_only_its_own_code_assigns_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = run("n = 1\ndef work():\n    global n\n    n += 1\n")
+    tracker = Tracker(names["work"])
+    before = tracker.current()
+    monkeypatch.setattr(tracker_module, "_new_walk", None)
+    names["work"]()
+    assert tracker.current() is before
+
+
 def test_a_constant_that_a_loop_of_one_cell_rebinds_is_seen_at_every_call() -> None:
     names = run(SOURCE)
     names["tracker"] = Tracker(names["work"])
