@@ -223,3 +223,52 @@ class UniqueKeyTaken(IronflowError, ValueError):
 
 class ProjectionFailed(IronflowError, RuntimeError):
     """A projection could not fold an event; `projection`, `position`, `decider`, `instance`, `sequence` say which."""
+
+
+# -- graphs ------------------------------------------------------------------------------------------------------
+
+
+class GraphInvalid(IronflowError, ValueError):
+    """The definition of a graph has mistakes; `findings` are all of them, each with its path, line and column."""
+
+
+class NotGranted(IronflowError, PermissionError):
+    """A node asked for a host, file, program or variable that its graph is not granted."""
+
+    # OSError with one argument would hide the message behind errno in str().
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class SecretMissing(IronflowError, LookupError):
+    """A secret that a graph names is not in its environment, keyring or prompt."""
+
+
+class NodeFailed(IronflowError, RuntimeError):
+    """A node of a graph could not do what it was asked; it is tried again if its `retry` says so.
+
+    `is_retryable` is False where another try would come to the same; `retry_after_s` is how long its other side asks
+    to be left alone.
+    """
+
+    is_retryable = True
+    retry_after_s: float | None = None
+
+
+class ExpressionFailed(NodeFailed, ValueError):
+    """An expression of a node met something else than it was written for."""
+
+    is_retryable = False
+
+
+class AssertionsFailed(NodeFailed, AssertionError):
+    """An `assert` node found what must not be; its message lists every mismatch."""
+
+    is_retryable = False
+
+
+class NodeTimeout(NodeFailed, TimeoutError):
+    """A node took longer than its `timeout_s`."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""

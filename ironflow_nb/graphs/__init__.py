@@ -1,0 +1,1 @@
+"""Graphs: declarative flows of nodes, which pass data by JMESPath."""

@@ -1,0 +1,83 @@
+"""What the work of a node gets beside its options."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ironflow_nb.errors import ExpressionFailed
+from ironflow_nb.execution import recorded_calls
+from ironflow_nb.execution.seams import Clock
+from ironflow_nb.graphs.evaluating import EvaluationError, evaluate
+from ironflow_nb.graphs.expressions import ExpressionSyntaxError, compile_expression
+from ironflow_nb.graphs.grants import Grants
+from ironflow_nb.graphs.secrets import Secrets
+
+_LOGGER: Final = "ironflow_nb.graph"
+
+
+class RecordedCalls:
+    """``now()`` and ``uuid()`` of expressions: those of the run that the caller stands in."""
+
+    def now(self) -> datetime:
+        """See the protocol."""
+        return recorded_calls.now()
+
+    def uuid(self) -> str:
+        """See the protocol."""
+        return str(recorded_calls.uuid4())
+
+
+RECORDED: Final = RecordedCalls()
+
+
+class WorkContext:
+    """The `NodeContext` of one node in one run."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        grants: Grants,
+        clock: Clock,
+        secrets: Secrets,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        retry: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        self.node = node
+        self.grants = grants
+        self.retry: Mapping[str, Any] = retry or {}
+        self.timeout_s = timeout_s
+        self._clock = clock
+        self._secrets = secrets
+        self._functions = functions or {}
+
+    def evaluate(self, text: str, names: Mapping[str, Any]) -> Any:
+        """See the protocol."""
+        bare = text.strip()
+        if bare.startswith("{{") and bare.endswith("}}"):
+            bare = bare[2:-2].strip()
+        try:
+            return evaluate(compile_expression(bare), names, RECORDED)
+        except (EvaluationError, ExpressionSyntaxError) as error:
+            raise ExpressionFailed(f"{self.node}: {error}", node=self.node) from None
+
+    def log(self, message: str, level: str = "info") -> None:
+        """See the protocol."""
+        number = logging.getLevelNamesMapping()[level.upper()]
+        logging.getLogger(_LOGGER).log(number, "%s: %s", self.node, self._secrets.blacken(message))
+
+    def now(self) -> datetime:
+        """See the protocol."""
+        return datetime.fromtimestamp(self._clock.now() / 1e6, UTC)
+
+    def monotonic(self) -> float:
+        """See the protocol."""
+        return self._clock.monotonic()
+
+    def function(self, name: str) -> Callable[..., Any] | None:
+        """See the protocol."""
+        return self._functions.get(name)

@@ -1,0 +1,223 @@
+"""Evaluating expressions strictly: what is not there is an error that says where, and never a silent null.
+
+JMESPath gives null for a field that is missing, for an index beyond the end, and for a projection of what is no list.
+Here that is an error, except where the expression itself allows for it: as an argument of ``default``, ``coalesce``
+and ``not_null``, left of ``||``, in ``&&`` and ``!``, and compared with null. Of the elements of a projection or filter
+some may lack a field; if all do, that is an error too, for it is most often misspelt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Final
+
+from ironflow_nb.graphs.expressions import LENIENT_FUNCTIONS, Expression, Tree
+from ironflow_nb.graphs.functions import Recorded, call_function
+from ironflow_nb.graphs.wording import shape, written
+
+
+class Missing(LookupError):
+    """Something was not there; `path` is where it was looked for."""
+
+    def __init__(self, wanted: str, met: str) -> None:
+        super().__init__(wanted, met)
+        self.wanted = wanted
+        self.met = met
+        self.path = ""
+
+    def below(self, tree: Tree) -> None:
+        """Note that it was looked for in what the tree gives."""
+        text = written(tree)
+        self.path = f"{text}.{self.path}" if self.path else text
+
+    def __str__(self) -> str:
+        return f"{self.path or 'the context'} is {self.met}, without {self.wanted}"
+
+
+class EvaluationError(ValueError):
+    """An expression could not be evaluated; the message names it, and what it met."""
+
+
+def evaluate(expression: Expression, context: Mapping[str, Any], recorded: Recorded) -> Any:
+    """Return what the expression gives in the context.
+
+    Raises:
+        EvaluationError: something is missing, or a function can't take what it is given.
+    """
+    try:
+        return _interpreter(recorded).visit(expression.tree, context)
+    except Missing as missing:
+        raise EvaluationError(f"{expression.text!r} failed: {missing}") from None
+    except RecursionError:
+        raise EvaluationError(f"{expression.text[:200]!r} is nested too deep") from None
+    except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
+        raise EvaluationError(f"{expression.text!r} failed: {_said(error)}") from None
+
+
+def _said(error: Exception) -> str:
+    """Return what is wrong, without any content: JMESPath's own message shows the value, which may be a secret."""
+    wanted = getattr(error, "expected_types", None)
+    if wanted is None:
+        return str(error)
+    kinds = " or ".join(wanted)
+    return f"it takes {kinds}, not {shape(getattr(error, 'current_value', None))}"
+
+
+@cache
+def _class() -> Any:
+    from jmespath.visitor import TreeInterpreter  # noqa: PLC0415 -- only graphs need it
+
+    class _Strict(TreeInterpreter):  # type: ignore[misc]
+        recorded: Recorded
+
+        # -- what may not be missing -----------------------------------------------------------------------------
+
+        def visit_field(self, node: Tree, value: Any) -> Any:
+            name = node["value"]
+            if not isinstance(value, Mapping):
+                raise Missing(f"a field {written(node)}", shape(value))
+            if name not in value:
+                raise Missing(f"a field {written(node)}", shape(value))
+            return value[name]
+
+        def visit_index(self, node: Tree, value: Any) -> Any:
+            if not isinstance(value, list) or not -len(value) <= node["value"] < len(value):
+                raise Missing(f"an item {written(node)}", shape(value))
+            return value[node["value"]]
+
+        def visit_slice(self, node: Tree, value: Any) -> Any:
+            if not isinstance(value, list):
+                raise Missing("items", shape(value))
+            return super().visit_slice(node, value)
+
+        def _chain(self, node: Tree, value: Any) -> Any:
+            for number, child in enumerate(node["children"]):
+                try:
+                    value = self.visit(child, value)
+                except Missing as missing:
+                    for before in reversed(node["children"][:number]):
+                        missing.below(before)
+                    raise
+            return value
+
+        visit_subexpression = visit_index_expression = visit_pipe = _chain
+
+        def visit_multi_select_dict(self, node: Tree, value: Any) -> Any:
+            return {child["value"]: self.visit(child, value) for child in node["children"]}
+
+        def visit_multi_select_list(self, node: Tree, value: Any) -> Any:
+            return [self.visit(child, value) for child in node["children"]]
+
+        # -- lists ------------------------------------------------------------------------------------------------
+
+        def visit_flatten(self, node: Tree, value: Any) -> Any:
+            items: list[Any] = []
+            for item in self._items(node["children"][0], value):
+                items += item if isinstance(item, list) else [item]
+            return items
+
+        def visit_projection(self, node: Tree, value: Any) -> Any:
+            base, then = node["children"]
+            return self._project(then, self._items(base, value), base)
+
+        def visit_value_projection(self, node: Tree, value: Any) -> Any:
+            tree, then = node["children"]
+            base = self.visit(tree, value)
+            if not isinstance(base, Mapping):
+                raise self._at(tree, "values", base)
+            return self._project(then, list(base.values()), tree)
+
+        def visit_filter_projection(self, node: Tree, value: Any) -> Any:
+            base, then, condition = node["children"]
+            items = self._items(base, value)
+            chosen = [self._is_true(held) for held in self._each(condition, items, base)]
+            return self._project(then, [item for item, is_chosen in zip(items, chosen, strict=True) if is_chosen], base)
+
+        def _items(self, tree: Tree, value: Any) -> list[Any]:
+            base = self.visit(tree, value)
+            if not isinstance(base, list):
+                raise self._at(tree, "items", base)
+            return base
+
+        def _at(self, tree: Tree, wanted: str, met: Any) -> Missing:
+            missing = Missing(wanted, shape(met))
+            missing.below(tree)
+            return missing
+
+        def _project(self, tree: Tree, items: Iterable[Any], base: Tree) -> list[Any]:
+            return [found for found in self._each(tree, items, base) if found is not None]
+
+        def _each(self, tree: Tree, items: Iterable[Any], base: Tree) -> list[Any]:
+            found: list[Any] = []
+            missing: Missing | None = None
+            n_missing = 0
+            for item in items:
+                try:
+                    found.append(self.visit(tree, item))
+                except Missing as error:
+                    missing = missing or error
+                    n_missing += 1
+                    found.append(None)
+            if missing is not None and n_missing == len(found):
+                missing.path = f"each item of {written(base)}" + (f", at {missing.path}," if missing.path else "")
+                raise missing
+            return found
+
+        # -- what may be missing ----------------------------------------------------------------------------------
+
+        def _leniently(self, tree: Tree, value: Any) -> Any:
+            try:
+                return self.visit(tree, value)
+            except Missing:
+                return None
+
+        def visit_or_expression(self, node: Tree, value: Any) -> Any:
+            left = self._leniently(node["children"][0], value)
+            return self.visit(node["children"][1], value) if self._is_false(left) else left
+
+        def visit_and_expression(self, node: Tree, value: Any) -> Any:
+            left = self._leniently(node["children"][0], value)
+            return left if self._is_false(left) else self._leniently(node["children"][1], value)
+
+        def visit_not_expression(self, node: Tree, value: Any) -> Any:
+            return self._is_false(self._leniently(node["children"][0], value))
+
+        def visit_comparator(self, node: Tree, value: Any) -> Any:
+            is_test = any(child["type"] == "literal" and child["value"] is None for child in node["children"])
+            look = self._leniently if is_test else self.visit
+            left, right = (look(child, value) for child in node["children"])
+            compare = self.COMPARATOR_FUNC[node["value"]]
+            if node["value"] not in self._EQUALITY_OPS and not _is_ordered(left, right):
+                raise TypeError(f"{shape(left)} and {shape(right)} have no order")
+            return compare(left, right)
+
+        def visit_function_expression(self, node: Tree, value: Any) -> Any:
+            name = node["value"]
+            look = self._leniently if name in LENIENT_FUNCTIONS else self.visit
+            arguments = [look(child, value) for child in node["children"]]
+            try:
+                return call_function(name, arguments, self.recorded)
+            except Missing:
+                raise
+            except (ValueError, TypeError, KeyError, OverflowError) as error:
+                raise ValueError(f"{name}(): {_said(error)}") from None
+
+    return _Strict
+
+
+_NUMBERS: Final = (int, float)
+
+
+def _is_ordered(left: Any, right: Any) -> bool:
+    if isinstance(left, bool) or isinstance(right, bool):
+        return False
+    return (isinstance(left, _NUMBERS) and isinstance(right, _NUMBERS)) or (
+        isinstance(left, str) and isinstance(right, str)
+    )
+
+
+def _interpreter(recorded: Recorded) -> Any:
+    interpreter = _class()()
+    interpreter.recorded = recorded
+    return interpreter

@@ -1,0 +1,315 @@
+"""The functions of expressions, beyond JMESPath's own."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from itertools import zip_longest
+from typing import Any, Final, NamedTuple, Protocol
+
+from ironflow_nb.graphs.wording import shape
+
+MOST_ITEMS: Final = 1_000_000
+"""A range is not longer than that: what a graph computes fits into memory."""
+
+MOST_CHARACTERS: Final = 100_000
+"""A pattern does not look at a longer text: Python's ``re`` can take very long."""
+
+_HASHES: Final = ("sha256", "sha1", "sha512", "md5", "blake2b")
+
+
+class Recorded(Protocol):
+    """Where ``now()`` and ``uuid()`` come from: recorded in a run, so that a replay gets them again."""
+
+    def now(self) -> datetime:
+        """Return the time."""
+
+    def uuid(self) -> str:
+        """Return a random id."""
+
+
+class Function(NamedTuple):
+    """A function with how many arguments it takes; `n_most` is infinite where there is no end."""
+
+    call: Callable[..., Any] | None
+    n_least: int
+    n_most: float
+    signature: str = ""
+    description: str = ""
+
+    def takes(self, n_given: int) -> bool:
+        """Tell whether it takes so many arguments."""
+        return self.n_least <= n_given <= self.n_most
+
+    @property
+    def arity(self) -> str:
+        """How many arguments it takes, in words."""
+        if self.n_most == math.inf:
+            return f"at least {self.n_least} argument{'s' if self.n_least != 1 else ''}"
+        if self.n_least == self.n_most:
+            return f"{self.n_least} argument{'s' if self.n_least != 1 else ''}"
+        return f"{self.n_least} to {int(self.n_most)} arguments"
+
+
+EXTRA: Final[dict[str, Function]] = {}
+
+F = Callable[..., Any]
+
+
+def _extra(signature: str, n_least: int, n_most: float | None = None) -> Callable[[F], F]:
+    """Register a function, which gets what is recorded before its own arguments."""
+
+    def register(function: F) -> F:
+        name = signature.partition("(")[0]
+        description = (function.__doc__ or "").strip()
+        EXTRA[name] = Function(function, n_least, n_least if n_most is None else n_most, signature, description)
+        return function
+
+    return register
+
+
+@cache
+def known_functions() -> Mapping[str, Function]:
+    """Return every function by name, JMESPath's own included."""
+    from jmespath.functions import Functions  # noqa: PLC0415 -- only graphs need it
+
+    own = {}
+    for name, known in Functions.FUNCTION_TABLE.items():
+        signature = known["signature"]
+        is_variadic = bool(signature) and signature[-1].get("variadic", False)
+        own[name] = Function(None, len(signature), math.inf if is_variadic else len(signature))
+    return own | EXTRA
+
+
+def call_function(name: str, arguments: list[Any], recorded: Recorded) -> Any:
+    """Call a function with evaluated arguments.
+
+    Raises:
+        ValueError, TypeError, OverflowError: it can't take them; the message says why.
+    """
+    extra = EXTRA.get(name)
+    if extra is not None and extra.call is not None:
+        return extra.call(recorded, *arguments)
+    return _own_functions().call_function(name, arguments)
+
+
+@cache
+def _own_functions() -> Any:
+    from jmespath.functions import Functions  # noqa: PLC0415
+
+    return Functions()
+
+
+def _text(value: Any, what: str = "its argument") -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is a text, not {shape(value)}")
+    return value
+
+
+def _list(value: Any, what: str = "its argument") -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{what} is a list, not {shape(value)}")
+    return value
+
+
+def _whole(value: Any, what: str) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{what} is a whole number, not {shape(value)}")
+    return value
+
+
+# -- texts -------------------------------------------------------------------------------------------------------
+
+
+@_extra("base64_encode(text)", 1)
+def _base64_encode(_: Recorded, text: Any) -> str:
+    """The text, as UTF-8, in base64."""
+    return base64.b64encode(_text(text).encode()).decode()
+
+
+@_extra("base64_decode(text)", 1)
+def _base64_decode(_: Recorded, text: Any) -> str:
+    """What the base64 says, read as UTF-8."""
+    try:
+        return base64.b64decode(_text(text), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise ValueError("its argument is no base64 of a text") from None
+
+
+@_extra("upper(text)", 1)
+def _upper(_: Recorded, text: Any) -> str:
+    """The text in upper case."""
+    return _text(text).upper()
+
+
+@_extra("lower(text)", 1)
+def _lower(_: Recorded, text: Any) -> str:
+    """The text in lower case."""
+    return _text(text).lower()
+
+
+@_extra("capitalize(text)", 1)
+def _capitalize(_: Recorded, text: Any) -> str:
+    """The text with its first character in upper case; the others stay."""
+    return _text(text)[:1].upper() + _text(text)[1:]
+
+
+@_extra("split(text, separator)", 2)
+def _split(_: Recorded, text: Any, separator: Any) -> list[str]:
+    """The parts of the text between the separators."""
+    if not _text(separator, "the separator"):
+        raise ValueError("the separator is empty")
+    return _text(text, "the text").split(separator)
+
+
+@_extra("concat(value, ...)", 1, math.inf)
+def _concat(_: Recorded, *values: Any) -> str | list[Any]:
+    """Texts and numbers as one text, or lists as one list."""
+    if all(isinstance(value, list) for value in values):
+        return [item for value in values for item in value]
+    return "".join(map(_joinable, values))
+
+
+def _joinable(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float):
+        return json.dumps(value)
+    raise TypeError(f"it takes texts and numbers, or lists, not {shape(value)}")
+
+
+@_extra("regex_match(text, pattern)", 2)
+def _regex_match(_: Recorded, text: Any, pattern: Any) -> bool:
+    """Whether the pattern is found anywhere in the text."""
+    return _pattern(pattern).search(_searchable(text)) is not None
+
+
+@_extra("regex_replace(text, pattern, replacement)", 3)
+def _regex_replace(_: Recorded, text: Any, pattern: Any, replacement: Any) -> str:
+    r"""The text with every match replaced; ``\1`` in the replacement is the first group."""
+    try:
+        return _pattern(pattern).sub(_text(replacement, "the replacement"), _searchable(text))
+    except (re.error, IndexError) as error:
+        raise ValueError(f"the replacement does not fit the pattern: {error}") from None
+
+
+def _pattern(pattern: Any) -> re.Pattern[str]:
+    try:
+        return re.compile(_text(pattern, "the pattern"))
+    except re.error as error:
+        raise ValueError(f"the pattern is no regular expression: {error}") from None
+
+
+def _searchable(text: Any) -> str:
+    if len(_text(text, "the text")) > MOST_CHARACTERS:
+        raise ValueError(f"the text has {len(text)} characters, and a pattern looks at {MOST_CHARACTERS} at most")
+    return text  # type: ignore[no-any-return]
+
+
+@_extra("hash(value, algorithm?)", 1, 2)
+def _hash(_: Recorded, value: Any, algorithm: Any = "sha256") -> str:
+    """The hex digest of a text, as UTF-8, or of other data as JSON with sorted keys; sha256 unless said."""
+    if algorithm not in _HASHES:
+        raise ValueError(f"there are the algorithms {', '.join(_HASHES)}, not {algorithm!r}")
+    content = value if isinstance(value, str) else json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.new(algorithm, content.encode(), usedforsecurity=False).hexdigest()
+
+
+@_extra("from_json(text)", 1)
+def _from_json(_: Recorded, text: Any) -> Any:
+    """What the JSON says."""
+    try:
+        return json.loads(_text(text))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its argument is no JSON: {error}") from None
+
+
+# -- time and chance ---------------------------------------------------------------------------------------------
+
+
+@_extra("now()", 0)
+def _now(recorded: Recorded) -> str:
+    """The time as ISO 8601 in UTC; recorded, so a continued run gets it again."""
+    return recorded.now().isoformat()
+
+
+@_extra("uuid()", 0)
+def _uuid(recorded: Recorded) -> str:
+    """A random id; recorded, so a continued run gets it again."""
+    return recorded.uuid()
+
+
+@_extra("format_date(instant, format)", 2)
+def _format_date(_: Recorded, instant: Any, template: Any) -> str:
+    """The instant, ISO 8601 or seconds since 1970, by a format of ``strftime``."""
+    return _instant(instant).strftime(_text(template, "the format"))
+
+
+def _instant(value: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return datetime.fromtimestamp(value, UTC)
+    try:
+        return datetime.fromisoformat(_text(value, "the instant"))
+    except ValueError:
+        raise ValueError("the instant is neither ISO 8601 nor seconds since 1970") from None
+
+
+# -- what may be missing -----------------------------------------------------------------------------------------
+
+
+@_extra("default(value, otherwise)", 2)
+def _default(_: Recorded, value: Any, otherwise: Any) -> Any:
+    """The value, or the other one where it is null or missing."""
+    return otherwise if value is None else value
+
+
+@_extra("coalesce(value, ...)", 1, math.inf)
+def _coalesce(_: Recorded, *values: Any) -> Any:
+    """The first value that is neither null nor missing, else null."""
+    return next((value for value in values if value is not None), None)
+
+
+# -- lists -------------------------------------------------------------------------------------------------------
+
+
+@_extra("zip(list, list, ...)", 2, math.inf)
+def _zip(_: Recorded, *lists: Any) -> list[list[Any]]:
+    """Lists of equal length side by side: a list of the first items, one of the second, and so on."""
+    missing = object()
+    rows = [list(row) for row in zip_longest(*map(_list, lists), fillvalue=missing)]
+    if rows and missing in rows[-1]:
+        raise ValueError(f"the lists have {', '.join(str(len(each)) for each in lists)} items, and not equally many")
+    return rows
+
+
+@_extra("group_by(list, field)", 2)
+def _group_by(_: Recorded, items: Any, field: Any) -> dict[str, list[Any]]:
+    """The objects of a list by the value of one field, as an object of lists."""
+    groups: dict[str, list[Any]] = {}
+    for item in _list(items, "its first argument"):
+        if not isinstance(item, Mapping) or _text(field, "the field") not in item:
+            raise ValueError(f"there is {shape(item)} in the list, without a field {field!r}")
+        value = item[field]
+        groups.setdefault(value if isinstance(value, str) else json.dumps(value), []).append(item)
+    return groups
+
+
+@_extra("range(stop) or range(start, stop, step?)", 1, 3)
+def _range(_: Recorded, first: Any, stop: Any = None, step: Any = 1) -> list[int]:
+    """The whole numbers from start, or 0, up to but not including stop."""
+    start, end = (0, first) if stop is None else (first, stop)
+    if step == 0:
+        raise ValueError("the step is 0")
+    numbers = range(_whole(start, "the start"), _whole(end, "the stop"), _whole(step, "the step"))
+    if len(numbers) > MOST_ITEMS:
+        raise ValueError(f"that are {len(numbers)} numbers, and {MOST_ITEMS} are the most")
+    return list(numbers)

@@ -1,0 +1,220 @@
+"""Kinds of work nodes: what a node can do, with the schema of its options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, get_type_hints, overload
+
+import msgspec
+
+from ironflow_nb.errors import DefinitionError
+from ironflow_nb.graphs.grants import Grants, Need
+from ironflow_nb.graphs.keys import PYTHON, RESERVED_KEYS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Options: TypeAlias = Mapping[str, Any]
+"""The options of one node, with every expression filled in."""
+
+
+class NodeContext(Protocol):
+    """What a node's work gets beside its options."""
+
+    @property
+    def node(self) -> str:
+        """The id of the node."""
+
+    @property
+    def grants(self) -> Grants:
+        """What the graph may touch; who touches anything outside of the graph asks it first."""
+
+    @property
+    def retry(self) -> Mapping[str, Any]:
+        """The node's own ``retry``, for kinds that look at more of it than how often and after how long."""
+
+    @property
+    def timeout_s(self) -> float | None:
+        """How long one attempt may take. The engine gives up waiting then; who can stops its work."""
+
+    def evaluate(self, text: str, names: Mapping[str, Any]) -> Any:
+        """Return what an expression, with or without braces, gives where only these names can be seen.
+
+        Raises:
+            ExpressionFailed: it can't be compiled, or met something else than it was written for.
+        """
+
+    def log(self, message: str, level: str = "info") -> None:
+        """Tell something to whoever watches the run: secrets are blackened."""
+
+    def now(self) -> datetime:
+        """Return the time by the clock of the engine."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back, by the clock of the engine."""
+
+    def function(self, name: str) -> Callable[..., Any] | None:
+        """Return what a name of Python stands for in this graph: what it was given, or a step; None if nothing."""
+
+
+Perform: TypeAlias = Callable[[Options, NodeContext], Any]
+
+
+def needs_nothing(_options: Options) -> Iterable[Need]:
+    """Return no needs: the work stays inside of the graph."""
+    return ()
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of work node.
+
+    `schema` is the JSON schema of its options, an object; an expression may stand wherever it wants something else
+    than an object. ``kind: value`` with something else than an object means the option `shorthand`, and so does an
+    object if `is_value_whole`. Options named `lazy` are expressions that the work evaluates itself, for each item of
+    something; they are compiled, but not filled in. `needs` tells, of options as they are written, what will be asked
+    of the grants, as far as that is known. What touches the world outside is `is_outside`: a test of a graph demands a
+    mock for it. A changed meaning raises `version`, which is part of the code of every node of the kind.
+    """
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    perform: Perform
+    shorthand: str | None = None
+    is_value_whole: bool = False
+    lazy: frozenset[str] = frozenset()
+    lazy_names: frozenset[str] = frozenset()
+    """What lazy expressions see beside nothing else: ``item``, ``index``."""
+    needs: Callable[[Options], Iterable[Need]] = needs_nothing
+    is_outside: bool = False
+    version: int = 1
+    function: Callable[..., Any] | None = None
+    """The user's function, whose code is part of the code of the node."""
+
+    def options_of(self, value: Any) -> Any:
+        """Return the options that ``kind: value`` means."""
+        if self.shorthand is None:
+            return {} if value is None else value
+        if isinstance(value, Mapping) and not self.is_value_whole:
+            return value
+        return {self.shorthand: value}
+
+
+def options_schema(properties: Mapping[str, Any], *, required: Iterable[str] = (), **more: Any) -> dict[str, Any]:
+    """Return the schema of an object with these options and no others."""
+    closed = {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(required),
+        "additionalProperties": False,
+    }
+    return closed | more
+
+
+# -- kinds of users ----------------------------------------------------------------------------------------------
+
+
+class _Registered:
+    """The kinds that users have added in this process."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Kind] = {}
+
+
+REGISTERED: Final = _Registered()
+
+
+@overload
+def node(
+    name: str, /, *, description: str | None = None, schema: Mapping[str, Any] | None = None
+) -> Callable[[F], F]: ...
+@overload
+def node(name: F, /) -> F: ...
+def node(
+    name: str | F, /, *, description: str | None = None, schema: Mapping[str, Any] | None = None
+) -> F | Callable[[F], F]:
+    """Make a function a kind of node: ``@iron.node("shout")``, then ``shout: {text: "{{ input.name }}"}``.
+
+    Its parameters are the options. With one parameter, ``shout: value`` is short for it. A parameter named `context`
+    gets the `NodeContext`. The function may be ``async def``.
+
+    Args:
+        name: what stands in the graph: letters, digits and underscores.
+        description: what `nodes` says of it; by default the first line of the docstring.
+        schema: the JSON schema of the options; by default read from the annotations of the parameters.
+
+    Raises:
+        DefinitionError: it is no function, or the name is one that graphs have already.
+    """
+    if not isinstance(name, str):
+        return node(name.__name__)(name)
+    chosen: str = name
+
+    def register(function: F) -> F:
+        REGISTERED.by_name[chosen] = kind_of(chosen, function, description=description, schema=schema)
+        return function
+
+    return register
+
+
+def kind_of(
+    name: str, function: Callable[..., Any], *, description: str | None = None, schema: Mapping[str, Any] | None = None
+) -> Kind:
+    """Return the kind of node that calls the function.
+
+    Raises:
+        DefinitionError: it is no function, or the name can't be one.
+    """
+    if not name.isidentifier() or name in RESERVED_KEYS | {PYTHON}:
+        raise DefinitionError(
+            f"a kind of node can't be called {name!r}; choose another name of letters and underscores"
+        )
+    if not callable(function) or inspect.isclass(function):
+        raise DefinitionError(f"a kind of node is made of a function, not of {function!r}")
+    plain = getattr(function, "fn", function)
+    parameters = inspect.signature(plain).parameters
+    named = [each for each in parameters if each != "context"]
+    takes_context = "context" in parameters
+
+    def perform(options: Options, context: NodeContext) -> Any:
+        given = {"context": context} if takes_context else {}
+        return plain(**options, **given)
+
+    first_line = (inspect.getdoc(plain) or "").partition("\n")[0]
+    return Kind(
+        name=name,
+        description=description or first_line or f"calls {plain.__qualname__}",
+        schema=schema or _schema_of(plain, parameters),
+        perform=perform,
+        shorthand=named[0] if len(named) == 1 else None,
+        is_outside=True,
+        function=plain,
+    )
+
+
+def _schema_of(function: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> Mapping[str, Any]:
+    try:
+        hints = get_type_hints(function)
+    except Exception:  # noqa: BLE001 -- an annotation may name anything
+        hints = {}
+    named = {name: each for name, each in parameters.items() if name != "context"}
+    is_open = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in named.values())
+    listed = {
+        name: each for name, each in named.items()
+        if each.kind in {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    }  # fmt: skip
+    properties = {name: _schema_of_type(hints.get(name)) for name in listed}
+    required = [name for name, each in listed.items() if each.default is inspect.Parameter.empty]
+    return options_schema(properties, required=required, **({"additionalProperties": True} if is_open else {}))
+
+
+def _schema_of_type(hint: Any) -> Mapping[str, Any]:
+    """Return the schema of an annotation; of what has none, one that takes everything."""
+    if hint is None:
+        return {}
+    try:
+        schema: dict[str, Any] = msgspec.json.schema(hint)
+    except TypeError:
+        return {}
+    return {} if "$ref" in schema or "$defs" in schema else schema

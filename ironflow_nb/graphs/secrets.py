@@ -1,0 +1,166 @@
+"""Secrets of graphs: known by name until the moment in which a node needs them, and blackened in all that is kept.
+
+What a graph says of a secret is where to find it. Its value is looked up inside of the step that uses it; what the
+journal keeps as the arguments of that step is the text of the expression. Results and errors are searched for the
+value, for what an expression made of it, and for both as they stand in URLs and base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+
+from ironflow_nb.errors import SecretMissing
+from ironflow_nb.graphs.grants import Grants, Need
+
+BLACKENED: Final = "***"
+
+SHORTEST: Final = 4
+"""A shorter text is not searched for: it would blacken half of everything."""
+
+SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "description": "where each secret is found, by the name that expressions know it by",
+    "additionalProperties": {
+        "type": "object",
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+        "properties": {
+            "env": {"type": "string", "description": "a variable of the environment, which must be granted"},
+            "keyring": {"type": "string", "description": "SERVICE/NAME in the keyring of the system"},
+            "prompt": {"type": "string", "description": "what to ask the person at the keyboard, once in a process"},
+        },
+    },
+}
+
+Ask = Callable[[str], str]
+
+
+class Secrets:
+    """The secrets of one graph at work."""
+
+    def __init__(self, sources: Mapping[str, Mapping[str, str]], grants: Grants, *, ask: Ask | None = None) -> None:
+        self._sources = sources
+        self._grants = grants
+        self._ask = ask
+        self._values: dict[str, str] = {}
+        self._seen: set[str] = set()
+
+    def value(self, name: str) -> str:
+        """Return the secret, looked up where the graph says.
+
+        Raises:
+            SecretMissing: it is not there, or there is nobody to ask.
+            NotGranted: it is in a variable of the environment that is not granted.
+        """
+        if name not in self._values:
+            value = self._look_up(name)
+            self._values[name] = value
+            self.note(value)
+        return self._values[name]
+
+    def require(self, name: str) -> None:
+        """See that the secret can be found, as far as that can be told without asking anybody.
+
+        Raises:
+            SecretMissing, NotGranted: see `value`.
+        """
+        if "prompt" not in self._sources.get(name, {"prompt": ""}) or name not in self._sources:
+            self.value(name)
+        elif self._ask is None and name not in self._values:
+            raise SecretMissing(f"secret {name} is to be asked for, and there is nobody to ask", secret=name)
+
+    def _look_up(self, name: str) -> str:
+        source = self._sources.get(name)
+        if source is None:
+            known = ", ".join(self._sources) or "none"
+            raise SecretMissing(
+                f"the graph has no secret {name!r} (it has: {known}); say where it is found: "
+                f"secrets: {{{name}: {{env: VARIABLE}}}}",
+                secret=name,
+            )
+        ((where, what),) = source.items()
+        found = {"env": self._of_environment, "keyring": _of_keyring, "prompt": self._of_prompt}[where](what)
+        if not found:
+            raise SecretMissing(f"secret {name} is not there: {where} {what!r} has nothing", secret=name)
+        return found
+
+    def _of_environment(self, variable: str) -> str | None:
+        self._grants.require(Need("env", variable))
+        return os.environ.get(variable)
+
+    def _of_prompt(self, question: str) -> str | None:
+        return None if self._ask is None else self._ask(question)
+
+    # -- blackening ----------------------------------------------------------------------------------------------
+
+    def note(self, value: Any) -> None:
+        """Note a text that is secret, or was made of a secret, so that it is blackened from now on."""
+        match value:
+            case str() if len(value) >= SHORTEST:
+                encoded = base64.b64encode(value.encode()).decode()
+                self._seen |= {value, quote(value, safe=""), quote_plus(value), encoded, encoded.rstrip("=")}
+            case Mapping():
+                for each in value.values():
+                    self.note(each)
+            case list():
+                for each in value:
+                    self.note(each)
+
+    def blacken(self, value: Any) -> Any:
+        """Return the value without any secret in its texts, keys included; other things stay as they are."""
+        if not self._seen:
+            return value
+        match value:
+            case str():
+                return self._blacken_text(value)
+            case bytes():
+                return self._blacken_bytes(value)
+            case dict():
+                return {self.blacken(key): self.blacken(each) for key, each in value.items()}
+            case list():
+                return [self.blacken(each) for each in value]
+            case tuple() if type(value) is tuple:
+                return tuple(self.blacken(each) for each in value)
+            case _:
+                return value
+
+    def blacken_error(self, error: BaseException) -> None:
+        """Take the secrets out of what an exception, and those that it came of, say."""
+        if not self._seen:
+            return
+        seen: set[int] = set()
+        left: list[BaseException | None] = [error]
+        while left:
+            link = left.pop()
+            if link is None or id(link) in seen:
+                continue
+            seen.add(id(link))
+            link.args = tuple(self.blacken(each) for each in link.args)
+            if hasattr(link, "__notes__"):
+                link.__notes__ = [self._blacken_text(note) for note in link.__notes__]
+            left += [link.__cause__, link.__context__]
+
+    def _blacken_text(self, text: str) -> str:
+        for secret in sorted(self._seen, key=len, reverse=True):
+            if secret in text:
+                text = text.replace(secret, BLACKENED)
+        return text
+
+    def _blacken_bytes(self, content: bytes) -> bytes:
+        for secret in sorted(self._seen, key=len, reverse=True):
+            content = content.replace(secret.encode(), BLACKENED.encode())
+        return content
+
+
+def _of_keyring(what: str) -> str | None:
+    service, _, name = what.rpartition("/")
+    try:
+        import keyring  # noqa: PLC0415 -- few use it, and it is no dependency
+    except ImportError:
+        raise SecretMissing("secrets of the keyring need the package keyring: pip install keyring") from None
+    return keyring.get_password(service, name)  # type: ignore[no-any-return]

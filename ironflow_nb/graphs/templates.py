@@ -1,0 +1,184 @@
+r"""Templates: values with ``{{ expressions }}`` in their texts, compiled once and filled in many times.
+
+A text that is one expression and nothing else becomes what that gives, with its type; an expression beside other text
+becomes text itself. ``\{{`` stands for two braces that mean nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from ironflow_nb.graphs.expressions import Expression, ExpressionSyntaxError, compile_expression
+from ironflow_nb.graphs.wording import shape
+
+OPENING: Final = "{{"
+CLOSING: Final = "}}"
+
+
+class Whole(msgspec.Struct, frozen=True):
+    """A text that is one expression: its value keeps its type."""
+
+    expression: Expression
+
+
+class Text(msgspec.Struct, frozen=True):
+    """A text with expressions in it."""
+
+    parts: tuple[str | Expression, ...]
+
+
+class Items(msgspec.Struct, frozen=True):
+    """A list with expressions somewhere in it."""
+
+    items: tuple[Template, ...]
+
+
+class Fields(msgspec.Struct, frozen=True):
+    """An object with expressions somewhere in it."""
+
+    fields: tuple[tuple[str, Template], ...]
+
+
+class Literal(msgspec.Struct, frozen=True):
+    """A value without any expression."""
+
+    value: Any
+
+
+Template: TypeAlias = Literal | Whole | Text | Items | Fields
+
+Fault: TypeAlias = Callable[[tuple[str | int, ...], ExpressionSyntaxError], None]
+"""Told where in a value an expression can't be compiled; the offset is that in the text."""
+
+Evaluate: TypeAlias = Callable[[Expression], Any]
+
+
+def compile_template(value: Any, fault: Fault, path: tuple[str | int, ...] = ()) -> Template:
+    """Compile every expression in the value; what can't be is told to `fault`, and stays as it is."""
+    match value:
+        case str() if OPENING in value:
+            try:
+                return _compile_text(value)
+            except ExpressionSyntaxError as error:
+                fault(path, error)
+                return Literal(value)
+        case Mapping():
+            fields = tuple((key, compile_template(each, fault, (*path, key))) for key, each in value.items())
+            return Literal(value) if all(type(each) is Literal for _, each in fields) else Fields(fields)
+        case list() | tuple():
+            items = tuple(compile_template(each, fault, (*path, number)) for number, each in enumerate(value))
+            return Literal(value) if all(type(each) is Literal for each in items) else Items(items)
+        case _:
+            return Literal(value)
+
+
+def _compile_text(text: str) -> Template:
+    parts: list[str | Expression] = []
+    at = 0
+    while (opening := text.find(OPENING, at)) >= 0:
+        if opening > 0 and text[opening - 1] == "\\":
+            parts.append(text[at : opening - 1] + OPENING)
+            at = opening + len(OPENING)
+            continue
+        if opening > at:
+            parts.append(text[at:opening])
+        start = opening + len(OPENING)
+        end = _end_of_expression(text, start)
+        parts.append(_compiled(text, start, end))
+        at = end + len(CLOSING)
+    if at < len(text):
+        parts.append(text[at:])
+    if len(parts) == 1 and isinstance(parts[0], Expression):
+        return Whole(parts[0])
+    if all(isinstance(part, str) for part in parts):
+        return Literal("".join(map(str, parts)))
+    return Text(tuple(parts))
+
+
+def _compiled(text: str, start: int, end: int) -> Expression:
+    inside = text[start:end]
+    lead = len(inside) - len(inside.lstrip())
+    try:
+        return compile_expression(inside.strip())
+    except ExpressionSyntaxError as error:
+        raise ExpressionSyntaxError(str(error), start + lead + error.offset) from None
+
+
+def _end_of_expression(text: str, start: int) -> int:
+    """Return where the expression that starts there is closed; braces and quotes inside of it are its own."""
+    depth, at = 0, start
+    while at < len(text):
+        character = text[at]
+        if character in "'\"`":
+            at = _end_of_quote(text, at)
+        elif character == "{":
+            depth += 1
+        elif character == "}":
+            if depth == 0:
+                if text.startswith(CLOSING, at):
+                    return at
+                raise ExpressionSyntaxError("a single } closes nothing", at)
+            depth -= 1
+        at += 1
+    raise ExpressionSyntaxError("{{ is never closed by }}", start - len(OPENING))
+
+
+def _end_of_quote(text: str, at: int) -> int:
+    quote, end = text[at], at + 1
+    while end < len(text) and text[end] != quote:
+        end += 2 if text[end] == "\\" else 1
+    if end >= len(text):
+        raise ExpressionSyntaxError(f"{quote} is never closed", at)
+    return end
+
+
+def expressions_of(template: Template) -> Iterator[Expression]:
+    """Yield every expression of the template."""
+    match template:
+        case Whole(expression=expression):
+            yield expression
+        case Text(parts=parts):
+            yield from (part for part in parts if isinstance(part, Expression))
+        case Items(items=items):
+            for item in items:
+                yield from expressions_of(item)
+        case Fields(fields=fields):
+            for _, field in fields:
+                yield from expressions_of(field)
+        case Literal():
+            return
+
+
+def fill(template: Template, evaluate: Evaluate) -> Any:
+    """Return the value with what its expressions give.
+
+    Raises:
+        ValueError: an expression that stands beside other text gives null, or what has no text.
+    """
+    match template:
+        case Literal(value=value):
+            return value
+        case Whole(expression=expression):
+            return evaluate(expression)
+        case Text(parts=parts):
+            return "".join(part if isinstance(part, str) else _as_text(part, evaluate(part)) for part in parts)
+        case Items(items=items):
+            return [fill(item, evaluate) for item in items]
+        case Fields(fields=fields):
+            return {key: fill(field, evaluate) for key, field in fields}
+
+
+def _as_text(expression: Expression, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        raise ValueError(
+            f"{expression.text!r} gives null, which has no place in a text; write default({expression.text}, 'text')"
+        )
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, msgspec.MsgspecError):
+        raise ValueError(f"{expression.text!r} gives {shape(value)}, which has no text") from None
