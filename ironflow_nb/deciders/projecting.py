@@ -157,8 +157,9 @@ class Projector:
             failure = self._fold.failure(failed, folded.error)
             failure.__cause__ = folded.error
             position, skipped = self._after_failure(start, events, folded)
-            if not skipped and folded.n_good == 0 and stored is not None and stored.error == str(failure):
-                return failure  # it is known, and every further attempt would be a commit
+            is_known = not start.is_new and stored is not None and stored.error == str(failure)
+            if is_known and not skipped and folded.n_good == 0:
+                return failure  # every further attempt would be a commit
         self._commit(
             batch,
             Projected(

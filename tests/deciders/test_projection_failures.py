@@ -57,6 +57,29 @@ def test_the_very_first_event_may_fail(lab: Lab) -> None:
     assert (totals.position, totals.stored_state, totals.lag) == (0, [], 1)
 
 
+def test_new_code_that_fails_as_the_old_one_did_is_begun_nevertheless(lab: Lab) -> None:
+    placed(orders(), 1)
+
+    def failing(beginning: int) -> iron.Projection[int]:
+        @iron.projection("failing", initial=beginning)
+        def folded(state: int, event: iron.ProjectionEvent) -> int:
+            raise ValueError("not this one")
+
+        return folded
+
+    for beginning in (1, 2):
+        projection = failing(beginning)
+        for _ in range(2):
+            with pytest.raises(iron.ProjectionFailed):
+                projection.catch_up()
+        assert list(iron.projections()["status"]) == ["failed"]
+        assert projection.stored_state == beginning
+    with lab.engine.reading() as reader:
+        stored = reader.projection("failing")
+    assert stored is not None
+    assert stored.generation == 2, "and it is not begun again at every attempt"
+
+
 def test_skipped_events_are_kept_with_their_errors(lab: Lab) -> None:
     placed(orders(), 5)
     totals = picky({1.0, 3.0, 4.0}, on_error="skip")
