@@ -58,21 +58,29 @@ class Follower:
         self._wakeup.set()
 
     def _run(self) -> None:
-        while self.is_live:
-            try:
-                rest_s = self._follow()
-            except Outdated:
-                logger().warning(
-                    "projection %s: another process folds it with other code, so it is not followed here any more; run "
-                    "the cell that defines it again, and start() it",
-                    self._name,
-                )
-                self.is_stopped = True
-            except IronflowError as error:
-                self._fail(error)
-            else:
-                self._backoff = Backoff()
-                self._clock.wait(self._wakeup, rest_s)
+        try:
+            while self.is_live:
+                self._look()
+        except BaseException as error:  # noqa: BLE001 -- nobody else would tell that nothing is folded any more
+            logger().error("projection %s is not followed in the background any more: %r", self._name, error)
+        finally:
+            self.is_stopped = True
+
+    def _look(self) -> None:
+        try:
+            rest_s = self._follow()
+        except Outdated:
+            logger().warning(
+                "projection %s: another process folds it with other code, so it is not followed here any more; run "
+                "the cell that defines it again, and start() it",
+                self._name,
+            )
+            self.is_stopped = True
+        except IronflowError as error:
+            self._fail(error)
+        else:
+            self._backoff = Backoff()
+            self._clock.wait(self._wakeup, rest_s)
 
     def _follow(self) -> float:
         """Fold what is there; return how many seconds to rest then."""

@@ -63,6 +63,26 @@ def test_it_ends_with_its_engine(lab: Lab) -> None:
     lab.begin()
 
 
+def test_what_ends_its_thread_is_told_and_it_can_be_started_again(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    ends = [True]
+
+    @iron.projection("fragile", initial=0)
+    def fragile(state: int, event: iron.ProjectionEvent) -> int:
+        if ends:
+            raise SystemExit
+        return state + 1
+
+    fragile.start()
+    placed(orders(), 1)
+    until(lambda: not fragile.is_live)
+    assert "projection fragile is not followed in the background any more: SystemExit" in caplog.text
+    assert list(iron.projections()["status"]) == ["behind"]
+    ends.clear()
+    assert fragile.start().is_live
+    until(lambda: fragile.stored_state == 1)
+    fragile.stop()
+
+
 class Watched(SimClock):
     """Notes how long retries waited."""
 
