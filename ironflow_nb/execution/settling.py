@@ -38,7 +38,7 @@ def raised(session: Session, job: Job, error: BaseException) -> Settled:
     if job.n_failed < job.spec.retries and not isinstance(error, IronflowError) and not session.is_ending:
         retry_at = session.ledger.clock.now() + round(retry_delay_s(job.n_failed + 1) * 1e6)
     failed = StepFailed(error=stored.value_id.hex(), duration_s=_duration_s(session, job))
-    cached = None if job.claim is None or retry_at is not None else replace(job.claim, owner=None)
+    cached = None if retry_at is not None else job.claim
     piece = Piece(failed, job.step, job.attempt, job.row, (stored,), cached)
     return Settled(job, piece, error=mark(error, session.run_id, job.step), retry_at=retry_at)
 

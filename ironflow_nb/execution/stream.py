@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from ironflow_nb.core.events import Fact, RunEvent
 from ironflow_nb.core.ids import RunId, StepRef
@@ -63,7 +62,7 @@ class Stream:
 
     def give_back(self, claim: Cached) -> None:
         """Let the journal know with the next commit that a result for all runs is not computed here any more."""
-        self._cached.append(replace(claim, owner=None))
+        self._cached.append(claim)
 
     def define(self, definition: Definition) -> None:
         """Let the definition of the run, or of one of its steps, ride with the next commit."""

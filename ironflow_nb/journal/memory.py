@@ -132,7 +132,7 @@ class MemoryJournal:
             place = cached.identity, cached.code
             if cached.output_id is not None:
                 self._cached[place] = cached
-            elif place in self._cached and self._cached[place].owner and self._cached[place].run_id == cached.run_id:
+            elif _gives_back(cached, self._cached.get(place)):
                 del self._cached[place]
         for row in entry.steps:
             self._steps.setdefault(entry.run_id, {})[row.step, row.attempt] = row
@@ -368,6 +368,12 @@ class MemoryJournal:
     def leases(self) -> dict[str, Lease]:
         """See the port."""
         return dict(self._leases)
+
+
+def _gives_back(cached: Cached, found: Cached | None) -> bool:
+    if found is None or found.owner is None or found.run_id != cached.run_id:
+        return False
+    return cached.owner in {None, found.owner}
 
 
 def _fits_run(row: RunRow, select: Select) -> bool:

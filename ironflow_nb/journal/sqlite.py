@@ -278,7 +278,7 @@ def _write_entry(connection: sqlite3.Connection, entry: Entry) -> None:
         sqlite_projections.write(connection, projected)
     for cached in entry.cached:
         if cached.output_id is None:
-            execute(sql.GIVE_BACK, (cached.identity, cached.code, cached.run_id))
+            execute(sql.GIVE_BACK, (cached.identity, cached.code, cached.run_id, cached.owner))
         else:
             execute(sql.PUT_CACHED, sql.cached_values(cached))
     for signal_id in entry.taken:

@@ -9,7 +9,7 @@ from ironflow_nb.core.events import RunContinued, RunInterrupted, decode_event
 from ironflow_nb.core.ids import RunId, step_ref
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalConflict
-from ironflow_nb.journal.ports import Cached, Durability, Journal, Select, Signal
+from ironflow_nb.journal.ports import Cached, Durability, Entry, Journal, Select, Signal
 from tests.contracts.histories import (
     STRANGER,
     A,
@@ -258,17 +258,13 @@ class JournalContract:
             assert reader.leases() == {"me": lease("me")}, "who waits writes nothing"
 
     def test_only_who_computes_a_result_gives_that_back(self, journal: Journal) -> None:
-        author, claim = (
-            Author(),
-            Cached(identity=digest(1), code=digest(2), run_id=A, step=step_ref("f", 0), owner="me"),
-        )
-        for run in (A, B):
-            author.start(run)
+        claim = computing(A)
         journal.claim(claim, lambda *_: True)
-        journal.append([replace(author.entry(B), cached=(replace(claim, run_id=B, owner=None),))], durability=FAST)
-        with journal.current() as reader:
-            assert reader.cached(digest(1), digest(2)) == claim
-        journal.append([replace(author.entry(A), cached=(replace(claim, owner=None),))], durability=FAST)
+        for other in (replace(claim, run_id=B), replace(claim, owner="you")):
+            journal.append([Entry(run_id=other.run_id, facts=(), cached=(other,))], durability=FAST)
+            with journal.current() as reader:
+                assert reader.cached(digest(1), digest(2)) == claim
+        journal.append([Entry(run_id=A, facts=(), cached=(claim,))], durability=FAST)
         with journal.current() as reader:
             assert reader.cached(digest(1), digest(2)) is None
 
