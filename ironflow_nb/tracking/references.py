@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dis
 import opcode
 import types
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ _GLOBAL_CODES: Final = {
 }
 _STORE_NAME: Final = opcode.opmap["STORE_NAME"]
 _STORE_GLOBAL: Final = opcode.opmap["STORE_GLOBAL"]
+_JUMPS: Final = frozenset({*opcode.hasjrel, *opcode.hasjabs})
 _EXTENDED: Final = opcode.EXTENDED_ARG
 
 
@@ -55,13 +57,28 @@ def assigned_globals(code: types.CodeType) -> frozenset[str]:
 
 
 def _globals_of(code: types.CodeType) -> set[str]:
-    loaded, stored = set(), set()
-    for operation, number in _operations(code):
-        if operation in _GLOBAL_CODES:
-            loaded.add(code.co_names[number >> _GLOBAL_CODES[operation]])
-        elif operation == _STORE_NAME:  # in the body of a class
-            stored.add(code.co_names[number])
-    return loaded - stored
+    if _STORE_NAME in code.co_code[::2]:
+        return _globals_of_body(code)
+    return {
+        code.co_names[number >> _GLOBAL_CODES[operation]]
+        for operation, number in _operations(code)
+        if operation in _GLOBAL_CODES
+    }
+
+
+def _globals_of_body(code: types.CodeType) -> set[str]:
+    """Return the names that the body of a class looks up before it surely has one of its own, as in ``n = n``."""
+    loaded: set[str] = set()
+    stored: set[str] = set()
+    skipped_until = 0
+    for each in dis.get_instructions(code):
+        if each.opcode in _JUMPS:
+            skipped_until = max(skipped_until, each.argval)
+        elif each.opcode in _GLOBAL_CODES and each.argval not in stored:
+            loaded.add(each.argval)
+        elif each.opcode == _STORE_NAME and each.offset >= skipped_until:
+            stored.add(each.argval)
+    return loaded
 
 
 def _operations(code: types.CodeType) -> Iterator[tuple[int, int]]:

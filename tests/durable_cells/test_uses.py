@@ -66,6 +66,8 @@ MAGIC = "get_ipython().run_line_magic"
         ("if c:\n    def f():\n        return k\nelse:\n    def f():\n        return z\na = f()", "c k z", "f a"),
         ("@g\ndef f():\n    return k\nk = 1", "g k", "k"),
         ("class A(B):\n    c = k\n    def m(self):\n        return z", "B k z", ""),
+        ("class A:\n    k = k", "k", ""),
+        ("@f\ndef f():\n    pass", "f", ""),
         ("f = lambda x, y=d: x + k\na = f(1)", "d k", "a"),
         ("a = await b(c)", "b c", "a"),
         ("async with b as a:\n    pass", "b", "a"),

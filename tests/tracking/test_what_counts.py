@@ -49,6 +49,22 @@ def test_what_is_referred_to_and_not_followed_is_named_with_the_reason() -> None
     assert names_of(names["work"]) == ["work", "Box"]
 
 
+@pytest.mark.parametrize(
+    ("body", "counts"),
+    [
+        ("n = n", True),
+        ("n = n + n", True),
+        ("n = 1\n    m = n", False),
+        ("if text:\n        n = 1\n    m = n", True),
+        ("for i in ():\n        n = 1\n    m = n", True),
+        ("if text:\n        pass\n    n = 1\n    m = n", False),
+    ],
+)
+def test_a_global_counts_that_the_body_of_a_class_reads_before_it_has_its_own(body: str, *, counts: bool) -> None:
+    names = run(f"n = 5\ntext = ''\nclass Box:\n    {body}\n    def open(self): ...\ndef work():\n    return Box()\n")
+    assert ("n" in names_of(names["work"])) is counts
+
+
 def test_a_container_of_a_class_of_the_users_is_data_as_any_other() -> None:
     names = run("class Log(list):\n    def append(self, x): ...\nlog = []\ndef work(x):\n    log.append(x)\n")
     before = track(names["work"]).digest
