@@ -37,8 +37,8 @@ class Explorer:
 
     def explored(self, machine: AnyMachine, samples: Sequence[Any], now: datetime) -> Explored:
         """Return what can be reached with these commands."""
-        # The functions themselves, for the id of one that is gone may be given to the next.
-        asked = machine.functions, repr(machine.initial), tuple(repr(each) for each in samples)
+        # The functions themselves too, for not all of what is called has code that can be read.
+        asked = machine.functions, machine.code, repr(machine.initial), tuple(repr(each) for each in samples)
         if self._found is None or self._found[0] != asked:
             self._found = asked, explore(machine, samples, now)
         return self._found[1]

@@ -100,6 +100,9 @@ class Machine(Generic[State, Command, Event, Effect]):
         self.samples = tuple(samples)
         self.command_names: tuple[str, ...] = ()
         self._evolve_code: Tracker | None = None
+        self._other_code = {
+            name: Tracker(each) for name, each in (("status", status), ("terminal", terminal)) if callable(each)
+        }
         self.warned_in: str | None = None
         self.memory = StateMemory()
         self._is_made()
@@ -126,6 +129,7 @@ class Machine(Generic[State, Command, Event, Effect]):
     def decide(self, function: F) -> F:
         """Make the function the one that decides: ``(state, command)`` or ``(state, command, now) -> decision``."""
         self._decide = function
+        self._other_code["decide"] = Tracker(function)
         self._takes_time = len(inspect.signature(function).parameters) > 2
         self.command_codec.namespace = self.effect_codec.namespace = function.__globals__
         self._learn(function)
@@ -268,6 +272,12 @@ class Machine(Generic[State, Command, Event, Effect]):
         """The identity of what makes states of events."""
         assert self._evolve_code is not None
         return digest_bytes(self._evolve_code.current().digest + (self._beginning or b""))
+
+    @property
+    def code(self) -> tuple[Digest, ...]:
+        """The identities of all code that says where commands lead, as far as it is defined."""
+        evolves = () if self._evolve_code is None else (self.evolve_code,)
+        return (*evolves, *(tracker.current().digest for tracker in self._other_code.values()))
 
     @property
     def definition_id(self) -> Digest:

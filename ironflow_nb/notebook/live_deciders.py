@@ -110,10 +110,11 @@ class FollowingDecider:
             with self._engine.reading() as reader:
                 runs = reader.runs(Select(kind=kind, name=name))
                 work = reader.work(WorkSelect(of=[(kind, name)]))
+            code = self._decider.functions, self._decider.code
         except Exception:  # noqa: BLE001 -- whatever became of the journal, a picture is no place to say so again
             return None
         todo = [(each.run_id, each.kind, each.key, each.dead_at) for each in work]
-        return [(row.run_id, row.updated_at, row.status) for row in runs], todo, self._decider.functions
+        return [(row.run_id, row.updated_at, row.status) for row in runs], todo, code
 
 
 def _rest_after(took_s: float) -> float:

@@ -12,6 +12,7 @@ from ironflow_nb.notebook import live
 from ironflow_nb.notebook.live_deciders import DeciderPictures, FollowingDecider
 from tests.conftest import Lab
 from tests.deciders.orders import Pay, Place, orders
+from tests.deciders.test_exploring import EDITS, lamps
 from tests.notebook.shells import Shell
 
 
@@ -110,3 +111,18 @@ def test_stopping_all_lets_every_picture_stay(lab: Lab, shown: list[tuple[str, s
     order.send(Place("o-1", 5.0))
     pictures.paint()
     assert [text.splitlines()[0] for _, text in shown] == ["order: no instance yet"]
+
+
+@pytest.mark.parametrize(("edit", "_"), EDITS)
+def test_it_is_drawn_again_when_code_was_edited_that_it_follows_from(
+    lab: Lab, shown: list[tuple[str, str]], edit: str, _: object
+) -> None:
+    space = lamps()
+    space["lamp"].send(space["Press"]("l-1"))
+    following = FollowingDecider(lab.engine, space["lamp"], "here")
+    following.begin()
+    assert following.paint() is False
+    exec(edit, space)
+    assert following.paint() is True
+    assert following.paint() is False
+    assert shown[0][1] != shown[1][1]
