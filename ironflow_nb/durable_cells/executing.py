@@ -60,6 +60,7 @@ class Execution:
             left = self._perform()
         except Exception as error:  # noqa: BLE001 -- whatever a body raises is its outcome
             _note(error, self._wanted.cell)
+            self._refuse_retry(job, error)
             return raised(session, job, error)
         except BaseException as error:
             _note(error, self._wanted.cell)
@@ -68,6 +69,18 @@ class Execution:
         finally:
             SCOPE.reset(token)
         return self._settled(session, job, left)
+
+    def _refuse_retry(self, job: Job, error: BaseException) -> None:
+        """Let the attempt be the last one if the next could not begin with what it takes in as it was."""
+        retries = self._wanted.cell.options.retries
+        changed = self._changed() if job.n_failed < retries else ()
+        if changed:
+            job.n_failed = retries
+            names = ", ".join(changed)
+            error.add_note(
+                f"ironflow: it is not tried again, for it has changed {names} in place; run the cell that makes "
+                f"{names} first, or let this one work on a copy"
+            )
 
     def _perform(self) -> Left:
         __tracebackhide__ = True
@@ -107,18 +120,19 @@ class Execution:
                 raise NameError(f"the cell {cell.name} has not assigned {', '.join(missing)}, which --out names")
             self._warn_of_changes()
             return {name: namespace[name] for name in cell.options.outs}
-        names = dict.fromkeys([*cell.uses.assigns, *self._changed(), *(self._new() if cell.uses.is_dark else ())])
+        names = dict.fromkeys([*cell.uses.assigns, *self._kept_changed(), *(self._new() if cell.uses.is_dark else ())])
         found = {name: namespace[name] for name in names if name in namespace}
         return {name: value for name, value in found.items() if not (name in cell.uses.contexts and is_over(value))}
 
     def _changed(self) -> list[str]:
-        """Return the inputs that are still bound to the same object, which is not what it was."""
-        place, ins = self._place, self._wanted.ins
-        kept = [name for name in ins if place.namespace.get(name) is self._before[name]]
-        opaque = self._wanted.opaque
-        return [
-            name for name in kept if name not in opaque and digest_of(place.engine, self._before[name])[0] != ins[name]
-        ]
+        """Return the inputs that are not what they were, whatever is bound to their names by now."""
+        engine, ins = self._place.engine, self._wanted.ins
+        known = [name for name in ins if name not in self._wanted.opaque]
+        return [name for name in known if digest_of(engine, self._before[name])[0] != ins[name]]
+
+    def _kept_changed(self) -> list[str]:
+        """Return those of them that are still bound to the same object."""
+        return [name for name in self._changed() if self._place.namespace.get(name) is self._before[name]]
 
     def _new(self) -> list[str]:
         """Return the names that stand for something else than before; a magic does not show which it assigns."""
@@ -128,7 +142,7 @@ class Execution:
         return [name for name in found if namespace[name] is not self._bound.get(name)]
 
     def _warn_of_changes(self) -> None:
-        left_out = [name for name in self._changed() if name not in (self._wanted.cell.options.outs or ())]
+        left_out = [name for name in self._kept_changed() if name not in (self._wanted.cell.options.outs or ())]
         if left_out:
             names = ", ".join(left_out)
             say(

@@ -229,6 +229,17 @@ def test_a_retry_begins_with_the_inputs_as_they_were(notebook: Notebook) -> None
     assert iron.attempts()["status"].tolist() == ["failed", "completed"]
 
 
+@pytest.mark.parametrize("source", ["rows.append(1)", "rows.append(1)\nrows = rows[:]"])
+def test_what_has_changed_its_inputs_in_place_is_not_tried_again(notebook: Notebook, source: str) -> None:
+    notebook.lab.simulate_time()
+    notebook.space["rows"] = []
+    with pytest.raises(ZeroDivisionError) as caught:
+        notebook.step("try", f"{source}\nn = len(rows)\n1 / 0", retries=3)
+    assert notebook.bodies() == ["try"]
+    assert any("not tried again, for it has changed rows in place" in note for note in caught.value.__notes__)
+    assert iron.attempts()["status"].tolist() == ["failed"]
+
+
 def test_cached_cells_are_shared_by_notebooks(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.ipynb", "b.ipynb"):
         monkeypatch.setenv("JPY_SESSION_NAME", name)
