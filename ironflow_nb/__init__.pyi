@@ -1,3 +1,4 @@
+from .core.retrying import Retry as Retry
 from .deciders.decider import Decider as Decider
 from .deciders.decisions import Accepted as Accepted
 from .deciders.decisions import AlreadyCompleted as AlreadyCompleted

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ironflow_nb.core.events import StepCompleted, StepFailed
-from ironflow_nb.core.retrying import retry_delay_s
+from ironflow_nb.core.retrying import MAX_DELAY_S
 from ironflow_nb.errors import IronflowError, ValueNotStorable
 from ironflow_nb.execution.jobs import Job, Settled
 from ironflow_nb.execution.recall import mark
@@ -35,12 +35,27 @@ def returned(session: Session, job: Job, value: Any) -> Settled:
 def raised(session: Session, job: Job, error: BaseException) -> Settled:
     """Return what is to be recorded of a job that raised."""
     stored, retry_at = store_failure(error), None
-    if job.n_failed < job.spec.retries and not isinstance(error, IronflowError) and not session.is_ending:
-        retry_at = session.ledger.clock.now() + round(retry_delay_s(job.n_failed + 1) * 1e6)
+    delay_s = None if session.is_ending else _delay_s(session, job, error)
+    if delay_s is not None:
+        retry_at = session.ledger.clock.now() + round(delay_s * 1e6)
     failed = StepFailed(error=stored.value_id.hex(), duration_s=_duration_s(session, job))
     cached = None if retry_at is not None else job.claim
     piece = Piece(failed, job.step, job.attempt, job.row, (stored,), cached)
     return Settled(job, piece, error=mark(error, session.run_id, job.step), retry_at=retry_at)
+
+
+def _delay_s(session: Session, job: Job, error: BaseException) -> float | None:
+    """Return after how many seconds the step is tried again; None if it is not.
+
+    An error may say itself that another try would come to the same, and how long its other side is to be left alone.
+    """
+    retry, n_failed = job.spec.retry, job.n_failed + 1
+    is_retryable = getattr(error, "is_retryable", not isinstance(error, IronflowError))
+    if n_failed >= retry.attempts or not is_retryable or not retry.is_excused(error):
+        return None
+    chance = session.ledger.entropy(1)[0] / 255 if retry.jitter else 0.0
+    asked_s = getattr(error, "retry_after_s", None) or 0.0
+    return max(retry.delay_after(n_failed, chance), min(asked_s, MAX_DELAY_S))
 
 
 def _duration_s(session: Session, job: Job) -> float:

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import step_name
 from ironflow_nb.core.ids import Digest
+from ironflow_nb.core.retrying import MOST_ATTEMPTS, Retry, retrying
 from ironflow_nb.core.verdict import OnChange
 from ironflow_nb.errors import DefinitionError, DuplicateName
 from ironflow_nb.execution.parameters import CLOSURE, Parameters
@@ -24,11 +25,18 @@ E = TypeVar("E", bound=StrEnum)
 KeyFunction = Callable[..., object]
 
 
+class Code(Protocol):
+    """Knows the code of a step."""
+
+    def current(self) -> Tracked:
+        """Return the code as it is now."""
+
+
 class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How the calls of a step are recognised and performed; see `step`."""
 
     key: str | KeyFunction | None = None
-    retries: int = 0
+    retries: int | Retry = 0
     once: bool = False
     cache: bool | Duration | None = None
     on_change: str | None = None
@@ -41,8 +49,18 @@ DEFAULTS: Final = StepOptions()
 class StepSpec:
     """A function with the name, key and code under which its calls are recorded."""
 
-    def __init__(self, function: Callable[..., Any], *, name: str | None, options: StepOptions = DEFAULTS) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None,
+        options: StepOptions = DEFAULTS,
+        code: Code | None = None,
+        parameters: Parameters | None = None,
+    ) -> None:
         """Read what can be read of the function now; its code is read at the first call.
+
+        `code` and `parameters` are given where the function only performs what something else defines.
 
         Raises:
             DefinitionError: it is no function, or `depends` is no list.
@@ -52,7 +70,7 @@ class StepSpec:
         self.depends = _depends(options)
         self.options = replace(options, depends=self.depends)  # whatever could be read only once
         self.key = options.key
-        self.retries = _retries(options)
+        self.retry = _retry(options)
         self.once = options.once
         self.cache_s = _cache_s(options)
         self.on_change = None if options.on_change is None else one_of(OnChange, options.on_change, "on_change")
@@ -69,18 +87,18 @@ class StepSpec:
         self.name = name or step_name(getattr(function, "__module__", None), own_name)
         self.qualname = own_name
         self.is_async = inspect.iscoroutinefunction(function)
-        self.parameters = Parameters(function)
-        self._tracker = Tracker(function, self.depends)
+        self.parameters = parameters or Parameters(function)
+        self._code = code or Tracker(function, self.depends)
 
     @property
     def code(self) -> Digest:
         """The identity of the code as it is now: of the function, and of the user's code that it refers to."""
-        return self._tracker.current().digest
+        return self._code.current().digest
 
     @property
     def tracked(self) -> Tracked:
         """What counts as the code now, piece by piece, and what does not."""
-        return self._tracker.current()
+        return self._code.current()
 
     def key_of(self, arguments: dict[str, Any]) -> object | None:
         """Return the semantic identity of a call, if the step has one."""
@@ -93,12 +111,20 @@ class StepSpec:
         return self.key(*args, **kwargs)
 
 
-def _retries(options: StepOptions) -> int:
-    if type(options.retries) is not int or options.retries < 0:
+def _retry(options: StepOptions) -> Retry:
+    if isinstance(options.retries, Retry):
+        retry = options.retries
+        if options.once and retry.attempts > 1 and retry.on is None:
+            raise ValueError(
+                "a step with once=True is tried again only after errors that prove it did not happen; name them: "
+                "retries=iron.Retry(on=...)"
+            )
+        return retry
+    if type(options.retries) is not int or not 0 <= options.retries < MOST_ATTEMPTS:
         raise ValueError(f"retries is how often a failed step is tried again, 0 or more, not {options.retries!r}")
     if options.retries and options.once:
         raise ValueError("a step with once=True is not tried again by itself; leave retries= or once= away")
-    return options.retries
+    return retrying(options.retries)
 
 
 def _cache_s(options: StepOptions) -> float | None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import digest_bytes
+from ironflow_nb.core.retrying import Retry
 from ironflow_nb.errors import DefinitionError, NotInRun
 from ironflow_nb.execution import runner
 from ironflow_nb.execution.home import HOME
@@ -115,7 +116,7 @@ class Step(Generic[P, R]):
         *,
         name: str | None = None,
         key: Key | None = None,
-        retries: int | None = None,
+        retries: int | Retry | None = None,
         once: bool | None = None,
         cache: bool | Duration | None = None,
         on_change: str | None = None,
@@ -153,7 +154,7 @@ def step(
     *,
     name: str | None = None,
     key: Key | None = None,
-    retries: int = 0,
+    retries: int | Retry = 0,
     once: bool = False,
     cache: bool | Duration | None = None,
     on_change: str | None = None,
@@ -165,7 +166,7 @@ def step(
     *,
     name: str | None = None,
     key: Key | None = None,
-    retries: int = 0,
+    retries: int | Retry = 0,
     once: bool = False,
     cache: bool | Duration | None = None,
     on_change: str | None = None,
@@ -179,7 +180,8 @@ def step(
             ``__main__``.
         key: a format string or function of the arguments that says what a call is about; calls with equal keys are
             the same step, whatever else their arguments are.
-        retries: how often a failed body is tried again, after 1, 2, 4, ... and at most 60 seconds. The waiting is part
+        retries: how often a failed body is tried again, after 1, 2, 4, ... and at most 60 seconds; or a `Retry`, which
+            says how often it is tried at all, after how long, and after which exceptions. The waiting is part
             of the run: one that continues waits only for what is left, and has all its retries before it again.
         once: it must not happen twice: a mail, a payment. That it began is recorded before its body runs; it is not
             done again when its code changes, and where its process died in it the run stops with `OutcomeUnknown`.

@@ -197,7 +197,7 @@ def write_yaml(data: Any) -> str:
     """Return data as YAML, in the order that it has."""
     from ruamel.yaml import YAML  # noqa: PLC0415
 
-    yaml = YAML(typ="safe", pure=True)
+    yaml: Any = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.width = 100
     yaml.sort_base_mapping_type_on_output = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
@@ -141,8 +142,9 @@ class Secrets:
                 continue
             seen.add(id(link))
             link.args = tuple(self.blacken(each) for each in link.args)
-            if hasattr(link, "__notes__"):
-                link.__notes__ = [self._blacken_text(note) for note in link.__notes__]
+            for name, value in list(vars(link).items()):  # notes, and what else an exception carries
+                with suppress(AttributeError):
+                    setattr(link, name, self.blacken(value))
             left += [link.__cause__, link.__context__]
 
     def _blacken_text(self, text: str) -> str:
@@ -163,4 +165,5 @@ def _of_keyring(what: str) -> str | None:
         import keyring  # noqa: PLC0415 -- few use it, and it is no dependency
     except ImportError:
         raise SecretMissing("secrets of the keyring need the package keyring: pip install keyring") from None
-    return keyring.get_password(service, name)  # type: ignore[no-any-return]
+    found: str | None = keyring.get_password(service, name)
+    return found

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.core.retrying import retry_delay_s
+from ironflow_nb.core.retrying import Retry
 from tests.cells import World
 from tests.conftest import Lab
 
@@ -18,8 +19,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_pauses_double_and_are_never_longer_than_a_minute() -> None:
-    assert [retry_delay_s(n) for n in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert retry_delay_s(10_000) == 60
+    assert [Retry().delay_after(n) for n in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert Retry().delay_after(10_000) == 60
 
 
 def flows(world: World) -> dict[str, Callable[[], Any]]:
@@ -220,3 +221,67 @@ def test_a_step_that_is_made_by_a_plain_call_has_its_retries_too(lab: Lab) -> No
 
     assert main() == 7
     assert tries == [7, 7]
+
+
+# -- iron.Retry --------------------------------------------------------------------------------------------------
+
+
+def test_a_retry_says_how_often_and_after_how_long(lab: Lab) -> None:
+    clock = lab.simulate_time()
+    tried_at: list[int] = []
+
+    @step(retries=iron.Retry(attempts=4, delay_s=0.5, factor=3, max_delay_s=2))
+    def work() -> int:
+        tried_at.append(clock.now())
+        if len(tried_at) < 4:
+            raise OSError("not yet")
+        return len(tried_at)
+
+    @flow
+    def main() -> int:
+        return work()
+
+    assert main() == 4
+    waits_s = [(after - before) / 1e6 for before, after in pairwise(tried_at)]
+    assert waits_s == pytest.approx([0.5, 1.5, 2.0], abs=0.01)
+
+
+def test_only_the_named_errors_are_worth_another_try(lab: Lab) -> None:
+    tried: list[int] = []
+
+    @step(retries=iron.Retry(attempts=3, delay_s=0, on=(OSError, TimeoutError)))
+    def work() -> None:
+        tried.append(1)
+        raise ValueError("never mind")
+
+    @flow
+    def main() -> None:
+        work()
+
+    with pytest.raises(ValueError, match="never mind"):
+        main()
+    assert tried == [1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"attempts": 0}, {"attempts": 1.5}, {"attempts": True}, {"attempts": 10**6}, {"delay_s": -1},
+        {"delay_s": float("nan")}, {"max_delay_s": float("inf")}, {"factor": 0.5}, {"jitter": 2}, {"delay_s": "1"},
+    ],
+)  # fmt: skip
+def test_a_retry_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        iron.Retry(**wrong)
+
+
+def test_a_step_that_runs_once_is_tried_again_only_after_errors_that_are_named() -> None:
+    with pytest.raises(ValueError, match="once=True"):
+        step(once=True, retries=iron.Retry())(abs)
+    paying = step(once=True, retries=iron.Retry(on=ConnectionRefusedError), name="pay")(lambda: 1)
+    assert paying.spec.retry.attempts == 3
+
+
+def test_jitter_only_ever_shortens_the_wait() -> None:
+    retry = iron.Retry(delay_s=10, jitter=0.5)
+    assert [retry.delay_after(1, chance) for chance in (0.0, 0.5, 1.0)] == [10.0, 7.5, 5.0]
