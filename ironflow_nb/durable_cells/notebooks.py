@@ -62,8 +62,8 @@ def cells_in(path: Path, transform: Transform, recorded: Collection[str] = ()) -
 
 
 def is_step(text: str) -> bool:
-    """Tell whether the cell begins with ``%%step``."""
-    return text.partition("\n")[0].split(maxsplit=1)[:1] == [MAGIC]
+    """Tell whether the cell begins with ``%%step``, be it after blank lines."""
+    return text.split(maxsplit=1)[:1] == [MAGIC]
 
 
 def cell_of_text(text: str, transform: Transform, cell_id: str | None = None) -> Cell | None:
@@ -85,6 +85,7 @@ def whole_cell(text: str, name: str, transform: Transform, cell_id: str | None =
     """
     options = CellOptions()
     if is_step(text):
+        text = text.lstrip()  # as IPython does before it looks for a magic
         name, options = parse(text.partition("\n")[0].removeprefix(MAGIC))
         source = as_python(text, transform)
     else:

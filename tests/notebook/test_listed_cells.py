@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
+from ironflow_nb.durable_cells.cell import KIND
+from ironflow_nb.durable_cells.known import KnownCell
+from ironflow_nb.durable_cells.notebooks import cells_in, python_of
 from ironflow_nb.execution.home import HOME
 from tests.notebook.shells import Shell
 
@@ -129,3 +132,16 @@ def test_the_picture_joins_what_leaves_a_name_behind_with_who_takes_it_in(ready:
     bundle = drawn._repr_mimebundle_()
     assert bundle["image/svg+xml"].startswith("<svg")
     assert "clean" in bundle["text/plain"]
+
+
+def test_a_cell_with_blank_lines_above_its_magic_is_the_one_that_was_executed(ready: Shell, tmp_path: Path) -> None:
+    ready.fine("\n  \n%%step load\n" + CELLS["load"])
+    path = saved(tmp_path / "own.ipynb")
+    found = json.loads(path.read_text())
+    found["cells"][1]["source"] = "\n  \n" + found["cells"][1]["source"]
+    path.write_text(json.dumps(found))
+    cells = list(cells_in(path, python_of))
+    assert [cell.name for cell in cells] == list(CELLS)
+    known = HOME.find(KIND, "load")
+    assert isinstance(known, KnownCell)
+    assert (cells[0].text, cells[0].source.rstrip()) == (known.cell.text.rstrip(), known.cell.source.rstrip())
