@@ -69,7 +69,7 @@ def _claim(session: Session, job: Job, wanted: Cached, is_fresh: Callable[[Cache
         found = session.ledger.claim(wanted, is_fresh)
         if found is None:
             job.claim = wanted
-            session.claims.add(job)
+            session.claims.add(wanted)
         return found
 
 

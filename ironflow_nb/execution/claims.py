@@ -4,33 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ironflow_nb.core.ids import Digest
 from ironflow_nb.execution.jobs import Job
 from ironflow_nb.execution.stream import Stream
+from ironflow_nb.journal.ports import Cached
 
 
 class Claims:
-    """The jobs of one run that hold a claim. Used under the session's lock."""
+    """The claims of one run, each held by the newest attempt of its step. Used under the session's lock."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._jobs: set[Job] = set()
+        self._held: dict[tuple[Digest, Digest], Cached] = {}
 
-    def add(self, job: Job) -> None:
-        """Note that the job holds a claim."""
-        self._jobs.add(job)
+    def add(self, claim: Cached) -> None:
+        """Note that an attempt holds the claim."""
+        self._held[claim.identity, claim.code] = claim
 
     def settle(self, job: Job) -> None:
         """Forget a claim that is given back in the commit of what the job came to."""
-        self._jobs.discard(job)
+        self._forget(job.claim)
 
     def give_back(self, job: Job) -> None:
         """Let other runs compute what this job was to compute for all of them."""
         claim, job.claim = job.claim, None
-        if claim is not None:
-            self._jobs.discard(job)
+        if claim is not None and self._forget(claim):
             self._stream.give_back(claim)
 
     def give_back_all_but(self, jobs: Collection[Job]) -> None:
         """Give back what is left over when the run ends; these jobs go on."""
-        for job in self._jobs.difference(jobs):
-            self.give_back(job)
+        for claim in {*self._held.values()} - {job.claim for job in jobs}:
+            self._forget(claim)
+            self._stream.give_back(claim)
+
+    def _forget(self, claim: Cached | None) -> bool:
+        """Take the claim from those that are held, if it is; a newer one of its place stays."""
+        if claim is None or self._held.get((claim.identity, claim.code)) is not claim:
+            return False
+        del self._held[claim.identity, claim.code]
+        return True

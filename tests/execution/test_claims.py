@@ -7,8 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.slow
 
 PATIENCE_S = 10.0
 tried: list[object] = []
+gate = threading.Event()
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,29 @@ def fail_the_first_time(n: int) -> int:
     if len(tried) == 1:
         raise ConnectionError(n)
     return n * 2
+
+
+@contextmanager
+def interrupted(is_time: Callable[[], bool]) -> Iterator[None]:
+    """Interrupt this thread when it is time, and once more if that was to no avail."""
+
+    def interrupt() -> None:
+        while not is_time():
+            time.sleep(0.01)
+        for pause_s in (0.1, PATIENCE_S):
+            if not over.wait(pause_s):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    over = threading.Event()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupter = threading.Thread(target=interrupt, daemon=True)
+    interrupter.start()
+    try:
+        yield
+    finally:
+        over.set()
+        interrupter.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_call_that_is_cancelled_between_two_attempts_lets_others_compute(lab: Lab) -> None:
@@ -74,19 +98,8 @@ def test_a_flow_that_is_interrupted_between_two_attempts_may_call_again(lab: Lab
             fetch(3)
         return fetch(3)
 
-    def interrupt() -> None:
-        while not tried:
-            time.sleep(0.01)
-        time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(PATIENCE_S)
-        if not is_done.is_set():
-            os.kill(os.getpid(), signal.SIGINT)
-
-    is_done = threading.Event()
-    threading.Thread(target=interrupt, daemon=True).start()
-    assert main() == 6
-    is_done.set()
+    with interrupted(lambda: bool(tried)):
+        assert main() == 6
     assert tried == [3, 3]
 
 
@@ -176,3 +189,32 @@ def test_of_two_who_claim_at_once_one_computes(lab: Lab, monkeypatch: pytest.Mon
     monkeypatch.setattr(journal, "claim", claim_after_rivals)
     assert claim(first) == computing(second)
     assert claimed == [None]
+
+
+def test_an_attempt_that_outlives_an_interrupt_goes_on_computing_for_all(lab: Lab) -> None:
+    gate.clear()
+
+    @step(cache=True, retries=1)
+    def fetch(n: int) -> int:
+        try:
+            return fail_the_first_time(n)
+        finally:
+            if len(tried) > 1:
+                gate.wait(PATIENCE_S)
+
+    @flow
+    def main() -> int:
+        return fetch.submit(3).result()
+
+    @flow
+    def other() -> int:
+        return fetch(3)
+
+    with interrupted(lambda: len(tried) == 2), pytest.raises(KeyboardInterrupt):
+        main()
+    waiting = other.start()
+    time.sleep(0.5)
+    assert tried == [3, 3]
+    gate.set()
+    assert waiting.result(PATIENCE_S) == 6
+    assert tried == [3, 3]
