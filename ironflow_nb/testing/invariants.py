@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -11,6 +11,9 @@ from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.deciders.decider import Decider
 from ironflow_nb.deciders.decisions import Accept
 from ironflow_nb.deciders.given import NOW
+
+Life = list[tuple[Any, float]]
+"""Commands, each with the seconds after the beginning at which it is decided."""
 
 _SHOWN: Final = 12
 
@@ -38,14 +41,15 @@ def check_invariants(
         seed: decides everything.
 
     Raises:
-        AssertionError: a state can't be; the message has the shortest list of commands found that leads to it.
+        AssertionError: a state can't be; the message has the shortest list of commands found that leads to such a
+            state, and their times.
     """
     __tracebackhide__ = True
     chance = random.Random(seed)  # noqa: S311 -- a test that can be repeated, no secret
     choose = commands if callable(commands) else _from(list(commands))
     n_accepted = 0
     for _ in range(n_lives):
-        life: list[tuple[Any, float]] = []
+        life: Life = []
         state, after_s = decider.initial, 0.0
         while len(life) < n_commands and not decider.is_terminal(state):
             after_s += chance.uniform(0, seconds(pause))
@@ -53,8 +57,7 @@ def check_invariants(
             state, is_accepted = _after(decider, state, *life[-1])
             n_accepted += is_accepted
             if is_accepted and (trouble := _trouble(invariant, state)) is not None:
-                shortest = _shortest(decider, life, invariant)
-                raise AssertionError(_told(decider, shortest, trouble, seed))
+                raise AssertionError(_told(decider, *_shortest(decider, life, trouble, invariant), seed))
     return n_accepted
 
 
@@ -81,31 +84,34 @@ def _trouble(invariant: Callable[[Any], object], state: Any) -> str | None:
 
 
 def _shortest(
-    decider: Decider[Any, Any, Any, Any], life: Sequence[tuple[Any, float]], invariant: Callable[[Any], object]
-) -> list[tuple[Any, float]]:
-    """Leave commands out, one after the other, as long as the trouble stays."""
-    kept = list(life)
+    decider: Decider[Any, Any, Any, Any], life: Life, trouble: str, invariant: Callable[[Any], object]
+) -> tuple[Life, str]:
+    """Leave commands out, one after the other, as long as there is trouble; return what is left, and its trouble."""
     for place in reversed(range(len(life) - 1)):
-        fewer = kept[:place] + kept[place + 1 :]
-        if _leads_to_trouble(decider, fewer, invariant):
-            kept = fewer
-    return kept
+        shorter = _up_to_trouble(decider, life[:place] + life[place + 1 :], invariant)
+        if shorter is not None:
+            life, trouble = shorter
+    return life, trouble
 
 
-def _leads_to_trouble(
-    decider: Decider[Any, Any, Any, Any], life: Sequence[tuple[Any, float]], invariant: Callable[[Any], object]
-) -> bool:
+def _up_to_trouble(
+    decider: Decider[Any, Any, Any, Any], life: Life, invariant: Callable[[Any], object]
+) -> tuple[Life, str] | None:
+    """Return the life as far as its first trouble, and that; None if it has none, or can't be lived."""
     state = decider.initial
-    for command, after_s in life:
-        if decider.is_terminal(state):
-            return False
-        state, is_accepted = _after(decider, state, command, after_s)
-        if is_accepted and _trouble(invariant, state) is not None:
-            return True
-    return False
+    for n_lived, (command, after_s) in enumerate(life, 1):
+        try:
+            if decider.is_terminal(state):
+                return None
+            state, is_accepted = _after(decider, state, command, after_s)
+        except Exception:  # noqa: BLE001 -- a command that needs one before it is no shorter way
+            return None
+        if is_accepted and (trouble := _trouble(invariant, state)) is not None:
+            return life[:n_lived], trouble
+    return None
 
 
-def _told(decider: Decider[Any, Any, Any, Any], life: Sequence[tuple[Any, float]], trouble: str, seed: int) -> str:
-    lines = [f"  {command!r}" for command, _ in life[-_SHOWN:]]
+def _told(decider: Decider[Any, Any, Any, Any], life: Life, trouble: str, seed: int) -> str:
+    lines = [f"  {command!r} at {after_s:.6f} s" for command, after_s in life[-_SHOWN:]]
     more = [f"  ({len(life) - _SHOWN} before)"] if len(life) > _SHOWN else []
     return "\n".join([f"{decider.name}: {trouble}, after (seed {seed}):", *more, *lines])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 import ironflow_nb as iron
+from ironflow_nb.deciders.given import NOW
 from ironflow_nb.testing.invariants import check_invariants
 from tests.deciders.orders import Expire, Pay, Place, orders
 
@@ -70,6 +72,68 @@ def test_the_shortest_way_to_a_state_that_can_not_be_is_told() -> None:
     assert "account: Account(balance=-" in told
     assert told.count("Withdraw") + told.count("Deposit") == 1
     assert "(seed 3)" in told
+
+
+def scripted(*commands: Any) -> Any:
+    """Return a choice that is none."""
+    following = iter(commands)
+    return lambda chance, state: next(following)
+
+
+def test_the_trouble_that_is_told_is_that_of_the_commands_that_are_told() -> None:
+    commands = scripted(Deposit("a", 1), Withdraw("a", 2))
+    with pytest.raises(AssertionError) as caught:
+        check_invariants(accounts(is_careful=False), commands, is_covered, pause=0)
+    assert str(caught.value).splitlines() == [
+        "account: Account(balance=-2, status='open') can't be, after (seed 0):",
+        "  Withdraw(id='a', amount=2) at 0.000000 s",
+    ]
+
+
+def test_the_commands_that_are_told_end_where_the_trouble_begins() -> None:
+    commands = scripted(Deposit("a", 5), Withdraw("a", 1), Withdraw("a", 2), Withdraw("a", 3))
+    with pytest.raises(AssertionError) as caught:
+        check_invariants(accounts(is_careful=False), commands, is_covered, pause=0)
+    assert str(caught.value).splitlines() == [
+        "account: Account(balance=-1, status='open') can't be, after (seed 0):",
+        "  Withdraw(id='a', amount=1) at 0.000000 s",
+    ]
+
+
+def test_commands_that_raise_without_one_before_them_are_no_shorter_way() -> None:
+    account = accounts(is_careful=False)
+
+    @account.decide
+    def decide(state: Account, command: Deposit | Withdraw) -> Any:
+        if isinstance(command, Deposit):
+            return iron.accept(Moved(command.amount))
+        return iron.accept(Moved(-command.amount * state.balance // state.balance))
+
+    with pytest.raises(AssertionError) as caught:
+        check_invariants(account, scripted(Deposit("a", 1), Deposit("a", 2), Withdraw("a", 4)), is_covered, pause=0)
+    assert str(caught.value).splitlines()[1:] == [
+        "  Deposit(id='a', amount=1) at 0.000000 s",
+        "  Withdraw(id='a', amount=4) at 0.000000 s",
+    ]
+
+
+def test_the_times_of_the_commands_are_told() -> None:
+    account = accounts(is_careful=True)
+    moments: list[datetime] = []
+
+    @account.decide
+    def decide(state: Account, command: Deposit, now: datetime) -> Any:
+        moments.append(now)
+        return iron.accept(Moved(command.amount))
+
+    with pytest.raises(AssertionError) as caught:
+        check_invariants(account, [Deposit("a", 2)], lambda state: state.balance < 3, pause="1h", seed=5)
+    first_s, second_s = ((moment - NOW).total_seconds() for moment in moments[:2])
+    assert 0 < first_s < second_s
+    assert str(caught.value).splitlines()[1:] == [
+        f"  Deposit(id='a', amount=2) at {first_s:.6f} s",
+        f"  Deposit(id='a', amount=2) at {second_s:.6f} s",
+    ]
 
 
 def test_what_the_check_itself_says_is_told() -> None:
