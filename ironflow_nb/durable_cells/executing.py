@@ -93,6 +93,7 @@ class Execution:
         return Left(
             outs=self.outs,
             gone=tuple(name for name in cell.uses.deletes if name not in namespace),
+            brief=frozenset(cell.uses.contexts if cell.options.outs is None else ()),
             unsettled={name: namespace[name] for name, _ in cell.uses.unsettled if name in namespace},
             ins=self._wanted.ins,
             shown=within_limit(shown),
@@ -152,6 +153,9 @@ class Execution:
 
     def _warn(self) -> None:
         assert self.kept is not None
+        if self.kept.left_out and not self._is_said:
+            names = ", ".join(f"{name} ({kind})" for name, kind in self.kept.left_out.items())
+            say(f"{self._wanted.cell.name}: {names} of a with can't be stored, and is not there where it is restored")
         lost = self.kept.about.lost
         if lost and not self._is_said:
             names = ", ".join(f"{name} ({kind})" for name, (kind, _) in lost.items())

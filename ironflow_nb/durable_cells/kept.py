@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import types
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Final
@@ -49,6 +49,8 @@ class Kept:
     about: About
     troubles: dict[str, str] = field(default_factory=dict)
     """Why nothing stores what was lost."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Names of what nothing stores and need not, and of which class it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ class Left:
 
     outs: Mapping[str, object]
     gone: tuple[str, ...]
+    brief: frozenset[str] = frozenset()
+    """Names that a ``with`` bound: what nothing stores of them is left out and not lost."""
     unsettled: Mapping[str, object]
     """Definitions that would be others if they were executed again at the end."""
     ins: Mapping[str, str]
@@ -67,15 +71,16 @@ class Left:
 def keep(ledger: Ledger, left: Left) -> Kept:
     """Return what is to be stored of the execution; what nothing stores is noted as lost."""
     keeper = _Keeper(ledger)
-    for name, value in left.outs.items():
-        keeper.add(name, value)
+    for name in sorted(left.outs, key=left.brief.__contains__):  # those last, for another name may keep the object
+        keeper.add(name, left.outs[name])
+    left_out = {name: keeper.lost.pop(name)[0] for name in list(keeper.lost) if name in left.brief}
     for name, value in left.unsettled.items():
         keeper.lose(name, value, "its header reads a name that the cell assigns again")
     keeper.put(SHOWN, [msgspec.to_builtins(output) for output in left.shown])
     keeper.put(CODE, left.code)
     about = About(ins=dict(left.ins), modules=keeper.modules, same=keeper.same, gone=left.gone, lost=dict(keeper.lost))
     record = Record(keeper.parts, msgspec.to_builtins(about))
-    return Kept(record, [*keeper.values, encode_record(record, keeper.previews)], about, keeper.troubles)
+    return Kept(record, [*keeper.values, encode_record(record, keeper.previews)], about, keeper.troubles, left_out)
 
 
 class _Keeper:
@@ -263,8 +268,11 @@ def _liken(engine: Engine, part: Part, value: object) -> None:
 
 
 def is_over(value: object) -> bool:
-    """Tell whether the value is of no use after the ``with`` that bound it, as a closed file."""
-    return isinstance(value, io.IOBase) and value.closed
+    """Tell whether the value is of no use after the ``with`` that bound it: a closed file or connection, a pool."""
+    closed = None
+    with suppress(Exception):  # a property may do anything
+        closed = getattr(value, "closed", None) or getattr(value, "_shutdown", None)
+    return isinstance(closed, int) and bool(closed)
 
 
 def restore(namespace: MutableMapping[str, Any], outs: Mapping[str, Any], gone: tuple[str, ...]) -> None:

@@ -159,8 +159,8 @@ class _Flow:
         for item in node.items:
             self._expressions(item.context_expr)
             for name in stored_names([] if item.optional_vars is None else [item.optional_vars]):
-                self.contexts[name] = None
                 self._bind(name)
+                self.contexts[name] = None
         self.block(node.body)
         if any(is_swallowing(item.context_expr) for item in node.items):
             self._sure &= before
@@ -266,6 +266,7 @@ class _Flow:
 
     def _bind(self, name: str, *, into: dict[str, None] | None = None, is_sure: bool = True) -> None:
         self._bound.append(name)
+        self.contexts.pop(name, None)
         if is_sure:
             self._sure.add(name)
         (self.assigns if into is None else into)[name] = None

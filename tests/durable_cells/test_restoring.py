@@ -176,6 +176,41 @@ def test_a_closed_file_is_nothing_that_has_to_be_kept(notebook: Notebook) -> Non
     assert notebook.step("write", source).is_restored
 
 
+def test_a_pool_that_is_shut_down_is_nothing_that_has_to_be_kept(notebook: Notebook) -> None:
+    source = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "with ThreadPoolExecutor(1) as pool:\n    n = pool.submit(int, '1').result()"
+    )
+    assert notebook.step("compute", source).outs == {"n": 1}
+    assert notebook.said == ""
+    notebook.restart()
+    assert notebook.step("compute", source).is_restored
+    assert "pool" not in notebook.space
+
+
+def test_what_a_with_bound_and_nothing_stores_is_left_out_and_said(notebook: Notebook) -> None:
+    source = "import sqlite3\nwith sqlite3.connect(':memory:') as db:\n    n = db.execute('SELECT 1').fetchone()[0]"
+    notebook.step("ask", source)
+    assert (
+        notebook.said == "ask: db (sqlite3.Connection) of a with can't be stored, and is not there where it is restored"
+    )
+    notebook.restart()
+    assert notebook.step("ask", source).is_restored
+    assert (notebook.space["n"], "db" in notebook.space) == (1, False)
+    db = notebook.step("ask", source, outs=("db", "n"))
+    assert "db (sqlite3.Connection) can't be stored, so the cell runs again" in notebook.said
+    assert not db.is_restored
+
+
+def test_an_object_of_a_with_that_has_another_name_is_lost_with_that_name(notebook: Notebook) -> None:
+    source = "import sqlite3\nwith sqlite3.connect(':memory:') as db:\n    kept = db"
+    for _ in range(2):
+        notebook.step("ask", source)
+        assert notebook.space["kept"] is notebook.space["db"]
+        notebook.restart()
+    assert notebook.bodies() == ["ask", "ask"]
+
+
 def test_an_input_that_can_not_be_recognised_makes_it_run_again_in_a_new_process(notebook: Notebook) -> None:
     for _ in range(2):
         notebook.define("import threading\nlock = threading.Lock()")
