@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ironflow_nb.core.rows import RunRow
 from ironflow_nb.deciders import state_findings
 from ironflow_nb.deciders.exploring import Explorer
 from ironflow_nb.deciders.loading import state_at
@@ -49,14 +50,13 @@ class Charted(Machine[State, Command, Event, Effect]):
         """
         from ironflow_nb.deciders.state_diagram import Looked, StateDiagram, simple_fields  # noqa: PLC0415
 
-        machine = self._machine(samples, id)
         if id is None:
-            return StateDiagram(machine)
-        resident = next((each for each in machine.past.residents if each.instance == id), None)
-        if resident is None:
-            raise InstanceNotFound(f"there is no {self.name} {id!r}; see {self.name}.instances()")
+            return StateDiagram(self._machine(samples))
+        row = self._row(id)
+        machine = self._machine(samples, id)
+        resident = next(each for each in machine.past.residents if each.instance == id)
         with HOME.engine().reading() as reader:
-            state = state_at(self, reader, resident.run_id, id)
+            state = state_at(self, reader, row.run_id, id)
         shown = simple_fields(state, but=self.status_field) if fields is None else tuple(fields)
         return StateDiagram(machine, Looked(resident=resident, state=state, fields=shown))
 
@@ -75,6 +75,13 @@ class Charted(Machine[State, Command, Event, Effect]):
         accepted), status, command, message.
         """
         return state_findings.validate(self._machine(samples))
+
+    def _row(self, instance: str) -> RunRow:
+        with HOME.engine().reading() as reader:
+            row = reader.run_by_key(self.kind, self.name, instance)
+        if row is None:
+            raise InstanceNotFound(f"there is no {self.name} {instance!r}; see {self.name}.instances()")
+        return row
 
     def _machine(self, samples: Iterable[Command], instance: str | None = None) -> StateMachine:
         return state_machine_of(HOME.engine(), self, self._explorer, samples=samples, instance=instance)

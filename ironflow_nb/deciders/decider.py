@@ -20,7 +20,6 @@ from ironflow_nb.deciders.loading import as_microseconds, state_at
 from ironflow_nb.deciders.machine import Command, Effect, Event, Machine, State
 from ironflow_nb.deciders.requeueing import requeue
 from ironflow_nb.deciders.sending import send
-from ironflow_nb.errors import InstanceNotFound
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.surroundings import logger, say
@@ -170,13 +169,6 @@ class Decider(Charted[State, Command, Event, Effect]):
     def given(self, *events: Event) -> Given:
         """Return the machine after these events, to let it decide a command: pure, without a journal."""
         return Given(self, events)
-
-    def _row(self, instance: str) -> RunRow:
-        with HOME.engine().reading() as reader:
-            row = reader.run_by_key(self.kind, self.name, instance)
-        if row is None:
-            raise InstanceNotFound(f"there is no {self.name} {instance!r}; see {self.name}.instances()")
-        return row
 
     def continue_run(self, engine: Engine, run: RunRow, orders: Orders = NONE) -> RunId:
         """Do nothing: an instance goes on when it is sent a command."""

@@ -10,6 +10,7 @@ from ironflow_nb.core.rows import RunRow
 from ironflow_nb.deciders.deciding import EFFECT, TIMER
 from ironflow_nb.deciders.loading import state_at, unreadable
 from ironflow_nb.deciders.machine import AnyMachine
+from ironflow_nb.deciders.requeueing import dead_work
 from ironflow_nb.errors import EventUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.history.tables import INSTANT, TEXT, frame_of_records
@@ -107,19 +108,17 @@ def observations(engine: Engine, machine: AnyMachine, instance: str | None) -> p
 def dead_letters(engine: Engine, machine: AnyMachine, instance: str | None, limit: int | None) -> pd.DataFrame:
     """Return what is not tried any more, newest first."""
     with engine.reading() as reader:
-        dead = reader.work(WorkSelect(of=[(machine.kind, machine.name)], is_dead=True))
-        keys = {row.run_id: row.key for row in reader.runs(Select(run_ids={work.run_id for work in dead}))}
-        chosen = [work for work in dead if instance in {None, keys.get(work.run_id)}]
-        newest = sorted(chosen, key=lambda work: work.dead_at or 0, reverse=True)[:limit]
-        ids = [value_id for work in newest for value_id in (work.payload_id, work.error_id) if value_id is not None]
+        dead = dead_work(reader, machine, instance=instance)
+        newest = sorted(dead, key=lambda each: each[0].dead_at or 0, reverse=True)[:limit]
+        ids = [value_id for work, _ in newest for value_id in (work.payload_id, work.error_id) if value_id is not None]
         values = reader.values(ids)
     records = []
-    for work in newest:
+    for work, its_instance in newest:
         payload = values.get(work.payload_id) if work.payload_id is not None else None
         error = values.get(work.error_id) if work.error_id is not None else None
         fields = {} if payload is None or payload.content is None else msgspec.json.decode(payload.content)
         records.append({
-            "instance": keys.get(work.run_id), "kind": work.kind, "name": fields.get("type"),
+            "instance": its_instance, "kind": work.kind, "name": fields.get("type"),
             "data": fields.get("data"), "attempts": work.attempts, "error": None if error is None else error.preview,
             "created_at": work.created_at, "dead_at": work.dead_at, "key": work.key, "run_id": work.run_id,
         })  # fmt: skip

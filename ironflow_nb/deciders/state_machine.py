@@ -33,21 +33,21 @@ class StateMachine:
     @cached_property
     def statuses(self) -> tuple[str, ...]:
         """Every status: first in the order in which they are reached, then those that nothing reaches."""
-        leaving: dict[str, list[str]] = {}
-        for arrow in self.arrows:
-            leaving.setdefault(arrow.transition.source, []).append(arrow.transition.target)
-        found = _reached(self.initial, leaving)
         ends = (end for arrow in self.arrows for end in (arrow.transition.source, arrow.transition.target))
         here = (resident.status for resident in self.past.residents)
-        return tuple(dict.fromkeys((*found, *ends, *here, *self.explored.statuses, *self.named_terminal)))
+        return tuple(dict.fromkeys((*self._reached, *ends, *here, *self.explored.statuses, *self.named_terminal)))
 
     @cached_property
     def reachable(self) -> frozenset[str]:
         """The statuses to which arrows lead from the initial one, those that are only hinted at too."""
+        return frozenset(self._reached)
+
+    @cached_property
+    def _reached(self) -> list[str]:
         leaving: dict[str, list[str]] = {}
         for arrow in self.arrows:
             leaving.setdefault(arrow.transition.source, []).append(arrow.transition.target)
-        return frozenset(_reached(self.initial, leaving))
+        return _by_level(self.initial, leaving)
 
     @property
     def terminal(self) -> frozenset[str]:
@@ -55,7 +55,7 @@ class StateMachine:
         return frozenset(self.named_terminal) | self.explored.terminal | self.past.ended_in
 
 
-def _reached(initial: str, leaving: dict[str, list[str]]) -> list[str]:
+def _by_level(initial: str, leaving: dict[str, list[str]]) -> list[str]:
     """Return what is reached, level by level."""
     found = {initial: None}
     level = [initial]
