@@ -50,6 +50,11 @@ class Record(msgspec.Struct):
         """Tell whether what was recorded is to be done again."""
         return self.latest.version < self.discarded_before
 
+    @property
+    def is_owed(self) -> bool:
+        """Tell whether somebody asked for it to be done again, and it has no result since."""
+        return self.discarded_before > 0 and self.completed_with_any_code() is None
+
 
 class Memo:
     """The recorded steps of one run, and the counters that number its calls. Not thread-safe."""

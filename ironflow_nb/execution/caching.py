@@ -51,8 +51,7 @@ def look(session: Session, job: Job) -> Settled | Cached | None:
     oldest = ledger.clock.now() - max_age_s * 1e6
 
     def is_fresh(found: Cached) -> bool:
-        is_wanted = job.reason != "asked for"  # by name to run again, which no result of before does
-        return is_wanted and found.output_id is not None and (found.finished_at or 0) >= oldest
+        return not job.is_owed and found.output_id is not None and (found.finished_at or 0) >= oldest
 
     wanted = Cached(identity=job.call.place[0], code=job.code, run_id=session.run_id, step=job.step, owner=ledger.owner)
     found = _claim(session, job, wanted, is_fresh)

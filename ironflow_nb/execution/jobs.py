@@ -80,12 +80,12 @@ class Job:
 
     A retry follows its `failed` attempt, not before that one's due time, and `begin_again` puts it back to work where
     its first attempt was performed beside the flow. `code` is that of the step when it was asked for, and `claim` says
-    that it computes a result for all runs.
+    that it computes a result for all runs; where it `is_owed`, no result of before will do.
     """
 
     __slots__ = (
-        "attempt", "begin_again", "call", "child_run_id", "claim", "code", "due_s", "failed", "index", "n_failed",
-        "outcome", "reason", "row", "spec", "started_s", "step", "stretch",
+        "attempt", "begin_again", "call", "child_run_id", "claim", "code", "due_s", "failed", "index",
+        "is_owed", "n_failed", "outcome", "reason", "row", "spec", "started_s", "step", "stretch",
     )  # fmt: skip
 
     row: StepRow
@@ -110,6 +110,7 @@ class Job:
         self.begin_again: Callable[[Job], None] | None = None
         self.child_run_id: RunId | None = None
         self.claim: Cached | None = None
+        self.is_owed = False
 
     @property
     def due_at(self) -> int:
@@ -119,7 +120,7 @@ class Job:
     def retry(self, failed: StepRow) -> Job:
         """Return the attempt after this one, which failed."""
         again = Job(self.spec, self.code, self.call, self.step, self.index, self.attempt + 1, "retry")
-        again.claim = self.claim
+        again.claim, again.is_owed = self.claim, self.is_owed
         again.outcome, again.failed, again.begin_again = self.outcome, failed, self.begin_again
         again.n_failed = self.n_failed + 1
         return again

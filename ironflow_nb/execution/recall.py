@@ -156,6 +156,7 @@ class Recall:
             is_begun = latest.status is not StepStatus.COMPLETED or reason == "code changed"
             job.child_run_id = latest.child_run_id if is_begun and not record.is_discarded else None
             job.failed = latest if latest.status is StepStatus.RETRYING else None
+            job.is_owed = record.is_owed
         job.stretch = self
         return job
 

@@ -213,3 +213,24 @@ def test_a_step_that_is_asked_for_again_by_name_is_computed_again(lab: Lab) -> N
     lab.cell()
     assert main() == 14
     assert performed == [7, 7]
+
+
+def test_a_step_that_is_asked_for_again_is_computed_even_if_that_is_interrupted_first(lab: Lab) -> None:
+    @step(cache=True)
+    def interrupt_once(n: int) -> int:
+        performed.append(n)
+        if len(performed) == 2:
+            raise KeyboardInterrupt
+        return n
+
+    @flow
+    def main() -> int:
+        return interrupt_once(7)
+
+    assert main() == 7
+    run: Any = main.last
+    run.resume(rerun=[interrupt_once]).wait(10)
+    assert run.status == "interrupted"
+    assert main.options(fresh=True)() == 7, "for all runs there is a result again"
+    assert run.resume().result(10) == 7
+    assert performed == [7, 7, 7, 7]
