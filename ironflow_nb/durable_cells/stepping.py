@@ -36,7 +36,7 @@ def cell_step(
         source: Python, which may await; it is executed with the names of `namespace`.
         namespace: the variables it reads, and where it leaves its own; by default a new one.
         ins: the names that it takes in; by default the data that it reads before it assigns it.
-        outs: the names that it leaves behind; by default what it assigns or changes in place.
+        outs: the names that it leaves behind; by default what it assigns or changes in place, but for `_names`.
         retries: how often it is tried again when it fails.
         timeout_s: how long an attempt may take; in the main thread, and elsewhere for what it awaits.
         cache: its results are shared by all cells of that name and code on the journal, see `step`.

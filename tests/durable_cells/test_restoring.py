@@ -155,6 +155,14 @@ def test_names_of_one_object_stay_names_of_one_object(notebook: Notebook) -> Non
         notebook.restart()
 
 
+def test_names_with_an_underscore_stay_in_the_cell_unless_it_is_told_to_leave_them(notebook: Notebook) -> None:
+    assert notebook.step("load", "_n = 1\nn = 2").outs == {"n": 2}
+    notebook.restart()
+    assert notebook.step("load", "_n = 1\nn = 2").is_restored
+    assert "_n" not in notebook.space
+    assert notebook.step("load", "_n = 1\nn = 2", outs=("_n",)).outs == {"_n": 1}
+
+
 def test_what_nothing_stores_is_named_and_the_cell_runs_again_in_a_new_process(notebook: Notebook) -> None:
     notebook.step("gen", "n = 1\nitems = (i for i in range(3))")
     assert "items (builtins.generator) can't be stored" in notebook.said
