@@ -115,7 +115,7 @@ def test_the_past_can_be_asked_and_nothing_is_written_by_asking_what_if(lab: Lab
     assert order.what_if("o-1", Expire("o-1"), at=2).decision.events == (Expired(),)
     assert isinstance(order.what_if("o-1", Pay("o-1"), at=2).decision.events[0], Paid)
     assert len(iron.events()) == n_events
-    with pytest.raises(iron.InstanceNotFound, match="there is no order 'nobody'; see order.instances"):
+    with pytest.raises(iron.InstanceNotFound, match="there is no order 'nobody'; see"):
         order.state("nobody")
 
 
