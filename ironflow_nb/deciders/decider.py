@@ -164,7 +164,7 @@ class Decider(Charted[State, Command, Event, Effect]):
         """Return what the instance would decide, now or at a version or instant; nothing is written."""
         engine = HOME.engine()
         now = engine.ledger.instant(engine.ledger.clock.now())
-        return When(Given(self, ()), command, self.decide_with(self.state(instance, at=at), command, now))
+        return Given(self, (), now, (self.state(instance, at=at),)).when(command)
 
     def given(self, *events: Event) -> Given:
         """Return the machine after these events, to let it decide a command: pure, without a journal."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pprint import pformat
 from typing import Any, Final
@@ -18,20 +19,21 @@ _NOTHING: Final[Accept[Any]] = Accept(())
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A machine after some events."""
+    """A machine after some events; `before` is the state before them, where it is not the initial one."""
 
     machine: AnyMachine
     events: tuple[Any, ...]
     now: datetime = NOW
+    before: tuple[Any] | None = None
 
     def at(self, now: datetime) -> Given:
         """Return the same at another time."""
-        return Given(self.machine, self.events, now)
+        return replace(self, now=now)
 
     @property
     def state(self) -> Any:
         """The state after the events."""
-        state = self.machine.initial
+        state = self.machine.initial if self.before is None else copy.deepcopy(self.before[0])
         for event in self.events:
             state = self.machine.evolve_with(state, event)
         return state
@@ -77,7 +79,7 @@ class When:
             self._same("the effects", list(effects), list(decided.effects))
         if timers is not None:
             self._same("the timers", list(timers), [timer.key or timer.command for timer in decided.timers])
-        after = Given(self.given.machine, (*self.given.events, *decided.events), self.given.now)
+        after = replace(self.given, events=(*self.given.events, *decided.events))
         if state is not None:
             self._same("the state", state, after.state)
         return after

@@ -9,7 +9,9 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb.deciders.given import Given
 from ironflow_nb.testing.invariants import check_invariants
+from tests.conftest import Lab
 from tests.deciders.counters import Add, Added, Ask, Call, Close, Count, Remind, counters
+from tests.deciders.orders import Order, Paid, Pay, Place, orders
 
 
 def returning(decision: Any) -> Any:
@@ -75,6 +77,15 @@ def test_what_follows_from_an_accepted_command_is_compared(
 ) -> None:
     with pytest.raises(AssertionError, match=f"{what} differ"):
         counters().given().when(command).then(*events, **expected)
+
+
+def test_what_an_instance_would_decide_follows_from_its_state_and_the_time_of_now(lab: Lab) -> None:
+    clock, order = lab.simulate_time(), orders()
+    order.send(Place("o-1", 5.0))
+    clock.advance(60)
+    paid = order.what_if("o-1", Pay("o-1")).then(Paid(lab.engine.ledger.instant(clock.now())), state=Order("paid", 5.0))
+    paid.when(Pay("o-1")).then(rejected="Pay is not valid for an order that is paid", state=Order("paid", 5.0))
+    assert order.state("o-1").status == "placed"
 
 
 def test_what_is_as_expected_leads_to_the_next_command() -> None:
