@@ -450,18 +450,19 @@ class Session:
         self.n_added += sum(settled.error is None and settled.job.reason not in DONE_BEFORE for settled in batch)
 
     def _append(self, *pieces: Piece) -> list[StepRow | None]:
-        if isinstance(self._stopped_by, RunTakenOver):
-            raise self._stopped_by
-        try:
-            return self.stream.commit(*pieces)
-        except JournalConflict as error:
-            self.stream.forget_pending()
-            self._stopped_by = RunTakenOver(
-                f"run {self.run_id} is continued by another process now; what this one still does is not recorded",
-                run_id=self.run_id,
-            )
-            logger().warning("%s", self._stopped_by)
-            raise self._stopped_by from error
+        if not isinstance(self._stopped_by, RunTakenOver):
+            try:
+                return self.stream.commit(*pieces)
+            except JournalConflict as error:
+                self._stopped_by = RunTakenOver(
+                    f"run {self.run_id} is continued by another process now; what this one still does is not recorded",
+                    run_id=self.run_id,
+                )
+                self._stopped_by.__cause__ = error
+                logger().warning("%s", self._stopped_by)
+        self.claims.give_back_all_but(())
+        self.stream.give_up()
+        raise self._stopped_by
 
     def _write_definition(self) -> None:
         """Let what is known of the definition ride with the next commit, once."""

@@ -8,12 +8,14 @@ interrupt or a lost fence leaves the stream as it was.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
 from ironflow_nb.core.events import Fact, RunEvent
 from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.rows import RunRow, StepRow, evolve_run, evolve_step
+from ironflow_nb.errors import JournalError
 from ironflow_nb.execution.ledger import Ledger
 from ironflow_nb.journal.ports import Cached, Definition, Durability, Entry
 from ironflow_nb.values.stored import StoredValue
@@ -130,11 +132,21 @@ class Stream:
         self._cached.clear()
         if facts:
             self._taken.clear()
-        self.forget_pending()
+        self._forget_pending()
         return rows
 
-    def forget_pending(self) -> None:
-        """Drop what is pending: it was written, or the run belongs to somebody else now."""
+    def give_up(self) -> None:
+        """Drop what is pending, for the run belongs to somebody else now, and write only which claims are given back.
+
+        What the journal refuses of that stays pending.
+        """
+        self._definitions.clear()
+        self._taken.clear()
+        self._forget_pending()
+        with suppress(JournalError):
+            self.commit()
+
+    def _forget_pending(self) -> None:
         self._facts.clear()
         self._steps.clear()
         self._values.clear()

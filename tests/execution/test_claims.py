@@ -8,17 +8,19 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import pytest
 
 from ironflow_nb import flow, step
+from ironflow_nb.core import events
+from ironflow_nb.core.events import Fact
 from ironflow_nb.core.ids import Digest, RunId, step_ref
 from ironflow_nb.core.retrying import FIRST_DELAY_S
 from ironflow_nb.errors import IronflowError, RunFinished
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.journal.ports import Cached
+from ironflow_nb.journal.ports import Cached, Durability, Entry
 from tests.conftest import Lab
 
 pytestmark = pytest.mark.slow
@@ -218,3 +220,41 @@ def test_an_attempt_that_outlives_an_interrupt_goes_on_computing_for_all(lab: La
     gate.set()
     assert waiting.result(PATIENCE_S) == 6
     assert tried == [3, 3]
+
+
+def test_a_run_that_another_process_has_taken_over_lets_others_compute(lab: Lab) -> None:
+    gate.clear()
+
+    @step(cache=True)
+    def fetch(n: int) -> int:
+        tried.append(n)
+        gate.wait(PATIENCE_S)
+        return n * 2
+
+    @flow
+    def main() -> int:
+        return fetch(3)
+
+    run = main.start()
+    while not tried:
+        time.sleep(0.01)
+    lab.engine.flush()
+    append_elsewhere(lab, run.id)
+    gate.set()
+    run.wait(PATIENCE_S)
+    assert main.options(fresh=True).start().result(PATIENCE_S) == 6
+    assert tried == [3, 3]
+    deadline_s = time.monotonic() + PATIENCE_S
+    while lab.engine.sessions and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert lab.engine.sessions == {}, "it is over here"
+
+
+def append_elsewhere(lab: Lab, run_id: RunId) -> None:
+    """Continue the run as another process does."""
+    with closing(lab.new_journal()) as journal:
+        with journal.reading() as reader:
+            head = reader.head(run_id)
+        assert head is not None
+        fact = Fact(head[0] + 1, head[1], events.RunInterrupted(reason="elsewhere"))
+        journal.append([Entry(run_id=run_id, facts=(fact,))], durability=Durability.PROCESS)
