@@ -1,4 +1,4 @@
-"""What code refers to: names that are neither its own nor only in annotations, with the attributes taken of them."""
+"""What code refers to: names that are neither its own nor only in annotations of functions, with their attributes."""
 
 from __future__ import annotations
 
@@ -142,6 +142,8 @@ class _Reader(ast.NodeVisitor):
                 self.visit(child)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        """Of a field the annotation counts: it is what dataclasses, msgspec and pydantic read."""
         self._outermost = False
-        for child in [*node.decorator_list, *node.bases, *node.keywords, *node.body]:
+        annotations = [item.annotation for item in node.body if isinstance(item, ast.AnnAssign)]
+        for child in [*node.decorator_list, *node.bases, *node.keywords, *annotations, *node.body]:
             self.visit(child)

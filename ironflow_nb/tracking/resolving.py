@@ -9,7 +9,7 @@ import sys
 import types
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args, get_origin
 
 import msgspec
 
@@ -137,6 +137,8 @@ class Resolver:
             yield Untracked(name, "a module as a whole" if is_user_module(value) else "library")
         elif isinstance(value, type):
             yield from self._class(value, attributes, name)
+        elif get_args(value):
+            yield from self._alias(value, name)
         elif _is_code(value):
             yield from self._function(value, name, owner)
         elif is_constant(value):
@@ -145,6 +147,13 @@ class Resolver:
                 yield from self._class(type(value), attributes, name)
         else:
             yield from self._data(value, name)
+
+    def _alias(self, value: Any, name: str) -> Iterator[Target]:
+        """Yield what the name of a type says, such as ``list[Box]`` or ``Literal["a"]``, and the code it is made of."""
+        text = repr(value)
+        yield Untracked(name, "a type with objects in it") if " at 0x" in text else Constant(name, text)
+        for each in (get_origin(value), *get_args(value)):
+            yield from (target for target in self._follow(each, [], name) if isinstance(target, Code))
 
     def _class(self, kind: type, attributes: list[str], name: str) -> Iterator[Target]:
         if not is_user_class(kind):

@@ -50,7 +50,7 @@ first = tracker.current()
 assert [part.name for part in first.parts] == [
     "work", "Box", "Color", "Point", "own_tools.Tool", "own_tools.clean", "scripted", "LIMIT"
 ], first.parts
-assert {each.reason for each in first.untracked} == {"library"}, first.untracked
+assert {each.reason for each in first.untracked} == {"built-in", "library"}, first.untracked
 
 write("own_tools.py", tools.replace("x + 1", "x + 2").replace("return 1", "return 2"))
 assert tracker.current() is first

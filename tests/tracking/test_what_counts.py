@@ -11,7 +11,8 @@ import pytest
 
 from ironflow_nb.core.identity import RECIPE
 from ironflow_nb.tracking.parts import TRANSITIVE
-from ironflow_nb.tracking.tracker import track
+from ironflow_nb.tracking.tracker import Tracker, track
+from tests.cells import run_cell
 from tests.tracking.notebook import run
 
 
@@ -63,6 +64,56 @@ def test_what_is_referred_to_and_not_followed_is_named_with_the_reason() -> None
 def test_a_global_counts_that_the_body_of_a_class_reads_before_it_has_its_own(body: str, *, counts: bool) -> None:
     names = run(f"n = 5\ntext = ''\nclass Box:\n    {body}\n    def open(self): ...\ndef work():\n    return Box()\n")
     assert ("n" in names_of(names["work"])) is counts
+
+
+FIELDS = """
+from dataclasses import dataclass
+from typing import Annotated, Literal
+import msgspec
+Kind = Literal["a", "b"]
+Size = Annotated[int, msgspec.Meta(ge=0)]
+class Item(msgspec.Struct):
+    n: int
+    def doubled(self): return self.n * 2
+class Other: pass
+{header}
+    item: Item | None
+    kind: Kind
+    sizes: list[Size]
+    def open(self): ...
+Items = list[Item]
+def work(x):
+    return msgspec.convert(x, Row)
+def listed(x):
+    return msgspec.convert(x, Items)
+"""
+
+
+@pytest.mark.parametrize("header", ["class Row(msgspec.Struct):", "@dataclass\nclass Row:"])
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ("self.n * 2", "self.n * 3", {"work", "listed"}),
+        ('"b"]', '"c"]', {"work"}),
+        ("ge=0", "ge=1", {"work"}),
+        ("list[Item]", "list[Item | int]", {"listed"}),
+        ("class Other: pass", "class Other: n = 1", set()),
+    ],
+)
+def test_what_the_fields_of_a_class_are_annotated_with_counts(
+    header: str, old: str, new: str, changes: set[str]
+) -> None:
+    source = FIELDS.format(header=header)
+    before, after = run(source), run(source.replace(old, new))
+    assert {name for name in ("work", "listed") if track(before[name]).digest != track(after[name]).digest} == changes
+
+
+def test_an_alias_is_looked_at_again_when_it_is_bound_anew() -> None:
+    names = run("from typing import Literal\nKind = Literal['a']\ndef work(x):\n    return Kind\n")
+    tracker = Tracker(names["work"])
+    before = tracker.current().digest
+    run_cell("Kind = Literal['b']", names)
+    assert tracker.current().digest != before
 
 
 def test_a_container_of_a_class_of_the_users_is_data_as_any_other() -> None:
