@@ -7,10 +7,12 @@ from typing import Any
 
 import msgspec
 
+from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.ids import Digest, RunId, StepRef
 from ironflow_nb.core.joining import OnRerun
 from ironflow_nb.core.orders import NONE, Orders
 from ironflow_nb.core.verdict import OnChange
+from ironflow_nb.execution.spec import one_of
 from ironflow_nb.journal.ports import Definition, Durability
 
 
@@ -55,3 +57,19 @@ class Body(msgspec.Struct, frozen=True):
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+
+def policy_options(
+    on_rerun: str | None, continue_within: Duration | None, on_change: str | None, durability: str | None
+) -> dict[str, Any]:
+    """Return the options that were given, as a `Policy` takes them."""
+    given: dict[str, Any] = {}
+    if on_rerun is not None:
+        given["on_rerun"] = one_of(OnRerun, on_rerun, "on_rerun")
+    if continue_within is not None:
+        given["continue_within_s"] = seconds(continue_within)
+    if on_change is not None:
+        given["on_change"] = one_of(OnChange, on_change, "on_change")
+    if durability is not None:
+        given["durability"] = one_of(Durability, durability, "durability")
+    return given

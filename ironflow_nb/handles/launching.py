@@ -1,0 +1,196 @@
+"""What flows and graphs share: they are called, started, planned and continued as runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from ironflow_nb.core.ids import RunId, StepRef
+from ironflow_nb.core.orders import NONE, Orders
+from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.status import ENDED, RunStatus
+from ironflow_nb.core.verdict import OnChange
+from ironflow_nb.errors import NotAllowedInStep, RunNotFound
+from ironflow_nb.execution.beginning import begin
+from ironflow_nb.execution.children import attempt_async_child, attempt_child
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.recorded import recorded_arguments
+from ironflow_nb.execution.request import Body, Policy, Request
+from ironflow_nb.execution.runner import call, call_async
+from ironflow_nb.execution.running import await_child, await_here, is_async, run_here, run_in_background
+from ironflow_nb.execution.scope import SCOPE, Scope
+from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.handles.planned import plan_of_call
+from ironflow_nb.handles.run import Run
+from ironflow_nb.history import frames
+from ironflow_nb.journal.ports import Select
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ironflow_nb.history.plans import Plan
+
+
+class Launchable:
+    """Something whose calls are runs: a style says what a call of it is, and which call it was that is recorded."""
+
+    name: str
+    policy: Policy
+
+    @property
+    def kind(self) -> str:
+        """The style: flow, graph."""
+        raise NotImplementedError
+
+    def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Request, Body]:
+        """Return what the call asks of the engine, and what then runs."""
+        raise NotImplementedError
+
+    def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the call that had these arguments."""
+        raise NotImplementedError
+
+    @property
+    def on_change(self) -> OnChange:
+        """What happens to finished steps whose code has changed; see `flow`."""
+        return self.policy.on_change
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def run_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run it in this thread, or on the engine's loop, and return its value or what gives it."""
+        __tracebackhide__ = True
+        self.refuse_inside()
+        engine = HOME.engine()
+        request, body = self.request(args, kwargs)
+        if is_async(body):
+            return self._await(engine, request, body)
+        value = run_here(engine, request, body)
+        return self._follow(engine, request, body, value) if isinstance(value, RunRow) else value
+
+    def call_as_child(self, spec: StepSpec, scope: Scope, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run it as a child of the run that the scope is of: recorded there as a call of `spec`."""
+        __tracebackhide__ = True
+        engine = HOME.engine()
+        request, body = self.request(args, kwargs)
+
+        def requested(run_id: RunId, parent: tuple[RunId, StepRef]) -> Request:
+            return replace(request, run_id=run_id, reason="resume", parent=parent, reopens=True)
+
+        def run(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
+            __tracebackhide__ = True
+            asked = requested(run_id, parent)
+            value = run_here(engine, asked, body)
+            return self._follow(engine, asked, body, value) if isinstance(value, RunRow) else value
+
+        async def run_async(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
+            value = await await_child(engine, requested(run_id, parent), body)
+            return await Run[Any](engine, value.run_id) if isinstance(value, RunRow) else value
+
+        if is_async(body):
+            return call_async(spec, scope, body.args, body.kwargs, attempt_async_child(engine, run_async))
+        return call(spec, scope, body.args, body.kwargs, attempt_child(engine, run))
+
+    def _follow(self, engine: Engine, request: Request, body: Body, run: RunRow) -> Any:
+        """Wait for a run that goes on elsewhere; if its owner dies meanwhile, continue it here."""
+        __tracebackhide__ = True
+        while True:
+            handle: Run[Any] = Run(engine, run.run_id)
+            if handle.wait().status is not RunStatus.INTERRUPTED:
+                return handle.result()
+            value = run_here(engine, replace(request, run_id=run.run_id, reason="takeover"), body)
+            if not isinstance(value, RunRow):
+                return value
+
+    async def _await(self, engine: Engine, request: Request, body: Body) -> Any:
+        value = await await_here(engine, request, body)
+        return await Run[Any](engine, value.run_id) if isinstance(value, RunRow) else value
+
+    def start_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run[Any]:
+        """Run it in the background and return its `Run` at once.
+
+        Raises:
+            NotAllowedInStep: it was called inside a step or another run.
+        """
+        self.refuse_inside()
+        return self._start(HOME.engine(), *self.request(args, kwargs))
+
+    def _start(self, engine: Engine, request: Request, body: Body) -> Run[Any]:
+        begun = begin(engine, request, in_main_thread=False)
+        if isinstance(begun, RunRow):
+            return Run(engine, begun.run_id)
+        run_in_background(engine, begun, body)
+        return Run(engine, begun.run_id, begun)
+
+    def refuse_inside(self) -> None:
+        """Refuse a call where no run can begin.
+
+        Raises:
+            NotAllowedInStep: it was called inside a step or another run.
+        """
+        scope = SCOPE.get()
+        if scope is None:
+            return
+        if scope.step is not None:
+            what = f"inside step {scope.step}, where no run can be begun" + self._instead()
+        else:
+            what = "with key= or start() inside another flow; call it plainly, as a child of the run that is going on"
+        raise NotAllowedInStep(f"{self.kind} {self.name} was called {what}", name=self.name)
+
+    def _instead(self) -> str:
+        """Return what to write in its place inside of a step."""
+        return ""
+
+    def plan_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Plan:
+        """Return what the call would do with what is recorded; see `Flow.plan`."""
+        return plan_of_call(HOME.engine(), self.request(args, kwargs)[0])
+
+    def resume(self) -> Run[Any]:
+        """Continue the latest unfinished run in the background, with its recorded arguments; return it at once.
+
+        Raises:
+            RunNotFound: every run of it is completed or cancelled, or there is none.
+            InputsNotStored: its arguments were too large to be stored.
+        """
+        engine = HOME.engine()
+        for run in self._runs(engine):
+            handle: Run[Any] = Run(engine, run.run_id)
+            status = handle.status
+            if status in ENDED - {RunStatus.COMPLETED, RunStatus.CANCELLED}:
+                self.continue_run(engine, run)
+                return Run(engine, run.run_id, engine.sessions.get(run.run_id))
+            if status not in ENDED:
+                return handle
+        raise RunNotFound(f"{self.name} has no unfinished run in {engine.ledger.journal.location}", name=self.name)
+
+    def continue_run(self, engine: Engine, run: RunRow, orders: Orders = NONE) -> RunId:
+        """Continue the run in the background with its recorded arguments, under `orders`; return its id."""
+        args, kwargs = self.recorded_call(recorded_arguments(engine, run))
+        request, body = self.request(args, kwargs)
+        asked = replace(request, run_id=run.run_id, reason="resume", orders=orders)
+        return self._start(engine, asked, body).id
+
+    # -- history -------------------------------------------------------------------------------------------------
+
+    @property
+    def last(self) -> Run[Any] | None:
+        """The newest run of it, if there is one."""
+        engine = HOME.engine()
+        newest = self._runs(engine, limit=1)
+        return Run(engine, newest[0].run_id) if newest else None
+
+    def runs(self) -> pd.DataFrame:
+        """Return its runs; see `ironflow_nb.runs`."""
+        return frames.runs(flow=self)
+
+    def events(self) -> pd.DataFrame:
+        """Return the events of its runs; see `ironflow_nb.events`."""
+        return frames.events(flow=self)
+
+    def _runs(self, engine: Engine, limit: int | None = None) -> list[RunRow]:
+        with engine.reading() as reader:
+            found = reader.runs(Select(kind=self.kind, name=self.name))
+        return [run for run in found if run.name == self.name][:limit]
