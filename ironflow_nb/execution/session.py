@@ -432,6 +432,8 @@ class Session:
             job = settled.job
             pieces.append(settled.piece)
             jobs.append(job)
+            if job.failed is not None and type(settled.piece.event) is StepReused:  # so it never began
+                self.stream.put(replace(job.failed, status=StepStatus.FAILED))
             if settled.retry_at is not None:
                 pieces.append(Piece(StepRetryScheduled(due_at=settled.retry_at), job.step, job.attempt))
                 jobs.append(job)

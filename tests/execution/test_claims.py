@@ -258,3 +258,21 @@ def append_elsewhere(lab: Lab, run_id: RunId) -> None:
         assert head is not None
         fact = Fact(head[0] + 1, head[1], events.RunInterrupted(reason="elsewhere"))
         journal.append([Entry(run_id=run_id, facts=(fact,))], durability=Durability.PROCESS)
+
+
+def test_an_attempt_that_was_to_be_tried_again_has_failed_once_the_result_of_another_run_is_taken(lab: Lab) -> None:
+    @step(cache=True, retries=1)
+    def fetch(n: int) -> int:
+        return fail_the_first_time(n)
+
+    @flow
+    def main() -> int:
+        return fetch(3)
+
+    with interrupted(lambda: bool(tried)), pytest.raises(KeyboardInterrupt):
+        main()
+    run: Any = main.last
+    assert main.options(fresh=True)() == 6
+    assert run.resume().result(PATIENCE_S) == 6
+    assert tried == [3, 3]
+    assert run.attempts()["status"].tolist() == ["failed", "completed"]
