@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
-from urllib.parse import urlsplit
 
 import msgspec
 
 from ironflow_nb.errors import NotGranted
+from ironflow_nb.graphs import hosts
+from ironflow_nb.graphs.hosts import host_of
 
 Grant: TypeAlias = Literal["http", "files", "shell", "env", "lambda", "python"]
 
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+COMMAND_LINE: Final = "a text for the shell"
+"""What a command that is no list asks for: the shell itself, which only ``shell: true`` grants."""
 
 SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
@@ -27,7 +29,10 @@ SCHEMA: Final[Mapping[str, Any]] = {
         "http": {
             "description": "hosts: example.org is that host on the ports of http and https, example.org:8080 that "
             "host and port, *.example.org every host below it; true is every host",
-            "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
+            "anyOf": [
+                {"type": "boolean"},
+                {"type": "array", "items": {"type": "string", "pattern": hosts.NAME_PATTERN}},
+            ],
         },
         "files": {
             "description": "folders and files, relative to the folder of the graph's own file, or the working "
@@ -76,9 +81,18 @@ class Grants(msgspec.Struct, frozen=True):
         return cls(allowed, base or ".")
 
     def within(self, other: Grants) -> Grants:
-        """Return what both of them grant by name; everything of one is what the other names."""
+        """Return what both of them grant; relative paths start where those of the first do."""
+        mine, others = self._with_whole_paths(), other._with_whole_paths()
         kinds = self.allowed.keys() & other.allowed.keys()
-        return Grants({kind: _both(self.allowed[kind], other.allowed[kind]) for kind in kinds}, self.base)
+        return Grants({kind: _both(kind, mine[kind], others[kind]) for kind in kinds}, self.base)
+
+    def _with_whole_paths(self) -> dict[str, bool | tuple[str, ...]]:
+        """Return what is allowed, with paths that mean the same from any other folder."""
+        allowed = dict(self.allowed)
+        files = allowed.get("files", False)
+        if not isinstance(files, bool):
+            allowed["files"] = tuple(str(root) for root in map(self._found, files) if root is not None)
+        return allowed
 
     def refusal(self, need: Need) -> str | None:
         """Return why the need is not granted, and what would grant it; None if it is granted."""
@@ -86,20 +100,20 @@ class Grants(msgspec.Struct, frozen=True):
         if allowed is True:
             return None
         names = () if allowed is False else allowed
+        return None if self._is_granted(need, names) else _refusal(need, names)
+
+    def _is_granted(self, need: Need, names: tuple[str, ...]) -> bool:
         match need.grant:
             case "http":
-                is_granted, wanted = _is_host_granted(need.what, names), host_of(need.what)
+                origin = hosts.origin_of(need.what)
+                return origin is not None and any(hosts.means(name, origin) for name in names)
             case "files":
-                is_granted, wanted = self._is_path_granted(need.what, names), need.what
+                path = self._found(need.what)
+                return path is not None and self._is_path_granted(path, names)
             case "python":
-                is_granted = any(need.what == name or need.what.startswith(f"{name}.") for name in names)
-                wanted = need.what.rpartition(".")[0] or need.what
+                return any(_is_module_within(need.what, name) for name in names)
             case _:
-                is_granted, wanted = need.what in names, need.what
-        if is_granted:
-            return None
-        granted = f"granted are {', '.join(names)}" if names else "nothing of it is granted"
-        return f"{need.grant} {wanted!r} is not granted ({granted}); to grant it: allow: {{{need.grant}: [{wanted}]}}"
+                return need.what in names
 
     def require(self, need: Need) -> None:
         """Refuse what is not granted.
@@ -109,51 +123,83 @@ class Grants(msgspec.Struct, frozen=True):
         """
         refusal = self.refusal(need)
         if refusal is not None:
-            raise NotGranted(refusal, grant=need.grant, what=need.what)
+            # Of a URL its host: the rest of it may hold what nobody should read.
+            raise NotGranted(refusal, grant=need.grant, what=host_of(need.what) if need.grant == "http" else need.what)
 
     def path(self, text: str) -> Path:
         """Return the path, resolved with all its links.
 
         Raises:
-            NotGranted: it leads outside of what is granted.
+            NotGranted: it leads outside of what is granted, or nowhere.
         """
-        self.require(Need("files", text))
-        return self.resolved(text)
+        path = self._found(text)
+        if path is None:
+            raise NotGranted(f"files {text!r} can't be a path; give another", grant="files", what=text)
+        allowed = self.allowed.get("files", False)
+        # What was resolved is both checked and returned: a link that changes in between leads nowhere else.
+        if allowed is False or (allowed is not True and not self._is_path_granted(path, allowed)):
+            raise NotGranted(_refusal(Need("files", text), allowed or ()), grant="files", what=text)
+        return path
 
     def resolved(self, text: str) -> Path:
         """Return where a path leads, from the folder of the graph, with all its links followed."""
         return (Path(self.base) / Path(text).expanduser()).resolve()
 
-    def _is_path_granted(self, text: str, names: tuple[str, ...]) -> bool:
+    def _found(self, text: str) -> Path | None:
+        """Return where a path leads; None where it can't: a loop of links, a folder of nobody, a null character."""
         if "\0" in text:
-            return False
-        path = self.resolved(text)
-        return any(path.is_relative_to(self.resolved(root)) for root in names)
+            return None
+        try:
+            return self.resolved(text)
+        except (OSError, RuntimeError, ValueError):
+            return None
+
+    def _is_path_granted(self, path: Path, names: tuple[str, ...]) -> bool:
+        roots = map(self._found, names)
+        return any(root is not None and path.is_relative_to(root) for root in roots)
 
 
-def _both(one: bool | tuple[str, ...], other: bool | tuple[str, ...]) -> bool | tuple[str, ...]:  # noqa: FBT001
+def _refusal(need: Need, names: tuple[str, ...]) -> str:
+    wanted = _wanted(need)
+    if not wanted:
+        return f"{need.grant}: what is asked for is no URL with a plain host, so it can't be granted"
+    granted = f"granted are {', '.join(names)}" if names else "nothing of it is granted"
+    if need == Need("shell", COMMAND_LINE):
+        return (
+            f"a command that is a text needs the whole shell ({granted}); write it as a list, the program first, or "
+            "grant it: allow: {shell: true}"
+        )
+    return f"{need.grant} {wanted!r} is not granted ({granted}); to grant it: allow: {{{need.grant}: [{wanted}]}}"
+
+
+def _wanted(need: Need) -> str:
+    """Return what would have to be granted."""
+    match need.grant:
+        case "http":
+            return host_of(need.what)
+        case "python":
+            return need.what.rpartition(".")[0] or need.what
+        case _:
+            return need.what
+
+
+def _is_module_within(what: str, name: str) -> bool:
+    return what == name or what.startswith(f"{name}.")
+
+
+def _both(kind: str, one: bool | tuple[str, ...], other: bool | tuple[str, ...]) -> bool | tuple[str, ...]:  # noqa: FBT001
     if isinstance(one, bool):
         return other if one else False
     if isinstance(other, bool):
         return one if other else False
-    return tuple(name for name in one if name in other)
+    if kind == "http":
+        found = tuple(hosts.both(one, other))
+    else:
+        is_within = {"files": _is_path_within, "python": _is_module_within}.get(kind, str.__eq__)
+        found = tuple(name for name in one if any(is_within(name, each) for each in other))
+        found += tuple(name for name in other if any(is_within(name, each) for each in one))
+    return tuple(dict.fromkeys(found))
 
 
-def host_of(url: str) -> str:
-    """Return the host of a URL, with its port where that is not the one of its scheme."""
-    parts = urlsplit(url)
-    host = (parts.hostname or "").rstrip(".").lower()
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    return host if port in {None, DEFAULT_PORTS.get(parts.scheme)} else f"{host}:{port}"
-
-
-def _is_host_granted(url: str, names: tuple[str, ...]) -> bool:
-    host = host_of(url)
-    return bool(host) and any(_is_same_host(host, name.lower()) for name in names)
-
-
-def _is_same_host(host: str, name: str) -> bool:
-    return host.endswith(name[1:]) if name.startswith("*.") else host == name
+def _is_path_within(path: str, root: str) -> bool:
+    return Path(path).is_relative_to(root)
