@@ -1,7 +1,8 @@
 """How a journal of an older schema becomes one of the current one; imported only by who meets such a journal.
 
-A migration adds and never takes away, so that a process which still runs the older version goes on undisturbed. Each
-may meet its own work, for a new journal is made by one script and has no record of migrations.
+A migration adds and never takes away, so that a process of the older version goes on writing through the connection
+that it has; whenever it opens the journal anew, as for every look at its history, it is told `JournalTooNew`. Each
+migration may meet its own work, for a new journal is made by one script and has no record of migrations.
 """
 
 from __future__ import annotations

@@ -147,7 +147,21 @@ def _open_reader(path: Path, mode: str) -> sqlite3.Connection:
 def begin_reading(connection: sqlite3.Connection, path: Path) -> bool:
     """Begin a transaction that reads one moment; return whether there is a journal in the file at that moment."""
     connection.execute("BEGIN")
-    return _schema(connection, path) > 0
+    schema = _schema(connection, path)
+    if 0 < schema < SCHEMA_VERSION:
+        _stand_in(connection)
+    return schema > 0
+
+
+def _stand_in(connection: sqlite3.Connection) -> None:
+    """Let the tables that an older schema lacks be there, and empty, for this connection, which only reads."""
+    known = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    connection.execute("PRAGMA query_only=OFF")
+    for statement in statements(DDL):
+        _, is_table, table = statement.partition("CREATE TABLE ")
+        if is_table and table.split(maxsplit=1)[0].strip('"') not in known:
+            connection.execute(f"CREATE TEMP TABLE {table}")
+    connection.execute("PRAGMA query_only=ON")
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

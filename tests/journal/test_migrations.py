@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from ironflow_nb.core.ids import Digest
+from ironflow_nb.errors import JournalTooNew
 from ironflow_nb.journal import migrations
 from ironflow_nb.journal.ports import Durability, Select
 from ironflow_nb.journal.schema import SCHEMA_VERSION
 from ironflow_nb.journal.sqlite import SqliteJournal
-from tests.contracts.histories import A, one_run
+from tests.contracts.histories import A, B, one_run
 
 OLD = [
     path
@@ -61,6 +63,25 @@ def test_who_only_reads_an_old_journal_leaves_it_as_it_is(old: Path) -> None:
     with SqliteJournal(old, read_only=True).reading() as reader:
         assert reader.runs(Select())
     assert old.read_bytes() == before
+
+
+def test_an_old_journal_answers_what_its_schema_lacks_with_nothing(old: Path) -> None:
+    with SqliteJournal(old, read_only=True).reading() as reader:
+        assert [reader.observations(), reader.projections(), reader.skipped("p")] == [[], [], []]
+        assert reader.cached(Digest(b"i"), Digest(b"c")) is None
+        assert reader.projection_state("p") is None
+        assert reader.runs(Select())
+
+
+def test_a_process_of_an_older_version_goes_on_writing_and_is_told_when_it_opens_the_journal(tmp_path: Path) -> None:
+    older = SqliteJournal(tmp_path / "journal.db")
+    older.append([one_run(A)], durability=Durability.PROCESS)
+    with closing(sqlite3.connect(older.path)) as connection:
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    older.append([one_run(B)], durability=Durability.PROCESS)
+    with pytest.raises(JournalTooNew), older.reading():
+        pass
+    older.close()
 
 
 def test_a_migration_that_stops_in_the_middle_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
