@@ -17,7 +17,7 @@ from ironflow_nb.core.status import OWNED, StepStatus
 from ironflow_nb.core.verdict import Reuse, judge
 from ironflow_nb.durable_cells.cell import KIND, Cell, is_data
 from ironflow_nb.durable_cells.kept import CODE, SHOWN, About, about_of, code_of, record_of
-from ironflow_nb.durable_cells.looking import Asked, ask_with, differences, digest_of
+from ironflow_nb.durable_cells.looking import Asked, ask_with, differences, digest_of, imported_data
 from ironflow_nb.errors import IronflowError, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.planning import continuations
@@ -163,7 +163,8 @@ class Judge:
         if cell.options.ins is not None:
             return tuple(sorted(set(cell.options.ins)))
         names = [name for name in cell.uses.reads if not name.startswith("__")]
-        return tuple(sorted(name for name in names if self._is_input(name)))
+        imported = imported_data(self._engine, cell, self._namespace)
+        return tuple(sorted({*(name for name in names if self._is_input(name)), *imported}))
 
     def _is_input(self, name: str) -> bool:
         is_made = name in self._made and self._made[name][0] is not None

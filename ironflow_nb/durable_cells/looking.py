@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,7 @@ from ironflow_nb.core.orders import discarded
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.core.verdict import Reuse, judge
-from ironflow_nb.durable_cells.cell import KIND, Cell
+from ironflow_nb.durable_cells.cell import KIND, Cell, is_data
 from ironflow_nb.durable_cells.kept import about_of, code_of, record_of, refuse_lost
 from ironflow_nb.errors import ValueNotStorable, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
@@ -26,8 +26,9 @@ from ironflow_nb.execution.planning import continuations
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.surroundings import notebook_path
 from ironflow_nb.tracking.changes import compare
+from ironflow_nb.tracking.constants import is_constant
 from ironflow_nb.tracking.origin import is_user_file
-from ironflow_nb.tracking.parts import Part, Tracked, decode_parts, encode_parts
+from ironflow_nb.tracking.parts import MUTABLE, Part, Tracked, decode_parts, encode_parts
 from ironflow_nb.values.classes import class_name
 from ironflow_nb.values.records import Record
 
@@ -45,6 +46,13 @@ class Asked:
     identity: Digest
     opaque: Mapping[str, str]
     """Inputs that can't be recognised in another process, by name, and of which class they are."""
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Lists, dicts and sets that its code refers to, which are neither inputs nor code."""
+        inputs = {f"{module}.{name}" for module, name, known in imported_from_user(self.cell) if known in self.ins}
+        found = (each.name for each in self.spec.tracked.untracked if each.reason == MUTABLE)
+        return tuple(name for name in found if name not in {*inputs, *self.ins})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ def asked(engine: Engine, cell: Cell, namespace: dict[str, Any]) -> Asked:
     import_modules(cell, namespace)
     ins: dict[str, str] = {}
     opaque: dict[str, str] = {}
-    for name in cell.names_in(namespace):
+    for name in (*cell.names_in(namespace), *imported_data(engine, cell, namespace)):
         ins[name], is_opaque = digest_of(engine, namespace[name])
         if is_opaque:
             opaque[name] = class_name(type(namespace[name]))
@@ -205,6 +213,25 @@ def import_modules(cell: Cell, namespace: dict[str, Any]) -> None:
                 exec(code, namespace)  # noqa: S102 -- the cell does it in the next moment
             except Exception:  # noqa: BLE001, S110 -- whatever a module does when it is imported
                 pass
+
+
+def imported_data(engine: Engine, cell: Cell, namespace: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of data that the cell imports from the user's own modules: they are inputs, too.
+
+    Constants count as code, and what can't be recognised in another process would make it run again in each.
+    """
+    if cell.options.ins is not None:
+        return ()
+    known = dict.fromkeys(name for _, _, name in imported_from_user(cell) if name in namespace)
+    data = [name for name in known if is_data(namespace[name]) and not is_constant(namespace[name])]
+    return tuple(name for name in data if not digest_of(engine, namespace[name])[1])
+
+
+def imported_from_user(cell: Cell) -> Iterator[tuple[str, str, str]]:
+    """Yield what the cell imports from modules of the user's: the module, the name in it, and that in the cell."""
+    for node in cell.tree.body:
+        if isinstance(node, ast.ImportFrom) and any(map(_is_of_user, _modules_in(node))):
+            yield from ((node.module or "", alias.name, alias.asname or alias.name) for alias in node.names)
 
 
 def _modules_in(node: ast.Import | ast.ImportFrom) -> Iterable[str]:

@@ -95,6 +95,12 @@ def _restored(place: Place, wanted: Asked, found: Found) -> Outcome | Missing:
 def _tell(wanted: Asked, missing: Missing) -> None:
     """Say why a cell that was executed before is executed again, and what it cost then."""
     cell, row = wanted.cell, missing.row
+    if missing.run is None and wanted.uncounted:
+        names = ", ".join(wanted.uncounted)
+        say(
+            f"{cell.name}: its code refers to {names}, whose content does not count: when that changes it does not "
+            "run again; let the cell read it as a variable, or make it a constant, such as a tuple"
+        )
     if row is not None:
         reasons = list(missing.reasons) or ["what it was executed with is not there any more"]
         more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""

@@ -13,6 +13,9 @@ Kind = Literal["function", "method", "class", "constant", "declared"]
 TRANSITIVE: Final = b"\x02"
 """The first byte of the digest of code that refers to other code; of code on its own it is that of the first recipe."""
 
+MUTABLE: Final = "mutable data"
+"""Why lists, dicts and sets do not count."""
+
 
 class Part(msgspec.Struct, frozen=True):
     """A piece of code that counts. The source of a constant is ``NAME = value``."""

@@ -22,6 +22,7 @@ class Notebook:
     def __init__(self, lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
         self.lab = lab
         self.done: list[str] = []
+        self.cells: dict[str, Cell] = {}
         self._caplog = caplog
         self._n_cells = 0
         self.space: dict[str, Any] = {}
@@ -43,7 +44,7 @@ class Notebook:
         file = f"<durable {self._n_cells}>"
         text = f'did("{name}")\n{source}'
         linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
-        cell = Cell(name, text, text, CellOptions(**options), file)
+        cell = self.cells[name] = Cell(name, text, text, CellOptions(**options), file)
         self._caplog.clear()
         with self._caplog.at_level(logging.INFO, "ironflow_nb"):
             return run_cell(cell, place_of(self.lab.engine, self.space, NoStage()))
