@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ironflow_nb.core.ids import RunId
@@ -19,18 +20,24 @@ PASSIVE_KIND: Final = "decider"
 
 def status_of(engine: Engine, reader: Reader, run: RunRow) -> RunStatus:
     """Return what the run is really doing."""
-    return _looked_at(engine, reader, run)[1]
+    return statuses_of(engine, reader, [run])[run.run_id]
 
 
-def _looked_at(engine: Engine, reader: Reader, run: RunRow) -> tuple[RunRow, RunStatus]:
-    status = derived_run_status(run.status, owner_is_alive=_is_alive(engine, reader, run))
-    if status is run.status:
-        return run, status
-    # It may have ended, and its owner with it, between the reading of its row and the look at its owner.
+def statuses_of(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> dict[RunId, RunStatus]:
+    """Return what each of the runs is really doing."""
+    return {run.run_id: status for run, status in _looked_at(engine, reader, runs)}
+
+
+def _looked_at(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> list[tuple[RunRow, RunStatus]]:
+    found = [(run, derived_run_status(run.status, owner_is_alive=_is_alive(engine, reader, run))) for run in runs]
+    in_doubt = [run.run_id for run, status in found if status is not run.status]
+    if not in_doubt:
+        return found
+    # They may have ended, and their owners with them, between the reading of their rows and the look at the owners.
     with engine.ledger.journal.reading() as newer:
-        found = newer.runs(Select(run_ids=[run.run_id]))
-    has_ended = bool(found) and found[0].status not in OWNED
-    return (found[0], found[0].status) if has_ended else (run, status)
+        ended = {run.run_id: run for run in newer.runs(Select(run_ids=in_doubt)) if run.status not in OWNED}
+    now = [ended.get(run.run_id, run) for run, _ in found]
+    return [(run, run.status if run.run_id in ended else status) for run, (_, status) in zip(now, found, strict=True)]
 
 
 def _is_alive(engine: Engine, reader: Reader, run: RunRow) -> bool:
@@ -51,7 +58,7 @@ def look(engine: Engine, run_id: RunId) -> tuple[RunRow | None, RunStatus]:
     with engine.ledger.journal.reading() as reader:
         found = reader.runs(Select(run_ids=[run_id]))
         if found:
-            return _looked_at(engine, reader, found[0])
+            return _looked_at(engine, reader, found)[0]
     if session is not None:
         row = session.stream.row
         return row, RunStatus.RUNNING if session.is_open else RunStatus.INTERRUPTED

@@ -13,7 +13,7 @@ from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.watching import status_of
+from ironflow_nb.execution.watching import statuses_of
 from ironflow_nb.history.previews import CONTENT_LIMIT, preview
 from ironflow_nb.history.selecting import When, is_of, n_rows, selected, statuses
 from ironflow_nb.history.sound import noted, sound, sound_tallies
@@ -178,7 +178,9 @@ def _runs(
     elif flow is not None:
         narrowed = replace(select, limit=None)
     rows = sound(reader.runs, narrowed)
-    found = [(row, status_of(engine, reader, row)) for row in rows if is_of(flow, row)]
+    rows = [row for row in rows if is_of(flow, row)]
+    statuses = statuses_of(engine, reader, rows)
+    found = [(row, statuses[row.run_id]) for row in rows]
     return [(row, status) for row, status in found if wanted is None or status in wanted][: select.limit]
 
 

@@ -15,7 +15,7 @@ from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.surroundings import logger
-from ironflow_nb.execution.watching import status_of
+from ironflow_nb.execution.watching import statuses_of
 from ironflow_nb.history.frames import count
 from ironflow_nb.journal.ports import Select, WorkSelect
 
@@ -82,7 +82,7 @@ def unfinished(engine: Engine) -> list[Unfinished]:
     recorded = OWNED | {RunStatus.INTERRUPTED}
     with engine.reading() as reader:
         rows = reader.runs(Select(statuses=recorded, since=now - round(WITHIN_S * 1e6)))
-        statuses = {row.run_id: status_of(engine, reader, row) for row in rows if row.parent_run_id is None}
+        statuses = statuses_of(engine, reader, [row for row in rows if row.parent_run_id is None])
         wanted = {RunStatus.INTERRUPTED, RunStatus.WAITING}
         rows = [row for row in rows if statuses.get(row.run_id) in wanted]
         tallies = reader.tallies([row.run_id for row in rows])

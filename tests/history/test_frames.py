@@ -236,3 +236,25 @@ def main():
             space["main"]()  # type: ignore[operator]
         seen.append(iron.steps()["reused"].tolist())
     assert seen == [[False, False], [True, False], [True, True]]
+
+
+def test_runs_whose_processes_died_are_looked_at_once_more_all_together(
+    lab: Lab, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @step
+    def work(n: int) -> int:
+        return n
+
+    @flow
+    def main(n: int) -> None:
+        work(n)
+        world.die()
+
+    for n in range(4):
+        with pytest.raises(SystemExit):
+            main(n)
+    journal, n_readings = lab.engine.ledger.journal, []
+    reading = journal.reading
+    monkeypatch.setattr(journal, "reading", lambda: (n_readings.append(1), reading())[1])
+    assert iron.runs()["status"].tolist() == ["interrupted"] * 4
+    assert len(n_readings) == 2
