@@ -254,7 +254,7 @@ def _transact(connection: sqlite3.Connection, make: Callable[[], Sequence[Entry]
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         # Only the file knows whether a COMMIT that was disturbed took place.
-        if not is_committing or not all(_is_written(connection, entry) for entry in entries):
+        if not is_committing or not entries or not all(_is_written(connection, entry) for entry in entries):
             raise
 
 

@@ -241,3 +241,12 @@ def test_signing_values_again_signs_all_or_none(journal: SqliteJournal, path: Pa
         pytest.fail("nothing was disturbed")
     with journal.reading() as reader:
         assert reader.values(list(macs))[value(b"out").value_id].mac == b"new"
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_an_interrupt_of_a_commit_without_entries_is_not_swallowed(journal: SqliteJournal, after: bool) -> None:
+    undisturbed = connection_of(journal)
+    disturb(journal, KeyboardInterrupt(), lambda _, statement: statement == "COMMIT", after=after)
+    with pytest.raises(KeyboardInterrupt):
+        journal.exchange(lambda _: (), durability=FAST)
+    journal._connection = undisturbed
