@@ -34,14 +34,23 @@ def returned(session: Session, job: Job, value: Any) -> Settled:
 
 def raised(session: Session, job: Job, error: BaseException) -> Settled:
     """Return what is to be recorded of a job that raised."""
+    delay_s = None if session.is_ending else _delay_if_told(session, job, error)
     stored, retry_at = store_failure(error), None
-    delay_s = None if session.is_ending else _delay_s(session, job, error)
     if delay_s is not None:
         retry_at = session.ledger.clock.now() + round(delay_s * 1e6)
     failed = StepFailed(error=stored.value_id.hex(), duration_s=_duration_s(session, job))
     cached = None if retry_at is not None else job.claim
     piece = Piece(failed, job.step, job.attempt, job.row, (stored,), cached)
     return Settled(job, piece, error=mark(error, session.run_id, job.step), retry_at=retry_at)
+
+
+def _delay_if_told(session: Session, job: Job, error: BaseException) -> float | None:
+    try:
+        return _delay_s(session, job, error)
+    except Exception as trouble:  # noqa: BLE001 -- of the user's function, or of what the error says of itself
+        what = f"{type(trouble).__name__}: {trouble}"
+        error.add_note(f"{job.step} is not tried again, for the question whether to raised {what}")
+        return None
 
 
 def _delay_s(session: Session, job: Job, error: BaseException) -> float | None:

@@ -285,3 +285,19 @@ def test_a_step_that_runs_once_is_tried_again_only_after_errors_that_are_named()
 def test_jitter_only_ever_shortens_the_wait() -> None:
     retry = iron.Retry(delay_s=10, jitter=0.5)
     assert [retry.delay_after(1, chance) for chance in (0.0, 0.5, 1.0)] == [10.0, 7.5, 5.0]
+
+
+@pytest.mark.parametrize("is_beside", [False, True])
+def test_a_failure_is_not_tried_again_if_the_question_whether_to_fails(lab: Lab, is_beside: bool) -> None:
+    @step(retries=Retry(on=lambda error: bool(error.args[7])))
+    def work() -> None:
+        raise ConnectionError("no line")
+
+    @flow
+    def main() -> None:
+        work.submit().result() if is_beside else work()
+
+    with pytest.raises(ConnectionError, match="no line") as caught:
+        main.start().result(10)
+    assert any("not tried again" in note and "IndexError" in note for note in caught.value.__notes__)
+    assert main.last.attempts()["status"].tolist() == ["failed"]
