@@ -15,6 +15,7 @@ from .durable_cells.listing import cells_diagram as cells_diagram
 from .durable_cells.stepping import cell_step as cell_step
 from .errors import AmbiguousRun as AmbiguousRun
 from .errors import AmbiguousStep as AmbiguousStep
+from .errors import AssertionsFailed as AssertionsFailed
 from .errors import CodeChanged as CodeChanged
 from .errors import CommandRejected as CommandRejected
 from .errors import DecisionError as DecisionError
@@ -23,8 +24,10 @@ from .errors import DuplicateKey as DuplicateKey
 from .errors import DuplicateName as DuplicateName
 from .errors import EngineClosed as EngineClosed
 from .errors import EventUnreadable as EventUnreadable
+from .errors import ExpressionFailed as ExpressionFailed
 from .errors import FileUnreadable as FileUnreadable
 from .errors import FlowNotDefined as FlowNotDefined
+from .errors import GraphInvalid as GraphInvalid
 from .errors import InputsNotStored as InputsNotStored
 from .errors import InstanceCompleted as InstanceCompleted
 from .errors import InstanceNotFound as InstanceNotFound
@@ -36,9 +39,12 @@ from .errors import JournalError as JournalError
 from .errors import JournalFull as JournalFull
 from .errors import JournalReadOnly as JournalReadOnly
 from .errors import JournalTooNew as JournalTooNew
+from .errors import NodeFailed as NodeFailed
+from .errors import NodeTimeout as NodeTimeout
 from .errors import NotAJournal as NotAJournal
 from .errors import NotAllowedInStep as NotAllowedInStep
 from .errors import NotebookFailed as NotebookFailed
+from .errors import NotGranted as NotGranted
 from .errors import NothingToDo as NothingToDo
 from .errors import NotInRun as NotInRun
 from .errors import OutcomeUnknown as OutcomeUnknown
@@ -50,6 +56,7 @@ from .errors import RunFinished as RunFinished
 from .errors import RunInterrupted as RunInterrupted
 from .errors import RunNotFound as RunNotFound
 from .errors import RunTakenOver as RunTakenOver
+from .errors import SecretMissing as SecretMissing
 from .errors import StepFailed as StepFailed
 from .errors import StepNotFound as StepNotFound
 from .errors import UniqueKeyTaken as UniqueKeyTaken
@@ -74,6 +81,9 @@ from .flows.results import MapResult as MapResult
 from .flows.results import StepFuture as StepFuture
 from .flows.steps import Step as Step
 from .flows.steps import step as step
+from .graphs.catalog import nodes as nodes
+from .graphs.graph import Graph as Graph
+from .graphs.kinds import node as node
 from .handles.run import Run as Run
 from .handles.run import get_run as get_run
 from .handles.run import resume as resume

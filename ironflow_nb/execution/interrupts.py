@@ -21,6 +21,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _PACKAGE: Final = str(Path(__file__).parent.parent)
+_LIKE_THE_USERS: Final = str(Path(__file__).parent.parent / "graphs")
+"""What a graph does stands for a flow and the bodies of its steps."""
 
 
 def call_body(function: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
@@ -103,7 +105,7 @@ def is_in_user_code(frame: FrameType | None) -> bool:
     innermost = frame
     while frame is not None:
         code = frame.f_code
-        if code.co_filename.startswith(_PACKAGE):
+        if code.co_filename.startswith(_PACKAGE) and not code.co_filename.startswith(_LIKE_THE_USERS):
             return code is call_body.__code__ and frame is not innermost
         frame = frame.f_back
     return True

@@ -88,17 +88,17 @@ class StepSpec:
         self.qualname = own_name
         self.is_async = inspect.iscoroutinefunction(function)
         self.parameters = parameters or Parameters(function)
-        self._code = code or Tracker(function, self.depends)
+        self.code_source: Code = code or Tracker(function, self.depends)
 
     @property
     def code(self) -> Digest:
         """The identity of the code as it is now: of the function, and of the user's code that it refers to."""
-        return self._code.current().digest
+        return self.code_source.current().digest
 
     @property
     def tracked(self) -> Tracked:
         """What counts as the code now, piece by piece, and what does not."""
-        return self._code.current()
+        return self.code_source.current()
 
     def key_of(self, arguments: dict[str, Any]) -> object | None:
         """Return the semantic identity of a call, if the step has one."""

@@ -52,6 +52,11 @@ class Findings:
             position = Position(position.line, position.column + offset)
         self.all.append(Finding(path, message, position))
 
+    def where(self, path: Path) -> str:
+        """Return where the path is, in words after a statement; nothing if that is not known."""
+        position = self._position(path)
+        return "" if position is None else f", in line {position.line}"
+
     def _position(self, path: Path) -> Position | None:
         """Return where the path is, or the nearest place around it that is known."""
         while path and path not in self._positions:

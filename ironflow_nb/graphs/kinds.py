@@ -84,6 +84,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     shorthand: str | None = None
     is_value_whole: bool = False
     lazy: frozenset[str] = frozenset()
+    verbatim: frozenset[str] = frozenset()
+    """Options in which two braces mean nothing to a graph: templates of another language."""
     lazy_names: frozenset[str] = frozenset()
     """What lazy expressions see beside nothing else: ``item``, ``index``."""
     needs: Callable[[Options], Iterable[Need]] = needs_nothing
@@ -136,7 +138,8 @@ def node(
 ) -> F | Callable[[F], F]:
     """Make a function a kind of node: ``@iron.node("shout")``, then ``shout: {text: "{{ input.name }}"}``.
 
-    Its parameters are the options. With one parameter, ``shout: value`` is short for it. A parameter named `context`
+    Its parameters are the options. ``shout: value`` is short for the only parameter, or the
+    only one without a default. A parameter named `context`
     gets the `NodeContext`. The function may be ``async def``.
 
     Args:
@@ -174,7 +177,6 @@ def kind_of(
         raise DefinitionError(f"a kind of node is made of a function, not of {function!r}")
     plain = getattr(function, "fn", function)
     parameters = inspect.signature(plain).parameters
-    named = [each for each in parameters if each != "context"]
     takes_context = "context" in parameters
 
     def perform(options: Options, context: NodeContext) -> Any:
@@ -187,10 +189,17 @@ def kind_of(
         description=description or first_line or f"calls {plain.__qualname__}",
         schema=schema or _schema_of(plain, parameters),
         perform=perform,
-        shorthand=named[0] if len(named) == 1 else None,
+        shorthand=_shorthand(parameters),
         is_outside=True,
         function=plain,
     )
+
+
+def _shorthand(parameters: Mapping[str, inspect.Parameter]) -> str | None:
+    """Return the one option, or the one that has to be given."""
+    named = [name for name in parameters if name != "context"]
+    needed = [name for name in named if parameters[name].default is inspect.Parameter.empty]
+    return named[0] if len(named) == 1 else needed[0] if len(needed) == 1 else None
 
 
 def _schema_of(function: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
@@ -50,6 +50,11 @@ class Secrets:
         self._ask = ask
         self._values: dict[str, str] = {}
         self._seen: set[str] = set()
+
+    @property
+    def has_any(self) -> bool:
+        """Tell whether the graph has any secrets at all."""
+        return bool(self._sources)
 
     def value(self, name: str) -> str:
         """Return the secret, looked up where the graph says.
@@ -103,8 +108,7 @@ class Secrets:
         """Note a text that is secret, or was made of a secret, so that it is blackened from now on."""
         match value:
             case str() if len(value) >= SHORTEST:
-                encoded = base64.b64encode(value.encode()).decode()
-                self._seen |= {value, quote(value, safe=""), quote_plus(value), encoded, encoded.rstrip("=")}
+                self._seen |= {value, quote(value, safe=""), quote_plus(value), *_in_base64(value)}
             case Mapping():
                 for each in value.values():
                     self.note(each)
@@ -157,6 +161,19 @@ class Secrets:
         for secret in sorted(self._seen, key=len, reverse=True):
             content = content.replace(secret.encode(), BLACKENED.encode())
         return content
+
+
+def _in_base64(value: str) -> Iterator[str]:
+    """Yield how the text looks in base64, by itself and within something longer: ``user:password`` for instance."""
+    content = value.encode()
+    encoded = base64.b64encode(content).decode()
+    yield from (encoded, encoded.rstrip("="))
+    for before in range(3):
+        # Only the letters that no byte before or after it has a part in.
+        first, last = -(-before * 8 // 6), (before + len(content)) * 8 // 6
+        inside = base64.b64encode(b"\0" * before + content).decode()[first:last]
+        if len(inside) > SHORTEST:
+            yield inside
 
 
 def _of_keyring(what: str) -> str | None:

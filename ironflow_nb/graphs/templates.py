@@ -6,6 +6,7 @@ becomes text itself. ``\{{`` stands for two braces that mean nothing.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -55,6 +56,9 @@ Fault: TypeAlias = Callable[[tuple[str | int, ...], ExpressionSyntaxError], None
 
 Evaluate: TypeAlias = Callable[[Expression], Any]
 
+Seal: TypeAlias = Callable[[Any], Any]
+"""Given a text with expressions; returns what stands for it, or None where it is to be filled in."""
+
 
 def compile_template(value: Any, fault: Fault, path: tuple[str | int, ...] = ()) -> Template:
     """Compile every expression in the value; what can't be is told to `fault`, and stays as it is."""
@@ -67,10 +71,12 @@ def compile_template(value: Any, fault: Fault, path: tuple[str | int, ...] = ())
                 return Literal(value)
         case Mapping():
             fields = tuple((key, compile_template(each, fault, (*path, key))) for key, each in value.items())
-            return Literal(value) if all(type(each) is Literal for _, each in fields) else Fields(fields)
+            literals = {key: each.value for key, each in fields if type(each) is Literal}
+            return Literal(literals) if len(literals) == len(fields) else Fields(fields)
         case list() | tuple():
             items = tuple(compile_template(each, fault, (*path, number)) for number, each in enumerate(value))
-            return Literal(value) if all(type(each) is Literal for each in items) else Items(items)
+            values = [each.value for each in items if type(each) is Literal]
+            return Literal(values) if len(values) == len(items) else Items(items)
         case _:
             return Literal(value)
 
@@ -152,23 +158,25 @@ def expressions_of(template: Template) -> Iterator[Expression]:
             return
 
 
-def fill(template: Template, evaluate: Evaluate) -> Any:
-    """Return the value with what its expressions give.
+def fill(template: Template, evaluate: Evaluate, seal: Seal | None = None) -> Any:
+    """Return the value with what its expressions give; a text that `seal` has something for becomes that.
 
     Raises:
         ValueError: an expression that stands beside other text gives null, or what has no text.
     """
     match template:
-        case Literal(value=value):
-            return value
+        case Literal(value=value):  # a copy of it: whoever gets it may change it in place
+            return copy.deepcopy(value) if isinstance(value, list | dict) else value
+        case Whole() | Text() if seal is not None and (sealed := seal(template)) is not None:
+            return sealed
         case Whole(expression=expression):
             return evaluate(expression)
         case Text(parts=parts):
             return "".join(part if isinstance(part, str) else _as_text(part, evaluate(part)) for part in parts)
         case Items(items=items):
-            return [fill(item, evaluate) for item in items]
+            return [fill(item, evaluate, seal) for item in items]
         case Fields(fields=fields):
-            return {key: fill(field, evaluate) for key, field in fields}
+            return {key: fill(field, evaluate, seal) for key, field in fields}
 
 
 def _as_text(expression: Expression, value: Any) -> str:
@@ -180,5 +188,18 @@ def _as_text(expression: Expression, value: Any) -> str:
         )
     try:
         return msgspec.json.encode(value).decode()
-    except (TypeError, ValueError, msgspec.MsgspecError):
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         raise ValueError(f"{expression.text!r} gives {shape(value)}, which has no text") from None
+
+
+def written(template: Template) -> str:
+    """Return a template that is one text as it was written."""
+    match template:
+        case Whole(expression=expression):
+            return f"{{{{ {expression.text} }}}}"
+        case Text(parts=parts):
+            return "".join(part if isinstance(part, str) else f"{{{{ {part.text} }}}}" for part in parts)
+        case Literal(value=str() as text):
+            return text
+        case _:
+            raise TypeError(f"a {type(template).__name__} is no text")

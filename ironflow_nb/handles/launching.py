@@ -71,8 +71,20 @@ class Launchable:
         value = run_here(engine, request, body)
         return self._follow(engine, request, body, value) if isinstance(value, RunRow) else value
 
-    def call_as_child(self, spec: StepSpec, scope: Scope, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Run it as a child of the run that the scope is of: recorded there as a call of `spec`."""
+    def call_as_child(
+        self,
+        spec: StepSpec,
+        scope: Scope,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        recorded: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run it as a child of the run that the scope is of: recorded there as a call of `spec`.
+
+        With `recorded`, that is what the call is recorded to be given, and the caller is no function that could await:
+        what is async is waited for.
+        """
         __tracebackhide__ = True
         engine = HOME.engine()
         request, body = self.request(args, kwargs)
@@ -90,6 +102,15 @@ class Launchable:
             value = await await_child(engine, requested(run_id, parent), body)
             return await Run[Any](engine, value.run_id) if isinstance(value, RunRow) else value
 
+        def run_waiting(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
+            future = engine.spawn(run_async(run_id, parent))
+            future.add_done_callback(lambda _: scope.session.wakeups.wake())
+            scope.session.wait(future.done)
+            return future.result()
+
+        if recorded is not None:
+            attempt = attempt_child(engine, run_waiting if is_async(body) else run)
+            return call(spec, scope, (), recorded, attempt)
         if is_async(body):
             return call_async(spec, scope, body.args, body.kwargs, attempt_async_child(engine, run_async))
         return call(spec, scope, body.args, body.kwargs, attempt_child(engine, run))

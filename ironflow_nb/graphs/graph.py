@@ -1,0 +1,433 @@
+"""Graphs: flows that are data, from a text or built in Python."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import getpass
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
+
+from ironflow_nb.core.durations import Duration
+from ironflow_nb.core.identity import digest_bytes
+from ironflow_nb.core.ids import Digest
+from ironflow_nb.errors import DefinitionError, GraphInvalid
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.request import Body, Policy, Request, policy_options
+from ironflow_nb.execution.scope import SCOPE
+from ironflow_nb.execution.spec import DEFAULTS, StepSpec
+from ironflow_nb.execution.surroundings import shell
+from ironflow_nb.graphs.catalog import kinds
+from ironflow_nb.graphs.compiling import compile_graph
+from ironflow_nb.graphs.context import WorkContext
+from ironflow_nb.graphs.definition import Definition, Node
+from ironflow_nb.graphs.findings import Finding, invalid
+from ironflow_nb.graphs.grants import Grants, Need
+from ironflow_nb.graphs.interpreting import Interpreter
+from ironflow_nb.graphs.nodework import Known, Workshop
+from ironflow_nb.graphs.reading import Source, from_data, read_source, write_yaml
+from ironflow_nb.graphs.secrets import Secrets
+from ironflow_nb.handles.launching import Launchable
+from ironflow_nb.handles.run import Run
+from ironflow_nb.journal.ports import Definition as StoredDefinition
+
+if TYPE_CHECKING:
+    from ironflow_nb.diagram.draw import Picture
+    from ironflow_nb.diagram.model import Diagram
+    from ironflow_nb.history.plans import Plan
+
+Functions = Mapping[str, Callable[..., Any]]
+
+
+class Graph(Launchable):
+    """A flow of nodes that pass data by JMESPath: ``iron.Graph("triage")``, then `node` for each of them.
+
+    `data` is the definition as plain data.
+    """
+
+    __ironflow_definition__: Final = "graph"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        allow: Mapping[str, Any] | None = None,
+        secrets: Mapping[str, Mapping[str, str]] | None = None,
+        concurrency: int | None = None,
+        functions: Functions | None = None,
+    ) -> None:
+        """Begin a graph without nodes.
+
+        Args:
+            name: what its runs are called.
+            allow: what it may touch, as in the text of a graph; by default everything.
+            secrets: where its secrets are found, by name.
+            concurrency: how many nodes run at once; 16 unless said.
+            functions: what the names of ``python`` nodes stand for; others are steps and functions of the notebook.
+        """
+        given = {"allow": allow, "secrets": secrets, "concurrency": concurrency}
+        data: dict[str, Any] = {"graph": name, **{key: each for key, each in given.items() if each is not None}}
+        self._set(Source(data | {"nodes": []}), functions or {}, None if allow is not None else Grants.of(None))
+
+    def _set(self, source: Source, functions: Functions, grants: Grants | None) -> None:
+        self._source = source
+        self._functions = dict(functions)
+        self._grants = grants
+        self._compiled: tuple[Definition, list[Finding]] | None = None
+        self._workshop: Workshop | None = None
+        self.policy = Policy()
+        name = source.data.get("graph") if isinstance(source.data, Mapping) else None
+        self.name = name if isinstance(name, str) else "?"
+        HOME.define(self)
+
+    @classmethod
+    def from_yaml(
+        cls, text_or_path: str | Path, *, allow: Mapping[str, Any] | None = None, functions: Functions | None = None
+    ) -> Graph:
+        """Read a graph from YAML, or from a file of it. Nothing of it is run; `validate` says what is wrong.
+
+        Args:
+            text_or_path: a text of several lines is the graph itself, all else a path.
+            allow: bounds what the graph's own ``allow`` says: only what both grant is granted.
+            functions: what the names of ``python`` nodes stand for; others are steps and functions of the notebook.
+
+        Raises:
+            GraphInvalid: it is no YAML, too large, or says something twice.
+            FileNotFoundError: there is no such file.
+        """
+        return cls._of(read_source(text_or_path), allow, functions)
+
+    @classmethod
+    def from_dict(
+        cls, data: Mapping[str, Any], *, allow: Mapping[str, Any] | None = None, functions: Functions | None = None
+    ) -> Graph:
+        """Take a graph that is plain data, of JSON for instance; see `from_yaml`.
+
+        Raises:
+            GraphInvalid: it is no mapping.
+        """
+        return cls._of(from_data(data), allow, functions)
+
+    @classmethod
+    def _of(cls, source: Source, allow: Mapping[str, Any] | None, functions: Functions | None) -> Graph:
+        graph = cls.__new__(cls)
+        own = source.data.get("allow") if isinstance(source.data, Mapping) else None
+        grants = _sound_grants(own, source.base)
+        if allow is not None:
+            grants = grants.within(Grants.of(allow, base=source.base))
+        graph._set(source, functions or {}, grants)  # noqa: SLF001 -- its own
+        return graph
+
+    # -- building ------------------------------------------------------------------------------------------------
+
+    def node(self, id: str, /, **keys: Any) -> Graph:  # noqa: A002 -- the key's own name
+        """Add a node, and return the graph: ``graph.node("alert", http={...}, retry={"attempts": 3})``.
+
+        The keys are those of the format; ``as_``, ``with_``, ``lambda_``, ``assert_`` and ``else_`` stand for the words
+        that Python keeps for itself. Nodes inside of others are mappings with an ``id``. A function given to ``python``
+        is called as it is.
+        """
+        written = {key.rstrip("_"): self._named(value) for key, value in keys.items()}
+        nodes = [*self._source.data["nodes"], {"id": id, **written}]
+        self._change({**self._source.data, "nodes": nodes})
+        return self
+
+    def output(self, value: Any) -> Graph:
+        """Say what a run results in, and return the graph."""
+        self._change({**self._source.data, "output": value})
+        return self
+
+    def _change(self, data: Mapping[str, Any]) -> None:
+        self._source = from_data(data)
+        self._compiled = self._workshop = None
+
+    def _named(self, value: Any) -> Any:
+        """Return the value with functions by their names, which are noted."""
+        match value:
+            case Mapping():
+                return {str(key).rstrip("_"): self._named(each) for key, each in value.items()}
+            case list() | tuple():
+                return [self._named(each) for each in value]
+            case _ if callable(value):
+                name = str(getattr(value, "name", None) or getattr(value, "__name__", "function"))
+                short = name.rpartition(".")[2]
+                self._functions[short] = value
+                return short
+            case _:
+                return value
+
+    # -- what it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> str:
+        """The style."""
+        return "graph"
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The definition as plain data."""
+        data: Mapping[str, Any] = self._source.data
+        return data
+
+    def findings(self) -> list[Finding]:
+        """Return everything that is wrong with the graph, each with its path, line and column."""
+        return self._compile()[1]
+
+    def validate(self) -> Graph:
+        """Check everything that can be known before it runs, and return the graph.
+
+        Raises:
+            GraphInvalid: with all that is wrong, each with its path, and its line where it was read from a text.
+        """
+        findings = self.findings()
+        if findings:
+            raise invalid(self.name, findings)
+        return self
+
+    def _compile(self) -> tuple[Definition, list[Finding]]:
+        if self._compiled is None:
+            definition, findings = compile_graph(self._source, kinds(), grants=self._grants)
+            self._compiled = definition, list(findings.all)
+        return self._compiled
+
+    @property
+    def definition(self) -> Definition:
+        """The compiled graph.
+
+        Raises:
+            GraphInvalid: see `validate`.
+        """
+        self.validate()
+        return self._compile()[0]
+
+    @property
+    def grants(self) -> Grants:
+        """What the graph may touch."""
+        return self._grants or _sound_grants(self.data.get("allow"), self._source.base)
+
+    def to_yaml(self) -> str:
+        """Return the graph as YAML: what it was read from, or its data written out."""
+        return self._source.text or write_yaml(self.data)
+
+    def to_mermaid(self) -> str:
+        """Return the diagram of the graph in the language of Mermaid."""
+        from ironflow_nb.diagram.mermaid import to_mermaid  # noqa: PLC0415
+
+        return to_mermaid(self.shape(), {})
+
+    def shape(self) -> Diagram:
+        """Return the diagram of the graph, before any run."""
+        from ironflow_nb.graphs.shape import shape_of  # noqa: PLC0415 -- only who looks at it draws it
+
+        return shape_of(self.definition)
+
+    def diagram(self) -> Picture:
+        """Return the picture of the graph, before any run."""
+        from ironflow_nb.diagram.draw import draw  # noqa: PLC0415
+
+        return draw(self.shape(), {}, prefix=f"iron-{self.definition_id.hex()[2:14]}")
+
+    @property
+    def definition_id(self) -> Digest:
+        """The identity of the definition: how it is written, comments and layout aside."""
+        import msgspec  # noqa: PLC0415
+
+        content = msgspec.json.encode(self.data, order="sorted", enc_hook=repr)
+        return digest_bytes(f"graph {self.name}\0".encode() + content)
+
+    def _defined(self) -> StoredDefinition:
+        from ironflow_nb.diagram.model import encode_diagram  # noqa: PLC0415 -- not before the first node has run
+
+        return StoredDefinition(
+            definition_id=self.definition_id,
+            kind="graph",
+            name=self.name,
+            source=self.to_yaml(),
+            diagram=encode_diagram(self.shape()),
+        )
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def __call__(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Any:  # noqa: A002
+        """Run the graph with this input and return its output; a repeated cell continues the run that it began.
+
+        The input is a mapping, or is given by name: ``triage({"id": 7})`` and ``triage(id=7)`` are the same. Called in
+        a flow it is a child of that run.
+
+        Raises:
+            GraphInvalid: something is wrong with the graph; nothing has run.
+            NotAllowedInStep: it was called inside a step.
+        """
+        __tracebackhide__ = True
+        args = (_input(input, values),)
+        scope = SCOPE.get()
+        if scope is not None and scope.step is None and self.policy.key is None:
+            return self.call_as_child(self._child_spec(), scope, args, {}, recorded={"input": args[0]})
+        self._prepare()
+        return self.run_call(args, {})
+
+    def start(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Run[Any]:  # noqa: A002
+        """Run the graph in the background and return its `Run` at once.
+
+        Raises:
+            GraphInvalid: something is wrong with the graph; nothing has run.
+            NotAllowedInStep: it was called inside a step.
+        """
+        self._prepare()
+        return self.start_call((_input(input, values),), {})
+
+    def plan(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Plan:  # noqa: A002
+        """Return what a call would do with what is recorded; see `Flow.plan`."""
+        return self.plan_call((_input(input, values),), {})
+
+    def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Request, Body]:  # noqa: ARG002
+        """See `Launchable`."""
+        given = _input(args[0] if args else None, {})
+        definition, workshop = self.definition, self._shop()
+        request = Request(
+            kind=self.kind,
+            name=self.name,
+            definition_id=self.definition_id,
+            define=self._defined,
+            arguments={"input": given},
+            policy=self.policy,
+        )
+        body = functools.partial(_run, definition, workshop, self.grants)
+        return request, Body(body, (given,), {})
+
+    def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """See `Launchable`."""
+        return (arguments.get("input"),), {}
+
+    def options(
+        self,
+        *,
+        key: str | None = None,
+        fresh: bool = False,
+        on_rerun: str | None = None,
+        continue_within: Duration | None = None,
+        on_change: str | None = None,
+        durability: str | None = None,
+    ) -> Graph:
+        """Return the same graph with other options; see `Flow.options` and `flow`."""
+        other = copy.copy(self)
+        other.policy = replace(
+            self.policy,
+            key=key if key is not None else self.policy.key,
+            fresh=fresh or self.policy.fresh,
+            **policy_options(on_rerun, continue_within, on_change, durability),
+        )
+        return other
+
+    def _prepare(self) -> None:
+        """See, in the thread of the caller, that everything is there which the run will need.
+
+        Raises:
+            GraphInvalid, SecretMissing, NotGranted, FlowNotDefined: it is not.
+        """
+        definition, workshop = self.definition, self._shop()
+        for name in definition.secrets:
+            workshop.secrets.require(name)
+        workshop.require_functions(definition.block)
+
+    def _shop(self) -> Workshop:
+        if self._workshop is None:
+            self._workshop = self._new_workshop({})
+        return self._workshop
+
+    def _new_workshop(self, mocks: Mapping[str, Any]) -> Workshop:
+        definition, grants = self._compile()[0], self.grants
+        secrets = Secrets(definition.secrets, grants, ask=_asking())
+
+        def context(node: Node) -> WorkContext:
+            return WorkContext(
+                node=node.id,
+                grants=grants,
+                clock=HOME.engine().ledger.clock,
+                secrets=secrets,
+                functions=self._functions,
+                retry=node.retry_options,
+                timeout_s=node.timeout_s,
+            )
+
+        return Workshop(self.name, context=context, secrets=secrets, python=self._python, mocks=mocks)
+
+    def _python(self, name: str) -> Known | None:
+        """Return the function of that name: given, a step, of the notebook, or of a module that is granted."""
+        found: Any = self._functions.get(name) or HOME.step(name)
+        if found is None and "." not in name:
+            found = vars(sys.modules["__main__"]).get(name)
+        if found is None and "." in name:
+            self.grants.require(Need("python", name))
+            found = _imported(name)
+        if isinstance(found, StepSpec):
+            return Known(found.function, found.options)
+        if not callable(found):
+            return None
+        spec = getattr(found, "spec", None)
+        return Known(spec.function, spec.options) if isinstance(spec, StepSpec) else Known(found, DEFAULTS)
+
+    def _child_spec(self) -> StepSpec:
+        from ironflow_nb.graphs.nodework import PARAMETERS, KindCode  # noqa: PLC0415
+
+        return StepSpec(_run, name=self.name, code=KindCode("workflow", 1), parameters=PARAMETERS)
+
+    # -- display -------------------------------------------------------------------------------------------------
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:  # noqa: ARG002
+        from ironflow_nb.handles.pictures import bundle_of  # noqa: PLC0415
+
+        try:
+            return bundle_of(self.diagram())
+        except GraphInvalid as error:
+            return {"text/plain": str(error)}
+
+    def __repr__(self) -> str:
+        nodes = self.data.get("nodes")
+        return f"<graph {self.name}: {len(nodes) if isinstance(nodes, list) else 0} nodes>"
+
+
+def _run(definition: Definition, workshop: Workshop, grants: Grants, given: Any) -> Any:
+    __tracebackhide__ = True
+    names = {"input": given, "env": _environment(grants)}
+    return Interpreter(definition, workshop, names).run()
+
+
+def _environment(grants: Grants) -> dict[str, str]:
+    allowed = grants.allowed.get("env", False)
+    if isinstance(allowed, bool):
+        return dict(os.environ) if allowed else {}
+    return {name: os.environ[name] for name in allowed if name in os.environ}
+
+
+def _input(given: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"the input of a graph is a mapping, or values by name, not {type(given).__name__}")
+    return {**(given or {}), **values}
+
+
+def _sound_grants(allow: Any, base: str | None) -> Grants:
+    """Return what an ``allow`` of a text grants: nothing where it is missing or no mapping, which `validate` tells."""
+    is_sound = isinstance(allow, Mapping) and all(isinstance(each, bool | list) for each in allow.values())
+    return Grants.of(allow if is_sound else {}, base=base)
+
+
+def _asking() -> Callable[[str], str] | None:
+    """Return what asks the person at the keyboard for a secret, if there is one."""
+    has_person = shell() is not None or (sys.stdin is not None and sys.stdin.isatty())
+    return (lambda question: getpass.getpass(f"{question} ")) if has_person else None
+
+
+def _imported(name: str) -> Any:
+    from importlib import import_module  # noqa: PLC0415
+
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute, None)
+    except ImportError as error:
+        raise DefinitionError(f"{name} can't be imported: {error}", name=name) from error

@@ -1,0 +1,408 @@
+"""The steps that nodes run as: what is recorded of a node as its arguments, and what its body does."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from ironflow_nb.core.identity import digest_bytes
+from ironflow_nb.core.retrying import NEVER
+from ironflow_nb.errors import AssertionsFailed, FlowNotDefined, NodeFailed, NodeTimeout
+from ironflow_nb.execution.parameters import Parameters
+from ironflow_nb.execution.scope import SCOPE
+from ironflow_nb.execution.seams import THREAD_PREFIX
+from ironflow_nb.execution.spec import DEFAULTS, StepOptions, StepSpec
+from ironflow_nb.graphs import schema
+from ironflow_nb.graphs.context import RECORDED, WorkContext
+from ironflow_nb.graphs.definition import Assertion, Block, Node, PythonCall, Work, blocks_of
+from ironflow_nb.graphs.evaluating import evaluate
+from ironflow_nb.graphs.findings import dotted
+from ironflow_nb.graphs.kinds import Kind
+from ironflow_nb.graphs.secrets import Secrets
+from ironflow_nb.graphs.templates import Template, fill, written
+from ironflow_nb.tracking.parts import Part, Tracked
+from ironflow_nb.tracking.tracker import Tracker
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """An option with a secret in it: its text, and what else it is made of. Its value is made inside of the step."""
+
+    text: str
+    sees: dict[str, Any]
+
+    @classmethod
+    def of(cls, template: Template, sees: dict[str, Any]) -> Sealed:
+        """Return the option, as it is recorded, with what makes its value here."""
+        sealed = cls(written(template), sees)
+        object.__setattr__(sealed, "_template", template)  # no field: neither identity nor record
+        return sealed
+
+    @property
+    def template(self) -> Template:
+        """What makes the value."""
+        return self._template  # type: ignore[attr-defined, no-any-return]
+
+
+class OptionParameters(Parameters):
+    """The options of a node as arguments by name, whatever they are called."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda **options: options)
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """See `Parameters`."""
+        return dict(kwargs)
+
+    def positional(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """See `Parameters`."""
+        return (), dict(arguments)
+
+
+PARAMETERS: Final = OptionParameters()
+
+
+class KindCode:
+    """The code of a node whose work is in this package: its kind and that kind's version, and nothing of the user's."""
+
+    def __init__(self, name: str, version: int) -> None:
+        source = f"{name} {version}"
+        digest = digest_bytes(f"kind {source}".encode())
+        self._tracked = Tracked(digest, (Part(name, "declared", digest, source),), ())
+
+    def current(self) -> Tracked:
+        """See `Code`."""
+        return self._tracked
+
+
+@dataclass(frozen=True)
+class Known:
+    """A function of Python that nodes may call, undecorated, with the options of its step, if it is one."""
+
+    plain: Callable[..., Any]
+    options: StepOptions = DEFAULTS
+
+
+class Workshop:
+    """What the nodes of one graph work with, the same in all its runs."""
+
+    def __init__(
+        self,
+        graph: str,
+        *,
+        context: Callable[[Node], WorkContext],
+        secrets: Secrets,
+        python: Callable[[str], Known | None],
+        mocks: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.graph = graph
+        self.secrets = secrets
+        self.mocks = mocks or {}
+        self._context = context
+        self._python = python
+        self._specs: dict[str, tuple[Known | None, StepSpec]] = {}
+
+    def spec(self, node: Node) -> StepSpec:
+        """Return the step that the node runs as.
+
+        Raises:
+            FlowNotDefined: it calls a function of Python that is not known here.
+        """
+        function = self._function(node)
+        known = self._specs.get(node.id)
+        if known is None or known[0] is not function:
+            known = function, self._made(node, function)
+            self._specs[node.id] = known
+        return known[1]
+
+    def require_functions(self, block: Block) -> None:
+        """See that every function of Python that nodes of the block call is known here.
+
+        Raises:
+            FlowNotDefined: one is not.
+        """
+        for node in block.nodes:
+            self._function(node)
+            for inside in blocks_of(node):
+                self.require_functions(inside)
+
+    def failing_spec(self, node: Node, error: Exception) -> StepSpec:
+        """Return the same step with a body that only fails: for what can't be asked of the real one."""
+
+        def body(**_options: Any) -> Any:
+            raise error
+
+        made = self.spec(node)
+        return StepSpec(_named(body, made.name), name=made.name, code=made.code_source, parameters=PARAMETERS)
+
+    def _function(self, node: Node) -> Known | None:
+        """Return the function of the user that does the work, as it is now."""
+        if node.id in self.mocks:
+            return None
+        match node.task:
+            case Work(kind=kind):
+                return None if kind.function is None else Known(kind.function)
+            case PythonCall(function=name):
+                found = self._python(name)
+                if found is None:
+                    raise FlowNotDefined(
+                        f"node {node.id} calls {name}, which is not known here: define a step or function of that "
+                        f"name in the notebook, or give it: iron.Graph.from_yaml(..., functions={{{name!r}: ...}})",
+                        name=name,
+                    )
+                return found
+            case _:
+                return None
+
+    def _made(self, node: Node, function: Known | None) -> StepSpec:
+        name = f"{self.graph}.{node.id}"
+        perform = self._mocked(node) if node.id in self.mocks else self._performing(node, function)
+        options = StepOptions(retries=node.retry, once=node.once, cache=node.cache)
+        if function is None:
+            code: Any = KindCode(*_kind(node))
+        else:
+            code = Tracker(function.plain, tuple(function.options.depends))
+            options = _merged(options, function.options)
+        is_async = function is not None and inspect.iscoroutinefunction(function.plain)
+        body = self._async_body(node, perform) if is_async else self._body(node, perform)
+        return StepSpec(_named(body, name), name=name, options=options, code=code, parameters=PARAMETERS)
+
+    # -- bodies --------------------------------------------------------------------------------------------------
+
+    def _body(self, node: Node, perform: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
+        timeout_s = node.timeout_s
+
+        def body(**options: Any) -> Any:
+            __tracebackhide__ = True
+            with self._clean():
+                given = self._revealed(options)
+                value = perform(given) if timeout_s is None else _bounded(node, lambda: perform(given), timeout_s)
+                return self.secrets.blacken(value)
+
+        return body
+
+    def _async_body(self, node: Node, perform: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
+        async def body(**options: Any) -> Any:
+            import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+
+            with self._clean():
+                given = self._revealed(options)
+                try:
+                    async with asyncio.timeout(node.timeout_s):
+                        value = await perform(given)
+                except TimeoutError as error:
+                    if node.timeout_s is None or isinstance(error, NodeFailed):
+                        raise
+                    raise _too_long(node, node.timeout_s) from None
+                return self.secrets.blacken(value)
+
+        return body
+
+    def _clean(self) -> AbstractContextManager[None]:
+        return nullcontext() if not self.secrets.has_any else _Cleaning(self.secrets)
+
+    def _performing(self, node: Node, function: Known | None) -> Callable[[dict[str, Any]], Any]:
+        match node.task:
+            case Work(kind=kind, is_checked=is_checked):
+                context = self._context(node)
+                return lambda options: kind.perform(options if is_checked else _checked(node, kind, options), context)
+            case PythonCall():
+                assert function is not None
+                plain = function.plain
+                return lambda options: _call_python(plain, options["with"])
+            case Assertion():
+                return lambda options: _assert(node, options["checks"])
+            case _:
+                return _decides_only
+
+    def _mocked(self, node: Node) -> Callable[[dict[str, Any]], Any]:
+        mock = self.mocks[node.id]
+
+        def perform(options: dict[str, Any]) -> Any:
+            if isinstance(mock, BaseException):
+                raise mock
+            if callable(mock):
+                given = options["with"] if isinstance(node.task, PythonCall) else options
+                return mock(**given) if isinstance(given, dict) else mock(given)
+            return mock
+
+        return perform
+
+    # -- secrets -------------------------------------------------------------------------------------------------
+
+    def _revealed(self, value: Any) -> Any:
+        match value:
+            case Sealed():
+                context: dict[str, Any] = {**value.sees, "secrets": _SecretView(self.secrets)}
+                made = fill(value.template, lambda expression: evaluate(expression, context, RECORDED))
+                self.secrets.note(made)
+                return made
+            case dict():
+                return {key: self._revealed(each) for key, each in value.items()}
+            case list():
+                return [self._revealed(each) for each in value]
+            case _:
+                return value
+
+
+class _SecretView(dict[str, str]):
+    """Secrets by name, each looked up when it is asked for."""
+
+    def __init__(self, secrets: Secrets) -> None:
+        super().__init__()
+        self._secrets = secrets
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str)
+
+    def __getitem__(self, name: str) -> str:
+        return self._secrets.value(name)
+
+
+class _Cleaning(AbstractContextManager[None]):
+    """Takes the secrets out of whatever is raised inside of it."""
+
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None:
+            self._secrets.blacken_error(error)
+
+
+def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    function.__qualname__ = name
+    return function
+
+
+def _merged(node: StepOptions, step: StepOptions) -> StepOptions:
+    """Return the options of a node, and where it says nothing those of the step that it calls."""
+    return replace(
+        node,
+        retries=step.retries if node.retries is NEVER else node.retries,
+        once=node.once or step.once,
+        cache=step.cache if node.cache is None else node.cache,
+    )
+
+
+def _decides_only(_options: dict[str, Any]) -> Any:
+    raise AssertionError("a node that decides has no body")
+
+
+def _kind(node: Node) -> tuple[str, int]:
+    match node.task:
+        case Work(kind=kind):
+            return kind.name, kind.version
+        case task:
+            return type(task).__name__.lower(), 1
+
+
+def _checked(node: Node, kind: Kind, options: dict[str, Any]) -> dict[str, Any]:
+    """Check options whose expressions are filled in.
+
+    Raises:
+        NodeFailed: they do not fit the schema of the kind.
+    """
+    found = [
+        f"{dotted(path)}: {message}" if path else message
+        for path, message in schema.problems(kind.schema, options, is_written=False)
+    ]
+    if found:
+        error = NodeFailed(f"{node.id}: the options of {kind.name} are wrong: {'; '.join(found)}", node=node.id)
+        error.is_retryable = False
+        raise error
+    return options
+
+
+def _call_python(function: Callable[..., Any], given: Any) -> Any:
+    match given:
+        case None:
+            return function()
+        case dict():
+            return function(**given)
+        case list():
+            return function(*given)
+        case _:
+            return function(given)
+
+
+def _assert(node: Node, checks: list[dict[str, Any]]) -> dict[str, Any]:
+    wrong = [text for check in checks if (text := _mismatch(check)) is not None]
+    if wrong:
+        lines = "\n".join(f"  {text}" for text in wrong)
+        raise AssertionsFailed(f"{node.id}: {len(wrong)} of {len(checks)} checks failed:\n{lines}", node=node.id)
+    return {"n_checks": len(checks)}
+
+
+def _mismatch(check: dict[str, Any]) -> str | None:
+    import re  # noqa: PLC0415
+
+    message = check["message"]
+    match check:
+        case {"equals": [left, right]}:
+            is_held, said = _is_equal(left, right), f"{left!r} is not {right!r}"
+        case {"not_equals": [left, right]}:
+            is_held, said = not _is_equal(left, right), f"{left!r} is what it is not to be"
+        case {"matches": [text, pattern]}:
+            is_held = isinstance(text, str) and re.search(str(pattern), text) is not None
+            said = f"{text!r} does not match {pattern!r}"
+        case {"holds": value}:
+            is_held, said = value is True, f"{check['text']} is {value!r}, not true"
+        case _:
+            raise AssertionError(check)
+    return None if is_held else f"{message}: {said[:500]}" if message else said[:500]
+
+
+def _is_equal(left: Any, right: Any) -> bool:
+    """Compare as JSON does: true is not 1, and 1 is 1.0."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_is_equal(each, right[key]) for key, each in left.items())
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_is_equal, left, right))
+    return bool(left == right)
+
+
+# -- time --------------------------------------------------------------------------------------------------------
+
+
+def _bounded(node: Node, perform: Callable[[], Any], timeout_s: float) -> Any:
+    """Return what the work gives within its time; a body that takes longer goes on alone, and nobody hears of it.
+
+    Raises:
+        NodeTimeout: it took longer.
+    """
+    import contextvars  # noqa: PLC0415
+
+    scope = SCOPE.get()
+    assert scope is not None  # a body runs inside of its step
+    threads = scope.session.ledger.threads
+    done = threads.wakeup()
+    result: list[tuple[Any, BaseException | None]] = []
+
+    def work() -> None:
+        try:
+            result.append((perform(), None))
+        except BaseException as error:  # noqa: BLE001 -- raised again by who waits
+            result.append((None, error))
+        done.set()
+
+    context = contextvars.copy_context()
+    threads.spawn(f"{THREAD_PREFIX}node-{node.id}", lambda: context.run(work))
+    done.take(timeout_s)
+    if not result:
+        raise _too_long(node, timeout_s)
+    value, error = result[0]
+    if error is not None:
+        raise error
+    return value
+
+
+def _too_long(node: Node, timeout_s: float) -> NodeTimeout:
+    return NodeTimeout(f"{node.id} took longer than its timeout_s of {timeout_s:g} s", node=node.id)

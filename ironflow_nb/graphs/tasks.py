@@ -1,0 +1,204 @@
+"""Compiling what a node does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from ironflow_nb.graphs import schema
+from ironflow_nb.graphs.definition import (
+    Assertion,
+    Block,
+    Branch,
+    Check,
+    CheckKind,
+    Choice,
+    Condition,
+    Loop,
+    PythonCall,
+    Switch,
+    Task,
+    While,
+    Work,
+    Workflow,
+)
+from ironflow_nb.graphs.expressions import ExpressionSyntaxError
+from ironflow_nb.graphs.findings import Findings, Path
+from ironflow_nb.graphs.grants import Grants
+from ironflow_nb.graphs.kinds import Kind
+from ironflow_nb.graphs.templates import Fields, Items, Literal, Template, compile_template, expressions_of
+from ironflow_nb.graphs.visible import Visible
+
+CHECKS: Final[tuple[CheckKind, ...]] = ("equals", "not_equals", "matches", "holds")
+
+CompileBlock = Callable[[Any, Path, Visible], Block]
+
+NOTHING: Final = Literal(None)
+
+
+class TaskCompiler:
+    """Compiles the tasks of the nodes of one graph; `block` compiles the lists of nodes inside of them."""
+
+    def __init__(self, kinds: Mapping[str, Kind], findings: Findings, grants: Grants, block: CompileBlock) -> None:
+        self._kinds = kinds
+        self._findings = findings
+        self._grants = grants
+        self._block = block
+
+    def task(self, name: str | None, data: Mapping[str, Any], path: Path, visible: Visible) -> Task:
+        """Return what the node does; of one that is wrong, something in its place."""
+        plain = visible.without_secrets(f"{name}:")
+        match name:
+            case None:
+                return Assertion(())
+            case "condition":
+                test = self.template(data["condition"], (*path, "condition"), plain)
+                then, otherwise = (self._inside(data, path, key, visible) for key in ("then", "else"))
+                return Condition(test, then, otherwise)
+            case "switch":
+                return self._switch(data, path, visible)
+            case "branch":
+                return self._branch(data, path, visible)
+            case "loop":
+                return self._loop(data, path, visible)
+            case "workflow":
+                target = self.template(data["workflow"], (*path, "workflow"), plain)
+                return Workflow(target, self.template(data.get("input"), (*path, "input"), plain))
+            case "assert":
+                return self._assertion(data["assert"], (*path, "assert"), plain)
+            case "python":
+                return self._python(data, path, visible)
+            case _:
+                return self._work(self._kinds[name], data[name], (*path, name), visible)
+
+    def template(self, value: Any, path: Path, visible: Visible) -> Template:
+        """Compile a value, whose expressions see what is visible there."""
+
+        def fault(inner: Path, error: ExpressionSyntaxError) -> None:
+            self._findings.add((*path, *inner), str(error), offset=error.offset)
+
+        template = compile_template(value, fault)
+        self._look(template, path, visible)
+        return template
+
+    def _look(self, template: Template, path: Path, visible: Visible) -> None:
+        match template:
+            case Fields(fields=fields):
+                for key, field in fields:
+                    self._look(field, (*path, key), visible)
+            case Items(items=items):
+                for number, item in enumerate(items):
+                    self._look(item, (*path, number), visible)
+            case _:
+                for expression in expressions_of(template):
+                    for objection in visible.objections(expression, self._grants):
+                        self._findings.add(path, objection)
+
+    def _inside(self, data: Mapping[str, Any], path: Path, key: str, visible: Visible) -> Block:
+        return self._block(data[key], (*path, key), visible) if key in data else Block(())
+
+    # -- control -------------------------------------------------------------------------------------------------
+
+    def _switch(self, data: Mapping[str, Any], path: Path, visible: Visible) -> Switch:
+        value = self.template(data["switch"], (*path, "switch"), visible.without_secrets("switch:"))
+        cases = data.get("cases")
+        named = cases.items() if isinstance(cases, Mapping) else ()
+        blocks = tuple((str(name), self._block(each, (*path, "cases", name), visible)) for name, each in named)
+        return Switch(value, blocks, self._inside(data, path, "default", visible))
+
+    def _branch(self, data: Mapping[str, Any], path: Path, visible: Visible) -> Branch:
+        branches = data["branch"]
+        choices = []
+        for name, each in branches.items() if isinstance(branches, Mapping) else ():
+            if not isinstance(each, Mapping):
+                continue  # the schema has told
+            inside = (*path, "branch", name)
+            when = None
+            if "when" in each:
+                when = self.template(each["when"], (*inside, "when"), visible.without_secrets("when:"))
+            choices.append(Choice(str(name), when, self._block(each.get("do"), (*inside, "do"), visible)))
+        return Branch(tuple(choices))
+
+    def _loop(self, data: Mapping[str, Any], path: Path, visible: Visible) -> Loop | While:
+        over = data["loop"]
+        is_while = isinstance(over, Mapping)
+        name = data["as"] if isinstance(data.get("as"), str) else "round" if is_while else "item"
+        if name in visible.names and name != "item":
+            self._findings.add((*path, "as"), f"{name!r} is something else already; choose another name for the item")
+        inside = visible.with_names({name, "index"})
+        do = self._inside(data, path, "do", inside)
+        concurrency = data.get("concurrency", 1)
+        if isinstance(over, Mapping):
+            if "concurrency" in data:
+                self._findings.add((*path, "concurrency"), "the rounds of while: follow each other")
+            test = self.template(over.get("while"), (*path, "loop", "while"), inside.without_secrets("while:"))
+            rounds = over.get("max_rounds")
+            return While(test, rounds if type(rounds) is int else 1, name, do)
+        items = self.template(over, (*path, "loop"), visible.without_secrets("loop:"))
+        return Loop(items, name, concurrency if type(concurrency) is int else 1, do)
+
+    def _assertion(self, data: Any, path: Path, visible: Visible) -> Assertion:
+        checks = []
+        for number, each in enumerate(data if isinstance(data, list) else ()):
+            if not isinstance(each, Mapping):
+                continue
+            kinds = [kind for kind in CHECKS if kind in each]
+            if len(kinds) != 1:
+                self._findings.add((*path, number), f"a check is one of {', '.join(CHECKS)}")
+                continue
+            kind, inside = kinds[0], (*path, number, kinds[0])
+            operands = each[kind] if isinstance(each[kind], list) else [each[kind]]
+            compiled = [
+                self.template(operand, inside if kind == "holds" else (*inside, place), visible)
+                for place, operand in enumerate(operands)
+            ]
+            checks.append(Check(kind, tuple(compiled), str(each.get("message", ""))))
+        return Assertion(tuple(checks))
+
+    # -- work ----------------------------------------------------------------------------------------------------
+
+    def _python(self, data: Mapping[str, Any], path: Path, visible: Visible) -> PythonCall:
+        name = data["python"]
+        if not isinstance(name, str):
+            return PythonCall("", NOTHING)
+        if not all(part.isidentifier() for part in name.split(".")):
+            self._findings.add((*path, "python"), f"{name!r} is no name of a function")
+        return PythonCall(name, self.template(data.get("with", {}), (*path, "with"), visible))
+
+    def _work(self, kind: Kind, value: Any, path: Path, visible: Visible) -> Work:
+        options = kind.options_of(value)
+        is_short = options is not value
+        found = list(schema.problems(kind.schema, options, is_written=True))
+        for inner, message in found:
+            self._findings.add(_written_path(kind, path, inner, is_short=is_short), message)
+        if not isinstance(options, Mapping):
+            if not found:
+                known = ", ".join(kind.schema.get("properties", {}))
+                self._findings.add(path, f"{kind.name} takes a mapping of its options ({known}), not one value")
+            return Work(kind, NOTHING, is_checked=False)
+        fields: list[tuple[str, Template]] = []
+        for key, each in options.items():
+            inside = _written_path(kind, path, (key,), is_short=is_short)
+            if key in kind.verbatim:
+                fields.append((key, Literal(each)))
+                continue
+            if key in kind.lazy:
+                self.template(each, inside, visible.only(kind.lazy_names))
+                fields.append((key, Literal(each)))
+                continue
+            fields.append((key, self.template(each, inside, visible)))
+        if not found:
+            self._check_needs(kind, options, path)
+        is_checked = all(type(template) is Literal for _, template in fields)
+        return Work(kind, Fields(tuple(fields)), is_checked=is_checked)
+
+    def _check_needs(self, kind: Kind, options: Mapping[str, Any], path: Path) -> None:
+        for need in kind.needs(options):
+            refusal = self._grants.refusal(need)
+            if refusal is not None:
+                self._findings.add(path, refusal)
+
+
+def _written_path(kind: Kind, path: Path, inner: Path, *, is_short: bool) -> Path:
+    """Return where an option stands in the text, which may have its short form."""
+    return (*path, *inner[1:]) if is_short and inner and inner[0] == kind.shorthand else (*path, *inner)
