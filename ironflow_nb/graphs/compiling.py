@@ -13,7 +13,7 @@ from ironflow_nb.graphs.findings import Findings, Path
 from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.keys import COMMON_KEYS, CONTROL_KEYS, LATER_KEYS, PYTHON, PYTHON_KEYS, RESERVED_NAMES
 from ironflow_nb.graphs.kinds import Kind
-from ironflow_nb.graphs.ordering import cycle_in, reachable
+from ironflow_nb.graphs.ordering import cycle_in, ended_before
 from ironflow_nb.graphs.reading import Source
 from ironflow_nb.graphs.tasks import TaskCompiler
 from ironflow_nb.graphs.visible import Visible
@@ -60,14 +60,12 @@ class _GraphCompiler:
         for name, source in (self._secrets or {}).items():
             if isinstance(source, Mapping) and isinstance(source.get("env"), str):
                 self._require(("secrets", name), Need("env", source["env"]))
-        visible = Visible(frozenset({"input", "env"}), frozenset(self._secrets or {}))
+        visible = Visible(frozenset({"input", "env"}), secrets=frozenset(self._secrets or {}))
         block = self.block(data.get("nodes"), ("nodes",), visible)
         output = None
         if "output" in data:
-            ids = frozenset(node.id for node in block.nodes)
-            output = self._tasks.template(
-                data["output"], ("output",), visible.with_names(ids).without_secrets("the output")
-            )
+            whole = visible.with_names(node.id for node in block.nodes).without_secrets("the output")
+            output = self._tasks.template(data["output"], ("output",), whole)
         name, secrets = data.get("graph"), self._secrets or {}
         concurrency = data.get("concurrency", CONCURRENCY)
         return Definition(
@@ -97,14 +95,15 @@ class _GraphCompiler:
         if not isinstance(data, list):
             return Block(())  # the schema has told
         written = [(number, each) for number, each in enumerate(data) if self._is_node(each, (*path, number))]
-        ids = [each["id"] for _, each in written]
-        after = self._order([each for _, each in written], [(*path, number) for number, _ in written])
-        before = reachable(after)
+        numbers: dict[str, int] = {}
+        for place, (_, each) in enumerate(written):
+            numbers.setdefault(each["id"], place)
+        after = self._order([each for _, each in written], [(*path, number) for number, _ in written], numbers)
+        before = ended_before(after)
         nodes: list[Node] = []
-        for number, each in written:
-            place = len(nodes)
-            seen = frozenset(ids[index] for index in before[place])
-            nodes.append(self._node(each, (*path, number), after[place], visible.with_names(seen, others=ids)))
+        for place, (number, each) in enumerate(written):
+            inside = visible.with_nodes(before[place], numbers)
+            nodes.append(self._node(each, (*path, number), after[place], inside))
         return Block(tuple(nodes))
 
     def _is_node(self, data: Any, path: Path) -> bool:
@@ -130,11 +129,10 @@ class _GraphCompiler:
             self._paths[name] = where
         return True
 
-    def _order(self, nodes: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> list[tuple[int, ...]]:
+    def _order(
+        self, nodes: Sequence[Mapping[str, Any]], paths: Sequence[Path], places: Mapping[str, int]
+    ) -> list[tuple[int, ...]]:
         """Return the numbers of the nodes that each node waits for."""
-        places: dict[str, int] = {}
-        for number, node in enumerate(nodes):
-            places.setdefault(node["id"], number)
         after: list[tuple[int, ...]] = []
         for number, (node, path) in enumerate(zip(nodes, paths, strict=True)):
             wanted = node.get("depends_on")
@@ -169,7 +167,7 @@ class _GraphCompiler:
         on_error = data.get("on_error")
         handler: Any = on_error if on_error == CONTINUE else None
         if isinstance(on_error, list):
-            handler = self.block(on_error, (*path, "on_error"), visible.with_names(frozenset({"error"})))
+            handler = self.block(on_error, (*path, "on_error"), visible.with_names({"error"}))
         return Node(
             id=data["id"],
             task=task,

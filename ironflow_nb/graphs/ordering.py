@@ -32,8 +32,8 @@ def cycle_in(after: After) -> list[int] | None:
     return None
 
 
-def reachable(after: After) -> list[frozenset[int]]:
-    """Return for each node all those that have ended before it begins; there is no circle."""
+def ended_before(after: After) -> list[int]:
+    """Return for each node a mask over the numbers of all those that have ended before it begins; there is no circle."""
     masks: dict[int, int] = {}
     for first in range(len(after)):
         left = [first]
@@ -48,13 +48,4 @@ def reachable(after: After) -> list[frozenset[int]]:
             for each in after[number]:
                 mask |= masks[each] | (1 << each)
             masks[number] = mask
-    return [_numbers(masks[number]) for number in range(len(after))]
-
-
-def _numbers(mask: int) -> frozenset[int]:
-    numbers = []
-    while mask:
-        lowest = mask & -mask
-        numbers.append(lowest.bit_length() - 1)
-        mask ^= lowest
-    return frozenset(numbers)
+    return [masks[number] for number in range(len(after))]

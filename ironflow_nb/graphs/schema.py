@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
@@ -166,7 +167,27 @@ def problems(schema: Mapping[str, Any], data: Any, *, is_written: bool) -> Itera
         data: the data.
         is_written: the data are as they were written, so that a text with an expression may become anything.
     """
-    for error in _validator(msgspec.json.encode(schema)).iter_errors(data):
+    encoded = msgspec.json.encode(schema)
+    if is_written:
+        with suppress(TypeError, msgspec.MsgspecError):  # what Python gave may be no JSON
+            content = msgspec.json.encode(data)
+            if len(content) < _REMEMBERED_BYTES:
+                yield from _remembered(encoded, content)
+                return
+    yield from _found(encoded, data, is_written=is_written)
+
+
+_REMEMBERED_BYTES: Final = 1_000
+
+
+@lru_cache(maxsize=2048)
+def _remembered(schema: bytes, content: bytes) -> tuple[tuple[Path, str], ...]:
+    """Check what many nodes have alike only once."""
+    return tuple(_found(schema, msgspec.json.decode(content), is_written=True))
+
+
+def _found(schema: bytes, data: Any, *, is_written: bool) -> Iterator[tuple[Path, str]]:
+    for error in _validator(schema).iter_errors(data):
         yield from _problems(error, (), is_written=is_written)
 
 
@@ -174,9 +195,8 @@ def problems(schema: Mapping[str, Any], data: Any, *, is_written: bool) -> Itera
 def _validator(schema: bytes) -> Any:
     from jsonschema import Draft202012Validator  # noqa: PLC0415 -- only graphs need it
 
-    # What a part of the schema refers to are nodes, which are looked at one by one.
-    defs = {"$defs": {"node": True}}
-    return Draft202012Validator(msgspec.json.decode(schema) | defs)
+    # Nodes inside of a part are looked at one by one, each with the path that it has.
+    return Draft202012Validator(msgspec.json.decode(schema.replace(msgspec.json.encode(NODES["items"]), b"true")))
 
 
 def _problems(error: Any, base: Path, *, is_written: bool) -> Iterator[tuple[Path, str]]:
@@ -208,7 +228,9 @@ def _problems(error: Any, base: Path, *, is_written: bool) -> Iterator[tuple[Pat
 
 
 def _is_about_expressions(error: Any) -> bool:
-    return bool(error.validator in {"not", "pattern"} and OPENING.replace("{", r"\{") in str(error.validator_value))
+    value = error.validator_value
+    pattern = value.get("pattern") if error.validator == "not" and isinstance(value, Mapping) else value
+    return bool(error.validator in {"not", "pattern"} and OPENING.replace("{", r"\{") in str(pattern))
 
 
 def _wanted(error: Any) -> str:

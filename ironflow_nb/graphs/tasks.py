@@ -123,7 +123,7 @@ class TaskCompiler:
         over = data["loop"]
         is_while = isinstance(over, Mapping)
         name = data["as"] if isinstance(data.get("as"), str) else "round" if is_while else "item"
-        if name in visible.names and name != "item":
+        if visible.sees(name) and name != "item":
             self._findings.add((*path, "as"), f"{name!r} is something else already; choose another name for the item")
         inside = visible.with_names({name, "index"})
         do = self._inside(data, path, "do", inside)
