@@ -31,7 +31,7 @@ check: $(VENV)/.test  ## the fast loop: lint, types, architecture, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n auto --dist worksteal -m 'not kernel and not browser and not crash and not notebook and not slow'
+	$(BIN)/pytest -q -p no:nbval -n auto --dist worksteal -m 'not kernel and not browser and not crash and not notebook and not slow'
 
 test: $(VENV)/.test  ## everything, with fixed samples of the long proofs
 	$(BIN)/ruff check .

@@ -37,8 +37,9 @@ ENGINE_LINES = 8_060
 TRACKING_LINES = 1_340
 
 
-def modules() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+@cache
+def modules() -> tuple[Path, ...]:
+    return tuple(sorted(PACKAGE.rglob("*.py")))
 
 
 def dotted(path: Path) -> str:
@@ -61,11 +62,16 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@cache
 def inside(path: Path) -> set[str]:
     """Return the modules of the package that the file imports."""
-    known = {dotted(module) for module in modules()}
     names = {name.removeprefix(f"{NAME}.") for name in imported(path) if name.startswith(f"{NAME}.")}
-    return (names & known) - {dotted(path)}
+    return (names & known()) - {dotted(path)}
+
+
+@cache
+def known() -> frozenset[str]:
+    return frozenset(map(dotted, modules()))
 
 
 def room(module: str) -> str:
