@@ -161,6 +161,7 @@ def test_a_hidden_link_holds_its_head_below_its_tail_and_has_no_way() -> None:
     assert placement.routes[0].points == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["chain", "fan", "ladder", "everything to everything"])
 def test_a_thousand_boxes_are_placed_without_overlap(shape: str) -> None:
     links = {
