@@ -1,0 +1,1 @@
+"""The families of work nodes: what each kind of node does when its turn comes."""

@@ -1,0 +1,209 @@
+"""Programs that are run to their end: what they write is kept up to a limit, and nothing of theirs is left running."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+from ironflow_nb.execution.seams import SystemThreads, SystemWakeup
+
+GRACE_S: Final = 2.0
+"""How long a program has between being asked to end and being killed."""
+
+DRAIN_S: Final = 0.5
+"""How long what a program has left in the background may go on writing."""
+
+_IS_WINDOWS: Final = os.name == "nt"
+_SLICE_S: Final = 0.5  # on Windows, Ctrl-C is only seen between two waits
+_CHUNK: Final = 1 << 16
+_THREADS: Final = SystemThreads()
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be run: a list, or on Windows a text for its command line."""
+
+    command: Sequence[str] | str
+    env: Mapping[str, str]
+    cwd: Path
+    stdin: bytes | None
+    timeout_s: float
+    max_bytes: int
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a program; `exit_code` is None of one that took longer than it may."""
+
+    exit_code: int | None
+    stdout: bytes
+    stderr: bytes
+    is_truncated: bool
+
+
+def run(program: Program) -> Ended:
+    """Run the program to its end, then end what it has left running.
+
+    An exception that interrupts the wait, `KeyboardInterrupt` for instance, ends the program before it passes on.
+
+    Raises:
+        OSError: it can't be started.
+        ValueError: its command has a character that no command can have.
+    """
+    process = _start(program)
+    try:
+        _RUNNING[process.pid] = os.getpid()
+        assert process.stdout is not None
+        assert process.stderr is not None
+        out, err = _Stream(process.stdout, program.max_bytes), _Stream(process.stderr, program.max_bytes)
+        _feed(process.stdin, program.stdin)
+        is_late = not _wait(process, program.timeout_s)
+        if not is_late:
+            out.wait(DRAIN_S)
+            err.wait(DRAIN_S)
+    finally:
+        end(process)
+        _RUNNING.pop(process.pid, None)
+    out.wait(DRAIN_S)
+    err.wait(DRAIN_S)
+    return Ended(
+        exit_code=None if is_late else process.returncode,
+        stdout=bytes(out.content),
+        stderr=bytes(err.content),
+        is_truncated=out.is_cut or err.is_cut,
+    )
+
+
+def _start(program: Program) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 -- the caller has asked the grants
+        program.command,
+        env=program.env,
+        cwd=program.cwd,
+        stdin=subprocess.DEVNULL if program.stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        shell=isinstance(program.command, str),
+        start_new_session=not _IS_WINDOWS,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    """Wait for the program; return False if it takes longer. Its time is that of the machine, whatever the clock."""
+    while timeout_s > 0:
+        try:
+            process.wait(min(timeout_s, _SLICE_S))
+        except subprocess.TimeoutExpired:
+            timeout_s -= _SLICE_S
+        else:
+            return True
+    return False
+
+
+# -- streams -----------------------------------------------------------------------------------------------------
+
+
+class _Stream:
+    """What a program writes: read to its end, so that the program never waits, and kept up to a limit."""
+
+    def __init__(self, pipe: IO[bytes], max_bytes: int) -> None:
+        self.content = bytearray()
+        self.is_cut = False
+        self._pipe = pipe
+        self._max_bytes = max_bytes
+        self._ended = SystemWakeup()
+        self._has_ended = False
+        _THREADS.spawn("ironflow-shell-read", self._read)
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until nothing more comes, but no longer than that."""
+        self._has_ended = self._has_ended or self._ended.take(timeout_s)
+
+    def _read(self) -> None:
+        try:
+            with self._pipe as pipe:
+                while chunk := pipe.read(_CHUNK):
+                    room = self._max_bytes - len(self.content)
+                    self.content += chunk[:room]
+                    self.is_cut = self.is_cut or len(chunk) > room
+        finally:
+            self._ended.set()
+
+
+def _feed(pipe: IO[bytes] | None, content: bytes | None) -> None:
+    if pipe is None:
+        return
+
+    def write() -> None:
+        with suppress(OSError), pipe:  # who doesn't read to the end needs no more
+            left = memoryview(content or b"")
+            while left:
+                left = left[pipe.write(left) :]
+
+    _THREADS.spawn("ironflow-shell-write", write)
+
+
+# -- ending ------------------------------------------------------------------------------------------------------
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End the program with all that it has started and that has not left its group: first asked, then killed."""
+    if _IS_WINDOWS:
+        _end_tree_of_windows(process)
+        return
+    try:
+        _signal(process.pid, signal.SIGTERM)
+        _wait_for_group(process)
+    finally:
+        _signal(process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel can't be waited for
+            process.wait(GRACE_S)
+
+
+def _wait_for_group(process: subprocess.Popen[bytes]) -> None:
+    pause = SystemWakeup()
+    left_s, step_s = GRACE_S, 0.001
+    while left_s > 0:
+        process.poll()  # one that has ended counts until it is asked how
+        if not _signal(process.pid, 0):
+            return
+        pause.take(step_s)
+        left_s, step_s = left_s - step_s, min(2 * step_s, 0.05)
+
+
+def _signal(group: int, number: int) -> bool:
+    """Send a signal to the group; return False if there is none."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):  # macOS says so of a group whose members have all ended
+        return False
+    return True
+
+
+def _end_tree_of_windows(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        with suppress(OSError):
+            taskkill = ["taskkill", "/T", "/F", "/PID", str(process.pid)]
+            subprocess.run(taskkill, capture_output=True, check=False)  # noqa: S603 -- a program of the system
+        process.kill()
+        process.wait()
+
+
+_RUNNING: Final[dict[int, int]] = {}
+"""The programs that run, each with the process that has started it: a fork of that has the table, but not the right."""
+
+
+def _end_all() -> None:
+    for group, owner in list(_RUNNING.items()):
+        if owner == os.getpid() and not _IS_WINDOWS:
+            _signal(group, signal.SIGTERM)
+
+
+atexit.register(_end_all)
