@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
@@ -45,12 +45,17 @@ class Definition(Protocol):
         """Continue the run in the background with its recorded arguments, under `orders`; return its id."""
 
 
+Revive = Callable[[Engine, RunRow], Definition]
+"""Makes a definition of what the journal keeps of it."""
+
+
 class Home:
     """The default engine and the known definitions."""
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
         self._definitions: dict[tuple[str, str], Definition] = {}
+        self._revivers: dict[str, Revive] = {}
         self._engines: weakref.WeakSet[Engine] = weakref.WeakSet()
         self._steps: weakref.WeakValueDictionary[str, StepSpec] = weakref.WeakValueDictionary()
 
@@ -111,13 +116,19 @@ class Home:
         """Return what is defined here of that kind, in the order of first definition."""
         return [found for (its_kind, _), found in self._definitions.items() if its_kind == kind]
 
-    def definition(self, run: RunRow) -> Definition:
-        """Return what the run was made of.
+    def revive_by(self, kind: str, revive: Revive) -> None:
+        """Let definitions of that kind be made of what a journal keeps of them, where this process has none."""
+        self._revivers[kind] = revive
+
+    def definition(self, run: RunRow, engine: Engine | None = None) -> Definition:
+        """Return what the run was made of: what is defined here, else what the journal of `engine` keeps of it.
 
         Raises:
             FlowNotDefined: this process does not have it.
         """
         found = self._definitions.get((run.kind, run.name))
+        if found is None and engine is not None and run.kind in self._revivers:
+            return self._revivers[run.kind](engine, run)
         if found is None:
             raise FlowNotDefined(
                 f"run {run.run_id} is of {run.kind} {run.name}, which is not defined here; run the cell or import the "

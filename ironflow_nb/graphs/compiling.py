@@ -10,6 +10,7 @@ from ironflow_nb.core.retrying import NEVER, Retry
 from ironflow_nb.graphs import schema
 from ironflow_nb.graphs.definition import CONTINUE, Block, Definition, Node
 from ironflow_nb.graphs.findings import Findings, Path
+from ironflow_nb.graphs.grants import SCHEMA as GRANTS
 from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.keys import COMMON_KEYS, CONTROL_KEYS, LATER_KEYS, PYTHON, PYTHON_KEYS, RESERVED_NAMES
 from ironflow_nb.graphs.kinds import Kind
@@ -20,6 +21,13 @@ from ironflow_nb.graphs.visible import Visible
 
 CONCURRENCY: Final = 16
 """How many nodes of a graph run at once, unless it says otherwise."""
+
+_DECIDING: Final = frozenset({"retry", "timeout_s", "once", "cache"})
+_MEANINGLESS: Final = {
+    **dict.fromkeys(("condition", "switch", "branch", "loop", "assert"), _DECIDING),
+    "workflow": frozenset({"timeout_s", "cache"}),
+}
+"""What would say nothing on a node that only decides, or that another run stands for."""
 
 
 def compile_graph(
@@ -33,6 +41,14 @@ def compile_graph(
     return compiler.definition(), compiler.findings
 
 
+def sound_grants(allow: Any, base: str | None) -> Grants:
+    """Return what an ``allow`` grants: nothing where it is missing, or not what it is to be."""
+    if allow is True:
+        return Grants.of(None, base=base)
+    is_sound = isinstance(allow, Mapping) and not list(schema.problems(GRANTS, allow, is_written=False))
+    return Grants.of(allow if is_sound else {}, base=base)
+
+
 class _GraphCompiler:
     """Compiles one graph."""
 
@@ -43,11 +59,7 @@ class _GraphCompiler:
         self._paths: dict[str, Path] = {}
         if not isinstance(source.data, Mapping):
             self.findings.add((), "a graph is a mapping with graph: and nodes:")
-        allow = self._data.get("allow")
-        is_sound = isinstance(allow, Mapping) and not list(
-            schema.problems(schema.TOP["allow"], allow, is_written=False)
-        )
-        self.grants = grants or Grants.of(allow if is_sound else None if allow is None else {}, base=source.base)
+        self.grants = grants or sound_grants(self._data.get("allow"), source.base)
         self._secrets = self._data.get("secrets") if isinstance(self._data.get("secrets"), Mapping) else {}
         self._tasks = TaskCompiler(kinds, self.findings, self.grants, self.block)
 
@@ -73,7 +85,6 @@ class _GraphCompiler:
             block=block,
             output=output,
             concurrency=concurrency if type(concurrency) is int else CONCURRENCY,
-            allow=data.get("allow"),
             secrets=secrets,
             data=data,
         )
@@ -218,6 +229,8 @@ class _GraphCompiler:
             near = get_close_matches(str(key), sorted(COMMON_KEYS | own), n=1)
             hint = f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(sorted(COMMON_KEYS | own))})"
             self.findings.add((*path, key), f"a {name} node has no {key!r}{hint}")
+        for key in sorted(_MEANINGLESS.get(name, frozenset()) & data.keys()):
+            self.findings.add((*path, key), f"{key} is for nodes that do work; a {name} node has none of its own")
         if name in schema.CONTROL:
             own_data = {key: data[key] for key in own if key in data}
             part = {"type": "object", "properties": schema.CONTROL[name], "required": schema.REQUIRED[name]}

@@ -137,7 +137,6 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     block: Block
     output: Template | None
     concurrency: int
-    allow: Mapping[str, Any] | None
     secrets: Mapping[str, Mapping[str, str]]
     data: Mapping[str, Any]
 

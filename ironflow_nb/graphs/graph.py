@@ -16,25 +16,32 @@ from msgspec.structs import replace
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
-from ironflow_nb.errors import DefinitionError, GraphInvalid
+from ironflow_nb.core.plan import Planned
+from ironflow_nb.core.rows import RunRow
+from ironflow_nb.errors import DefinitionError, FlowNotDefined, GraphInvalid
+from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.request import Body, Policy, Request, policy_options
 from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.execution.spec import DEFAULTS, StepSpec
 from ironflow_nb.execution.surroundings import shell
 from ironflow_nb.graphs.catalog import kinds
-from ironflow_nb.graphs.compiling import compile_graph
+from ironflow_nb.graphs.compiling import compile_graph, sound_grants
 from ironflow_nb.graphs.context import WorkContext
 from ironflow_nb.graphs.definition import Definition, Node
 from ironflow_nb.graphs.findings import Finding, invalid
 from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.interpreting import Interpreter
-from ironflow_nb.graphs.nodework import Known, Workshop
-from ironflow_nb.graphs.reading import Source, from_data, read_source, write_yaml
+from ironflow_nb.graphs.nodework import PARAMETERS, KindCode, Known, Workshop
+from ironflow_nb.graphs.planning import replanned
+from ironflow_nb.graphs.reading import Source, from_data, read_source, read_text, write_yaml
+from ironflow_nb.graphs.schema import published
 from ironflow_nb.graphs.secrets import Secrets
+from ironflow_nb.graphs.trial import Trial, check_mocks, try_out, without_waiting
 from ironflow_nb.handles.launching import Launchable
-from ironflow_nb.handles.run import Run
+from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.journal.ports import Definition as StoredDefinition
+from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
@@ -70,9 +77,9 @@ class Graph(Launchable):
             concurrency: how many nodes run at once; 16 unless said.
             functions: what the names of ``python`` nodes stand for; others are steps and functions of the notebook.
         """
-        given = {"allow": allow, "secrets": secrets, "concurrency": concurrency}
+        given = {"secrets": secrets, "concurrency": concurrency}
         data: dict[str, Any] = {"graph": name, **{key: each for key, each in given.items() if each is not None}}
-        self._set(Source(data | {"nodes": []}), functions or {}, None if allow is not None else Grants.of(None))
+        self._set(from_data(data | {"allow": True if allow is None else allow, "nodes": []}), functions or {}, None)
 
     def _set(self, source: Source, functions: Functions, grants: Grants | None) -> None:
         self._source = source
@@ -116,12 +123,25 @@ class Graph(Launchable):
     @classmethod
     def _of(cls, source: Source, allow: Mapping[str, Any] | None, functions: Functions | None) -> Graph:
         graph = cls.__new__(cls)
-        own = source.data.get("allow") if isinstance(source.data, Mapping) else None
-        grants = _sound_grants(own, source.base)
+        grants = None
         if allow is not None:
-            grants = grants.within(Grants.of(allow, base=source.base))
+            own = source.data.get("allow") if isinstance(source.data, Mapping) else None
+            grants = sound_grants(own, source.base).within(Grants.of(allow, base=source.base))
         graph._set(source, functions or {}, grants)  # noqa: SLF001 -- its own
         return graph
+
+    @classmethod
+    def from_run(cls, run: Run[Any] | str, *, functions: Functions | None = None) -> Graph:
+        """Take the graph that a run was made of, as the journal keeps it: to look at it, or to continue the run.
+
+        Raises:
+            RunNotFound: there is no such run.
+            FlowNotDefined: it is no run of a graph.
+        """
+        handle = get_run(run) if isinstance(run, str) else run
+        engine = HOME.engine()
+        with engine.reading() as reader:
+            return _revived(engine, reader.runs(Select(run_ids=[handle.id]))[0], functions)
 
     # -- building ------------------------------------------------------------------------------------------------
 
@@ -208,7 +228,7 @@ class Graph(Launchable):
     @property
     def grants(self) -> Grants:
         """What the graph may touch."""
-        return self._grants or _sound_grants(self.data.get("allow"), self._source.base)
+        return self._grants or sound_grants(self.data.get("allow"), self._source.base)
 
     def to_yaml(self) -> str:
         """Return the graph as YAML: what it was read from, or its data written out."""
@@ -285,6 +305,50 @@ class Graph(Launchable):
         """Return what a call would do with what is recorded; see `Flow.plan`."""
         return self.plan_call((_input(input, values),), {})
 
+    def define_steps(self) -> None:
+        """See `Replans`."""
+        definition, findings = self._compile()
+        if not findings:
+            self._shop().define_steps(definition.block)
+
+    def replanned(self, engine: Engine, run: RunRow, planned: list[Planned]) -> list[Planned]:
+        """See `Replans`: what the edits since the run mean."""
+        with engine.reading() as reader:
+            stored = reader.definition(run.definition_id)
+        if stored is None or stored.definition_id == self.definition_id:
+            return planned
+        return replanned(self.name, read_text(stored.source).data, self.data, planned)
+
+    def test(
+        self,
+        input: Mapping[str, Any] | None = None,  # noqa: A002
+        /,
+        *,
+        mocks: Mapping[str, Any] | None = None,
+        **values: Any,
+    ) -> Trial:
+        """Run the graph in memory with mocks, and return what came of it: ``graph.test(id=7, mocks={"alert": {...}})``.
+
+        A mock is by the id of a node its output, a function of its options, or an exception. Every node that would
+        touch the world outside (http, shell, files, children) needs one; expressions, decisions and functions of Python
+        are what they are. Retries follow each other at once; nothing is written to the journal.
+
+        Raises:
+            GraphInvalid: something is wrong with the graph.
+            DefinitionError: a node has no mock and needs one, or a mock has no node.
+        """
+        definition = self.definition
+        check_mocks(definition.block, mocks or {})
+        quick = replace(definition, block=without_waiting(definition.block))
+        request, _ = self.request((_input(input, values),), {})
+        body = functools.partial(_run, quick, self._new_workshop(mocks or {}), self.grants)
+        return try_out(replace(request, policy=Policy(fresh=True)), Body(body, (_input(input, values),), {}))
+
+    @staticmethod
+    def schema() -> dict[str, Any]:
+        """Return the JSON schema of graphs, with all kinds of nodes that there are here, for editors."""
+        return published(kinds())
+
     def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Request, Body]:  # noqa: ARG002
         """See `Launchable`."""
         given = _input(args[0] if args else None, {})
@@ -360,6 +424,8 @@ class Graph(Launchable):
     def _python(self, name: str) -> Known | None:
         """Return the function of that name: given, a step, of the notebook, or of a module that is granted."""
         found: Any = self._functions.get(name) or HOME.step(name)
+        if isinstance(found, StepSpec) and found.parameters is PARAMETERS:  # a node of a graph is no function
+            found = None
         if found is None and "." not in name:
             found = vars(sys.modules["__main__"]).get(name)
         if found is None and "." in name:
@@ -373,8 +439,6 @@ class Graph(Launchable):
         return Known(spec.function, spec.options) if isinstance(spec, StepSpec) else Known(found, DEFAULTS)
 
     def _child_spec(self) -> StepSpec:
-        from ironflow_nb.graphs.nodework import PARAMETERS, KindCode  # noqa: PLC0415
-
         return StepSpec(_run, name=self.name, code=KindCode("workflow", 1), parameters=PARAMETERS)
 
     # -- display -------------------------------------------------------------------------------------------------
@@ -411,10 +475,19 @@ def _input(given: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**(given or {}), **values}
 
 
-def _sound_grants(allow: Any, base: str | None) -> Grants:
-    """Return what an ``allow`` of a text grants: nothing where it is missing or no mapping, which `validate` tells."""
-    is_sound = isinstance(allow, Mapping) and all(isinstance(each, bool | list) for each in allow.values())
-    return Grants.of(allow if is_sound else {}, base=base)
+def _revived(engine: Engine, run: RunRow, functions: Functions | None = None) -> Graph:
+    with engine.reading() as reader:
+        stored = reader.definition(run.definition_id)
+    if stored is None or stored.kind != "graph":
+        raise FlowNotDefined(
+            f"run {run.run_id} of {run.kind} {run.name} left no graph in {engine.ledger.journal.location}",
+            run_id=run.run_id,
+            name=run.name,
+        )
+    return Graph.from_yaml(stored.source, functions=functions)
+
+
+HOME.revive_by("graph", _revived)
 
 
 def _asking() -> Callable[[str], str] | None:

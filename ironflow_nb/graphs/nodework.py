@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.retrying import NEVER
-from ironflow_nb.errors import AssertionsFailed, FlowNotDefined, NodeFailed, NodeTimeout
+from ironflow_nb.errors import AssertionsFailed, DefinitionError, FlowNotDefined, NodeFailed, NodeTimeout, NotGranted
+from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.parameters import Parameters
 from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.execution.seams import THREAD_PREFIX
@@ -131,6 +132,14 @@ class Workshop:
             for inside in blocks_of(node):
                 self.require_functions(inside)
 
+    def define_steps(self, block: Block) -> None:
+        """See that every node of the block is known as a step by its name, as far as its function is there."""
+        for node in block.nodes:
+            with suppress(FlowNotDefined, NotGranted, DefinitionError):
+                self.spec(node)
+            for inside in blocks_of(node):
+                self.define_steps(inside)
+
     def failing_spec(self, node: Node, error: Exception) -> StepSpec:
         """Return the same step with a body that only fails: for what can't be asked of the real one."""
 
@@ -170,7 +179,10 @@ class Workshop:
             options = _merged(options, function.options)
         is_async = function is not None and inspect.iscoroutinefunction(function.plain)
         body = self._async_body(node, perform) if is_async else self._body(node, perform)
-        return StepSpec(_named(body, name), name=name, options=options, code=code, parameters=PARAMETERS)
+        made = StepSpec(_named(body, name), name=name, options=options, code=code, parameters=PARAMETERS)
+        if not self.mocks:
+            HOME.define_step(made)  # for plans
+        return made
 
     # -- bodies --------------------------------------------------------------------------------------------------
 

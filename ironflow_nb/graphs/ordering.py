@@ -33,7 +33,7 @@ def cycle_in(after: After) -> list[int] | None:
 
 
 def ended_before(after: After) -> list[int]:
-    """Return for each node a mask over the numbers of all those that have ended before it begins; there is no circle."""
+    """Return for each node a mask over the numbers of those that have ended before it begins; there is no circle."""
     masks: dict[int, int] = {}
     for first in range(len(after)):
         left = [first]

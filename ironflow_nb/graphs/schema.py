@@ -115,7 +115,7 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 TOP: Final[Mapping[str, Any]] = {
     "graph": {"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_.\-]*$", "description": "the name of the graph"},
     "description": {"type": "string"},
-    "allow": grants.SCHEMA,
+    "allow": {"anyOf": [{"const": True, "description": "everything"}, grants.SCHEMA]},
     "secrets": secrets.SCHEMA,
     "concurrency": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "nodes at once; 16 unless said"},
     "nodes": NODES,

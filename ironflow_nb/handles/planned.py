@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.joining import Attach, Begin, Continue
+from ironflow_nb.core.plan import Planned
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import CLOSED
 from ironflow_nb.core.verdict import OnChange
@@ -22,13 +23,29 @@ if TYPE_CHECKING:
     from ironflow_nb.history.plans import Plan
 
 
+@runtime_checkable
+class Replans(Protocol):
+    """A definition that knows more of what a continuation means than the code of its steps says."""
+
+    def replanned(self, engine: Engine, run: RunRow, planned: list[Planned]) -> list[Planned]:
+        """Return the plan with what is known."""
+
+    def define_steps(self) -> None:
+        """See that the steps of it are known here by name."""
+
+
 def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -> Plan:
     """Return what continuing the run would do with its recorded steps."""
     from ironflow_nb.history.plans import Plan  # noqa: PLC0415 -- pandas, which only who asks waits for
 
+    definition: object = HOME.find(run.kind, run.name)
+    if isinstance(definition, Replans):
+        definition.define_steps()
     with engine.reading() as reader:
         status = status_of(engine, reader, run)
         planned = plan_of_run(reader, run, on_change or _on_change(run))
+    if isinstance(definition, Replans):
+        planned = definition.replanned(engine, run, planned)
     ago = spoken(max(engine.ledger.clock.now() - run.updated_at, 0) / 1e6)
     begin = f"{run.name}: run {run.run_id} ({status.value} {ago} ago) would be continued"
     return Plan.of(planned, begin, diagram_of(engine, run))

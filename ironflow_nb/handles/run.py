@@ -132,7 +132,7 @@ class Run(Generic[T]):
             orders = ordered(self._attempts(), self.id, status, retry=retry, rerun=rerun, keep=keep)
         elif status in {RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.WAITING}:
             return self
-        HOME.definition(run).continue_run(self._engine, run, orders)
+        HOME.definition(run, self._engine).continue_run(self._engine, run, orders)
         return Run(self._engine, self.id, self._engine.sessions.get(self.id))
 
     def cancel(self) -> Self:
