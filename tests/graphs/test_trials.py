@@ -91,5 +91,5 @@ def test_what_touches_the_world_needs_a_mock(lab: Lab) -> None:
 
 
 def test_a_mock_needs_a_node(lab: Lab) -> None:
-    with pytest.raises(iron.DefinitionError, match="'allert'.*did you mean alert"):
+    with pytest.raises(iron.DefinitionError, match=r"'allert'.*did you mean alert"):
         triage().test(message="hi", mocks={"allert": 1})
