@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-import getpass
-import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,25 +15,23 @@ from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.core.plan import Planned
 from ironflow_nb.core.rows import RunRow
-from ironflow_nb.errors import DefinitionError, FlowNotDefined, GraphInvalid
+from ironflow_nb.errors import FlowNotDefined, GraphInvalid
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.request import Body, Policy, Request, policy_options
 from ironflow_nb.execution.scope import SCOPE
-from ironflow_nb.execution.spec import DEFAULTS, StepSpec
-from ironflow_nb.execution.surroundings import shell
+from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.graphs.catalog import kinds
 from ironflow_nb.graphs.compiling import compile_graph, sound_grants
-from ironflow_nb.graphs.context import WorkContext
-from ironflow_nb.graphs.definition import Definition, Node
+from ironflow_nb.graphs.definition import Definition
+from ironflow_nb.graphs.equipping import Functions, environment, equipped
 from ironflow_nb.graphs.findings import Finding, invalid
-from ironflow_nb.graphs.grants import Grants, Need
+from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.interpreting import Interpreter
-from ironflow_nb.graphs.nodework import PARAMETERS, KindCode, Known, Workshop
+from ironflow_nb.graphs.nodework import PARAMETERS, KindCode, Workshop
 from ironflow_nb.graphs.planning import replanned
 from ironflow_nb.graphs.reading import Source, from_data, read_source, read_text, write_yaml
 from ironflow_nb.graphs.schema import published
-from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.graphs.trial import Trial, check_mocks, try_out, without_waiting
 from ironflow_nb.handles.launching import Launchable
 from ironflow_nb.handles.run import Run, get_run
@@ -47,8 +42,6 @@ if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
     from ironflow_nb.diagram.model import Diagram
     from ironflow_nb.history.plans import Plan
-
-Functions = Mapping[str, Callable[..., Any]]
 
 
 class Graph(Launchable):
@@ -405,38 +398,7 @@ class Graph(Launchable):
         return self._workshop
 
     def _new_workshop(self, mocks: Mapping[str, Any]) -> Workshop:
-        definition, grants = self._compile()[0], self.grants
-        secrets = Secrets(definition.secrets, grants, ask=_asking())
-
-        def context(node: Node) -> WorkContext:
-            return WorkContext(
-                node=node.id,
-                grants=grants,
-                clock=HOME.engine().ledger.clock,
-                secrets=secrets,
-                functions=self._functions,
-                retry=node.retry_options,
-                timeout_s=node.timeout_s,
-            )
-
-        return Workshop(self.name, context=context, secrets=secrets, python=self._python, mocks=mocks)
-
-    def _python(self, name: str) -> Known | None:
-        """Return the function of that name: given, a step, of the notebook, or of a module that is granted."""
-        found: Any = self._functions.get(name) or HOME.step(name)
-        if isinstance(found, StepSpec) and found.parameters is PARAMETERS:  # a node of a graph is no function
-            found = None
-        if found is None and "." not in name:
-            found = vars(sys.modules["__main__"]).get(name)
-        if found is None and "." in name:
-            self.grants.require(Need("python", name))
-            found = _imported(name)
-        if isinstance(found, StepSpec):
-            return Known(found.function, found.options)
-        if not callable(found):
-            return None
-        spec = getattr(found, "spec", None)
-        return Known(spec.function, spec.options) if isinstance(spec, StepSpec) else Known(found, DEFAULTS)
+        return equipped(self._compile()[0], self.grants, self._functions, mocks)
 
     def _child_spec(self) -> StepSpec:
         return StepSpec(_run, name=self.name, code=KindCode("workflow", 1), parameters=PARAMETERS)
@@ -458,15 +420,8 @@ class Graph(Launchable):
 
 def _run(definition: Definition, workshop: Workshop, grants: Grants, given: Any) -> Any:
     __tracebackhide__ = True
-    names = {"input": given, "env": _environment(grants)}
+    names = {"input": given, "env": environment(grants)}
     return Interpreter(definition, workshop, names).run()
-
-
-def _environment(grants: Grants) -> dict[str, str]:
-    allowed = grants.allowed.get("env", False)
-    if isinstance(allowed, bool):
-        return dict(os.environ) if allowed else {}
-    return {name: os.environ[name] for name in allowed if name in os.environ}
 
 
 def _input(given: Any, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -488,19 +443,3 @@ def _revived(engine: Engine, run: RunRow, functions: Functions | None = None) ->
 
 
 HOME.revive_by("graph", _revived)
-
-
-def _asking() -> Callable[[str], str] | None:
-    """Return what asks the person at the keyboard for a secret, if there is one."""
-    has_person = shell() is not None or (sys.stdin is not None and sys.stdin.isatty())
-    return (lambda question: getpass.getpass(f"{question} ")) if has_person else None
-
-
-def _imported(name: str) -> Any:
-    from importlib import import_module  # noqa: PLC0415
-
-    module, _, attribute = name.rpartition(".")
-    try:
-        return getattr(import_module(module), attribute, None)
-    except ImportError as error:
-        raise DefinitionError(f"{name} can't be imported: {error}", name=name) from error

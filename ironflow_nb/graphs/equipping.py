@@ -1,0 +1,84 @@
+"""What the nodes of a graph are given from the process that they run in: functions, variables, somebody to ask."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ironflow_nb.errors import DefinitionError
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.spec import DEFAULTS, StepSpec
+from ironflow_nb.execution.surroundings import shell
+from ironflow_nb.graphs.context import WorkContext
+from ironflow_nb.graphs.definition import Definition, Node
+from ironflow_nb.graphs.grants import Grants, Need
+from ironflow_nb.graphs.nodework import PARAMETERS, Known, Workshop
+from ironflow_nb.graphs.secrets import Secrets
+
+Functions = Mapping[str, Callable[..., Any]]
+
+
+def equipped(definition: Definition, grants: Grants, functions: Functions, mocks: Mapping[str, Any]) -> Workshop:
+    """Return what the nodes of the graph work with here."""
+    secrets = Secrets(definition.secrets, grants, ask=_asking())
+
+    def context(node: Node) -> WorkContext:
+        return WorkContext(
+            node=node.id,
+            grants=grants,
+            clock=HOME.engine().ledger.clock,
+            secrets=secrets,
+            functions=functions,
+            retry=node.retry_options,
+            timeout_s=node.timeout_s,
+        )
+
+    def python(name: str) -> Known | None:
+        return _known(name, functions, grants)
+
+    return Workshop(definition.name, context=context, secrets=secrets, python=python, mocks=mocks)
+
+
+def environment(grants: Grants) -> dict[str, str]:
+    """Return the variables of the environment that are granted."""
+    allowed = grants.allowed.get("env", False)
+    if isinstance(allowed, bool):
+        return dict(os.environ) if allowed else {}
+    return {name: os.environ[name] for name in allowed if name in os.environ}
+
+
+def _known(name: str, functions: Functions, grants: Grants) -> Known | None:
+    """Return the function of that name: given, a step, of the notebook, or of a module that is granted."""
+    found: Any = functions.get(name) or HOME.step(name)
+    if isinstance(found, StepSpec) and found.parameters is PARAMETERS:  # a node of a graph is no function
+        found = None
+    if found is None and "." not in name:
+        found = vars(sys.modules["__main__"]).get(name)
+    if found is None and "." in name:
+        grants.require(Need("python", name))
+        found = _imported(name)
+    if isinstance(found, StepSpec):
+        return Known(found.function, found.options)
+    if not callable(found):
+        return None
+    spec = getattr(found, "spec", None)
+    return Known(spec.function, spec.options) if isinstance(spec, StepSpec) else Known(found, DEFAULTS)
+
+
+def _imported(name: str) -> Any:
+    from importlib import import_module  # noqa: PLC0415
+
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute, None)
+    except ImportError as error:
+        raise DefinitionError(f"{name} can't be imported: {error}", name=name) from error
+
+
+def _asking() -> Callable[[str], str] | None:
+    """Return what asks the person at the keyboard for a secret, if there is one."""
+    has_person = shell() is not None or (sys.stdin is not None and sys.stdin.isatty())
+    return (lambda question: getpass.getpass(f"{question} ")) if has_person else None
