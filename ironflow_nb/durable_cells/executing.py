@@ -167,9 +167,9 @@ class Execution:
 
 
 def _cached(claim: Cached, output_id: Any, now: int, duration_s: float, kept: Kept) -> Cached:
-    """Return what other notebooks may take; nothing, if something of it could not be stored."""
+    """Return what other notebooks may take; where something of it could not be stored, the claim, given back."""
     if kept.about.lost:
-        return replace(claim, owner=None)
+        return claim
     return replace(claim, owner=None, output_id=output_id, finished_at=now, duration_s=duration_s)
 
 

@@ -373,7 +373,7 @@ class MemoryJournal:
 def _gives_back(cached: Cached, found: Cached | None) -> bool:
     if found is None or found.owner is None or found.run_id != cached.run_id:
         return False
-    return cached.owner in {None, found.owner}
+    return cached.owner == found.owner
 
 
 def _fits_run(row: RunRow, select: Select) -> bool:

@@ -153,9 +153,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """What one run adds to the journal in one transaction: its next facts and the rows as they are after them.
 
     `taken` are the ids of signals that its owner has taken notice of. `cached` are results for other runs; one without
-    an output gives back that its owner, or whoever owns it if it names none, was computing it in this run. `put_work`
-    replaces work of the same kind and key, and `done_work` (kind and key) takes it away. `state` replaces the state
-    that is kept of the run. `projections` are of no run, and say how far they have come.
+    an output gives back that its owner was computing it in this run. `put_work` replaces work of the same kind and key,
+    and `done_work` (kind and key) takes it away. `state` replaces the state that is kept of the run. `projections` are
+    of no run, and say how far they have come.
     """
 
     run_id: RunId

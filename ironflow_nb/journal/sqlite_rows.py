@@ -75,7 +75,7 @@ CACHED_COLUMNS: Final = columns(Cached.__struct_fields__)
 PUT_CACHED: Final = insert(
     "cached", Cached.__struct_fields__, ("identity", "code"), update=Cached.__struct_fields__[2:]
 )
-GIVE_BACK: Final = "DELETE FROM cached WHERE identity = ? AND code = ? AND run_id = ? AND owner = ifnull(?, owner)"
+GIVE_BACK: Final = "DELETE FROM cached WHERE identity = ? AND code = ? AND run_id = ? AND owner = ?"
 SIGN_VALUE: Final = 'UPDATE "values" SET mac = ? WHERE value_id = ? AND codec = ?'
 
 
