@@ -104,19 +104,21 @@ def work(session: Session, take: Take) -> None:
     settled: Settled | None = None
     while (job := take(settled)) is not None:
         try:
-            settled = None if job.spec.cache_s is None else shared(session, job, waits_in_flow=False)
-            if settled is not None:
-                session.hand_in(settled)
-                continue
-            session.start(job, is_beside=True)
-        except (IronflowError, Stopped) as error:  # the run ended meanwhile
+            settled = _worked(session, job)
+            session.hand_in(settled)
+        except BaseException as error:  # noqa: BLE001 -- nobody else is there to see it: the run is over, or we are wrong
+            settled = None
             session.drop(job, error)
-            continue
-        try:
-            settled = _perform_here(session, job)
-        except BaseException as error:  # noqa: BLE001 -- also SystemExit: nobody else is there to see it
-            settled = raised(session, job, error)
-        session.hand_in(settled)
+
+
+def _worked(session: Session, job: Job) -> Settled:
+    if job.spec.cache_s is not None and (settled := shared(session, job, waits_in_flow=False)) is not None:
+        return settled
+    session.start(job, is_beside=True)
+    try:
+        return _perform_here(session, job)
+    except BaseException as error:  # noqa: BLE001 -- also SystemExit of the body
+        return raised(session, job, error)
 
 
 # -- in a coroutine ----------------------------------------------------------------------------------------------
