@@ -1,0 +1,261 @@
+"""The kind ``file``: one thing done to the files of the granted folders."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from ironflow_nb.errors import IronflowError
+from ironflow_nb.graphs.grants import Need
+from ironflow_nb.graphs.kinds import Kind, NodeContext, Options
+from ironflow_nb.graphs.nodes.contents import MAX_BYTES, append, bytes_of, chunks_of, put, text_of
+from ironflow_nb.graphs.nodes.failing import failure
+from ironflow_nb.graphs.nodes.file_options import SCHEMA
+from ironflow_nb.graphs.nodes.folders import Folder, open_folder, require_file
+from ironflow_nb.graphs.nodes.listing import entries_in
+from ironflow_nb.graphs.templates import OPENING
+
+_MAY_PASS: Final = {
+    errno.ENOENT, errno.EAGAIN, errno.EBUSY, errno.EIO, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOSPC,
+    errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.ETXTBSY,
+}  # fmt: skip
+"""What another try may not meet again: a file that is missing may come."""
+
+_HOME: Final = [home for home in (os.path.expanduser("~"),) if home != "~"]  # noqa: PTH111 -- pathlib raises without one
+
+
+class _Files:
+    """The files that one node may touch."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self.context = context
+
+    def place(self, written: str) -> Path:
+        """Return where a path leads, all its links followed."""
+        return self.context.grants.path(written)
+
+    def entry(self, written: str) -> Path:
+        """Return the place of a path itself, which may be a link: its folder is resolved, its name is not."""
+        grants = self.context.grants
+        folder, name = os.path.split(written.rstrip(os.sep))
+        entry = grants.resolved(folder or ".") / name
+        if name in {"", ".", ".."} or entry == grants.resolved(written):
+            return self.place(written)
+        self.place(folder or ".")  # a link belongs to whom its folder belongs, wherever it leads
+        return entry
+
+    @contextmanager
+    def folder_of(self, place: Path, *, is_made: bool = False) -> Iterator[Folder]:
+        """Open the folder around a place; what is missing of it is made inside of what is granted."""
+        if not place.name:
+            raise IsADirectoryError(errno.EISDIR, "it is the root of all folders")
+        grants = self.context.grants
+
+        def may_make(folder: Path) -> bool:
+            return grants.refusal(Need("files", str(folder))) is None
+
+        with open_folder(place.parent, may_make if is_made else None) as folder:
+            yield folder
+
+    def require_no_root(self, place: Path) -> None:
+        """Refuse to take away a folder that is granted itself, or has one of those in it."""
+        grants = self.context.grants
+        names = grants.allowed.get("files")
+        roots = [grants.resolved(name) for name in (names if isinstance(names, tuple) else (".", *_HOME))]
+        if any(root.is_relative_to(place) for root in roots):
+            raise OSError(errno.EPERM, "it is a granted folder itself, or has one in it; name what is in it instead")
+
+    @contextmanager
+    def telling(self, what: str, written: str) -> Iterator[None]:
+        """Raise whatever goes wrong inside as the failure of the node, with the path as it was written."""
+        try:
+            yield
+        except IronflowError:
+            raise
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            number = getattr(error, "errno", None)
+            said = getattr(error, "strerror", None) or error
+            raise failure(
+                self.context, f"{written!r} can't be {what}: {said}", is_retryable=number in _MAY_PASS, path=written
+            ) from error
+
+
+# -- actions -----------------------------------------------------------------------------------------------------
+
+
+def _read(options: Options, files: _Files) -> dict[str, Any]:
+    written, most = options["read"], options.get("max_bytes", MAX_BYTES)
+    with files.telling("read", written):
+        place = files.place(written)
+        with files.folder_of(place) as folder, os.fdopen(folder.open_file(place.name, os.O_RDONLY), "rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise ValueError(f"it has more than {most} bytes; read a smaller one, or raise max_bytes")
+        is_text = options.get("as", "text") == "text"
+        return {"path": written, "content": text_of(content) if is_text else content, "bytes": len(content)}
+
+
+def _write(options: Options, files: _Files) -> dict[str, Any]:
+    written = options["write"]
+    with files.telling("written", written):
+        content = bytes_of(options["content"])
+        place = files.place(written)
+        with files.folder_of(place, is_made=True) as folder:
+            put(folder, place.name, [content], is_replacing=options.get("overwrite", True))
+        return {"path": written, "bytes": len(content)}
+
+
+def _append(options: Options, files: _Files) -> dict[str, Any]:
+    written = options["append"]
+    with files.telling("appended to", written):
+        content = bytes_of(options["content"], is_line=True)
+        place = files.place(written)
+        with files.folder_of(place, is_made=True) as folder:
+            return {"path": written, "bytes": append(folder, place.name, content)}
+
+
+def _copy(options: Options, files: _Files) -> dict[str, Any]:
+    written, to = options["copy"], options["to"]
+    with files.telling(f"copied to {to!r}", written):
+        source, target = files.place(written), files.place(to)
+        with files.folder_of(source) as folder, files.folder_of(target, is_made=True) as into:
+            n_bytes = _copy_file(folder, source.name, into, target.name, options)
+        return {"path": to, "bytes": n_bytes}
+
+
+def _copy_file(folder: Folder, name: str, into: Folder, new_name: str, options: Options) -> int:
+    with os.fdopen(folder.open_file(name, os.O_RDONLY), "rb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o777
+        return put(into, new_name, chunks_of(file), is_replacing=options.get("overwrite", True), mode=mode)
+
+
+def _move(options: Options, files: _Files) -> dict[str, Any]:
+    written, to = options["move"], options["to"]
+    with files.telling(f"moved to {to!r}", written):
+        source, target = files.entry(written), files.place(to)
+        with files.folder_of(source) as folder, files.folder_of(target, is_made=True) as into:
+            found = folder.status(source.name)
+            there = into.status(target.name)
+            if found is None:
+                hint = f", and {to!r} is there: perhaps it was moved already" if there is not None else ""
+                raise FileNotFoundError(errno.ENOENT, f"it is not there{hint}")
+            if there is not None:
+                require_file(there)
+            if stat.S_ISDIR(found.st_mode):
+                files.require_no_root(source)
+                folder.rename(source.name, into, target.name)
+            else:
+                require_file(found)
+                _move_file(folder, source.name, into, target.name, options)
+            into.sync()
+            folder.sync()
+        return {"path": to, "bytes": 0 if stat.S_ISDIR(found.st_mode) else found.st_size}
+
+
+def _move_file(folder: Folder, name: str, into: Folder, new_name: str, options: Options) -> None:
+    rename = folder.rename if options.get("overwrite", True) else folder.rename_to_free
+    try:
+        rename(name, into, new_name)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy_file(folder, name, into, new_name, options)  # it lies on another disk
+        folder.remove(name)
+
+
+def _delete(options: Options, files: _Files) -> dict[str, Any]:
+    written = options["delete"]
+    with files.telling("deleted", written):
+        place = files.entry(written)
+        try:
+            with files.folder_of(place) as folder:
+                is_deleted = _delete_in(folder, place, files, is_recursive=options.get("recursive", False))
+        except FileNotFoundError:
+            is_deleted = False
+        if not is_deleted and not options.get("missing_ok", False):
+            raise FileNotFoundError(errno.ENOENT, "it is not there; if that is no mistake: missing_ok: true")
+        return {"path": written, "is_deleted": is_deleted}
+
+
+def _delete_in(folder: Folder, place: Path, files: _Files, *, is_recursive: bool) -> bool:
+    found = folder.status(place.name)
+    if found is None:
+        return False
+    if stat.S_ISDIR(found.st_mode):
+        files.require_no_root(place)
+        if not is_recursive:
+            raise IsADirectoryError(
+                errno.EISDIR, "it is a folder; to delete it with all that is in it: recursive: true"
+            )
+        folder.remove_tree(place.name)
+    else:
+        if not stat.S_ISLNK(found.st_mode):
+            require_file(found)
+        folder.remove(place.name)
+    folder.sync()
+    return True
+
+
+def _list(options: Options, files: _Files) -> dict[str, Any]:
+    written = options["list"]
+    with files.telling("listed", written):
+        entries = entries_in(
+            files.place(written),
+            written,
+            files.context,
+            pattern=options.get("pattern", "*"),
+            is_recursive=options.get("recursive", False),
+        )
+        return {"path": written, "entries": entries, "n_entries": len(entries)}
+
+
+def _exists(options: Options, files: _Files) -> dict[str, Any]:
+    written = options["exists"]
+    with files.telling("looked for", written):
+        place = files.place(written)
+        found = None
+        try:
+            if place.name:
+                with files.folder_of(place) as folder:
+                    found = folder.status(place.name)
+            else:
+                found = place.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        is_folder = found is not None and stat.S_ISDIR(found.st_mode)
+        return {"path": written, "exists": found is not None, "is_folder": is_folder}
+
+
+_ACTIONS: Final[Mapping[str, Callable[[Options, _Files], dict[str, Any]]]] = {
+    "read": _read, "write": _write, "append": _append, "copy": _copy, "move": _move, "delete": _delete,
+    "list": _list, "exists": _exists,
+}  # fmt: skip
+
+
+def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
+    action = next(name for name in _ACTIONS if name in options)
+    return _ACTIONS[action](options, _Files(context))
+
+
+def _needs(options: Options) -> Iterator[Need]:
+    for name in (*_ACTIONS, "to"):
+        path = options.get(name)
+        if isinstance(path, str) and OPENING not in path:
+            yield Need("files", path)
+
+
+FILE: Final = Kind(
+    name="file",
+    description="Reads, writes, appends to, copies, moves, deletes, lists or looks for a file in what allow: {files:"
+    " [...]} names; a path alone is read.",
+    schema=SCHEMA,
+    perform=_perform,
+    shorthand="read",
+    needs=_needs,
+    is_outside=True,
+)

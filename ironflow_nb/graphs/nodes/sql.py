@@ -1,0 +1,296 @@
+"""The kind ``sql``: one statement for a SQLite database."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from ironflow_nb.errors import IronflowError, NodeFailed, NodeTimeout
+from ironflow_nb.graphs.grants import Need
+from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.nodes.failing import failure
+from ironflow_nb.graphs.templates import OPENING
+
+MEMORY: Final = ":memory:"
+MAX_ROWS: Final = 10_000
+TIMEOUT_S: Final = 60.0
+_BUSY_S: Final = 30.0
+_MOST_BYTES: Final = 100_000_000
+"""The size of one value, and of all rows together."""
+
+_LOOK_EVERY: Final = 10_000  # instructions of SQLite's machine, well below a millisecond of it
+
+_RETRYABLE: Final = frozenset({
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+})  # fmt: skip
+
+_READING_PRAGMAS: Final = frozenset({
+    "application_id", "collation_list", "compile_options", "data_version", "encoding", "foreign_key_check",
+    "foreign_key_list", "freelist_count", "function_list", "index_info", "index_list", "index_xinfo",
+    "integrity_check", "page_count", "page_size", "quick_check", "schema_version", "table_info", "table_list",
+    "table_xinfo", "user_version",
+})  # fmt: skip
+
+_DENIED: Final = {
+    sqlite3.SQLITE_ATTACH: "it opens another database (ATTACH, VACUUM); a node has the one that it names",
+    sqlite3.SQLITE_DETACH: "it closes a database; a node has the one that it names",
+    sqlite3.SQLITE_TRANSACTION: "a node is one transaction by itself; leave out BEGIN, COMMIT and ROLLBACK",
+    sqlite3.SQLITE_SAVEPOINT: "a node is one transaction by itself; leave out SAVEPOINT and RELEASE",
+}
+
+_SCHEMA: Final = options_schema(
+    {
+        "database": {
+            "description": "a granted file, or :memory: for an empty database that ends with the node",
+            "type": "string",
+            "minLength": 1,
+        },
+        "query": {
+            "description": "one statement of SQL; no expression may stand in it: values are parameters, :name or ?",
+            "type": "string",
+            "minLength": 1,
+            "not": {"type": "string", "pattern": r"\{\{"},
+        },
+        "parameters": {"description": "the values of :name, a mapping, or of ?, a list", "type": ["object", "array"]},
+        "write": {
+            "description": "whether the statement may change the database, and make the file; false unless said",
+            "type": "boolean",
+        },
+        "max_rows": {
+            "description": f"how many rows there may be, {MAX_ROWS:,} unless said",
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 1_000_000,
+        },
+        "truncate": {
+            "description": "whether more rows than max_rows are left out instead of failing; false unless said",
+            "type": "boolean",
+        },
+    },
+    required=["database", "query"],
+)
+
+
+def _needs(options: Options) -> Iterator[Need]:
+    database = options.get("database")
+    if isinstance(database, str) and database != MEMORY and OPENING not in database:
+        yield Need("files", database)
+
+
+def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
+    parameters = _bound(options.get("parameters", ()), context)
+    guard = _Guard(context)
+    try:
+        with closing(_open(options, context)) as connection:
+            return _performed(connection, options, parameters, guard)
+    except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, OSError) as error:
+        if isinstance(error, IronflowError):
+            raise
+        raise guard.told(error, options) from error
+
+
+def _performed(connection: sqlite3.Connection, options: Options, parameters: Any, guard: _Guard) -> dict[str, Any]:
+    is_write = options.get("write", False)
+    if is_write:
+        connection.execute("BEGIN IMMEDIATE")
+    try:
+        guard.watch(connection)
+        with closing(connection.execute(options["query"], parameters)) as cursor:
+            result = _rows(cursor, options, guard) if cursor.description else {}
+            if not result or cursor.rowcount >= 0:
+                result |= {"n_changed": max(cursor.rowcount, 0), "last_row_id": cursor.lastrowid}
+    except BaseException:
+        guard.leave(connection)
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    guard.leave(connection)
+    if connection.in_transaction:
+        connection.execute("COMMIT")
+    return result
+
+
+def _rows(cursor: sqlite3.Cursor, options: Options, guard: _Guard) -> dict[str, Any]:
+    columns = [column[0] for column in cursor.description]
+    twice = {name for name in columns if columns.count(name) > 1}
+    if twice:
+        names = ", ".join(sorted(twice))
+        raise guard.failed(f"several columns are called {names}; give each a name of its own with AS")
+    most = options.get("max_rows", MAX_ROWS)
+    rows: list[dict[str, Any]] = []
+    n_bytes = 0
+    for row in cursor:
+        if len(rows) == most:
+            if options.get("truncate", False):
+                return {"rows": rows, "columns": columns, "n_rows": most, "is_truncated": True}
+            told = f"the query gives more than {most} rows; add a LIMIT, raise max_rows, or say truncate: true"
+            raise guard.failed(told)
+        n_bytes += sum(len(value) for value in row if isinstance(value, str | bytes))
+        if n_bytes > _MOST_BYTES:
+            raise guard.failed(f"the rows have more than {_MOST_BYTES:,} bytes; ask for less")
+        rows.append(dict(zip(columns, row, strict=True)))
+    return {"rows": rows, "columns": columns, "n_rows": len(rows), "is_truncated": False}
+
+
+# -- opening -----------------------------------------------------------------------------------------------------
+
+
+def _open(options: Options, context: NodeContext) -> sqlite3.Connection:
+    written, is_write = options["database"], options.get("write", False)
+    name, place = MEMORY, None
+    if written != MEMORY:
+        place = context.grants.path(written)
+        _require_file(place, written, context, is_write=is_write)
+        name = f"{place.as_uri()}?mode={'rwc' if is_write else 'ro'}"
+    busy_s = min(context.timeout_s or TIMEOUT_S, _BUSY_S)
+    connection = sqlite3.connect(name, uri=place is not None, timeout=busy_s, isolation_level=None)
+    try:
+        if place is not None:
+            _require_place(connection, place, written, context)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        connection.execute("PRAGMA trusted_schema=OFF")
+        if not is_write:
+            connection.execute("PRAGMA query_only=ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _require_file(place: Path, written: str, context: NodeContext, *, is_write: bool) -> None:
+    if place.exists():
+        if not place.is_file():
+            raise failure(context, f"the database {written!r} is no file")
+    elif not is_write:
+        told = f"there is no database {written!r}; a statement with write: true would make it"
+        raise failure(context, told, is_retryable=True)
+    elif not place.parent.is_dir():
+        raise failure(context, f"the database {written!r} can't be made: its folder is not there")
+
+
+def _require_place(connection: sqlite3.Connection, place: Path, written: str, context: NodeContext) -> None:
+    """See that SQLite has opened what was granted: a link may have been put there in between, and it follows links."""
+    opened = connection.execute("PRAGMA database_list").fetchone()[2]
+    if os.name != "nt" and Path(opened) != place:
+        raise failure(context, f"the database {written!r} became a link to something else while it was opened")
+
+
+# -- values ------------------------------------------------------------------------------------------------------
+
+
+def _bound(parameters: Any, context: NodeContext) -> Any:
+    """Return the parameters as SQLite can take them."""
+    if isinstance(parameters, Mapping):
+        return {name: _value(value, f":{name}", context) for name, value in parameters.items()}
+    return [_value(value, f"number {number}", context) for number, value in enumerate(parameters, 1)]
+
+
+def _value(value: Any, name: str, context: NodeContext) -> Any:
+    match value:
+        case None | str() | bytes() | bool():
+            return value
+        case int() if -(2**63) <= value < 2**63:
+            return value
+        case int():
+            raise failure(context, f"parameter {name} is beyond the whole numbers of SQLite, which have 64 bits")
+        case float() if math.isfinite(value):
+            return value
+        case float():
+            raise failure(context, f"parameter {name} is {value}, which would be stored as something else")
+        case datetime():
+            return value.isoformat(" ")
+        case date():
+            return value.isoformat()
+        case list() | tuple() | Mapping():
+            told = f"parameter {name} is a {type(value).__name__}; give its JSON, to_string(...), and use json_each"
+            raise failure(context, told)
+        case _:
+            raise failure(context, f"parameter {name} is a {type(value).__name__}, which SQLite can't store")
+
+
+# -- watching ----------------------------------------------------------------------------------------------------
+
+
+class _Guard:
+    """Looks at what a statement does while it is done, and tells why it could not be."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._limit_s = context.timeout_s or TIMEOUT_S
+        self._until_s = context.monotonic() + self._limit_s
+        self._denied: str | None = None
+        self._is_late = False
+        self._interrupt: BaseException | None = None
+
+    def watch(self, connection: sqlite3.Connection) -> None:
+        """Begin."""
+        connection.set_progress_handler(self._look, _LOOK_EVERY)
+        connection.set_authorizer(self._authorize)
+
+    def leave(self, connection: sqlite3.Connection) -> None:
+        """End; an interrupt that came in the meantime is raised."""
+        connection.set_authorizer(None)
+        connection.set_progress_handler(None, 0)
+        if self._interrupt is not None:
+            raise self._interrupt
+
+    def failed(self, message: str) -> NodeFailed:
+        """Return the error of something that stays wrong."""
+        return failure(self._context, message)
+
+    def told(self, error: Exception, options: Options) -> NodeFailed:
+        """Return what SQLite has raised as an error of the node.
+
+        Raises:
+            KeyboardInterrupt: it was stopped by that.
+        """
+        if self._is_late:
+            told = f"the statement took longer than {self._limit_s:g} s and was taken back"
+            return NodeTimeout(f"{self._context.node}: {told}", node=self._context.node)
+        if self._denied is not None:
+            return self.failed(f"the statement is not allowed: {self._denied}")
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_INTERRUPT:  # what is raised where `_look` begins, a signal for instance, is swallowed
+            raise KeyboardInterrupt from error
+        if code == sqlite3.SQLITE_READONLY and not options.get("write", False):
+            return self.failed(f"the statement changes {options['database']!r}, which needs write: true")
+        told = f"SQLite could not do this with {options['database']!r}: {error}"
+        return failure(self._context, told, is_retryable=code in _RETRYABLE)
+
+    def _look(self) -> int:
+        # What is raised in here would be swallowed by SQLite.
+        try:
+            self._is_late = self._context.monotonic() > self._until_s
+        except BaseException as error:  # noqa: BLE001
+            self._interrupt = error
+        return int(self._is_late or self._interrupt is not None)
+
+    def _authorize(self, action: int, name: str | None, detail: str | None, *_: str | None) -> int:
+        if action in _DENIED:
+            self._denied = _DENIED[action]
+        elif action == sqlite3.SQLITE_FUNCTION and (detail or "").lower() in {"load_extension", "fts3_tokenizer"}:
+            self._denied = f"{detail} loads code into the process"
+        elif action == sqlite3.SQLITE_PRAGMA and (name or "").lower() not in _READING_PRAGMAS:
+            self._denied = f"PRAGMA {name} is none of those that only read: {', '.join(sorted(_READING_PRAGMAS))}"
+        else:
+            return sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_DENY
+
+
+SQL: Final = Kind(
+    name="sql",
+    description="Does one statement of SQL with a SQLite database, only reading unless write: true. Gives rows,"
+    " columns, n_rows and is_truncated, or, of one that changes something, n_changed and last_row_id.",
+    schema=_SCHEMA,
+    perform=_perform,
+    needs=_needs,
+    is_outside=True,
+)
