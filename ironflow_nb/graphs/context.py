@@ -5,17 +5,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from ironflow_nb.errors import ExpressionFailed
 from ironflow_nb.execution import recorded_calls
 from ironflow_nb.execution.seams import Clock
-from ironflow_nb.graphs.evaluating import EvaluationError, evaluate
+from ironflow_nb.graphs.evaluating import evaluate
 from ironflow_nb.graphs.expressions import ExpressionSyntaxError, compile_expression
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.secrets import Secrets
+from ironflow_nb.graphs.templates import OPENING, Template, Whole, compile_template, fill
 
 _LOGGER: Final = "ironflow_nb.graph"
+
+
+@lru_cache(maxsize=8192)
+def _compiled(text: str) -> Template:
+    if OPENING not in text:
+        return Whole(compile_expression(text.strip()))
+
+    def fault(_path: object, error: ExpressionSyntaxError) -> None:
+        raise error
+
+    return compile_template(text.strip(), fault)
 
 
 class RecordedCalls:
@@ -57,12 +70,9 @@ class WorkContext:
 
     def evaluate(self, text: str, names: Mapping[str, Any]) -> Any:
         """See the protocol."""
-        bare = text.strip()
-        if bare.startswith("{{") and bare.endswith("}}"):
-            bare = bare[2:-2].strip()
         try:
-            return evaluate(compile_expression(bare), names, RECORDED)
-        except (EvaluationError, ExpressionSyntaxError) as error:
+            return fill(_compiled(text), lambda expression: evaluate(expression, names, RECORDED))
+        except ValueError as error:
             raise ExpressionFailed(f"{self.node}: {error}", node=self.node) from None
 
     def log(self, message: str, level: str = "info") -> None:

@@ -8,12 +8,14 @@ some may lack a field; if all do, that is an error too, for it is most often mis
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Final
 
-from ironflow_nb.graphs.expressions import LENIENT_FUNCTIONS, Expression, Tree
+from ironflow_nb.graphs.expressions import LENIENT_FUNCTIONS, Expression
 from ironflow_nb.graphs.functions import Recorded, call_function
+from ironflow_nb.graphs.parsing import Tree
 from ironflow_nb.graphs.wording import shape, written
 
 
@@ -46,7 +48,7 @@ def evaluate(expression: Expression, context: Mapping[str, Any], recorded: Recor
         EvaluationError: something is missing, or a function can't take what it is given.
     """
     try:
-        return _interpreter(recorded).visit(expression.tree, context)
+        return _class()(recorded).visit(expression.tree, context)
     except Missing as missing:
         raise EvaluationError(f"{expression.text!r} failed: {missing}") from None
     except RecursionError:
@@ -69,7 +71,16 @@ def _class() -> Any:
     from jmespath.visitor import TreeInterpreter  # noqa: PLC0415 -- only graphs need it
 
     class _Strict(TreeInterpreter):  # type: ignore[misc]
-        recorded: Recorded
+        def __init__(self, recorded: Recorded) -> None:  # one is made for each evaluation: so, nothing else
+            self.recorded = recorded
+
+        def visit(self, node: Tree, value: Any) -> Any:
+            return methods[node["type"]](self, node, value)
+
+        def visit_literal(self, node: Tree, _value: Any) -> Any:
+            written_value = node["value"]  # a copy of it: whoever gets it may change it in place
+            is_changeable = isinstance(written_value, list | dict)
+            return copy.deepcopy(written_value) if is_changeable else written_value
 
         # -- what may not be missing -----------------------------------------------------------------------------
 
@@ -82,14 +93,14 @@ def _class() -> Any:
             return value[name]
 
         def visit_index(self, node: Tree, value: Any) -> Any:
-            if not isinstance(value, list) or not -len(value) <= node["value"] < len(value):
+            if not isinstance(value, _LISTS) or not -len(value) <= node["value"] < len(value):
                 raise Missing(f"an item {written(node)}", shape(value))
             return value[node["value"]]
 
         def visit_slice(self, node: Tree, value: Any) -> Any:
-            if not isinstance(value, list):
+            if not isinstance(value, _LISTS):
                 raise Missing("items", shape(value))
-            return super().visit_slice(node, value)
+            return list(value[slice(*node["children"])])
 
         def _chain(self, node: Tree, value: Any) -> Any:
             for number, child in enumerate(node["children"]):
@@ -114,7 +125,7 @@ def _class() -> Any:
         def visit_flatten(self, node: Tree, value: Any) -> Any:
             items: list[Any] = []
             for item in self._items(node["children"][0], value):
-                items += item if isinstance(item, list) else [item]
+                items += item if isinstance(item, _LISTS) else [item]
             return items
 
         def visit_projection(self, node: Tree, value: Any) -> Any:
@@ -136,9 +147,9 @@ def _class() -> Any:
 
         def _items(self, tree: Tree, value: Any) -> list[Any]:
             base = self.visit(tree, value)
-            if not isinstance(base, list):
+            if not isinstance(base, _LISTS):
                 raise self._at(tree, "items", base)
-            return base
+            return list(base)
 
         def _at(self, tree: Tree, wanted: str, met: Any) -> Missing:
             missing = Missing(wanted, shape(met))
@@ -195,18 +206,29 @@ def _class() -> Any:
         def visit_function_expression(self, node: Tree, value: Any) -> Any:
             name = node["value"]
             look = self._leniently if name in LENIENT_FUNCTIONS else self.visit
-            arguments = [look(child, value) for child in node["children"]]
+            arguments = [_plain(look(child, value)) for child in node["children"]]
             try:
                 return call_function(name, arguments, self.recorded)
-            except Missing:
+            except Missing as missing:  # in an expression that the function applies to the items of a list
+                missing.path = f"an item in {name}()" + (f", at {missing.path}," if missing.path else "")
                 raise
             except (ValueError, TypeError, KeyError, OverflowError) as error:
                 raise ValueError(f"{name}(): {_said(error)}") from None
 
+    methods = {name.removeprefix("visit_"): getattr(_Strict, name) for name in dir(_Strict) if "visit_" in name}
     return _Strict
 
 
 _NUMBERS: Final = (int, float)
+
+_LISTS: Final = (list, tuple)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JMESPath's own functions know: they look at the very type."""
+    if type(value) is tuple:
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) and type(value) is not dict else value
 
 
 def _is_ordered(left: Any, right: Any) -> bool:
@@ -215,9 +237,3 @@ def _is_ordered(left: Any, right: Any) -> bool:
     return (isinstance(left, _NUMBERS) and isinstance(right, _NUMBERS)) or (
         isinstance(left, str) and isinstance(right, str)
     )
-
-
-def _interpreter(recorded: Recorded) -> Any:
-    interpreter = _class()()
-    interpreter.recorded = recorded
-    return interpreter

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from ironflow_nb.graphs import parsing
 from ironflow_nb.graphs.functions import EXTRA, known_functions
-
-Tree = dict[str, Any]
-"""A node of JMESPath's syntax tree: ``type``, ``children``, and ``value`` where it has one."""
+from ironflow_nb.graphs.parsing import SHOWN, Tree
 
 EVERYTHING: Final = "@"
 """Among the names of an expression: it takes the whole context, so everything that can be seen."""
@@ -22,12 +21,10 @@ LENIENT_FUNCTIONS: Final = frozenset({"default", "coalesce", "not_null"})
 """Functions for what may be missing: their arguments are null where nothing is found."""
 
 
-class ExpressionSyntaxError(ValueError):
-    """An expression can't be compiled; `offset` is where in its text, from zero."""
+MOST_DEPTH: Final = 100
+"""An expression is not nested deeper: where the stack ends would depend on who evaluates it."""
 
-    def __init__(self, message: str, offset: int) -> None:
-        super().__init__(message)
-        self.offset = offset
+ExpressionSyntaxError = parsing.ExpressionSyntaxError
 
 
 class Expression(msgspec.Struct, frozen=True):
@@ -50,50 +47,66 @@ def compile_expression(text: str) -> Expression:
 
     Raises:
         ExpressionSyntaxError: it is no JMESPath, or calls a function that there is none of, or with too many or few
-            arguments.
+            arguments, or is nested too deep.
     """
-    tree = _parse(text)
-    functions = set(_check_functions(tree, text))
+    tree = parsing.parse(text)
+    _check_depth(tree, text)
+    functions = set(_check_functions(tree))
+    looking = list(_of_context(tree))
     return Expression(
         text=text,
         tree=tree,
-        names=frozenset(_names(tree)),
-        fields=frozenset(_fields(tree)),
+        names=frozenset(_names(looking)),
+        fields=frozenset(_fields(looking)),
         is_varying=bool(functions & VARYING),
     )
 
 
-def _parse(text: str) -> Tree:
-    from jmespath.exceptions import JMESPathError, LexerError, ParseError  # noqa: PLC0415 -- only graphs need it
-    from jmespath.parser import Parser  # noqa: PLC0415
-
-    if not text.strip():
-        raise ExpressionSyntaxError("the expression is empty", 0)
-    try:
-        parsed: Tree = Parser().parse(text).parsed
-    except LexerError as error:
-        raise ExpressionSyntaxError(f"{error.message} in {text!r}", error.lexer_position) from None
-    except ParseError as error:
-        met = "the end" if error.token_value is None else repr(str(error.token_value))
-        raise ExpressionSyntaxError(f"{met} was not expected in {text!r}", min(error.lex_position, len(text))) from None
-    except (JMESPathError, RecursionError) as error:
-        raise ExpressionSyntaxError(f"{error} in {text[:200]!r}", 0) from None
-    return parsed
+# -- what must not be --------------------------------------------------------------------------------------------
 
 
-def _check_functions(tree: Tree, text: str) -> Iterator[str]:
+def _check_depth(tree: Tree, text: str) -> None:
+    level, depth = [tree], 0
+    while level:
+        level = [child for node in level for child in _children(node)]
+        depth += 1
+        if depth > MOST_DEPTH:
+            raise ExpressionSyntaxError(f"{text[:SHOWN]!r} is nested deeper than {MOST_DEPTH}", 0)
+
+
+def _check_functions(tree: Tree) -> Iterator[str]:
+    """Yield the name of every function that is called, and see that each gets what it takes."""
+    if tree["type"] == "expref":
+        raise _stray(tree)
     for node in _walk(tree):
-        if node["type"] != "function_expression":
-            continue
-        name = node["value"]
-        known = known_functions().get(name)
-        offset = max(text.find(f"{name}("), 0)
-        if known is None:
-            raise ExpressionSyntaxError(f"there is no function {name}(){_near(name)}", offset)
-        n_given = len(node["children"])
-        if not known.takes(n_given):
-            raise ExpressionSyntaxError(f"{name}() takes {known.arity}, not {n_given}", offset)
-        yield name
+        if node["type"] == "function_expression":
+            _check_call(node)
+            yield node["value"]
+        else:
+            for child in _children(node):
+                if child["type"] == "expref":
+                    raise _stray(child)
+
+
+def _check_call(node: Tree) -> None:
+    name, arguments, start = node["value"], node["children"], node["start"]
+    known = known_functions().get(name)
+    if known is None:
+        raise ExpressionSyntaxError(f"there is no function {name}(){_near(name)}", start)
+    if not known.takes(len(arguments)):
+        raise ExpressionSyntaxError(f"{name}() takes {known.arity}, not {len(arguments)}", start)
+    for number, argument in enumerate(arguments):
+        is_wanted = number in known.expressions
+        if argument["type"] == "expref" and not is_wanted:
+            raise _stray(argument)
+        if is_wanted and argument["type"] != "expref":
+            wanted = f"{name}() takes an expression as argument {number + 1}: a field with & before it"
+            raise ExpressionSyntaxError(wanted, start)
+
+
+def _stray(expression: Tree) -> ExpressionSyntaxError:
+    takers = ", ".join(f"{name}()" for name, known in sorted(known_functions().items()) if known.expressions)
+    return ExpressionSyntaxError(f"& stands before an argument of {takers}, and nowhere else", expression["start"])
 
 
 def _near(name: str) -> str:
@@ -103,39 +116,48 @@ def _near(name: str) -> str:
     return f"; did you mean {near[0]}()?" if near else f"; besides JMESPath's own there are: {', '.join(sorted(EXTRA))}"
 
 
+def _children(node: Tree) -> list[Tree]:
+    return [child for child in node.get("children", ()) if isinstance(child, dict)]
+
+
 def _walk(tree: Tree) -> Iterator[Tree]:
     left = [tree]
     while left:
         node = left.pop()
         yield node
-        left += [child for child in node.get("children", ()) if isinstance(child, dict)]
+        left += reversed(_children(node))
 
+
+# -- what is taken from the context ------------------------------------------------------------------------------
 
 # What a node of these types does to its second child, and a filter's third: it looks at another value than the whole.
-_CHAINS: Final = frozenset({"subexpression", "index_expression", "pipe"})
-_PROJECTIONS: Final = frozenset({"projection", "value_projection", "filter_projection"})
+_LOOKING_ON: Final = frozenset(
+    {"subexpression", "index_expression", "pipe", "projection", "value_projection", "filter_projection"}
+)
 
 
-def _names(tree: Tree) -> Iterator[str]:
-    """Yield what the expression takes from the whole context."""
-    match tree["type"]:
-        case "field":
-            yield tree["value"]
-        case "current" | "identity":
+def _of_context(tree: Tree) -> Iterator[Tree]:
+    """Yield the parts that look at the whole context, and not at what another part has given."""
+    left = [tree]
+    while left:
+        node = left.pop()
+        yield node
+        if node["type"] in _LOOKING_ON:
+            left.append(node["children"][0])
+        elif node["type"] != "expref":  # which is applied to the elements of something else
+            left += _children(node)
+
+
+def _names(looking: Iterable[Tree]) -> Iterator[str]:
+    for node in looking:
+        if node["type"] == "field":
+            yield node["value"]
+        elif node["type"] in {"current", "identity", "index", "slice"}:
             yield EVERYTHING
-        case kind if kind in _CHAINS or kind in _PROJECTIONS:
-            yield from _names(tree["children"][0])
-        case "expref":
-            return  # it is applied to the elements of something else
-        case _:
-            for child in tree.get("children", ()):
-                if isinstance(child, dict):
-                    yield from _names(child)
 
 
-def _fields(tree: Tree) -> Iterator[tuple[str, str]]:
-    """Yield pairs of a name and the field that is taken of it."""
-    for node in _walk(tree):
+def _fields(looking: Iterable[Tree]) -> Iterator[tuple[str, str]]:
+    for node in looking:
         if node["type"] == "subexpression":
             first, second = node["children"][:2]
             if first["type"] == second["type"] == "field":

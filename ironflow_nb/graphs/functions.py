@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import math
@@ -14,6 +13,7 @@ from functools import cache
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple, Protocol
 
+from ironflow_nb.graphs.parsing import read_json
 from ironflow_nb.graphs.wording import shape
 
 MOST_ITEMS: Final = 1_000_000
@@ -22,7 +22,7 @@ MOST_ITEMS: Final = 1_000_000
 MOST_CHARACTERS: Final = 100_000
 """A pattern does not look at a longer text: Python's ``re`` can take very long."""
 
-_HASHES: Final = ("sha256", "sha1", "sha512", "md5", "blake2b")
+HASHES: Final = ("sha256", "sha1", "sha512", "md5", "blake2b")
 
 
 class Recorded(Protocol):
@@ -43,6 +43,8 @@ class Function(NamedTuple):
     n_most: float
     signature: str = ""
     description: str = ""
+    expressions: frozenset[int] = frozenset()
+    """The arguments that are expressions themselves, with ``&`` before them."""
 
     def takes(self, n_given: int) -> bool:
         """Tell whether it takes so many arguments."""
@@ -84,7 +86,9 @@ def known_functions() -> Mapping[str, Function]:
     for name, known in Functions.FUNCTION_TABLE.items():
         signature = known["signature"]
         is_variadic = bool(signature) and signature[-1].get("variadic", False)
-        own[name] = Function(None, len(signature), math.inf if is_variadic else len(signature))
+        expressions = frozenset(n for n, each in enumerate(signature) if "expref" in each["types"])
+        n_most = math.inf if is_variadic else len(signature)
+        own[name] = Function(None, len(signature), n_most, expressions=expressions)
     return own | EXTRA
 
 
@@ -96,8 +100,12 @@ def call_function(name: str, arguments: list[Any], recorded: Recorded) -> Any:
     """
     extra = EXTRA.get(name)
     if extra is not None and extra.call is not None:
-        return extra.call(recorded, *arguments)
-    return _own_functions().call_function(name, arguments)
+        found = extra.call(recorded, *arguments)
+    else:
+        found = _own_functions().call_function(name, arguments)
+    if isinstance(found, float) and not math.isfinite(found):
+        raise ValueError("that is no number that JSON has")
+    return found
 
 
 @cache
@@ -111,6 +119,13 @@ def _text(value: Any, what: str = "its argument") -> str:
     if not isinstance(value, str):
         raise TypeError(f"{what} is a text, not {shape(value)}")
     return value
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # which shows what it met
+        raise ValueError("the text has half of a surrogate pair, which UTF-8 has not") from None
 
 
 def _list(value: Any, what: str = "its argument") -> list[Any]:
@@ -131,7 +146,7 @@ def _whole(value: Any, what: str) -> int:
 @_extra("base64_encode(text)", 1)
 def _base64_encode(_: Recorded, text: Any) -> str:
     """The text, as UTF-8, in base64."""
-    return base64.b64encode(_text(text).encode()).decode()
+    return base64.b64encode(_utf8(_text(text))).decode()
 
 
 @_extra("base64_decode(text)", 1)
@@ -139,7 +154,7 @@ def _base64_decode(_: Recorded, text: Any) -> str:
     """What the base64 says, read as UTF-8."""
     try:
         return base64.b64decode(_text(text), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         raise ValueError("its argument is no base64 of a text") from None
 
 
@@ -180,7 +195,7 @@ def _concat(_: Recorded, *values: Any) -> str | list[Any]:
 def _joinable(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return json.dumps(value)
     raise TypeError(f"it takes texts and numbers, or lists, not {shape(value)}")
 
@@ -197,14 +212,20 @@ def _regex_replace(_: Recorded, text: Any, pattern: Any, replacement: Any) -> st
     try:
         return _pattern(pattern).sub(_text(replacement, "the replacement"), _searchable(text))
     except (re.error, IndexError) as error:
-        raise ValueError(f"the replacement does not fit the pattern: {error}") from None
+        raise ValueError(f"the replacement does not fit the pattern{_place(error)}") from None
 
 
 def _pattern(pattern: Any) -> re.Pattern[str]:
     try:
         return re.compile(_text(pattern, "the pattern"))
-    except re.error as error:
-        raise ValueError(f"the pattern is no regular expression: {error}") from None
+    except (re.error, FutureWarning) as error:
+        raise ValueError(f"the pattern is no regular expression{_place(error)}") from None
+
+
+def _place(error: Exception) -> str:
+    """Return where the fault is; what it is would show the text."""
+    position = getattr(error, "pos", None)
+    return "" if position is None else f", at character {position}"
 
 
 def _searchable(text: Any) -> str:
@@ -216,17 +237,31 @@ def _searchable(text: Any) -> str:
 @_extra("hash(value, algorithm?)", 1, 2)
 def _hash(_: Recorded, value: Any, algorithm: Any = "sha256") -> str:
     """The hex digest of a text, as UTF-8, or of other data as JSON with sorted keys; sha256 unless said."""
-    if algorithm not in _HASHES:
-        raise ValueError(f"there are the algorithms {', '.join(_HASHES)}, not {algorithm!r}")
-    content = value if isinstance(value, str) else json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.new(algorithm, content.encode(), usedforsecurity=False).hexdigest()
+    return digest(value, algorithm)
+
+
+def digest(value: Any, algorithm: Any = "sha256") -> str:
+    """Return the hex digest of bytes, of a text as UTF-8, or of other data as JSON with sorted keys.
+
+    Raises:
+        ValueError, TypeError: there is no such algorithm, or the data has no JSON.
+    """
+    if not isinstance(algorithm, str) or algorithm not in HASHES:
+        raise ValueError(f"the algorithm is one of {', '.join(HASHES)}")
+    if isinstance(value, bytes):
+        content = value
+    elif isinstance(value, str):
+        content = _utf8(value)
+    else:
+        content = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
 
 
 @_extra("from_json(text)", 1)
 def _from_json(_: Recorded, text: Any) -> Any:
     """What the JSON says."""
     try:
-        return json.loads(_text(text))
+        return read_json(_text(text))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its argument is no JSON: {error}") from None
 
@@ -248,7 +283,7 @@ def _uuid(recorded: Recorded) -> str:
 
 @_extra("format_date(instant, format)", 2)
 def _format_date(_: Recorded, instant: Any, template: Any) -> str:
-    """The instant, ISO 8601 or seconds since 1970, by a format of ``strftime``."""
+    """The instant, ISO 8601 or seconds since 1970 (in UTC), by a format of ``strftime``."""
     return _instant(instant).strftime(_text(template, "the format"))
 
 
@@ -286,7 +321,7 @@ def _zip(_: Recorded, *lists: Any) -> list[list[Any]]:
     """Lists of equal length side by side: a list of the first items, one of the second, and so on."""
     missing = object()
     rows = [list(row) for row in zip_longest(*map(_list, lists), fillvalue=missing)]
-    if rows and missing in rows[-1]:
+    if rows and any(each is missing for each in rows[-1]):
         raise ValueError(f"the lists have {', '.join(str(len(each)) for each in lists)} items, and not equally many")
     return rows
 
@@ -295,21 +330,27 @@ def _zip(_: Recorded, *lists: Any) -> list[list[Any]]:
 def _group_by(_: Recorded, items: Any, field: Any) -> dict[str, list[Any]]:
     """The objects of a list by the value of one field, as an object of lists."""
     groups: dict[str, list[Any]] = {}
-    for item in _list(items, "its first argument"):
-        if not isinstance(item, Mapping) or _text(field, "the field") not in item:
-            raise ValueError(f"there is {shape(item)} in the list, without a field {field!r}")
-        value = item[field]
-        groups.setdefault(value if isinstance(value, str) else json.dumps(value), []).append(item)
+    kinds: dict[str, bool] = {}
+    _text(field, "the field")
+    for number, item in enumerate(_list(items, "its first argument")):
+        if not isinstance(item, Mapping) or field not in item:
+            raise ValueError(f"item {number} of the list is {shape(item)}, without the field")
+        is_text = isinstance(item[field], str)
+        name = item[field] if is_text else json.dumps(item[field], sort_keys=True)
+        if kinds.setdefault(name, is_text) is not is_text:
+            raise ValueError("the field is a text in one item and something else, that is written alike, in another")
+        groups.setdefault(name, []).append(item)
     return groups
 
 
 @_extra("range(stop) or range(start, stop, step?)", 1, 3)
-def _range(_: Recorded, first: Any, stop: Any = None, step: Any = 1) -> list[int]:
+def _range(_: Recorded, *bounds: Any) -> list[int]:
     """The whole numbers from start, or 0, up to but not including stop."""
-    start, end = (0, first) if stop is None else (first, stop)
-    if step == 0:
+    names = ("the start", "the stop", "the step") if len(bounds) > 1 else ("the stop",)
+    whole = [_whole(bound, name) for bound, name in zip(bounds, names, strict=False)]
+    if len(whole) == 3 and whole[2] == 0:
         raise ValueError("the step is 0")
-    numbers = range(_whole(start, "the start"), _whole(end, "the stop"), _whole(step, "the step"))
-    if len(numbers) > MOST_ITEMS:
-        raise ValueError(f"that are {len(numbers)} numbers, and {MOST_ITEMS} are the most")
+    numbers = range(*whole)
+    if abs(numbers.stop - numbers.start) // abs(numbers.step) > MOST_ITEMS:
+        raise ValueError(f"that are more than {MOST_ITEMS} numbers")
     return list(numbers)

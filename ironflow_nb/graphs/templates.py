@@ -187,7 +187,8 @@ def _as_text(expression: Expression, value: Any) -> str:
             f"{expression.text!r} gives null, which has no place in a text; write default({expression.text}, 'text')"
         )
     try:
-        return msgspec.json.encode(value).decode()
+        text = msgspec.json.encode(_not_binary(value)).decode()
+        return msgspec.json.decode(text, type=str) if text.startswith('"') else text  # a time, for one
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         raise ValueError(f"{expression.text!r} gives {shape(value)}, which has no text") from None
 
@@ -203,3 +204,9 @@ def written(template: Template) -> str:
             return text
         case _:
             raise TypeError(f"a {type(template).__name__} is no text")
+
+
+def _not_binary(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview) or value != value:  # noqa: PLR0124 -- so is only NaN
+        raise TypeError("bytes and NaN have no text")
+    return value

@@ -55,6 +55,6 @@ def shape(value: object, *, depth: int = 1) -> str:
             return f"an object with {keys}" if value else "an empty object"
         case list() | tuple():
             inside = f", first {shape(value[0], depth=0)}" if value and depth else ""
-            return f"a list of {len(value)}{inside}"
+            return f"a list of {len(value)}{inside}" if value else "an empty list"
         case _:
             return f"a {type(value).__name__}"

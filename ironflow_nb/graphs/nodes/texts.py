@@ -1,0 +1,288 @@
+"""Nodes that read and write texts: data of a text, a text of data or a template, a digest, a line in the log."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
+
+from ironflow_nb.errors import GraphInvalid
+from ironflow_nb.graphs.findings import Finding
+from ironflow_nb.graphs.functions import HASHES, digest
+from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.nodes.failing import failure
+from ironflow_nb.graphs.parsing import read_json
+from ironflow_nb.graphs.reading import read_text, write_yaml
+from ironflow_nb.graphs.wording import shape
+
+_FORMATS: Final = ("json", "csv", "yaml")
+_ONE_FORMAT: Final[dict[str, Any]] = {"oneOf": [{"required": [each]} for each in _FORMATS]}
+_DELIMITER: Final = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 1,
+    "default": ",",
+    "description": "Of csv: the character between two cells.",
+}
+_HEADER: Final = {"type": "boolean", "default": True, "description": "Of csv: whether the first row names the columns."}
+
+
+class _Unfit(ValueError):
+    """A text or data has not the form that is asked for; the message says where."""
+
+
+def _chosen(options: Options, context: NodeContext) -> str:
+    named = [each for each in _FORMATS if each in options]
+    if len(named) != 1:
+        raise failure(context, f"one of {', '.join(_FORMATS)} is to be given, and not {len(named)}")
+    return named[0]
+
+
+# -- parse -------------------------------------------------------------------------------------------------------
+
+
+def _parse(options: Options, context: NodeContext) -> Any:
+    form = _chosen(options, context)
+    text = options[form]
+    if not isinstance(text, str):
+        raise failure(context, f"{form} is {shape(text)}, and not a text; what is data already needs no parse")
+    try:
+        return _READERS[form](text.removeprefix("\ufeff"), options)
+    except (_Unfit, ValueError, RecursionError) as error:
+        said = "nested too deep" if isinstance(error, RecursionError) else error
+        raise failure(context, f"the text of {len(text)} characters is no {form.upper()}: {said}") from None
+
+
+def _read_json(text: str, _options: Options) -> Any:
+    return read_json(text)
+
+
+def _read_yaml(text: str, _options: Options) -> Any:
+    lines = [line.strip() for line in text.splitlines()]
+    if all(line in {"", "---", "..."} or line.startswith("#") for line in lines):
+        return None
+    try:
+        return read_text(text).data
+    except GraphInvalid as error:
+        findings = getattr(error, "findings", ())
+        said = "; ".join(map(_told, findings)) or "it has too many values, or is nested too deep, with its aliases"
+        raise _Unfit(said) from None
+
+
+def _told(finding: Finding) -> str:
+    at = finding.position
+    return finding.message if at is None else f"line {at.line}, column {at.column}: {finding.message}"
+
+
+def _read_csv(text: str, options: Options) -> Any:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=options.get("delimiter", ","), strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise _Unfit(f"line {reader.line_num}: {error}") from None
+    if not options.get("header", True):
+        return [row for _, row in rows]
+    if not rows:
+        return []
+    (_, names), *others = rows
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise _Unfit(f"the header names {twice[0]!r} twice; with header: false, rows are lists")
+    for line, row in others:
+        if len(row) != len(names):
+            raise _Unfit(f"the row that ends in line {line} has {len(row)} cells, and the header {len(names)}")
+    return [dict(zip(names, row, strict=True)) for _, row in others]
+
+
+_READERS: Final[Mapping[str, Callable[[str, Options], Any]]] = {
+    "json": _read_json,
+    "csv": _read_csv,
+    "yaml": _read_yaml,
+}
+
+PARSE: Final = Kind(
+    name="parse",
+    description="Gives the data that a text of JSON, CSV or YAML says.",
+    schema=options_schema(
+        {
+            "json": {"type": "string", "description": "A text of JSON."},
+            "csv": {"type": "string", "description": "A text of CSV, whose cells stay texts."},
+            "yaml": {"type": "string", "description": "A text of YAML 1.2, without tags; dates stay texts."},
+            "delimiter": _DELIMITER,
+            "header": _HEADER,
+        },
+        **_ONE_FORMAT,
+    ),
+    perform=_parse,
+)
+
+# -- format ------------------------------------------------------------------------------------------------------
+
+
+def _format(options: Options, context: NodeContext) -> str:
+    form = _chosen(options, context)
+    try:
+        return _WRITERS[form](options[form], options)
+    except RecursionError:
+        raise failure(context, f"{shape(options[form])} is nested too deep for {form.upper()}") from None
+    except _Unfit as error:
+        raise failure(context, f"{shape(options[form])} can't be written as {form.upper()}: {error}") from None
+
+
+def _write_json(data: Any, options: Options) -> str:
+    try:
+        return json.dumps(data, indent=options.get("indent"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise _Unfit(str(error)) from None
+
+
+def _write_yaml(data: Any, _options: Options) -> str:
+    _write_json(data, {})  # what JSON has not, YAML would write in a way that only one library reads
+    return write_yaml(data)
+
+
+def _write_csv(data: Any, options: Options) -> str:
+    rows = [[_cell(each) for each in row] for row in _rows(data, options)]
+    # The writer does not quote a \r of its own accord, and the reader takes one for the end of a row.
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in cell for row in rows for cell in row) else csv.QUOTE_MINIMAL
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, delimiter=options.get("delimiter", ","), lineterminator="\n", quoting=quoting)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _rows(data: Any, options: Options) -> list[list[Any]]:
+    if not isinstance(data, list | tuple):
+        raise _Unfit("it takes a list of objects, or of lists")
+    columns = options.get("columns")
+    if all(isinstance(row, list | tuple) for row in data):
+        return ([list(columns)] if columns else []) + [list(row) for row in data]
+    for number, row in enumerate(data):
+        if not isinstance(row, Mapping):
+            raise _Unfit(f"row {number} is {shape(row)}, and not an object as others are")
+    names = list(columns) if columns else list(dict.fromkeys(name for row in data for name in row))
+    header = [names] if options.get("header", True) else []
+    return header + [[row.get(name) for name in names] for row in data]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else _write_json(value, {})
+
+
+_WRITERS: Final[Mapping[str, Callable[[Any, Options], str]]] = {
+    "json": _write_json,
+    "csv": _write_csv,
+    "yaml": _write_yaml,
+}
+
+FORMAT: Final = Kind(
+    name="format",
+    description="Gives data as a text of JSON, CSV or YAML.",
+    schema=options_schema(
+        {
+            "json": {"description": "Data to write as JSON."},
+            "csv": {"type": "array", "description": "Rows to write as CSV: objects, or lists; null is an empty cell."},
+            "yaml": {"description": "Data to write as YAML."},
+            "indent": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": 16,
+                "description": "Of json: how far each level is indented; without it, all is in one line.",
+            },
+            "columns": {
+                "type": "array",
+                "items": {"type": "string"},
+                "minItems": 1,
+                "description": "Of csv: the columns and their order; unless said, all keys in order of appearance.",
+            },
+            "delimiter": _DELIMITER,
+            "header": _HEADER,
+        },
+        **_ONE_FORMAT,
+    ),
+    perform=_format,
+)
+
+# -- template ----------------------------------------------------------------------------------------------------
+
+
+def _template(options: Options, context: NodeContext) -> str:
+    from ironflow_nb.graphs.nodes.rendering import Unrenderable, render  # noqa: PLC0415 -- Jinja is heavy
+
+    try:
+        return render(options["text"], options.get("values", {}), is_escaping=options.get("autoescape", False))
+    except Unrenderable as error:
+        raise failure(context, f"the template {error}") from None
+
+
+TEMPLATE: Final = Kind(
+    name="template",
+    description="Gives a text made of a Jinja template, which sees nothing but the values that it is given.",
+    schema=options_schema(
+        {
+            "text": {"type": "string", "description": "The template; braces in it are Jinja's, not the graph's."},
+            "values": {"type": "object", "description": "What the template sees, by name."},
+            "autoescape": {"type": "boolean", "default": False, "description": "Whether values are escaped for HTML."},
+        },
+        required=["text"],
+    ),
+    perform=_template,
+    verbatim=frozenset({"text"}),
+)
+
+# -- hash and log ------------------------------------------------------------------------------------------------
+
+
+def _hash(options: Options, context: NodeContext) -> str:
+    try:
+        return digest(options["value"], options.get("algorithm", "sha256"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise failure(context, f"{shape(options['value'])} has no digest: {error}") from None
+
+
+HASH: Final = Kind(
+    name="hash",
+    description="Gives the hex digest of a text, of bytes, or of other data as JSON with sorted keys.",
+    schema=options_schema(
+        {
+            "value": {"description": "What to digest."},
+            "algorithm": {"enum": list(HASHES), "default": "sha256", "description": "Which digest."},
+        },
+        required=["value"],
+    ),
+    perform=_hash,
+    shorthand="value",
+)
+
+
+def _log(options: Options, context: NodeContext) -> Any:
+    message = options["message"]
+    text = message if isinstance(message, str) else json.dumps(message, ensure_ascii=False, default=shape)
+    context.log(text, options.get("level", "info"))
+    return message
+
+
+LOG: Final = Kind(
+    name="log",
+    description="Writes a message to the log ironflow_nb.graph, and gives the message.",
+    schema=options_schema(
+        {
+            "message": {"description": "What to log; data is logged as JSON."},
+            "level": {
+                "enum": ["debug", "info", "warning", "error", "critical"],
+                "default": "info",
+                "description": "How much it matters.",
+            },
+        },
+        required=["message"],
+    ),
+    perform=_log,
+    shorthand="message",
+)
+
+KINDS: Final = (PARSE, FORMAT, TEMPLATE, HASH, LOG)
