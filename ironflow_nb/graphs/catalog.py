@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.graphs.kinds import REGISTERED, Kind, kind_of
+from ironflow_nb.graphs.nodes.files import FILE
+from ironflow_nb.graphs.nodes.shell import SHELL
+from ironflow_nb.graphs.nodes.sql import SQL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 ENTRY_POINTS: Final = "ironflow_nb.nodes"
 """The group of entry points that installed packages offer kinds of nodes under: a `Kind`, or a function."""
 
-BUILT_IN: Final[dict[str, Kind]] = {}
+BUILT_IN: Final = {kind.name: kind for kind in (SHELL, FILE, SQL)}
 
 
 def kinds() -> Mapping[str, Kind]:
