@@ -58,7 +58,7 @@ def complete(engine: Engine, session: Session, value: Any) -> Any:
 def fail(engine: Engine, session: Session, error: BaseException) -> None:
     """Record that the flow raised; nothing is recorded any more where another process has taken the run over."""
     if not isinstance(error, RunTakenOver):
-        stored, causes = store_failure(error), _causes(session, error)
+        stored, causes = store_failure(error), steps_behind(session, error)
         where = f" in {causes[0]}" if causes else ""
         what = f"run {session.run_id} of {session.name} failed{where}; {_kept(session)}"
         is_told = isinstance(error, CodeChanged | OutcomeUnknown)  # what to do
@@ -122,8 +122,8 @@ def _account(session: Session) -> list[Piece]:
     return [Piece(events.SessionEnded(n_reused=recall.n_reused, not_asked_for=recall.not_asked_for()))]
 
 
-def _causes(session: Session, error: BaseException) -> tuple[StepRef, ...]:
-    """Return the steps of this run whose failures are in the chain of the error."""
+def steps_behind(session: Session, error: BaseException) -> tuple[StepRef, ...]:
+    """Return the steps of the run whose failures are in the chain of the error."""
     steps: dict[StepRef, None] = {}
     seen: set[int] = set()
     left: list[BaseException | None] = [error]

@@ -36,6 +36,8 @@ class SeenFailures:
     def disown(self, steps: Iterable[StepRef], recorded: Callable[[StepRef], StepRow | None]) -> None:
         """Take back that the flow lived with these failures: they are in the chain of the run's own error."""
         for step in steps:
+            for seen in self._seen.values():
+                seen.pop(step, None)
             row = self._lived_with.get(step) or recorded(step)
             if row is not None:
                 self._judge(replace(row, lived_with=False))

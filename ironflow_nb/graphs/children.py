@@ -3,26 +3,92 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Protocol, cast
 
-from ironflow_nb.errors import FlowNotDefined, NodeFailed
+from ironflow_nb.core.identity import digest_bytes
+from ironflow_nb.core.ids import Digest
+from ironflow_nb.errors import DefinitionError, FlowNotDefined, GraphInvalid, NodeFailed, NotGranted
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.seams import THREAD_PREFIX
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.spec import StepOptions, StepSpec
-from ironflow_nb.graphs.definition import Node
-from ironflow_nb.graphs.nodework import PARAMETERS, KindCode
+from ironflow_nb.graphs.definition import Block, Node, PythonCall, Work, Workflow, blocks_of
+from ironflow_nb.graphs.frames import as_data
+from ironflow_nb.graphs.nodework import PARAMETERS, Workshop
+from ironflow_nb.graphs.templates import Literal
 from ironflow_nb.handles.launching import Launchable
+from ironflow_nb.tracking.parts import Part, Tracked
 
 MOST_LEVELS: Final = 16
 """So deep may children have children: a graph that calls itself without end is stopped there."""
 
 _LEVEL: Final[ContextVar[int]] = ContextVar("ironflow_graph_level", default=0)
 
+_READING: Final[ContextVar[frozenset[str]]] = ContextVar("ironflow_code_of_graphs", default=frozenset())
+
 Ended = Callable[[Any, BaseException | None], None]
+
+
+class ChildCode:
+    """The code of a child, as it is now: with other code it runs again, and its own nodes are looked at one by one."""
+
+    def __init__(self, target: Launchable | None) -> None:
+        self.target = target
+
+    def current(self) -> Tracked:
+        """See `Code`."""
+        assert self.target is not None
+        return _tracked(self.target)
+
+
+class _HasCode(Protocol):
+    """A graph."""
+
+    def tracked(self) -> Tracked:
+        """Return its code."""
+
+
+def _tracked(target: Launchable) -> Tracked:
+    spec = getattr(target, "spec", None)
+    if isinstance(spec, StepSpec):
+        return spec.tracked
+    return cast("_HasCode", target).tracked()
+
+
+def tracked_graph(name: str, definition_id: Digest, workshop: Workshop, block: Block) -> Tracked:
+    """Return the code of a graph: how it is written, and the code of what its nodes run, children of children too."""
+    found = {definition_id}
+    parts = [Part(name, "declared", definition_id, f"graph {name}")]
+    outer = _READING.get()
+    if name not in outer:  # else it runs itself
+        token = _READING.set(outer | {name})
+        try:
+            for tracked in _run_by(block, workshop):
+                if tracked.digest not in found:
+                    found.add(tracked.digest)
+                    parts += tracked.parts
+        finally:
+            _READING.reset(token)
+    return Tracked(digest_bytes(b"graph " + b"".join(sorted(found))), tuple(parts), ())
+
+
+def _run_by(block: Block, workshop: Workshop) -> Iterator[Tracked]:
+    for node in block.nodes:
+        match node.task:
+            case Workflow(target=Literal(value=name)):
+                child = HOME.find("graph", str(name)) or HOME.find("flow", str(name))
+                if isinstance(child, Launchable):
+                    with suppress(GraphInvalid):
+                        yield _tracked(child)
+            case Work() | PythonCall():
+                with suppress(FlowNotDefined, NotGranted, DefinitionError, ValueError):
+                    yield workshop.spec(node).tracked
+        for inside in blocks_of(node):
+            yield from _run_by(inside, workshop)
 
 
 class ChildCall:
@@ -33,15 +99,17 @@ class ChildCall:
         self._name = name
         self._given = given
         options = StepOptions(retries=node.retry, once=node.once)
-        code = KindCode("workflow", 1)
         name_of_step = f"{graph}.{node.id}"
-        self._spec = StepSpec(_performs_nothing, name=name_of_step, options=options, code=code, parameters=PARAMETERS)
+        self._code = ChildCode(None)
+        self._spec = StepSpec(
+            _performs_nothing, name=name_of_step, options=options, code=self._code, parameters=PARAMETERS
+        )
         self.is_done = False
 
     def call(self, scope: Scope) -> Any:
         """Run the child in this thread, as a child of the run that the scope is of."""
         __tracebackhide__ = True
-        target = self._target()
+        target = self._code.target = self._target()
         level = _LEVEL.get() + 1
         if level > MOST_LEVELS:
             error = NodeFailed(
@@ -54,7 +122,8 @@ class ChildCall:
         token = _LEVEL.set(level)
         try:
             args, kwargs = _arguments(target, self._given)
-            return target.call_as_child(self._spec, scope, args, kwargs, recorded={"input": self._given})
+            given = {"workflow": target.name, "input": self._given}
+            return target.call_as_child(self._spec, scope, args, kwargs, recorded=given)
         finally:
             _LEVEL.reset(token)
 
@@ -68,7 +137,7 @@ class ChildCall:
         def run() -> None:
             value, error = None, None
             try:
-                value = self.call(scope)
+                value = as_data(self.call(scope))
             except BaseException as raised:  # noqa: BLE001 -- whatever it is, the graph sees to it
                 error = raised
             self._leave(session)
@@ -108,6 +177,7 @@ def _performs_nothing(**_options: Any) -> None:
 
 def _arguments(target: Launchable, given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the call that an input means: a mapping is arguments by name, a list is arguments, all else is one."""
+    given = as_data(given)  # whoever gets it may change it in place
     match given:
         case None:
             return (), {}

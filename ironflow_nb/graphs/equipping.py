@@ -15,7 +15,7 @@ from ironflow_nb.execution.surroundings import shell
 from ironflow_nb.graphs.context import WorkContext
 from ironflow_nb.graphs.definition import Definition, Node
 from ironflow_nb.graphs.grants import Grants, Need
-from ironflow_nb.graphs.nodework import PARAMETERS, Known, Workshop
+from ironflow_nb.graphs.nodework import Known, OptionParameters, Workshop
 from ironflow_nb.graphs.secrets import Secrets
 
 Functions = Mapping[str, Callable[..., Any]]
@@ -53,7 +53,9 @@ def environment(grants: Grants) -> dict[str, str]:
 def _known(name: str, functions: Functions, grants: Grants) -> Known | None:
     """Return the function of that name: given, a step, of the notebook, or of a module that is granted."""
     found: Any = functions.get(name) or HOME.step(name)
-    if isinstance(found, StepSpec) and found.parameters is PARAMETERS:  # a node of a graph is no function
+    if isinstance(found, StepSpec) and isinstance(
+        found.parameters, OptionParameters
+    ):  # a node of a graph is no function
         found = None
     if found is None and "." not in name:
         found = vars(sys.modules["__main__"]).get(name)

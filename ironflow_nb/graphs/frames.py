@@ -54,9 +54,11 @@ def as_data(value: Any) -> Any:
         case dict():
             return {key: as_data(each) for key, each in value.items()}
         case list() | tuple():
-            return _record(value) or [as_data(each) for each in value]
+            record = _record(value)
+            return [as_data(each) for each in value] if record is None else record
         case _:
-            return _record(value) or _scalar(value)
+            record = _record(value)
+            return _scalar(value) if record is None else record
 
 
 def _record(value: Any) -> dict[str, Any] | None:

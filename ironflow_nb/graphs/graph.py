@@ -22,13 +22,15 @@ from ironflow_nb.execution.request import Body, Policy, Request, policy_options
 from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.graphs.catalog import kinds
+from ironflow_nb.graphs.children import ChildCode, tracked_graph
 from ironflow_nb.graphs.compiling import compile_graph, sound_grants
 from ironflow_nb.graphs.definition import Definition
 from ironflow_nb.graphs.equipping import Functions, environment, equipped
 from ironflow_nb.graphs.findings import Finding, invalid
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.interpreting import Interpreter
-from ironflow_nb.graphs.nodework import PARAMETERS, KindCode, Workshop
+from ironflow_nb.graphs.kinds import REGISTERED, Kind
+from ironflow_nb.graphs.nodework import PARAMETERS, Workshop
 from ironflow_nb.graphs.planning import replanned
 from ironflow_nb.graphs.reading import Source, from_data, read_source, read_text, write_yaml
 from ironflow_nb.graphs.schema import published
@@ -37,6 +39,7 @@ from ironflow_nb.handles.launching import Launchable
 from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.journal.ports import Definition as StoredDefinition
 from ironflow_nb.journal.ports import Select
+from ironflow_nb.tracking.parts import Tracked
 
 if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
@@ -80,6 +83,7 @@ class Graph(Launchable):
         self._grants = grants
         self._compiled: tuple[Definition, list[Finding]] | None = None
         self._workshop: Workshop | None = None
+        self._registered: dict[str, Kind] = {}
         self.policy = Policy()
         name = source.data.get("graph") if isinstance(source.data, Mapping) else None
         self.name = name if isinstance(name, str) else "?"
@@ -203,7 +207,8 @@ class Graph(Launchable):
         return self
 
     def _compile(self) -> tuple[Definition, list[Finding]]:
-        if self._compiled is None:
+        if self._compiled is None or self._registered != REGISTERED.by_name:
+            self._workshop, self._registered = None, dict(REGISTERED.by_name)
             definition, findings = compile_graph(self._source, kinds(), grants=self._grants)
             self._compiled = definition, list(findings.all)
         return self._compiled
@@ -400,8 +405,15 @@ class Graph(Launchable):
     def _new_workshop(self, mocks: Mapping[str, Any]) -> Workshop:
         return equipped(self._compile()[0], self.grants, self._functions, mocks)
 
+    def tracked(self) -> Tracked:
+        """Return the code of the graph: its definition, and that of the functions and children that its nodes run."""
+        return tracked_graph(self.name, self.definition_id, self._shop(), self.definition.block)
+
+    def __ironflow_digest__(self) -> bytes:
+        return bytes(self.definition_id)
+
     def _child_spec(self) -> StepSpec:
-        return StepSpec(_run, name=self.name, code=KindCode("workflow", 1), parameters=PARAMETERS)
+        return StepSpec(_run, name=self.name, code=ChildCode(self), parameters=PARAMETERS)
 
     # -- display -------------------------------------------------------------------------------------------------
 

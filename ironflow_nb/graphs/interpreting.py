@@ -18,30 +18,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from ironflow_nb.core.ids import BranchId
-from ironflow_nb.errors import (
-    ExpressionFailed,
-    FileUnreadable,
-    FlowNotDefined,
-    IronflowError,
-    NodeFailed,
-    NotGranted,
-    RunCancelled,
-    RunFailed,
-    SecretMissing,
-    StepFailed,
-    ValueNotStorable,
-)
+from ironflow_nb.errors import ExpressionFailed, NodeFailed
 from ironflow_nb.execution import runner
+from ironflow_nb.execution.ending import steps_behind
 from ironflow_nb.execution.fanout import Submission
 from ironflow_nb.execution.jobs import Job
-from ironflow_nb.execution.recall import FAILED_STEP
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.settling import returned
 from ironflow_nb.graphs.children import ChildCall
-from ironflow_nb.graphs.context import RECORDED
 from ironflow_nb.graphs.definition import (
     CONTINUE,
     Assertion,
@@ -57,31 +44,28 @@ from ironflow_nb.graphs.definition import (
     Work,
     Workflow,
 )
-from ironflow_nb.graphs.evaluating import EvaluationError, evaluate
-from ironflow_nb.graphs.expressions import Expression
+from ironflow_nb.graphs.failures import can_be_handled, described, one
+from ironflow_nb.graphs.filling import Filler, as_case
 from ironflow_nb.graphs.frames import Frame, as_data
-from ironflow_nb.graphs.nodework import Sealed, Workshop
-from ironflow_nb.graphs.templates import Template, expressions_of, fill
+from ironflow_nb.graphs.nodework import Workshop
 from ironflow_nb.graphs.wording import shape
 
 Done = Callable[["_Activity"], None]
 """Told that a block has ended: with outputs, or with failures."""
 
-_CAN_BE_HANDLED: Final = (
-    NodeFailed, NotGranted, SecretMissing, ValueNotStorable, StepFailed, RunFailed, RunCancelled, FlowNotDefined,
-    FileUnreadable,
-)  # fmt: skip
-
 
 class _Activity:
-    """A block at work."""
+    """A block at work. `is_handled` says that some node around it has a handler for its failures."""
 
-    __slots__ = ("block", "done", "failures", "frame", "n_open", "n_waiting", "outputs", "waited_for_by")
+    __slots__ = (
+        "block", "done", "failures", "frame", "is_handled", "n_open", "n_waiting", "outputs", "waited_for_by",
+    )  # fmt: skip
 
-    def __init__(self, block: Block, frame: Frame, done: Done) -> None:
+    def __init__(self, block: Block, frame: Frame, done: Done, *, is_handled: bool) -> None:
         self.block = block
         self.frame = frame
         self.done = done
+        self.is_handled = is_handled
         self.outputs: dict[str, Any] = {}
         self.failures: list[Exception] = []
         self.n_open = 0
@@ -104,6 +88,7 @@ class Interpreter:
         self._scope: Scope = scope
         self._session = scope.open_session()
         self._names = dict(names)
+        self._filler = Filler(scope, workshop.graph, has_secrets=workshop.secrets.has_any)
         self._ready: deque[tuple[_Activity, int]] = deque()
         self._ended: deque[Callable[[], None]] = deque()
         self._n_running = 0
@@ -117,7 +102,7 @@ class Interpreter:
         __tracebackhide__ = True
         ended: list[_Activity] = []
         frame = Frame(self._names, None, self._scope.branch)
-        self._open(self._definition.block, frame, ended.append)
+        self._open(self._definition.block, frame, ended.append, is_handled=False)
         while not ended:
             while self._ready and self._n_running < self._definition.concurrency:
                 self._begin(*self._ready.popleft())
@@ -127,20 +112,27 @@ class Interpreter:
                 assert self._n_running, "a block waits for nothing"
                 self._session.wait(lambda: bool(self._ended))
         if ended[0].failures:
-            raise _one(self._definition.name, ended[0].failures)
+            raise one(self._definition.name, ended[0].failures)
         return self._result(ended[0])
 
     def _result(self, activity: _Activity) -> Any:
         output = self._definition.output
         if output is not None:
-            return self._filled(output, activity.frame, "output")
+            return self._filler.filled(output, activity.frame, "output")
         nodes = activity.block.nodes
         return activity.outputs.get(nodes[-1].id) if nodes else None
 
     # -- blocks --------------------------------------------------------------------------------------------------
 
-    def _open(self, block: Block, frame: Frame, done: Done) -> None:
-        activity = _Activity(block, frame, done)
+    def _open_inside(
+        self, activity: _Activity, number: int, block: Block, done: Done, frame: Frame | None = None
+    ) -> None:
+        """Begin a block inside of the node."""
+        is_handled = activity.is_handled or activity.block.nodes[number].on_error is not None
+        self._open(block, frame or activity.frame.inside({}), done, is_handled=is_handled)
+
+    def _open(self, block: Block, frame: Frame, done: Done, *, is_handled: bool) -> None:
+        activity = _Activity(block, frame, done, is_handled=is_handled)
         for number, n_waiting in enumerate(activity.n_waiting):
             if n_waiting == 0:
                 self._enqueue(activity, number)
@@ -166,38 +158,36 @@ class Interpreter:
     def _fail(self, activity: _Activity, number: int, error: BaseException) -> None:
         """Let the node's handler see to the failure, or let it fail its block."""
         node = activity.block.nodes[number]
-        if not isinstance(error, Exception) or not _can_be_handled(error):
+        if not isinstance(error, Exception) or not can_be_handled(error):
             raise error
         if node.on_error is None:
-            self._disown(error)
-            activity.failures.append(error)
-            self._close(activity)
+            self._fail_block(activity, error)
         elif node.on_error == CONTINUE:
             self._finish(activity, number, {"error": described(node, error)})
         else:
             self._handle(activity, number, node.on_error, error)
+
+    def _fail_block(self, activity: _Activity, error: Exception) -> None:
+        """Let the block fail; where nothing around it handles that, the next stretch of the run tries it again."""
+        if not activity.is_handled:
+            self._session.disown(steps_behind(self._session, error))
+        activity.failures.append(error)
+        self._close(activity)
 
     def _handle(self, activity: _Activity, number: int, handler: Block, error: Exception) -> None:
         node = activity.block.nodes[number]
 
         def done(handled: _Activity) -> None:
             if handled.failures:
-                failure = _one(node.id, handled.failures)
+                failure = one(node.id, handled.failures)
                 failure.__cause__ = failure.__cause__ or error
-                self._disown(error)
-                activity.failures.append(failure)
-                self._close(activity)
+                self._fail_block(activity, failure)
             else:
                 last = handler.nodes[-1].id if handler.nodes else None
                 self._finish(activity, number, handled.outputs.get(last) if last is not None else None)
 
-        self._open(handler, activity.frame.inside({"error": described(node, error)}), done)
-
-    def _disown(self, error: BaseException) -> None:
-        """Take back that the run lived with the failure: the next stretch of it tries the step again."""
-        run_id, step = getattr(error, FAILED_STEP, (None, None))
-        if run_id == self._session.run_id and step is not None:
-            self._session.disown([step])
+        frame = activity.frame.inside({"error": described(node, error)})
+        self._open(handler, frame, done, is_handled=activity.is_handled)
 
     def _close(self, activity: _Activity) -> None:
         activity.n_open -= 1
@@ -210,14 +200,18 @@ class Interpreter:
         node = activity.block.nodes[number]
         frame = activity.frame
         try:
-            if node.when is not None and self._filled(node.when, frame, f"{node.id}, when") is not True:
-                self._finish(activity, number, None, is_skipped=True)
-                return
-            self._perform(activity, number, node)
+            if self._filler.is_true(node.when, frame, f"{node.id}, when"):
+                self._perform(activity, number, node)
+            else:
+                self._later(lambda: self._finish(activity, number, None, is_skipped=True))
         except ExpressionFailed as error:
             self._record_failure(activity, number, error)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the graph says what it means
             self._fail(activity, number, error)
+
+    def _later(self, go_on: Callable[[], None]) -> None:
+        """Go on when this node is done with: what fails from there on is no failure of it."""
+        self._ended.append(go_on)
 
     def _perform(self, activity: _Activity, number: int, node: Node) -> None:
         frame = activity.frame
@@ -226,28 +220,19 @@ class Interpreter:
             return
         match node.task:
             case Work(options=options):
-                self._work(activity, number, self._options(node, options, frame))
+                self._work(activity, number, self._filler.sealed(node, options, frame))
             case PythonCall(arguments=arguments):
-                self._work(activity, number, {"with": self._sealed(node, arguments, frame)})
-            case Assertion(checks=checks):
-                looked_at = [
-                    {
-                        check.kind: operands if check.kind != "holds" else operands[0],
-                        "message": check.message,
-                        **({"text": _text_of(check.operands[0])} if check.kind == "holds" else {}),
-                    }
-                    for check in checks
-                    for operands in [[self._filled(each, frame, node.id) for each in check.operands]]
-                ]
-                self._work(activity, number, {"checks": looked_at})
+                self._work(activity, number, {"with": self._filler.sealed(node, arguments, frame)})
+            case Assertion():
+                self._work(activity, number, {"checks": self._filler.checks(node, node.task, frame)})
             case Workflow(target=target, input=given):
-                name = self._filled(target, frame, node.id)
-                self._child(activity, number, name, self._filled(given, frame, node.id))
+                name = self._filler.filled(target, frame, node.id)
+                self._child(activity, number, name, self._filler.filled(given, frame, node.id))
             case Condition(test=test, then=then, otherwise=otherwise):
-                taken = "then" if self._filled(test, frame, node.id) is True else "else"
+                taken = "then" if self._filler.is_true(test, frame, node.id) else "else"
                 self._decide(activity, number, taken, then if taken == "then" else otherwise)
             case Switch(value=value, cases=cases, default=default):
-                chosen = _as_case(self._filled(value, frame, node.id), node)
+                chosen = as_case(self._filler.filled(value, frame, node.id), node)
                 blocks = dict(cases)
                 is_known = chosen in blocks
                 fallback = "default" if default.nodes else None
@@ -268,8 +253,8 @@ class Interpreter:
         is_alone = not (self._ready or self._n_running or self._ended) and not spec.is_async and node.timeout_s is None
         if is_alone:
             scope = Scope(self._session, activity.frame.branch, stretch=self._scope.stretch)
-            value = runner.call(spec, scope, (), options)
-            self._finish(activity, number, self._seen(node, value))
+            seen = self._seen(node, runner.call(spec, scope, (), options))
+            self._later(lambda: self._finish(activity, number, seen))
             return
         asked = self._session.ask(spec, activity.frame.branch, (), options)
         submission = Submission(self._session, asked)
@@ -278,26 +263,32 @@ class Interpreter:
         def take() -> None:
             self._n_running -= 1
             try:
-                value = _read(submission, node)
+                value = _read(submission, is_handled=activity.is_handled or node.on_error is not None)
+                seen = self._seen(node, value)
             except Exception as error:  # noqa: BLE001
                 self._fail(activity, number, error)
             else:
-                self._finish(activity, number, self._seen(node, value))
+                self._finish(activity, number, seen)
 
         with self._session.lock:
             submission.outcome.when_done(lambda: self._ended.append(take))
 
     def _seen(self, node: Node, value: Any) -> Any:
-        return (
-            as_data(value) if isinstance(node.task, PythonCall | Workflow) or node.id in self._workshop.mocks else value
-        )
+        """Return the output as expressions take it, where it comes from code of the user."""
+        match node.task:
+            case Work(kind=kind):
+                is_of_user = kind.function is not None or node.id in self._workshop.mocks
+            case task:
+                is_of_user = isinstance(task, PythonCall | Workflow) or node.id in self._workshop.mocks
+        return as_data(value) if is_of_user else value
 
     def _child(self, activity: _Activity, number: int, name: Any, given: Any) -> None:
         node = activity.block.nodes[number]
         child = ChildCall(node, name, given, self._workshop.graph)
         scope = Scope(self._session, activity.frame.branch, stretch=self._scope.stretch)
         if not (self._ready or self._n_running or self._ended):
-            self._finish(activity, number, as_data(child.call(scope)))
+            seen = as_data(child.call(scope))
+            self._later(lambda: self._finish(activity, number, seen))
             return
         self._n_running += 1
 
@@ -307,20 +298,20 @@ class Interpreter:
                 if error is not None:
                     self._fail(activity, number, error)
                 else:
-                    self._finish(activity, number, as_data(value))
+                    self._finish(activity, number, value)
 
             self._ended.append(take)
             self._session.wakeups.wake()
 
         child.begin(scope, ended)
 
-    def _record_failure(self, activity: _Activity, number: int, error: ExpressionFailed) -> None:
+    def _record_failure(self, activity: _Activity, number: int, error: NodeFailed) -> None:
         """Record a node that could not even be asked for, so that it is seen where the run failed."""
         node = activity.block.nodes[number]
-        spec = self._workshop.failing_spec(node, error)
         scope = Scope(self._session, activity.frame.branch, stretch=self._scope.stretch)
         try:
-            runner.call(spec, scope, (), {"expressions": str(error)})
+            spec = self._workshop.failing_spec(node, error)
+            runner.call(spec, scope, (), {"failed": str(error)})
         except Exception as raised:  # noqa: BLE001
             self._fail(activity, number, raised)
 
@@ -330,38 +321,42 @@ class Interpreter:
         def done(inside: _Activity) -> None:
             self._end_control(activity, number, inside, {"taken": taken}, {"taken": taken, **inside.outputs})
 
-        self._open(block, activity.frame.inside({}), done)
+        self._open_inside(activity, number, block, done)
 
     def _end_control(
         self, activity: _Activity, number: int, inside: _Activity, decided: dict[str, Any], output: Any
     ) -> None:
         if inside.failures:
-            self._fail(activity, number, _one(activity.block.nodes[number].id, inside.failures))
+            self._fail(activity, number, one(activity.block.nodes[number].id, inside.failures))
         else:
             self._note(activity, number, decided, output)
 
     def _note(self, activity: _Activity, number: int, decided: dict[str, Any], output: Any) -> None:
         """Record what was decided and what came of it; it rides with the next commit."""
-        node = activity.block.nodes[number]
-        result, _ = self._session.ledger.digester.digest(output)
-        asked = self._session.ask(
-            self._workshop.spec(node), activity.frame.branch, (), {**decided, "result": result.hex()}
-        )
+        try:
+            self._record(activity, number, decided, output)
+        except Exception as error:  # noqa: BLE001 -- what the nodes inside gave can't be told from others, or stored
+            self._fail(activity, number, error)
+        else:
+            self._finish(activity, number, output)
+
+    def _record(self, activity: _Activity, number: int, decided: dict[str, Any], output: Any) -> None:
+        spec = self._workshop.spec(activity.block.nodes[number])
+        result = self._session.ledger.digester.digest(output).digest
+        asked = self._session.ask(spec, activity.frame.branch, (), {**decided, "result": result.hex()})
         if isinstance(asked, Job):
             self._session.start(asked, is_beside=False)
             settled = returned(self._session, asked, output)
             self._session.note(settled)
-            if settled.error is not None:  # nothing stores it
-                self._fail(activity, number, settled.error)
-                return
-        self._finish(activity, number, output)
+            if settled.error is not None:
+                raise settled.error
 
     def _fan_out(self, activity: _Activity, number: int, branch: Branch) -> None:
         node = activity.block.nodes[number]
         chosen = [
             choice
             for choice in branch.choices
-            if choice.when is None or self._filled(choice.when, activity.frame, f"{node.id}, {choice.name}") is True
+            if self._filler.is_true(choice.when, activity.frame, f"{node.id}, {choice.name}")
         ]
         ended: dict[str, _Activity] = {}
 
@@ -376,21 +371,21 @@ class Interpreter:
         def join() -> None:
             failures = [failure for each in ended.values() for failure in each.failures]
             if failures:
-                self._fail(activity, number, _one(node.id, failures))
+                self._fail(activity, number, one(node.id, failures))
                 return
             names = [choice.name for choice in chosen]
             self._note(activity, number, {"taken": names}, {name: ended[name].outputs for name in names})
 
         for choice in chosen:
-            self._open(choice.do, activity.frame.inside({}), done_with(choice.name))
+            self._open_inside(activity, number, choice.do, done_with(choice.name))
         if not chosen:
-            join()
+            self._later(join)
 
     # -- loops ---------------------------------------------------------------------------------------------------
 
     def _loop(self, activity: _Activity, number: int, loop: Loop) -> None:
         node = activity.block.nodes[number]
-        items = self._filled(loop.items, activity.frame, node.id)
+        items = self._filler.filled(loop.items, activity.frame, node.id)
         if not isinstance(items, list):
             raise ExpressionFailed(f"{node.id}: loop goes over a list, not over {shape(items)}", node=node.id)
         self._expect(loop.do, len(items))
@@ -406,9 +401,9 @@ class Interpreter:
                 n_open += 1
                 branch = self._branch(activity, node, {"item": items[index]})
                 names = {loop.name: items[index], "index": index}
-                self._open(loop.do, activity.frame.inside(names, branch), done_with(index))
+                self._open_inside(activity, number, loop.do, done_with(index), activity.frame.inside(names, branch))
             if n_open == 0:
-                end()
+                self._later(end)
 
         def done_with(index: int) -> Done:
             def done(inside: _Activity) -> None:
@@ -422,7 +417,7 @@ class Interpreter:
 
         def end() -> None:
             if failures:
-                self._fail(activity, number, _one(node.id, failures))
+                self._fail(activity, number, one(node.id, failures))
             else:
                 self._note(activity, number, {"n_items": len(items)}, results)
 
@@ -438,17 +433,17 @@ class Interpreter:
                 "index": len(results),
             }
             frame = activity.frame.inside(names, self._branch(activity, node, {"round": len(results)}))
-            if self._filled(loop.test, frame, f"{node.id}, while") is not True:
-                self._note(activity, number, {"n_rounds": len(results)}, results)
+            if not self._filler.is_true(loop.test, frame, f"{node.id}, while"):
+                self._later(lambda: self._note(activity, number, {"n_rounds": len(results)}, results))
             elif len(results) == loop.max_rounds:
                 error = NodeFailed(f"{node.id}: while is still true after {loop.max_rounds} rounds", node=node.id)
-                self._fail(activity, number, error)
+                self._later(lambda: self._record_failure(activity, number, error))
             else:
-                self._open(loop.do, frame, done)
+                self._open_inside(activity, number, loop.do, done, frame)
 
         def done(inside: _Activity) -> None:
             if inside.failures:
-                self._fail(activity, number, _one(node.id, inside.failures))
+                self._fail(activity, number, one(node.id, inside.failures))
                 return
             results.append(inside.outputs)
             try:
@@ -468,91 +463,12 @@ class Interpreter:
             if node.when is None:
                 self._session.n_expected[f"{self._workshop.graph}.{node.id}"] += n_items
 
-    # -- expressions ---------------------------------------------------------------------------------------------
 
-    def _options(self, node: Node, options: Template, frame: Frame) -> dict[str, Any]:
-        found = self._sealed(node, options, frame)
-        assert isinstance(found, dict)
-        return found
-
-    def _sealed(self, node: Node, template: Template, frame: Frame) -> Any:
-        """Fill in the options of a node; those with secrets stay sealed until its step performs it."""
-
-        def seal(text: Template) -> Sealed | None:
-            names = {name for each in expressions_of(text) for name in each.names}
-            if "secrets" not in names:
-                return None
-            return Sealed.of(text, {name: frame[name] for name in sorted(names - {"secrets"})})
-
-        return self._filled(template, frame, node.id, seal=seal if self._workshop.secrets.has_any else None)
-
-    def _filled(
-        self, template: Template, frame: Frame, place: str, *, seal: Callable[[Template], Sealed | None] | None = None
-    ) -> Any:
-        try:
-            return fill(template, lambda expression: self._evaluated(expression, frame, place), seal)
-        except (EvaluationError, ValueError) as error:
-            if isinstance(error, IronflowError):
-                raise
-            raise ExpressionFailed(f"{place}: {error}", node=place.partition(",")[0]) from None
-
-    def _evaluated(self, expression: Expression, frame: Frame, place: str) -> Any:
-        if not expression.is_varying:
-            return evaluate(expression, frame, RECORDED)
-        # What is recorded there is recognised by the place, whichever of several nodes at once is evaluated first.
-        branch = self._session.open_branch(frame.branch, f"{self._workshop.graph}.{place}", None)
-        token = SCOPE.set(Scope(self._session, branch, stretch=self._scope.stretch))
-        try:
-            return evaluate(expression, frame, RECORDED)
-        finally:
-            SCOPE.reset(token)
-
-
-def described(node: Node, error: BaseException) -> dict[str, Any]:
-    """Return what handlers see of a failure."""
-    return {
-        "node": node.id,
-        "type": type(error).__qualname__,
-        "message": str(error),
-        "output": getattr(error, "output", None),
-    }
-
-
-def _one(name: str, failures: list[Exception]) -> Exception:
-    """Return the failures as one."""
-    if len(failures) == 1:
-        return failures[0]
-    return ExceptionGroup(f"{len(failures)} nodes of {name} failed", failures)
-
-
-def _can_be_handled(error: Exception) -> bool:
-    """Tell whether the failure is one of the node, and not of the journal, or a stop of the whole run."""
-    if isinstance(error, ExceptionGroup):
-        return all(map(_can_be_handled, error.exceptions))
-    return not isinstance(error, IronflowError) or isinstance(error, _CAN_BE_HANDLED)
-
-
-def _read(submission: Submission, node: Node) -> Any:
-    if node.on_error is not None:
+def _read(submission: Submission, *, is_handled: bool) -> Any:
+    if is_handled:
         return submission.read()  # the run sees the failure, and lives with it
     outcome = submission.outcome
     outcome.is_observed = True
     if outcome.error is not None:
         raise outcome.error
     return outcome.value
-
-
-def _as_case(value: Any, node: Node) -> str:
-    import msgspec  # noqa: PLC0415
-
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int | float | None):
-        return msgspec.json.encode(value).decode()
-    raise ExpressionFailed(
-        f"{node.id}: switch takes a text, a number or true or false, not {shape(value)}", node=node.id
-    )
-
-
-def _text_of(template: Template) -> str:
-    return next((expression.text for expression in expressions_of(template)), "it")

@@ -14,7 +14,7 @@ from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.retrying import NEVER
 from ironflow_nb.errors import AssertionsFailed, DefinitionError, FlowNotDefined, NodeFailed, NodeTimeout, NotGranted
 from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.parameters import Parameters
+from ironflow_nb.execution.parameters import Parameters, closure_of
 from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.execution.seams import THREAD_PREFIX
 from ironflow_nb.execution.spec import DEFAULTS, StepOptions, StepSpec
@@ -51,14 +51,15 @@ class Sealed:
 
 
 class OptionParameters(Parameters):
-    """The options of a node as arguments by name, whatever they are called."""
+    """The options of a node as arguments by name, whatever they are called, and what its function closes over."""
 
-    def __init__(self) -> None:
+    def __init__(self, function: Callable[..., Any] | None = None) -> None:
         super().__init__(lambda **options: options)
+        self._plain = function
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """See `Parameters`."""
-        return dict(kwargs)
+        return dict(kwargs) if self._plain is None else {**kwargs, **closure_of(self._plain)}
 
     def positional(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `Parameters`."""
@@ -116,7 +117,7 @@ class Workshop:
         """
         function = self._function(node)
         known = self._specs.get(node.id)
-        if known is None or known[0] is not function:
+        if known is None or known[0] != function:
             known = function, self._made(node, function)
             self._specs[node.id] = known
         return known[1]
@@ -147,7 +148,7 @@ class Workshop:
             raise error
 
         made = self.spec(node)
-        return StepSpec(_named(body, made.name), name=made.name, code=made.code_source, parameters=PARAMETERS)
+        return StepSpec(_named(body, made.name), name=made.name, code=made.code_source, parameters=made.parameters)
 
     def _function(self, node: Node) -> Known | None:
         """Return the function of the user that does the work, as it is now."""
@@ -179,7 +180,8 @@ class Workshop:
             options = _merged(options, function.options)
         is_async = function is not None and inspect.iscoroutinefunction(function.plain)
         body = self._async_body(node, perform) if is_async else self._body(node, perform)
-        made = StepSpec(_named(body, name), name=name, options=options, code=code, parameters=PARAMETERS)
+        parameters = PARAMETERS if function is None else OptionParameters(function.plain)
+        made = StepSpec(_named(body, name), name=name, options=options, code=code, parameters=parameters)
         if not self.mocks:
             HOME.define_step(made)  # for plans
         return made
@@ -205,10 +207,10 @@ class Workshop:
             with self._clean():
                 given = self._revealed(options)
                 try:
-                    async with asyncio.timeout(node.timeout_s):
+                    async with asyncio.timeout(node.timeout_s) as limit:
                         value = await perform(given)
-                except TimeoutError as error:
-                    if node.timeout_s is None or isinstance(error, NodeFailed):
+                except TimeoutError:
+                    if node.timeout_s is None or not limit.expired():
                         raise
                     raise _too_long(node, node.timeout_s) from None
                 return self.secrets.blacken(value)
@@ -298,6 +300,7 @@ def _merged(node: StepOptions, step: StepOptions) -> StepOptions:
         node,
         retries=step.retries if node.retries is NEVER else node.retries,
         once=node.once or step.once,
+        on_change=step.on_change,
         cache=step.cache if node.cache is None else node.cache,
     )
 
@@ -394,7 +397,7 @@ def _bounded(node: Node, perform: Callable[[], Any], timeout_s: float) -> Any:
 
     scope = SCOPE.get()
     assert scope is not None  # a body runs inside of its step
-    threads = scope.session.ledger.threads
+    threads, clock = scope.session.ledger.threads, scope.session.ledger.clock
     done = threads.wakeup()
     result: list[tuple[Any, BaseException | None]] = []
 
@@ -407,7 +410,7 @@ def _bounded(node: Node, perform: Callable[[], Any], timeout_s: float) -> Any:
 
     context = contextvars.copy_context()
     threads.spawn(f"{THREAD_PREFIX}node-{node.id}", lambda: context.run(work))
-    done.take(timeout_s)
+    clock.wait(done, timeout_s)
     if not result:
         raise _too_long(node, timeout_s)
     value, error = result[0]

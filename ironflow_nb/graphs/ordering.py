@@ -49,3 +49,17 @@ def ended_before(after: After) -> list[int]:
                 mask |= masks[each] | (1 << each)
             masks[number] = mask
     return [masks[number] for number in range(len(after))]
+
+
+def in_order(after: After) -> list[int]:
+    """Return the numbers so that each comes behind those it waits for, otherwise as they stand; there is no circle."""
+    ordered: dict[int, None] = {}
+    for first in range(len(after)):
+        left = [first]
+        while left:
+            open_ones = [each for each in reversed(after[left[-1]]) if each not in ordered]
+            if open_ones:
+                left += open_ones
+            else:
+                ordered.setdefault(left.pop())
+    return list(ordered)

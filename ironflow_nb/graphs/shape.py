@@ -21,6 +21,7 @@ from ironflow_nb.graphs.definition import (
     Work,
     Workflow,
 )
+from ironflow_nb.graphs.ordering import in_order
 from ironflow_nb.graphs.templates import Literal, Template, written
 
 START: Final = "start"
@@ -55,12 +56,13 @@ class _Drawing:
 
     def block(self, block: Block, tails: list[Tail], depth: int) -> list[Tail]:
         """Draw a block behind the tails; return those of its last nodes."""
-        ends: list[list[Tail]] = []
-        for node in block.nodes:
-            before = [tail for number in node.after for tail in ends[number]] if node.after else tails
-            ends.append(self._node(node, before, depth))
+        ends: dict[int, list[Tail]] = {}
+        for number in in_order([node.after for node in block.nodes]):
+            node = block.nodes[number]
+            before = [tail for other in node.after for tail in ends[other]] if node.after else tails
+            ends[number] = self._node(node, before, depth)
         waited_for = {number for node in block.nodes for number in node.after}
-        last = [tail for number, tails_of in enumerate(ends) if number not in waited_for for tail in tails_of]
+        last = [tail for number in sorted(ends) if number not in waited_for for tail in ends[number]]
         return last if block.nodes else tails
 
     def _node(self, node: Node, tails: list[Tail], depth: int) -> list[Tail]:

@@ -1,0 +1,97 @@
+"""Filling in the expressions of nodes while a graph runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ironflow_nb.errors import ExpressionFailed, IronflowError
+from ironflow_nb.execution.scope import SCOPE, Scope
+from ironflow_nb.graphs.context import RECORDED
+from ironflow_nb.graphs.definition import Assertion, Node
+from ironflow_nb.graphs.evaluating import EvaluationError, evaluate
+from ironflow_nb.graphs.expressions import Expression
+from ironflow_nb.graphs.frames import Frame
+from ironflow_nb.graphs.nodework import Sealed
+from ironflow_nb.graphs.templates import Template, expressions_of, fill
+from ironflow_nb.graphs.wording import shape
+
+Seal = Callable[[Template], Sealed | None]
+
+
+class Filler:
+    """Gives the values of the templates of one graph in one stretch of its run."""
+
+    def __init__(self, scope: Scope, graph: str, *, has_secrets: bool) -> None:
+        self._scope = scope
+        self._session = scope.session
+        self._graph = graph
+        self._has_secrets = has_secrets
+
+    def filled(self, template: Template, frame: Frame, place: str, *, seal: Seal | None = None) -> Any:
+        """Return the value; `place` is the id of the node, and after a comma which of its keys.
+
+        Raises:
+            ExpressionFailed: an expression met something else than it was written for.
+        """
+        try:
+            return fill(template, lambda expression: self._evaluated(expression, frame, place), seal)
+        except (EvaluationError, ValueError) as error:
+            if isinstance(error, IronflowError):
+                raise
+            raise ExpressionFailed(f"{place}: {error}", node=place.partition(",")[0]) from None
+
+    def sealed(self, node: Node, template: Template, frame: Frame) -> Any:
+        """Return the options of a node; those with secrets stay sealed until its step performs it."""
+
+        def seal(text: Template) -> Sealed | None:
+            names = {name for each in expressions_of(text) for name in each.names}
+            if "secrets" not in names:
+                return None
+            return Sealed.of(text, {name: frame[name] for name in sorted(names - {"secrets"})})
+
+        return self.filled(template, frame, node.id, seal=seal if self._has_secrets else None)
+
+    def is_true(self, template: Template | None, frame: Frame, place: str) -> bool:
+        """Tell whether there is no test, or it is true, and nothing but true."""
+        return template is None or self.filled(template, frame, place) is True
+
+    def checks(self, node: Node, assertion: Assertion, frame: Frame) -> list[dict[str, Any]]:
+        """Return what the checks of an assertion are to look at."""
+        found = []
+        for check in assertion.checks:
+            operands = [self.filled(each, frame, node.id) for each in check.operands]
+            if check.kind == "holds":
+                text = next((expression.text for expression in expressions_of(check.operands[0])), "it")
+                found.append({"holds": operands[0], "message": check.message, "text": text})
+            else:
+                found.append({check.kind: operands, "message": check.message})
+        return found
+
+    def _evaluated(self, expression: Expression, frame: Frame, place: str) -> Any:
+        if not expression.is_varying:
+            return evaluate(expression, frame, RECORDED)
+        # What is recorded there is recognised by the place, whichever of several nodes at once is evaluated first.
+        branch = self._session.open_branch(frame.branch, f"{self._graph}.{place}", None)
+        token = SCOPE.set(Scope(self._session, branch, stretch=self._scope.stretch))
+        try:
+            return evaluate(expression, frame, RECORDED)
+        finally:
+            SCOPE.reset(token)
+
+
+def as_case(value: Any, node: Node) -> str:
+    """Return the name of the case that the value means.
+
+    Raises:
+        ExpressionFailed: it is a list or an object.
+    """
+    import msgspec  # noqa: PLC0415
+
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float | None):
+        return msgspec.json.encode(value).decode()
+    raise ExpressionFailed(
+        f"{node.id}: switch takes a text, a number or true or false, not {shape(value)}", node=node.id
+    )
