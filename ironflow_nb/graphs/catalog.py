@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Final
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.graphs.kinds import REGISTERED, Kind, kind_of
 from ironflow_nb.graphs.nodes.files import FILE
+from ironflow_nb.graphs.nodes.shaping import FILTER, FOREACH, TRANSFORM
 from ironflow_nb.graphs.nodes.shell import SHELL
 from ironflow_nb.graphs.nodes.sql import SQL
+from ironflow_nb.graphs.nodes.texts import FORMAT, HASH, LOG, PARSE, TEMPLATE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 ENTRY_POINTS: Final = "ironflow_nb.nodes"
 """The group of entry points that installed packages offer kinds of nodes under: a `Kind`, or a function."""
 
-BUILT_IN: Final = {kind.name: kind for kind in (SHELL, FILE, SQL)}
+BUILT_IN: Final = {
+    kind.name: kind for kind in (SHELL, FILE, SQL, TRANSFORM, FILTER, FOREACH, PARSE, FORMAT, TEMPLATE, HASH, LOG)
+}
 
 
 def kinds() -> Mapping[str, Kind]:
