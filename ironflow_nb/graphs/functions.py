@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -14,13 +13,11 @@ from itertools import zip_longest
 from typing import Any, Final, NamedTuple, Protocol
 
 from ironflow_nb.graphs.parsing import read_json
+from ironflow_nb.graphs.patterns import is_found, replaced
 from ironflow_nb.graphs.wording import shape
 
 MOST_ITEMS: Final = 1_000_000
 """A range is not longer than that: what a graph computes fits into memory."""
-
-MOST_CHARACTERS: Final = 100_000
-"""A pattern does not look at a longer text: Python's ``re`` can take very long."""
 
 HASHES: Final = ("sha256", "sha1", "sha512", "md5", "blake2b")
 
@@ -203,35 +200,13 @@ def _joinable(value: Any) -> str:
 @_extra("regex_match(text, pattern)", 2)
 def _regex_match(_: Recorded, text: Any, pattern: Any) -> bool:
     """Whether the pattern is found anywhere in the text."""
-    return _pattern(pattern).search(_searchable(text)) is not None
+    return is_found(_text(pattern, "the pattern"), _text(text, "the text"))
 
 
 @_extra("regex_replace(text, pattern, replacement)", 3)
 def _regex_replace(_: Recorded, text: Any, pattern: Any, replacement: Any) -> str:
     r"""The text with every match replaced; ``\1`` in the replacement is the first group."""
-    try:
-        return _pattern(pattern).sub(_text(replacement, "the replacement"), _searchable(text))
-    except (re.error, IndexError) as error:
-        raise ValueError(f"the replacement does not fit the pattern{_place(error)}") from None
-
-
-def _pattern(pattern: Any) -> re.Pattern[str]:
-    try:
-        return re.compile(_text(pattern, "the pattern"))
-    except (re.error, FutureWarning) as error:
-        raise ValueError(f"the pattern is no regular expression{_place(error)}") from None
-
-
-def _place(error: Exception) -> str:
-    """Return where the fault is; what it is would show the text."""
-    position = getattr(error, "pos", None)
-    return "" if position is None else f", at character {position}"
-
-
-def _searchable(text: Any) -> str:
-    if len(_text(text, "the text")) > MOST_CHARACTERS:
-        raise ValueError(f"the text has {len(text)} characters, and a pattern looks at {MOST_CHARACTERS} at most")
-    return text  # type: ignore[no-any-return]
+    return replaced(_text(pattern, "the pattern"), _text(replacement, "the replacement"), _text(text, "the text"))
 
 
 @_extra("hash(value, algorithm?)", 1, 2)
