@@ -9,6 +9,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -24,6 +25,7 @@ from ironflow_nb.journal.ports import Durability, Journal
 DEFAULT_PATH: Final = ".ironflow/journal.db"
 PATH_VARIABLE: Final = "IRONFLOW_DB"
 MEMORY: Final = ":memory:"
+DEFINITIONS: Final = "ironflow_nb.definitions"
 
 
 class Definition(Protocol):
@@ -55,7 +57,6 @@ class Home:
     def __init__(self) -> None:
         self._engine: Engine | None = None
         self._definitions: dict[tuple[str, str], Definition] = {}
-        self._revivers: dict[str, Revive] = {}
         self._engines: weakref.WeakSet[Engine] = weakref.WeakSet()
         self._steps: weakref.WeakValueDictionary[str, StepSpec] = weakref.WeakValueDictionary()
 
@@ -116,10 +117,6 @@ class Home:
         """Return what is defined here of that kind, in the order of first definition."""
         return [found for (its_kind, _), found in self._definitions.items() if its_kind == kind]
 
-    def revive_by(self, kind: str, revive: Revive) -> None:
-        """Let definitions of that kind be made of what a journal keeps of them, where this process has none."""
-        self._revivers[kind] = revive
-
     def definition(self, run: RunRow, engine: Engine | None = None) -> Definition:
         """Return what the run was made of: what is defined here, else what the journal of `engine` keeps of it.
 
@@ -127,8 +124,8 @@ class Home:
             FlowNotDefined: this process does not have it.
         """
         found = self._definitions.get((run.kind, run.name))
-        if found is None and engine is not None and run.kind in self._revivers:
-            return self._revivers[run.kind](engine, run)
+        if found is None and engine is not None and (revive := _reviver(run.kind)) is not None:
+            return revive(engine, run)
         if found is None:
             raise FlowNotDefined(
                 f"run {run.run_id} is of {run.kind} {run.name}, which is not defined here; run the cell or import the "
@@ -137,6 +134,17 @@ class Home:
                 name=run.name,
             )
         return found
+
+
+@cache
+def _reviver(kind: str) -> Revive | None:
+    """Return what makes definitions of that kind of what journals keep of them; packages offer it by entry point."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 -- it reads the folders of all packages
+
+    for entry in entry_points(group=DEFINITIONS, name=kind):
+        found: Revive = entry.load()
+        return found
+    return None
 
 
 HOME: Final = Home()

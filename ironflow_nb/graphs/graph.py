@@ -32,9 +32,10 @@ from ironflow_nb.graphs.interpreting import Interpreter
 from ironflow_nb.graphs.kinds import REGISTERED, Kind
 from ironflow_nb.graphs.nodework import PARAMETERS, Workshop
 from ironflow_nb.graphs.planning import replanned
-from ironflow_nb.graphs.reading import Source, from_data, read_source, read_text, write_yaml
+from ironflow_nb.graphs.reading import Source, from_data, read_source, read_text
 from ironflow_nb.graphs.schema import published
 from ironflow_nb.graphs.trial import Trial, check_mocks, try_out, without_waiting
+from ironflow_nb.graphs.writing import write_yaml
 from ironflow_nb.handles.launching import Launchable
 from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.journal.ports import Definition as StoredDefinition
@@ -138,7 +139,7 @@ class Graph(Launchable):
         handle = get_run(run) if isinstance(run, str) else run
         engine = HOME.engine()
         with engine.reading() as reader:
-            return _revived(engine, reader.runs(Select(run_ids=[handle.id]))[0], functions)
+            return revived(engine, reader.runs(Select(run_ids=[handle.id]))[0], functions)
 
     # -- building ------------------------------------------------------------------------------------------------
 
@@ -442,7 +443,12 @@ def _input(given: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**(given or {}), **values}
 
 
-def _revived(engine: Engine, run: RunRow, functions: Functions | None = None) -> Graph:
+def revived(engine: Engine, run: RunRow, functions: Functions | None = None) -> Graph:
+    """Return the graph that the journal keeps of the run.
+
+    Raises:
+        FlowNotDefined: it keeps none.
+    """
     with engine.reading() as reader:
         stored = reader.definition(run.definition_id)
     if stored is None or stored.kind != "graph":
@@ -452,6 +458,3 @@ def _revived(engine: Engine, run: RunRow, functions: Functions | None = None) ->
             name=run.name,
         )
     return Graph.from_yaml(stored.source, functions=functions)
-
-
-HOME.revive_by("graph", _revived)

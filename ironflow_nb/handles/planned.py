@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ironflow_nb.core.durations import spoken
@@ -38,7 +39,9 @@ def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -
     """Return what continuing the run would do with its recorded steps."""
     from ironflow_nb.history.plans import Plan  # noqa: PLC0415 -- pandas, which only who asks waits for
 
-    definition: object = HOME.find(run.kind, run.name)
+    definition: object = None
+    with suppress(FlowNotDefined):
+        definition = HOME.definition(run, engine)
     if isinstance(definition, Replans):
         definition.define_steps()
     with engine.reading() as reader:
