@@ -9,7 +9,7 @@ from typing import Any, Final
 from ironflow_nb.core.retrying import NEVER, Retry
 from ironflow_nb.graphs import schema
 from ironflow_nb.graphs.definition import CONTINUE, Block, Definition, Node
-from ironflow_nb.graphs.findings import Findings, Path
+from ironflow_nb.graphs.findings import Findings, Path, dotted
 from ironflow_nb.graphs.grants import SCHEMA as GRANTS
 from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.keys import COMMON_KEYS, CONTROL_KEYS, LATER_KEYS, PYTHON, PYTHON_KEYS, RESERVED_NAMES
@@ -53,7 +53,7 @@ class _GraphCompiler:
     """Compiles one graph."""
 
     def __init__(self, source: Source, kinds: Mapping[str, Kind], grants: Grants | None) -> None:
-        self.findings = Findings(source.positions)
+        self.findings = Findings(source.data, source.places, source.findings)
         self._data: Mapping[str, Any] = source.data if isinstance(source.data, Mapping) else {}
         self._kinds = kinds
         self._paths: dict[str, Path] = {}
@@ -134,7 +134,7 @@ class _GraphCompiler:
         if name in RESERVED_NAMES:
             self.findings.add(where, f"{name!r} means something else in expressions; choose another id")
         if name in self._paths:
-            first = self.findings.where(self._paths[name])
+            first = self.findings.line_of(self._paths[name]) or f" by {dotted(self._paths[name][:-1])}"
             self.findings.add(where, f"the id {name!r} is taken{first}; ids are unique in the whole graph")
         else:
             self._paths[name] = where

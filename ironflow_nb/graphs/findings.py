@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from ironflow_nb.errors import GraphInvalid
+from ironflow_nb.graphs.places import NOWHERE, Path, Places, Position, value_at
 
-Path: TypeAlias = tuple[str | int, ...]
-"""Keys and numbers from the top of a definition down to a place in it."""
-
-
-class Position(NamedTuple):
-    """A place in a text, counted from 1."""
-
-    line: int
-    column: int
+__all__ = ["Finding", "Findings", "Path", "Position", "dotted", "invalid"]
 
 
 class Finding(NamedTuple):
@@ -41,41 +34,60 @@ def dotted(path: Path) -> str:
 class Findings:
     """Gathers what is wrong with one definition."""
 
-    def __init__(self, positions: Mapping[Path, Position] | None = None) -> None:
-        self._positions = positions or {}
-        self.all: list[Finding] = []
+    def __init__(self, data: Any = None, places: Places = NOWHERE, found: Iterable[Finding] = ()) -> None:
+        self._data = data
+        self._places = places
+        self._found = list(found)
 
-    def add(self, path: Path, message: str, *, offset: int = 0) -> None:
-        """Note a finding; `offset` is that inside of a text at the path."""
-        position = self._position(path)
-        if position is not None and offset:
-            position = Position(position.line, position.column + offset)
-        self.all.append(Finding(path, message, position))
+    @property
+    def all(self) -> list[Finding]:
+        """Each finding once, in the order of the definition."""
+        return sorted(dict.fromkeys(self._found), key=lambda found: _rank(self._data, found))
 
-    def where(self, path: Path) -> str:
-        """Return where the path is, in words after a statement; nothing if that is not known."""
-        position = self._position(path)
-        return "" if position is None else f", in line {position.line}"
+    def add(self, path: Path, message: str) -> None:
+        """Note what is wrong with a value."""
+        self._found.append(Finding(path, message, self._places.of_value(path)))
 
-    def _position(self, path: Path) -> Position | None:
-        """Return where the path is, or the nearest place around it that is known."""
-        while path and path not in self._positions:
-            path = path[:-1]
-        return self._positions.get(path)
+    def add_key(self, path: Path, message: str) -> None:
+        """Note what is wrong with the last key of the path."""
+        self._found.append(Finding(path, message, self._places.of_key(path)))
 
-    def refuse(self, name: str) -> None:
-        """Raise what was found, if anything was.
+    def add_inside(self, path: Path, message: str, offset: int) -> None:
+        """Note what is wrong with a character of the text that is at the path, and with what follows it."""
+        position = self._places.of_character(path, value_at(self._data, path), offset)
+        self._found.append(Finding(path, message, position))
 
-        Raises:
-            GraphInvalid: with all findings, in the order of the text.
-        """
-        if self.all:
-            raise invalid(name, self.all)
+    def line_of(self, path: Path) -> str:
+        """Return in which line the path is, in words after a statement; nothing if that is not known."""
+        position = self._places.of_value(path)
+        return "" if position is None else f" in line {position.line}"
+
+    def has(self, path: Path) -> bool:
+        """Tell whether anything is wrong at the path, or inside of what is there."""
+        return any(found.path[: len(path)] == path for found in self._found)
 
 
-def invalid(name: str, findings: Iterable[Finding]) -> GraphInvalid:
-    """Return the error that tells all findings, in the order of the text."""
-    ordered = sorted(set(findings), key=lambda found: found.position or Position(0, 0))
-    count = "1 thing is" if len(ordered) == 1 else f"{len(ordered)} things are"
-    lines = "\n".join(f"  {found}" for found in ordered)
-    return GraphInvalid(f"{count} wrong with graph {name}:\n{lines}", name=name, findings=tuple(ordered))
+def _rank(data: Any, found: Finding) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return what findings are sorted by: line and column, and without them the order that the data have."""
+    return (found.position or (), () if found.position else tuple(_order(data, found.path)))
+
+
+def _order(data: Any, path: Path) -> Iterable[int]:
+    for part in path:
+        if isinstance(part, int):
+            yield part
+            data = data[part] if isinstance(data, list) and part < len(data) else None
+        elif isinstance(data, Mapping) and part in data:
+            yield list(data).index(part)
+            data = data[part]
+        else:
+            return
+
+
+def invalid(name: str | None, findings: Iterable[Finding]) -> GraphInvalid:
+    """Return the error that tells all findings; `name` is that of the graph, None if it is no graph yet."""
+    told = tuple(findings)
+    count = "1 thing is" if len(told) == 1 else f"{len(told)} things are"
+    lines = "\n".join(f"  {found}" for found in told)
+    what = "the text" if name is None else f"graph {name}"
+    return GraphInvalid(f"{count} wrong with {what}:\n{lines}", name=name, findings=told)

@@ -75,7 +75,7 @@ class TaskCompiler:
         """Compile a value, whose expressions see what is visible there."""
 
         def fault(inner: Path, error: ExpressionSyntaxError) -> None:
-            self._findings.add((*path, *inner), str(error), offset=error.offset)
+            self._findings.add_inside((*path, *inner), str(error), error.offset)
 
         template = compile_template(value, fault)
         self._look(template, path, visible)

@@ -1,0 +1,207 @@
+"""From the events of a YAML parser to plain data with the place of everything.
+
+Aliases are counted as what they stand for, so that a small text can't become a large graph; a key that is there twice
+is a finding; no tag makes an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from ironflow_nb.errors import GraphInvalid
+from ironflow_nb.graphs.findings import Finding, invalid
+from ironflow_nb.graphs.places import Path, Place, Places, Position
+from ironflow_nb.graphs.scalars import PREFIX, plain_value, shown, tagged_value
+
+MOST_VALUES: Final = 500_000
+MOST_DEPTH: Final = 100
+
+_COLLECTIONS: Final = {"Mapping": f"{PREFIX}map", "Sequence": f"{PREFIX}seq"}
+
+
+def composed(text: str) -> tuple[Any, Places, list[Finding]]:
+    """Return the data of a YAML text, the places of it, and what is wrong with it that leaves the rest readable.
+
+    Raises:
+        GraphInvalid: it is no YAML, or larger than anything that people write.
+    """
+    root = _tree(text)
+    if root is None:
+        raise GraphInvalid("the text is empty; a graph begins with graph: NAME, and has nodes:")
+    reader = _Reader(text)
+    return reader.value(root, ()), reader.places, reader.findings
+
+
+# -- the tree ----------------------------------------------------------------------------------------------------
+
+
+class _Node:
+    """A part of the text. Keys and values of a mapping are its children in turn; an alias has a `target`."""
+
+    __slots__ = ("children", "event", "kind", "place", "target")
+
+    def __init__(self, kind: str, event: Any, place: Place) -> None:
+        self.kind = kind
+        self.event = event
+        self.place = place
+        self.children: list[_Node] = []
+        self.target: _Node | None = None
+
+
+def _tree(text: str) -> _Node | None:
+    """Return the root of the first and only document; None if there is none."""
+    root: _Node | None = None
+    around: list[_Node] = []
+    anchors: dict[str, _Node] = {}
+    for event in _events(text):
+        name = type(event).__name__.removesuffix("Event")
+        match name:
+            case "DocumentStart":
+                _check_document(event, is_first=root is None)
+            case "MappingEnd" | "SequenceEnd":
+                around.pop()
+            case "MappingStart" | "SequenceStart" | "Scalar" | "Alias":
+                node = _Node(name.removesuffix("Start"), event, _place_of(event))
+                if name == "Alias":
+                    node.target = _target(node, anchors, around)
+                elif event.anchor is not None:
+                    anchors[event.anchor] = node
+                if around:
+                    around[-1].children.append(node)
+                else:
+                    root = node
+                if name.endswith("Start"):
+                    around.append(node)
+                    if len(around) > MOST_DEPTH:
+                        raise _wrong(f"this is nested deeper than {MOST_DEPTH}", node.place.position)
+    return root
+
+
+def _events(text: str) -> Iterator[Any]:
+    from ruamel.yaml import YAML  # noqa: PLC0415 -- only who reads a text waits for it
+
+    try:
+        yield from YAML(typ="safe", pure=True).parse(text)
+    except Exception as error:  # noqa: BLE001 -- whatever the library says of a text that is no YAML
+        raise _unreadable(error, text) from None
+
+
+def _unreadable(error: Exception, text: str) -> GraphInvalid:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    problem = getattr(error, "problem", None)
+    index = getattr(error, "position", None)
+    if mark is None and isinstance(index, int):
+        before = text[:index]
+        position: Position | None = Position(before.count("\n") + 1, index - before.rfind("\n"))
+        problem = f"the character U+{ord(text[index]):04X} has no place in a text"
+    else:
+        position = None if mark is None else Position(mark.line + 1, mark.column + 1)
+    said = str(problem or type(error).__name__).replace("'<stream end>'", "the end of the text")
+    context = getattr(error, "context", None)
+    hint = "; blocks are indented with blanks, not with tabs" if r"'\t'" in said else ""
+    return _wrong(f"this is no YAML: {said}" + (f", {context}" if context else "") + hint, position)
+
+
+def _wrong(message: str, position: Position | None) -> GraphInvalid:
+    return invalid(None, [Finding((), message, position)])
+
+
+def _check_document(event: Any, *, is_first: bool) -> None:
+    position = Position(event.start_mark.line + 1, event.start_mark.column + 1)
+    if not is_first:
+        raise _wrong("a second document begins here; a text is one", position)
+    if event.version not in {None, (1, 2)}:
+        raise _wrong("the text says that it is of another version of YAML; this is read as YAML 1.2", position)
+
+
+def _place_of(event: Any) -> Place:
+    start, end = event.start_mark, event.end_mark
+    return Place(start.index, end.index, start.line, start.column, getattr(event, "style", None) or "")
+
+
+def _target(alias: _Node, anchors: dict[str, _Node], around: list[_Node]) -> _Node:
+    name, position = alias.event.anchor, alias.place.position
+    target = anchors.get(name)
+    if target is None:
+        raise _wrong(f"*{name} stands for nothing: there is no &{name} before it", position)
+    if any(each is target for each in around):
+        raise _wrong(f"*{name} stands inside of what it stands for", position)
+    return target
+
+
+# -- the data ----------------------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """Makes plain data of the tree; what an alias stands for is read, and counted, wherever it stands."""
+
+    def __init__(self, text: str) -> None:
+        self._n_values = 0
+        self.places = Places(text=text, values={}, keys={})
+        self.findings: list[Finding] = []
+
+    def value(self, node: _Node, path: Path, alias: Place | None = None) -> Any:
+        if node.target is not None:
+            return self.value(node.target, path, alias or node.place)
+        self._n_values += 1
+        if self._n_values > MOST_VALUES or len(path) > MOST_DEPTH:
+            raise GraphInvalid(
+                f"the text has more than {MOST_VALUES} values, or is nested deeper than {MOST_DEPTH}, with all its "
+                "aliases written out; this is taken for an attack, or a mistake"
+            )
+        # What is wrong with the copy that an alias makes is told of the alias.
+        place = self.places.values[path] = alias or node.place
+        if node.kind == "Scalar":
+            return self._scalar(node.event, path, place)
+        if node.event.tag not in {None, "!", _COLLECTIONS[node.kind]}:
+            self._refuse(path, _refused(node.event.tag), place)
+        if node.kind == "Mapping":
+            return self._mapping(node, path, alias)
+        return [self.value(item, (*path, number), alias) for number, item in enumerate(node.children)]
+
+    def _scalar(self, event: Any, path: Path, place: Place) -> Any:
+        try:
+            if event.tag is not None:
+                return tagged_value(event.value, str(event.tag))
+            return plain_value(event.value) if event.implicit[0] else event.value
+        except ValueError as error:
+            self._refuse(path, str(error), place)
+            return event.value
+
+    def _mapping(self, node: _Node, path: Path, alias: Place | None) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key_node, value_node in zip(node.children[::2], node.children[1::2], strict=True):
+            place = alias or key_node.place
+            key = self._key(key_node, path, place)
+            if key is None:
+                continue
+            inside = (*path, key)
+            if key in found:
+                first = self.places.keys[inside].line + 1
+                self._refuse(inside, f"{key} is there twice, first in line {first}", place)
+                continue
+            self.places.keys[inside] = place
+            found[key] = self.value(value_node, inside, alias)
+        return found
+
+    def _key(self, node: _Node, path: Path, place: Place) -> str | None:
+        event = (node.target or node).event
+        if (node.target or node).kind != "Scalar":
+            self._refuse(path, "a key is a text, not a list or a mapping", place)
+            return None
+        if event.tag not in {None, "!", f"{PREFIX}str"}:
+            self._refuse(path, _refused(event.tag), place)
+            return None
+        if event.value == "<<" and event.implicit[0]:
+            self._refuse(path, "YAML 1.2 merges nothing by <<; write the keys out", place)
+            return None
+        text: str = event.value
+        return text
+
+    def _refuse(self, path: Path, message: str, place: Place) -> None:
+        self.findings.append(Finding(path, message, place.position))
+
+
+def _refused(tag: Any) -> str:
+    return f"the tag {shown(str(tag))} is refused: values are plain data, as JSON has them"
