@@ -53,7 +53,7 @@ class Recall:
         self._on_change = on_change
         self._memo = Memo((row for row, _ in rows), discarded=discarded, kept=kept)
         self._outputs = {(row.step, row.attempt): stored for row, stored in rows if stored is not None}
-        self._codes: dict[str, list[tuple[str, Digest]]] = {}
+        self._codes: dict[tuple[str, str], list[tuple[str, Digest]]] = {}
         self._keys: dict[tuple[str, Digest], Digest] = {}
         self._allowed_changes: set[tuple[str, Digest]] = set()
         self._warned_of: set[tuple[str, str]] = set()
@@ -161,7 +161,7 @@ class Recall:
         return job
 
     def _note_code(self, spec: StepSpec, code: Digest) -> None:
-        codes = self._codes.setdefault(spec.name, [])
+        codes = self._codes.setdefault((spec.name, spec.variant), [])
         mine = (spec.qualname, code)
         if codes and codes[-1] == mine:
             return

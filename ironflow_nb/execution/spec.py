@@ -57,10 +57,12 @@ class StepSpec:
         options: StepOptions = DEFAULTS,
         code: Code | None = None,
         parameters: Parameters | None = None,
+        variant: str = "",
     ) -> None:
         """Read what can be read of the function now; its code is read at the first call.
 
-        `code` and `parameters` are given where the function only performs what something else defines.
+        `code` and `parameters` are given where the function only performs what something else defines, and `variant`
+        where several such things act under one name, side by side.
 
         Raises:
             DefinitionError: it is no function, or `depends` is no list.
@@ -86,6 +88,7 @@ class StepSpec:
         self.function = function
         self.name = name or step_name(getattr(function, "__module__", None), own_name)
         self.qualname = own_name
+        self.variant = variant
         self.is_async = inspect.iscoroutinefunction(function)
         self.parameters = parameters or Parameters(function)
         self.code_source: Code = code or Tracker(function, self.depends)

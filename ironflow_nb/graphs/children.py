@@ -102,7 +102,12 @@ class ChildCall:
         name_of_step = f"{graph}.{node.id}"
         self._code = ChildCode(None)
         self._spec = StepSpec(
-            _performs_nothing, name=name_of_step, options=options, code=self._code, parameters=PARAMETERS
+            _performs_nothing,
+            name=name_of_step,
+            options=options,
+            code=self._code,
+            parameters=PARAMETERS,
+            variant=str(name),
         )
         self.is_done = False
 

@@ -58,7 +58,7 @@ class _Activity:
     """A block at work. `is_handled` says that some node around it has a handler for its failures."""
 
     __slots__ = (
-        "block", "done", "failures", "frame", "is_handled", "n_open", "n_waiting", "outputs", "waited_for_by",
+        "_failures", "block", "done", "frame", "is_handled", "n_open", "n_waiting", "outputs", "waited_for_by",
     )  # fmt: skip
 
     def __init__(self, block: Block, frame: Frame, done: Done, *, is_handled: bool) -> None:
@@ -67,13 +67,22 @@ class _Activity:
         self.done = done
         self.is_handled = is_handled
         self.outputs: dict[str, Any] = {}
-        self.failures: list[Exception] = []
+        self._failures: dict[int, Exception] = {}
         self.n_open = 0
         self.n_waiting = [len(node.after) for node in block.nodes]
         self.waited_for_by: list[list[int]] = [[] for _ in block.nodes]
         for number, node in enumerate(block.nodes):
             for before in node.after:
                 self.waited_for_by[before].append(number)
+
+    @property
+    def failures(self) -> list[Exception]:
+        """Those of its nodes that nothing handled, in the order of the nodes and not in that of time."""
+        return [self._failures[number] for number in sorted(self._failures)]
+
+    def fail(self, number: int, error: Exception) -> None:
+        """Note that a node failed."""
+        self._failures[number] = error
 
 
 class Interpreter:
@@ -161,17 +170,17 @@ class Interpreter:
         if not isinstance(error, Exception) or not can_be_handled(error):
             raise error
         if node.on_error is None:
-            self._fail_block(activity, error)
+            self._fail_block(activity, number, error)
         elif node.on_error == CONTINUE:
             self._finish(activity, number, {"error": described(node, error)})
         else:
             self._handle(activity, number, node.on_error, error)
 
-    def _fail_block(self, activity: _Activity, error: Exception) -> None:
+    def _fail_block(self, activity: _Activity, number: int, error: Exception) -> None:
         """Let the block fail; where nothing around it handles that, the next stretch of the run tries it again."""
         if not activity.is_handled:
             self._session.disown(steps_behind(self._session, error))
-        activity.failures.append(error)
+        activity.fail(number, error)
         self._close(activity)
 
     def _handle(self, activity: _Activity, number: int, handler: Block, error: Exception) -> None:
@@ -181,7 +190,7 @@ class Interpreter:
             if handled.failures:
                 failure = one(node.id, handled.failures)
                 failure.__cause__ = failure.__cause__ or error
-                self._fail_block(activity, failure)
+                self._fail_block(activity, number, failure)
             else:
                 last = handler.nodes[-1].id if handler.nodes else None
                 self._finish(activity, number, handled.outputs.get(last) if last is not None else None)
@@ -369,7 +378,7 @@ class Interpreter:
             return done
 
         def join() -> None:
-            failures = [failure for each in ended.values() for failure in each.failures]
+            failures = [failure for choice in chosen for failure in ended[choice.name].failures]
             if failures:
                 self._fail(activity, number, one(node.id, failures))
                 return
@@ -390,7 +399,7 @@ class Interpreter:
             raise ExpressionFailed(f"{node.id}: loop goes over a list, not over {shape(items)}", node=node.id)
         self._expect(loop.do, len(items))
         results: list[Any] = [None] * len(items)
-        failures: list[Exception] = []
+        failures: dict[int, list[Exception]] = {}
         n_begun = n_open = 0
 
         def begin_next() -> None:
@@ -410,14 +419,15 @@ class Interpreter:
                 nonlocal n_open
                 n_open -= 1
                 results[index] = inside.outputs
-                failures.extend(inside.failures)
+                if inside.failures:
+                    failures[index] = inside.failures
                 begin_next()
 
             return done
 
         def end() -> None:
             if failures:
-                self._fail(activity, number, one(node.id, failures))
+                self._fail(activity, number, one(node.id, [each for n in sorted(failures) for each in failures[n]]))
             else:
                 self._note(activity, number, {"n_items": len(items)}, results)
 

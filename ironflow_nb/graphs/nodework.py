@@ -24,6 +24,7 @@ from ironflow_nb.graphs.definition import Assertion, Block, Node, PythonCall, Wo
 from ironflow_nb.graphs.evaluating import evaluate
 from ironflow_nb.graphs.findings import dotted
 from ironflow_nb.graphs.kinds import Kind
+from ironflow_nb.graphs.patterns import is_found
 from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.graphs.templates import Template, fill, written
 from ironflow_nb.tracking.parts import Part, Tracked
@@ -148,7 +149,13 @@ class Workshop:
             raise error
 
         made = self.spec(node)
-        return StepSpec(_named(body, made.name), name=made.name, code=made.code_source, parameters=made.parameters)
+        return StepSpec(
+            _named(body, made.name),
+            name=made.name,
+            code=made.code_source,
+            parameters=made.parameters,
+            variant="what can't be asked for",
+        )
 
     def _function(self, node: Node) -> Known | None:
         """Return the function of the user that does the work, as it is now."""
@@ -355,8 +362,6 @@ def _assert(node: Node, checks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _mismatch(check: dict[str, Any]) -> str | None:
-    import re  # noqa: PLC0415
-
     message = check["message"]
     match check:
         case {"equals": [left, right]}:
@@ -364,7 +369,7 @@ def _mismatch(check: dict[str, Any]) -> str | None:
         case {"not_equals": [left, right]}:
             is_held, said = not _is_equal(left, right), f"{left!r} is what it is not to be"
         case {"matches": [text, pattern]}:
-            is_held = isinstance(text, str) and re.search(str(pattern), text) is not None
+            is_held = isinstance(text, str) and is_found(str(pattern), text)
             said = f"{text!r} does not match {pattern!r}"
         case {"holds": value}:
             is_held, said = value is True, f"{check['text']} is {value!r}, not true"

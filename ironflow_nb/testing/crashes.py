@@ -19,11 +19,11 @@ from ironflow_nb.testing.processes import MOMENTS, Died, DyingJournal, abandon, 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ironflow_nb.flows.flow import Flow
+    from ironflow_nb.handles.launching import Launchable
 
 
 def crash_everywhere(
-    flow: Flow[..., Any],
+    flow: Launchable,
     *args: Any,
     journal: Callable[[], Journal] | None = None,
     durability: str = "process",
@@ -39,7 +39,7 @@ def crash_everywhere(
     when it died), n_completed (in the end), in this order.
 
     Args:
-        flow: of either colour; its steps should be repeatable.
+        flow: of either colour, or a graph; its steps should be repeatable.
         args: of the call.
         journal: makes the journal of a round; by default a SQLite file in a folder of its own.
         durability: of the runs.
@@ -101,13 +101,13 @@ class _Round:
         self.durability = Durability(durability)
         self.clock = SimClock()
 
-    def undisturbed(self, flow: Flow[..., Any], args: Any, kwargs: Any) -> bytes:
+    def undisturbed(self, flow: Launchable, args: Any, kwargs: Any) -> bytes:
         with process_on(self.journal, self.durability, self.clock) as engine:
             value = outcome_of(flow, args, kwargs)
             return engine.ledger.digester.digest(value).digest
 
     def crashed(
-        self, flow: Flow[..., Any], args: Any, kwargs: Any, commit: int, moment: str, expected: bytes
+        self, flow: Launchable, args: Any, kwargs: Any, commit: int, moment: str, expected: bytes
     ) -> tuple[int, int] | None:
         where = f"died {moment} commit {commit}"
         dying = DyingJournal(self.journal, at_commit=commit, moment=moment)

@@ -11,11 +11,12 @@ from ironflow_nb.core.ids import ValueId
 from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.running import is_async
 from ironflow_nb.execution.seams import Clock, SystemClock, SystemThreads
 from ironflow_nb.journal.ports import Cached, Durability, Entry, IsTaken, Journal, Lease, Reader, Signal
 
 if TYPE_CHECKING:
-    from ironflow_nb.flows.flow import Flow
+    from ironflow_nb.handles.launching import Launchable
 
 BEFORE: Final = "before"
 AFTER: Final = "after"
@@ -134,7 +135,7 @@ def process_on(journal: Journal, durability: Durability, clock: Clock | None = N
 
 
 def outcome_of(
-    flow: Flow[..., Any],
+    flow: Launchable,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -146,9 +147,9 @@ def outcome_of(
         Died: the process died meanwhile.
     """
     kwargs = kwargs or {}
-    if not flow.spec.is_async:
-        return flow(*args, **kwargs)
-    run = flow.start(*args, **kwargs)
+    if not is_async(flow.request(tuple(args), kwargs)[1]):
+        return flow.run_call(tuple(args), kwargs)
+    run = flow.start_call(tuple(args), kwargs)
     session = run._session  # noqa: SLF001 -- the kit is part of the house
     assert session is not None
     clock, wakeup = SystemClock(), SystemThreads().wakeup()
@@ -176,7 +177,7 @@ def abandon(engine: Engine) -> None:
     engine.sessions.clear()
 
 
-def completed(flow: Flow[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+def completed(flow: Launchable, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
     """Return the result of a flow whose process died: continue it, unless its last run was completed.
 
     A call would begin a new run after a completed one, so of that the result is asked for.

@@ -258,3 +258,13 @@ def test_a_graph_in_the_function_of_a_node_is_refused(world: World) -> None:
     graph = graph_of(work("a", 1), functions=doing(world), name="inner")
     with pytest.raises(NotAllowedInStep, match="graph inner was called inside step"):
         graph_of({"id": "x", "python": "call"}, functions={"call": lambda: graph()})()
+
+
+def test_a_loop_may_run_several_children_by_turns(world: World) -> None:
+    for name in ("one", "two"):
+        graph_of(work("x", name), name=name, functions=doing(world))
+    do = [{"id": "c", "workflow": "{{ item }}", "on_error": "continue"}]
+    graph = graph_of({"id": "each", "loop": ["one", "two", "one", "none", "two"], "do": do}, output="{{ each[].c }}")
+    found = graph()
+    assert [found[n] for n in (0, 1, 2, 4)] == ["one", "two", "one", "two"]
+    assert found[3]["error"]["type"] == "FlowNotDefined"
