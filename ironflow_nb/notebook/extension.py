@@ -10,6 +10,8 @@ from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.surroundings import FACE_ATTRIBUTE
 from ironflow_nb.notebook.cards import show_unfinished
 from ironflow_nb.notebook.face import NotebookFace
+from ironflow_nb.notebook.graph_completion import GraphMatcher
+from ironflow_nb.notebook.graphs import GraphMagics
 from ironflow_nb.notebook.magics import IronflowMagics, complete
 from ironflow_nb.notebook.steps import StepMagics, complete_options
 
@@ -28,6 +30,8 @@ def load_ipython_extension(shell: Any) -> None:
     setattr(shell, FACE_ATTRIBUTE, face)
     shell.register_magics(IronflowMagics)
     shell.register_magics(StepMagics)
+    shell.register_magics(GraphMagics)
+    shell.Completer.custom_matchers.append(GraphMatcher(shell))
     shell.set_hook("complete_command", complete, str_key=MAGIC)
     shell.set_hook("complete_command", complete_options, str_key=CELL_MAGIC)
     show_unfinished()
@@ -43,8 +47,11 @@ def unload_ipython_extension(shell: Any) -> None:
         HOME.forget(KIND, known.name)
     delattr(shell, FACE_ATTRIBUTE)
     shell.magics_manager.magics["line"].pop("ironflow", None)
-    shell.magics_manager.magics["cell"].pop("step", None)
-    for magics in (IronflowMagics, StepMagics):
+    for cell_magic in ("step", "graph"):
+        shell.magics_manager.magics["cell"].pop(cell_magic, None)
+    for magics in (IronflowMagics, StepMagics, GraphMagics):
         shell.magics_manager.registry.pop(magics.__name__, None)
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [each for each in matchers if not isinstance(each, GraphMatcher)]
     for magic in (MAGIC, CELL_MAGIC):
         shell.strdispatchers["complete_command"].strs.pop(magic, None)
