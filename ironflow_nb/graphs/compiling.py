@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Final
 
 from ironflow_nb.core.retrying import NEVER, Retry
 from ironflow_nb.graphs import schema
 from ironflow_nb.graphs.definition import CONTINUE, Block, Definition, Node
-from ironflow_nb.graphs.findings import Findings, Path, dotted
+from ironflow_nb.graphs.findings import Findings, dotted
 from ironflow_nb.graphs.grants import SCHEMA as GRANTS
 from ironflow_nb.graphs.grants import Grants, Need
-from ironflow_nb.graphs.keys import COMMON_KEYS, CONTROL_KEYS, LATER_KEYS, PYTHON, PYTHON_KEYS, RESERVED_NAMES
+from ironflow_nb.graphs.inner import Nodes
+from ironflow_nb.graphs.keys import (
+    COMMON_KEYS,
+    CONTROL_KEYS,
+    LATER_KEYS,
+    MEANINGLESS,
+    PYTHON,
+    PYTHON_KEYS,
+    RESERVED_NAMES,
+)
 from ironflow_nb.graphs.kinds import Kind
 from ironflow_nb.graphs.ordering import cycle_in, ended_before
+from ironflow_nb.graphs.places import Key, Path, value_at
 from ironflow_nb.graphs.reading import Source
 from ironflow_nb.graphs.tasks import TaskCompiler
-from ironflow_nb.graphs.visible import Visible
+from ironflow_nb.graphs.visible import MOST_SHOWN, Visible
 
 CONCURRENCY: Final = 16
 """How many nodes of a graph run at once, unless it says otherwise."""
-
-_DECIDING: Final = frozenset({"retry", "timeout_s", "once", "cache"})
-_MEANINGLESS: Final = {
-    **dict.fromkeys(("condition", "switch", "branch", "loop", "assert"), _DECIDING),
-    "workflow": frozenset({"timeout_s", "cache"}),
-}
-"""What would say nothing on a node that only decides, or that another run stands for."""
 
 
 def compile_graph(
@@ -57,17 +59,18 @@ class _GraphCompiler:
         self._data: Mapping[str, Any] = source.data if isinstance(source.data, Mapping) else {}
         self._kinds = kinds
         self._paths: dict[str, Path] = {}
-        if not isinstance(source.data, Mapping):
+        if not isinstance(source.data, Mapping) or not source.data:
             self.findings.add((), "a graph is a mapping with graph: and nodes:")
         self.grants = grants or sound_grants(self._data.get("allow"), source.base)
         self._secrets = self._data.get("secrets") if isinstance(self._data.get("secrets"), Mapping) else {}
-        self._tasks = TaskCompiler(kinds, self.findings, self.grants, self.block)
+        self._all = Nodes(self._data)
+        self._tasks = TaskCompiler(kinds, self.findings, self.grants, self._all, self.block)
 
     def definition(self) -> Definition:
         data = self._data
-        self._check(("",), {"type": "object", "properties": dict(schema.TOP), "additionalProperties": False}, data)
+        self._check((), {"type": "object", "properties": dict(schema.TOP), "additionalProperties": False}, data)
         for key in ("graph", "nodes"):
-            if self._data and key not in data:
+            if data and key not in data:
                 self.findings.add((), f"{key}: is missing")
         for name, source in (self._secrets or {}).items():
             if isinstance(source, Mapping) and isinstance(source.get("env"), str):
@@ -76,7 +79,7 @@ class _GraphCompiler:
         block = self.block(data.get("nodes"), ("nodes",), visible)
         output = None
         if "output" in data:
-            whole = visible.with_names(node.id for node in block.nodes).without_secrets("the output")
+            whole = visible.with_names(node.id for node in block.nodes).without_secrets("output")
             output = self._tasks.template(data["output"], ("output",), whole)
         name, secrets = data.get("graph"), self._secrets or {}
         concurrency = data.get("concurrency", CONCURRENCY)
@@ -90,9 +93,10 @@ class _GraphCompiler:
         )
 
     def _check(self, path: Path, part: Mapping[str, Any], data: Any) -> None:
-        at = path if path != ("",) else ()
-        for inner, message in schema.problems(part, data, is_written=True):
-            self.findings.add((*at, *inner), message)
+        for inner, message in schema.problems(part, data, is_written=False):
+            if not self.findings.is_spoiled((*path, *inner)):
+                hint = "; an expression can't stand here" if schema.is_filled_in(value_at(data, inner)) else ""
+                self.findings.add((*path, *inner), message + hint)
 
     def _require(self, path: Path, need: Need) -> None:
         refusal = self.grants.refusal(need)
@@ -105,45 +109,52 @@ class _GraphCompiler:
         """Compile a list of nodes, which see `visible`, and what of their own block comes before them."""
         if not isinstance(data, list):
             return Block(())  # the schema has told
-        written = [(number, each) for number, each in enumerate(data) if self._is_node(each, (*path, number))]
+        written = [(number, each) for number, each in enumerate(data) if self._is_node(each, (*path, number), visible)]
         numbers: dict[str, int] = {}
         for place, (_, each) in enumerate(written):
             numbers.setdefault(each["id"], place)
-        after = self._order([each for _, each in written], [(*path, number) for number, _ in written], numbers)
-        before = ended_before(after)
+        paths = [(*path, number) for number, _ in written]
+        after = self._order([each for _, each in written], paths, numbers)
+        everything = [(1 << len(written)) - 1] * len(written)
+        before = everything if after is None else ended_before(after)
         nodes: list[Node] = []
         for place, (number, each) in enumerate(written):
             inside = visible.with_nodes(before[place], numbers)
-            nodes.append(self._node(each, (*path, number), after[place], inside))
+            nodes.append(self._node(each, (*path, number), after[place] if after else (), inside))
         return Block(tuple(nodes))
 
-    def _is_node(self, data: Any, path: Path) -> bool:
+    def _is_node(self, data: Any, path: Path, visible: Visible) -> bool:
         if not isinstance(data, Mapping):
             self.findings.add(path, "a node is a mapping with id: and its kind")
             return False
         name = data.get("id")
         if not isinstance(name, str):
-            self.findings.add(path, "id is missing" if name is None else "an id is a text")
-            return False
-        where = (*path, "id")
-        if not name.isidentifier() or not name.isascii():
-            better = "".join(each if each.isalnum() and each.isascii() else "_" for each in name) or "node"
             self.findings.add(
-                where, f"an id has letters, digits and underscores only, not {name!r}; for instance {better}"
+                (*path, "id"),
+                "id: is missing" if "id" not in data else "an id is a text of letters, digits, underscores",
             )
-        if name in RESERVED_NAMES:
-            self.findings.add(where, f"{name!r} means something else in expressions; choose another id")
+            return False
+        self._check_id(name, (*path, "id"), visible)
+        return True
+
+    def _check_id(self, name: str, path: Path, visible: Visible) -> None:
+        if not name.isidentifier() or not name.isascii():
+            self.findings.add(
+                path,
+                f"an id has letters, digits and underscores, with no digit first; {name!r} could be {_fitting(name)}",
+            )
+        elif name in RESERVED_NAMES or name in visible.names:
+            self.findings.add(path, f"{name!r} means something else in expressions; choose another id")
         if name in self._paths:
             first = self.findings.line_of(self._paths[name]) or f" by {dotted(self._paths[name][:-1])}"
-            self.findings.add(where, f"the id {name!r} is taken{first}; ids are unique in the whole graph")
+            self.findings.add(path, f"the id {name!r} is taken{first}; ids are unique in the whole graph")
         else:
-            self._paths[name] = where
-        return True
+            self._paths[name] = path
 
     def _order(
         self, nodes: Sequence[Mapping[str, Any]], paths: Sequence[Path], places: Mapping[str, int]
-    ) -> list[tuple[int, ...]]:
-        """Return the numbers of the nodes that each node waits for."""
+    ) -> list[tuple[int, ...]] | None:
+        """Return the numbers of the nodes that each node waits for; None if some wait for each other."""
         after: list[tuple[int, ...]] = []
         for number, (node, path) in enumerate(zip(nodes, paths, strict=True)):
             wanted = node.get("depends_on")
@@ -153,18 +164,24 @@ class _GraphCompiler:
             found = [self._place(name, places, (*path, "depends_on", at)) for at, name in enumerate(wanted)]
             after.append(tuple(sorted({place for place in found if place is not None})))
         circle = cycle_in(after)
-        if circle:
-            way = " -> ".join(nodes[number]["id"] for number in circle)
-            self.findings.add((*paths[circle[0]], "depends_on"), f"the nodes wait for each other: {way}")
-            return [tuple(each for each in waits if each < number) for number, waits in enumerate(after)]
-        return after
+        if circle is None:
+            return after
+        self.findings.add((*paths[circle[0]], "depends_on"), _told_circle([nodes[number] for number in circle]))
+        return None
 
     def _place(self, name: Any, places: Mapping[str, int], path: Path) -> int | None:
-        if isinstance(name, str) and name in places:
+        if not isinstance(name, str):
+            return None  # the schema has told
+        if name in places:
             return places[name]
-        near = get_close_matches(str(name), places, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(list(places)[:10])})"
-        self.findings.add(path, f"there is no node {name!r} in this list of nodes{hint}")
+        other = self._all.find(name)
+        if other is None:
+            self.findings.add(path, f"there is no node {name!r}{schema.hint(name, list(places)[:MOST_SHOWN])}")
+        elif other.is_in_list_around(path):
+            self.findings.add(path, f"{name} is in a list around this one; let the node around this one wait for it")
+        else:
+            here = next((f"; wait for {each.id}" for each in other.around if each.id in places), "")
+            self.findings.add(path, f"{name} is in another list of nodes, inside of {other.around[-1].id}{here}")
         return None
 
     # -- nodes ---------------------------------------------------------------------------------------------------
@@ -173,6 +190,9 @@ class _GraphCompiler:
         name = self._kind_of(data, path)
         self._check_keys(data, path, name)
         task = self._tasks.task(name, data, path, visible)
+        if data.get("once") is True and data.get("cache") and "cache" not in MEANINGLESS.get(name or "", ()):
+            said = "cache takes the result of another run, and once is for what must happen; choose one of them"
+            self.findings.add((*path, Key("cache")), said)
         retry_options = data.get("retry") if isinstance(data.get("retry"), Mapping) else {}
         when = data.get("when")
         on_error = data.get("on_error")
@@ -184,7 +204,7 @@ class _GraphCompiler:
             task=task,
             after=after,
             path=path,
-            when=None if when is None else self._tasks.template(when, (*path, "when"), visible.without_secrets("when")),
+            when=None if when is None else self._tasks.test(when, (*path, "when"), visible.without_secrets("when")),
             retry=self._retry(retry_options or {}, data, path),
             retry_options=retry_options or {},
             timeout_s=data["timeout_s"] if isinstance(data.get("timeout_s"), int | float) else None,
@@ -202,17 +222,28 @@ class _GraphCompiler:
         if found:
             self.findings.add(path, f"a node is of one kind, and this one is {' and '.join(map(str, found))}")
             return None
+        if self.findings.is_spoiled(path):
+            return None
         later = [key for key in data if key in LATER_KEYS]
         others = [str(key) for key in data if key not in COMMON_KEYS and key not in LATER_KEYS]
         if later:
-            self.findings.add((*path, later[0]), f"{later[0]} is kept for a later version")
+            self._refuse_later(later[0], path)
         elif others:
-            near = get_close_matches(others[0], sorted(known), n=1)
-            hint = f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(sorted(known))})"
-            self.findings.add((*path, others[0]), f"there is no kind of node {others[0]!r}{hint}")
+            self.findings.add((*path, Key(others[0])), self._no_kind(others[0], known))
         else:
             self.findings.add(path, f"the node says not what it does (there are: {', '.join(sorted(known))})")
         return None
+
+    def _no_kind(self, key: str, known: set[str]) -> str:
+        owners = [name for name, keys in CONTROL_KEYS.items() if key in keys] + [PYTHON] * (key in PYTHON_KEYS)
+        if owners:
+            return f"{key} is for a {' or '.join(owners)} node, and this one says not of which kind it is"
+        if not schema.hint(key, sorted(COMMON_KEYS)).startswith(" "):
+            return f"{key!r} is not known here{schema.hint(key, sorted(COMMON_KEYS | known))}"
+        return f"there is no kind of node {key!r}{schema.hint(key, sorted(known))}"
+
+    def _refuse_later(self, key: str, path: Path) -> None:
+        self.findings.add((*path, Key(key)), f"{key} is kept for a later version; graphs have nothing like it yet")
 
     def _check_keys(self, data: Mapping[str, Any], path: Path, name: str | None) -> None:
         common = {key: value for key, value in data.items() if key in COMMON_KEYS and key != "id"}
@@ -221,16 +252,13 @@ class _GraphCompiler:
             return
         own = {name} | CONTROL_KEYS.get(name, frozenset()) | (PYTHON_KEYS if name == PYTHON else frozenset())
         for key in data:
-            if key in COMMON_KEYS or key in own:
-                continue
             if key in LATER_KEYS:
-                self.findings.add((*path, key), f"{key} is kept for a later version")
-                continue
-            near = get_close_matches(str(key), sorted(COMMON_KEYS | own), n=1)
-            hint = f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(sorted(COMMON_KEYS | own))})"
-            self.findings.add((*path, key), f"a {name} node has no {key!r}{hint}")
-        for key in sorted(_MEANINGLESS.get(name, frozenset()) & data.keys()):
-            self.findings.add((*path, key), f"{key} is for nodes that do work; a {name} node has none of its own")
+                self._refuse_later(key, path)
+            elif key not in COMMON_KEYS and key not in own:
+                known = sorted(COMMON_KEYS - MEANINGLESS.get(name, frozenset()) | own)
+                self.findings.add((*path, Key(key)), f"a {name} node has no {key!r}{schema.hint(key, known)}")
+            elif key in MEANINGLESS.get(name, ()):
+                self.findings.add((*path, Key(key)), _meaningless(key, name))
         if name in schema.CONTROL:
             own_data = {key: data[key] for key in own if key in data}
             part = {"type": "object", "properties": schema.CONTROL[name], "required": schema.REQUIRED[name]}
@@ -247,9 +275,28 @@ class _GraphCompiler:
         except (TypeError, ValueError):
             return NEVER  # the schema has told
         if data.get("once") is True and retry.attempts > 1:
-            self.findings.add((*path, "retry"), "a node with once: true is not tried again by itself")
-        if data.get("once") is True and data.get("cache"):
-            self.findings.add(
-                (*path, "cache"), "cache takes the result of another run, and once is for what must happen"
-            )
+            self.findings.add((*path, Key("retry")), "a node with once: true is not tried again by itself")
         return retry
+
+
+def _meaningless(key: str, name: str) -> str:
+    if name == "workflow":
+        return f"a workflow node has no {key!r}: its child is a run of its own; say it of the nodes in there"
+    return f"a {name} node has no {key!r}: it only decides; say it of the nodes that do the work"
+
+
+def _fitting(name: str) -> str:
+    """Return an id that is like the name."""
+    better = "".join(each if each.isalnum() and each.isascii() else "_" for each in name).strip("_")
+    return better if better.isidentifier() else f"node_{better}".rstrip("_")
+
+
+def _told_circle(nodes: Sequence[Mapping[str, Any]]) -> str:
+    ids = [node["id"] for node in nodes]
+    if len(ids) == 2:
+        return f"{ids[0]} waits for itself"
+    told = f"the nodes wait for each other: {' -> '.join(ids)}"
+    silent = next((node["id"] for node in nodes if "depends_on" not in node), None)
+    if silent is None:
+        return told
+    return f"{told} ({silent} has no depends_on, so it waits for the node above it; depends_on: [] would not)"

@@ -38,6 +38,7 @@ class Findings:
         self._data = data
         self._places = places
         self._found = list(found)
+        self._spoiled = {each.path for each in self._found}
 
     @property
     def all(self) -> list[Finding]:
@@ -45,12 +46,8 @@ class Findings:
         return sorted(dict.fromkeys(self._found), key=lambda found: _rank(self._data, found))
 
     def add(self, path: Path, message: str) -> None:
-        """Note what is wrong with a value."""
-        self._found.append(Finding(path, message, self._places.of_value(path)))
-
-    def add_key(self, path: Path, message: str) -> None:
-        """Note what is wrong with the last key of the path."""
-        self._found.append(Finding(path, message, self._places.of_key(path)))
+        """Note what is wrong with the value at the path, or with the key if the path ends with a `Key`."""
+        self._found.append(Finding(path, message, self._places.of(path)))
 
     def add_inside(self, path: Path, message: str, offset: int) -> None:
         """Note what is wrong with a character of the text that is at the path, and with what follows it."""
@@ -59,12 +56,12 @@ class Findings:
 
     def line_of(self, path: Path) -> str:
         """Return in which line the path is, in words after a statement; nothing if that is not known."""
-        position = self._places.of_value(path)
+        position = self._places.of(path)
         return "" if position is None else f" in line {position.line}"
 
-    def has(self, path: Path) -> bool:
-        """Tell whether anything is wrong at the path, or inside of what is there."""
-        return any(found.path[: len(path)] == path for found in self._found)
+    def is_spoiled(self, path: Path) -> bool:
+        """Tell whether what is at the path could not be read, so that what else is said of it says nothing."""
+        return path in self._spoiled
 
 
 def _rank(data: Any, found: Finding) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -32,8 +32,8 @@ from ironflow_nb.graphs.interpreting import Interpreter
 from ironflow_nb.graphs.kinds import REGISTERED, Kind
 from ironflow_nb.graphs.nodework import PARAMETERS, Workshop
 from ironflow_nb.graphs.planning import replanned
+from ironflow_nb.graphs.publishing import published
 from ironflow_nb.graphs.reading import Source, from_data, read_source, read_text
-from ironflow_nb.graphs.schema import published
 from ironflow_nb.graphs.trial import Trial, check_mocks, try_out, without_waiting
 from ironflow_nb.graphs.writing import write_yaml
 from ironflow_nb.handles.launching import Launchable

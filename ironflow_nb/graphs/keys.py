@@ -22,6 +22,14 @@ CONTROL_KEYS: Final = {
 PYTHON: Final = "python"
 PYTHON_KEYS: Final = frozenset({"with"})
 
+_DECIDING: Final = frozenset({"retry", "timeout_s", "once", "cache"})
+
+MEANINGLESS: Final = {
+    **dict.fromkeys(("condition", "switch", "branch", "loop", "assert"), _DECIDING),
+    "workflow": frozenset({"timeout_s", "cache"}),
+}
+"""What would say nothing on a node that only decides, or that another run stands for."""
+
 LATER_KEYS: Final = frozenset({"lane", "approve", "ask", "wait_for", "sleep", "sleep_until", "delay", "compensate"})
 """What a later version will know."""
 

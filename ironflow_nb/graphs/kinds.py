@@ -197,7 +197,8 @@ def kind_of(
 
 def _shorthand(parameters: Mapping[str, inspect.Parameter]) -> str | None:
     """Return the one option, or the one that has to be given."""
-    named = [name for name in parameters if name != "context"]
+    open_ones = {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
+    named = [name for name, each in parameters.items() if name != "context" and each.kind not in open_ones]
     needed = [name for name in named if parameters[name].default is inspect.Parameter.empty]
     return named[0] if len(named) == 1 else needed[0] if len(needed) == 1 else None
 

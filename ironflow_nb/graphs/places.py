@@ -19,6 +19,12 @@ _ESCAPED_BLANKS: Final = frozenset("tnrvfNLP_ \t\n\r")
 """Letters of escapes, of two characters, that stand for a blank, or for nothing."""
 
 
+class Key(str):
+    """The last part of the path of what is wrong with a key itself, and not with its value."""
+
+    __slots__ = ()
+
+
 class Position(NamedTuple):
     """A place in a text, counted from 1."""
 
@@ -51,13 +57,10 @@ class Places(msgspec.Struct, frozen=True):
     values: dict[Path, Place] = {}
     keys: dict[Path, Place] = {}
 
-    def of_key(self, path: Path) -> Position | None:
-        """Return where the last key of the path is."""
-        place = self.keys.get(path)
-        return self.of_value(path) if place is None else place.position
-
-    def of_value(self, path: Path) -> Position | None:
-        """Return where a value is, or the nearest one around it."""
+    def of(self, path: Path) -> Position | None:
+        """Return where the value at the path is, or the nearest one around it; of a `Key` where that is."""
+        if path and isinstance(path[-1], Key) and path in self.keys:
+            return self.keys[path].position
         while path and path not in self.values:
             path = path[:-1]
         place = self.values.get(path)
@@ -67,7 +70,7 @@ class Places(msgspec.Struct, frozen=True):
         """Return where a character of the text that is at the path stands."""
         place = self.values.get(path)
         if place is None or not isinstance(value, str):
-            return self.of_value(path)
+            return self.of(path)
         written = self.text[place.start : place.end]
         begun = _offset_in(written, place.style, value, offset)
         before = written[:begun]

@@ -1,162 +1,19 @@
-"""The published schema of graphs, made of those of its parts, and checks of data against them."""
+"""Checks of data against JSON schemas, and what is said of data that do not fit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
-from ironflow_nb.core.retrying import LONGEST_DELAY_S
-from ironflow_nb.graphs import grants, secrets
-from ironflow_nb.graphs.findings import Path
-from ironflow_nb.graphs.kinds import Kind
+from ironflow_nb.graphs.parts import COMMON, CONTROL, EXPRESSION, NODES, REQUIRED, SPOKEN, TOP
+from ironflow_nb.graphs.places import Key, Path
 from ironflow_nb.graphs.templates import OPENING
 
-DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-
-EXPRESSION: Final = {"type": "string", "pattern": r"\{\{", "description": "one expression: {{ ... }}"}
-NODES: Final = {"type": "array", "items": {"$ref": "#/$defs/node"}}
-
-RETRY: Final[Mapping[str, Any]] = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
-        "attempts": {"type": "integer", "minimum": 1, "maximum": 100, "description": "tries in all; 3 unless said"},
-        "delay_s": {"type": "number", "minimum": 0, "maximum": LONGEST_DELAY_S},
-        "factor": {"type": "number", "minimum": 1, "maximum": 100},
-        "max_delay_s": {"type": "number", "minimum": 0, "maximum": LONGEST_DELAY_S},
-        "jitter": {"type": "number", "minimum": 0, "maximum": 1},
-        "on_status": {"type": "array", "items": {"type": "integer", "minimum": 100, "maximum": 599}},
-        "on_methods": {"type": "array", "items": {"type": "string"}},
-    },
-}
-
-COMMON: Final[Mapping[str, Any]] = {
-    "id": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
-    "description": {"type": "string"},
-    "depends_on": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
-    "when": {"anyOf": [{"type": "boolean"}, EXPRESSION]},
-    "retry": RETRY,
-    "timeout_s": {"type": "number", "exclusiveMinimum": 0, "maximum": 7 * LONGEST_DELAY_S},
-    "on_error": {"anyOf": [{"const": "continue"}, NODES]},
-    "once": {"type": "boolean"},
-    "cache": {"anyOf": [{"type": "boolean"}, {"type": "string", "pattern": "^[0-9.]+ *[a-z]+$"}, {"type": "number"}]},
-}
-
-_DO: Final = {"type": "object", "additionalProperties": False, "required": ["do"]}
-
-CONTROL: Final[Mapping[str, Mapping[str, Any]]] = {
-    "condition": {
-        "condition": {"anyOf": [{"type": "boolean"}, EXPRESSION], "description": "only true is true"},
-        "then": NODES,
-        "else": NODES,
-    },
-    "switch": {
-        "switch": {"description": "an expression, whose value is compared with the cases as a text"},
-        "cases": {"type": "object", "additionalProperties": NODES, "minProperties": 1},
-        "default": NODES,
-    },
-    "branch": {
-        "branch": {
-            "type": "object",
-            "minProperties": 1,
-            "additionalProperties": _DO | {"properties": {"when": COMMON["when"], "do": NODES}},
-        }
-    },
-    "loop": {
-        "loop": {
-            "anyOf": [
-                EXPRESSION,
-                {"type": "array"},
-                {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "required": ["while", "max_rounds"],
-                    "properties": {
-                        "while": EXPRESSION,
-                        "max_rounds": {"type": "integer", "minimum": 1, "maximum": 100_000},
-                    },
-                },
-            ]
-        },
-        "as": COMMON["id"],
-        "concurrency": {"type": "integer", "minimum": 1, "maximum": 1000},
-        "do": NODES,
-    },
-    "workflow": {"workflow": {"type": "string", "minLength": 1}, "input": {}},
-    "assert": {
-        "assert": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "additionalProperties": False,
-                "minProperties": 1,
-                "properties": {
-                    "equals": {"type": "array", "minItems": 2, "maxItems": 2},
-                    "not_equals": {"type": "array", "minItems": 2, "maxItems": 2},
-                    "matches": {"type": "array", "minItems": 2, "maxItems": 2},
-                    "holds": {"anyOf": [{"type": "boolean"}, EXPRESSION]},
-                    "message": {"type": "string"},
-                },
-            },
-        }
-    },
-    "python": {"python": {"type": "string", "minLength": 1}, "with": {}},
-}
-
-REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
-    "condition": (), "switch": ("cases",), "branch": (), "loop": ("do",), "workflow": (), "assert": (), "python": (),
-}  # fmt: skip
-
-TOP: Final[Mapping[str, Any]] = {
-    "graph": {"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_.\-]*$", "description": "the name of the graph"},
-    "description": {"type": "string"},
-    "allow": {"anyOf": [{"const": True, "description": "everything"}, grants.SCHEMA]},
-    "secrets": secrets.SCHEMA,
-    "concurrency": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "nodes at once; 16 unless said"},
-    "nodes": NODES,
-    "output": {"description": "what a run results in; by default the output of the last node"},
-}
-
-
-def published(kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    """Return the schema of a whole graph with these kinds of nodes, for editors and other programs."""
-    ways = [_node_schema(name, properties, REQUIRED[name]) for name, properties in CONTROL.items()]
-    ways += [_node_schema(kind.name, {kind.name: _value_schema(kind)}, ()) for kind in kinds.values()]
-    return {
-        "$schema": DIALECT,
-        "title": "ironflow_nb graph",
-        "type": "object",
-        "properties": dict(TOP),
-        "required": ["graph", "nodes"],
-        "additionalProperties": False,
-        "$defs": {"node": {"oneOf": ways}},
-    }
-
-
-def _node_schema(name: str, properties: Mapping[str, Any], required: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "title": name,
-        "type": "object",
-        "properties": {**COMMON, **properties},
-        "required": ["id", name, *required],
-        "additionalProperties": False,
-    }
-
-
-def _value_schema(kind: Kind) -> dict[str, Any]:
-    described = {"description": kind.description}
-    if kind.shorthand is None:
-        return {**kind.schema, **described}
-    short = dict(kind.schema["properties"].get(kind.shorthand, {})) if "properties" in kind.schema else {}
-    return described | ({"anyOf": [short]} if kind.is_value_whole else {"anyOf": [kind.schema, short]})
-
-
-# -- checks ------------------------------------------------------------------------------------------------------
+__all__ = ["COMMON", "CONTROL", "REQUIRED", "TOP", "hint", "is_filled_in", "problems"]
 
 
 def problems(schema: Mapping[str, Any], data: Any, *, is_written: bool) -> Iterator[tuple[Path, str]]:
@@ -169,7 +26,7 @@ def problems(schema: Mapping[str, Any], data: Any, *, is_written: bool) -> Itera
     """
     encoded = msgspec.json.encode(schema)
     if is_written:
-        with suppress(TypeError, msgspec.MsgspecError):  # what Python gave may be no JSON
+        with suppress(TypeError, OverflowError, msgspec.MsgspecError):  # what Python gave may be no JSON
             content = msgspec.json.encode(data)
             if len(content) < _REMEMBERED_BYTES:
                 yield from _remembered(encoded, content)
@@ -201,30 +58,49 @@ def _validator(schema: bytes) -> Any:
 
 def _problems(error: Any, base: Path, *, is_written: bool) -> Iterator[tuple[Path, str]]:
     path = (*base, *error.path)
-    if (
-        is_written
-        and isinstance(error.instance, str)
-        and OPENING in error.instance
-        and not _is_about_expressions(error)
-    ):
+    if is_written and is_filled_in(error.instance) and not _is_about_expressions(error):
         return
     if error.validator in {"anyOf", "oneOf"} and error.context:
-        ways: dict[int, list[Any]] = {}
-        for inner in error.context:
-            ways.setdefault(inner.schema_path[0], []).append(inner)
-        found = [
-            [each for inner in way for each in _problems(inner, path, is_written=is_written)] for way in ways.values()
-        ]
-        if is_written and any(not way for way in found):
-            return
-        deepest = max(found, key=lambda way: max((len(each[0]) for each in way), default=0))
-        if max((len(each[0]) for each in deepest), default=0) > len(path):
-            yield from deepest
-            return
-        kinds = dict.fromkeys(_wanted(inner) for way in ways.values() for inner in way)
-        yield path, f"it is to be {' or '.join(kinds)}, not {_is(error.instance)}"
+        yield from _problems_of_ways(error, path, is_written=is_written)
+    elif error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        for key in error.instance:
+            if key not in known:
+                yield (*path, Key(key)), f"{key!r} is not known here{hint(key, known)}"
+    else:
+        yield path, _message(error)
+
+
+def is_filled_in(value: Any) -> bool:
+    """Tell whether the value is a text with an expression in it."""
+    return isinstance(value, str) and OPENING in value
+
+
+def _problems_of_ways(error: Any, path: Path, *, is_written: bool) -> Iterator[tuple[Path, str]]:
+    """Yield what is wrong with what fits none of several ways: of the only one that it is meant for, or of all."""
+    ways: dict[int, list[Any]] = {}
+    for inner in error.context:
+        ways.setdefault(inner.schema_path[0], []).append(inner)
+    found = {
+        number: [each for inner in way for each in _problems(inner, path, is_written=is_written)]
+        for number, way in ways.items()
+    }
+    if is_written and not all(found.values()):
         return
-    yield path, _message(error)
+    meant = [number for number, way in ways.items() if not any(_is_of_another_type(inner) for inner in way)]
+    if all(inner.validator == "required" for way in ways.values() for inner in way):
+        names = dict.fromkeys(name for way in ways.values() for inner in way for name in inner.validator_value)
+        yield path, f"it has one of {', '.join(names)}, and none of them is there"
+    elif len(meant) == 1:
+        yield from found[meant[0]]
+    else:
+        wanted = dict.fromkeys(_wanted(inner) for way in ways.values() for inner in way)
+        yield path, f"it is to be {' or '.join(wanted)}, not {_is(error.instance)}"
+
+
+def _is_of_another_type(error: Any) -> bool:
+    is_other = error.validator in {"type", "const"} or error.validator_value == EXPRESSION["pattern"]
+    return is_other and not error.path
 
 
 def _is_about_expressions(error: Any) -> bool:
@@ -233,19 +109,24 @@ def _is_about_expressions(error: Any) -> bool:
     return bool(error.validator in {"not", "pattern"} and OPENING.replace("{", r"\{") in str(pattern))
 
 
+# -- words -------------------------------------------------------------------------------------------------------
+
+
 def _wanted(error: Any) -> str:
     value = error.validator_value
     match error.validator:
+        case "type" if error.schema.get("pattern") == EXPRESSION["pattern"]:
+            return SPOKEN[EXPRESSION["pattern"]]
         case "type":
             return _ARTICLES.get(value, str(value)) if isinstance(value, str) else " or ".join(map(_article, value))
         case "const":
-            return repr(value)
+            return _in_json(value)
         case "enum":
-            return f"one of {', '.join(map(str, value))}"
-        case "pattern" if value == EXPRESSION["pattern"]:
-            return "an expression in {{ }}"
+            return f"one of {', '.join(map(_in_json, value))}"
+        case "pattern" if value in SPOKEN:
+            return SPOKEN[value]
         case _:
-            return f"something that fits {error.validator}: {value}"
+            return f"something that fits {error.validator}: {_in_json(value)}"
 
 
 _ARTICLES: Final = {
@@ -258,14 +139,18 @@ def _article(kind: str) -> str:
     return _ARTICLES.get(kind, kind)
 
 
+def _in_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()[:100]
+
+
 def _is(value: Any) -> str:
     match value:
-        case None:
-            return "null"
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
+        case None | bool():
+            return _in_json(value)
+        case int():
+            return "a whole number"
+        case float():
+            return "a number with a fraction"
         case str():
             return "a text"
         case list():
@@ -281,26 +166,21 @@ def _message(error: Any) -> str:
     match error.validator:
         case "type":
             return f"it is to be {_wanted(error)}, not {_is(instance)}"
-        case "additionalProperties":
-            known = list(error.schema.get("properties", {}))
-            unknown = [key for key in instance if key not in known]
-            return f"{_unknown(unknown, known)}"
         case "required":
             missing = [key for key in value if key not in instance]
             return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
         case "enum":
-            near = _near(str(instance), [str(each) for each in value])
+            near = hint(str(instance), [str(each) for each in value], is_listed=False)
             return f"it is to be one of {', '.join(map(str, value))}{near}"
-        case "pattern" if value == EXPRESSION["pattern"]:
-            return "it is to be an expression, in {{ }}"
         case "pattern":
-            return f"it does not fit the pattern {value}"
+            return f"it is to be {SPOKEN[value]}" if value in SPOKEN else f"it does not fit the pattern {value}"
         case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
             words = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
-            return f"it is to be {words.get(error.validator, 'less than')} {value}"
+            return f"it is to be {words.get(error.validator, 'less than')} {value:.12g}"
         case "minItems" | "maxItems":
             bound = "least" if error.validator == "minItems" else "most"
-            return f"it has {len(instance)} items, and {value} is the {bound}"
+            count = "1 item" if len(instance) == 1 else f"{len(instance)} items"
+            return f"it has {count}, and {value} is the {bound}" if instance else "it is empty"
         case "minProperties" | "minLength":
             return "it is empty"
         case "maxProperties":
@@ -308,20 +188,22 @@ def _message(error: Any) -> str:
         case "uniqueItems":
             return "something is there twice"
         case "const":
-            return f"it is to be {value!r}"
+            return f"it is to be {_in_json(value)}"
+        case "oneOf" if all("required" in way for way in value):
+            names = dict.fromkeys(name for way in value for name in way["required"] if name in instance)
+            return f"it has {' and '.join(names)}; only one of them can be"
         case "not":
             return str(error.schema.get("description") or "it is to be something else")
         case _:
-            return f"it does not fit {error.validator}: {msgspec.json.encode(value).decode()[:100]}"
+            return f"it does not fit {error.validator}: {_in_json(value)}"
 
 
-def _unknown(unknown: list[str], known: list[str]) -> str:
-    hints = [f"{key!r} is not known here{_near(key, known)}" for key in unknown]
-    return "; ".join(hints) + (f" (there are: {', '.join(known)})" if known else "")
+def hint(word: str, known: Iterable[str], *, is_listed: bool = True) -> str:
+    """Return what was perhaps meant by a word that is not known, to be put behind a statement; else all there is."""
+    from difflib import get_close_matches  # noqa: PLC0415 -- only who mistypes needs it
 
-
-def _near(word: str, known: list[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415
-
-    near = get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    names = list(known)
+    near = get_close_matches(word, names, n=1)
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f" (there {'is' if len(names) == 1 else 'are'}: {', '.join(names)})" if names and is_listed else ""

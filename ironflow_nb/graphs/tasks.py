@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -23,13 +24,28 @@ from ironflow_nb.graphs.definition import (
     Workflow,
 )
 from ironflow_nb.graphs.expressions import ExpressionSyntaxError
-from ironflow_nb.graphs.findings import Findings, Path
+from ironflow_nb.graphs.findings import Findings
 from ironflow_nb.graphs.grants import Grants
+from ironflow_nb.graphs.inner import Nodes
+from ironflow_nb.graphs.keys import RESERVED_NAMES
 from ironflow_nb.graphs.kinds import Kind
-from ironflow_nb.graphs.templates import Fields, Items, Literal, Template, compile_template, expressions_of
+from ironflow_nb.graphs.places import Key, Path
+from ironflow_nb.graphs.templates import (
+    OPENING,
+    Fields,
+    Items,
+    Literal,
+    Template,
+    Text,
+    Whole,
+    compile_template,
+    expressions_of,
+)
 from ironflow_nb.graphs.visible import Visible
 
 CHECKS: Final[tuple[CheckKind, ...]] = ("equals", "not_equals", "matches", "holds")
+
+MOST_OPERANDS: Final = 2
 
 CompileBlock = Callable[[Any, Path, Visible], Block]
 
@@ -39,20 +55,23 @@ NOTHING: Final = Literal(None)
 class TaskCompiler:
     """Compiles the tasks of the nodes of one graph; `block` compiles the lists of nodes inside of them."""
 
-    def __init__(self, kinds: Mapping[str, Kind], findings: Findings, grants: Grants, block: CompileBlock) -> None:
+    def __init__(
+        self, kinds: Mapping[str, Kind], findings: Findings, grants: Grants, nodes: Nodes, block: CompileBlock
+    ) -> None:
         self._kinds = kinds
         self._findings = findings
         self._grants = grants
+        self._nodes = nodes
         self._block = block
 
     def task(self, name: str | None, data: Mapping[str, Any], path: Path, visible: Visible) -> Task:
         """Return what the node does; of one that is wrong, something in its place."""
-        plain = visible.without_secrets(f"{name}:")
+        plain = visible.without_secrets(str(name))
         match name:
             case None:
                 return Assertion(())
             case "condition":
-                test = self.template(data["condition"], (*path, "condition"), plain)
+                test = self.test(data["condition"], (*path, "condition"), plain)
                 then, otherwise = (self._inside(data, path, key, visible) for key in ("then", "else"))
                 return Condition(test, then, otherwise)
             case "switch":
@@ -78,21 +97,31 @@ class TaskCompiler:
             self._findings.add_inside((*path, *inner), str(error), error.offset)
 
         template = compile_template(value, fault)
-        self._look(template, path, visible)
+        self._look(template, value, path, visible)
         return template
 
-    def _look(self, template: Template, path: Path, visible: Visible) -> None:
+    def test(self, value: Any, path: Path, visible: Visible) -> Template:
+        """Compile what has to be one expression and nothing beside it: with more it were a text."""
+        written = value.rstrip() if isinstance(value, str) else value  # a block of YAML ends with the end of a line
+        template = self.template(written, path, visible)
+        is_text = type(template) is Text or (type(template) is Literal and template.value != written)
+        if is_text and isinstance(written, str):
+            said = "it is to be one expression and nothing beside it; with other text it is a text"
+            self._findings.add_inside(path, said, 0)
+        return template
+
+    def _look(self, template: Template, value: Any, path: Path, visible: Visible) -> None:
         match template:
             case Fields(fields=fields):
                 for key, field in fields:
-                    self._look(field, (*path, key), visible)
+                    self._look(field, value[key], (*path, key), visible)
             case Items(items=items):
                 for number, item in enumerate(items):
-                    self._look(item, (*path, number), visible)
-            case _:
+                    self._look(item, value[number], (*path, number), visible)
+            case Whole() | Text():
                 for expression in expressions_of(template):
-                    for objection in visible.objections(expression, self._grants):
-                        self._findings.add(path, objection)
+                    for name, objection in visible.objections(expression, self._grants, self._nodes, path):
+                        self._findings.add_inside(path, objection, _offset_of(expression.text, name, value))
 
     def _inside(self, data: Mapping[str, Any], path: Path, key: str, visible: Visible) -> Block:
         return self._block(data[key], (*path, key), visible) if key in data else Block(())
@@ -100,7 +129,7 @@ class TaskCompiler:
     # -- control -------------------------------------------------------------------------------------------------
 
     def _switch(self, data: Mapping[str, Any], path: Path, visible: Visible) -> Switch:
-        value = self.template(data["switch"], (*path, "switch"), visible.without_secrets("switch:"))
+        value = self.template(data["switch"], (*path, "switch"), visible.without_secrets("switch"))
         cases = data.get("cases")
         named = cases.items() if isinstance(cases, Mapping) else ()
         blocks = tuple((str(name), self._block(each, (*path, "cases", name), visible)) for name, each in named)
@@ -115,7 +144,7 @@ class TaskCompiler:
             inside = (*path, "branch", name)
             when = None
             if "when" in each:
-                when = self.template(each["when"], (*inside, "when"), visible.without_secrets("when:"))
+                when = self.test(each["when"], (*inside, "when"), visible.without_secrets("when"))
             choices.append(Choice(str(name), when, self._block(each.get("do"), (*inside, "do"), visible)))
         return Branch(tuple(choices))
 
@@ -123,18 +152,19 @@ class TaskCompiler:
         over = data["loop"]
         is_while = isinstance(over, Mapping)
         name = data["as"] if isinstance(data.get("as"), str) else "round" if is_while else "item"
-        if visible.sees(name) and name != "item":
+        if "as" in data and (name in RESERVED_NAMES - {"item"} or visible.sees(name)):
             self._findings.add((*path, "as"), f"{name!r} is something else already; choose another name for the item")
         inside = visible.with_names({name, "index"})
         do = self._inside(data, path, "do", inside)
         concurrency = data.get("concurrency", 1)
         if isinstance(over, Mapping):
             if "concurrency" in data:
-                self._findings.add((*path, "concurrency"), "the rounds of while: follow each other")
-            test = self.template(over.get("while"), (*path, "loop", "while"), inside.without_secrets("while:"))
+                self._findings.add((*path, Key("concurrency")), "the rounds of while: follow each other")
+            test = self.test(over.get("while"), (*path, "loop", "while"), inside.without_secrets("while"))
             rounds = over.get("max_rounds")
             return While(test, rounds if type(rounds) is int else 1, name, do)
-        items = self.template(over, (*path, "loop"), visible.without_secrets("loop:"))
+        plain = visible.without_secrets("loop")
+        items = self.test(over, (*path, "loop"), plain)
         return Loop(items, name, concurrency if type(concurrency) is int else 1, do)
 
     def _assertion(self, data: Any, path: Path, visible: Visible) -> Assertion:
@@ -144,16 +174,25 @@ class TaskCompiler:
                 continue
             kinds = [kind for kind in CHECKS if kind in each]
             if len(kinds) != 1:
-                self._findings.add((*path, number), f"a check is one of {', '.join(CHECKS)}")
-                continue
+                continue  # the schema has told
             kind, inside = kinds[0], (*path, number, kinds[0])
             operands = each[kind] if isinstance(each[kind], list) else [each[kind]]
-            compiled = [
-                self.template(operand, inside if kind == "holds" else (*inside, place), visible)
-                for place, operand in enumerate(operands)
-            ]
+            compiled = (
+                [self.test(each[kind], inside, visible)]
+                if kind == "holds"
+                else [self.template(operand, (*inside, place), visible) for place, operand in enumerate(operands)]
+            )
+            if kind == "matches" and len(compiled) == MOST_OPERANDS:
+                self._check_pattern(compiled[1], (*inside, 1))
             checks.append(Check(kind, tuple(compiled), str(each.get("message", ""))))
         return Assertion(tuple(checks))
+
+    def _check_pattern(self, pattern: Template, path: Path) -> None:
+        if type(pattern) is Literal and isinstance(pattern.value, str):
+            try:
+                re.compile(pattern.value)
+            except re.error as error:
+                self._findings.add_inside(path, f"this is no regular expression: {error.msg}", error.pos or 0)
 
     # -- work ----------------------------------------------------------------------------------------------------
 
@@ -197,6 +236,17 @@ class TaskCompiler:
             refusal = self._grants.refusal(need)
             if refusal is not None:
                 self._findings.add(path, refusal)
+
+
+_NAME_CHARACTERS: Final = r"[A-Za-z0-9_]"
+
+
+def _offset_of(expression: str, name: str, text: Any) -> int:
+    """Return where in the text a name of one of its expressions stands; else where the expression does."""
+    begun: int = max(text.find(expression, max(text.find(OPENING), 0)), 0)
+    word = f"(?<!{_NAME_CHARACTERS}){re.escape(name)}(?!{_NAME_CHARACTERS})"
+    found = re.search(word, expression)
+    return begun + (found.start() if found else 0)
 
 
 def _written_path(kind: Kind, path: Path, inner: Path, *, is_short: bool) -> Path:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from typing import Final
 
 import msgspec
 
 from ironflow_nb.graphs.expressions import EVERYTHING, Expression
 from ironflow_nb.graphs.grants import Grants, Need
+from ironflow_nb.graphs.inner import Inner, Nodes
+from ironflow_nb.graphs.places import Path
 
 SECRETS = "secrets"
 ENVIRONMENT = "env"
+
+MOST_SHOWN: Final = 12
+"""More names than that are not listed in a message."""
+
+_ELSEWHERE: Final = {
+    "error": "it is what on_error handles, inside of that",
+    "item": "it is the item of a loop without as:, inside of its do:",
+    "index": "it is the number of the item or round, inside of the do: of a loop",
+}
 
 
 class Visible(msgspec.Struct, frozen=True):
@@ -54,38 +66,57 @@ class Visible(msgspec.Struct, frozen=True):
         inside = [name for _, numbers in self.blocks for name in numbers if self.sees(name)]
         return [*sorted(self.names), *inside]
 
-    def objections(self, expression: Expression, grants: Grants) -> list[str]:
-        """Return what is wrong with what the expression looks at."""
-        found = [self._unseen(name) for name in sorted(expression.names) if not self._is_fine(name)]
+    def objections(self, expression: Expression, grants: Grants, nodes: Nodes, path: Path) -> Iterator[tuple[str, str]]:
+        """Yield the names in the expression that can't be looked at, each with the reason."""
+        for name in sorted(expression.names):
+            if not self._is_fine(name):
+                yield name, self._unseen(name, nodes, path)
         if EVERYTHING in expression.names:
-            found.append("@ is all that can be seen from here; name what of it is needed")
+            yield EVERYTHING, "@ is all that can be seen from here; name what of it is needed"
         if SECRETS in expression.names:
-            found += self._secret(expression)
+            yield from self._secret(expression)
         for name, field in sorted(expression.fields):
             if name == ENVIRONMENT and ENVIRONMENT in self.names:
                 refusal = grants.refusal(Need("env", field))
-                found += [] if refusal is None else [refusal]
-        return found
+                if refusal is not None:
+                    yield name, refusal
 
     def _is_fine(self, name: str) -> bool:
         return name in {EVERYTHING, SECRETS} or self.sees(name)
 
-    def _secret(self, expression: Expression) -> list[str]:
+    def _secret(self, expression: Expression) -> Iterator[tuple[str, str]]:
         if self.place:
-            return [f"{self.place} can't use secrets; they are for the options of nodes that do work"]
+            yield SECRETS, f"{self.place} can't use secrets; they are for the options of nodes that do work"
+            return
         named = {field for name, field in expression.fields if name == SECRETS}
         if not named:
-            return ["a secret is named: secrets.NAME"]
+            yield SECRETS, "a secret is named: secrets.NAME"
         known = ", ".join(sorted(self.secrets)) or "none"
-        return [
-            f"the graph has no secret {name!r} (it has: {known}); say where it is: secrets: {{{name}: {{env: ...}}}}"
-            for name in sorted(named - self.secrets)
-        ]
+        for name in sorted(named - self.secrets):
+            where = f"say where it is: secrets: {{{name}: {{env: ...}}}}"
+            yield SECRETS, f"the graph has no secret {name!r} (it has: {known}); {where}"
 
-    def _unseen(self, name: str) -> str:
+    def _unseen(self, name: str, nodes: Nodes, path: Path) -> str:
+        other = nodes.find(name)
         if any(name in numbers for _, numbers in self.blocks):
-            return f"{name} need not have ended by then; add it to depends_on"
+            return f"{name} {self._why_unended(name, other, path)}"
+        if other is not None and other.around:
+            expression = other.expression(self.sees)
+            instead = "" if expression is None else f"; it is known as {expression}"
+            return f"{name} is inside of {other.around[-1].id}, and can't be seen from here{instead}"
+        if name in _ELSEWHERE:
+            return f"there is no {name!r} here: {_ELSEWHERE[name]}"
         seen = self._all()
         near = get_close_matches(name, seen, n=1)
-        shown = ", ".join(seen[:12])
+        shown = ", ".join(seen[:MOST_SHOWN])
         return f"there is no {name!r} here" + (f"; did you mean {near[0]}?" if near else f" (there are: {shown})")
+
+    def _why_unended(self, name: str, node: Inner | None, path: Path) -> str:
+        _, own = self.blocks[-1]
+        if node is not None and node.is_around(path):
+            if name in own:
+                return "is this node itself"
+            is_handled = path[len(node.path) : len(node.path) + 1] == ("on_error",)
+            return "has failed here; error tells how" if is_handled else "is around this node, and ends after it"
+        waiting = "add it to depends_on" if name in own else "let the node around this one wait for it"
+        return f"need not have ended by then; {waiting}"

@@ -1,0 +1,146 @@
+"""The schemas of the parts of a graph: its own keys, those of every node, and those of the nodes that decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ironflow_nb.core.retrying import LONGEST_DELAY_S
+from ironflow_nb.graphs import grants, hosts, secrets
+
+EXPRESSION: Final = {"type": "string", "pattern": r"\{\{", "description": "one expression: {{ ... }}"}
+NODES: Final = {"type": "array", "items": {"$ref": "#/$defs/node"}}
+
+RETRY: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "attempts": {"type": "integer", "minimum": 1, "maximum": 100, "description": "tries in all; 3 unless said"},
+        "delay_s": {"type": "number", "minimum": 0, "maximum": LONGEST_DELAY_S},
+        "factor": {"type": "number", "minimum": 1, "maximum": 100},
+        "max_delay_s": {"type": "number", "minimum": 0, "maximum": LONGEST_DELAY_S},
+        "jitter": {"type": "number", "minimum": 0, "maximum": 1},
+        "on_status": {"type": "array", "items": {"type": "integer", "minimum": 100, "maximum": 599}},
+        "on_methods": {"type": "array", "items": {"type": "string"}},
+    },
+}
+
+WHEN: Final = {"anyOf": [{"type": "boolean"}, EXPRESSION], "description": "without it the node always runs"}
+
+NAME: Final = "^[A-Za-z_][A-Za-z0-9_]*$"
+GRAPH_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_.\-]*$"
+DURATION: Final = r"^\s*([0-9]+(\.[0-9]+)?\s*(ms|min|s|m|h|d|w)\s*)+$"
+
+SPOKEN: Final = {
+    NAME: "letters, digits and underscores, with no digit first",
+    GRAPH_NAME: "letters, digits, underscores, dots and dashes, with a letter or an underscore first",
+    DURATION: 'true, false, seconds, or a duration such as "90s", "2h 30m" or "7d"',
+    EXPRESSION["pattern"]: "an expression in {{ }}",
+    hosts.NAME_PATTERN: "a host, such as example.org, example.org:8080 or *.example.org",
+}
+"""What the patterns mean in words."""
+
+COMMON: Final[Mapping[str, Any]] = {
+    "id": {"type": "string", "pattern": NAME, "description": "how other nodes know it; unique in the whole graph"},
+    "description": {"type": "string", "description": "what people are told of it"},
+    "depends_on": {
+        "type": "array",
+        "items": {"type": "string"},
+        "uniqueItems": True,
+        "description": "the nodes of the same list that it waits for; without it the node above, and of [] none",
+    },
+    "when": WHEN,
+    "retry": RETRY,
+    "timeout_s": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": int(7 * LONGEST_DELAY_S),
+        "description": "how long one try may take",
+    },
+    "on_error": {
+        "anyOf": [{"const": "continue"}, NODES],
+        "description": "nodes that run if it fails, and see error; or continue, and its output is null",
+    },
+    "once": {"type": "boolean", "description": "never begun a second time, when nobody knows how the first one ended"},
+    "cache": {
+        "anyOf": [{"type": "boolean"}, {"type": "string", "pattern": DURATION}, {"type": "number", "minimum": 0}],
+        "description": "takes the result that another run had for the same options, for so long; true is for ever",
+    },
+}
+"""What every node may have."""
+
+_DO: Final = {"type": "object", "additionalProperties": False, "required": ["do"]}
+
+CONTROL: Final[Mapping[str, Mapping[str, Any]]] = {
+    "condition": {
+        "condition": {"anyOf": [{"type": "boolean"}, EXPRESSION], "description": "only true is true"},
+        "then": NODES,
+        "else": NODES,
+    },
+    "switch": {
+        "switch": {"description": "an expression, whose value is compared with the cases as a text"},
+        "cases": {"type": "object", "additionalProperties": NODES, "minProperties": 1},
+        "default": NODES,
+    },
+    "branch": {
+        "branch": {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": _DO | {"properties": {"when": WHEN, "do": NODES}},
+        }
+    },
+    "loop": {
+        "loop": {
+            "anyOf": [
+                EXPRESSION,
+                {"type": "array"},
+                {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["while", "max_rounds"],
+                    "properties": {
+                        "while": EXPRESSION,
+                        "max_rounds": {"type": "integer", "minimum": 1, "maximum": 100_000},
+                    },
+                },
+            ]
+        },
+        "as": {"type": "string", "pattern": NAME, "description": "what the item is called; item unless said"},
+        "concurrency": {"type": "integer", "minimum": 1, "maximum": 1000},
+        "do": NODES,
+    },
+    "workflow": {"workflow": {"type": "string", "minLength": 1}, "input": {}},
+    "assert": {
+        "assert": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "oneOf": [{"required": [kind]} for kind in ("equals", "not_equals", "matches", "holds")],
+                "properties": {
+                    "equals": {"type": "array", "minItems": 2, "maxItems": 2},
+                    "not_equals": {"type": "array", "minItems": 2, "maxItems": 2},
+                    "matches": {"type": "array", "minItems": 2, "maxItems": 2},
+                    "holds": {"anyOf": [{"type": "boolean"}, EXPRESSION]},
+                    "message": {"type": "string"},
+                },
+            },
+        }
+    },
+    "python": {"python": {"type": "string", "minLength": 1}, "with": {}},
+}
+
+REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "condition": (), "switch": ("cases",), "branch": (), "loop": ("do",), "workflow": (), "assert": (), "python": (),
+}  # fmt: skip
+
+TOP: Final[Mapping[str, Any]] = {
+    "graph": {"type": "string", "pattern": GRAPH_NAME, "description": "the name of the graph"},
+    "description": {"type": "string"},
+    "allow": {"anyOf": [{"const": True, "description": "everything"}, grants.SCHEMA]},
+    "secrets": secrets.SCHEMA,
+    "concurrency": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "nodes at once; 16 unless said"},
+    "nodes": NODES,
+    "output": {"description": "what a run results in; by default the output of the last node"},
+}
