@@ -87,8 +87,7 @@ class StepSpec:
             raise DuplicateName('every lambda has the same name; give the step its own: step(lambda ..., name="...")')
         self.function = function
         self.name = name or step_name(getattr(function, "__module__", None), own_name)
-        self.qualname = own_name
-        self.variant = variant
+        self.qualname, self.variant = own_name, variant
         self.is_async = inspect.iscoroutinefunction(function)
         self.parameters = parameters or Parameters(function)
         self.code_source: Code = code or Tracker(function, self.depends)

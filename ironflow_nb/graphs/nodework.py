@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -200,32 +200,30 @@ class Workshop:
 
         def body(**options: Any) -> Any:
             __tracebackhide__ = True
-            with self._clean():
+            try:
                 given = self._revealed(options)
                 value = perform(given) if timeout_s is None else _bounded(node, lambda: perform(given), timeout_s)
                 return self.secrets.blacken(value)
+            except BaseException as error:
+                clean = self.secrets.blacken_error(error)
+                if clean is error:
+                    raise
+            raise clean  # not while the other one is handled: that would become its context
 
         return body
 
     def _async_body(self, node: Node, perform: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
         async def body(**options: Any) -> Any:
-            import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
-
-            with self._clean():
-                given = self._revealed(options)
-                try:
-                    async with asyncio.timeout(node.timeout_s) as limit:
-                        value = await perform(given)
-                except TimeoutError:
-                    if node.timeout_s is None or not limit.expired():
-                        raise
-                    raise _too_long(node, node.timeout_s) from None
-                return self.secrets.blacken(value)
+            __tracebackhide__ = True
+            try:
+                return self.secrets.blacken(await _awaited(node, perform(self._revealed(options))))
+            except BaseException as error:
+                clean = self.secrets.blacken_error(error)
+                if clean is error:
+                    raise
+            raise clean
 
         return body
-
-    def _clean(self) -> AbstractContextManager[None]:
-        return nullcontext() if not self.secrets.has_any else _Cleaning(self.secrets)
 
     def _performing(self, node: Node, function: Known | None) -> Callable[[dict[str, Any]], Any]:
         match node.task:
@@ -283,17 +281,6 @@ class _SecretView(dict[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._secrets.value(name)
-
-
-class _Cleaning(AbstractContextManager[None]):
-    """Takes the secrets out of whatever is raised inside of it."""
-
-    def __init__(self, secrets: Secrets) -> None:
-        self._secrets = secrets
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is not None:
-            self._secrets.blacken_error(error)
 
 
 def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -422,6 +409,18 @@ def _bounded(node: Node, perform: Callable[[], Any], timeout_s: float) -> Any:
     if error is not None:
         raise error
     return value
+
+
+async def _awaited(node: Node, work: Awaitable[Any]) -> Any:
+    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+
+    try:
+        async with asyncio.timeout(node.timeout_s) as limit:
+            return await work
+    except TimeoutError:
+        if node.timeout_s is None or not limit.expired():
+            raise
+        raise _too_long(node, node.timeout_s) from None
 
 
 def _too_long(node: Node, timeout_s: float) -> NodeTimeout:

@@ -8,13 +8,14 @@ value, for what an expression made of it, and for both as they stand in URLs and
 from __future__ import annotations
 
 import base64
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
-from ironflow_nb.errors import SecretMissing
+from ironflow_nb.errors import NodeFailed, SecretMissing
 from ironflow_nb.graphs.grants import Grants, Need
 
 BLACKENED: Final = "***"
@@ -37,6 +38,11 @@ SCHEMA: Final[Mapping[str, Any]] = {
         },
     },
 }
+
+_KEPT_ASIDE: Final = ("filename", "filename2", "strerror", "msg", "doc", "text", "object", "reason", "name", "path")
+"""What built-in exceptions carry that is neither among their arguments nor in their dictionary."""
+
+_FOR_URLS: Final = str.maketrans("+/", "-_")
 
 Ask = Callable[[str], str]
 
@@ -108,7 +114,7 @@ class Secrets:
         """Note a text that is secret, or was made of a secret, so that it is blackened from now on."""
         match value:
             case str() if len(value) >= SHORTEST:
-                self._seen |= {value, quote(value, safe=""), quote_plus(value), *_in_base64(value)}
+                self._seen |= {value, quote(value, safe=""), quote_plus(value), *_escaped(value), *_in_base64(value)}
             case Mapping():
                 for each in value.values():
                     self.note(each)
@@ -134,22 +140,45 @@ class Secrets:
             case _:
                 return value
 
-    def blacken_error(self, error: BaseException) -> None:
-        """Take the secrets out of what an exception, and those that it came of, say."""
-        if not self._seen:
-            return
-        seen: set[int] = set()
-        left: list[BaseException | None] = [error]
-        while left:
-            link = left.pop()
-            if link is None or id(link) in seen:
-                continue
-            seen.add(id(link))
-            link.args = tuple(self.blacken(each) for each in link.args)
-            for name, value in list(vars(link).items()):  # notes, and what else an exception carries
-                with suppress(AttributeError):
-                    setattr(link, name, self.blacken(value))
-            left += [link.__cause__, link.__context__]
+    def blacken_error(self, error: BaseException) -> BaseException:
+        """Return the exception without any secret in what it, and those that it came of, say.
+
+        It is the same one, changed, wherever that is possible.
+        """
+        return self._clean(error, {}) if self._seen else error
+
+    def _clean(self, error: BaseException, cleaned: dict[int, BaseException]) -> BaseException:
+        if id(error) in cleaned:
+            return cleaned[id(error)]
+        cleaned[id(error)] = error
+        clean = self._clean_group(error, cleaned) if isinstance(error, BaseExceptionGroup) else self._clean_one(error)
+        cleaned[id(error)] = clean
+        for name in ("__cause__", "__context__"):
+            link = getattr(error, name)
+            if link is not None:
+                setattr(clean, name, self._clean(link, cleaned))
+        clean.__suppress_context__ = error.__suppress_context__
+        return clean
+
+    def _clean_one(self, error: BaseException) -> BaseException:
+        with suppress(Exception):  # a class may refuse it
+            error.args = tuple(self.blacken(each) for each in error.args)
+        for name in (*vars(error), *_KEPT_ASIDE):  # notes, and what else an exception carries
+            with suppress(Exception):
+                setattr(error, name, self.blacken(getattr(error, name)))
+        said = f"{error}\n{error!r}"
+        if self._blacken_text(said) == said:
+            return error
+        told = NodeFailed(self._blacken_text(f"{type(error).__qualname__}: {error}"))
+        return told.with_traceback(error.__traceback__)
+
+    def _clean_group(
+        self, group: BaseExceptionGroup[BaseException], cleaned: dict[int, BaseException]
+    ) -> BaseException:
+        inside = [self._clean(each, cleaned) for each in group.exceptions]
+        clean = BaseExceptionGroup(self._blacken_text(group.message), inside)
+        clean.__dict__.update({name: self.blacken(each) for name, each in vars(group).items()})
+        return clean.with_traceback(group.__traceback__)
 
     def _blacken_text(self, text: str) -> str:
         for secret in sorted(self._seen, key=len, reverse=True):
@@ -163,8 +192,18 @@ class Secrets:
         return content
 
 
+def _escaped(value: str) -> Iterator[str]:
+    """Yield how the text looks in JSON, and where Python shows it."""
+    yield from (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1])
+
+
 def _in_base64(value: str) -> Iterator[str]:
     """Yield how the text looks in base64, by itself and within something longer: ``user:password`` for instance."""
+    for each in _in_standard_base64(value):
+        yield from {each, each.translate(_FOR_URLS)}
+
+
+def _in_standard_base64(value: str) -> Iterator[str]:
     content = value.encode()
     encoded = base64.b64encode(content).decode()
     yield from (encoded, encoded.rstrip("="))

@@ -1,0 +1,115 @@
+"""Death before and after every commit of graphs of every kind, in both modes and on both journals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ironflow_nb.graphs.graph import Graph
+from ironflow_nb.journal.memory import MemoryJournal
+from ironflow_nb.testing.crashes import crash_everywhere
+from tests.graphs.playing import Node, graph_of
+
+pytestmark = pytest.mark.crash
+
+
+class Fragile(Exception):
+    pass
+
+
+class Outside:
+    """The outer world: what was tried there."""
+
+    def __init__(self) -> None:
+        self.tried: set[str] = set()
+
+    def do(self, name: str, value: Any = None) -> Any:
+        return value if value is not None else name
+
+    def flaky(self, name: str) -> str:
+        if name not in self.tried:
+            self.tried.add(name)
+            raise ConnectionError(name)
+        return name
+
+    def broken(self, name: str) -> None:
+        raise Fragile(name)
+
+    def __ironflow_digest__(self) -> bytes:
+        return b"outside"
+
+
+OUTSIDE = Outside()
+
+FUNCTIONS = {"do": OUTSIDE.do, "flaky": OUTSIDE.flaky, "broken": OUTSIDE.broken}
+
+
+def do(name: str, value: Any = None, **keys: Any) -> Node:
+    return {"id": name, "python": "do", "with": [name, value], **keys}
+
+
+def chain() -> Graph:
+    return graph_of(do("a", 1), do("b", "{{ a }}"), do("c", "{{ [a, b] }}"), name="chain", functions=FUNCTIONS)
+
+
+def diamond() -> Graph:
+    nodes = [do("a", 1), do("b", "{{ a }}", depends_on=["a"]), do("c", "{{ a }}", depends_on=["a"])]
+    return graph_of(*nodes, do("d", "{{ [b, c] }}", depends_on=["b", "c"]), name="diamond", functions=FUNCTIONS)
+
+
+def decisions() -> Graph:
+    inside = [do("x", "{{ uuid() }}"), do("y", "{{ x }}", when=False)]
+    ways = {"one": {"do": [do("p"), do("q")]}, "two": {"do": [do("r", "{{ now() }}")]}}
+    nodes = [{"id": "c", "condition": True, "then": inside}, {"id": "fan", "branch": ways}, do("last")]
+    return graph_of(*nodes, name="decisions", functions=FUNCTIONS, output="{{ [keys(c), keys(fan), last] }}")
+
+
+def loops() -> Graph:
+    loop = {"id": "each", "loop": [1, 1, 2], "concurrency": 2, "do": [do("a", "{{ item }}"), do("b", "{{ a }}")]}
+    again = {"while": "{{ round.index < `2` }}", "max_rounds": 3}
+    return graph_of(
+        loop, {"id": "again", "loop": again, "do": [do("w", "{{ index }}")]}, name="loops", functions=FUNCTIONS
+    )
+
+
+def handled() -> Graph:
+    bad = {"id": "bad", "python": "broken", "with": ["bad"]}
+    around = {"id": "c", "branch": {"one": {"do": [bad, do("never")]}, "two": {"do": [do("beside")]}}}
+    around["on_error"] = [do("h", "{{ error.message }}")]
+    worse = {"id": "worse", "python": "broken", "with": ["worse"], "on_error": "continue"}
+    return graph_of(around, worse, do("last", "{{ [c, worse.error.type] }}"), name="handled", functions=FUNCTIONS)
+
+
+def retried() -> Graph:
+    nodes = [
+        {"id": f"n{n}", "python": "flaky", "with": [f"n{n}"], "retry": {"attempts": 9, "delay_s": 1}, "depends_on": []}
+        for n in range(2)
+    ]
+    return graph_of(*nodes, name="retried", functions=FUNCTIONS, output="{{ [n0, n1] }}")
+
+
+def children() -> Graph:
+    graph_of(do("x", "{{ input.n }}"), do("y", "{{ x }}"), name="child", functions=FUNCTIONS)
+    nodes = [{"id": f"c{n}", "workflow": "child", "input": {"n": n}, "depends_on": []} for n in range(2)]
+    last = {"id": "c", "workflow": "child", "input": {"n": "{{ [c0, c1] }}"}, "depends_on": ["c0", "c1"]}
+    return graph_of(*nodes, last, name="parent", functions=FUNCTIONS)
+
+
+GRAPHS: list[Callable[[], Graph]] = [chain, diamond, decisions, loops, handled, retried, children]
+
+
+@pytest.mark.parametrize("durability", ["power", "process"])
+@pytest.mark.parametrize("make", GRAPHS, ids=lambda make: make.__name__)
+def test_nothing_finished_is_lost_or_done_again(make: Callable[[], Graph], durability: str) -> None:
+    found = crash_everywhere(make(), {}, durability=durability, before_each=OUTSIDE.tried.clear)
+    assert set(found["moment"]) == {"before", "after"}
+    assert found.groupby("moment")["commit"].max().min() >= 2
+    assert found["n_kept"].max() == found["n_completed"].max()
+
+
+@pytest.mark.parametrize("make", GRAPHS, ids=lambda make: make.__name__)
+def test_the_journal_in_memory_is_as_good(make: Callable[[], Graph]) -> None:
+    found = crash_everywhere(make(), {}, journal=MemoryJournal, before_each=OUTSIDE.tried.clear)
+    assert len(found) >= 4
