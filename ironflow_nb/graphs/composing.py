@@ -6,6 +6,7 @@ is a finding; no tag makes an object.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -16,6 +17,9 @@ from ironflow_nb.graphs.scalars import PREFIX, plain_value, shown, tagged_value
 
 MOST_VALUES: Final = 500_000
 MOST_DEPTH: Final = 100
+
+_UNQUOTED: Final = re.compile(r"(?:^|[:\-\[,])\s*\{\{")
+_QUOTED: Final = 'a text that begins with {{ is to be quoted: "{{ ... }}"'
 
 _COLLECTIONS: Final = {"Mapping": f"{PREFIX}map", "Sequence": f"{PREFIX}seq"}
 
@@ -100,6 +104,8 @@ def _unreadable(error: Exception, text: str) -> GraphInvalid:
     said = str(problem or type(error).__name__).replace("'<stream end>'", "the end of the text")
     context = getattr(error, "context", None)
     hint = "; blocks are indented with blanks, not with tabs" if r"'\t'" in said else ""
+    if position is not None and _UNQUOTED.search("".join(text.split("\n")[position.line - 1 : position.line])):
+        hint = f"; {_QUOTED}"
     return _wrong(f"this is no YAML: {said}" + (f", {context}" if context else "") + hint, position)
 
 
@@ -188,7 +194,8 @@ class _Reader:
     def _key(self, node: _Node, path: Path, place: Place) -> str | None:
         event = (node.target or node).event
         if (node.target or node).kind != "Scalar":
-            self._refuse(path, "a key is a text, not a list or a mapping", place)
+            is_expression = self.places.text.startswith("{{", place.start - 1)
+            self._refuse(path, _QUOTED if is_expression else "a key is a text, not a list or a mapping", place)
             return None
         if event.tag not in {None, "!", f"{PREFIX}str"}:
             self._refuse(path, _refused(event.tag), place)

@@ -1,0 +1,174 @@
+"""Reading YAML: the core schema of version 1.2 and nothing else, and texts that mean harm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ironflow_nb.errors import GraphInvalid
+from ironflow_nb.graphs.graph import Graph
+from ironflow_nb.graphs.reading import MOST_BYTES, read_text
+from tests.graphs.mistakes import said
+
+MEANINGS: list[tuple[str, Any]] = [
+    ("yes", "yes"), ("no", "no"), ("on", "on"), ("Off", "Off"), ("y", "y"), ("=", "="),
+    ("true", True), ("True", True), ("FALSE", False), ("tRue", "tRue"),
+    ("~", None), ("null", None), ("NULL", None), ("nULL", "nULL"), ("", None),
+    ("0", 0), ("-12", -12), ("+3", 3), ("017", 17), ("0o17", 15), ("0x1F", 31), ("0b11", "0b11"), ("1_000", "1_000"),
+    ("9007199254740993", 9007199254740993),
+    ("1.5", 1.5), (".5", 0.5), ("5.", 5.0), ("1e3", 1000.0), ("-1.5E-2", -0.015), ("1.2.3", "1.2.3"), ("+", "+"),
+    ("12:30:00", "12:30:00"), ("2024-01-01", "2024-01-01"), ("2024-01-01T10:00:00Z", "2024-01-01T10:00:00Z"),
+    ("'12'", "12"), ('"true"', "true"), ("'it''s'", "it's"), (r'"a\tb\u00e9"', "a\tbé"), ("'{{ a }}'", "{{ a }}"),
+    ("|\n  a\n   b\n", "a\n b\n"), (">-\n  a\n  b\n\n  c\n", "a b\nc"), ("a\n  b", "a b"),
+    ("!!str 12", "12"), ("!!int '12'", 12), ("!!float 3", 3.0), ("! 12", "12"),
+    ("[1, [a, {b: }]]", [1, ["a", {"b": None}]]), ("{a: 1, 'b': [c]}", {"a": 1, "b": ["c"]}),
+    ("!!map {a: 1}", {"a": 1}),
+    ("{1: a, true: b, 2.50: c, ~: d, : e}", {"1": "a", "true": "b", "2.50": "c", "~": "d", "": "e"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "meaning"), MEANINGS, ids=[text for text, _ in MEANINGS])
+def test_a_value_means_what_yaml_1_2_says(text: str, meaning: Any) -> None:
+    found = read_text(f"value: {text}\n").data["value"]
+    assert found == meaning
+    assert type(found) is type(meaning)
+
+
+REFUSED = [
+    (".nan", "is no number that JSON has"),
+    ("-.INF", "is no number that JSON has"),
+    ("1e999", "is no number that JSON has"),
+    ("9" * 5000, "a number has 1000 digits at most"),
+    ("!!python/object:os.system x", "the tag !!python/object:os.system is refused"),
+    ("!!python/name:os.system", "the tag !!python/name:os.system is refused"),
+    ("!secret x", "the tag !secret is refused"),
+    ("!!binary aGk=", "the tag !!binary is refused"),
+    ("!!timestamp 2024-01-01", "the tag !!timestamp is refused"),
+    ("!!set {a, b}", "the tag !!set is refused"),
+    ("!point [1, 2]", "the tag !point is refused"),
+    ("!!int word", "the tag !!int does not fit this value"),
+    ("{!!int 1: a}", "the tag !!int is refused"),
+    ("{a: 1, a: 2}", "a is there twice, first in line 1"),
+    ("{1: 1, '1': 2}", "1 is there twice, first in line 1"),
+    ("{[a]: 1}", "a key is a text, not a list or a mapping"),
+    ("{{ a }}", 'a text that begins with {{ is to be quoted: "{{ ... }}"'),
+    ("{{ a.b[0] }}", 'a text that begins with {{ is to be quoted: "{{ ... }}"'),
+    ("{{ @ }}", 'a text that begins with {{ is to be quoted: "{{ ... }}"'),
+    ("[{{ a }} ]", 'a text that begins with {{ is to be quoted: "{{ ... }}"'),
+    ("*there", "*there stands for nothing: there is no &there before it"),
+    ("&a [*a]", "*a stands inside of what it stands for"),
+    ("{<<: {a: 1}}", "YAML 1.2 merges nothing by <<; write the keys out"),
+    ("[", "this is no YAML"),
+    ("{a: 'b}", "this is no YAML"),
+    ("a\n---\nvalue: b", "a second document begins here"),
+    ("a\x00b", "the character U+0000 has no place in a text"),
+    ("\n\t- a", "blocks are indented with blanks, not with tabs"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED, ids=[text[:30] for text, _ in REFUSED])
+def test_what_is_no_plain_data_is_refused(text: str, message: str) -> None:
+    with pytest.raises(GraphInvalid) as caught:
+        read_text(f"value: {text}\n")
+    assert message in str(caught.value)
+    assert "line " in str(caught.value)
+
+
+def test_an_alias_is_what_it_stands_for() -> None:
+    data = read_text("a: &x {b: [1]}\nc: *x\n&k key: 1\nd: [*k, *x]\n").data
+    assert data == {"a": {"b": [1]}, "c": {"b": [1]}, "key": 1, "d": ["key", {"b": [1]}]}
+    data["a"]["b"].append(2)
+    assert data["c"] == {"b": [1]}
+
+
+def test_a_quoted_merge_key_is_a_key_like_others() -> None:
+    assert read_text("'<<': 1\n").data == {"<<": 1}
+
+
+def test_keys_that_are_there_twice_are_told_together_with_all_else() -> None:
+    assert said("graph: g\ngraph: h\nnodes:\n  - id: a\n    python: f\n    with: {x: 1, x: 2}\n    retries: 3\n") == [
+        "line 2, column 1: graph: graph is there twice, first in line 1",
+        "line 6, column 18: nodes[0].with.x: x is there twice, first in line 6",
+        "line 7, column 5: nodes[0].retries: a python node has no 'retries'; did you mean retry?",
+    ]
+
+
+def test_a_small_text_does_not_become_a_large_graph() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    with pytest.raises(GraphInvalid, match="with all its aliases written out; this is taken for an attack"):
+        read_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("text", ["[" * 5000 + "]" * 5000, "\n".join(" " * n + "a:" for n in range(3000))])
+def test_what_is_nested_too_deep_is_refused_where_it_becomes_so(text: str) -> None:
+    with pytest.raises(GraphInvalid, match=r"line \d+, column 101: this is nested deeper than 100"):
+        read_text(text)
+
+
+def test_aliases_can_not_nest_deeper_than_what_is_written() -> None:
+    lines = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 150)]
+    with pytest.raises(GraphInvalid, match="nested deeper than 100"):
+        read_text("\n".join(lines))
+
+
+def test_a_huge_text_and_a_huge_file_are_refused_unread(tmp_path: Path) -> None:
+    huge = f"graph: g\nnodes: '{'x' * MOST_BYTES}'\n"
+    with pytest.raises(GraphInvalid, match=f"{MOST_BYTES} are the most"):
+        Graph.from_yaml(huge)
+    (tmp_path / "huge.yaml").write_text(huge)
+    with pytest.raises(GraphInvalid, match=f"larger than {MOST_BYTES} bytes"):
+        Graph.from_yaml(tmp_path / "huge.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\n", "# nothing\n", "---\n...\n"])
+def test_an_empty_text_is_told_how_to_begin(text: str) -> None:
+    assert "a graph" in "".join(said(text))
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a\nb\n", "12\n", "{}"])
+def test_what_is_no_mapping_is_no_graph(text: str) -> None:
+    assert "a graph is a mapping with graph: and nodes:" in "".join(said(text))
+
+
+@pytest.mark.parametrize(("version", "message"), [("1.1", "read as YAML 1.2"), ("1.0", "no YAML"), ("2.0", "no YAML")])
+def test_a_text_of_another_version_is_refused(version: str, message: str) -> None:
+    with pytest.raises(GraphInvalid, match=message):
+        read_text(f"%YAML {version}\n---\na: yes\n")
+    assert read_text("%YAML 1.2\n---\na: yes\n").data == {"a": "yes"}
+
+
+GOOD = "graph: g\nnodes:\n  - {id: a, python: f}\n"
+
+
+@pytest.mark.parametrize("text", [f"\ufeff{GOOD}", GOOD.replace("\n", "\r\n"), f"---\n{GOOD}...\n", f"# é ✓\n{GOOD}"])
+def test_marks_line_ends_and_comments_do_not_matter(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_bytes(text.encode())
+    for graph in (Graph.from_yaml(text), Graph.from_yaml(path), Graph.from_yaml(str(path))):
+        assert graph.validate().data == {"graph": "g", "nodes": [{"id": "a", "python": "f"}]}
+
+
+@pytest.mark.parametrize("text", ["graph: g", "{graph: g}", '{"graph":"g"}', "[graph]", "\ngraph: g", "# g"])
+def test_one_line_with_a_colon_and_a_blank_or_a_brace_is_a_text(text: str) -> None:
+    assert "No such file" not in "".join(said(text))
+
+
+def test_all_else_is_a_path(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="a text would have several lines, or a colon") as caught:
+        Graph.from_yaml("missing.yaml")
+    assert caught.value.filename == "missing.yaml"
+    (tmp_path / "latin.yaml").write_bytes("graph: é".encode("latin-1"))
+    for path, message in [(".", "is no file"), ("a\0b", "can't be read"), ("x" * 5000, "can't be read"),
+                          ("latin.yaml", "is no text in UTF-8"), ("/dev/zero", "is no file")]:  # fmt: skip
+        with pytest.raises(GraphInvalid, match=message):
+            Graph.from_yaml(path)
+
+
+def test_relative_paths_start_in_the_folder_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "g.yaml").write_text(GOOD.replace("nodes", "allow: {files: [.]}\nnodes"))
+    grants = Graph.from_yaml("data/g.yaml").grants
+    assert grants.path("a.txt") == tmp_path.resolve() / "data" / "a.txt"

@@ -1,0 +1,95 @@
+"""Definitions that are data of Python: what JSON has not is found, and nothing of it is shared."""
+
+from __future__ import annotations
+
+import enum
+import math
+from datetime import date
+from typing import Any
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb.errors import GraphInvalid
+from tests.graphs.mistakes import messages, said, work
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+STRANGE: list[tuple[Any, str]] = [
+    (math.nan, "nan is no number that JSON has"),
+    (-math.inf, "-inf is no number that JSON has"),
+    (date(2026, 1, 1), "a date is nothing that JSON has; pass it as input"),
+    ({1, 2}, "a set is nothing that JSON has; pass it as input"),
+    (b"x", "a bytes is nothing that JSON has; pass it as input"),
+    (object(), "an object is nothing that JSON has; pass it as input"),
+    ("\ud800", "the text has half of a character in it (a lone surrogate)"),
+    ({(1, 2): 3}, "a key is a text, not a tuple"),
+    ({1: "a", "1": "b"}, "1 is there twice, as a text and as a str"),
+]
+
+
+@pytest.mark.parametrize(("value", "message"), STRANGE, ids=[message for _, message in STRANGE])
+def test_what_json_has_not_is_a_finding_with_its_path(value: Any, message: str) -> None:
+    (found,) = iron.Graph.from_dict({"graph": "g", "nodes": [work("a", **{"with": {"x": value}})]}).findings()
+    assert found.message == message
+    assert found.path[:4] == ("nodes", 0, "with", "x")
+    assert found.position is None
+
+
+def test_a_graph_that_is_built_finds_the_same() -> None:
+    graph = iron.Graph("g").node("a", python="f", with_={"at": date(2026, 1, 1)})
+    assert [str(each) for each in graph.findings()] == [
+        "nodes[0].with.at: a date is nothing that JSON has; pass it as input"
+    ]
+
+
+def test_keys_and_members_of_enumerations_become_what_yaml_would_say() -> None:
+    cases = {True: [], None: [], 2: [], Colour.RED: []}
+    graph = iron.Graph.from_dict({"graph": "g", "nodes": [{"id": "a", "switch": Colour.RED, "cases": cases}]})
+    assert graph.validate().data["nodes"] == [
+        {"id": "a", "switch": "red", "cases": {"true": [], "null": [], "2": [], "red": []}}
+    ]
+    assert type(graph.data["nodes"][0]["switch"]) is str
+
+
+def test_nobody_changes_a_graph_from_outside() -> None:
+    given = {"graph": "g", "nodes": [work("a", **{"with": {"x": [1]}})]}
+    graph = iron.Graph.from_dict(given)
+    given["nodes"][0]["with"]["x"].append(2)  # type: ignore[index]
+    assert graph.data["nodes"][0]["with"] == {"x": [1]}
+
+
+def test_data_without_end_is_refused() -> None:
+    endless: dict[str, Any] = {"graph": "g"}
+    endless["nodes"] = [endless]
+    wide: list[Any] = []
+    for _ in range(9):
+        wide = [wide] * 10
+    for data in (endless, {"graph": "g", "nodes": wide}):
+        with pytest.raises(GraphInvalid, match="nested deeper than 100, or has more than"):
+            iron.Graph.from_dict(data)
+
+
+@pytest.mark.parametrize("data", [None, [], "graph: g", 3])
+def test_only_a_mapping_is_a_graph(data: Any) -> None:
+    with pytest.raises(GraphInvalid, match="a graph is a mapping with graph: and nodes:, not"):
+        iron.Graph.from_dict(data)
+
+
+def test_findings_come_in_the_order_of_the_data_and_once() -> None:
+    nodes = [work("b", retries=1), work("a", timeout_s=-1, **{"with": "{{ x }} {{ x }}"}), work("a")]
+    assert said({"concurrency": 0, "nodes": nodes, "graph": 3}) == [
+        "concurrency: it is to be at least 1",
+        "nodes[0].retries: a python node has no 'retries'; did you mean retry?",
+        "nodes[1].timeout_s: it is to be more than 0",
+        "nodes[1].with: there is no 'x' here (there are: env, input, b)",
+        "nodes[2].id: the id 'a' is taken by nodes[1]; ids are unique in the whole graph",
+        "graph: it is to be a text, not a whole number",
+    ]
+
+
+def test_a_value_that_is_refused_is_not_told_of_again() -> None:
+    assert messages(work("a", timeout_s=math.nan)) == ["nan is no number that JSON has"]
