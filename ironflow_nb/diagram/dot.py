@@ -18,6 +18,7 @@ _SHAPES: Final = {
     NodeKind.CONDITION: "hexagon",
     NodeKind.LOOP: "house",
     NodeKind.CHILD: "tab",
+    NodeKind.FORK: "parallelogram",
     NodeKind.WAIT: "cds",
     NodeKind.OTHER: "box",
     NodeKind.INITIAL: "point",

@@ -16,7 +16,7 @@ from ironflow_nb.diagram.machine_text import to_machine_text
 from ironflow_nb.diagram.model import Diagram, sound
 from ironflow_nb.diagram.reduced import MAX_NODES, reduced
 from ironflow_nb.diagram.sizes import label_sizes_of, sizes_of
-from ironflow_nb.diagram.states import Caption, NodeState, with_recorded
+from ironflow_nb.diagram.states import Caption, NodeState, with_left_out, with_recorded
 from ironflow_nb.diagram.states import caption as caption_of
 from ironflow_nb.diagram.text import to_text
 
@@ -118,7 +118,8 @@ def _view(given: _View, max_nodes: int) -> _View:
     whole = with_recorded(sound(given.diagram), given.states)
     run = given.caption
     above = caption_of(whole, given.states, run_status=run.run_status, run_id=run.run_id)
-    shown = reduced(whole, given.states, max_nodes=max_nodes)
+    states = with_left_out(whole, given.states, run_status=run.run_status)
+    shown = reduced(whole, states, max_nodes=max_nodes)
     return _View(shown.diagram, shown.states, above)
 
 

@@ -18,6 +18,7 @@ _SHAPES: Final = {
     NodeKind.CONDITION: ("{{", "}}"),
     NodeKind.LOOP: ("[/", "\\]"),
     NodeKind.CHILD: ("[[", "]]"),
+    NodeKind.FORK: ("[/", "/]"),
     NodeKind.WAIT: (">", "]"),
     NodeKind.OTHER: ("(", ")"),
     NodeKind.INITIAL: ("((", "))"),

@@ -21,6 +21,8 @@ class NodeKind(StrEnum):
     """The head of a loop: it is reached once for each round, and once more to leave."""
     CHILD = "child"
     """A flow that is called in the flow."""
+    FORK = "fork"
+    """From here several ways are gone side by side."""
     WAIT = "wait"
     OTHER = "other"
     INITIAL = "initial"
@@ -58,6 +60,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many branches and loops the node stands in."""
     note: str = ""
     """What a state shows below its label."""
+    within: str | None = None
+    """The step around the node: once that is completed, a node of which nothing is recorded was left out.
+
+    An empty text is the run itself. None is where nothing follows from that, as in the source of a flow.
+    """
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -20,7 +20,7 @@ def outline(kind: NodeKind, box: Box, corner: float = 8) -> str:
             return _rounded(box, corner, corner)
         case NodeKind.STATE | NodeKind.FINAL:
             return _rounded(box, corner * 1.75, corner * 1.75)
-        case NodeKind.CHILD:
+        case NodeKind.CHILD | NodeKind.FORK:
             return _rounded(box, corner / 3, corner / 3)
         case NodeKind.WAIT:
             return _rounded(box, corner, half)

@@ -66,6 +66,9 @@ def _body(kind: NodeKind, box: Box, look: Look, *, stroke_width: float) -> str:
         return _path(outline(kind, box, corner=10), paint) + _path(outline(kind, inner), paint)
     if kind is NodeKind.OTHER:
         return _path(outline(kind, box), f'{paint} stroke-dasharray="5 3"')
+    if kind is NodeKind.FORK:
+        bars = "".join(f"M{at((box.left, y))}H{number(box.right)}" for y in (box.top + 5, box.bottom - 5))
+        return _path(outline(kind, box), paint) + _path(bars, f'fill="none" stroke="{look.stroke}"')
     if kind is NodeKind.CHILD:
         bars = "".join(f"M{at((x, box.top))}V{number(box.bottom)}" for x in (box.left + 5, box.right - 5))
         return _path(outline(kind, box), paint) + _path(bars, f'fill="none" stroke="{look.stroke}"')
@@ -119,7 +122,8 @@ def _state_words(node: Node, box: Box, look: Look) -> str:
 
 
 def _step_words(node: Node, box: Box, state: NodeState | None, look: Look) -> str:
-    bar = _bar(box, state) if node.kind is NodeKind.MAP and state is not None else ""
+    is_counted = node.kind is NodeKind.MAP and state is not None and state.status is not StepStatus.SKIPPED
+    bar = _bar(box, state) if is_counted and state is not None else ""
     y = box.y - 5 if bar else box.y
     mark = mark_element(box.left + 18, y, look)
     x, label = box.left + TEXT_INSET, node_label(node)

@@ -36,6 +36,15 @@ class NodeState:
     n_total: int = 1
     n_by_status: Mapping[StepStatus, int] = field(default_factory=dict, hash=False)
     duration_s: float | None = None
+    progress: str = ""
+    """How far the only step is that is going on: that of a child run."""
+    detail: str = ""
+    """More than a node can show, for its tooltip: the runs of its children."""
+
+    @property
+    def is_past(self) -> bool:
+        """Whether nothing more of it will come."""
+        return self.status in {StepStatus.COMPLETED, StepStatus.SKIPPED}
 
     def n(self, status: StepStatus) -> int:
         """Return how many of the steps have that status."""
@@ -85,6 +94,24 @@ def _state(of_name: dict[StepStatus, int], duration_s: float | None) -> NodeStat
     return NodeState(status=status, n_total=sum(of_name.values()), n_by_status=ordered, duration_s=duration_s)
 
 
+def with_left_out(
+    diagram: Diagram, states: Mapping[str, NodeState], *, run_status: RunStatus | None
+) -> dict[str, NodeState]:
+    """Return the states, and as skipped what was left out: what stands within something that is completed without it.
+
+    Nodes within others come after them.
+    """
+    found = dict(states)
+    for node in diagram.nodes:
+        if node.step is None or node.within is None or node.step in found:
+            continue
+        around = found.get(node.within)
+        is_over = run_status is RunStatus.COMPLETED if not node.within else around is not None and around.is_past
+        if is_over:
+            found[node.step] = NodeState(status=StepStatus.SKIPPED, n_by_status={StepStatus.SKIPPED: 1})
+    return found
+
+
 def state_of(node: Node, states: Mapping[str, NodeState]) -> NodeState | None:
     """Return the state that the node shows, or None if nothing of it is recorded."""
     return None if node.step is None else states.get(node.step)
@@ -117,6 +144,8 @@ def saying(state: NodeState) -> str:
     """Return the state in words: its counts, or its status, unless that is the ordinary end."""
     if state.n_total > 1:
         return counts(state)
+    if state.status is StepStatus.RUNNING and state.progress:
+        return state.progress
     return "" if state.status is StepStatus.COMPLETED else str(state.status)
 
 

@@ -111,7 +111,8 @@ def _look(state: NodeState | None, ended: RunStatus | None) -> tuple[Look, str]:
 
 def _title(node: Node, state: NodeState | None) -> str:
     first = one_line(node.label)
-    return "\n".join(filter(None, [first if state is None else f"{first}: {saying_with_time(state)}", node.title]))
+    said = first if state is None else f"{first}: {saying_with_time(state)}"
+    return "\n".join(filter(None, [said, "" if state is None else state.detail, node.title]))
 
 
 @lru_cache(maxsize=4096)

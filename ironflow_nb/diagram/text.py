@@ -16,7 +16,7 @@ from ironflow_nb.diagram.states import Caption, NodeState, counts, state_of
 
 _INDENT: Final = "  "
 _ENDS: Final = frozenset({NodeKind.START, NodeKind.END})
-_SIGNS: Final = {NodeKind.CONDITION: "◇", NodeKind.LOOP: "↺"}
+_SIGNS: Final = {NodeKind.CONDITION: "◇", NodeKind.LOOP: "↺", NodeKind.FORK: "⑂"}
 _KINDS: Final = {NodeKind.MAP: " (map)", NodeKind.CHILD: " (flow)"}
 
 

@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from dataclasses import replace as changed
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec.structs import replace
 
 from ironflow_nb.core.identity import OWN_PREFIX
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow
-from ironflow_nb.core.status import RunStatus, derived_step_status
+from ironflow_nb.core.status import RunStatus, StepStatus, derived_step_status
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.planning import not_asked_for
-from ironflow_nb.execution.watching import look
+from ironflow_nb.execution.watching import look, statuses_of
 from ironflow_nb.journal.ports import Select, Tally
 
 if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
     from ironflow_nb.diagram.model import Diagram
+    from ironflow_nb.diagram.states import NodeState
 
 SVG: Final = "image/svg+xml"
 TEXT: Final = "text/plain"
+_CHILDREN: Final = 5
+"""So many runs of the children of one node are told, the newest."""
+
+
+class ChildRun(NamedTuple):
+    """How far the run of a child is."""
+
+    run_id: RunId
+    status: RunStatus
+    n_done: int
+    n_failed: int
+
+    def __str__(self) -> str:
+        return f"run {self.run_id}: {self.status}, {self.progress}"
+
+    @property
+    def progress(self) -> str:
+        """What is done of it, in words."""
+        done = f"{self.n_done} step{'' if self.n_done == 1 else 's'} done"
+        return f"{done}, {self.n_failed} failed" if self.n_failed else done
 
 
 def picture_of(engine: Engine, run_id: RunId) -> Picture:
@@ -40,6 +63,9 @@ def picture_of(engine: Engine, run_id: RunId) -> Picture:
         return Picture(svg=None, text=f"run {run_id}: {error}")
     counted = ((tally.name, derived_step_status(tally.status, status), tally.n, tally.duration_s) for tally in tallies)
     states = node_states(counted, n_expected=expected)
+    for name, children in children_of(engine, run_id, diagram).items():
+        if name in states:
+            states[name] = _with_children(states[name], children)
     return draw(diagram, states, run_status=status, run_id=run_id, prefix=f"iron-{run_id}")
 
 
@@ -77,6 +103,42 @@ def diagram_of(engine: Engine, run: RunRow | None) -> Diagram:
         definition = session.definitions.flow()  # it is written after the first step
     found = Diagram(run.name) if definition is None else decode_diagram(definition.diagram)
     return found if found.name else Diagram(run.name, found.nodes, found.edges)
+
+
+def children_of(engine: Engine, run_id: RunId, diagram: Diagram) -> dict[str, list[ChildRun]]:
+    """Return how far the newest children of each node are that runs some, by the name of its step."""
+    from ironflow_nb.diagram.model import NodeKind  # noqa: PLC0415
+
+    names = [node.step for node in diagram.nodes if node.kind is NodeKind.CHILD and node.step is not None]
+    if not names:
+        return {}
+    with engine.ledger.journal.reading() as reader:
+        of_names = {name: reader.steps(Select(run_ids=[run_id], name=name)) for name in names}
+        ids = {
+            name: list({row.step: row.child_run_id for row in rows if row.name == name and row.child_run_id}.values())
+            for name, rows in of_names.items()
+        }
+        wanted = [child for children in ids.values() for child in children[-_CHILDREN:]]
+        runs = {run.run_id: run for run in reader.runs(Select(run_ids=wanted))} if wanted else {}
+        statuses, tallies = statuses_of(engine, reader, list(runs.values())), reader.tallies(list(runs))
+    return {
+        name: [_child(child, statuses[child], tallies.get(child, ())) for child in children if child in runs]
+        for name, children in ids.items()
+    }
+
+
+def _child(run_id: RunId, status: RunStatus, tallies: Iterable[Tally]) -> ChildRun:
+    counts = Counter[StepStatus]()
+    for tally in tallies:
+        counts[tally.status] += 0 if tally.name.startswith(OWN_PREFIX) else tally.n
+    return ChildRun(run_id, status, counts[StepStatus.COMPLETED], counts[StepStatus.FAILED])
+
+
+def _with_children(state: NodeState, children: list[ChildRun]) -> NodeState:
+    """Return the state with its children: those that go on or failed first."""
+    ordered = sorted(children, key=lambda child: child.status is RunStatus.COMPLETED)
+    progress = ordered[0].progress if state.n_total == 1 and ordered else ""
+    return changed(state, progress=progress, detail="\n".join(map(str, ordered)))
 
 
 def bundle_of(picture: Picture) -> dict[str, str]:

@@ -13,7 +13,7 @@ from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.surroundings import shell
 from ironflow_nb.execution.watching import look
-from ironflow_nb.handles.pictures import bundle_of, picture_of, tallies_of
+from ironflow_nb.handles.pictures import bundle_of, children_of, diagram_of, picture_of, tallies_of
 from ironflow_nb.handles.run import Run
 
 FIRST_S: Final = 0.15
@@ -73,8 +73,9 @@ class Following:
             run_id = self._run_id
             assert run_id is not None
             try:
-                status = look(self._engine, run_id)[1]
-                progress = run_id, status, tallies_of(self._engine, run_id)
+                run, status = look(self._engine, run_id)
+                children = children_of(self._engine, run_id, diagram_of(self._engine, run))
+                progress = run_id, status, tallies_of(self._engine, run_id), children
             except Exception:  # noqa: BLE001 -- whatever became of the journal, its picture tells, and there is no more
                 status, progress = RunStatus.INTERRUPTED, None
             if progress is None or progress != self._shown:
