@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks import cells, decisions, fan_out, history, long, start, steps, values
+from benchmarks import cells, decisions, fan_out, graphs, history, long, start, steps, values
 from benchmarks.isolated import Workload
 
 Samples = Mapping[str, Sequence[float]]
@@ -19,6 +19,9 @@ WORKLOADS: Final[Sequence[Workload]] = (
     fan_out.map_in_power,
     fan_out.map_in_process,
     fan_out.gather_in_power,
+    graphs.chain_in_power,
+    graphs.chain_in_process,
+    graphs.fan_in_power,
     steps.replayed_steps,
     steps.replayed_steps_of_many,
     steps.run_of_three,
@@ -57,6 +60,9 @@ ROWS: Final = (
     Row("1,000 steps on 10 threads, power: a step", "mapped step, power", floor="row of threads, power", ratio=1.3),
     Row("the same, process", "mapped step, process", floor="row of threads, process"),
     Row("async gather of 1,000, power: a step, beyond the gather", "gathered step", floor="gathered row", limit=40),
+    Row("node of a graph, one after the other, power", "node, power", floor="step beside nodes, power", ratio=1.5),
+    Row("the same, process", "node, process", floor="step beside nodes, process", ratio=1.5),
+    Row("1,000 nodes side by side, power: a node", "node of a fan", floor="mapped step beside nodes"),
     Row("replayed step of 1,000, loading included", "replayed step of 1,000", limit=10),
     Row("replayed step of 10,000", "replayed step of 10,000", limit=10),
     Row("run of 3 steps, power", "run of 3", floor="row beside runs, power", ratio=6.5),

@@ -109,6 +109,7 @@ class Workshop:
         self._context = context
         self._python = python
         self._specs: dict[str, tuple[Known | None, StepSpec]] = {}
+        self._functions: dict[tuple[int, int], tuple[Known, OptionParameters, Tracker]] = {}
 
     def spec(self, node: Node) -> StepSpec:
         """Return the step that the node runs as.
@@ -180,18 +181,28 @@ class Workshop:
         name = f"{self.graph}.{node.id}"
         perform = self._mocked(node) if node.id in self.mocks else self._performing(node, function)
         options = StepOptions(retries=node.retry, once=node.once, cache=node.cache)
+        parameters = PARAMETERS
+        code: KindCode | Tracker
         if function is None:
-            code: Any = KindCode(*_kind(node))
+            code = KindCode(*_kind(node))
         else:
-            code = Tracker(function.plain, tuple(function.options.depends))
+            parameters, code = self._shared(function)
             options = _merged(options, function.options)
         is_async = function is not None and inspect.iscoroutinefunction(function.plain)
         body = self._async_body(node, perform) if is_async else self._body(node, perform)
-        parameters = PARAMETERS if function is None else OptionParameters(function.plain)
         made = StepSpec(_named(body, name), name=name, options=options, code=code, parameters=parameters)
         if not self.mocks:
             HOME.define_step(made)  # for plans
         return made
+
+    def _shared(self, function: Known) -> tuple[OptionParameters, Tracker]:
+        """Return what all nodes that call the function have alike."""
+        key = id(function.plain), id(function.options)
+        found = self._functions.get(key)
+        if found is None:
+            tracker = Tracker(function.plain, tuple(function.options.depends))
+            found = self._functions[key] = function, OptionParameters(function.plain), tracker
+        return found[1:]
 
     # -- bodies --------------------------------------------------------------------------------------------------
 
