@@ -17,6 +17,7 @@ from ironflow_nb.graphs.definition import Definition, Node
 from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.nodework import Known, OptionParameters, Workshop
 from ironflow_nb.graphs.secrets import Secrets
+from ironflow_nb.handles.launching import Launchable
 
 Functions = Mapping[str, Callable[..., Any]]
 
@@ -53,15 +54,19 @@ def environment(grants: Grants) -> dict[str, str]:
 def _known(name: str, functions: Functions, grants: Grants) -> Known | None:
     """Return the function of that name: given, a step, of the notebook, or of a module that is granted."""
     found: Any = functions.get(name) or HOME.step(name)
-    if isinstance(found, StepSpec) and isinstance(
-        found.parameters, OptionParameters
-    ):  # a node of a graph is no function
+    is_node = isinstance(found, StepSpec) and isinstance(found.parameters, OptionParameters)
+    if is_node:  # of a graph, and no function
         found = None
     if found is None and "." not in name:
         found = vars(sys.modules["__main__"]).get(name)
     if found is None and "." in name:
         grants.require(Need("python", name))
         found = _imported(name)
+    if isinstance(found, Launchable) or (isinstance(found, StepSpec) and HOME.find("flow", found.name) is not None):
+        kind = found.kind if isinstance(found, Launchable) else "flow"
+        raise DefinitionError(
+            f"{name} is a {kind}, whose calls are runs; run it as a child: workflow: {found.name}", name=name
+        )
     if isinstance(found, StepSpec):
         return Known(found.function, found.options)
     if not callable(found):
