@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.graphs.kinds import REGISTERED, Kind, kind_of
+from ironflow_nb.graphs.nodes.aws_lambda import LAMBDA
 from ironflow_nb.graphs.nodes.files import FILE
+from ironflow_nb.graphs.nodes.http import HTTP
 from ironflow_nb.graphs.nodes.shaping import FILTER, FOREACH, TRANSFORM
 from ironflow_nb.graphs.nodes.shell import SHELL
 from ironflow_nb.graphs.nodes.sql import SQL
@@ -21,7 +23,8 @@ ENTRY_POINTS: Final = "ironflow_nb.nodes"
 """The group of entry points that installed packages offer kinds of nodes under: a `Kind`, or a function."""
 
 BUILT_IN: Final = {
-    kind.name: kind for kind in (SHELL, FILE, SQL, TRANSFORM, FILTER, FOREACH, PARSE, FORMAT, TEMPLATE, HASH, LOG)
+    kind.name: kind
+    for kind in (HTTP, LAMBDA, SHELL, FILE, SQL, TRANSFORM, FILTER, FOREACH, PARSE, FORMAT, TEMPLATE, HASH, LOG)
 }
 
 

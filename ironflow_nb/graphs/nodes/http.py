@@ -1,0 +1,241 @@
+"""The kind ``http``: one request, with what it is redirected to, and its answer.
+
+The environment changes nothing: no proxy and no password of ``.netrc`` is taken from it. A credential of ``auth`` goes
+to the one host it names and to no other, and other hosts that a request is redirected to get no header that could hold
+one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from ironflow_nb.errors import NodeFailed, NodeTimeout
+from ironflow_nb.graphs.grants import Need
+from ironflow_nb.graphs.kinds import Kind, NodeContext, Options
+from ironflow_nb.graphs.nodes import http_bodies
+from ironflow_nb.graphs.nodes.failing import failure
+from ironflow_nb.graphs.nodes.http_asking import Asked, asked_of, redirected
+from ironflow_nb.graphs.nodes.http_options import MAX_BYTES, MAX_REDIRECTS, SCHEMA
+from ironflow_nb.graphs.templates import OPENING
+
+if TYPE_CHECKING:
+    import httpx
+
+    from ironflow_nb.graphs.nodes.http_wire import Wire
+
+TIMEOUT_S: Final = 30.0
+LONGEST_RETRY_AFTER_S: Final = 60.0
+
+RETRIED_STATUS: Final = (408, 425, 429, 500, 502, 503, 504)
+IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
+
+_ERROR_BODY: Final = 8_000
+_ERROR_TEXT: Final = 4_000
+"""How much of a body an error carries, in bytes and in characters: with more it would not be recorded."""
+
+_ERROR_READ: Final = 1_000_000
+
+_KNOWN_HOST: Final = re.compile(r"(https?://[^/?#\\{}\s]+)[/?#]", re.IGNORECASE)
+
+
+def _needs(options: Options) -> Iterable[Need]:
+    url = options.get("url")
+    if not isinstance(url, str):
+        return
+    if OPENING not in url:
+        yield Need("http", url)
+    elif found := _KNOWN_HOST.match(url):
+        yield Need("http", found[1])
+
+
+def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
+    asked = asked_of(options, context)
+    from ironflow_nb.graphs.nodes.http_wire import Wire  # noqa: PLC0415 -- only who asks needs the libraries
+
+    timeout_s = TIMEOUT_S if context.timeout_s is None else context.timeout_s
+    with Wire(timeout_s, context.monotonic) as wire:
+        return _Exchange(wire, options, context, asked, timeout_s).answer()
+
+
+class _Exchange:
+    """One request with all that it is redirected to."""
+
+    def __init__(self, wire: Wire, options: Options, context: NodeContext, asked: Asked, timeout_s: float) -> None:
+        self._wire = wire
+        self._options = options
+        self._context = context
+        self._first = asked
+        self._asked = asked
+        self._timeout_s = timeout_s
+
+    def answer(self) -> dict[str, Any]:
+        """Return the answer to the last request.
+
+        Raises:
+            NodeFailed, NotGranted: see the kind.
+        """
+        import httpcore  # noqa: PLC0415 -- see above
+
+        try:
+            return self._finished(self._followed())
+        except httpcore.TimeoutException as error:
+            raise self._late(was_sent=not isinstance(error, httpcore.ConnectTimeout)) from None
+        except httpcore.LocalProtocolError:
+            # What it says may repeat a header.
+            raise failure(self._context, f"{self._asked}: the request is not what HTTP allows") from None
+        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            raise self._broken(error, was_sent=not isinstance(error, httpcore.ConnectError)) from None
+
+    def _followed(self) -> httpx.Response:
+        for _ in range(MAX_REDIRECTS + 1):
+            asked = self._asked
+            response = self._wire.send(asked.method, asked.url, asked.headers, asked.content)
+            if not (self._options.get("follow_redirects", True) and response.has_redirect_location):
+                return response
+            response.close()
+            self._asked = redirected(asked, response.status_code, response.headers["location"], self._context)
+            if self._asked.origin != asked.origin:
+                self._wire.forget_cookies()
+        raise failure(self._context, f"{self._first} was redirected more than {MAX_REDIRECTS} times")
+
+    def _finished(self, response: httpx.Response) -> dict[str, Any]:
+        is_failure = not response.is_success and self._options.get("fail_on_status", True)
+        try:
+            body = self._error_body(response) if is_failure else self._body(response)
+        finally:
+            response.close()
+        output = {"status_code": response.status_code, "headers": dict(response.headers.items()), "body": body}
+        if is_failure:
+            raise self._refused(response, output)
+        return output
+
+    # -- bodies --------------------------------------------------------------------------------------------------
+
+    def _body(self, response: httpx.Response) -> Any:
+        limit, parse = self._options.get("max_bytes", MAX_BYTES), self._options.get("parse", "auto")
+        try:
+            content = self._content(response, limit)
+        except http_bodies.BodyTooLarge:
+            raise self._unusable(f"with more than {limit:,} bytes; raise max_bytes to take them", response) from None
+        except http_bodies.BodyUnreadable as error:
+            raise self._unusable(f"with a body that can't be read: {error}", response) from None
+        content_type = response.headers.get("content-type", "")
+        try:
+            return http_bodies.understand(content, content_type, parse)
+        except http_bodies.BodyUnreadable as error:
+            said = f"content type {content_type}" if parse == "auto" else "a body that parse: json is to read"
+            raise self._unusable(f"with {said}, but {error}; parse: text takes any text", response) from None
+
+    def _error_body(self, response: httpx.Response) -> Any:
+        """Return the body for the error, or the beginning of its text or bytes; None if it can't be had.
+
+        That the status is no success is what is to be told, whatever else is wrong with the answer.
+        """
+        import httpcore  # noqa: PLC0415 -- only who asks needs it
+
+        broken = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
+        try:
+            content = self._content(response, min(self._options.get("max_bytes", MAX_BYTES), _ERROR_READ))
+        except (http_bodies.BodyTooLarge, http_bodies.BodyUnreadable, *broken):
+            return None
+        content_type, parse = response.headers.get("content-type", ""), self._options.get("parse", "auto")
+        if len(content) <= _ERROR_BODY:
+            with suppress(http_bodies.BodyUnreadable):
+                return http_bodies.understand(content, content_type, parse)
+        if http_bodies.kind_of(content_type, parse) == "bytes":
+            return content[:_ERROR_BODY]
+        return http_bodies.text_of(content, content_type)[:_ERROR_TEXT]
+
+    def _content(self, response: httpx.Response, max_bytes: int) -> bytes:
+        has_body = self._asked.method != "HEAD" and response.status_code not in {204, 304}
+        said = response.headers.get("content-length", "") if has_body else ""
+        if said.isascii() and said.isdigit() and int(said[:20]) > max_bytes:
+            raise http_bodies.BodyTooLarge
+        return http_bodies.read(response.iter_raw(), response.headers.get("content-encoding", ""), max_bytes)
+
+    # -- failures ------------------------------------------------------------------------------------------------
+
+    def _answered(self, response: httpx.Response) -> str:
+        try:
+            phrase = HTTPStatus(response.status_code).phrase
+        except ValueError:
+            phrase = ""
+        return f"{self._asked} answered {response.status_code} {phrase}".rstrip()
+
+    def _unusable(self, why: str, response: httpx.Response) -> NodeFailed:
+        return failure(self._context, f"{self._answered(response)} {why}", status_code=response.status_code)
+
+    def _refused(self, response: httpx.Response, output: Mapping[str, Any]) -> NodeFailed:
+        error = failure(
+            self._context,
+            f"{self._answered(response)}; fail_on_status: false would take that as the result",
+            is_retryable=is_status_retried(self._context.retry, self._first.method, response.status_code),
+            status_code=response.status_code,
+            output=output,
+        )
+        error.retry_after_s = retry_after_s(response.headers.get("retry-after", ""), self._context)
+        return error
+
+    def _late(self, *, was_sent: bool) -> NodeFailed:
+        message = f"{self._context.node}: {self._asked} took longer than {self._timeout_s:g} s; raise timeout_s"
+        error = NodeTimeout(message, node=self._context.node)
+        error.is_retryable = self._is_tried_again(was_sent=was_sent)
+        return error
+
+    def _broken(self, error: Exception, *, was_sent: bool) -> NodeFailed:
+        from ssl import SSLCertVerificationError  # noqa: PLC0415
+
+        what = "broke off" if was_sent else "could not connect"
+        is_untrusted = any(isinstance(each, SSLCertVerificationError) for each in (*error.args, error.__cause__))
+        is_retryable = not is_untrusted and self._is_tried_again(was_sent=was_sent)
+        return failure(self._context, f"{self._asked} {what}: {error}", is_retryable=is_retryable)
+
+    def _is_tried_again(self, *, was_sent: bool) -> bool:
+        """Tell whether another try does no harm: nothing was sent, or the first request may be sent twice."""
+        is_unsent = not was_sent and self._asked is self._first
+        return is_unsent or is_repeatable(self._context.retry, self._first.method)
+
+
+def is_status_retried(retry: Mapping[str, Any], method: str, status: int) -> bool:
+    """Tell whether an answer with that status is a reason to try again.
+
+    Who lists ``on_status`` and no ``on_methods`` means every method.
+    """
+    if retry.get("on_status") is None:
+        return status in RETRIED_STATUS and is_repeatable(retry, method)
+    return status in retry["on_status"] and (retry.get("on_methods") is None or is_repeatable(retry, method))
+
+
+def is_repeatable(retry: Mapping[str, Any], method: str) -> bool:
+    """Tell whether the request may be sent twice, though the first one may have done what it asked for."""
+    methods = retry.get("on_methods")
+    return method in (IDEMPOTENT if methods is None else {str(each).upper() for each in methods})
+
+
+def retry_after_s(said: str, context: NodeContext) -> float | None:
+    """Return how long the server asks to be left alone, a minute at most; None if it does not say."""
+    text = said.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), LONGEST_RETRY_AFTER_S)
+    try:
+        until = parsedate_to_datetime(text)
+        seconds = (until - context.now()).total_seconds()
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
+
+
+HTTP: Final = Kind(
+    name="http",
+    description="Asks a server over HTTP and gives {status_code, headers, body}.",
+    schema=SCHEMA,
+    perform=_perform,
+    shorthand="url",
+    needs=_needs,
+    is_outside=True,
+)
