@@ -114,8 +114,8 @@ def _failed(value: Any, name: str, context: NodeContext) -> NodeFailed:
 
 LAMBDA: Final = Kind(
     name="lambda",
-    description="Calls a function of AWS Lambda and gives what it returns; a function of Python that the graph is given "
-    "under the same name stands for it.",
+    description="Calls a function of AWS Lambda and gives what it returns; a function of Python that is given to the "
+    "graph under the same name stands for it.",
     schema=SCHEMA,
     perform=_perform,
     shorthand="function",
