@@ -23,8 +23,6 @@ _WITHIN: Final = frozenset({"items", "additionalProperties"})
 
 def published(kinds: Mapping[str, Kind]) -> dict[str, Any]:
     """Return the schema of a whole graph with these kinds of nodes."""
-    ways = [_node_schema(name, properties, REQUIRED[name]) for name, properties in CONTROL.items()]
-    ways += [_node_schema(kind.name, {kind.name: _value_schema(kind)}, ()) for kind in kinds.values()]
     return {
         "$schema": DIALECT,
         "title": "ironflow_nb graph",
@@ -32,18 +30,26 @@ def published(kinds: Mapping[str, Kind]) -> dict[str, Any]:
         "properties": dict(TOP),
         "required": ["graph", "nodes"],
         "additionalProperties": False,
-        "$defs": {"node": {"oneOf": ways}},
+        "$defs": {"node": _node_schema(kinds)},
     }
 
 
-def _node_schema(name: str, properties: Mapping[str, Any], required: tuple[str, ...]) -> dict[str, Any]:
-    common = {key: each for key, each in COMMON.items() if key not in MEANINGLESS.get(name, ())}
+def _node_schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:
+    """Return the schema of a node, which looks at each key once, not once for each kind: nodes are inside of nodes."""
+    properties = {key: each for own in CONTROL.values() for key, each in own.items()}
+    properties |= {kind.name: _value_schema(kind) for kind in kinds.values()}
+    owners = {key: name for name, own in CONTROL.items() for key in own if key != name}
+    needed = {name: list(required) for name, required in REQUIRED.items() if required}
     return {
-        "title": name,
         "type": "object",
-        "properties": {**common, **properties},
-        "required": ["id", name, *required],
+        "properties": {**COMMON, **properties},
+        "required": ["id"],
         "additionalProperties": False,
+        "oneOf": [{"required": [name]} for name in (*CONTROL, *kinds)],
+        "dependentRequired": {key: [name] for key, name in owners.items()} | needed,
+        "dependentSchemas": {
+            name: {"properties": dict.fromkeys(sorted(keys), False)} for name, keys in MEANINGLESS.items()
+        },
     }
 
 

@@ -60,6 +60,8 @@ def _problems(error: Any, base: Path, *, is_written: bool) -> Iterator[tuple[Pat
     path = (*base, *error.path)
     if is_written and is_filled_in(error.instance) and not _is_about_expressions(error):
         return
+    if _is_about_keys(error) and not isinstance(error.instance, Mapping):
+        return  # its type is told
     if error.validator in {"anyOf", "oneOf"} and error.context:
         yield from _problems_of_ways(error, path, is_written=is_written)
     elif error.validator == "additionalProperties":
@@ -69,6 +71,13 @@ def _problems(error: Any, base: Path, *, is_written: bool) -> Iterator[tuple[Pat
                 yield (*path, Key(key)), f"{key!r} is not known here{hint(key, known)}"
     else:
         yield path, _message(error)
+
+
+def _is_about_keys(error: Any) -> bool:
+    """Tell whether it says which of several keys there are to be."""
+    return error.validator == "oneOf" and all(
+        isinstance(way, Mapping) and way.keys() == {"required"} for way in error.validator_value
+    )
 
 
 def is_filled_in(value: Any) -> bool:
@@ -189,7 +198,7 @@ def _message(error: Any) -> str:
             return "something is there twice"
         case "const":
             return f"it is to be {_in_json(value)}"
-        case "oneOf" if all("required" in way for way in value):
+        case "oneOf" if _is_about_keys(error):
             names = dict.fromkeys(name for way in value for name in way["required"] if name in instance)
             return f"it has {' and '.join(names)}; only one of them can be"
         case "not":

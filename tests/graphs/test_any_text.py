@@ -18,8 +18,8 @@ any_character = st.characters(exclude_categories=["Cs"])
 yaml_like = st.text("ab1 \n\t:-#'\"|>&*!%@`?[]{},~<=.\\\r\x85\u2028\ufeff\x00\x7f", max_size=40)
 UNUSUAL = [
     "yes", "1", "null", "a: b", "#x", "- a", "0o17", "1e3", ".inf", "~", "=", "<<", "2024-01-01", "---", "...", "😀",
-    "",    "x\n---\ny", "a\n\n", "a\n \n", " a\nb", "\ta\nb", "a \nb", "{{ a }}", "|", "key: |\n  x", "x" * 2000, "a\r\nb",
-    "'", '"',
+    "", "x\n---\ny", "a\n\n", "a\n \n", " a\nb", "\ta\nb", "a \nb", "{{ a }}", "|", "key: |\n  x", "x" * 2000,
+    "a\r\nb", "'", '"',
 ]  # fmt: skip
 texts = st.text(any_character, max_size=20) | yaml_like | st.sampled_from(UNUSUAL)
 finite = st.floats(allow_nan=False, allow_infinity=False)
