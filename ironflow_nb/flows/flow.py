@@ -24,6 +24,7 @@ from ironflow_nb.handles.pictures import bundle_of
 from ironflow_nb.handles.run import Run
 
 if TYPE_CHECKING:
+    from ironflow_nb.diagram.draw import Picture
     from ironflow_nb.history.plans import Plan
 
 P = ParamSpec("P")
@@ -35,6 +36,7 @@ class Flow(Launchable, Generic[P, R]):
     """A function whose calls are durable runs. `fn` is the undecorated function."""
 
     __ironflow_definition__: Final = "flow"
+
     def __init__(self, fn: Callable[P, R], *, name: str | None = None, policy: Policy | None = None) -> None:
         self.fn = fn
         self.spec = StepSpec(fn, name=name)
@@ -140,6 +142,12 @@ class Flow(Launchable, Generic[P, R]):
         other.policy = policy
         return other
 
+    def diagram(self) -> Picture:
+        """Return the picture of the flow, before any run."""
+        from ironflow_nb.flows.shape import picture_of_flow  # noqa: PLC0415 -- only who looks at a flow draws it
+
+        return picture_of_flow(self.spec)
+
     def getdoc(self) -> str:
         """Return what ``main?`` shows in a notebook; IPython asks for it by this name."""
         return documentation("flow", self.spec, self.policy)
@@ -148,9 +156,7 @@ class Flow(Launchable, Generic[P, R]):
         return digest_bytes(self.spec.name.encode() + self.spec.code)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:  # noqa: ARG002
-        from ironflow_nb.flows.shape import picture_of_flow  # noqa: PLC0415 -- only who looks at a flow draws it
-
-        return bundle_of(picture_of_flow(self.spec))
+        return bundle_of(self.diagram())
 
     def __repr__(self) -> str:
         return f"flow {self.spec.name}{self.spec.parameters}"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from ironflow_nb.diagram.draw import Picture
     from ironflow_nb.history.plans import Plan
 
 T = TypeVar("T")
@@ -229,6 +230,22 @@ class Run(Generic[T]):
         rows = self._attempts()
         found = [_latest_output(rows, ref) for ref in resolve_steps(rows, step, self.id)]
         return [self._read(row) for row in found if row is not None]
+
+    def inputs(self, step: object) -> dict[str, Any]:
+        """Return the recorded arguments of a step by name, those of its latest attempt.
+
+        Raises:
+            StepNotFound, AmbiguousStep: it names no step of the run, or several.
+            InputsNotStored: they are missing in the journal.
+            ValueUnreadable: one of them can't be read here.
+        """
+        rows = self._attempts()
+        ref = resolve_step(rows, step, self.id)
+        return recorded_call(self._engine, [row for row in rows if row.step == ref][-1]).inputs
+
+    def diagram(self) -> Picture:
+        """Return the picture of the run as it is now: it shows itself in a notebook; `svg` and `text` are the forms."""
+        return picture_of(self._engine, self.id)
 
     def _attempts(self) -> list[StepRow]:
         with self._engine.reading() as reader:

@@ -106,3 +106,40 @@ def test_a_value_that_is_gone_is_an_error_that_names_its_step(lab: Lab, tmp_path
     with pytest.raises(iron.ValueUnreadable, match="missing"):
         run.value(large)
     assert run.result() == 100_000
+
+
+def test_the_arguments_of_a_step_are_those_of_its_latest_attempt(lab: Lab) -> None:
+    @step
+    def work(n: int, factor: int = 2) -> int:
+        return n * factor
+
+    @flow
+    def main() -> list[int]:
+        return list(work.map(range(3)))
+
+    main()
+    run = main.last
+    assert run is not None
+    assert run.inputs("work[2]") == {"n": 2, "factor": 2}
+    with pytest.raises(iron.AmbiguousStep):
+        run.inputs(work)
+    with pytest.raises(iron.StepNotFound):
+        run.inputs("other")
+
+
+def test_a_flow_and_a_run_give_their_pictures(lab: Lab) -> None:
+    @step
+    def work() -> None:
+        return None
+
+    @flow
+    def main() -> None:
+        work()
+
+    assert "work" in (main.diagram().svg or "")
+    main()
+    run = main.last
+    assert run is not None
+    picture = run.diagram()
+    assert run.id in (picture.svg or "")
+    assert "completed" in picture.text
