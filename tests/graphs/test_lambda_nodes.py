@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ import ironflow_nb as iron
 from ironflow_nb.graphs.nodes.aws_lambda import LAMBDA
 from tests.conftest import IN_CI, Lab
 from tests.graphs.asking import perform
-from tests.graphs.servers import Handler, Server, serving
+from tests.graphs.servers import Handler, Server, serving, talking
 
 PATH = "/2015-03-31/functions/shipper/invocations"
 
@@ -122,3 +124,65 @@ def test_a_payload_that_aws_would_not_take_is_refused(aws: Server, payload: Any,
     with pytest.raises(iron.NodeFailed, match=said):
         invoke(aws, payload=payload)
     assert not aws.seen
+
+
+def test_a_function_that_fails_because_it_is_throttled_may_be_tried_again(aws: Server) -> None:
+    told = {"errorType": "TooManyRequestsException", "errorMessage": "Rate exceeded"}
+    aws.answers(PATH, returning(told, x_amz_function_error="Unhandled"))
+    with pytest.raises(iron.NodeFailed, match="Rate exceeded") as caught:
+        invoke(aws)
+    assert caught.value.is_retryable
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_failure_of_aws_itself_may_pass(aws: Server, status: int) -> None:
+    aws.answers(PATH, returning({"message": "later"}, status))
+    with pytest.raises(iron.NodeFailed) as caught:
+        invoke(aws)
+    assert caught.value.is_retryable
+
+
+def test_an_answer_that_breaks_off_is_a_failure_that_may_have_done_its_work(aws: Server) -> None:
+    def talk(connection: socket.socket) -> None:
+        connection.recv(10_000)
+        connection.sendall(b'HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{"half":')
+
+    with talking(talk) as host:
+        given = {"function": "shipper", "endpoint_url": f"http://{host}"}
+        with pytest.raises(iron.NodeFailed, match="shipper") as caught:
+            perform(LAMBDA, given)
+    assert not caught.value.is_retryable
+
+
+def test_where_nobody_listens_nothing_was_done_and_another_try_may_help(aws: Server) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        given = {"function": "shipper", "endpoint_url": f"http://127.0.0.1:{unused.getsockname()[1]}"}
+        with pytest.raises(iron.NodeFailed, match="Could not connect") as caught:
+            perform(LAMBDA, given)
+    assert caught.value.is_retryable
+
+
+@pytest.mark.parametrize("endpoint", ["http://me:hunter2@127.0.0.1:1", "http://127.0.0.1:1/?key=hunter2", "hunter2"])
+def test_an_endpoint_with_a_credential_in_it_is_refused_without_showing_it(aws: Server, endpoint: str) -> None:
+    with pytest.raises(iron.NodeFailed, match="without a user and a query") as caught:
+        perform(LAMBDA, {"function": "shipper", "endpoint_url": endpoint})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_without_credentials_aws_is_not_asked(aws: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "none")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "none")
+    with pytest.raises(iron.NodeFailed, match="credentials") as caught:
+        invoke(aws)
+    assert not caught.value.is_retryable
+    assert not aws.seen
+
+
+def test_functions_are_called_from_many_threads_at_once(aws: Server) -> None:
+    aws.answers(PATH, returning({"shipped": True}))
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: invoke(aws), range(16))) == [{"shipped": True}] * 16

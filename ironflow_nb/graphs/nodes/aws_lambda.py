@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout
 from ironflow_nb.graphs.grants import Need
+from ironflow_nb.graphs.hosts import origin_of
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
 from ironflow_nb.graphs.nodes.failing import failure
 from ironflow_nb.graphs.templates import OPENING
@@ -48,7 +49,14 @@ def _perform(options: Options, context: NodeContext) -> Any:
     context.grants.require(Need("lambda", name))
     if "endpoint_url" in options:
         context.grants.require(Need("http", options["endpoint_url"]))
-    return _answer(_invoke(options, _encoded(payload, context), context), name, context)
+        _check_endpoint(options["endpoint_url"], context)
+    return _answer(*_invoke(options, _encoded(payload, context), context), name, context)
+
+
+def _check_endpoint(url: str, context: NodeContext) -> None:
+    # Errors of boto3 repeat the whole URL.
+    if origin_of(url) is None or "@" in url or "?" in url:
+        raise failure(context, "endpoint_url is to be an http or https URL without a user and a query")
 
 
 def _encoded(payload: Any, context: NodeContext) -> bytes:
@@ -61,15 +69,16 @@ def _encoded(payload: Any, context: NodeContext) -> bytes:
     return content
 
 
-def _invoke(options: Options, payload: bytes, context: NodeContext) -> Mapping[str, Any]:
+def _invoke(options: Options, payload: bytes, context: NodeContext) -> tuple[Mapping[str, Any], bytes]:
+    """Return what AWS answered, and the bytes that the function returned."""
     try:
         import boto3  # noqa: PLC0415 -- few use it, and it is an extra
+        from botocore import exceptions as told  # noqa: PLC0415
         from botocore.config import Config  # noqa: PLC0415
-        from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError  # noqa: PLC0415
     except ImportError:
         raise failure(
             context,
-            f"AWS Lambda needs boto3: pip install 'ironflow-nb[aws]'; or let a function of Python stand for "
+            "AWS Lambda needs boto3: pip install 'ironflow-nb[aws]'; or give a function of Python that stands for "
             f"{options['function']}: iron.Graph.from_yaml(..., functions={{...}})",
         ) from None
     timeout_s = TIMEOUT_S if context.timeout_s is None else context.timeout_s
@@ -80,26 +89,32 @@ def _invoke(options: Options, payload: bytes, context: NodeContext) -> Mapping[s
     if "qualifier" in options:
         call["Qualifier"] = options["qualifier"]
     try:
-        client = boto3.client("lambda", config=config, **where)
+        # A session of its own: making clients of the one that boto3 shares is not safe in several threads.
+        client = boto3.session.Session().client("lambda", config=config, **where)
         invoked: Mapping[str, Any] = client.invoke(**call)
-    except ReadTimeoutError:
+        return invoked, invoked["Payload"].read()
+    except told.ReadTimeoutError:
         message = f"{context.node}: {options['function']} did not answer within {timeout_s:g} s; raise timeout_s"
         late = NodeTimeout(message, node=context.node)
         late.is_retryable = False  # it may have done what it was asked
         raise late from None
-    except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        raise failure(context, f"{options['function']}: {error}", is_retryable=code in _THROTTLED) from None
-    except BotoCoreError as error:
-        raise failure(context, f"{options['function']}: {error}") from None
-    return invoked
+    except told.ClientError as error:
+        raise failure(context, f"{options['function']}: {error}", is_retryable=_is_passing(error.response)) from None
+    except told.BotoCoreError as error:
+        is_unsent = isinstance(error, told.EndpointConnectionError | told.ConnectTimeoutError)
+        raise failure(context, f"{options['function']}: {error}", is_retryable=is_unsent) from None
 
 
-def _answer(invoked: Mapping[str, Any], name: str, context: NodeContext) -> Any:
-    content = invoked["Payload"].read()
+def _is_passing(response: Mapping[str, Any]) -> bool:
+    """Tell whether AWS refused for a while only: too much was asked of it, or it failed itself."""
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return response.get("Error", {}).get("Code") in _THROTTLED or status == 429 or status >= 500
+
+
+def _answer(invoked: Mapping[str, Any], content: bytes, name: str, context: NodeContext) -> Any:
     try:
         value = json.loads(content) if content else None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise failure(context, f"{name} returned {len(content):,} bytes that are no JSON") from None
     if invoked.get("FunctionError"):
         raise _failed(value, name, context)
@@ -108,8 +123,9 @@ def _answer(invoked: Mapping[str, Any], name: str, context: NodeContext) -> Any:
 
 def _failed(value: Any, name: str, context: NodeContext) -> NodeFailed:
     said = value if isinstance(value, Mapping) else {}
-    what = f"{said.get('errorType', 'an error')}: {said.get('errorMessage', 'it did not say which')}"
-    return failure(context, f"{name} failed with {what}", output=value)
+    kind = said.get("errorType", "an error")
+    what = f"{kind}: {said.get('errorMessage', 'it did not say which')}"
+    return failure(context, f"{name} failed with {what}", is_retryable=kind in _THROTTLED, output=value)
 
 
 LAMBDA: Final = Kind(
