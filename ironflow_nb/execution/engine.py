@@ -77,19 +77,17 @@ class Engine:
 
     def open_session(self, session: Session) -> None:
         """Take a session into the care of the worker."""
-        self.sessions[session.run_id] = session
         with self._lock:
             if not self._is_started:
                 self._is_started = True
                 atexit.register(self._exit)
                 if hasattr(os, "register_at_fork"):
                     os.register_at_fork(after_in_child=partial(_forsake, weakref.ref(self)))
-        self._worker.nudge()
+        self._worker.look_after(session)
 
     def close_session(self, session: Session) -> None:
         """Let go of a session, unless bodies of it are still running, or its end is not recorded yet."""
-        if session.is_over:
-            self.sessions.pop(session.run_id, None)
+        self._worker.let_go(session)
 
     def flush(self) -> None:
         """Commit what waits for the worker."""

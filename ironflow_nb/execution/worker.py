@@ -35,9 +35,10 @@ class Worker:
         self._token = -1
         self._lock = threads.lock()
 
-    def nudge(self) -> None:
-        """Let the worker look after the sessions, and start it if it does not run."""
+    def look_after(self, session: Session) -> None:
+        """Let the worker look after the session, and start it if it does not run."""
         with self._lock:
+            self._sessions[session.run_id] = session
             if self._is_resting:
                 self._is_resting = False
                 self._wakeup.set()
@@ -46,6 +47,12 @@ class Worker:
             self._is_running = True
         self._beat_s = self._ledger.clock.monotonic()
         self._threads.spawn("ironflow-worker", self._run)
+
+    def let_go(self, session: Session) -> None:
+        """Forget the session if it is over: not one in which its run has been continued meanwhile."""
+        with self._lock:
+            if session.is_over and self._sessions.get(session.run_id) is session:
+                del self._sessions[session.run_id]
 
     def stop(self) -> None:
         """Let the worker end soon."""
@@ -76,14 +83,13 @@ class Worker:
                 session.stop(Stop(signal.name), signal.sent_by, signal.signal_id)
 
     def _tick(self) -> None:
-        for run_id, session in list(self._sessions.items()):
+        for session in list(self._sessions.values()):
             try:
                 session.flush()
             except IronflowError as error:
                 # Whoever commits next for this run meets the same trouble and tells the person.
-                logger().debug("run %s: %s", run_id, error)
-            if session.is_over:
-                self._sessions.pop(run_id, None)
+                logger().debug("run %s: %s", session.run_id, error)
+            self.let_go(session)
         try:
             self._read_signals()
         except IronflowError as error:

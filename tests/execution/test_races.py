@@ -24,6 +24,7 @@ from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Entry, Lease, Reader, Select
 from ironflow_nb.journal.sqlite import SqliteJournal
+from tests.cells import World
 from tests.conftest import Lab
 from tests.contracts.histories import folded
 
@@ -295,3 +296,29 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_taken_for_interrupted(
     monkeypatch.setattr(lab.engine, "is_running_here", look_after_the_end)
     assert run.status == "completed"
     assert run.result() == 1
+
+
+def test_a_late_goodbye_to_a_stretch_leaves_the_next_one_of_its_run(lab: Lab, world: World) -> None:
+    """The worker looks at a session that is over while its run is continued in another one, which it must keep."""
+    begun, gate = threading.Event(), threading.Event()
+
+    @flow
+    def main() -> None:
+        if world.is_broken:
+            raise RuntimeError("broken")
+        begun.set()
+        gate.wait(20)
+
+    first = main.start()
+    with pytest.raises(RuntimeError):
+        first.result(timeout_s=20)
+    world.is_broken = False
+    run = main.resume()
+    assert begun.wait(20)
+    before = lab.engine.sessions[run.id]
+    assert first._session is not None
+    assert first._session is not before
+    lab.engine.close_session(first._session)
+    assert lab.engine.sessions[run.id] is before
+    gate.set()
+    run.result(timeout_s=20)
