@@ -100,9 +100,8 @@ class _Schema:
         from ironflow_nb.graphs.graph import Graph  # noqa: PLC0415 -- only who completes there waits for it
 
         self._top: Schema = Graph.schema()
-        ways: list[Schema] = self._top["$defs"]["node"]["oneOf"]
-        self._ways: dict[str, Schema] = {way["title"]: way["properties"] for way in ways}
-        self._common = set.intersection(*(set(properties) for properties in self._ways.values()))
+        self._node: Schema = self._top["$defs"]["node"]
+        self._kinds = {way["required"][0] for way in self._node["oneOf"]}
 
     def at(self, place: Place) -> list[Schema]:
         """Return what may stand at the place; where a key is written, it is the mapping of that key."""
@@ -127,18 +126,24 @@ class _Schema:
 
     def _of_node(self, frame: Frame) -> Schema:
         """Return the keys of a node: with a kind those that go with it, without one all kinds."""
-        own = next((self._ways[key] for key in frame.values if key in self._ways), None)
-        if own is not None:
-            return own
-        common = {key: schema for key, schema in next(iter(self._ways.values())).items() if key in self._common}
-        return common | {kind: properties[kind] for kind, properties in self._ways.items()}
+        kind = next((key for key in frame.values if key in self._kinds), None)
+        kinds = self._kinds if kind is None else {kind}
+        needing = self._node["dependentRequired"]
+        owners = {key: owner for key, (owner, *_) in needing.items() if key not in self._kinds}
+        without = self._node["dependentSchemas"].get(kind, {}).get("properties", {})
+        return {
+            key: schema
+            for key, schema in self._node["properties"].items()
+            if key not in without and (key in kinds or key not in self._kinds) and owners.get(key, kind) == kind
+        }
 
 
-def _each(schemas: Iterable[Schema]) -> Iterator[Schema]:
-    """Yield the schemas, and what there is to choose from in them."""
+def _each(schemas: Iterable[Any]) -> Iterator[Schema]:
+    """Yield the schemas that say anything, and those that they are made of."""
     for schema in schemas:
-        yield schema
-        yield from _each([*schema.get("anyOf", ()), *schema.get("oneOf", ())])
+        if isinstance(schema, Mapping):
+            yield schema
+            yield from _each([*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())])
 
 
 def _words(schemas: list[Schema]) -> Iterator[str]:
