@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks import cells, decisions, fan_out, graphs, history, long, start, steps, values
+from benchmarks import cells, decisions, definitions, fan_out, graphs, history, long, start, steps, values
 from benchmarks.isolated import Workload
 
 Samples = Mapping[str, Sequence[float]]
@@ -36,6 +36,7 @@ WORKLOADS: Final[Sequence[Workload]] = (
     decisions.commands_with_effects,
     decisions.replay,
     decisions.effects,
+    definitions.definitions,
 )
 LONG: Final[Sequence[Workload]] = (history.events_of_many_runs, long.hundred_thousand_steps)
 
@@ -100,6 +101,8 @@ ROWS: Final = (
     ),
     Row("an effect claimed, performed and settled, power", "effect, power", floor="row beside settling, power"),
     Row("replay of 10,000 events of an instance", "replay of 10,000 events", "ms", limit=20),
+    Row("a graph of 1,000 nodes, as data: taken and checked", "graph checked", "ms", limit=200),
+    Row("the same read from YAML, before it is checked", "graph read", "ms"),
     Row("1e6 events as a DataFrame", "events as a frame", "s", floor="events fetched", limit=0.7),
     Row(
         "100,000 steps, process: processor time of the last thousand over the first, a step",

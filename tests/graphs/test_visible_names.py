@@ -48,7 +48,7 @@ def test_a_node_inside_of_another_is_told_as_what_gives_it() -> None:
         "sent is inside of inner, and can't be seen from here; it is known as tell[].inner.sent"
     ]
     assert wrong("{{ m }}") == inside("m", "fan", "fan.mail.m")
-    assert wrong("{{ n }}") == inside("n", "fan", 'fan."a b".n""')
+    assert wrong("{{ n }}") == inside("n", "fan", 'fan."a b".n')
     assert wrong("{{ picked }}") == [
         "picked is inside of pick, and can't be seen from here; it is known as pick.picked"
     ]
