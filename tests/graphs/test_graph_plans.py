@@ -60,8 +60,9 @@ def failed(lab: Lab, world: Failing) -> iron.Graph:
 def test_without_an_edit_what_failed_is_tried_again_and_all_else_is_there(lab: Lab) -> None:
     plan = planned(failed(lab, Failing()).plan(x=1))
     assert {step: action for step, (action, _) in plan.items()} == {
-        "work.first": "reuse", "work.second": "reuse", "work.inner": "reuse", "work.choice": "reuse", "work.last": "retry",
-    }  # fmt: skip
+        **dict.fromkeys(("work.first", "work.second", "work.inner", "work.choice"), "reuse"),
+        "work.last": "retry",
+    }
 
 
 def test_a_plan_says_which_options_of_a_node_were_edited(lab: Lab) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,7 +56,7 @@ def test_a_circle_is_found_where_there_is_one_and_is_one(after: Graphs) -> None:
     assert (circle is not None) == has_circle
     if circle is not None:
         assert circle[0] == circle[-1]
-        assert all(following in after[number] for number, following in zip(circle, circle[1:], strict=False))
+        assert all(following in after[number] for number, following in pairwise(circle))
 
 
 def test_a_chain_of_100_000_is_no_trouble() -> None:
