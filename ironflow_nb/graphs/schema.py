@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -24,59 +23,93 @@ def problems(schema: Mapping[str, Any], data: Any, *, is_written: bool) -> Itera
         data: the data.
         is_written: the data are as they were written, so that a text with an expression may become anything.
     """
-    encoded = msgspec.json.encode(schema)
-    if is_written:
-        with suppress(TypeError, OverflowError, msgspec.MsgspecError):  # what Python gave may be no JSON
-            content = msgspec.json.encode(data)
-            if len(content) < _REMEMBERED_BYTES:
-                yield from _remembered(encoded, content)
-                return
-    yield from _found(encoded, data, is_written=is_written)
-
-
-_REMEMBERED_BYTES: Final = 1_000
-
-
-@lru_cache(maxsize=2048)
-def _remembered(schema: bytes, content: bytes) -> tuple[tuple[Path, str], ...]:
-    """Check what many nodes have alike only once."""
-    return tuple(_found(schema, msgspec.json.decode(content), is_written=True))
-
-
-def _found(schema: bytes, data: Any, *, is_written: bool) -> Iterator[tuple[Path, str]]:
-    for error in _validator(schema).iter_errors(data):
-        yield from _problems(error, (), is_written=is_written)
+    rules, validator = _compiled(msgspec.json.encode(schema))
+    try:
+        errors = list(validator.iter_errors(data))
+    except ValueError:  # of what JSON does not have
+        data = _as_json(data)
+        errors = list(validator.iter_errors(data))
+    for error in errors:
+        yield from _problems(_fault(error, rules, data), is_written=is_written)
 
 
 @lru_cache(maxsize=512)
-def _validator(schema: bytes) -> Any:
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 -- only graphs need it
+def _compiled(schema: bytes) -> tuple[Any, Any]:
+    from jsonschema_rs import Draft202012Validator  # noqa: PLC0415 -- only graphs need it
 
     # Nodes inside of a part are looked at one by one, each with the path that it has.
-    return Draft202012Validator(msgspec.json.decode(schema.replace(msgspec.json.encode(NODES["items"]), b"true")))
+    rules = msgspec.json.decode(schema.replace(msgspec.json.encode(NODES["items"]), b"true"))
+    return rules, Draft202012Validator(rules)
 
 
-def _problems(error: Any, base: Path, *, is_written: bool) -> Iterator[tuple[Path, str]]:
-    path = (*base, *error.path)
-    if is_written and is_filled_in(error.instance) and not _is_about_expressions(error):
+def _as_json(value: Any) -> Any:
+    """Return the value as JSON could have it: bytes as a text, and all else that it lacks as an empty object."""
+    match value:
+        case Mapping():
+            return {str(key): _as_json(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_as_json(each) for each in value]
+        case None | bool() | int() | float() | str():
+            return value
+        case bytes() | bytearray():
+            return "bytes"
+        case _:
+            return {}
+
+
+class _Fault(NamedTuple):
+    """Something that does not fit: what, where, and by which keyword of which schema, with its value.
+
+    Of what fits none of several ways, `ways` are the faults of each.
+    """
+
+    path: Path
+    instance: Any
+    keyword: str
+    value: Any
+    schema: Mapping[str, Any]
+    ways: tuple[tuple[_Fault, ...], ...]
+
+
+def _fault(error: Any, rules: Any, data: Any) -> _Fault:
+    *around, keyword = error.schema_path
+    _, schema = _at(rules, around)
+    ways = tuple(
+        tuple(_fault(inner, rules, data) for inner in way) for way in getattr(error.kind, "context", None) or ()
+    )
+    path, instance = _at(data, error.instance_path)
+    return _Fault(path, instance, keyword, schema[keyword], schema, ways)
+
+
+def _at(data: Any, parts: Iterable[str | int]) -> tuple[Path, Any]:
+    """Return the path and what is there; the library tells the key ``"0"`` of a mapping as a number."""
+    path: list[str | int] = []
+    for part in parts:
+        path.append(str(part) if isinstance(data, Mapping) else int(part))
+        data = data[path[-1]]
+    return tuple(path), data
+
+
+def _problems(fault: _Fault, *, is_written: bool) -> Iterator[tuple[Path, str]]:
+    if is_written and is_filled_in(fault.instance) and not _is_about_expressions(fault):
         return
-    if _is_about_keys(error) and not isinstance(error.instance, Mapping):
+    if _is_about_keys(fault) and not isinstance(fault.instance, Mapping):
         return  # its type is told
-    if error.validator in {"anyOf", "oneOf"} and error.context:
-        yield from _problems_of_ways(error, path, is_written=is_written)
-    elif error.validator == "additionalProperties":
-        known = list(error.schema.get("properties", {}))
-        for key in error.instance:
+    if fault.ways and all(fault.ways):  # of several that it fits, some have no fault
+        yield from _problems_of_ways(fault, is_written=is_written)
+    elif fault.keyword == "additionalProperties":
+        known = list(fault.schema.get("properties", {}))
+        for key in fault.instance:
             if key not in known:
-                yield (*path, Key(key)), f"{key!r} is not known here{hint(key, known)}"
+                yield (*fault.path, Key(key)), f"{key!r} is not known here{hint(key, known)}"
     else:
-        yield path, _message(error)
+        yield fault.path, _message(fault)
 
 
-def _is_about_keys(error: Any) -> bool:
+def _is_about_keys(fault: _Fault) -> bool:
     """Tell whether it says which of several keys there are to be."""
-    return error.validator == "oneOf" and all(
-        isinstance(way, Mapping) and way.keys() == {"required"} for way in error.validator_value
+    return fault.keyword == "oneOf" and all(
+        isinstance(way, Mapping) and way.keys() == {"required"} for way in fault.value
     )
 
 
@@ -85,46 +118,43 @@ def is_filled_in(value: Any) -> bool:
     return isinstance(value, str) and OPENING in value
 
 
-def _problems_of_ways(error: Any, path: Path, *, is_written: bool) -> Iterator[tuple[Path, str]]:
+def _problems_of_ways(fault: _Fault, *, is_written: bool) -> Iterator[tuple[Path, str]]:
     """Yield what is wrong with what fits none of several ways: of the only one that it is meant for, or of all."""
-    ways: dict[int, list[Any]] = {}
-    for inner in error.context:
-        ways.setdefault(inner.schema_path[0], []).append(inner)
-    found = {
-        number: [each for inner in way for each in _problems(inner, path, is_written=is_written)]
-        for number, way in ways.items()
-    }
-    if is_written and not all(found.values()):
+    found = [[each for inner in way for each in _problems(inner, is_written=is_written)] for way in fault.ways]
+    if is_written and not all(found):
         return
-    meant = [number for number, way in ways.items() if not any(_is_of_another_type(inner) for inner in way)]
-    if all(inner.validator == "required" for way in ways.values() for inner in way):
-        names = dict.fromkeys(name for way in ways.values() for inner in way for name in inner.validator_value)
-        yield path, f"it has one of {', '.join(names)}, and none of them is there"
+    all_inner = [inner for way in fault.ways for inner in way]
+    meant = [
+        number for number, way in enumerate(fault.ways) if not any(_is_of_another_type(each, fault) for each in way)
+    ]
+    if all(inner.keyword == "required" for inner in all_inner):
+        names = dict.fromkeys(name for inner in all_inner for name in inner.value)
+        yield fault.path, f"it has one of {', '.join(names)}, and none of them is there"
     elif len(meant) == 1:
         yield from found[meant[0]]
     else:
-        wanted = dict.fromkeys(_wanted(inner) for way in ways.values() for inner in way)
-        yield path, f"it is to be {' or '.join(wanted)}, not {_is(error.instance)}"
+        wanted = dict.fromkeys(_wanted(inner) for inner in all_inner)
+        yield fault.path, f"it is to be {' or '.join(wanted)}, not {_is(fault.instance)}"
 
 
-def _is_of_another_type(error: Any) -> bool:
-    is_other = error.validator in {"type", "const"} or error.validator_value == EXPRESSION["pattern"]
-    return is_other and not error.path
+def _is_of_another_type(inner: _Fault, outer: _Fault) -> bool:
+    is_other = inner.keyword in {"type", "const"} or inner.value == EXPRESSION["pattern"]
+    return is_other and inner.path == outer.path
 
 
-def _is_about_expressions(error: Any) -> bool:
-    value = error.validator_value
-    pattern = value.get("pattern") if error.validator == "not" and isinstance(value, Mapping) else value
-    return bool(error.validator in {"not", "pattern"} and OPENING.replace("{", r"\{") in str(pattern))
+def _is_about_expressions(fault: _Fault) -> bool:
+    value = fault.value
+    pattern = value.get("pattern") if fault.keyword == "not" and isinstance(value, Mapping) else value
+    return bool(fault.keyword in {"not", "pattern"} and OPENING.replace("{", r"\{") in str(pattern))
 
 
 # -- words -------------------------------------------------------------------------------------------------------
 
 
-def _wanted(error: Any) -> str:
-    value = error.validator_value
-    match error.validator:
-        case "type" if error.schema.get("pattern") == EXPRESSION["pattern"]:
+def _wanted(fault: _Fault) -> str:
+    value = fault.value
+    match fault.keyword:
+        case "type" if fault.schema.get("pattern") == EXPRESSION["pattern"]:
             return SPOKEN[EXPRESSION["pattern"]]
         case "type":
             return _ARTICLES.get(value, str(value)) if isinstance(value, str) else " or ".join(map(_article, value))
@@ -135,7 +165,7 @@ def _wanted(error: Any) -> str:
         case "pattern" if value in SPOKEN:
             return SPOKEN[value]
         case _:
-            return f"something that fits {error.validator}: {_in_json(value)}"
+            return f"something that fits {fault.keyword}: {_in_json(value)}"
 
 
 _ARTICLES: Final = {
@@ -170,11 +200,11 @@ def _is(value: Any) -> str:
             return f"a {type(value).__name__}"
 
 
-def _message(error: Any) -> str:
-    value, instance = error.validator_value, error.instance
-    match error.validator:
+def _message(fault: _Fault) -> str:
+    value, instance = fault.value, fault.instance
+    match fault.keyword:
         case "type":
-            return f"it is to be {_wanted(error)}, not {_is(instance)}"
+            return f"it is to be {_wanted(fault)}, not {_is(instance)}"
         case "required":
             missing = [key for key in value if key not in instance]
             return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
@@ -185,9 +215,9 @@ def _message(error: Any) -> str:
             return f"it is to be {SPOKEN[value]}" if value in SPOKEN else f"it does not fit the pattern {value}"
         case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
             words = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
-            return f"it is to be {words.get(error.validator, 'less than')} {value:.12g}"
+            return f"it is to be {words.get(fault.keyword, 'less than')} {value:.12g}"
         case "minItems" | "maxItems":
-            bound = "least" if error.validator == "minItems" else "most"
+            bound = "least" if fault.keyword == "minItems" else "most"
             count = "1 item" if len(instance) == 1 else f"{len(instance)} items"
             return f"it has {count}, and {value} is the {bound}" if instance else "it is empty"
         case "minProperties" | "minLength":
@@ -198,13 +228,13 @@ def _message(error: Any) -> str:
             return "something is there twice"
         case "const":
             return f"it is to be {_in_json(value)}"
-        case "oneOf" if _is_about_keys(error):
+        case "oneOf" if _is_about_keys(fault):
             names = dict.fromkeys(name for way in value for name in way["required"] if name in instance)
             return f"it has {' and '.join(names)}; only one of them can be"
         case "not":
-            return str(error.schema.get("description") or "it is to be something else")
+            return str(fault.schema.get("description") or "it is to be something else")
         case _:
-            return f"it does not fit {error.validator}: {_in_json(value)}"
+            return f"it does not fit {fault.keyword}: {_in_json(value)}"
 
 
 def hint(word: str, known: Iterable[str], *, is_listed: bool = True) -> str:
