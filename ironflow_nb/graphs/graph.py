@@ -22,20 +22,20 @@ from ironflow_nb.execution.request import Body, Policy, Request, policy_options
 from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.graphs.catalog import kinds
-from ironflow_nb.graphs.children import ChildCode, tracked_graph
-from ironflow_nb.graphs.compiling import compile_graph, sound_grants
-from ironflow_nb.graphs.definition import Definition
-from ironflow_nb.graphs.equipping import Functions, environment, equipped
-from ironflow_nb.graphs.findings import Finding, invalid
+from ironflow_nb.graphs.formats.compiling import compile_graph, sound_grants
+from ironflow_nb.graphs.formats.definition import Definition
+from ironflow_nb.graphs.formats.findings import Finding, invalid
+from ironflow_nb.graphs.formats.publishing import published
+from ironflow_nb.graphs.formats.reading import Source, from_data, read_source, read_text
+from ironflow_nb.graphs.formats.writing import write_yaml
 from ironflow_nb.graphs.grants import Grants
-from ironflow_nb.graphs.interpreting import Interpreter
 from ironflow_nb.graphs.kinds import REGISTERED, Kind
-from ironflow_nb.graphs.nodework import PARAMETERS, Workshop
 from ironflow_nb.graphs.planning import replanned
-from ironflow_nb.graphs.publishing import published
-from ironflow_nb.graphs.reading import Source, from_data, read_source, read_text
+from ironflow_nb.graphs.running.children import ChildCode, tracked_graph
+from ironflow_nb.graphs.running.equipping import Functions, environment, equipped
+from ironflow_nb.graphs.running.interpreting import Interpreter
+from ironflow_nb.graphs.running.nodework import PARAMETERS, Workshop
 from ironflow_nb.graphs.trial import Trial, check_mocks, try_out, without_waiting
-from ironflow_nb.graphs.writing import write_yaml
 from ironflow_nb.handles.launching import Launchable
 from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.journal.ports import Definition as StoredDefinition

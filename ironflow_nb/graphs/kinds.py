@@ -10,8 +10,8 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar, get_type_hints, ove
 import msgspec
 
 from ironflow_nb.errors import DefinitionError
+from ironflow_nb.graphs.formats.keys import PYTHON, RESERVED_KEYS
 from ironflow_nb.graphs.grants import Grants, Need
-from ironflow_nb.graphs.keys import PYTHON, RESERVED_KEYS
 
 F = TypeVar("F", bound=Callable[..., Any])
 

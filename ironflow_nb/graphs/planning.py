@@ -8,8 +8,8 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from ironflow_nb.core.plan import Action, Planned
-from ironflow_nb.graphs.findings import Path, dotted
-from ironflow_nb.graphs.keys import COMMON_KEYS, CONTROL_KEYS
+from ironflow_nb.graphs.formats.findings import Path, dotted
+from ironflow_nb.graphs.formats.keys import COMMON_KEYS, CONTROL_KEYS
 
 _SHOWN: Final = 3
 

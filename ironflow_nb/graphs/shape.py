@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from ironflow_nb.diagram.model import Diagram, Edge, NodeKind
 from ironflow_nb.diagram.model import Node as Drawn
-from ironflow_nb.graphs.definition import (
+from ironflow_nb.graphs.formats.definition import (
     CONTINUE,
     Assertion,
     Block,
@@ -21,8 +21,8 @@ from ironflow_nb.graphs.definition import (
     Work,
     Workflow,
 )
-from ironflow_nb.graphs.ordering import in_order
-from ironflow_nb.graphs.templates import Literal, Template, written
+from ironflow_nb.graphs.formats.ordering import in_order
+from ironflow_nb.graphs.language.templates import Literal, Template, written
 
 # No node can be called so.
 START: Final = ":start"

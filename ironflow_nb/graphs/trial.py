@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.graphs.definition import Block, Node, Work, Workflow, blocks_of
+from ironflow_nb.graphs.formats.definition import Block, Node, Work, Workflow, blocks_of
 from ironflow_nb.handles.run import Run
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Select

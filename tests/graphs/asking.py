@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ironflow_nb.execution.seams import SystemClock
-from ironflow_nb.graphs import schema
-from ironflow_nb.graphs.context import WorkContext
+from ironflow_nb.graphs.formats import schema
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kinds import Kind
+from ironflow_nb.graphs.running.context import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ironflow_nb.execution.seams import Clock
-from ironflow_nb.graphs.context import WorkContext
-from ironflow_nb.graphs.evaluating import evaluate
-from ironflow_nb.graphs.expressions import compile_expression
 from ironflow_nb.graphs.grants import Grants
+from ironflow_nb.graphs.language.evaluating import evaluate
+from ironflow_nb.graphs.language.expressions import compile_expression
+from ironflow_nb.graphs.running.context import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.testing.clock import SimClock
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from ironflow_nb.execution.seams import SystemClock
-from ironflow_nb.graphs import schema
-from ironflow_nb.graphs.context import WorkContext
+from ironflow_nb.graphs.formats import schema
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.nodes.files import FILE
+from ironflow_nb.graphs.running.context import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 
 ALLOW = {"files": ["data"]}

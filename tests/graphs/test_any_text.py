@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ironflow_nb.errors import GraphInvalid
+from ironflow_nb.graphs.formats.reading import read_text
+from ironflow_nb.graphs.formats.writing import write_yaml
 from ironflow_nb.graphs.graph import Graph
-from ironflow_nb.graphs.reading import read_text
-from ironflow_nb.graphs.writing import write_yaml
 
 any_character = st.characters(exclude_categories=["Cs"])
 yaml_like = st.text("ab1 \n\t:-#'\"|>&*!%@`?[]{},~<=.\\\r\x85\u2028\ufeff\x00\x7f", max_size=40)

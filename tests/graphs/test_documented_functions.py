@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ironflow_nb.graphs.functions import EXTRA
+from ironflow_nb.graphs.language.functions import EXTRA
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "graphs.md"
 

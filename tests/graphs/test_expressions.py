@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.graphs.evaluating import EvaluationError
-from ironflow_nb.graphs.expressions import EVERYTHING, MOST_DEPTH, ExpressionSyntaxError, compile_expression
-from ironflow_nb.graphs.wording import shape
+from ironflow_nb.graphs.language.evaluating import EvaluationError
+from ironflow_nb.graphs.language.expressions import EVERYTHING, MOST_DEPTH, ExpressionSyntaxError, compile_expression
+from ironflow_nb.graphs.language.wording import shape
 from tests.graphs.evaluations import value_of
 
 ALERT: dict[str, Any] = {

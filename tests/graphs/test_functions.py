@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.graphs.evaluating import EvaluationError
-from ironflow_nb.graphs.expressions import VARYING, ExpressionSyntaxError, compile_expression
-from ironflow_nb.graphs.functions import EXTRA, MOST_ITEMS, known_functions
-from ironflow_nb.graphs.patterns import MOST_CHARACTERS
+from ironflow_nb.graphs.language.evaluating import EvaluationError
+from ironflow_nb.graphs.language.expressions import VARYING, ExpressionSyntaxError, compile_expression
+from ironflow_nb.graphs.language.functions import EXTRA, MOST_ITEMS, known_functions
+from ironflow_nb.graphs.language.patterns import MOST_CHARACTERS
 from tests.graphs.evaluations import ID, NOW, value_of
 
 GOOD = [

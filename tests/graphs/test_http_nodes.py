@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout, NotGranted
-from ironflow_nb.graphs import schema
+from ironflow_nb.graphs.formats import schema
 from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.nodes.http import HTTP
 from tests.graphs.asking import perform

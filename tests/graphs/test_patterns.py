@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.graphs import patterns
-from ironflow_nb.graphs.patterns import MOST_CHARACTERS, is_found, replaced
+from ironflow_nb.graphs.language import patterns
+from ironflow_nb.graphs.language.patterns import MOST_CHARACTERS, is_found, replaced
 
 LEAVES = ["a", "b", "c", ".", "[ab]", "[^a]", r"\w", r"\d", "^", "$", r"\b", "(?i:A)", "é", r"\n", r"\A", r"\Z"]
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ironflow_nb.graphs.formats.places import Key
+from ironflow_nb.graphs.formats.reading import read_text
+from ironflow_nb.graphs.formats.writing import write_yaml
 from ironflow_nb.graphs.graph import Graph
-from ironflow_nb.graphs.places import Key
-from ironflow_nb.graphs.reading import read_text
-from ironflow_nb.graphs.writing import write_yaml
 from tests.graphs.mistakes import fetching, graph_text, said, said_of
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ironflow_nb.errors import GraphInvalid
+from ironflow_nb.graphs.formats.reading import MOST_BYTES, read_text
 from ironflow_nb.graphs.graph import Graph
-from ironflow_nb.graphs.reading import MOST_BYTES, read_text
 from tests.graphs.mistakes import said
 
 MEANINGS: list[tuple[str, Any]] = [

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from ironflow_nb.errors import ExpressionFailed, NodeFailed
+from ironflow_nb.graphs.formats.schema import problems
 from ironflow_nb.graphs.nodes import shaping
 from ironflow_nb.graphs.nodes.shaping import FILTER, FOREACH, TRANSFORM
-from ironflow_nb.graphs.schema import problems
 from tests.graphs.evaluations import context_of
 
 ROWS = [{"n": 1, "name": "a"}, {"n": 2, "name": "b"}, {"n": 3, "name": "c"}]

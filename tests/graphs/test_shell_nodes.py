@@ -15,10 +15,10 @@ import pytest
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout, NotGranted
 from ironflow_nb.execution.seams import SystemClock
-from ironflow_nb.graphs import schema
-from ironflow_nb.graphs.context import WorkContext
+from ironflow_nb.graphs.formats import schema
 from ironflow_nb.graphs.grants import COMMAND_LINE, Grants, Need
 from ironflow_nb.graphs.nodes.shell import SHELL
+from ironflow_nb.graphs.running.context import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the programs are those of POSIX")

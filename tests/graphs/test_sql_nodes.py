@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout, NotGranted
 from ironflow_nb.execution.seams import SystemClock
-from ironflow_nb.graphs import schema
-from ironflow_nb.graphs.context import WorkContext
+from ironflow_nb.graphs.formats import schema
 from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.nodes.sql import SQL
+from ironflow_nb.graphs.running.context import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) AS n FROM n"

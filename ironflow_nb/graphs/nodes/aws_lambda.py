@@ -10,8 +10,8 @@ from ironflow_nb.errors import NodeFailed, NodeTimeout
 from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.hosts import origin_of
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.failing import failure
-from ironflow_nb.graphs.templates import OPENING
 
 TIMEOUT_S: Final = 60.0
 

@@ -13,12 +13,12 @@ from typing import Any, Final
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options
+from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.contents import MAX_BYTES, append, bytes_of, chunks_of, put, text_of
 from ironflow_nb.graphs.nodes.failing import failure
 from ironflow_nb.graphs.nodes.file_options import SCHEMA
 from ironflow_nb.graphs.nodes.folders import Folder, open_folder, require_file
 from ironflow_nb.graphs.nodes.listing import entries_in
-from ironflow_nb.graphs.templates import OPENING
 
 _MAY_PASS: Final = {
     errno.ENOENT, errno.EAGAIN, errno.EBUSY, errno.EIO, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOSPC,

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 from ironflow_nb.errors import NodeFailed, NodeTimeout
 from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options
+from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes import http_bodies
 from ironflow_nb.graphs.nodes.failing import failure
 from ironflow_nb.graphs.nodes.http_asking import Asked, asked_of, redirected
 from ironflow_nb.graphs.nodes.http_options import MAX_BYTES, MAX_REDIRECTS, SCHEMA
-from ironflow_nb.graphs.templates import OPENING
 
 if TYPE_CHECKING:
     import httpx

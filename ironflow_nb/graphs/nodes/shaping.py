@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ironflow_nb.errors import ExpressionFailed
-from ironflow_nb.graphs.expressions import Expression, ExpressionSyntaxError
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.language.expressions import Expression, ExpressionSyntaxError
+from ironflow_nb.graphs.language.templates import Template, compile_template, fill
+from ironflow_nb.graphs.language.wording import shape
 from ironflow_nb.graphs.nodes.failing import failure
-from ironflow_nb.graphs.templates import Template, compile_template, fill
-from ironflow_nb.graphs.wording import shape
 
 _SEEN: Final = frozenset({"item", "index", "values"})
 """What the expressions for each item see."""

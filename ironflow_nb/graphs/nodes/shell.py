@@ -12,9 +12,9 @@ from typing import Any, Final
 from ironflow_nb.errors import NodeFailed, NodeTimeout, NotGranted
 from ironflow_nb.graphs.grants import COMMAND_LINE, Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.failing import failure
 from ironflow_nb.graphs.nodes.processes import Ended, Program, run
-from ironflow_nb.graphs.templates import OPENING
 
 TIMEOUT_S: Final = 60.0
 MAX_BYTES: Final = 10_000_000

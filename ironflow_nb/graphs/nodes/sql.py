@@ -14,8 +14,8 @@ from typing import Any, Final
 from ironflow_nb.errors import IronflowError, NodeFailed, NodeTimeout
 from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.failing import failure
-from ironflow_nb.graphs.templates import OPENING
 
 MEMORY: Final = ":memory:"
 MAX_ROWS: Final = 10_000

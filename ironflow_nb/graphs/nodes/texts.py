@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 from ironflow_nb.errors import GraphInvalid
-from ironflow_nb.graphs.findings import Finding
-from ironflow_nb.graphs.functions import HASHES, digest
+from ironflow_nb.graphs.formats.findings import Finding
+from ironflow_nb.graphs.formats.reading import read_text
+from ironflow_nb.graphs.formats.writing import write_yaml
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.language.functions import HASHES, digest
+from ironflow_nb.graphs.language.parsing import read_json
+from ironflow_nb.graphs.language.wording import shape
 from ironflow_nb.graphs.nodes.failing import failure
-from ironflow_nb.graphs.parsing import read_json
-from ironflow_nb.graphs.reading import read_text
-from ironflow_nb.graphs.wording import shape
-from ironflow_nb.graphs.writing import write_yaml
 
 _FORMATS: Final = ("json", "csv", "yaml")
 _ONE_FORMAT: Final[dict[str, Any]] = {"oneOf": [{"required": [each]} for each in _FORMATS]}

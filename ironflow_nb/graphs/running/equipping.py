@@ -12,10 +12,10 @@ from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.spec import DEFAULTS, StepSpec
 from ironflow_nb.execution.surroundings import shell
-from ironflow_nb.graphs.context import WorkContext
-from ironflow_nb.graphs.definition import Definition, Node
+from ironflow_nb.graphs.formats.definition import Definition, Node
 from ironflow_nb.graphs.grants import Grants, Need
-from ironflow_nb.graphs.nodework import Known, OptionParameters, Workshop
+from ironflow_nb.graphs.running.context import WorkContext
+from ironflow_nb.graphs.running.nodework import Known, OptionParameters, Workshop
 from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.handles.launching import Launchable
 

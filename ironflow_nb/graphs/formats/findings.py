@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ironflow_nb.errors import GraphInvalid
-from ironflow_nb.graphs.places import NOWHERE, Path, Places, Position, value_at
+from ironflow_nb.graphs.formats.places import NOWHERE, Path, Places, Position, value_at
 
 __all__ = ["Finding", "Findings", "Path", "Position", "dotted", "invalid"]
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ironflow_nb.graphs import schema
-from ironflow_nb.graphs.definition import (
+from ironflow_nb.graphs.formats import schema
+from ironflow_nb.graphs.formats.definition import (
     Assertion,
     Block,
     Branch,
@@ -23,14 +23,15 @@ from ironflow_nb.graphs.definition import (
     Work,
     Workflow,
 )
-from ironflow_nb.graphs.expressions import ExpressionSyntaxError
-from ironflow_nb.graphs.findings import Findings
+from ironflow_nb.graphs.formats.findings import Findings
+from ironflow_nb.graphs.formats.inner import Nodes
+from ironflow_nb.graphs.formats.keys import RESERVED_NAMES
+from ironflow_nb.graphs.formats.places import Key, Path
+from ironflow_nb.graphs.formats.visible import Visible
 from ironflow_nb.graphs.grants import Grants
-from ironflow_nb.graphs.inner import Nodes
-from ironflow_nb.graphs.keys import RESERVED_NAMES
 from ironflow_nb.graphs.kinds import Kind
-from ironflow_nb.graphs.places import Key, Path
-from ironflow_nb.graphs.templates import (
+from ironflow_nb.graphs.language.expressions import ExpressionSyntaxError
+from ironflow_nb.graphs.language.templates import (
     OPENING,
     Fields,
     Items,
@@ -41,7 +42,6 @@ from ironflow_nb.graphs.templates import (
     compile_template,
     expressions_of,
 )
-from ironflow_nb.graphs.visible import Visible
 
 CHECKS: Final[tuple[CheckKind, ...]] = ("equals", "not_equals", "matches", "holds")
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from ironflow_nb.errors import ExpressionFailed, IronflowError
 from ironflow_nb.execution.scope import SCOPE, Scope
-from ironflow_nb.graphs.context import RECORDED
-from ironflow_nb.graphs.definition import Assertion, Node
-from ironflow_nb.graphs.evaluating import EvaluationError, evaluate
-from ironflow_nb.graphs.expressions import Expression
-from ironflow_nb.graphs.frames import Frame
-from ironflow_nb.graphs.nodework import Sealed
-from ironflow_nb.graphs.templates import Template, expressions_of, fill
-from ironflow_nb.graphs.wording import shape
+from ironflow_nb.graphs.formats.definition import Assertion, Node
+from ironflow_nb.graphs.language.evaluating import EvaluationError, evaluate
+from ironflow_nb.graphs.language.expressions import Expression
+from ironflow_nb.graphs.language.templates import Template, expressions_of, fill
+from ironflow_nb.graphs.language.wording import shape
+from ironflow_nb.graphs.running.context import RECORDED
+from ironflow_nb.graphs.running.frames import Frame
+from ironflow_nb.graphs.running.nodework import Sealed
 
 Seal = Callable[[Template], Sealed | None]
 

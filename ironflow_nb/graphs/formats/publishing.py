@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ironflow_nb.graphs.keys import MEANINGLESS
+from ironflow_nb.graphs.formats.keys import MEANINGLESS
+from ironflow_nb.graphs.formats.parts import COMMON, CONTROL, EXPRESSION, REQUIRED, TOP
 from ironflow_nb.graphs.kinds import Kind
-from ironflow_nb.graphs.parts import COMMON, CONTROL, EXPRESSION, REQUIRED, TOP
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

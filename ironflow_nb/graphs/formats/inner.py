@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from ironflow_nb.graphs.places import Path
+from ironflow_nb.graphs.formats.places import Path
 
 
 class Around(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ironflow_nb.graphs.parts import COMMON, CONTROL, EXPRESSION, NODES, REQUIRED, SPOKEN, TOP
-from ironflow_nb.graphs.places import Key, Path
-from ironflow_nb.graphs.templates import OPENING
+from ironflow_nb.graphs.formats.parts import COMMON, CONTROL, EXPRESSION, NODES, REQUIRED, SPOKEN, TOP
+from ironflow_nb.graphs.formats.places import Key, Path
+from ironflow_nb.graphs.language.templates import OPENING
 
 __all__ = ["COMMON", "CONTROL", "REQUIRED", "TOP", "hint", "is_filled_in", "problems"]
 

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from ironflow_nb.graphs.expressions import Expression, ExpressionSyntaxError, compile_expression
-from ironflow_nb.graphs.wording import shape
+from ironflow_nb.graphs.language.expressions import Expression, ExpressionSyntaxError, compile_expression
+from ironflow_nb.graphs.language.wording import shape
 
 OPENING: Final = "{{"
 CLOSING: Final = "}}"

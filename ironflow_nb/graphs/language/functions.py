@@ -12,9 +12,9 @@ from functools import cache
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple, Protocol
 
-from ironflow_nb.graphs.parsing import read_json
-from ironflow_nb.graphs.patterns import is_found, replaced
-from ironflow_nb.graphs.wording import shape
+from ironflow_nb.graphs.language.parsing import read_json
+from ironflow_nb.graphs.language.patterns import is_found, replaced
+from ironflow_nb.graphs.language.wording import shape
 
 MOST_ITEMS: Final = 1_000_000
 """A range is not longer than that: what a graph computes fits into memory."""

@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
-from ironflow_nb.graphs import parsing
-from ironflow_nb.graphs.functions import EXTRA, known_functions
-from ironflow_nb.graphs.parsing import SHOWN, Tree
+from ironflow_nb.graphs.language import parsing
+from ironflow_nb.graphs.language.functions import EXTRA, known_functions
+from ironflow_nb.graphs.language.parsing import SHOWN, Tree
 
 EVERYTHING: Final = "@"
 """Among the names of an expression: it takes the whole context, so everything that can be seen."""

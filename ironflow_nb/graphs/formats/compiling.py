@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ironflow_nb.core.retrying import NEVER, Retry
-from ironflow_nb.graphs import schema
-from ironflow_nb.graphs.definition import CONTINUE, Block, Definition, Node
-from ironflow_nb.graphs.findings import Findings, dotted
-from ironflow_nb.graphs.grants import SCHEMA as GRANTS
-from ironflow_nb.graphs.grants import Grants, Need
-from ironflow_nb.graphs.inner import Nodes
-from ironflow_nb.graphs.keys import (
+from ironflow_nb.graphs.formats import schema
+from ironflow_nb.graphs.formats.definition import CONTINUE, Block, Definition, Node
+from ironflow_nb.graphs.formats.findings import Findings, dotted
+from ironflow_nb.graphs.formats.inner import Nodes
+from ironflow_nb.graphs.formats.keys import (
     COMMON_KEYS,
     CONTROL_KEYS,
     LATER_KEYS,
@@ -21,12 +19,14 @@ from ironflow_nb.graphs.keys import (
     PYTHON_KEYS,
     RESERVED_NAMES,
 )
+from ironflow_nb.graphs.formats.ordering import cycle_in, ended_before
+from ironflow_nb.graphs.formats.places import Key, Path, value_at
+from ironflow_nb.graphs.formats.reading import Source
+from ironflow_nb.graphs.formats.tasks import TaskCompiler
+from ironflow_nb.graphs.formats.visible import MOST_SHOWN, Visible
+from ironflow_nb.graphs.grants import SCHEMA as GRANTS
+from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.kinds import Kind
-from ironflow_nb.graphs.ordering import cycle_in, ended_before
-from ironflow_nb.graphs.places import Key, Path, value_at
-from ironflow_nb.graphs.reading import Source
-from ironflow_nb.graphs.tasks import TaskCompiler
-from ironflow_nb.graphs.visible import MOST_SHOWN, Visible
 
 CONCURRENCY: Final = 16
 """How many nodes of a graph run at once, unless it says otherwise."""

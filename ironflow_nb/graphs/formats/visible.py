@@ -8,10 +8,10 @@ from typing import Final
 
 import msgspec
 
-from ironflow_nb.graphs.expressions import EVERYTHING, Expression
+from ironflow_nb.graphs.formats.inner import Inner, Nodes
+from ironflow_nb.graphs.formats.places import Path
 from ironflow_nb.graphs.grants import Grants, Need
-from ironflow_nb.graphs.inner import Inner, Nodes
-from ironflow_nb.graphs.places import Path
+from ironflow_nb.graphs.language.expressions import EVERYTHING, Expression
 
 SECRETS = "secrets"
 ENVIRONMENT = "env"

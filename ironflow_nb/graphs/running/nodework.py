@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from ironflow_nb.core.identity import digest_bytes
@@ -18,15 +19,15 @@ from ironflow_nb.execution.parameters import Parameters, closure_of
 from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.execution.seams import THREAD_PREFIX
 from ironflow_nb.execution.spec import DEFAULTS, StepOptions, StepSpec
-from ironflow_nb.graphs import schema
-from ironflow_nb.graphs.context import RECORDED, WorkContext
-from ironflow_nb.graphs.definition import Assertion, Block, Node, PythonCall, Work, blocks_of
-from ironflow_nb.graphs.evaluating import evaluate
-from ironflow_nb.graphs.findings import dotted
+from ironflow_nb.graphs.formats import schema
+from ironflow_nb.graphs.formats.definition import Assertion, Block, Node, PythonCall, Work, blocks_of
+from ironflow_nb.graphs.formats.findings import dotted
 from ironflow_nb.graphs.kinds import Kind
-from ironflow_nb.graphs.patterns import is_found
+from ironflow_nb.graphs.language.evaluating import evaluate
+from ironflow_nb.graphs.language.patterns import is_found
+from ironflow_nb.graphs.language.templates import Template, fill, written
+from ironflow_nb.graphs.running.context import RECORDED, WorkContext
 from ironflow_nb.graphs.secrets import Secrets
-from ironflow_nb.graphs.templates import Template, fill, written
 from ironflow_nb.tracking.parts import Part, Tracked
 from ironflow_nb.tracking.tracker import Tracker
 
@@ -363,17 +364,25 @@ def _mismatch(check: dict[str, Any]) -> str | None:
     message = check["message"]
     match check:
         case {"equals": [left, right]}:
-            is_held, said = _is_equal(left, right), f"{left!r} is not {right!r}"
+            is_held, said = _is_equal(left, right), f"{_shown(left)} is not {_shown(right)}"
         case {"not_equals": [left, right]}:
-            is_held, said = not _is_equal(left, right), f"{left!r} is what it is not to be"
+            is_held, said = not _is_equal(left, right), f"{_shown(left)} is what it is not to be"
         case {"matches": [text, pattern]}:
             is_held = isinstance(text, str) and is_found(str(pattern), text)
-            said = f"{text!r} does not match {pattern!r}"
+            said = f"{_shown(text)} does not match {_shown(pattern)}"
         case {"holds": value}:
-            is_held, said = value is True, f"{check['text']} is {value!r}, not true"
+            is_held, said = value is True, f"{check['text']} is {_shown(value)}, not true"
         case _:
             raise AssertionError(check)
     return None if is_held else f"{message}: {said[:500]}" if message else said[:500]
+
+
+def _shown(value: Any) -> str:
+    """Return the value as JSON, or as Python writes what JSON does not have."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, msgspec.MsgspecError):
+        return repr(value)
 
 
 def _is_equal(left: Any, right: Any) -> bool:

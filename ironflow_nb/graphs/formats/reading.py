@@ -10,9 +10,9 @@ from typing import Any, Final
 import msgspec
 
 from ironflow_nb.errors import GraphInvalid
-from ironflow_nb.graphs.composing import MOST_DEPTH, MOST_VALUES, composed
-from ironflow_nb.graphs.findings import Finding, invalid
-from ironflow_nb.graphs.places import NOWHERE, Path, Places
+from ironflow_nb.graphs.formats.composing import MOST_DEPTH, MOST_VALUES, composed
+from ironflow_nb.graphs.formats.findings import Finding, invalid
+from ironflow_nb.graphs.formats.places import NOWHERE, Path, Places
 
 MOST_BYTES: Final = 5_000_000
 

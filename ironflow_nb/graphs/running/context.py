@@ -11,11 +11,11 @@ from typing import Any, Final
 from ironflow_nb.errors import ExpressionFailed
 from ironflow_nb.execution import recorded_calls
 from ironflow_nb.execution.seams import Clock
-from ironflow_nb.graphs.evaluating import evaluate
-from ironflow_nb.graphs.expressions import ExpressionSyntaxError, compile_expression
 from ironflow_nb.graphs.grants import Grants
+from ironflow_nb.graphs.language.evaluating import evaluate
+from ironflow_nb.graphs.language.expressions import ExpressionSyntaxError, compile_expression
+from ironflow_nb.graphs.language.templates import OPENING, Template, Whole, compile_template, fill
 from ironflow_nb.graphs.secrets import Secrets
-from ironflow_nb.graphs.templates import OPENING, Template, Whole, compile_template, fill
 
 _LOGGER: Final = "ironflow_nb.graph"
 

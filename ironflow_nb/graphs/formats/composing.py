@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ironflow_nb.errors import GraphInvalid
-from ironflow_nb.graphs.findings import Finding, invalid
-from ironflow_nb.graphs.places import Path, Place, Places, Position
-from ironflow_nb.graphs.scalars import PREFIX, plain_value, shown, tagged_value
+from ironflow_nb.graphs.formats.findings import Finding, invalid
+from ironflow_nb.graphs.formats.places import Path, Place, Places, Position
+from ironflow_nb.graphs.formats.scalars import PREFIX, plain_value, shown, tagged_value
 
 MOST_VALUES: Final = 500_000
 MOST_DEPTH: Final = 100

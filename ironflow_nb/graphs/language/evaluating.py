@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Final
 
-from ironflow_nb.graphs.expressions import LENIENT_FUNCTIONS, Expression
-from ironflow_nb.graphs.functions import Recorded, call_function
-from ironflow_nb.graphs.parsing import Tree
-from ironflow_nb.graphs.wording import shape, written
+from ironflow_nb.graphs.language.expressions import LENIENT_FUNCTIONS, Expression
+from ironflow_nb.graphs.language.functions import Recorded, call_function
+from ironflow_nb.graphs.language.parsing import Tree
+from ironflow_nb.graphs.language.wording import shape, written
 
 
 class Missing(LookupError):

@@ -16,7 +16,7 @@ from ironflow_nb.errors import (
     StepFailed,
     ValueNotStorable,
 )
-from ironflow_nb.graphs.definition import Node
+from ironflow_nb.graphs.formats.definition import Node
 
 _CAN_BE_HANDLED: Final = (
     NodeFailed, NotGranted, SecretMissing, ValueNotStorable, StepFailed, RunFailed, RunCancelled, FlowNotDefined,

@@ -28,8 +28,7 @@ from ironflow_nb.execution.fanout import Submission
 from ironflow_nb.execution.jobs import Job
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.settling import returned
-from ironflow_nb.graphs.children import ChildCall
-from ironflow_nb.graphs.definition import (
+from ironflow_nb.graphs.formats.definition import (
     CONTINUE,
     Assertion,
     Block,
@@ -44,11 +43,12 @@ from ironflow_nb.graphs.definition import (
     Work,
     Workflow,
 )
-from ironflow_nb.graphs.failures import can_be_handled, described, one
-from ironflow_nb.graphs.filling import Filler, as_case
-from ironflow_nb.graphs.frames import Frame, as_data
-from ironflow_nb.graphs.nodework import Workshop
-from ironflow_nb.graphs.wording import shape
+from ironflow_nb.graphs.language.wording import shape
+from ironflow_nb.graphs.running.children import ChildCall
+from ironflow_nb.graphs.running.failures import can_be_handled, described, one
+from ironflow_nb.graphs.running.filling import Filler, as_case
+from ironflow_nb.graphs.running.frames import Frame, as_data
+from ironflow_nb.graphs.running.nodework import Workshop
 
 Done = Callable[["_Activity"], None]
 """Told that a block has ended: with outputs, or with failures."""

@@ -8,9 +8,9 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from ironflow_nb.core.retrying import NEVER, Retry
-from ironflow_nb.graphs.findings import Path
+from ironflow_nb.graphs.formats.findings import Path
 from ironflow_nb.graphs.kinds import Kind
-from ironflow_nb.graphs.templates import Template
+from ironflow_nb.graphs.language.templates import Template
 
 CONTINUE: Final = "continue"
 
