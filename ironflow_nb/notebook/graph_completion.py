@@ -70,7 +70,7 @@ def _is_function(name: str, value: Any) -> bool:
 
 def _in_expressions(frames: tuple[Frame, ...]) -> Iterator[str]:
     """Yield the names that an expression at that place sees, and the functions that it may call."""
-    from ironflow_nb.graphs.functions import known_functions  # noqa: PLC0415 -- only who completes there waits for it
+    from ironflow_nb.graphs.language.functions import known_functions  # noqa: PLC0415 -- only who completes there waits for it
 
     yield from _earlier(frames)
     for frame in frames:

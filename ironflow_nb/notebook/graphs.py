@@ -24,9 +24,9 @@ from ironflow_nb.journal.ports import Select
 from ironflow_nb.notebook.face import NotebookFace
 
 if TYPE_CHECKING:
-    from ironflow_nb.graphs.findings import Finding
+    from ironflow_nb.graphs.formats.findings import Finding
+    from ironflow_nb.graphs.formats.reading import Source
     from ironflow_nb.graphs.graph import Graph
-    from ironflow_nb.graphs.reading import Source
 
 MAGIC: Final = "%%graph"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
@@ -94,8 +94,8 @@ def _checked(name: str, line: str, cell: str) -> Graph:
         UsageError: with everything that is wrong, each with its line of the cell.
     """
     from ironflow_nb.graphs.catalog import kinds  # noqa: PLC0415 -- most notebooks have no graphs
-    from ironflow_nb.graphs.compiling import compile_graph  # noqa: PLC0415
-    from ironflow_nb.graphs.reading import read_source  # noqa: PLC0415
+    from ironflow_nb.graphs.formats.compiling import compile_graph  # noqa: PLC0415
+    from ironflow_nb.graphs.formats.reading import read_source  # noqa: PLC0415
 
     try:
         # The line of the magic counts, so that every place is that of the cell.
@@ -129,8 +129,8 @@ def _named(source: Source, name: str, cell: str) -> tuple[Source, list[_Wrong]]:
 
 def _made(name: str, cell: str, data: Mapping[str, Any]) -> Graph:
     """Return the graph, as it was written where that is a text that needs no cell around it."""
+    from ironflow_nb.graphs.formats.reading import read_source  # noqa: PLC0415
     from ironflow_nb.graphs.graph import Graph  # noqa: PLC0415
-    from ironflow_nb.graphs.reading import read_source  # noqa: PLC0415
 
     for text in (f"\n{cell}", f"graph: {name}\n{cell}"):
         with suppress(GraphInvalid):  # in braces, or behind a line of dashes, a line can't be added
