@@ -122,7 +122,8 @@ def _part(code: Code, reading: Reading) -> Part:
 def _named(function: Any) -> Part:
     """Return the part of what has no Python code: it is known by its name."""
     named = function if hasattr(function, "__qualname__") else type(function)
-    name = f"{named.__module__}.{named.__qualname__}"
+    # A method of a built-in class, as str.upper, has no module.
+    name = f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"
     return Part(name, "function", digest_bytes(f"named\0{name}".encode()), "")
 
 

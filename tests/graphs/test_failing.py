@@ -126,9 +126,9 @@ def test_an_assert_checks_all_and_lists_every_mismatch() -> None:
         "a: 5 of 6 checks failed:",
         "  1 is not 2",
         "  it must not be one: 1 is what it is not to be",
-        "  'abc' does not match '^b'",
-        "  input.n > `5` is False, not true",
-        "  True is not 1",
+        '  "abc" does not match "^b"',
+        "  input.n > `5` is false, not true",
+        "  true is not 1",
     ]
 
 

@@ -42,6 +42,7 @@ def _needs(options: Options) -> Iterable[Need]:
 
 
 def _perform(options: Options, context: NodeContext) -> Any:
+    __tracebackhide__ = True
     name, payload = options["function"], options.get("payload", {})
     function = context.function(name)
     if function is not None:

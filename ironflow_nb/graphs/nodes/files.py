@@ -238,6 +238,7 @@ _ACTIONS: Final[Mapping[str, Callable[[Options, _Files], dict[str, Any]]]] = {
 
 
 def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
+    __tracebackhide__ = True
     action = next(name for name in _ACTIONS if name in options)
     return _ACTIONS[action](options, _Files(context))
 

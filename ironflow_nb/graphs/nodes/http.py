@@ -54,6 +54,7 @@ def _needs(options: Options) -> Iterable[Need]:
 
 
 def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
+    __tracebackhide__ = True
     asked = asked_of(options, context)
     from ironflow_nb.graphs.nodes.http_wire import Wire  # noqa: PLC0415 -- only who asks needs the libraries
 
@@ -79,6 +80,7 @@ class _Exchange:
         Raises:
             NodeFailed, NotGranted: see the kind.
         """
+        __tracebackhide__ = True
         import httpcore  # noqa: PLC0415 -- see above
 
         try:
@@ -92,6 +94,7 @@ class _Exchange:
             raise self._broken(error, was_sent=not isinstance(error, httpcore.ConnectError)) from None
 
     def _followed(self) -> httpx.Response:
+        __tracebackhide__ = True
         for _ in range(MAX_REDIRECTS + 1):
             asked = self._asked
             response = self._wire.send(asked.method, asked.url, asked.headers, asked.content)
@@ -104,6 +107,7 @@ class _Exchange:
         raise failure(self._context, f"{self._first} was redirected more than {MAX_REDIRECTS} times")
 
     def _finished(self, response: httpx.Response) -> dict[str, Any]:
+        __tracebackhide__ = True
         is_failure = not response.is_success and self._options.get("fail_on_status", True)
         try:
             body = self._error_body(response) if is_failure else self._body(response)
@@ -117,6 +121,7 @@ class _Exchange:
     # -- bodies --------------------------------------------------------------------------------------------------
 
     def _body(self, response: httpx.Response) -> Any:
+        __tracebackhide__ = True
         limit, parse = self._options.get("max_bytes", MAX_BYTES), self._options.get("parse", "auto")
         try:
             content = self._content(response, limit)
@@ -152,6 +157,7 @@ class _Exchange:
         return http_bodies.text_of(content, content_type)[:_ERROR_TEXT]
 
     def _content(self, response: httpx.Response, max_bytes: int) -> bytes:
+        __tracebackhide__ = True
         has_body = self._asked.method != "HEAD" and response.status_code not in {204, 304}
         said = response.headers.get("content-length", "") if has_body else ""
         if said.isascii() and said.isdigit() and int(said[:20]) > max_bytes:

@@ -171,6 +171,7 @@ def _basic(user: str, password: str) -> str:
 
 def _content(options: Options, context: NodeContext) -> tuple[bytes | None, str | None]:
     """Return the body, and the type it has if no header says another."""
+    __tracebackhide__ = True
     if sum(name in options for name in ("body", "form", "json")) > 1:
         raise failure(context, "body, form and json exclude one another; give one of them")
     if "json" in options:

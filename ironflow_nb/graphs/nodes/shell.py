@@ -92,6 +92,7 @@ def _needs(options: Options) -> Iterator[Need]:
 
 
 def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
+    __tracebackhide__ = True
     name, command = _command(options, context)
     program = Program(
         command=command,

@@ -85,6 +85,7 @@ def _needs(options: Options) -> Iterator[Need]:
 
 
 def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
+    __tracebackhide__ = True
     parameters = _bound(options.get("parameters", ()), context)
     guard = _Guard(context)
     try:

@@ -140,6 +140,7 @@ class ChildCall:
         session.children.append(self)
 
         def run() -> None:
+            __tracebackhide__ = True
             value, error = None, None
             try:
                 value = as_data(self.call(scope))

@@ -34,6 +34,7 @@ class Filler:
         Raises:
             ExpressionFailed: an expression met something else than it was written for.
         """
+        __tracebackhide__ = True
         try:
             return fill(template, lambda expression: self._evaluated(expression, frame, place), seal)
         except (EvaluationError, ValueError) as error:
@@ -43,6 +44,7 @@ class Filler:
 
     def sealed(self, node: Node, template: Template, frame: Frame) -> Any:
         """Return the options of a node; those with secrets stay sealed until its step performs it."""
+        __tracebackhide__ = True
 
         def seal(text: Template) -> Sealed | None:
             names = {name for each in expressions_of(text) for name in each.names}
@@ -54,10 +56,12 @@ class Filler:
 
     def is_true(self, template: Template | None, frame: Frame, place: str) -> bool:
         """Tell whether there is no test, or it is true, and nothing but true."""
+        __tracebackhide__ = True
         return template is None or self.filled(template, frame, place) is True
 
     def checks(self, node: Node, assertion: Assertion, frame: Frame) -> list[dict[str, Any]]:
         """Return what the checks of an assertion are to look at."""
+        __tracebackhide__ = True
         found = []
         for check in assertion.checks:
             operands = [self.filled(each, frame, node.id) for each in check.operands]

@@ -125,6 +125,7 @@ class Interpreter:
         return self._result(ended[0])
 
     def _result(self, activity: _Activity) -> Any:
+        __tracebackhide__ = True
         output = self._definition.output
         if output is not None:
             return self._filler.filled(output, activity.frame, "output")
@@ -154,6 +155,7 @@ class Interpreter:
 
     def _finish(self, activity: _Activity, number: int, output: Any, *, is_skipped: bool = False) -> None:
         """Take the output of a node, and begin what waited for nothing else."""
+        __tracebackhide__ = True
         name = activity.block.nodes[number].id
         if not is_skipped:
             activity.outputs[name] = output
@@ -166,6 +168,7 @@ class Interpreter:
 
     def _fail(self, activity: _Activity, number: int, error: BaseException) -> None:
         """Let the node's handler see to the failure, or let it fail its block."""
+        __tracebackhide__ = True
         node = activity.block.nodes[number]
         if not isinstance(error, Exception) or not can_be_handled(error):
             raise error
@@ -178,6 +181,7 @@ class Interpreter:
 
     def _fail_block(self, activity: _Activity, number: int, error: Exception) -> None:
         """Let the block fail; where nothing around it handles that, the next stretch of the run tries it again."""
+        __tracebackhide__ = True
         if not activity.is_handled:
             self._session.disown(steps_behind(self._session, error))
         activity.fail(number, error)
@@ -187,6 +191,7 @@ class Interpreter:
         node = activity.block.nodes[number]
 
         def done(handled: _Activity) -> None:
+            __tracebackhide__ = True
             if handled.failures:
                 failure = one(node.id, handled.failures)
                 failure.__cause__ = failure.__cause__ or error
@@ -199,6 +204,7 @@ class Interpreter:
         self._open(handler, frame, done, is_handled=activity.is_handled)
 
     def _close(self, activity: _Activity) -> None:
+        __tracebackhide__ = True
         activity.n_open -= 1
         if activity.n_open == 0:
             activity.done(activity)
@@ -206,6 +212,7 @@ class Interpreter:
     # -- nodes ---------------------------------------------------------------------------------------------------
 
     def _begin(self, activity: _Activity, number: int) -> None:
+        __tracebackhide__ = True
         node = activity.block.nodes[number]
         frame = activity.frame
         try:
@@ -223,6 +230,7 @@ class Interpreter:
         self._ended.append(go_on)
 
     def _perform(self, activity: _Activity, number: int, node: Node) -> None:
+        __tracebackhide__ = True
         frame = activity.frame
         if node.id in self._workshop.mocks and not isinstance(node.task, Work | PythonCall):
             self._work(activity, number, {})
@@ -257,6 +265,7 @@ class Interpreter:
 
     def _work(self, activity: _Activity, number: int, options: dict[str, Any]) -> None:
         """Perform the node as a step: here if it is alone, else beside the others."""
+        __tracebackhide__ = True
         node = activity.block.nodes[number]
         spec = self._workshop.spec(node)
         is_alone = not (self._ready or self._n_running or self._ended) and not spec.is_async and node.timeout_s is None
@@ -270,6 +279,7 @@ class Interpreter:
         self._n_running += 1
 
         def take() -> None:
+            __tracebackhide__ = True
             self._n_running -= 1
             try:
                 value = _read(submission, is_handled=activity.is_handled or node.on_error is not None)
@@ -292,6 +302,7 @@ class Interpreter:
         return as_data(value) if is_of_user else value
 
     def _child(self, activity: _Activity, number: int, name: Any, given: Any) -> None:
+        __tracebackhide__ = True
         node = activity.block.nodes[number]
         child = ChildCall(node, name, given, self._workshop.graph)
         scope = Scope(self._session, activity.frame.branch, stretch=self._scope.stretch)
@@ -303,6 +314,7 @@ class Interpreter:
 
         def ended(value: Any, error: BaseException | None) -> None:
             def take() -> None:
+                __tracebackhide__ = True
                 self._n_running -= 1
                 if error is not None:
                     self._fail(activity, number, error)
@@ -316,6 +328,7 @@ class Interpreter:
 
     def _record_failure(self, activity: _Activity, number: int, error: NodeFailed) -> None:
         """Record a node that could not even be asked for, so that it is seen where the run failed."""
+        __tracebackhide__ = True
         node = activity.block.nodes[number]
         scope = Scope(self._session, activity.frame.branch, stretch=self._scope.stretch)
         try:
@@ -328,6 +341,7 @@ class Interpreter:
 
     def _decide(self, activity: _Activity, number: int, taken: str | None, block: Block) -> None:
         def done(inside: _Activity) -> None:
+            __tracebackhide__ = True
             self._end_control(activity, number, inside, {"taken": taken}, {"taken": taken, **inside.outputs})
 
         self._open_inside(activity, number, block, done)
@@ -335,6 +349,7 @@ class Interpreter:
     def _end_control(
         self, activity: _Activity, number: int, inside: _Activity, decided: dict[str, Any], output: Any
     ) -> None:
+        __tracebackhide__ = True
         if inside.failures:
             self._fail(activity, number, one(activity.block.nodes[number].id, inside.failures))
         else:
@@ -342,6 +357,7 @@ class Interpreter:
 
     def _note(self, activity: _Activity, number: int, decided: dict[str, Any], output: Any) -> None:
         """Record what was decided and what came of it; it rides with the next commit."""
+        __tracebackhide__ = True
         try:
             self._record(activity, number, decided, output)
         except Exception as error:  # noqa: BLE001 -- what the nodes inside gave can't be told from others, or stored
@@ -361,6 +377,7 @@ class Interpreter:
                 raise settled.error
 
     def _fan_out(self, activity: _Activity, number: int, branch: Branch) -> None:
+        __tracebackhide__ = True
         node = activity.block.nodes[number]
         chosen = [
             choice
@@ -371,6 +388,7 @@ class Interpreter:
 
         def done_with(name: str) -> Done:
             def done(inside: _Activity) -> None:
+                __tracebackhide__ = True
                 ended[name] = inside
                 if len(ended) == len(chosen):
                     join()
@@ -378,6 +396,7 @@ class Interpreter:
             return done
 
         def join() -> None:
+            __tracebackhide__ = True
             failures = [failure for choice in chosen for failure in ended[choice.name].failures]
             if failures:
                 self._fail(activity, number, one(node.id, failures))
@@ -393,6 +412,7 @@ class Interpreter:
     # -- loops ---------------------------------------------------------------------------------------------------
 
     def _loop(self, activity: _Activity, number: int, loop: Loop) -> None:
+        __tracebackhide__ = True
         node = activity.block.nodes[number]
         items = self._filler.filled(loop.items, activity.frame, node.id)
         if not isinstance(items, list):
@@ -404,6 +424,7 @@ class Interpreter:
 
         def begin_next() -> None:
             nonlocal n_begun, n_open
+            __tracebackhide__ = True
             while n_begun < len(items) and n_open < loop.concurrency and not failures:
                 index = n_begun
                 n_begun += 1
@@ -417,6 +438,7 @@ class Interpreter:
         def done_with(index: int) -> Done:
             def done(inside: _Activity) -> None:
                 nonlocal n_open
+                __tracebackhide__ = True
                 n_open -= 1
                 results[index] = inside.outputs
                 if inside.failures:
@@ -426,6 +448,7 @@ class Interpreter:
             return done
 
         def end() -> None:
+            __tracebackhide__ = True
             if failures:
                 self._fail(activity, number, one(node.id, [each for n in sorted(failures) for each in failures[n]]))
             else:
@@ -434,10 +457,12 @@ class Interpreter:
         begin_next()
 
     def _repeat(self, activity: _Activity, number: int, loop: While) -> None:
+        __tracebackhide__ = True
         node = activity.block.nodes[number]
         results: list[Any] = []
 
         def begin_next() -> None:
+            __tracebackhide__ = True
             names = {
                 loop.name: {"index": len(results), "last": results[-1] if results else None},
                 "index": len(results),
@@ -452,6 +477,7 @@ class Interpreter:
                 self._open_inside(activity, number, loop.do, done, frame)
 
         def done(inside: _Activity) -> None:
+            __tracebackhide__ = True
             if inside.failures:
                 self._fail(activity, number, one(node.id, inside.failures))
                 return
@@ -475,6 +501,7 @@ class Interpreter:
 
 
 def _read(submission: Submission, *, is_handled: bool) -> Any:
+    __tracebackhide__ = True
     if is_handled:
         return submission.read()  # the run sees the failure, and lives with it
     outcome = submission.outcome

@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -69,6 +70,9 @@ class OptionParameters(Parameters):
 
 
 PARAMETERS: Final = OptionParameters()
+
+Perform: TypeAlias = Callable[[dict[str, Any]], Any]
+"""Does the work of a node with its options."""
 
 
 class KindCode:
@@ -148,6 +152,7 @@ class Workshop:
         """Return the same step with a body that only fails: for what can't be asked of the real one."""
 
         def body(**_options: Any) -> Any:
+            __tracebackhide__ = True
             raise error
 
         made = self.spec(node)
@@ -207,14 +212,14 @@ class Workshop:
 
     # -- bodies --------------------------------------------------------------------------------------------------
 
-    def _body(self, node: Node, perform: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
+    def _body(self, node: Node, perform: Perform) -> Callable[..., Any]:
         timeout_s = node.timeout_s
 
         def body(**options: Any) -> Any:
             __tracebackhide__ = True
             try:
                 given = self._revealed(options)
-                value = perform(given) if timeout_s is None else _bounded(node, lambda: perform(given), timeout_s)
+                value = perform(given) if timeout_s is None else _bounded(node, partial(perform, given), timeout_s)
                 return self.secrets.blacken(value)
             except BaseException as error:
                 clean = self.secrets.blacken_error(error)
@@ -224,7 +229,7 @@ class Workshop:
 
         return body
 
-    def _async_body(self, node: Node, perform: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
+    def _async_body(self, node: Node, perform: Perform) -> Callable[..., Any]:
         async def body(**options: Any) -> Any:
             __tracebackhide__ = True
             try:
@@ -237,24 +242,23 @@ class Workshop:
 
         return body
 
-    def _performing(self, node: Node, function: Known | None) -> Callable[[dict[str, Any]], Any]:
+    def _performing(self, node: Node, function: Known | None) -> Perform:
         match node.task:
             case Work(kind=kind, is_checked=is_checked):
-                context = self._context(node)
-                return lambda options: kind.perform(options if is_checked else _checked(node, kind, options), context)
+                return _performing_kind(node, kind, self._context(node), is_checked=is_checked)
             case PythonCall():
                 assert function is not None
-                plain = function.plain
-                return lambda options: _call_python(plain, options["with"])
+                return partial(_call_python, function.plain)
             case Assertion():
-                return lambda options: _assert(node, options["checks"])
+                return partial(_assert, node)
             case _:
                 return _decides_only
 
-    def _mocked(self, node: Node) -> Callable[[dict[str, Any]], Any]:
+    def _mocked(self, node: Node) -> Perform:
         mock = self.mocks[node.id]
 
         def perform(options: dict[str, Any]) -> Any:
+            __tracebackhide__ = True
             if isinstance(mock, BaseException):
                 raise mock
             if callable(mock):
@@ -323,12 +327,21 @@ def _kind(node: Node) -> tuple[str, int]:
             return type(task).__name__.lower(), 1
 
 
+def _performing_kind(node: Node, kind: Kind, context: WorkContext, *, is_checked: bool) -> Perform:
+    def perform(options: dict[str, Any]) -> Any:
+        __tracebackhide__ = True
+        return kind.perform(options if is_checked else _checked(node, kind, options), context)
+
+    return perform
+
+
 def _checked(node: Node, kind: Kind, options: dict[str, Any]) -> dict[str, Any]:
     """Check options whose expressions are filled in.
 
     Raises:
         NodeFailed: they do not fit the schema of the kind.
     """
+    __tracebackhide__ = True
     found = [
         f"{dotted(path)}: {message}" if path else message
         for path, message in schema.problems(kind.schema, options, is_written=False)
@@ -340,7 +353,9 @@ def _checked(node: Node, kind: Kind, options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _call_python(function: Callable[..., Any], given: Any) -> Any:
+def _call_python(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    __tracebackhide__ = True
+    given = options["with"]
     match given:
         case None:
             return function()
@@ -352,7 +367,9 @@ def _call_python(function: Callable[..., Any], given: Any) -> Any:
             return function(given)
 
 
-def _assert(node: Node, checks: list[dict[str, Any]]) -> dict[str, Any]:
+def _assert(node: Node, options: dict[str, Any]) -> dict[str, Any]:
+    __tracebackhide__ = True
+    checks = options["checks"]
     wrong = [text for check in checks if (text := _mismatch(check)) is not None]
     if wrong:
         lines = "\n".join(f"  {text}" for text in wrong)
@@ -405,6 +422,7 @@ def _bounded(node: Node, perform: Callable[[], Any], timeout_s: float) -> Any:
     Raises:
         NodeTimeout: it took longer.
     """
+    __tracebackhide__ = True
     import contextvars  # noqa: PLC0415
 
     scope = SCOPE.get()
@@ -414,6 +432,7 @@ def _bounded(node: Node, perform: Callable[[], Any], timeout_s: float) -> Any:
     result: list[tuple[Any, BaseException | None]] = []
 
     def work() -> None:
+        __tracebackhide__ = True
         try:
             result.append((perform(), None))
         except BaseException as error:  # noqa: BLE001 -- raised again by who waits
@@ -432,6 +451,7 @@ def _bounded(node: Node, perform: Callable[[], Any], timeout_s: float) -> Any:
 
 
 async def _awaited(node: Node, work: Awaitable[Any]) -> Any:
+    __tracebackhide__ = True
     import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
 
     try:
