@@ -433,7 +433,7 @@ class Graph(Launchable):
 
 def _run(definition: Definition, workshop: Workshop, grants: Grants, given: Any) -> Any:
     __tracebackhide__ = True
-    names = {"input": given, "env": environment(grants)}
+    names = {"input": given, "env": environment(definition, grants)}
     return Interpreter(definition, workshop, names).run()
 
 

@@ -47,6 +47,12 @@ _FOR_URLS: Final = str.maketrans("+/", "-_")
 Ask = Callable[[str], str]
 
 
+def variable_of(source: Any) -> str | None:
+    """Return the variable of the environment that a secret comes from, if it comes from one."""
+    variable = source.get("env") if isinstance(source, Mapping) else None
+    return variable if isinstance(variable, str) else None
+
+
 class Secrets:
     """The secrets of one graph at work."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ironflow_nb.graphs.graph import Graph
 from tests.graphs.mistakes import messages, work
 
 
@@ -160,3 +161,20 @@ def test_no_message_shows_what_stands_in_a_graph_as_a_secret() -> None:
     )
     assert len(told) >= 8
     assert hidden not in "".join(told)
+
+
+def test_the_variable_that_a_secret_comes_from_is_no_variable_of_expressions() -> None:
+    text = """
+graph: g
+allow: {env: [TOKEN, PLACE]}
+secrets: {token: {env: TOKEN}}
+nodes:
+  - {id: a, log: "{{ env.TOKEN }} {{ env.PLACE }}"}
+"""
+    (found,) = Graph.from_yaml(text).findings()
+    assert found.message == "env.TOKEN is where a secret comes from, and would be recorded; write secrets.token"
+
+
+def test_values_are_written_in_backquotes() -> None:
+    (found,) = Graph.from_dict({"graph": "g", "nodes": [{"id": "a", "log": "{{ null }}"}]}).findings()
+    assert found.message == "there is no 'null' here: as a value it stands in backquotes: `null`"

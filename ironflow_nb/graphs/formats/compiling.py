@@ -27,6 +27,7 @@ from ironflow_nb.graphs.formats.visible import MOST_SHOWN, Visible
 from ironflow_nb.graphs.grants import SCHEMA as GRANTS
 from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.kinds import Kind
+from ironflow_nb.graphs.secrets import variable_of
 
 CONCURRENCY: Final = 16
 """How many nodes of a graph run at once, unless it says otherwise."""
@@ -75,7 +76,9 @@ class _GraphCompiler:
         for name, source in (self._secrets or {}).items():
             if isinstance(source, Mapping) and isinstance(source.get("env"), str):
                 self._require(("secrets", name), Need("env", source["env"]))
-        visible = Visible(frozenset({"input", "env"}), secrets=frozenset(self._secrets or {}))
+        secrets = self._secrets or {}
+        hidden = {variable: name for name, source in secrets.items() if (variable := variable_of(source)) is not None}
+        visible = Visible(frozenset({"input", "env"}), secrets=frozenset(secrets), hidden=hidden)
         block = self.block(data.get("nodes"), ("nodes",), visible)
         output = None
         if "output" in data:

@@ -59,7 +59,7 @@ COMMON: Final[Mapping[str, Any]] = {
     },
     "on_error": {
         "anyOf": [{"const": "continue"}, NODES],
-        "description": "nodes that run if it fails, and see error; or continue, and its output is null",
+        "description": "nodes that run if it fails, and see error; or continue, and its output is {error: ...}",
     },
     "once": {"type": "boolean", "description": "never begun a second time, when nobody knows how the first one ended"},
     "cache": {

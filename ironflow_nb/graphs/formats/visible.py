@@ -23,6 +23,7 @@ _ELSEWHERE: Final = {
     "error": "it is what on_error handles, inside of that",
     "item": "it is the item of a loop without as:, inside of its do:",
     "index": "it is the number of the item or round, inside of the do: of a loop",
+    **{word: f"as a value it stands in backquotes: `{word}`" for word in ("null", "true", "false")},
 }
 
 
@@ -39,6 +40,8 @@ class Visible(msgspec.Struct, frozen=True):
     blocks: tuple[tuple[int, Mapping[str, int]], ...] = ()
     secrets: frozenset[str] = frozenset()
     place: str = ""
+    hidden: Mapping[str, str] = {}
+    """Variables of the environment that secrets come from, with the names of those."""
 
     def with_names(self, names: Iterable[str]) -> Visible:
         """Return the same place with more to see."""
@@ -77,9 +80,15 @@ class Visible(msgspec.Struct, frozen=True):
             yield from self._secret(expression)
         for name, field in sorted(expression.fields):
             if name == ENVIRONMENT and ENVIRONMENT in self.names:
-                refusal = grants.refusal(Need("env", field))
+                refusal = self._refusal(field, grants)
                 if refusal is not None:
                     yield name, refusal
+
+    def _refusal(self, variable: str, grants: Grants) -> str | None:
+        if variable in self.hidden:
+            secret = self.hidden[variable]
+            return f"env.{variable} is where a secret comes from, and would be recorded; write secrets.{secret}"
+        return grants.refusal(Need("env", variable))
 
     def _is_fine(self, name: str) -> bool:
         return name in {EVERYTHING, SECRETS} or self.sees(name)

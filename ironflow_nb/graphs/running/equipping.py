@@ -16,7 +16,7 @@ from ironflow_nb.graphs.formats.definition import Definition, Node
 from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.running.context import WorkContext
 from ironflow_nb.graphs.running.nodework import Known, OptionParameters, Workshop
-from ironflow_nb.graphs.secrets import Secrets
+from ironflow_nb.graphs.secrets import Secrets, variable_of
 from ironflow_nb.handles.launching import Launchable
 
 Functions = Mapping[str, Callable[..., Any]]
@@ -43,12 +43,12 @@ def equipped(definition: Definition, grants: Grants, functions: Functions, mocks
     return Workshop(definition.name, context=context, secrets=secrets, python=python, mocks=mocks)
 
 
-def environment(grants: Grants) -> dict[str, str]:
-    """Return the variables of the environment that are granted."""
+def environment(definition: Definition, grants: Grants) -> dict[str, str]:
+    """Return the variables of the environment that are granted, without those that secrets come from."""
     allowed = grants.allowed.get("env", False)
-    if isinstance(allowed, bool):
-        return dict(os.environ) if allowed else {}
-    return {name: os.environ[name] for name in allowed if name in os.environ}
+    names = (list(os.environ) if allowed else []) if isinstance(allowed, bool) else allowed
+    hidden = set(map(variable_of, definition.secrets.values()))
+    return {name: os.environ[name] for name in names if name in os.environ and name not in hidden}
 
 
 def _known(name: str, functions: Functions, grants: Grants) -> Known | None:
