@@ -77,6 +77,7 @@ class Graph(Launchable):
         given = {"secrets": secrets, "concurrency": concurrency}
         data: dict[str, Any] = {"graph": name, **{key: each for key, each in given.items() if each is not None}}
         self._set(from_data(data | {"allow": True if allow is None else allow, "nodes": []}), functions or {}, None)
+        HOME.define(self)
 
     def _set(self, source: Source, functions: Functions, grants: Grants | None) -> None:
         self._source = source
@@ -88,7 +89,6 @@ class Graph(Launchable):
         self.policy = Policy()
         name = source.data.get("graph") if isinstance(source.data, Mapping) else None
         self.name = name if isinstance(name, str) else "?"
-        HOME.define(self)
 
     @classmethod
     def from_yaml(
@@ -102,10 +102,12 @@ class Graph(Launchable):
             functions: what the names of ``python`` nodes stand for; others are steps and functions of the notebook.
 
         Raises:
-            GraphInvalid: it is no YAML, too large, or says something twice.
+            GraphInvalid: it is no YAML, or too large.
             FileNotFoundError: there is no such file.
         """
-        return cls._of(read_source(text_or_path), allow, functions)
+        graph = cls._of(read_source(text_or_path), allow, functions)
+        HOME.define(graph)
+        return graph
 
     @classmethod
     def from_dict(
@@ -116,7 +118,9 @@ class Graph(Launchable):
         Raises:
             GraphInvalid: it is no mapping.
         """
-        return cls._of(from_data(data), allow, functions)
+        graph = cls._of(from_data(data), allow, functions)
+        HOME.define(graph)
+        return graph
 
     @classmethod
     def _of(cls, source: Source, allow: Mapping[str, Any] | None, functions: Functions | None) -> Graph:
@@ -132,6 +136,8 @@ class Graph(Launchable):
     def from_run(cls, run: Run[Any] | str, *, functions: Functions | None = None) -> Graph:
         """Take the graph that a run was made of, as the journal keeps it: to look at it, or to continue the run.
 
+        A graph of that name that is defined here stays the one that calls and runs go on with.
+
         Raises:
             RunNotFound: there is no such run.
             FlowNotDefined: it is no run of a graph.
@@ -139,7 +145,10 @@ class Graph(Launchable):
         handle = get_run(run) if isinstance(run, str) else run
         engine = HOME.engine()
         with engine.reading() as reader:
-            return revived(engine, reader.runs(Select(run_ids=[handle.id]))[0], functions)
+            graph = revived(engine, reader.runs(Select(run_ids=[handle.id]))[0], functions)
+        if HOME.find(graph.kind, graph.name) is None:
+            HOME.define(graph)
+        return graph
 
     # -- building ------------------------------------------------------------------------------------------------
 
@@ -457,4 +466,4 @@ def revived(engine: Engine, run: RunRow, functions: Functions | None = None) -> 
             run_id=run.run_id,
             name=run.name,
         )
-    return Graph.from_yaml(stored.source, functions=functions)
+    return Graph._of(read_source(stored.source), None, functions)  # noqa: SLF001 -- its own

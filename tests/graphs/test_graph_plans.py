@@ -139,3 +139,11 @@ def test_a_graph_built_in_python_says_in_its_text_that_it_may_do_everything(lab:
 
 def lambda_free() -> int:
     return 1
+
+
+def test_looking_at_the_graph_of_a_run_leaves_the_one_that_is_defined(lab: Lab) -> None:
+    world = Failing()
+    run_id = failed(lab, world).last.id  # type: ignore[union-attr]
+    edited = graph(BEFORE.replace("with: [1]", "with: [5]"), world)
+    assert iron.Graph.from_run(run_id).to_yaml() == BEFORE
+    assert HOME.find("graph", "work") is edited
