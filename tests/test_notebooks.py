@@ -53,7 +53,7 @@ PROMISED = {
         "answered 422",
         "({'retry': 1, 'reuse': 10}, {'/courier': 2, '/orders': 3, '/post': 3})",
         "10 finished steps are kept",
-        "more than was agreed: invoice.total <= `330` is False, not true",
+        "more than was agreed: invoice.total <= `330` is false, not true",
         "{'/courier': 1}",
         "would be continued: 15 reused",
         "instead: skipped",
@@ -118,7 +118,7 @@ def test_a_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypa
     assert {"image/svg+xml", "text/html", "text/plain"} <= mimes
     with iron.open(tmp_path / ".ironflow" / "journal.db", read_only=True):
         assert set(iron.runs()["status"]) == {"completed"}
-    told = "\n".join(text(output) for cell in code for output in cell.outputs)
+    told = "".join(text(output) for cell in code for output in cell.outputs)
     for promise in PROMISED.get(path.stem, ()):
         before, found, told = told.partition(promise)
         assert found, f"{promise!r} is not in {before!r}"
@@ -130,12 +130,12 @@ def is_refusal(output: nbformat.NotebookNode) -> bool:
 
 
 def text(output: nbformat.NotebookNode) -> str:
-    """Return the output as one who reads it."""
+    """Return the output as one who reads it; what is printed may come in several pieces."""
     if output.output_type == "stream":
         return str(output.text)
     if output.output_type == "error":
-        return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback))
-    return str(output.data.get("text/plain", ""))
+        return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback)) + "\n"
+    return str(output.data.get("text/plain", "")) + "\n"
 
 
 @pytest.mark.notebook

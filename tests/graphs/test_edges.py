@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import Any
 
 import pytest
@@ -20,11 +21,19 @@ def test_only_a_failure_that_is_handled_stays_after_a_crash_also_beside_others(
     lab: Lab, world: World, is_handled: bool
 ) -> None:
     """Two branches: one fails, the other has still to begin a node when the process dies."""
-    ways = {"bad": {"do": [fail("a")]}, "good": {"do": [work("x"), work("y"), {"id": "stop", "python": "stop"}]}}
+    good = [{"id": "x", "python": "after_a"}, work("y"), {"id": "stop", "python": "stop"}]
+    ways = {"bad": {"do": [fail("a")]}, "good": {"do": good}}
     around: dict[str, Any] = {"id": "fan", "branch": ways}
     if is_handled:
         around["on_error"] = [work("h", "handled")]
-    functions = {**doing(world), "stop": lambda: world.die() if world.is_broken else None}
+
+    def after_a() -> None:
+        while "a" not in world.log:
+            threading.Event().wait(0.01)
+        threading.Event().wait(0.3)  # so that the run has seen it fail
+        world.did("x")
+
+    functions = {**doing(world), "after_a": after_a, "stop": lambda: world.die() if world.is_broken else None}
     graph = graph_of(around, functions=functions, concurrency=2, output="{{ fan }}")
     with contextlib.suppress(BaseException):
         graph()

@@ -125,7 +125,6 @@ class Interpreter:
         return self._result(ended[0])
 
     def _result(self, activity: _Activity) -> Any:
-        __tracebackhide__ = True
         output = self._definition.output
         if output is not None:
             return self._filler.filled(output, activity.frame, "output")
@@ -155,7 +154,6 @@ class Interpreter:
 
     def _finish(self, activity: _Activity, number: int, output: Any, *, is_skipped: bool = False) -> None:
         """Take the output of a node, and begin what waited for nothing else."""
-        __tracebackhide__ = True
         name = activity.block.nodes[number].id
         if not is_skipped:
             activity.outputs[name] = output
@@ -191,7 +189,6 @@ class Interpreter:
         node = activity.block.nodes[number]
 
         def done(handled: _Activity) -> None:
-            __tracebackhide__ = True
             if handled.failures:
                 failure = one(node.id, handled.failures)
                 failure.__cause__ = failure.__cause__ or error
@@ -204,7 +201,6 @@ class Interpreter:
         self._open(handler, frame, done, is_handled=activity.is_handled)
 
     def _close(self, activity: _Activity) -> None:
-        __tracebackhide__ = True
         activity.n_open -= 1
         if activity.n_open == 0:
             activity.done(activity)
@@ -302,7 +298,6 @@ class Interpreter:
         return as_data(value) if is_of_user else value
 
     def _child(self, activity: _Activity, number: int, name: Any, given: Any) -> None:
-        __tracebackhide__ = True
         node = activity.block.nodes[number]
         child = ChildCall(node, name, given, self._workshop.graph)
         scope = Scope(self._session, activity.frame.branch, stretch=self._scope.stretch)
@@ -341,7 +336,6 @@ class Interpreter:
 
     def _decide(self, activity: _Activity, number: int, taken: str | None, block: Block) -> None:
         def done(inside: _Activity) -> None:
-            __tracebackhide__ = True
             self._end_control(activity, number, inside, {"taken": taken}, {"taken": taken, **inside.outputs})
 
         self._open_inside(activity, number, block, done)
@@ -349,7 +343,6 @@ class Interpreter:
     def _end_control(
         self, activity: _Activity, number: int, inside: _Activity, decided: dict[str, Any], output: Any
     ) -> None:
-        __tracebackhide__ = True
         if inside.failures:
             self._fail(activity, number, one(activity.block.nodes[number].id, inside.failures))
         else:
@@ -357,7 +350,6 @@ class Interpreter:
 
     def _note(self, activity: _Activity, number: int, decided: dict[str, Any], output: Any) -> None:
         """Record what was decided and what came of it; it rides with the next commit."""
-        __tracebackhide__ = True
         try:
             self._record(activity, number, decided, output)
         except Exception as error:  # noqa: BLE001 -- what the nodes inside gave can't be told from others, or stored
@@ -388,7 +380,6 @@ class Interpreter:
 
         def done_with(name: str) -> Done:
             def done(inside: _Activity) -> None:
-                __tracebackhide__ = True
                 ended[name] = inside
                 if len(ended) == len(chosen):
                     join()
@@ -396,7 +387,6 @@ class Interpreter:
             return done
 
         def join() -> None:
-            __tracebackhide__ = True
             failures = [failure for choice in chosen for failure in ended[choice.name].failures]
             if failures:
                 self._fail(activity, number, one(node.id, failures))
@@ -438,7 +428,6 @@ class Interpreter:
         def done_with(index: int) -> Done:
             def done(inside: _Activity) -> None:
                 nonlocal n_open
-                __tracebackhide__ = True
                 n_open -= 1
                 results[index] = inside.outputs
                 if inside.failures:
@@ -448,7 +437,6 @@ class Interpreter:
             return done
 
         def end() -> None:
-            __tracebackhide__ = True
             if failures:
                 self._fail(activity, number, one(node.id, [each for n in sorted(failures) for each in failures[n]]))
             else:
@@ -477,7 +465,6 @@ class Interpreter:
                 self._open_inside(activity, number, loop.do, done, frame)
 
         def done(inside: _Activity) -> None:
-            __tracebackhide__ = True
             if inside.failures:
                 self._fail(activity, number, one(node.id, inside.failures))
                 return
