@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,10 @@ from tests.cells import World
 IN_CI = bool(os.environ.get("CI"))
 FULL_PROOF = os.environ.get("IRONFLOW_PROOF") == "full"
 SEED = int(os.environ.get("IRONFLOW_SEED", "0"))
+
+# Who runs the tests in the background of a shell has them ignore interrupts, which some of them are about.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long one example takes says more about what else the machine does than about the code.
 settings.register_profile("ironflow", deadline=None)
