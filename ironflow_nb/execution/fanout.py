@@ -202,17 +202,16 @@ class Fanout:
             return False
         return not any(job.is_started and not outcome.is_done for outcome, job in list(self._job_of.items()))
 
-    def read(self, index: int) -> Any:
-        """Return the result of item `index`, which is ready; of a failed one its error, or raise that.
+    @property
+    def n_items(self) -> int:
+        """How many items there are by now; where a failure ended the map, it counts once for all that never came."""
+        return len(self.outcomes) + (self.first_error is not None and not self.is_exhausted)
 
-        Raises:
-            IndexError: there is no such item.
-        """
+    def read(self, index: int) -> Any:
+        """Return the result of item `index`, which is ready; of a failed one its error, or raise that."""
         __tracebackhide__ = True
         outcome = self.outcomes[index] if index < len(self.outcomes) else None
         if outcome is None or not outcome.is_done:
-            if self.first_error is None:
-                raise IndexError(index)
             outcome = next(outcome for outcome in self.outcomes if outcome.error is self.first_error)
         if outcome.error is None:
             return outcome.value

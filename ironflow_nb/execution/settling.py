@@ -35,6 +35,7 @@ def returned(session: Session, job: Job, value: Any) -> Settled:
 def raised(session: Session, job: Job, error: BaseException) -> Settled:
     """Return what is to be recorded of a job that raised."""
     delay_s = None if session.is_ending else _delay_if_told(session, job, error)
+    error = failure_of(error, job.spec.name)
     stored, retry_at = store_failure(error), None
     if delay_s is not None:
         retry_at = session.ledger.clock.now() + round(delay_s * 1e6)
@@ -42,6 +43,15 @@ def raised(session: Session, job: Job, error: BaseException) -> Settled:
     cached = None if retry_at is not None else job.claim
     piece = Piece(failed, job.step, job.attempt, job.row, (stored,), cached)
     return Settled(job, piece, error=mark(error, session.run_id, job.step), retry_at=retry_at)
+
+
+def failure_of(error: BaseException, name: str) -> BaseException:
+    """Return the error as the failure of a step: what iterators say at their end is none, as in generators."""
+    if not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    failure = RuntimeError(f"step {name} raised {type(error).__name__}")
+    failure.__cause__ = error
+    return failure
 
 
 def _delay_if_told(session: Session, job: Job, error: BaseException) -> float | None:

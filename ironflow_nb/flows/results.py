@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -10,6 +11,7 @@ from ironflow_nb.execution.fanout import Fanout, Submission
 from ironflow_nb.execution.jobs import Answer
 from ironflow_nb.execution.running import until
 from ironflow_nb.execution.scope import Scope
+from ironflow_nb.execution.settling import failure_of
 from ironflow_nb.execution.spec import StepSpec
 
 if TYPE_CHECKING:
@@ -80,6 +82,13 @@ class MapResult(Sequence[T]):
     def __len__(self) -> int:
         return len(self._all())
 
+    def __reversed__(self) -> Iterator[T]:
+        return reversed(self._all())
+
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        """Return the first index of the value; that of `Sequence` takes an IndexError of a step for the end."""
+        return list(self._all()).index(value, start, sys.maxsize if stop is None else stop)
+
     @overload
     def __getitem__(self, index: int) -> T: ...
     @overload
@@ -119,9 +128,7 @@ class MapResult(Sequence[T]):
         if fanout is None:
             return self._values
         self._wait(fanout.is_finished)
-        error = fanout.first_error
-        count = len(fanout.outcomes) + (error is not None and not fanout.is_exhausted)
-        return [fanout.read(index) for index in range(count)]
+        return [fanout.read(index) for index in range(fanout.n_items)]
 
     def _wait(self, is_done: Callable[[], bool]) -> None:
         __tracebackhide__ = True
@@ -156,12 +163,10 @@ class _Reading(Iterator[Any]):
         __tracebackhide__ = True
         index = self._index
         self._wait(lambda: self._fanout.is_ready(index))
+        if index >= self._fanout.n_items:
+            raise StopIteration
         self._index += 1
-        try:
-            return self._fanout.read(index)
-        except IndexError:
-            self._index = index
-            raise StopIteration from None
+        return self._fanout.read(index)
 
 
 def submit_call(
@@ -231,10 +236,11 @@ def _plain_call(spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
         raise WrongColour(f"outside of a flow, await {spec.name}(...) instead", name=spec.name)
     try:
         return Answer(spec.function(*args, **kwargs))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- whatever a body raises is its outcome
+        failure = failure_of(error, spec.name)
         if not collects:
-            raise
-        return Answer(error=error)
+            raise failure from failure.__cause__
+        return Answer(error=failure)
 
 
 def _plain(answer: Answer | None) -> Any:

@@ -1,0 +1,190 @@
+"""Where a map ends: after its last item, or with a failure; never at an error that looks like an end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from ironflow_nb import flow, step
+from tests.conftest import Lab
+
+ROWS = ["a,1", "b,2", "broken", "d,1000"]
+LISTS: list[list[int]] = [[1], [2], [], [4]]
+
+
+@step
+def parse(row: str) -> int:
+    return int(row.split(",")[1])
+
+
+@step
+def first(items: list[int]) -> int:
+    return next(iter(items))
+
+
+@step
+def double(n: int) -> int:
+    return n * 2
+
+
+READINGS: dict[str, Callable[[Iterable[int]], Any]] = {
+    "sum": sum,
+    "list": list,
+    "comprehension": lambda found: [each + 0 for each in found],
+    "generator": lambda found: max(each for each in found),
+    "zip": lambda found: list(zip(found, range(99), strict=False)),
+    "unpacked": lambda found: [*found],
+    "in": lambda found: 1000 in found,
+    "reversed": lambda found: list(reversed(found)),  # type: ignore[call-overload]
+    "index": lambda found: found.index(1000),  # type: ignore[attr-defined]
+    "count": lambda found: found.count(1000),  # type: ignore[attr-defined]
+    "slice": lambda found: found[1:],  # type: ignore[index]
+    "chained": lambda found: sum(double.map(found)),
+    "chained beside": lambda found: sum(double.map(each for each in found)),
+}
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_an_index_error_in_a_mapped_step_fails_the_run(lab: Lab, reading: str) -> None:
+    @flow
+    def main() -> Any:
+        return READINGS[reading](parse.map(ROWS))
+
+    with pytest.raises(IndexError):
+        main()
+    assert main.last is not None
+    assert main.last.status == "failed"
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_stop_iteration_in_a_mapped_step_fails_the_run(lab: Lab, reading: str) -> None:
+    @flow
+    def main() -> Any:
+        return READINGS[reading](first.map(LISTS))
+
+    with pytest.raises(RuntimeError, match=r"first raised StopIteration") as raised:
+        main()
+    assert isinstance(raised.value.__cause__, StopIteration)
+
+
+def test_an_async_step_that_raises_what_iterators_end_with_fails_the_run(lab: Lab) -> None:
+    @step
+    async def work(n: int) -> int:
+        if n == 2:
+            raise StopAsyncIteration
+        return n
+
+    class Each:
+        """An async iterator whose items are steps."""
+
+        def __init__(self) -> None:
+            self.n = 0
+
+        def __aiter__(self) -> Each:
+            return self
+
+        async def __anext__(self) -> int:
+            self.n += 1
+            return await work(self.n)
+
+    @flow
+    async def by_hand() -> list[int]:
+        return [n async for n in Each()]
+
+    @flow
+    async def by_map() -> list[int]:
+        return await work.map(range(4))
+
+    for main in by_hand, by_map:
+        with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+            main.start().result()
+
+
+def test_a_builtin_map_over_a_step_does_not_end_early(lab: Lab) -> None:
+    @flow
+    def main() -> list[int]:
+        return list(map(first, LISTS))
+
+    @flow
+    def twice() -> list[int]:
+        return list(double.map(map(first, LISTS)))
+
+    for each in main, twice:
+        with pytest.raises(RuntimeError, match="raised StopIteration"):
+            each()
+
+
+def test_an_index_error_of_the_items_themselves_fails_the_run(lab: Lab) -> None:
+    def rows() -> Iterator[str]:
+        yield from ROWS[:2]
+        raise IndexError("no more pages")
+
+    @flow
+    def main() -> int:
+        return sum(parse.map(rows()))
+
+    with pytest.raises(IndexError, match="no more pages"):
+        main()
+
+
+def test_who_goes_on_after_a_failed_item_comes_to_an_end(lab: Lab) -> None:
+    @flow
+    def main() -> tuple[list[int], int]:
+        read, n_failed = [], 0
+        results = iter(parse.map(ROWS * 20, concurrency=1))
+        while True:
+            try:
+                read.append(next(results))
+            except IndexError:
+                n_failed += 1
+            except StopIteration:
+                return read, n_failed
+
+    read, n_failed = main()
+    assert read[:2] == [1, 2]
+    assert 1 <= n_failed <= 8
+
+
+def test_a_chain_that_collects_after_one_that_raises_comes_to_an_end(lab: Lab) -> None:
+    @flow
+    def main() -> list[int]:
+        return double.map(parse.map(ROWS * 20, concurrency=1), on_error="collect").ok
+
+    assert main()[:2] == [2, 4]
+
+
+def test_collected_failures_that_look_like_an_end_stand_in_their_places(lab: Lab) -> None:
+    @flow
+    def main() -> tuple[list[int], list[str], list[int]]:
+        parsed, firsts = parse.map(ROWS, on_error="collect"), first.map(LISTS, on_error="collect")
+        return parsed.ok, [str(kind) for kind in firsts.errors["type"]], firsts.ok
+
+    assert main() == ([1, 2, 1000], ["RuntimeError"], [1, 2, 4])
+
+
+def test_a_map_outside_of_a_flow_ends_where_one_inside_does() -> None:
+    with pytest.raises(IndexError):
+        sum(parse.map(ROWS))
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        sum(first.map(LISTS))
+
+
+def test_a_retry_still_sees_which_error_it_was(lab: Lab) -> None:
+    from ironflow_nb.core.retrying import Retry
+
+    tries: list[int] = []
+
+    @step(retries=Retry(attempts=3, delay_s=0, on=StopIteration))
+    def work() -> int:
+        tries.append(1)
+        raise StopIteration
+
+    @flow
+    def main() -> int:
+        return work()
+
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        main()
+    assert len(tries) == 3
