@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from ironflow_nb.errors import DefinitionError
@@ -12,12 +13,12 @@ from ironflow_nb.values.resource import Resource
 
 _SIMPLE_KINDS: Final = frozenset({inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD})
 _CODE_TYPES: Final = (
-    types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type,
+    types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType, types.ModuleType, type,
 )  # fmt: skip
 
 
 CLOSURE: Final = "<closure> "
-"""Stands before the names of what a function closes over, among its arguments."""
+"""Stands before the names of what a function closes over, or is bound to, among its arguments."""
 
 
 class _Written:
@@ -49,7 +50,8 @@ class Parameters:
         parameters = self.signature.parameters.values()
         self._is_simple = all(parameter.kind in _SIMPLE_KINDS for parameter in parameters)
         self._names = tuple(self.signature.parameters)
-        self._free_names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+        is_plain = isinstance(function, types.FunctionType)
+        self._free_names = function.__code__.co_freevars if is_plain else ("what it is bound to",)
 
     def __str__(self) -> str:
         """The signature as it was written, also where annotations are kept as texts."""
@@ -98,11 +100,17 @@ _EMPTY_CELL: Final = types.ModuleType("an empty cell")
 
 
 def closure_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the data that the function closes over: it acts on it as on arguments."""
+    """Return the data that the function closes over, or is bound to: it acts on it as on arguments."""
+    found: dict[str, Any] = {}
+    while isinstance(function, partial):
+        found |= {str(index): value for index, value in enumerate(function.args)}
+        function = function.func
+    if not isinstance(function, types.FunctionType) and not hasattr(function, "__wrapped__"):
+        found["self"] = getattr(function, "__self__", function)  # of a method, else an object that can be called
     names = getattr(getattr(function, "__code__", None), "co_freevars", ())
     cells = zip(names, getattr(function, "__closure__", None) or (), strict=True)
-    found = {f"{CLOSURE}{name}": _content(cell) for name, cell in cells}
-    return {name: value for name, value in found.items() if not is_code(value)}
+    found |= {name: _content(cell) for name, cell in cells}
+    return {f"{CLOSURE}{name}": value for name, value in found.items() if not is_code(value)}
 
 
 def _content(cell: types.CellType) -> Any:

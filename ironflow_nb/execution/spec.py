@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -83,12 +84,13 @@ class StepSpec:
                 f"{function.__qualname__} is a generator, and what it yields can't be recorded; return a list instead"
             )
         own_name = getattr(function, "__qualname__", type(function).__qualname__)
-        if name is None and "<lambda>" in own_name:
-            raise DuplicateName('every lambda has the same name; give the step its own: step(lambda ..., name="...")')
+        if name is None and ("<lambda>" in own_name or isinstance(function, partial)):
+            what = own_name.rpartition(".")[2].strip("<>")
+            raise DuplicateName(f'every {what} has the same name; give the step its own: step({what} ..., name="...")')
         self.function = function
         self.name = name or step_name(getattr(function, "__module__", None), own_name)
         self.qualname, self.variant = own_name, variant
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_async = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
         self.parameters = parameters or Parameters(function)
         self.code_source: Code = code or Tracker(function, self.depends)
 

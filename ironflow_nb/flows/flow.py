@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
@@ -16,6 +16,7 @@ from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.request import Body, Policy, Request, policy_options
 from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.flows.binding import Bindable
 from ironflow_nb.flows.definition import define, definition_id
 from ironflow_nb.flows.documentation import documentation
 from ironflow_nb.flows.steps import Step, arguments_of
@@ -28,22 +29,27 @@ if TYPE_CHECKING:
     from ironflow_nb.history.plans import Plan
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Flow(Launchable, Generic[P, R]):
-    """A function whose calls are durable runs. `fn` is the undecorated function."""
+class Flow(Bindable, Launchable, Generic[P, R]):
+    """A function whose calls are durable runs. `fn` is the undecorated function.
+
+    A flow that is a method takes its object as an argument, which is recorded with the run.
+    """
 
     __ironflow_definition__: Final = "flow"
+    fn: Callable[P, R]
 
     def __init__(self, fn: Callable[P, R], *, name: str | None = None, policy: Policy | None = None) -> None:
-        self.fn = fn
-        self.spec = StepSpec(fn, name=name)
+        super().__init__(fn)
+        self.spec = StepSpec(self.fn, name=name)
         self.name = self.spec.name
         self.policy = policy or Policy()
         HOME.define_step(self.spec)
-        functools.update_wrapper(self, fn)
+        functools.update_wrapper(self, self.fn)
 
     @property
     def kind(self) -> str:
@@ -64,8 +70,8 @@ class Flow(Launchable, Generic[P, R]):
         __tracebackhide__ = True
         scope = SCOPE.get()
         if scope is not None and scope.step is None and self.policy.key is None:
-            return cast("R", self.call_as_child(self.spec, scope, args, kwargs))
-        return cast("R", self.run_call(args, kwargs))
+            return cast("R", self.call_as_child(self.spec, scope, self.receiver + args, kwargs))
+        return cast("R", self.run_call(self.receiver + args, kwargs))
 
     @overload
     def start(self: Flow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
@@ -77,7 +83,7 @@ class Flow(Launchable, Generic[P, R]):
         Raises:
             NotAllowedInStep: it was called inside a step.
         """
-        return self.start_call(args, kwargs)
+        return self.start_call(self.receiver + args, kwargs)
 
     def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Request, Body]:
         """See `Launchable`."""
@@ -91,7 +97,7 @@ class Flow(Launchable, Generic[P, R]):
             arguments=arguments,
             policy=self.policy,
         )
-        return request, Body(self.fn, plain_args, dict(plain_kwargs))
+        return request, Body(self.spec.function, plain_args, dict(plain_kwargs))
 
     def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `Launchable`."""
@@ -110,7 +116,7 @@ class Flow(Launchable, Generic[P, R]):
 
         Nothing runs. Steps that will be new, and arguments that will differ, only show when the flow runs.
         """
-        return self.plan_call(args, kwargs)
+        return self.plan_call(self.receiver + args, kwargs)
 
     def options(
         self,
@@ -141,6 +147,13 @@ class Flow(Launchable, Generic[P, R]):
         other = copy.copy(self)  # with the same spec, whose code was read already
         other.policy = policy
         return other
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Flow[P, R]: ...
+    @overload
+    def __get__(self: Flow[Concatenate[Any, Q], R], instance: object, owner: type | None = None) -> Flow[Q, R]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self.bound_to(instance, owner)
 
     def diagram(self) -> Picture:
         """Return the picture of the flow, before any run."""

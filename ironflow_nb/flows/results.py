@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from ironflow_nb.errors import ResultTimeout, WrongColour
@@ -184,6 +185,7 @@ def map_items(
     scope: Scope | None,
     iterables: Sequence[Iterable[Any]],
     *,
+    receiver: tuple[Any, ...] = (),
     fixed: Mapping[str, Any],
     concurrency: int,
     on_error: str,
@@ -195,7 +197,7 @@ def map_items(
         raise ValueError(f"concurrency is at least 1, not {concurrency}")
     if on_error not in {"raise", "collect"}:
         raise ValueError(f'on_error is "raise" or "collect", not {on_error!r}')
-    items = zip(*map(iter, iterables), strict=False)
+    items = zip(*map(repeat, receiver), *map(iter, iterables), strict=False)
     if scope is None:
         answers = [_plain_call(spec, item, fixed, collects=on_error == "collect") for item in items]
         return MapResult(spec.name, None, [answer.error or answer.value for answer in answers])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import types
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
@@ -18,29 +17,33 @@ from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.seams import is_foreign_thread
 from ironflow_nb.execution.spec import DEFAULTS, StepOptions, StepSpec
+from ironflow_nb.flows.binding import Bindable
 from ironflow_nb.flows.documentation import documentation
 from ironflow_nb.flows.results import MapResult, StepFuture, map_items, submit_call
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
 
 Key = str | Callable[..., object]
 
 
-class Step(Generic[P, R]):
+class Step(Bindable, Generic[P, R]):
     """A function whose calls inside a flow are durable; outside of one, and inside another step, it is just called.
 
-    `fn` is the undecorated function.
+    `fn` is the undecorated function. A step that is a method takes its object as an argument: that identifies the call,
+    and what the body changes of it is not recorded.
     """
 
     __ironflow_definition__: Final = "step"
+    fn: Callable[P, R]
 
     def __init__(self, fn: Callable[P, R], *, name: str | None = None, options: StepOptions = DEFAULTS) -> None:
-        self.fn = fn
-        self.spec = StepSpec(fn, name=name, options=options)
+        super().__init__(fn)
+        self.spec = StepSpec(self.fn, name=name, options=options)
         HOME.define_step(self.spec)
-        functools.update_wrapper(self, fn)
+        functools.update_wrapper(self, self.fn)
 
     @property
     def name(self) -> str:
@@ -61,7 +64,7 @@ class Step(Generic[P, R]):
             return self.fn(*args, **kwargs)
         if scope.step is not None:
             return self.fn(*args, **kwargs)
-        plain_args, plain_kwargs = arguments_of(args, kwargs)
+        plain_args, plain_kwargs = arguments_of(self.receiver + args, kwargs)
         if self.spec.is_async:
             return cast("R", runner.call_async(self.spec, scope, plain_args, plain_kwargs))
         return cast("R", runner.call(self.spec, scope, plain_args, plain_kwargs))
@@ -72,7 +75,8 @@ class Step(Generic[P, R]):
     def submit(self: Step[P, T], *args: P.args, **kwargs: P.kwargs) -> StepFuture[T]: ...
     def submit(self, *args: Any, **kwargs: Any) -> StepFuture[Any]:
         """Begin the call beside the flow and return its future, to be awaited in an async flow."""
-        return submit_call(self.spec, _scope(self.name), *arguments_of(args, kwargs))
+        self.refuse_lost_class()
+        return submit_call(self.spec, _scope(self.name), *arguments_of(self.receiver + args, kwargs))
 
     @overload
     def map(
@@ -107,8 +111,15 @@ class Step(Generic[P, R]):
             TypeError: no iterable was given, or one that can't be iterated.
             ValueError: `concurrency` is below 1, or `on_error` is neither "raise" nor "collect".
         """
+        self.refuse_lost_class()
         return map_items(
-            self.spec, _scope(self.name), iterables, fixed=fixed or {}, concurrency=concurrency, on_error=on_error
+            self.spec,
+            _scope(self.name),
+            iterables,
+            receiver=self.receiver,
+            fixed=fixed or {},
+            concurrency=concurrency,
+            on_error=on_error,
         )
 
     def options(
@@ -127,21 +138,24 @@ class Step(Generic[P, R]):
             "key": key, "retries": retries, "once": once, "cache": cache, "on_change": on_change, "depends": depends,
         }  # fmt: skip
         options = replace(self.spec.options, **{option: value for option, value in given.items() if value is not None})
-        return Step(self.fn, name=name or self.spec.name, options=options)
+        other: Step[P, R] = Step(self._given, name=name or self.spec.name, options=options)
+        other.fn, other.receiver = self.fn, self.receiver
+        return other
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Step[P, R]: ...
     @overload
-    def __get__(self, instance: object, owner: type | None = None) -> Callable[..., R]: ...
-    def __get__(self, instance: object | None, owner: type | None = None) -> Step[P, R] | Callable[..., R]:
-        return self if instance is None else types.MethodType(self, instance)
+    def __get__(self: Step[Concatenate[Any, Q], R], instance: object, owner: type | None = None) -> Step[Q, R]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self.bound_to(instance, owner)
 
     def getdoc(self) -> str:
         """Return what ``fetch?`` shows in a notebook; IPython asks for it by this name."""
         return documentation("step", self.spec, self.spec.options)
 
     def __ironflow_digest__(self) -> bytes:
-        return digest_bytes(self.spec.name.encode() + self.spec.code)
+        receiver = [HOME.engine().ledger.digester.digest(each).digest for each in self.receiver]
+        return digest_bytes(b"".join([self.spec.name.encode(), self.spec.code, *receiver]))
 
     def __repr__(self) -> str:
         return f"step {self.spec.name}{self.spec.parameters}"

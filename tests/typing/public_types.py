@@ -31,6 +31,24 @@ def declared(n: int) -> int:
     return n
 
 
+class Scaler:
+    @step
+    def scale(self, n: int) -> int:
+        return n
+
+    @flow
+    def main(self, n: int) -> int:
+        return self.scale(n)
+
+
+def methods(scaler: Scaler) -> None:
+    assert_type(scaler.scale(1), int)
+    assert_type(scaler.scale.map([1]), MapResult[int])
+    assert_type(Scaler.scale(scaler, 1), int)
+    assert_type(scaler.main(1), int)
+    assert_type(scaler.main.start(1), Run[int])
+
+
 @flow
 def digest(urls: list[str]) -> list[str]:
     pages = fetch.map(urls, concurrency=8)
