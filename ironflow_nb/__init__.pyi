@@ -64,6 +64,7 @@ from .errors import UntrustedValue as UntrustedValue
 from .errors import ValueNotStorable as ValueNotStorable
 from .errors import ValueUnreadable as ValueUnreadable
 from .errors import VersionConflict as VersionConflict
+from .errors import VersionNotFound as VersionNotFound
 from .errors import WrongColour as WrongColour
 from .execution.engine import Engine as Engine
 from .execution.opening import engine as engine

@@ -217,6 +217,10 @@ class VersionConflict(IronflowError, RuntimeError):
     """The instance has another version than the command expects."""
 
 
+class VersionNotFound(IronflowError, LookupError):
+    """The instance has no such version."""
+
+
 class UniqueKeyTaken(IronflowError, ValueError):
     """Another instance that is not completed has the unique key."""
 

@@ -37,10 +37,11 @@ class Codec:
             if isinstance(kind, type) and kind is not type(None):
                 self._classes[kind.__name__] = kind
 
-    def add_upcast(self, kind: type, from_version: int, upcast: Upcast) -> None:
-        """Let data of that version be brought to the next one."""
-        self._classes[kind.__name__] = kind
-        self._upcasts[kind.__name__, from_version] = upcast
+    def add_upcast(self, kind: type | str, from_version: int, upcast: Upcast) -> None:
+        """Let data of that version be brought to the next one; a class may be named before it is known."""
+        if isinstance(kind, type):
+            self._classes[kind.__name__] = kind
+        self._upcasts[kind if isinstance(kind, str) else kind.__name__, from_version] = upcast
 
     def version(self, name: str) -> int:
         """Return the version in which objects of the class are written."""

@@ -16,7 +16,7 @@ from ironflow_nb.deciders.charted import Charted
 from ironflow_nb.deciders.decisions import Outcome
 from ironflow_nb.deciders.draining import Background, run_until_idle
 from ironflow_nb.deciders.given import Given, When
-from ironflow_nb.deciders.loading import as_microseconds, state_at
+from ironflow_nb.deciders.loading import moment, require_version, state_at
 from ironflow_nb.deciders.machine import Command, Effect, Event, Machine, State
 from ironflow_nb.deciders.requeueing import requeue
 from ironflow_nb.deciders.sending import send
@@ -124,20 +124,24 @@ class Decider(Charted[State, Command, Event, Effect]):
     def state(self, instance: str, *, at: int | datetime | None = None) -> State:
         """Return the state of the instance, now or after the event of a version or at an instant.
 
+        Versions are those of `history`, of outcomes and of `expected_version`; 0 is before the first event.
+
         Raises:
             InstanceNotFound: there is none of that id.
+            VersionNotFound: it has no such version.
+            TypeError: `at` is neither a version nor an instant.
         """
         engine, row = HOME.engine(), self._row(instance)
-        version = at if isinstance(at, int) else None
-        microseconds = None if not isinstance(at, datetime) else as_microseconds(at)
+        version, microseconds = moment(at)
         with engine.reading() as reader:
+            require_version(self, reader, row, version)
             found: State = state_at(self, reader, row.run_id, instance, version=version, at=microseconds)
         return found
 
     def history(self, instance: str) -> pd.DataFrame:
         """Return the events of the instance in order, one a row.
 
-        Columns: sequence (from 1), version (of the run, with effects and timers), at, event, data, status (after it).
+        Columns: version (which effects and timers count up, too; see `state`), at, event, data, status (after it).
 
         Raises:
             InstanceNotFound: there is none of that id.
@@ -147,8 +151,8 @@ class Decider(Charted[State, Command, Event, Effect]):
     def instances(self) -> pd.DataFrame:
         """Return the instances, one a row, with the latest activity first.
 
-        Columns: instance, status, is_completed, n_events, started_at, updated_at, completed_at, n_pending and n_dead
-        (effects and timers), run_id.
+        Columns: instance, status ("unreadable" where its events, or `evolve`, do not tell), is_completed, n_events,
+        started_at, updated_at, completed_at, n_pending and n_dead (effects and timers), run_id.
         """
         return frames.instances(HOME.engine(), self)
 

@@ -13,24 +13,20 @@ from ironflow_nb.deciders.machine import AnyMachine
 from ironflow_nb.deciders.requeueing import dead_work
 from ironflow_nb.errors import EventUnreadable
 from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.surroundings import logger
+from ironflow_nb.history.selecting import n_rows
 from ironflow_nb.history.tables import INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import Reader, Select, Work, WorkSelect
 
 if TYPE_CHECKING:
     import pandas as pd
 
+UNREADABLE: Final = "unreadable"
 INSTANCES: Final = {
     "instance": TEXT, "status": TEXT, "is_completed": "bool", "n_events": "int64", "started_at": INSTANT,
     "updated_at": INSTANT, "completed_at": INSTANT, "n_pending": "int64", "n_dead": "int64", "run_id": TEXT,
 }  # fmt: skip
-HISTORY: Final = {
-    "sequence": "int64",
-    "version": "int64",
-    "at": INSTANT,
-    "event": TEXT,
-    "data": "object",
-    "status": TEXT,
-}
+HISTORY: Final = {"version": "int64", "at": INSTANT, "event": TEXT, "data": "object", "status": TEXT}
 COMMANDS: Final = {
     "instance": TEXT, "at": INSTANT, "command": TEXT, "data": "object", "outcome": TEXT, "reason": "object",
     "n_events": "int64", "version": "int64", "status_before": TEXT, "status_after": TEXT, "effects": "object",
@@ -54,14 +50,22 @@ def instances(engine: Engine, machine: AnyMachine) -> pd.DataFrame:
 
 def _instance(machine: AnyMachine, reader: Reader, row: RunRow, prefix: str, work: list[Work]) -> dict[str, Any]:
     mine = [each for each in work if each.run_id == row.run_id and each.kind in {EFFECT, TIMER}]
-    state = state_at(machine, reader, row.run_id, row.key or "")
     return {
-        "instance": row.key, "status": machine.status_of(state), "is_completed": row.ended_at is not None,
+        "instance": row.key, "status": _status(machine, reader, row), "is_completed": row.ended_at is not None,
         "n_events": sum(kind.startswith(prefix) for _, _, kind, _ in reader.facts_after(row.run_id, 0)),
         "started_at": row.started_at, "updated_at": row.updated_at, "completed_at": row.ended_at,
         "n_pending": sum(each.dead_at is None for each in mine),
         "n_dead": sum(each.dead_at is not None for each in mine), "run_id": row.run_id,
     }  # fmt: skip
+
+
+def _status(machine: AnyMachine, reader: Reader, row: RunRow) -> str:
+    """Return where the instance stands; one that can't be folded hides no others."""
+    try:
+        return machine.status_of(state_at(machine, reader, row.run_id, row.key or ""))
+    except Exception as error:  # noqa: BLE001 -- of an event, or of the user's functions
+        logger().warning("where %s %s stands can't be told: %s", machine.name, row.key, error)
+        return UNREADABLE
 
 
 def history(engine: Engine, machine: AnyMachine, row: RunRow) -> pd.DataFrame:
@@ -76,10 +80,10 @@ def history(engine: Engine, machine: AnyMachine, row: RunRow) -> pd.DataFrame:
             try:
                 event = machine.event_codec.decode(name, data)
             except EventUnreadable as error:
-                raise unreadable(machine.name, row.key or "", len(records) + 1, error) from error
+                raise unreadable(machine.name, row.key or "", len(records) + 1, version, error) from error
             state = machine.evolve_with(state, event)
             records.append({
-                "sequence": len(records) + 1, "version": version, "at": at, "event": name,
+                "version": version, "at": at, "event": name,
                 "data": msgspec.json.decode(data), "status": machine.status_of(state),
             })  # fmt: skip
     return frame_of_records(HISTORY, records)
@@ -109,7 +113,7 @@ def dead_letters(engine: Engine, machine: AnyMachine, instance: str | None, limi
     """Return what is not tried any more, newest first."""
     with engine.reading() as reader:
         dead = dead_work(reader, machine, instance=instance)
-        newest = sorted(dead, key=lambda each: each[0].dead_at or 0, reverse=True)[:limit]
+        newest = sorted(dead, key=lambda each: each[0].dead_at or 0, reverse=True)[: n_rows(limit)]
         ids = [value_id for work, _ in newest for value_id in (work.payload_id, work.error_id) if value_id is not None]
         values = reader.values(ids)
     records = []

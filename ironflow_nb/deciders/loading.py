@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
+from operator import index
 from typing import Any
 
 from ironflow_nb.core.ids import Digest, RunId
+from ironflow_nb.core.rows import RunRow
 from ironflow_nb.deciders.draft import Draft
 from ironflow_nb.deciders.machine import AnyMachine
-from ironflow_nb.errors import EventUnreadable
+from ironflow_nb.errors import EventUnreadable, VersionNotFound
 from ironflow_nb.execution.ledger import EPOCH, Ledger
 from ironflow_nb.journal.ports import Reader
 
@@ -98,7 +100,9 @@ def _told(
     try:
         decider.event_codec.decode(name, data)
     except EventUnreadable as error:
-        return unreadable(decider.name, instance, _sequence(reader, run_id, f"{decider.name}.", version), error)
+        return unreadable(
+            decider.name, instance, _sequence(reader, run_id, f"{decider.name}.", version), version, error
+        )
     raise AssertionError(f"{name} can be read now, and could not a moment ago")
 
 
@@ -107,13 +111,41 @@ def _sequence(reader: Reader, run_id: RunId, prefix: str, version: int) -> int:
     return sum(kind.startswith(prefix) for number, _, kind, _ in reader.facts_after(run_id, 0) if number <= version)
 
 
-def unreadable(name: str, instance: str, sequence: int, error: EventUnreadable) -> EventUnreadable:
+def unreadable(name: str, instance: str, sequence: int, version: int, error: EventUnreadable) -> EventUnreadable:
     """Return the error with the event that it is about."""
     return EventUnreadable(
-        f"event {sequence} of {name} {instance} can't be read: {error}", name=name, instance=instance, sequence=sequence
+        f"event {sequence} of {name} {instance} can't be read: {error}",
+        name=name,
+        instance=instance,
+        sequence=sequence,
+        version=version,
     )
 
 
-def as_microseconds(at: datetime) -> int:
-    """Return the instant in microseconds UTC; one without a zone is local."""
-    return (at.astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
+def moment(at: int | datetime | None) -> tuple[int | None, int | None]:
+    """Return the version, or the instant in microseconds UTC; one without a zone is local.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if at is None:
+        return None, None
+    if isinstance(at, datetime):
+        return None, (at.astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
+    if isinstance(at, bool) or not hasattr(at, "__index__"):
+        raise TypeError(f"at is a version (a whole number) or an instant (a datetime), not {at!r}")
+    return index(at), None
+
+
+def require_version(decider: AnyMachine, reader: Reader, row: RunRow, version: int | None) -> None:
+    """Raise `VersionNotFound` if the instance has no such version."""
+    head = reader.head(row.run_id)
+    newest = 0 if head is None else head[0]
+    if version is not None and not 0 <= version <= newest:
+        raise VersionNotFound(
+            f"{decider.name} {row.key} has no version {version}; its newest is {newest}, and "
+            f"{decider.name}.history({row.key!r}) lists those of its events",
+            instance=row.key,
+            version=version,
+            newest=newest,
+        )

@@ -178,11 +178,20 @@ class Machine(Generic[State, Command, Event, Effect]):
 
         return register
 
-    def upcast(self, kind: type, *, from_version: int = 1) -> Callable[[Upcast], Upcast]:
-        """Make the function the one that brings the fields of events of that version to the next one: dict to dict."""
+    def upcast(self, kind: type | str, *, from_version: int = 1) -> Callable[[Upcast], Upcast]:
+        """Make the function the one that brings the fields of events of that version to the next one: dict to dict.
+
+        The events are named by their class, or by the name of it.
+        """
+        if not isinstance(kind, type | str):
+            raise DecisionError(
+                f"upcast takes a class of events, or its name, not {kind!r}: @{self.name}.upcast(Placed)"
+            )
+        if type(from_version) is not int or from_version < 1:
+            raise DecisionError(f"from_version is a whole number from 1, not {from_version!r}")
         return partial(self._upcast, kind, from_version)
 
-    def _upcast(self, kind: type, from_version: int, function: Upcast) -> Upcast:
+    def _upcast(self, kind: type | str, from_version: int, function: Upcast) -> Upcast:
         self.event_codec.add_upcast(kind, from_version, function)
         return function
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from operator import index
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from ironflow_nb.core.durations import seconds
 from ironflow_nb.core.rows import RunRow
@@ -16,6 +16,9 @@ from ironflow_nb.execution.finding import resolve_run
 from ironflow_nb.journal.ports import Reader, Select
 
 When: TypeAlias = datetime | timedelta | str | float | None
+MOST_ROWS: Final = 2**63 - 1
+"""The largest number that a statement takes."""
+
 S = TypeVar("S", bound=StrEnum)
 
 
@@ -53,7 +56,7 @@ def n_rows(limit: int | None) -> int | None:
         found = -1
     if found is not None and found < 0:
         raise ValueError(f"limit is a number of rows, not {limit!r}")
-    return found
+    return None if found is None else min(found, MOST_ROWS)
 
 
 def _flow_name(flow: object) -> str:

@@ -56,8 +56,34 @@ def test_a_state_is_its_events_folded_in_order(lab: Lab) -> None:
     for n in (1, 2, 3):
         counter.send(Add("c", n))
     assert counter.state("c") == Count(6)
-    assert list(counter.history("c")["sequence"]) == [1, 2, 3]
+    assert "sequence" not in counter.history("c")  # it would count something else than `state(at=)` does
     assert [counter.state("c", at=version).n for version in counter.history("c")["version"]] == [1, 3, 6]
+
+
+def test_the_past_is_asked_by_what_outcomes_and_history_call_versions(lab: Lab) -> None:
+    import numpy as np
+
+    counter = counters()
+    outcomes = [counter.send(Add("c", n)) for n in (1, 2, 3)]
+    assert [counter.state("c", at=outcome.version).n for outcome in outcomes] == [1, 3, 6]
+    first = counter.history("c")["version"].to_numpy()[0]
+    assert type(first) is np.int64
+    assert counter.state("c", at=first).n == 1
+    assert counter.state("c", at=0).n == 0
+
+
+def test_a_version_that_is_not_there_is_refused_with_the_newest(lab: Lab) -> None:
+    counter = counters()
+    newest = counter.send(Add("c", 1)).version
+    for at in (99, -1, 2**63):
+        with pytest.raises(iron.VersionNotFound, match=f"no version {at}; its newest is {newest}") as caught:
+            counter.state("c", at=at)
+        assert caught.value.ids == {"instance": "c", "version": at, "newest": newest}
+        with pytest.raises(iron.VersionNotFound):
+            counter.what_if("c", Add("c", 1), at=at)
+    for odd in ("yesterday", 1.5, True):
+        with pytest.raises(TypeError, match="a version .* or an instant"):
+            counter.state("c", at=odd)
 
 
 @pytest.mark.parametrize("where", ["event", "effect", "timer", "command", "reason"])

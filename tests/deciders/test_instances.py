@@ -43,7 +43,7 @@ def test_commands_of_threads_to_one_instance_come_one_after_the_other(lab: Lab) 
 
     side_by_side(add, add)
     assert counter.state("c").n == 100
-    assert list(counter.history("c")["sequence"]) == [*range(1, 101)]
+    assert len(counter.history("c")) == 100
     with lab.engine.reading() as reader:
         events = reader.events(Select())
     assert [row.version for row in events] == [*range(1, 102)]

@@ -40,7 +40,8 @@ def test_an_event_that_cant_be_read_is_named_by_type_instance_and_sequence(tmp_p
             with pytest.raises(iron.EventUnreadable, match="event 2 of counter c can't be read") as caught:
                 ask()
             found = caught.value.ids
-            assert (found["name"], found["instance"], found["sequence"]) == ("counter", "c", 2)
+            assert (found["name"], found["instance"]) == ("counter", "c")
+            assert (found["sequence"], found["version"]) == (2, 4)
         assert counter.state("c", at=3).n == 0
         counter.send(Add("d"))
         assert counter.state("d").n == 1
@@ -64,6 +65,9 @@ def test_an_instance_that_cant_be_read_stops_no_other(tmp_path: Path) -> None:
         assert counter.run_until_idle() == 3
         assert log == ["broken", "sound", "broken"]
         assert counter.state("sound").n == 5
+        assert dict(zip(*(counter.instances()[name] for name in ("instance", "status")), strict=True)) == {
+            "sound": counter.status_of(counter.state("sound")), "broken": "unreadable",
+        }  # fmt: skip
         assert "event 1 of counter broken can't be read" in counter.dead_letters()["error"][0]
 
 
@@ -123,6 +127,22 @@ def test_a_class_that_has_changed_is_told_and_upcast(lab: Lab) -> None:
     newest.upcast(NewestPaid)(lambda fields: {"cents": round(fields["amount"] * 100)})
     newest.upcast(NewestPaid, from_version=2)(lambda fields: {**fields, "by": "cash"})
     assert newest.state("t").n == 203
+
+
+def test_an_upcast_may_name_its_class(lab: Lab) -> None:
+    till(Paid).send(Add("t", 2))
+
+    @dataclass(frozen=True)
+    class NewPaid:
+        cents: int
+
+    NewPaid.__name__ = "Paid"
+    decider = till(NewPaid, of=lambda event: event.cents)
+    decider.upcast("Paid")(lambda fields: {"cents": round(fields["amount"] * 100)})
+    assert decider.state("t").n == 200
+    for kind, version in ((Paid(1.0), 1), (Paid, 0), (Paid, True), (Paid, "1")):
+        with pytest.raises(iron.DecisionError, match="upcast takes a class|from_version is a whole number"):
+            decider.upcast(kind, from_version=version)
 
 
 def test_an_event_whose_class_is_not_here_is_told(lab: Lab) -> None:

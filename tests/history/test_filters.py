@@ -167,6 +167,9 @@ def test_the_limit_is_of_the_newest_runs_and_events_and_of_the_first_steps(ids: 
     assert chosen("steps", limit=np.int64(2)) == [ids.failed, ids.plain]
     assert len(iron.steps(run=ids.north, limit=1)) == 1
     assert len(iron.attempts(limit=3)) == 3
+    for huge in (2**63, 2**70):
+        assert len(iron.events(limit=huge)) == len(iron.events())
+        assert len(iron.runs(limit=huge)) == len(iron.runs())
 
 
 @ALL
