@@ -15,7 +15,7 @@ from ironflow_nb.execution.hosts import give_up, is_alive, may_live, new_lease
 from ironflow_nb.execution.seams import Clock, Entropy, Threads
 from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.journal.ports import Cached, Definition, Durability, Entry, Journal, Lease, Reader, Signal
-from ironflow_nb.tracking.tracker import code_identity
+from ironflow_nb.tracking.tracker import CODE
 from ironflow_nb.values.digest import Digester
 from ironflow_nb.values.pickles import Signer
 from ironflow_nb.values.provenance import Provenance
@@ -38,7 +38,7 @@ class Ledger:
         self.entropy = entropy
         self.threads = threads
         self.lease: Lease = new_lease(clock.now(), entropy(8))
-        self.digester = Digester(Provenance(entropy), code_identity)
+        self.digester = Digester(Provenance(entropy), CODE)
         self.signer = Signer(entropy)
         self.values = Values(self.digester, self.signer)
         self.defined: set[Digest] = set()

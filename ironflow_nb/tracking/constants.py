@@ -14,6 +14,7 @@ from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.values.classes import class_name
 from ironflow_nb.values.digest import Digested, Digester
+from ironflow_nb.values.kept_code import CodeKnowledge
 from ironflow_nb.values.provenance import Provenance
 
 _CONSTANT_TYPES: Final = frozenset({
@@ -61,4 +62,4 @@ def _no_code(function: types.FunctionType) -> bytes:
 
 
 # Constants come from nowhere, so no entropy is ever asked for: `bytes` returns as many zeros.
-_DIGESTER: Final = Digester(Provenance(bytes), _no_code)
+_DIGESTER: Final = Digester(Provenance(bytes), CodeKnowledge(_no_code, lambda _: None, lambda _: b""))

@@ -11,6 +11,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from ironflow_nb.values.kept_code import note_of
+
 _LIBRARY_FOLDERS: Final = frozenset({"site-packages", "dist-packages"})
 _OWN_FOLDER: Final = str(Path(__file__).parent.parent)
 
@@ -44,7 +46,7 @@ def is_user_function(function: types.FunctionType) -> bool:
 def is_generated(function: types.FunctionType) -> bool:
     """Tell whether the function was made of a text that nobody kept, as dataclasses make theirs."""
     filename = function.__code__.co_filename
-    return filename.startswith("<") and filename not in linecache.cache
+    return filename.startswith("<") and filename not in linecache.cache and note_of(function) is None
 
 
 def is_user_class(kind: type) -> bool:

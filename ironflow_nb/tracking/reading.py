@@ -7,6 +7,7 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property, partial, partialmethod
 from operator import is_
 from typing import Any, Final
@@ -19,6 +20,7 @@ from ironflow_nb.tracking.origin import is_generated
 from ironflow_nb.tracking.references import Chain, References, assigned_globals, global_names, read_references
 from ironflow_nb.tracking.source import NO_SOURCE_OF_CLASS, class_source, function_source
 from ironflow_nb.tracking.tree import bytecode, dotted, stripped, written
+from ironflow_nb.values.kept_code import note_of
 
 DECORATOR_MARK: Final = "__ironflow_decorator__"
 """Set on our own decorators, which say how a function is run and not what it does."""
@@ -70,8 +72,24 @@ def read_class(kind: type) -> Reading:
     return reading
 
 
+def written_note(code: Any) -> bytes:
+    """Return how the function or class was read, as its pickle keeps it."""
+    return msgspec.json.encode(read_class(code) if isinstance(code, type) else read_function(code))
+
+
+def _noted(code: Any) -> Reading | None:
+    """Return how a function or class was read that came back from a pickle, if the note can be read here."""
+    note = note_of(code)
+    with suppress(msgspec.MsgspecError):
+        return None if note is None else msgspec.json.decode(note, type=Reading)
+    return None
+
+
 def _read_class(kind: type) -> Reading:
     source = class_source(kind, own_methods(kind), class_namespace(kind))
+    noted = _noted(kind) if source is None else None
+    if noted is not None:
+        return noted
     if source is None:
         shape = [f"class {kind.__qualname__}", *sorted(vars(kind).get("__annotations__", ()))]
         return Reading(digest_bytes("\0".join(shape).encode()), trouble=NO_SOURCE_OF_CLASS)
@@ -143,6 +161,9 @@ def _read_function(function: types.FunctionType) -> Reading:
     arguments = code.co_varnames[: min(1, code.co_argcount)]  # `self`, perhaps
     names = global_names(code) | {*code.co_freevars, *arguments}
     source = function_source(function)
+    noted = _noted(function) if isinstance(source, str) else None
+    if noted is not None:
+        return noted
     if isinstance(source, str):
         chains = tuple((name,) for name in sorted(names - set(arguments)))
         where = {"file": code.co_filename, "line": code.co_firstlineno}

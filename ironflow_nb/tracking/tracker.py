@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ironflow_nb.core.ids import Digest
+from ironflow_nb.values.kept_code import CodeKnowledge
 
 if TYPE_CHECKING:
     from ironflow_nb.tracking.parts import Tracked
@@ -106,6 +107,22 @@ def _tracker_of(function: Callable[..., Any]) -> Tracker:
     return Tracker(function)
 
 
-def code_identity(function: Callable[..., Any]) -> Digest:
-    """Return the identity of a function that is a value: an argument, or a part of one."""
-    return _tracker_of(function).current().digest
+def code_identity(code: Callable[..., Any]) -> Digest:
+    """Return the identity of a function or class that is a value: an argument, or a part of one."""
+    return _tracker_of(code).current().digest
+
+
+def _class_identity(kind: type) -> Digest | None:
+    from ironflow_nb.tracking.origin import is_user_class  # noqa: PLC0415 -- not before the first step has run
+
+    return code_identity(kind) if is_user_class(kind) else None
+
+
+def _note(code: Any) -> bytes:
+    from ironflow_nb.tracking.reading import written_note  # noqa: PLC0415
+
+    return written_note(code)
+
+
+CODE: Final = CodeKnowledge(code_identity, _class_identity, _note)
+"""What the values of an engine know of code."""

@@ -23,9 +23,9 @@ def class_name(kind: type) -> str:
     return step_name(kind.__module__, kind.__qualname__)
 
 
-def is_findable(kind: type) -> bool:
-    """Tell whether the name of the class leads back to this very class."""
-    return lookup(class_name(kind)) is kind
+def is_findable(kind: Any) -> bool:
+    """Tell whether the name of the class or function leads back to this very one."""
+    return lookup(step_name(kind.__module__, kind.__qualname__)) is kind
 
 
 def find_class(name: str, fits: Callable[[type], bool]) -> type:

@@ -24,6 +24,7 @@ from ironflow_nb.core.identity import digest_bytes, step_name
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.errors import ValueNotStorable
 from ironflow_nb.values.classes import adds_only_attributes, attributes, class_name
+from ironflow_nb.values.kept_code import CodeKnowledge
 from ironflow_nb.values.pickles import pickled
 from ironflow_nb.values.provenance import Provenance
 from ironflow_nb.values.resource import Resource
@@ -38,9 +39,6 @@ _READERS: Final[dict[Any, Callable[[Any], Any]]] = {
     str: str.__str__, bytes: bytes.__iter__, int: int.__int__, float: float.__float__,
 }  # fmt: skip
 
-FunctionCode = Callable[[types.FunctionType], bytes]
-"""Returns the identity of a function's code."""
-
 
 class Digested(NamedTuple):
     """A digest, and the names of the classes in the value that identify only within this process."""
@@ -52,9 +50,9 @@ class Digested(NamedTuple):
 class Digester:
     """Digests values for one process, with what that process knows of where objects came from."""
 
-    def __init__(self, provenance: Provenance, function_code: FunctionCode) -> None:
+    def __init__(self, provenance: Provenance, code: CodeKnowledge) -> None:
         self.provenance = provenance
-        self.function_code = function_code
+        self.code = code
 
     def digest(self, value: object) -> Digested:
         """Return the digest of the value.
@@ -99,7 +97,9 @@ class _Walk:
             return self._opaque(value)  # what an object keeps for itself is its own affair
         # What arrays of pandas are made of differs from one version to the next.
         own = None if is_of_numpy(value) else self._object(value)
-        return own or self._by_class(value) or self.by_origin_or_pickle(value)
+        tree = own or self._by_class(value) or self.by_origin_or_pickle(value)
+        # What can be called is code; other objects are data, by the name of their class.
+        return self._with_code(tree, kind) if callable(value) else tree
 
     def _by_class(self, value: Any) -> Tree | None:
         tree = tag_by_class(value, self.rules)
@@ -139,7 +139,7 @@ class _Walk:
                 cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell, value)]
                 parts = [cells, value.__defaults__, value.__kwdefaults__]
                 name = step_name(value.__module__, value.__qualname__)
-                code = self.digester.function_code(value).hex()
+                code = self.digester.code.of_function(value).hex()
                 return {TAG: "function", "c": name, "code": code, "v": tag(parts, self.rules)}
             case types.MethodType():
                 return {TAG: "method", "v": tag([value.__func__, value.__self__], self.rules)}
@@ -150,8 +150,12 @@ class _Walk:
             case partial():
                 return {TAG: "partial", "v": tag([value.func, value.args, value.keywords], self.rules)}
             case type():
-                return {TAG: "class", "c": class_name(value)}
+                return self._with_code({TAG: "class", "c": class_name(value)}, value)
         return None
+
+    def _with_code(self, tree: dict[str, Tree], kind: type) -> Tree:
+        code = self.digester.code.of_class(kind)
+        return tree if code is None else tree | {"code": code.hex()}
 
     def _array(self, value: Any) -> Tree | None:
         if not is_of_numpy(value):
@@ -179,7 +183,7 @@ class _Walk:
     def by_origin_or_pickle(self, value: object) -> Tree:
         """Return the tree of a value by the step that returned it, by its pickle, or as opaque."""
         try:
-            content = pickled(value)
+            content = pickled(value, self.digester.code.note)
         except Exception:  # noqa: BLE001 -- whatever a foreign __reduce__ raises, the value is then opaque
             return self._opaque(value)
         # The same formula as the id of the value that a step returned, so that an object that went through the

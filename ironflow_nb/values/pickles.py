@@ -9,30 +9,44 @@ from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Any, Final
 
 from ironflow_nb.errors import JournalError, UntrustedValue, ValueUnreadable
 from ironflow_nb.values.classes import is_findable
+from ironflow_nb.values.kept_code import noting
 
 KEY_BYTES: Final = 32
 MAC_BYTES: Final = 32
 KEY_VARIABLE: Final = "IRONFLOW_KEY"
 
 
-def pickled(value: object) -> bytes:
-    """Return the pickle of the value; whatever its classes raise passes through."""
+def pickled(value: object, note: Callable[[Any], bytes] | None = None) -> bytes:
+    """Return the pickle of the value, with a note of each function and class in it that is not there by its name.
+
+    Whatever the classes of the value raise passes through.
+    """
     import cloudpickle  # noqa: PLC0415 -- 25 ms that plain values do not need
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
-            # A class of a cell goes by name, so that it comes back as the class that has the name then.
-            if isinstance(obj, type) and obj.__module__ == "__main__" and is_findable(obj):
+            if isinstance(obj, MethodType) and getattr(obj.__self__, getattr(obj, "__name__", ""), None) == obj:
+                return getattr, (obj.__self__, obj.__name__)
+            is_code = isinstance(obj, FunctionType | type)
+            if is_code and _goes_by_name(obj):
                 return NotImplemented
-            return super().reducer_override(obj)
+            reduced = super().reducer_override(obj)
+            return noting(reduced, note(obj)) if note and is_code and isinstance(reduced, tuple) else reduced
 
     buffer = io.BytesIO()
     Pickler(buffer, protocol=5).dump(value)
     return buffer.getvalue()
+
+
+def _goes_by_name(code: Any) -> bool:
+    """Tell whether it is what a class of a cell defines: that comes back as what has the name then."""
+    is_of_class = isinstance(code, type) or "." in code.__qualname__
+    return code.__module__ == "__main__" and is_of_class and "<locals>" not in code.__qualname__ and is_findable(code)
 
 
 def unpickled(content: bytes) -> Any:

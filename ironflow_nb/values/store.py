@@ -122,7 +122,7 @@ class Values:
 
     def _pickle(self, value: object) -> StoredValue:
         try:
-            content = pickled(value)
+            content = pickled(value, self.digester.code.note)
         except Exception as error:
             raise _not_storable(class_name(type(value)), error) from error
         stored = _stored(PICKLE, content, value, preview=_object_preview(value, len(content)))
@@ -181,7 +181,9 @@ class Values:
         value = unpickled(stored.content)
         if identifies_by_pickle(value):
             with suppress(Exception):  # what can't be pickled again just has no origin
-                self.digester.provenance.remember(value, value_id(PICKLE, pickled(value)), stored.value_id)
+                self.digester.provenance.remember(
+                    value, value_id(PICKLE, pickled(value, self.digester.code.note)), stored.value_id
+                )
         return value
 
     def _loadable(self, stored: StoredValue) -> Any:

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from ironflow_nb.tracking.tracker import code_identity
+from ironflow_nb.tracking.tracker import CODE
 from ironflow_nb.values.digest import Digester
 from ironflow_nb.values.pickles import Signer
 from ironflow_nb.values.provenance import Provenance
@@ -35,7 +35,7 @@ def entropy(n: int) -> bytes:
 
 def new_values() -> Values:
     """Return codecs as those of another process would be: they know nothing of where objects came from."""
-    return Values(Digester(Provenance(entropy), code_identity), Signer(entropy))
+    return Values(Digester(Provenance(entropy), CODE), Signer(entropy))
 
 
 def same(a: Any, b: Any) -> bool:
