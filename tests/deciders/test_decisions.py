@@ -82,7 +82,7 @@ def test_a_version_that_is_not_there_is_refused_with_the_newest(lab: Lab) -> Non
         with pytest.raises(iron.VersionNotFound):
             counter.what_if("c", Add("c", 1), at=at)
     for odd in ("yesterday", 1.5, True):
-        with pytest.raises(TypeError, match="a version .* or an instant"):
+        with pytest.raises(TypeError, match=r"a version .* or an instant"):
             counter.state("c", at=odd)
 
 

@@ -141,7 +141,7 @@ def test_an_upcast_may_name_its_class(lab: Lab) -> None:
     decider.upcast("Paid")(lambda fields: {"cents": round(fields["amount"] * 100)})
     assert decider.state("t").n == 200
     for kind, version in ((Paid(1.0), 1), (Paid, 0), (Paid, True), (Paid, "1")):
-        with pytest.raises(iron.DecisionError, match="upcast takes a class|from_version is a whole number"):
+        with pytest.raises(iron.DecisionError, match=r"upcast takes a class|from_version is a whole number"):
             decider.upcast(kind, from_version=version)
 
 
