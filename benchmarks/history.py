@@ -1,9 +1,10 @@
-"""Reading what happened: a million events as a frame, and the state of a long run."""
+"""Reading what happened: a million events as a frame, the state of a long run, and the newest of many runs."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,12 @@ N_COPIES: Final = 499
 _COPY_EVENTS: Final = """
 INSERT INTO events (run_id, version, at, type, step, attempt, data)
 SELECT :copy, version, at, type, step, attempt, data FROM events WHERE run_id = :run
+"""
+
+N_RUNS: Final = 60_000
+_COPY: Final = """
+WITH RECURSIVE copies(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM copies WHERE n < :n_copies)
+INSERT INTO {table} ({columns}) SELECT {values} FROM copies, {table} WHERE run_id = :run ORDER BY n
 """
 
 
@@ -68,3 +75,31 @@ def state_of_a_run(folder: Path) -> Figures:
         spent = time.perf_counter() - begun
     assert len(state.steps) == N_EVENTS // 2
     return {"state after 10,000 events": spent}
+
+
+def newest_of_many_runs(folder: Path) -> Figures:
+    """Measure what is asked most of a journal of 60,000 runs of three steps: the last one, and the newest steps."""
+    path = folder / "many.db"
+    with iron.open(path, durability="process"):
+        sequential.options(fresh=True)(3)
+        _copied(path, sequential.last.id)
+        iron.steps(limit=10)  # pandas is imported
+        begun = time.perf_counter()
+        last = sequential.last
+        asked = time.perf_counter()
+        newest = iron.steps(limit=10)
+        listed = time.perf_counter()
+    assert len(newest) == 10
+    assert last.id == newest["run_id"][0]
+    return {"last of many runs": asked - begun, "newest steps of many": listed - asked}
+
+
+def _copied(path: Path, run_id: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("runs", "steps", "events"):
+            described = connection.execute(f"PRAGMA table_info({table})")
+            names = [f'"{name}"' for _, name, *_ in described if name not in {"run_id", "position"}]
+            columns, values = ", ".join(["run_id", *names]), ", ".join(["printf('%012d', n)", *names])
+            query = _COPY.format(table=table, columns=columns, values=values)
+            connection.execute(query, {"n_copies": N_RUNS - 1, "run": run_id})
+        connection.commit()

@@ -31,6 +31,7 @@ WORKLOADS: Final[Sequence[Workload]] = (
     values.frame_of_numbers,
     values.frame_with_text,
     history.state_of_a_run,
+    history.newest_of_many_runs,
     cells.restored_cells,
     decisions.commands,
     decisions.commands_with_effects,
@@ -90,6 +91,8 @@ ROWS: Final = (
     Row("the same loaded", "frame loaded, text", "ms", floor="arrow file loaded, text", ratio=1.3),
     Row("the same as an argument: digest", "frame digested, text", "ms", "blake2b of the frame, text", ratio=1.5),
     Row("state of a run after its 10,000th event", "state after 10,000 events", "ms", limit=50),
+    Row("the last run of a flow, in a journal of 60,000 runs", "last of many runs", "ms", limit=5),
+    Row("the ten newest steps there", "newest steps of many", "ms", limit=10),
     Row(
         "ten durable cells restored by a new process, each a frame of 1e5 x 4",
         "ten restored cells", "ms", floor="shell with pandas", limit=2000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Final
 
@@ -56,3 +57,10 @@ def derived_step_status(recorded: StepStatus, run: RunStatus) -> StepStatus:
         return recorded if run in ENDED else StepStatus.RUNNING
     active = recorded in {StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.PENDING}
     return StepStatus.INTERRUPTED if active and run in ENDED else recorded
+
+
+def recorded_step_statuses(wanted: Collection[StepStatus]) -> tuple[frozenset[StepStatus], bool]:
+    """Return which recorded statuses may come to one of the wanted ones, and whether they always do."""
+    comes_to = {status: {derived_step_status(status, run) for run in RunStatus} for status in StepStatus}
+    recorded = frozenset(status for status, derived in comes_to.items() if not derived.isdisjoint(wanted))
+    return recorded, all(comes_to[status] <= set(wanted) for status in recorded)

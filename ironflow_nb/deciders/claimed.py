@@ -59,7 +59,7 @@ class Claimed:
     @property
     def handler(self) -> Handler:
         """How it is performed."""
-        return TIMER_HANDLER if self.work.kind == TIMER else self.machine.handlers[self.work.key.partition("/")[0]]
+        return handler_of(self.machine, self.work)
 
     def decoded(self) -> Any:
         """Return the effect, or the command of the timer.
@@ -74,6 +74,11 @@ class Claimed:
             )
         codec = self.machine.command_codec if self.work.kind == TIMER else self.machine.effect_codec
         return codec.decode(self.name, self.data)
+
+
+def handler_of(machine: AnyMachine, work: Work) -> Handler:
+    """Return how the work is performed."""
+    return TIMER_HANDLER if work.kind == TIMER else machine.handlers[work.key.partition("/")[0]]
 
 
 def is_held(work: Work, alive: Collection[str], now: int) -> bool:

@@ -21,10 +21,13 @@ def run_until_idle(engine: Engine, machine: AnyMachine, *, wait_s: float = 0.0) 
     """Perform what is due, and what becomes due within `wait_s`; return how many things were performed or tried."""
     performer = Performer(engine, machine)
     clock = engine.ledger.clock
-    deadline = clock.now() + round(wait_s * 1e6)
+    deadline_s = clock.monotonic() + wait_s
     n_performed = performer.perform_all()
-    while (look_at := performer.next_look_at()) is not None and look_at <= deadline and clock.now() <= deadline:
-        clock.wait(engine.threads.wakeup(), max(look_at - clock.now(), 0) / 1e6 + 0.001, is_idle=True)
+    while (look_at := performer.next_look_at()) is not None:
+        pause_s, left_s = max(look_at - clock.now(), 0) / 1e6, deadline_s - clock.monotonic()
+        if left_s < pause_s:
+            break
+        clock.wait(engine.threads.wakeup(), pause_s + 0.001, is_idle=True)
         n_performed += performer.perform_all()
     _say_unperformed(engine, machine)
     return n_performed

@@ -42,7 +42,7 @@ def instances(engine: Engine, machine: AnyMachine) -> pd.DataFrame:
     """Return the instances, with the latest activity first."""
     prefix = f"{machine.name}."
     with engine.reading() as reader:
-        rows = [row for row in reader.runs(Select(kind=machine.kind, name=machine.name)) if row.name == machine.name]
+        rows = reader.runs(Select(kind=machine.kind, name=machine.name, is_full_name=True))
         work = reader.work(WorkSelect(of=[(machine.kind, machine.name)]))
         records = [_instance(machine, reader, row, prefix, work) for row in rows]
     return frame_of_records(INSTANCES, sorted(records, key=lambda each: each["updated_at"], reverse=True))

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.events import EffectSettled, TimerFired
 from ironflow_nb.core.ids import RunId, ValueId
-from ironflow_nb.deciders.claimed import Claimed, EffectContext, is_held, payload, run_of
+from ironflow_nb.deciders.claimed import Claimed, EffectContext, handler_of, is_held, payload, run_of
 from ironflow_nb.deciders.deciding import EFFECT, TIMER, Deciding, Order
 from ironflow_nb.deciders.draft import Draft
 from ironflow_nb.deciders.machine import AnyMachine, Handler
@@ -40,6 +40,7 @@ class Performer:
         self._in_hand: list[Claimed] = []
         self._held: list[Claimed] = []
         self._goes_on: Callable[[], bool] = _always
+        self._looked_at: int | None = None
 
     def perform_all(self, *, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Perform what is due, one after the other, until nothing is or `goes_on` says no; return how many things."""
@@ -79,7 +80,7 @@ class Performer:
         ledger = self._engine.ledger
         with self._engine.reading() as reader:
             now, alive = ledger.clock.now(), ledger.possible_owners(reader)
-            waiting = [work for work in reader.work(self._of_mine(is_dead=False)) if work.kind in {EFFECT, TIMER}]
+            waiting = self._waiting(reader)
         looks = (now + BUSY_US if is_held(work, alive, now) else work.due_at for work in waiting)
         return min(looks, default=None)
 
@@ -88,6 +89,9 @@ class Performer:
     def _of_mine(self, **narrowed: Any) -> WorkSelect:
         machine = self._machine
         return WorkSelect(of=[(machine.kind, machine.name)], effects=set(machine.handlers), **narrowed)
+
+    def _waiting(self, reader: Reader) -> list[Work]:
+        return [work for work in reader.work(self._of_mine(is_dead=False)) if work.kind in {EFFECT, TIMER}]
 
     def _next(self, reader: Reader) -> Work | None:
         """Return what is due for longest; a unique key is never due."""
@@ -100,10 +104,36 @@ class Performer:
         self._held = []
         if not self._goes_on():
             return
+        self._set_times_anew()
         with self._engine.ledger.current() as reader:
             is_idle = self._next(reader) is None
         if not is_idle:  # so that who only looks takes no lock of who writes
             self._engine.ledger.exchange(lambda reader: self._claims(reader, set()), self._engine.durability)
+
+    def _set_times_anew(self) -> None:
+        """Let nothing wait longer than it was to wait, if the clock may have been set back since it was put down."""
+        now, before = self._engine.ledger.clock.now(), self._looked_at
+        self._looked_at = now
+        if before is None or now < before:
+            with self._engine.ledger.current() as reader:
+                is_late = bool(self._late(reader))
+            if is_late:
+                self._engine.ledger.exchange(self._late, self._engine.durability)
+
+    def _late(self, reader: Reader) -> list[Entry]:
+        now, alive = self._engine.ledger.clock.now(), self._engine.ledger.possible_owners(reader)
+        due = {work: now + self._longest_wait(work) for work in self._waiting(reader) if not is_held(work, alive, now)}
+        late = [
+            replace(work, due_at=at, created_at=min(work.created_at, now))
+            for work, at in due.items()
+            if work.due_at > at
+        ]
+        return [Entry(run_id=work.run_id, facts=(), put_work=(work,)) for work in late]
+
+    def _longest_wait(self, work: Work) -> int:
+        if not work.attempts:
+            return work.due_at - work.created_at
+        return round(handler_of(self._machine, work).max_delay_s * 1e6)
 
     def _claims(self, reader: Reader, changed: Collection[RunId]) -> list[Entry]:
         """Claim what is due next, unless this transaction changes its instance: then it may not be due any more."""

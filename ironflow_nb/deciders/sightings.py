@@ -48,7 +48,7 @@ class Past:
 
 def past_of(machine: AnyMachine, reader: Reader, observations: Sequence[Observation]) -> Past:
     """Return what was seen."""
-    rows = [row for row in reader.runs(Select(kind=machine.kind, name=machine.name)) if row.name == machine.name]
+    rows = reader.runs(Select(kind=machine.kind, name=machine.name, is_full_name=True))
     work = reader.work(WorkSelect(of=[(machine.kind, machine.name)]))
     residents = _residents(machine, rows, work, observations)
     return Past(

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.orders import NONE, Orders
 from ironflow_nb.core.rows import RunRow
-from ironflow_nb.core.status import ENDED, RunStatus
+from ironflow_nb.core.status import CLOSED, ENDED, RunStatus
 from ironflow_nb.core.verdict import OnChange
 from ironflow_nb.errors import NotAllowedInStep, RunNotFound
 from ironflow_nb.execution.beginning import begin
@@ -177,10 +177,10 @@ class Launchable:
             InputsNotStored: its arguments were too large to be stored.
         """
         engine = HOME.engine()
-        for run in self._runs(engine):
+        for run in self._runs(engine, statuses=set(RunStatus) - CLOSED):
             handle: Run[Any] = Run(engine, run.run_id)
             status = handle.status
-            if status in ENDED - {RunStatus.COMPLETED, RunStatus.CANCELLED}:
+            if status in ENDED - CLOSED:
                 self.continue_run(engine, run)
                 return Run(engine, run.run_id, engine.sessions.get(run.run_id))
             if status not in ENDED:
@@ -211,7 +211,6 @@ class Launchable:
         """Return the events of its runs; see `ironflow_nb.events`."""
         return frames.events(flow=self)
 
-    def _runs(self, engine: Engine, limit: int | None = None) -> list[RunRow]:
+    def _runs(self, engine: Engine, **narrowed: Any) -> list[RunRow]:
         with engine.reading() as reader:
-            found = reader.runs(Select(kind=self.kind, name=self.name))
-        return [run for run in found if run.name == self.name][:limit]
+            return reader.runs(Select(kind=self.kind, name=self.name, is_full_name=True, **narrowed))

@@ -10,12 +10,12 @@ from msgspec.structs import asdict, replace
 
 from ironflow_nb.core.ids import RunId, StepRef, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow
-from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status
+from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status, recorded_step_statuses
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.watching import statuses_of
 from ironflow_nb.history.previews import CONTENT_LIMIT, preview
-from ironflow_nb.history.selecting import When, is_of, n_rows, selected, statuses
+from ironflow_nb.history.selecting import When, selected, statuses
 from ironflow_nb.history.sound import noted, sound, sound_tallies
 from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_pieces, frame_of_records
 from ironflow_nb.journal.ports import Reader, Select, Tally
@@ -79,7 +79,7 @@ def runs(
     engine = engine or HOME.engine()
     with engine.reading() as reader:
         select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
-        found = _runs(engine, reader, select, flow, statuses(RunStatus, status))
+        found = _runs(engine, reader, select, statuses(RunStatus, status))
         tallies = sound_tallies(reader, [row.run_id for row, _ in found])
         texts = _previews(reader, found)
     now = engine.ledger.clock.now()
@@ -107,10 +107,9 @@ def steps(
     """
     engine = engine or HOME.engine()
     with engine.reading() as reader:
-        found, of_run = _attempts(engine, reader, flow=flow, run=run, since=since)
-        latest = list({(row.run_id, row.step): row for row in found}.values())
-        reused = _reused(reader, latest, [row for row, _ in of_run.values()])
-        chosen = _chosen(latest, of_run, statuses(StepStatus, status), limit)
+        select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
+        chosen, of_run = _attempts(engine, reader, replace(select, is_latest=True), statuses(StepStatus, status))
+        reused = _reused(reader, [row for row, _ in chosen], list(of_run.values()))
         texts = _previews(reader, chosen)
     took = {"reused": [(row.run_id, row.step) in reused for row, _ in chosen]}
     return frame_of_pieces(STEP_COLUMNS, [_attempt_columns(chosen, texts) | took])
@@ -132,8 +131,8 @@ def attempts(
     """
     engine = engine or HOME.engine()
     with engine.reading() as reader:
-        found, of_run = _attempts(engine, reader, flow=flow, run=run, since=since)
-        chosen = _chosen(found, of_run, statuses(StepStatus, status), limit)
+        select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
+        chosen, _ = _attempts(engine, reader, select, statuses(StepStatus, status))
         texts = _previews(reader, chosen)
     return frame_of_pieces(ATTEMPT_COLUMNS, [_attempt_columns(chosen, texts)])
 
@@ -158,9 +157,9 @@ def events(
     wanted = statuses(RunStatus, status)
     with engine.reading() as reader:
         select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
-        if flow is not None or wanted is not None:
-            of = _runs(engine, reader, replace(select, since=None, limit=None), flow, wanted)
-            select = replace(select, name=None, run_ids=[row.run_id for row, _ in of])
+        if wanted is not None:
+            of = _runs(engine, reader, replace(select, since=None, limit=None), wanted)
+            select = replace(select, run_name=None, run_ids=[row.run_id for row, _ in of])
         return frame_of_pieces(EVENT_COLUMNS, (asdict(noted(piece)) for piece in reader.event_columns(select)))
 
 
@@ -168,41 +167,43 @@ def events(
 
 
 def _runs(
-    engine: Engine, reader: Reader, select: Select, flow: object | None, wanted: Collection[RunStatus] | None
+    engine: Engine, reader: Reader, select: Select, wanted: Collection[RunStatus] | None
 ) -> list[tuple[RunRow, RunStatus]]:
-    narrowed = select
+    narrowed = replace(select, name=select.run_name, run_name=None)
     if wanted is not None:
         # A run whose owner died is recorded as one that is owned: ask for those too and look closer.
         recorded = set(wanted) | OWNED if RunStatus.INTERRUPTED in wanted else wanted
-        narrowed = replace(select, statuses=recorded, limit=None)
-    elif flow is not None:
-        narrowed = replace(select, limit=None)
+        limit = select.limit if OWNED.isdisjoint(recorded) else None
+        narrowed = replace(narrowed, statuses=recorded, limit=limit)
     rows = sound(reader.runs, narrowed)
-    rows = [row for row in rows if is_of(flow, row)]
     statuses = statuses_of(engine, reader, rows)
     found = [(row, statuses[row.run_id]) for row in rows]
     return [(row, status) for row, status in found if wanted is None or status in wanted][: select.limit]
 
 
 def _attempts(
-    engine: Engine, reader: Reader, *, flow: object | None, run: str | None, since: When
-) -> tuple[list[StepRow], dict[RunId, tuple[RunRow, RunStatus]]]:
-    select = selected(engine, reader, flow=flow, run=run, since=since)
-    runs_of = replace(select, since=None)
-    of_run = {row.run_id: (row, status) for row, status in _runs(engine, reader, runs_of, flow, None)}
-    narrowed = select if flow is None else replace(select, name=None, run_ids=list(of_run))
-    return sound(reader.steps, narrowed), of_run
-
-
-def _chosen(
-    rows: Iterable[StepRow],
-    of_run: Mapping[RunId, tuple[RunRow, RunStatus]],
-    wanted: Collection[StepStatus] | None,
-    limit: int | None,
-) -> list[tuple[StepRow, StepStatus]]:
+    engine: Engine, reader: Reader, select: Select, wanted: Collection[StepStatus] | None
+) -> tuple[list[tuple[StepRow, StepStatus]], dict[RunId, RunRow]]:
+    """Return attempts with their statuses, and their runs; those of a run whose row is damaged are left out."""
+    narrowed = select
+    if wanted is not None:
+        recorded, is_sure = recorded_step_statuses(wanted)
+        narrowed = replace(select, step_statuses=recorded, limit=select.limit if is_sure else None)
+    while True:
+        rows = sound(reader.steps, narrowed)
+        of_run = {run.run_id: (run, status) for run, status in _runs(engine, reader, _runs_of(rows), None)}
+        damaged = {row.run_id for row in rows} - of_run.keys()
+        if not damaged:
+            break
+        narrowed = replace(narrowed, without=[*narrowed.without, *damaged])
     derive = cache(derived_step_status)  # of many rows that have few statuses
-    derived = [(row, derive(row.status, of_run[row.run_id][1])) for row in rows if row.run_id in of_run]
-    return [(row, status) for row, status in derived if wanted is None or status in wanted][: n_rows(limit)]
+    derived = [(row, derive(row.status, of_run[row.run_id][1])) for row in rows]
+    chosen = [(row, status) for row, status in derived if wanted is None or status in wanted]
+    return chosen[: select.limit], {run_id: run for run_id, (run, _) in of_run.items()}
+
+
+def _runs_of(rows: Iterable[StepRow]) -> Select:
+    return Select(run_ids={row.run_id for row in rows})
 
 
 def _reused(reader: Reader, latest: Sequence[StepRow], runs: Sequence[RunRow]) -> set[tuple[RunId, StepRef]]:

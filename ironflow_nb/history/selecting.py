@@ -10,7 +10,6 @@ from operator import index
 from typing import Final, TypeAlias, TypeVar
 
 from ironflow_nb.core.durations import seconds
-from ironflow_nb.core.rows import RunRow
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.finding import resolve_run
 from ironflow_nb.journal.ports import Reader, Select
@@ -25,23 +24,19 @@ S = TypeVar("S", bound=StrEnum)
 def selected(
     engine: Engine, reader: Reader, *, flow: object | None, run: str | None, since: When, limit: int | None = None
 ) -> Select:
-    """Return the selection of runs.
+    """Return the selection of what runs have; a text names flows by their last part too, a flow only itself.
 
     Raises:
         RunNotFound, AmbiguousRun: `run` names no run, or several.
         TypeError, ValueError: an argument is not what it should be.
     """
     return Select(
-        name=None if flow is None else _flow_name(flow),
+        run_name=None if flow is None else _flow_name(flow),
+        is_full_name=not isinstance(flow, str),
         run_ids=None if run is None else [resolve_run(reader, getattr(run, "id", run)).run_id],
         since=_instant(since, engine.ledger.clock.now()),
         limit=n_rows(limit),
     )
-
-
-def is_of(flow: object | None, run: RunRow) -> bool:
-    """Tell whether the run is of that very flow; a text also names flows by their last part, as the selection does."""
-    return flow is None or isinstance(flow, str) or run.name == _flow_name(flow)
 
 
 def n_rows(limit: int | None) -> int | None:

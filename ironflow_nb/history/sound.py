@@ -24,7 +24,7 @@ def sound(ask: Callable[[Select], T], select: Select) -> T:
         JournalCorrupt: the one run that was asked for has some.
     """
     is_one_run = select.run_prefix is not None or (select.run_ids is not None and len(select.run_ids) == 1)
-    without: list[str] = []
+    without = list(select.without)
     while True:
         try:
             return ask(replace(select, without=without))

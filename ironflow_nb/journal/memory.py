@@ -273,8 +273,7 @@ class MemoryJournal:
 
     def runs(self, select: Select) -> list[RunRow]:
         """See the port."""
-        oldest_first = sorted(self._runs.values(), key=lambda row: row.started_at)
-        return [row for row in reversed(oldest_first) if _fits_run(row, select)][: select.limit]
+        return [row for row in reversed(list(self._runs.values())) if _fits_run(row, select)][: select.limit]
 
     def run_by_key(self, kind: str, name: str, key: str) -> RunRow | None:
         """See the port."""
@@ -295,15 +294,16 @@ class MemoryJournal:
     def steps(self, select: Select) -> list[StepRow]:
         """See the port."""
         found: list[StepRow] = []
-        for run in self.runs(Select(run_ids=select.run_ids, run_prefix=select.run_prefix, without=select.without)):
+        of_runs = {name: getattr(select, name) for name in ("run_ids", "run_prefix", "without", "is_full_name")}
+        for run in self.runs(Select(name=select.run_name, **of_runs)):
             attempts = list(self._steps.get(run.run_id, {}).values())
             first: dict[StepRef, int] = {}
             for row in attempts:
                 first[row.step] = min(row.version, first.get(row.step, row.version))
+            if select.is_latest:
+                attempts = list({row.step: row for row in sorted(attempts, key=lambda row: row.attempt)}.values())
             found += sorted(attempts, key=lambda row: (first[row.step], row.attempt))
-        since = select.since or 0
-        fits = [row for row in found if row.started_at >= since and _fits_name(row.name, select.name)]
-        return fits[: select.limit]
+        return [row for row in found if _fits_step(row, select)][: select.limit]
 
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[Tally]]:
         """See the port."""
@@ -332,7 +332,10 @@ class MemoryJournal:
         found = [
             row
             for row in list(self._events)
-            if _fits_ids(row.run_id, select) and row.at >= since and select.name in {None, row.type}
+            if _fits_ids(row.run_id, select)
+            and row.at >= since
+            and select.name in {None, row.type}
+            and (select.run_name is None or _fits_name(self._runs[row.run_id].name, select.run_name, select))
         ]
         return found if select.limit is None else found[max(0, len(found) - select.limit) :]
 
@@ -380,10 +383,15 @@ def _fits_run(row: RunRow, select: Select) -> bool:
     return (
         _fits_ids(row.run_id, select)
         and select.kind in {None, row.kind}
-        and _fits_name(row.name, select.name)
+        and _fits_name(row.name, select.name, select)
         and (select.statuses is None or row.status in select.statuses)
         and row.started_at >= (select.since or 0)
     )
+
+
+def _fits_step(row: StepRow, select: Select) -> bool:
+    has_status = select.step_statuses is None or row.status in select.step_statuses
+    return has_status and row.started_at >= (select.since or 0) and _fits_name(row.name, select.name, select)
 
 
 def _fits_ids(run_id: str, select: Select) -> bool:
@@ -391,8 +399,8 @@ def _fits_ids(run_id: str, select: Select) -> bool:
     return listed and run_id not in select.without and run_id.startswith(select.run_prefix or "")
 
 
-def _fits_name(name: str, wanted: str | None) -> bool:
-    return wanted is None or name == wanted or name.endswith(f".{wanted}")
+def _fits_name(name: str, wanted: str | None, select: Select) -> bool:
+    return wanted is None or name == wanted or (not select.is_full_name and name.endswith(f".{wanted}"))
 
 
 def _key(each: Observation) -> tuple[str, str, str | None]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
-from ironflow_nb.journal.schema import CACHED, OBSERVATIONS, PROJECTIONS, SCHEMA_VERSION, statements
+from ironflow_nb.journal.schema import CACHED, INDEXES, OBSERVATIONS, PROJECTIONS, SCHEMA_VERSION, statements
 
 MIGRATIONS: Final = Migrations("ironflow_nb")
 
@@ -21,7 +21,17 @@ MIGRATIONS: Final = Migrations("ironflow_nb")
 @MIGRATIONS(transactional=False)
 def schema_2(database: Database) -> None:
     """Add the results that steps with ``cache=`` share between runs, what deciders were sent, and projections."""
-    for statement in statements(CACHED + OBSERVATIONS + PROJECTIONS):
+    _add(database, CACHED + OBSERVATIONS + PROJECTIONS)
+
+
+@MIGRATIONS(transactional=False)
+def schema_3(database: Database) -> None:
+    """Add the indexes by which runs of one name, and open runs, are listed."""
+    _add(database, INDEXES)
+
+
+def _add(database: Database, script: str) -> None:
+    for statement in statements(script):
         database.conn.execute(re.sub("CREATE (TABLE|INDEX|UNIQUE INDEX)", r"CREATE \1 IF NOT EXISTS", statement))
 
 

@@ -202,8 +202,9 @@ class EventColumns(msgspec.Struct, frozen=True, kw_only=True):
 class Select(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows are asked for; what is None does not narrow. Times are microseconds UTC.
 
-    `without` are the ids of runs that are left out.
-    `name` also finds a name by its last part: ``fetch`` finds ``pages.fetch``.
+    `without` are the ids of runs that are left out. `name` is that of a run or a step, or the type of an event;
+    `run_name` is that of the run of steps and events. Both also find a name by its last part, ``fetch`` finds
+    ``pages.fetch``, unless `is_full_name`. `step_statuses` and `is_latest`, the last attempt of each, choose steps.
     """
 
     run_ids: Collection[str] | None = None
@@ -211,7 +212,11 @@ class Select(msgspec.Struct, frozen=True, kw_only=True):
     run_prefix: str | None = None
     kind: str | None = None
     name: str | None = None
+    run_name: str | None = None
+    is_full_name: bool = False
     statuses: Collection[RunStatus] | None = None
+    step_statuses: Collection[StepStatus] | None = None
+    is_latest: bool = False
     since: int | None = None
     limit: int | None = None
 
@@ -249,7 +254,7 @@ class Reader(ProjectionReader, Protocol):
     """Reads of one moment of the journal. A journal that does not exist yet is an empty one."""
 
     def runs(self, select: Select) -> list[RunRow]:
-        """Return runs, newest first."""
+        """Return runs, the one that was begun last first, whatever its clock said."""
 
     def run_by_key(self, kind: str, name: str, key: str) -> RunRow | None:
         """Return the run of that user key."""
@@ -260,7 +265,7 @@ class Reader(ProjectionReader, Protocol):
     def steps(self, select: Select) -> list[StepRow]:
         """Return attempts of the selected runs, by run (newest first), first fact of the step, and attempt.
 
-        `name` selects the name of the step; `statuses` and `kind` do not apply.
+        `statuses` and `kind` do not apply.
         """
 
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[Tally]]:

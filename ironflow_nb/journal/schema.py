@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 APPLICATION_ID: Final = 0x49524F4E  # "IRON"
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 TABLES: Final = """
 -- What happened, append-only: the truth. data is JSON with sorted keys and holds no value of the user.
@@ -266,7 +266,13 @@ FROM events ORDER BY position;
 
 VIEWS: Final = _VIEWS.format(**{column: _ISO.format(column) for column in ("started_at", "ended_at", "at")})
 
-DDL: Final = TABLES + CACHED + OBSERVATIONS + PROJECTIONS + VIEWS
+INDEXES: Final = """
+-- A listing of one name, or of the runs that are open, takes as long as it has rows, however long the history is.
+CREATE INDEX runs_by_name ON runs (name);
+CREATE INDEX runs_by_status ON runs (status);
+"""
+
+DDL: Final = TABLES + CACHED + OBSERVATIONS + PROJECTIONS + INDEXES + VIEWS
 
 
 def statements(script: str) -> Iterator[str]:

@@ -38,7 +38,18 @@ from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue
 _CHUNK: Final = 500  # SQLite before 3.32 binds at most 999 parameters
 _PIECE: Final = 2000  # as columns; the texts of more of them leave the processor's cache
 _SCATTERED: Final = 8  # as many events between two that are asked for are looked up and not scanned
-_NAMED: Final = "({0} = :name OR substr({0}, -1 - length(:name)) = '.' || :name)"
+_FEW: Final = 1000  # runs whose events are looked up by their ids; of more, most events are of one of them
+_NAMED: Final = "({0} = :name OR (NOT :is_full_name AND substr({0}, -1 - length(:name)) = '.' || :name))"
+# The index is asked for the next name that is greater, which takes a moment however many runs there are.
+_RUN_NAMES: Final = """
+    WITH RECURSIVE known(name) AS (
+        SELECT min(name) FROM runs UNION ALL SELECT (SELECT min(name) FROM runs WHERE name > known.name) FROM known
+        WHERE known.name IS NOT NULL
+    ) SELECT name FROM known WHERE substr(name, -1 - length(?1)) = '.' || ?1 OR name = ?1
+"""
+_IS_LATEST: Final = """ AND NOT EXISTS (
+    SELECT 1 FROM steps n WHERE (n.run_id, n.name, n."index") = (s.run_id, s.name, s."index") AND n.attempt > s.attempt
+)"""
 
 
 class SqliteReader(SqliteProjections):
@@ -51,15 +62,24 @@ class SqliteReader(SqliteProjections):
     def runs(self, select: Select) -> list[RunRow]:
         """See the port."""
         where, given = _narrowed(select, "runs")
+        # Few are soonest found in their order, with what does not fit passed over; all are found by an index.
+        unindexed = "" if select.limit is None else "+"
         if select.since is not None:
-            where += " AND started_at >= :since"
+            where += f" AND {unindexed}started_at >= :since"
         if select.kind is not None:
             where += " AND kind = :kind"
         if select.name is not None:
-            where += f" AND {_NAMED.format('name')}"
+            where += self._has_name("name", select.name, select, given)
         if select.statuses is not None:
-            where += " AND status IN (SELECT value FROM json_each(:statuses))"
-        return self._runs(f"{where} ORDER BY started_at DESC, rowid DESC LIMIT :limit", given)
+            unindexed = "" if len(select.statuses) == 1 else unindexed
+            where += f" AND {_in(f'{unindexed}status', select.statuses, 'statuses')}"
+        return self._runs(f"{where} ORDER BY {_row_order(select, 'runs')} DESC LIMIT :limit", given)
+
+    def _has_name(self, column: str, name: str, select: Select, given: dict[str, Any]) -> str:
+        """Return the condition that a run has the name, and put its parameter to the others."""
+        names = [name] if select.is_full_name else [found for (found,) in self._connection.execute(_RUN_NAMES, (name,))]
+        given["run_names"] = _as_json(names)
+        return f" AND {_in(column, names, 'run_names')}"
 
     def run_by_key(self, kind: str, name: str, key: str) -> RunRow | None:
         """See the port."""
@@ -85,14 +105,22 @@ class SqliteReader(SqliteProjections):
 
     def steps(self, select: Select) -> list[StepRow]:
         """See the port."""
-        where, given = _narrowed(select, "s")
-        chosen = "(:since IS NULL OR s.started_at >= :since)"
+        where, given = _narrowed(select, "r")
+        if select.since is not None:
+            where += " AND s.started_at >= :since"
+        if select.run_name is not None:
+            where += self._has_name("r.name", select.run_name, select, given)
         if select.name is not None:
-            chosen += f" AND {_NAMED.format('s.name')}"
+            where += f" AND {_NAMED.format('s.name')}"
+        if select.step_statuses is not None:
+            where += f" AND {_in('s.status', select.step_statuses, 'step_statuses')}"
+        if select.is_latest:
+            where += _IS_LATEST
+        # CROSS JOIN keeps the order: run by run, and only as many as are asked for.
         rows = self._connection.execute(
             f"""
-            SELECT {sql.STEP_COLUMNS} FROM steps s JOIN runs r ON r.run_id = s.run_id WHERE {where} AND {chosen}
-            ORDER BY r.started_at DESC, r.rowid DESC, CASE s.attempt WHEN 1 THEN s.version ELSE (
+            SELECT {sql.STEP_COLUMNS} FROM runs r CROSS JOIN steps s ON s.run_id = r.run_id WHERE {where}
+            ORDER BY {_row_order(select, "r")} DESC, CASE s.attempt WHEN 1 THEN s.version ELSE (
                 SELECT min(f.version) FROM steps f WHERE (f.run_id, f.name, f."index") = (s.run_id, s.name, s."index")
             ) END, s.attempt LIMIT :limit
             """,  # noqa: S608
@@ -139,7 +167,7 @@ class SqliteReader(SqliteProjections):
 
     def events(self, select: Select) -> list[EventRow]:
         """See the port."""
-        where, given = _of_events(select)
+        where, given = self._of_events(select)
         # Within a run both are the same order, and that of versions has an index.
         column = "version" if _is_of_one(select) else "position"
         order = column if select.limit is None else f"{column} DESC"
@@ -152,7 +180,7 @@ class SqliteReader(SqliteProjections):
 
     def event_columns(self, select: Select) -> Iterator[EventColumns]:
         """See the port."""
-        where, given = _of_events(select)
+        where, given = self._of_events(select)
         chosen = f"events WHERE {where}"
         if select.limit is not None:
             chosen = f"(SELECT position FROM {chosen} ORDER BY position DESC LIMIT :limit)"  # noqa: S608
@@ -164,6 +192,23 @@ class SqliteReader(SqliteProjections):
             return
         for start in range(first, last + 1, _PIECE):
             yield self._piece(where, given | {"start": start, "end": min(start + _PIECE - 1, last)})
+
+    def _of_events(self, select: Select) -> tuple[str, dict[str, Any]]:
+        where, given = _narrowed(select, "events")
+        if select.since is not None:
+            where += " AND at >= :since"
+        if select.name is not None:
+            where += " AND type = :name"
+        if select.run_name is not None:
+            has_name = self._has_name("r.name", select.run_name, select, given)
+            query = f"SELECT run_id FROM runs r WHERE 1 {has_name} LIMIT {_FEW + 1}"  # noqa: S608
+            few = [run_id for (run_id,) in self._connection.execute(query, given)]
+            if len(few) <= _FEW:
+                given["few"] = _as_json(few)
+                where += " AND run_id IN (SELECT value FROM json_each(:few))"
+            else:
+                where += f" AND EXISTS (SELECT 1 FROM runs r WHERE r.run_id = events.run_id {has_name})"  # noqa: S608
+        return where, given
 
     def _piece(self, where: str, given: dict[str, Any]) -> EventColumns:
         where = f"position BETWEEN :start AND :end AND {where}"
@@ -286,7 +331,9 @@ def _narrowed(select: Select, table: str) -> tuple[str, dict[str, Any]]:
         "since": select.since,
         "kind": select.kind,
         "name": select.name,
+        "is_full_name": select.is_full_name,
         "statuses": _as_json(select.statuses),
+        "step_statuses": _as_json(select.step_statuses),
         "limit": -1 if select.limit is None else select.limit,
     }
 
@@ -295,13 +342,15 @@ def _is_of_one(select: Select) -> bool:
     return select.run_ids is not None and len(select.run_ids) == 1
 
 
-def _of_events(select: Select) -> tuple[str, dict[str, Any]]:
-    where, given = _narrowed(select, "events")
-    if select.since is not None:
-        where += " AND at >= :since"
-    if select.name is not None:
-        where += " AND type = :name"
-    return where, given
+def _in(column: str, values: Collection[str], name: str) -> str:
+    """Return the condition that the column has one of the values, which the named parameter lists."""
+    compared = "=" if len(values) == 1 else "IN"  # an index keeps the order of the rows of one value
+    return f"{column} {compared} (SELECT value FROM json_each(:{name}))"  # noqa: S608
+
+
+def _row_order(select: Select, table: str) -> str:
+    """Return by what runs are in the order in which they were begun; known ids are looked up and not searched for."""
+    return f"{'' if select.run_ids is None and select.run_prefix is None else '+'}{table}.rowid"
 
 
 def _as_json(texts: Collection[str] | None) -> str | None:

@@ -43,6 +43,7 @@ def insert(table: str, names: tuple[str, ...], key: tuple[str, ...], *, update: 
 
 # A call of an enum costs ten times as much, and a replay makes one for every step.
 _STEP_STATUSES: Final = {status.value: status for status in StepStatus}
+_RUN_STATUSES: Final = {status.value: status for status in RunStatus}
 
 RUN_COLUMNS: Final = columns(_RUN)
 STEP_COLUMNS: Final = columns(_STEP, "s.")
@@ -140,7 +141,7 @@ def _items(row: Any) -> tuple[Any, ...]:
 
 def step_status(run_id: str, text: str) -> StepStatus:
     """Return the status of a step of the run, as it was written."""
-    return _status(StepStatus, run_id, text, "a step")
+    return _STEP_STATUSES.get(text) or _status(StepStatus, run_id, text, "a step")
 
 
 def _status(kind: type[S], run_id: str, text: str, which: str) -> S:
@@ -154,7 +155,8 @@ def _status(kind: type[S], run_id: str, text: str, which: str) -> S:
 def run_row(row: tuple[Any, ...]) -> RunRow:
     """Return the run of a row of `RUN_COLUMNS`."""
     fields = dict(zip(_RUN, row, strict=True))
-    fields["status"] = _status(RunStatus, fields["run_id"], fields["status"], "a row")
+    status = fields["status"]
+    fields["status"] = _RUN_STATUSES.get(status) or _status(RunStatus, fields["run_id"], status, "a row")
     return RunRow(**fields)
 
 

@@ -186,7 +186,7 @@ def _tell_unfinished(made: Graph) -> None:
 
 def _unfinished(engine: Engine, name: str) -> RunRow | None:
     with engine.reading() as reader:
-        rows = reader.runs(Select(kind="graph", name=name, limit=_LOOKED_AT))
-        own = [row for row in rows if row.name == name and row.parent_run_id is None]
+        rows = reader.runs(Select(kind="graph", name=name, is_full_name=True, limit=_LOOKED_AT))
+        own = [row for row in rows if row.parent_run_id is None]
         statuses = statuses_of(engine, reader, own)
     return next((row for row in own if statuses.get(row.run_id) in _OPEN), None)

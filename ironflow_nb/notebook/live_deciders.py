@@ -108,7 +108,7 @@ class FollowingDecider:
         name, kind = self._decider.name, self._decider.kind
         try:
             with self._engine.reading() as reader:
-                runs = reader.runs(Select(kind=kind, name=name))
+                runs = reader.runs(Select(kind=kind, name=name, is_full_name=True))
                 work = reader.work(WorkSelect(of=[(kind, name)]))
             code = self._decider.functions, self._decider.code
         except Exception:  # noqa: BLE001 -- whatever became of the journal, a picture is no place to say so again

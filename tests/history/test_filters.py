@@ -170,6 +170,9 @@ def test_the_limit_is_of_the_newest_runs_and_events_and_of_the_first_steps(ids: 
     for huge in (2**63, 2**70):
         assert len(iron.events(limit=huge)) == len(iron.events())
         assert len(iron.runs(limit=huge)) == len(iron.runs())
+    assert chosen("steps", status="completed", limit=3) == [ids.plain, ids.south, ids.north]
+    assert chosen("steps", status=["failed", "interrupted"], limit=3) == [ids.failed]
+    assert chosen("steps", flow="main", limit=3) == [ids.failed, ids.plain, ids.south]
 
 
 @ALL

@@ -15,6 +15,7 @@ from ironflow_nb.journal.ports import Select
 from ironflow_nb.testing.clock import START_AT
 from tests.cells import World
 from tests.conftest import Lab
+from tests.deciders.counters import Add, Ask, Call, Remind, counters
 
 HOUR_S = 3600.0
 HOUR_US = 3_600_000_000
@@ -190,12 +191,12 @@ def test_what_is_since_a_moment_is_what_was_recorded_since_then(lab: Lab, world:
     clock.advance(HOUR_S)
     sequential.options(fresh=True)(world)
     clock.advance(-HOUR_S / 2)
-    sequential.options(fresh=True)(world)
+    newest = sequential.options(fresh=True).start(world).wait(20).id
     assert len(iron.runs(since=HOUR_S / 4)) == 2  # that of the future is not older than a quarter of an hour
     assert len(iron.runs(since=HOUR_S)) == 3
     half = dt.datetime.fromtimestamp(START_AT / 1e6 + HOUR_S / 2, dt.UTC)
     assert len(iron.runs(since=half)) == 2
-    assert iron.runs()["started_at"].is_monotonic_decreasing
+    assert iron.runs()["run_id"][0] == newest
 
 
 def test_both_journals_keep_what_is_older_than_what_came_before(lab: Lab, world: World) -> None:
@@ -208,3 +209,76 @@ def test_both_journals_keep_what_is_older_than_what_came_before(lab: Lab, world:
         assert [row.position for row in events] == sorted(row.position for row in events)
         first, second = {row.run_id: None for row in events}
         assert reader.head(second)[1] < reader.head(first)[1]
+
+
+@flow(name="first")
+def first() -> int:
+    return 1
+
+
+@flow(name="second")
+def second() -> int:
+    return 2
+
+
+def test_the_newest_run_is_the_one_begun_last_also_after_the_clock_was_set_back(lab: Lab) -> None:
+    clock = lab.simulate_time()
+    older = first.start().wait(20).id
+    between = second.start().wait(20).id
+    clock.advance(-HOUR_S)
+    newer = first.options(fresh=True).start().wait(20).id
+    assert first.last is not None
+    assert first.last.id == newer
+    assert iron.runs()["run_id"].tolist() == [newer, between, older]
+    assert first.runs()["run_id"].tolist() == [newer, older]
+
+
+def test_a_timer_does_not_wait_for_a_clock_that_was_set_back(lab: Lab) -> None:
+    clock = lab.simulate_time()
+    counter = counters()
+    counter.send(Remind("c", 60, n=3))
+    clock.advance(-HOUR_S)
+    assert counter.run_until_idle() == 0
+    clock.advance(59)
+    assert counter.run_until_idle() == 0
+    clock.advance(2)
+    assert counter.run_until_idle() == 1
+    assert counter.state("c").n == 3
+
+
+def test_a_timer_is_not_late_when_the_clock_is_set_back_while_somebody_waits_for_it(lab: Lab) -> None:
+    clock = lab.simulate_time()
+    counter = counters()
+    counter.send(Remind("c", 60, n=3))
+    counter.send(Remind("other", 1))
+    began_s = clock.monotonic()
+
+    waited = iter([-HOUR_S])
+    wait = clock.wait
+
+    def set_back(*args: object, **kwargs: object) -> bool:
+        clock.advance(next(waited, 0.0))
+        return wait(*args, **kwargs)  # type: ignore[arg-type]
+
+    clock.wait = set_back  # type: ignore[method-assign]
+    assert counter.run_until_idle(wait=200) == 2
+    assert clock.monotonic() - began_s < 130
+
+
+def test_an_effect_is_performed_and_tried_again_though_the_clock_was_set_back(lab: Lab) -> None:
+    clock = lab.simulate_time()
+    counter, tried_at = counters(), []
+
+    @counter.perform(Call, attempts=3, delay=10, max_delay=20)
+    def call(effect: Call) -> Add | None:
+        tried_at.append(clock.monotonic())
+        if len(tried_at) == 1:
+            raise ConnectionError
+        return None
+
+    counter.send(Ask("c", "x"))
+    clock.advance(-HOUR_S)
+    assert counter.run_until_idle() == 1
+    clock.advance(-HOUR_S)
+    assert counter.run_until_idle(wait=60) == 1
+    assert tried_at[1] - tried_at[0] <= 21

@@ -1,0 +1,89 @@
+"""What a listing costs depends on the rows that it returns, and not on how long the history is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from msgspec.structs import replace
+
+from ironflow_nb.core.events import RunCompleted
+from ironflow_nb.core.ids import RunId, run_id
+from ironflow_nb.core.status import OWNED, RunStatus, StepStatus
+from ironflow_nb.journal.ports import Durability, Select
+from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_file import begin_reading, open_reader
+from ironflow_nb.journal.sqlite_reader import SqliteReader
+from tests.contracts.histories import Author, value
+
+Ask = Callable[[SqliteReader], Any]
+N_FEW: Final = 60
+OUTPUT: Final = value(b"out").value_id
+NEWEST: Final = Select(name="lab.often", is_full_name=True, limit=1)
+
+
+def ids() -> list[RunId]:
+    return [run_id((number << 48).to_bytes(8, "big")) for number in range(8 * N_FEW)]
+
+
+def journal_of(path: Path, n_runs: int) -> Path:
+    """Write a journal of completed runs of one flow, with the oldest of another flow."""
+    journal = SqliteJournal(path)
+    author, at = Author(), count(100)
+    for number, run in enumerate(ids()[:n_runs]):
+        author.start(run, name="lab.often" if number else "lab.once", at=next(at))
+        author.begin_step(run, "fetch", at=next(at))
+        author.complete_step(run, "fetch", output=OUTPUT)
+        author.note(run, RunCompleted(output=OUTPUT.hex()), at=next(at))
+        journal.append([author.entry(run)], durability=Durability.PROCESS)
+    journal.close()
+    return path
+
+
+def n_instructions(path: Path, ask: Ask) -> int:
+    """Return how many instructions SQLite performs for the answer."""
+    with closing(open_reader(path)) as connection:
+        begin_reading(connection, path)
+        performed = count()
+        connection.set_progress_handler(lambda: next(performed) < 0, 1)
+        ask(SqliteReader(connection, SqliteJournal(path).files))
+        return next(performed)
+
+
+@pytest.fixture(scope="module")
+def journals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("journals")
+    return journal_of(folder / "short.db", N_FEW), journal_of(folder / "long.db", 8 * N_FEW)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda reader: reader.runs(NEWEST),
+        lambda reader: reader.runs(replace(NEWEST, kind="flow", limit=10)),
+        lambda reader: reader.runs(Select(name="often", limit=5)),
+        lambda reader: reader.runs(Select(name="once")),
+        lambda reader: reader.runs(Select(limit=10)),
+        lambda reader: reader.runs(Select(statuses=[RunStatus.COMPLETED], limit=10)),
+        lambda reader: reader.runs(Select(statuses=OWNED | {RunStatus.INTERRUPTED}, since=0)),
+        lambda reader: reader.runs(Select(run_prefix=ids()[1][:11])),
+        lambda reader: reader.runs(Select(run_ids=[ids()[1], ids()[3]])),
+        lambda reader: reader.steps(Select(limit=10)),
+        lambda reader: reader.steps(Select(limit=10, is_latest=True, step_statuses=[StepStatus.COMPLETED])),
+        lambda reader: reader.steps(Select(run_name="often", limit=10, is_latest=True)),
+        lambda reader: reader.steps(Select(run_name="lab.once", is_full_name=True, limit=10)),
+        lambda reader: reader.steps(Select(run_ids=[ids()[2]])),
+        lambda reader: reader.events(Select(limit=10)),
+        lambda reader: list(reader.event_columns(Select(limit=10))),
+        lambda reader: reader.events(Select(run_name="lab.once", limit=10)),
+        lambda reader: reader.events(Select(run_ids=[ids()[2]])),
+    ],
+    ids=range(18),
+)
+def test_a_listing_takes_as_long_in_a_long_history(journals: tuple[Path, Path], ask: Ask) -> None:
+    short, long = (n_instructions(path, ask) for path in journals)
+    assert long < 1.2 * short
