@@ -61,7 +61,7 @@ def findings(engine: Engine) -> list[Finding]:
     if not isinstance(opened, SqliteJournal):
         advice = 'give a path to keep the runs, iron.use("journal.db")'
         kept = Finding("journal", "path", "in memory, and gone with the process", State.NOTICE, advice)
-        return [kept, *_all_of([_engine, _notebook], engine), *_checked("versions", _versions)]
+        return [kept, *_all_of([_engine, _troubles, _notebook], engine), *_checked("versions", _versions)]
     journal = examined(opened.path, durability=engine.durability, read_only=opened.read_only)
     of_file = (
         ("journal", file_checks.file), ("place", file_checks.file_system_type), ("place", file_checks.space),
@@ -72,7 +72,7 @@ def findings(engine: Engine) -> list[Finding]:
         *_checked("journal", partial(_path, engine, opened.path)),
         *(found for topic, check in of_file for found in _checked(topic, partial(check, journal))),
         *_checked("use", partial(_owners, engine, journal.contents)),
-        *_all_of([_engine, _notebook], engine),
+        *_all_of([_engine, _troubles, _notebook], engine),
         *_checked("values", partial(_key, journal.contents)),
         *_checked("clock", partial(_clock, engine, journal.contents)),
         *_checked("versions", _versions),
@@ -184,6 +184,14 @@ def _engine(engine: Engine) -> Iterator[Finding]:
     yield Finding(
         "engine", "engine", f"open; {counted(len(here), 'run') if here else 'no run'} going on in this process"
     )
+
+
+def _troubles(engine: Engine) -> Iterator[Finding]:
+    troubles = engine.ledger.troubles
+    for (activity, kind), count in list(troubles.counts.items()):
+        found = f"while {activity}: {kind}, {counted(count, 'time')}, the last one {troubles.latest[activity, kind]!r}"
+        advice = "the engine goes on; if the count grows, restart the kernel and run the cell again"
+        yield Finding("engine", "threads", found, State.WARNING, advice)
 
 
 def _notebook(_engine: Engine) -> Iterator[Finding]:

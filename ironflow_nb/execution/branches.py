@@ -32,7 +32,10 @@ class Branch:
         """Start the function on a thread of its own."""
         context = contextvars.copy_context()
         context.run(SCOPE.set, self._scope)
-        self.session.ledger.threads.spawn(f"{THREAD_PREFIX}branch", partial(context.run, self._run))
+        try:
+            self.session.ledger.threads.spawn(f"{THREAD_PREFIX}branch", partial(context.run, self._run))
+        except Exception as error:  # noqa: BLE001 -- no thread can be started; others of the flow may go on
+            self._end(None, error)
 
     def _run(self) -> None:
         value, error = None, None
@@ -40,6 +43,9 @@ class Branch:
             value = call_body(self._function, (), {})
         except BaseException as raised:  # noqa: BLE001 -- whatever it is, it is the flow's to raise
             error = raised
+        self._end(value, error)
+
+    def _end(self, value: Any, error: BaseException | None) -> None:
         with self.session.lock:
             if error is None:
                 self.outcome.succeed(value)

@@ -148,5 +148,5 @@ def _note(error: BaseException, what: str, to_do: str | None) -> None:
 
 
 def _kept(session: Session) -> str:
-    n_kept = session.n_added + session.recall.n_finished
+    n_kept = session.recorder.n_added + session.recall.n_finished
     return "1 finished step is kept" if n_kept == 1 else f"{n_kept} finished steps are kept"

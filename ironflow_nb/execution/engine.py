@@ -137,9 +137,13 @@ class Engine:
         """Run a coroutine on the engine's own loop."""
         from ironflow_nb.execution.loops import EngineLoop  # noqa: PLC0415 -- asyncio is 40 ms that def flows save
 
-        with self._lock:
-            if self._loop is None:
-                self._loop = EngineLoop(self.threads)
+        try:
+            with self._lock:
+                if self._loop is None:
+                    self._loop = EngineLoop(self.threads, self.ledger.troubles)
+        except BaseException:  # its thread can't be started
+            coroutine.close()
+            raise
         spawned: Future[Any] = self._loop.spawn(coroutine)
         return spawned
 

@@ -173,7 +173,21 @@ class Fanout:
             if self._n_workers >= self._concurrency:
                 return
             self._n_workers += 1
-        self.session.start_worker(self._spec, self.session, self._take)
+        try:
+            self.session.start_worker(self._spec, self.session, self._take)
+        except Exception as error:  # noqa: BLE001 -- no thread can be started
+            self._dismiss(error)
+
+    def _dismiss(self, error: Exception) -> None:
+        """Do without a worker that can't be started; where there is no other, what was to be performed fails."""
+        self.session.ledger.troubles.note("starting a thread for steps", error)
+        with self.session.lock:
+            self._n_workers -= 1
+            while self._jobs and not self._n_workers:
+                job = self._jobs.popleft()
+                self.session.give_back(job)
+                job.outcome.fail(error)
+        self.session.wakeups.wake()
 
     def _take(self, settled: Settled | None) -> Job | None:
         with self.session.lock:
@@ -216,7 +230,7 @@ class Fanout:
         if outcome.error is None:
             return outcome.value
         self._observe(outcome)
-        if self._collects and not isinstance(outcome.error, IronflowError):
+        if self._collects and isinstance(outcome.error, Exception) and not isinstance(outcome.error, IronflowError):
             return outcome.error
         raise outcome.error
 
@@ -262,7 +276,10 @@ class Submission:
 
     def _begin(self, job: Job) -> None:
         self._job, self._is_taken = job, False
-        self.session.start_worker(job.spec, self.session, self._take)
+        try:
+            self.session.start_worker(job.spec, self.session, self._take)
+        except Exception as error:  # noqa: BLE001 -- no thread can be started
+            self.session.drop(job, error)
 
     def _take(self, _settled: Settled | None) -> Job | None:
         if self._is_taken or self.session.is_ending:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -156,3 +156,13 @@ class Settled(msgspec.Struct, frozen=True):
 
 Take = Callable[[Settled | None], Job | None]
 """Gives a worker its next job, told what its last one came to; None where there is nothing more to do."""
+
+
+class Child(Protocol):
+    """Work beside the flow that the flow must answer for."""
+
+    def is_finished(self) -> bool:
+        """Tell whether nothing of it is still to come."""
+
+    def unobserved_error(self) -> BaseException | None:
+        """Return a failure that the flow never saw."""

@@ -14,6 +14,7 @@ from ironflow_nb.errors import DecisionError, EngineClosed, JournalError
 from ironflow_nb.execution.hosts import give_up, is_alive, may_live, new_lease
 from ironflow_nb.execution.seams import Clock, Entropy, Threads
 from ironflow_nb.execution.surroundings import logger
+from ironflow_nb.execution.troubles import Troubles
 from ironflow_nb.journal.ports import Cached, Definition, Durability, Entry, Journal, Lease, Reader, Signal
 from ironflow_nb.tracking.tracker import CODE
 from ironflow_nb.values.digest import Digester
@@ -42,6 +43,7 @@ class Ledger:
         self.signer = Signer(entropy)
         self.values = Values(self.digester, self.signer)
         self.defined: set[Digest] = set()
+        self.troubles = Troubles()
         self.on_append: Callable[[], None] | None = None
         self._lock = threads.lock()
         self._lease_is_written = False

@@ -17,6 +17,7 @@ from ironflow_nb.core.identity import step_name
 from ironflow_nb.execution import runner
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.seams import Threads
+from ironflow_nb.execution.troubles import Troubles
 
 LAST_WORDS_S: Final = 1.0
 """How long cancelled tasks may take to end when the engine is closed."""
@@ -25,14 +26,25 @@ LAST_WORDS_S: Final = 1.0
 class EngineLoop:
     """An event loop that runs from its first use until it is closed."""
 
-    def __init__(self, threads: Threads) -> None:
-        self.loop = asyncio.new_event_loop()
+    def __init__(self, threads: Threads, troubles: Troubles) -> None:
+        self.loop = threads.event_loop()
         self.loop.set_task_factory(branching_tasks)
-        threads.spawn("ironflow-loop", self._run)
+        self._troubles = troubles
+        self._is_closing = False
+        try:
+            threads.spawn("ironflow-loop", self._run)
+        except BaseException:
+            self.loop.close()
+            raise
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while not self._is_closing:
+            try:
+                self.loop.run_forever()
+            except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+                # asyncio ends the loop with what it has set on a task already; the other flows of it go on.
+                self._troubles.note("running async flows", error)
         left = asyncio.all_tasks(self.loop)
         for task in left:
             task.cancel()
@@ -57,6 +69,7 @@ class EngineLoop:
 
     def close(self) -> None:
         """Let the loop cancel its tasks and end, if it goes on; its thread is a daemon that nobody waits for."""
+        self._is_closing = True
         with suppress(RuntimeError):  # it has ended
             self.loop.call_soon_threadsafe(self.loop.stop)
 

@@ -37,7 +37,14 @@ class Pool:
                 return
             self._n_spawned += 1
             name = f"ironflow-step-{self._n_spawned}"
-        self._threads.spawn(name, self._work)
+        try:
+            self._threads.spawn(name, self._work)
+        except BaseException:
+            with self._lock:
+                if job in self._jobs:  # else another thread has taken it meanwhile
+                    self._jobs.remove(job)
+                    self.n_unfinished -= 1
+                    raise
 
     def _work(self) -> None:
         wakeup = self._threads.wakeup()

@@ -106,7 +106,7 @@ def work(session: Session, take: Take) -> None:
         try:
             settled = _worked(session, job)
             session.hand_in(settled)
-        except BaseException as error:  # noqa: BLE001 -- nobody else is there to see it: the run is over, or we are wrong
+        except BaseException as error:  # noqa: BLE001 -- nobody else sees it: the body exits, or its run is over
             settled = None
             session.drop(job, error)
 
@@ -115,10 +115,7 @@ def _worked(session: Session, job: Job) -> Settled:
     if job.spec.cache_s is not None and (settled := shared(session, job, waits_in_flow=False)) is not None:
         return settled
     session.start(job, is_beside=True)
-    try:
-        return _perform_here(session, job)
-    except BaseException as error:  # noqa: BLE001 -- also SystemExit of the body
-        return raised(session, job, error)
+    return _perform_here(session, job)
 
 
 # -- in a coroutine ----------------------------------------------------------------------------------------------
@@ -150,6 +147,17 @@ def call_async(
 async def _awaited(session: Session, asked: Answer | Outcome | Job, attempt: AsyncAttempt) -> Any:
     if type(asked) is Answer:
         return _deliver(session, asked)
+    stretch = session.recall
+    session.n_awaited += 1  # on the loop's thread only
+    try:
+        return await _performed(session, asked, attempt)
+    finally:
+        if session.recall is stretch:
+            session.n_awaited -= 1
+            session.wakeups.wake()  # the end of the flow may wait for it
+
+
+async def _performed(session: Session, asked: Answer | Outcome | Job, attempt: AsyncAttempt) -> Any:
     if type(asked) is Outcome:
         await outcome_of(session, asked)
         return result_of(asked)

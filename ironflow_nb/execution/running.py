@@ -105,7 +105,8 @@ def _wait_for_bodies(engine: Engine, session: Session) -> None:
 def run_in_background(engine: Engine, session: Session, body: Body) -> None:
     """Run a flow of either colour beside the caller; its ending is on the session."""
     if is_async(body):
-        engine.spawn(run_on_loop(engine, session, body))
+        with _handed_over(engine, session):
+            engine.spawn(run_on_loop(engine, session, body))
         return
     context = contextvars.copy_context()
 
@@ -113,7 +114,18 @@ def run_in_background(engine: Engine, session: Session, body: Body) -> None:
         with suppress(BaseException):  # recorded, and raised again by whoever asks for the result
             context.run(run_session, engine, session, body)
 
-    engine.threads.spawn(f"ironflow-run-{session.run_id}", run)
+    with _handed_over(engine, session):
+        engine.threads.spawn(f"ironflow-run-{session.run_id}", run)
+
+
+@contextmanager
+def _handed_over(engine: Engine, session: Session) -> Iterator[None]:
+    """Interrupt the run if no thread can be started for it: else it would seem to go on."""
+    try:
+        yield
+    except BaseException as error:
+        ending.interrupt(engine, session, error, type(error).__name__)
+        raise
 
 
 def is_async(body: Body) -> bool:
@@ -129,7 +141,9 @@ async def await_here(engine: Engine, request: Request, body: Body) -> Any | RunR
     if isinstance(begun, RunRow):
         return begun
     with _announced(engine, request, begun):
-        return await asyncio.wrap_future(engine.spawn(run_on_loop(engine, begun, body)))
+        with _handed_over(engine, begun):
+            future = engine.spawn(run_on_loop(engine, begun, body))
+        return await asyncio.wrap_future(future)
 
 
 async def await_child(engine: Engine, request: Request, body: Body) -> Any | RunRow:
@@ -148,12 +162,17 @@ async def run_on_loop(engine: Engine, session: Session, body: Body) -> Any:
     """Run an ``async def`` flow in this task of the engine's loop, from the first call to the last commit."""
     import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
 
-    session.loop, session.task = asyncio.get_running_loop(), asyncio.current_task()
+    session.loop, session.task, session.thread = (
+        asyncio.get_running_loop(),
+        asyncio.current_task(),
+        engine.threads.ident(),
+    )
     session.on_settled = _Draining(session, session.loop)
     token = SCOPE.set(Scope(session, stretch=session.recall))
     try:
         try:
             value = await body.function(*body.args, **body.kwargs)
+            await asyncio.sleep(0)  # tasks that it made a moment ago begin their steps
             await until(session, lambda: not session.has_more())
         finally:
             leave(token)
@@ -162,8 +181,7 @@ async def run_on_loop(engine: Engine, session: Session, body: Body) -> Any:
         return ending.complete(engine, session, value)
     except BaseException as error:
         if isinstance(error, Exception) or session.stopped is not None:
-            session.is_ending = True
-            await until(session, lambda: not session.in_flight())
+            await _until_bodies_end(engine, session)
             if session.stopped is not None:
                 raise ending.stop(engine, session, session.stopped) from _user_error(error)
             ending.fail(engine, session, error)
@@ -172,6 +190,21 @@ async def run_on_loop(engine: Engine, session: Session, body: Body) -> Any:
         raise
     finally:
         engine.close_session(session)
+
+
+async def _until_bodies_end(engine: Engine, session: Session) -> None:
+    """Do as `_wait_for_bodies` does in a coroutine."""
+    import asyncio  # noqa: PLC0415
+
+    session.is_ending = True
+    saying = asyncio.get_running_loop().call_later(ending.SAY_AFTER_S, ending.say_waiting, session)
+    try:
+        await until(session, lambda: not session.in_flight())
+    except BaseException as interruption:
+        ending.interrupt(engine, session, interruption, type(interruption).__name__)
+        raise
+    finally:
+        saying.cancel()
 
 
 class _Draining:

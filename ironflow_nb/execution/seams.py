@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from uuid import UUID as UUID  # noqa: PLC0414 -- the type, for those who may not import the module
 
 Entropy = Callable[[int], bytes]
@@ -63,6 +64,9 @@ class Threads(Protocol):
 
     def is_main(self) -> bool:
         """Tell whether the calling thread is the main one."""
+
+    def event_loop(self) -> AbstractEventLoop:
+        """Return a new event loop, for a thread of this kind to run."""
 
 
 class SystemWakeup:
@@ -132,6 +136,12 @@ class SystemThreads:
     def is_main(self) -> bool:
         """See the protocol."""
         return threading.current_thread() is threading.main_thread()
+
+    def event_loop(self) -> AbstractEventLoop:
+        """See the protocol."""
+        import asyncio  # noqa: PLC0415 -- 40 ms that def flows save
+
+        return asyncio.new_event_loop()
 
 
 THREAD_PREFIX: Final = "ironflow-"

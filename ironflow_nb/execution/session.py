@@ -11,49 +11,30 @@ from __future__ import annotations
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import RunCancelRequested, StepRetryScheduled, StepReused, StepStarted
+from ironflow_nb.core.events import RunCancelRequested, StepStarted
 from ironflow_nb.core.ids import BranchId, RunId, StepRef
-from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import StepStatus
-from ironflow_nb.errors import (
-    CodeChanged,
-    IronflowError,
-    JournalConflict,
-    JournalError,
-    OutcomeUnknown,
-    RunFinished,
-    RunTakenOver,
-)
+from ironflow_nb.errors import CodeChanged, IronflowError, JournalError, OutcomeUnknown, RunFinished
 from ironflow_nb.execution.claims import Claims
 from ironflow_nb.execution.defining import Definitions
 from ironflow_nb.execution.delayed import Delayed
 from ironflow_nb.execution.interrupts import Interrupts
-from ironflow_nb.execution.jobs import Answer, Job, Outcome, Place, Settled, Take
+from ironflow_nb.execution.jobs import Answer, Child, Job, Outcome, Place, Settled, Take
 from ironflow_nb.execution.recall import DONE_BEFORE, Recall
+from ironflow_nb.execution.recorder import Recorder
 from ironflow_nb.execution.seams import Wakeup
 from ironflow_nb.execution.seen import SeenFailures
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.execution.stream import Piece, Stream
-from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.execution.wakeups import Wakeups
 
 StartWorker = Callable[[StepSpec, "Session", Take], None]
 """Starts something that performs jobs of the step, as long as it is given any."""
-
-
-class Child(Protocol):
-    """Work beside the flow that the flow must answer for."""
-
-    def is_finished(self) -> bool:
-        """Tell whether nothing of it is still to come."""
-
-    def unobserved_error(self) -> BaseException | None:
-        """Return a failure that the flow never saw."""
 
 
 class Session:
@@ -73,7 +54,9 @@ class Session:
         self.pumps: list[Callable[[], None]] = []
         self.children: list[Child] = []
         self.calls: set[Job] = set()
+        self.n_awaited = 0
         self.claims = Claims(stream)
+        self.recorder = Recorder(stream, recall, self.claims)
         self.definitions = Definitions(stream)
         self.n_expected: Counter[str] = Counter()
         self.on_settled: Callable[[], None] | None = None
@@ -82,11 +65,9 @@ class Session:
         self.is_open = True
         self.is_ending = False
         self.ending = Outcome()
-        self.n_added = 0
         self.stopped: Stopped | None = None
         self.child_sessions: list[Session] = []
         self.task: Any = None
-        self._stopped_by: IronflowError | None = None
         self._seen_failures = SeenFailures(stream.put)
         self._in_flight: dict[Place, Job] = {}
         self._settled: deque[Settled] = deque()
@@ -106,15 +87,15 @@ class Session:
             self.pumps.clear()
             self.children.clear()
             self.calls.clear()
+            self.n_awaited = 0
             self.n_expected.clear()
             self.delayed.clear()
             self._seen_failures = SeenFailures(self.stream.put)
-            self._stopped_by = None
+            self.recorder = Recorder(self.stream, recall, self.claims)
             self.stopped = self.task = None
             self.is_open = True
             self.is_ending = False
             self.ending = Outcome()
-            self.n_added = 0
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
@@ -132,17 +113,17 @@ class Session:
             try:
                 return self.recall.ask(spec, call, digest, self._in_flight)
             except (CodeChanged, OutcomeUnknown) as error:
-                self._stopped_by = error  # so that code which swallows it can't go on
+                self.recorder.stopped_by = error  # so that code which swallows it can't go on
                 raise
 
     def refuse_if_stopped(self) -> None:
         """Raise again what a flow must not get past, whatever it swallows."""
-        if self._stopped_by is not None:
-            raise self._stopped_by
+        if self.recorder.stopped_by is not None:
+            raise self.recorder.stopped_by
 
     def refuse_if_over(self) -> None:
         """Raise what a call, or a job that is about to begin, meets in a run that is over, or is to stop."""
-        if self._stopped_by is None and self.stopped is None and self.is_open:
+        if self.recorder.stopped_by is None and self.stopped is None and self.is_open:
             return  # asked by every call, and true for nearly all
         self.refuse_if_stopped()
         self.obey_stop()
@@ -193,7 +174,7 @@ class Session:
             if is_beside:
                 self._in_flight[job.call.place] = job
             if job.spec.once:  # so that nobody who finds no end of it can think that it never began
-                self._append()
+                self.recorder.append()
         job.started_s = self.ledger.clock.monotonic()
 
     def disown(self, steps: Iterable[StepRef]) -> None:
@@ -206,13 +187,12 @@ class Session:
         __tracebackhide__ = True
         with self.lock:
             is_beside = self._land(settled.job)
-            try:
-                self._record([settled])
-            except IronflowError as error:
-                settled.job.outcome.fail(error)
-                raise
-            if is_beside:  # another stretch of the run may wait for it
-                settled.tell()
+            trouble = self.recorder.record([settled])
+            if is_beside:  # another stretch of the run, or the end of the flow, waits for it
+                settled.tell(trouble)
+                self.wakeups.wake()
+        if trouble is not None:
+            raise trouble
         if settled.error is not None:
             self.observe(settled.job)
             raise settled.error
@@ -224,13 +204,18 @@ class Session:
             row = self.stream.defer(settled.piece)
             assert row is not None
             settled.job.row = row
-            self.n_added += settled.job.reason not in DONE_BEFORE
+            self.recorder.n_added += settled.job.reason not in DONE_BEFORE
 
     def record_retry(self, settled: Settled) -> Job:
         """Commit a failure after which the step is tried again; return that attempt."""
         with self.lock:
-            self._land(settled.job)
-            self._record([settled])
+            is_beside = self._land(settled.job)
+            trouble = self.recorder.record([settled])
+            if is_beside:
+                self.wakeups.wake()
+            if trouble is not None:
+                settled.tell(trouble)
+                raise trouble
             return self._retry(settled.job)
 
     def wait_until_due(self, job: Job) -> None:
@@ -252,7 +237,7 @@ class Session:
             if not self.is_open or self.is_ending or self.stopped is not None:
                 return
             if stop is Stop.CANCEL:
-                self._append(Piece(RunCancelRequested(asked_by=asked_by)))
+                self.recorder.append(Piece(RunCancelRequested(asked_by=asked_by)))
             self.stopped = Stopped(stop, asked_by)
         for child in list(self.child_sessions):
             child.stop(stop, asked_by, with_parent=True)
@@ -333,11 +318,11 @@ class Session:
                 batch.append(self._settled.popleft())
             if not batch:
                 return
-            trouble: BaseException | None = None
             try:
-                self._record(batch)
-            except IronflowError as refused:
-                trouble = refused
+                trouble = self.recorder.record(batch)
+            except BaseException:  # an interrupt that is not the engine's own: nothing of it is lost
+                self._settled.extendleft(reversed(batch))
+                raise
             for settled in batch:
                 self._land(settled.job)
                 if trouble is None and settled.retry_at is not None:
@@ -353,7 +338,7 @@ class Session:
         self._write_definition()
         if self.stream.is_pending:
             with self.lock:
-                self._append()
+                self.recorder.append()
 
     def in_flight(self) -> list[Job]:
         """Return the jobs that run beside the flow."""
@@ -380,7 +365,9 @@ class Session:
 
     def has_more(self) -> bool:
         """Tell whether something runs beside the flow, or is still to run."""
-        return bool(self._in_flight or self._settled) or not all(child.is_finished() for child in list(self.children))
+        return bool(self._in_flight or self._settled or self.n_awaited) or not all(
+            child.is_finished() for child in list(self.children)
+        )
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
@@ -425,47 +412,6 @@ class Session:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def _record(self, batch: list[Settled]) -> None:
-        pieces: list[Piece] = []
-        jobs: list[Job] = []
-        for settled in batch:
-            job = settled.job
-            pieces.append(settled.piece)
-            jobs.append(job)
-            if job.failed is not None and type(settled.piece.event) is StepReused:  # so it never began
-                self.stream.put(replace(job.failed, status=StepStatus.FAILED))
-            if settled.retry_at is not None:
-                pieces.append(Piece(StepRetryScheduled(due_at=settled.retry_at), job.step, job.attempt))
-                jobs.append(job)
-        try:
-            rows = self._append(*pieces)
-        except JournalError as error:
-            self._stopped_by = error  # what was finished is not recorded: a flow that swallows this can't go on
-            raise
-        for job, row in zip(jobs, rows, strict=True):
-            assert row is not None
-            job.row = row
-        for settled in batch:
-            if settled.piece.cached is not None:
-                self.claims.settle(settled.job)
-        self.recall.n_reused += sum(type(settled.piece.event) is StepReused for settled in batch)
-        self.n_added += sum(settled.error is None and settled.job.reason not in DONE_BEFORE for settled in batch)
-
-    def _append(self, *pieces: Piece) -> list[StepRow | None]:
-        if not isinstance(self._stopped_by, RunTakenOver):
-            try:
-                return self.stream.commit(*pieces)
-            except JournalConflict as error:
-                self._stopped_by = RunTakenOver(
-                    f"run {self.run_id} is continued by another process now; what this one still does is not recorded",
-                    run_id=self.run_id,
-                )
-                self._stopped_by.__cause__ = error
-                logger().warning("%s", self._stopped_by)
-        self.claims.give_back_all_but(())
-        self.stream.give_up()
-        raise self._stopped_by
-
     def _write_definition(self) -> None:
         """Let what is known of the definition ride with the next commit, once."""
         definition = self.definitions.take_flow()
@@ -478,7 +424,7 @@ class Session:
         self._write_definition()
         with self.lock:
             self.claims.give_back_all_but(self._in_flight.values())
-            self._append(*pieces)
+            self.recorder.append(*pieces)
             self.is_open = False
 
     def end_by_and_by(self, *pieces: Piece) -> None:

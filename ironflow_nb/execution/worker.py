@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from ironflow_nb.core.ids import RunId
@@ -46,7 +48,11 @@ class Worker:
                 return
             self._is_running = True
         self._beat_s = self._ledger.clock.monotonic()
-        self._threads.spawn("ironflow-worker", self._run)
+        try:
+            self._threads.spawn("ironflow-worker", self._run)
+        except Exception as error:  # noqa: BLE001 -- the run can do without for a while; the next one tries again
+            self._is_running = False
+            self._ledger.troubles.note("starting the background thread", error)
 
     def let_go(self, session: Session) -> None:
         """Forget the session if it is over: not one in which its run has been continued meanwhile."""
@@ -84,20 +90,20 @@ class Worker:
 
     def _tick(self) -> None:
         for session in list(self._sessions.values()):
-            try:
-                session.flush()
-            except IronflowError as error:
-                # Whoever commits next for this run meets the same trouble and tells the person.
-                logger().debug("run %s: %s", session.run_id, error)
-            self.let_go(session)
-        try:
-            self._read_signals()
-        except IronflowError as error:
-            logger().debug("signals can't be read: %s", error)
+            self._try("writing what nobody waits for", session.flush)
+            self._try("letting go of a run", partial(self.let_go, session))
+        self._try("reading signals", self._read_signals)
         now_s = self._ledger.clock.monotonic()
         if self._sessions and now_s - self._beat_s >= HEARTBEAT_S:
             self._beat_s = now_s
-            try:
-                self._ledger.beat()
-            except IronflowError as error:
-                logger().debug("no sign of life could be written: %s", error)
+            self._try("writing a sign of life", self._ledger.beat)
+
+    def _try(self, activity: str, act: Callable[[], None]) -> None:
+        """Do one thing; an error of any kind leaves the thread alive, for everything else rests on it."""
+        try:
+            act()
+        except IronflowError as error:
+            # Whoever commits next meets the same trouble and tells the person.
+            logger().debug("%s: %s", activity, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- user code may be met here: digests, sources
+            self._ledger.troubles.note(activity, error)

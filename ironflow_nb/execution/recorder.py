@@ -1,0 +1,103 @@
+"""Writing what happens in one stretch of a run, and what becomes of results that can't be written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from ironflow_nb.core.events import StepRetryScheduled, StepReused
+from ironflow_nb.core.rows import StepRow
+from ironflow_nb.core.status import StepStatus
+from ironflow_nb.errors import IronflowError, JournalConflict, JournalError, RunTakenOver
+from ironflow_nb.execution.claims import Claims
+from ironflow_nb.execution.jobs import Job, Settled
+from ironflow_nb.execution.recall import DONE_BEFORE, Recall
+from ironflow_nb.execution.stream import Piece, Stream
+from ironflow_nb.execution.surroundings import logger
+
+
+class Recorder:
+    """Commits the results of one stretch of a run. Not thread-safe: the session's lock is held around every call.
+
+    `stopped_by` is the error that the flow can't get past, whatever it swallows; `n_added` counts new results.
+    """
+
+    def __init__(self, stream: Stream, recall: Recall, claims: Claims) -> None:
+        self.stopped_by: IronflowError | None = None
+        self.n_added = 0
+        self._stream = stream
+        self._recall = recall
+        self._claims = claims
+
+    def record(self, batch: list[Settled]) -> IronflowError | None:
+        """Commit the results of attempts in one transaction; return the error because of which none is recorded."""
+        try:
+            self._commit(batch)
+        except IronflowError as error:
+            return error
+        return None
+
+    def _commit(self, batch: list[Settled]) -> None:
+        pieces: list[Piece] = []
+        jobs: list[Job] = []
+        for settled in batch:
+            job = settled.job
+            pieces.append(settled.piece)
+            jobs.append(job)
+            if job.failed is not None and type(settled.piece.event) is StepReused:  # so it never began
+                self._stream.put(replace(job.failed, status=StepStatus.FAILED))
+            if settled.retry_at is not None:
+                pieces.append(Piece(StepRetryScheduled(due_at=settled.retry_at), job.step, job.attempt))
+                jobs.append(job)
+        try:
+            rows = self.append(*pieces)
+        except JournalError as error:
+            self.stopped_by = error  # what was finished is not recorded: a flow that swallows this can't go on
+            raise
+        for job, row in zip(jobs, rows, strict=True):
+            assert row is not None
+            job.row = row
+        for settled in batch:
+            if settled.piece.cached is not None:
+                self._claims.settle(settled.job)
+        self._recall.n_reused += sum(type(settled.piece.event) is StepReused for settled in batch)
+        self.n_added += sum(settled.error is None and settled.job.reason not in DONE_BEFORE for settled in batch)
+
+    def append(self, *pieces: Piece) -> list[StepRow | None]:
+        """Commit the pieces with all that is pending; return the attempt of each after it.
+
+        Raises:
+            RunTakenOver: another process continues the run.
+            JournalError: the journal refuses; everything pending stays so.
+        """
+        if not isinstance(self.stopped_by, RunTakenOver):
+            try:
+                return self._tried_twice(pieces)
+            except JournalConflict as error:
+                run_id = self._stream.run_id
+                self.stopped_by = RunTakenOver(
+                    f"run {run_id} is continued by another process now; what this one still does is not recorded",
+                    run_id=run_id,
+                )
+                self.stopped_by.__cause__ = error
+                logger().warning("%s", self.stopped_by)
+        self._claims.give_back_all_but(())
+        self._stream.give_up()
+        raise self.stopped_by
+
+    def _tried_twice(self, pieces: Sequence[Piece]) -> list[StepRow | None]:
+        """Commit, and once more after an error that the journal does not know: no memory, the end of the stack."""
+        try:
+            return self._stream.commit(*pieces)
+        except IronflowError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- of any kind, for others wait for this commit
+            self._stream.ledger.troubles.note("writing to the journal", error)
+        try:
+            return self._stream.commit(*pieces)
+        except IronflowError:
+            raise
+        except Exception as error:
+            what = f"run {self._stream.run_id} could not be written to the journal: {type(error).__name__}: {error}"
+            raise JournalError(what) from error
