@@ -252,11 +252,12 @@ class NodeFailed(IronflowError, RuntimeError):
     """A node of a graph could not do what it was asked; it is tried again if its `retry` says so.
 
     `is_retryable` is False where another try would come to the same; `retry_after_s` is how long its other side asks
-    to be left alone.
+    to be left alone. `fallback` is the result of the step where it is not tried again: then nothing has failed.
     """
 
     is_retryable = True
     retry_after_s: float | None = None
+    fallback: object = None
 
 
 class ExpressionFailed(NodeFailed, ValueError):

@@ -35,6 +35,9 @@ def returned(session: Session, job: Job, value: Any) -> Settled:
 def raised(session: Session, job: Job, error: BaseException) -> Settled:
     """Return what is to be recorded of a job that raised."""
     delay_s = None if session.is_ending else _delay_if_told(session, job, error)
+    fallback = vars(error).pop("fallback", None)  # the record of a failure does not need it
+    if delay_s is None and fallback is not None:
+        return returned(session, job, fallback)
     error = failure_of(error, job.spec.name)
     stored, retry_at = store_failure(error), None
     if delay_s is not None:

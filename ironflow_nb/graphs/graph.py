@@ -30,6 +30,7 @@ from ironflow_nb.graphs.formats.reading import Source, from_data, read_source, r
 from ironflow_nb.graphs.formats.writing import write_yaml
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kinds import REGISTERED, Kind
+from ironflow_nb.graphs.language.data import as_data
 from ironflow_nb.graphs.planning import replanned
 from ironflow_nb.graphs.running.children import ChildCode, tracked_graph
 from ironflow_nb.graphs.running.equipping import Functions, environment, equipped
@@ -442,7 +443,7 @@ class Graph(Launchable):
 
 def _run(definition: Definition, workshop: Workshop, grants: Grants, given: Any) -> Any:
     __tracebackhide__ = True
-    names = {"input": given, "env": environment(definition, grants)}
+    names = {"input": as_data(given), "env": environment(definition, grants)}
     return Interpreter(definition, workshop, names).run()
 
 

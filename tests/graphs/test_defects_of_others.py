@@ -132,10 +132,12 @@ def test_11_an_expression_that_meets_nothing_fails_its_node(world: World) -> Non
         graph()
 
 
-@pytest.mark.parametrize("value", [None, "yes", 1])
-def test_12_only_true_decides(world: World, value: Any) -> None:
+@pytest.mark.parametrize("value", ["yes", 1, 0, ""])
+def test_12_only_true_and_false_decide(world: World, value: Any) -> None:
     graph = graph_of({"id": "c", "condition": "{{ input.x }}", "then": [work("a")]}, functions=doing(world))
-    assert graph(x=value) == {"taken": "else"}
+    with pytest.raises(ExpressionFailed, match=r"c: 'input\.x' gives a (text|number).*neither true nor false"):
+        graph(x=value)
+    assert graph(x=None) == {"taken": "else"}
 
 
 @pytest.mark.parametrize("n_attempts", [1, 2, 4])

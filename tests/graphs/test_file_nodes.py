@@ -60,7 +60,7 @@ def test_what_is_appended_follows_and_data_are_lines_of_json(data: Path) -> None
     assert perform(append="data/log/a.jsonl", content={"n": 1})["bytes"] == 9
     assert perform(append="data/log/a.jsonl", content="text\n")["bytes"] == 14
     perform(append="data/log/a.jsonl", content=[datetime(2026, 1, 2, tzinfo=UTC)])
-    assert (data / "log" / "a.jsonl").read_text() == '{"n": 1}\ntext\n["2026-01-02T00:00:00+00:00"]\n'
+    assert (data / "log" / "a.jsonl").read_text() == '{"n": 1}\ntext\n["2026-01-02T00:00:00Z"]\n'
 
 
 @pytest.mark.parametrize("content", [float("nan"), {"a": {1, 2}}, "\ud800", [b"x"]])

@@ -22,10 +22,10 @@ from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.values.failures import load_failure, rebuild, store_failure
 from tests.conftest import Lab
 from tests.graphs.asking import perform
+from tests.graphs.playing import graph_of
 from tests.graphs.servers import Server, redirecting, replying, serving, talking
 
 EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
-IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"}
 
 
 @pytest.fixture
@@ -111,11 +111,11 @@ def test_a_failure_whose_body_breaks_off_is_still_that_failure() -> None:
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
 @pytest.mark.parametrize("status", [400, 404, 408, 425, 429, 500, 501, 502, 503, 504])
-def test_by_default_what_may_pass_is_tried_again_where_asking_twice_does_no_harm(
+def test_by_default_what_may_pass_is_tried_again_whatever_the_method_is(
     server: Server, method: str, status: int
 ) -> None:
     error = failing(server.answers("/s", replying(status)), method=method)
-    assert error.is_retryable is (status in {408, 425, 429, 500, 502, 503, 504} and method in IDEMPOTENT)
+    assert error.is_retryable is (status in {408, 425, 429, 500, 502, 503, 504})
 
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
@@ -137,7 +137,7 @@ def test_a_list_of_methods_counts_with_the_default_statuses_or_those_listed(serv
 def test_a_post_that_was_redirected_to_a_get_is_still_a_post_to_the_retry(server: Server) -> None:
     url = server.answers("/p", redirecting("/busy", 303))
     server.answers("/busy", replying(503))
-    assert failing(url, method="POST").is_retryable is False
+    assert failing(url, method="POST", retry={"on_methods": ["GET"]}).is_retryable is False
     assert server.last.method == "GET"
 
 
@@ -162,30 +162,31 @@ def test_a_host_without_an_address_can_t_be_connected_to() -> None:
 
 def test_a_connection_that_fails_after_a_redirection_is_no_proof_that_nothing_was_sent(server: Server) -> None:
     url = server.answers("/p", redirecting(f"http://127.0.0.1:{closed_port()}/", 307))
-    assert failing(url, method="POST").is_retryable is False
-    assert failing(url, method="GET").is_retryable is True
+    retry = {"on_methods": ["GET"]}
+    assert failing(url, method="POST", retry=retry).is_retryable is False
+    assert failing(url, method="GET", retry=retry).is_retryable is True
 
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
-def test_what_broke_off_after_it_was_sent_is_tried_again_only_where_that_does_no_harm(method: str) -> None:
+def test_what_broke_off_after_it_was_sent_is_tried_again_unless_other_methods_are_listed(method: str) -> None:
     def talk(connection: socket.socket) -> None:
         connection.recv(10_000)
 
     with talking(talk) as host:
         error = failing(f"http://{host}/", method=method, retry={"on_status": [503]})
         assert "broke off" in str(error)
-        assert error.is_retryable is (method in IDEMPOTENT)
-        assert failing(f"http://{host}/", method=method, retry={"on_methods": EVERY_METHOD}).is_retryable is True
+        assert error.is_retryable is True
+        assert failing(f"http://{host}/", method=method, retry={"on_methods": ["X"]}).is_retryable is False
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_timeout_is_tried_again_only_where_that_does_no_harm(server: Server, method: str) -> None:
+def test_a_timeout_is_tried_again_unless_other_methods_are_listed(server: Server, method: str) -> None:
     def talk(connection: socket.socket) -> None:
         connection.recv(10_000)
         connection.recv(10_000)
 
     with talking(talk) as host:
-        error = failing(f"http://{host}/", method=method, timeout_s=0.2)
+        error = failing(f"http://{host}/", method=method, timeout_s=0.2, retry={"on_methods": ["GET"]})
     assert isinstance(error, NodeTimeout)
     assert error.is_retryable is (method == "GET")
 
@@ -317,3 +318,54 @@ def test_a_large_body_lies_in_a_file_beside_the_journal_and_is_not_asked_for_aga
         large = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 2_000_000]
         assert large
         assert not any(path.name.startswith("journal.db") and path.parent == tmp_path for path in large)
+
+
+# -- in a run ----------------------------------------------------------------------------------------------------
+
+
+def asked_in_a_run(url: str, **node: Any) -> Any:
+    return graph_of({"id": "h", "http": {"url": url, **node.pop("http", {})}, **node})()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
+@pytest.mark.parametrize("retry", [{"attempts": 3}, {"on_status": [503]}, {"on_methods": ["PATCH", "POST", "GET"]}])
+@pytest.mark.usefixtures("lab")
+def test_retry_tries_again_whatever_the_method_is(server: Server, method: str, retry: dict[str, Any]) -> None:
+    url = server.answers("/s", replying(503), replying(503), replying(201, {"id": 7}))
+    answer = asked_in_a_run(url, http={"method": method, "json": {"a": 1}}, retry={"delay_s": 0.01, **retry})
+    assert answer["body"] == {"id": 7}
+    assert [each.method for each in server.seen] == [method] * 3
+
+
+@pytest.mark.usefixtures("lab")
+def test_with_fail_on_status_false_what_may_pass_is_tried_again_and_the_last_answer_is_the_result(
+    server: Server,
+) -> None:
+    options = {"fail_on_status": False, "method": "POST", "json": {}}
+    large = {"said": "x" * 20_000}
+    url = server.answers("/busy", replying(503), replying(429), replying(503, large))
+    answer = asked_in_a_run(url, http=options, retry={"attempts": 3, "delay_s": 0.01})
+    assert (answer["status_code"], answer["body"]) == (503, large)
+    assert len(server.seen) == 3
+    url = server.answers("/better", replying(503), replying(200, {"ok": True}))
+    assert asked_in_a_run(url, http=options, retry={"delay_s": 0.01})["body"] == {"ok": True}
+    url = server.answers("/gone", replying(404, {"no": 1}))
+    assert asked_in_a_run(url, http=options, retry={"delay_s": 0.01})["status_code"] == 404
+    url = server.answers("/listed", replying(404), replying(200, {"yes": 1}))
+    assert asked_in_a_run(url, http=options, retry={"delay_s": 0.01, "on_status": [404]})["body"] == {"yes": 1}
+    url = server.answers("/once", replying(503, {"a": 1}))
+    n_before = len(server.seen)
+    assert asked_in_a_run(url, http=options)["status_code"] == 503
+    assert len(server.seen) == n_before + 1
+
+
+@pytest.mark.usefixtures("lab")
+def test_an_answer_that_was_tried_again_is_the_recorded_result_and_its_attempts_are_seen(server: Server) -> None:
+    url = server.answers("/busy", replying(503), replying(503, {"n": 2}))
+    graph = graph_of(
+        {"id": "h", "http": {"url": url, "fail_on_status": False}, "retry": {"attempts": 2, "delay_s": 0.01}}
+    )
+    graph()
+    run = graph.last
+    assert run.value("g.h")["body"] == {"n": 2}
+    assert list(run.attempts()["status"]) == ["failed", "completed"]

@@ -108,7 +108,7 @@ def test_a_skipped_node_gives_null_and_does_not_block(world: World) -> None:
     assert world.log == ["b", "a", "b"]
 
 
-@pytest.mark.parametrize("value", [False, None, "yes", 1, [1], {"a": 1}, "true"])
+@pytest.mark.parametrize("value", [False, None])
 def test_when_runs_a_node_only_if_it_is_true(world: World, value: Any) -> None:
     graph = graph_of(work("a", 1, when="{{ input.x }}"), functions=doing(world))
     assert graph(x=value) is None

@@ -41,9 +41,9 @@ def test_filter_keeps_what_the_condition_holds_for_in_order() -> None:
     assert filtered("{{ item.x > `1` }}", []) == []
 
 
-@pytest.mark.parametrize("where", ["{{ item.n }}", "{{ item.name }}", "{{ `null` }}", "yes {{ item.n }}"])
+@pytest.mark.parametrize("where", ["{{ item.n }}", "{{ item.name }}", "{{ [item] }}", "yes {{ item.n }}"])
 def test_a_condition_of_filter_is_true_or_false_and_nothing_else(where: str) -> None:
-    with pytest.raises(NodeFailed, match=r"n: where gives .* for item 0, and not true or false") as caught:
+    with pytest.raises(NodeFailed, match=r"n: item 0: where gives .*, which is neither true nor false") as caught:
         filtered(where)
     assert caught.value.is_retryable is False
 

@@ -39,7 +39,7 @@ class PythonCall(msgspec.Struct, frozen=True):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """One of two blocks; only true is true."""
+    """One of two blocks."""
 
     test: Template
     then: Block

@@ -73,7 +73,7 @@ _DO: Final = {"type": "object", "additionalProperties": False, "required": ["do"
 
 CONTROL: Final[Mapping[str, Mapping[str, Any]]] = {
     "condition": {
-        "condition": {"anyOf": [{"type": "boolean"}, EXPRESSION], "description": "only true is true"},
+        "condition": {"anyOf": [{"type": "boolean"}, EXPRESSION], "description": "true or false"},
         "then": NODES,
         "else": NODES,
     },

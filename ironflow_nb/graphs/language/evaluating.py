@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from datetime import date
 from functools import cache
 from typing import Any, Final
 
+from ironflow_nb.graphs.language.data import PLAIN, meaning, meant
 from ironflow_nb.graphs.language.expressions import LENIENT_FUNCTIONS, Expression
 from ironflow_nb.graphs.language.functions import Recorded, call_function
 from ironflow_nb.graphs.language.parsing import Tree
@@ -93,14 +95,16 @@ def _class() -> Any:
             return value[name]
 
         def visit_index(self, node: Tree, value: Any) -> Any:
-            if not isinstance(value, _LISTS) or not -len(value) <= node["value"] < len(value):
+            items = value if type(value) is list else meaning(value)
+            if not isinstance(items, list) or not -len(items) <= node["value"] < len(items):
                 raise Missing(f"an item {written(node)}", shape(value))
-            return value[node["value"]]
+            return items[node["value"]]
 
         def visit_slice(self, node: Tree, value: Any) -> Any:
-            if not isinstance(value, _LISTS):
+            items = meaning(value)
+            if not isinstance(items, list):
                 raise Missing("items", shape(value))
-            return list(value[slice(*node["children"])])
+            return items[slice(*node["children"])]
 
         def _chain(self, node: Tree, value: Any) -> Any:
             for number, child in enumerate(node["children"]):
@@ -125,7 +129,8 @@ def _class() -> Any:
         def visit_flatten(self, node: Tree, value: Any) -> Any:
             items: list[Any] = []
             for item in self._items(node["children"][0], value):
-                items += item if isinstance(item, _LISTS) else [item]
+                found = meaning(item)
+                items += found if isinstance(found, list) else [item]
             return items
 
         def visit_projection(self, node: Tree, value: Any) -> Any:
@@ -147,9 +152,10 @@ def _class() -> Any:
 
         def _items(self, tree: Tree, value: Any) -> list[Any]:
             base = self.visit(tree, value)
-            if not isinstance(base, _LISTS):
+            items = meaning(base)
+            if not isinstance(items, list):
                 raise self._at(tree, "items", base)
-            return list(base)
+            return items
 
         def _at(self, tree: Tree, wanted: str, met: Any) -> Missing:
             missing = Missing(wanted, shape(met))
@@ -175,6 +181,10 @@ def _class() -> Any:
                 raise missing
             return found
 
+        def _is_false(self, value: Any) -> bool:
+            value = meaning(value)
+            return value is None or value is False or (type(value) in _MAY_BE_EMPTY and not value)
+
         # -- what may be missing ----------------------------------------------------------------------------------
 
         def _leniently(self, tree: Tree, value: Any) -> Any:
@@ -198,6 +208,8 @@ def _class() -> Any:
             is_test = any(child["type"] == "literal" and child["value"] is None for child in node["children"])
             look = self._leniently if is_test else self.visit
             left, right = (look(child, value) for child in node["children"])
+            if type(left) not in PLAIN or type(right) not in PLAIN:
+                left, right = _alike(left, right)
             compare = self.COMPARATOR_FUNC[node["value"]]
             if node["value"] not in self._EQUALITY_OPS and not _is_ordered(left, right):
                 raise TypeError(f"{shape(left)} and {shape(right)} have no order")
@@ -206,34 +218,36 @@ def _class() -> Any:
         def visit_function_expression(self, node: Tree, value: Any) -> Any:
             name = node["value"]
             look = self._leniently if name in LENIENT_FUNCTIONS else self.visit
-            arguments = [_plain(look(child, value)) for child in node["children"]]
             try:
-                return call_function(name, arguments, self.recorded)
+                arguments = [meaning(look(child, value)) for child in node["children"]]
+                return self._called(name, arguments)
             except Missing as missing:  # in an expression that the function applies to the items of a list
                 missing.path = f"an item in {name}()" + (f", at {missing.path}," if missing.path else "")
                 raise
             except (ValueError, TypeError, KeyError, OverflowError) as error:
                 raise ValueError(f"{name}(): {_said(error)}") from None
 
+        def _called(self, name: str, arguments: list[Any]) -> Any:
+            try:
+                return call_function(name, arguments, self.recorded)
+            except (TypeError, ValueError):  # a decimal or time among the items of a list, for instance
+                return call_function(name, [meant(argument) for argument in arguments], self.recorded)
+
     methods = {name.removeprefix("visit_"): getattr(_Strict, name) for name in dir(_Strict) if "visit_" in name}
     return _Strict
 
 
-_NUMBERS: Final = (int, float)
+_MAY_BE_EMPTY: Final = frozenset({str, list, dict})
 
-_LISTS: Final = (list, tuple)
+_ORDERED: Final = ((int, float), str, date)
 
 
-def _plain(value: Any) -> Any:
-    """Return what JMESPath's own functions know: they look at the very type."""
-    if type(value) is tuple:
-        return list(value)
-    return dict(value) if isinstance(value, Mapping) and type(value) is not dict else value
+def _alike(left: Any, right: Any) -> tuple[Any, Any]:
+    """Return what two values are compared by: times by themselves, for there are many texts for one."""
+    return (left, right) if isinstance(left, date) and isinstance(right, date) else (meant(left), meant(right))
 
 
 def _is_ordered(left: Any, right: Any) -> bool:
     if isinstance(left, bool) or isinstance(right, bool):
         return False
-    return (isinstance(left, _NUMBERS) and isinstance(right, _NUMBERS)) or (
-        isinstance(left, str) and isinstance(right, str)
-    )
+    return any(isinstance(left, kind) and isinstance(right, kind) for kind in _ORDERED)

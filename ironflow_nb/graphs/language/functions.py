@@ -12,6 +12,7 @@ from functools import cache
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple, Protocol
 
+from ironflow_nb.graphs.language.data import PLAIN, meant, write_json
 from ironflow_nb.graphs.language.parsing import read_json
 from ironflow_nb.graphs.language.patterns import is_found, replaced
 from ironflow_nb.graphs.language.wording import shape
@@ -86,6 +87,8 @@ def known_functions() -> Mapping[str, Function]:
         expressions = frozenset(n for n, each in enumerate(signature) if "expref" in each["types"])
         n_most = math.inf if is_variadic else len(signature)
         own[name] = Function(None, len(signature), n_most, expressions=expressions)
+    own["to_string"] = own["to_string"]._replace(call=_to_string)
+    own["contains"] = own["contains"]._replace(call=_contains)
     return own | EXTRA
 
 
@@ -95,11 +98,8 @@ def call_function(name: str, arguments: list[Any], recorded: Recorded) -> Any:
     Raises:
         ValueError, TypeError, OverflowError: it can't take them; the message says why.
     """
-    extra = EXTRA.get(name)
-    if extra is not None and extra.call is not None:
-        found = extra.call(recorded, *arguments)
-    else:
-        found = _own_functions().call_function(name, arguments)
+    call = known_functions()[name].call
+    found = _own_functions().call_function(name, arguments) if call is None else call(recorded, *arguments)
     if isinstance(found, float) and not math.isfinite(found):
         raise ValueError("that is no number that JSON has")
     return found
@@ -135,6 +135,16 @@ def _whole(value: Any, what: str) -> int:
     if type(value) is not int:
         raise TypeError(f"{what} is a whole number, not {shape(value)}")
     return value
+
+
+def _to_string(_: Recorded, value: Any) -> str:
+    return value if isinstance(value, str) else write_json(value)
+
+
+def _contains(_: Recorded, subject: Any, search: Any) -> Any:
+    if isinstance(subject, list) and not PLAIN.issuperset(map(type, subject)):
+        subject = meant(subject)
+    return _own_functions().call_function("contains", [subject, search])
 
 
 # -- texts -------------------------------------------------------------------------------------------------------
@@ -228,7 +238,7 @@ def digest(value: Any, algorithm: Any = "sha256") -> str:
     elif isinstance(value, str):
         content = _utf8(value)
     else:
-        content = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        content = write_json(value, sort_keys=True).encode()
     return hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
 
 
@@ -311,7 +321,7 @@ def _group_by(_: Recorded, items: Any, field: Any) -> dict[str, list[Any]]:
         if not isinstance(item, Mapping) or field not in item:
             raise ValueError(f"item {number} of the list is {shape(item)}, without the field")
         is_text = isinstance(item[field], str)
-        name = item[field] if is_text else json.dumps(item[field], sort_keys=True)
+        name = item[field] if is_text else write_json(item[field], sort_keys=True, separators=None)
         if kinds.setdefault(name, is_text) is not is_text:
             raise ValueError("the field is a text in one item and something else, that is written alike, in another")
         groups.setdefault(name, []).append(item)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from math import isnan
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from ironflow_nb.graphs.language.data import encoder
 from ironflow_nb.graphs.language.expressions import Expression, ExpressionSyntaxError, compile_expression
 from ironflow_nb.graphs.language.wording import shape
 
@@ -187,7 +189,7 @@ def _as_text(expression: Expression, value: Any) -> str:
             f"{expression.text!r} gives null, which has no place in a text; write default({expression.text}, 'text')"
         )
     try:
-        text = msgspec.json.encode(_not_binary(value)).decode()
+        text = encoder().encode(_not_binary(value)).decode()
         return msgspec.json.decode(text, type=str) if text.startswith('"') else text  # a time, for one
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         raise ValueError(f"{expression.text!r} gives {shape(value)}, which has no text") from None
@@ -207,6 +209,6 @@ def written(template: Template) -> str:
 
 
 def _not_binary(value: Any) -> Any:
-    if isinstance(value, bytes | bytearray | memoryview) or value != value:  # noqa: PLR0124 -- so is only NaN
+    if isinstance(value, bytes | bytearray | memoryview) or (isinstance(value, float) and isnan(value)):
         raise TypeError("bytes and NaN have no text")
     return value

@@ -10,6 +10,7 @@ from ironflow_nb.errors import NodeFailed, NodeTimeout
 from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.hosts import origin_of
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.language.data import write_json
 from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.failing import failure
 
@@ -62,7 +63,7 @@ def _check_endpoint(url: str, context: NodeContext) -> None:
 
 def _encoded(payload: Any, context: NodeContext) -> bytes:
     try:
-        content = json.dumps(payload, allow_nan=False).encode()
+        content = write_json(payload).encode()
     except (TypeError, ValueError) as error:
         raise failure(context, f"the payload is no JSON: {error}") from None
     if len(content) > MOST_BYTES:

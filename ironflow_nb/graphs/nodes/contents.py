@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import date, datetime
 from typing import IO, Any, Final
 
 from ironflow_nb.execution.seams import system_entropy
+from ironflow_nb.graphs.language.data import write_json
 from ironflow_nb.graphs.nodes.folders import Folder, require_file
 
 MAX_BYTES: Final = 50_000_000
@@ -32,14 +31,7 @@ def bytes_of(content: Any, *, is_line: bool = False) -> bytes:
             return bytes(content)
         case _:
             indent = None if is_line else 2
-            text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent, default=_plain)
-            return f"{text}\n".encode()
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, date | datetime):
-        return value.isoformat()
-    raise TypeError(f"a {type(value).__name__} has no form in JSON; write a text, bytes or plain data")
+            return f"{write_json(content, ensure_ascii=False, indent=indent, separators=None)}\n".encode()
 
 
 def text_of(content: bytes) -> str:

@@ -32,7 +32,6 @@ TIMEOUT_S: Final = 30.0
 LONGEST_RETRY_AFTER_S: Final = 60.0
 
 RETRIED_STATUS: Final = (408, 425, 429, 500, 502, 503, 504)
-IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
 
 _ERROR_BODY: Final = 8_000
 _ERROR_TEXT: Final = 4_000
@@ -108,14 +107,19 @@ class _Exchange:
 
     def _finished(self, response: httpx.Response) -> dict[str, Any]:
         __tracebackhide__ = True
-        is_failure = not response.is_success and self._options.get("fail_on_status", True)
+        is_refused = not response.is_success and self._options.get("fail_on_status", True)
         try:
-            body = self._error_body(response) if is_failure else self._body(response)
+            body = self._error_body(response) if is_refused else self._body(response)
         finally:
             response.close()
         output = {"status_code": response.status_code, "headers": dict(response.headers.items()), "body": body}
-        if is_failure:
-            raise self._refused(response, output)
+        if is_refused:
+            told = f"{self._answered(response)}; fail_on_status: false would take that as the result"
+            raise self._failed(told, response, output=output)
+        if not response.is_success and self._context.retry and self._is_status_retried(response):
+            error = self._failed(self._answered(response), response)
+            error.fallback = output
+            raise error
         return output
 
     # -- bodies --------------------------------------------------------------------------------------------------
@@ -176,16 +180,14 @@ class _Exchange:
     def _unusable(self, why: str, response: httpx.Response) -> NodeFailed:
         return failure(self._context, f"{self._answered(response)} {why}", status_code=response.status_code)
 
-    def _refused(self, response: httpx.Response, output: Mapping[str, Any]) -> NodeFailed:
-        error = failure(
-            self._context,
-            f"{self._answered(response)}; fail_on_status: false would take that as the result",
-            is_retryable=is_status_retried(self._context.retry, self._first.method, response.status_code),
-            status_code=response.status_code,
-            output=output,
-        )
+    def _failed(self, told: str, response: httpx.Response, **more: Any) -> NodeFailed:
+        is_retryable = self._is_status_retried(response)
+        error = failure(self._context, told, is_retryable=is_retryable, status_code=response.status_code, **more)
         error.retry_after_s = retry_after_s(response.headers.get("retry-after", ""), self._context)
         return error
+
+    def _is_status_retried(self, response: httpx.Response) -> bool:
+        return is_status_retried(self._context.retry, self._first.method, response.status_code)
 
     def _late(self, *, was_sent: bool) -> NodeFailed:
         message = f"{self._context.node}: {self._asked} took longer than {self._timeout_s:g} s; raise timeout_s"
@@ -208,19 +210,17 @@ class _Exchange:
 
 
 def is_status_retried(retry: Mapping[str, Any], method: str, status: int) -> bool:
-    """Tell whether an answer with that status is a reason to try again.
-
-    Who lists ``on_status`` and no ``on_methods`` means every method.
-    """
-    if retry.get("on_status") is None:
-        return status in RETRIED_STATUS and is_repeatable(retry, method)
-    return status in retry["on_status"] and (retry.get("on_methods") is None or is_repeatable(retry, method))
+    """Tell whether an answer with that status is a reason to try again."""
+    return status in retry.get("on_status", RETRIED_STATUS) and is_repeatable(retry, method)
 
 
 def is_repeatable(retry: Mapping[str, Any], method: str) -> bool:
-    """Tell whether the request may be sent twice, though the first one may have done what it asked for."""
+    """Tell whether the request may be sent twice, though the first one may have done what it asked for.
+
+    A ``retry`` without ``on_methods`` means every method, as it means every other kind of node.
+    """
     methods = retry.get("on_methods")
-    return method in (IDEMPOTENT if methods is None else {str(each).upper() for each in methods})
+    return methods is None or method in {str(each).upper() for each in methods}
 
 
 def retry_after_s(said: str, context: NodeContext) -> float | None:

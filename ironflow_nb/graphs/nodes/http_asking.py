@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from ironflow_nb.errors import NotGranted
 from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.hosts import Origin, means, origin_of
 from ironflow_nb.graphs.kinds import NodeContext, Options
+from ironflow_nb.graphs.language.data import meaning, write_json
 from ironflow_nb.graphs.nodes.failing import failure
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _content(options: Options, context: NodeContext) -> tuple[bytes | None, str 
 
 def _json(value: Any, context: NodeContext) -> bytes:
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return write_json(value, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         # What it says names a type or a place, and no value: "Out of range float values are not JSON compliant".
         said = str(error).partition(": ")[0] if isinstance(error, TypeError) else type(error).__name__
@@ -211,4 +211,5 @@ def _pairs(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _text(value: Any) -> str:
+    value = meaning(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ironflow_nb.errors import ExpressionFailed
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.language.data import is_true, meaning
 from ironflow_nb.graphs.language.expressions import Expression, ExpressionSyntaxError
 from ironflow_nb.graphs.language.templates import Template, compile_template, fill
 from ironflow_nb.graphs.language.wording import shape
@@ -29,13 +30,11 @@ def _transform(options: Options, _context: NodeContext) -> Any:
 def _filter(options: Options, context: NodeContext) -> list[Any]:
     chosen = []
     for item, index, is_wanted in _each(options, options["where"], context):
-        if not isinstance(is_wanted, bool):
-            raise failure(
-                context,
-                f"where gives {shape(is_wanted)} for item {index}, and not true or false; compare it with something",
-            )
-        if is_wanted:
-            chosen.append(item)
+        try:
+            if is_true(is_wanted):
+                chosen.append(item)
+        except ValueError as error:
+            raise failure(context, f"item {index}: where {error}") from None
     return chosen
 
 
@@ -46,8 +45,8 @@ def _foreach(options: Options, context: NodeContext) -> list[Any]:
 
 def _each(options: Options, written: Any, context: NodeContext) -> Iterator[tuple[Any, int, Any]]:
     """Yield every item with its index, and what is written for each of them gives for it."""
-    items = options["items"]
-    if not isinstance(items, list | tuple):
+    items = meaning(options["items"])
+    if not isinstance(items, list):
         raise failure(context, f"items is {shape(items)}, and not a list")
     template = _compiled(written, context)
     names: dict[str, Any] = {"values": options.get("values", {})}

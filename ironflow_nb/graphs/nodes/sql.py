@@ -14,6 +14,7 @@ from typing import Any, Final
 from ironflow_nb.errors import IronflowError, NodeFailed, NodeTimeout
 from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.language.data import meaning
 from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.failing import failure
 
@@ -213,6 +214,8 @@ def _value(value: Any, name: str, context: NodeContext) -> Any:
         case list() | tuple() | Mapping():
             told = f"parameter {name} is a {type(value).__name__}; give its JSON, to_string(...), and use json_each"
             raise failure(context, told)
+        case _ if (plain := meaning(value)) is not value:
+            return _value(plain, name, context)
         case _:
             raise failure(context, f"parameter {name} is a {type(value).__name__}, which SQLite can't store")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
@@ -13,6 +12,7 @@ from ironflow_nb.graphs.formats.findings import Finding
 from ironflow_nb.graphs.formats.reading import read_text
 from ironflow_nb.graphs.formats.writing import write_yaml
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.language.data import meaning, meant, write_json
 from ironflow_nb.graphs.language.functions import HASHES, digest
 from ironflow_nb.graphs.language.parsing import read_json
 from ironflow_nb.graphs.language.wording import shape
@@ -135,14 +135,14 @@ def _format(options: Options, context: NodeContext) -> str:
 
 def _write_json(data: Any, options: Options) -> str:
     try:
-        return json.dumps(data, indent=options.get("indent"), ensure_ascii=False, allow_nan=False)
+        return write_json(data, indent=options.get("indent"), ensure_ascii=False, separators=None)
     except (TypeError, ValueError) as error:
         raise _Unfit(str(error)) from None
 
 
 def _write_yaml(data: Any, _options: Options) -> str:
     _write_json(data, {})  # what JSON has not, YAML would write in a way that only one library reads
-    return write_yaml(data)
+    return write_yaml(meant(data))
 
 
 def _write_csv(data: Any, options: Options) -> str:
@@ -170,6 +170,7 @@ def _rows(data: Any, options: Options) -> list[list[Any]]:
 
 
 def _cell(value: Any) -> str:
+    value = meaning(value)
     if value is None:
         return ""
     return value if isinstance(value, str) else _write_json(value, {})
@@ -263,9 +264,15 @@ HASH: Final = Kind(
 
 def _log(options: Options, context: NodeContext) -> Any:
     message = options["message"]
-    text = message if isinstance(message, str) else json.dumps(message, ensure_ascii=False, default=shape)
+    options_of_text = {"ensure_ascii": False, "allow_nan": True, "separators": None, "default": _shown}
+    text = message if isinstance(message, str) else write_json(message, **options_of_text)
     context.log(text, options.get("level", "info"))
     return message
+
+
+def _shown(value: Any) -> Any:
+    found = meaning(value)
+    return shape(value) if found is value else found
 
 
 LOG: Final = Kind(

@@ -17,8 +17,8 @@ from ironflow_nb.execution.seams import THREAD_PREFIX
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.spec import StepOptions, StepSpec
 from ironflow_nb.graphs.formats.definition import Block, Node, PythonCall, Work, Workflow, blocks_of
+from ironflow_nb.graphs.language.data import as_data
 from ironflow_nb.graphs.language.templates import Literal
-from ironflow_nb.graphs.running.frames import as_data
 from ironflow_nb.graphs.running.nodework import PARAMETERS, Workshop
 from ironflow_nb.handles.launching import Launchable
 from ironflow_nb.tracking.parts import Part, Tracked

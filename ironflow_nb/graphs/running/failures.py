@@ -17,6 +17,7 @@ from ironflow_nb.errors import (
     ValueNotStorable,
 )
 from ironflow_nb.graphs.formats.definition import Node
+from ironflow_nb.graphs.language.data import as_data
 
 _CAN_BE_HANDLED: Final = (
     NodeFailed, NotGranted, SecretMissing, ValueNotStorable, StepFailed, RunFailed, RunCancelled, FlowNotDefined,
@@ -39,7 +40,7 @@ def described(node: Node, error: BaseException) -> dict[str, Any]:
         "node": node.id,
         "type": type(error).__qualname__,
         "message": str(error),
-        "output": getattr(error, "output", None),
+        "output": as_data(getattr(error, "output", None)),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ironflow_nb.errors import ExpressionFailed, IronflowError
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.graphs.formats.definition import Assertion, Node
+from ironflow_nb.graphs.language.data import is_true, meaning, write_json
 from ironflow_nb.graphs.language.evaluating import EvaluationError, evaluate
 from ironflow_nb.graphs.language.expressions import Expression
 from ironflow_nb.graphs.language.templates import Template, expressions_of, fill
@@ -55,9 +56,20 @@ class Filler:
         return self.filled(template, frame, node.id, seal=seal if self._has_secrets else None)
 
     def is_true(self, template: Template | None, frame: Frame, place: str) -> bool:
-        """Tell whether there is no test, or it is true, and nothing but true."""
+        """Tell whether there is no test, or it is true.
+
+        Raises:
+            ExpressionFailed: it gives neither true nor false.
+        """
         __tracebackhide__ = True
-        return template is None or self.filled(template, frame, place) is True
+        if template is None:
+            return True
+        value = self.filled(template, frame, place)
+        try:
+            return is_true(value)
+        except ValueError as error:
+            text = next((expression.text for expression in expressions_of(template)), "it")
+            raise ExpressionFailed(f"{place}: {text!r} {error}", node=place.partition(",")[0]) from None
 
     def checks(self, node: Node, assertion: Assertion, frame: Frame) -> list[dict[str, Any]]:
         """Return what the checks of an assertion are to look at."""
@@ -90,12 +102,11 @@ def as_case(value: Any, node: Node) -> str:
     Raises:
         ExpressionFailed: it is a list or an object.
     """
-    import msgspec  # noqa: PLC0415
-
+    value = meaning(value)
     if isinstance(value, str):
         return value
     if isinstance(value, int | float | None):
-        return msgspec.json.encode(value).decode()
+        return write_json(value)
     raise ExpressionFailed(
         f"{node.id}: switch takes a text, a number or true or false, not {shape(value)}", node=node.id
     )

@@ -44,35 +44,3 @@ class Frame(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-
-def as_data(value: Any) -> Any:
-    """Return what Python gave as expressions take it: tuples as lists, records as objects, numpy scalars as numbers."""
-    match value:
-        case str() | int() | float() | bool() | None:
-            return value
-        case dict():
-            return {key: as_data(each) for key, each in value.items()}
-        case list() | tuple():
-            record = _record(value)
-            return [as_data(each) for each in value] if record is None else record
-        case _:
-            record = _record(value)
-            return _scalar(value) if record is None else record
-
-
-def _record(value: Any) -> dict[str, Any] | None:
-    if hasattr(value, "_asdict"):
-        fields = value._asdict()
-    elif hasattr(type(value), "__struct_fields__"):
-        fields = {name: getattr(value, name) for name in type(value).__struct_fields__}
-    elif hasattr(type(value), "__dataclass_fields__"):
-        fields = {name: getattr(value, name) for name in type(value).__dataclass_fields__}
-    else:
-        return None
-    return {str(name): as_data(each) for name, each in fields.items()}
-
-
-def _scalar(value: Any) -> Any:
-    is_numpy = type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
-    return value.item() if is_numpy else value

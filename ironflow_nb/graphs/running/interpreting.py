@@ -43,11 +43,12 @@ from ironflow_nb.graphs.formats.definition import (
     Work,
     Workflow,
 )
+from ironflow_nb.graphs.language.data import as_data, meaning
 from ironflow_nb.graphs.language.wording import shape
 from ironflow_nb.graphs.running.children import ChildCall
 from ironflow_nb.graphs.running.failures import can_be_handled, described, one
 from ironflow_nb.graphs.running.filling import Filler, as_case
-from ironflow_nb.graphs.running.frames import Frame, as_data
+from ironflow_nb.graphs.running.frames import Frame
 from ironflow_nb.graphs.running.nodework import Workshop
 
 Done = Callable[["_Activity"], None]
@@ -404,7 +405,7 @@ class Interpreter:
     def _loop(self, activity: _Activity, number: int, loop: Loop) -> None:
         __tracebackhide__ = True
         node = activity.block.nodes[number]
-        items = self._filler.filled(loop.items, activity.frame, node.id)
+        items = meaning(self._filler.filled(loop.items, activity.frame, node.id))
         if not isinstance(items, list):
             raise ExpressionFailed(f"{node.id}: loop goes over a list, not over {shape(items)}", node=node.id)
         self._expect(loop.do, len(items))

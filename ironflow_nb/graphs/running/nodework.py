@@ -24,6 +24,7 @@ from ironflow_nb.graphs.formats import schema
 from ironflow_nb.graphs.formats.definition import Assertion, Block, Node, PythonCall, Work, blocks_of
 from ironflow_nb.graphs.formats.findings import dotted
 from ironflow_nb.graphs.kinds import Kind
+from ironflow_nb.graphs.language.data import encoder, is_true, meaning, meant
 from ironflow_nb.graphs.language.evaluating import evaluate
 from ironflow_nb.graphs.language.patterns import is_found
 from ironflow_nb.graphs.language.templates import Template, fill, written
@@ -342,15 +343,20 @@ def _checked(node: Node, kind: Kind, options: dict[str, Any]) -> dict[str, Any]:
         NodeFailed: they do not fit the schema of the kind.
     """
     __tracebackhide__ = True
-    found = [
-        f"{dotted(path)}: {message}" if path else message
-        for path, message in schema.problems(kind.schema, options, is_written=False)
-    ]
+    found = _unfit(kind, options)
+    if found:  # an array for a list, for instance
+        options = {name: meant(each) for name, each in options.items()}
+        found = _unfit(kind, options)
     if found:
         error = NodeFailed(f"{node.id}: the options of {kind.name} are wrong: {'; '.join(found)}", node=node.id)
         error.is_retryable = False
         raise error
     return options
+
+
+def _unfit(kind: Kind, options: dict[str, Any]) -> list[str]:
+    found = schema.problems(kind.schema, options, is_written=False)
+    return [f"{dotted(path)}: {message}" if path else message for path, message in found]
 
 
 def _call_python(function: Callable[..., Any], options: dict[str, Any]) -> Any:
@@ -385,25 +391,34 @@ def _mismatch(check: dict[str, Any]) -> str | None:
         case {"not_equals": [left, right]}:
             is_held, said = not _is_equal(left, right), f"{_shown(left)} is what it is not to be"
         case {"matches": [text, pattern]}:
+            text = meaning(text)
             is_held = isinstance(text, str) and is_found(str(pattern), text)
             said = f"{_shown(text)} does not match {_shown(pattern)}"
         case {"holds": value}:
-            is_held, said = value is True, f"{check['text']} is {_shown(value)}, not true"
+            is_held, said = _held(value, check["text"])
         case _:
             raise AssertionError(check)
     return None if is_held else f"{message}: {said[:500]}" if message else said[:500]
 
 
+def _held(value: Any, text: str) -> tuple[bool, str]:
+    try:
+        return is_true(value), f"{text} is {_shown(value)}, not true"
+    except ValueError as error:
+        return False, f"{text} {error}"
+
+
 def _shown(value: Any) -> str:
     """Return the value as JSON, or as Python writes what JSON does not have."""
     try:
-        return msgspec.json.encode(value).decode()
+        return encoder().encode(value).decode()
     except (TypeError, ValueError, msgspec.MsgspecError):
         return repr(value)
 
 
 def _is_equal(left: Any, right: Any) -> bool:
     """Compare as JSON does: true is not 1, and 1 is 1.0."""
+    left, right = meaning(left), meaning(right)
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, dict) and isinstance(right, dict):

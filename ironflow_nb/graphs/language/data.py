@@ -1,0 +1,193 @@
+"""What values of Python stand for in expressions.
+
+Relatives of JSON's types (scalars of numpy, members of ``StrEnum``, tuples, records) become those types where they
+enter a graph: see `as_data`. A value that JSON has no type for, such as a time, a path or an array, is passed on as it
+is, and means a text, a number or a list where an expression looks at it: see `meaning`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
+from functools import cache
+from math import isfinite
+from pathlib import PurePath
+from typing import Any, Final
+
+import msgspec
+
+from ironflow_nb.graphs.language.wording import shape
+
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+
+PLAIN: Final = _SCALARS | {list, dict}
+"""The types of JSON: what is of one of them, and of no subclass, stands for itself."""
+
+_PANDAS_NULLS: Final = frozenset({"NAType", "NaTType"})
+
+MOST_ITEMS: Final = 10_000_000
+"""An array of more items is no list."""
+
+
+def as_data(value: Any) -> Any:
+    """Return what came from Python with JSON's own types in place of their relatives, at every depth."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is dict:
+        return {key if type(key) is str else as_data(key): as_data(each) for key, each in value.items()}
+    if kind is list:
+        return [as_data(each) for each in value]
+    match value:
+        case str():
+            return str.__str__(value)  # of a member of an enumeration what it stands for
+        case int():
+            return int.__int__(value)
+        case float():
+            return float.__float__(value)
+        case Mapping():
+            return as_data(dict(value))
+        case _:
+            return _of_another_kind(value)
+
+
+def _of_another_kind(value: Any) -> Any:
+    fields = _fields(value)
+    if fields is not None:
+        return {str(name): as_data(each) for name, each in fields.items()}
+    if isinstance(value, list | tuple):
+        return [as_data(each) for each in value]
+    module = type(value).__module__
+    if module == "numpy" and getattr(value, "shape", None) == ():
+        return _numpy_scalar(value)
+    if module.startswith("pandas.") and type(value).__name__ in _PANDAS_NULLS:
+        return None
+    return value
+
+
+def _fields(value: Any) -> dict[str, Any] | None:
+    """Return the fields of a record; None of what is none."""
+    if hasattr(value, "_asdict"):
+        fields: dict[str, Any] = value._asdict()
+        return fields
+    names = getattr(type(value), "__struct_fields__", None) or getattr(type(value), "__dataclass_fields__", None)
+    return None if names is None else {name: getattr(value, name) for name in names}
+
+
+def _numpy_scalar(value: Any) -> Any:
+    kind = value.dtype.kind
+    if kind == "M":  # with nanoseconds, item() would be a number
+        return value.astype("datetime64[us]").item()
+    plain = float(value) if kind == "f" else value.item()
+    return plain if type(plain) is type(value) else as_data(plain)
+
+
+# -- where an expression looks at a value ------------------------------------------------------------------------
+
+
+def meaning(value: Any) -> Any:
+    """Return what an expression takes the value for: a list, a text or a number; what has no such meaning stays.
+
+    Raises:
+        ValueError: it is a decimal that no number of JSON is.
+    """
+    if type(value) in PLAIN:
+        return value
+    match value:
+        case tuple() if not hasattr(value, "_asdict"):
+            return list(value)
+        case Mapping():
+            return dict(value)
+        case Decimal():
+            return _number(value)
+        case Enum() if not isinstance(value, str | int | float):
+            return meaning(value.value)
+        case _ if isinstance(value, PurePath) or type(value).__module__ == "uuid":
+            return str(value)
+        case date() | time() if value == value:  # noqa: PLR0124 -- the NaT of pandas is another one than itself
+            return _iso(value)
+        case _:
+            near = _listed(value) if getattr(value, "ndim", 0) else as_data(value)
+            return near if near is value else meaning(near)
+
+
+def _iso(value: date | time) -> str:
+    text = value.isoformat()
+    return f"{text.removesuffix('+00:00')}Z" if text.endswith("+00:00") else text
+
+
+def _number(value: Decimal) -> int | float:
+    if value.is_finite() and value == value.to_integral_value() and value.adjusted() < MOST_DIGITS:
+        return int(value)
+    near = float(value)
+    if not isfinite(near) or Decimal(repr(near)) != value:
+        raise ValueError("a Decimal that no number of JSON is exactly; round it, or make a text of it")
+    return near
+
+
+MOST_DIGITS: Final = 300
+"""A decimal with more digits before the point is no number."""
+
+
+def _listed(value: Any) -> Any:
+    """Return an array, series or index as a list; a frame, or what is none of them, as it is."""
+    module = type(value).__module__.partition(".")[0]
+    is_array = module in {"numpy", "pandas"} and hasattr(value, "tolist")
+    return as_data(value.tolist()) if is_array and value.size <= MOST_ITEMS else value
+
+
+def meant(value: Any) -> Any:
+    """Return the meaning of the value, and of everything in it."""
+    value = meaning(value)
+    match value:
+        case list():
+            return [meant(each) for each in value]
+        case dict():
+            return {meant(key): meant(each) for key, each in value.items()}
+        case _:
+            return value
+
+
+def is_true(value: Any) -> bool:
+    """Tell whether a condition holds: true does, false does not, nor does null, which ``&&`` gives of what is missing.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value = meaning(value)
+    if value is None or isinstance(value, bool):
+        return value is True
+    raise ValueError(f"gives {shape(value)}, which is neither true nor false; compare it with something")
+
+
+# -- as JSON -----------------------------------------------------------------------------------------------------
+
+
+def as_json(value: Any) -> Any:
+    """Return what stands in JSON for a value that JSON has no type for: the hook of encoders.
+
+    Raises:
+        TypeError: nothing does.
+    """
+    found = meaning(value)
+    if found is value:
+        raise TypeError(f"a {type(value).__name__} is nothing that JSON has")
+    return found
+
+
+def write_json(value: Any, **options: Any) -> str:
+    """Return the value as JSON, without blanks unless the options of `json.dumps` say so.
+
+    Raises:
+        TypeError, ValueError: JSON has nothing for it.
+    """
+    return json.dumps(value, **{"separators": (",", ":"), "allow_nan": False, "default": as_json, **options})
+
+
+@cache
+def encoder() -> msgspec.json.Encoder:
+    """Return what writes values into texts: as JSON, with times as ISO 8601."""
+    return msgspec.json.Encoder(enc_hook=as_json, decimal_format="number")
