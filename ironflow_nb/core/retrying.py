@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from collections.abc import Callable, Collection
+from inspect import iscoroutinefunction
+from types import UnionType
+from typing import Any, Final, TypeAlias, get_args
 
 import msgspec
 
@@ -13,22 +15,23 @@ MAX_DELAY_S: Final = 60.0
 MOST_ATTEMPTS: Final = 1000
 LONGEST_DELAY_S: Final = 86400.0
 
-Excuses: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+Excuses: TypeAlias = type[BaseException] | Collection[type[BaseException]] | Callable[[BaseException], bool]
 """Which exceptions are worth another try: classes, or a function that tells."""
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """How often a failed step is tried, and after how long: ``step(retries=iron.Retry(attempts=5, delay_s=0.5))``.
 
-    `attempts` counts the first one too. The delay grows by `factor` from try to try, up to `max_delay_s`; up to the
-    fraction `jitter` of it is taken away by chance, so that many that failed together do not come back together.
-    `on` says which exceptions are worth another try: a class, a tuple of classes, or a function of the exception.
+    `attempts` counts the first one too. The delay grows by `factor` from try to try, up to `max_delay_s`, by
+    default a minute or `delay_s`, whichever is longer; up to the fraction `jitter` of it is taken away by chance, so
+    that many that failed together do not come back together.
+    `on` says which exceptions are worth another try: a class, several in a list, or a function of the exception.
     """
 
     attempts: int = 3
     delay_s: float = FIRST_DELAY_S
     factor: float = FACTOR
-    max_delay_s: float = MAX_DELAY_S
+    max_delay_s: float | None = None
     jitter: float = 0.0
     on: Excuses | None = None
 
@@ -36,12 +39,13 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         """See that it makes sense.
 
         Raises:
-            ValueError: a number is out of its range, or none.
+            ValueError: a number is out of its range, or none, or `on` says nothing of exceptions.
         """
+        msgspec.structs.force_setattr(self, "on", _excuses(self.on))
         if type(self.attempts) is not int or not 1 <= self.attempts <= MOST_ATTEMPTS:
             raise ValueError(f"attempts is a whole number from 1 to {MOST_ATTEMPTS}, not {self.attempts!r}")
-        for name in ("delay_s", "max_delay_s"):
-            seconds = getattr(self, name)
+        longest_s = 0.0 if self.max_delay_s is None else self.max_delay_s
+        for name, seconds in (("delay_s", self.delay_s), ("max_delay_s", longest_s)):
             if not _is_within(seconds, 0.0, LONGEST_DELAY_S):
                 raise ValueError(f"{name} is from 0 to {LONGEST_DELAY_S:g} seconds, not {seconds!r}")
         if not _is_within(self.factor, 1.0, 100.0):
@@ -49,18 +53,40 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         if not _is_within(self.jitter, 0.0, 1.0):
             raise ValueError(f"jitter is a fraction from 0 to 1, not {self.jitter!r}")
 
+    @property
+    def longest_s(self) -> float:
+        """The longest delay."""
+        return max(MAX_DELAY_S, self.delay_s) if self.max_delay_s is None else self.max_delay_s
+
     def is_excused(self, error: BaseException) -> bool:
         """Tell whether the exception is worth another try."""
         if self.on is None:
             return True
-        if isinstance(self.on, type | tuple):
+        if isinstance(self.on, tuple):
             return isinstance(error, self.on)
-        return bool(self.on(error))
+        return bool(self.on(error))  # type: ignore[operator]
 
     def delay_after(self, n_failed: int, chance: float = 0.0) -> float:
         """Return the seconds to wait after so many failures in a row; `chance`, from 0 to 1, decides on the jitter."""
         grown_s = self.delay_s * self.factor ** min(n_failed - 1, 64)
-        return min(grown_s, self.max_delay_s) * (1.0 - self.jitter * chance)
+        return min(grown_s, self.longest_s) * (1.0 - self.jitter * chance)
+
+
+def _excuses(on: Any) -> Any:
+    """Return the exceptions as a tuple of classes, or the function that tells.
+
+    Raises:
+        ValueError: it is neither, and would let nothing be tried again.
+    """
+    is_several = isinstance(on, list | tuple | set | frozenset)
+    classes = tuple(on) if is_several else get_args(on) if isinstance(on, UnionType) else (on,)
+    if classes and all(isinstance(each, type) and issubclass(each, BaseException) for each in classes):
+        return classes
+    if on is None or (callable(on) and not isinstance(on, type) and not iscoroutinefunction(on)):
+        return on
+    raise ValueError(
+        f"on is a class of exceptions, several of them in a list, or a function of the exception, not {on!r}"
+    )
 
 
 def _is_within(number: float, least: float, most: float) -> bool:

@@ -47,7 +47,7 @@ class Delayed:
         """
         now_s, left_s = self._clock.monotonic(), (job.due_at - self._clock.now()) / 1e6
         if job.due_s is None:
-            job.due_s = now_s + min(left_s, max(job.spec.retry.max_delay_s, MAX_DELAY_S))
+            job.due_s = now_s + min(left_s, max(job.spec.retry.longest_s, MAX_DELAY_S))
         return min(left_s, job.due_s - now_s)
 
     def shortened(self, timeout_s: float | None) -> float | None:

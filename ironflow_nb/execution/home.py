@@ -19,6 +19,7 @@ from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.verdict import OnChange
 from ironflow_nb.errors import FlowNotDefined
 from ironflow_nb.execution.engine import CURRENT, Engine
+from ironflow_nb.execution.seams import Clock
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.journal.ports import Durability, Journal
 
@@ -151,7 +152,11 @@ HOME: Final = Home()
 
 
 def make_engine(
-    path: str | os.PathLike[str] | None, *, durability: str = Durability.POWER, read_only: bool = False
+    path: str | os.PathLike[str] | None,
+    *,
+    durability: str = Durability.POWER,
+    read_only: bool = False,
+    clock: Clock | None = None,
 ) -> Engine:
     """Return an engine on the journal at `path`; by default ``IRONFLOW_DB``, else ``.ironflow/journal.db``."""
     where = os.fspath(path) if path is not None else os.environ.get(PATH_VARIABLE) or DEFAULT_PATH
@@ -159,7 +164,11 @@ def make_engine(
         chosen = Durability(durability)
     except ValueError:
         raise ValueError(f'durability is "power" or "process", not {durability!r}') from None
-    return HOME.adopt(Engine(_journal(where, read_only=read_only), durability=chosen))
+    if clock is not None and not isinstance(clock, Clock):
+        raise TypeError(
+            f"clock has the methods now, monotonic and wait, as ironflow_nb.testing.clock.SimClock, not {clock!r}"
+        )
+    return HOME.adopt(Engine(_journal(where, read_only=read_only), durability=chosen, clock=clock))
 
 
 def _journal(where: str, *, read_only: bool) -> Journal:

@@ -8,6 +8,8 @@ from typing import Final
 from ironflow_nb.errors import NotAJournal
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME, make_engine
+from ironflow_nb.execution.seams import Clock
+from ironflow_nb.journal.ports import Durability
 from ironflow_nb.values.pickles import Signer
 from ironflow_nb.values.store import PICKLE
 
@@ -15,7 +17,11 @@ _CHUNK: Final = 200
 
 
 def open(  # noqa: A001 -- read as iron.open
-    path: str | os.PathLike[str] | None = None, *, durability: str = "power", read_only: bool = False
+    path: str | os.PathLike[str] | None = None,
+    *,
+    durability: str = "power",
+    read_only: bool = False,
+    clock: Clock | None = None,
 ) -> Engine:
     """Return an engine on a journal, without making it the default one; ``with`` makes it the current one inside.
 
@@ -28,13 +34,27 @@ def open(  # noqa: A001 -- read as iron.open
         durability: ``"power"``: what is acknowledged survives even a power cut; ``"process"``: every death of the
             process or kernel, at a fraction of the time.
         read_only: refuse every write.
+        clock: the time, where it is not that of the machine: in tests a `SimClock` of `ironflow_nb.testing.clock`.
+
+    Raises:
+        TypeError: the clock is none.
+        ValueError: there is no such durability.
     """
-    return make_engine(path, durability=durability, read_only=read_only)
+    return make_engine(path, durability=durability, read_only=read_only, clock=clock)
 
 
-def use(where: str | os.PathLike[str] | Engine | None = None, *, durability: str = "power") -> Engine:
-    """Make a journal the default one, by its path or its engine; the engine before it is closed. Return the engine."""
-    engine = where if isinstance(where, Engine) else make_engine(where, durability=durability)
+def use(where: str | os.PathLike[str] | Engine | None = None, *, durability: str | None = None) -> Engine:
+    """Make a journal the default one, by its path or its engine; the engine before it is closed. Return the engine.
+
+    Raises:
+        ValueError: there is no such durability, or the engine that is given has another one.
+    """
+    engine = where if isinstance(where, Engine) else make_engine(where, durability=durability or Durability.POWER)
+    if durability is not None and engine.durability != durability:
+        raise ValueError(
+            f'the engine was opened with durability="{engine.durability}", and it keeps that; open another one: '
+            f'iron.use(path, durability="{durability}")'
+        )
     HOME.use(engine)
     return engine
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
 
-from ironflow_nb.core.durations import Duration, seconds
+from ironflow_nb.core.durations import seconds
 from ironflow_nb.core.ids import Digest, RunId, StepRef
 from ironflow_nb.core.joining import OnRerun
 from ironflow_nb.core.orders import NONE, Orders
 from ironflow_nb.core.verdict import OnChange
-from ironflow_nb.execution.spec import one_of
+from ironflow_nb.execution.spec import a_flag, a_text, one_of
 from ironflow_nb.journal.ports import Definition, Durability
 
 
@@ -59,17 +62,23 @@ class Body(msgspec.Struct, frozen=True):
     kwargs: dict[str, Any]
 
 
-def policy_options(
-    on_rerun: str | None, continue_within: Duration | None, on_change: str | None, durability: str | None
-) -> dict[str, Any]:
-    """Return the options that were given, as a `Policy` takes them."""
-    given: dict[str, Any] = {}
-    if on_rerun is not None:
-        given["on_rerun"] = one_of(OnRerun, on_rerun, "on_rerun")
-    if continue_within is not None:
-        given["continue_within_s"] = seconds(continue_within)
-    if on_change is not None:
-        given["on_change"] = one_of(OnChange, on_change, "on_change")
-    if durability is not None:
-        given["durability"] = one_of(Durability, durability, "durability")
-    return given
+_READ: Final[dict[str, Callable[[Any], Any]]] = {
+    "key": lambda key: None if key is None else a_text("key", key),
+    "fresh": partial(a_flag, "fresh"),
+    "on_rerun": lambda text: one_of(OnRerun, text, "on_rerun"),
+    "continue_within": seconds,
+    "on_change": lambda text: one_of(OnChange, text, "on_change"),
+    "durability": lambda text: None if text is None else one_of(Durability, text, "durability"),
+}
+
+
+def with_options(policy: Policy, **options: Any) -> Policy:
+    """Return the policy with the options that are not `UNSET`; None takes back a key, or a durability of its own.
+
+    Raises:
+        TypeError, ValueError: an option has a value that it does not know.
+    """
+    given = {name: _READ[name](value) for name, value in options.items() if value is not UNSET}
+    if "continue_within" in given:
+        given["continue_within_s"] = given.pop("continue_within")
+    return replace(policy, **given)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -31,6 +31,7 @@ class Wakeup(Protocol):
         """Wait until it is set, and take that back; return False after `timeout_s` real seconds."""
 
 
+@runtime_checkable
 class Clock(Protocol):
     """The time of an engine."""
 

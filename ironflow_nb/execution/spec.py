@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from functools import partial
+from string import Formatter
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -72,9 +74,8 @@ class StepSpec:
         """
         self.depends = _depends(options)
         self.options = replace(options, depends=self.depends)  # whatever could be read only once
-        self.key = options.key
         self.retry = _retry(options)
-        self.once = options.once
+        self.once = a_flag("once", options.once)
         self.cache_s = _cache_s(options)
         self.on_change = None if options.on_change is None else one_of(OnChange, options.on_change, "on_change")
         if not callable(function) or inspect.isclass(function):
@@ -83,6 +84,8 @@ class StepSpec:
             raise DefinitionError(
                 f"{function.__qualname__} is a generator, and what it yields can't be recorded; return a list instead"
             )
+        if name is not None:
+            a_text("name", name)
         own_name = getattr(function, "__qualname__", type(function).__qualname__)
         if name is None and ("<lambda>" in own_name or isinstance(function, partial)):
             what = own_name.rpartition(".")[2].strip("<>")
@@ -92,6 +95,7 @@ class StepSpec:
         self.qualname, self.variant = own_name, variant
         self.is_async = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
         self.parameters = parameters or Parameters(function)
+        self.key = _key(options, self.parameters)
         self.code_source: Code = code or Tracker(function, self.depends)
 
     @property
@@ -113,6 +117,22 @@ class StepSpec:
         own = {name: value for name, value in arguments.items() if not name.startswith(CLOSURE)}
         args, kwargs = self.parameters.positional(own)
         return self.key(*args, **kwargs)
+
+
+def _key(options: StepOptions, parameters: Parameters) -> str | KeyFunction | None:
+    key = options.key
+    if isinstance(key, str):
+        try:
+            fields = [field for _, field, _, _ in Formatter().parse(a_text("key", key)) if field is not None]
+        except ValueError as error:
+            raise ValueError(f"key={key!r} is no format string: {error}") from None
+        known = parameters.signature.parameters
+        for name in (re.split(r"[.\[]", field, maxsplit=1)[0] for field in fields):
+            if name not in known:
+                raise ValueError(f"key={key!r} names {name!r}, and the arguments are {', '.join(known) or 'none'}")
+    elif key is not None and (not callable(key) or inspect.iscoroutinefunction(key)):
+        raise ValueError(f"key is a format string or a function of the arguments, not {key!r}")
+    return key
 
 
 def _retry(options: StepOptions) -> Retry:
@@ -148,6 +168,32 @@ def _depends(options: StepOptions) -> tuple[Any, ...]:
             f"depends is a list of what the step depends on, not {options.depends!r}; write [...] around it"
         )
     return tuple(options.depends)
+
+
+def a_text(option: str, value: object) -> str:
+    """Return the text that an option is.
+
+    Raises:
+        ValueError: it is none, an empty one, or one that no file can hold.
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{option} is a text, not {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{option} has half a character (a lone surrogate) in it: {value!r}") from None
+    return value
+
+
+def a_flag(option: str, value: object) -> bool:
+    """Return True or False, which an option is.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{option} is True or False, not {value!r}")
+    return value
 
 
 def one_of(kind: type[E], text: str, option: str) -> E:

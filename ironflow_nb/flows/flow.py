@@ -7,13 +7,13 @@ import functools
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, overload
 
-from msgspec.structs import replace
+from msgspec import UNSET, UnsetType
 
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.request import Body, Policy, Request, policy_options
+from ironflow_nb.execution.request import Body, Policy, Request, with_options
 from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.flows.binding import Bindable
@@ -121,31 +121,33 @@ class Flow(Bindable, Launchable, Generic[P, R]):
     def options(
         self,
         *,
-        key: str | None = None,
-        fresh: bool = False,
-        on_rerun: str | None = None,
-        continue_within: Duration | None = None,
-        on_change: str | None = None,
-        durability: str | None = None,
+        key: str | UnsetType | None = UNSET,
+        fresh: bool | UnsetType = UNSET,
+        on_rerun: str | UnsetType = UNSET,
+        continue_within: Duration | UnsetType = UNSET,
+        on_change: str | UnsetType = UNSET,
+        durability: str | UnsetType | None = UNSET,
     ) -> Flow[P, R]:
         """Return the same flow with other options; what is not given stays.
 
         Args:
-            key: the same key is the same run, for ever; with other arguments it is refused.
+            key: the same key is the same run, for ever; with other arguments it is refused. None takes a key back.
             fresh: begin a new run, whatever was begun before.
             on_rerun: see `flow`.
             continue_within: see `flow`.
             on_change: see `flow`.
             durability: see `flow`.
         """
-        policy = replace(
-            self.policy,
-            key=key if key is not None else self.policy.key,
-            fresh=fresh or self.policy.fresh,
-            **policy_options(on_rerun, continue_within, on_change, durability),
-        )
         other = copy.copy(self)  # with the same spec, whose code was read already
-        other.policy = policy
+        other.policy = with_options(
+            self.policy,
+            key=key,
+            fresh=fresh,
+            on_rerun=on_rerun,
+            continue_within=continue_within,
+            on_change=on_change,
+            durability=durability,
+        )
         return other
 
     @overload
@@ -218,7 +220,9 @@ def flow(
     def make(fn: Callable[P, R]) -> Flow[P, R]:
         if isinstance(fn, Flow | Step):
             raise DefinitionError(f"{fn!r} can't be made a flow; decorate the function itself")
-        policy = Policy(**policy_options(on_rerun, continue_within, on_change, durability))
+        policy = with_options(
+            Policy(), on_rerun=on_rerun, continue_within=continue_within, on_change=on_change, durability=durability
+        )
         made = Flow(fn, name=name, policy=policy)
         HOME.define(made)
         return made

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, overload
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from ironflow_nb.core.durations import Duration
@@ -125,20 +126,21 @@ class Step(Bindable, Generic[P, R]):
     def options(
         self,
         *,
-        name: str | None = None,
-        key: Key | None = None,
-        retries: int | Retry | None = None,
-        once: bool | None = None,
-        cache: bool | Duration | None = None,
-        on_change: str | None = None,
-        depends: Iterable[Any] | None = None,
+        name: str | UnsetType | None = UNSET,
+        key: Key | UnsetType | None = UNSET,
+        retries: int | Retry | UnsetType = UNSET,
+        once: bool | UnsetType = UNSET,
+        cache: bool | Duration | UnsetType | None = UNSET,
+        on_change: str | UnsetType | None = UNSET,
+        depends: Iterable[Any] | UnsetType = UNSET,
     ) -> Step[P, R]:
-        """Return the same step with other options; what is not given stays."""
+        """Return the same step with other options; what is not given stays, and None takes an option back."""
         given = {
             "key": key, "retries": retries, "once": once, "cache": cache, "on_change": on_change, "depends": depends,
         }  # fmt: skip
-        options = replace(self.spec.options, **{option: value for option, value in given.items() if value is not None})
-        other: Step[P, R] = Step(self._given, name=name or self.spec.name, options=options)
+        options = replace(self.spec.options, **{option: value for option, value in given.items() if value is not UNSET})
+        chosen = self.spec.name if name is UNSET else name
+        other: Step[P, R] = Step(self._given, name=chosen, options=options)
         other.fn, other.receiver = self.fn, self.receiver
         return other
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from ironflow_nb.core.durations import Duration
@@ -18,7 +19,7 @@ from ironflow_nb.core.rows import RunRow
 from ironflow_nb.errors import FlowNotDefined, GraphInvalid
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.request import Body, Policy, Request, policy_options
+from ironflow_nb.execution.request import Body, Policy, Request, with_options
 from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.graphs.catalog import kinds
@@ -380,20 +381,23 @@ class Graph(Launchable):
     def options(
         self,
         *,
-        key: str | None = None,
-        fresh: bool = False,
-        on_rerun: str | None = None,
-        continue_within: Duration | None = None,
-        on_change: str | None = None,
-        durability: str | None = None,
+        key: str | UnsetType | None = UNSET,
+        fresh: bool | UnsetType = UNSET,
+        on_rerun: str | UnsetType = UNSET,
+        continue_within: Duration | UnsetType = UNSET,
+        on_change: str | UnsetType = UNSET,
+        durability: str | UnsetType | None = UNSET,
     ) -> Graph:
         """Return the same graph with other options; see `Flow.options` and `flow`."""
         other = copy.copy(self)
-        other.policy = replace(
+        other.policy = with_options(
             self.policy,
-            key=key if key is not None else self.policy.key,
-            fresh=fresh or self.policy.fresh,
-            **policy_options(on_rerun, continue_within, on_change, durability),
+            key=key,
+            fresh=fresh,
+            on_rerun=on_rerun,
+            continue_within=continue_within,
+            on_change=on_change,
+            durability=durability,
         )
         return other
 

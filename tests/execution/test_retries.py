@@ -268,6 +268,7 @@ def test_only_the_named_errors_are_worth_another_try(lab: Lab) -> None:
     [
         {"attempts": 0}, {"attempts": 1.5}, {"attempts": True}, {"attempts": 10**6}, {"delay_s": -1},
         {"delay_s": float("nan")}, {"max_delay_s": float("inf")}, {"factor": 0.5}, {"jitter": 2}, {"delay_s": "1"},
+        {"delay_s": None},
     ],
 )  # fmt: skip
 def test_a_retry_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:

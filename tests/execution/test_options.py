@@ -1,0 +1,153 @@
+"""Options: each is right or refused where it is given, and None is not the same as not given."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import flow, step
+from ironflow_nb.testing.clock import SimClock
+from tests.cells import World
+from tests.conftest import Lab
+
+
+async def is_worth_it(error: BaseException) -> bool:
+    await asyncio.sleep(0)
+    return bool(error)
+
+
+ON: list[Any] = [ValueError, (ValueError,), [OSError, ValueError], {ValueError}, OSError | ValueError, Exception]
+
+
+@pytest.mark.parametrize("on", [*ON, lambda error: isinstance(error, ValueError)], ids=repr)
+def test_a_retry_takes_exceptions_in_every_usual_way(lab: Lab, world: World, on: Any) -> None:
+    @step(retries=iron.Retry(attempts=3, delay_s=0, on=on))
+    def work() -> int:
+        world.did("tried")
+        if len(world.log) < 3:
+            raise ValueError
+        return len(world.log)
+
+    @flow
+    def main() -> int:
+        return work()
+
+    assert main() == 3
+
+
+@pytest.mark.parametrize(
+    "on", ["ValueError", ValueError(), ["ValueError"], [ValueError, "OSError"], [], (), int, [int], 5, is_worth_it],
+    ids=repr,
+)  # fmt: skip
+def test_a_retry_on_what_is_no_exception_is_refused_where_it_is_defined(on: Any) -> None:
+    with pytest.raises(ValueError, match="on is a class of exceptions, several of them in a list"):
+        iron.Retry(on=on)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"name": ""}, "name is a text"), ({"name": 5}, "name is a text"), ({"name": "\ud800"}, "half a character"),
+        ({"key": 5}, "key is a format string or a function"), ({"key": is_worth_it}, "key is a format string or a"),
+        ({"key": ["{n}"]}, "key is a format string or a"), ({"key": ""}, "key is a text"),
+        ({"key": "{m}"}, "names 'm', and the arguments are n"), ({"key": "{}"}, "the arguments are n"),
+        ({"key": "{n"}, "is no format string"), ({"key": "\ud800{n}"}, "half a character"),
+        ({"once": "no"}, "once is True or False"), ({"once": None}, "once is True or False"),
+        ({"retries": True}, "retries is how often"), ({"retries": None}, "retries is how often"),
+        ({"retries": "3"}, "retries is how often"), ({"cache": "often"}, "is no duration"), ({"cache": 0}, "cache is"),
+        ({"on_change": "never"}, 'on_change is "guard"'), ({"on_change": 5}, 'on_change is "guard"'),
+        ({"depends": None}, "depends is a list"), ({"depends": 5}, "depends is a list"),
+        ({"retry": 3}, "unexpected keyword"),
+    ],
+)  # fmt: skip
+def test_an_option_of_a_step_that_can_not_be_is_refused_at_once(options: dict[str, Any], match: str) -> None:
+    def work(n: int) -> int:
+        return n
+
+    for define in (lambda: step(**options)(work), lambda: step(work).options(**options)):
+        with pytest.raises((TypeError, ValueError, iron.IronflowError), match=match):
+            define()
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"on_rerun": None}, 'on_rerun is "continue"'), ({"on_rerun": "never"}, 'on_rerun is "continue"'),
+        ({"on_change": None}, 'on_change is "guard"'), ({"durability": "paper"}, 'durability is "power"'),
+        ({"continue_within": None}, "a duration is"), ({"continue_within": -1}, "zero or more"),
+        ({"fresh": None}, "fresh is True or False"), ({"key": ""}, "key is a text"), ({"key": 5}, "key is a text"),
+        ({"key": "\udfff"}, "half a character"), ({"resume": True}, "unexpected keyword"),
+    ],
+)  # fmt: skip
+def test_an_option_of_a_flow_or_graph_that_can_not_be_is_refused_at_once(options: dict[str, Any], match: str) -> None:
+    graph = iron.Graph.from_yaml("graph: some\nnodes: [{id: a, value: 1}]")
+    for definition in (flow(name="some")(lambda: None), graph):
+        with pytest.raises((TypeError, ValueError), match=match):
+            definition.options(**options)
+
+
+def test_what_was_given_can_be_taken_back(lab: Lab) -> None:
+    @step(key="{n}", cache="1d", on_change="keep", name="other", depends=[1], retries=2)
+    def work(n: int) -> int:
+        return n
+
+    kept = work.options()
+    assert (kept.name, kept.spec.options) == ("other", work.spec.options)
+    plain = work.options(key=None, cache=None, on_change=None, name=None, depends=(), retries=0)
+    assert plain.name.endswith("work")
+    assert (plain.spec.key, plain.spec.cache_s, plain.spec.on_change, plain.spec.depends) == (None, None, None, ())
+    assert plain.spec.retry.attempts == 1
+
+    @flow
+    def main() -> str:
+        return str(iron.uuid4())
+
+    keyed = main.options(key="k", durability="power", fresh=True, on_rerun="new")
+    same = keyed.options()
+    assert same.policy == keyed.policy
+    assert keyed.options(fresh=False)() == keyed.options(fresh=False)()
+    unkeyed = keyed.options(key=None, durability=None, fresh=False)
+    assert (unkeyed.policy.key, unkeyed.policy.durability, unkeyed.policy.fresh) == (None, None, False)
+    assert len({unkeyed(), unkeyed()}) == 2
+
+
+def test_a_graph_takes_a_key_back(lab: Lab) -> None:
+    keyed = iron.Graph.from_yaml("graph: some\nnodes: [{id: a, value: 1}]").options(key="k", fresh=True)
+    assert keyed.options(on_rerun="new").policy.key == "k"
+    assert keyed.options(key=None).policy.key is None
+    assert keyed.options(fresh=False).policy.fresh is False
+
+
+def test_an_engine_keeps_the_durability_that_it_was_opened_with(lab: Lab, tmp_path: Path) -> None:
+    engine = iron.open(tmp_path / "other.db", durability="process")
+    before = iron.engine()
+    with pytest.raises(ValueError, match=r'opened with durability="process".*iron.use\(path, durability="power"\)'):
+        iron.use(engine, durability="power")
+    assert iron.engine() is before
+    with pytest.raises(ValueError, match='durability is "power" or "process"'):
+        iron.use(tmp_path / "fourth.db", durability="paper")
+    engine.close()
+
+
+def test_an_engine_is_opened_with_a_clock_of_its_own(tmp_path: Path) -> None:
+    @step(retries=iron.Retry(attempts=3, delay_s=3600))
+    def work() -> int:
+        raise ValueError
+
+    @flow
+    def main() -> int:
+        try:
+            return work()
+        except ValueError:
+            return 1
+
+    with iron.open(tmp_path / "journal.db", clock=SimClock()):
+        assert main() == 1
+        waited = iron.attempts()["started_at"].diff().max()
+        assert waited.total_seconds() >= 3600
+    with pytest.raises(TypeError, match="clock has the methods now, monotonic and wait"):
+        iron.open(tmp_path / "journal.db", clock=5)  # type: ignore[arg-type]
