@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
@@ -17,7 +17,8 @@ from ironflow_nb.errors import NotGranted
 from ironflow_nb.graphs import hosts
 from ironflow_nb.graphs.hosts import host_of
 
-Grant: TypeAlias = Literal["http", "files", "shell", "env", "lambda", "python"]
+Grant: TypeAlias = Literal["http", "files", "shell", "shell_env", "env", "lambda", "python"]
+KINDS: Final[tuple[Grant, ...]] = get_args(Grant)
 
 COMMAND_LINE: Final = "a text for the shell"
 """What a command that is no list asks for: the shell itself, which only ``shell: true`` grants."""
@@ -43,6 +44,11 @@ SCHEMA: Final[Mapping[str, Any]] = {
             "description": "true is every program; a list names programs, for commands that are lists themselves",
             "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
         },
+        "shell_env": {
+            "description": "variables that shell nodes may set for the programs that are granted by name: some choose "
+            "which code these run (PATH, LD_PRELOAD, BASH_ENV, PYTHONPATH); shell: true grants all",
+            "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
+        },
         "env": {
             "description": "variables of the environment, for env, for secrets and for the programs of shell nodes",
             "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
@@ -52,7 +58,8 @@ SCHEMA: Final[Mapping[str, Any]] = {
             "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
         },
         "python": {
-            "description": "modules of which python nodes may import functions; those of the notebook need no grant",
+            "description": "modules and functions that python nodes may call; functions that the notebook defines need "
+            "no grant, those that it has imported or that Python brings along do",
             "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
         },
     },
@@ -76,8 +83,10 @@ class Grants(msgspec.Struct, frozen=True):
     def of(cls, allow: Mapping[str, Any] | None, *, base: str | None = None) -> Grants:
         """Return the grants that an ``allow`` says; of None, everything."""
         if allow is None:
-            return cls(dict.fromkeys(("http", "files", "shell", "env", "lambda", "python"), True), base or ".")
+            return cls(dict.fromkeys(KINDS, True), base or ".")
         allowed = {kind: names if isinstance(names, bool) else tuple(names) for kind, names in allow.items()}
+        if allowed.get("shell") is True:  # the whole shell can set any variable by itself
+            allowed["shell_env"] = True
         return cls(allowed, base or ".")
 
     def within(self, other: Grants) -> Grants:
@@ -125,6 +134,24 @@ class Grants(msgspec.Struct, frozen=True):
         if refusal is not None:
             # Of a URL its host: the rest of it may hold what nobody should read.
             raise NotGranted(refusal, grant=need.grant, what=host_of(need.what) if need.grant == "http" else need.what)
+
+    def require_function(self, name: str, home: str) -> None:
+        """Refuse a function that is reached by a name, but was defined elsewhere: listed is that name, or its module.
+
+        Raises:
+            NotGranted: neither is.
+        """
+        allowed = self.allowed.get("python", False)
+        names = () if isinstance(allowed, bool) else allowed
+        if allowed is True or name in names or any(_is_module_within(home, each) for each in names):
+            return
+        granted = f"granted are {', '.join(names)}" if names else "nothing of it is granted"
+        raise NotGranted(
+            f"python {name!r} comes from {home} and was not defined in the notebook ({granted}); to grant it: "
+            f"allow: {{python: [{name}]}}, or call it in a function of the notebook",
+            grant="python",
+            what=name,
+        )
 
     def path(self, text: str) -> Path:
         """Return the path, resolved with all its links.

@@ -307,7 +307,7 @@ def test_a_program_gets_few_variables_and_those_that_are_granted(monkeypatch: py
     monkeypatch.setenv("IT_TOKEN", "secret")
     monkeypatch.setenv("IT_OTHER", "other")
     monkeypatch.setenv("LC_TIME", "C")
-    allow = {"shell": ["env"], "env": ["IT_OTHER", "IT_NOT_THERE"]}
+    allow = {"shell": ["env"], "env": ["IT_OTHER", "IT_NOT_THERE"], "shell_env": ["ADDED"]}
     lines = perform(["env"], allow=allow, env={"ADDED": 3})["stdout"].splitlines()
     given = dict(line.split("=", 1) for line in lines)
     assert {"PATH", "LC_TIME"} <= given.keys()
@@ -320,10 +320,44 @@ def test_all_variables_go_where_all_are_granted(monkeypatch: pytest.MonkeyPatch)
     assert "IT_TOKEN=all\n" in perform(["env"])["stdout"]
 
 
-@pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "DYLD_INSERT_LIBRARIES"])
-def test_a_graph_with_granted_programs_can_not_put_others_in_their_place(name: str, tmp_path: Path) -> None:
-    with pytest.raises(NotGranted, match="chooses which programs are run"):
-        perform(["echo"], allow={"shell": ["echo"]}, env={name: str(tmp_path)})
+CHOOSING = (
+    "PATH", "LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES", "BASH_FUNC_date%%", "BASH_ENV", "ENV", "SHELLOPTS",
+    "IFS",
+    "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "PERL5LIB", "PERL5OPT", "RUBYOPT", "NODE_OPTIONS", "JAVA_TOOL_OPTIONS",
+    "GIT_SSH_COMMAND", "GIT_EXEC_PATH", "GIT_CONFIG_COUNT", "EDITOR", "PAGER", "HOME", "anything",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHOOSING)
+def test_a_graph_with_granted_programs_sets_only_variables_that_are_granted_too(name: str, tmp_path: Path) -> None:
+    command, env = ["echo"], {name: str(tmp_path)}
+    for allow in ({"shell": ["echo"]}, {"shell": ["echo"], "env": [name]}, {"shell": ["echo"], "env": True}):
+        assert Grants.of(allow).refusal(list(SHELL.needs({"command": command, "env": env}))[-1])
+        with pytest.raises(NotGranted, match=r"shell_env '.*' is not granted"):
+            perform(command, allow=allow, env=env)
+    assert perform(["printenv", name], allow={"shell": ["printenv"], "shell_env": [name]}, env={name: "x"})
+
+
+@pytest.mark.parametrize("name", ["BASH_FUNC_date%%", "BASH_ENV"])
+def test_a_granted_script_runs_nothing_that_a_variable_brings(name: str, tmp_path: Path) -> None:
+    script = tmp_path / "safe.sh"
+    script.write_text("#!/usr/bin/env bash\ndate > /dev/null\n")
+    script.chmod(0o755)
+    mark = tmp_path / "mark"
+    (tmp_path / "evil").write_text(f"touch {mark}")
+    env = {"BASH_FUNC_date%%": f"() {{ touch {mark}; }}", "BASH_ENV": str(tmp_path / "evil")}[name]
+    with pytest.raises(NotGranted):
+        perform([str(script)], allow={"shell": [str(script)]}, env={name: env})
+    assert not mark.exists()
+
+
+def test_what_bounds_a_graph_bounds_the_variables_it_sets() -> None:
+    need = Need("shell_env", "LD_PRELOAD")
+    whole, listed = Grants.of({"shell": True}), Grants.of({"shell": ["x"], "shell_env": ["A"]})
+    assert whole.refusal(need) is None
+    assert whole.within(listed).refusal(need)
+    assert listed.within(whole).refusal(need)
+    assert listed.within(whole).refusal(Need("shell_env", "A")) is None
 
 
 def test_a_program_is_looked_for_in_the_path_of_the_machine(tmp_path: Path) -> None:

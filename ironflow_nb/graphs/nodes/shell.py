@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ironflow_nb.errors import NodeFailed, NodeTimeout, NotGranted
+from ironflow_nb.errors import NodeFailed, NodeTimeout
 from ironflow_nb.graphs.grants import COMMAND_LINE, Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
 from ironflow_nb.graphs.language.templates import OPENING
@@ -26,9 +26,6 @@ _VARIABLES: Final = frozenset({
     "PROGRAMFILES", "PROGRAMFILES(X86)", "COMMONPROGRAMFILES", "NUMBER_OF_PROCESSORS", "PROCESSOR_ARCHITECTURE",
 })  # fmt: skip
 """What every program gets, as far as it is there; ``LC_*`` too."""
-
-_CHOOSING: Final = ("PATH=", "LD_", "DYLD_")
-"""How variables begin that choose other programs than the one that is granted."""
 
 _SCALAR: Final = {"type": ["string", "number"]}
 
@@ -49,7 +46,8 @@ _SCHEMA: Final = options_schema(
             "items": _SCALAR,
         },
         "env": {
-            "description": "variables for the program, beside PATH, HOME, the language and what allow: {env: ...} says",
+            "description": "variables for the program, beside PATH, HOME, the language and what allow: {env: ...} says;"
+            " for a program that is granted by name each needs allow: {shell_env: [...]}",
             "type": "object",
             "propertyNames": {"pattern": "^[^=]+$"},
             "additionalProperties": {"type": ["string", "number"]},
@@ -89,6 +87,8 @@ def _needs(options: Options) -> Iterator[Need]:
         yield Need("shell", command[0])
     if isinstance(cwd, str) and OPENING not in cwd:
         yield Need("files", cwd)
+    env = options.get("env")
+    yield from (Need("shell_env", name) for name in (env if isinstance(env, Mapping) else ()))
 
 
 def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
@@ -171,14 +171,9 @@ def _found(program: str, context: NodeContext) -> str:
 def _environment(added: Mapping[str, Any], context: NodeContext) -> dict[str, str]:
     allowed = context.grants.allowed.get("env", False)
     granted: Iterable[str] = os.environ if allowed is True else allowed or ()
-    if context.grants.allowed.get("shell") is not True:
-        for name in added:
-            if f"{name.upper()}=".startswith(_CHOOSING):
-                raise NotGranted(
-                    f"{context.node}: env {name} chooses which programs are run; to grant all: allow: {{shell: true}}",
-                    grant="shell",
-                    what=name,
-                )
+    # Any variable may choose which code a program runs; no list of those that do would be whole.
+    for name in added:
+        context.grants.require(Need("shell_env", name))
     always = [name for name in os.environ if name.upper() in _VARIABLES or name.startswith("LC_")]
     passed = {name: os.environ[name] for name in [*always, *granted] if name in os.environ}
     return passed | {name: _written(value) for name, value in added.items()}

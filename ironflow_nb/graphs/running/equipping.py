@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.home import HOME
@@ -20,6 +22,11 @@ from ironflow_nb.graphs.secrets import Secrets, variable_of
 from ironflow_nb.handles.launching import Launchable
 
 Functions = Mapping[str, Callable[..., Any]]
+
+_NOTEBOOK: Final = "__main__"
+
+_PUBLIC: Final = {_NOTEBOOK: _NOTEBOOK, "posix": "os", "nt": "os", "posixpath": "os.path", "ntpath": "os.path"}
+"""By which name a module is known that has another one of its own; those in C begin with an underscore."""
 
 
 def equipped(definition: Definition, grants: Grants, functions: Functions, mocks: Mapping[str, Any]) -> Workshop:
@@ -57,11 +64,8 @@ def _known(name: str, functions: Functions, grants: Grants) -> Known | None:
     is_node = isinstance(found, StepSpec) and isinstance(found.parameters, OptionParameters)
     if is_node:  # of a graph, and no function
         found = None
-    if found is None and "." not in name:
-        found = vars(sys.modules["__main__"]).get(name)
-    if found is None and "." in name:
-        grants.require(Need("python", name))
-        found = _imported(name)
+    if found is None:
+        found = _looked_up(name, grants)
     if isinstance(found, Launchable) or (isinstance(found, StepSpec) and HOME.find("flow", found.name) is not None):
         kind = found.kind if isinstance(found, Launchable) else "flow"
         raise DefinitionError(
@@ -73,6 +77,43 @@ def _known(name: str, functions: Functions, grants: Grants) -> Known | None:
         return None
     spec = getattr(found, "spec", None)
     return Known(spec.function, spec.options) if isinstance(spec, StepSpec) else Known(found, DEFAULTS)
+
+
+def _looked_up(name: str, grants: Grants) -> Any:
+    """Return what a name of the notebook, or of a module, stands for; None if nothing.
+
+    Raises:
+        NotGranted: it is neither granted nor a function that the notebook has defined.
+    """
+    if "." in name:
+        grants.require(Need("python", name))
+        found = _imported(name)
+    else:
+        found = vars(sys.modules[_NOTEBOOK]).get(name)
+    is_decorated = isinstance(found, Launchable) or isinstance(getattr(found, "spec", None), StepSpec)
+    if callable(found) and not is_decorated:
+        home = _home_of(found)
+        if home != _NOTEBOOK:
+            grants.require_function(name, home)
+    return found
+
+
+def _home_of(found: Any) -> str:
+    """Return the module that has defined what a callable does, whatever it is bound to and called by."""
+    while True:
+        if isinstance(found, functools.partial | functools.partialmethod):
+            found = found.func
+        elif inspect.ismethod(found):
+            found = found.__func__
+        else:
+            break
+    # Methods of C know only what they are bound to, or which class has them.
+    owner = getattr(found, "__objclass__", None) or getattr(found, "__self__", None)
+    for each in (found, owner if isinstance(owner, type) else type(owner), type(found)):
+        module = getattr(each, "__module__", None)
+        if isinstance(module, str):
+            return _PUBLIC.get(module, module.removeprefix("_"))
+    return ""
 
 
 def _imported(name: str) -> Any:
