@@ -99,6 +99,11 @@ class Memo:
         """Return every recorded step."""
         return self._records.values()
 
+    def learn(self, row: StepRow) -> None:
+        """Take what became of an attempt that was recorded as begun when the memory was made."""
+        attempts = self._records[row.step].attempts
+        attempts[next(place for place, each in enumerate(attempts) if each.attempt == row.attempt)] = row
+
     def first_version(self, step: StepRef) -> int:
         """Return the version of the run at which the recorded step first began."""
         return self._records[step].attempts[0].version

@@ -22,11 +22,14 @@ def attempt_child(engine: Engine, run: Callable[[RunId, Parent], Any]) -> Attemp
 
     def attempt(session: Session, job: Job) -> Settled:
         __tracebackhide__ = True
-        child = _begin(engine, session, job, is_beside=False)
+        child = _begin(engine, session, job, is_beside=session.is_beside())
         try:
             value = run(child, (session.run_id, job.step))
         except Exception as error:  # noqa: BLE001 -- whatever a child raises is its outcome
             return _failed(session, job, error)
+        except BaseException as error:
+            session.drop(job, error)
+            raise
         return returned(session, job, value)
 
     return attempt
@@ -54,7 +57,11 @@ def _begin(engine: Engine, session: Session, job: Job, *, is_beside: bool) -> Ru
     """Commit which run is the attempt before that run begins, so that no child is ever forgotten; return its id."""
     job.child_run_id = _child_to_continue(engine, job) or engine.ledger.new_run_id()
     session.start(job, is_beside=is_beside)
-    session.flush()
+    try:
+        session.flush()
+    except BaseException as error:
+        session.drop(job, error)
+        raise
     return job.child_run_id
 
 

@@ -19,6 +19,10 @@ Place = tuple[Digest, BranchId, int]
 """Identity, branch, and which time the branch asks for it: what recognises a call within a run."""
 
 
+AttemptRef = tuple[StepRef, int]
+"""One attempt within a run."""
+
+
 class Call(msgspec.Struct):
     """A call with everything that recognises it; `opaque` names classes that identify in this process only."""
 
@@ -90,7 +94,10 @@ class Job:
 
     row: StepRow
     stretch: object
-    """The memory that made it: of another stretch of the run, no attempt begins any more."""
+    """The memory that made it, or that of a later stretch of the run with a call that it answers.
+
+    No attempt of an earlier stretch than the current one begins any more.
+    """
 
     def __init__(
         self, spec: StepSpec, code: Digest, call: Call, step: StepRef, index: int, attempt: int, reason: str
@@ -120,7 +127,7 @@ class Job:
     def retry(self, failed: StepRow) -> Job:
         """Return the attempt after this one, which failed."""
         again = Job(self.spec, self.code, self.call, self.step, self.index, self.attempt + 1, "retry")
-        again.claim, again.is_owed = self.claim, self.is_owed
+        again.claim, again.is_owed, again.stretch = self.claim, self.is_owed, self.stretch
         again.outcome, again.failed, again.begin_again = self.outcome, failed, self.begin_again
         again.n_failed = self.n_failed + 1
         return again

@@ -15,7 +15,7 @@ from ironflow_nb.core.status import StepStatus
 from ironflow_nb.core.verdict import GUARD_S, AskFirst, OnChange, Perform, Replay, Reuse, Unknown, judge, settle_change
 from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, ValueUnreadable
 from ironflow_nb.execution.edited import why_changed
-from ironflow_nb.execution.jobs import Answer, Call, Job, Outcome, Place
+from ironflow_nb.execution.jobs import Answer, AttemptRef, Call, Job, Outcome
 from ironflow_nb.execution.ledger import Ledger
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.surroundings import say
@@ -79,6 +79,10 @@ class Recall:
         latest = self._memo.latest(step)
         return latest if latest is not None and latest.lived_with else None
 
+    def learn(self, row: StepRow) -> None:
+        """Take what became of an attempt that an earlier stretch of this process had begun."""
+        self._memo.learn(row)
+
     def allow_change(self, name: str, code: Digest) -> None:
         """Let steps of that name have new code, which somebody has been told of already."""
         self._allowed_changes.add((name, code))
@@ -100,7 +104,9 @@ class Recall:
             identity = keyed_identity(spec.name, self._ledger.digester.digest(spec.key_of(arguments)).digest)
         return Call(arguments, args, kwargs, (identity, branch, 0), opaque), digest
 
-    def ask(self, spec: StepSpec, call: Call, digest: Digest, in_flight: Mapping[Place, Job]) -> Answer | Outcome | Job:
+    def ask(
+        self, spec: StepSpec, call: Call, digest: Digest, in_flight: Mapping[AttemptRef, Job]
+    ) -> Answer | Outcome | Job:
         """Number the call, and answer it from memory or from what is in flight, or return the job to perform.
 
         Raises:
@@ -114,10 +120,11 @@ class Recall:
         if spec.key is not None:
             self._note_key(spec, identity, digest)
         call.place = identity, branch, self._memo.count_call(identity, branch)
-        flying = in_flight.get(call.place)
-        if flying is not None:
-            return flying.outcome
         record = self._memo.find(*call.place)
+        flying = _flying(record, code, in_flight, once=spec.once)
+        if flying is not None:
+            flying.stretch = self  # it answers a call of this stretch now, and so may be tried again in it
+            return flying.outcome
         verdict = judge(record, code, once=spec.once)
         if isinstance(verdict, AskFirst):
             verdict = _as_before(spec, record) or self._settle_change(spec, code, verdict.row)
@@ -271,6 +278,21 @@ class Recall:
             )
         error = rebuild(load_failure(stored), where=f"{row.step} of run {self._run_id}")
         return mark(error, self._run_id, row.step)
+
+
+def _flying(record: Record | None, code: Digest, in_flight: Mapping[AttemptRef, Job], *, once: bool) -> Job | None:
+    """Return the attempt of the record that an earlier stretch began and whose body still runs, if it is an answer.
+
+    One that runs other code than the call, or began before somebody asked for another, is none; but what runs once,
+    and a child, whose own steps are looked at one by one, are never begun beside themselves.
+    """
+    if record is None or not in_flight:
+        return None
+    latest = record.latest
+    job = in_flight.get((latest.step, latest.attempt))
+    if job is None or once or job.child_run_id is not None:
+        return job
+    return job if job.code == code and not record.is_discarded else None
 
 
 def _as_before(spec: StepSpec, record: Record | None) -> Reuse | None:

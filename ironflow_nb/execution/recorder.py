@@ -56,13 +56,31 @@ class Recorder:
             self.stopped_by = error  # what was finished is not recorded: a flow that swallows this can't go on
             raise
         for job, row in zip(jobs, rows, strict=True):
-            assert row is not None
-            job.row = row
+            self.take(job, row)
         for settled in batch:
             if settled.piece.cached is not None:
                 self._claims.settle(settled.job)
         self._recall.n_reused += sum(type(settled.piece.event) is StepReused for settled in batch)
         self.n_added += sum(settled.error is None and settled.job.reason not in DONE_BEFORE for settled in batch)
+
+    def take(self, job: Job, row: StepRow | None) -> None:
+        """Take the attempt as it is recorded now; what ends late is told to the memory of the current stretch.
+
+        That memory was read from the journal while the body still ran, and under the session's lock: so it has the
+        attempt as begun, and whatever becomes of it afterwards comes along here. Every way to record a step does.
+        """
+        assert row is not None
+        job.row = row
+        if self.is_late(job):
+            self._recall.learn(row)
+
+    def is_late(self, job: Job) -> bool:
+        """Tell whether the job is of an earlier stretch, and answers no call of this one."""
+        return job.stretch is not self._recall
+
+    def is_void(self, settled: Settled) -> bool:
+        """Tell whether a late job took another run's result and so never began: its step may be another one's now."""
+        return self.is_late(settled.job) and not settled.job.is_started
 
     def append(self, *pieces: Piece) -> list[StepRow | None]:
         """Commit the pieces with all that is pending; return the attempt of each after it.

@@ -49,19 +49,15 @@ def call(
 
 def _attempt_here(session: Session, job: Job) -> Settled:
     __tracebackhide__ = True
-    is_beside = session.is_beside()
     try:
         if job.failed is not None:
             session.wait_until_due(job)
         if job.spec.cache_s is not None and (settled := shared(session, job, waits_in_flow=True)) is not None:
             return settled
-        session.start(job, is_beside=is_beside)
+        session.start(job, is_beside=session.is_beside())
         return _perform_here(session, job)
     except BaseException as error:
-        if is_beside:
-            session.drop(job, error)
-        else:
-            session.give_back(job)
+        session.drop(job, error)
         raise
 
 

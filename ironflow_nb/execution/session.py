@@ -23,7 +23,7 @@ from ironflow_nb.execution.claims import Claims
 from ironflow_nb.execution.defining import Definitions
 from ironflow_nb.execution.delayed import Delayed
 from ironflow_nb.execution.interrupts import Interrupts
-from ironflow_nb.execution.jobs import Answer, Child, Job, Outcome, Place, Settled, Take
+from ironflow_nb.execution.jobs import Answer, AttemptRef, Child, Job, Outcome, Settled, Take
 from ironflow_nb.execution.recall import DONE_BEFORE, Recall
 from ironflow_nb.execution.recorder import Recorder
 from ironflow_nb.execution.seams import Wakeup
@@ -69,7 +69,7 @@ class Session:
         self.child_sessions: list[Session] = []
         self.task: Any = None
         self._seen_failures = SeenFailures(stream.put)
-        self._in_flight: dict[Place, Job] = {}
+        self._in_flight: dict[AttemptRef, Job] = {}
         self._settled: deque[Settled] = deque()
         self.delayed = Delayed(self.ledger.clock, self.lock)
         self.wakeups = Wakeups()
@@ -133,7 +133,7 @@ class Session:
     def refuse_if_late(self, job: Job) -> None:
         """Raise what a job meets that begins when its stretch of the run is over. Called under the lock."""
         self.refuse_if_over()
-        if job.stretch is not self.recall:
+        if self.recorder.is_late(job):
             raise self.finished()
 
     def finished(self) -> RunFinished:
@@ -172,7 +172,7 @@ class Session:
             assert row is not None
             job.row = row
             if is_beside:
-                self._in_flight[job.call.place] = job
+                self._in_flight[job.step, job.attempt] = job
             if job.spec.once:  # so that nobody who finds no end of it can think that it never began
                 self.recorder.append()
         job.started_s = self.ledger.clock.monotonic()
@@ -187,6 +187,8 @@ class Session:
         __tracebackhide__ = True
         with self.lock:
             is_beside = self._land(settled.job)
+            if self.recorder.is_void(settled):
+                raise self.finished()
             trouble = self.recorder.record([settled])
             if is_beside:  # another stretch of the run, or the end of the flow, waits for it
                 settled.tell(trouble)
@@ -201,9 +203,7 @@ class Session:
     def note(self, settled: Settled) -> None:
         """Let what a job came to ride with the next commit."""
         with self.lock:
-            row = self.stream.defer(settled.piece)
-            assert row is not None
-            settled.job.row = row
+            self.recorder.take(settled.job, self.stream.defer(settled.piece))
             self.recorder.n_added += settled.job.reason not in DONE_BEFORE
 
     def record_retry(self, settled: Settled) -> Job:
@@ -216,7 +216,7 @@ class Session:
             if trouble is not None:
                 settled.tell(trouble)
                 raise trouble
-            return self._retry(settled.job)
+            return settled.job.retry(settled.job.row)
 
     def wait_until_due(self, job: Job) -> None:
         """Wait until the attempt may begin."""
@@ -273,17 +273,8 @@ class Session:
             self.claims.give_back(job)
 
     def _land(self, job: Job) -> bool:
-        """Take the job, if it is there, from what is in flight; another one of its place stays."""
-        is_there = self._in_flight.get(job.call.place) is job
-        if is_there:
-            del self._in_flight[job.call.place]
-        return is_there
-
-    def _retry(self, job: Job) -> Job:
-        """Return the next attempt, which belongs to this stretch even if the one before began in an earlier one."""
-        again = job.retry(job.row)
-        again.stretch = self.recall
-        return again
+        """Take the job from what is in flight; tell whether it was there."""
+        return self._in_flight.pop((job.step, job.attempt), None) is not None
 
     def open_branch(self, parent: BranchId, name: str, arguments: Mapping[str, Any] | None) -> BranchId:
         """Return the id of a new branch of `parent` that does `name` with those arguments."""
@@ -315,7 +306,11 @@ class Session:
         with self.lock:
             batch: list[Settled] = []
             while self._settled:
-                batch.append(self._settled.popleft())
+                settled = self._settled.popleft()
+                if self.recorder.is_void(settled):
+                    settled.tell(self.finished())
+                else:
+                    batch.append(settled)
             if not batch:
                 return
             try:
@@ -324,9 +319,12 @@ class Session:
                 self._settled.extendleft(reversed(batch))
                 raise
             for settled in batch:
-                self._land(settled.job)
-                if trouble is None and settled.retry_at is not None:
-                    self.delayed.keep(self._retry(settled.job))
+                job = settled.job
+                self._land(job)
+                # Of an earlier stretch only what answers a call of this one is tried again: the others are in the
+                # memory of this stretch, which tries them again itself when it asks for them.
+                if trouble is None and settled.retry_at is not None and not self.recorder.is_late(job):
+                    self.delayed.keep(job.retry(job.row))
                     continue
                 settled.tell(trouble)
         self.wakeups.wake()
