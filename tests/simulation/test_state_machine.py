@@ -190,13 +190,13 @@ class Kernels(RuleBasedStateMachine):
 class OneByOne(Kernels):
     """Steps one after the other."""
 
-    flow = one_by_one
+    flow = staticmethod(one_by_one)
 
 
 class Mapped(Kernels):
     """Steps of a map."""
 
-    flow = mapped
+    flow = staticmethod(mapped)
 
 
 TestOneByOne = OneByOne.TestCase
