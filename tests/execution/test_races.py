@@ -312,6 +312,8 @@ def test_a_late_goodbye_to_a_stretch_leaves_the_next_one_of_its_run(lab: Lab, wo
     first = main.start()
     with pytest.raises(RuntimeError):
         first.result(timeout_s=20)
+    while first.id in lab.engine.sessions:
+        time.sleep(0.001)
     world.is_broken = False
     run = main.resume()
     assert begun.wait(20)
