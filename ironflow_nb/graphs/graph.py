@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import UNSET, UnsetType
@@ -25,9 +25,9 @@ from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.graphs.catalog import kinds
 from ironflow_nb.graphs.formats.compiling import compile_graph, sound_grants
 from ironflow_nb.graphs.formats.definition import Definition
-from ironflow_nb.graphs.formats.findings import Finding, invalid
+from ironflow_nb.graphs.formats.findings import Finding, Path, invalid
 from ironflow_nb.graphs.formats.publishing import published
-from ironflow_nb.graphs.formats.reading import Source, from_data, read_source, read_text
+from ironflow_nb.graphs.formats.reading import Source, extended, from_data, read_source, read_text
 from ironflow_nb.graphs.formats.writing import write_yaml
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kinds import REGISTERED, Kind
@@ -89,12 +89,12 @@ class Graph(Launchable):
         self._workshop: Workshop | None = None
         self._registered: dict[str, Kind] = {}
         self.policy = Policy()
-        name = source.data.get("graph") if isinstance(source.data, Mapping) else None
+        name = self.data.get("graph")
         self.name = name if isinstance(name, str) else "?"
 
     @classmethod
     def from_yaml(
-        cls, text_or_path: str | Path, *, allow: Mapping[str, Any] | None = None, functions: Functions | None = None
+        cls, text_or_path: str | FilePath, *, allow: Mapping[str, Any] | None = None, functions: Functions | None = None
     ) -> Graph:
         """Read a graph from YAML, or from a file of it. Nothing of it is run; `validate` says what is wrong.
 
@@ -162,17 +162,19 @@ class Graph(Launchable):
         is called as it is.
         """
         written = {key.rstrip("_"): self._named(value) for key, value in keys.items()}
-        nodes = [*self._source.data["nodes"], {"id": id, **written}]
-        self._change({**self._source.data, "nodes": nodes})
+        nodes = self.data.get("nodes")
+        if not isinstance(nodes, list):
+            raise invalid(self.name, self.findings())
+        self._change(("nodes", len(nodes)), {"id": id, **written})
         return self
 
     def output(self, value: Any) -> Graph:
         """Say what a run results in, and return the graph."""
-        self._change({**self._source.data, "output": value})
+        self._change(("output",), value)
         return self
 
-    def _change(self, data: Mapping[str, Any]) -> None:
-        self._source = from_data(data)
+    def _change(self, path: Path, value: Any) -> None:
+        self._source = extended(self._source, path, value)
         self._compiled = self._workshop = None
 
     def _named(self, value: Any) -> Any:
@@ -199,9 +201,8 @@ class Graph(Launchable):
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """The definition as plain data."""
-        data: Mapping[str, Any] = self._source.data
-        return data
+        """The definition as plain data; of a text that is no mapping nothing."""
+        return self._source.data if isinstance(self._source.data, Mapping) else {}
 
     def findings(self) -> list[Finding]:
         """Return everything that is wrong with the graph, each with its path, line and column."""
@@ -241,8 +242,16 @@ class Graph(Launchable):
         return self._grants or sound_grants(self.data.get("allow"), self._source.base)
 
     def to_yaml(self) -> str:
-        """Return the graph as YAML: what it was read from, or its data written out."""
-        return self._source.text or write_yaml(self.data)
+        """Return the graph as YAML: what it was read from, or its data written out.
+
+        Raises:
+            GraphInvalid: there is something in it that YAML has nothing for, such as infinity or an object.
+        """
+        if self._source.text is not None:
+            return self._source.text
+        if self._source.findings:
+            raise invalid(self.name, self._source.findings)
+        return write_yaml(self.data)
 
     def to_mermaid(self) -> str:
         """Return the diagram of the graph in the language of Mermaid."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -12,6 +11,7 @@ from msgspec.structs import replace
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.graphs.formats.definition import Block, Node, Work, Workflow, blocks_of
+from ironflow_nb.graphs.language.wording import near
 from ironflow_nb.handles.run import Run
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Select
@@ -49,8 +49,8 @@ def check_mocks(block: Block, mocks: Mapping[str, Any]) -> None:
     nodes = {node.id: node for node in _all(block)}
     for name in mocks:
         if name not in nodes:
-            near = get_close_matches(name, nodes, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(nodes)})"
+            meant = near(name, nodes)
+            hint = f"; did you mean {meant}?" if meant else f" (there are: {', '.join(nodes)})"
             raise DefinitionError(f"there is a mock for {name!r}, and no node of that id{hint}", name=name)
     outside = [f"{node.id} ({_what(node)})" for node in _unmocked(block, mocks) if _is_outside(node)]
     if outside:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,71 @@ def test_relative_paths_start_in_the_folder_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "data" / "g.yaml").write_text(GOOD.replace("nodes", "allow: {files: [.]}\nnodes"))
     grants = Graph.from_yaml("data/g.yaml").grants
     assert grants.path("a.txt") == tmp_path.resolve() / "data" / "a.txt"
+
+
+# -- characters --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["hi 😀", "😀", "a😀b𝄞", "ü"])
+def test_json_of_any_writer_is_read_with_its_characters(text: str) -> None:
+    data = {"graph": "g", "nodes": [{"id": "a", "transform": {text: [text]}}]}
+    for is_ascii in (True, False):
+        graph = Graph.from_yaml(json.dumps(data, ensure_ascii=is_ascii))
+        assert graph.data == data
+        assert Graph.from_yaml(graph.to_yaml()).data == data
+    assert Graph.from_dict(data).data == data
+    assert Graph.from_yaml(Graph.from_dict(data).to_yaml()).data == data
+
+
+def test_a_place_behind_a_character_of_two_escapes_is_where_it_stands() -> None:
+    text = json.dumps({"graph": "g", "nodes": [{"id": "a", "log": "😀😀 {{ nothing }}"}]})
+    (finding,) = Graph.from_yaml(text).findings()
+    assert finding.position is not None
+    assert finding.position.column == text.index("nothing") + 1
+
+
+@pytest.mark.parametrize("place", ["value", "key"])
+@pytest.mark.parametrize("half", ["\\ud83d", "\\ude00", "\\ude00\\ud83d", "x\\ud800y"])
+def test_half_of_a_character_is_told(half: str, place: str) -> None:
+    written = f'{{"x": "{half}"}}' if place == "value" else f'{{"{half}": 1}}'
+    text = f'{{"graph": "g", "nodes": [{{"id": "a", "transform": {written}}}]}}'
+    (said_once,) = said(text)
+    assert "half of a character" in said_once
+    assert said_once.startswith("line 1, column ")
+    assert "half of a character" in said(json.loads(text))[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "graph:\tg\nnodes:\n- id:\ta\n  log:\t\thello\n",
+        "graph:\tg\nnodes:\t\n- id: a\t\n  log: \thello\t# said\n",
+        'graph: g\nnodes:\t[{id:\ta,\tlog:\t"hello"}]\t\n',
+    ],
+)
+def test_a_tab_between_words_is_a_blank(text: str) -> None:
+    assert Graph.from_yaml(text).data == {"graph": "g", "nodes": [{"id": "a", "log": "hello"}]}
+
+
+@pytest.mark.parametrize("text", ["graph: g\nnodes:\n\t- id: a\n", "graph: g\nnodes:\n-\tid: a\n", "\tgraph: g\n"])
+def test_a_tab_that_indents_is_told(text: str) -> None:
+    (told,) = said(text)
+    assert "blocks are indented with blanks, not with tabs" in told
+
+
+def test_one_line_with_a_colon_and_a_tab_is_a_text() -> None:
+    assert said("graph:\tg") == ["line 1, column 1: nodes: is missing"]
+
+
+@pytest.mark.parametrize(
+    "text", ["- a\n- b\n", "# nothing\n5\n", "graph: g\nnodes: 3\n", "graph: [g]\nnodes: {}\n", "null\n"]
+)
+def test_a_text_that_is_no_graph_has_a_repr_and_says_what_it_is_not_whatever_is_asked_of_it(text: str) -> None:
+    graph = Graph.from_yaml(text)
+    assert repr(graph).endswith("0 nodes>")
+    assert graph.to_yaml() == text
+    assert graph.grants.allowed == {}
+    for ask in (graph, graph.start, graph.plan, graph.validate, lambda: graph.node("a", log="x").validate()):
+        with pytest.raises(GraphInvalid):
+            ask()
+    assert "wrong with graph" in graph._repr_mimebundle_()["text/plain"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import enum
 import math
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.errors import GraphInvalid
+from ironflow_nb.errors import GraphInvalid, NodeFailed
+from ironflow_nb.graphs.language.wording import near
 from tests.graphs.mistakes import messages, said, work
 
 
@@ -93,3 +95,75 @@ def test_findings_come_in_the_order_of_the_data_and_once() -> None:
 
 def test_a_value_that_is_refused_is_not_told_of_again() -> None:
     assert messages(work("a", timeout_s=math.nan)) == ["nan is no number that JSON has"]
+
+
+# -- what was built ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (float("inf"), "inf is no number that JSON has"),
+        ([{"a": float("nan")}], "nan is no number that JSON has"),
+        (object(), "an object is nothing that JSON has"),
+        ("\ud800", "half of a character"),
+    ],
+    ids=["infinity", "nan", "object", "surrogate"],
+)
+def test_what_yaml_has_nothing_for_is_told_and_not_written_as_null(value: Any, message: str) -> None:
+    graph = iron.Graph("g").node("a", transform=value).node("b", log="x").output("{{ b }}")
+    for ask in (graph.to_yaml, graph.validate, graph):
+        with pytest.raises(GraphInvalid, match=message):
+            ask()
+    assert [message in str(finding) for finding in iron.Graph("g").node("a", log="x").output(value).findings()] == [
+        True
+    ]
+    assert iron.Graph("g").node("a", log="x").output(value).output("{{ a }}").to_yaml().endswith('output: "{{ a }}"\n')
+
+
+def test_a_graph_that_was_read_and_goes_on_in_python_keeps_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "g.yaml").write_text("graph: g\nallow: {files: [data]}\nnodes: [{id: a, log: x}]\n")
+    graph = iron.Graph.from_yaml(tmp_path / "g.yaml")
+    resolved = graph.grants.resolved("data")
+    assert graph.node("b", log="y").grants.resolved("data") == resolved == (tmp_path / "data").resolve()
+
+
+def test_only_what_is_like_a_word_is_proposed_for_it() -> None:
+    known = ["assert", "branch", "condition", "http", "log", "loop", "python", "retry", "sql", "template", "timeout_s"]
+    meant = {
+        "set": None, "get": None, "if": None, "sleep": None, "email": None, "map": None, "wait": None, "x": None,
+        "htpp": "http", "tempalte": "template", "logg": "log", "lop": "loop", "retries": "retry",
+        "timeout": "timeout_s", "sqll": "sql", "pyton": "python", "Condition": "condition", "asert": "assert", "asserts": "assert",
+    }  # fmt: skip
+    assert {word: near(word, known) for word in meant} == meant
+
+
+HALF = "a\ud83d"
+SINKS: list[dict[str, Any]] = [
+    {"http": {"url": "http://127.0.0.1:1/", "headers": {"x": "{{ input.x }}"}}},
+    {"http": {"url": "http://127.0.0.1:1/", "params": {"x": "{{ input.x }}"}}},
+    {"http": {"url": "http://127.0.0.1:1/{{ input.x }}"}},
+    {"http": {"url": "http://127.0.0.1:1/", "method": "POST", "body": "{{ input.x }}"}},
+    {"http": {"url": "http://127.0.0.1:1/", "method": "POST", "json": ["{{ input.x }}"]}},
+    {"shell": {"command": ["echo", "{{ input.x }}"]}},
+    {"sql": {"database": ":memory:", "query": "SELECT ?", "parameters": ["{{ input.x }}"]}},
+    {"file": {"write": "f", "content": "{{ input.x }}"}},
+    {"hash": "{{ input.x }}"},
+    {"log": "{{ format_date(now(), input.x) }}"},
+]
+
+
+@pytest.mark.parametrize("node", SINKS, ids=range(len(SINKS)))
+@pytest.mark.usefixtures("lab")
+def test_half_of_a_character_in_the_input_fails_the_node_that_can_t_write_it(node: dict[str, Any]) -> None:
+    graph = iron.Graph.from_dict({"graph": "g", "allow": True, "nodes": [{"id": "n", **node}]})
+    with pytest.raises(NodeFailed, match=r"^n: "):
+        graph(x=HALF)
+
+
+@pytest.mark.parametrize("value", [HALF, {HALF: HALF}, [HALF]], ids=["text", "key", "item"])
+@pytest.mark.usefixtures("lab")
+def test_half_of_a_character_is_passed_on_and_recorded(value: Any) -> None:
+    graph = iron.Graph.from_dict({"graph": "g", "nodes": [{"id": "n", "transform": "{{ input.x }}"}]})
+    assert graph(x=value) == value
+    assert graph.last.value("g.n") == value

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Final
 
 from ironflow_nb.errors import GraphInvalid
 from ironflow_nb.graphs.formats.findings import Finding, invalid
 from ironflow_nb.graphs.formats.places import Path, Place, Places, Position
-from ironflow_nb.graphs.formats.scalars import PREFIX, plain_value, shown, tagged_value
+from ironflow_nb.graphs.formats.scalars import PREFIX, plain_value, shown, tagged_value, whole_characters
 
 MOST_VALUES: Final = 500_000
 MOST_DEPTH: Final = 100
@@ -85,10 +86,27 @@ def _tree(text: str) -> _Node | None:
 def _events(text: str) -> Iterator[Any]:
     from ruamel.yaml import YAML  # noqa: PLC0415 -- only who reads a text waits for it
 
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner = _scanner()
     try:
-        yield from YAML(typ="safe", pure=True).parse(text)
+        yield from yaml.parse(text)
     except Exception as error:  # noqa: BLE001 -- whatever the library says of a text that is no YAML
         raise _unreadable(error, text) from None
+
+
+@cache
+def _scanner() -> Any:
+    from ruamel.yaml.scanner import Scanner  # noqa: PLC0415 -- see above
+
+    class _Scanner(Scanner):
+        def scan_to_next_token(self) -> None:
+            """Go over blanks, and over tabs behind the first word of a line, where YAML 1.2 has them for blanks."""
+            super().scan_to_next_token()
+            while self.reader.peek() == "\t" and not self.allow_simple_key:
+                self.reader.forward()
+                super().scan_to_next_token()
+
+    return _Scanner
 
 
 def _unreadable(error: Exception, text: str) -> GraphInvalid:
@@ -168,12 +186,13 @@ class _Reader:
 
     def _scalar(self, event: Any, path: Path, place: Place) -> Any:
         try:
+            text = whole_characters(event.value)
             if event.tag is not None:
-                return tagged_value(event.value, str(event.tag))
-            return plain_value(event.value) if event.implicit[0] else event.value
+                return tagged_value(text, str(event.tag))
+            return plain_value(text) if event.implicit[0] else text
         except ValueError as error:
             self._refuse(path, str(error), place)
-            return event.value
+            return ""
 
     def _mapping(self, node: _Node, path: Path, alias: Place | None) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -203,8 +222,11 @@ class _Reader:
         if event.value == "<<" and event.implicit[0]:
             self._refuse(path, "YAML 1.2 merges nothing by <<; write the keys out", place)
             return None
-        text: str = event.value
-        return text
+        try:
+            return whole_characters(event.value)
+        except ValueError as error:
+            self._refuse(path, f"a key: {error}", place)
+            return None
 
     def _refuse(self, path: Path, message: str, place: Place) -> None:
         self.findings.append(Finding(path, message, place.position))

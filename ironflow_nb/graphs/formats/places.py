@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -14,6 +15,9 @@ BLOCK_STYLES: Final = frozenset({"|", ">"})
 
 _ESCAPED: Final = {"x": 4, "u": 6, "U": 10}
 """How long an escape of this letter is in all; others have two characters."""
+
+_PAIR: Final = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..")
+"""Two escapes of JSON for one character."""
 
 _ESCAPED_BLANKS: Final = frozenset("tnrvfNLP_ \t\n\r")
 """Letters of escapes, of two characters, that stand for a blank, or for nothing."""
@@ -119,8 +123,9 @@ def _unit(written: str, at: int, style: str) -> tuple[int, bool]:
     character = written[at]
     if style == '"' and character == "\\":
         letter = written[at + 1 : at + 2]
-        length = _ESCAPED.get(letter, 2)
-        is_blank = chr(int(written[at + 2 : at + length], 16)).isspace() if length > 2 else letter in _ESCAPED_BLANKS
+        length = _ESCAPED.get(letter, 2) * (2 if _PAIR.match(written, at) else 1)
+        digits = written[at + 2 : at + _ESCAPED.get(letter, 2)]
+        is_blank = chr(int(digits, 16)).isspace() if digits else letter in _ESCAPED_BLANKS
         return length, is_blank
     if style == "'" and written[at : at + 2] == "''":
         return 2, False

@@ -13,6 +13,7 @@ from ironflow_nb.errors import GraphInvalid
 from ironflow_nb.graphs.formats.composing import MOST_DEPTH, MOST_VALUES, composed
 from ironflow_nb.graphs.formats.findings import Finding, invalid
 from ironflow_nb.graphs.formats.places import NOWHERE, Path, Places
+from ironflow_nb.graphs.formats.scalars import whole_characters
 
 MOST_BYTES: Final = 5_000_000
 
@@ -48,7 +49,8 @@ def read_source(text_or_path: str | FilePath) -> Source:
 
 def _is_text(text: str) -> bool:
     stripped = text.strip()
-    return not stripped or "\n" in text or "\r" in text or ": " in text or stripped.startswith(("{", "[", "#"))
+    has_sign = any(sign in text for sign in ("\n", "\r", ": ", ":\t"))
+    return not stripped or has_sign or stripped.startswith(("{", "[", "#"))
 
 
 def _content(path: FilePath) -> str:
@@ -105,6 +107,23 @@ def from_data(data: Any) -> Source:
     return Source(copying.plain(data, ()), findings=tuple(copying.findings))
 
 
+def extended(source: Source, path: Path, value: Any) -> Source:
+    """Return the definition with another value at the path: a key of its own, or a number in its list of nodes.
+
+    Raises:
+        GraphInvalid: the value is without end.
+    """
+    copying = _Copying()
+    plain = copying.plain(value, path)
+    data = dict(source.data)
+    if len(path) == 1:
+        data[str(path[0])] = plain
+    else:
+        data["nodes"] = [*data["nodes"], plain]
+    kept = tuple(found for found in source.findings if found.path[: len(path)] != path)
+    return Source(data, base=source.base, findings=(*kept, *copying.findings))
+
+
 class _Copying:
     """Copies data, so that nobody changes them afterwards, as what JSON has."""
 
@@ -134,10 +153,11 @@ class _Copying:
                 return None
 
     def _text(self, value: str, path: Path) -> str:
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            self._refuse(path, "the text has half of a character in it (a lone surrogate)")
+        try:
+            return whole_characters(str.__str__(value))  # of a member of an enumeration what it stands for
+        except ValueError as error:
+            self._refuse(path, str(error))
             return ""
-        return str.__str__(value)  # of a member of an enumeration what it stands for
 
     def _number(self, value: float, path: Path) -> float | None:
         if math.isfinite(value):

@@ -13,12 +13,27 @@ _INTEGER: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT: Final = re.compile(
     r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BASES: Final = {"0o": 8, "0x": 16}
 
 PREFIX: Final = "tag:yaml.org,2002:"
 
 MOST_DIGITS: Final = 1000
 """A whole number has no more; Python would need long for it, or refuse."""
+
+
+def whole_characters(text: str) -> str:
+    """Return the text with the surrogate pairs that JSON writes for a character beyond U+FFFF as that character.
+
+    Raises:
+        ValueError: there is half of a pair in it.
+    """
+    if text.isascii() or not _SURROGATE.search(text):
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise ValueError("the text has half of a character in it (a lone surrogate)") from None
 
 
 def plain_value(text: str) -> Any:

@@ -11,6 +11,7 @@ import msgspec
 from ironflow_nb.graphs.formats.parts import COMMON, CONTROL, EXPRESSION, NODES, REQUIRED, SPOKEN, TOP
 from ironflow_nb.graphs.formats.places import Key, Path
 from ironflow_nb.graphs.language.templates import OPENING
+from ironflow_nb.graphs.language.wording import near
 
 __all__ = ["COMMON", "CONTROL", "REQUIRED", "TOP", "hint", "is_filled_in", "problems"]
 
@@ -49,7 +50,9 @@ def _as_json(value: Any) -> Any:
             return {str(key): _as_json(each) for key, each in value.items()}
         case list() | tuple():
             return [_as_json(each) for each in value]
-        case None | bool() | int() | float() | str():
+        case str():
+            return value.encode("utf-8", "replace").decode()  # half of a character in it is not what is looked for
+        case None | bool() | int() | float():
             return value
         case bytes() | bytearray():
             return "bytes"
@@ -239,10 +242,8 @@ def _message(fault: _Fault) -> str:
 
 def hint(word: str, known: Iterable[str], *, is_listed: bool = True) -> str:
     """Return what was perhaps meant by a word that is not known, to be put behind a statement; else all there is."""
-    from difflib import get_close_matches  # noqa: PLC0415 -- only who mistypes needs it
-
     names = list(known)
-    near = get_close_matches(word, names, n=1)
-    if near:
-        return f"; did you mean {near[0]}?"
+    meant = near(word, names)
+    if meant is not None:
+        return f"; did you mean {meant}?"
     return f" (there {'is' if len(names) == 1 else 'are'}: {', '.join(names)})" if names and is_listed else ""

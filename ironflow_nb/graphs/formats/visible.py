@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Final
 
 import msgspec
@@ -12,6 +11,7 @@ from ironflow_nb.graphs.formats.inner import Inner, Nodes
 from ironflow_nb.graphs.formats.places import Path
 from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.language.expressions import EVERYTHING, Expression
+from ironflow_nb.graphs.language.wording import near
 
 SECRETS = "secrets"
 ENVIRONMENT = "env"
@@ -116,9 +116,9 @@ class Visible(msgspec.Struct, frozen=True):
         if name in _ELSEWHERE:
             return f"there is no {name!r} here: {_ELSEWHERE[name]}"
         seen = self._all()
-        near = get_close_matches(name, seen, n=1)
+        meant = near(name, seen)
         shown = ", ".join(seen[:MOST_SHOWN])
-        return f"there is no {name!r} here" + (f"; did you mean {near[0]}?" if near else f" (there are: {shown})")
+        return f"there is no {name!r} here" + (f"; did you mean {meant}?" if meant else f" (there are: {shown})")
 
     def _why_unended(self, name: str, node: Inner | None, path: Path) -> str:
         _, own = self.blocks[-1]

@@ -11,6 +11,7 @@ import msgspec
 from ironflow_nb.graphs.language import parsing
 from ironflow_nb.graphs.language.functions import EXTRA, known_functions
 from ironflow_nb.graphs.language.parsing import SHOWN, Tree
+from ironflow_nb.graphs.language.wording import near
 
 EVERYTHING: Final = "@"
 """Among the names of an expression: it takes the whole context, so everything that can be seen."""
@@ -110,10 +111,8 @@ def _stray(expression: Tree) -> ExpressionSyntaxError:
 
 
 def _near(name: str) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 -- only who mistypes needs it
-
-    near = get_close_matches(name, known_functions(), n=1)
-    return f"; did you mean {near[0]}()?" if near else f"; besides JMESPath's own there are: {', '.join(sorted(EXTRA))}"
+    meant = near(name, known_functions())
+    return f"; did you mean {meant}()?" if meant else f"; besides JMESPath's own there are: {', '.join(sorted(EXTRA))}"
 
 
 def _children(node: Tree) -> list[Tree]:

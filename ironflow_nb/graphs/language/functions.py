@@ -269,7 +269,8 @@ def _uuid(recorded: Recorded) -> str:
 @_extra("format_date(instant, format)", 2)
 def _format_date(_: Recorded, instant: Any, template: Any) -> str:
     """The instant, ISO 8601 or seconds since 1970 (in UTC), by a format of ``strftime``."""
-    return _instant(instant).strftime(_text(template, "the format"))
+    _utf8(_text(template, "the format"))
+    return _instant(instant).strftime(template)
 
 
 def _instant(value: Any) -> datetime:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -37,6 +37,22 @@ def written(tree: dict[str, Any]) -> str:
             return "@"
         case _:
             return "..."
+
+
+def near(word: str, known: Iterable[str]) -> str | None:
+    """Return the one of the known words that was perhaps meant: mistyped, or with another ending."""
+    from difflib import SequenceMatcher, get_close_matches  # noqa: PLC0415 -- only who mistypes needs it
+
+    for each in get_close_matches(word, list(known), n=3):
+        n_alike = sum(block.size for block in SequenceMatcher(None, word, each).get_matching_blocks())
+        n_most = max(len(word), len(each))
+        if n_most - n_alike <= max(1, n_most // 3) or word[:_BEGINNING] == each[:_BEGINNING]:
+            return each
+    return None
+
+
+_BEGINNING: Final = 4
+"""Words that begin alike, so far, are alike whatever their endings are."""
 
 
 def shape(value: object, *, depth: int = 1) -> str:

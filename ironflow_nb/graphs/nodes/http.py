@@ -54,6 +54,14 @@ def _needs(options: Options) -> Iterable[Need]:
 
 def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
     __tracebackhide__ = True
+    try:
+        return _performed(options, context)
+    except UnicodeEncodeError:
+        raise failure(context, "the request has half of a character in it (a lone surrogate); leave it out") from None
+
+
+def _performed(options: Options, context: NodeContext) -> dict[str, Any]:
+    __tracebackhide__ = True
     asked = asked_of(options, context)
     from ironflow_nb.graphs.nodes.http_wire import Wire  # noqa: PLC0415 -- only who asks needs the libraries
 

@@ -182,7 +182,7 @@ def _content(options: Options, context: NodeContext) -> tuple[bytes | None, str 
     if body is None:
         return None, None
     if isinstance(body, str):
-        return body.encode("utf-8", "surrogatepass"), "text/plain; charset=utf-8"
+        return body.encode(), "text/plain; charset=utf-8"
     if isinstance(body, bytes | bytearray):
         return bytes(body), "application/octet-stream"
     raise failure(context, f"body is a text or bytes, not a {type(body).__name__}; for data write json")
