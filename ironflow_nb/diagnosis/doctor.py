@@ -146,7 +146,8 @@ def _living(engine: Engine, lease: Lease, runs: list[RunRow], now: int) -> Findi
     own = [run for run in runs if lease.owner != engine.ledger.owner or engine.is_running_here(run.run_id)]
     where = "this process" if lease.owner == engine.ledger.owner else _process(lease)
     found = f"{where} is alive, with a sign of life {spoken(silent_s)} ago, and works on {_listed(own) or 'no run'}"
-    if silent_s > lease.lease_s:
+    # One that has nothing to do shows no life, and who looks is awake.
+    if own and silent_s > lease.lease_s and lease.owner != engine.ledger.owner:
         advice = "it may be stopped, or its machine asleep; its runs go on when it does, or are yours once it has ended"
         return Finding("use", "owners", found, State.NOTICE, advice)
     return Finding("use", "owners", found)

@@ -262,7 +262,7 @@ def _syncs(folder: Path, clock: Clock) -> Iterator[float]:
 
 def sqlite(journal: Journal) -> Iterator[Finding]:
     """Tell the version of SQLite, what is known of it, and how it keeps what it is given."""
-    yield _version(others=[user for user in journal.users or () if user.pid != os.getpid()])
+    yield _version()
     has_log = journal.contents is None or journal.contents.mode in {WAL, None}
     yield _durability(journal.durability, has_log=has_log)
     if journal.contents is not None:
@@ -277,16 +277,15 @@ def has_reset_bug(version: tuple[int, ...]) -> bool:
     return version < (3, 51, 3) and not (3, 44, 6) <= version < (3, 45) and not (3, 50, 7) <= version < (3, 51)
 
 
-def _version(others: Collection[User]) -> Finding:
+def _version() -> Finding:
     version = sqlite3.sqlite_version
     if not has_reset_bug(sqlite3.sqlite_version_info):
         return Finding("sqlite", "version", version)
-    found = f"{version}; before 3.51.3 it can, in very rare moments, damage a file that several processes write"
-    if others:
-        advice = "write from one kernel at a time, or use a Python with a newer SQLite; and keep a copy of the journal"
-        return Finding("sqlite", "version", f"{found}; now {len(others) + 1} have it open", State.WARNING, advice)
-    advice = "nothing, as long as one kernel at a time writes: it does so through one connection, which is safe"
-    return Finding("sqlite", "version", found, State.NOTICE, advice)
+    found = (
+        f"{version}; before 3.51.3 programs that write a file at once can damage it, in very rare moments. Kernels of "
+        "this version can't: they write the log back only while nobody writes"
+    )
+    return Finding("sqlite", "version", found)
 
 
 def _durability(durability: Durability, *, has_log: bool) -> Finding:

@@ -20,14 +20,13 @@ from ironflow_nb.journal.sqlite_file import (
     WAL,
     begin_reading,
     journal_mode,
-    leave_lost,
     look_at,
-    look_beside,
     open_reader,
     open_writer,
     transaction,
     translated,
 )
+from ironflow_nb.journal.sqlite_log import Log
 from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.values.files import ValueFiles
 from ironflow_nb.values.stored import INLINE_LIMIT
@@ -56,7 +55,7 @@ class SqliteJournal:
         self.files = ValueFiles(self.path.parent / "values")
         self._connection: sqlite3.Connection | None = None
         self._opened: os.stat_result | None = None
-        self._beside: dict[Path, os.stat_result] = {}
+        self._log: Log | None = None
         self._lost: sqlite3.Connection | None = None
         self._network = network
         self._synchronous: Durability | None = None
@@ -67,9 +66,8 @@ class SqliteJournal:
     def append(self, entries: Sequence[Entry], *, durability: Durability, lease: Lease | None = None) -> None:
         """See the port."""
         with translated(self.path):
-            connection = self._writer()
+            connection = self._writer_of(durability)
             self._write_files(entries)
-            self._synchronise(connection, durability)
             _transact(connection, lambda: entries, lease)
             self._refuse_lost()  # for it may have gone since it was looked at
 
@@ -78,8 +76,7 @@ class SqliteJournal:
     ) -> None:
         """See the port."""
         with translated(self.path):
-            connection = self._writer()
-            self._synchronise(connection, durability)
+            connection = self._writer_of(durability)
 
             def answered() -> Sequence[Entry]:
                 entries = act(SqliteReader(connection, self.files))
@@ -94,11 +91,17 @@ class SqliteJournal:
             for value in entry.values:
                 if value.size >= INLINE_LIMIT and value.content is not None:
                     self.files.write(value.value_id, value.content)
+                elif self._log is not None:
+                    self._log.n_bytes += value.size
 
-    def _synchronise(self, connection: sqlite3.Connection, durability: Durability) -> None:
+    def _writer_of(self, durability: Durability) -> sqlite3.Connection:
+        connection = self._writer()
+        if self._log is not None and self._log.is_long(connection):
+            self._log.write_back(connection)
         if self._synchronous is not durability:
             connection.execute(f"PRAGMA synchronous={self._levels[durability]}")
             self._synchronous = durability
+        return connection
 
     def write_lease(self, lease: Lease) -> None:
         """See the port."""
@@ -214,7 +217,7 @@ class SqliteJournal:
             self._close_lost()
             self._connection = open_writer(self.path, self._network)
             self._levels = _LOGGED if journal_mode(self._connection) == WAL else _ROLLED_BACK
-            self._opened, self._beside = look_at(self.path), look_beside(self.path)
+            self._opened, self._log = look_at(self.path), Log(self._connection, self.path)
         elif self._connection.in_transaction:
             # Left open by something that stopped a transaction from outside; nothing of it was acknowledged.
             self._connection.execute("ROLLBACK")
@@ -226,16 +229,30 @@ class SqliteJournal:
             return
         found = look_at(self.path)
         if found is None or not os.path.samestat(found, self._opened):
-            if self._connection is not None:
-                # Not closed: as long as it is open, no other file has the number by which this one is known.
-                self._lost, self._connection, self._synchronous = self._connection, None, None
-                leave_lost(self._lost, self._beside)
+            self._give_up(Log.leave)
+            self._log = None  # so that the file can be put back
             raise JournalError(
                 f"the journal {self.path} was {'deleted' if found is None else 'replaced'} while this process had it "
                 f"open, so nothing more can be recorded in it; put it back, or open what is there now, or a new one, "
                 f"with iron.use({self.location!r})",
                 path=self.path,
             )
+        trouble = None if self._log is None else self._log.trouble()
+        if trouble is not None:
+            self._give_up(Log.rescue)
+            raise JournalError(
+                f"{trouble} while this process had the journal open, so nothing more is recorded through it; what the "
+                f"log still held is written into the journal; open it anew, with iron.use({self.location!r}), in every "
+                "process that has it open",
+                path=self.path,
+            )
+
+    def _give_up(self, act: Callable[[Log, sqlite3.Connection], object]) -> None:
+        if self._connection is not None:
+            # Not closed: as long as it is open, no other file has the number by which this one is known.
+            self._lost, self._connection, self._synchronous = self._connection, None, None
+        if self._lost is not None and self._log is not None:
+            act(self._log, self._lost)
 
 
 def _transact(connection: sqlite3.Connection, make: Callable[[], Sequence[Entry]], lease: Lease | None) -> None:

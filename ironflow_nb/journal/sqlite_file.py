@@ -40,7 +40,7 @@ def look_at(path: Path) -> os.stat_result | None:
         JournalReadOnly: it doesn't say.
     """
     try:
-        return path.stat()
+        return os.stat(path)  # noqa: PTH116 -- twice for every commit, and a method of a path takes half as long again
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -49,27 +49,6 @@ def look_at(path: Path) -> os.stat_result | None:
             "folders, or give another path to iron.use(...) or in IRONFLOW_DB",
             path=path,
         ) from error
-
-
-def look_beside(path: Path) -> dict[Path, os.stat_result]:
-    """Return the files that SQLite keeps beside an open journal: the log, and the memory that its users share."""
-    beside = [path.with_name(f"{path.name}{ending}") for ending in ("-wal", "-shm")]
-    return {file: found for file in beside if (found := look_at(file)) is not None}
-
-
-def leave_lost(connection: sqlite3.Connection, beside: dict[Path, os.stat_result]) -> None:
-    """See that nothing of a journal that is no longer in its place harms what is there now.
-
-    SQLite finds the log by its name and would take that of one journal for that of another. What it holds is written
-    back first: the journal may have been moved, and then lacks it.
-    """
-    with suppress(sqlite3.Error):
-        connection.execute("PRAGMA busy_timeout=0")
-        is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        for file, known in beside.items():
-            found = look_at(file)
-            if not is_busy and found is not None and os.path.samestat(found, known):
-                file.unlink(missing_ok=True)
 
 
 def _is_folder(path: Path) -> bool:
@@ -83,17 +62,15 @@ def open_writer(path: Path, network: Callable[[Path], str | None] = network_file
     A file that has a rollback journal keeps it wherever it lies now: two machines may see it at different places, and
     the one that sees a disk of its own must not give it a log.
 
-    The connection writes its log back by itself, after commits. SQLite before 3.51.3 can damage a file when one
-    connection writes back a log that is written back already, at the very moment another begins it anew: it takes two
-    connections that write. An engine has this one for all its threads and never checkpoints with another; of a second
-    engine or process on the file the version of SQLite decides, which ``iron.doctor()`` tells.
+    The connection does not write its log back after commits; `Log` does, while nobody writes.
     """
     _prepare_folder(path)
-    connection = _connect(path, "mode=rwc")
+    connection = connect(path, "mode=rwc")
     try:
         connection.execute("BEGIN")
         schema = _schema(connection, path)
         connection.execute("COMMIT")
+        _refuse_cut(connection, path)
         if not schema:
             _forget_deleted(connection, path)
         kind = network(path)
@@ -101,6 +78,7 @@ def open_writer(path: Path, network: Callable[[Path], str | None] = network_file
             _switch_to_rollback(connection, path, kind, is_new=not schema)
         elif not schema or journal_mode(connection) == WAL:
             _switch_to_wal(connection)
+        connection.execute("PRAGMA wal_autocheckpoint=0")
         # Only macOS heeds these: its plain fsync leaves what is written in the cache of the disk.
         connection.execute("PRAGMA fullfsync=ON")
         connection.execute("PRAGMA checkpoint_fullfsync=ON")
@@ -134,7 +112,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 
 def _open_reader(path: Path, mode: str) -> sqlite3.Connection:
-    connection = _connect(path, mode)
+    connection = connect(path, mode)
     try:
         connection.execute("PRAGMA query_only=ON")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -164,7 +142,8 @@ def _stand_in(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA query_only=ON")
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Return a connection to the file, opened as SQLite's parameters of an address say."""
     # The engine's lock serialises all use, and closing may happen on another thread than opening.
     return sqlite3.connect(
         f"{path.as_uri()}?{mode}",
@@ -210,6 +189,18 @@ def _schema(connection: sqlite3.Connection, path: Path) -> int:
             schema=version,
         )
     return version
+
+
+def _refuse_cut(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that ends within a page, of which SQLite would read the rest as zeros.
+
+    Beside a log, or a rollback journal, it may end so for a while: what is missing lies there.
+    """
+    page_size = connection.execute("PRAGMA page_size").fetchone()[0]
+    found = look_at(path)
+    beside = [look_at(path.with_name(f"{path.name}{ending}")) for ending in ("-wal", "-journal")]
+    if found is not None and found.st_size % page_size and not any(each and each.st_size for each in beside):
+        raise JournalCorrupt(f"the journal {path} was cut: it ends within a page; restore it from a copy", path=path)
 
 
 def _forget_deleted(connection: sqlite3.Connection, path: Path) -> None:

@@ -150,7 +150,7 @@ def test_a_long_reader_does_not_stop_a_run_and_the_log_shrinks_when_it_has_left(
         answer, _ = reader.communicate(timeout=10)
         assert answer == "the same\n"
     assert pinned > 2 * LOG_LIMIT
-    long(world, 5)
+    long(world, 50)
     assert log.stat().st_size <= LOG_LIMIT
     long(world, N_STEPS // 3)
     assert log.stat().st_size <= LOG_LIMIT

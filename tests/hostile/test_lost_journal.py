@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -210,3 +212,83 @@ def test_a_file_that_is_made_anew_is_not_taken_for_the_one_that_was_lost(path: P
         fresh.close()
         path.unlink()
     lost.close()
+
+
+def cut(log: Path, n_bytes: int) -> None:
+    with log.open("r+b") as file:
+        file.truncate(n_bytes)
+
+
+HARMS: dict[str, Callable[[Path], Any]] = {
+    "deleted": lambda log: log.unlink(),
+    "moved": lambda log: log.rename(log.with_name("moved-wal")),
+    "replaced": lambda log: shutil.copy(log, log.with_name("copy")).rename(log),
+}
+KILLED = """
+import os, sys
+from pathlib import Path
+from tests.contracts.histories import C, one_run
+from ironflow_nb.journal.ports import Durability
+from ironflow_nb.journal.sqlite import SqliteJournal
+SqliteJournal(Path(sys.argv[1])).append([one_run(C)], durability=Durability.PROCESS)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
+@pytest.mark.parametrize("flow", [sequential, mapped, flushed], ids=["sequential", "mapped", "flushed"])
+def test_a_flow_whose_log_is_lost_stops_and_keeps_what_was_acknowledged(
+    flow: iron.Flow, harm: Callable[[Path], Any], path: Path, lab: Lab, world: World
+) -> None:
+    world.plan = [loses_at(2, lambda: harm(path.with_name(f"{path.name}-wal")))]
+    with pytest.raises(iron.JournalError, match=r"the log .*-wal was (deleted|replaced) .*iron\.use\("):
+        flow(world)
+    lab.cell()
+    with pytest.raises(iron.JournalError, match=r"-wal was (deleted|replaced)"):
+        flow(world)
+    world.plan.clear()
+    before = list(world.log)
+    lab.begin()
+    lab.cell()
+    assert flow(world) == 50
+    assert before[0] not in world.log[len(before) :]  # its commit was acknowledged before the log was lost
+    subprocess.run([sys.executable, "-c", KILLED, path], check=True)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("n_bytes", [0, 32, 5000])
+def test_a_log_that_was_cut_is_noticed_before_the_next_write(path: Path, n_bytes: int) -> None:
+    journal = SqliteJournal(path)
+    journal.append([one_run(A)], durability=Durability.PROCESS)
+    cut(path.with_name(f"{path.name}-wal"), n_bytes)
+    with pytest.raises(iron.JournalError, match="-wal was cut"):
+        journal.append([one_run(B)], durability=Durability.PROCESS)
+
+
+def test_a_log_that_another_tool_has_written_back_and_cut_is_gone_on_with(path: Path) -> None:
+    journal = SqliteJournal(path)
+    for run in (A, B, C):
+        journal.append([one_run(run)], durability=Durability.PROCESS)
+        with closing(sqlite3.connect(path)) as tool:
+            assert tool.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+    journal.append([one_run(D)], durability=Durability.PROCESS)
+    with journal.reading() as reader:
+        assert len(reader.runs(Select())) == 4
+
+
+def test_each_engine_on_a_journal_whose_log_was_deleted_notices(path: Path) -> None:
+    one, two = SqliteJournal(path), SqliteJournal(path)
+    one.append([one_run(A)], durability=Durability.PROCESS)
+    two.append([one_run(B)], durability=Durability.PROCESS)
+    path.with_name(f"{path.name}-wal").unlink()
+    for journal in (two, one):
+        with pytest.raises(iron.JournalError, match="-wal was deleted"):
+            journal.append([one_run(D)], durability=Durability.PROCESS)
+    fresh = SqliteJournal(path)
+    fresh.append([one_run(C)], durability=Durability.PROCESS)
+    for journal in (one, two, fresh):
+        journal.close()
+    with SqliteJournal(path).reading() as reader:
+        assert {row.run_id for row in reader.runs(Select())} == {A, B, C}

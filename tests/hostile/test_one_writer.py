@@ -1,10 +1,14 @@
-"""An engine has one connection that writes, whatever its threads: before SQLite 3.51.3 two can damage a log."""
+"""An engine has one connection that writes, and writes its log back only while nobody can write.
+
+Before SQLite 3.51.3, to write a log back while another connection begins it anew can damage the file.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,11 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
+from ironflow_nb.journal import sqlite_file, sqlite_log
+from ironflow_nb.journal.ports import Durability
+from ironflow_nb.journal.sqlite import SqliteJournal
 from tests.conftest import Lab
+from tests.contracts.histories import A, B, one_run
 
 
 class Watched(sqlite3.Connection):
@@ -25,7 +33,7 @@ class Watched(sqlite3.Connection):
 
 
 STATEMENTS: list[tuple[Watched, str]] = []
-WRITES = ("BEGIN IMMEDIATE", "BEGIN EXCLUSIVE", "INSERT", "UPDATE", "DELETE", "CREATE", "PRAGMA wal_checkpoint")
+WRITES = ("BEGIN IMMEDIATE", "BEGIN EXCLUSIVE", "INSERT", "UPDATE", "DELETE", "CREATE")
 
 
 @step
@@ -53,12 +61,16 @@ async def awaited(n: int) -> int:
     return sum([await async_work(number) for number in range(n)])
 
 
-def test_only_one_connection_of_an_engine_writes_and_checkpoints(
-    tmp_path: Path, new_lab: Callable[[Path], Lab], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def watch(monkeypatch: pytest.MonkeyPatch) -> None:
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *args, **kwargs: connect(*args, factory=Watched, **kwargs))
     STATEMENTS.clear()
+
+
+def test_only_one_connection_of_an_engine_writes(
+    tmp_path: Path, new_lab: Callable[[Path], Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch(monkeypatch)
     lab = new_lab(tmp_path / "journal.db")
     runs = [flow.start(n) for n in range(20, 24) for flow in (mapped, awaited, sequential)]
     threads = [threading.Thread(target=lambda: (iron.runs(), iron.steps(), iron.events())) for _ in range(4)]
@@ -76,5 +88,52 @@ def test_only_one_connection_of_an_engine_writes_and_checkpoints(
     # A connection that only reads never commits, and so never writes the log back before it is the last to close.
     others = {text for connection, text in STATEMENTS if id(connection) not in writers}
     assert "PRAGMA query_only=ON" in others
-    assert not [text for text in others if "wal_" in text or "journal_" in text]
+    assert {text for text in others if "wal_" in text or "journal_" in text} <= {"PRAGMA wal_checkpoint(PASSIVE)"}
     STATEMENTS.clear()
+
+
+def test_the_log_is_written_back_only_while_the_connection_that_writes_keeps_others_from_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work_on_it() -> None:
+        with iron.open(tmp_path / "journal.db", durability="process"):
+            sequential.options(fresh=True)(40)
+            mapped.options(fresh=True)(40)
+
+    monkeypatch.setattr(sqlite_log, "CHANGES_BETWEEN", 40)
+    watch(monkeypatch)
+    threads = [threading.Thread(target=work_on_it) for _ in range(2)]  # two engines on one file
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    statements = list(STATEMENTS)
+    STATEMENTS.clear()
+    writers = {id(connection) for connection, text in statements if text.startswith("INSERT")}
+    assert len(writers) == 2
+    assert {id(connection) for connection, text in statements if text == "PRAGMA wal_autocheckpoint=0"} == writers
+    written_back = [n for n, (_, text) in enumerate(statements) if text.startswith("PRAGMA wal_checkpoint")]
+    assert len(written_back) > 4
+    for number in written_back:
+        writing = dict.fromkeys(writers, "") | {
+            id(connection): text for connection, text in statements[:number] if id(connection) in writers
+        }
+        assert "BEGIN IMMEDIATE" in writing.values()
+        assert id(statements[number][0]) not in writers
+
+
+def test_a_log_is_not_written_back_while_somebody_else_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_S", 0.01)
+    path = tmp_path / "journal.db"
+    journal = SqliteJournal(path)
+    journal.append([one_run(A)], durability=Durability.PROCESS)
+    before = path.read_bytes()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(sqlite_log, "CHANGES_BETWEEN", 0)
+        with pytest.raises(iron.JournalBusy):
+            journal.append([one_run(B)], durability=Durability.PROCESS)
+        assert path.read_bytes() == before
+    journal.append([one_run(B)], durability=Durability.PROCESS)
+    assert path.read_bytes() != before
+    journal.close()
