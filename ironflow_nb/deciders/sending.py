@@ -11,6 +11,7 @@ from ironflow_nb.deciders.deciding import Deciding, Order
 from ironflow_nb.deciders.decisions import Accepted, Outcome
 from ironflow_nb.deciders.machine import AnyMachine
 from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.recorded_calls import commit_seen
 from ironflow_nb.execution.surroundings import say, shell
 from ironflow_nb.journal.ports import Entry, Observation, Reader
 
@@ -21,6 +22,7 @@ def send(
     engine: Engine, decider: AnyMachine, command: Any, *, key: str | None = None, expected_version: int | None = None
 ) -> Outcome:
     """Decide one command in one transaction."""
+    commit_seen()  # a flow may send what its recorded calls gave
     order = Order(command=command, key=key, expected_version=expected_version, execution=engine.execution())
     before: list[Observation] = []
 

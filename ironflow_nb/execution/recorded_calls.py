@@ -1,6 +1,7 @@
 """Plain calls that are recorded: the time, an id and chance, which would differ each time a flow runs.
 
-A replay gets what the first run got. They ride with the next commit, so they cost no waiting.
+A replay gets what the first run got. They ride with the next commit, so they cost no waiting of their own: the next
+body commits them before it begins, for it may act on them.
 """
 
 from __future__ import annotations
@@ -69,7 +70,14 @@ def _recorded(spec: StepSpec, make: Any) -> Any:
     if type(asked) is Answer:
         return asked.value
     assert isinstance(asked, Job)
-    session.start(asked, is_beside=False)
+    session.start(asked, is_beside=False, has_body=False)
     settled = returned(session, asked, make(session.ledger))
-    session.note(settled)
+    session.note(settled, is_seen=True)
     return settled.value
+
+
+def commit_seen() -> None:
+    """Commit what recorded calls gave to the calling flow, before something that outlives its process rests on it."""
+    scope = SCOPE.get()
+    if scope is not None and scope.session.stream.is_seen:
+        scope.session.flush()

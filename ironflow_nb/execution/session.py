@@ -144,8 +144,11 @@ class Session:
             run_id=self.run_id,
         )
 
-    def start(self, job: Job, *, is_beside: bool) -> None:
-        """Record that the body of the job begins now; beside its flow, an equal call will find it."""
+    def start(self, job: Job, *, is_beside: bool, has_body: bool = True) -> None:
+        """Record that the body of the job begins now; beside its flow, a later stretch will find it.
+
+        What has no body, a recorded call for instance, is noted at once with what it gives.
+        """
         inputs = self.ledger.values.store_inputs(job.call.arguments)
         identity, branch, nth = job.call.place
         with self.lock:
@@ -173,7 +176,10 @@ class Session:
             job.row = row
             if is_beside:
                 self._in_flight[job.step, job.attempt] = job
-            if job.spec.once:  # so that nobody who finds no end of it can think that it never began
+            # That a step which runs once began is committed, so that nobody who finds no end of it can think that it
+            # never did; and so is, before any body, what recorded calls gave: the body may act on it, and its process
+            # may die meanwhile. The lock is held, so no result that this body may have seen is noted in between.
+            if job.spec.once or (self.stream.is_seen and has_body):
                 self.recorder.append()
         job.started_s = self.ledger.clock.monotonic()
 
@@ -200,9 +206,10 @@ class Session:
             raise settled.error
         return settled.value
 
-    def note(self, settled: Settled) -> None:
-        """Let what a job came to ride with the next commit."""
+    def note(self, settled: Settled, *, is_seen: bool) -> None:
+        """Let what a job came to ride with the next commit; what cannot be made again `is_seen` by what follows."""
         with self.lock:
+            self.stream.is_seen |= is_seen
             self.recorder.take(settled.job, self.stream.defer(settled.piece))
             self.recorder.n_added += settled.job.reason not in DONE_BEFORE
 

@@ -36,7 +36,11 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class Stream:
-    """What one owner appends to one run. Not thread-safe: the session's lock is held around every call."""
+    """What one owner appends to one run. Not thread-safe: the session's lock is held around every call.
+
+    `is_seen` says that among what is pending are results which the flow has seen: nothing may be done on their account
+    before they are committed.
+    """
 
     def __init__(self, ledger: Ledger, run_id: RunId, durability: Durability) -> None:
         self.ledger = ledger
@@ -45,6 +49,7 @@ class Stream:
         self.version = 0
         self.at = 0
         self.row: RunRow | None = None
+        self.is_seen = False
         self._facts: list[Fact] = []
         self._run: RunRow | None = None
         self._steps: dict[tuple[StepRef, int], StepRow] = {}
@@ -151,6 +156,7 @@ class Stream:
         self._steps.clear()
         self._values.clear()
         self._run = None
+        self.is_seen = False
 
     @staticmethod
     def _before(piece: Piece, steps: Mapping[tuple[StepRef, int], StepRow]) -> StepRow | None:

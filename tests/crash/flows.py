@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import Any
 
-from ironflow_nb import flow, step
+from ironflow_nb import flow, gather, now, random, step, uuid4
 
 LOG: list[tuple[str, object]] = []
 BLOCK = b"ironflow" * 10_000
@@ -106,16 +107,76 @@ def broken() -> None:
     raise KeyError("always")
 
 
+SEEN: dict[int, set[object]] = {}
+
+
+@step
+def pay(n: int, key: object) -> int:
+    SEEN.setdefault(n, set()).add(key)
+    LOG.append(("body", n))
+    return n
+
+
+@step
+async def pay_async(n: int, key: object) -> int:
+    SEEN.setdefault(n, set()).add(key)
+    LOG.append(("body", n))
+    await asyncio.sleep(0)
+    return n
+
+
+def keyed(n: int) -> int:
+    return int(acknowledged(n, pay(n, (uuid4(), now(), random()))))
+
+
+@flow
+def with_keys() -> int:
+    return sum(keyed(n) for n in range(3))
+
+
+@flow
+def with_keys_side_by_side() -> int:
+    total = sum(acknowledged(n, n) for n in pay.map(range(3), [uuid4() for _ in range(3)], concurrency=2))
+    return int(total) + sum(gather(*(partial(keyed, n) for n in (3, 4))))
+
+
+@flow
+def keyed_child(n: int, key: object) -> int:
+    return int(acknowledged(n, pay(n, key))) + keyed(n + 1)
+
+
+@flow
+def children_with_keys() -> int:
+    return sum(keyed_child(10 * n, uuid4()) for n in range(2))
+
+
+@flow
+async def async_with_keys() -> int:
+    async def one(n: int) -> int:
+        return int(acknowledged(n, await pay_async(n, uuid4())))
+
+    return sum(await asyncio.gather(*map(one, range(3))))
+
+
 FLOWS = {
     found.name.rpartition(".")[2]: found
-    for found in (sequential, mapped, submitted, gathered, retried, parent, large_values, lived_with)
-}
+    for found in (
+        sequential, mapped, submitted, gathered, retried, parent, large_values, lived_with,
+        with_keys, with_keys_side_by_side, children_with_keys, async_with_keys,
+    )
+}  # fmt: skip
 
 
 def reset() -> None:
     """Put the outer world back to its beginning."""
     LOG.clear()
     FAILED.clear()
+    SEEN.clear()
+
+
+def other_keys() -> list[int]:
+    """Return the payments that were begun with more than one key."""
+    return [n for n, keys in SEEN.items() if len(keys) > 1]
 
 
 def ran_again() -> list[object]:

@@ -12,6 +12,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.journal.ports import Select, WorkSelect
+from tests.cells import World
 from tests.conftest import Lab
 from tests.deciders.counters import Add, Added, Call, Close, Command, Count, counters
 from tests.deciders.orders import Pay, Place, orders
@@ -273,3 +274,24 @@ def test_defining_a_decider_again_replaces_it_and_one_of_another_module_is_told(
     source = "import ironflow_nb as iron\niron.Decider('mine', initial=0)"
     exec(compile(source, "<other>", "exec"), {"__name__": "elsewhere"})
     assert "decider mine is defined in tests.deciders.counters and in elsewhere" in caplog.text
+
+
+DRAWN: list[Any] = []
+
+
+def test_a_flow_that_dies_after_it_sent_what_it_had_drawn_sends_the_same_again(lab: Lab, world: World) -> None:
+    DRAWN[:] = [counters()]
+
+    @iron.flow
+    def main() -> str:
+        drawn = str(iron.uuid4())
+        DRAWN[0].send(Add(drawn))
+        if world.is_broken:
+            world.is_broken = False
+            world.die()
+        return drawn
+
+    with pytest.raises(SystemExit):
+        main()
+    sent = main()
+    assert DRAWN[0].instances()["instance"].tolist() == [sent]

@@ -12,7 +12,9 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, gather, step
-from ironflow_nb.journal.ports import Entry
+from ironflow_nb.journal.memory import MemoryJournal
+from ironflow_nb.journal.ports import Durability, Entry
+from ironflow_nb.testing.processes import DyingJournal, process_on
 from tests.cells import World
 from tests.conftest import Lab
 
@@ -69,6 +71,45 @@ def test_they_wait_for_no_commit_of_their_own(lab: Lab, monkeypatch: pytest.Monk
     assert sum(commits) == 2 + 2 * 60
     assert len(commits) < 10
     assert main.last.steps()["name"].value_counts().to_dict() == {"iron.now": 20, "iron.uuid4": 20, "iron.random": 20}
+
+
+def test_a_body_that_dies_is_given_the_same_again(lab: Lab, world: World) -> None:
+    @step
+    def pay(key: UUID) -> UUID:
+        world.did(key)
+        if world.is_broken:
+            world.is_broken = False
+            world.die()
+        return key
+
+    @flow
+    def main() -> UUID:
+        return pay(iron.uuid4())
+
+    with pytest.raises(SystemExit):
+        main()
+    assert world.log == [main(), main.last.result()]
+
+
+def test_a_body_commits_nothing_before_it_where_nothing_is_owed() -> None:
+    journal = DyingJournal(MemoryJournal(), at_commit=None, moment="before")
+    seen: list[int] = []
+
+    @step
+    def work() -> None:
+        seen.append(journal.n_commits)
+
+    @flow
+    def main() -> None:
+        work()
+        iron.uuid4()
+        iron.now()
+        work()
+        work()
+
+    with process_on(journal, Durability.PROCESS):
+        main()
+    assert seen == [0, 2, 3]
 
 
 def test_they_are_what_they_say(lab: Lab) -> None:

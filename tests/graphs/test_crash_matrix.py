@@ -24,6 +24,7 @@ class Outside:
 
     def __init__(self) -> None:
         self.tried: set[str] = set()
+        self.paid: dict[str, set[str]] = {}
 
     def do(self, name: str, value: Any = None) -> Any:
         return value if value is not None else name
@@ -34,6 +35,10 @@ class Outside:
             raise ConnectionError(name)
         return name
 
+    def pay(self, name: str, key: str) -> int:
+        self.paid.setdefault(name, set()).add(key)
+        return len(key)
+
     def broken(self, name: str) -> None:
         raise Fragile(name)
 
@@ -43,7 +48,7 @@ class Outside:
 
 OUTSIDE = Outside()
 
-FUNCTIONS = {"do": OUTSIDE.do, "flaky": OUTSIDE.flaky, "broken": OUTSIDE.broken}
+FUNCTIONS = {"do": OUTSIDE.do, "flaky": OUTSIDE.flaky, "broken": OUTSIDE.broken, "pay": OUTSIDE.pay}
 
 
 def do(name: str, value: Any = None, **keys: Any) -> Node:
@@ -97,13 +102,41 @@ def children() -> Graph:
     return graph_of(*nodes, last, name="parent", functions=FUNCTIONS)
 
 
-GRAPHS: list[Callable[[], Graph]] = [chain, diamond, decisions, loops, handled, retried, children]
+def keyed() -> Graph:
+    """Payments with a key of their own each, in plain sight, beside a secret, side by side, and one after the other."""
+    nodes = [
+        {"id": name, "python": "pay", "with": [name, text], **keys}
+        for name, text, keys in [
+            ("p", "{{ uuid() }}", {}),
+            ("q", "{{ [uuid(), now()] | to_string(@) }}", {"depends_on": ["p"]}),
+            ("r", "{{ uuid() }}", {"depends_on": ["p"]}),
+            ("s", "{{ secrets.token }} {{ uuid() }} {{ uuid() }} {{ now() }}", {"depends_on": ["q", "r"]}),
+        ]
+    ]
+    return graph_of(*nodes, name="keyed", functions=FUNCTIONS, secrets={"token": {"env": "MY_TOKEN"}})
+
+
+GRAPHS: list[Callable[[], Graph]] = [chain, diamond, decisions, loops, handled, retried, children, keyed]
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "tea")
 
 
 @pytest.mark.parametrize("durability", ["power", "process"])
 @pytest.mark.parametrize("make", GRAPHS, ids=lambda make: make.__name__)
 def test_nothing_finished_is_lost_or_done_again(make: Callable[[], Graph], durability: str) -> None:
-    found = crash_everywhere(make(), {}, durability=durability, before_each=OUTSIDE.tried.clear)
+    other_keys: list[set[str]] = []
+
+    def before_each() -> None:
+        other_keys.extend(keys for keys in OUTSIDE.paid.values() if len(keys) > 1)
+        OUTSIDE.tried.clear()
+        OUTSIDE.paid.clear()
+
+    found = crash_everywhere(make(), {}, durability=durability, before_each=before_each)
+    before_each()
+    assert other_keys == []
     assert set(found["moment"]) == {"before", "after"}
     assert found.groupby("moment")["commit"].max().min() >= 2
     # What a node that decides came to rides with the next commit, and if it is the last one with the end of the run.

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import count
 from typing import Any, Final
 
+from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.errors import ExpressionFailed
 from ironflow_nb.execution import recorded_calls
-from ironflow_nb.execution.seams import Clock
+from ironflow_nb.execution.seams import Clock, random_uuid
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.language.evaluating import evaluate
 from ironflow_nb.graphs.language.expressions import ExpressionSyntaxError, compile_expression
@@ -44,6 +46,30 @@ class RecordedCalls:
 
 
 RECORDED: Final = RecordedCalls()
+
+NOW: Final = "now()"
+UUID_SEED: Final = "uuid()"
+"""What a sealed option sees beside names: neither is one that an expression can write without quotes."""
+
+
+class Drawn:
+    """``now()`` and ``uuid()`` of an option with a secret, which is only made in the body of its step.
+
+    They follow from what was recorded before the body began, so each attempt and each process makes the same.
+    """
+
+    def __init__(self, sees: Mapping[str, Any]) -> None:
+        self._sees = sees
+        self._n_drawn = count()
+
+    def now(self) -> datetime:
+        """See the protocol."""
+        return self._sees[NOW]  # type: ignore[no-any-return]
+
+    def uuid(self) -> str:
+        """See the protocol."""
+        drawn = digest_bytes(f"{self._sees[UUID_SEED]} {next(self._n_drawn)}".encode())
+        return str(random_uuid(lambda n_bytes: drawn[-n_bytes:]))
 
 
 class WorkContext:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ironflow_nb.errors import ExpressionFailed, IronflowError
+from ironflow_nb.execution import recorded_calls
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.graphs.formats.definition import Assertion, Node
 from ironflow_nb.graphs.language.data import is_true, meaning, write_json
@@ -13,7 +15,7 @@ from ironflow_nb.graphs.language.evaluating import EvaluationError, evaluate
 from ironflow_nb.graphs.language.expressions import Expression
 from ironflow_nb.graphs.language.templates import Template, expressions_of, fill
 from ironflow_nb.graphs.language.wording import shape
-from ironflow_nb.graphs.running.context import RECORDED
+from ironflow_nb.graphs.running.context import NOW, RECORDED, UUID_SEED
 from ironflow_nb.graphs.running.frames import Frame
 from ironflow_nb.graphs.running.nodework import Sealed
 
@@ -51,7 +53,9 @@ class Filler:
             names = {name for each in expressions_of(text) for name in each.names}
             if "secrets" not in names:
                 return None
-            return Sealed.of(text, {name: frame[name] for name in sorted(names - {"secrets"})})
+            seen = {name: frame[name] for name in sorted(names - {"secrets"})}
+            is_varying = any(each.is_varying for each in expressions_of(text))
+            return Sealed.of(text, {**seen, **self._drawn(frame, node.id)} if is_varying else seen)
 
         return self.filled(template, frame, node.id, seal=seal if self._has_secrets else None)
 
@@ -87,11 +91,21 @@ class Filler:
     def _evaluated(self, expression: Expression, frame: Frame, place: str) -> Any:
         if not expression.is_varying:
             return evaluate(expression, frame, RECORDED)
+        with self._recorded_at(frame, place):
+            return evaluate(expression, frame, RECORDED)
+
+    def _drawn(self, frame: Frame, place: str) -> dict[str, Any]:
+        """Return what ``now()`` and ``uuid()`` of a sealed option are made of: recorded, as its secrets are not."""
+        with self._recorded_at(frame, place):
+            return {NOW: recorded_calls.now(), UUID_SEED: recorded_calls.uuid4().hex}
+
+    @contextmanager
+    def _recorded_at(self, frame: Frame, place: str) -> Iterator[None]:
         # What is recorded there is recognised by the place, whichever of several nodes at once is evaluated first.
         branch = self._session.open_branch(frame.branch, f"{self._graph}.{place}", None)
         token = SCOPE.set(Scope(self._session, branch, stretch=self._scope.stretch))
         try:
-            return evaluate(expression, frame, RECORDED)
+            yield
         finally:
             SCOPE.reset(token)
 

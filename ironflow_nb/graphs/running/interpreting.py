@@ -363,9 +363,9 @@ class Interpreter:
         result = self._session.ledger.digester.digest(output).digest
         asked = self._session.ask(spec, activity.frame.branch, (), {**decided, "result": result.hex()})
         if isinstance(asked, Job):
-            self._session.start(asked, is_beside=False)
+            self._session.start(asked, is_beside=False, has_body=False)
             settled = returned(self._session, asked, output)
-            self._session.note(settled)
+            self._session.note(settled, is_seen=False)
             if settled.error is not None:
                 raise settled.error
 

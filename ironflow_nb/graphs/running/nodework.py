@@ -28,7 +28,7 @@ from ironflow_nb.graphs.language.data import encoder, is_true, meaning, meant
 from ironflow_nb.graphs.language.evaluating import evaluate
 from ironflow_nb.graphs.language.patterns import is_found
 from ironflow_nb.graphs.language.templates import Template, fill, written
-from ironflow_nb.graphs.running.context import RECORDED, WorkContext
+from ironflow_nb.graphs.running.context import Drawn, WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.tracking.parts import Part, Tracked
 from ironflow_nb.tracking.tracker import Tracker
@@ -275,7 +275,8 @@ class Workshop:
         match value:
             case Sealed():
                 context: dict[str, Any] = {**value.sees, "secrets": _SecretView(self.secrets)}
-                made = fill(value.template, lambda expression: evaluate(expression, context, RECORDED))
+                recorded = Drawn(value.sees)
+                made = fill(value.template, lambda expression: evaluate(expression, context, recorded))
                 self.secrets.note(made)
                 return made
             case dict():
