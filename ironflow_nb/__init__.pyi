@@ -60,6 +60,7 @@ from .errors import SecretMissing as SecretMissing
 from .errors import StepFailed as StepFailed
 from .errors import StepNotFound as StepNotFound
 from .errors import UniqueKeyTaken as UniqueKeyTaken
+from .errors import UntrustedRun as UntrustedRun
 from .errors import UntrustedValue as UntrustedValue
 from .errors import ValueNotStorable as ValueNotStorable
 from .errors import ValueUnreadable as ValueUnreadable
@@ -69,7 +70,6 @@ from .errors import WrongColour as WrongColour
 from .execution.engine import Engine as Engine
 from .execution.opening import engine as engine
 from .execution.opening import open as open
-from .execution.opening import trust as trust
 from .execution.opening import use as use
 from .execution.recorded_calls import now as now
 from .execution.recorded_calls import random as random
@@ -88,6 +88,7 @@ from .graphs.kinds import node as node
 from .handles.run import Run as Run
 from .handles.run import get_run as get_run
 from .handles.run import resume as resume
+from .handles.trust import trust as trust
 from .history.frames import attempts as attempts
 from .history.frames import events as events
 from .history.frames import runs as runs

@@ -175,7 +175,15 @@ class ValueUnreadable(IronflowError, ValueError):
 
 
 class UntrustedValue(ValueUnreadable):
-    """The stored value is a pickle that this user did not write."""
+    """The stored value leads to code, as a pickle does, and this user did not write it."""
+
+
+class UntrustedRun(IronflowError, PermissionError):
+    """What the journal keeps of the run leads to code, and this user did not write it."""
+
+    # See `JournalError`.
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class FileUnreadable(IronflowError, OSError):

@@ -14,6 +14,7 @@ from ironflow_nb.deciders.deciding import TIMER
 from ironflow_nb.deciders.machine import AnyMachine, Handler
 from ironflow_nb.errors import EventUnreadable
 from ironflow_nb.journal.ports import Reader, Select, Work
+from ironflow_nb.values.pickles import Signer
 
 TIMER_HANDLER: Final = Handler(
     perform=lambda: None, attempts=5, delay_s=1.0, max_delay_s=300.0, lease_s=300.0, takes_context=False
@@ -101,6 +102,20 @@ def payload(reader: Reader, work: Work) -> tuple[str, str | None]:
     return fields.type, bytes(fields.data).decode()
 
 
+def is_own(reader: Reader, signer: Signer, work: Work) -> bool:
+    """Tell whether this user put the work on the queue, in this very place; whose damaged work is, nobody can tell."""
+    assert work.payload_id is not None
+    found = reader.values([work.payload_id]).get(work.payload_id)
+    if found is None or found.content is None:
+        return True
+    if not signer.is_own(found.codec, found.content, found.mac):
+        return False
+    fields = msgspec.json.decode(found.content, type=_Payload)
+    return fields.run in {None, work.run_id} and fields.key in {None, work.key}
+
+
 class _Payload(msgspec.Struct):
     type: str
     data: msgspec.Raw
+    run: str | None = None
+    key: str | None = None

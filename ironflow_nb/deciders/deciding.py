@@ -11,7 +11,7 @@ import msgspec
 
 from ironflow_nb.core.events import EffectRequested, RunCompleted, RunStarted, TimerCancelled, TimerSet
 from ironflow_nb.core.identity import digest_bytes
-from ironflow_nb.core.ids import Digest
+from ironflow_nb.core.ids import Digest, ValueId
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.deciders.decisions import Accept, Accepted, AlreadyCompleted, Outcome, Reject, Rejected
 from ironflow_nb.deciders.draft import Draft
@@ -218,9 +218,9 @@ class Deciding:
     def _request(self, draft: Draft, effect: Any) -> None:
         name, data = self._decider.effect_codec.encode(effect)
         effect_id = self._ledger.entropy(8).hex()
-        payload = draft.store(_tagged(name, data), name)
-        draft.add(EffectRequested(effect_id=effect_id, kind=name, payload=payload.hex()))
         key = f"{name}/{effect_id}"
+        payload = self._payload(draft, key, name, data)
+        draft.add(EffectRequested(effect_id=effect_id, kind=name, payload=payload.hex()))
         draft.put(
             Work(
                 run_id=draft.run_id, kind=EFFECT, key=key, due_at=self.now, created_at=self.now, payload_id=payload
@@ -239,12 +239,17 @@ class Deciding:
             key = timer.key or f"~{self._ledger.entropy(6).hex()}"
             due_at = self.now + round(timer.delay_s * 1e6)
             draft.add(TimerSet(key=key, due_at=due_at))
-            payload = draft.store(_tagged(name, data), name)
+            payload = self._payload(draft, key, name, data)
             draft.put(
                 Work(
                     run_id=draft.run_id, kind=TIMER, key=key, due_at=due_at, created_at=self.now, payload_id=payload
                 )
             )  # fmt: skip
+
+    def _payload(self, draft: Draft, key: str, name: str, data: str) -> ValueId:
+        """Keep what is to be done, signed for this very place: what somebody else puts on the queue is not done."""
+        text = f'{{"type":{_json(name)},"run":{_json(draft.run_id)},"key":{_json(key)},"data":{data}}}'
+        return draft.store(text, name, self._ledger.signer)
 
     def _pending(self, draft: Draft, kind: str) -> set[str]:
         stored = self.reader.work(WorkSelect(run_ids=[draft.run_id], kind=kind))
@@ -271,10 +276,6 @@ def _refuse_impure(name: str, before: Any, state: Any, decision: Any, again: Any
             f"decide of {name} says something else for the same state, command and time ({decision!r}, then "
             f"{again!r}); it may use no clock, no chance and nothing from outside: the time is its third argument"
         )
-
-
-def _tagged(name: str, data: str) -> str:
-    return f'{{"type":{_json(name)},"data":{data}}}'
 
 
 def _json(value: Any) -> str:

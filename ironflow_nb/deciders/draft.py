@@ -12,6 +12,7 @@ from ironflow_nb.core.events import DomainEvent, Fact, RunEvent
 from ironflow_nb.core.ids import Digest, RunId, ValueId
 from ironflow_nb.core.rows import RunRow, evolve_run
 from ironflow_nb.journal.ports import Entry, Observation, StoredState, Work
+from ironflow_nb.values.pickles import Signer
 from ironflow_nb.values.stored import StoredValue, value_id
 
 JSON = "json"
@@ -80,10 +81,11 @@ class Draft:
         """Append an event of the user's."""
         self.add(DomainEvent(type=f"{decider}.{name}", data=msgspec.Raw(data.encode())))
 
-    def store(self, text: str, type_name: str) -> ValueId:
-        """Keep JSON text as a value; return its id."""
+    def store(self, text: str, type_name: str, signer: Signer | None = None) -> ValueId:
+        """Keep JSON text as a value, signed if it will be acted on; return its id."""
         content = text.encode()
-        stored = StoredValue(value_id(JSON, content), JSON, content, len(content), type_name)
+        mac = None if signer is None else signer.mark(JSON, content)
+        stored = StoredValue(value_id(JSON, content), JSON, content, len(content), type_name, mac=mac)
         self._values.append(stored)
         return stored.value_id
 

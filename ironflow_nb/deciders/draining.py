@@ -10,6 +10,7 @@ from ironflow_nb.deciders.machine import AnyMachine
 from ironflow_nb.deciders.performing import Performer
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.signatures import FOREIGN, advice
 from ironflow_nb.execution.surroundings import logger, say
 from ironflow_nb.journal.ports import WorkSelect
 
@@ -30,6 +31,8 @@ def run_until_idle(engine: Engine, machine: AnyMachine, *, wait_s: float = 0.0) 
         clock.wait(engine.threads.wakeup(), pause_s + 0.001, is_idle=True)
         n_performed += performer.perform_all()
     _say_unperformed(engine, machine)
+    if performer.foreign:
+        say(said_of_foreign(engine, machine, len(performer.foreign)))
     return n_performed
 
 
@@ -42,11 +45,18 @@ def _say_unperformed(engine: Engine, machine: AnyMachine) -> None:
         say(f"{machine.name}: {effects} {name} can't be performed here; define @{machine.name}.perform({name})")
 
 
+def said_of_foreign(engine: Engine, machine: AnyMachine, n: int) -> str:
+    """Return what is said of effects and timers that somebody else put on the queue."""
+    things = "1 effect or timer is" if n == 1 else f"{n} effects and timers are"
+    return f"{machine.name}: {things} {FOREIGN} and not performed; {advice(engine.ledger.journal.location)}"
+
+
 class Background:
     """A thread that performs what is due for one decider until it is stopped, or its engine closed."""
 
     def __init__(self, engine: Engine, machine: AnyMachine) -> None:
         self.engine = engine
+        self._machine = machine
         self._performer = Performer(engine, machine)
         self._clock = engine.ledger.clock
         self._wakeup = engine.threads.wakeup()
@@ -75,7 +85,10 @@ class Background:
 
     def _look(self) -> None:
         try:
+            n_known = len(self._performer.foreign)
             self._performer.perform_all(goes_on=lambda: not self.is_stopped)
+            if len(self._performer.foreign) > n_known == 0:
+                logger().warning("%s", said_of_foreign(self.engine, self._machine, len(self._performer.foreign)))
         except IronflowError as error:
             if not self.engine.ledger.is_closed:
                 logger().warning("decider %s: %s", self._name, error)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.events import EffectSettled, TimerFired
 from ironflow_nb.core.ids import RunId, ValueId
-from ironflow_nb.deciders.claimed import Claimed, EffectContext, handler_of, is_held, payload, run_of
+from ironflow_nb.deciders.claimed import Claimed, EffectContext, handler_of, is_held, is_own, payload, run_of
 from ironflow_nb.deciders.deciding import EFFECT, TIMER, Deciding, Order
 from ironflow_nb.deciders.draft import Draft
 from ironflow_nb.deciders.machine import AnyMachine, Handler
@@ -29,6 +29,8 @@ from ironflow_nb.values.failures import store_failure
 
 BUSY_US: Final = 100_000
 """After so long one looks again at what somebody else is working on."""
+UNTRUSTED_US: Final = 10_000_000
+"""After so long one looks again whether what somebody else put on the queue is trusted by now."""
 
 
 class Performer:
@@ -41,6 +43,8 @@ class Performer:
         self._held: list[Claimed] = []
         self._goes_on: Callable[[], bool] = _always
         self._looked_at: int | None = None
+        self.foreign: set[int] = set()
+        self._sorted_out_at = 0
 
     def perform_all(self, *, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Perform what is due, one after the other, until nothing is or `goes_on` says no; return how many things."""
@@ -91,14 +95,23 @@ class Performer:
         return WorkSelect(of=[(machine.kind, machine.name)], effects=set(machine.handlers), **narrowed)
 
     def _waiting(self, reader: Reader) -> list[Work]:
-        return [work for work in reader.work(self._of_mine(is_dead=False)) if work.kind in {EFFECT, TIMER}]
+        mine = self._of_mine(is_dead=False, without=self.foreign)
+        return [work for work in reader.work(mine) if work.kind in {EFFECT, TIMER}]
 
     def _next(self, reader: Reader) -> Work | None:
-        """Return what is due for longest; a unique key is never due."""
+        """Return what is due for longest; a unique key is never due, nor is what somebody else put on the queue."""
         ledger = self._engine.ledger
         now = ledger.clock.now()
-        found = reader.work(self._of_mine(claimable_at=now, alive=ledger.possible_owners(reader), limit=1))
-        return found[0] if found else None
+        if self.foreign and not 0 <= now - self._sorted_out_at <= UNTRUSTED_US:
+            self.foreign.clear()
+        due = self._of_mine(claimable_at=now, alive=ledger.possible_owners(reader), limit=1)
+        while found := reader.work(replace(due, without=self.foreign)):
+            if is_own(reader, ledger.signer, found[0]):
+                return found[0]
+            assert found[0].work_id is not None
+            self.foreign.add(found[0].work_id)
+            self._sorted_out_at = now
+        return None
 
     def _claim(self) -> None:
         self._held = []

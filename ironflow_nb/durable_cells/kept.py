@@ -80,7 +80,8 @@ def keep(ledger: Ledger, left: Left) -> Kept:
     keeper.put(CODE, left.code)
     about = About(ins=dict(left.ins), modules=keeper.modules, same=keeper.same, gone=left.gone, lost=dict(keeper.lost))
     record = Record(keeper.parts, msgspec.to_builtins(about))
-    return Kept(record, [*keeper.values, encode_record(record, keeper.previews)], about, keeper.troubles, left_out)
+    stored = encode_record(record, keeper.previews, ledger.signer)
+    return Kept(record, [*keeper.values, stored], about, keeper.troubles, left_out)
 
 
 class _Keeper:

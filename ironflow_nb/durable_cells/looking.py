@@ -20,7 +20,7 @@ from ironflow_nb.core.status import StepStatus
 from ironflow_nb.core.verdict import Reuse, judge
 from ironflow_nb.durable_cells.cell import KIND, Cell, is_data
 from ironflow_nb.durable_cells.kept import about_of, code_of, record_of, refuse_lost
-from ironflow_nb.errors import ValueNotStorable, ValueUnreadable
+from ironflow_nb.errors import UntrustedValue, ValueNotStorable, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.planning import continuations
 from ironflow_nb.execution.spec import StepSpec
@@ -72,6 +72,7 @@ class Missing:
     reasons: tuple[str, ...] = ()
     row: StepRow | None = None
     is_unreadable: bool = False
+    untrusted: UntrustedValue | None = None
 
 
 def key_of(engine: Engine, notebook: str | None = None) -> str:
@@ -135,7 +136,13 @@ def look(engine: Engine, key: str, wanted: Asked, namespace: Mapping[str, Any]) 
     try:
         return Found(run, verdict.row, _read(engine, verdict.row, namespace))
     except ValueUnreadable as error:
-        return Missing(run, (str(error),), verdict.row, is_unreadable=True)
+        return unreadable(run, verdict.row, error)
+
+
+def unreadable(run: RunRow, row: StepRow, error: ValueUnreadable) -> Missing:
+    """Return that there is an execution which can't be restored, for that reason."""
+    untrusted = error if isinstance(error, UntrustedValue) else None
+    return Missing(run, (str(error),), row, is_unreadable=True, untrusted=untrusted)
 
 
 def _read(engine: Engine, row: StepRow, namespace: Mapping[str, Any]) -> Record:

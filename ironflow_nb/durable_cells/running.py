@@ -12,20 +12,22 @@ from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.orders import NONE, Orders
 from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.verdict import GUARD_S
 from ironflow_nb.diagram.model import Diagram, Node, NodeKind, encode_diagram
 from ironflow_nb.durable_cells.body import refuse_limit
 from ironflow_nb.durable_cells.cell import KIND, Cell
 from ironflow_nb.durable_cells.executing import Execution
-from ironflow_nb.durable_cells.looking import Asked, Found, Missing, asked, look
+from ironflow_nb.durable_cells.looking import Asked, Found, Missing, asked, look, unreadable
 from ironflow_nb.durable_cells.place import Place
 from ironflow_nb.durable_cells.restoring import put_back
-from ironflow_nb.errors import NotAllowedInStep, ValueUnreadable
+from ironflow_nb.errors import NotAllowedInStep, UntrustedValue, ValueUnreadable
 from ironflow_nb.execution import watching
 from ironflow_nb.execution.beginning import begin
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.request import Body, Policy, Request
 from ironflow_nb.execution.running import run_session
 from ironflow_nb.execution.scope import SCOPE
+from ironflow_nb.execution.signatures import FOREIGN, advice
 from ironflow_nb.execution.surroundings import say
 from ironflow_nb.journal.ports import Definition
 from ironflow_nb.values.records import Record
@@ -47,6 +49,7 @@ def run_cell(cell: Cell, place: Place) -> Outcome:
 
     Raises:
         DefinitionError: an input that it was given is not there, or it can't have a timeout here.
+        UntrustedValue: somebody else has executed it, which took a while.
         NotAllowedInStep: a step or flow is being executed, or this very cell.
     """
     __tracebackhide__ = True
@@ -58,6 +61,7 @@ def run_cell(cell: Cell, place: Place) -> Outcome:
         missing = _restored(place, wanted, found) if isinstance(found, Found) else found
         if isinstance(missing, Outcome):
             return missing
+        _refuse_untrusted(place, cell, missing)
         _tell(wanted, missing)
         outcome = _executed(place, wanted, missing)
         if outcome is not None:
@@ -81,12 +85,25 @@ def _restored(place: Place, wanted: Asked, found: Found) -> Outcome | Missing:
     try:
         outs, shown = put_back(place, wanted.cell, found.record)
     except ValueUnreadable as error:
-        return Missing(found.run, (str(error),), row, is_unreadable=True)
+        return unreadable(found.run, row, error)
     work = spoken(row.duration_s or 0.0)
     ago = spoken(max(place.engine.ledger.clock.now() - (row.finished_at or row.started_at), 0) / 1e6)
     say(f"restored {wanted.cell.name} ({work} of work, {ago} ago)")
     place.stage.show(shown)
     return Outcome(outs, found.record, is_restored=True, work_s=row.duration_s or 0.0)
+
+
+def _refuse_untrusted(place: Place, cell: Cell, missing: Missing) -> None:
+    """Refuse to do much work again that only has to be trusted."""
+    if missing.untrusted is None or missing.row is None or (missing.row.duration_s or 0.0) < GUARD_S:
+        return
+    location = place.engine.ledger.journal.location
+    raise UntrustedValue(
+        f"the cell {cell.name} was executed ({spoken(missing.row.duration_s or 0.0)} of work), and what is recorded of "
+        f"that was {FOREIGN}, or before it was signed; {advice(location)}, and it is restored. To execute it anew, "
+        "take a journal of your own: iron.use(PATH)",
+        name=cell.name,
+    )
 
 
 # -- executed --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ironflow_nb.execution.planning import continuations, not_asked_for
 from ironflow_nb.execution.recall import Recall
 from ironflow_nb.execution.request import Request
 from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.signatures import signature_of_run
 from ironflow_nb.execution.stream import Piece, Stream
 from ironflow_nb.execution.surroundings import face, is_under_pytest, notebook_exists, notebook_path, say
 from ironflow_nb.journal.ports import Call, Reader, Select
@@ -154,6 +155,11 @@ def _anew(engine: Engine, request: Request, call: Call, *, in_main_thread: bool)
     durability = policy.durability or engine.durability
     stream = Stream(ledger, run_id, durability)
     inputs = ledger.values.store_inputs(request.arguments)
+    inputs_id = inputs[-1].value_id
+    signature = signature_of_run(
+        ledger.signer, run_id, kind=call.kind, name=call.name, key=policy.key, inputs_digest=call.inputs_digest,
+        inputs=inputs_id,
+    )  # fmt: skip
     started = RunStarted(
         kind=call.kind,
         name=call.name,
@@ -161,7 +167,7 @@ def _anew(engine: Engine, request: Request, call: Call, *, in_main_thread: bool)
         durability=durability.value,
         definition=request.definition_id.hex(),
         inputs_digest=call.inputs_digest.hex(),
-        inputs=inputs[-1].value_id.hex(),
+        inputs=inputs_id.hex(),
         execution=call.execution,
         ordinal=call.ordinal,
         key=policy.key,
@@ -170,9 +176,9 @@ def _anew(engine: Engine, request: Request, call: Call, *, in_main_thread: bool)
         parent_step=parent_step,
     )
     if policy.key is None and request.parent is None:
-        stream.defer(Piece(started, values=inputs))
+        stream.defer(Piece(started, values=[*inputs, signature]))
     else:
-        stream.commit(Piece(started, values=inputs))
+        stream.commit(Piece(started, values=[*inputs, signature]))
     recall = Recall(ledger, run_id, call.name, policy.on_change)
     session = Session(
         stream, recall, start_worker=engine.start_worker, interrupts=engine.interrupts if in_main_thread else None

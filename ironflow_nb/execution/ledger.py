@@ -10,9 +10,11 @@ from typing import Final
 from msgspec.structs import replace
 
 from ironflow_nb.core.ids import RUN_ID_ENTROPY_BYTES, Digest, RunId, ValueId, run_id
+from ironflow_nb.core.rows import RunRow
 from ironflow_nb.errors import DecisionError, EngineClosed, JournalError
 from ironflow_nb.execution.hosts import give_up, is_alive, may_live, new_lease
 from ironflow_nb.execution.seams import Clock, Entropy, Threads
+from ironflow_nb.execution.signatures import own_runs, signature_of_definition, untrusted
 from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.execution.troubles import Troubles
 from ironflow_nb.journal.ports import Cached, Definition, Durability, Entry, Journal, Lease, Reader, Signal
@@ -63,6 +65,7 @@ class Ledger:
 
     def append(self, entries: Sequence[Entry], durability: Durability) -> None:
         """Commit entries; the first of an engine brings its lease along."""
+        entries = [self._with_signatures(entry) if entry.definitions else entry for entry in entries]
         with self._lock:
             self._refuse_closed()
             self.journal.append(entries, durability=durability, lease=self._first_lease())
@@ -105,6 +108,15 @@ class Ledger:
                 self._lease_is_written = True
                 self._computing.add((wanted.identity, wanted.code))
             return found
+
+    def refuse_foreign(self, reader: Reader, run: RunRow) -> None:
+        """Refuse to execute anything for a run that this user did not begin.
+
+        Raises:
+            UntrustedRun: it was begun by somebody else, or before runs were signed.
+        """
+        if not own_runs(self.signer, reader, [run]):
+            raise untrusted(run, self.journal.location)
 
     def instant(self, microseconds: int) -> datetime:
         """Return an instant of the journal as a person reads it."""
@@ -181,6 +193,11 @@ class Ledger:
                     logger().warning("the lease of %s could not be given back: %s", self.owner, error)
                 finally:
                     self.journal.close()
+
+    def _with_signatures(self, entry: Entry) -> Entry:
+        # The code of a step is only ever shown.
+        signed = [signature_of_definition(self.signer, each) for each in entry.definitions if each.kind != "step"]
+        return replace(entry, values=(*entry.values, *signed))
 
     def _first_lease(self) -> Lease | None:
         return None if self._lease_is_written else replace(self.lease, heartbeat_at=self.clock.now())

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Final
 
-from ironflow_nb.errors import NotAJournal
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME, make_engine
 from ironflow_nb.execution.seams import Clock
 from ironflow_nb.journal.ports import Durability
-from ironflow_nb.values.pickles import Signer
-from ironflow_nb.values.store import PICKLE
-
-_CHUNK: Final = 200
 
 
 def open(  # noqa: A001 -- read as iron.open
@@ -62,35 +56,3 @@ def use(where: str | os.PathLike[str] | Engine | None = None, *, durability: str
 def engine() -> Engine:
     """Return the engine that calls go to now."""
     return HOME.engine()
-
-
-def trust(path: str | os.PathLike[str] | None = None) -> int:
-    """Sign all pickles of a journal as this user's own, so that they can be loaded; return how many there were.
-
-    Loading a pickle can run any code: trust a journal only if you know where it comes from. Without a path it is the
-    current journal.
-
-    Raises:
-        NotAJournal: there is no journal at that path.
-    """
-    chosen = HOME.engine() if path is None else make_engine(path)
-    try:
-        if not chosen.ledger.journal.exists():
-            raise NotAJournal(f"there is no journal at {chosen.ledger.journal.location}, so there is nothing to trust")
-        return _sign_all(chosen)
-    finally:
-        if path is not None:
-            chosen.close()
-
-
-def _sign_all(engine: Engine) -> int:
-    signer: Signer = engine.ledger.signer
-    with engine.ledger.current() as reader:
-        ids = reader.value_ids(PICKLE)
-    n_signed = 0
-    for start in range(0, len(ids), _CHUNK):
-        with engine.ledger.current() as reader:
-            values = reader.values(ids[start : start + _CHUNK])
-        macs = {key: signer.sign(PICKLE, value.content) for key, value in values.items() if value.content is not None}
-        n_signed += engine.ledger.resign(PICKLE, macs)
-    return n_signed

@@ -16,18 +16,19 @@ from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.core.plan import Planned
 from ironflow_nb.core.rows import RunRow
-from ironflow_nb.errors import FlowNotDefined, GraphInvalid
+from ironflow_nb.errors import FlowNotDefined, GraphInvalid, UntrustedRun
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.request import Body, Policy, Request, with_options
 from ironflow_nb.execution.scope import SCOPE
+from ironflow_nb.execution.signatures import is_own_definition, own_runs, untrusted
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.graphs.catalog import kinds
 from ironflow_nb.graphs.formats.compiling import compile_graph, sound_grants
 from ironflow_nb.graphs.formats.definition import Definition
 from ironflow_nb.graphs.formats.findings import Finding, Path, invalid
 from ironflow_nb.graphs.formats.publishing import published
-from ironflow_nb.graphs.formats.reading import Source, extended, from_data, read_source, read_text
+from ironflow_nb.graphs.formats.reading import Source, extended, from_data, read_source, read_text, source_of
 from ironflow_nb.graphs.formats.writing import write_yaml
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kinds import REGISTERED, Kind
@@ -85,6 +86,7 @@ class Graph(Launchable):
         self._source = source
         self._functions = dict(functions)
         self._grants = grants
+        self._foreign: UntrustedRun | None = None
         self._compiled: tuple[Definition, list[Finding]] | None = None
         self._workshop: Workshop | None = None
         self._registered: dict[str, Kind] = {}
@@ -138,7 +140,8 @@ class Graph(Launchable):
     def from_run(cls, run: Run[Any] | str, *, functions: Functions | None = None) -> Graph:
         """Take the graph that a run was made of, as the journal keeps it: to look at it, or to continue the run.
 
-        A graph of that name that is defined here stays the one that calls and runs go on with.
+        A graph of that name that is defined here stays the one that calls and runs go on with. One that somebody else
+        has written can be looked at, and nothing of it runs before `trust`.
 
         Raises:
             RunNotFound: there is no such run.
@@ -147,8 +150,9 @@ class Graph(Launchable):
         handle = get_run(run) if isinstance(run, str) else run
         engine = HOME.engine()
         with engine.reading() as reader:
-            graph = revived(engine, reader.runs(Select(run_ids=[handle.id]))[0], functions)
-        if HOME.find(graph.kind, graph.name) is None:
+            row = reader.runs(Select(run_ids=[handle.id]))[0]
+        graph = _kept(engine, row, functions)
+        if graph._foreign is None and HOME.find(graph.kind, graph.name) is None:  # noqa: SLF001 -- its own
             HOME.define(graph)
         return graph
 
@@ -427,6 +431,8 @@ class Graph(Launchable):
         return self._workshop
 
     def _new_workshop(self, mocks: Mapping[str, Any]) -> Workshop:
+        if self._foreign is not None:
+            raise self._foreign
         return equipped(self._compile()[0], self.grants, self._functions, mocks)
 
     def tracked(self) -> Tracked:
@@ -466,18 +472,32 @@ def _input(given: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**(given or {}), **values}
 
 
-def revived(engine: Engine, run: RunRow, functions: Functions | None = None) -> Graph:
-    """Return the graph that the journal keeps of the run.
+def revived(engine: Engine, run: RunRow) -> Graph:
+    """Return the graph that the journal keeps of the run, to continue it.
 
     Raises:
         FlowNotDefined: it keeps none.
+        UntrustedRun: it was written by somebody else.
     """
+    graph = _kept(engine, run, None)
+    if graph._foreign is not None:  # noqa: SLF001 -- its own
+        raise graph._foreign  # noqa: SLF001
+    return graph
+
+
+def _kept(engine: Engine, run: RunRow, functions: Functions | None) -> Graph:
     with engine.reading() as reader:
         stored = reader.definition(run.definition_id)
+        is_own = bool(own_runs(engine.ledger.signer, reader, [run])) and (
+            stored is None or is_own_definition(engine.ledger.signer, reader, stored)
+        )
     if stored is None or stored.kind != "graph":
         raise FlowNotDefined(
             f"run {run.run_id} of {run.kind} {run.name} left no graph in {engine.ledger.journal.location}",
             run_id=run.run_id,
             name=run.name,
         )
-    return Graph._of(read_source(stored.source), None, functions)  # noqa: SLF001 -- its own
+    graph = Graph._of(source_of(stored.source), None, functions)  # noqa: SLF001 -- its own
+    if not is_own or stored.name != run.name:
+        graph._foreign = untrusted(run, engine.ledger.journal.location)  # noqa: SLF001
+    return graph

@@ -22,6 +22,7 @@ from ironflow_nb.execution.finding import resolve_step, resolve_steps
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.parameters import unwrapped
 from ironflow_nb.execution.recorded import read_arguments
+from ironflow_nb.execution.signatures import FOREIGN, advice
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.surroundings import shell
 from ironflow_nb.journal.ports import Reader, Select
@@ -40,7 +41,8 @@ class RecordedCall:
     """The newest attempt of a step, to be made again by hand.
 
     `inputs` are its arguments by name, without those that were not stored; `error` is its exception, rebuilt, or None,
-    and `error_text` the traceback that was recorded. `code` calls `function`, which is None where it is not defined.
+    and `error_text` the traceback that was recorded. `code` calls `function`, which is None where it is not defined. Of
+    a run that somebody else began, it is comments only.
     """
 
     step: StepRef
@@ -49,6 +51,7 @@ class RecordedCall:
     error_text: str
     code: str
     function: Callable[..., Any] | None
+    is_own: bool = True
 
     def __repr__(self) -> str:
         return self.code
@@ -80,7 +83,7 @@ def _causes(reader: Reader, run_id: RunId) -> tuple[StepRef, ...]:
     return msgspec.json.decode(ends[-1].data, type=RunFailed).caused_by if ends else ()
 
 
-def recorded_call(engine: Engine, row: StepRow) -> RecordedCall:
+def recorded_call(engine: Engine, row: StepRow, *, is_own: bool = True) -> RecordedCall:
     """Return what was recorded of the attempt, ready to be called again.
 
     Raises:
@@ -90,7 +93,12 @@ def recorded_call(engine: Engine, row: StepRow) -> RecordedCall:
     found, gone = read_arguments(engine, row.inputs_id, lambda what: _lost(what, row))
     spec = HOME.step(row.name)
     failure = _failure(engine, row)
-    lines = [*_comments(row, failure, gone), *_call(row, spec, found, gone)]
+    call = (
+        _call(row, spec, found, gone)
+        if is_own
+        else [f"# the run was {FOREIGN}; {advice(engine.ledger.journal.location)}"]
+    )
+    lines = [*_comments(row, failure, gone), *call]
     return RecordedCall(
         step=row.step,
         inputs=dict(unwrapped((), found)[1]),
@@ -98,13 +106,17 @@ def recorded_call(engine: Engine, row: StepRow) -> RecordedCall:
         error_text="" if failure is None else failure.traceback or f"{failure.kind}: {failure.text}",
         code="\n".join(lines),
         function=None if spec is None else spec.function,
+        is_own=is_own,
     )
 
 
 def hand_over(call: RecordedCall) -> None:
-    """Put the call into the namespace of the notebook, and propose the next cell; in a script do nothing."""
+    """Put the call into the namespace of the notebook, and propose the next cell; in a script do nothing.
+
+    Nor is anything done with what somebody else has recorded.
+    """
     notebook = shell()
-    if notebook is None:
+    if notebook is None or not call.is_own:
         return
     names: dict[str, Any] = {"inputs": call.inputs, "error": call.error, "error_text": call.error_text}
     if call.code.splitlines()[-1].startswith(("function(", "await function(")):
@@ -132,13 +144,18 @@ def _failure(engine: Engine, row: StepRow) -> Failure | None:
 def _comments(row: StepRow, failure: Failure | None, gone: Mapping[str, str]) -> Iterator[str]:
     happened = row.status.value
     if failure is not None:
-        happened = legible(f"{failure.kind}: {' '.join(failure.text.split())}", _SHOWN) + _place(failure.traceback)
-    yield f"# {row.step} of run {row.run_id}: {happened}"
+        happened = legible(f"{failure.kind}: {failure.text}", _SHOWN) + _place(failure.traceback)
+    yield _comment(f"{row.step} of run {row.run_id}: {happened}")
     if row.child_run_id is not None:
-        yield f'# its own steps: iron.get_run("{row.child_run_id}").debug()'
+        yield _comment(f'its own steps: iron.get_run("{row.child_run_id}").debug()')
     if gone:
         listed = ", ".join(f"{name} ({kind})" for name, kind in gone.items())
-        yield f"# not stored, so put them in the places of the dots: {listed}"
+        yield _comment(f"not stored, so put them in the places of the dots: {listed}")
+
+
+def _comment(text: str) -> str:
+    """Return a comment of one line, whatever the text that was recorded does to lines."""
+    return f"# {' '.join(''.join(char if char.isprintable() else ' ' for char in text).split())}"
 
 
 def _place(traceback: str) -> str:
@@ -153,8 +170,9 @@ def _place(traceback: str) -> str:
 
 def _call(row: StepRow, spec: StepSpec | None, inputs: Mapping[str, Any], gone: Mapping[str, str]) -> Iterator[str]:
     if spec is None:
-        yield f"# {row.name} is not defined here; run the cell or import the module that defines it"
-        yield f"{row.name}.fn({_by_name(gone)})"
+        yield _comment(f"{row.name} is not defined here; run the cell or import the module that defines it")
+        if all(part.isidentifier() for part in row.name.split(".")):
+            yield f"{row.name}.fn({_by_name(gone)})"
         return
     module, expression = _expression(spec)
     if module is not None:
@@ -167,7 +185,7 @@ def _call(row: StepRow, spec: StepSpec | None, inputs: Mapping[str, Any], gone: 
 
 
 def _by_name(gone: Iterable[str]) -> str:
-    return ", ".join(["**inputs", *(f"{name}=..." for name in gone)])
+    return ", ".join(["**inputs", *(f"{name}=..." for name in gone if name.isidentifier())])
 
 
 def _by_place(parameters: Iterable[inspect.Parameter], gone: Mapping[str, str]) -> Iterator[str]:

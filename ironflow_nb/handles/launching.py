@@ -174,6 +174,7 @@ class Launchable:
 
         Raises:
             RunNotFound: every run of it is completed or cancelled, or there is none.
+            UntrustedRun: somebody else began it; `trust` says what to do.
             InputsNotStored: its arguments were too large to be stored.
         """
         engine = HOME.engine()
@@ -188,7 +189,13 @@ class Launchable:
         raise RunNotFound(f"{self.name} has no unfinished run in {engine.ledger.journal.location}", name=self.name)
 
     def continue_run(self, engine: Engine, run: RunRow, orders: Orders = NONE) -> RunId:
-        """Continue the run in the background with its recorded arguments, under `orders`; return its id."""
+        """Continue the run in the background with its recorded arguments, under `orders`; return its id.
+
+        Raises:
+            UntrustedRun: this user did not begin it.
+        """
+        with engine.reading() as reader:
+            engine.ledger.refuse_foreign(reader, run)
         args, kwargs = self.recorded_call(recorded_arguments(engine, run))
         request, body = self.request(args, kwargs)
         asked = replace(request, run_id=run.run_id, reason="resume", orders=orders)

@@ -11,12 +11,13 @@ from ironflow_nb.core.plan import Planned
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import CLOSED
 from ironflow_nb.core.verdict import OnChange
-from ironflow_nb.errors import FlowNotDefined
+from ironflow_nb.errors import FlowNotDefined, UntrustedRun
 from ironflow_nb.execution.beginning import foresee
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.planning import plan_of_run
 from ironflow_nb.execution.request import Request
+from ironflow_nb.execution.signatures import FOREIGN, own_runs
 from ironflow_nb.execution.watching import status_of
 from ironflow_nb.handles.pictures import diagram_of
 
@@ -40,17 +41,18 @@ def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -
     from ironflow_nb.history.plans import Plan  # noqa: PLC0415 -- pandas, which only who asks waits for
 
     definition: object = None
-    with suppress(FlowNotDefined):
+    with suppress(FlowNotDefined, UntrustedRun):  # what somebody else has written is not asked
         definition = HOME.definition(run, engine)
     if isinstance(definition, Replans):
         definition.define_steps()
     with engine.reading() as reader:
-        status = status_of(engine, reader, run)
+        status, is_own = status_of(engine, reader, run), own_runs(engine.ledger.signer, reader, [run])
         planned = plan_of_run(reader, run, on_change or _on_change(run))
     if isinstance(definition, Replans):
         planned = definition.replanned(engine, run, planned)
     ago = spoken(max(engine.ledger.clock.now() - run.updated_at, 0) / 1e6)
-    begin = f"{run.name}: run {run.run_id} ({status.value} {ago} ago) would be continued"
+    how = "would be continued" if is_own else f"was {FOREIGN}, and is not continued before iron.trust()"
+    begin = f"{run.name}: run {run.run_id} ({status.value} {ago} ago) {how}"
     return Plan.of(planned, begin, diagram_of(engine, run))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.orders import NONE
-from ironflow_nb.core.rows import StepRow
+from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalError, StepNotFound, ValueUnreadable
 from ironflow_nb.execution import watching
@@ -18,6 +18,7 @@ from ironflow_nb.execution.finding import resolve_run, resolve_step, resolve_ste
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.recorded import read_value
 from ironflow_nb.execution.session import Session
+from ironflow_nb.execution.signatures import FOREIGN, own_runs
 from ironflow_nb.execution.stopping import Stop
 from ironflow_nb.handles.debugging import RecordedCall, hand_over, recorded_call, step_to_debug
 from ironflow_nb.handles.explaining import Explanation, explain_step
@@ -119,6 +120,7 @@ class Run(Generic[T]):
 
         Raises:
             FlowNotDefined: the flow is not defined in this process.
+            UntrustedRun: somebody else began it; `trust` says what to do.
             InputsNotStored: its arguments were too large to be stored.
             ValueUnreadable: its arguments can't be read here.
             StepNotFound, AmbiguousStep: a step is none of the run, or of several functions.
@@ -176,7 +178,8 @@ class Run(Generic[T]):
         """Return a step as it was called, to be called again by hand; by default the one that failed the run.
 
         In a notebook `inputs`, `error` and `error_text` become variables, and the next cell is ready: it calls the
-        undecorated function with `inputs`. Arguments that were not stored are named there.
+        undecorated function with `inputs`. Arguments that were not stored are named there. Of a run that somebody else
+        began, nothing becomes a variable, and no cell is proposed.
 
         Raises:
             StepNotFound, AmbiguousStep: it names no step of the run, or several; or no step has failed it.
@@ -186,7 +189,8 @@ class Run(Generic[T]):
         rows = self._attempts()
         with self._engine.reading() as reader:
             ref = step_to_debug(reader, self.id, self.status, rows, step)
-        call = recorded_call(self._engine, [row for row in rows if row.step == ref][-1])
+        is_own = self._is_own(watching.look(self._engine, self.id)[0])
+        call = recorded_call(self._engine, [row for row in rows if row.step == ref][-1], is_own=is_own)
         hand_over(call)
         return call
 
@@ -247,6 +251,13 @@ class Run(Generic[T]):
         """Return the picture of the run as it is now: it shows itself in a notebook; `svg` and `text` are the forms."""
         return picture_of(self._engine, self.id)
 
+    def _is_own(self, run: RunRow | None) -> bool:
+        """Tell whether this user began the run; instances of deciders are nobody's."""
+        if run is None or run.kind == watching.PASSIVE_KIND or self.id in self._engine.sessions:
+            return True
+        with self._engine.ledger.journal.reading() as reader:
+            return bool(own_runs(self._engine.ledger.signer, reader, [run]))
+
     def _attempts(self) -> list[StepRow]:
         with self._engine.reading() as reader:
             return reader.steps(Select(run_ids=[self.id]))
@@ -273,11 +284,12 @@ class Run(Generic[T]):
     def __repr__(self) -> str:
         try:
             run, status = watching.look(self._engine, self.id)
+            foreign = "" if self._is_own(run) else f", {FOREIGN}"
         except Exception as error:  # noqa: BLE001 -- a repr never raises, whatever became of the journal
             return f"<run {self.id}: {error}>"
         name = run.name if run is not None else "?"
         durability = run.durability if run is not None else self._engine.durability.value
-        return f"<run {self.id} of {name}: {status.value}, durability={durability}>"
+        return f"<run {self.id} of {name}: {status.value}, durability={durability}{foreign}>"
 
 
 def _latest_output(rows: list[StepRow], ref: StepRef) -> StepRow | None:

@@ -87,6 +87,7 @@ def _fits(work: Work, select: WorkSelect, run: RunRow) -> bool:
         and select.kind in {None, work.kind}
         and (select.effects is None or work.kind != "effect" or work.key.partition("/")[0] in select.effects)
         and select.key in {None, work.key}
+        and work.work_id not in select.without
         and (select.is_dead is None or (work.dead_at is not None) is select.is_dead)
         and (at is None or (work.dead_at is None and work.due_at <= at and (is_free or (work.leased_until or 0) <= at)))
     )

@@ -226,7 +226,8 @@ class WorkSelect(msgspec.Struct, frozen=True, kw_only=True):
 
     `of` are kinds and names of the runs. With `claimable_at`, microseconds UTC, it is what is due then, not dead, and
     worked on by nobody, or by somebody whose lease has run out or who is none of the `alive` owners. `effects` leaves
-    out effects of other names; their keys are name and id, with a slash between.
+    out effects of other names; their keys are name and id, with a slash between. `without` are the ids of work that is
+    left out.
     """
 
     of: Collection[tuple[str, str]] | None = None
@@ -237,6 +238,7 @@ class WorkSelect(msgspec.Struct, frozen=True, kw_only=True):
     claimable_at: int | None = None
     alive: Collection[str] = ()
     effects: Collection[str] | None = None
+    without: Collection[int] = ()
     limit: int | None = None
 
 

@@ -51,6 +51,7 @@ def work(connection: sqlite3.Connection, select: WorkSelect) -> list[Work]:
         "effects": _as_json(select.effects),
         "runs": _as_json(select.run_ids),
         "alive": _as_json(select.alive),
+        "without": _as_json(select.without),
         "names": None if select.of is None else _as_json(f"{kind}\x1f{name}" for kind, name in select.of),
     }
     if select.run_ids is not None:
@@ -65,6 +66,8 @@ def work(connection: sqlite3.Connection, select: WorkSelect) -> list[Work]:
         where.append(
             "(w.kind != 'effect' OR substr(w.key, 1, instr(w.key, '/') - 1) IN (SELECT value FROM json_each(:effects)))"
         )
+    if select.without:
+        where.append("w.work_id NOT IN (SELECT value FROM json_each(:without))")
     if select.is_dead is not None:
         where.append(f"w.dead_at IS {'NOT ' if select.is_dead else ''}NULL")
     if select.claimable_at is not None:

@@ -14,6 +14,7 @@ from ironflow_nb.durable_cells.cell import KIND
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.signatures import FOREIGN, advice, own_runs
 from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.execution.watching import statuses_of
 from ironflow_nb.history.frames import count
@@ -32,6 +33,7 @@ class Unfinished:
     status: RunStatus
     n_finished: int
     age_s: float
+    is_own: bool = True
 
 
 def show_unfinished() -> None:
@@ -86,11 +88,11 @@ def unfinished(engine: Engine) -> list[Unfinished]:
         wanted = {RunStatus.INTERRUPTED, RunStatus.WAITING}
         rows = [row for row in rows if statuses.get(row.run_id) in wanted]
         tallies = reader.tallies([row.run_id for row in rows])
+        own = own_runs(engine.ledger.signer, reader, rows)
         ages = {row.run_id: (now - (reader.head(row.run_id) or (0, row.updated_at))[1]) / 1e6 for row in rows}
+    n_finished = {row.run_id: count(tallies.get(row.run_id, ()), StepStatus.COMPLETED) for row in rows}
     return [
-        Unfinished(
-            row, statuses[row.run_id], count(tallies.get(row.run_id, ()), StepStatus.COMPLETED), ages[row.run_id]
-        )
+        Unfinished(row, statuses[row.run_id], n_finished[row.run_id], ages[row.run_id], row.run_id in own)
         for row in rows
     ]
 
@@ -105,7 +107,7 @@ def as_text(found: list[Unfinished]) -> str:
 def as_html(found: list[Unfinished]) -> str:
     """Return the card as HTML, with nothing that a sanitiser takes away."""
     rows = "".join(
-        f"<tr><td><code>{item.run.run_id}</code></td><td><b>{escape(item.run.name)}</b></td>"
+        f"<tr><td><code>{escape(item.run.run_id)}</code></td><td><b>{escape(item.run.name)}</b></td>"
         f"<td>{escape(_words(item))}</td></tr>"
         for item in found[:SHOWN]
     )
@@ -118,14 +120,18 @@ def _headline(found: list[Unfinished]) -> str:
 
 
 def _words(item: Unfinished) -> str:
+    foreign = "" if item.is_own else f", {FOREIGN}"
     if item.run.kind == KIND:
-        return f"a cell, {item.status.value} {spoken(max(item.age_s, 0))} ago"
+        return f"a cell, {item.status.value} {spoken(max(item.age_s, 0))} ago{foreign}"
     steps = "1 finished step is safe" if item.n_finished == 1 else f"{item.n_finished} finished steps are safe"
-    return f"{item.status.value} {spoken(max(item.age_s, 0))} ago, {steps}"
+    return f"{item.status.value} {spoken(max(item.age_s, 0))} ago, {steps}{foreign}"
 
 
 def _advice(found: list[Unfinished]) -> str:
-    first = found[0].run
+    own = [item.run for item in found if item.is_own]
+    if not own:
+        return f"Nothing of them is executed; {advice(HOME.engine().ledger.journal.location)}."
+    first = own[0]
     if first.kind == KIND:
         return f"Run the cell {first.name} again; what stands before it is restored."
     return (

@@ -10,7 +10,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from types import FunctionType, MethodType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ironflow_nb.errors import JournalError, UntrustedValue, ValueUnreadable
 from ironflow_nb.values.classes import is_findable
@@ -19,6 +19,10 @@ from ironflow_nb.values.kept_code import noting
 KEY_BYTES: Final = 32
 MAC_BYTES: Final = 32
 KEY_VARIABLE: Final = "IRONFLOW_KEY"
+_DANGERS: Final = {
+    "pickle": "loading a pickle can run any code",
+    "record": "restoring the record of a cell imports modules, binds names and shows what somebody else chose",
+}
 
 
 def pickled(value: object, note: Callable[[Any], bytes] | None = None) -> bytes:
@@ -73,6 +77,9 @@ class Signer:
     signature. Checking never makes one.
     """
 
+    _passing_keys: ClassVar[list[bytes]] = []
+    """The first of them is what this process signs with where no key can be made."""
+
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
         self._key: bytes | None = None
@@ -88,13 +95,28 @@ class Signer:
         assert self._key is not None
         return _mac(self._key, codec, content)
 
+    def mark(self, codec: str, content: bytes) -> bytes:
+        """Return the MAC of what has to go on without a key, too: where none can be made, one of this process."""
+        try:
+            return self.sign(codec, content)
+        except JournalError:
+            self._passing_keys.append(self._entropy(KEY_BYTES))
+            return _mac(self._passing_keys[0], codec, content)
+
+    def is_own(self, codec: str, content: bytes, mac: bytes | None) -> bool:
+        """Tell whether this user signed the value."""
+        keys = self._passing_keys[:1]
+        with suppress(JournalError):  # a key that can't be read has signed nothing that counts now
+            keys += filter(None, [self._known_key()])
+        return type(mac) is bytes and any(hmac.compare_digest(mac, _mac(key, codec, content)) for key in keys)
+
     def check(self, codec: str, content: bytes, mac: bytes | None) -> None:
         """Raise `UntrustedValue` unless this user signed the value."""
-        key = self._known_key()
-        if key is None or mac is None or not hmac.compare_digest(mac, _mac(key, codec, content)):
+        self._known_key()  # what keeps it from being read is said
+        if not self.is_own(codec, content, mac):
             raise UntrustedValue(
-                "a stored value is a pickle that was not written by you on this machine, and loading a pickle can run "
-                "any code; if you know where the journal comes from, run iron.trust(path_of_the_journal)"
+                f"a stored value is a {codec} that was not written by you on this machine, and {_DANGERS[codec]}; if "
+                "you know where the journal comes from, run iron.trust(path_of_the_journal)"
             )
 
     def _known_key(self) -> bytes | None:

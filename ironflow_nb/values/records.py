@@ -9,6 +9,7 @@ import msgspec
 
 from ironflow_nb.core.ids import Digest, ValueId
 from ironflow_nb.errors import ValueUnreadable
+from ironflow_nb.values.pickles import Signer
 from ironflow_nb.values.stored import StoredValue, legible, value_id
 
 RECORD: Final = "record"
@@ -48,11 +49,12 @@ class Record(msgspec.Struct, frozen=True):
 _DECODER: Final = msgspec.json.Decoder(Record)
 
 
-def encode_record(record: Record, shown: Mapping[str, str | None]) -> StoredValue:
+def encode_record(record: Record, shown: Mapping[str, str | None], signer: Signer) -> StoredValue:
     """Return the record as it will lie in the journal; `shown` are previews of its values, for its own."""
     content = _ENCODER.encode(record)
-    preview = ", ".join(f"{name} = {text or '...'}" for name, text in shown.items())
-    return StoredValue(value_id(RECORD, content), RECORD, content, len(content), "record", legible(preview))
+    preview = legible(", ".join(f"{name} = {text or '...'}" for name, text in shown.items()))
+    mac = signer.mark(RECORD, content)
+    return StoredValue(value_id(RECORD, content), RECORD, content, len(content), "record", preview, mac=mac)
 
 
 def decode_record(content: bytes) -> Record:

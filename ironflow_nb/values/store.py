@@ -19,7 +19,7 @@ from ironflow_nb.errors import FileUnreadable, JournalError, ValueNotStorable, V
 from ironflow_nb.values.classes import class_name, is_findable
 from ironflow_nb.values.digest import CANONICAL, ONCE_ONLY, Digester, identifies_by_pickle, is_of_numpy, refusal
 from ironflow_nb.values.pickles import Signer, pickled, unpickled
-from ironflow_nb.values.records import decode_record
+from ironflow_nb.values.records import RECORD, decode_record
 from ironflow_nb.values.stored import ARROW, INLINE_LIMIT, StoredValue, legible, value_id
 from ironflow_nb.values.tagged import TAG, Rules, Tree, is_plain, tag, tag_by_class, untag
 
@@ -133,7 +133,7 @@ class Values:
 
         Raises:
             ValueUnreadable: its content is missing or damaged, or its class does not exist here.
-            UntrustedValue: it is a pickle that this user did not sign.
+            UntrustedValue: it is a pickle, or the record of a cell, that this user did not sign.
         """
         if stored.content is None:
             why = stored.trouble or "its content is missing"
@@ -169,6 +169,7 @@ class Values:
                 self.signer.check(PICKLE, content, stored.mac)
                 return self._load_pickle(stored)
             case "record":
+                self.signer.check(RECORD, content, stored.mac)
                 return decode_record(bytes(content))
             case _:
                 raise ValueUnreadable(

@@ -64,7 +64,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_pickle_of_somebody_else_is_not_loaded(path: Path) -> None:
     with iron.open(path):
         with pytest.raises(iron.UntrustedValue, match=r"iron\.trust\("):
-            main.resume().result()
+            iron.get_run(iron.runs()["run_id"][0]).value("fit")
         # What can't be read hides nothing else, and is neither lost nor redone.
         assert len(iron.runs()) == 1
         assert iron.steps()["status"][0] == "completed"
@@ -73,9 +73,29 @@ def test_a_pickle_of_somebody_else_is_not_loaded(path: Path) -> None:
 
 def test_what_is_trusted_is_loaded_and_nothing_runs_again(path: Path) -> None:
     with iron.open(path):
-        assert iron.trust(path) == 1
+        assert iron.trust(path) == 3  # the pickle, the run and its definition
+        assert iron.trust(path) == 0
         assert main.resume().result() == [1, 1, 1]
     assert set(LOG) == {"loaded"}
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+def test_what_this_user_wrote_is_his_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_key: bool) -> None:
+    BROKEN[:] = [True]
+    monkeypatch.delenv("IRONFLOW_KEY")
+    home = tmp_path / "home"
+    monkeypatch.setattr("ironflow_nb.values.pickles.key_path", lambda: home / "key")
+    home.write_text("") if not has_key else home.mkdir()  # no folder can be made where a file is
+    with iron.open(tmp_path / "journal.db"):
+        with pytest.raises(RuntimeError if has_key else iron.JournalError):
+            main()
+        BROKEN.clear()
+        if has_key:
+            assert main.resume().result() == [1, 1, 1]
+        else:
+            failed = iron.get_run(iron.runs()["run_id"][0])
+            assert "not written by you" not in repr(failed)
+            assert failed.resume().wait().status == "failed"  # the pickle can't be signed, whatever else can
 
 
 def test_trust_speaks_of_the_file_that_it_was_given(path: Path) -> None:

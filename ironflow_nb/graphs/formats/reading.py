@@ -42,9 +42,9 @@ def read_source(text_or_path: str | FilePath) -> Source:
         FileNotFoundError: it is a path, and there is no such file.
     """
     if isinstance(text_or_path, str) and _is_text(text_or_path):
-        return _source(text_or_path, None)
+        return source_of(text_or_path)
     path = FilePath(text_or_path)
-    return _source(_content(path), str(path.resolve().parent))
+    return source_of(_content(path), str(path.resolve().parent))
 
 
 def _is_text(text: str) -> bool:
@@ -79,13 +79,18 @@ def read_text(text: str) -> Source:
     Raises:
         GraphInvalid: it is no YAML, too large, or says something twice.
     """
-    source = _source(text, None)
+    source = source_of(text)
     if source.findings:
         raise invalid(None, source.findings)
     return source
 
 
-def _source(text: str, base: str | None) -> Source:
+def source_of(text: str, base: str | None = None) -> Source:
+    """Read a definition from a text, whatever it looks like.
+
+    Raises:
+        GraphInvalid: it is no YAML, or too large.
+    """
     if len(text) > MOST_BYTES:
         raise GraphInvalid(f"the text has {len(text)} characters; {MOST_BYTES} are the most")
     data, places, findings = composed(text.removeprefix("\ufeff"))

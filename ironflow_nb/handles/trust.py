@@ -1,0 +1,86 @@
+"""Trust: what somebody else has written of a journal becomes this user's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeVar
+
+from ironflow_nb.core.ids import RunId, ValueId
+from ironflow_nb.errors import NotAJournal
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.home import HOME, make_engine
+from ironflow_nb.execution.signatures import missing_signatures
+from ironflow_nb.history.sound import sound
+from ironflow_nb.journal.ports import Entry, Select, WorkSelect
+from ironflow_nb.values.records import RECORD
+from ironflow_nb.values.store import JSON, PICKLE
+
+T = TypeVar("T")
+
+_PIECE: Final = 200
+
+
+def trust(path: str | os.PathLike[str] | None = None) -> int:
+    """Sign everything in a journal that leads to code as this user's own; return how many things were not before.
+
+    These are pickles, the records of durable cells, runs with their arguments, graphs, and effects and timers that are
+    still to do. Any of them can make your process do what its author wanted: trust a journal only if you know where it
+    comes from. Without a path it is the current journal.
+
+    Raises:
+        NotAJournal: there is no journal at that path.
+    """
+    chosen = HOME.engine() if path is None else make_engine(path)
+    try:
+        if not chosen.ledger.journal.exists():
+            raise NotAJournal(f"there is no journal at {chosen.ledger.journal.location}, so there is nothing to trust")
+        return _sign_values(chosen) + _sign_payloads(chosen) + _sign_runs(chosen)
+    finally:
+        if path is not None:
+            chosen.close()
+
+
+def _sign_values(engine: Engine) -> int:
+    n_signed = 0
+    for codec in (PICKLE, RECORD):
+        with engine.ledger.current() as reader:
+            ids = reader.value_ids(codec)
+        n_signed += sum(_sign(engine, codec, piece) for piece in _pieces(ids))
+    return n_signed
+
+
+def _sign_payloads(engine: Engine) -> int:
+    with engine.ledger.current() as reader:
+        ids = [work.payload_id for work in reader.work(WorkSelect()) if work.payload_id is not None]
+    return sum(_sign(engine, JSON, piece) for piece in _pieces(ids))
+
+
+def _sign(engine: Engine, codec: str, ids: Sequence[ValueId]) -> int:
+    signer = engine.ledger.signer
+    with engine.ledger.current() as reader:
+        values = reader.values(ids)
+    macs = {
+        key: signer.sign(codec, value.content)
+        for key, value in values.items()
+        if value.content is not None and not signer.is_own(codec, value.content, value.mac)
+    }
+    return engine.ledger.resign(codec, macs)
+
+
+def _sign_runs(engine: Engine) -> int:
+    n_signed, ledger = 0, engine.ledger
+    with ledger.current() as reader:
+        ids = [run.run_id for run in sound(reader.runs, Select())]
+    for piece in _pieces(ids):
+        with ledger.current() as reader:
+            missing = missing_signatures(ledger.signer, reader, reader.runs(Select(run_ids=piece)))
+        if missing:
+            ledger.append([Entry(run_id=RunId(""), facts=(), values=tuple(missing))], engine.durability)
+        n_signed += len(missing)
+    return n_signed
+
+
+def _pieces(ids: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield the ids in pieces, so that not everything that they stand for is in memory at once."""
+    return (ids[start : start + _PIECE] for start in range(0, len(ids), _PIECE))
