@@ -16,21 +16,21 @@ from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.core.plan import Planned
 from ironflow_nb.core.rows import RunRow
-from ironflow_nb.errors import FlowNotDefined, GraphInvalid, UntrustedRun
+from ironflow_nb.errors import GraphInvalid, UntrustedRun
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.request import Body, Policy, Request, with_options
 from ironflow_nb.execution.scope import SCOPE
-from ironflow_nb.execution.signatures import is_own_definition, own_runs, untrusted
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.graphs.catalog import kinds
 from ironflow_nb.graphs.formats.compiling import compile_graph, sound_grants
 from ironflow_nb.graphs.formats.definition import Definition
 from ironflow_nb.graphs.formats.findings import Finding, Path, invalid
 from ironflow_nb.graphs.formats.publishing import published
-from ironflow_nb.graphs.formats.reading import Source, extended, from_data, read_source, read_text, source_of
+from ironflow_nb.graphs.formats.reading import Source, extended, from_data, read_source, read_text
 from ironflow_nb.graphs.formats.writing import write_yaml
 from ironflow_nb.graphs.grants import Grants
+from ironflow_nb.graphs.kept import kept_source
 from ironflow_nb.graphs.kinds import REGISTERED, Kind
 from ironflow_nb.graphs.language.data import as_data
 from ironflow_nb.graphs.planning import replanned
@@ -486,18 +486,7 @@ def revived(engine: Engine, run: RunRow) -> Graph:
 
 
 def _kept(engine: Engine, run: RunRow, functions: Functions | None) -> Graph:
-    with engine.reading() as reader:
-        stored = reader.definition(run.definition_id)
-        is_own = bool(own_runs(engine.ledger.signer, reader, [run])) and (
-            stored is None or is_own_definition(engine.ledger.signer, reader, stored)
-        )
-    if stored is None or stored.kind != "graph":
-        raise FlowNotDefined(
-            f"run {run.run_id} of {run.kind} {run.name} left no graph in {engine.ledger.journal.location}",
-            run_id=run.run_id,
-            name=run.name,
-        )
-    graph = Graph._of(source_of(stored.source), None, functions)  # noqa: SLF001 -- its own
-    if not is_own or stored.name != run.name:
-        graph._foreign = untrusted(run, engine.ledger.journal.location)  # noqa: SLF001
+    source, foreign = kept_source(engine, run)
+    graph = Graph._of(source, None, functions)  # noqa: SLF001 -- its own
+    graph._foreign = foreign  # noqa: SLF001
     return graph
