@@ -50,7 +50,7 @@ class Execution:
         if job.failed is not None:
             session.wait_until_due(job)
             self._place.namespace.update(self._before)
-        if job.spec.cache_s is not None and (settled := shared(session, job, waits_in_flow=True)) is not None:
+        if job.spec.cache_s is not None and (settled := shared(session, job)) is not None:
             return settled
         session.check_interrupt()  # one that came while the run was begun
         session.start(job, is_beside=False)

@@ -21,14 +21,10 @@ POLL_S: Final = 0.05
 """How often a job that waits for somebody's result looks for it."""
 
 
-def shared(session: Session, job: Job, *, waits_in_flow: bool) -> Settled | None:
+def shared(session: Session, job: Job) -> Settled | None:
     """Return another run's result of the job, waiting for one that is being computed; None if its body is to run."""
     while isinstance(found := look(session, job), Cached):
-        if waits_in_flow:
-            session.wait(lambda: False, POLL_S)
-        else:
-            session.ledger.clock.wait(session.ledger.threads.wakeup(), POLL_S)
-            session.refuse_if_over()
+        session.wait(lambda: False, POLL_S)
     return found
 
 

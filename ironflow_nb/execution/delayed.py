@@ -10,7 +10,7 @@ from ironflow_nb.execution.seams import Clock
 
 
 class Delayed:
-    """The retries of one run that wait for their time, holding no thread meanwhile."""
+    """The attempts of one run that wait for their time, or for another run's result, holding no thread meanwhile."""
 
     def __init__(self, clock: Clock, lock: AbstractContextManager[object]) -> None:
         self._clock = clock
@@ -21,6 +21,11 @@ class Delayed:
         """Keep an attempt until it is due."""
         with self._lock:
             self._jobs.append(job)
+
+    def look_again(self, job: Job, after_s: float) -> None:
+        """Keep an attempt that another run may come before, and begin it again after that time."""
+        job.due_s = self._clock.monotonic() + after_s
+        self.keep(job)
 
     def clear(self) -> None:
         """Forget all of them: another stretch of the run asks for what it needs."""
@@ -46,6 +51,8 @@ class Delayed:
         delay there is.
         """
         now_s, left_s = self._clock.monotonic(), (job.due_at - self._clock.now()) / 1e6
+        if job.failed is None:
+            return (job.due_s or now_s) - now_s
         if job.due_s is None:
             job.due_s = now_s + min(left_s, max(job.spec.retry.longest_s, MAX_DELAY_S))
         return min(left_s, job.due_s - now_s)

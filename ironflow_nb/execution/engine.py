@@ -126,12 +126,12 @@ class Engine:
 
     # -- threads and loop ----------------------------------------------------------------------------------------
 
-    def start_worker(self, spec: StepSpec, session: Session, take: Take) -> None:
+    def start_worker(self, spec: StepSpec, session: Session, take: Take, *, is_limited: bool) -> None:
         """Start something that performs jobs of the step: a thread of the pool, or a task of the loop."""
         if spec.is_async:
             self.spawn(work_async(session, take))
         else:
-            self.pool.submit(partial(work, session, take))
+            self.pool.submit(partial(work, session, take), is_limited=is_limited)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run a coroutine on the engine's own loop."""

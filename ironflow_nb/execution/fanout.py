@@ -174,7 +174,7 @@ class Fanout:
                 return
             self._n_workers += 1
         try:
-            self.session.start_worker(self._spec, self.session, self._take)
+            self.session.start_worker(self._spec, self.session, self._take, is_limited=False)
         except Exception as error:  # noqa: BLE001 -- no thread can be started
             self._dismiss(error)
 
@@ -249,10 +249,11 @@ class Fanout:
 
 
 class Submission:
-    """One call that runs beside its flow."""
+    """One call that runs beside its flow; a limited one waits while many others run."""
 
-    def __init__(self, session: Session, asked: Answer | Outcome | Job) -> None:
+    def __init__(self, session: Session, asked: Answer | Outcome | Job, *, is_limited: bool) -> None:
         self.session = session
+        self._is_limited = is_limited
         self._job = asked if isinstance(asked, Job) else None
         self._is_taken = False
         if isinstance(asked, Answer):
@@ -277,7 +278,7 @@ class Submission:
     def _begin(self, job: Job) -> None:
         self._job, self._is_taken = job, False
         try:
-            self.session.start_worker(job.spec, self.session, self._take)
+            self.session.start_worker(job.spec, self.session, self._take, is_limited=self._is_limited)
         except Exception as error:  # noqa: BLE001 -- no thread can be started
             self.session.drop(job, error)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from ironflow_nb.errors import IronflowError, WrongColour
-from ironflow_nb.execution.caching import shared, shared_async
+from ironflow_nb.execution.caching import POLL_S, look, shared, shared_async
 from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.jobs import Answer, Job, Outcome, Settled, Take
 from ironflow_nb.execution.parameters import unwrapped
@@ -52,7 +52,7 @@ def _attempt_here(session: Session, job: Job) -> Settled:
     try:
         if job.failed is not None:
             session.wait_until_due(job)
-        if job.spec.cache_s is not None and (settled := shared(session, job, waits_in_flow=True)) is not None:
+        if job.spec.cache_s is not None and (settled := shared(session, job)) is not None:
             return settled
         session.start(job, is_beside=session.is_beside())
         return _perform_here(session, job)
@@ -101,15 +101,20 @@ def work(session: Session, take: Take) -> None:
     while (job := take(settled)) is not None:
         try:
             settled = _worked(session, job)
-            session.hand_in(settled)
+            if settled is not None:
+                session.hand_in(settled)
         except BaseException as error:  # noqa: BLE001 -- nobody else sees it: the body exits, or its run is over
             settled = None
             session.drop(job, error)
 
 
-def _worked(session: Session, job: Job) -> Settled:
-    if job.spec.cache_s is not None and (settled := shared(session, job, waits_in_flow=False)) is not None:
-        return settled
+def _worked(session: Session, job: Job) -> Settled | None:
+    """Perform the job; None if somebody computes its result already: then it waits without a thread."""
+    if job.spec.cache_s is not None and (found := look(session, job)) is not None:
+        if isinstance(found, Settled):
+            return found
+        session.delayed.look_again(job, POLL_S)
+        return None
     session.start(job, is_beside=True)
     return _perform_here(session, job)
 

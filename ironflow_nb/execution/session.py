@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
@@ -33,8 +33,12 @@ from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.execution.stream import Piece, Stream
 from ironflow_nb.execution.wakeups import Wakeups
 
-StartWorker = Callable[[StepSpec, "Session", Take], None]
-"""Starts something that performs jobs of the step, as long as it is given any."""
+
+class StartWorker(Protocol):
+    """Starts something that performs jobs of the step, as long as it is given any."""
+
+    def __call__(self, spec: StepSpec, session: Session, take: Take, *, is_limited: bool) -> None:
+        """Start it, or if it is limited, queue it until fewer others are at work."""
 
 
 class Session:

@@ -177,7 +177,7 @@ def submit_call(
     if scope is None:
         return StepFuture(spec.name, None, _plain_call(spec, args, kwargs))
     session = scope.open_session()
-    return StepFuture(spec.name, Submission(session, session.ask(spec, scope.branch, args, kwargs)))
+    return StepFuture(spec.name, Submission(session, session.ask(spec, scope.branch, args, kwargs), is_limited=True))
 
 
 def map_items(

@@ -156,10 +156,11 @@ class Simulator:
             return self._ready.pop(self.dice.randrange(len(self._ready)))
         timed = [actor for actor in self._waiting if actor.deadline is not None]
         if timed and self._n_mains:
-            first = min(timed, key=lambda actor: actor.deadline or 0.0)
-            self.now_s = max(self.now_s, first.deadline or 0.0)
-            del self._waiting[first]
-            return first
+            self.now_s = max(self.now_s, min(actor.deadline or 0.0 for actor in timed))
+            for actor in timed:
+                if (actor.deadline or 0.0) <= self.now_s:
+                    self.wake(actor)
+            return self._next()
         if self._waiting:  # a deadlock, or threads that only wait for work that will never come
             if self._n_mains:
                 names = ", ".join(sorted(actor.name for actor in self._waiting))

@@ -272,7 +272,7 @@ class Interpreter:
             self._later(lambda: self._finish(activity, number, seen))
             return
         asked = self._session.ask(spec, activity.frame.branch, (), options)
-        submission = Submission(self._session, asked)
+        submission = Submission(self._session, asked, is_limited=False)  # the graph has a limit of its own
         self._n_running += 1
 
         def take() -> None:
