@@ -1,24 +1,23 @@
 # Everything runs from a bare clone: the virtual environment is made by whichever target first needs it.
+# What is installed is fixed in requirements/*.txt (exact versions with hashes), so that it is the same tomorrow.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SEED ?= 0
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Without isolation the build takes the locked hatchling, not the newest.
+PROJECT := --no-deps --no-build-isolation -e .
+FAST := -q -p no:nbval -n auto --dist worksteal -m 'not kernel and not browser and not crash and not notebook and not slow'
 
-.PHONY: demo lab test check proof bench clean
+.PHONY: demo lab test check fast proof bench lock test-newest test-oldest clean
 
-$(VENV)/.demo: pyproject.toml
+$(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.12 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[demo]'
-	touch $@
+	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.lab: $(VENV)/.demo
-	$(PIP) -e '.[lab]'
-	touch $@
-
-$(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e '.[test]'
+$(VENV)/.demo $(VENV)/.lab $(VENV)/.test: $(VENV)/.%: requirements/%.txt pyproject.toml | $(BIN)/python
+	$(PIP) --require-hashes -r $<
+	$(PIP) $(PROJECT)
 	touch $@
 
 demo: $(VENV)/.demo  ## run the main job: a flow whose kernel is killed and that continues
@@ -31,7 +30,10 @@ check: $(VENV)/.test  ## the fast loop: lint, types, architecture, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -p no:nbval -n auto --dist worksteal -m 'not kernel and not browser and not crash and not notebook and not slow'
+	$(BIN)/pytest $(FAST)
+
+fast: $(VENV)/.test  ## the unit tests alone, also for another Python: make fast PYTHON=python3.13 VENV=.venv-3.13
+	$(BIN)/pytest $(FAST)
 
 test: $(VENV)/.test  ## everything, with fixed samples of the long proofs
 	$(BIN)/ruff check .
@@ -45,5 +47,25 @@ proof: $(VENV)/.test  ## the long crash and interrupt runs
 bench: $(VENV)/.test  ## measure against raw sqlite3 in the same run
 	$(BIN)/python -m benchmarks.run
 
+# One resolution for every Python and platform that pyproject.toml promises; demo and lab are parts of test.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command 'make lock' pyproject.toml requirements/build.in --upgrade
+lock: | $(BIN)/python  ## renew requirements/*.txt; then run test-newest and test-oldest
+	$(PIP) uv
+	$(LOCK) --extra test -o requirements/test.txt
+	$(LOCK) --extra lab -c requirements/test.txt -o requirements/lab.txt
+	$(LOCK) --extra demo -c requirements/test.txt -o requirements/demo.txt
+
+test-newest:  ## the unit tests with the newest release of everything
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	.venv-newest/bin/pytest $(FAST)
+
+test-oldest:  ## the unit tests with the lower bounds that pyproject.toml states
+	$(PYTHON) -m venv --clear .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct -e '.[test]'
+	.venv-oldest/bin/pytest $(FAST)
+
 clean:
-	rm -rf $(VENV) build dist .ruff_cache .mypy_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist .ruff_cache .mypy_cache .pytest_cache .hypothesis

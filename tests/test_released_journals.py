@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -59,5 +60,5 @@ def test_an_unfinished_run_of_a_kept_journal_continues(journal: Path, monkeypatc
             run.result(timeout_s=20)
         assert performed == []
         assert iron.runs(run=failed)["n_reused"][0] == 5
-    with sqlite3.connect(journal) as connection:
+    with closing(sqlite3.connect(journal)) as connection, connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -112,7 +112,7 @@ def _integers(parts: list[tuple[array[int], list[bool] | None]], dtype: str) -> 
     if dtype == COUNT:
         return pd.arrays.IntegerArray(numbers, is_missing)
     instants = numbers.view("datetime64[us]")
-    instants[is_missing] = np.datetime64("NaT")
+    instants[is_missing] = np.datetime64("NaT", "us")
     return pd.DatetimeIndex(instants, tz="UTC")
 
 

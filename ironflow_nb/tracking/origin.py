@@ -11,6 +11,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from ironflow_nb.tracking.source import function_source
 from ironflow_nb.values.kept_code import note_of
 
 _LIBRARY_FOLDERS: Final = frozenset({"site-packages", "dist-packages"})
@@ -46,7 +47,11 @@ def is_user_function(function: types.FunctionType) -> bool:
 def is_generated(function: types.FunctionType) -> bool:
     """Tell whether the function was made of a text that nobody kept, as dataclasses make theirs."""
     filename = function.__code__.co_filename
-    return filename.startswith("<") and filename not in linecache.cache and note_of(function) is None
+    if not filename.startswith("<") or note_of(function) is not None:
+        return False
+    if filename == "<string>":  # Python 3.13 keeps the program of `python -c` under the name that generated code has
+        return isinstance(function_source(function), str)
+    return filename not in linecache.cache
 
 
 def is_user_class(kind: type) -> bool:

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from ast import literal_eval
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def test_what_was_damaged_in_the_journal_becomes_a_dead_letter(tmp_path: Path, k
         counter.perform(Call, attempts=1)(lambda effect: log.append(effect))
         counter.send(Remind("c", 0) if kind == "timer" else Ask("c", "x"))
         engine.ledger.journal.close()
-        with sqlite3.connect(path) as connection:
+        with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(damage)
         connection.close()
         counter.run_until_idle(wait=0 if kind == "effect" else 20)

@@ -7,6 +7,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -92,7 +93,7 @@ def secretly(*nodes: Node, **keys: Any) -> Graph:
 
 def contents(path: Path) -> str:
     """Return everything that is in the tables and files of a journal, as one text."""
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         tables = [name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")]
         rows = [row for table in tables for row in connection.execute(f"select * from [{table}]")]
     texts = [each.decode(errors="replace") if isinstance(each, bytes) else str(each) for row in rows for each in row]

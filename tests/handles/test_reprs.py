@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -124,7 +125,7 @@ def _empty(path: Path) -> None:
 
 def _other(path: Path) -> None:
     _delete(path)
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE birds (name)")
     connection.close()
 
@@ -135,7 +136,7 @@ def _folder(path: Path) -> None:
 
 
 def _strange(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE runs SET status = 'green'")
     connection.close()
 

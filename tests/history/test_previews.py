@@ -6,6 +6,7 @@ import datetime as dt
 import enum
 import sqlite3
 from collections import namedtuple
+from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -148,7 +149,7 @@ def test_a_pickle_of_somebody_else_is_listed_and_not_loaded(lab: Lab, monkeypatc
 def test_damaged_and_lost_values_block_no_listing(lab: Lab, tmp_path: Path, damage: str, expected: str | None) -> None:
     assert shown(Point(1)) == "Point(x=1, tags=())"
     lab.engine.ledger.journal.close()
-    with sqlite3.connect(tmp_path / "journal.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as connection, connection:
         connection.execute(damage)
     connection.close()
     assert len(iron.runs()) == len(iron.steps()) == len(iron.attempts()) == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -74,5 +75,5 @@ def main() -> None:
         with contextlib.suppress(ConnectionError):
             survey.options(key="cancelled")(2, works=False)
         iron.get_run(iron.runs(limit=1)["run_id"][0]).cancel()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA journal_mode=DELETE")
