@@ -47,11 +47,9 @@ def is_user_function(function: types.FunctionType) -> bool:
 def is_generated(function: types.FunctionType) -> bool:
     """Tell whether the function was made of a text that nobody kept, as dataclasses make theirs."""
     filename = function.__code__.co_filename
-    if not filename.startswith("<") or note_of(function) is not None:
-        return False
-    if filename == "<string>":  # Python 3.13 keeps the program of `python -c` under the name that generated code has
-        return isinstance(function_source(function), str)
-    return filename not in linecache.cache
+    # Python 3.13 keeps the program of `python -c` under the name that generated code has, too.
+    is_kept = filename in linecache.cache and not (filename == "<string>" and isinstance(function_source(function), str))
+    return filename.startswith("<") and not is_kept and note_of(function) is None
 
 
 def is_user_class(kind: type) -> bool:

@@ -98,11 +98,17 @@ def _lambda_source(code: types.CodeType, lines: list[str]) -> Source | None:
     fitting = [node for node in _lambdas(text) if node.lineno == code.co_firstlineno and _takes(node, code)]
     spans = [span for span in map(_span, code.co_positions()) if span is not None]
     inside = [node for node in fitting if spans and all(_covers(node.body, span) for span in spans)]
-    # Nested ones cover what is in them too; without positions only a single one is certain.
-    node = max(inside, key=_begins, default=None) if spans else fitting[0] if len(fitting) == 1 else None
+    if not spans and len(fitting) > 1:  # Python 3.12 gives the body of `lambda: 1` no position
+        fitting = [node for node in fitting if _compiles_to(ast.get_source_segment(text, node) or "", code)]
+    # Nested ones cover what is in them too; of several that compile to the same any is as good.
+    node = max(inside, key=_begins, default=None) if spans else next(iter(fitting), None)
     if node is None:
         return None
     return Source(ast.get_source_segment(text, node) or "", code.co_filename, node.lineno, node)
+
+
+def _compiles_to(text: str, code: types.CodeType) -> bool:
+    return any(_same(each, code) for each in _compiled(text, code.co_flags & _FUTURES) if each.co_name == code.co_name)
 
 
 @lru_cache(maxsize=64)
