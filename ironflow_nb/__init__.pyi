@@ -68,6 +68,7 @@ from .errors import VersionConflict as VersionConflict
 from .errors import VersionNotFound as VersionNotFound
 from .errors import WrongColour as WrongColour
 from .execution.engine import Engine as Engine
+from .execution.opening import backup as backup
 from .execution.opening import engine as engine
 from .execution.opening import open as open
 from .execution.opening import use as use

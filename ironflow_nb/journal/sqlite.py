@@ -29,6 +29,7 @@ from ironflow_nb.journal.sqlite_file import (
 from ironflow_nb.journal.sqlite_log import Log
 from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.values.files import ValueFiles
+from ironflow_nb.values.journal_files import end_use, note_use
 from ironflow_nb.values.stored import INLINE_LIMIT
 
 _LOGGED: Final = {Durability.POWER: "FULL", Durability.PROCESS: "NORMAL"}
@@ -60,6 +61,7 @@ class SqliteJournal:
         self._network = network
         self._synchronous: Durability | None = None
         self._levels = _LOGGED
+        note_use(self)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -191,6 +193,7 @@ class SqliteJournal:
     def close(self) -> None:
         """See the port."""
         self._opened = None
+        end_use(self)
         self._close_lost()
         if self._connection is not None:
             connection, self._connection, self._synchronous = self._connection, None, None

@@ -22,8 +22,11 @@ from ironflow_nb.errors import (
 )
 from ironflow_nb.journal.places import network_file_system
 from ironflow_nb.journal.schema import APPLICATION_ID, DDL, SCHEMA_VERSION, statements
+from ironflow_nb.values.journal_files import ENDINGS
+from ironflow_nb.values.private import make_folder, make_private, new_file, others_may_read, publish
 
 WAL: Final = "wal"
+OWN_FOLDER: Final = ".ironflow"
 BUSY_TIMEOUT_S: Final = 10.0
 STATEMENT_CACHE: Final = 256
 LOG_LIMIT: Final = 16 * 1024 * 1024
@@ -64,7 +67,8 @@ def open_writer(path: Path, network: Callable[[Path], str | None] = network_file
 
     The connection does not write its log back after commits; `Log` does, while nobody writes.
     """
-    _prepare_folder(path)
+    prepare_folder(path)
+    _make_private(path)
     connection = connect(path, "mode=rwc")
     try:
         connection.execute("BEGIN")
@@ -155,14 +159,20 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     )
 
 
-def _prepare_folder(path: Path) -> None:
+def prepare_folder(path: Path) -> None:
+    """Make the folder of a journal, if it is missing.
+
+    Raises:
+        NotAJournal: the path is that of a folder.
+        JournalReadOnly: it can't be made.
+    """
     folder = path.parent
     if _is_folder(path):
         raise NotAJournal(f"{path} is a folder; give the path of a journal file", path=path)
     try:
         is_new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        if is_new and folder.name == ".ironflow":
+        make_folder(folder)
+        if is_new and folder.name == OWN_FOLDER:
             (folder / ".gitignore").write_text("*\n")
     except OSError as error:
         raise JournalReadOnly(
@@ -170,6 +180,35 @@ def _prepare_folder(path: Path) -> None:
             "IRONFLOW_DB",
             path=path,
         ) from error
+
+
+def _make_private(path: Path) -> None:
+    """See that only its user can read the journal; SQLite gives what it makes beside it the rights of the file."""
+    if look_at(path) is None:
+        _create_private(path)
+    beside = [path.with_name(f"{path.name}{ending}") for ending in ENDINGS]
+    folders = [path.parent / "values", *([path.parent] if path.parent.name == OWN_FOLDER else [])]
+    readable = [each for each in (*beside, *folders) if others_may_read(each)]
+    for each in readable:
+        make_private(each)
+    if path in readable:
+        import logging  # noqa: PLC0415 -- 6 ms of every start, and few journals are old
+
+        logging.getLogger("ironflow_nb").warning(
+            "the journal %s could be read by other users of this machine; from now on only you can read it", path
+        )
+
+
+def _create_private(path: Path) -> None:
+    # Made under another name: closing a descriptor of the journal would take locks of this process on it away.
+    path = Path(os.path.realpath(path))  # a link may lead to where nothing is yet
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{id(path):x}.new")
+    with suppress(OSError):  # then SQLite makes it, or says why it can't be
+        try:
+            new_file(temporary).close()
+            publish(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _schema(connection: sqlite3.Connection, path: Path) -> int:

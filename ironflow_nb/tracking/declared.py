@@ -15,6 +15,7 @@ from ironflow_nb.tracking.constants import shown, value_digest
 from ironflow_nb.tracking.parsing import parse
 from ironflow_nb.tracking.tree import stripped, written
 from ironflow_nb.tracking.watch import Watch
+from ironflow_nb.values.journal_files import journal_of, refuse_used
 
 
 def declared_content(item: Any, watch: Watch) -> tuple[str, str, Digest]:
@@ -22,6 +23,7 @@ def declared_content(item: Any, watch: Watch) -> tuple[str, str, Digest]:
 
     Raises:
         ValueNotStorable: it is an iterator or an open file.
+        PermissionError: it is a file of a journal in use; in a folder such files are left out.
     """
     if isinstance(item, types.ModuleType):
         files = list(_files(_place_of(item), watch, "*.py"))
@@ -43,10 +45,11 @@ def _place_of(module: types.ModuleType) -> Path:
 def _files(place: Path, watch: Watch, pattern: str) -> Iterator[Path]:
     watch.file(place)
     if place.is_file():
+        refuse_used(place)
         yield place
     for path in sorted(place.rglob(pattern)) if place.is_dir() else ():
         watch.file(path)
-        if path.is_file() and "__pycache__" not in path.parts:
+        if path.is_file() and "__pycache__" not in path.parts and journal_of(path) is None:
             yield path
 
 

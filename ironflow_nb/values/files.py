@@ -12,6 +12,8 @@ from typing import Final
 
 from ironflow_nb.core.ids import ValueId
 from ironflow_nb.errors import JournalError, JournalFull, JournalReadOnly, ValueUnreadable
+from ironflow_nb.values.journal_files import refuse_used
+from ironflow_nb.values.private import make_folder, new_file
 from ironflow_nb.values.stored import Parts
 
 _CHUNK: Final = 1 << 20
@@ -47,11 +49,11 @@ class ValueFiles:
                 return
             _make_folder(path.parent)
             try:
-                with temporary.open("wb") as file:
+                with new_file(temporary) as file:
                     file.writelines(_parts(content))
                     file.flush()
                     _sync(file.fileno())
-                temporary.replace(path)
+                _put_in_place(temporary, path, content)
             finally:
                 temporary.unlink(missing_ok=True)
             _sync_folder(path.parent)
@@ -66,6 +68,7 @@ class ValueFiles:
         """
         path = self.path(value_id)
         try:
+            refuse_used(path)
             content = path.read_bytes()
         except FileNotFoundError as error:
             raise ValueUnreadable(f"the value file {path} is missing", value_id=value_id) from error
@@ -101,16 +104,26 @@ def _holds(path: Path, content: bytes | Parts) -> bool:
     try:
         if path.stat().st_size != len(content):
             return False
+        refuse_used(path)
         with path.open("rb") as file:
             return all(file.read(len(part)) == part for part in _parts(content))
     except OSError:
         return False
 
 
+def _put_in_place(temporary: Path, path: Path, content: bytes | Parts) -> None:
+    try:
+        temporary.replace(path)
+    except PermissionError:
+        # Windows replaces no file that somebody reads; it is as good if another process has written it meanwhile.
+        if not _holds(path, content):
+            raise
+
+
 def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         _sync_folder(folder.parent)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, Final, final
 
 from ironflow_nb.errors import FileUnreadable
+from ironflow_nb.values.journal_files import require_ordinary
 
 _READ_EACH_TIME: Final = 64 * 1024
 
@@ -32,14 +33,18 @@ class File(os.PathLike[str]):
 
     def open(self, mode: str = "r", **options: Any) -> IO[Any]:
         """Open the file; see `open`."""
+        if self._path.exists():  # else it may be made
+            self._stat()
         return self._path.open(mode, **options)
 
     def read_bytes(self) -> bytes:
         """Return the content of the file."""
+        self._stat()
         return self._path.read_bytes()
 
     def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
         """Return the content of the file as text."""
+        self._stat()
         return self._path.read_text(encoding, errors)
 
     def digest(self) -> str:
@@ -48,17 +53,27 @@ class File(os.PathLike[str]):
         Raises:
             FileUnreadable: there is no such file, or it can't be read.
         """
+        known = self._stat()
         try:
-            known = self._path.stat()
             if known.st_size <= _READ_EACH_TIME:
                 return _content_digest(self._path)
             return _digest_of(str(self._path.absolute()), known.st_size, known.st_mtime_ns, known.st_ino, known.st_dev)
         except OSError as error:
-            raise FileUnreadable(
-                f"iron.File({str(self._path)!r}) is identified by its content, and that can't be read: "
-                f"{error.strerror or error} (in {Path.cwd()}); put the file there, or pass another path",
-                path=str(self._path),
-            ) from error
+            raise self._unreadable(error) from error
+
+    def _stat(self) -> os.stat_result:
+        try:
+            return require_ordinary(self._path)
+        except (OSError, ValueError) as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError | ValueError) -> FileUnreadable:
+        why = getattr(error, "strerror", None) or str(error)
+        return FileUnreadable(
+            f"iron.File({str(self._path)!r}) is identified by its content, and that can't be read: {why} "
+            f"(in {Path.cwd()}); put the file there, or pass another path",
+            path=str(self._path),
+        )
 
     def __fspath__(self) -> str:
         return str(self._path)

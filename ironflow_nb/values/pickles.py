@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 from ironflow_nb.errors import JournalError, UntrustedValue, ValueUnreadable
 from ironflow_nb.values.classes import is_findable
 from ironflow_nb.values.kept_code import noting
+from ironflow_nb.values.private import make_folder, new_file, publish
 
 KEY_BYTES: Final = 32
 MAC_BYTES: Final = 32
@@ -153,20 +154,18 @@ def _read_key(path: Path) -> bytes | None:
 
 def _create_key(path: Path, key: bytes) -> bytes:
     """Write the key where none is, and return the one that is there then: two first processes agree on one."""
-    from tempfile import mkstemp  # noqa: PLC0415 -- once in the life of a user
-
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{id(key):x}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = mkstemp(dir=path.parent)  # that nobody else can read
+        make_folder(path.parent)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with new_file(temporary) as file:
                 file.write(key)
                 file.flush()
                 os.fsync(file.fileno())
-            with suppress(FileExistsError):
-                os.link(temporary, path)  # fails if another process was first, unlike a rename
+            with suppress(FileExistsError):  # another process was first
+                publish(temporary, path)
         finally:
-            Path(temporary).unlink()
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise JournalError(
             f"the signing key {path} can't be written: {error}; set {KEY_VARIABLE} to a secret text of your own"

@@ -107,7 +107,7 @@ def test_a_small_file_that_is_written_twice_in_one_instant_is_two_contents(data:
     assert len(digests) == 3
 
 
-@pytest.mark.parametrize(("path", "why"), [("nowhere.csv", "No such file"), (".", "Is a directory")])
+@pytest.mark.parametrize(("path", "why"), [("nowhere.csv", "No such file"), (".", "it is a folder")])
 def test_what_can_not_be_read_is_an_error_that_names_it(path: str, why: str) -> None:
     for value in holders(iron.File(path)):
         with pytest.raises(iron.FileUnreadable, match=rf"iron\.File\('{path}'\) .*{why}") as raised:

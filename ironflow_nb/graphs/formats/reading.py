@@ -14,6 +14,7 @@ from ironflow_nb.graphs.formats.composing import MOST_DEPTH, MOST_VALUES, compos
 from ironflow_nb.graphs.formats.findings import Finding, invalid
 from ironflow_nb.graphs.formats.places import NOWHERE, Path, Places
 from ironflow_nb.graphs.formats.scalars import whole_characters
+from ironflow_nb.values.journal_files import refuse_used
 
 MOST_BYTES: Final = 5_000_000
 
@@ -57,6 +58,7 @@ def _content(path: FilePath) -> str:
     try:
         if path.exists() and not path.is_file():
             raise GraphInvalid(f"{path} is no file; a graph is a text, or the path of its file")
+        refuse_used(path)
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:

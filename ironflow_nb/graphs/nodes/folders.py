@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from ironflow_nb.values.journal_files import refuse_used
+
 _HAS_DESCRIPTORS: Final = os.open in os.supports_dir_fd
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER: Final = getattr(os, "O_DIRECTORY", 0) | _NO_LINK
@@ -53,6 +55,7 @@ class Folder:
         found = self.status(name)
         if found is not None:
             require_file(found)
+        refuse_used(self._at(name), dir_fd=self._descriptor)
         descriptor = os.open(self._at(name), flags | _FILE, 0o666, dir_fd=self._descriptor)
         try:
             require_file(os.fstat(descriptor))  # it may have become another since
@@ -64,6 +67,8 @@ class Folder:
     def rename(self, name: str, into: Folder, new_name: str) -> None:
         """Give what has the name a place that may be taken: whatever file is there is replaced."""
         source, target = self._at(name), into._at(new_name)
+        refuse_used(source, dir_fd=self._descriptor)
+        refuse_used(target, dir_fd=into._descriptor)
         os.replace(source, target, src_dir_fd=self._descriptor, dst_dir_fd=into._descriptor)
 
     def rename_to_free(self, name: str, into: Folder, new_name: str) -> None:
@@ -89,6 +94,7 @@ class Folder:
 
     def remove(self, name: str) -> None:
         """Remove a file or a link."""
+        refuse_used(self._at(name), dir_fd=self._descriptor)
         os.unlink(self._at(name), dir_fd=self._descriptor)
 
     def remove_tree(self, name: str) -> None:

@@ -17,6 +17,7 @@ from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
 from ironflow_nb.graphs.language.data import meaning
 from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.failing import failure
+from ironflow_nb.values.journal_files import refuse_used
 
 MEMORY: Final = ":memory:"
 MAX_ROWS: Final = 10_000
@@ -150,6 +151,7 @@ def _open(options: Options, context: NodeContext) -> sqlite3.Connection:
     if written != MEMORY:
         place = context.grants.path(written)
         _require_file(place, written, context, is_write=is_write)
+        refuse_used(place)
         name = f"{place.as_uri()}?mode={'rwc' if is_write else 'ro'}"
     busy_s = min(context.timeout_s or TIMEOUT_S, _BUSY_S)
     connection = sqlite3.connect(name, uri=place is not None, timeout=busy_s, isolation_level=None)

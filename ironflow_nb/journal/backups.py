@@ -1,0 +1,65 @@
+"""Copies of a journal, taken by SQLite while others write to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final
+
+from ironflow_nb.core.ids import ValueId
+from ironflow_nb.errors import JournalError, ValueUnreadable
+from ironflow_nb.journal.sqlite_file import connect, look_at, open_reader, prepare_folder, translated
+from ironflow_nb.values.files import ValueFiles
+from ironflow_nb.values.journal_files import ENDINGS
+from ironflow_nb.values.private import new_file
+from ironflow_nb.values.stored import INLINE_LIMIT
+
+_LARGE: Final = 'SELECT value_id, size FROM "values" WHERE size >= ?'
+
+
+def copy_journal(source: Path, target: Path) -> list[str]:
+    """Write a copy of the journal as it is at one moment, and of its value files; return what of these can't be read.
+
+    Nobody owns the runs of the copy, so those that are going on are interrupted ones there.
+
+    Raises:
+        JournalError: something is in the way, or a file can't be read or written.
+    """
+    _refuse_taken(target)
+    prepare_folder(target)
+    with translated(target):
+        try:
+            new_file(target).close()
+            _copy_tables(source, target)
+            return list(_copy_values(source, target))
+        except BaseException:
+            with suppress(OSError):
+                target.unlink(missing_ok=True)
+            raise
+
+
+def _refuse_taken(target: Path) -> None:
+    for path in (target.with_name(f"{target.name}{ending}") for ending in ENDINGS):
+        if look_at(path) is not None:
+            raise JournalError(f"{path} is there already, and a copy replaces nothing; give another path", path=path)
+
+
+def _copy_tables(source: Path, target: Path) -> None:
+    with closing(open_reader(source)) as reading, closing(connect(target, "mode=rw")) as writing:
+        writing.execute("PRAGMA fullfsync=ON")
+        reading.backup(writing)
+        writing.execute("DELETE FROM leases")
+
+
+def _copy_values(source: Path, target: Path) -> Iterator[str]:
+    here, there = ValueFiles(source.parent / "values"), ValueFiles(target.parent / "values")
+    with closing(open_reader(target)) as reading:
+        large: list[tuple[bytes, int]] = reading.execute(_LARGE, (INLINE_LIMIT,)).fetchall()
+    for value_id, size in large:
+        try:
+            content = here.read(ValueId(value_id), size)
+        except ValueUnreadable as error:
+            yield str(error)
+        else:
+            there.write(ValueId(value_id), content)
