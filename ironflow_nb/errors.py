@@ -125,7 +125,7 @@ class CodeChanged(IronflowError, RuntimeError):
 
 
 class NotebookFailed(IronflowError, RuntimeError):
-    """A cell of a notebook that was run as a whole failed; the message has the traceback of the cell."""
+    """A cell of a notebook that was run as a whole failed, or its process ended; the message says where and how."""
 
 
 class OutcomeUnknown(IronflowError, RuntimeError):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ironflow_nb.durable_cells.cell import Cell, CellOptions
 from ironflow_nb.durable_cells.first_line import MAGIC, parse
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.tracking import parsing
+
+RUNNING: Final = "running"
+"""What the metadata of a cell says while it is executed as part of a whole notebook."""
 
 Transform = Callable[[str], str]
 """Makes Python of what may have magics and lines of the system in it."""
@@ -31,6 +35,14 @@ def read_notebook(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("nbformat") != 4 or not isinstance(found.get("cells"), list):
         raise DefinitionError(f"{path} is no notebook of format 4; open it in Jupyter once and save it")
     return found
+
+
+def write_notebook(notebook: dict[str, Any], path: Path) -> None:
+    """Write the notebook whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    unfinished.replace(path)
 
 
 def text_of(cell: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import sys
@@ -21,7 +20,14 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from ironflow_nb.durable_cells.kept import CODE, SHOWN
-from ironflow_nb.durable_cells.notebooks import name_of_cell, read_notebook, text_of, whole_cell
+from ironflow_nb.durable_cells.notebooks import (
+    RUNNING,
+    name_of_cell,
+    read_notebook,
+    text_of,
+    whole_cell,
+    write_notebook,
+)
 from ironflow_nb.durable_cells.outputs import Output, within_limit
 from ironflow_nb.durable_cells.place import Place, place_of
 from ironflow_nb.durable_cells.running import Outcome, run_cell
@@ -60,6 +66,8 @@ class CellReport:
     error: str | None = None
     traceback: str | None = None
     values: dict[str, str] = field(default_factory=dict)
+    printed: tuple[int, int] = (0, 0)
+    """How much the process had printed when it began, on stdout and stderr."""
 
 
 class RecordingStage(ShellStage):
@@ -86,6 +94,7 @@ class Headless:
     def __init__(self, request: Request, shell: Any, engine: Engine) -> None:
         self.reports: list[CellReport] = []
         self.notebook = read_notebook(Path(request.path))
+        self._request = request
         self._inputs = request.inputs
         self._shell = shell
         self._engine = engine
@@ -94,8 +103,17 @@ class Headless:
         self._names: dict[str, int] = {}
 
     def run(self) -> bool:
-        """Run all cells; return whether none failed."""
-        cells = list(self.notebook["cells"])
+        """Run all cells; return whether none failed. What became of them is written while it goes on."""
+        for cell in self.notebook["cells"]:
+            if cell.get("cell_type") == "code":  # what an earlier run showed says nothing of this one
+                cell["outputs"], cell["execution_count"] = [], None
+                cell.get("metadata", {}).pop("ironflow", None)
+        try:
+            return self._run_cells(list(self.notebook["cells"]))
+        finally:
+            self._save(is_over=True)
+
+    def _run_cells(self, cells: list[dict[str, Any]]) -> bool:
         takes_inputs = [cell for cell in cells if PARAMETERS in _tags(cell)]
         if self._inputs and not takes_inputs:
             self._inject(before=cells[0] if cells else None)
@@ -107,9 +125,10 @@ class Headless:
         return True
 
     def _run_cell(self, number: int, cell: dict[str, Any]) -> bool:
-        report = CellReport(number, name_of_cell(number, cell))
+        report = CellReport(number, name_of_cell(number, cell), RUNNING, printed=(_n_printed(1), _n_printed(2)))
         self.reports.append(report)
-        cell["outputs"], cell["execution_count"], self._stage.outputs = [], None, []
+        self._stage.outputs = []
+        cell.setdefault("metadata", {})["ironflow"] = {"status": RUNNING}
         clock, began_s = self._engine.ledger.clock, self._engine.ledger.clock.monotonic()
         file = ""
         try:
@@ -119,10 +138,11 @@ class Headless:
                 return True
             report.name, file = made.name, made.file
             self._refuse_twin(number, made.name)
+            self._save()  # so that the end of this process is known to have been in this cell
             with self._executing(made.text):
                 outcome = run_cell(made, self._place)
             _note(report, outcome)
-        except Exception as error:  # noqa: BLE001 -- whatever a cell raises is what became of it
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever a cell raises is what became of it
             report.status = "failed"
             self._fail(report, cell, error, file)
             return MAY_FAIL in _tags(cell)
@@ -135,9 +155,18 @@ class Headless:
                 _as_json(output, self._shell.execution_count - 1) for output in within_limit(self._stage.outputs)
             ]
             cell["outputs"] = [*outputs, *cell["outputs"]]
-            cell.setdefault("metadata", {})["ironflow"] = {"status": report.status, "duration_s": report.duration_s}
+            cell["metadata"]["ironflow"] = {"status": report.status, "duration_s": report.duration_s}
             cell["execution_count"] = None if report.status == "empty" else self._shell.execution_count - 1
         return True
+
+    def _save(self, *, is_over: bool = False) -> None:
+        """Write the notebook and the report as they are now; `is_over` says that no cell is being executed any more."""
+        if self._request.output is not None:
+            write_notebook(self.notebook, Path(self._request.output))
+        report = Path(self._request.report)
+        unfinished = report.with_suffix(".unfinished")
+        unfinished.write_bytes(msgspec.json.encode({"is_over": is_over, "cells": list(map(asdict, self.reports))}))
+        unfinished.replace(report)
 
     @contextmanager
     def _executing(self, text: str) -> Iterator[None]:
@@ -157,12 +186,13 @@ class Headless:
         if other != number:
             raise DefinitionError(f"cells {other} and {number} are both called {name!r}; give one another name")
 
-    def _fail(self, report: CellReport, cell: dict[str, Any], error: Exception, file: str) -> None:
+    def _fail(self, report: CellReport, cell: dict[str, Any], error: BaseException, file: str) -> None:
         lines = rendered(self._shell, error, file)
-        report.error, report.traceback = f"{type(error).__name__}: {error}", "\n".join(lines)
-        cell["outputs"] = [
-            {"output_type": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": lines}
-        ]
+        kind, text = type(error).__name__, str(error)
+        if isinstance(error, SystemExit):
+            text = f"the cell ended the notebook, with code {0 if error.code is None else error.code}"
+        report.error, report.traceback = f"{kind}: {text}", "\n".join(lines)
+        cell["outputs"] = [{"output_type": "error", "ename": kind, "evalue": text, "traceback": lines}]
 
     def _inject(self, *, before: dict[str, Any] | None = None, after: dict[str, Any] | None = None) -> None:
         """Let the inputs be variables, and a cell of the executed notebook say so."""
@@ -172,6 +202,11 @@ class Headless:
         cells = self.notebook["cells"]
         place = cells.index(after) + 1 if after is not None else cells.index(before) if before is not None else 0
         cells.insert(place, cell | {"outputs": [], "execution_count": None})
+
+
+def _n_printed(descriptor: int) -> int:
+    """Return how much was printed, which goes to a file."""
+    return os.fstat(descriptor).st_size
 
 
 def _note(report: CellReport, outcome: Outcome) -> None:
@@ -202,20 +237,14 @@ def _as_json(output: Output, count: int) -> dict[str, Any]:
     return found | ({"execution_count": count} if output.kind == "execute_result" else {})
 
 
-def write_notebook(notebook: dict[str, Any], path: Path) -> None:
-    """Write the notebook whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    unfinished.replace(path)
-
-
 def make_shell() -> Any:
     """Return an IPython shell that keeps no history of its own."""
     if find_spec("matplotlib_inline") is not None:
         os.environ.setdefault("MPLBACKEND", _INLINE)
     config = Config(HistoryManager={"enabled": False}, InteractiveShell={"colors": "nocolor"})
-    return InteractiveShell.instance(config=config)
+    shell = InteractiveShell.instance(config=config)
+    shell.__dict__["ask_exit"] = sys.exit  # what exit() calls
+    return shell
 
 
 def main(request_file: str) -> int:
@@ -223,13 +252,7 @@ def main(request_file: str) -> int:
     with Path(request_file).open("rb") as file:  # written by the process that started this one, for this user only
         request = Request(**pickle.load(file))  # noqa: S301
     engine = opening.use(request.journal, durability=request.durability)
-    headless = Headless(request, make_shell(), engine)
-    try:
-        is_fine = headless.run()
-    finally:
-        if request.output is not None:
-            write_notebook(headless.notebook, Path(request.output))
-        Path(request.report).write_bytes(msgspec.json.encode([asdict(report) for report in headless.reports]))
+    is_fine = Headless(request, make_shell(), engine).run()
     with suppress(Exception):
         engine.close()
     return 0 if is_fine else 1

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from ironflow_nb.core.ids import ValueId
-from ironflow_nb.durable_cells.notebooks import read_notebook
+from ironflow_nb.durable_cells.notebooks import RUNNING, read_notebook, write_notebook
 from ironflow_nb.errors import DefinitionError, NotebookFailed, StepNotFound, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME, MEMORY
@@ -87,23 +87,24 @@ def run_notebook(
         output: where the executed notebook is written, with all outputs, also if a cell fails.
 
     Raises:
-        NotebookFailed: a cell failed; the message has its number and its traceback.
+        NotebookFailed: a cell failed, ended the process, or was killed with it; the message says which and what to do.
         DefinitionError: it is no notebook, an input is no variable, or the journal is one in memory.
         OSError: the notebook can't be read, or the output can't be written.
     """
     engine = HOME.engine()
     found = Path(path).absolute()
-    request = _request(engine, found, inputs or {}, None if output is None else Path(output).absolute())
+    written = None if output is None else Path(output).absolute()
+    request = _request(engine, found, inputs or {}, written)
     with TemporaryDirectory(prefix="ironflow-") as folder:
         request["report"] = str(Path(folder) / "report.json")
         asked = Path(folder) / "request"
         asked.write_bytes(pickled(request))
         engine.flush()
-        code, words = _in_process(asked, found.parent)
-        cells = _report(Path(request["report"]))
-    if code != 0:
-        raise _failure(found, cells, code, words)
-    return NotebookResult(engine, found, None if output is None else Path(output).absolute(), cells)
+        end = _in_process(asked, found.parent)
+        report = _report(Path(request["report"]))
+    if end.code != 0 or not report.is_over:
+        raise _failure(found, written, report, end)
+    return NotebookResult(engine, found, written, report.cells)
 
 
 def _request(engine: Engine, path: Path, inputs: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
@@ -126,16 +127,17 @@ def _request(engine: Engine, path: Path, inputs: Mapping[str, Any], output: Path
     }
 
 
-def _in_process(asked: Path, folder: Path) -> tuple[int, str]:
-    """Run the request in another process; return its exit code and its last words. An interrupt is passed on."""
+def _in_process(asked: Path, folder: Path) -> _End:
+    """Run the request in another process; return how that ended. An interrupt is passed on."""
     package = str(Path(__file__).parent.parent.parent)
     paths = [path for path in (os.environ.get("PYTHONPATH"), package) if path]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    # What it printed before it was killed is not to be lost with its buffers.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", MODULE, str(asked)]
-    words = asked.with_name("words")
-    with words.open("wb") as errors:
+    streams = asked.with_name("stdout"), asked.with_name("stderr")
+    with streams[0].open("wb") as printed, streams[1].open("wb") as errors:
         process = subprocess.Popen(  # noqa: S603 -- our own module, in the interpreter that runs this
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=printed, stderr=errors
         )
         try:
             code = process.wait()
@@ -147,29 +149,85 @@ def _in_process(asked: Path, folder: Path) -> tuple[int, str]:
             process.kill()
             process.wait()
             raise
-    return code, words.read_text("utf-8", "replace")[-_LAST_WORDS:]
+    return _End(code, streams[0].read_bytes(), streams[1].read_bytes())
 
 
-def _report(path: Path) -> list[dict[str, Any]]:
+class _End(NamedTuple):
+    """How the process of a notebook ended, and what it had printed."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+    def __str__(self) -> str:
+        if self.code >= 0:
+            return f"its process ended by itself, with code {self.code}"
+        try:
+            name = signal.Signals(-self.code).name
+        except ValueError:
+            name = str(-self.code)
+        why = ", as happens where memory runs out" if name == "SIGKILL" else ""
+        return f"its process was killed by {name}{why}"
+
+
+class _Report(msgspec.Struct):
+    """What became of the cells; `is_over` says that no cell was being executed when the process ended."""
+
+    is_over: bool = False
+    cells: list[dict[str, Any]] = []
+
+
+def _report(path: Path) -> _Report:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[dict[str, Any]])
+        return msgspec.json.decode(path.read_bytes(), type=_Report)
     except (OSError, msgspec.MsgspecError):
-        return []
+        return _Report()
 
 
-def _failure(path: Path, cells: list[dict[str, Any]], code: int, words: str) -> Exception:
-    failed = next((cell for cell in reversed(cells) if cell["status"] == "failed"), None)
-    if failed is None:
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+def _failure(path: Path, output: Path | None, report: _Report, end: _End) -> NotebookFailed:
+    cell = report.cells[-1] if report.cells else None
+    if cell is not None and cell["status"] == RUNNING:
+        return _died(path, output, cell, end)
+    if cell is not None and cell["status"] in {"failed", "interrupted"}:
+        is_failed = cell["status"] == "failed"
+        what = f"failed: {cell['error']}\n\n{cell['traceback']}\n\n" if is_failed else "was interrupted; "
         return NotebookFailed(
-            f"the process that ran {path.name} {how}; run it again, and it continues after the last cell that was done"
-            f"\n{words}".rstrip(),
+            f"cell {cell['number']} ({cell['name']}) of {path.name} {what}{_advice(cell, 'mend it and ' * is_failed)}",
             path=str(path),
+            number=cell["number"],
+            name=cell["name"],
         )
-    return NotebookFailed(
-        f"cell {failed['number']} ({failed['name']}) of {path.name} failed: {failed['error']}\n\n"
-        f"{failed['traceback']}\n\nmend it and run the notebook again: it continues with this cell",
-        path=str(path),
-        number=failed["number"],
-        name=failed["name"],
-    )
+    words = end.stderr.decode("utf-8", "replace")[-_LAST_WORDS:]
+    return NotebookFailed(f"{path.name} was not run: {end}\n{words}".rstrip(), path=str(path))
+
+
+def _died(path: Path, output: Path | None, cell: dict[str, Any], end: _End) -> NotebookFailed:
+    """Return the failure of a notebook whose process ended in a cell, and let the executed notebook say so."""
+    said = f"cell {cell['number']} ({cell['name']}) of {path.name} was being executed when {end}; {_advice(cell, '')}"
+    texts = [stream[start:].decode("utf-8", "replace") for stream, start in zip(end[1:], cell["printed"], strict=True)]
+    if output is not None:
+        with suppress(DefinitionError, OSError):  # it may lie on a disk that is full
+            _note_end(output, said, texts)
+    words = "".join(texts)[-_LAST_WORDS:]
+    return NotebookFailed(f"{said}\n{words}".rstrip(), path=str(path), number=cell["number"], name=cell["name"])
+
+
+def _note_end(output: Path, said: str, texts: list[str]) -> None:
+    notebook = read_notebook(output)
+    for cell in notebook["cells"]:
+        about = cell.get("metadata", {}).get("ironflow", {})
+        if about.get("status") == RUNNING:
+            about["status"] = "died"
+            printed = [
+                {"output_type": "stream", "name": name, "text": text}
+                for name, text in zip(("stdout", "stderr"), texts, strict=True)
+                if text
+            ]
+            error = {"output_type": "error", "ename": "NotebookFailed", "evalue": said, "traceback": [said]}
+            cell["outputs"] = [*printed, error]
+    write_notebook(notebook, output)
+
+
+def _advice(cell: dict[str, Any], first: str) -> str:
+    done = "; the cells before it are done, and are restored" if cell["number"] > 1 else ""
+    return f"{first}run the notebook again: it continues with this cell{done}"

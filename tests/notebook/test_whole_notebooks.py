@@ -124,7 +124,7 @@ def test_a_failure_has_its_cell_and_traceback_and_the_next_run_continues_there(f
     assert "headless" not in str(caught.value)
     cells = read(folder / "out.ipynb")
     assert cells[3]["outputs"][0]["ename"] == "ZeroDivisionError"
-    assert "outputs" not in cells[4]
+    assert cells[4]["outputs"] == []
     write(path, [*SOURCES[:3], ("", "x = 1"), ("", "y = 1")])
     assert iron.run_notebook(path).cells()["status"].tolist() == ["restored"] * 3 + ["executed"] * 2
     assert bodies(folder) == ["load"]
@@ -188,3 +188,92 @@ def test_its_cells_are_listed_as_those_of_the_notebook(folder: Path) -> None:
     assert frame[["name", "status", "ins"]].to_numpy().tolist() == [["load", "fresh", ""], ["cell-id1", "fresh", "x"]]
     write(path, [("", "%%step load\nx = 1"), ("", "y = x + 2")])
     assert iron.cells(str(path))["status"].tolist() == ["fresh", "stale"]
+
+
+# -- when the process ends by itself ---------------------------------------------------------------------------------
+
+KILL = "import os, signal\nprint('half way')\nos.kill(os.getpid(), signal.SIGKILL)"
+
+
+def with_old_outputs(path: Path) -> Path:
+    """Let the notebook have been saved with the outputs of another run."""
+    notebook = json.loads(path.read_text())
+    old = [{"output_type": "stream", "name": "stdout", "text": "old"}]
+    for cell in notebook["cells"]:
+        cell |= {"outputs": old, "execution_count": 9}
+        cell["metadata"]["ironflow"] = {"status": "executed", "duration_s": 1.0}
+    path.write_text(json.dumps(notebook))
+    return path
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize(
+    ("source", "how"),
+    [
+        (KILL, "killed by SIGKILL, as happens where memory runs out"),
+        ("%%step hard\n" + KILL, "killed by SIGKILL"),
+        (KILL.replace("SIGKILL", "SIGTERM"), "killed by SIGTERM"),
+        ("import os\nprint('half way')\nos._exit(0)", "ended by itself, with code 0"),
+        ("import os\nprint('half way')\nos._exit(7)", "ended by itself, with code 7"),
+    ],
+)
+def test_the_end_of_the_process_names_its_cell(folder: Path, source: str, how: str) -> None:
+    path = with_old_outputs(write(folder / "a.ipynb", [("", "a = 1\nprint('a')"), ("", source), ("", "print('c')")]))
+    name = "hard" if "%%step" in source else "cell-id1"
+    with pytest.raises(
+        NotebookFailed, match=rf"^cell 2 \({name}\) of a.ipynb was being executed when .*{how}"
+    ) as caught:
+        iron.run_notebook(path, output=folder / "out.ipynb")
+    assert "run the notebook again: it continues with this cell" in str(caught.value)
+    assert str(caught.value).endswith("half way")
+    assert caught.value.ids["number"] == 2
+    first, second, third = read(folder / "out.ipynb")
+    assert [output["text"] for output in first["outputs"]] == ["a\n"]
+    assert [output["output_type"] for output in second["outputs"]] == ["stream", "error"]
+    assert second["outputs"][0]["text"] == "half way\n"
+    assert second["metadata"]["ironflow"]["status"] == "died"
+    assert (third["outputs"], third["execution_count"], third["metadata"]) == ([], None, {"tags": []})
+
+
+@pytest.mark.parametrize("source", ["exit()", "quit()", "import sys\nsys.exit()", "raise SystemExit"])
+def test_a_cell_that_exits_has_failed(folder: Path, source: str) -> None:
+    path = write(folder / "a.ipynb", [("", "a = 1"), ("", source), ("", "c = 1")])
+    with pytest.raises(NotebookFailed, match=r"cell 2 .* failed: SystemExit: the cell ended the notebook, with code 0"):
+        iron.run_notebook(path, output=folder / "out.ipynb")
+    assert read(folder / "out.ipynb")[1]["outputs"][-1]["ename"] == "SystemExit"
+
+
+def test_a_cell_that_was_interrupted_says_so(folder: Path) -> None:
+    path = write(folder / "a.ipynb", [("", "a = 1"), ("", "raise KeyboardInterrupt")])
+    with pytest.raises(NotebookFailed, match=r"^cell 2 \(cell-id1\) of a.ipynb was interrupted; run "):
+        iron.run_notebook(path)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_flow_in_a_cell_that_was_killed_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # under pytest nothing continues by itself
+    ask = "await " * (kind == "async def")
+    define = f"""
+import os, signal
+from pathlib import Path
+import ironflow_nb as iron
+
+@iron.step
+def work(n):
+    with open("bodies.log", "a") as log:
+        log.write(f"{{n}} ")
+    if n == 3 and not Path("mended").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n
+
+@iron.flow
+{kind} main():
+    return [work(n) for n in range(6)]
+"""
+    path = write(folder / "a.ipynb", [("", define), ("", f"found = {ask}main()")])
+    with pytest.raises(NotebookFailed, match="SIGKILL"):
+        iron.run_notebook(path)
+    (folder / "mended").touch()
+    assert iron.run_notebook(path).value("found") == [0, 1, 2, 3, 4, 5]
+    assert bodies(folder) == ["0", "1", "2", "3", "3", "4", "5"]
