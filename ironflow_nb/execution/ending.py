@@ -59,7 +59,7 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
     """Record that the flow raised; nothing is recorded any more where another process has taken the run over."""
     # A session that is closed here was closed with its engine, which recorded the interruption.
     if session.is_open and not isinstance(error, RunTakenOver):
-        stored, causes = store_failure(error), steps_behind(session, error)
+        stored, causes = store_failure(error, engine.ledger.signer), steps_behind(session, error)
         where = f" in {causes[0]}" if causes else ""
         what = f"run {session.run_id} of {session.name} failed{where}; {_kept(session)}"
         is_told = isinstance(error, CodeChanged | OutcomeUnknown)  # what to do

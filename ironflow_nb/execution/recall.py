@@ -20,7 +20,7 @@ from ironflow_nb.execution.ledger import Ledger
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.surroundings import say
 from ironflow_nb.execution.varying import Varying
-from ironflow_nb.values.failures import load_failure, rebuild
+from ironflow_nb.values.failures import recorded_error
 from ironflow_nb.values.stored import StoredValue
 
 FAILED_STEP: Final = "_ironflow_step"
@@ -276,7 +276,7 @@ class Recall:
                 run_id=self._run_id,
                 step=row.step,
             )
-        error = rebuild(load_failure(stored), where=f"{row.step} of run {self._run_id}")
+        error = recorded_error(stored, self._ledger.signer, where=f"{row.step} of run {self._run_id}")
         return mark(error, self._run_id, row.step)
 
 

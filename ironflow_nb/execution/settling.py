@@ -13,7 +13,7 @@ from ironflow_nb.execution.jobs import Job, Settled
 from ironflow_nb.execution.recall import mark
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stream import Piece
-from ironflow_nb.values.failures import store_failure
+from ironflow_nb.values.failures import recorded_error, store_failure
 
 
 def returned(session: Session, job: Job, value: Any) -> Settled:
@@ -38,8 +38,11 @@ def raised(session: Session, job: Job, error: BaseException) -> Settled:
     fallback = vars(error).pop("fallback", None)  # the record of a failure does not need it
     if delay_s is None and fallback is not None:
         return returned(session, job, fallback)
-    error = failure_of(error, job.spec.name)
-    stored, retry_at = store_failure(error), None
+    error, retry_at = failure_of(error, job.spec.name), None
+    signer = session.ledger.signer
+    stored = store_failure(error, signer)
+    if isinstance(error, Exception):  # who handles it gets what a replay will give
+        error = recorded_error(stored, signer, where=f"{job.step} of run {session.run_id}", raised=error)
     if delay_s is not None:
         retry_at = session.ledger.clock.now() + round(delay_s * 1e6)
     failed = StepFailed(error=stored.value_id.hex(), duration_s=_duration_s(session, job))

@@ -11,7 +11,7 @@ from ironflow_nb.core.status import ENDED, OWNED, RunStatus, derived_run_status
 from ironflow_nb.errors import ResultTimeout, RunCancelled, RunFailed, RunInterrupted, RunNotFound, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.journal.ports import Reader, Select
-from ironflow_nb.values.failures import load_failure, rebuild
+from ironflow_nb.values.failures import load_failure, recorded_error
 
 POLL_S: Final = 0.05
 PASSIVE_KIND: Final = "decider"
@@ -130,11 +130,12 @@ def failure_of(engine: Engine, run: RunRow) -> BaseException:
     if stored is None:
         return RunFailed(f"run {run.run_id} of {run.name} failed, and its error is missing", run_id=run.run_id)
     failure = load_failure(stored)
-    error = rebuild(failure, where=f"run {run.run_id}")
+    error = recorded_error(stored, engine.ledger.signer, where=f"run {run.run_id}")
     if type(error).__name__ == "StepFailed" and failure.kind != "ironflow_nb.errors.StepFailed":
         standing_in = RunFailed(str(error), run_id=run.run_id, kind=failure.kind)
-        for note in getattr(error, "__notes__", ()):
+        for note in failure.notes:
             standing_in.add_note(note)
+        standing_in.add_note(f"recorded traceback:\n{failure.traceback}")
         return standing_in
     error.add_note(f"ironflow: this is the recorded failure of run {run.run_id} of {run.name}")
     return error

@@ -27,7 +27,7 @@ from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.surroundings import shell
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.tracking.origin import is_user_file
-from ironflow_nb.values.failures import Failure, load_failure, rebuild
+from ironflow_nb.values.failures import Failure, load_failure, recorded_error
 from ironflow_nb.values.stored import legible
 
 _FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
@@ -92,17 +92,19 @@ def recorded_call(engine: Engine, row: StepRow, *, is_own: bool = True) -> Recor
     """
     found, gone = read_arguments(engine, row.inputs_id, lambda what: _lost(what, row))
     spec = HOME.step(row.name)
-    failure = _failure(engine, row)
+    stored = None if row.error_id is None else engine.ledger.value(row.error_id)
+    failure = None if stored is None else load_failure(stored)
     call = (
         _call(row, spec, found, gone)
         if is_own
         else [f"# the run was {FOREIGN}; {advice(engine.ledger.journal.location)}"]
     )
     lines = [*_comments(row, failure, gone), *call]
+    where = f"{row.step} of run {row.run_id}"
     return RecordedCall(
         step=row.step,
         inputs=dict(unwrapped((), found)[1]),
-        error=None if failure is None else rebuild(failure, where=f"{row.step} of run {row.run_id}"),
+        error=None if stored is None else recorded_error(stored, engine.ledger.signer, where=where),
         error_text="" if failure is None else failure.traceback or f"{failure.kind}: {failure.text}",
         code="\n".join(lines),
         function=None if spec is None else spec.function,
@@ -131,11 +133,6 @@ def _lost(what: str, row: StepRow) -> InputsNotStored:
         run_id=row.run_id,
         step=row.step,
     )
-
-
-def _failure(engine: Engine, row: StepRow) -> Failure | None:
-    stored = None if row.error_id is None else engine.ledger.value(row.error_id)
-    return None if stored is None else load_failure(stored)
 
 
 # -- what is written ---------------------------------------------------------------------------------------------

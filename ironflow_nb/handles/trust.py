@@ -13,6 +13,7 @@ from ironflow_nb.execution.home import HOME, make_engine
 from ironflow_nb.execution.signatures import missing_signatures
 from ironflow_nb.history.sound import sound
 from ironflow_nb.journal.ports import Entry, Select, WorkSelect
+from ironflow_nb.values.failures import ERROR, has_pickles
 from ironflow_nb.values.records import RECORD
 from ironflow_nb.values.store import JSON, PICKLE
 
@@ -24,9 +25,9 @@ _PIECE: Final = 200
 def trust(path: str | os.PathLike[str] | None = None) -> int:
     """Sign everything in a journal that leads to code as this user's own; return how many things were not before.
 
-    These are pickles, the records of durable cells, runs with their arguments, graphs, and effects and timers that are
-    still to do. Any of them can make your process do what its author wanted: trust a journal only if you know where it
-    comes from. Without a path it is the current journal.
+    These are pickles, those in failures too, the records of durable cells, runs with their arguments, graphs, and
+    effects and timers that are still to do. Any of them can make your process do what its author wanted: trust a
+    journal only if you know where it comes from. Without a path it is the current journal.
 
     Raises:
         NotAJournal: there is no journal at that path.
@@ -43,7 +44,7 @@ def trust(path: str | os.PathLike[str] | None = None) -> int:
 
 def _sign_values(engine: Engine) -> int:
     n_signed = 0
-    for codec in (PICKLE, RECORD):
+    for codec in (PICKLE, RECORD, ERROR):
         with engine.ledger.current() as reader:
             ids = reader.value_ids(codec)
         n_signed += sum(_sign(engine, codec, piece) for piece in _pieces(ids))
@@ -64,6 +65,7 @@ def _sign(engine: Engine, codec: str, ids: Sequence[ValueId]) -> int:
         key: signer.sign(codec, value.content)
         for key, value in values.items()
         if value.content is not None and not signer.is_own(codec, value.content, value.mac)
+        if codec != ERROR or has_pickles(value.content)
     }
     return engine.ledger.resign(codec, macs)
 

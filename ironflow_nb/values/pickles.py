@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import io
+import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any, ClassVar, Final
 
-from ironflow_nb.errors import JournalError, UntrustedValue, ValueUnreadable
+from ironflow_nb.errors import JournalError, UntrustedValue, ValueNotStorable, ValueUnreadable
 from ironflow_nb.values.classes import is_findable
 from ironflow_nb.values.kept_code import noting
 from ironflow_nb.values.private import make_folder, new_file, publish
@@ -26,10 +27,26 @@ _DANGERS: Final = {
 }
 
 
-def pickled(value: object, note: Callable[[Any], bytes] | None = None) -> bytes:
+class _Bounded(io.BytesIO):
+    """Takes so many bytes and no more, so that what is far too large is not made before it is refused."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def write(self, part: Any) -> int:
+        if self.tell() + len(part) > self._limit:
+            raise ValueNotStorable(f"its pickle has more than {self._limit} bytes")
+        return super().write(part)
+
+
+def pickled(value: object, note: Callable[[Any], bytes] | None = None, *, limit: float = math.inf) -> bytes:
     """Return the pickle of the value, with a note of each function and class in it that is not there by its name.
 
     Whatever the classes of the value raise passes through.
+
+    Raises:
+        ValueNotStorable: it has more bytes than the limit.
     """
     import cloudpickle  # noqa: PLC0415 -- 25 ms that plain values do not need
 
@@ -43,7 +60,7 @@ def pickled(value: object, note: Callable[[Any], bytes] | None = None) -> bytes:
             reduced = super().reducer_override(obj)
             return noting(reduced, note(obj)) if note and is_code and isinstance(reduced, tuple) else reduced
 
-    buffer = io.BytesIO()
+    buffer = io.BytesIO() if limit == math.inf else _Bounded(limit)
     Pickler(buffer, protocol=5).dump(value)
     return buffer.getvalue()
 

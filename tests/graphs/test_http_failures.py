@@ -19,7 +19,8 @@ import ironflow_nb as iron
 from ironflow_nb.errors import NodeFailed, NodeTimeout
 from ironflow_nb.graphs.nodes.http import HTTP, LONGEST_RETRY_AFTER_S
 from ironflow_nb.journal.sqlite import SqliteJournal
-from ironflow_nb.values.failures import load_failure, rebuild, store_failure
+from ironflow_nb.values.failures import recorded_error, store_failure
+from ironflow_nb.values.pickles import Signer
 from tests.conftest import Lab
 from tests.graphs.asking import perform
 from tests.graphs.playing import graph_of
@@ -90,7 +91,7 @@ def test_a_failure_with_a_large_body_carries_its_beginning_and_can_be_recorded(
     assert error.is_retryable is True
     body = error.output["body"]
     assert body is None if kept is None else body.startswith(kept)
-    again: Any = rebuild(load_failure(store_failure(error)), where="here")
+    again: Any = recorded_error(store_failure(error), Signer(os.urandom), where="here")
     assert again.output == error.output
     assert again.is_retryable is True
 
