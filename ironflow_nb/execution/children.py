@@ -12,6 +12,7 @@ from ironflow_nb.execution.jobs import Job, Settled
 from ironflow_nb.execution.runner import AsyncAttempt, Attempt
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.settling import raised, returned
+from ironflow_nb.execution.stopping import Stopped
 from ironflow_nb.journal.ports import Select
 
 Parent = tuple[RunId, StepRef]
@@ -75,7 +76,8 @@ def _child_to_continue(engine: Engine, job: Job) -> RunId | None:
 
 
 def _failed(session: Session, job: Job, error: Exception) -> Settled:
-    if session.stopped is not None:  # a child that stopped with its parent has not failed
+    stopped = session.stopped
+    if stopped is not None:  # a child that stopped with its parent has not failed
         session.drop(job, error)
-        session.obey_stop()
+        raise Stopped(stopped.stop, stopped.asked_by) from error
     return raised(session, job, error)

@@ -8,6 +8,7 @@ from ironflow_nb.core import events
 from ironflow_nb.core.ids import StepRef
 from ironflow_nb.errors import CodeChanged, IronflowError, OutcomeUnknown, RunCancelled, RunInterrupted, RunTakenOver
 from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.jobs import Outcome
 from ironflow_nb.execution.recall import FAILED_STEP
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stopping import Stop, Stopped
@@ -47,16 +48,18 @@ def complete(engine: Engine, session: Session, value: Any) -> Any:
         ValueNotStorable: no codec takes the value.
         CodeChanged, JournalError: the flow swallowed it, and what it returns rests on less than its steps.
     """
+    ended = session.ending
     session.refuse_if_stopped()
     stored, echo = engine.ledger.values.store(value)
     completed = Piece(events.RunCompleted(output=stored.value_id.hex()), values=(stored,))
     session.end(*_account(session), completed)
-    session.ending.succeed(echo)
+    ended.succeed(echo)
     return echo
 
 
 def fail(engine: Engine, session: Session, error: BaseException) -> None:
     """Record that the flow raised; nothing is recorded any more where another process has taken the run over."""
+    ended = session.ending
     # A session that is closed here was closed with its engine, which recorded the interruption.
     if session.is_open and not isinstance(error, RunTakenOver):
         stored, causes = store_failure(error, engine.ledger.signer), steps_behind(session, error)
@@ -70,48 +73,66 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
             session.end_by_and_by(*_account(session), Piece(failed, values=(stored,)))
         except IronflowError as trouble:
             logger().warning("run %s: its failure could not be recorded yet: %s", session.run_id, trouble)
-    _close(engine, session, error)
+    _close(engine, session, ended, error)
 
 
 def interrupt(engine: Engine, session: Session, error: BaseException, reason: str) -> None:
     """Record that the owner stopped; bodies in flight go on, and a re-run in this process joins them."""
+    ended = session.ending
     session.is_ending = True
+    session.stop_children(Stop.INTERRUPT, reason)
+    session.stopped = session.stopped or Stopped(Stop.INTERRUPT, reason)  # a child that ends with it has not failed
     try:
         session.drain()
         if session.is_open:  # else the engine was closed, and has recorded it
             session.end_by_and_by(*_account(session), Piece(events.RunInterrupted(reason=reason)))
     except IronflowError as trouble:
         logger().warning("run %s: its interruption could not be recorded yet: %s", session.run_id, trouble)
-    _note(error, f"run {session.run_id} of {session.name} was interrupted; {_kept(session)}", "call it again")
-    _close(engine, session, error)
+    note_interrupt(session, error)
+    _close(engine, session, ended, error)
 
 
 def stop(engine: Engine, session: Session, stopped: Stopped) -> IronflowError:
-    """Record that the run was cancelled or paused; return what its caller is to be told."""
+    """Record that the run was cancelled, paused or interrupted; return what its caller is to be told."""
+    ended = session.ending
+    error: IronflowError
+    if stopped.stop is Stop.INTERRUPT:
+        error = _interrupted(session, "interrupted")
+        interrupt(engine, session, error, stopped.asked_by or "")
+        return error
     if stopped.stop is Stop.CANCEL:
         last, what = Piece(events.RunCancelled(reason=f"asked by {stopped.asked_by}")), "cancelled"
-        error: IronflowError = RunCancelled(
-            f"run {session.run_id} of {session.name} was cancelled", run_id=session.run_id
-        )
+        error = RunCancelled(f"run {session.run_id} of {session.name} was cancelled", run_id=session.run_id)
     else:
         last, what = Piece(events.RunPaused(asked_by=stopped.asked_by)), "paused"
-        error = RunInterrupted(
-            f"run {session.run_id} of {session.name} was paused; continue it with iron.resume({session.run_id!r}), or "
-            "call the flow again with the same arguments",
-            run_id=session.run_id,
-            status="paused",
-        )
+        error = _interrupted(session, "paused")
     try:
         session.end_by_and_by(*_account(session), last)
     except IronflowError as trouble:
         logger().warning("run %s: that it was %s could not be recorded yet: %s", session.run_id, what, trouble)
-    _close(engine, session, error)
+    _close(engine, session, ended, error)
     return error
 
 
-def _close(engine: Engine, session: Session, error: BaseException) -> None:
-    session.is_open = False
-    session.ending.fail(error)
+def _interrupted(session: Session, status: str) -> RunInterrupted:
+    return RunInterrupted(
+        f"run {session.run_id} of {session.name} was {status}; continue it with iron.resume({session.run_id!r}), or "
+        "call the flow again with the same arguments",
+        run_id=session.run_id,
+        status=status,
+    )
+
+
+def note_interrupt(session: Session, error: BaseException) -> None:
+    """Note on the error that ends an await what became of its run."""
+    _note(error, f"run {session.run_id} of {session.name} was interrupted; {_kept(session)}", "call it again")
+
+
+def _close(engine: Engine, session: Session, ended: Outcome, error: BaseException) -> None:
+    with session.lock:
+        if session.ending is ended:  # else the run is continued already, since its last event is recorded
+            session.is_open = False
+    ended.fail(error)
     engine.close_session(session)
 
 

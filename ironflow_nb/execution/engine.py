@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from ironflow_nb.core.events import RunInterrupted
 from ironflow_nb.core.ids import Digest, RunId
 from ironflow_nb.errors import IronflowError, RunTakenOver
+from ironflow_nb.execution.awaited import AwaitedRuns
 from ironflow_nb.execution.interrupts import Interrupts
 from ironflow_nb.execution.jobs import Take
 from ironflow_nb.execution.ledger import Ledger
@@ -61,6 +62,7 @@ class Engine:
         self.durability = durability
         self.pool = Pool(self.threads)
         self.interrupts = Interrupts()
+        self.awaited = AwaitedRuns()
         self.sessions: dict[RunId, Session] = {}
         self.joins_by_default = execution is not None
         self.execution = execution or CellExecution(
@@ -135,9 +137,9 @@ class Engine:
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run a coroutine on the engine's own loop."""
-        from ironflow_nb.execution.loops import EngineLoop  # noqa: PLC0415 -- asyncio is 40 ms that def flows save
-
         try:
+            from ironflow_nb.execution.loops import EngineLoop  # noqa: PLC0415 -- asyncio is 40 ms that def flows save
+
             with self._lock:
                 if self._loop is None:
                     self._loop = EngineLoop(self.threads, self.ledger.troubles)
@@ -146,6 +148,18 @@ class Engine:
             raise
         spawned: Future[Any] = self._loop.spawn(coroutine)
         return spawned
+
+    @contextmanager
+    def hearing_interrupts(self, interrupt: Callable[[BaseException], object] = lambda _: None) -> Iterator[None]:
+        """Let SIGINT wake the loop of this thread, if it is the main one; see `AwaitedRuns`."""
+        if not self.threads.is_main():
+            yield
+            return
+        import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+
+        wake = partial(asyncio.get_running_loop().call_soon_threadsafe, lambda: None)
+        with self.awaited.listening(wake, interrupt):
+            yield
 
     # -- the end -------------------------------------------------------------------------------------------------
 

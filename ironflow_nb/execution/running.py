@@ -6,7 +6,8 @@ import contextvars
 import inspect
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.execution import ending
@@ -16,16 +17,18 @@ from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.request import Body, Request
 from ironflow_nb.execution.scope import SCOPE, Scope, leave
 from ironflow_nb.execution.session import Session
-from ironflow_nb.execution.stopping import Stopped
+from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.execution.surroundings import face
+
+LAST_WORDS_S: Final = 1.0
+"""How long an await that is cancelled waits for the end of its run; a body that blocks the loop may take longer."""
 
 
 def run_here(engine: Engine, request: Request, body: Body) -> Any | RunRow:
     """Run a ``def`` flow in this thread and return its value, or the run that the call attaches to."""
     __tracebackhide__ = True
-    in_main_thread = engine.threads.is_main()
-    with _interrupts_taken(engine, in_main_thread):
-        begun = begin(engine, request, in_main_thread=in_main_thread)
+    with interrupts_taken(engine):
+        begun = begin(engine, request, in_main_thread=engine.threads.is_main())
         if isinstance(begun, RunRow):
             return begun
         with _announced(engine, request, begun):
@@ -50,8 +53,9 @@ def _announced(engine: Engine, request: Request, session: Session) -> Iterator[N
 
 
 @contextmanager
-def _interrupts_taken(engine: Engine, in_main_thread: bool) -> Iterator[None]:  # noqa: FBT001
-    if in_main_thread:
+def interrupts_taken(engine: Engine) -> Iterator[None]:
+    """Keep interrupts from the engine's own code, if this is the main thread."""
+    if engine.threads.is_main():
         with engine.interrupts.taken():
             yield
     else:
@@ -66,14 +70,16 @@ def run_session(engine: Engine, session: Session, body: Body) -> Any:
     try:
         try:
             value = call_body(body.function, body.args, body.kwargs)
-            session.wait(lambda: not session.has_more())
+            if session.has_more() or not session.is_interrupted:  # an interrupt that comes now has nothing to stop
+                session.wait(lambda: not session.has_more())
         finally:
             SCOPE.reset(token)
         ending.warn_forgotten(session)
         ending.raise_unobserved(session)
         return ending.complete(engine, session, value)
     except (Exception, Stopped) as error:
-        _wait_for_bodies(engine, session)
+        if not session.is_interrupted:
+            _wait_for_bodies(engine, session)
         if session.stopped is not None:
             raise ending.stop(engine, session, session.stopped) from _user_error(error)
         ending.fail(engine, session, error)
@@ -137,13 +143,43 @@ async def await_here(engine: Engine, request: Request, body: Body) -> Any | RunR
     """Run an ``async def`` flow on the engine's loop and await it here; a cancelled await interrupts the run."""
     import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
 
-    begun = begin(engine, request, in_main_thread=False)
-    if isinstance(begun, RunRow):
-        return begun
-    with _announced(engine, request, begun):
-        with _handed_over(engine, begun):
-            future = engine.spawn(run_on_loop(engine, begun, body))
-        return await asyncio.wrap_future(future)
+    sessions: list[Session] = []
+    with engine.hearing_interrupts(partial(_interrupt_soon, sessions)):
+        with interrupts_taken(engine):
+            begun = begin(engine, request, in_main_thread=False)
+            if isinstance(begun, RunRow):
+                return begun
+            sessions.append(begun)  # from here on an interrupt concerns it
+            with _handed_over(engine, begun):
+                ended = asyncio.wrap_future(engine.spawn(run_on_loop(engine, begun, body)))
+        ended.add_done_callback(lambda done: done.cancelled() or done.exception())  # told by the run, if not here
+        with _announced(engine, request, begun):
+            try:
+                await asyncio.wait([ended])
+            except asyncio.CancelledError as error:
+                await _interrupted(engine, begun, ended, error)
+                raise
+        return ended.result()
+
+
+def _interrupt_soon(sessions: list[Session], error: BaseException) -> None:
+    """Let the engine's own thread interrupt the runs; called by a handler of signals, which can't wait for a lock."""
+    for session in sessions:
+        session.interrupted_by = type(error).__name__
+        with suppress(Exception):  # what it counts may change meanwhile
+            ending.note_interrupt(session, error)
+
+
+async def _interrupted(engine: Engine, session: Session, ended: Any, error: BaseException) -> None:
+    """Interrupt the run, wait a moment for its end, and note on the error what is kept."""
+    import asyncio  # noqa: PLC0415
+
+    with interrupts_taken(engine):
+        session.stop(Stop.INTERRUPT, session.interrupted_by or type(error).__name__)
+    await asyncio.wait([ended], timeout=LAST_WORDS_S)
+    if ended.done() and ended.exception() is None:
+        return  # it was faster, and is completed
+    ending.note_interrupt(session, error)
 
 
 async def await_child(engine: Engine, request: Request, body: Body) -> Any | RunRow:
@@ -181,7 +217,8 @@ async def run_on_loop(engine: Engine, session: Session, body: Body) -> Any:
         return ending.complete(engine, session, value)
     except BaseException as error:
         if isinstance(error, Exception) or session.stopped is not None:
-            await _until_bodies_end(engine, session)
+            if not session.is_interrupted:
+                await _until_bodies_end(engine, session)
             if session.stopped is not None:
                 raise ending.stop(engine, session, session.stopped) from _user_error(error)
             ending.fail(engine, session, error)

@@ -72,6 +72,7 @@ class Session:
         self.stopped: Stopped | None = None
         self.child_sessions: list[Session] = []
         self.task: Any = None
+        self.interrupted_by: str | None = None
         self._seen_failures = SeenFailures(stream.put)
         self._in_flight: dict[AttemptRef, Job] = {}
         self._settled: deque[Settled] = deque()
@@ -96,7 +97,7 @@ class Session:
             self.delayed.clear()
             self._seen_failures = SeenFailures(self.stream.put)
             self.recorder = Recorder(self.stream, recall, self.claims)
-            self.stopped = self.task = None
+            self.stopped = self.task = self.interrupted_by = None
             self.is_open = True
             self.is_ending = False
             self.ending = Outcome()
@@ -238,23 +239,41 @@ class Session:
     def stop(
         self, stop: Stop, asked_by: str | None, signal_id: int | None = None, *, with_parent: bool = False
     ) -> None:
-        """Let the run stop at the next boundary of a step; bodies that are running are not disturbed.
+        """Let the run stop at the next boundary of a step; bodies on threads are not disturbed, awaited ones cancelled.
 
-        An async child runs in a task of its parent, which is cancelled once, `with_parent` there.
+        An async child runs in a task of its parent, which is cancelled once, `with_parent` there. An interrupt also
+        ends the wait for bodies with which a flow ends.
         """
         with self.lock:
             if signal_id is not None:
                 self.stream.take(signal_id)
-            if not self.is_open or self.is_ending or self.stopped is not None:
+            if not self.is_open or self.is_interrupted:
+                return
+            if stop is not Stop.INTERRUPT and (self.is_ending or self.stopped is not None):
                 return
             if stop is Stop.CANCEL:
                 self.recorder.append(Piece(RunCancelRequested(asked_by=asked_by)))
             self.stopped = Stopped(stop, asked_by)
-        for child in list(self.child_sessions):
-            child.stop(stop, asked_by, with_parent=True)
+        self.stop_children(stop, asked_by)
         self.wakeups.wake()
         if self.task is not None and self.loop is not None and not with_parent:
             self.loop.call_soon_threadsafe(self.task.cancel)
+
+    def take_interrupt(self) -> None:
+        """Carry out the interrupt that a handler of signals has noted, in the stretch that it was noted in."""
+        with self.lock:
+            if self.interrupted_by is not None:
+                self.stop(Stop.INTERRUPT, self.interrupted_by)
+
+    def stop_children(self, stop: Stop, asked_by: str | None) -> None:
+        """Let the children stop with this run."""
+        for child in list(self.child_sessions):
+            child.stop(stop, asked_by, with_parent=self.task is not None)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Tell whether an interrupt stops the run."""
+        return self.stopped is not None and self.stopped.stop is Stop.INTERRUPT
 
     def obey_stop(self) -> None:
         """Unwind the flow if it was asked to stop.

@@ -1,4 +1,7 @@
-"""Cancelling and pausing: asked for from anywhere, done by the owner at the next boundary of a step."""
+"""Cancelling and pausing: asked for from anywhere, done by the owner at the next boundary of a step.
+
+An interrupt travels the same way to what runs beside the thread that got it: async flows and children.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ from enum import StrEnum
 
 
 class Stop(StrEnum):
-    """What is asked of a run, as its signal is called in the journal."""
+    """What is asked of a run, as its signal is called in the journal; an interrupt comes from this process alone."""
 
     CANCEL = "ironflow:cancel"
     PAUSE = "ironflow:pause"
+    INTERRUPT = "ironflow:interrupt"
 
 
 class Stopped(BaseException):

@@ -90,6 +90,8 @@ class Worker:
 
     def _tick(self) -> None:
         for session in list(self._sessions.values()):
+            if session.interrupted_by is not None:
+                self._try("interrupting a run", session.take_interrupt)
             self._try("writing what nobody waits for", session.flush)
             self._try("letting go of a run", partial(self.let_go, session))
         self._try("reading signals", self._read_signals)

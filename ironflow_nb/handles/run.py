@@ -84,6 +84,9 @@ class Run(Generic[T]):
         return watching.result_of(self._engine, run, self.id, status)  # type: ignore[no-any-return]
 
     def __await__(self) -> Generator[Any, Any, T]:
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> T:
         import asyncio  # noqa: PLC0415 -- whoever awaits has it
         from concurrent.futures import Future  # noqa: PLC0415
 
@@ -91,7 +94,8 @@ class Run(Generic[T]):
         answer: Future[T] = Future()
         answer.set_running_or_notify_cancel()
         self._engine.threads.spawn(f"ironflow-await-{self.id}", partial(_settle, answer, self.result))
-        return asyncio.wrap_future(answer).__await__()
+        with self._engine.hearing_interrupts():
+            return await asyncio.wrap_future(answer)
 
     @property
     def error(self) -> BaseException | None:

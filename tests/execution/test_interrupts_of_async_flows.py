@@ -1,0 +1,303 @@
+"""The stop button in async flows, and in what runs beside the thread that gets it: as in a def flow."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import flow, step
+from ironflow_nb.core.status import RunStatus, StepStatus
+from tests.conftest import Lab
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
+
+LIMIT_S = 10.0
+PAUSE_S = 1.0
+
+
+class Bodies:
+    """What ran, and whether the next body that may is to press the stop button."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[int] = Counter()
+        self.is_armed = True
+
+    def began(self, n: int) -> None:
+        self.counts[n] += 1
+
+    def press(self) -> None:
+        if self.is_armed:
+            self.is_armed = False
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+BODIES = Bodies()
+
+
+@pytest.fixture(autouse=True)
+def new_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.BODIES", Bodies())
+
+
+@step
+async def quick(n: int) -> int:
+    BODIES.began(n)
+    return n
+
+
+@step
+async def stopped(n: int) -> int:
+    """Press the stop button, and wait for it."""
+    BODIES.began(n)
+    if BODIES.is_armed:
+        BODIES.press()
+        await asyncio.sleep(PAUSE_S)
+    return n
+
+
+@step
+async def stopped_and_wrapped(n: int) -> int:
+    """Make another error of the cancellation, as libraries do."""
+    try:
+        BODIES.began(n)
+        if BODIES.is_armed:
+            BODIES.press()
+            await asyncio.sleep(PAUSE_S)
+    except asyncio.CancelledError as error:
+        raise ConnectionError("the connection was closed") from error
+    return n
+
+
+@step
+async def stopped_and_deaf(n: int) -> int:
+    """Swallow the cancellation."""
+    BODIES.began(n)
+    if BODIES.is_armed:
+        BODIES.press()
+        try:
+            await asyncio.sleep(PAUSE_S)
+        except asyncio.CancelledError:
+            return n
+    return n
+
+
+@step
+def blocking(n: int) -> int:
+    """Press the stop button, and end a while later: a thread can't be cancelled."""
+    BODIES.began(n)
+    if BODIES.is_armed:
+        BODIES.press()
+        threading.Event().wait(0.2)
+    return n
+
+
+@flow
+async def child(n: int) -> int:
+    return await quick(n) + await stopped(n + 1)
+
+
+async def awaited() -> int:
+    return await quick(1) + await stopped(2) + await quick(3)
+
+
+async def gathered() -> int:
+    return sum(await asyncio.gather(quick(1), stopped(2), stopped(3))) + await quick(4)
+
+
+async def grouped() -> int:
+    first = await quick(1)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(stopped(n)) for n in (2, 3)]
+    return first + sum(task.result() for task in tasks) + await quick(4)
+
+
+async def in_a_child() -> int:
+    return await quick(1) + await child(2) + await quick(4)
+
+
+async def in_gathered_children() -> int:
+    return sum(await asyncio.gather(child(1), child(3))) + await quick(5)
+
+
+async def submitted() -> int:
+    return await quick(1) + await stopped.submit(2) + await quick(3)
+
+
+async def wrapped_by_the_body() -> int:
+    return await quick(1) + await stopped_and_wrapped(2) + await quick(3)
+
+
+async def wrapped_by_the_flow() -> int:
+    try:
+        return await quick(1) + await stopped(2) + await quick(3)
+    except BaseException as error:
+        raise ValueError("stopped") from error
+
+
+async def swallowed_by_the_body() -> int:
+    return await quick(1) + await stopped_and_deaf(2) + await quick(3)
+
+
+async def collected_by_the_flow() -> int:
+    values = await asyncio.gather(stopped(1), stopped(2), return_exceptions=True)
+    return sum(value for value in values if isinstance(value, int)) + await quick(3)
+
+
+async def in_a_blocking_body() -> int:
+    return sum(blocking(n) for n in range(1, 4))
+
+
+BODIED: list[Callable[[], Coroutine[Any, Any, int]]] = [
+    awaited,
+    gathered,
+    grouped,
+    in_a_child,
+    in_gathered_children,
+    submitted,
+    wrapped_by_the_body,
+    wrapped_by_the_flow,
+    swallowed_by_the_body,
+    collected_by_the_flow,
+    in_a_blocking_body,
+]
+
+
+def by_asyncio_run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run as a script does: the interrupt cancels the task."""
+    return asyncio.run(coroutine)
+
+
+def by_a_loop_that_is_left(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run as a terminal does: the interrupt is raised in the loop, and what awaits there never goes on."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """Return the notes of the error and of what it came from."""
+    found: list[str] = []
+    link: BaseException | None = error
+    while link is not None:
+        found += getattr(link, "__notes__", [])
+        link = link.__cause__ or link.__context__
+    return found
+
+
+async def cell(main: Any) -> int:
+    return await main()
+
+
+@pytest.mark.parametrize("body", BODIED, ids=lambda body: body.__name__)
+@pytest.mark.parametrize("run", [by_asyncio_run, by_a_loop_that_is_left], ids=lambda run: run.__name__)
+def test_the_stop_button_interrupts_an_async_flow_and_it_continues(
+    lab: Lab, body: Any, run: Callable[[Coroutine[Any, Any, Any]], Any]
+) -> None:
+    main = flow(body)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(cell(main))
+    interrupted = main.last.wait(LIMIT_S)
+    assert interrupted.status == RunStatus.INTERRUPTED
+    assert [note for note in notes_of(caught.value) if "was interrupted" in note and "call it again" in note]
+    assert set(iron.runs()["status"]) <= {RunStatus.INTERRUPTED, RunStatus.COMPLETED}
+    assert set(iron.steps()["status"]) <= {StepStatus.INTERRUPTED, StepStatus.COMPLETED}
+    done = iron.steps()[lambda steps: steps["status"] == StepStatus.COMPLETED]
+    before = {n: count for n, count in BODIES.counts.items() if str(n) in set(map(str, done["output"]))}
+    lab.cell()
+    assert asyncio.run(cell(main)) == sum(BODIES.counts)
+    assert main.last.id == interrupted.id
+    assert main.last.status == RunStatus.COMPLETED
+    assert {n: BODIES.counts[n] for n in before} == before
+
+
+def test_children_of_gathered_branches_stop_with_their_parent(lab: Lab) -> None:
+    @step
+    def work(n: int) -> int:
+        BODIES.began(n)
+        if n % 100 == 3:
+            BODIES.press()
+        threading.Event().wait(0.02)
+        return n
+
+    @flow
+    def long(n: int) -> int:
+        return sum(work(100 * n + k) for k in range(40))
+
+    @flow
+    def main() -> int:
+        return sum(iron.gather(*[partial(long, n) for n in range(3)]))
+
+    with pytest.raises(KeyboardInterrupt):
+        main()
+    for run_id in iron.runs()["run_id"]:
+        assert iron.get_run(run_id).wait(LIMIT_S).status == RunStatus.INTERRUPTED
+    assert sum(BODIES.counts.values()) < 40
+    assert set(iron.steps()["status"]) <= {StepStatus.INTERRUPTED, StepStatus.COMPLETED}
+    lab.cell()
+    assert main() == sum(100 * n + k for n in range(3) for k in range(40))
+    assert set(iron.runs()["status"]) == {RunStatus.COMPLETED}
+    assert len(iron.runs()) == 4
+
+
+def test_who_hears_of_an_interrupt_decides_what_comes_of_it(lab: Lab) -> None:
+    heard = []
+
+    @flow
+    async def main() -> int:
+        BODIES.press()
+        await asyncio.sleep(0.05)
+        return await quick(1)
+
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+    try:
+        assert asyncio.run(cell(main)) == 1
+        assert signal.getsignal(signal.SIGINT) not in {signal.SIG_DFL, signal.default_int_handler}
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard == [1]
+
+
+def test_the_handler_of_before_has_the_word_again_after_an_await(lab: Lab) -> None:
+    @flow
+    async def main() -> int:
+        return await quick(1)
+
+    async def both() -> None:
+        handler = signal.getsignal(signal.SIGINT)
+        await asyncio.gather(main(), main())
+        assert signal.getsignal(signal.SIGINT) == handler
+
+    asyncio.run(both())
+
+
+def test_a_wait_for_bodies_ends_with_the_stop_button(lab: Lab) -> None:
+    @step
+    async def long() -> None:
+        await asyncio.sleep(PAUSE_S)
+
+    @flow
+    async def main() -> None:
+        task = asyncio.create_task(long())
+        await asyncio.sleep(0)
+        assert not task.done()
+        asyncio.get_running_loop().call_later(0.05, BODIES.press)
+        raise KeyError("bad")
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(cell(main))
+    assert main.last.wait(LIMIT_S).status == RunStatus.INTERRUPTED
