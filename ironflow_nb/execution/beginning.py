@@ -17,6 +17,7 @@ from ironflow_nb.execution.recall import Recall
 from ironflow_nb.execution.request import Request
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.signatures import signature_of_run
+from ironflow_nb.execution.storage import Storage
 from ironflow_nb.execution.stream import Piece, Stream
 from ironflow_nb.execution.surroundings import face, is_under_pytest, notebook_exists, notebook_path, say
 from ironflow_nb.journal.ports import Call, Reader, Select
@@ -154,7 +155,8 @@ def _anew(engine: Engine, request: Request, call: Call, *, in_main_thread: bool)
     parent_run_id, parent_step = request.parent or (None, None)
     durability = policy.durability or engine.durability
     stream = Stream(ledger, run_id, durability)
-    inputs = ledger.values.store_inputs(request.arguments)
+    storage = _storage(engine, request)
+    inputs = storage.store_inputs(request.arguments)
     inputs_id = inputs[-1].value_id
     signature = signature_of_run(
         ledger.signer, run_id, kind=call.kind, name=call.name, key=policy.key, inputs_digest=call.inputs_digest,
@@ -183,8 +185,15 @@ def _anew(engine: Engine, request: Request, call: Call, *, in_main_thread: bool)
     session = Session(
         stream, recall, start_worker=engine.start_worker, interrupts=engine.interrupts if in_main_thread else None
     )
+    session.storage = storage
     _look_after(engine, session, request)
     return session
+
+
+def _storage(engine: Engine, request: Request) -> Storage:
+    """Return what makes the values of the run: a child hides what its parent does."""
+    parent = None if request.parent is None else engine.sessions.get(request.parent[0])
+    return Storage(engine.ledger.values) if parent is None else parent.storage
 
 
 def _look_after(engine: Engine, session: Session, request: Request) -> None:
@@ -200,6 +209,7 @@ def _continued(engine: Engine, request: Request, call: Call, run: RunRow, *, in_
         stream = Stream(engine.ledger, run.run_id, request.policy.durability or engine.durability)
         recall = _take_on(engine, request, call, run, stream)
         session = Session(stream, recall, start_worker=engine.start_worker, interrupts=interrupts)
+        session.storage = _storage(engine, request)
     else:
         session = earlier
         # Bodies of the earlier stretch are still running; none of them may commit between the reading and the taking.

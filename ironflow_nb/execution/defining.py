@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.execution.jobs import Job
+from ironflow_nb.execution.storage import Storage
 from ironflow_nb.execution.stream import Stream
 from ironflow_nb.journal.ports import Definition
 from ironflow_nb.tracking.parts import encode_parts
@@ -30,7 +31,7 @@ class Definitions:
         self.of_flow = None
         return definition
 
-    def note_step(self, job: Job) -> None:
+    def note_step(self, job: Job, storage: Storage) -> None:
         """Let the journal keep what the code of the job consists of, so that any process can tell what was edited."""
         if job.code in self._steps:
             return
@@ -38,6 +39,5 @@ class Definitions:
         tracked = job.spec.tracked
         if job.code not in self._stream.ledger.defined and tracked.digest == job.code:
             parts = encode_parts(tracked)
-            self._stream.define(
-                Definition(definition_id=job.code, kind="step", name=job.spec.name, source=parts, diagram="")
-            )
+            of_step = Definition(definition_id=job.code, kind="step", name=job.spec.name, source=parts, diagram="")
+            self._stream.define(storage.definition(of_step))

@@ -14,7 +14,6 @@ from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.execution.stream import Piece
 from ironflow_nb.execution.surroundings import logger, say
-from ironflow_nb.values.failures import store_failure
 
 SAY_AFTER_S: Final = 1.0
 _NOTE: Final = "ironflow: "
@@ -41,7 +40,7 @@ def say_waiting(session: Session) -> None:
     say(f"run {session.run_id}: waiting for {steps} to end")
 
 
-def complete(engine: Engine, session: Session, value: Any) -> Any:
+def complete(session: Session, value: Any) -> Any:
     """Record that the flow returned; return the value as it will be read back.
 
     Raises:
@@ -50,7 +49,7 @@ def complete(engine: Engine, session: Session, value: Any) -> Any:
     """
     ended = session.ending
     session.refuse_if_stopped()
-    stored, echo = engine.ledger.values.store(value)
+    stored, echo = session.storage.store(value)
     completed = Piece(events.RunCompleted(output=stored.value_id.hex()), values=(stored,))
     session.end(*_account(session), completed)
     ended.succeed(echo)
@@ -62,7 +61,7 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
     ended = session.ending
     # A session that is closed here was closed with its engine, which recorded the interruption.
     if session.is_open and not isinstance(error, RunTakenOver):
-        stored, causes = store_failure(error, engine.ledger.signer), steps_behind(session, error)
+        stored, causes = session.storage.store_failure(error), steps_behind(session, error)
         where = f" in {causes[0]}" if causes else ""
         what = f"run {session.run_id} of {session.name} failed{where}; {_kept(session)}"
         is_told = isinstance(error, CodeChanged | OutcomeUnknown)  # what to do

@@ -76,7 +76,7 @@ def run_session(engine: Engine, session: Session, body: Body) -> Any:
             SCOPE.reset(token)
         ending.warn_forgotten(session)
         ending.raise_unobserved(session)
-        return ending.complete(engine, session, value)
+        return ending.complete(session, value)
     except (Exception, Stopped) as error:
         if not session.is_interrupted:
             _wait_for_bodies(engine, session)
@@ -214,7 +214,7 @@ async def run_on_loop(engine: Engine, session: Session, body: Body) -> Any:
             leave(token)
         ending.warn_forgotten(session)
         ending.raise_unobserved(session)
-        return ending.complete(engine, session, value)
+        return ending.complete(session, value)
     except BaseException as error:
         if isinstance(error, Exception) or session.stopped is not None:
             if not session.is_interrupted:

@@ -30,6 +30,7 @@ from ironflow_nb.execution.seams import Wakeup
 from ironflow_nb.execution.seen import SeenFailures
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stopping import Stop, Stopped
+from ironflow_nb.execution.storage import Storage
 from ironflow_nb.execution.stream import Piece, Stream
 from ironflow_nb.execution.wakeups import Wakeups
 
@@ -62,6 +63,7 @@ class Session:
         self.claims = Claims(stream)
         self.recorder = Recorder(stream, recall, self.claims)
         self.definitions = Definitions(stream)
+        self.storage = Storage(stream.ledger.values)
         self.n_expected: Counter[str] = Counter()
         self.on_settled: Callable[[], None] | None = None
         self.loop: Any = None
@@ -154,7 +156,7 @@ class Session:
 
         What has no body, a recorded call for instance, is noted at once with what it gives.
         """
-        inputs = self.ledger.values.store_inputs(job.call.arguments)
+        inputs = self.storage.store_inputs(job.call.arguments)
         identity, branch, nth = job.call.place
         with self.lock:
             self.refuse_if_late(job)
@@ -173,7 +175,7 @@ class Session:
                 once=job.spec.once,
                 child_run_id=job.child_run_id,
             )
-            self.definitions.note_step(job)
+            self.definitions.note_step(job, self.storage)
             if job.failed is not None:
                 self.stream.put(replace(job.failed, status=StepStatus.FAILED))
             row = self.stream.defer(Piece(started, job.step, job.attempt, values=inputs))
@@ -445,7 +447,7 @@ class Session:
         definition = self.definitions.take_flow()
         if definition is not None:
             with self.lock:
-                self.stream.define(definition)
+                self.stream.define(self.storage.definition(definition))
 
     def end(self, *pieces: Piece) -> None:
         """Commit the last events of this stretch; from now on calls are refused."""

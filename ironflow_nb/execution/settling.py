@@ -13,14 +13,14 @@ from ironflow_nb.execution.jobs import Job, Settled
 from ironflow_nb.execution.recall import mark
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stream import Piece
-from ironflow_nb.values.failures import recorded_error, store_failure
+from ironflow_nb.values.failures import recorded_error
 
 
 def returned(session: Session, job: Job, value: Any) -> Settled:
     """Return what is to be recorded of a returned job; a value that nothing stores makes it a failed one."""
     duration_s = _duration_s(session, job)
     try:
-        stored, echo = session.ledger.values.store(value)
+        stored, echo = session.storage.store(value)
     except ValueNotStorable as error:
         error.add_note(f"It is the result of {job.step} in run {session.run_id}.")
         return raised(session, job, error)
@@ -39,10 +39,9 @@ def raised(session: Session, job: Job, error: BaseException) -> Settled:
     if delay_s is None and fallback is not None:
         return returned(session, job, fallback)
     error, retry_at = failure_of(error, job.spec.name), None
-    signer = session.ledger.signer
-    stored = store_failure(error, signer)
+    stored = session.storage.store_failure(error)
     if isinstance(error, Exception):  # who handles it gets what a replay will give
-        error = recorded_error(stored, signer, where=f"{job.step} of run {session.run_id}", raised=error)
+        error = recorded_error(stored, session.ledger.signer, where=f"{job.step} of run {session.run_id}", raised=error)
     if delay_s is not None:
         retry_at = session.ledger.clock.now() + round(delay_s * 1e6)
     failed = StepFailed(error=stored.value_id.hex(), duration_s=_duration_s(session, job))

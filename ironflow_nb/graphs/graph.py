@@ -32,11 +32,9 @@ from ironflow_nb.graphs.formats.writing import write_yaml
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kept import kept_source
 from ironflow_nb.graphs.kinds import REGISTERED, Kind
-from ironflow_nb.graphs.language.data import as_data
 from ironflow_nb.graphs.planning import replanned
 from ironflow_nb.graphs.running.children import ChildCode, tracked_graph
-from ironflow_nb.graphs.running.equipping import Functions, environment, equipped
-from ironflow_nb.graphs.running.interpreting import Interpreter
+from ironflow_nb.graphs.running.equipping import Functions, equipped, performed
 from ironflow_nb.graphs.running.nodework import PARAMETERS, Workshop
 from ironflow_nb.graphs.trial import Trial, check_mocks, try_out, without_waiting
 from ironflow_nb.handles.launching import Launchable
@@ -310,8 +308,9 @@ class Graph(Launchable):
         args = (_input(input, values),)
         scope = SCOPE.get()
         if scope is not None and scope.step is None and self.policy.key is None:
+            self.refuse_secrets(args[0])
             return self.call_as_child(self._child_spec(), scope, args, {}, recorded={"input": args[0]})
-        self._prepare()
+        self._prepare(args[0])
         return self.run_call(args, {})
 
     def start(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Run[Any]:  # noqa: A002
@@ -321,8 +320,9 @@ class Graph(Launchable):
             GraphInvalid: something is wrong with the graph; nothing has run.
             NotAllowedInStep: it was called inside a step.
         """
-        self._prepare()
-        return self.start_call((_input(input, values),), {})
+        given = _input(input, values)
+        self._prepare(given)
+        return self.start_call((given,), {})
 
     def plan(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Plan:  # noqa: A002
         """Return what a call would do with what is recorded; see `Flow.plan`."""
@@ -364,7 +364,7 @@ class Graph(Launchable):
         check_mocks(definition.block, mocks or {})
         quick = replace(definition, block=without_waiting(definition.block))
         request, _ = self.request((_input(input, values),), {})
-        body = functools.partial(_run, quick, self._new_workshop(mocks or {}), self.grants)
+        body = functools.partial(performed, quick, self._new_workshop(mocks or {}), self.grants)
         return try_out(replace(request, policy=Policy(fresh=True)), Body(body, (_input(input, values),), {}))
 
     @staticmethod
@@ -384,7 +384,7 @@ class Graph(Launchable):
             arguments={"input": given},
             policy=self.policy,
         )
-        body = functools.partial(_run, definition, workshop, self.grants)
+        body = functools.partial(performed, definition, workshop, self.grants)
         return request, Body(body, (given,), {})
 
     def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -414,15 +414,27 @@ class Graph(Launchable):
         )
         return other
 
-    def _prepare(self) -> None:
+    def refuse_secrets(self, given: Any) -> None:
+        """Refuse secrets in what the journal keeps as it is, so that the run can go on from it.
+
+        Raises:
+            ValueNotStorable: one is there.
+        """
+        self._shop().secrets.refuse_in(
+            {"the input": given, "the key": self.policy.key, "the text": self.to_yaml()}, f"graph {self.name}"
+        )
+
+    def _prepare(self, given: Any = None) -> None:
         """See, in the thread of the caller, that everything is there which the run will need.
 
         Raises:
             GraphInvalid, SecretMissing, NotGranted, FlowNotDefined: it is not.
+            ValueNotStorable: a secret is in what the journal keeps as it is.
         """
         definition, workshop = self.definition, self._shop()
         for name in definition.secrets:
             workshop.secrets.require(name)
+        self.refuse_secrets(given)
         workshop.require_functions(definition.block)
 
     def _shop(self) -> Workshop:
@@ -443,7 +455,7 @@ class Graph(Launchable):
         return bytes(self.definition_id)
 
     def _child_spec(self) -> StepSpec:
-        return StepSpec(_run, name=self.name, code=ChildCode(self), parameters=PARAMETERS)
+        return StepSpec(performed, name=self.name, code=ChildCode(self), parameters=PARAMETERS)
 
     # -- display -------------------------------------------------------------------------------------------------
 
@@ -458,12 +470,6 @@ class Graph(Launchable):
     def __repr__(self) -> str:
         nodes = self.data.get("nodes")
         return f"<graph {self.name}: {len(nodes) if isinstance(nodes, list) else 0} nodes>"
-
-
-def _run(definition: Definition, workshop: Workshop, grants: Grants, given: Any) -> Any:
-    __tracebackhide__ = True
-    names = {"input": as_data(given), "env": environment(definition, grants)}
-    return Interpreter(definition, workshop, names).run()
 
 
 def _input(given: Any, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,9 @@ class NodeContext(Protocol):
     def log(self, message: str, level: str = "info") -> None:
         """Tell something to whoever watches the run: secrets are blackened."""
 
+    def has_secret(self, content: str | bytes) -> bool:
+        """Tell whether a secret of the graph is in a text or in bytes, in whatever form."""
+
     def now(self) -> datetime:
         """Return the time by the clock of the engine."""
 

@@ -1,27 +1,22 @@
 """Secrets of graphs: known by name until the moment in which a node needs them, and blackened in all that is kept.
 
 What a graph says of a secret is where to find it. Its value is looked up inside of the step that uses it; what the
-journal keeps as the arguments of that step is the text of the expression. Results and errors are searched for the
-value, for what an expression made of it, and for both as they stand in URLs and base64.
+journal keeps as the arguments of that step is the text of the expression. Everything that its run stores is searched
+for the value, and for what an expression made of it, in all the forms of `secret_forms`.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
 
-from ironflow_nb.errors import NodeFailed, SecretMissing
+import msgspec
+
+from ironflow_nb.errors import ExpressionFailed, NotGranted, SecretMissing, ValueNotStorable
 from ironflow_nb.graphs.grants import Grants, Need
-
-BLACKENED: Final = "***"
-
-SHORTEST: Final = 4
-"""A shorter text is not searched for: it would blacken half of everything."""
+from ironflow_nb.graphs.secret_forms import SHORTEST, Forms
 
 SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
@@ -39,10 +34,8 @@ SCHEMA: Final[Mapping[str, Any]] = {
     },
 }
 
-_KEPT_ASIDE: Final = ("filename", "filename2", "strerror", "msg", "doc", "text", "object", "reason", "name", "path")
-"""What built-in exceptions carry that is neither among their arguments nor in their dictionary."""
-
-_FOR_URLS: Final = str.maketrans("+/", "-_")
+_MOST_AROUND: Final = 100
+"""So many texts around secrets are blackened as a whole; of those that a loop makes beyond that, the secret only."""
 
 Ask = Callable[[str], str]
 
@@ -61,24 +54,40 @@ class Secrets:
         self._grants = grants
         self._ask = ask
         self._values: dict[str, str] = {}
-        self._seen: set[str] = set()
+        self._texts: dict[str, None] = {}  # several threads add to it, and to those around them
+        self._around: dict[str, None] = {}
+        self._forms: tuple[int, Forms] = 0, Forms(())
 
     @property
     def has_any(self) -> bool:
         """Tell whether the graph has any secrets at all."""
         return bool(self._sources)
 
+    @property
+    def forms(self) -> Forms:
+        """What everything is searched for: the secrets that were looked up so far, and what was made of them."""
+        n_known = len(self._texts) + len(self._around)
+        if self._forms[0] != n_known:
+            self._forms = n_known, Forms(list(self._texts), list(self._around))
+        return self._forms[1]
+
     def value(self, name: str) -> str:
         """Return the secret, looked up where the graph says.
 
         Raises:
-            SecretMissing: it is not there, or there is nobody to ask.
+            SecretMissing: it is not there, it is too short to be hidden, or there is nobody to ask.
             NotGranted: it is in a variable of the environment that is not granted.
         """
         if name not in self._values:
             value = self._look_up(name)
-            self._values[name] = value
+            if len(value) < SHORTEST:
+                raise SecretMissing(
+                    f"secret {name} has only {len(value)} characters; one of fewer than {SHORTEST} can't be told from "
+                    "other texts, and would be kept in the clear: use a longer one",
+                    secret=name,
+                )
             self.note(value)
+            self._values[name] = value
         return self._values[name]
 
     def require(self, name: str) -> None:
@@ -91,6 +100,27 @@ class Secrets:
             self.value(name)
         elif self._ask is None and name not in self._values:
             raise SecretMissing(f"secret {name} is to be asked for, and there is nobody to ask", secret=name)
+
+    def find_all(self) -> None:
+        """Look up every secret that is there without asking anybody, so that it is known what to search for."""
+        for name, source in self._sources.items():
+            if "prompt" not in source:
+                with suppress(SecretMissing, NotGranted):  # the node that needs it will tell
+                    self.value(name)
+
+    def refuse_in(self, given: Mapping[str, Any], run: str) -> None:
+        """Refuse secrets in what the journal keeps of a run as it is, for the run goes on from it.
+
+        Raises:
+            ValueNotStorable: one is there.
+        """
+        self.find_all()
+        for what, value in given.items() if self._texts else ():
+            if self.forms.is_in(msgspec.json.encode(value, enc_hook=repr)):
+                raise ValueNotStorable(
+                    f"a secret is in {what} of {run}, which is kept in the clear; leave it out there: nodes find it by "
+                    f"its name, as secrets.{next(iter(self._sources))}"
+                )
 
     def _look_up(self, name: str) -> str:
         source = self._sources.get(name)
@@ -114,111 +144,67 @@ class Secrets:
     def _of_prompt(self, question: str) -> str | None:
         return None if self._ask is None else self._ask(question)
 
-    # -- blackening ----------------------------------------------------------------------------------------------
+    # -- hiding --------------------------------------------------------------------------------------------------
 
-    def note(self, value: Any) -> None:
-        """Note a text that is secret, or was made of a secret, so that it is blackened from now on."""
-        match value:
-            case str() if len(value) >= SHORTEST:
-                self._seen |= {value, quote(value, safe=""), quote_plus(value), *_escaped(value), *_in_base64(value)}
-            case Mapping():
-                for each in value.values():
-                    self.note(each)
-            case list():
-                for each in value:
-                    self.note(each)
+    def note(self, text: str) -> None:
+        """Note a text that is secret, so that it is blackened from now on."""
+        if len(text) >= SHORTEST:
+            self._texts[text] = None
 
-    def blacken(self, value: Any) -> Any:
-        """Return the value without any secret in its texts, keys included; other things stay as they are."""
-        if not self._seen:
-            return value
-        match value:
-            case str():
-                return self._blacken_text(value)
-            case bytes():
-                return self._blacken_bytes(value)
-            case dict():
-                return {self.blacken(key): self.blacken(each) for key, each in value.items()}
-            case list():
-                return [self.blacken(each) for each in value]
-            case tuple() if type(value) is tuple:
-                return tuple(self.blacken(each) for each in value)
-            case _:
-                return value
+    def note_made(self, made: Any, expression: str, sees: Mapping[str, Any]) -> None:
+        """Note what an expression with a secret has made; what it says or sees itself is no part of the secret.
 
-    def blacken_error(self, error: BaseException) -> BaseException:
-        """Return the exception without any secret in what it, and those that it came of, say.
-
-        It is the same one, changed, wherever that is possible.
+        Raises:
+            ExpressionFailed: most of a secret is there in parts that are too short to be found again.
         """
-        return self._clean(error, {}) if self._seen else error
+        known = {text for value in sees.values() for text in _leaves(value)}
+        short = []
+        for text in _leaves(made):
+            if text in known or _is_literal(text, expression):
+                continue
+            if self.forms.is_in(text):
+                if len(self._around) < _MOST_AROUND:
+                    self._around[text] = None
+            elif len(text) >= SHORTEST:
+                self.note(text)
+            else:
+                short.append(text)
+        for secret in self._values.values():
+            if 2 * sum(len(text) for text in short if text in secret) >= max(len(secret), 2 * SHORTEST):
+                raise ExpressionFailed(
+                    f"what {expression} makes of a secret has parts of fewer than {SHORTEST} characters, which can't "
+                    "be told from other texts, and would be kept in the clear; leave the secret whole"
+                )
 
-    def _clean(self, error: BaseException, cleaned: dict[int, BaseException]) -> BaseException:
-        if id(error) in cleaned:
-            return cleaned[id(error)]
-        cleaned[id(error)] = error
-        clean = self._clean_group(error, cleaned) if isinstance(error, BaseExceptionGroup) else self._clean_one(error)
-        cleaned[id(error)] = clean
-        for name in ("__cause__", "__context__"):
-            link = getattr(error, name)
-            if link is not None:
-                setattr(clean, name, self._clean(link, cleaned))
-        clean.__suppress_context__ = error.__suppress_context__
-        return clean
+    def blackened(self, text: str) -> str:
+        """Return the text without any secret."""
+        return self.forms.blackened(text) if self._texts else text
 
-    def _clean_one(self, error: BaseException) -> BaseException:
-        with suppress(Exception):  # a class may refuse it
-            error.args = tuple(self.blacken(each) for each in error.args)
-        for name in (*vars(error), *_KEPT_ASIDE):  # notes, and what else an exception carries
-            with suppress(Exception):
-                setattr(error, name, self.blacken(getattr(error, name)))
-        said = f"{error}\n{error!r}"
-        if self._blacken_text(said) == said:
-            return error
-        told = NodeFailed(self._blacken_text(f"{type(error).__qualname__}: {error}"))
-        return told.with_traceback(error.__traceback__)
-
-    def _clean_group(
-        self, group: BaseExceptionGroup[BaseException], cleaned: dict[int, BaseException]
-    ) -> BaseException:
-        inside = [self._clean(each, cleaned) for each in group.exceptions]
-        clean = BaseExceptionGroup(self._blacken_text(group.message), inside)
-        clean.__dict__.update({name: self.blacken(each) for name, each in vars(group).items()})
-        return clean.with_traceback(group.__traceback__)
-
-    def _blacken_text(self, text: str) -> str:
-        for secret in sorted(self._seen, key=len, reverse=True):
-            if secret in text:
-                text = text.replace(secret, BLACKENED)
-        return text
-
-    def _blacken_bytes(self, content: bytes) -> bytes:
-        for secret in sorted(self._seen, key=len, reverse=True):
-            content = content.replace(secret.encode(), BLACKENED.encode())
-        return content
+    def are_in(self, content: str | bytes) -> bool:
+        """Tell whether any secret is in a text or bytes."""
+        return bool(self._texts) and self.forms.is_in(content)
 
 
-def _escaped(value: str) -> Iterator[str]:
-    """Yield how the text looks in JSON, and where Python shows it."""
-    yield from (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1])
+def _is_literal(text: str, expression: str) -> bool:
+    """Tell whether the text stands in the expression; of a short one every letter would."""
+    return text in expression if len(text) >= SHORTEST else any(f"{q}{text}{q}" in expression for q in "'`\"")
 
 
-def _in_base64(value: str) -> Iterator[str]:
-    """Yield how the text looks in base64, by itself and within something longer: ``user:password`` for instance."""
-    for each in _in_standard_base64(value):
-        yield from {each, each.translate(_FOR_URLS)}
-
-
-def _in_standard_base64(value: str) -> Iterator[str]:
-    content = value.encode()
-    encoded = base64.b64encode(content).decode()
-    yield from (encoded, encoded.rstrip("="))
-    for before in range(3):
-        # Only the letters that no byte before or after it has a part in.
-        first, last = -(-before * 8 // 6), (before + len(content)) * 8 // 6
-        inside = base64.b64encode(b"\0" * before + content).decode()[first:last]
-        if len(inside) > SHORTEST:
-            yield inside
+def _leaves(value: Any) -> Iterator[str]:
+    """Yield the texts in the value, and its numbers as texts."""
+    match value:
+        case str():
+            yield value
+        case bool():
+            return
+        case int() | float():
+            yield str(value)
+        case Mapping():
+            for each in value.values():
+                yield from _leaves(each)
+        case list() | tuple():
+            for each in value:
+                yield from _leaves(each)
 
 
 def _of_keyring(what: str) -> str | None:

@@ -21,13 +21,16 @@ def perform(
     retry: Mapping[str, Any] | None = None,
     timeout_s: float | None = 20.0,
     functions: Mapping[str, Callable[..., Any]] | None = None,
+    secret: str = "",
 ) -> Any:
     grants = Grants.of(allow)
+    secrets = Secrets({}, grants)
+    secrets.note(secret)
     context = WorkContext(
         node="it",
         grants=grants,
         clock=SystemClock(),
-        secrets=Secrets({}, grants),
+        secrets=secrets,
         functions=functions,
         retry=retry,
         timeout_s=timeout_s,

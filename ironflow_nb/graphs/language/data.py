@@ -38,7 +38,7 @@ def as_data(value: Any) -> Any:
     if kind in _SCALARS:
         return value
     if kind is dict:
-        return {key if type(key) is str else as_data(key): as_data(each) for key, each in value.items()}
+        return {key if type(key) is str else _as_key(key): as_data(each) for key, each in value.items()}
     if kind is list:
         return [as_data(each) for each in value]
     match value:
@@ -52,6 +52,11 @@ def as_data(value: Any) -> Any:
             return as_data(dict(value))
         case _:
             return _of_another_kind(value)
+
+
+def _as_key(key: Any) -> Any:
+    found = as_data(key)
+    return key if type(found) in {list, dict} else found  # which can be no key
 
 
 def _of_another_kind(value: Any) -> Any:

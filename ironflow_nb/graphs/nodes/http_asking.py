@@ -86,11 +86,18 @@ def redirected(asked: Asked, status: int, location: str, context: NodeContext) -
     if refusal is not None:
         raise NotGranted(f"{asked} redirects to {shown(url)}: {refusal}", grant="http", what=str(origin))
     headers, content, method = dict(asked.headers), asked.content, asked.method
-    if not _is_same_server(asked.origin, origin):
-        headers = {name: value for name, value in headers.items() if name in HARMLESS}
     if (status == 303 and method not in {"GET", "HEAD"}) or (status in {301, 302} and method == "POST"):
         headers.pop("content-type", None)
         method, content = "GET", None
+    if not _is_same_server(asked.origin, origin):
+        headers = {name: value for name, value in headers.items() if name in HARMLESS and not context.has_secret(value)}
+        if content is not None and context.has_secret(content):
+            raise NotGranted(
+                f"{asked} answered {status} and redirects to {shown(url)}: its body has a secret in it, which goes to "
+                f"{asked.origin} and nowhere else; if {origin} is to have it, write that url in the node",
+                grant="http",
+                what=str(origin),
+            )
     return Asked(method, url.copy_with(userinfo=b"", fragment=None), origin, headers, content)
 
 

@@ -20,6 +20,7 @@ from ironflow_nb.graphs.formats.definition import Block, Node, PythonCall, Work,
 from ironflow_nb.graphs.language.data import as_data
 from ironflow_nb.graphs.language.templates import Literal
 from ironflow_nb.graphs.running.nodework import PARAMETERS, Workshop
+from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.handles.launching import Launchable
 from ironflow_nb.tracking.parts import Part, Tracked
 
@@ -45,8 +46,11 @@ class ChildCode:
         return _tracked(self.target)
 
 
-class _HasCode(Protocol):
-    """A graph."""
+class _Graph(Protocol):
+    """What is asked of a graph that is a child."""
+
+    def refuse_secrets(self, given: Any) -> None:
+        """Refuse its secrets in what the journal keeps as it is."""
 
     def tracked(self) -> Tracked:
         """Return its code."""
@@ -56,7 +60,7 @@ def _tracked(target: Launchable) -> Tracked:
     spec = getattr(target, "spec", None)
     if isinstance(spec, StepSpec):
         return spec.tracked
-    return cast("_HasCode", target).tracked()
+    return cast("_Graph", target).tracked()
 
 
 def tracked_graph(name: str, definition_id: Digest, workshop: Workshop, block: Block) -> Tracked:
@@ -94,10 +98,11 @@ def _run_by(block: Block, workshop: Workshop) -> Iterator[Tracked]:
 class ChildCall:
     """One call of a child, here or on a thread of its own."""
 
-    def __init__(self, node: Node, name: Any, given: Any, graph: str) -> None:
+    def __init__(self, node: Node, name: Any, given: Any, graph: str, secrets: Secrets) -> None:
         self._node = node
         self._name = name
         self._given = given
+        self._secrets = secrets
         options = StepOptions(retries=node.retry, once=node.once)
         name_of_step = f"{graph}.{node.id}"
         self._code = ChildCode(None)
@@ -124,6 +129,7 @@ class ChildCall:
             )
             error.is_retryable = False
             raise error
+        self._refuse_secrets(target)
         token = _LEVEL.set(level)
         try:
             args, kwargs = _arguments(target, self._given)
@@ -131,6 +137,12 @@ class ChildCall:
             return target.call_as_child(self._spec, scope, args, kwargs, recorded=given)
         finally:
             _LEVEL.reset(token)
+
+    def _refuse_secrets(self, target: Launchable) -> None:
+        given = as_data(self._given)
+        self._secrets.refuse_in({"the input": given}, f"{self._name}, the child of node {self._node.id}")
+        if target.kind == "graph":
+            cast("_Graph", target).refuse_secrets(given)
 
     def begin(self, scope: Scope, ended: Ended) -> None:
         """Run the child on a thread of its own; `ended` is told there what came of it."""

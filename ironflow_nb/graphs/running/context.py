@@ -104,7 +104,11 @@ class WorkContext:
     def log(self, message: str, level: str = "info") -> None:
         """See the protocol."""
         number = logging.getLevelNamesMapping()[level.upper()]
-        logging.getLogger(_LOGGER).log(number, "%s: %s", self.node, self._secrets.blacken(message))
+        logging.getLogger(_LOGGER).log(number, "%s: %s", self.node, self._secrets.blackened(message))
+
+    def has_secret(self, content: str | bytes) -> bool:
+        """See the protocol."""
+        return self._secrets.are_in(content)
 
     def now(self) -> datetime:
         """See the protocol."""

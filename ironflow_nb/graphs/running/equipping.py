@@ -16,7 +16,9 @@ from ironflow_nb.execution.spec import DEFAULTS, StepSpec
 from ironflow_nb.execution.surroundings import shell
 from ironflow_nb.graphs.formats.definition import Definition, Node
 from ironflow_nb.graphs.grants import Grants, Need
+from ironflow_nb.graphs.language.data import as_data
 from ironflow_nb.graphs.running.context import WorkContext
+from ironflow_nb.graphs.running.interpreting import Interpreter
 from ironflow_nb.graphs.running.nodework import Known, OptionParameters, Workshop
 from ironflow_nb.graphs.secrets import Secrets, variable_of
 from ironflow_nb.handles.launching import Launchable
@@ -56,6 +58,13 @@ def environment(definition: Definition, grants: Grants) -> dict[str, str]:
     names = (list(os.environ) if allowed else []) if isinstance(allowed, bool) else allowed
     hidden = set(map(variable_of, definition.secrets.values()))
     return {name: os.environ[name] for name in names if name in os.environ and name not in hidden}
+
+
+def performed(definition: Definition, workshop: Workshop, grants: Grants, given: Any) -> Any:
+    """Run a graph in the run that the caller stands in, and return its output."""
+    __tracebackhide__ = True
+    names = {"input": as_data(given), "env": environment(definition, grants)}
+    return Interpreter(definition, workshop, names).run()
 
 
 def _known(name: str, functions: Functions, grants: Grants) -> Known | None:

@@ -97,6 +97,7 @@ class Interpreter:
         self._workshop = workshop
         self._scope: Scope = scope
         self._session = scope.open_session()
+        workshop.hide_secrets(self._session)
         self._names = dict(names)
         self._filler = Filler(scope, workshop.graph, has_secrets=workshop.secrets.has_any)
         self._ready: deque[tuple[_Activity, int]] = deque()
@@ -300,7 +301,7 @@ class Interpreter:
 
     def _child(self, activity: _Activity, number: int, name: Any, given: Any) -> None:
         node = activity.block.nodes[number]
-        child = ChildCall(node, name, given, self._workshop.graph)
+        child = ChildCall(node, name, given, self._workshop.graph, self._workshop.secrets)
         scope = Scope(self._session, activity.frame.branch, stretch=self._scope.stretch)
         if not (self._ready or self._n_running or self._ended):
             seen = as_data(child.call(scope))

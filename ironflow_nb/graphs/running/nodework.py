@@ -19,6 +19,7 @@ from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.parameters import Parameters, closure_of
 from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.execution.seams import THREAD_PREFIX
+from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.spec import DEFAULTS, StepOptions, StepSpec
 from ironflow_nb.graphs.formats import schema
 from ironflow_nb.graphs.formats.definition import Assertion, Block, Node, PythonCall, Work, blocks_of
@@ -29,6 +30,7 @@ from ironflow_nb.graphs.language.evaluating import evaluate
 from ironflow_nb.graphs.language.patterns import is_found
 from ironflow_nb.graphs.language.templates import Template, fill, written
 from ironflow_nb.graphs.running.context import Drawn, WorkContext
+from ironflow_nb.graphs.running.searched_storage import SearchedStorage
 from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.tracking.parts import Part, Tracked
 from ironflow_nb.tracking.tracker import Tracker
@@ -130,6 +132,11 @@ class Workshop:
             self._specs[node.id] = known
         return known[1]
 
+    def hide_secrets(self, session: Session) -> None:
+        """Let everything that the run stores be searched for the secrets, those too that no node of it has used yet."""
+        session.storage = SearchedStorage.around(session.storage, self.secrets)
+        self.secrets.find_all()
+
     def require_functions(self, block: Block) -> None:
         """See that every function of Python that nodes of the block call is known here.
 
@@ -218,28 +225,15 @@ class Workshop:
 
         def body(**options: Any) -> Any:
             __tracebackhide__ = True
-            try:
-                given = self._revealed(options)
-                value = perform(given) if timeout_s is None else _bounded(node, partial(perform, given), timeout_s)
-                return self.secrets.blacken(value)
-            except BaseException as error:
-                clean = self.secrets.blacken_error(error)
-                if clean is error:
-                    raise
-            raise clean  # not while the other one is handled: that would become its context
+            given = self._revealed(options)
+            return perform(given) if timeout_s is None else _bounded(node, partial(perform, given), timeout_s)
 
         return body
 
     def _async_body(self, node: Node, perform: Perform) -> Callable[..., Any]:
         async def body(**options: Any) -> Any:
             __tracebackhide__ = True
-            try:
-                return self.secrets.blacken(await _awaited(node, perform(self._revealed(options))))
-            except BaseException as error:
-                clean = self.secrets.blacken_error(error)
-                if clean is error:
-                    raise
-            raise clean
+            return await _awaited(node, perform(self._revealed(options)))
 
         return body
 
@@ -277,7 +271,7 @@ class Workshop:
                 context: dict[str, Any] = {**value.sees, "secrets": _SecretView(self.secrets)}
                 recorded = Drawn(value.sees)
                 made = fill(value.template, lambda expression: evaluate(expression, context, recorded))
-                self.secrets.note(made)
+                self.secrets.note_made(made, value.text, value.sees)
                 return made
             case dict():
                 return {key: self._revealed(each) for key, each in value.items()}

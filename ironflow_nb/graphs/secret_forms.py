@@ -1,0 +1,285 @@
+"""The forms in which a secret is found again: as it is, reversed, in other cases, escaped, in hex and in base64.
+
+One pattern is made for each secret, in which every character may stand as itself or in any of the ways in which URLs,
+JSON, HTML, mails, shells and Python write it. So it does not matter which of its characters somebody escaped, or how
+often. A long secret is looked for piece by piece, and so is found where only a part of it is left.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
+from html.entities import codepoint2name
+from typing import Any, Final
+
+BLACKENED: Final = "***"
+
+SHORTEST: Final = 4
+"""A shorter text is not searched for: it would blacken half of everything."""
+
+_PART: Final = 8
+"""A line of a secret, or what is left of one that was cut in the middle, counts from this length on."""
+
+_PIECE: Final = 32
+_WHOLE: Final = 2 * _PIECE
+"""A text up to this long is looked for as a whole, a longer one in pieces."""
+
+_NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
+_NUMBER_CODES: Final = frozenset({"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"})
+_BREAKS: Final = r"(?:[\r\n]|\\+[rn])*"
+_SHORT_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f", "\v": "v", "\0": "0"}
+_QUOTED: Final = {"'": r"""\\*'{1,2}|'"'"'|'\\+''""", '"': r'\\*"{1,2}', " ": r"\\*[ +]"}
+_FOR_URLS: Final = str.maketrans("+/", "-_")
+_WIDE: Final = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "latin-1")
+_DROPPED: Final = bytes(code for code in range(128) if not chr(code).isalnum())
+_ESCAPED: Final = re.compile(
+    r"(?P<bytes>(?:%(?:25)*[0-9a-f]{2}|\\+x[0-9a-f]{2})+)|(?:%|\\+)u(?P<unit>[0-9a-f]{4})|\\+U(?P<code>[0-9a-f]{8})"
+    r"|\\+[nrtbfv0]|&(?:amp;)*(?P<entity>#?\w+;)",
+    re.IGNORECASE,
+)
+_QUOTED_BYTES: Final = re.compile(r"(?:=[0-9A-Fa-f]{2})+")
+
+
+class Form:
+    """One form of a secret: a pattern, and what must be in a text for it to be worth looking."""
+
+    def __init__(self, pattern: str, text: str) -> None:
+        self.source = pattern
+        known = _bare(text)
+        # Where its own characters look like escapes, the text can be read in several ways.
+        self._is_ambiguous = len(known) < SHORTEST or not text.isascii() or not set(text).isdisjoint("%\\&")
+        self._known = known
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """The pattern; it is made when the secret seems to be somewhere."""
+        return re.compile(self.source)
+
+    def may_be_in(self, readings: Iterable[bytes]) -> bool:
+        """Tell whether it is worth looking."""
+        return self._is_ambiguous or any(self._known in reading for reading in readings)
+
+
+class Forms:
+    """Everything that some secrets are searched for as."""
+
+    def __init__(self, secrets: Iterable[str], around: Iterable[str] = ()) -> None:
+        """Search for secrets, and for texts `around` them, which are blackened whole where they stand as they are."""
+        self._around = sorted(around, key=len, reverse=True)
+        self._texts = sorted({each for secret in secrets for each in _texts_of(secret)}, key=len, reverse=True)
+        forms = [form for text in self._texts for form in _forms_of(text)]
+        self._forms = sorted({form.source: form for form in forms}.values(), key=lambda each: -len(each.source))
+        self._contents = [form for text in self._texts for form in _binary_forms(text)]
+        self.numbers = tuple(text for text in self._texts if _NUMBER.fullmatch(text))
+        """Those that are numbers, which may be kept as such."""
+        self._has_slashes = any("/" in text for text in self._texts)
+
+    def blackened(self, text: str) -> str:
+        """Return the text without any form of a secret."""
+        if len(text) < SHORTEST:
+            return text
+        was = text
+        for whole in self._around:
+            text = text.replace(whole, BLACKENED)
+        readings = _readings(text)
+        for form in self._forms:
+            if form.may_be_in(readings):
+                text = form.pattern.sub(BLACKENED, text)
+        text = self._without_parts(text)
+        return text if text == was else re.sub(r"(\*\*\*){2,}", BLACKENED, text)
+
+    def blackened_content(self, content: bytes) -> bytes:
+        """Return the bytes without any form of a secret."""
+        for form, encoding in self._contents:
+            content = content.replace(form, BLACKENED.encode(encoding))
+        text = content.decode("utf-8", "surrogateescape")
+        clean = self.blackened(text)
+        return content if clean == text else clean.encode("utf-8", "surrogateescape")
+
+    def is_in(self, content: str | bytes) -> bool:
+        """Tell whether any form of a secret is in the text or the bytes."""
+        clean: str | bytes = self.blackened(content) if isinstance(content, str) else self.blackened_content(content)
+        return clean != content
+
+    def is_in_pickle(self, content: bytes) -> bool:
+        """Tell whether any form of a secret is in a pickle: its texts stand in it as they are, its numbers do not."""
+        if self.is_in(content):
+            return True
+        if not self.numbers and not self._has_slashes:
+            return False
+        import pickletools  # noqa: PLC0415 -- few secrets are numbers, or may be in a path
+
+        found = [(code.name, argument) for code, argument, _ in pickletools.genops(content)]
+        # A path is pickled by its parts.
+        texts = "/".join(argument for _, argument in found if isinstance(argument, str))
+        return self.is_in(texts) or any(self.is_number(number) for name, number in found if name in _NUMBER_CODES)
+
+    def is_number(self, number: Any) -> bool:
+        """Tell whether the digits of a secret are in those of the number."""
+        if not self.numbers:
+            return False
+        whole = str(int(number)) if isinstance(number, float) and number.is_integer() else ""
+        return any(digits in f"{number} {whole}" for digits in self.numbers)
+
+    def blackened_data(self, value: Any) -> Any:
+        """Return plain data without any form of a secret, keys included; what is none stays the very object."""
+        match value:
+            case str():
+                clean: Any = self.blackened(value)
+            case bytes():
+                clean = self.blackened_content(value)
+            case bool() | None:
+                return value
+            case int() | float():
+                return BLACKENED if self.is_number(value) else value
+            case dict():
+                clean = {self.blackened_data(key): self.blackened_data(each) for key, each in value.items()}
+            case list():
+                clean = [self.blackened_data(each) for each in value]
+            case tuple() if type(value) is tuple:
+                clean = tuple(map(self.blackened_data, value))
+            case _:
+                return value
+        return value if clean == value else clean
+
+    def _without_parts(self, text: str) -> str:
+        """Return the text without most of a secret where it was cut in the middle of one."""
+        bare = text.rstrip(".")
+        for secret in self._texts:
+            if len(secret) > _WHOLE:  # its pieces are looked for
+                continue
+            for length in range(len(secret) - 1, max(_PART, len(secret) // 2) - 1, -1):
+                if bare.endswith(secret[:length]):
+                    return self._without_parts(bare[:-length] + BLACKENED + text[len(bare) :])
+                if text.startswith(secret[-length:]):
+                    return self._without_parts(BLACKENED + text[length:])
+        return text
+
+
+def _texts_of(secret: str) -> Iterator[str]:
+    yield secret
+    yield from (line.strip() for line in secret.splitlines() if len(line.strip()) >= _PART)
+    compact = secret.replace("-", "")
+    if re.fullmatch("[0-9A-Fa-f]{32}", compact):  # a UUID is shown in either way
+        yield compact
+        yield "-".join((compact[:8], compact[8:12], compact[12:16], compact[16:20], compact[20:]))
+
+
+@lru_cache(maxsize=256)
+def _forms_of(text: str) -> tuple[Form, ...]:
+    return tuple(_made_of(text))
+
+
+def _made_of(text: str) -> Iterator[Form]:
+    for piece in _pieces(text):
+        yield Form("".join(map(_character, piece)), piece)
+        yield Form("".join(map(_character, reversed(piece))), piece[::-1])
+        hexed = [f"{byte:02x}" for byte in _utf8(piece)]
+        yield Form(f"(?i:{'[ :-]?'.join(hexed)})", "".join(hexed))
+    for encoded in _in_base64(text):
+        for piece in _pieces(encoded):
+            yield Form(_BREAKS.join(map(_letter, piece)), piece)
+
+
+def _pieces(text: str) -> list[str]:
+    if len(text) <= _WHOLE:
+        return [text]
+    starts = range(0, len(text) - _PIECE + 1, _PIECE)
+    return [text[start : start + _PIECE] if start != starts[-1] else text[start:] for start in starts]
+
+
+@lru_cache(maxsize=1024)
+def _character(character: str) -> str:
+    """Return the pattern of a character in either case, as itself or escaped in any way."""
+    cases = dict.fromkeys((character, character.lower(), character.upper()))
+    return "(?:" + "|".join(form for each in cases for form in _written(each)) + ")"
+
+
+@lru_cache(maxsize=256)
+def _letter(letter: str) -> str:
+    """Return the pattern of a letter of base64, whichever of its alphabets it is of."""
+    both = dict.fromkeys((letter, letter.translate(_FOR_URLS)))
+    return "(?:" + "|".join(form for each in both for form in _written(each)) + ")"
+
+
+def _written(text: str) -> Iterator[str]:
+    if len(text) != 1:  # the capital of one character may be several
+        yield re.escape(text)
+        return
+    code = ord(text)
+    if text.isalnum() or code > 127:
+        yield re.escape(text)
+    else:
+        yield _QUOTED.get(text, rf"\\*{re.escape(text)}")
+    if text in _SHORT_ESCAPES:
+        yield rf"\\+{_SHORT_ESCAPES[text]}"
+    content = _utf8(text)
+    yield "(?i:" + "".join(rf"[%=](?:25)*{byte:02x}" for byte in content) + ")"
+    yield "(?i:" + "".join(rf"\\+x{byte:02x}" for byte in content) + ")"
+    units = text.encode("utf-16-be", "surrogatepass").hex()
+    yield "(?i:" + "".join(rf"(?:%|\\+)u{units[at : at + 4]}" for at in range(0, len(units), 4)) + ")"
+    yield rf"(?i:\\+u{code:08x})"
+    if 127 < code < 256:
+        yield rf"(?i:\\+x{code:02x})"
+    yield rf"&(?:amp;)*#(?:0*{code}|[xX]0*(?i:{code:x}));"
+    if code in codepoint2name:
+        yield f"&(?:amp;)*{codepoint2name[code]};"
+
+
+def _in_base64(text: str) -> Iterator[str]:
+    """Yield how the text looks in base64, by itself and within something longer: ``user:password`` for instance."""
+    content = _utf8(text)
+    yield b64encode(content).decode().rstrip("=")
+    for before in range(3):
+        # Only the letters that no byte before or after it has a part in.
+        first, last = -(-before * 8 // 6), (before + len(content)) * 8 // 6
+        inside = b64encode(b"\0" * before + content).decode()[first:last]
+        if len(inside) > SHORTEST:
+            yield inside
+
+
+def _binary_forms(text: str) -> Iterator[tuple[bytes, str]]:
+    """Yield how the text lies in memory and in files, beside UTF-8, with the encoding."""
+    for encoding in _WIDE:
+        try:
+            form = text.encode(encoding)
+        except UnicodeEncodeError:
+            continue
+        if encoding != "latin-1" or not text.isascii():
+            yield form, encoding
+
+
+def _bare(text: str) -> bytes:
+    """Return the letters and digits of a text, in one case."""
+    return _utf8(text.casefold()).translate(None, _DROPPED)
+
+
+def _readings(text: str) -> list[bytes]:
+    """Return the letters and digits of a text as it stands, and as it reads without its escapes."""
+    readings = [_bare(text)]
+    if not {"%", "\\", "&"}.isdisjoint(text):
+        text = _ESCAPED.sub(_meant, text)
+        readings.append(_bare(text))
+    if "=" in text:
+        readings.append(_bare(_QUOTED_BYTES.sub(lambda found: _decoded(found[0].replace("=", "")), text)))
+    return readings
+
+
+def _meant(found: re.Match[str]) -> str:
+    if found["bytes"]:
+        return _decoded("".join(re.findall(r"[0-9a-fA-F]{2}(?=%|\\|\Z)", found["bytes"])))
+    if found["unit"] or found["code"]:
+        code = int(found["unit"] or found["code"], 16)
+        return chr(code) if code <= 0x10FFFF else ""
+    return html.unescape(f"&{found['entity']}") if found["entity"] else ""
+
+
+def _decoded(hexed: str) -> str:
+    return bytes.fromhex(hexed).decode("utf-8", "replace")
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
