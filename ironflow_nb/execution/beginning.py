@@ -16,7 +16,7 @@ from ironflow_nb.execution.planning import continuations, not_asked_for
 from ironflow_nb.execution.recall import Recall
 from ironflow_nb.execution.request import Request
 from ironflow_nb.execution.session import Session
-from ironflow_nb.execution.signatures import signature_of_run
+from ironflow_nb.execution.signatures import FOREIGN, own_runs, signature_of_run
 from ironflow_nb.execution.storage import Storage
 from ironflow_nb.execution.stream import Piece, Stream
 from ironflow_nb.execution.surroundings import face, is_under_pytest, notebook_exists, notebook_path, say
@@ -239,6 +239,7 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
         head = reader.head(run.run_id)
         alive = _is_owned(engine, reader, run)
         stale = reader.signals([run.run_id])
+        foreign = "" if own_runs(ledger.signer, reader, [run]) else f", {FOREIGN}"
         continued_before = continuations(reader, run)
     assert head is not None
     stream.version, stream.at, stream.row = head[0], max(head[1], stream.at), run
@@ -266,7 +267,7 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
         steps = "1 finished step is" if n_done == 1 else f"{n_done} finished steps are"
         ago = spoken(max(ledger.clock.now() - head[1], 0) / 1e6)
         say(
-            f"{call.name}: continuing run {run.run_id} ({was.value} {ago} ago); "
+            f"{call.name}: continuing run {run.run_id} ({was.value} {ago} ago{foreign}); "
             f"{steps} kept. To start anew: {call.name}.options(fresh=True)(...)"
         )
     return Recall(

@@ -69,7 +69,7 @@ def step_to_debug(reader: Reader, run_id: RunId, status: RunStatus, rows: Sequen
         named = resolve_steps(list(rows), step, run_id)
         chosen = [ref for ref in named if ref in failed]
         return chosen[0] if len(chosen) == 1 else resolve_step(rows, step, run_id)
-    causes = _causes(reader, run_id) if status is RunStatus.FAILED else ()
+    causes = [ref for ref in _causes(reader, run_id) if ref in latest] if status is RunStatus.FAILED else ()
     if causes:
         return causes[0]
     what = "failed in the flow itself" if status is RunStatus.FAILED else f"is {status.value}"

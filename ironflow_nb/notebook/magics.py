@@ -166,7 +166,8 @@ def complete(_shell: Any, event: Any) -> list[str]:
     if words[1] in {"show", "steps", "events", "resume", "debug"}:
         try:
             with HOME.engine().reading() as reader:
-                return [row.run_id for row in reader.runs(Select(limit=20))]
+                # What Tab writes into a cell is an id, whatever somebody else has put in its place.
+                return [row.run_id for row in reader.runs(Select(limit=20)) if row.run_id.isalnum()]
         except IronflowError:
             return []
     return []
