@@ -115,7 +115,7 @@ class Fanout:
         else:
             assert isinstance(asked, Job)
             self._follow(asked.outcome)
-            asked.begin_again = self._begin
+            asked.begin_again, asked.context = self._begin, self._context.copy()
             if asked.failed is not None:
                 self._job_of[asked.outcome] = asked
                 self.session.delayed.keep(asked)
@@ -269,7 +269,7 @@ class Submission:
             session.children.append(self)
             with session.lock:
                 self.outcome.when_done(self._note_done)
-            asked.begin_again = self._begin
+            asked.begin_again, asked.context = self._begin, copy_context()
             if asked.failed is not None:
                 session.delayed.keep(asked)
             else:

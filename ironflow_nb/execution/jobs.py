@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -84,11 +85,12 @@ class Job:
 
     A retry follows its `failed` attempt, not before that one's due time, and `begin_again` puts it back to work where
     its first attempt was performed beside the flow. `code` is that of the step when it was asked for, and `claim` says
-    that it computes a result for all runs; where it `is_owed`, no result of before will do.
+    that it computes a result for all runs; where it `is_owed`, no result of before will do. Beside the flow its body
+    runs in the `context` of the call.
     """
 
     __slots__ = (
-        "attempt", "begin_again", "call", "child_run_id", "claim", "code", "due_s", "failed", "index",
+        "attempt", "begin_again", "call", "child_run_id", "claim", "code", "context", "due_s", "failed", "index",
         "is_owed", "n_failed", "outcome", "reason", "row", "spec", "started_s", "step", "stretch",
     )  # fmt: skip
 
@@ -118,6 +120,7 @@ class Job:
         self.child_run_id: RunId | None = None
         self.claim: Cached | None = None
         self.is_owed = False
+        self.context: Context | None = None
 
     @property
     def due_at(self) -> int:
@@ -129,7 +132,7 @@ class Job:
         again = Job(self.spec, self.code, self.call, self.step, self.index, self.attempt + 1, "retry")
         again.claim, again.is_owed, again.stretch = self.claim, self.is_owed, self.stretch
         again.outcome, again.failed, again.begin_again = self.outcome, failed, self.begin_again
-        again.n_failed = self.n_failed + 1
+        again.n_failed, again.context = self.n_failed + 1, self.context
         return again
 
     @property

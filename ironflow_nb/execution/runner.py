@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from ironflow_nb.errors import IronflowError, WrongColour
@@ -100,7 +100,7 @@ def work(session: Session, take: Take) -> None:
     settled: Settled | None = None
     while (job := take(settled)) is not None:
         try:
-            settled = _worked(session, job)
+            settled = _worked(session, job) if job.context is None else job.context.run(_worked, session, job)
             if settled is not None:
                 session.hand_in(settled)
         except BaseException as error:  # noqa: BLE001 -- nobody else sees it: the body exits, or its run is over
@@ -185,11 +185,18 @@ async def work_async(session: Session, take: Take) -> None:
     settled: Settled | None = None
     while (job := take(settled)) is not None:
         try:
-            settled = await _perform_async(session, job)
+            settled = await _in_its_context(_perform_async(session, job), job)
         except (IronflowError, Stopped):  # the run ended meanwhile
             settled = None
         else:
             session.hand_in(settled)
+
+
+def _in_its_context(performing: Coroutine[Any, Any, Settled], job: Job) -> Awaitable[Settled]:
+    """Return what performs the job in the context of its call: of a task, only another task has another one."""
+    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+
+    return performing if job.context is None else asyncio.Task(performing, context=job.context)
 
 
 async def _perform_async(session: Session, job: Job) -> Settled:
