@@ -32,9 +32,9 @@ IMPURE = SEAMED | {
 }  # fmt: skip
 PURE = {"core"}
 CODE_LIMIT = 500
-ENGINE_LINES = 9_120
+ENGINE_LINES = 9_210
 # Counted apart: the engine asks it for one digest. What it costs is how many ways Python has to refer to code.
-TRACKING_LINES = 1_340
+TRACKING_LINES = 1_350
 
 
 @cache

@@ -9,7 +9,7 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -39,6 +39,7 @@ _REMEMBERED_EXECUTIONS: Final = 256
 
 CURRENT: Final[ContextVar[Engine | None]] = ContextVar("ironflow_engine", default=None)
 """The engine of the innermost ``with iron.open(...)``."""
+_AROUND: Final[ContextVar[tuple[Engine | None, ...]]] = ContextVar("ironflow_engines_around", default=())
 
 
 class Engine:
@@ -73,7 +74,7 @@ class Engine:
         self._worker = Worker(self.ledger, self.sessions, self.threads)
         self._ordinals: OrderedDict[str, Counter[tuple[str, str, Digest]]] = OrderedDict()
         self._is_started = False
-        self._tokens: list[Token[Engine | None]] = []
+        self._n_entered = 0
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -194,15 +195,24 @@ class Engine:
                 print(f"ironflow: {what}", file=sys.stderr)  # noqa: T201 -- a line of this kind belongs to no log
 
     def __enter__(self) -> Self:
-        """Make this the current engine of the calling context."""
-        self._tokens.append(CURRENT.set(self))
+        """Make this the current engine of the calling context; the last ``with`` that ends closes it."""
+        with self._lock:
+            self._n_entered += 1
+        _AROUND.set((*_AROUND.get(), CURRENT.get()))
+        CURRENT.set(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        CURRENT.reset(self._tokens.pop())
-        self.close()
+        around = _AROUND.get()  # empty where another context has entered
+        CURRENT.set(around[-1] if around else None)
+        _AROUND.set(around[:-1])
+        with self._lock:
+            self._n_entered -= 1
+            is_last = not self._n_entered
+        if is_last:
+            self.close()
 
     def __repr__(self) -> str:
         return f"Engine({self.ledger.journal.location!r}, durability={self.durability.value!r})"

@@ -19,6 +19,9 @@ from ironflow_nb.journal.ports import Lease
 _SYSTEM: Final = str(sys.platform)  # a plain text, so that type checkers look at every branch
 LEASE_S: Final = 30.0
 HEARTBEAT_S: Final = 5.0
+FORGOTTEN_S: Final = 86_400.0
+UNKNOWN: Final = "unknown"
+_NO_BOOT: Final = "unknown boot"
 
 
 @cache
@@ -30,30 +33,65 @@ def host_id() -> str:
         if boot:
             return f"{boot}/{namespace}"
     if _SYSTEM == "darwin":
-        boot = _output("sysctl", "-n", "kern.bootsessionuuid")
-        if boot:
-            return boot
-    # Without the id of a boot nobody can be seen to be dead; leases decide.
+        session = _output("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
+        if session:
+            return session
     name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
-    return f"{name}/unknown boot"
+    if _SYSTEM == "win32":
+        from ironflow_nb.execution import windows  # noqa: PLC0415
+
+        # No boot is needed: there a process is known by an instant that is never counted from one.
+        machine = windows.machine_id()
+        if machine:
+            return f"{machine}/{name}"
+    # Without the id of a boot nobody can be seen to be dead; leases decide.
+    return f"{name}/{_NO_BOOT}"
 
 
 def process_started_at(pid: int) -> str | None:
-    """Return when the process of that pid started, in whatever unit its system has; None if there is none."""
+    """Return when the process of that pid started, in whatever unit its system has; None if there is surely none.
+
+    No unit moves when the clock, or its time zone, is set. What can't be found out is ``unknown``.
+    """
     if _SYSTEM == "linux":
-        text = _read(f"/proc/{pid}/stat")
-        # The name in parentheses may contain anything; the start is the 20th field after it.
-        fields = text.rpartition(")")[2].split()
-        return fields[19] if len(fields) > 19 and fields[0] not in {"Z", "X"} else None
+        try:
+            return started_by_proc(Path(f"/proc/{pid}/stat").read_text(errors="replace"))
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        except OSError:  # as too many open files
+            return UNKNOWN
     if _SYSTEM == "darwin":
-        return _output("ps", "-o", "lstart=", "-p", str(pid)) or None
-    return "unknown"
+        told = _output("/bin/ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid))
+        return UNKNOWN if told is None else started_by_ps(told)
+    if _SYSTEM == "win32":
+        from ironflow_nb.execution import windows  # noqa: PLC0415
+
+        return windows.started_at(pid)
+    return UNKNOWN
+
+
+def started_by_proc(text: str) -> str | None:
+    """Return when a process started, in ticks since the boot, by its ``stat``; None of one that has ended."""
+    # The name in parentheses may contain anything; the start is the 20th field after it.
+    fields = text.rpartition(")")[2].split()
+    if len(fields) <= 19:
+        return UNKNOWN
+    return fields[19] if fields[0] not in {"Z", "X", "x"} else None
+
+
+def started_by_ps(text: str) -> str | None:
+    """Return when a process started by its state and start as ``ps`` tells them; None if it tells none, or has ended.
+
+    macOS keeps the instant of the start, and does not count it back from now; ``ps`` tells it to the second.
+    """
+    state, _, started_at = text.strip().partition(" ")
+    return " ".join(started_at.split()) or None if not state.startswith("Z") else None
 
 
 def new_lease(now: int, nonce: bytes) -> Lease:
     """Return the lease of an engine of this process; `nonce` tells several engines apart."""
     pid = os.getpid()
-    started_at = process_started_at(pid) or "unknown"
+    started_at = process_started_at(pid) or UNKNOWN
     owner = blake2b(f"{host_id()} {pid} {started_at}".encode() + nonce, digest_size=8).hexdigest()
     return Lease(owner=owner, host=host_id(), pid=pid, process_started_at=started_at, heartbeat_at=now, lease_s=LEASE_S)
 
@@ -77,11 +115,19 @@ def may_live(lease: Lease) -> bool:
     """Tell whether the owner of the lease is not known to be dead, whatever its heartbeat says."""
     if lease.owner in _GIVEN_UP:
         return False
-    return not _is_of_here(lease) or process_started_at(lease.pid) == lease.process_started_at
+    if not _is_of_here(lease):
+        return True
+    found = process_started_at(lease.pid)
+    return found is not None and (found == lease.process_started_at or UNKNOWN in {found, lease.process_started_at})
+
+
+def is_gone(lease: Lease, *, now: int) -> bool:
+    """Tell whether nothing is lost with the lease: its owner is dead, or was silent elsewhere for longer than a day."""
+    return not may_live(lease) or (not _is_of_here(lease) and now - lease.heartbeat_at > FORGOTTEN_S * 1e6)
 
 
 def _is_of_here(lease: Lease) -> bool:
-    return lease.host == host_id() and not lease.host.endswith("unknown boot")
+    return lease.host == host_id() and not lease.host.endswith(_NO_BOOT)
 
 
 def _read(path: str) -> str:
@@ -98,10 +144,13 @@ def _link(path: str) -> str:
         return ""
 
 
-def _output(*command: str) -> str:
+def _output(*command: str) -> str | None:
+    """Return what a program tells, in no language and time zone of the user's; None if it could not be asked."""
     import subprocess  # noqa: PLC0415 -- only macOS has to ask another program
 
+    plain = os.environ | {"LC_ALL": "C", "TZ": "UTC0"}
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
+        told = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False, env=plain)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.stdout.strip()

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.ids import RUN_ID_ENTROPY_BYTES, Digest, RunId, ValueId, run_id
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.errors import DecisionError, EngineClosed, JournalError
-from ironflow_nb.execution.hosts import give_up, is_alive, may_live, new_lease
+from ironflow_nb.execution.hosts import give_up, is_alive, is_gone, may_live, new_lease
 from ironflow_nb.execution.seams import Clock, Entropy, Threads
 from ironflow_nb.execution.signatures import own_runs, signature_of_definition, untrusted
 from ironflow_nb.execution.surroundings import logger
@@ -200,7 +200,14 @@ class Ledger:
         return replace(entry, values=(*entry.values, *signed))
 
     def _first_lease(self) -> Lease | None:
-        return None if self._lease_is_written else replace(self.lease, heartbeat_at=self.clock.now())
+        """Return the lease if it is not written yet; then those of owners that ended without a word are taken away."""
+        if self._lease_is_written:
+            return None
+        with self.journal.current() as reader:
+            gone = [owner for owner, lease in reader.leases().items() if is_gone(lease, now=self.clock.now())]
+        if gone:
+            self.journal.release(*gone)
+        return replace(self.lease, heartbeat_at=self.clock.now())
 
     def _refuse_closed(self) -> None:
         if self._is_exchanging:  # the lock lets this thread in again, and the transaction would be lost

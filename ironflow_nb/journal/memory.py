@@ -222,9 +222,10 @@ class MemoryJournal:
         self._signals[self._n_signals] = replace(signal, signal_id=self._n_signals)
         self._n_changes += 2
 
-    def release(self, owner: str) -> None:
+    def release(self, *owners: str) -> None:
         """See the port."""
-        self._leases.pop(owner, None)
+        for owner in owners:
+            self._leases.pop(owner, None)
 
     def resign_values(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """See the port."""

@@ -368,8 +368,8 @@ class Journal(Protocol):
         If what is there already `is_taken`, it is returned, and nothing is written.
         """
 
-    def release(self, owner: str) -> None:
-        """Delete the lease of the owner."""
+    def release(self, *owners: str) -> None:
+        """Delete the leases of the owners."""
 
     def resign_values(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """Replace the signatures of values of that codec; return how many there were."""

@@ -130,11 +130,13 @@ class SqliteJournal:
                 connection.execute(sql.PUT_CACHED, sql.cached_values(wanted))
                 return None
 
-    def release(self, owner: str) -> None:
+    def release(self, *owners: str) -> None:
         """See the port."""
         if self.exists():
             with translated(self.path):
-                self._writer().execute("DELETE FROM leases WHERE owner = ?", (owner,))
+                connection = self._writer()
+                with transaction(connection):
+                    connection.executemany("DELETE FROM leases WHERE owner = ?", [(owner,) for owner in owners])
 
     def resign_values(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """See the port."""

@@ -82,10 +82,10 @@ class DyingJournal:
         self._refuse_dead()
         return self.journal.claim(wanted, is_taken, lease=lease)
 
-    def release(self, owner: str) -> None:
+    def release(self, *owners: str) -> None:
         """See the port."""
         self._refuse_dead()
-        self.journal.release(owner)
+        self.journal.release(*owners)
 
     def resign_values(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """See the port."""

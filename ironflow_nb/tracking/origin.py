@@ -48,7 +48,9 @@ def is_generated(function: types.FunctionType) -> bool:
     """Tell whether the function was made of a text that nobody kept, as dataclasses make theirs."""
     filename = function.__code__.co_filename
     # Python 3.13 keeps the program of `python -c` under the name that generated code has, too.
-    is_kept = filename in linecache.cache and not (filename == "<string>" and isinstance(function_source(function), str))
+    is_kept = filename in linecache.cache and not (
+        filename == "<string>" and isinstance(function_source(function), str)
+    )
     return filename.startswith("<") and not is_kept and note_of(function) is None
 
 

@@ -14,6 +14,7 @@ import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
+from ironflow_nb.journal import sqlite_log
 from ironflow_nb.journal.ports import Durability
 from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.testing.processes import process_on
@@ -59,8 +60,9 @@ def counted(engine: Engine) -> Iterator[Counter[str]]:
 
 
 @pytest.fixture(params=list(Durability))
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    """An engine without its worker, which commits by time."""
+def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """An engine without its worker, which commits by time, and whose log is never long enough to be written back."""
+    monkeypatch.setattr(sqlite_log, "CHANGES_BETWEEN", 10**9)
     with process_on(SqliteJournal(tmp_path / "journal.db"), request.param) as made:
         sequential.options(fresh=True)(1)
         yield made
@@ -110,6 +112,15 @@ def test_a_replay_asks_the_file_a_number_of_times_that_does_not_depend_on_its_le
         totals.append(found.total())
         assert len(iron.steps(run=sequential.last)) == n_steps  # type: ignore[arg-type]
     assert totals[0] == totals[1] < 40
+
+
+def test_the_log_is_written_back_once_in_a_hundred_steps_or_less(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    with counted(engine) as found:
+        sequential.options(fresh=True)(500)
+    assert 0 < found["ROLLBACK"] <= 5
 
 
 @pytest.mark.parametrize(("durability", "synchronous"), [("power", 2), ("process", 1)])
