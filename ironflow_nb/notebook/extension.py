@@ -8,6 +8,7 @@ from ironflow_nb.durable_cells.cell import KIND
 from ironflow_nb.durable_cells.first_line import MAGIC as CELL_MAGIC
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.surroundings import FACE_ATTRIBUTE
+from ironflow_nb.notebook import tracebacks
 from ironflow_nb.notebook.cards import show_unfinished
 from ironflow_nb.notebook.face import NotebookFace
 from ironflow_nb.notebook.graph_completion import GraphMatcher
@@ -27,6 +28,7 @@ def load_ipython_extension(shell: Any) -> None:
         return
     face = NotebookFace(shell)
     face.attach()
+    tracebacks.attach(shell)
     setattr(shell, FACE_ATTRIBUTE, face)
     shell.register_magics(IronflowMagics)
     shell.register_magics(StepMagics)
@@ -43,6 +45,7 @@ def unload_ipython_extension(shell: Any) -> None:
     if face is None:
         return
     face.detach()
+    tracebacks.detach(shell)
     for known in HOME.definitions(KIND):
         HOME.forget(KIND, known.name)
     delattr(shell, FACE_ATTRIBUTE)

@@ -22,6 +22,7 @@ from ironflow_nb.execution.recall import FAILED_STEP
 from ironflow_nb.execution.surroundings import face
 from ironflow_nb.notebook.face import NotebookFace
 from ironflow_nb.notebook.stage import ShellStage
+from ironflow_nb.notebook.tracebacks import own_frames_only
 
 
 @magics_class
@@ -96,8 +97,9 @@ def show_own_frames(shell: Any, error: BaseException, file: str) -> None:
 
 def rendered(shell: Any, error: BaseException, file: str) -> list[str]:
     """Return the traceback of the error from the cell on, as IPython shows it."""
-    frames = own_frames(error, file) or error.__traceback__
-    lines: list[str] = shell.InteractiveTB.structured_traceback(type(error), error, frames, tb_offset=0)
+    with own_frames_only(error):
+        frames = own_frames(error, file) or error.__traceback__
+        lines: list[str] = shell.InteractiveTB.structured_traceback(type(error), error, frames, tb_offset=0)
     return lines
 
 

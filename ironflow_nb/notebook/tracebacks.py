@@ -1,0 +1,77 @@
+"""Tracebacks in a notebook: frames of the package are left out, wherever they are and however they are shown."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from ironflow_nb.tracking.origin import is_user_file
+
+_PACKAGE: Final = f"{Path(__file__).parent.parent}{os.sep}"
+_SHOWS: Final = "showtraceback"
+
+
+def attach(shell: Any) -> None:
+    """Let the shell show what failed with the user's own frames, in each of its modes."""
+    shows = getattr(shell, _SHOWS)
+
+    def showtraceback(exc_tuple: Any = None, *args: Any, **options: Any) -> Any:
+        error = sys.exc_info()[1] if exc_tuple is None else exc_tuple[1]
+        with own_frames_only(error):
+            # Since Python 3.11 what is being handled has the traceback that its exception has.
+            given = None if exc_tuple is None else (*exc_tuple[:2], getattr(error, "__traceback__", None))
+            return shows(given, *args, **options)
+
+    setattr(shell, _SHOWS, showtraceback)
+
+
+def detach(shell: Any) -> None:
+    """Let the shell show everything again."""
+    vars(shell).pop(_SHOWS, None)
+
+
+@contextmanager
+def own_frames_only(error: BaseException | None) -> Iterator[None]:
+    """Let the error, and all that it came from, have the user's own frames only, for as long as this lasts."""
+    before = [(each, each.__traceback__) for each in _chain(error)]
+    for each, frames in before:
+        each.__traceback__ = without_package(frames)
+    try:
+        yield
+    finally:
+        for each, frames in before:
+            each.__traceback__ = frames
+
+
+def without_package(frames: TracebackType | None) -> TracebackType | None:
+    """Return the frames without those of the package, and without what of the libraries only these have called."""
+    kept: list[TracebackType] = []
+    is_inside = False
+    while frames is not None:
+        file = frames.tb_frame.f_code.co_filename
+        is_inside = file.startswith(_PACKAGE) or (is_inside and not is_user_file(file))
+        if not is_inside:
+            kept.append(frames)
+        frames = frames.tb_next
+    found: TracebackType | None = None
+    for each in reversed(kept):
+        found = TracebackType(found, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return found
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """Return the error, its causes and contexts, and the parts of groups among them, each once."""
+    found: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and all(each is not other for other in found):
+            found.append(each)
+            waiting += [each.__cause__, each.__context__]
+            waiting += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+    return found
