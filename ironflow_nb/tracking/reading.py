@@ -91,7 +91,8 @@ def _read_class(kind: type) -> Reading:
     if noted is not None:
         return noted
     if source is None:
-        shape = [f"class {kind.__qualname__}", *sorted(vars(kind).get("__annotations__", ()))]
+        annotations = vars(kind).get("__annotations__")  # of C, it is a descriptor
+        shape = [f"class {kind.__qualname__}", *sorted(annotations if isinstance(annotations, dict) else ())]
         return Reading(digest_bytes("\0".join(shape).encode()), trouble=NO_SOURCE_OF_CLASS)
     tree = stripped(source.tree, partial(_is_ours, class_namespace(kind)))
     module = ast.Module([tree], [])  # type: ignore[list-item]

@@ -1,20 +1,23 @@
 """Digests that identify a value: equal exactly if type and content are equal, in every process.
 
-A value is brought into a canonical form (the tagged form with sorted keys, arrays and frames by their buffers,
-objects by their attributes) and hashed. What has no canonical form is recognised by the step that returned it, by its
-pickle (whose bytes may differ between processes: then the step runs again, it never mixes up), and else only by being
-the same object in this process. A class that defines ``__ironflow_digest__`` decides itself.
+A value is brought into a canonical form (the tagged form with sorted keys, arrays and frames by their buffers, code as
+tracking knows it, objects by their attributes or by what they say that a copy is made of) and hashed. What has none
+(locks, connections) is recognised only by being the same object in this process. The bytes of a pickle never identify:
+they are another release's tomorrow. A class that defines ``__ironflow_digest__`` decides itself.
 """
 
 from __future__ import annotations
 
+import copyreg
+import functools
 import io
 import sys
 import types
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, ItemsView, Iterator, KeysView, ValuesView
+from contextlib import suppress
+from dataclasses import replace
 from enum import Enum
-from functools import partial
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -25,11 +28,10 @@ from ironflow_nb.core.ids import Digest
 from ironflow_nb.errors import ValueNotStorable
 from ironflow_nb.values.classes import adds_only_attributes, attributes, class_name
 from ironflow_nb.values.kept_code import CodeKnowledge
-from ironflow_nb.values.pickles import pickled
 from ironflow_nb.values.provenance import Provenance
 from ironflow_nb.values.resource import Resource
-from ironflow_nb.values.stored import value_id
-from ironflow_nb.values.tagged import TAG, Rules, Tree, is_plain, tag, tag_by_class
+from ironflow_nb.values.sharing import Extent, Numbering
+from ironflow_nb.values.tagged import TAG, Rules, Tree, is_made_of_parts, is_plain, tag, tag_by_class
 
 CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 ONCE_ONLY: Final = (Iterator, AsyncIterator, io.IOBase)
@@ -65,13 +67,12 @@ class Digester:
                 return Digested(digest_bytes(CANONICAL.encode(value)))
         except (UnicodeEncodeError, RecursionError):  # the tagged form keeps lone surrogates
             pass
-        walk = _Walk(self)
-        try:
-            content = CANONICAL.encode(tag(value, walk.rules))
-        except RecursionError:  # it contains itself
-            walk.opaque.clear()
-            content = CANONICAL.encode(walk.by_origin_or_pickle(value))
-        return Digested(digest_bytes(content), tuple(dict.fromkeys(walk.opaque)))
+        for make in (_Walk, _NumberedWalk):
+            walk = make(self)
+            with suppress(RecursionError):  # it can't be written out; or not even numbered: see there
+                content = CANONICAL.encode(walk.tree(value))
+                return Digested(digest_bytes(content), tuple(dict.fromkeys(walk.opaque)))
+        return Digested(digest_bytes(CANONICAL.encode(walk.opaque_tree(value))), (class_name(type(value)),))
 
 
 class _Walk:
@@ -80,11 +81,20 @@ class _Walk:
     def __init__(self, digester: Digester) -> None:
         self.digester = digester
         self.opaque: list[str] = []
-        self.rules = Rules(other=self.other, order=_sorted_pairs, encode=CANONICAL.encode)
+        self._extent = Extent()
+        self.rules = Rules(self.other, _sorted_pairs, CANONICAL.encode, self._extent.meet)
         self._objects: dict[int, tuple[object, Tree]] = {}
-        self._depth = 0
+        self.depth = 0
 
-    def other(self, value: object) -> Tree:
+    def tree(self, value: object) -> Tree:
+        """Return the canonical tree of the value.
+
+        Raises:
+            RecursionError: it contains itself, or shares its parts too often.
+        """
+        return tag(value, self.rules)
+
+    def other(self, value: object, _rules: Rules) -> Tree:
         """Return the canonical tree of a value that is of no built-in type."""
         kind = type(value)
         if isinstance(value, Resource):
@@ -92,14 +102,26 @@ class _Walk:
         if hasattr(kind, "__ironflow_digest__"):
             return {TAG: "own", "c": class_name(kind), "v": _own_digest(value)}
         if isinstance(value, ONCE_ONLY):
-            if not self._depth:
+            if not self.depth:
                 raise ValueNotStorable(refusal(value))
-            return self._opaque(value)  # what an object keeps for itself is its own affair
-        # What arrays of pandas are made of differs from one version to the next.
-        own = None if is_of_numpy(value) else self._object(value)
-        tree = own or self._by_class(value) or self.by_origin_or_pickle(value)
+            return self.opaque_tree(value)  # what an object keeps for itself is its own affair
+        wrapped = _wrapped(value)
+        if wrapped is not None:
+            return {TAG: "wrapper", "c": class_name(kind), "v": self._parts(value, [wrapped])}
+        known = self._objects.get(id(value))
+        tree = self._tree_of(value) if known is None else known[1]
         # What can be called is code; other objects are data, by the name of their class.
         return self._with_code(tree, kind) if callable(value) else tree
+
+    def _tree_of(self, value: object) -> Tree:
+        # What arrays of pandas are made of differs from one version to the next.
+        state = None if is_of_numpy(value) else _state(value)
+        if state is not None:
+            return self._object(value, "data", state)
+        tree = self._by_class(value)
+        if tree is None and (parts := _reduced(value)) is not None:
+            return self._object(value, "reduced", parts)
+        return self.opaque_tree(value) if tree is None else tree
 
     def _by_class(self, value: Any) -> Tree | None:
         tree = tag_by_class(value, self.rules)
@@ -107,30 +129,37 @@ class _Walk:
             tree["values"] = tag((value._name_, value._value_), self.rules)
         return tree or self._code(value) or self._array(value) or self._container(value)
 
-    def _object(self, value: object) -> Tree | None:
-        """Return the tree of an object that consists of its attributes, once however often it is met."""
-        known = self._objects.get(id(value))
-        if known is not None:
-            return known[1]
-        state = _state(value)
-        if state is None:
-            return None
-        n_opaque = len(self.opaque)
-        self._depth += 1
+    def _object(self, value: object, name: str, state: Any) -> Tree:
+        """Return the tree of an object that consists of that state, once however often it is met."""
+        n_opaque, before = len(self.opaque), self._extent.mark()
+        self.depth += 1
         try:
-            content = blake2b(CANONICAL.encode(tag(state, self.rules)), digest_size=19).hexdigest()
-        except RecursionError:  # it refers to itself
-            if self._depth > 1:
+            content = self._content(state)
+        except RecursionError:  # it refers to itself, or shares its parts too often
+            if self.depth > 1:
                 raise
             del self.opaque[n_opaque:]
-            return self.by_origin_or_pickle(value)
+            self._extent.reset(before)
+            return self._numbered(value)
         finally:
-            self._depth -= 1
+            self.depth -= 1
         if self.opaque[n_opaque:]:
             self.opaque[n_opaque:] = [class_name(type(value))]  # who reads the warning knows the outermost
-        tree = {TAG: "data", "c": class_name(type(value)), "v": content}
+        tree = {TAG: name, "c": class_name(type(value)), "v": content}
         self._objects[id(value)] = value, tree
         return tree
+
+    def _content(self, state: Any) -> Tree:
+        return blake2b(CANONICAL.encode(tag(state, self.rules)), digest_size=19).hexdigest()
+
+    def _numbered(self, value: object) -> Tree:
+        """Return the tree of an object with numbered parts; with what does not identify among them it is opaque."""
+        walk = _NumberedWalk(self.digester)
+        with suppress(RecursionError):
+            tree = walk.tree(value)
+            if not walk.opaque:
+                return tree
+        return self.opaque_tree(value)
 
     def _code(self, value: Any) -> Tree | None:
         parts: Any
@@ -140,15 +169,15 @@ class _Walk:
                 parts = [cells, value.__defaults__, value.__kwdefaults__]
                 name = step_name(value.__module__, value.__qualname__)
                 code = self.digester.code.of_function(value).hex()
-                return {TAG: "function", "c": name, "code": code, "v": tag(parts, self.rules)}
+                return {TAG: "function", "c": name, "code": code, "v": self._parts(value, parts)}
             case types.MethodType():
-                return {TAG: "method", "v": tag([value.__func__, value.__self__], self.rules)}
+                return {TAG: "method", "v": self._parts(value, [value.__func__, value.__self__])}
             case types.BuiltinFunctionType() if not isinstance(value.__self__, types.ModuleType):
-                return {TAG: "method", "v": tag([value.__name__, value.__self__], self.rules)}
+                return {TAG: "method", "v": self._parts(value, [value.__name__, value.__self__])}
             case types.BuiltinFunctionType() | types.ModuleType():
                 return {TAG: "name", "c": f"{getattr(value, '__module__', '')}.{value.__name__}"}
-            case partial():
-                return {TAG: "partial", "v": tag([value.func, value.args, value.keywords], self.rules)}
+            case functools.partial():
+                return {TAG: "partial", "v": self._parts(value, [value.func, value.args, value.keywords])}
             case type():
                 return self._with_code({TAG: "class", "c": class_name(value)}, value)
         return None
@@ -156,6 +185,10 @@ class _Walk:
     def _with_code(self, tree: dict[str, Tree], kind: type) -> Tree:
         code = self.digester.code.of_class(kind)
         return tree if code is None else tree | {"code": code.hex()}
+
+    def _parts(self, value: object, parts: list[Any]) -> Tree:
+        self._extent.stand_for(value, parts)
+        return tag(parts, self.rules)
 
     def _array(self, value: Any) -> Tree | None:
         if not is_of_numpy(value):
@@ -174,38 +207,59 @@ class _Walk:
             parts = [value.default_factory, dict(value)]
         elif kind is deque:
             parts = [value.maxlen, list(value)]
+        elif kind is types.MappingProxyType:
+            parts = [dict(value)]
+        elif isinstance(value, KeysView | ValuesView | ItemsView) and kind.__module__ == "builtins":
+            parts = [list(value)]
+        elif kind is memoryview:
+            parts = [value.format, list(value.shape), value.tobytes()]
         else:
             base = next((base for base in _READERS if isinstance(value, base)), None)
             if base is not None and adds_only_attributes(kind, base):
                 parts = [base(_READERS[base](value)), object.__getstate__(value)]
-        return None if parts is None else {TAG: "built-in", "c": class_name(kind), "v": tag(parts, self.rules)}
+        return None if parts is None else {TAG: "built-in", "c": class_name(kind), "v": self._parts(value, parts)}
 
-    def by_origin_or_pickle(self, value: object) -> Tree:
-        """Return the tree of a value by the step that returned it, by its pickle, or as opaque."""
-        try:
-            content = pickled(value, self.digester.code.note)
-        except Exception:  # noqa: BLE001 -- whatever a foreign __reduce__ raises, the value is then opaque
-            return self._opaque(value)
-        # The same formula as the id of the value that a step returned, so that an object that went through the
-        # journal and the one that it was before identify alike.
-        own = value_id("pickle", content)
-        return {TAG: "pickle", "v": (self.digester.provenance.origin(value, own) or own).hex()}
-
-    def _opaque(self, value: object) -> Tree:
+    def opaque_tree(self, value: object) -> Tree:
+        """Return a tree that stands for this very object in this process."""
         self.opaque.append(class_name(type(value)))
         return {TAG: "opaque", "v": self.digester.provenance.token(value).hex()}
+
+
+class _NumberedWalk(_Walk):
+    """A walk that gives each part once, and its number wherever it is met: here what is shared identifies, too.
+
+    What a set has in it, and the keys of a dict, are written out, for without an order nothing can be numbered. So a
+    value that contains itself by way of a set has no tree.
+    """
+
+    def __init__(self, digester: Digester) -> None:
+        super().__init__(digester)
+        self._numbering = Numbering()
+        self._keys = _Walk(digester)
+        self._keys.opaque, self._keys.depth = self.opaque, 1
+        self.rules = replace(self.rules, meet=id, part=self._part, key=self._key, items=self._items)
+        self.depth = 1
+
+    def tree(self, value: object) -> Tree:
+        return {TAG: "parts", "v": self._numbering.forms(value, super().tree)}
+
+    def _part(self, part: object, rules: Rules) -> Tree:
+        return {TAG: "part", "v": self._numbering.number(part)} if is_made_of_parts(part) else tag(part, rules)
+
+    def _key(self, key: object, _rules: Rules) -> Tree:
+        return self._keys.tree(key)
+
+    def _items(self, value: dict[Any, Any]) -> list[tuple[Any, Any]]:
+        return sorted(value.items(), key=lambda item: CANONICAL.encode(self._keys.tree(item[0])))
+
+    def _content(self, state: Any) -> Tree:
+        return tag(state, self.rules)
 
 
 def is_of_numpy(value: object) -> bool:
     """Tell whether the class of the value is of numpy or pandas."""
     root = type(value).__module__.partition(".")[0]
     return root in {"numpy", "pandas"} and root in sys.modules
-
-
-def identifies_by_pickle(value: object) -> bool:
-    """Tell whether the value may have no canonical form, and is an object whose origin can be remembered."""
-    kind = type(value)
-    return kind.__weakrefoffset__ != 0 and not is_of_numpy(value) and _state(value) is None
 
 
 def refusal(value: object) -> str:
@@ -218,6 +272,13 @@ def refusal(value: object) -> str:
 
 def _sorted_pairs(pairs: list[list[Tree]]) -> list[list[Tree]]:
     return sorted(pairs, key=CANONICAL.encode)
+
+
+def _wrapped(value: Any) -> Any:
+    """Return the function that a step, a flow or a cache of results stands for; these are made again by their cells."""
+    if isinstance(value, functools._lru_cache_wrapper):  # noqa: SLF001 -- it has no other name
+        return value.__wrapped__
+    return getattr(value, "fn", None) if hasattr(type(value), "__ironflow_definition__") else None
 
 
 def _own_digest(value: Any) -> str:
@@ -246,3 +307,21 @@ def _state(value: Any) -> Any:
     if getattr(kind, "__pydantic_fields__", None) is not None and hasattr(value, "__pydantic_extra__"):
         return [vars(value), value.__pydantic_extra__, value.__pydantic_private__]
     return attributes(value)
+
+
+def _reduced(value: Any) -> list[Any] | None:
+    """Return what the object says that a copy is made of, as pickles ask for it; None if it can't be copied."""
+    kind = type(value)
+    reduce = copyreg.dispatch_table.get(kind)
+    try:
+        found: Any = value.__reduce_ex__(4) if reduce is None else reduce(value)
+        if isinstance(found, str):
+            return [found]
+        make, args, *others = found
+        parts = [list(other) if isinstance(other, Iterator) else other for other in others]
+    except ValueNotStorable:  # it says itself what to do instead
+        raise
+    except Exception:  # noqa: BLE001 -- whatever a foreign __reduce__ raises, there is no copy
+        return None
+    # The class is named already; as an argument it would count with its code.
+    return [None if make is kind else make, [None if arg is kind else arg for arg in args], *parts]

@@ -22,7 +22,7 @@ from ironflow_nb.core.identity import step_name
 from ironflow_nb.errors import IronflowError, StepFailed, ValueUnreadable
 from ironflow_nb.values.classes import adds_only_attributes, lookup
 from ironflow_nb.values.pickles import Signer, pickled, unpickled
-from ironflow_nb.values.store import STORE_RULES
+from ironflow_nb.values.store import store_rules
 from ironflow_nb.values.stored import StoredValue, legible, value_id
 from ironflow_nb.values.tagged import Tree, tag, untag
 
@@ -244,7 +244,7 @@ def _built_in(kind: type[BaseException]) -> type[BaseException]:
 def _tree(value: Any) -> Tree:
     """Return the tagged form of the value; `UNSET` if it has none, or too large a one."""
     try:
-        tree = tag(value, STORE_RULES)
+        tree = tag(value, store_rules())
         return tree if len(_ENCODER.encode(tree)) <= PART_LIMIT else UNSET
     except Exception:  # noqa: BLE001 -- whatever a foreign class does, the failure is to be recorded
         return UNSET

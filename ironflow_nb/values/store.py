@@ -7,8 +7,7 @@ a replay will see. A codec that can't prove its round trip leaves the value to t
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -17,9 +16,11 @@ from msgspec.structs import replace
 from ironflow_nb.core.ids import Digest, ValueId
 from ironflow_nb.errors import FileUnreadable, JournalError, ValueNotStorable, ValueUnreadable
 from ironflow_nb.values.classes import class_name, is_findable
-from ironflow_nb.values.digest import CANONICAL, ONCE_ONLY, Digester, identifies_by_pickle, is_of_numpy, refusal
+from ironflow_nb.values.digest import CANONICAL, ONCE_ONLY, Digester, is_of_numpy, refusal
+from ironflow_nb.values.parts import PARTS, tree_of_parts, value_of_parts
 from ironflow_nb.values.pickles import Signer, pickled, unpickled
 from ironflow_nb.values.records import RECORD, decode_record
+from ironflow_nb.values.sharing import Extent, is_soon_written
 from ironflow_nb.values.stored import ARROW, INLINE_LIMIT, StoredValue, legible, value_id
 from ironflow_nb.values.tagged import TAG, Rules, Tree, is_plain, tag, tag_by_class, untag
 
@@ -43,16 +44,18 @@ class Untaggable(Exception):
     """The value has no tagged form that can be read back."""
 
 
-def _tag_other(value: object) -> Tree:
+def _tag_other(value: object, rules: Rules) -> Tree:
     if isinstance(value, ONCE_ONLY):
         raise ValueNotStorable(refusal(value))
-    tree = tag_by_class(value, STORE_RULES)
+    tree = tag_by_class(value, rules)
     if tree is None or ("c" in tree and not is_findable(type(value))):
         raise Untaggable(class_name(type(value)))
     return tree
 
 
-STORE_RULES: Final = Rules(other=_tag_other, order=lambda pairs: pairs, encode=CANONICAL.encode)
+def store_rules() -> Rules:
+    """Return the rules by which one value is tagged to be read back."""
+    return Rules(_tag_other, lambda pairs: pairs, CANONICAL.encode, Extent().meet)
 
 
 class Values:
@@ -111,14 +114,29 @@ class Values:
 
     def _tagged(self, value: object) -> StoredValue | None:
         try:
-            content = _ENCODER.encode(tag(value, STORE_RULES))
-            digest = self.digester.digest(value).digest
-            is_exact = self.digester.digest(untag(_DECODER.decode(content))).digest == digest
+            return self._proven(JSON, value, tag(value, store_rules()), untag)
         except (ValueNotStorable, FileUnreadable):
             raise
+        except RecursionError:  # it is too deep, shares its parts too often, or contains itself
+            return self._in_parts(value)
         except Exception:  # noqa: BLE001 -- whatever a class of the user does, the round trip is not proven
             return None
-        return _stored(JSON, content, value, digest=digest) if is_exact else None
+
+    def _in_parts(self, value: object) -> StoredValue | None:
+        if type(value) not in {list, dict}:
+            return None
+        try:
+            return self._proven(PARTS, value, tree_of_parts(value, store_rules()), value_of_parts)
+        except Exception:  # noqa: BLE001 -- then the pickle may take it
+            return None
+
+    def _proven(self, codec: str, value: object, tree: Tree, read: Callable[[Tree], Any]) -> StoredValue | None:
+        """Return the tree as it will be stored, if what is read back is the same."""
+        content = _ENCODER.encode(tree)
+        digest = self.digester.digest(value).digest
+        is_exact = self.digester.digest(read(_DECODER.decode(content))).digest == digest
+        preview = None if codec == JSON else f"{type(value).__name__} of {len(value)}"  # type: ignore[arg-type]
+        return _stored(codec, content, value, digest=digest, preview=preview) if is_exact else None
 
     def _pickle(self, value: object) -> StoredValue:
         try:
@@ -167,7 +185,9 @@ class Values:
                 return arrays.from_npy(content) if stored.codec == NPY else arrow.from_arrow(content)
             case "pickle":
                 self.signer.check(PICKLE, content, stored.mac)
-                return self._load_pickle(stored)
+                return unpickled(content)
+            case "parts":
+                return value_of_parts(_DECODER.decode(content))
             case "record":
                 self.signer.check(RECORD, content, stored.mac)
                 return decode_record(bytes(content))
@@ -176,20 +196,9 @@ class Values:
                     f"a value was stored with codec {stored.codec!r}, which is not known here", codec=stored.codec
                 )
 
-    def _load_pickle(self, stored: StoredValue) -> Any:
-        """Return the value of a pickle whose signature was checked, and note where it came from."""
-        assert stored.content is not None
-        value = unpickled(stored.content)
-        if identifies_by_pickle(value):
-            with suppress(Exception):  # what can't be pickled again just has no origin
-                self.digester.provenance.remember(
-                    value, value_id(PICKLE, pickled(value, self.digester.code.note)), stored.value_id
-                )
-        return value
-
     def _loadable(self, stored: StoredValue) -> Any:
         try:
-            return self._load_pickle(stored)
+            return unpickled(stored.content or b"")
         except ValueUnreadable as error:  # a class whose __reduce__ does not fit its __init__
             raise _not_storable(stored.type_name, error) from error
 
@@ -307,7 +316,7 @@ def _object_preview(value: Any, size: int) -> str:
     root = type(value).__module__.partition(".")[0]
     if root == "pandas" and hasattr(value, "shape") and hasattr(value, "ndim") and hasattr(value, "dtypes"):
         return _frame_preview(value)
-    if size < INLINE_LIMIT:
+    if size < INLINE_LIMIT and is_soon_written(value):
         try:
             return repr(value)
         except Exception as error:  # noqa: BLE001 -- a foreign __repr__ may raise anything

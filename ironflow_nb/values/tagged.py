@@ -17,7 +17,7 @@ import pathlib
 import struct
 import sys
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -27,12 +27,15 @@ from typing import Any, Final
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.values.classes import adds_only_attributes, attributes, class_name, find_class
 from ironflow_nb.values.input_file import File
+from ironflow_nb.values.sharing import REPEATS, share_too_often
 
 TAG: Final = "~"
 _PLAIN_TYPES: Final = frozenset({str, bool, type(None)})
 _TEXT_KEYS: Final = frozenset({str})
 _INT_LIMIT: Final = 2**63
 _SHORT: Final = 8
+_DEEPEST: Final = 100
+"""Of JSON: what is nested deeper takes more of the stack than can be relied on."""
 
 Tree = Any
 """A value that a JSON encoder takes as it is."""
@@ -44,28 +47,72 @@ def is_plain(value: Any) -> bool:
     Only text that UTF-8 does not have, a lone surrogate, still has to be refused by the encoder.
     """
     kind = type(value)
-    if kind in _PLAIN_TYPES:
-        return True
-    if kind is int:
-        return bool(-_INT_LIMIT <= value < _INT_LIMIT)
-    if kind is float:
-        return math.isfinite(value)
-    if kind is list:
-        return _all_plain(value)
-    if kind is dict:
-        return TAG not in value and _TEXT_KEYS.issuperset(map(type, value)) and _all_plain(value.values())
+    if kind is not dict and kind is not list:
+        return _is_plain_scalar(kind, value)
+    inner: list[Any] = []
+    if not _is_plain_container(value, inner):
+        return False
+    return not inner or _are_plain([value], inner)
+
+
+def _are_plain(met: list[Any], level: list[Any]) -> bool:
+    """Tell whether the containers of one level, and of those below it, are plain, and not too many to be written."""
+    for _ in range(_DEEPEST):
+        if len(level) > REPEATS:
+            met = met + level
+            if share_too_often(met, sum(map(len, level))):
+                return False
+        inner: list[Any] = []
+        for each in level:
+            if not _is_plain_container(each, inner):
+                return False
+        if not inner:
+            return True
+        level = inner
     return False
 
 
-def _all_plain(values: Any) -> bool:
+def _is_plain_container(container: Any, inner: list[Any]) -> bool:
+    """Tell whether what is in it is plain; lists and dicts are added to `inner`, to be looked at next."""
+    values = container
+    if type(container) is dict:
+        if TAG in container or not _TEXT_KEYS.issuperset(map(type, container)):
+            return False
+        values = container.values()
     # The common long list has one simple type throughout; asking for the types runs in C.
     if len(values) > _SHORT and _PLAIN_TYPES.issuperset(map(type, values)):
         return True
     for value in values:
         kind = type(value)
-        if kind not in _PLAIN_TYPES and not ((kind is int and -_INT_LIMIT <= value < _INT_LIMIT) or is_plain(value)):
+        if kind in _PLAIN_TYPES or (kind is int and -_INT_LIMIT <= value < _INT_LIMIT):
+            continue
+        if kind is list or kind is dict:
+            inner.append(value)
+        elif kind is not float or not math.isfinite(value):
             return False
     return True
+
+
+def _is_plain_scalar(kind: type, value: Any) -> bool:
+    if kind is int:
+        return bool(-_INT_LIMIT <= value < _INT_LIMIT)
+    return kind in _PLAIN_TYPES or (kind is float and math.isfinite(value))
+
+
+def tag(value: object, rules: Rules) -> Tree:
+    """Return the tagged form of the value.
+
+    Raises:
+        RecursionError: the value contains itself, or shares its parts too often to be written out.
+    """
+    kind = type(value)
+    tagger = _TAGGERS.get(kind)
+    if tagger is not None:
+        return tagger(value, rules)
+    if kind not in _FORMS:
+        return rules.other(value, rules)
+    name, write, _ = _FORMS[kind]
+    return {TAG: name, "v": write(value)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,28 +120,17 @@ class Rules:
     """How `tag` treats what has several possible forms.
 
     `other` gives the tree of a value that is of no built-in type; `order` arranges the pairs of a dict whose keys are
-    not all strings.
+    not all strings. `meet` is told of each container. `part` gives the tree of what is in one, `key` that of the items
+    of a set and of keys, and `items` the items of a dict in the order in which they are treated.
     """
 
-    other: Callable[[object], Tree]
+    other: Callable[[object, Rules], Tree]
     order: Callable[[list[list[Tree]]], list[list[Tree]]]
     encode: Callable[[Tree], bytes]
-
-
-def tag(value: object, rules: Rules) -> Tree:
-    """Return the tagged form of the value.
-
-    Raises:
-        RecursionError: the value contains itself.
-    """
-    kind = type(value)
-    tagger = _TAGGERS.get(kind)
-    if tagger is not None:
-        return tagger(value, rules)
-    if kind not in _FORMS:
-        return rules.other(value)
-    name, write, _ = _FORMS[kind]
-    return {TAG: name, "v": write(value)}
+    meet: Callable[[Any], object]
+    part: Callable[[object, Rules], Tree] = tag
+    key: Callable[[object, Rules], Tree] = tag
+    items: Callable[[dict[Any, Any]], Iterable[tuple[Any, Any]]] = dict.items
 
 
 def tag_by_class(value: Any, rules: Rules) -> Tree | None:
@@ -118,6 +154,14 @@ def tag_by_class(value: Any, rules: Rules) -> Tree | None:
     if root == "numpy" and root in sys.modules and isinstance(value, sys.modules["numpy"].generic):
         return _tag_numpy_scalar(value)
     return {TAG: "uuid", "v": value.hex} if root == "uuid" and kind.__name__ == "UUID" else None
+
+
+def is_made_of_parts(value: Any) -> bool:
+    """Tell whether the value is a container or of a class of its own, and not one text, number, instant or a few."""
+    kind = type(value)
+    if kind is tuple:
+        return any(type(item) in _CONTAINERS or is_made_of_parts(item) for item in value)
+    return kind in _CONTAINERS or not (kind in _TAGGERS or kind in _FORMS)
 
 
 def untag(tree: Tree) -> Any:
@@ -202,7 +246,7 @@ def _tag_timezone(value: Any, rules: Rules) -> Tree:
 
 
 def _tag_zone(value: Any, rules: Rules) -> Tree:
-    return rules.other(value) if value.key is None else {TAG: "zone", "v": value.key}
+    return rules.other(value, rules) if value.key is None else {TAG: "zone", "v": value.key}
 
 
 def _zone(name: str) -> Any:
@@ -254,22 +298,27 @@ def _untag_pandas_scalar(tree: dict[str, Tree]) -> Any:
 
 
 def _tag_list(value: Any, rules: Rules) -> Tree:
-    return [tag(item, rules) for item in value]
+    rules.meet(value)
+    part = rules.part
+    return [part(item, rules) for item in value]
 
 
 def _tag_tuple(value: Any, rules: Rules) -> Tree:
-    return {TAG: "tuple", "v": [tag(item, rules) for item in value]}
+    return {TAG: "tuple", "v": _tag_list(value, rules)}
 
 
 def _tag_set(value: Any, rules: Rules) -> Tree:
-    items = [tag(item, rules) for item in value]
+    rules.meet(value)
+    items = [rules.key(item, rules) for item in value]
     return {TAG: type(value).__name__, "v": sorted(items, key=rules.encode)}
 
 
 def _tag_dict(value: Any, rules: Rules) -> Tree:
+    rules.meet(value)
+    part = rules.part
     if TAG not in value and all(type(key) is str and (key.isascii() or _is_utf8(key)) for key in value):
-        return {key: tag(item, rules) for key, item in value.items()}
-    pairs = [[tag(key, rules), tag(item, rules)] for key, item in value.items()]
+        return {key: part(item, rules) for key, item in rules.items(value)}
+    pairs = [[rules.key(key, rules), part(item, rules)] for key, item in rules.items(value)]
     return {TAG: "dict", "v": rules.order(pairs)}
 
 
@@ -281,15 +330,19 @@ def _tag_named_tuple(value: Any, rules: Rules) -> Tree | None:
     items = tuple.__iter__(value)
     if not adds_only_attributes(kind, tuple) or getattr(value, "__dict__", None) or len(kind._fields) != len(value):
         return None
+    rules.meet(value)
     fields_of = dict(zip(kind._fields, items, strict=True))
-    return {TAG: "named", "c": class_name(kind), "v": {name: tag(item, rules) for name, item in fields_of.items()}}
+    trees = {name: rules.part(item, rules) for name, item in fields_of.items()}
+    return {TAG: "named", "c": class_name(kind), "v": trees}
 
 
 def _tag_dataclass(value: Any, rules: Rules) -> Tree | None:
     state = attributes(value)
     if state is None or state.keys() != {field.name for field in fields(value)}:
         return None
-    return {TAG: "data", "c": class_name(type(value)), "v": {name: tag(item, rules) for name, item in state.items()}}
+    rules.meet(value)
+    trees = {name: rules.part(item, rules) for name, item in state.items()}
+    return {TAG: "data", "c": class_name(type(value)), "v": trees}
 
 
 def _untag_named_tuple(tree: dict[str, Tree]) -> Any:
@@ -366,6 +419,8 @@ _TAGGERS: Final[dict[type, Callable[[Any, Rules], Tree]]] = {
     timezone: _tag_timezone,
     File: lambda value, rules: {TAG: "file", "v": tag(str(value.path), rules), "content": value.digest()},
 }
+
+_CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset})
 
 _READ: Final[dict[str, Callable[[Any], Any]]] = {name: read for name, _, read in _FORMS.values()} | {
     "str": lambda v: b64decode(v).decode("utf-8", "surrogatepass"),

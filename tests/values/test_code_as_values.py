@@ -17,6 +17,7 @@ from tests.values.workshop import new_values
 
 CELL = """
 import functools
+import ironflow_nb as iron
 RATE = 2
 def helper(x):
     return x * RATE
@@ -25,6 +26,15 @@ def adder(n, *, by=1):
     def add(x, m=3):
         return helper(x) + n * by + m
     return add
+def pair():
+    def even(n):
+        return n == 0 or odd(n - 1)
+    def odd(n):
+        return n > 0 and even(n - 1)
+    return even
+@iron.step
+def a_step(x):
+    return helper(x)
 class Scale:
     factor = 1
     def __init__(self, n):
@@ -49,6 +59,7 @@ VALUES = {
     "def": "helper", "lambda": "double", "nested": "adder(1)", "keyword": "adder(1, by=2)",
     "partial": "functools.partial(helper, 1)", "callable object": "Scale(2)", "method": "Scale(2).apply",
     "class method": "Scale.unit", "static method": "Scale.twice", "unbound": "Scale.apply", "class": "Scale",
+    "mutual": "pair()", "cached": "functools.lru_cache(helper)", "step": "a_step",
     "in a list": "[double, {'f': helper}]", "in an object": "Data(double)",
 }  # fmt: skip
 EACH = pytest.mark.parametrize("name", VALUES)
@@ -84,11 +95,13 @@ EDITS = {
     "unit": ("cls(1)", "cls(2)"),
     "twice": ("2 * x", "x + x"),
     "data": ('"one"', '"two"'),
+    "other of the pair": ("n > 0", "n >= 0"),
 }
 CHANGED = {
-    "helper": {"def", "lambda", "nested", "keyword", "partial", "in a list", "in an object"},
+    "helper": {"def", "lambda", "nested", "keyword", "partial", "in a list", "in an object", "cached", "step"},
     "default": {"nested", "keyword"},
     "data": set(),
+    "other of the pair": {"mutual"},
 }
 CHANGED["constant"] = CHANGED["helper"]
 OF_CLASS = {"callable object", "method", "class method", "unbound", "class"}
@@ -100,7 +113,7 @@ def test_an_edit_changes_what_it_reaches(edit: str) -> None:
     assert edited != CELL
     changed = {name for name in VALUES if digest(made(name, edited)) != digest(made(name))}
     static = {"static method"} if edit == "twice" else set()
-    of_class = set() if edit in {"default", "data"} else OF_CLASS
+    of_class = set() if edit in {"default", "other of the pair", "data"} else OF_CLASS
     assert changed == CHANGED.get(edit, set()) | of_class | static
 
 
@@ -122,13 +135,13 @@ def cells() -> dict[str, Any]:
 PROGRAM = """
 import pickle, sys
 from tests.cells import run_cell
-from tests.values.test_code_as_values import CELL, VALUES
+from tests.values.test_code_as_values import CELL, OF_CLASS, VALUES
 from tests.values.workshop import new_values
 mode, path = sys.argv[1:]
 if mode != "load, and no cell has run":
     run_cell(CELL, globals())
 if mode == "store":
-    stored = {name: new_values().encode(eval(VALUES[name])) for name in VALUES}
+    stored = {name: new_values().encode(eval(VALUES[name])) for name in VALUES if name not in {"cached", "step"}}
     kept = {name: (each.content, each.mac, each.codec) for name, each in stored.items()}
     digests = {name: new_values().digester.digest(eval(VALUES[name])).digest for name in VALUES}
     open(path, "wb").write(pickle.dumps((kept, digests)))
@@ -136,7 +149,7 @@ else:
     from ironflow_nb.values.stored import StoredValue, value_id
     kept, digests = pickle.loads(open(path, "rb").read())
     for name, (content, mac, codec) in kept.items():
-        if "cell" in mode and ("class" in name or name in {"method", "static method", "unbound", "callable object", "in an object"}):
+        if "cell" in mode and name in OF_CLASS | {"static method", "in an object"}:
             continue
         values = new_values()
         value = values.decode(StoredValue(value_id(codec, content), codec, content, len(content), "", mac=mac))
@@ -161,7 +174,7 @@ def test_code_of_cells_identifies_alike_in_the_next_process(tmp_path: Path, how:
 
 
 @pytest.mark.parametrize("filename", ["<dynamic-code>", "<another place>", "/tmp/ipykernel_1/2.py"])
-@pytest.mark.parametrize("name", ["lambda", "nested"])
+@pytest.mark.parametrize("name", ["lambda", "nested", "mutual"])
 def test_whatever_file_name_the_pickler_gives_the_code_it_identifies_alike(
     name: str, filename: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
