@@ -133,7 +133,8 @@ def test_only_what_is_like_a_word_is_proposed_for_it() -> None:
     meant = {
         "set": None, "get": None, "if": None, "sleep": None, "email": None, "map": None, "wait": None, "x": None,
         "htpp": "http", "tempalte": "template", "logg": "log", "lop": "loop", "retries": "retry",
-        "timeout": "timeout_s", "sqll": "sql", "pyton": "python", "Condition": "condition", "asert": "assert", "asserts": "assert",
+        "timeout": "timeout_s", "sqll": "sql", "pyton": "python", "Condition": "condition", "asert": "assert",
+        "asserts": "assert",
     }  # fmt: skip
     assert {word: near(word, known) for word in meant} == meant
 

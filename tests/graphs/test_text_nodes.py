@@ -176,6 +176,25 @@ def test_the_braces_of_a_template_are_not_those_of_the_graph() -> None:
     assert TEMPLATE.verbatim == {"text"}
 
 
+GROWING = [
+    "{% for i in range(90) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
+    "{% for i in range(90) %}{% set n.x = {1: n.x, 2: n.x} %}{% endfor %}{{ n.x == 1 }}",
+    "{% macro f(x, n) %}{% if n %}{{ f([x, x], n - 1) }}{% else %}{{ x }}{% endif %}{% endmacro %}{{ f(1, 90) }}",
+    "{% set x = [1] %}" + "{% with x = [x, x] %}" * 60 + "{{ x }}" + "{% endwith %}" * 60,
+    "{% set y = [1] %}" + "{% for y in [[y, y, y, y]] %}" * 15 + "{{ y }}" + "{% endfor %}" * 15,
+    "{{ (" + " ~ ".join("t" * 40) + ")|length }}",
+    "{{ (t + t)|length }}",
+    "{% set x %}{% for i in range(1000) %}{{ t }}{% endfor %}{% endset %}{{ x|length }}",
+    "{% macro m() %}{% for i in range(100000) %}" + "x" * 5000 + "{% endfor %}{% endmacro %}{{ m()|length }}",
+]
+
+
+@pytest.mark.parametrize("text", GROWING, ids=range(len(GROWING)))
+def test_a_template_in_which_something_grows_without_end_is_refused(text: str) -> None:
+    with pytest.raises(NodeFailed, match=r"makes something of more|is too much work: it makes more|multiplies"):
+        rendered("{% set n = namespace(x=[1]) %}{% set t = 'a' * 3000000 %}" + text)
+
+
 REFUSED = [
     ("{{ nope }}", "'nope' is undefined"),
     ("{{ a.b }}", "has no attribute 'b'"),
@@ -203,15 +222,69 @@ REFUSED = [
     ("{{ '%0999999999d'|format(1) }}", "with a width of more than 3 digits"),
     ("{{ '%*d' % (999999999, 1) }}", "with a width of more than 3 digits"),
     ("{{ 1 / 0 }}", "ZeroDivisionError"),
+    ("{{ '%(a)999999999d' % {'a': 1} }}", "with a width of more than 3 digits"),
+    ("{{ '%(a(b))999999999d' % {'a(b)': 1} }}", "with a width of more than 3 digits"),
+    ("{{ '%.999999999f'|format(1) }}", "with a width of more than 3 digits"),
+    ("{{ ('%s' * 100000) % (('a' * 100000,) * 100000) }}", "makes something of more"),
+    ("{{ 'a'.encode() }}", "is unsafe"),
+    ("{{ b * 1000000000 }}", "reckons with bytes"),
+    ("{{ b.center(1000000000) }}", "is unsafe"),
+    ("{{ 5 .to_bytes(1000000000, 'big') }}", "is unsafe"),
+    ("{{ ('a' * 5000)|replace('', 'b' * 5000) }}", "makes something of more"),
+    ("{{ ('a' * 5000).replace('a', 'b' * 5000) }}", "makes something of more"),
+    ("{{ ('a' * 5000).join('b' * 5000) }}", "makes something of more"),
+    ("{{ ('b' * 5000)|join('a' * 5000) }}", "makes something of more"),
+    ("{{ range(5000)|map('string')|join('a' * 5000) }}", "makes something of more"),
+    ("{{ ('b' * 5000)|map('replace', 'b', 'a' * 5000)|list }}", "is too much work"),
+    ("{{ ('b\n' * 5000)|indent('a' * 5000) }}", "makes something of more"),
+    ("{{ ('b ' * 5000)|wordwrap(1, true, 'a' * 5000) }}", "makes something of more"),
+    ("{{ 'aa'.translate({97: 'a' * 5000}) }}", "is unsafe"),
+    ("{{ [[1], [2]]|sum(start=[]) }}", "sums what are no numbers"),
+    ("{{ (10 ** 12) ** 1000 ** 1 * 10 ** 13 }}", "numbers that are too large"),
+    ("{{ [1] * 99999999 }}", "multiplies something"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "said"), REFUSED, ids=[text[:50] for text, _ in REFUSED])
 def test_a_template_that_looks_out_or_makes_too_much_is_refused(text: str, said: str) -> None:
     with pytest.raises(NodeFailed, match=re.escape(said)) as caught:
-        rendered(text, a={})
+        rendered(text, a={}, b=b"bytes")
     assert str(caught.value).startswith("n: the template ")
     assert caught.value.is_retryable is False
+
+
+ALLOWED = [
+    ("{{ '%5.2f|%-4s|%d%%' % (1.5, 'a', 3) }}", " 1.50|a   |3%"),
+    ("{{ '%(year)s 20261128: %(n)d'|format(year=2026, n=1) }}", "2026 20261128: 1"),
+    ("{{ 'a,b'.split(',')|join('; ') }} {{ ' x '.strip().upper() }} {{ 'abc'.replace('b', '-') }}", "a; b X a-c"),
+    ("{{ rows|map(attribute='n')|select('gt', 1)|sum }} {{ rows|sum(attribute='n') }}", "5 6"),
+    ("{{ rows|groupby('n')|length }} {{ rows|tojson|length > 3 }} {{ (rows|last).n ** 2 }}", "3 True 9"),
+    ("{% for k, v in {'a': 1}|dictsort %}{{ k ~ v ~ loop.index }}{% endfor %}", "a11"),
+    ("{% for n in [1, 2, 3]|reverse %}{{ n }}{{ ', ' if not loop.last }}{% endfor %}", "3, 2, 1"),
+    ("{{ 'a' + 'b' }}{{ [1] + [2] }}{{ 'ab' * 2 }}{{ 7 % 4 }}{{ 2 * 3.5 }}", "ab[1, 2]abab37.0"),
+    ("{% call(x) f() %}<{{ x }}>{% endcall %}{% macro f() %}{{ caller('a') }}{% endmacro %}", None),
+    ("{% macro f() %}{{ caller('a') }}{% endmacro %}{% call(x) f() %}<{{ x }}>{% endcall %}", "<a>"),
+    ("{% filter upper %}abc{% endfilter %}{% with a = 1 %}{{ a }}{% endwith %}", "ABC1"),
+    ("{{ 'x'|center(5) }}|{{ 'a b c'|wordwrap(3) }}|{{ 'abcdef'|truncate(5, true, '..', 0) }}", "  x  |a b\nc|abc.."),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), ALLOWED, ids=range(len(ALLOWED)))
+def test_what_templates_usually_do_is_done(text: str, expected: str | None) -> None:
+    values = {"rows": [{"n": 1}, {"n": 2}, {"n": 3}]}
+    if expected is None:
+        with pytest.raises(NodeFailed, match="is undefined"):
+            rendered(text, **values)
+    else:
+        assert rendered(text, **values) == expected
+
+
+def test_a_large_table_is_rendered() -> None:
+    rows = [{"id": number, "name": f"name {number}"} for number in range(20_000)]
+    text = (
+        "{% for row in rows %}{{ row.id }};{{ row.name|upper }};{{ rows|length }};{{ '%05d' % row.id }}\n{% endfor %}"
+    )
+    assert rendered(text, rows=rows).count("\n") == 20_000
 
 
 def test_one_rendering_does_not_use_up_the_loops_of_the_next() -> None:

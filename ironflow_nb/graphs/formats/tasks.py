@@ -31,6 +31,7 @@ from ironflow_nb.graphs.formats.visible import Visible
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kinds import Kind
 from ironflow_nb.graphs.language.expressions import ExpressionSyntaxError
+from ironflow_nb.graphs.language.patterns import compile_pattern
 from ironflow_nb.graphs.language.templates import (
     OPENING,
     Fields,
@@ -190,9 +191,9 @@ class TaskCompiler:
     def _check_pattern(self, pattern: Template, path: Path) -> None:
         if type(pattern) is Literal and isinstance(pattern.value, str):
             try:
-                re.compile(pattern.value)
-            except re.error as error:
-                self._findings.add_inside(path, f"this is no regular expression: {error.msg}", error.pos or 0)
+                compile_pattern(pattern.value)
+            except ValueError as error:
+                self._findings.add_inside(path, str(error), getattr(error, "offset", 0))
 
     # -- work ----------------------------------------------------------------------------------------------------
 

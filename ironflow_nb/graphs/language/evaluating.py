@@ -9,11 +9,12 @@ some may lack a field; if all do, that is an error too, for it is most often mis
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from functools import cache
 from typing import Any, Final
 
+from ironflow_nb.graphs.language.budget import Budget, BudgetExceeded
 from ironflow_nb.graphs.language.data import PLAIN, meaning, meant
 from ironflow_nb.graphs.language.expressions import LENIENT_FUNCTIONS, Expression
 from ironflow_nb.graphs.language.functions import Recorded, call_function
@@ -47,10 +48,13 @@ def evaluate(expression: Expression, context: Mapping[str, Any], recorded: Recor
     """Return what the expression gives in the context.
 
     Raises:
-        EvaluationError: something is missing, or a function can't take what it is given.
+        EvaluationError: something is missing, a function can't take what it is given, or it is too much work.
     """
+    interpreter = _class()(recorded)
+    if expression.is_repeating:
+        interpreter.is_repeating = True
     try:
-        return _class()(recorded).visit(expression.tree, context)
+        return interpreter.visit(expression.tree, context)
     except Missing as missing:
         raise EvaluationError(f"{expression.text!r} failed: {missing}") from None
     except RecursionError:
@@ -72,9 +76,15 @@ def _said(error: Exception) -> str:
 def _class() -> Any:
     from jmespath.visitor import TreeInterpreter  # noqa: PLC0415 -- only graphs need it
 
-    class _Strict(TreeInterpreter):  # type: ignore[misc]
+    class _Strict(TreeInterpreter, Budget):  # type: ignore[misc]
+        is_repeating = False
+
         def __init__(self, recorded: Recorded) -> None:  # one is made for each evaluation: so, nothing else
             self.recorded = recorded
+
+        @property
+        def budget(self) -> Budget:
+            return self
 
         def visit(self, node: Tree, value: Any) -> Any:
             return methods[node["type"]](self, node, value)
@@ -119,10 +129,16 @@ def _class() -> Any:
         visit_subexpression = visit_index_expression = visit_pipe = _chain
 
         def visit_multi_select_dict(self, node: Tree, value: Any) -> Any:
-            return {child["value"]: self.visit(child, value) for child in node["children"]}
+            made = {child["value"]: self.visit(child, value) for child in node["children"]}
+            if self.is_repeating:
+                self.measure(made)
+            return made
 
         def visit_multi_select_list(self, node: Tree, value: Any) -> Any:
-            return [self.visit(child, value) for child in node["children"]]
+            made = [self.visit(child, value) for child in node["children"]]
+            if self.is_repeating:
+                self.measure(made)
+            return made
 
         # -- lists ------------------------------------------------------------------------------------------------
 
@@ -162,10 +178,11 @@ def _class() -> Any:
             missing.below(tree)
             return missing
 
-        def _project(self, tree: Tree, items: Iterable[Any], base: Tree) -> list[Any]:
+        def _project(self, tree: Tree, items: list[Any], base: Tree) -> list[Any]:
             return [found for found in self._each(tree, items, base) if found is not None]
 
-        def _each(self, tree: Tree, items: Iterable[Any], base: Tree) -> list[Any]:
+        def _each(self, tree: Tree, items: list[Any], base: Tree) -> list[Any]:
+            self.spend(len(items) * tree["weight"])
             found: list[Any] = []
             missing: Missing | None = None
             n_missing = 0
@@ -183,7 +200,7 @@ def _class() -> Any:
 
         def _is_false(self, value: Any) -> bool:
             value = meaning(value)
-            return value is None or value is False or (type(value) in _MAY_BE_EMPTY and not value)
+            return value is None or value is False or (type(value) in MAY_BE_EMPTY and not value)
 
         # -- what may be missing ----------------------------------------------------------------------------------
 
@@ -220,6 +237,8 @@ def _class() -> Any:
             look = self._leniently if name in LENIENT_FUNCTIONS else self.visit
             try:
                 arguments = [meaning(look(child, value)) for child in node["children"]]
+                n_given = sum([len(each) for each in arguments if type(each) in _ITEMS])
+                self.spend(n_given * node["weight"] if "weight" in node else n_given)
                 return self._called(name, arguments)
             except Missing as missing:  # in an expression that the function applies to the items of a list
                 missing.path = f"an item in {name}()" + (f", at {missing.path}," if missing.path else "")
@@ -229,15 +248,28 @@ def _class() -> Any:
 
         def _called(self, name: str, arguments: list[Any]) -> Any:
             try:
-                return call_function(name, arguments, self.recorded)
+                found = call_function(name, arguments, self)
+            except BudgetExceeded:
+                raise
             except (TypeError, ValueError):  # a decimal or time among the items of a list, for instance
-                return call_function(name, [meant(argument) for argument in arguments], self.recorded)
+                found = call_function(name, [meant(argument) for argument in arguments], self)
+            if type(found) in MAY_BE_EMPTY:
+                if self.is_repeating:
+                    self.measure(found)
+                elif len(found) > _SMALL:
+                    self.make(len(found))
+            return found
 
     methods = {name.removeprefix("visit_"): getattr(_Strict, name) for name in dir(_Strict) if "visit_" in name}
     return _Strict
 
 
-_MAY_BE_EMPTY: Final = frozenset({str, list, dict})
+MAY_BE_EMPTY: Final = frozenset({str, list, dict})
+
+_ITEMS: Final = frozenset({list, dict})
+
+_SMALL: Final = 1_000
+"""What a function gives counts from this size on: less is not more than what it was given."""
 
 _ORDERED: Final = ((int, float), str, date)
 

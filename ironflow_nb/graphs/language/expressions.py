@@ -11,6 +11,7 @@ import msgspec
 from ironflow_nb.graphs.language import parsing
 from ironflow_nb.graphs.language.functions import EXTRA, known_functions
 from ironflow_nb.graphs.language.parsing import SHOWN, Tree
+from ironflow_nb.graphs.language.repeating import FieldPath, is_repeating, paths_of, weigh
 from ironflow_nb.graphs.language.wording import near
 
 EVERYTHING: Final = "@"
@@ -32,7 +33,8 @@ class Expression(msgspec.Struct, frozen=True):
     """A compiled expression.
 
     `names` are what it takes from its context: names of nodes, ``input``, ``env``, ``secrets``, loop variables.
-    `fields` are pairs of a name and the field that is taken of it, where the text itself says which.
+    `fields` are pairs of a name and the field that is taken of it, where the text itself says which. `paths` are where
+    in its context all that it can give comes from; what `is_repeating` may hold something of it more than once.
     """
 
     text: str
@@ -40,6 +42,8 @@ class Expression(msgspec.Struct, frozen=True):
     names: frozenset[str]
     fields: frozenset[tuple[str, str]]
     is_varying: bool
+    paths: tuple[FieldPath, ...]
+    is_repeating: bool
 
 
 @lru_cache(maxsize=8192)
@@ -54,12 +58,15 @@ def compile_expression(text: str) -> Expression:
     _check_depth(tree, text)
     functions = set(_check_functions(tree))
     looking = list(_of_context(tree))
+    weigh(tree)
     return Expression(
         text=text,
         tree=tree,
         names=frozenset(_names(looking)),
         fields=frozenset(_fields(looking)),
         is_varying=bool(functions & VARYING),
+        paths=paths_of(tree),
+        is_repeating=any(map(is_repeating, _walk(tree))),
     )
 
 

@@ -13,8 +13,10 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from ironflow_nb.graphs.language.budget import Budget
 from ironflow_nb.graphs.language.data import encoder
 from ironflow_nb.graphs.language.expressions import Expression, ExpressionSyntaxError, compile_expression
+from ironflow_nb.graphs.language.repeating import overlap
 from ironflow_nb.graphs.language.wording import shape
 
 OPENING: Final = "{{"
@@ -164,7 +166,7 @@ def fill(template: Template, evaluate: Evaluate, seal: Seal | None = None) -> An
     """Return the value with what its expressions give; a text that `seal` has something for becomes that.
 
     Raises:
-        ValueError: an expression that stands beside other text gives null, or what has no text.
+        ValueError: an expression that stands beside other text gives null, or what has no text, or it makes too much.
     """
     match template:
         case Literal(value=value):  # a copy of it: whoever gets it may change it in place
@@ -174,11 +176,18 @@ def fill(template: Template, evaluate: Evaluate, seal: Seal | None = None) -> An
         case Whole(expression=expression):
             return evaluate(expression)
         case Text(parts=parts):
-            return "".join(part if isinstance(part, str) else _as_text(part, evaluate(part)) for part in parts)
+            texts = [part if isinstance(part, str) else _as_text(part, evaluate(part)) for part in parts]
+            Budget().require(sum(map(len, texts)))
+            return "".join(texts)
         case Items(items=items):
             return [fill(item, evaluate, seal) for item in items]
         case Fields(fields=fields):
             return {key: fill(field, evaluate, seal) for key, field in fields}
+
+
+def is_repeating(template: Template) -> bool:
+    """Tell whether the value may have in it several times what an expression sees."""
+    return overlap(path for expression in expressions_of(template) for path in set(expression.paths))
 
 
 def _as_text(expression: Expression, value: Any) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ironflow_nb.errors import ExpressionFailed
+from ironflow_nb.errors import ExpressionFailed, NodeTimeout
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.language.budget import Budget, BudgetExceeded
 from ironflow_nb.graphs.language.data import is_true, meaning
 from ironflow_nb.graphs.language.expressions import Expression, ExpressionSyntaxError
 from ironflow_nb.graphs.language.templates import Template, compile_template, fill
@@ -15,6 +16,9 @@ from ironflow_nb.graphs.nodes.failing import failure
 
 _SEEN: Final = frozenset({"item", "index", "values"})
 """What the expressions for each item see."""
+
+LONGEST_S: Final = 600.0
+"""So long may all items take, unless `timeout_s` says otherwise."""
 
 _ITEMS: Final = {"type": "array", "description": "The list."}
 _VALUES: Final = {
@@ -39,7 +43,14 @@ def _filter(options: Options, context: NodeContext) -> list[Any]:
 
 
 def _foreach(options: Options, context: NodeContext) -> list[Any]:
-    made = [value for _, _, value in _each(options, options["value"], context)]
+    made, budget, size = [], Budget(), 0
+    for _, index, value in _each(options, options["value"], context):
+        try:
+            size += budget.measure(value)
+            budget.require(size)
+        except BudgetExceeded as error:
+            raise failure(context, f"item {index}: {error}") from None
+        made.append(value)
     return made if options.get("keep_nulls", False) else [value for value in made if value is not None]
 
 
@@ -54,7 +65,12 @@ def _each(options: Options, written: Any, context: NodeContext) -> Iterator[tupl
     def evaluate(expression: Expression) -> Any:
         return context.evaluate(expression.text, names)
 
+    limit_s = context.timeout_s or LONGEST_S
+    until_s = context.monotonic() + limit_s
     for index, item in enumerate(items):
+        if context.monotonic() > until_s:
+            told = f"{context.node}: it took longer than {limit_s:g} s, and came to item {index}; raise timeout_s"
+            raise NodeTimeout(told, node=context.node)
         names["item"], names["index"] = item, index
         try:
             yield item, index, fill(template, evaluate)

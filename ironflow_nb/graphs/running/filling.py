@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from ironflow_nb.errors import ExpressionFailed, IronflowError
 from ironflow_nb.execution import recorded_calls
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.graphs.formats.definition import Assertion, Node
+from ironflow_nb.graphs.language.budget import Budget
 from ironflow_nb.graphs.language.data import is_true, meaning, write_json
 from ironflow_nb.graphs.language.evaluating import EvaluationError, evaluate
 from ironflow_nb.graphs.language.expressions import Expression
-from ironflow_nb.graphs.language.templates import Template, expressions_of, fill
+from ironflow_nb.graphs.language.templates import Fields, Items, Template, expressions_of, fill, is_repeating
 from ironflow_nb.graphs.language.wording import shape
 from ironflow_nb.graphs.running.context import NOW, RECORDED, UUID_SEED
 from ironflow_nb.graphs.running.frames import Frame
 from ironflow_nb.graphs.running.nodework import Sealed
+
+_OF_SEVERAL: Final = frozenset({Fields, Items})
 
 Seal = Callable[[Template], Sealed | None]
 
@@ -30,6 +33,7 @@ class Filler:
         self._session = scope.session
         self._graph = graph
         self._has_secrets = has_secrets
+        self._repeating: dict[int, bool] = {}
 
     def filled(self, template: Template, frame: Frame, place: str, *, seal: Seal | None = None) -> Any:
         """Return the value; `place` is the id of the node, and after a comma which of its keys.
@@ -39,11 +43,14 @@ class Filler:
         """
         __tracebackhide__ = True
         try:
-            return fill(template, lambda expression: self._evaluated(expression, frame, place), seal)
+            value = fill(template, lambda expression: self._evaluated(expression, frame, place), seal)
+            if type(template) in _OF_SEVERAL and self._is_repeating(template):
+                Budget().measure(value)
         except (EvaluationError, ValueError) as error:
             if isinstance(error, IronflowError):
                 raise
             raise ExpressionFailed(f"{place}: {error}", node=place.partition(",")[0]) from None
+        return value
 
     def sealed(self, node: Node, template: Template, frame: Frame) -> Any:
         """Return the options of a node; those with secrets stay sealed until its step performs it."""
@@ -86,6 +93,12 @@ class Filler:
                 found.append({"holds": operands[0], "message": check.message, "text": text})
             else:
                 found.append({check.kind: operands, "message": check.message})
+        return found
+
+    def _is_repeating(self, template: Template) -> bool:
+        found = self._repeating.get(id(template))  # a template lives as long as its graph
+        if found is None:
+            found = self._repeating[id(template)] = is_repeating(template)
         return found
 
     def _evaluated(self, expression: Expression, frame: Frame, place: str) -> Any:

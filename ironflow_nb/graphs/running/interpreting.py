@@ -43,6 +43,7 @@ from ironflow_nb.graphs.formats.definition import (
     Work,
     Workflow,
 )
+from ironflow_nb.graphs.language.budget import Budget
 from ironflow_nb.graphs.language.data import as_data, meaning
 from ironflow_nb.graphs.language.wording import shape
 from ironflow_nb.graphs.running.children import ChildCall
@@ -361,6 +362,7 @@ class Interpreter:
 
     def _record(self, activity: _Activity, number: int, decided: dict[str, Any], output: Any) -> None:
         spec = self._workshop.spec(activity.block.nodes[number])
+        Budget().measure(output)  # each node inside may have given the whole of what the graph has so far
         result = self._session.ledger.digester.digest(output).digest
         asked = self._session.ask(spec, activity.frame.branch, (), {**decided, "result": result.hex()})
         if isinstance(asked, Job):
