@@ -400,3 +400,86 @@ def test_needs_are_what_is_written() -> None:
     assert list(SQL.needs({"database": "a.db", "query": "x"})) == [Need("files", "a.db")]
     assert list(SQL.needs({"database": ":memory:", "query": "x"})) == []
     assert list(SQL.needs({"database": "{{ input.file }}", "query": "x"})) == []
+
+
+# -- functions that SQLite does not stop ---------------------------------------------------------------------------
+
+HEX = "hex(zeroblob(4900000))"
+LONG = [
+    f"SELECT length(replace({HEX}, substr({HEX}, 1, 5000000) || '1', 'b')) AS n",
+    f"SELECT instr({HEX}, substr({HEX}, 1, 5000000) || '1') AS n",
+    f"SELECT length(trim({HEX}, '123456789' || hex(randomblob(3000000)))) AS n",
+    f"SELECT {HEX} LIKE '%0%0%0%0%0%0%0%0%0%0%1' AS n",
+    f"SELECT {HEX} GLOB '*0*0*0*0*0*0*0*0*0*0*1' AS n",
+]
+
+
+@pytest.mark.parametrize("query", LONG, ids=["replace", "instr", "trim", "like", "glob"])
+def test_a_function_on_long_texts_is_done_in_time(query: str) -> None:
+    assert perform(query, database=":memory:", timeout_s=60)["n_rows"] == 1
+
+
+REFUSED_FUNCTIONS = [
+    (f"SELECT replace({HEX}, '0', {HEX}) AS n", "replace\\(\\) makes a text of more than 10,000,000 characters"),
+    ("SELECT randomblob(1000000000) AS n", "too big"),
+    (f"SELECT 'a' LIKE substr({HEX}, 1, 5000) AS n", "pattern too complex"),
+    (f"SELECT {HEX} || {HEX} AS n", "too big"),
+]
+
+
+@pytest.mark.parametrize(("query", "said"), REFUSED_FUNCTIONS, ids=range(len(REFUSED_FUNCTIONS)))
+def test_a_function_that_makes_too_much_is_refused(query: str, said: str) -> None:
+    with pytest.raises(NodeFailed, match=said):
+        perform(query, database=":memory:")
+
+
+def test_a_format_gives_no_more_than_a_value_may_have() -> None:
+    (row,) = perform("SELECT length(printf('%100000000d', 1)) AS n", database=":memory:")["rows"]
+    assert (row["n"] or 0) <= 10_000_000
+
+
+def test_functions_in_an_endless_query_do_not_keep_it_from_being_stopped() -> None:
+    endless = ENDLESS.replace("count(*)", "sum(length(randomblob(9000000)))")
+    with pytest.raises(NodeTimeout, match=r"took longer than 0\.2 s"):
+        perform(endless, database=":memory:", timeout_s=0.2)
+
+
+def test_a_database_in_memory_does_not_grow_without_end() -> None:
+    query = (
+        "CREATE TABLE t AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+        "SELECT zeroblob(9000000) AS b FROM n"
+    )
+    with pytest.raises(NodeFailed, match="full"):
+        perform(query, database=":memory:", write=True, timeout_s=120)
+
+
+TEXTS = st.one_of(
+    st.none(), st.text("ab0.é", max_size=6), st.integers(-9, 99), st.sampled_from([0.5, 1.0, -2.25, 1e20])
+)
+
+
+@given(TEXTS, TEXTS, TEXTS)
+def test_the_functions_give_what_those_of_sqlite_give(one: object, two: object, three: object) -> None:
+    query = "replace(:a, :b, :c) AS r, instr(:a, :b) AS i, trim(:a, :b) AS t, ltrim(:a, :b) AS l, rtrim(:a, :b) AS x"
+    parameters = {"a": one, "b": two, "c": three}
+    own = sqlite3.connect(":memory:")
+    try:
+        expected = own.execute(f"SELECT {query}", parameters).fetchone()
+    finally:
+        own.close()
+    (row,) = perform(f"SELECT {query}", parameters, database=":memory:")["rows"]
+    assert tuple(row.values()) == expected
+
+
+def test_views_and_indexes_with_such_functions_work(tmp_path: Path) -> None:
+    own = sqlite3.connect(tmp_path / "views.db")
+    own.execute("CREATE TABLE t (a)")
+    own.execute("CREATE INDEX i ON t (replace(a, '-', ''))")
+    own.execute("CREATE VIEW v AS SELECT replace(a, '-', '') AS plain, trim(a, 'x') AS bare FROM t")
+    own.execute("INSERT INTO t VALUES ('a-b'), ('xcx')")
+    own.commit()
+    own.close()
+    found = perform("SELECT * FROM v ORDER BY plain", database=str(tmp_path / "views.db"))
+    assert found["rows"] == [{"plain": "ab", "bare": "a-b"}, {"plain": "xcx", "bare": "c"}]
+    indexed = perform("SELECT a FROM t WHERE replace(a, '-', '') = 'ab'", database=str(tmp_path / "views.db"))
+    assert indexed["rows"] == [{"a": "a-b"}]

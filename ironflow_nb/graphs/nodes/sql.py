@@ -17,6 +17,7 @@ from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
 from ironflow_nb.graphs.language.data import meaning
 from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.failing import failure
+from ironflow_nb.graphs.nodes.sql_functions import install
 from ironflow_nb.values.journal_files import refuse_used
 
 MEMORY: Final = ":memory:"
@@ -24,9 +25,16 @@ MAX_ROWS: Final = 10_000
 TIMEOUT_S: Final = 60.0
 _BUSY_S: Final = 30.0
 _MOST_BYTES: Final = 100_000_000
-"""The size of one value, and of all rows together."""
+"""The size of all rows together."""
 
-_LOOK_EVERY: Final = 10_000  # instructions of SQLite's machine, well below a millisecond of it
+_MOST_IN_VALUE: Final = 10_000_000
+"""The size of one value or row. A function is not stopped before it is done, so it bounds how late a stop may be."""
+
+_MOST_IN_PATTERN: Final = 1_000
+_MOST_PAGES: Final = 250_000
+"""What a database in memory may have, which is a gigabyte."""
+
+_LOOK_EVERY: Final = 1_000  # instructions of SQLite's machine, well below a millisecond of it unless they are functions
 
 _RETRYABLE: Final = frozenset({
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
@@ -91,7 +99,7 @@ def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
     parameters = _bound(options.get("parameters", ()), context)
     guard = _Guard(context)
     try:
-        with closing(_open(options, context)) as connection:
+        with closing(_open(options, context, guard)) as connection:
             return _performed(connection, options, parameters, guard)
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, OSError) as error:
         if isinstance(error, IronflowError):
@@ -145,7 +153,7 @@ def _rows(cursor: sqlite3.Cursor, options: Options, guard: _Guard) -> dict[str, 
 # -- opening -----------------------------------------------------------------------------------------------------
 
 
-def _open(options: Options, context: NodeContext) -> sqlite3.Connection:
+def _open(options: Options, context: NodeContext, guard: _Guard) -> sqlite3.Connection:
     written, is_write = options["database"], options.get("write", False)
     name, place = MEMORY, None
     if written != MEMORY:
@@ -158,9 +166,14 @@ def _open(options: Options, context: NodeContext) -> sqlite3.Connection:
     try:
         if place is not None:
             _require_place(connection, place, written, context)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_IN_VALUE)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _MOST_IN_PATTERN)
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-        connection.execute("PRAGMA trusted_schema=OFF")
+        if place is None:
+            connection.execute(f"PRAGMA max_page_count={_MOST_PAGES}")
+        # Views may call the functions that are put in the place of SQLite's; what leads out is denied to them, too.
+        connection.execute("PRAGMA trusted_schema=ON")
+        install(connection, _MOST_IN_VALUE, guard.refuse)
         if not is_write:
             connection.execute("PRAGMA query_only=ON")
     except BaseException:
@@ -247,6 +260,10 @@ class _Guard:
         connection.set_progress_handler(None, 0)
         if self._interrupt is not None:
             raise self._interrupt
+
+    def refuse(self, why: str) -> None:
+        """Note why what the statement asks for is not done."""
+        self._denied = why
 
     def failed(self, message: str) -> NodeFailed:
         """Return the error of something that stays wrong."""

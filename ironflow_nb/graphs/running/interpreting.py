@@ -1,6 +1,6 @@
 """Running a graph: one thread begins what may begin, waits for what runs, and goes on from there.
 
-A block is at work as an `_Activity`: it knows for each of its nodes for how many others it still waits. A node whose
+A block is at work as an `Activity`: it knows for each of its nodes for how many others it still waits. A node whose
 number falls to zero is begun. Nodes that do work are steps of the run. One that is alone is performed in this thread,
 as a step that a flow calls; several at once are submitted, and everything that has ended by then is taken in one go, so
 that they share a commit. Nodes that only decide begin the blocks inside of them, and end when those have; they are
@@ -46,45 +46,12 @@ from ironflow_nb.graphs.formats.definition import (
 from ironflow_nb.graphs.language.budget import Budget
 from ironflow_nb.graphs.language.data import as_data, meaning
 from ironflow_nb.graphs.language.wording import shape
+from ironflow_nb.graphs.running.activities import Activity, Done
 from ironflow_nb.graphs.running.children import ChildCall
 from ironflow_nb.graphs.running.failures import can_be_handled, described, one
 from ironflow_nb.graphs.running.filling import Filler, as_case
 from ironflow_nb.graphs.running.frames import Frame
 from ironflow_nb.graphs.running.nodework import Workshop
-
-Done = Callable[["_Activity"], None]
-"""Told that a block has ended: with outputs, or with failures."""
-
-
-class _Activity:
-    """A block at work. `is_handled` says that some node around it has a handler for its failures."""
-
-    __slots__ = (
-        "_failures", "block", "done", "frame", "is_handled", "n_open", "n_waiting", "outputs", "waited_for_by",
-    )  # fmt: skip
-
-    def __init__(self, block: Block, frame: Frame, done: Done, *, is_handled: bool) -> None:
-        self.block = block
-        self.frame = frame
-        self.done = done
-        self.is_handled = is_handled
-        self.outputs: dict[str, Any] = {}
-        self._failures: dict[int, Exception] = {}
-        self.n_open = 0
-        self.n_waiting = [len(node.after) for node in block.nodes]
-        self.waited_for_by: list[list[int]] = [[] for _ in block.nodes]
-        for number, node in enumerate(block.nodes):
-            for before in node.after:
-                self.waited_for_by[before].append(number)
-
-    @property
-    def failures(self) -> list[Exception]:
-        """Those of its nodes that nothing handled, in the order of the nodes and not in that of time."""
-        return [self._failures[number] for number in sorted(self._failures)]
-
-    def fail(self, number: int, error: Exception) -> None:
-        """Note that a node failed."""
-        self._failures[number] = error
 
 
 class Interpreter:
@@ -101,7 +68,7 @@ class Interpreter:
         workshop.hide_secrets(self._session)
         self._names = dict(names)
         self._filler = Filler(scope, workshop.graph, has_secrets=workshop.secrets.has_any)
-        self._ready: deque[tuple[_Activity, int]] = deque()
+        self._ready: deque[tuple[Activity, int]] = deque()
         self._ended: deque[Callable[[], None]] = deque()
         self._n_running = 0
 
@@ -112,7 +79,7 @@ class Interpreter:
             Exception: the failure of a node that nothing handled; of several, an `ExceptionGroup` of them.
         """
         __tracebackhide__ = True
-        ended: list[_Activity] = []
+        ended: list[Activity] = []
         frame = Frame(self._names, None, self._scope.branch)
         self._open(self._definition.block, frame, ended.append, is_handled=False)
         while not ended:
@@ -127,7 +94,7 @@ class Interpreter:
             raise one(self._definition.name, ended[0].failures)
         return self._result(ended[0])
 
-    def _result(self, activity: _Activity) -> Any:
+    def _result(self, activity: Activity) -> Any:
         output = self._definition.output
         if output is not None:
             return self._filler.filled(output, activity.frame, "output")
@@ -137,25 +104,25 @@ class Interpreter:
     # -- blocks --------------------------------------------------------------------------------------------------
 
     def _open_inside(
-        self, activity: _Activity, number: int, block: Block, done: Done, frame: Frame | None = None
+        self, activity: Activity, number: int, block: Block, done: Done, frame: Frame | None = None
     ) -> None:
         """Begin a block inside of the node."""
         is_handled = activity.is_handled or activity.block.nodes[number].on_error is not None
         self._open(block, frame or activity.frame.inside({}), done, is_handled=is_handled)
 
     def _open(self, block: Block, frame: Frame, done: Done, *, is_handled: bool) -> None:
-        activity = _Activity(block, frame, done, is_handled=is_handled)
+        activity = Activity(block, frame, done, is_handled=is_handled)
         for number, n_waiting in enumerate(activity.n_waiting):
             if n_waiting == 0:
                 self._enqueue(activity, number)
         if not block.nodes:
             self._ended.append(lambda: done(activity))
 
-    def _enqueue(self, activity: _Activity, number: int) -> None:
+    def _enqueue(self, activity: Activity, number: int) -> None:
         activity.n_open += 1
         self._ready.append((activity, number))
 
-    def _finish(self, activity: _Activity, number: int, output: Any, *, is_skipped: bool = False) -> None:
+    def _finish(self, activity: Activity, number: int, output: Any, *, is_skipped: bool = False) -> None:
         """Take the output of a node, and begin what waited for nothing else."""
         name = activity.block.nodes[number].id
         if not is_skipped:
@@ -167,7 +134,7 @@ class Interpreter:
                 self._enqueue(activity, waiting)
         self._close(activity)
 
-    def _fail(self, activity: _Activity, number: int, error: BaseException) -> None:
+    def _fail(self, activity: Activity, number: int, error: BaseException) -> None:
         """Let the node's handler see to the failure, or let it fail its block."""
         __tracebackhide__ = True
         node = activity.block.nodes[number]
@@ -180,7 +147,7 @@ class Interpreter:
         else:
             self._handle(activity, number, node.on_error, error)
 
-    def _fail_block(self, activity: _Activity, number: int, error: Exception) -> None:
+    def _fail_block(self, activity: Activity, number: int, error: Exception) -> None:
         """Let the block fail; where nothing around it handles that, the next stretch of the run tries it again."""
         __tracebackhide__ = True
         if not activity.is_handled:
@@ -188,10 +155,10 @@ class Interpreter:
         activity.fail(number, error)
         self._close(activity)
 
-    def _handle(self, activity: _Activity, number: int, handler: Block, error: Exception) -> None:
+    def _handle(self, activity: Activity, number: int, handler: Block, error: Exception) -> None:
         node = activity.block.nodes[number]
 
-        def done(handled: _Activity) -> None:
+        def done(handled: Activity) -> None:
             if handled.failures:
                 failure = one(node.id, handled.failures)
                 failure.__cause__ = failure.__cause__ or error
@@ -203,14 +170,14 @@ class Interpreter:
         frame = activity.frame.inside({"error": described(node, error)})
         self._open(handler, frame, done, is_handled=activity.is_handled)
 
-    def _close(self, activity: _Activity) -> None:
+    def _close(self, activity: Activity) -> None:
         activity.n_open -= 1
         if activity.n_open == 0:
             activity.done(activity)
 
     # -- nodes ---------------------------------------------------------------------------------------------------
 
-    def _begin(self, activity: _Activity, number: int) -> None:
+    def _begin(self, activity: Activity, number: int) -> None:
         __tracebackhide__ = True
         node = activity.block.nodes[number]
         frame = activity.frame
@@ -228,7 +195,7 @@ class Interpreter:
         """Go on when this node is done with: what fails from there on is no failure of it."""
         self._ended.append(go_on)
 
-    def _perform(self, activity: _Activity, number: int, node: Node) -> None:
+    def _perform(self, activity: Activity, number: int, node: Node) -> None:
         __tracebackhide__ = True
         frame = activity.frame
         if node.id in self._workshop.mocks and not isinstance(node.task, Work | PythonCall):
@@ -262,7 +229,7 @@ class Interpreter:
 
     # -- work ----------------------------------------------------------------------------------------------------
 
-    def _work(self, activity: _Activity, number: int, options: dict[str, Any]) -> None:
+    def _work(self, activity: Activity, number: int, options: dict[str, Any]) -> None:
         """Perform the node as a step: here if it is alone, else beside the others."""
         __tracebackhide__ = True
         node = activity.block.nodes[number]
@@ -300,7 +267,7 @@ class Interpreter:
                 is_of_user = isinstance(task, PythonCall | Workflow) or node.id in self._workshop.mocks
         return as_data(value) if is_of_user else value
 
-    def _child(self, activity: _Activity, number: int, name: Any, given: Any) -> None:
+    def _child(self, activity: Activity, number: int, name: Any, given: Any) -> None:
         node = activity.block.nodes[number]
         child = ChildCall(node, name, given, self._workshop.graph, self._workshop.secrets)
         scope = Scope(self._session, activity.frame.branch, stretch=self._scope.stretch)
@@ -324,7 +291,7 @@ class Interpreter:
 
         child.begin(scope, ended)
 
-    def _record_failure(self, activity: _Activity, number: int, error: NodeFailed) -> None:
+    def _record_failure(self, activity: Activity, number: int, error: NodeFailed) -> None:
         """Record a node that could not even be asked for, so that it is seen where the run failed."""
         __tracebackhide__ = True
         node = activity.block.nodes[number]
@@ -337,21 +304,21 @@ class Interpreter:
 
     # -- decisions -----------------------------------------------------------------------------------------------
 
-    def _decide(self, activity: _Activity, number: int, taken: str | None, block: Block) -> None:
-        def done(inside: _Activity) -> None:
+    def _decide(self, activity: Activity, number: int, taken: str | None, block: Block) -> None:
+        def done(inside: Activity) -> None:
             self._end_control(activity, number, inside, {"taken": taken}, {"taken": taken, **inside.outputs})
 
         self._open_inside(activity, number, block, done)
 
     def _end_control(
-        self, activity: _Activity, number: int, inside: _Activity, decided: dict[str, Any], output: Any
+        self, activity: Activity, number: int, inside: Activity, decided: dict[str, Any], output: Any
     ) -> None:
         if inside.failures:
             self._fail(activity, number, one(activity.block.nodes[number].id, inside.failures))
         else:
             self._note(activity, number, decided, output)
 
-    def _note(self, activity: _Activity, number: int, decided: dict[str, Any], output: Any) -> None:
+    def _note(self, activity: Activity, number: int, decided: dict[str, Any], output: Any) -> None:
         """Record what was decided and what came of it; it rides with the next commit."""
         try:
             self._record(activity, number, decided, output)
@@ -360,7 +327,7 @@ class Interpreter:
         else:
             self._finish(activity, number, output)
 
-    def _record(self, activity: _Activity, number: int, decided: dict[str, Any], output: Any) -> None:
+    def _record(self, activity: Activity, number: int, decided: dict[str, Any], output: Any) -> None:
         spec = self._workshop.spec(activity.block.nodes[number])
         Budget().measure(output)  # each node inside may have given the whole of what the graph has so far
         result = self._session.ledger.digester.digest(output).digest
@@ -372,7 +339,7 @@ class Interpreter:
             if settled.error is not None:
                 raise settled.error
 
-    def _fan_out(self, activity: _Activity, number: int, branch: Branch) -> None:
+    def _fan_out(self, activity: Activity, number: int, branch: Branch) -> None:
         __tracebackhide__ = True
         node = activity.block.nodes[number]
         chosen = [
@@ -380,10 +347,10 @@ class Interpreter:
             for choice in branch.choices
             if self._filler.is_true(choice.when, activity.frame, f"{node.id}, {choice.name}")
         ]
-        ended: dict[str, _Activity] = {}
+        ended: dict[str, Activity] = {}
 
         def done_with(name: str) -> Done:
-            def done(inside: _Activity) -> None:
+            def done(inside: Activity) -> None:
                 ended[name] = inside
                 if len(ended) == len(chosen):
                     join()
@@ -405,7 +372,7 @@ class Interpreter:
 
     # -- loops ---------------------------------------------------------------------------------------------------
 
-    def _loop(self, activity: _Activity, number: int, loop: Loop) -> None:
+    def _loop(self, activity: Activity, number: int, loop: Loop) -> None:
         __tracebackhide__ = True
         node = activity.block.nodes[number]
         items = meaning(self._filler.filled(loop.items, activity.frame, node.id))
@@ -430,7 +397,7 @@ class Interpreter:
                 self._later(end)
 
         def done_with(index: int) -> Done:
-            def done(inside: _Activity) -> None:
+            def done(inside: Activity) -> None:
                 nonlocal n_open
                 n_open -= 1
                 results[index] = inside.outputs
@@ -448,7 +415,7 @@ class Interpreter:
 
         begin_next()
 
-    def _repeat(self, activity: _Activity, number: int, loop: While) -> None:
+    def _repeat(self, activity: Activity, number: int, loop: While) -> None:
         __tracebackhide__ = True
         node = activity.block.nodes[number]
         results: list[Any] = []
@@ -468,7 +435,7 @@ class Interpreter:
             else:
                 self._open_inside(activity, number, loop.do, done, frame)
 
-        def done(inside: _Activity) -> None:
+        def done(inside: Activity) -> None:
             if inside.failures:
                 self._fail(activity, number, one(node.id, inside.failures))
                 return
@@ -480,7 +447,7 @@ class Interpreter:
 
         begin_next()
 
-    def _branch(self, activity: _Activity, node: Node, arguments: dict[str, Any]) -> BranchId:
+    def _branch(self, activity: Activity, node: Node, arguments: dict[str, Any]) -> BranchId:
         name = f"{self._workshop.graph}.{node.id}"
         return self._session.open_branch(activity.frame.branch, name, arguments)
 
