@@ -14,6 +14,7 @@ from typing import IO, Final
 import msgspec
 
 from ironflow_nb.execution.seams import SystemThreads, SystemWakeup
+from ironflow_nb.graphs.nodes.supervisor import MARK, SUPERVISOR
 
 GRACE_S: Final = 2.0
 """How long a program has between being asked to end and being killed."""
@@ -56,9 +57,12 @@ def run(program: Program) -> Ended:
         OSError: it can't be started.
         ValueError: its command has a character that no command can have.
     """
+    if not _IS_WINDOWS:
+        SUPERVISOR.start()
     process = _start(program)
     try:
         _RUNNING[process.pid] = os.getpid()
+        SUPERVISOR.add(process.pid)
         assert process.stdout is not None
         assert process.stderr is not None
         out, err = _Stream(process.stdout, program.max_bytes), _Stream(process.stderr, program.max_bytes)
@@ -70,6 +74,7 @@ def run(program: Program) -> Ended:
     finally:
         end(process)
         _RUNNING.pop(process.pid, None)
+        SUPERVISOR.remove(process.pid)
     out.wait(DRAIN_S)
     err.wait(DRAIN_S)
     return Ended(
@@ -83,7 +88,7 @@ def run(program: Program) -> Ended:
 def _start(program: Program) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 -- the caller has asked the grants
         program.command,
-        env=program.env,
+        env={**program.env, MARK: SUPERVISOR.mark},
         cwd=program.cwd,
         stdin=subprocess.DEVNULL if program.stdin is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -204,6 +209,7 @@ def _end_all() -> None:
     for group, owner in list(_RUNNING.items()):
         if owner == os.getpid() and not _IS_WINDOWS:
             _signal(group, signal.SIGTERM)
+    SUPERVISOR.end()
 
 
 atexit.register(_end_all)

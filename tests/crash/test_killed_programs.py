@@ -1,0 +1,153 @@
+"""Programs of shell nodes end with the kernel that started them, and never run beside those of the run that goes on."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.crash, pytest.mark.skipif(os.name == "nt", reason="the programs are those of POSIX")]
+
+ROOT = Path(__file__).parents[2]
+
+KERNEL = """
+import os, sys, threading
+import ironflow_nb as iron
+from ironflow_nb.graphs.graph import Graph
+
+program = 'trap "" TERM; while :; do echo $$ >> written; {more} sleep 0.01; done'
+graph = Graph.from_dict({{"graph": "g", "allow": True, "nodes": [
+    {{"id": "a", "shell": {{"command": ["sh", "-c", program]}}, "timeout_s": {timeout_s}, "on_error": "continue"}},
+]}})
+iron.use("journal.db")
+if {forks}:
+    if os.fork() == 0:  # a child that keeps whatever it has inherited
+        threading.Event().wait(60)
+        os._exit(0)
+print("begins", flush=True)
+{how}
+"""
+
+
+def kernel(
+    folder: Path, *, how: str = "graph()", timeout_s: float = 60, forks: bool = False, more: str = ""
+) -> subprocess.Popen[str]:
+    code = KERNEL.format(how=how, timeout_s=timeout_s, forks=forks, more=more)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    )
+
+
+def lines(folder: Path) -> list[str]:
+    file = folder / "written"
+    return file.read_text().split() if file.exists() else []
+
+
+def wait_for(folder: Path, n_lines: int) -> None:
+    until = time.monotonic() + 30
+    while len(lines(folder)) < n_lines:
+        assert time.monotonic() < until, "the program did not begin"
+        time.sleep(0.005)
+
+
+def assert_quiet(folder: Path, within_s: float = 5) -> None:
+    """See that nobody writes any more."""
+    until, before = time.monotonic() + within_s, -1
+    while before != (before := len(lines(folder))):
+        assert time.monotonic() < until, "a program goes on"
+        time.sleep(0.2)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("forks", [False, True])
+def test_a_program_ends_with_a_killed_kernel(tmp_path: Path, forks: bool) -> None:
+    process = kernel(tmp_path, forks=forks)
+    wait_for(tmp_path, 3)
+    kill(process)
+    assert_quiet(tmp_path)
+
+
+def test_a_program_of_a_thread_ends_with_the_kernel_and_not_with_the_thread(tmp_path: Path) -> None:
+    """The thread that starts a program ends before it: signals of Linux for dead parents would kill it then."""
+    how = "\nthread = threading.Thread(target=graph.start); thread.start(); thread.join(); threading.Event().wait(60)"
+    process = kernel(tmp_path, how=how)
+    wait_for(tmp_path, 30)
+    kill(process)
+    assert_quiet(tmp_path)
+
+
+def test_what_a_program_started_in_its_group_ends_too(tmp_path: Path) -> None:
+    process = kernel(tmp_path, more="(while :; do echo child >> written; sleep 0.01; done) & more=1; wait;")
+    wait_for(tmp_path, 10)
+    kill(process)
+    assert_quiet(tmp_path)
+
+
+def test_a_program_does_not_run_beside_that_of_the_run_that_goes_on(tmp_path: Path) -> None:
+    first = kernel(tmp_path)
+    wait_for(tmp_path, 60)  # by then the begin of the run is in the journal
+    kill(first)
+    before = len(lines(tmp_path))
+    second = kernel(tmp_path, how="graph.resume().result()", timeout_s=1)
+    assert second.wait(30) == 0
+    assert second.stdout is not None
+    second.stdout.close()
+    written = lines(tmp_path)
+    programs = list(dict.fromkeys(written))
+    assert len(programs) == 2
+    assert written == sorted(written, key=programs.index)
+    assert written[: before // 2].count(programs[0]) == before // 2
+
+
+@pytest.mark.slow
+def test_no_program_outlives_a_kernel_that_is_killed_while_it_starts_one(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    for number in range(25):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        process = kernel(folder)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begins\n"
+        time.sleep(chance.uniform(0.0, 0.12))
+        kill(process)
+        assert_quiet(folder)
+
+
+def test_an_interrupted_supervisor_is_replaced(tmp_path: Path) -> None:
+    how = """
+import subprocess
+from ironflow_nb.graphs.nodes.supervisor import SUPERVISOR
+run = graph.start()
+while not os.path.exists("written"):
+    threading.Event().wait(0.01)
+mine = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
+for pid in mine:
+    if "-I" in open(f"/proc/{pid}/cmdline").read().split("\\0"):
+        os.kill(int(pid), 9)
+threading.Event().wait(0.2)
+SUPERVISOR.add(2**22 + 5)
+open("ready", "w").close()
+threading.Event().wait(60)
+"""
+    if not Path("/proc/self").exists():
+        pytest.skip("it looks for the supervisor in /proc")
+    process = kernel(tmp_path, how=how)
+    until = time.monotonic() + 30
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    kill(process)
+    assert_quiet(tmp_path)
