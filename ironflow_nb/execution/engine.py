@@ -74,7 +74,7 @@ class Engine:
         self._worker = Worker(self.ledger, self.sessions, self.threads)
         self._ordinals: OrderedDict[str, Counter[tuple[str, str, Digest]]] = OrderedDict()
         self._is_started = False
-        self._n_entered = 0
+        self._entered: list[None] = []
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -196,8 +196,7 @@ class Engine:
 
     def __enter__(self) -> Self:
         """Make this the current engine of the calling context; the last ``with`` that ends closes it."""
-        with self._lock:
-            self._n_entered += 1
+        self._entered.append(None)  # which no lock has to guard
         _AROUND.set((*_AROUND.get(), CURRENT.get()))
         CURRENT.set(self)
         return self
@@ -208,10 +207,8 @@ class Engine:
         around = _AROUND.get()  # empty where another context has entered
         CURRENT.set(around[-1] if around else None)
         _AROUND.set(around[:-1])
-        with self._lock:
-            self._n_entered -= 1
-            is_last = not self._n_entered
-        if is_last:
+        self._entered.pop()
+        if not self._entered:
             self.close()
 
     def __repr__(self) -> str:
