@@ -81,8 +81,8 @@ class Machine(Generic[State, Command, Event, Effect]):
             transitions: those there should be, for diagrams: (from, command, to), then effects and timers if wanted.
             samples: commands with which a diagram finds out what can be reached; those of history are tried too.
         """
-        if not name or "." in name:
-            raise DecisionError(f"the name of a decider is a text without dots, not {name!r}")
+        if not isinstance(name, str) or not name or "." in name or not name.isprintable():
+            raise DecisionError(f"the name of a decider is a text without dots and control characters, not {name!r}")
         self.name = name
         self._initial = initial
         self._shares_initial = is_immutable(initial)

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from ironflow_nb.core.status import RunStatus
+from ironflow_nb.core.texts import plain
 from ironflow_nb.diagram import svg
 from ironflow_nb.diagram.geometry import Layout
 from ironflow_nb.diagram.layout import lay_out
@@ -29,6 +30,9 @@ class Picture:
 
     svg: str | None
     text: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", plain(self.text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

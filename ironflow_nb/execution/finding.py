@@ -7,6 +7,7 @@ from typing import Final
 
 from ironflow_nb.core.ids import StepRef, parse_step_ref, run_id_prefix
 from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.texts import plain
 from ironflow_nb.errors import AmbiguousRun, AmbiguousStep, RunNotFound, StepNotFound
 from ironflow_nb.journal.ports import Reader, Select
 
@@ -31,7 +32,7 @@ def resolve_run(reader: Reader, text: str) -> RunRow:
 
 
 def _listed(runs: list[RunRow]) -> str:
-    shown = ", ".join(f"{run.run_id} ({run.name})" for run in runs[:_SHOWN])
+    shown = plain(", ".join(f"{run.run_id} ({run.name})" for run in runs[:_SHOWN]))
     return f"{shown}, ..." if len(runs) > _SHOWN else shown
 
 
@@ -57,13 +58,13 @@ def resolve_step(rows: Iterable[StepRow], reference: object, run_id: str) -> Ste
     if len(fits) == 1:
         return fits[0]
     if fits:
-        shown = ", ".join(sorted(fits, key=lambda ref: refs[ref].index)[:_SHOWN])
+        shown = plain(", ".join(sorted(fits, key=lambda ref: refs[ref].index)[:_SHOWN]))
         raise AmbiguousStep(
             f"run {run_id} has {len(fits)} steps {text!r}: {shown}{', ...' if len(fits) > _SHOWN else ''}; name one",
             run_id=run_id,
             step=text,
         )
-    names = ", ".join(sorted({row.name for row in refs.values()})[:_SHOWN]) or "none yet"
+    names = plain(", ".join(sorted({row.name for row in refs.values()})[:_SHOWN])) or "none yet"
     raise StepNotFound(f"run {run_id} has no step {text!r}; its steps are: {names}", run_id=run_id, step=text)
 
 
@@ -80,7 +81,7 @@ def resolve_steps(rows: list[StepRow], step: object, run_id: str) -> list[StepRe
     if not names:
         return [resolve_step(rows, step, run_id)]  # "fetch[12]" is one step; of what names none it tells
     if len(names) > 1:
-        listed = ", ".join(names)
+        listed = plain(", ".join(names))
         raise AmbiguousStep(f"run {run_id} has steps of several {name!r}: {listed}; name one", run_id=run_id, step=name)
     refs = {row.step: row.index for row in rows if row.name == names[0]}
     return sorted(refs, key=refs.__getitem__)

@@ -18,6 +18,7 @@ from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import step_name
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.core.retrying import MOST_ATTEMPTS, Retry, retrying
+from ironflow_nb.core.texts import plain
 from ironflow_nb.core.verdict import OnChange
 from ironflow_nb.errors import DefinitionError, DuplicateName
 from ironflow_nb.execution.parameters import CLOSURE, Parameters
@@ -85,7 +86,7 @@ class StepSpec:
                 f"{function.__qualname__} is a generator, and what it yields can't be recorded; return a list instead"
             )
         if name is not None:
-            a_text("name", name)
+            a_name(name)
         own_name = getattr(function, "__qualname__", type(function).__qualname__)
         if name is None and ("<lambda>" in own_name or isinstance(function, partial)):
             what = own_name.rpartition(".")[2].strip("<>")
@@ -183,6 +184,18 @@ def a_text(option: str, value: object) -> str:
     except UnicodeEncodeError:
         raise ValueError(f"{option} has half a character (a lone surrogate) in it: {value!r}") from None
     return value
+
+
+def a_name(value: object) -> str:
+    """Return the text that a name is.
+
+    Raises:
+        ValueError: it is none, or has a character that no line can show.
+    """
+    name = a_text("name", value)
+    if plain(name) != name or not {"\n", "\t"}.isdisjoint(name):
+        raise ValueError(f"name has a control character in it: {name!r}; names are shown on terminals, as they are")
+    return name
 
 
 def a_flag(option: str, value: object) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from ironflow_nb.core.texts import plain
+
 if TYPE_CHECKING:
     from logging import Logger
 
@@ -49,9 +51,9 @@ def say(line: str) -> None:
     """Tell the person at the notebook, or the log of a script."""
     notebook = face()
     if notebook is not None:
-        notebook.say(line)
+        notebook.say(plain(line))
     else:
-        logger().info(line)
+        logger().info(plain(line))
 
 
 def logger() -> Logger:

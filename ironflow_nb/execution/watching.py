@@ -8,6 +8,7 @@ from typing import Any, Final
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import ENDED, OWNED, RunStatus, derived_run_status
+from ironflow_nb.core.texts import plain
 from ironflow_nb.errors import ResultTimeout, RunCancelled, RunFailed, RunInterrupted, RunNotFound, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.journal.ports import Reader, Select
@@ -115,7 +116,7 @@ def result_of(engine: Engine, run: RunRow | None, run_id: RunId, status: RunStat
         raise failure_of(engine, run)
     if status is RunStatus.CANCELLED:
         raise RunCancelled(f"run {run_id} was cancelled", run_id=run_id)
-    name = run.name if run is not None else "the flow"
+    name = plain(run.name) if run is not None else "the flow"
     raise RunInterrupted(
         f"run {run_id} of {name} is {status.value} and has no result; continue it with iron.resume({run_id!r}), or "
         "call the flow again with the same arguments",
@@ -137,5 +138,5 @@ def failure_of(engine: Engine, run: RunRow) -> BaseException:
             standing_in.add_note(note)
         standing_in.add_note(f"recorded traceback:\n{failure.traceback}")
         return standing_in
-    error.add_note(f"ironflow: this is the recorded failure of run {run.run_id} of {run.name}")
+    error.add_note(f"ironflow: this is the recorded failure of run {run.run_id} of {plain(run.name)}")
     return error

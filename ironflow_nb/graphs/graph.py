@@ -16,6 +16,7 @@ from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.core.plan import Planned
 from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.texts import plain
 from ironflow_nb.errors import GraphInvalid, UntrustedRun
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
@@ -469,7 +470,7 @@ class Graph(Launchable):
 
     def __repr__(self) -> str:
         nodes = self.data.get("nodes")
-        return f"<graph {self.name}: {len(nodes) if isinstance(nodes, list) else 0} nodes>"
+        return f"<graph {plain(self.name)}: {len(nodes) if isinstance(nodes, list) else 0} nodes>"
 
 
 def _input(given: Any, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ironflow_nb.core.events import RunContinued, SessionEnded
 from ironflow_nb.core.ids import RunId, StepRef, ValueId
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import StepStatus
+from ironflow_nb.core.texts import plain
 from ironflow_nb.execution.edited import changes_since, parts_of
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.journal.ports import Reader, Select
@@ -33,7 +34,7 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [f"{self.step}", *(f"  {reason}" for reason in self.reasons)]
-        return "\n".join([*lines, self.diff] if self.diff else lines)
+        return plain("\n".join([*lines, self.diff] if self.diff else lines))
 
     __repr__ = __str__
 

@@ -10,6 +10,7 @@ from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.orders import NONE
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.core.texts import plain
 from ironflow_nb.errors import JournalError, StepNotFound, ValueUnreadable
 from ironflow_nb.execution import watching
 from ironflow_nb.execution.commanding import ask_to_stop
@@ -290,10 +291,10 @@ class Run(Generic[T]):
             run, status = watching.look(self._engine, self.id)
             foreign = "" if self._is_own(run) else f", {FOREIGN}"
         except Exception as error:  # noqa: BLE001 -- a repr never raises, whatever became of the journal
-            return f"<run {self.id}: {error}>"
+            return plain(f"<run {self.id}: {error}>")
         name = run.name if run is not None else "?"
         durability = run.durability if run is not None else self._engine.durability.value
-        return f"<run {self.id} of {name}: {status.value}, durability={durability}{foreign}>"
+        return plain(f"<run {self.id} of {name}: {status.value}, durability={durability}{foreign}>")
 
 
 def _latest_output(rows: list[StepRow], ref: StepRef) -> StepRow | None:

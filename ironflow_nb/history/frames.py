@@ -11,6 +11,7 @@ from msgspec.structs import asdict, replace
 from ironflow_nb.core.ids import RunId, StepRef, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status, recorded_step_statuses
+from ironflow_nb.core.texts import plain
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.watching import statuses_of
@@ -240,13 +241,13 @@ def _text(texts: Previews, value_id: ValueId | None) -> str | None:
 def _run_record(row: RunRow, status: RunStatus, tallies: Sequence[Tally], texts: Previews, now: int) -> dict[str, Any]:
     ended_at = row.ended_at if row.ended_at is not None else (now if status in OWNED else None)
     return {
-        "run_id": row.run_id, "kind": row.kind, "name": row.name, "status": status.value,
+        "run_id": row.run_id, "kind": row.kind, "name": plain(row.name), "status": status.value,
         "started_at": row.started_at, "ended_at": row.ended_at,
         "duration_s": None if ended_at is None else max(ended_at - row.started_at, 0) / 1e6,
         "n_steps": sum(tally.n for tally in tallies), "n_completed": count(tallies, StepStatus.COMPLETED),
         "n_failed": count(tallies, StepStatus.FAILED), "n_reused": row.n_reused, "n_sessions": row.n_sessions,
         "output": _text(texts, row.output_id), "error": _text(texts, row.error_id), "durability": row.durability,
-        "key": row.key, "notebook": row.notebook, "parent_run_id": row.parent_run_id,
+        "key": row.key and plain(row.key), "notebook": row.notebook, "parent_run_id": row.parent_run_id,
     }  # fmt: skip
 
 
@@ -259,9 +260,14 @@ def _attempt_columns(chosen: Sequence[tuple[StepRow, StepStatus]], texts: Previe
     rows = [row for row, _ in chosen]
     columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in _AS_RECORDED}
     outputs = [texts.get(row.output_id, _NO_PREVIEW) if row.output_id is not None else _NO_PREVIEW for row in rows]
-    return columns | {
-        "status": [str(status) for _, status in chosen],
-        "output": [text for text, _ in outputs],
-        "output_bytes": [size for _, size in outputs],
-        "error": [_text(texts, row.error_id) for row in rows],
-    }
+    named = {name: list(map(plain, columns[name])) for name in ("step", "name")}
+    return (
+        columns
+        | named
+        | {
+            "status": [str(status) for _, status in chosen],
+            "output": [text for text, _ in outputs],
+            "output_bytes": [size for _, size in outputs],
+            "error": [_text(texts, row.error_id) for row in rows],
+        }
+    )

@@ -11,6 +11,7 @@ import pandas as pd
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.plan import Action, Planned
 from ironflow_nb.core.status import StepStatus
+from ironflow_nb.core.texts import plain
 from ironflow_nb.diagram.draw import Picture, draw
 from ironflow_nb.diagram.model import Diagram
 from ironflow_nb.diagram.states import NodeState, node_states
@@ -48,7 +49,7 @@ class Plan(pd.DataFrame):
         """Make the plan; `begin` says what becomes of the run, and `diagram` is that of its flow."""
         steps = list(planned)
         made = cls(frame_of_records(COLUMNS, [_record(each) for each in steps]))
-        made.headline = f"{begin}{_summary(steps)}"
+        made.headline = plain(f"{begin}{_summary(steps)}")
         made.picture = None if diagram is None else draw(diagram, _states(steps), prefix=f"iron-plan-{diagram.name}")
         return made
 
@@ -81,8 +82,8 @@ def _states(planned: list[Planned]) -> dict[str, NodeState]:
 def _record(planned: Planned) -> dict[str, Any]:
     row = planned.row
     return {
-        "step": planned.step, "name": row.name, "index": row.index, "action": planned.action.value,
-        "reason": planned.reason, "duration_s": row.duration_s, "attempt": row.attempt, "finished_at": row.finished_at,
+        "step": plain(planned.step), "name": plain(row.name), "index": row.index, "action": planned.action.value,
+        "reason": plain(planned.reason), "duration_s": row.duration_s, "attempt": row.attempt, "finished_at": row.finished_at,
     }  # fmt: skip
 
 

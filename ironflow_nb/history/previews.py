@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ironflow_nb.core.texts import plain
 from ironflow_nb.values.store import JSON
 from ironflow_nb.values.stored import StoredValue
 from ironflow_nb.values.tagged import TAG, untag
@@ -67,5 +68,5 @@ def _listed(trees: list[Any]) -> str:
 
 def clip(text: str) -> str:
     """Return the text on one line, with an ellipsis where it is too long."""
-    line = " ".join(text.split())
+    line = plain(" ".join(text.split()))
     return line if len(line) <= LENGTH else f"{line[: LENGTH - 1]}…"

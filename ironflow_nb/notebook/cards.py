@@ -10,6 +10,7 @@ from typing import Final
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus
+from ironflow_nb.core.texts import plain
 from ironflow_nb.durable_cells.cell import KIND
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.engine import Engine
@@ -54,7 +55,7 @@ def show_unfinished() -> None:
 def _show(text: str, html: str) -> None:
     from IPython.display import display  # noqa: PLC0415 -- only a shell has it
 
-    display({"text/plain": text, "text/html": html}, raw=True)  # type: ignore[no-untyped-call]
+    display({"text/plain": plain(text), "text/html": plain(html)}, raw=True)  # type: ignore[no-untyped-call]
 
 
 def waiting_work(engine: Engine) -> list[str]:

@@ -1,0 +1,108 @@
+"""Texts for terminals hold no character that a terminal obeys, whatever is in the journal."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import flow, step
+from ironflow_nb.core.texts import plain
+from ironflow_nb.notebook.cards import as_text, unfinished
+
+BAD: Final = "\x1b[31mred\x9b2J\u202e\x07"
+OBEYED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+@step(name="fetch")
+def fetch(what: str) -> str:
+    if what == "fail":
+        raise ValueError(f"boom \0{BAD}")
+    return f"\0{BAD}"
+
+
+@flow(name="main")
+def main(what: str) -> str:
+    return fetch(what)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A journal that somebody has written names into which this package refuses."""
+    path = tmp_path / "journal.db"
+    with iron.open(path):
+        main("well")
+        with pytest.raises(ValueError, match="boom"):
+            main("fail")
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("runs", "steps", "definitions"):
+            connection.execute(f"UPDATE {table} SET name = name || ?", (BAD,))
+        connection.commit()
+    return path
+
+
+def texts(frame: pd.DataFrame) -> list[str]:
+    return [text for column in frame for text in frame[column] if isinstance(text, str)]
+
+
+def error_of(act: Callable[[], Any]) -> list[str]:
+    with pytest.raises(iron.IronflowError) as caught:
+        act()
+    return [str(caught.value)]
+
+
+def plan_of(run: Any) -> list[str]:
+    plan = run.plan()
+    return [*texts(plan), repr(plan), plan.headline]
+
+
+FORMS: Final[dict[str, Callable[[Any], list[str]]]] = {
+    "run": lambda run: [repr(run), run._repr_mimebundle_()["text/plain"], repr(run.diagram())],
+    "runs": lambda _: texts(iron.runs()),
+    "steps": lambda _: texts(iron.steps()),
+    "attempts": lambda _: texts(iron.attempts()),
+    "plan": plan_of,
+    "explanation": lambda run: [str(run.explain(f"fetch{BAD}"))],
+    "card": lambda _: [as_text(unfinished(iron.engine())) if unfinished(iron.engine()) else ""],
+    "unknown run": lambda _: error_of(lambda: iron.get_run("zzz")),
+    "unknown step": lambda run: error_of(lambda: run.value("nobody")),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("which", ["completed", "failed"])
+def test_what_a_journal_holds_is_shown_without_characters_that_terminals_obey(
+    which: str, form: Callable[[Any], list[str]], path: Path
+) -> None:
+    with iron.open(path, read_only=True):
+        run = iron.get_run(iron.runs(status=which)["run_id"][0])
+        for text in form(run):
+            assert not OBEYED.search(text), repr(text)
+
+
+@pytest.mark.parametrize("make", [step, flow], ids=["step", "flow"])
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a\0", "a\nb", "a\tb", "a\x9b", "a\u202eb"])
+def test_a_name_with_such_a_character_is_refused_where_it_is_given(make: Any, name: str) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        make(name=name)(lambda: 1)
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a\0", "a\nb"])
+def test_so_it_is_for_deciders_and_graphs(name: str) -> None:
+    with pytest.raises(iron.DecisionError, match="control character"):
+        iron.Decider(name, initial=0)
+    with suppress(iron.GraphInvalid):
+        assert not OBEYED.search(repr(iron.Graph(name)))
+
+
+def test_other_texts_stay_what_they_are() -> None:
+    for text in ("", "plain", "größer → 漢字 🎉", "two\nlines\twith a tab", "a\u00a0b"):
+        assert plain(text) == text
+    assert plain("\x1b[1m\r\0\x85\u2067") == r"\x1b[1m\x0d\x00\x85\u2067"
