@@ -41,7 +41,6 @@ def test_a_retry_takes_exceptions_in_every_usual_way(lab: Lab, world: World, on:
 
 @pytest.mark.parametrize(
     "on", ["ValueError", ValueError(), ["ValueError"], [ValueError, "OSError"], [], (), int, [int], 5, is_worth_it],
-    ids=repr,
 )  # fmt: skip
 def test_a_retry_on_what_is_no_exception_is_refused_where_it_is_defined(on: Any) -> None:
     with pytest.raises(ValueError, match="on is a class of exceptions, several of them in a list"):
