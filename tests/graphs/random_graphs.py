@@ -19,7 +19,7 @@ INPUT = {
     "none": [],
 } | {"x": "top"}
 
-TESTS = ["{{ input.yes }}", "{{ input.yes }}", "{{ input.no }}", "{{ input.word }}", "{{ input.nothing }}", True]
+TESTS = ["{{ input.yes }}", "{{ input.yes }}", "{{ input.no }}", "{{ input.nothing }}", True, False]
 KINDS = ["play"] * 7 + ["condition", "switch", "branch", "loop", "loop", "while", "workflow"]
 MOST_DEPTH = 2
 
