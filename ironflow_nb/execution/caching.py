@@ -12,7 +12,7 @@ from typing import Final
 
 from ironflow_nb.core.events import StepReused
 from ironflow_nb.errors import ValueUnreadable
-from ironflow_nb.execution.jobs import Job, Settled
+from ironflow_nb.execution.jobs import Job, Kept, Settled
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stream import Piece
 from ironflow_nb.journal.ports import Cached
@@ -89,4 +89,4 @@ def _reused(session: Session, job: Job, found: Cached) -> Settled | None:
         branch=branch,
         nth=nth,
     )
-    return Settled(job, Piece(event, job.step, job.attempt), value=value)
+    return Settled(job, Piece(event, job.step, job.attempt), value=value, kept=Kept(stored.value_id, stored.size))

@@ -23,6 +23,9 @@ from ironflow_nb.execution.spec import StepSpec
 WINDOW: Final = 4
 """Items that may be pulled and not yet committed, as a multiple of the concurrency."""
 
+HELD_BYTES: Final = 32 * 1024 * 1024
+"""Results of so many bytes are kept in memory, and those of the window; the others are read again when wanted."""
+
 _END: Final = object()
 
 
@@ -59,6 +62,7 @@ class Fanout:
         self._job_of: dict[Outcome, Job] = {}
         self._n_open = 0
         self._n_workers = 0
+        self._n_read = self._n_released = self._n_held = 0
         self._is_pumped = False
         self._is_asked_for = False
         session.pumps.append(self.pump)
@@ -142,24 +146,40 @@ class Fanout:
     def _answer(self, answer: Answer) -> None:
         outcome = Outcome()
         if answer.error is None:
-            outcome.succeed(answer.value)
+            outcome.succeed(answer.value, answer.kept)
         else:
             outcome.fail(answer.error)
         self._follow(outcome)
 
     def _follow(self, outcome: Outcome) -> None:
+        index = len(self.outcomes)
         self.outcomes.append(outcome)
         with self.session.lock:
             self._n_open += 1
-            outcome.when_done(lambda: self._note_done(outcome))
+            outcome.when_done(lambda: self._note_done(index, outcome))
 
-    def _note_done(self, outcome: Outcome) -> None:
+    def _note_done(self, index: int, outcome: Outcome) -> None:
         self._n_open -= 1
         if outcome.error is None:
             self._job_of.pop(outcome, None)
+            self._hold(index, outcome)
         elif not self._collects:
             self.first_error = self.first_error or outcome.error
             self._begin_no_more()
+
+    def _hold(self, index: int, outcome: Outcome) -> None:
+        """Keep the result in memory, unless it is too much: then those go that were read, and those far ahead."""
+        self._n_held += 0 if outcome.kept is None else outcome.kept.size
+        while self._n_held > HELD_BYTES and self._n_released < self._n_read:
+            self._release(self.outcomes[self._n_released])
+            self._n_released += 1
+        if self._n_held > HELD_BYTES and index >= self._n_read + WINDOW * self._concurrency:
+            self._release(outcome)
+
+    def _release(self, outcome: Outcome) -> None:
+        if outcome.kept is not None and not outcome.is_released:
+            self._n_held -= outcome.kept.size
+            outcome.release(self.session.ledger.read)
 
     def _begin_no_more(self) -> None:
         self._is_failing = True
@@ -228,6 +248,7 @@ class Fanout:
         if outcome is None or not outcome.is_done:
             outcome = next(outcome for outcome in self.outcomes if outcome.error is self.first_error)
         if outcome.error is None:
+            self._n_read = max(self._n_read, index + 1)
             return outcome.value
         self._observe(outcome)
         if self._collects and isinstance(outcome.error, Exception) and not isinstance(outcome.error, IronflowError):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import Context
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef
+from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stream import Piece
@@ -34,32 +34,62 @@ class Call(msgspec.Struct):
     opaque: tuple[str, ...] = ()
 
 
+class Kept(NamedTuple):
+    """Where the journal has a value, and how many bytes it is there."""
+
+    value_id: ValueId
+    size: int
+
+
 class Answer(msgspec.Struct, frozen=True):
     """A call that is answered by what is recorded."""
 
     value: Any = None
     error: BaseException | None = None
+    kept: Kept | None = None
 
 
 class Outcome:
     """A value or an error that comes once; who waits is called back. Used under the session's lock."""
 
-    __slots__ = ("_callbacks", "error", "is_observed", "value")
+    __slots__ = ("_callbacks", "_read", "_value", "error", "is_observed", "kept")
 
     def __init__(self) -> None:
-        self.value: Any = PENDING
         self.error: BaseException | None = None
         self.is_observed = False
+        self.kept: Kept | None = None
+        self._value: Any = PENDING
+        self._read: Callable[[ValueId], Any] | None = None
         self._callbacks: list[Callable[[], None]] = []
 
     @property
     def is_done(self) -> bool:
         """Tell whether the outcome is there."""
-        return self.value is not PENDING or self.error is not None
+        return self._value is not PENDING or self.error is not None
 
-    def succeed(self, value: Any) -> None:
+    @property
+    def is_released(self) -> bool:
+        """Tell whether the value was let go of."""
+        return self._read is not None
+
+    @property
+    def value(self) -> Any:
+        """The value; one that was released is read again.
+
+        Raises:
+            ValueUnreadable: it can't be.
+        """
+        value, read = self._value, self._read  # in this order, for another thread may be releasing it
+        return value if read is None or self.kept is None else read(self.kept.value_id)
+
+    def release(self, read: Callable[[ValueId], Any]) -> None:
+        """Let go of the value; `read` gives it again."""
+        self._read = read
+        self._value = None
+
+    def succeed(self, value: Any, kept: Kept | None = None) -> None:
         """Set the value, once it is committed."""
-        self.value = value
+        self._value, self.kept = value, kept
         self._call_back()
 
     def fail(self, error: BaseException) -> None:
@@ -154,6 +184,7 @@ class Settled(msgspec.Struct, frozen=True):
     value: Any = None
     error: BaseException | None = None
     retry_at: int | None = None
+    kept: Kept | None = None
 
     def tell(self, trouble: BaseException | None = None) -> None:
         """Let who waits for the job know what it came to, or why that could not be recorded."""
@@ -161,7 +192,7 @@ class Settled(msgspec.Struct, frozen=True):
         if error is not None:
             self.job.outcome.fail(error)
         else:
-            self.job.outcome.succeed(self.value)
+            self.job.outcome.succeed(self.value, self.kept)
 
 
 Take = Callable[[Settled | None], Job | None]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
 from ironflow_nb.core.ids import RUN_ID_ENTROPY_BYTES, Digest, RunId, ValueId, run_id
 from ironflow_nb.core.rows import RunRow
-from ironflow_nb.errors import DecisionError, EngineClosed, JournalError
+from ironflow_nb.errors import DecisionError, EngineClosed, JournalError, ValueUnreadable
 from ironflow_nb.execution.hosts import give_up, is_alive, is_gone, may_live, new_lease
 from ironflow_nb.execution.seams import Clock, Entropy, Threads
 from ironflow_nb.execution.signatures import own_runs, signature_of_definition, untrusted
@@ -157,6 +157,17 @@ class Ledger:
         """Return a stored value with its content."""
         with self.current() as reader:
             return reader.values([value_id]).get(value_id)
+
+    def read(self, value_id: ValueId) -> Any:
+        """Return a stored value, decoded.
+
+        Raises:
+            ValueUnreadable: it is missing or damaged, or its class does not exist here.
+        """
+        stored = self.value(value_id)
+        if stored is None:
+            raise ValueUnreadable("a result is missing in the journal; put the journal back from a copy")
+        return self.values.decode(stored)
 
     def definition(self, definition_id: Digest) -> Definition | None:
         """Return what the journal keeps of a flow, or of the code of a step."""

@@ -15,7 +15,7 @@ from ironflow_nb.core.status import StepStatus
 from ironflow_nb.core.verdict import GUARD_S, AskFirst, OnChange, Perform, Replay, Reuse, Unknown, judge, settle_change
 from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, ValueUnreadable
 from ironflow_nb.execution.edited import why_changed
-from ironflow_nb.execution.jobs import Answer, AttemptRef, Call, Job, Outcome
+from ironflow_nb.execution.jobs import Answer, AttemptRef, Call, Job, Kept, Outcome
 from ironflow_nb.execution.ledger import Ledger
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.surroundings import say
@@ -135,7 +135,7 @@ class Recall:
                     self._settle_loss(row, stored)
                     return self._job(spec, code, call, record, "result lost")
                 self.n_reused += 1
-                return Answer(self._decoded(row, stored))
+                return Answer(self._decoded(row, stored), kept=Kept(stored.value_id, stored.size))
             case Replay(row=row):
                 self.n_reused += 1
                 return Answer(error=self._failure(row))

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.events import StepCompleted, StepFailed
 from ironflow_nb.core.retrying import MAX_DELAY_S
 from ironflow_nb.errors import IronflowError, ValueNotStorable
-from ironflow_nb.execution.jobs import Job, Settled
+from ironflow_nb.execution.jobs import Job, Kept, Settled
 from ironflow_nb.execution.recall import mark
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stream import Piece
@@ -29,7 +29,8 @@ def returned(session: Session, job: Job, value: Any) -> Settled:
     if job.claim is not None:
         now = session.ledger.clock.now()
         cached = replace(job.claim, owner=None, output_id=stored.value_id, finished_at=now, duration_s=duration_s)
-    return Settled(job, Piece(completed, job.step, job.attempt, job.row, (stored,), cached), value=echo)
+    piece = Piece(completed, job.step, job.attempt, job.row, (stored,), cached)
+    return Settled(job, piece, value=echo, kept=Kept(stored.value_id, stored.size))
 
 
 def raised(session: Session, job: Job, error: BaseException) -> Settled:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from ironflow_nb.errors import ResultTimeout, WrongColour
 from ironflow_nb.execution.fanout import Fanout, Submission
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
+
+SHOWN: Final = 1000
+"""A map of more items is shown by their number."""
 
 
 class StepFuture(Generic[T]):
@@ -63,7 +66,8 @@ class StepFuture(Generic[T]):
 class MapResult(Sequence[T]):
     """The results of a map, in the order of its items; they come while it is read.
 
-    Iterating yields each result as soon as it and those before it are there. Everything else waits for all of them.
+    Iterating yields each result as soon as it and those before it are there. Everything else waits for all of them. Of
+    many large ones only a part is in memory; the others are read from the journal again, each time.
     With ``on_error="collect"`` a failed item has its exception in its place; `ok` and `errors` tell them apart.
     """
 
@@ -146,7 +150,8 @@ class MapResult(Sequence[T]):
     def __repr__(self) -> str:
         if self._fanout is None:
             return f"MapResult({list(self._values)!r})"
-        if self._fanout.is_finished() and self._fanout.first_error is None:
+        is_short = len(self._fanout.outcomes) <= SHOWN
+        if is_short and self._fanout.is_finished() and self._fanout.first_error is None:
             return f"MapResult({[outcome.error or outcome.value for outcome in self._fanout.outcomes]!r})"
         n_done = sum(outcome.is_done for outcome in self._fanout.outcomes)
         return f"<results of {self._name}: {n_done} done>"
