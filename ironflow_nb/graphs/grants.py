@@ -91,11 +91,11 @@ class Grants(msgspec.Struct, frozen=True):
 
     def within(self, other: Grants) -> Grants:
         """Return what both of them grant; relative paths start where those of the first do."""
-        mine, others = self._with_whole_paths(), other._with_whole_paths()
+        mine, others = self.with_whole_paths(), other.with_whole_paths()
         kinds = self.allowed.keys() & other.allowed.keys()
         return Grants({kind: _both(kind, mine[kind], others[kind]) for kind in kinds}, self.base)
 
-    def _with_whole_paths(self) -> dict[str, bool | tuple[str, ...]]:
+    def with_whole_paths(self) -> dict[str, bool | tuple[str, ...]]:
         """Return what is allowed, with paths that mean the same from any other folder."""
         allowed = dict(self.allowed)
         files = allowed.get("files", False)

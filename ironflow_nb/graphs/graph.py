@@ -31,11 +31,11 @@ from ironflow_nb.graphs.formats.publishing import published
 from ironflow_nb.graphs.formats.reading import Source, extended, from_data, read_source, read_text
 from ironflow_nb.graphs.formats.writing import write_yaml
 from ironflow_nb.graphs.grants import Grants
-from ironflow_nb.graphs.kept import kept_source
+from ironflow_nb.graphs.kept import kept_graph, kept_id, kept_text
 from ironflow_nb.graphs.kinds import REGISTERED, Kind
 from ironflow_nb.graphs.planning import replanned
 from ironflow_nb.graphs.running.children import ChildCode, tracked_graph
-from ironflow_nb.graphs.running.equipping import Functions, equipped, performed
+from ironflow_nb.graphs.running.equipping import Functions, equipped, input_of, performed
 from ironflow_nb.graphs.running.nodework import PARAMETERS, Workshop
 from ironflow_nb.graphs.trial import Trial, check_mocks, try_out, without_waiting
 from ironflow_nb.handles.launching import Launchable
@@ -282,14 +282,17 @@ class Graph(Launchable):
         content = msgspec.json.encode(self.data, order="sorted", enc_hook=repr)
         return digest_bytes(f"graph {self.name}\0".encode() + content)
 
+    def _kept_id(self) -> Digest:
+        return kept_id(self.definition_id, self.grants, is_bounded=self._grants is not None)
+
     def _defined(self) -> StoredDefinition:
         from ironflow_nb.diagram.model import encode_diagram  # noqa: PLC0415 -- not before the first node has run
 
         return StoredDefinition(
-            definition_id=self.definition_id,
+            definition_id=self._kept_id(),
             kind="graph",
             name=self.name,
-            source=self.to_yaml(),
+            source=kept_text(self.to_yaml(), self.grants, is_bounded=self._grants is not None),
             diagram=encode_diagram(self.shape()),
         )
 
@@ -306,7 +309,7 @@ class Graph(Launchable):
             NotAllowedInStep: it was called inside a step.
         """
         __tracebackhide__ = True
-        args = (_input(input, values),)
+        args = (input_of(input, values),)
         scope = SCOPE.get()
         if scope is not None and scope.step is None and self.policy.key is None:
             self.refuse_secrets(args[0])
@@ -321,13 +324,13 @@ class Graph(Launchable):
             GraphInvalid: something is wrong with the graph; nothing has run.
             NotAllowedInStep: it was called inside a step.
         """
-        given = _input(input, values)
+        given = input_of(input, values)
         self._prepare(given)
         return self.start_call((given,), {})
 
     def plan(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Plan:  # noqa: A002
         """Return what a call would do with what is recorded; see `Flow.plan`."""
-        return self.plan_call((_input(input, values),), {})
+        return self.plan_call((input_of(input, values),), {})
 
     def define_steps(self) -> None:
         """See `Replans`."""
@@ -339,7 +342,7 @@ class Graph(Launchable):
         """See `Replans`: what the edits since the run mean."""
         with engine.reading() as reader:
             stored = reader.definition(run.definition_id)
-        if stored is None or stored.definition_id == self.definition_id:
+        if stored is None or stored.definition_id == self._kept_id():
             return planned
         return replanned(self.name, read_text(stored.source).data, self.data, planned)
 
@@ -364,9 +367,9 @@ class Graph(Launchable):
         definition = self.definition
         check_mocks(definition.block, mocks or {})
         quick = replace(definition, block=without_waiting(definition.block))
-        request, _ = self.request((_input(input, values),), {})
+        request, _ = self.request((input_of(input, values),), {})
         body = functools.partial(performed, quick, self._new_workshop(mocks or {}), self.grants)
-        return try_out(replace(request, policy=Policy(fresh=True)), Body(body, (_input(input, values),), {}))
+        return try_out(replace(request, policy=Policy(fresh=True)), Body(body, (input_of(input, values),), {}))
 
     @staticmethod
     def schema() -> dict[str, Any]:
@@ -375,12 +378,12 @@ class Graph(Launchable):
 
     def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Request, Body]:  # noqa: ARG002
         """See `Launchable`."""
-        given = _input(args[0] if args else None, {})
+        given = input_of(args[0] if args else None, {})
         definition, workshop = self.definition, self._shop()
         request = Request(
             kind=self.kind,
             name=self.name,
-            definition_id=self.definition_id,
+            definition_id=self._kept_id(),
             define=self._defined,
             arguments={"input": given},
             policy=self.policy,
@@ -473,12 +476,6 @@ class Graph(Launchable):
         return f"<graph {plain(self.name)}: {len(nodes) if isinstance(nodes, list) else 0} nodes>"
 
 
-def _input(given: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    if given is not None and not isinstance(given, Mapping):
-        raise TypeError(f"the input of a graph is a mapping, or values by name, not {type(given).__name__}")
-    return {**(given or {}), **values}
-
-
 def revived(engine: Engine, run: RunRow) -> Graph:
     """Return the graph that the journal keeps of the run, to continue it.
 
@@ -493,7 +490,8 @@ def revived(engine: Engine, run: RunRow) -> Graph:
 
 
 def _kept(engine: Engine, run: RunRow, functions: Functions | None) -> Graph:
-    source, foreign = kept_source(engine, run)
-    graph = Graph._of(source, None, functions)  # noqa: SLF001 -- its own
-    graph._foreign = foreign  # noqa: SLF001
+    kept = kept_graph(engine, run)
+    graph = Graph.__new__(Graph)
+    graph._set(kept.source, functions or {}, kept.grants)  # noqa: SLF001 -- its own
+    graph._foreign = kept.foreign  # noqa: SLF001
     return graph

@@ -67,6 +67,17 @@ def performed(definition: Definition, workshop: Workshop, grants: Grants, given:
     return Interpreter(definition, workshop, names).run()
 
 
+def input_of(given: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the input of a call that gives it as a mapping, by name, or both.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"the input of a graph is a mapping, or values by name, not {type(given).__name__}")
+    return {**(given or {}), **values}
+
+
 def _known(name: str, functions: Functions, grants: Grants) -> Known | None:
     """Return the function of that name: given, a step, of the notebook, or of a module that is granted."""
     found: Any = functions.get(name) or HOME.step(name)
