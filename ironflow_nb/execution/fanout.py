@@ -130,8 +130,9 @@ class Fanout:
         """Let a worker perform the attempt as soon as one is free."""
         with self.session.lock:
             self._job_of[job.outcome] = job
-            if self._is_failing:  # its failure stays the last word
+            if self._is_failing:  # its failure stays the last word, and may be what the flow waits for
                 self.session.give_back(job)
+                self.session.wakeups.wake()
                 return
             self._jobs.append(job)
         self._hire()

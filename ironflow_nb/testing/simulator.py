@@ -1,17 +1,21 @@
 """Simulated processes: their threads run one at a time, in an order that a seed decides, in a time of their own.
 
-A thread goes on until it comes to a seam of the engine: a lock, a wakeup, the clock, a new thread. There the seed
-decides who goes on. When all wait, time moves to the first who waits no longer; when nobody ever would, it is a
-deadlock, and raised. What the bytecodes of two threads do to each other between two seams is not simulated.
+A thread goes on until it comes to a seam of the engine: a lock, a wakeup, the clock, a new thread, the wait of an event
+loop. There the seed decides who goes on. When all wait, time moves to the first who waits no longer; when nobody ever
+would, it is a deadlock, and raised. What the bytecodes of two threads do to each other between two seams is not
+simulated; the callbacks of one event loop run in their order, as they do everywhere.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from ironflow_nb.execution.seams import Wakeup
 from ironflow_nb.testing.clock import START_AT
@@ -20,10 +24,12 @@ from ironflow_nb.testing.processes import Died
 _SWITCHES: Final = 0.4
 """How often a seam at which nobody has to wait is used to let another one go on."""
 _HANGS_S: Final = 60.0
+_LATEST_S: Final = 1_000.0
+"""No program of a test takes that long."""
 
 
 class Deadlock(AssertionError):
-    """All threads wait, none of them for a time."""
+    """All threads wait, none of them for a time; or only for times, and nothing else ever happens."""
 
 
 class _Actor:
@@ -51,11 +57,16 @@ class Simulator:
         self._ready: list[_Actor] = []
         self._waiting: dict[_Actor, None] = {}
         self._n_mains = 0
+        self._processes: list[SimProcess] = []
+        self._is_played = False
         self._over = threading.Semaphore(0)
 
     def start(self, body: Callable[[SimProcess], None]) -> SimProcess:
         """Begin a process whose main thread runs the body, and ends the process with it."""
+        if self._is_played:
+            raise Died
         process = SimProcess(self)
+        self._processes.append(process)
         self._n_mains += 1
 
         def main() -> None:
@@ -77,6 +88,9 @@ class Simulator:
         self._pass_on(None)
         if not self._over.acquire(timeout=_HANGS_S):
             self.trouble = self.trouble or Deadlock("a thread does not come to a seam")
+        self._is_played = True
+        for process in self._processes:
+            process.close_loops()
         if self.trouble is not None:
             raise self.trouble
 
@@ -130,6 +144,8 @@ class Simulator:
         return self._actor()
 
     def _actor(self) -> _Actor:
+        if self._is_played:
+            raise Died
         assert self._running is not None, "a thread that is not simulated uses a simulated seam"
         return self._running
 
@@ -155,7 +171,7 @@ class Simulator:
         if self._ready:
             return self._ready.pop(self.dice.randrange(len(self._ready)))
         timed = [actor for actor in self._waiting if actor.deadline is not None]
-        if timed and self._n_mains:
+        if timed and self._n_mains and self.now_s < _LATEST_S:
             self.now_s = max(self.now_s, min(actor.deadline or 0.0 for actor in timed))
             for actor in timed:
                 if (actor.deadline or 0.0) <= self.now_s:
@@ -178,6 +194,7 @@ class SimProcess:
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
         self.is_dead = False
+        self._loops: list[_Loop] = []
 
     def kill(self) -> None:
         """Let the process die: each of its threads ends at the next seam."""
@@ -206,6 +223,21 @@ class SimProcess:
     def is_main(self) -> bool:
         """See `Threads`; interrupts are not simulated."""
         return False
+
+    def event_loop(self) -> asyncio.AbstractEventLoop:
+        """See `Threads`."""
+        self._loops.append(_Loop(self))
+        return self._loops[-1]
+
+    def close_loops(self) -> None:
+        """End the coroutines of the dead now: the garbage collector would find them in the middle of the next seed."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # some were never awaited
+            for loop in self._loops:
+                for task in asyncio.all_tasks(loop):
+                    with suppress(BaseException):  # they come to seams that nobody simulates any more
+                        task.get_coro().close()
+                loop.close()
 
     # -- the clock -----------------------------------------------------------------------------------------------
 
@@ -282,3 +314,39 @@ class _Wakeup:
             self._waiter = None
         was_set, self._is_set = self._is_set, False
         return was_set
+
+
+class _Loop(asyncio.BaseEventLoop):
+    """An event loop that waits at a seam, in simulated time; it has no sockets and no signals."""
+
+    def __init__(self, process: SimProcess) -> None:
+        super().__init__()
+        self._process = process
+        self._selector = _Selector(process)
+        self.set_exception_handler(lambda *_: None)  # of the dead nobody hears
+
+    def time(self) -> float:
+        """Return simulated seconds."""
+        return self._process.monotonic()
+
+    def _process_events(self, _: list[Any]) -> None:
+        """Do nothing: there are no events of files."""
+
+    def _write_to_self(self) -> None:
+        self._selector.wakeup.set()
+
+
+class _Selector:
+    """Waits for what other threads tell a loop."""
+
+    def __init__(self, process: SimProcess) -> None:
+        self.wakeup = process.wakeup()
+        self._simulator = process.simulator
+
+    def select(self, timeout_s: float | None) -> list[Any]:
+        """Wait for the wakeup, or for that time."""
+        if timeout_s is not None and timeout_s <= 0:
+            self._simulator.seam()
+        else:
+            self.wakeup.take(timeout_s)
+        return []

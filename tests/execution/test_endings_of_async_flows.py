@@ -299,3 +299,19 @@ def test_an_interrupt_ends_the_waiting_for_bodies(lab: Lab) -> None:
     with pytest.raises(TimeoutError):
         asyncio.run(cell())
     assert main.last.wait(LIMIT_S).status == RunStatus.INTERRUPTED
+
+
+def test_a_map_whose_failure_leaves_a_retry_behind_is_not_waited_for(lab: Lab) -> None:
+    @step(retries=iron.Retry(attempts=3, delay_s=0.2, on=[ConnectionError]))
+    async def picky(n: int) -> None:
+        await asyncio.sleep(0.05 * n)
+        raise ConnectionError(n) if n == 0 else KeyError(n)
+
+    @flow
+    async def main() -> None:
+        await picky.map([0, 1], concurrency=2)
+
+    run = main.start()
+    with pytest.raises(KeyError):
+        run.result(timeout_s=LIMIT_S)
+    assert run.status == RunStatus.FAILED

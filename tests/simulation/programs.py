@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import Any
@@ -22,6 +24,7 @@ class World:
         self.again: list[int] = []
         self.to_fail: dict[int, int] = {}
         self.sleep: Any = None
+        self.tasks: list[asyncio.Task[Any]] = []
 
     def body(self, n: int) -> None:
         """Note that the body of a call runs, for a while."""
@@ -30,6 +33,17 @@ class World:
         self.n_bodies[n] += 1
         for _ in range(self.dice.randrange(3)):
             self.sleep(self.dice.choice([0.0, 0.01, 0.2]))
+        if self.to_fail.get(n, 0) > 0:
+            self.to_fail[n] -= 1
+            raise ConnectionError(n)
+
+    async def async_body(self, n: int) -> None:
+        """Note that the async body of a call runs, for a while."""
+        if n in self.acknowledged:
+            self.again.append(n)
+        self.n_bodies[n] += 1
+        for _ in range(self.dice.randrange(3)):
+            await asyncio.sleep(self.dice.choice([0.0, 0.01, 0.2]))
         if self.to_fail.get(n, 0) > 0:
             self.to_fail[n] -= 1
             raise ConnectionError(n)
@@ -61,6 +75,37 @@ def broken(n: int) -> None:
     raise KeyError(n)
 
 
+@step
+def trips(n: int) -> int:
+    """Fail the run that calls it, some times."""
+    WORLD[-1].body(n)
+    return n
+
+
+@step
+async def work_async(n: int) -> dict[str, int]:
+    await WORLD[-1].async_body(n)
+    return {"n": n}
+
+
+@step(retries=2)
+async def flaky_async(n: int) -> int:
+    await WORLD[-1].async_body(n)
+    return n
+
+
+@step
+async def broken_async(n: int) -> None:
+    await WORLD[-1].async_body(n)
+    raise KeyError(n)
+
+
+@step
+async def trips_async(n: int) -> int:
+    await WORLD[-1].async_body(n)
+    return n
+
+
 def play(program: Program) -> int:
     """Do what the program says."""
     world, total = WORLD[-1], 0
@@ -84,11 +129,73 @@ def play(program: Program) -> int:
                         broken(n)
                     except KeyError:
                         total += 1
+            case "trip":
+                beside = [(n, work.submit(n)) for n in ns[1:]]
+                total += world.got(ns[0], trips(ns[0]))
+                total += sum(world.got(n, future.result())["n"] for n, future in beside)
             case "child":
                 total += child(part["program"])
             case "gather":
                 total += sum(gather(*(partial(play, branch) for branch in part["branches"])))
     return total
+
+
+async def play_async(program: Program) -> int:
+    """Do what the program says, in an async flow."""
+    return sum([await play_part(part, part["ns"]) for part in program])
+
+
+async def play_part(part: dict[str, Any], ns: list[int]) -> int:
+    """Do one part of a program in an async flow."""
+    world = WORLD[-1]
+
+    async def got(n: int) -> int:
+        return int(world.got(n, await work_async(n))["n"])
+
+    match part["do"]:
+        case "call":
+            return sum([await got(n) for n in ns])
+        case "inline":
+            return sum(world.got(n, work(n))["n"] for n in ns)
+        case "map":
+            step = work_async if part["width"] > 1 else work
+            return sum(world.got(value["n"], value)["n"] for value in await step.map(ns, concurrency=part["width"]))
+        case "submit":
+            futures = [(n, (work_async if n % 2 else work).submit(n)) for n in ns]
+            return sum([world.got(n, await future)["n"] for n, future in futures])
+        case "flaky":
+            return sum([world.got(n, await flaky_async(n)) for n in ns])
+        case "flaky map":
+            return sum(world.got(value, value) for value in await flaky_async.map(ns, concurrency=part["width"]))
+        case "broken":
+            results = await asyncio.gather(*map(broken_async, ns), return_exceptions=True)
+            return sum(isinstance(result, KeyError) for result in results)
+        case "steps":
+            return sum(await asyncio.gather(*map(got, ns)))
+        case "trip":
+            first, *others = await asyncio.gather(trips_async(ns[0]), *map(got, ns[1:]))
+            return int(world.got(ns[0], first)) + sum(others)
+        case "group":
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(got(n)) for n in ns[1:]]
+                first_task = group.create_task(trips_async(ns[0]))
+            return int(world.got(ns[0], first_task.result())) + sum(task.result() for task in tasks)
+        case "beside":
+            world.tasks += [asyncio.create_task(work_async(n)) for n in ns]
+        case "race":
+            world.tasks += (tasks := [asyncio.create_task(work_async(n)) for n in ns])
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        case "timeout":
+            for n in ns:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(work_async(n), 0.01)
+        case "child":
+            return await child_async(part["program"])
+        case "gather":
+            return sum(await asyncio.gather(*map(play_async, part["branches"])))
+        case "children":
+            return sum(await asyncio.gather(*map(child_async, part["branches"])))
+    return 0
 
 
 @flow
@@ -97,8 +204,18 @@ def child(program: Program) -> int:
 
 
 @flow
+async def child_async(program: Program) -> int:
+    return await play_async(program)
+
+
+@flow
 def main(program: Program) -> int:
     return play(program)
+
+
+@flow
+async def main_async(program: Program) -> int:
+    return await play_async(program)
 
 
 def expected(program: Program) -> int:
@@ -110,27 +227,36 @@ def expected(program: Program) -> int:
                 total += len(part["ns"])
             case "child":
                 total += expected(part["program"])
-            case "gather":
+            case "gather" | "children":
                 total += sum(map(expected, part["branches"]))
+            case "beside" | "race" | "timeout":
+                pass
             case _:
                 total += sum(part["ns"])
     return total
 
 
-def random_program(dice: Random, world: World, *, depth: int = 0) -> Program:
+KINDS = ["call", "map", "submit", "flaky", "flaky map", "broken", "trip"]
+ASYNC_KINDS = [*KINDS, "inline", "steps", "group", "beside", "race", "timeout"]
+
+
+def random_program(dice: Random, world: World, *, is_async: bool, depth: int = 0) -> Program:
     """Return a program of up to four parts, in which no call is made twice."""
     program: Program = []
     deepest = dice.choice([1, 1, 2])
+    kinds = ASYNC_KINDS if is_async else KINDS
+    if depth < deepest:
+        kinds = [*kinds, "child", "gather", *(["children"] if is_async else [])]
     for _ in range(dice.randrange(1, 5)):
-        kinds = ["call", "map", "submit", "flaky", "flaky map", "broken"]
-        kind = dice.choice([*kinds, "child", "gather"] if depth < deepest else kinds)
+        kind = dice.choice(kinds)
         ns = [dice.randrange(10**9) for _ in range(dice.randrange(1, 5))]
         if "flaky" in kind:
             world.to_fail |= {n: dice.randrange(3) for n in ns}
+        if kind in {"trip", "group"}:
+            world.to_fail[ns[0]] = dice.randrange(3)
         part: dict[str, Any] = {"do": kind, "ns": ns, "width": dice.randrange(1, 4)}
-        if kind == "child":
-            part["program"] = random_program(dice, world, depth=depth + 1)
-        if kind == "gather":
-            part["branches"] = [random_program(dice, world, depth=depth + 1) for _ in range(dice.randrange(1, 4))]
+        n_branches = {"child": 1, "gather": dice.randrange(1, 4), "children": 2}.get(kind, 0)
+        branches = [random_program(dice, world, is_async=is_async, depth=depth + 1) for _ in range(n_branches)]
+        part |= {"program": branches[0]} if kind == "child" else {"branches": branches}
         program.append(part)
     return program

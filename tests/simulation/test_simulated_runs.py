@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections import defaultdict
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -22,7 +26,8 @@ from tests.simulation import programs
 
 pytestmark = pytest.mark.crash
 
-N_SEEDS = 10_000 if FULL_PROOF else 400
+N_SEEDS = {False: 10_000, True: 4_000} if FULL_PROOF else {False: 400, True: 400}
+"""Of def flows, and of async ones."""
 N_DEATHS = 4
 REFUSED = 0.05
 
@@ -50,9 +55,10 @@ class Kernel:
     """A kernel that calls the flow until it is completed; when it dies, another one is started."""
 
     def __init__(
-        self, simulator: Simulator, journal: Journal, world: programs.World, program: programs.Program
+        self, simulator: Simulator, journal: Journal, world: programs.World, program: programs.Program, flow: Any
     ) -> None:
         self.simulator = simulator
+        self.flow = flow
         self.journal = journal
         self.world = world
         self.program = program
@@ -85,24 +91,49 @@ class Kernel:
     def complete(self, process: SimProcess) -> None:
         while True:
             self.world.sleep = process.sleep
-            call = programs.main.options(key="the one")
-            with suppress(IronflowError):  # refused, paused by the other, or taken over: try again
-                self.results.append(call(self.program))
+            call = self.flow.options(key="the one")
+            # Refused, taken over, interrupted, or failed by a step that trips: try again.
+            with suppress(IronflowError, ConnectionError, ExceptionGroup, asyncio.CancelledError):
+                self.results.append(self.called(process, call))
                 return
             process.sleep(1.0)
             if self.simulator.dice.random() < 0.2:
                 self.simulator.skew_s += self.simulator.dice.choice([-3600.0, 10.0])
 
+    def called(self, process: SimProcess, call: Any) -> int:
+        """Call the flow here, await it on a loop of the kernel's own, or start it beside."""
+        dice = self.simulator.dice
+        if call.name != programs.main_async.name:
+            return int(call(self.program))
+        if dice.random() < 0.3:
+            return int(call.start(self.program).result())
+        loop = process.event_loop()
+        task = loop.create_task(call(self.program))
+        if dice.random() < 0.4:  # somebody presses the stop button
+            loop.call_later(dice.uniform(0.0, 1.0), task.cancel)
+        return int(loop.run_until_complete(task))
 
-def simulated(seed: str) -> int:
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Let the garbage collector run between seeds only: in one, it would end coroutines at a time of its own."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def simulated(seed: str, *, is_async: bool = False) -> int:
     """Live through one seed; return how many switches of threads it took."""
     dice = Random(seed)
     world = programs.World(dice)
     programs.WORLD.append(world)
-    program = programs.random_program(dice, world)
+    program = programs.random_program(dice, world, is_async=is_async)
+    flow = programs.main_async if is_async else programs.main
     expected = programs.expected(program)
     simulator, journal = Simulator(seed), MemoryJournal()
-    kernels = [Kernel(simulator, journal, world, program) for _ in range(dice.choice([1, 1, 2]))]
+    kernels = [Kernel(simulator, journal, world, program, flow) for _ in range(dice.choice([1, 1, 2]))]
     for kernel in kernels:
         simulator.start(kernel.live)
     simulator.play()
@@ -129,11 +160,13 @@ def check_history(journal: MemoryJournal) -> None:
 
 
 @pytest.mark.parametrize("part", range(20))
-def test_whatever_the_seed_the_program_comes_to_its_result_and_nothing_is_done_again(part: int) -> None:
-    for number in range(N_SEEDS // 20):
-        seed = f"{SEED} {part} {number}"
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
+def test_whatever_the_seed_the_program_comes_to_its_result_and_nothing_is_done_again(part: int, is_async: bool) -> None:
+    for number in range(N_SEEDS[is_async] // 20):
+        seed = f"{SEED}{' async' if is_async else ''} {part} {number}"  # owners are named by it, so none comes twice
         try:
-            assert simulated(seed) > 0, "no thread ever gave way to another"
+            with uncollected():
+                assert simulated(seed, is_async=is_async) > 0, "no thread ever gave way to another"
         except BaseException as error:
             error.add_note(f"seed {seed!r}")
             raise
