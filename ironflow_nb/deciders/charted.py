@@ -14,6 +14,7 @@ from ironflow_nb.deciders.machine import Command, Effect, Event, Machine, State
 from ironflow_nb.deciders.state_machine import StateMachine, state_machine_of
 from ironflow_nb.errors import InstanceNotFound
 from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.spec import a_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,7 @@ class Charted(Machine[State, Command, Event, Effect]):
 
     def _row(self, instance: str) -> RunRow:
         with HOME.engine().reading() as reader:
-            row = reader.run_by_key(self.kind, self.name, instance)
+            row = reader.run_by_key(self.kind, self.name, a_text("instance", instance))
         if row is None:
             raise InstanceNotFound(f"there is no {self.name} {instance!r}; see {self.name}.instances()")
         return row

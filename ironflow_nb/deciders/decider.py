@@ -22,6 +22,7 @@ from ironflow_nb.deciders.requeueing import requeue
 from ironflow_nb.deciders.sending import send
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.spec import a_text
 from ironflow_nb.execution.surroundings import logger, say
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ class Decider(Charted[State, Command, Event, Effect]):
             DecisionError: the command says no instance, or `decide` returned no decision.
             VersionConflict, UniqueKeyTaken, DuplicateKey: see there; nothing is stored.
             EventUnreadable, ValueNotStorable: an event can't be read, or can't be kept.
+            ValueError: the key is no text.
         """
+        if key is not None:
+            a_text("key", key)
         outcome = send(HOME.engine(), self, command, key=key, expected_version=expected_version)
         if self._background is not None:
             self._background.nudge()
@@ -117,7 +121,7 @@ class Decider(Charted[State, Command, Event, Effect]):
             instance: only those of this instance.
             key: only the one of this key; see `dead_letters`.
         """
-        return requeue(HOME.engine(), self, instance=instance, key=key)
+        return requeue(HOME.engine(), self, instance=instance, key=None if key is None else a_text("key", key))
 
     # -- history -------------------------------------------------------------------------------------------------
 
@@ -162,7 +166,8 @@ class Decider(Charted[State, Command, Event, Effect]):
         Columns: instance, at, command, data, outcome (accepted, rejected, already_completed), reason, n_events,
         version, status_before, status_after, effects, timers, source (user, an effect, a timer), key.
         """
-        return frames.observations(HOME.engine(), self, instance)
+        chosen = None if instance is None else a_text("instance", instance)
+        return frames.observations(HOME.engine(), self, chosen)
 
     def what_if(self, instance: str, command: Command, *, at: int | datetime | None = None) -> When:
         """Return what the instance would decide, now or at a version or instant; nothing is written."""

@@ -22,6 +22,7 @@ from ironflow_nb.deciders.draft import Draft
 from ironflow_nb.deciders.remembering import StateMemory, is_immutable
 from ironflow_nb.deciders.transitions import declared_transitions
 from ironflow_nb.errors import DecisionError
+from ironflow_nb.execution.spec import a_text
 from ironflow_nb.journal.ports import StoredState
 from ironflow_nb.tracking.tracker import Tracker
 
@@ -233,7 +234,7 @@ class Machine(Generic[State, Command, Event, Effect]):
             raise DecisionError(
                 f"{command!r} does not say for which {self.name} it is: {where} gives {found!r}, no text"
             )
-        return found
+        return a_text("the id of an instance", found)
 
     def status_of(self, state: Any) -> str:
         """Return in a word where the state stands."""

@@ -211,7 +211,7 @@ def projection(
     Raises:
         DefinitionError: a name or an option is none.
     """
-    if not name or not isinstance(name, str):
+    if not isinstance(name, str) or not name or not name.isprintable():
         raise DefinitionError(f'a projection has a name: @projection("totals", initial={{}}), not {name!r}')
     if on_error not in {"stop", "skip"}:
         raise DefinitionError(f'on_error is "stop" or "skip", not {on_error!r}')

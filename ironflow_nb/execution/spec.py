@@ -85,14 +85,12 @@ class StepSpec:
             raise DefinitionError(
                 f"{function.__qualname__} is a generator, and what it yields can't be recorded; return a list instead"
             )
-        if name is not None:
-            a_name(name)
         own_name = getattr(function, "__qualname__", type(function).__qualname__)
         if name is None and ("<lambda>" in own_name or isinstance(function, partial)):
             what = own_name.rpartition(".")[2].strip("<>")
             raise DuplicateName(f'every {what} has the same name; give the step its own: step({what} ..., name="...")')
         self.function = function
-        self.name = name or step_name(getattr(function, "__module__", None), own_name)
+        self.name = a_name(step_name(getattr(function, "__module__", None), own_name) if name is None else name)
         self.qualname, self.variant = own_name, variant
         self.is_async = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
         self.parameters = parameters or Parameters(function)

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, TypeVar
 from ironflow_nb.core.durations import seconds
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.finding import resolve_run
+from ironflow_nb.execution.spec import a_text
 from ironflow_nb.journal.ports import Reader, Select
 
 When: TypeAlias = datetime | timedelta | str | float | None
@@ -58,7 +59,7 @@ def _flow_name(flow: object) -> str:
     name = flow if isinstance(flow, str) else getattr(flow, "name", None)
     if not isinstance(name, str):
         raise TypeError(f"flow is a flow or the name of one, not {flow!r}")
-    return name
+    return a_text("flow", name)
 
 
 def _instant(since: When, now: int) -> int | None:
