@@ -157,6 +157,14 @@ def is_definition(value: object) -> bool:
     return hasattr(type(value), "__ironflow_definition__")
 
 
+def is_code(value: Any) -> bool:
+    """Tell whether the value is a function, or something that is made of one."""
+    kinds = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, staticmethod, classmethod, property)
+    if isinstance(value, (*kinds, partial, partialmethod, cached_property)):
+        return True
+    return is_definition(value) or (wrapped_by(value) is not None and callable(value))
+
+
 def _read_function(function: types.FunctionType) -> Reading:
     code = function.__code__
     arguments = code.co_varnames[: min(1, code.co_argcount)]  # `self`, perhaps

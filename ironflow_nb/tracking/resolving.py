@@ -7,7 +7,7 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any, Final, NamedTuple, get_args, get_origin
 
@@ -15,9 +15,10 @@ import msgspec
 
 from ironflow_nb.core.identity import step_name
 from ironflow_nb.tracking.constants import is_constant
+from ironflow_nb.tracking.members import Members, may_have_members, members_now
 from ironflow_nb.tracking.origin import is_user_class, is_user_function, is_user_module
 from ironflow_nb.tracking.parts import MUTABLE, Untracked
-from ironflow_nb.tracking.reading import is_definition, wrapped_by
+from ironflow_nb.tracking.reading import is_code, is_definition, wrapped_by
 from ironflow_nb.tracking.references import SUPER, Chain
 from ironflow_nb.tracking.watch import MISSING, Watch
 from ironflow_nb.values.classes import class_name
@@ -34,6 +35,8 @@ class Code(NamedTuple):
     """The class whose `self` the function has."""
     is_wrapped: bool = False
     """Whether other code of the user's is wrapped around the function."""
+    place: str = ""
+    """Where it is in the container or object that a name stands for."""
 
 
 class Constant(NamedTuple):
@@ -65,6 +68,7 @@ class Resolver:
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
+        self._looked_up: tuple[object, Callable[[], Any]] = MISSING, dict
 
     def chain(self, chain: Chain, scope: Scope) -> Iterator[Target]:
         """Yield what a name with attributes leads to; nothing for what are data of `self`."""
@@ -89,6 +93,8 @@ class Resolver:
             reason = ("dynamic" if name in _DYNAMIC else "built-in") if is_builtin else "not defined"
             yield Untracked(name, reason)
             return
+        # A container of the same type may have taken its place, where the name is not watched itself.
+        self._looked_up = found, lambda: scope.namespace.get(name)
         for target in self._follow(found, attributes, scope.named(name)):
             if isinstance(target, Untracked) and target.reason == _data(found):
                 self.watch.only_type(scope.namespace, name)
@@ -114,7 +120,7 @@ class Resolver:
             return
         bases = scope.owner.__mro__[1 if head == SUPER else 0 :]
         found = self._attribute(bases, attributes[0])
-        if found is not MISSING and (_is_code(found) or is_constant(found)):
+        if found is not MISSING and (is_code(found) or is_constant(found)):
             yield from self._follow(found, attributes[1:], f"{class_name(scope.owner)}.{attributes[0]}", scope.owner)
 
     def _attribute(self, bases: tuple[type, ...], name: str) -> Any:
@@ -139,7 +145,7 @@ class Resolver:
             yield from self._class(value, attributes, name)
         elif get_args(value):
             yield from self._alias(value, name)
-        elif _is_code(value):
+        elif is_code(value):
             yield from self._function(value, name, owner)
         elif is_constant(value):
             yield Constant(name, value)
@@ -166,6 +172,8 @@ class Resolver:
             yield from self._follow(found, attributes[1:], f"{name}.{attributes[0]}", kind)
         else:
             yield Code(kind)
+            if type(found) in (list, dict, set):  # a registry, say
+                yield from self._data(found, f"{name}.{attributes[0]}")
 
     def _function(self, value: Any, name: str, owner: type | None) -> Iterator[Target]:
         """Yield the user's functions of which the value consists, what is wrapped before what wraps it."""
@@ -206,7 +214,7 @@ class Resolver:
                         yield from self._function(each, name, owner)
             case _ if is_definition(value):
                 for index, item in enumerate(getattr(value, "depends", ())):
-                    if _is_code(item) or isinstance(item, type):
+                    if is_code(item) or isinstance(item, type):
                         yield from self._follow(item, [], f"{name}[{index}]")
 
     def _registered(self, function: types.FunctionType, name: str) -> Iterator[Target]:
@@ -215,25 +223,26 @@ class Resolver:
         if isinstance(registry, types.MappingProxyType):
             self.watch.registry(registry)
             for kind in sorted(registry, key=class_name):
-                if _is_code(registry[kind]) and wrapped_by(function) is not registry[kind]:
+                if is_code(registry[kind]) and wrapped_by(function) is not registry[kind]:
                     yield from self._follow(registry[kind], [], f"{name}({class_name(kind)})")
 
     def _data(self, value: object, name: str) -> Iterator[Target]:
-        """Yield that the content does not count; the code of an object of the user's does, if it is no container."""
-        yield Untracked(name, _data(value))
+        """Yield the code in a container or object, that its data does not count, and the class of a user's object."""
+        members = Members(value) if may_have_members(value) else None
+        if members is not None and members.are_watched:
+            found, look_up = self._looked_up
+            self.watch.members(look_up if found is value else lambda: value, members_now(value))
+        if members is None or members.has_data or not members.found:
+            yield Untracked(name, _data(value))
         if not isinstance(value, _CONTAINERS) and is_user_class(type(value)):
             yield Code(type(value))
+        for place, member in () if members is None else members.found:
+            for target in self._follow(member, [], f"{name}{place}"):
+                yield target._replace(place=place) if isinstance(target, Code) else target
 
 
 def _data(value: object) -> str:
     return MUTABLE if isinstance(value, _CONTAINERS) else f"data of class {class_name(type(value))}"
-
-
-def _is_code(value: Any) -> bool:
-    kinds = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, staticmethod, classmethod, property)
-    if isinstance(value, (*kinds, functools.partial, functools.partialmethod, functools.cached_property)):
-        return True
-    return is_definition(value) or (wrapped_by(value) is not None and callable(value))
 
 
 def _inside(value: Any) -> Any:

@@ -105,7 +105,7 @@ class Walk:
                     key = id(target.value), id(target.owner)
                     if self._numbers.setdefault(key, len(self._codes)) == len(self._codes):
                         self._codes.append(target)
-                    yield label, str(self._numbers[key])
+                    yield label + target.place, str(self._numbers[key])
                 case Constant(name=name, value=value):
                     digest = constant_digest(value)
                     self._others[name] = Part(name, "constant", digest, f"{name} = {shown(value)}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copyreg
 import types
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter, is_, itemgetter
 from pathlib import Path
 from typing import Any, Final
+
+from ironflow_nb.tracking.members import are_same, members_now
 
 MISSING: Final = object()
 """Stands for what a name that is not defined means."""
@@ -29,6 +32,7 @@ class Watch:
         self._functions: dict[int, tuple[Any, types.CodeType]] = {}
         self._cells: list[tuple[types.CellType, Any]] = []
         self._mappings: dict[int, tuple[object, Mapping[Any, Any], list[Any]]] = {}
+        self._members: list[tuple[Callable[[], Any], list[Any]]] = []
         self._files: dict[Path, tuple[int, int] | None] = {}
         self._plan: list[tuple[itemgetter[Any], Mapping[str, Any], Sequence[Any]]] = []
         self._types: list[tuple[itemgetter[Any], Mapping[str, Any], Sequence[type]]] = []
@@ -61,11 +65,16 @@ class Watch:
 
     def attributes(self, kind: type) -> None:
         """Watch all attributes of the class."""
+        copyreg._slotnames(kind)  # type: ignore[attr-defined]  # noqa: SLF001 -- the first copy of an object adds it
         self._mappings[id(kind)] = kind, vars(kind), list(vars(kind).values())
 
     def registry(self, mapping: Mapping[Any, Any]) -> None:
         """Watch all values of the mapping."""
         self._mappings[id(mapping)] = mapping, mapping, list(mapping.values())
+
+    def members(self, look_up: Callable[[], Any], found: list[Any]) -> None:
+        """Watch the code in a container or object."""
+        self._members.append((look_up, found))
 
     def file(self, path: Path) -> None:
         """Watch the size of the file and when it was written."""
@@ -93,7 +102,7 @@ class Watch:
         except KeyError:  # a name was deleted
             return False
         return all(map(is_, map(_code_of, self._watched), self._codes)) and (
-            not (self._absent or self._cells or self._mappings) or self._rest_holds()
+            not (self._absent or self._cells or self._mappings or self._members) or self._rest_holds()
         )
 
     def files_hold(self) -> bool:
@@ -110,6 +119,7 @@ class Watch:
             not any(name in namespace for namespace, name in self._absent)
             and all(_content(cell) is content for cell, content in self._cells)
             and all(_are(mapping, values) for _, mapping, values in self._mappings.values())
+            and all(are_same(members_now(look_up()), found) for look_up, found in self._members)
         )
 
 
