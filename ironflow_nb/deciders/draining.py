@@ -19,7 +19,15 @@ POLL_S: Final = 0.1
 
 
 def run_until_idle(engine: Engine, machine: AnyMachine, *, wait_s: float = 0.0) -> int:
-    """Perform what is due, and what becomes due within `wait_s`; return how many things were performed or tried."""
+    """Perform what is due, and what becomes due within `wait_s`; return how many things were performed or tried.
+
+    An interrupt ends it between two things, in a handler, or while it waits; what was claimed is given back.
+    """
+    with engine.interrupts.taken():
+        return _run_until_idle(engine, machine, wait_s)
+
+
+def _run_until_idle(engine: Engine, machine: AnyMachine, wait_s: float) -> int:
     performer = Performer(engine, machine)
     clock = engine.ledger.clock
     deadline_s = clock.monotonic() + wait_s
@@ -28,7 +36,9 @@ def run_until_idle(engine: Engine, machine: AnyMachine, *, wait_s: float = 0.0) 
         pause_s, left_s = max(look_at - clock.now(), 0) / 1e6, deadline_s - clock.monotonic()
         if left_s < pause_s:
             break
-        clock.wait(engine.threads.wakeup(), pause_s + 0.001, is_idle=True)
+        wakeup = engine.threads.wakeup()
+        with engine.interrupts.waiting(wakeup):
+            clock.wait(wakeup, pause_s + 0.001, is_idle=True)
         n_performed += performer.perform_all()
     _say_unperformed(engine, machine)
     if performer.foreign:

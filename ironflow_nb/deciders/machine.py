@@ -22,6 +22,7 @@ from ironflow_nb.deciders.draft import Draft
 from ironflow_nb.deciders.remembering import StateMemory, is_immutable
 from ironflow_nb.deciders.transitions import declared_transitions
 from ironflow_nb.errors import DecisionError
+from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.spec import a_text
 from ironflow_nb.journal.ports import StoredState
 from ironflow_nb.tracking.tracker import Tracker
@@ -214,7 +215,7 @@ class Machine(Generic[State, Command, Event, Effect]):
         """Return what is decided."""
         if self._decide is None:
             raise DecisionError(f"decider {self.name} has no decide; define one with @{self.name}.decide")
-        decision = self._decide(state, command, now) if self._takes_time else self._decide(state, command)
+        decision = call_body(self._decide, (state, command, now) if self._takes_time else (state, command), {})
         if not isinstance(decision, Accept | Reject):
             raise DecisionError(
                 f"decide of {self.name} returned {decision!r} for {command!r}; return iron.accept(event, ...) or "

@@ -23,6 +23,7 @@ from ironflow_nb.deciders.machine import AnyMachine, Handler
 from ironflow_nb.deciders.sending import exchange
 from ironflow_nb.errors import EngineClosed
 from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.surroundings import logger
 from ironflow_nb.journal.ports import Entry, Reader, Work, WorkSelect
 from ironflow_nb.values.failures import store_failure
@@ -53,6 +54,7 @@ class Performer:
         try:
             self._claim()
             while self._held:
+                self._engine.interrupts.check()  # what is held, and has not begun, is given back as it was
                 self._in_hand = self._held
                 self._end(self._held[0])
                 self._in_hand = []
@@ -203,10 +205,15 @@ class Performer:
             attempt=work.attempts,
             created_at=self._engine.ledger.instant(work.created_at),
         )
-        result = handler.perform(effect, context) if handler.takes_context else handler.perform(effect)
-        if inspect.iscoroutine(result):
-            return self._engine.spawn(result).result()
-        return result
+        result = call_body(handler.perform, (effect, context) if handler.takes_context else (effect,), {})
+        if not inspect.iscoroutine(result):
+            return result
+        future = self._engine.spawn(result)
+        try:
+            return call_body(future.result, (), {})
+        except BaseException:
+            future.cancel()  # an interrupt ends the waiting; what has ended by itself can't be cancelled
+            raise
 
     def _fire(self, claimed: Claimed) -> None:
         try:
@@ -267,7 +274,7 @@ class Performer:
     @staticmethod
     def _last_word(claimed: Claimed, error: BaseException) -> Any:
         answer = claimed.handler.on_dead_letter
-        return None if answer is None else answer(claimed.decoded(), error)
+        return None if answer is None else call_body(answer, (claimed.decoded(), error), {})
 
     def _record_failure(self, claimed: Claimed, work: Work, error: BaseException, command: Any) -> None:
         stored = store_failure(error)

@@ -15,6 +15,7 @@ from ironflow_nb.durable_cells.outputs import within_limit
 from ironflow_nb.durable_cells.place import Place
 from ironflow_nb.execution import runner
 from ironflow_nb.execution.caching import shared
+from ironflow_nb.execution.interrupts import INTERRUPTS
 from ironflow_nb.execution.jobs import Job, Settled
 from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.execution.session import Session
@@ -52,7 +53,7 @@ class Execution:
             self._place.namespace.update(self._before)
         if job.spec.cache_s is not None and (settled := shared(session, job)) is not None:
             return settled
-        session.check_interrupt()  # one that came while the run was begun
+        INTERRUPTS.check()  # one that came while the run was begun
         session.start(job, is_beside=False)
         # Flows that the cell calls are runs of their own: a cell that is executed again continues them.
         token = SCOPE.set(None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -139,8 +137,8 @@ def _executed(place: Place, wanted: Asked, missing: Missing) -> Outcome | None:
     """Execute the cell in its run; None if somebody else was just executing it."""
     __tracebackhide__ = True
     engine = place.engine
-    with _interrupts_taken(engine):
-        begun = begin(engine, _request(place, wanted, missing), in_main_thread=engine.threads.is_main())
+    with engine.interrupts.taken():
+        begun = begin(engine, _request(place, wanted, missing))
         if isinstance(begun, RunRow):
             _wait(engine, wanted.cell, begun)
             return None
@@ -153,15 +151,6 @@ def _executed(place: Place, wanted: Asked, missing: Missing) -> Outcome | None:
         place.stage.show(shown)
         return Outcome(outs, execution.record, is_restored=True)
     return Outcome(dict(execution.outs), execution.record)
-
-
-@contextmanager
-def _interrupts_taken(engine: Engine) -> Iterator[None]:
-    if engine.threads.is_main():
-        with engine.interrupts.taken():
-            yield
-    else:
-        yield
 
 
 def _wait(engine: Engine, cell: Cell, run: RunRow) -> None:

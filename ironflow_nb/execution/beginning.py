@@ -11,6 +11,7 @@ from ironflow_nb.core.orders import discarded
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import StepStatus, derived_run_status
 from ironflow_nb.errors import DuplicateKey, JournalConflict, RunNotFound
+from ironflow_nb.execution.ending import SAY_AFTER_S, say_waiting
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.planning import continuations, not_asked_for
 from ironflow_nb.execution.recall import Recall
@@ -25,7 +26,7 @@ from ironflow_nb.journal.ports import Call, Reader, Select
 _ATTEMPTS: Final = 5
 
 
-def begin(engine: Engine, request: Request, *, in_main_thread: bool) -> Session | RunRow:
+def begin(engine: Engine, request: Request) -> Session | RunRow:
     """Return the open session of the run that the call began or continues, or the run that it attaches to.
 
     A run that is continued, and a new one with a key, is committed before this returns, so that no body of it runs
@@ -46,7 +47,7 @@ def begin(engine: Engine, request: Request, *, in_main_thread: bool) -> Session 
     call = Call(kind=request.kind, name=request.name, inputs_digest=inputs, ordinal=ordinal, execution=execution)
     for attempt in range(_ATTEMPTS):
         try:
-            return _begin(engine, request, call, in_main_thread=in_main_thread)
+            return _begin(engine, request, call)
         except JournalConflict:
             # Another process, or thread, was faster with this very run; look again.
             if attempt == _ATTEMPTS - 1:
@@ -64,7 +65,7 @@ def foresee(engine: Engine, request: Request) -> Joining:
         return _decide(engine, reader, request, call)
 
 
-def _begin(engine: Engine, request: Request, call: Call, *, in_main_thread: bool) -> Session | RunRow:
+def _begin(engine: Engine, request: Request, call: Call) -> Session | RunRow:
     engine.flush()  # a run that was begun a moment ago can be joined as well
     with engine.ledger.current() as reader:
         joining = _decide(engine, reader, request, call)
@@ -74,11 +75,27 @@ def _begin(engine: Engine, request: Request, call: Call, *, in_main_thread: bool
                 say(f"{call.name}: a new run is started, because {because}")
             elif after is not None and face() is not None:  # a script has nobody who would try them again
                 _say_what_failed(engine, after)
-            return _anew(engine, request, call, in_main_thread=in_main_thread)
+            return _anew(engine, request, call)
         case Attach(run=run):
+            session = engine.sessions.get(run.run_id)
+            if session is not None and (session.is_interrupted or session.interrupted_by is not None):
+                _wait_until_ended(engine, session)
+                return _begin(engine, request, call)
             return run
         case Continue(run=run):
-            return _continued(engine, request, call, run, in_main_thread=in_main_thread)
+            return _continued(engine, request, call, run)
+
+
+def _wait_until_ended(engine: Engine, session: Session) -> None:
+    """Wait for a stretch that was interrupted and is ending on the loop: a call goes on after it, and not with it."""
+    wakeup = engine.threads.wakeup()
+    with session.lock:
+        session.ending.when_done(wakeup.set)
+    with engine.interrupts.waiting(wakeup):
+        if not engine.ledger.clock.wait(wakeup, SAY_AFTER_S):
+            say_waiting(session)
+            engine.ledger.clock.wait(wakeup, None)
+    engine.interrupts.check()
 
 
 def _say_what_failed(engine: Engine, run: RunRow) -> None:
@@ -149,7 +166,7 @@ def _is_owned(engine: Engine, reader: Reader, run: RunRow) -> bool:
     return engine.ledger.is_owner_alive(reader, run.owner)
 
 
-def _anew(engine: Engine, request: Request, call: Call, *, in_main_thread: bool) -> Session:
+def _anew(engine: Engine, request: Request, call: Call) -> Session:
     ledger, policy = engine.ledger, request.policy
     run_id = request.run_id or ledger.new_run_id()
     parent_run_id, parent_step = request.parent or (None, None)
@@ -182,9 +199,7 @@ def _anew(engine: Engine, request: Request, call: Call, *, in_main_thread: bool)
     else:
         stream.commit(Piece(started, values=[*inputs, signature]))
     recall = Recall(ledger, run_id, call.name, policy.on_change)
-    session = Session(
-        stream, recall, start_worker=engine.start_worker, interrupts=engine.interrupts if in_main_thread else None
-    )
+    session = Session(stream, recall, start_worker=engine.start_worker)
     session.storage = storage
     _look_after(engine, session, request)
     return session
@@ -202,20 +217,19 @@ def _look_after(engine: Engine, session: Session, request: Request) -> None:
     engine.open_session(session)
 
 
-def _continued(engine: Engine, request: Request, call: Call, run: RunRow, *, in_main_thread: bool) -> Session:
-    interrupts = engine.interrupts if in_main_thread else None
+def _continued(engine: Engine, request: Request, call: Call, run: RunRow) -> Session:
     earlier = engine.sessions.get(run.run_id)
     if earlier is None:
         stream = Stream(engine.ledger, run.run_id, request.policy.durability or engine.durability)
         recall = _take_on(engine, request, call, run, stream)
-        session = Session(stream, recall, start_worker=engine.start_worker, interrupts=interrupts)
+        session = Session(stream, recall, start_worker=engine.start_worker)
         session.storage = _storage(engine, request)
     else:
         session = earlier
         # Bodies of the earlier stretch are still running; none of them may commit between the reading and the taking.
         with session.lock:
             session.flush()
-            session.reopen(_take_on(engine, request, call, run, session.stream), interrupts)
+            session.reopen(_take_on(engine, request, call, run, session.stream))
     _look_after(engine, session, request)
     return session
 

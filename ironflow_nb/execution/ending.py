@@ -52,7 +52,8 @@ def complete(session: Session, value: Any) -> Any:
     stored, echo = session.storage.store(value)
     completed = Piece(events.RunCompleted(output=stored.value_id.hex()), values=(stored,))
     session.end(*_account(session), completed)
-    ended.succeed(echo)
+    with session.lock:
+        ended.succeed(echo)
     return echo
 
 
@@ -131,7 +132,7 @@ def _close(engine: Engine, session: Session, ended: Outcome, error: BaseExceptio
     with session.lock:
         if session.ending is ended:  # else the run is continued already, since its last event is recorded
             session.is_open = False
-    ended.fail(error)
+        ended.fail(error)  # under the lock, as whoever waits is registered: else one could come in between
     engine.close_session(session)
 
 

@@ -18,7 +18,7 @@ from ironflow_nb.core.events import RunInterrupted
 from ironflow_nb.core.ids import Digest, RunId
 from ironflow_nb.errors import IronflowError, RunTakenOver
 from ironflow_nb.execution.awaited import AwaitedRuns
-from ironflow_nb.execution.interrupts import Interrupts
+from ironflow_nb.execution.interrupts import INTERRUPTS
 from ironflow_nb.execution.jobs import Take
 from ironflow_nb.execution.ledger import Ledger
 from ironflow_nb.execution.pool import Pool
@@ -62,7 +62,7 @@ class Engine:
         self.ledger = Ledger(journal, clock=clock or SystemClock(), entropy=entropy, threads=self.threads)
         self.durability = durability
         self.pool = Pool(self.threads)
-        self.interrupts = Interrupts()
+        self.interrupts = INTERRUPTS
         self.awaited = AwaitedRuns()
         self.sessions: dict[RunId, Session] = {}
         self.joins_by_default = execution is not None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ironflow_nb.errors import IronflowError, WrongColour
 from ironflow_nb.execution.caching import POLL_S, look, shared, shared_async
-from ironflow_nb.execution.interrupts import call_body
+from ironflow_nb.execution.interrupts import INTERRUPTS, call_body
 from ironflow_nb.execution.jobs import Answer, Job, Outcome, Settled, Take
 from ironflow_nb.execution.parameters import unwrapped
 from ironflow_nb.execution.scope import SCOPE, Scope, leave
@@ -32,7 +33,7 @@ def call(
     session = scope.open_session()
     asked = session.ask(spec, scope.branch, args, kwargs)
     if type(asked) is Answer:
-        return _deliver(session, asked)
+        return _deliver(asked)
     if type(asked) is Outcome:  # it is in flight: an interrupted call of before, or a twin that was submitted
         session.wait(lambda: asked.is_done)
         return result_of(asked)
@@ -44,7 +45,7 @@ def call(
     try:
         return session.record(settled)
     finally:
-        session.check_interrupt()
+        INTERRUPTS.check()
 
 
 def _attempt_here(session: Session, job: Job) -> Settled:
@@ -75,9 +76,9 @@ def _perform_here(session: Session, job: Job) -> Settled:
     return returned(session, job, value)
 
 
-def _deliver(session: Session, answer: Answer) -> Any:
+def _deliver(answer: Answer) -> Any:
     __tracebackhide__ = True
-    session.check_interrupt()
+    INTERRUPTS.check()
     if answer.error is not None:
         raise answer.error
     return answer.value
@@ -147,7 +148,7 @@ def call_async(
 
 async def _awaited(session: Session, asked: Answer | Outcome | Job, attempt: AsyncAttempt) -> Any:
     if type(asked) is Answer:
-        return _deliver(session, asked)
+        return _deliver(asked)
     stretch = session.recall
     session.n_awaited += 1  # on the loop's thread only
     try:
@@ -250,7 +251,8 @@ async def outcome_of(session: Session, outcome: Outcome) -> None:
         if asyncio._get_running_loop() is loop:  # noqa: SLF001 -- public in all but its name, and 100 times cheaper
             settle()
         else:
-            loop.call_soon_threadsafe(settle)
+            with suppress(RuntimeError):  # the loop of a cell that was interrupted is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle)
 
     with session.lock:
         outcome.when_done(call_back)

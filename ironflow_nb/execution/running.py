@@ -27,8 +27,8 @@ LAST_WORDS_S: Final = 1.0
 def run_here(engine: Engine, request: Request, body: Body) -> Any | RunRow:
     """Run a ``def`` flow in this thread and return its value, or the run that the call attaches to."""
     __tracebackhide__ = True
-    with interrupts_taken(engine):
-        begun = begin(engine, request, in_main_thread=engine.threads.is_main())
+    with engine.interrupts.taken():
+        begun = begin(engine, request)
         if isinstance(begun, RunRow):
             return begun
         with _announced(engine, request, begun):
@@ -50,16 +50,6 @@ def _announced(engine: Engine, request: Request, session: Session) -> Iterator[N
         yield
     finally:
         parent.child_sessions.remove(session)
-
-
-@contextmanager
-def interrupts_taken(engine: Engine) -> Iterator[None]:
-    """Keep interrupts from the engine's own code, if this is the main thread."""
-    if engine.threads.is_main():
-        with engine.interrupts.taken():
-            yield
-    else:
-        yield
 
 
 def run_session(engine: Engine, session: Session, body: Body) -> Any:
@@ -145,8 +135,8 @@ async def await_here(engine: Engine, request: Request, body: Body) -> Any | RunR
 
     sessions: list[Session] = []
     with engine.hearing_interrupts(partial(_interrupt_soon, sessions)):
-        with interrupts_taken(engine):
-            begun = begin(engine, request, in_main_thread=False)
+        with engine.interrupts.taken():
+            begun = begin(engine, request)
             if isinstance(begun, RunRow):
                 return begun
             sessions.append(begun)  # from here on an interrupt concerns it
@@ -174,7 +164,7 @@ async def _interrupted(engine: Engine, session: Session, ended: Any, error: Base
     """Interrupt the run, wait a moment for its end, and note on the error what is kept."""
     import asyncio  # noqa: PLC0415
 
-    with interrupts_taken(engine):
+    with engine.interrupts.taken():
         session.stop(Stop.INTERRUPT, session.interrupted_by or type(error).__name__)
     await asyncio.wait([ended], timeout=LAST_WORDS_S)
     if ended.done() and ended.exception() is None:
@@ -184,7 +174,7 @@ async def _interrupted(engine: Engine, session: Session, ended: Any, error: Base
 
 async def await_child(engine: Engine, request: Request, body: Body) -> Any | RunRow:
     """Run an ``async def`` child in the task of its parent, which so waits for it even when both are to stop."""
-    begun = begin(engine, request, in_main_thread=False)
+    begun = begin(engine, request)
     if isinstance(begun, RunRow):
         return begun
     with _announced(engine, request, begun):

@@ -12,6 +12,7 @@ import msgspec
 
 from ironflow_nb.core.identity import ROOT_BRANCH
 from ironflow_nb.core.ids import BranchId, StepRef
+from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.session import Session
 
 P = ParamSpec("P")
@@ -57,6 +58,6 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def bound(*args: P.args, **kwargs: P.kwargs) -> R:
         # A context can be entered once at a time, and the function may be called by many threads.
-        return context.copy().run(function, *args, **kwargs)
+        return context.copy().run(call_body, function, args, kwargs)
 
     return bound

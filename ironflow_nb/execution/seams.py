@@ -136,7 +136,7 @@ class SystemThreads:
 
     def is_main(self) -> bool:
         """See the protocol."""
-        return threading.current_thread() is threading.main_thread()
+        return is_main_thread()
 
     def event_loop(self) -> AbstractEventLoop:
         """See the protocol."""
@@ -146,6 +146,11 @@ class SystemThreads:
 
 
 THREAD_PREFIX: Final = "ironflow-"
+
+
+def is_main_thread() -> bool:
+    """Tell whether the calling thread is the main one of the process, which signals interrupt."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def is_foreign_thread() -> bool:

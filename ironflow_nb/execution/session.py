@@ -22,11 +22,10 @@ from ironflow_nb.errors import CodeChanged, IronflowError, JournalError, Outcome
 from ironflow_nb.execution.claims import Claims
 from ironflow_nb.execution.defining import Definitions
 from ironflow_nb.execution.delayed import Delayed
-from ironflow_nb.execution.interrupts import Interrupts
+from ironflow_nb.execution.interrupts import INTERRUPTS
 from ironflow_nb.execution.jobs import Answer, AttemptRef, Child, Job, Outcome, Settled, Take
 from ironflow_nb.execution.recall import DONE_BEFORE, Recall
 from ironflow_nb.execution.recorder import Recorder
-from ironflow_nb.execution.seams import Wakeup
 from ironflow_nb.execution.seen import SeenFailures
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stopping import Stop, Stopped
@@ -45,16 +44,12 @@ class StartWorker(Protocol):
 class Session:
     """The memory and the pen of one run."""
 
-    def __init__(
-        self, stream: Stream, recall: Recall, *, start_worker: StartWorker, interrupts: Interrupts | None
-    ) -> None:
-        """Begin a stretch; `interrupts` is given where the main thread runs the flow."""
+    def __init__(self, stream: Stream, recall: Recall, *, start_worker: StartWorker) -> None:
         self.start_worker = start_worker
         self.ledger = stream.ledger
         self.stream = stream
         self.recall = recall
         self.run_id: RunId = stream.run_id
-        self.interrupts = interrupts
         self.lock = self.ledger.threads.lock()
         self.pumps: list[Callable[[], None]] = []
         self.children: list[Child] = []
@@ -86,11 +81,10 @@ class Session:
         """The name of what runs."""
         return self.stream.row.name if self.stream.row is not None else "the flow"
 
-    def reopen(self, recall: Recall, interrupts: Interrupts | None) -> None:
+    def reopen(self, recall: Recall) -> None:
         """Begin another stretch with a fresh memory; what is in flight in this process stays so."""
         with self.lock:
             self.recall = recall
-            self.interrupts = interrupts
             self.pumps.clear()
             self.children.clear()
             self.calls.clear()
@@ -410,30 +404,16 @@ class Session:
                 self.delayed.begin_due()
                 self.pump()
                 self.drain()
-                self.check_interrupt()
+                INTERRUPTS.check()
                 self.obey_stop()
                 if is_done():
                     return True
                 left_s = None if deadline is None else deadline - clock.monotonic()
                 if left_s is not None and left_s <= 0:
                     return False
-                self._sleep(wakeup, self.delayed.shortened(left_s))
-
-    def _sleep(self, wakeup: Wakeup, timeout_s: float | None) -> None:
-        if self.interrupts is None or not self.ledger.threads.is_main():
-            self.ledger.clock.wait(wakeup, timeout_s, is_idle=self._is_idle())
-            return
-        with self.interrupts.waiting(wakeup):
-            self.interrupts.check()
-            self.ledger.clock.wait(wakeup, timeout_s, is_idle=self._is_idle())
-
-    def _is_idle(self) -> bool:
-        return not (self._in_flight or self._settled)
-
-    def check_interrupt(self) -> None:
-        """Deliver an interrupt that came while the engine was at work, if this is the main thread."""
-        if self.interrupts is not None and self.interrupts.is_pending and self.ledger.threads.is_main():
-            self.interrupts.check()
+                is_idle = not (self._in_flight or self._settled)
+                with INTERRUPTS.waiting(wakeup):
+                    clock.wait(wakeup, self.delayed.shortened(left_s), is_idle=is_idle)
 
     def pump(self) -> None:
         """Let every open map pull items into its window; only the flow's own threads do that."""

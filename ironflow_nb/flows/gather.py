@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from ironflow_nb.errors import WrongColour
 from ironflow_nb.execution.branches import gathered
+from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.flows.results import StepFuture
 
@@ -44,4 +45,4 @@ def gather(*branches: Callable[[], T] | StepFuture[T]) -> list[T]:
 
 
 def _plain(branch: Callable[[], T] | StepFuture[T]) -> T:
-    return branch.result() if isinstance(branch, StepFuture) else branch()
+    return branch.result() if isinstance(branch, StepFuture) else call_body(branch, (), {})

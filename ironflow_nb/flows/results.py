@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from ironflow_nb.errors import ResultTimeout, WrongColour
 from ironflow_nb.execution.fanout import Fanout, Submission
+from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.jobs import Answer
 from ironflow_nb.execution.running import until
 from ironflow_nb.execution.scope import Scope
@@ -242,7 +243,7 @@ def _plain_call(spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     if spec.is_async:
         raise WrongColour(f"outside of a flow, await {spec.name}(...) instead", name=spec.name)
     try:
-        return Answer(spec.function(*args, **kwargs))
+        return Answer(call_body(spec.function, args, kwargs))
     except Exception as error:  # noqa: BLE001 -- whatever a body raises is its outcome
         failure = failure_of(error, spec.name)
         if not collects:

@@ -15,6 +15,7 @@ from ironflow_nb.core.retrying import Retry
 from ironflow_nb.errors import DefinitionError, NotInRun
 from ironflow_nb.execution import runner
 from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.seams import is_foreign_thread
 from ironflow_nb.execution.spec import DEFAULTS, StepOptions, StepSpec
@@ -62,9 +63,9 @@ class Step(Bindable, Generic[P, R]):
         scope = SCOPE.get()
         if scope is None:
             refuse_foreign_thread(self.name)
-            return self.fn(*args, **kwargs)
+            return call_body(self.fn, args, kwargs)
         if scope.step is not None:
-            return self.fn(*args, **kwargs)
+            return call_body(self.fn, args, kwargs)
         plain_args, plain_kwargs = arguments_of(self.receiver + args, kwargs)
         if self.spec.is_async:
             return cast("R", runner.call_async(self.spec, scope, plain_args, plain_kwargs))

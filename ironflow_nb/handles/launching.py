@@ -20,14 +20,7 @@ from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.recorded import recorded_arguments
 from ironflow_nb.execution.request import Body, Policy, Request
 from ironflow_nb.execution.runner import call, call_async
-from ironflow_nb.execution.running import (
-    await_child,
-    await_here,
-    interrupts_taken,
-    is_async,
-    run_here,
-    run_in_background,
-)
+from ironflow_nb.execution.running import await_child, await_here, is_async, run_here, run_in_background
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.handles.planned import plan_of_call
@@ -147,8 +140,8 @@ class Launchable:
         return self._start(HOME.engine(), *self.request(args, kwargs))
 
     def _start(self, engine: Engine, request: Request, body: Body) -> Run[Any]:
-        with interrupts_taken(engine):
-            begun = begin(engine, request, in_main_thread=False)
+        with engine.interrupts.taken():
+            begun = begin(engine, request)
             if isinstance(begun, RunRow):
                 return Run(engine, begun.run_id)
             run_in_background(engine, begun, body)
