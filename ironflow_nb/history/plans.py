@@ -83,7 +83,8 @@ def _record(planned: Planned) -> dict[str, Any]:
     row = planned.row
     return {
         "step": plain(planned.step), "name": plain(row.name), "index": row.index, "action": planned.action.value,
-        "reason": plain(planned.reason), "duration_s": row.duration_s, "attempt": row.attempt, "finished_at": row.finished_at,
+        "reason": plain(planned.reason), "duration_s": row.duration_s, "attempt": row.attempt,
+        "finished_at": row.finished_at,
     }  # fmt: skip
 
 

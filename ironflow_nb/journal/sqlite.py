@@ -68,7 +68,7 @@ class SqliteJournal:
     def append(self, entries: Sequence[Entry], *, durability: Durability, lease: Lease | None = None) -> None:
         """See the port."""
         with translated(self.path):
-            connection = self._writer_of(durability)
+            connection = self._writing(durability)
             self._write_files(entries)
             _transact(connection, lambda: entries, lease)
             self._refuse_lost()  # for it may have gone since it was looked at
@@ -78,7 +78,7 @@ class SqliteJournal:
     ) -> None:
         """See the port."""
         with translated(self.path):
-            connection = self._writer_of(durability)
+            connection = self._writing(durability)
 
             def answered() -> Sequence[Entry]:
                 entries = act(SqliteReader(connection, self.files))
@@ -95,12 +95,14 @@ class SqliteJournal:
                     self.files.write(value.value_id, value.content)
                 elif self._log is not None:
                     self._log.n_bytes += value.size
+            if self._log is not None:
+                self._log.n_bytes += sum(each.state.size for each in entry.projections if each.state is not None)
 
-    def _writer_of(self, durability: Durability) -> sqlite3.Connection:
+    def _writing(self, durability: Durability | None = None) -> sqlite3.Connection:
         connection = self._writer()
         if self._log is not None and self._log.is_long(connection):
             self._log.write_back(connection)
-        if self._synchronous is not durability:
+        if durability is not None and self._synchronous is not durability:
             connection.execute(f"PRAGMA synchronous={self._levels[durability]}")
             self._synchronous = durability
         return connection
@@ -108,18 +110,18 @@ class SqliteJournal:
     def write_lease(self, lease: Lease) -> None:
         """See the port."""
         with translated(self.path):
-            self._writer().execute(sql.PUT_LEASE, sql.lease_values(lease))
+            self._writing().execute(sql.PUT_LEASE, sql.lease_values(lease))
 
     def send(self, signal: Signal) -> None:
         """See the port."""
         with translated(self.path):
-            self._writer().execute(sql.SEND_SIGNAL, sql.signal_values(signal))
+            self._writing().execute(sql.SEND_SIGNAL, sql.signal_values(signal))
             self._refuse_lost()
 
     def claim(self, wanted: Cached, is_taken: IsTaken, *, lease: Lease | None = None) -> Cached | None:
         """See the port."""
         with translated(self.path):
-            connection = self._writer()
+            connection = self._writing()
             with transaction(connection):
                 reader = SqliteReader(connection, self.files)
                 found = reader.cached(wanted.identity, wanted.code)
@@ -134,7 +136,7 @@ class SqliteJournal:
         """See the port."""
         if self.exists():
             with translated(self.path):
-                connection = self._writer()
+                connection = self._writing()
                 with transaction(connection):
                     connection.executemany("DELETE FROM leases WHERE owner = ?", [(owner,) for owner in owners])
 
@@ -142,7 +144,7 @@ class SqliteJournal:
         """See the port."""
         rows = [(mac, value_id, codec) for value_id, mac in macs.items()]
         with translated(self.path):
-            connection = self._writer()
+            connection = self._writing()
             with transaction(connection):
                 return connection.executemany(sql.SIGN_VALUE, rows).rowcount
 

@@ -20,7 +20,7 @@ from ironflow_nb.journal import sqlite_file, sqlite_log
 from ironflow_nb.journal.ports import Durability
 from ironflow_nb.journal.sqlite import SqliteJournal
 from tests.conftest import Lab
-from tests.contracts.histories import A, B, one_run
+from tests.contracts.histories import A, B, lease, one_run
 
 
 class Watched(sqlite3.Connection):
@@ -136,4 +136,13 @@ def test_a_log_is_not_written_back_while_somebody_else_writes(tmp_path: Path, mo
         assert path.read_bytes() == before
     journal.append([one_run(B)], durability=Durability.PROCESS)
     assert path.read_bytes() != before
+    journal.close()
+
+
+def test_signs_of_life_alone_do_not_let_the_log_grow(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "journal.db")
+    journal.append([one_run(A)], durability=Durability.PROCESS)
+    for number in range(3000):
+        journal.write_lease(lease("me", heartbeat_at=number))
+    assert (tmp_path / "journal.db-wal").stat().st_size < 8_000_000
     journal.close()
