@@ -36,7 +36,7 @@ def begin(engine: Engine, request: Request) -> Session | RunRow:
         DuplicateKey: the run of that key was begun with other arguments.
         RunNotFound: the run that was to be continued does not exist.
     """
-    inputs, opaque = engine.ledger.digester.digest(request.arguments)
+    inputs, opaque = engine.ledger.digester.arguments(request.name, request.arguments)
     if opaque and request.run_id is None:
         say(
             f"{request.name}: an argument ({opaque[0]}) can't be recognised in another process, so a new "
@@ -57,7 +57,7 @@ def begin(engine: Engine, request: Request) -> Session | RunRow:
 
 def foresee(engine: Engine, request: Request) -> Joining:
     """Return which run a call would begin, continue or attach to, without doing it."""
-    inputs = engine.ledger.digester.digest(request.arguments).digest
+    inputs = engine.ledger.digester.arguments(request.name, request.arguments).digest
     execution = engine.execution()
     ordinal = engine.next_ordinal(execution, request.kind, request.name, inputs, is_taken=False)
     call = Call(kind=request.kind, name=request.name, inputs_digest=inputs, ordinal=ordinal, execution=execution)

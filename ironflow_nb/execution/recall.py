@@ -97,7 +97,7 @@ class Recall:
     ) -> tuple[Call, Digest]:
         """Return the call with its identity, not yet numbered, and the digest of its arguments. Needs no lock."""
         arguments = spec.parameters.bind(args, kwargs)
-        digest, opaque = self._ledger.digester.digest(arguments)
+        digest, opaque = self._ledger.digester.arguments(f"step {spec.name}", arguments)
         if spec.key is None:
             identity = step_identity(spec.name, digest)
         else:

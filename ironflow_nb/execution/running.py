@@ -19,6 +19,7 @@ from ironflow_nb.execution.scope import SCOPE, Scope, leave
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.execution.surroundings import face
+from ironflow_nb.values.digest import listed
 
 LAST_WORDS_S: Final = 1.0
 """How long an await that is cancelled waits for the end of its run; a body that blocks the loop may take longer."""
@@ -59,7 +60,7 @@ def run_session(engine: Engine, session: Session, body: Body) -> Any:
     token = SCOPE.set(Scope(session, stretch=session.recall))
     try:
         try:
-            value = call_body(body.function, body.args, body.kwargs)
+            value = listed(call_body(body.function, body.args, body.kwargs))
             if session.has_more() or not session.is_interrupted:  # an interrupt that comes now has nothing to stop
                 session.wait(lambda: not session.has_more())
         finally:
@@ -198,6 +199,8 @@ async def run_on_loop(engine: Engine, session: Session, body: Body) -> Any:
     try:
         try:
             value = await body.function(*body.args, **body.kwargs)
+            if hasattr(type(value), "__ironflow_list__"):  # of a map, whose results may still come
+                value = await value
             await asyncio.sleep(0)  # tasks that it made a moment ago begin their steps
             await until(session, lambda: not session.has_more())
         finally:

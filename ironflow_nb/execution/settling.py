@@ -13,6 +13,7 @@ from ironflow_nb.execution.jobs import Job, Kept, Settled
 from ironflow_nb.execution.recall import mark
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stream import Piece
+from ironflow_nb.values.digest import listed
 from ironflow_nb.values.failures import recorded_error
 
 
@@ -20,7 +21,7 @@ def returned(session: Session, job: Job, value: Any) -> Settled:
     """Return what is to be recorded of a returned job; a value that nothing stores makes it a failed one."""
     duration_s = _duration_s(session, job)
     try:
-        stored, echo = session.storage.store(value)
+        stored, echo = session.storage.store(listed(value))
     except ValueNotStorable as error:
         error.add_note(f"It is the result of {job.step} in run {session.run_id}.")
         return raised(session, job, error)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, overload
 
-from ironflow_nb.errors import ResultTimeout, WrongColour
+from ironflow_nb.errors import ResultTimeout, ValueNotStorable, WrongColour
 from ironflow_nb.execution.fanout import Fanout, Submission
 from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.jobs import Answer
@@ -59,6 +59,12 @@ class StepFuture(Generic[T]):
         if self._submission is not None and not self.done():
             yield from until(self._submission.session, self.done).__await__()
         return self.result()
+
+    def __reduce__(self) -> NoReturn:
+        raise ValueNotStorable(
+            f"a future of {self._name} can't be recorded, nor recognised in another process; wait for it first, "
+            "and pass its result"
+        )
 
     def __repr__(self) -> str:
         return f"<future of {self._name}: {'done' if self.done() else 'pending'}>"
@@ -147,6 +153,15 @@ class MapResult(Sequence[T]):
                 name=self._name,
             )
         self._fanout.session.wait(is_done)
+
+    def __ironflow_list__(self) -> list[T]:
+        return list(self)
+
+    def __reduce__(self) -> NoReturn:
+        raise ValueNotStorable(
+            f"the results of {self._name}.map(...) can't be recorded, nor recognised in another process, as a part of "
+            "another value; put list(...) of them there"
+        )
 
     def __repr__(self) -> str:
         if self._fanout is None:

@@ -122,7 +122,7 @@ class Step(Bindable, Generic[P, R]):
             _scope(self.name),
             iterables,
             receiver=self.receiver,
-            fixed=fixed or {},
+            fixed=arguments_of((), fixed or {})[1],
             concurrency=concurrency,
             on_error=on_error,
         )

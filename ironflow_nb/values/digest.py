@@ -14,7 +14,7 @@ import io
 import sys
 import types
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import AsyncIterator, Callable, ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import AsyncIterator, Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
@@ -73,6 +73,28 @@ class Digester:
                 content = CANONICAL.encode(walk.tree(value))
                 return Digested(digest_bytes(content), tuple(dict.fromkeys(walk.opaque)))
         return Digested(digest_bytes(CANONICAL.encode(walk.opaque_tree(value))), (class_name(type(value)),))
+
+    def arguments(self, owner: str, values: Mapping[str, object]) -> Digested:
+        """Return the digest of what is given to the owner, a step or flow.
+
+        Raises:
+            ValueNotStorable: see `digest`; it says which argument that is.
+        """
+        try:
+            return self.digest(values)
+        except ValueNotStorable:
+            for name, value in values.items():
+                try:
+                    self.digest(value)
+                except ValueNotStorable as error:
+                    raise ValueNotStorable(f"{owner}: argument {name}: {error}") from error
+            raise
+
+
+def listed(value: Any) -> Any:
+    """Return what a flow or step returned; the results of a map are a list from then on."""
+    make_list = getattr(type(value), "__ironflow_list__", None)
+    return value if make_list is None else make_list(value)
 
 
 class _Walk:

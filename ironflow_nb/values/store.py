@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -78,7 +79,9 @@ class Values:
             # Whatever its size: the parts of a pickle identify as they are once it was loaded.
             return stored, self._loadable(stored)
         # Above the limit the other codecs hand the value on as it is: they are exact, digest for digest.
-        return stored, self._decode(stored) if stored.size < INLINE_LIMIT else value
+        with suppress(RecursionError):  # what runs here is so deep that the stack is nearly full
+            return stored, self._decode(stored) if stored.size < INLINE_LIMIT else value
+        return stored, value
 
     def encode(self, value: object) -> StoredValue:
         """Return the value as it will lie in the journal.
@@ -141,6 +144,8 @@ class Values:
     def _pickle(self, value: object) -> StoredValue:
         try:
             content = pickled(value, self.digester.code.note)
+        except ValueNotStorable:  # it says itself what to do instead
+            raise
         except Exception as error:
             raise _not_storable(class_name(type(value)), error) from error
         stored = _stored(PICKLE, content, value, preview=_object_preview(value, len(content)))
