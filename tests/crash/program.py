@@ -18,9 +18,11 @@ import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
+from ironflow_nb.journal import sqlite_log
 from ironflow_nb.journal.ports import Durability
 from ironflow_nb.journal.sqlite import SqliteJournal
 
+sqlite_log.CHANGES_BETWEEN = 30  # so that many a death falls into the writing back of the log
 N_STEPS = int(os.environ.get("N_STEPS", "60"))
 LEDGER = Path(os.environ["LEDGER"])
 WORD = os.environ.get("WORD", "")
