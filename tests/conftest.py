@@ -50,6 +50,7 @@ class Lab:
     n_cells: int = 0
     engines: list[Engine] = field(default_factory=list)
     clock: SimClock | None = None
+    is_interactive: bool = False
 
     @property
     def engine(self) -> Engine:
@@ -59,8 +60,9 @@ class Lab:
         engine = Engine(
             self.new_journal(),
             durability=Durability.PROCESS,
-            execution=lambda: f"cell {self.n_cells}",
+            execution=lambda: f"{self.engine.ledger.owner}:{self.n_cells}",
             clock=self.clock,
+            is_interactive=lambda: self.is_interactive,
         )
         self.engines.append(HOME.adopt(engine))
         HOME.use(engine)

@@ -154,7 +154,7 @@ class StepRetryScheduled(StepChange, frozen=True):
 
 
 class StepReused(StepChange, frozen=True):
-    """The step was answered by another run's output."""
+    """The step was answered by another run's output, which took `duration_s` there; None where that is not known."""
 
     name: str
     index: int
@@ -165,6 +165,7 @@ class StepReused(StepChange, frozen=True):
     origin_step: StepRef
     branch: str = ""
     nth: int = 0
+    duration_s: float | None = None
 
 
 class StepDiscarded(Aside, frozen=True):

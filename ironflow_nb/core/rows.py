@@ -132,7 +132,7 @@ def evolve_step(run_id: RunId, row: StepRow | None, fact: Fact) -> StepRow | Non
             return _new_attempt(
                 run_id, row, fact, event,
                 status=StepStatus.COMPLETED, reason="reused", output_id=_value(event.output),
-                origin_run_id=event.origin_run_id, finished_at=fact.at, duration_s=0.0,
+                origin_run_id=event.origin_run_id, finished_at=fact.at, duration_s=event.duration_s or 0.0,
             )  # fmt: skip
         case events.StepCompleted():
             ending = {"status": StepStatus.COMPLETED, "output_id": _value(event.output)}

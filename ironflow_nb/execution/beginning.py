@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.events import RunContinued, RunStarted
-from ironflow_nb.core.joining import Attach, Begin, Caller, Continue, Joining, OnRerun, is_reusable, join, keyed
+from ironflow_nb.core.ids import RunId, StepRef
+from ironflow_nb.core.joining import (
+    Attach,
+    Begin,
+    Caller,
+    Continue,
+    Joining,
+    OnRerun,
+    build_on,
+    is_of_another_notebook,
+    is_reusable,
+    join,
+    keyed,
+)
 from ironflow_nb.core.orders import discarded
+from ironflow_nb.core.plan import Action, Planned
 from ironflow_nb.core.rows import RunRow
-from ironflow_nb.core.status import StepStatus, derived_run_status
+from ironflow_nb.core.status import CLOSED, RunStatus, StepStatus, derived_run_status
 from ironflow_nb.errors import DuplicateKey, JournalConflict, RunNotFound
 from ironflow_nb.execution.ending import SAY_AFTER_S, say_waiting
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.planning import continuations, not_asked_for
+from ironflow_nb.execution.origin import Origin
+from ironflow_nb.execution.planning import continuations, not_asked_for, plan_of_run
 from ironflow_nb.execution.recall import Recall
 from ironflow_nb.execution.request import Request
 from ironflow_nb.execution.session import Session
@@ -24,6 +40,8 @@ from ironflow_nb.execution.surroundings import face, is_under_pytest, notebook_e
 from ironflow_nb.journal.ports import Call, Reader, Select
 
 _ATTEMPTS: Final = 5
+SAY_WORK_S: Final = 60.0
+"""A run that does more recorded work than this again says so."""
 
 
 def begin(engine: Engine, request: Request) -> Session | RunRow:
@@ -70,17 +88,20 @@ def _begin(engine: Engine, request: Request, call: Call) -> Session | RunRow:
     with engine.ledger.current() as reader:
         joining = _decide(engine, reader, request, call)
     match joining:
-        case Begin(because=because, after=after):
-            if because is not None:
-                say(f"{call.name}: a new run is started, because {because}")
-            elif after is not None and face() is not None:  # a script has nobody who would try them again
-                _say_what_failed(engine, after)
-            return _anew(engine, request, call)
+        case Begin(after=after):
+            if request.parent is None:
+                _say_new(engine, call, joining)
+            return _anew(engine, request, call, after if joining.takes_over else None)
         case Attach(run=run):
             session = engine.sessions.get(run.run_id)
             if session is not None and (session.is_interrupted or session.interrupted_by is not None):
                 _wait_until_ended(engine, session)
                 return _begin(engine, request, call)
+            if run.status in CLOSED and request.run_id is None and request.policy.key is None:
+                say(
+                    f"{call.name}: nothing was edited since run {run.run_id} completed {_ago(engine, run)} ago: its "
+                    f"result is returned. {_to_start_anew(call)}"
+                )
             return run
         case Continue(run=run):
             return _continued(engine, request, call, run)
@@ -96,6 +117,50 @@ def _wait_until_ended(engine: Engine, session: Session) -> None:
             say_waiting(session)
             engine.ledger.clock.wait(wakeup, None)
     engine.interrupts.check()
+
+
+def _say_new(engine: Engine, call: Call, begin: Begin) -> None:
+    """Say why a new run is begun, where that is no matter of course."""
+    after = begin.after
+    if begin.because is not None:
+        say(f"{call.name}: a new run is started, because {begin.because}")
+    elif after is not None and begin.takes_over:
+        say(
+            f"{call.name}: a new run is built on run {after.run_id}, completed {_ago(engine, after)} ago: "
+            f"{_said(begin.planned)}. {_to_start_anew(call)}"
+        )
+    elif after is not None and begin.planned and (work_s := _work_s(begin.planned)) > SAY_WORK_S:
+        say(
+            f"{call.name}: nothing was edited since run {after.run_id} completed {_ago(engine, after)} ago; a new run "
+            f"does its {spoken(work_s)} of work again. For its result: iron.get_run({after.run_id!r}).result()"
+        )
+    elif after is not None and face() is not None:  # a script has nobody who would try them again
+        _say_what_failed(engine, after)
+
+
+def _said(planned: Sequence[Planned]) -> str:
+    """Say how many steps an edit leaves as they are, and what is done again because of it."""
+    redone = [each for each in planned if each.action in {Action.REDO, Action.STOP}]
+    n_reused = sum(each.action in {Action.REUSE, Action.REPLAY} for each in planned)
+    kept = "1 finished step is reused" if n_reused == 1 else f"{n_reused} finished steps are reused"
+    if not redone:
+        return kept
+    reasons = dict.fromkeys(f"{each.row.name}: {each.reason.partition(';')[0]}" for each in redone)
+    more = f" and {len(reasons) - 2} more" if len(reasons) > 2 else ""
+    why = f"{', '.join([*reasons][:2])}{more}; {spoken(_work_s(redone))} of work"
+    return f"{kept}, {len(redone)} {'is' if len(redone) == 1 else 'are'} done again ({why})"
+
+
+def _work_s(planned: Sequence[Planned]) -> float:
+    return sum(each.row.duration_s or 0.0 for each in planned)
+
+
+def _ago(engine: Engine, run: RunRow) -> str:
+    return spoken(max(engine.ledger.clock.now() - run.updated_at, 0) / 1e6)
+
+
+def _to_start_anew(call: Call) -> str:
+    return f"To start anew: {call.name}.options(fresh=True)(...)"
 
 
 def _say_what_failed(engine: Engine, run: RunRow) -> None:
@@ -119,7 +184,7 @@ def _decide(engine: Engine, reader: Reader, request: Request, call: Call) -> Joi
     if request.run_id is not None:
         found = reader.runs(Select(run_ids=[request.run_id]))
         if not found and request.parent is not None:
-            return Begin()
+            return _begin_child(engine, reader, request.parent)
         if not found:
             raise RunNotFound(f"there is no run {request.run_id}", run_id=request.run_id)
         reopens = bool(request.orders) or request.reopens
@@ -134,6 +199,8 @@ def _decide(engine: Engine, reader: Reader, request: Request, call: Call) -> Joi
         return Begin()
     if policy.on_rerun is OnRerun.REUSE and is_reusable(candidate, request.definition_id):
         return Attach(candidate)
+    if candidate.status is RunStatus.COMPLETED:
+        return _after_completed(engine, reader, request, candidate)
     head = reader.head(candidate.run_id)
     caller = Caller(
         now=engine.ledger.clock.now(),
@@ -143,6 +210,36 @@ def _decide(engine: Engine, reader: Reader, request: Request, call: Call) -> Joi
         other_notebook_exists=notebook_exists(candidate.notebook),
     )
     return join(candidate, caller, owner_is_alive=_is_owned(engine, reader, candidate))
+
+
+def _after_completed(engine: Engine, reader: Reader, request: Request, run: RunRow) -> Joining:
+    """Return what a call does whose equal has completed: where nobody works interactively it begins anew."""
+    policy = request.policy
+    is_young = engine.ledger.clock.now() - run.updated_at <= policy.reuse_within_s * 1e6
+    reuses = policy.on_rerun is OnRerun.REUSE
+    is_own = own_runs(engine.ledger.signer, reader, [run])
+    if not (is_young and is_own and (reuses or engine.is_interactive())):
+        return Begin(after=run)
+    if is_of_another_notebook(run, notebook_path(), other_exists=notebook_exists(run.notebook)):
+        return Begin(after=run)
+    if request.define_steps is not None:
+        request.define_steps()
+    return build_on(
+        run,
+        plan_of_run(reader, run, policy.on_change),
+        definition_id=request.definition_id,
+        is_own_kernel=(run.execution or "").startswith(engine.ledger.owner),
+        reuses=reuses,
+    )
+
+
+def _begin_child(engine: Engine, reader: Reader, parent: tuple[RunId, StepRef]) -> Begin:
+    """Return how a child begins: built on the child that its parent's origin had in its place, if there is one."""
+    session = engine.sessions.get(parent[0])
+    origin = None if session is None else session.recall.origin
+    child = None if origin is None else origin.children.get(parent[1])
+    found = [] if child is None else reader.runs(Select(run_ids=[child]))
+    return Begin(after=found[0], takes_over=True) if found else Begin()
 
 
 def _decide_keyed(engine: Engine, reader: Reader, key: str, call: Call, *, reopens: bool) -> Joining:
@@ -166,7 +263,7 @@ def _is_owned(engine: Engine, reader: Reader, run: RunRow) -> bool:
     return engine.ledger.is_owner_alive(reader, run.owner)
 
 
-def _anew(engine: Engine, request: Request, call: Call) -> Session:
+def _anew(engine: Engine, request: Request, call: Call, origin: RunRow | None) -> Session:
     ledger, policy = engine.ledger, request.policy
     run_id = request.run_id or ledger.new_run_id()
     parent_run_id, parent_step = request.parent or (None, None)
@@ -193,16 +290,26 @@ def _anew(engine: Engine, request: Request, call: Call) -> Session:
         notebook=notebook_path(),
         parent_run_id=parent_run_id,
         parent_step=parent_step,
+        origin_run_id=None if origin is None else origin.run_id,
     )
     if policy.key is None and request.parent is None:
         stream.defer(Piece(started, values=[*inputs, signature]))
     else:
         stream.commit(Piece(started, values=[*inputs, signature]))
-    recall = Recall(ledger, run_id, call.name, policy.on_change)
+    built_on = None
+    if origin is not None:
+        with ledger.current() as reader:
+            built_on = _origin(reader, stream, origin.run_id)
+    recall = Recall(ledger, run_id, call.name, policy.on_change, origin=built_on)
     session = Session(stream, recall, start_worker=engine.start_worker)
     session.storage = storage
     _look_after(engine, session, request)
     return session
+
+
+def _origin(reader: Reader, stream: Stream, run_id: RunId | None) -> Origin | None:
+    """Return what is recorded of the completed run that the run of the stream is built on."""
+    return None if run_id is None else Origin(run_id, reader.memo(run_id), stream.defer)
 
 
 def _storage(engine: Engine, request: Request) -> Storage:
@@ -255,6 +362,7 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
         stale = reader.signals([run.run_id])
         foreign = "" if own_runs(ledger.signer, reader, [run]) else f", {FOREIGN}"
         continued_before = continuations(reader, run)
+        origin = _origin(reader, stream, run.origin_run_id)
     assert head is not None
     stream.version, stream.at, stream.row = head[0], max(head[1], stream.at), run
     was = derived_run_status(run.status, owner_is_alive=alive)
@@ -285,5 +393,6 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
             f"{steps} kept. To start anew: {call.name}.options(fresh=True)(...)"
         )
     return Recall(
-        ledger, run.run_id, call.name, request.policy.on_change, recorded, discarded=orders, kept=continued.keep
-    )
+        ledger, run.run_id, call.name, request.policy.on_change, recorded, discarded=orders, kept=continued.keep,
+        origin=origin,
+    )  # fmt: skip

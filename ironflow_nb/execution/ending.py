@@ -139,7 +139,7 @@ def _close(engine: Engine, session: Session, ended: Outcome, error: BaseExceptio
 def _account(session: Session) -> list[Piece]:
     """Return the event that sums up a stretch which had something to reuse."""
     recall = session.recall
-    if not recall.n_recorded:
+    if not (recall.n_recorded or recall.n_reused):
         return []
     return [Piece(events.SessionEnded(n_reused=recall.n_reused, not_asked_for=recall.not_asked_for()))]
 

@@ -27,7 +27,7 @@ from ironflow_nb.execution.seams import Clock, Entropy, SystemClock, SystemThrea
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stream import Piece
-from ironflow_nb.execution.surroundings import CellExecution, logger, shell
+from ironflow_nb.execution.surroundings import CellExecution, is_interactive, logger, shell
 from ironflow_nb.execution.worker import Worker
 from ironflow_nb.journal.ports import Durability, Journal, Reader
 
@@ -57,6 +57,7 @@ class Engine:
         entropy: Entropy = system_entropy,
         threads: Threads | None = None,
         execution: Callable[[], str] | None = None,
+        is_interactive: Callable[[], bool] = is_interactive,
     ) -> None:
         self.threads = threads or SystemThreads()
         self.ledger = Ledger(journal, clock=clock or SystemClock(), entropy=entropy, threads=self.threads)
@@ -69,6 +70,7 @@ class Engine:
         self.execution = execution or CellExecution(
             self.ledger.owner, lambda: self.ledger.entropy(6).hex(), self.threads.is_main
         )
+        self.is_interactive = is_interactive
         self._loop: Any = None
         self._lock = self.threads.lock()
         self._worker = Worker(self.ledger, self.sessions, self.threads)

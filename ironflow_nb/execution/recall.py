@@ -17,6 +17,7 @@ from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, Outcome
 from ironflow_nb.execution.edited import why_changed
 from ironflow_nb.execution.jobs import Answer, AttemptRef, Call, Job, Kept, Outcome
 from ironflow_nb.execution.ledger import Ledger
+from ironflow_nb.execution.origin import Origin
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.surroundings import say
 from ironflow_nb.execution.varying import Varying
@@ -43,10 +44,15 @@ class Recall:
         *,
         discarded: Mapping[StepRef, int] | None = None,
         kept: Collection[StepRef] = (),
+        origin: Origin | None = None,
     ) -> None:
-        """Take the recorded steps of the run, each with its output where that is small; see `Memo` of the rest."""
+        """Take the recorded steps of the run, each with its output where that is small; see `Memo` of the rest.
+
+        What is not recorded is looked for in the `origin`, the completed run that this one is built on.
+        """
         rows = list(recorded)
         self.n_reused = 0
+        self.origin = origin
         self._ledger = ledger
         self._run_id = run_id
         self._flow = flow
@@ -67,8 +73,9 @@ class Recall:
 
     @property
     def n_finished(self) -> int:
-        """How many steps were recorded with a result, whatever their code was."""
-        return sum(record.completed_with_any_code() is not None for record in self._memo.records())
+        """How many steps have a result that this session did not compute, whatever their code was."""
+        n_taken_over = 0 if self.origin is None else self.origin.n_taken_over
+        return n_taken_over + sum(record.completed_with_any_code() is not None for record in self._memo.records())
 
     def not_asked_for(self) -> tuple[StepRef, ...]:
         """Return the recorded steps that nothing asked for yet."""
@@ -125,12 +132,14 @@ class Recall:
         if flying is not None:
             flying.stretch = self  # it answers a call of this stretch now, and so may be tried again in it
             return flying.outcome
+        if record is None and self.origin is not None:
+            return self._ask_origin(self.origin, spec, code, call)
         verdict = judge(record, code, once=spec.once)
         if isinstance(verdict, AskFirst):
-            verdict = _as_before(spec, record) or self._settle_change(spec, code, verdict.row)
+            verdict = _as_before(spec, record) or self._settle_change(spec, code, verdict.row, self._memo)
         match verdict:
             case Reuse(row=row):
-                stored = self._stored(row)
+                stored = self._stored(row, self._outputs)
                 if stored is None or stored.content is None:
                     self._settle_loss(row, stored)
                     return self._job(spec, code, call, record, "result lost")
@@ -149,6 +158,25 @@ class Recall:
                 )
             case Perform(reason=reason):
                 return self._job(spec, code, call, record, reason)
+
+    def _ask_origin(self, origin: Origin, spec: StepSpec, code: Digest, call: Call) -> Answer | Job:
+        """Answer a call that is new to this run with what its origin has finished, or return the job."""
+        found = origin.find(call.place)
+        verdict = judge(found, code, once=spec.once)
+        if isinstance(verdict, AskFirst):
+            verdict = self._settle_change(spec, code, verdict.row, origin.memo)
+        if isinstance(verdict, Reuse):
+            stored = self._stored(verdict.row, origin.outputs)
+            if stored is not None and stored.content is not None:
+                value = self._decoded(verdict.row, stored)
+                origin.take_over(verdict.row, new_ref(self._memo, spec.name), call.place, verdict.row.code)
+                self.n_reused += 1
+                return Answer(value, kept=Kept(stored.value_id, stored.size))
+        is_redone = isinstance(verdict, Perform) and verdict.reason == "code changed"
+        job = self._job(spec, code, call, None, "code changed" if is_redone else "new")
+        if found is not None and found.latest.child_run_id is not None:
+            origin.children[job.step] = found.latest.child_run_id
+        return job
 
     def _job(self, spec: StepSpec, code: Digest, call: Call, record: Record | None, reason: str) -> Job:
         if call.opaque:
@@ -195,7 +223,7 @@ class Recall:
                 name=spec.name,
             )
 
-    def _settle_change(self, spec: StepSpec, code: Digest, row: StepRow) -> Reuse | Perform:
+    def _settle_change(self, spec: StepSpec, code: Digest, row: StepRow, memo: Memo) -> Reuse | Perform:
         on_change = spec.on_change or self._on_change
         if row.child_run_id is not None and on_change in {OnChange.GUARD, OnChange.REFRESH}:
             return Perform("code changed")  # its own steps are looked at one by one, there
@@ -203,13 +231,13 @@ class Recall:
             settled = settle_change(on_change, row, 0.0)
             assert settled is not None
             return settled
-        n_steps, at_stake_s = self._memo.work_at_stake(spec.name, code)
+        n_steps, at_stake_s = memo.work_at_stake(spec.name, code)
         why = why_changed(self._ledger.definition, row.code, spec)
         work = f"{_counted(n_steps)} ({spoken(at_stake_s)} of work)"
         settled = settle_change(on_change, row, at_stake_s)
         if settled is None:
             raise CodeChanged(
-                f"{spec.name} has changed ({why}) since {work} of run {self._run_id} were recorded; run one of\n"
+                f"{spec.name} has changed ({why}) since {work} of run {row.run_id} were recorded; run one of\n"
                 f'    {self._flow}.options(on_change="keep").resume()     # keep their results\n'
                 f'    {self._flow}.options(on_change="refresh").resume()  # run them again',
                 run_id=self._run_id,
@@ -218,6 +246,8 @@ class Recall:
                 at_stake_s=at_stake_s,
             )
         self._allowed_changes.add((spec.name, code))
+        if memo is not self._memo:
+            return settled  # the line about the origin has said so
         becomes = "kept" if isinstance(settled, Reuse) else "run again"
         say(f"run {self._run_id}: {spec.name}: {why}; {work} {'is' if n_steps == 1 else 'are'} {becomes}")
         return settled
@@ -232,8 +262,8 @@ class Recall:
                     f"step runs again there; if it does not matter which one it is, pass iron.resource({name})"
                 )
 
-    def _stored(self, row: StepRow) -> StoredValue | None:
-        stored = self._outputs.pop((row.step, row.attempt), None)
+    def _stored(self, row: StepRow, outputs: dict[tuple[StepRef, int], StoredValue]) -> StoredValue | None:
+        stored = outputs.pop((row.step, row.attempt), None)
         if (stored is None or stored.content is None) and row.output_id is not None:
             stored = self._ledger.value(row.output_id)
         return stored

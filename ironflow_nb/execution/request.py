@@ -24,6 +24,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     on_rerun: OnRerun = OnRerun.CONTINUE
     continue_within_s: float = 7 * 86400.0
+    reuse_within_s: float = 86400.0
     on_change: OnChange = OnChange.GUARD
     durability: Durability | None = None
     key: str | None = None
@@ -38,7 +39,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     `run_id` asks to continue that very run instead of looking for one to join, under `orders`. A child has a `parent`
     run and step, and is begun under that id if it was not before. With `reopens` the run of that id, or of
-    the policy's key, is taken on again also when it is closed.
+    the policy's key, is taken on again also when it is closed. `define_steps` sees that the steps which the definition
+    can have are known here by name, where that takes more than defining it.
     """
 
     kind: str
@@ -52,6 +54,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     parent: tuple[RunId, StepRef] | None = None
     orders: Orders = NONE
     reopens: bool = False
+    define_steps: Callable[[], None] | None = None
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -67,6 +70,7 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {
     "fresh": partial(a_flag, "fresh"),
     "on_rerun": lambda text: one_of(OnRerun, text, "on_rerun"),
     "continue_within": seconds,
+    "reuse_within": seconds,
     "on_change": lambda text: one_of(OnChange, text, "on_change"),
     "durability": lambda text: None if text is None else one_of(Durability, text, "durability"),
 }
@@ -79,6 +83,6 @@ def with_options(policy: Policy, **options: Any) -> Policy:
         TypeError, ValueError: an option has a value that it does not know.
     """
     given = {name: _READ[name](value) for name, value in options.items() if value is not UNSET}
-    if "continue_within" in given:
-        given["continue_within_s"] = given.pop("continue_within")
+    for name in given.keys() & {"continue_within", "reuse_within"}:
+        given[f"{name}_s"] = given.pop(name)
     return replace(policy, **given)

@@ -47,6 +47,16 @@ def face() -> Face | None:
     return found
 
 
+def is_interactive() -> bool:
+    """Tell whether a person works here: a terminal, or a front end that answers when a cell asks for input."""
+    here = shell()
+    if here is None:
+        return False
+    kernel = getattr(here, "kernel", None)
+    # Batch execution (nbclient, nbconvert) sends its cells without it.
+    return kernel is None or bool(getattr(kernel, "_allow_stdin", False))
+
+
 def say(line: str) -> None:
     """Tell the person at the notebook, or the log of a script."""
     notebook = face()

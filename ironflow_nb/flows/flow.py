@@ -125,6 +125,7 @@ class Flow(Bindable, Launchable, Generic[P, R]):
         fresh: bool | UnsetType = UNSET,
         on_rerun: str | UnsetType = UNSET,
         continue_within: Duration | UnsetType = UNSET,
+        reuse_within: Duration | UnsetType = UNSET,
         on_change: str | UnsetType = UNSET,
         durability: str | UnsetType | None = UNSET,
     ) -> Flow[P, R]:
@@ -135,6 +136,7 @@ class Flow(Bindable, Launchable, Generic[P, R]):
             fresh: begin a new run, whatever was begun before.
             on_rerun: see `flow`.
             continue_within: see `flow`.
+            reuse_within: see `flow`.
             on_change: see `flow`.
             durability: see `flow`.
         """
@@ -145,6 +147,7 @@ class Flow(Bindable, Launchable, Generic[P, R]):
             fresh=fresh,
             on_rerun=on_rerun,
             continue_within=continue_within,
+            reuse_within=reuse_within,
             on_change=on_change,
             durability=durability,
         )
@@ -185,6 +188,7 @@ def flow(
     name: str | None = None,
     on_rerun: str = "continue",
     continue_within: Duration = "7d",
+    reuse_within: Duration = "1d",
     on_change: str = "guard",
     durability: str | None = None,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
@@ -195,6 +199,7 @@ def flow(
     name: str | None = None,
     on_rerun: str = "continue",
     continue_within: Duration = "7d",
+    reuse_within: Duration = "1d",
     on_change: str = "guard",
     durability: str | None = None,
 ) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
@@ -204,9 +209,12 @@ def flow(
         function: a ``def`` or ``async def`` whose work is done by steps.
         name: what its runs are called; by default the qualified name, with the module unless it is ``__main__``.
         on_rerun: ``"continue"`` lets a repeated cell, or a script that is started again, take on the unfinished run
-            of the same call; ``"reuse"`` also takes the result of a completed one, if no code of it has changed;
-            ``"new"`` begins a new run each time.
+            of the same call, and builds on a completed one where a person works in a notebook: after an edit a new
+            run takes over what the edit does not touch, and another kernel gets the recorded result if nothing was
+            edited; ``"reuse"`` does so everywhere, and never does again what is completed and not edited; ``"new"``
+            begins a new run each time.
         continue_within: how old an unfinished run may be to be taken on, in seconds or as ``"7d"``.
+        reuse_within: how old a completed run may be to be built on, in seconds or as ``"7d"``.
         on_change: what happens to finished steps whose code has changed: ``"guard"`` redoes up to a minute of
             recorded work and stops before more, ``"refresh"`` always redoes, ``"keep"`` takes the recorded results,
             ``"strict"`` always stops.
@@ -221,7 +229,12 @@ def flow(
         if isinstance(fn, Flow | Step):
             raise DefinitionError(f"{fn!r} can't be made a flow; decorate the function itself")
         policy = with_options(
-            Policy(), on_rerun=on_rerun, continue_within=continue_within, on_change=on_change, durability=durability
+            Policy(),
+            on_rerun=on_rerun,
+            continue_within=continue_within,
+            reuse_within=reuse_within,
+            on_change=on_change,
+            durability=durability,
         )
         made = Flow(fn, name=name, policy=policy)
         HOME.define(made)

@@ -387,6 +387,7 @@ class Graph(Launchable):
             define=self._defined,
             arguments={"input": given},
             policy=self.policy,
+            define_steps=self.define_steps,
         )
         body = functools.partial(performed, definition, workshop, self.grants)
         return request, Body(body, (given,), {})
@@ -402,6 +403,7 @@ class Graph(Launchable):
         fresh: bool | UnsetType = UNSET,
         on_rerun: str | UnsetType = UNSET,
         continue_within: Duration | UnsetType = UNSET,
+        reuse_within: Duration | UnsetType = UNSET,
         on_change: str | UnsetType = UNSET,
         durability: str | UnsetType | None = UNSET,
     ) -> Graph:
@@ -413,6 +415,7 @@ class Graph(Launchable):
             fresh=fresh,
             on_rerun=on_rerun,
             continue_within=continue_within,
+            reuse_within=reuse_within,
             on_change=on_change,
             durability=durability,
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from msgspec.structs import replace
+
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.joining import Attach, Begin, Continue
-from ironflow_nb.core.plan import Planned
+from ironflow_nb.core.plan import Action, Planned
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import CLOSED
 from ironflow_nb.core.verdict import OnChange
@@ -20,6 +23,7 @@ from ironflow_nb.execution.request import Request
 from ironflow_nb.execution.signatures import FOREIGN, own_runs
 from ironflow_nb.execution.watching import status_of
 from ironflow_nb.handles.pictures import diagram_of
+from ironflow_nb.journal.ports import Reader
 
 if TYPE_CHECKING:
     from ironflow_nb.history.plans import Plan
@@ -61,6 +65,12 @@ def plan_of_call(engine: Engine, request: Request) -> Plan:
     from ironflow_nb.history.plans import Plan  # noqa: PLC0415
 
     match foresee(engine, request):
+        case Begin(after=RunRow() as after, planned=planned, takes_over=True):
+            begin = f"{request.name}: a new run would begin, built on {_completed(engine, after)}"
+            return Plan.of(planned, begin, diagram_of(engine, after))
+        case Begin(after=RunRow() as after, planned=planned) if planned:
+            begin = f"{request.name}: a new run would begin; nothing was edited since {_completed(engine, after)}"
+            return Plan.of(_anew(engine, planned), begin, diagram_of(engine, after))
         case Begin(because=because):
             why = "" if because is None else f", because {because}"
             return Plan.of((), f"{request.name}: a new run would begin{why}; nothing of it is recorded")
@@ -69,6 +79,27 @@ def plan_of_call(engine: Engine, request: Request) -> Plan:
             return Plan.of((), f"{request.name}: run {run.run_id} would be taken and {how}")
         case Continue(run=run):
             return plan_of(engine, run, on_change=request.policy.on_change)
+
+
+def _completed(engine: Engine, run: RunRow) -> str:
+    ago = spoken(max(engine.ledger.clock.now() - run.updated_at, 0) / 1e6)
+    return f"run {run.run_id}, completed {ago} ago"
+
+
+def _anew(engine: Engine, planned: Sequence[Planned]) -> list[Planned]:
+    """Return what a new run would do where nothing was edited: all of it, except for what ``cache=`` answers."""
+    with engine.reading() as reader:
+        return [_again(engine, reader, each) for each in planned]
+
+
+def _again(engine: Engine, reader: Reader, planned: Planned) -> Planned:
+    spec = HOME.step(planned.row.name)
+    if spec is not None and spec.cache_s is not None:
+        found = reader.cached(planned.row.identity, spec.code)
+        oldest = engine.ledger.clock.now() - spec.cache_s * 1e6
+        if found is not None and found.output_id is not None and (found.finished_at or 0) >= oldest:
+            return replace(planned, action=Action.REUSE, reason=f"cached by run {found.run_id}")
+    return replace(planned, action=Action.REDO, reason="a new run does it again")
 
 
 def _on_change(run: RunRow) -> OnChange:

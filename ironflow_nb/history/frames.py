@@ -101,8 +101,9 @@ def steps(
     """Return the steps of runs, one row for the latest attempt of each, by run (newest first) and first start.
 
     Columns: run_id, step (``fetch[12]``), name, index, attempt, status, started_at, finished_at, duration_s, reused
-    (the latest continuation took the recorded result), reason (why the attempt ran), output (preview), output_bytes,
-    error (preview). The real value is `Run.value`.
+    (the latest continuation took the recorded result, or the run that of another one: then duration_s is what it took
+    there), reason (why the attempt ran), output (preview), output_bytes, error (preview). The real value is
+    `Run.value`.
 
     The arguments are those of `runs`; `status` is that of the step, and `since` and `limit` count steps.
     """
@@ -208,7 +209,7 @@ def _runs_of(rows: Iterable[StepRow]) -> Select:
 
 
 def _reused(reader: Reader, latest: Sequence[StepRow], runs: Sequence[RunRow]) -> set[tuple[RunId, StepRef]]:
-    """Return the steps whose recorded results the latest continuation of their run took."""
+    """Return the steps whose results were recorded before the latest stretch of their run, which took them."""
     began = {row.run_id: row.session_version for row in runs if row.n_sessions > 1}
     not_asked_for: dict[RunId, set[StepRef]] = {}
     for piece in reader.event_columns(Select(run_ids=list(began), name="SessionEnded")) if began else ():
@@ -218,10 +219,13 @@ def _reused(reader: Reader, latest: Sequence[StepRow], runs: Sequence[RunRow]) -
     return {
         (row.run_id, row.step)
         for row in latest
-        if row.run_id in began
-        and row.version < began[row.run_id]
-        and row.finished_at is not None
-        and row.step not in not_asked_for.get(row.run_id, ())
+        if row.origin_run_id is not None
+        or (
+            row.run_id in began
+            and row.version < began[row.run_id]
+            and row.finished_at is not None
+            and row.step not in not_asked_for.get(row.run_id, ())
+        )
     }
 
 

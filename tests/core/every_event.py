@@ -73,7 +73,7 @@ def any_event(kind: type[RunEvent]) -> st.SearchStrategy[RunEvent]:
         return st.builds(events.DomainEvent, type=types, data=data)
     strategies: dict[str, st.SearchStrategy[Any]] = {}
     for field in fields(kind):
-        if field.type is float:
+        if field.type in (float, float | None):
             strategies[field.name] = st.floats(allow_nan=False, allow_infinity=False)
         else:
             strategies[field.name] = st.from_type(field.type)
