@@ -144,7 +144,7 @@ def tag_by_class(value: Any, rules: Rules) -> Tree | None:
         return _tag_named_tuple(value, rules)
     if is_dataclass(kind):
         return _tag_dataclass(value, rules)
-    if isinstance(value, pathlib.PurePath) and getattr(pathlib, kind.__name__, None) is kind:
+    if _PATHS.get(kind.__name__) is kind:
         return {TAG: "path", "t": kind.__name__, "v": tag(str(value), rules)}
     root = kind.__module__.partition(".")[0]
     if root == "zoneinfo" and kind.__name__ == "ZoneInfo":
@@ -268,6 +268,8 @@ def _untag_numpy_scalar(tree: dict[str, Tree]) -> Any:
     return numpy.frombuffer(b64decode(tree["v"]), dtype=numpy.dtype(tree["t"]))[0]
 
 
+_KINDS: Final = (kind for kind in vars(pathlib).values() if isinstance(kind, type))
+_PATHS: Final = {kind.__name__: kind for kind in _KINDS if issubclass(kind, pathlib.PurePath)}
 _PANDAS_SCALARS: Final = frozenset({"Timestamp", "Timedelta", "NaTType", "NAType"})
 
 
@@ -440,7 +442,7 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {name: read for name, _, read in
 _UNTAGGERS: Final[dict[str, Callable[[dict[str, Tree]], Any]]] = {
     "datetime": _untag_instant,
     "time": _untag_instant,
-    "path": lambda tree: getattr(pathlib, tree["t"])(_untag(tree["v"])),
+    "path": lambda tree: _PATHS[tree["t"]](_untag(tree["v"])),
     "numpy": _untag_numpy_scalar,
     "pandas": _untag_pandas_scalar,
     "named": _untag_named_tuple,

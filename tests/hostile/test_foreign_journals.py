@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pathlib
 import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import ironflow_nb as iron
 from ironflow_nb.durable_cells.listing import cells_diagram
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.notebook.cards import as_text, unfinished
+from ironflow_nb.values.tagged import untag
 from tests.hostile import stranger
 from tests.notebook.conftest import shell as shell  # noqa: PLC0414 -- a fixture
 from tests.notebook.shells import Shell
@@ -147,6 +149,16 @@ def test_what_is_trusted_acts(canary: Path) -> None:
     with pytest.raises(iron.NodeFailed):
         run_of("backup").resume().result(timeout_s=30)
     assert "shell" in canary.read_text()
+
+
+def test_a_stored_path_is_made_by_classes_of_paths_only() -> None:
+    others = {
+        name for name, each in vars(pathlib).items() if not (isinstance(each, type) and issubclass(each, PurePath))
+    }
+    assert "os" in others
+    for name in others:
+        with pytest.raises(iron.ValueUnreadable):
+            untag({"~": "path", "t": name, "v": "x"})
 
 
 # -- cells -----------------------------------------------------------------------------------------------------------
