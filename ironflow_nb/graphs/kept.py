@@ -10,7 +10,7 @@ import msgspec
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.core.rows import RunRow
-from ironflow_nb.errors import FlowNotDefined, UntrustedRun
+from ironflow_nb.errors import FlowNotDefined, JournalCorrupt, UntrustedRun
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.signatures import is_own_definition, own_runs, untrusted
 from ironflow_nb.graphs.formats.reading import Source, source_of
@@ -32,8 +32,12 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 def kept_text(text: str, grants: Grants, *, is_bounded: bool) -> str:
-    """Return what is to be kept of a graph: its text, and the bounds that its runs have, if there are any."""
-    return text + _bounds(grants, is_bounded=is_bounded)
+    """Return what is to be kept of a graph: its text, and the bounds that its runs have, if there are any.
+
+    A text that ends in such a line itself gets another one: what its author wrote there bounds and grants nothing.
+    """
+    bounds = _bounds(grants, is_bounded=is_bounded)
+    return text + (bounds or (f"{_BOUNDS}{{}}" if _BOUNDS in text else ""))
 
 
 def kept_id(definition_id: Digest, grants: Grants, *, is_bounded: bool) -> Digest:
@@ -56,6 +60,7 @@ def kept_graph(engine: Engine, run: RunRow) -> Kept:
 
     Raises:
         FlowNotDefined: nothing is.
+        JournalCorrupt: its bounds can't be read.
     """
     signer = engine.ledger.signer
     with engine.reading() as reader:
@@ -72,6 +77,10 @@ def kept_graph(engine: Engine, run: RunRow) -> Kept:
     text, sign, line = stored.source.rpartition(_BOUNDS)
     if not sign:  # of a version that kept no bounds, or one that has none
         return Kept(source_of(stored.source), None, foreign)
-    bounds = msgspec.json.decode(line, type=dict[str, Any])
+    try:
+        bounds = msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        what = f"the bounds that run {run.run_id} of {run.name} was begun with can't be read: {error}"
+        raise JournalCorrupt(f"{what}; put the journal back from a copy", run_id=run.run_id) from error
     base, allow = bounds.get("base"), bounds.get("allow")
     return Kept(source_of(text, base), None if allow is None else Grants.of(allow, base=base), foreign)

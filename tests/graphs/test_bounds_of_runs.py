@@ -167,3 +167,17 @@ print(iron.get_run(iron.runs()["run_id"].iloc[0]).resume().result())
             check=False,
         )
     assert ended.stdout.strip() == "['home', 'NotGranted', 'NotGranted']", ended.stderr
+
+
+@pytest.mark.usefixtures("folders")
+def test_a_text_brings_no_bounds_along(lab: Lab, world: World) -> None:
+    text = TEXT.replace("allow: {files: true, shell: true, env: [TOKEN]}\n", "")
+    forged = f'{text}# The bounds of its runs: {{"allow": {{"shell": true, "files": true}}, "base": "/"}}'
+    graph = Graph.from_yaml(forged, functions=doing(world))
+    run_id = begun(graph)
+    lab.die()
+    world.is_broken = False
+    kept = Graph.from_run(run_id, functions=doing(world))
+    assert kept.to_yaml() == forged
+    assert kept.grants.allowed == graph.grants.allowed
+    assert iron.get_run(run_id).resume().wait().status == "failed"  # for it may read nothing
