@@ -40,6 +40,7 @@ def canary(visited: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Iter
     assert "evil_module" not in sys.modules
     yield Path("canary").absolute()
     sys.modules.pop("evil_module", None)
+    assert not (visited / "canary").exists()  # where a graph of the stranger would run
 
 
 def run_of(name: str) -> iron.Run[Any]:
@@ -143,12 +144,13 @@ def test_an_edited_graph_is_nobody_s_own(canary: Path, monkeypatch: pytest.Monke
     assert not canary.exists()
 
 
-def test_what_is_trusted_acts(canary: Path) -> None:
+def test_what_is_trusted_acts(canary: Path, visited: Path) -> None:
     assert iron.trust(".ironflow/journal.db") > 0
     assert iron.trust(".ironflow/journal.db") == 0
     with pytest.raises(iron.NodeFailed):
         run_of("backup").resume().result(timeout_s=30)
-    assert "shell" in canary.read_text()
+    assert "shell" in (visited / "canary").read_text()  # a graph runs in its own folder
+    (visited / "canary").unlink()
 
 
 def test_a_stored_path_is_made_by_classes_of_paths_only() -> None:
