@@ -272,10 +272,7 @@ def _anew(engine: Engine, request: Request, call: Call, origin: RunRow | None) -
     storage = _storage(engine, request)
     inputs = storage.store_inputs(request.arguments)
     inputs_id = inputs[-1].value_id
-    signature = signature_of_run(
-        ledger.signer, run_id, kind=call.kind, name=call.name, key=policy.key, inputs_digest=call.inputs_digest,
-        inputs=inputs_id,
-    )  # fmt: skip
+    signature = signature_of_run(ledger.signer, run_id, call, policy.key, inputs_id)
     started = RunStarted(
         kind=call.kind,
         name=call.name,

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ironflow_nb.core.ids import Digest, RunId, ValueId
+from ironflow_nb.core.ids import RunId, ValueId
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.errors import UntrustedRun
-from ironflow_nb.journal.ports import Definition, Reader
+from ironflow_nb.journal.ports import Call, Definition, Reader
 from ironflow_nb.values.pickles import Signer
 from ironflow_nb.values.stored import StoredValue, value_id
 
@@ -27,11 +27,9 @@ FOREIGN: Final = "not written by you"
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 
 
-def signature_of_run(
-    signer: Signer, run_id: RunId, *, kind: str, name: str, key: str | None, inputs_digest: Digest, inputs: ValueId
-) -> StoredValue:
+def signature_of_run(signer: Signer, run_id: RunId, call: Call, key: str | None, inputs: ValueId) -> StoredValue:
     """Return the signature of a run: that this user made the call."""
-    return _signed(signer, _note(RUN, (run_id, kind, name, key, inputs_digest, inputs)))
+    return _signed(signer, _note(RUN, (run_id, call.kind, call.name, key, call.inputs_digest, inputs)))
 
 
 def signature_of_definition(signer: Signer, definition: Definition) -> StoredValue:
