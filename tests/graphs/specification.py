@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 Data = dict[str, Any]
 
 
 class Broken(Exception):
     """What bodies of failing nodes raise."""
+
+
+SKIPPED: Final = object()
 
 
 class Failure(Exception):
@@ -65,10 +68,10 @@ class Specification:
         while ready := [n for n in nodes if n["id"] not in ended | failed.keys() and waits[n["id"]] <= ended]:
             node = ready[0]
             try:
-                if "when" in node and self.look(node["when"], scope) is not True:
-                    scope[node["id"]] = None
-                else:
-                    outputs[node["id"]] = scope[node["id"]] = self.handled(node, scope)
+                found = self.handled(node, scope)
+                scope[node["id"]] = None if found is SKIPPED else found
+                if found is not SKIPPED:
+                    outputs[node["id"]] = found
                 ended.add(node["id"])
             except Failure as failure:
                 failed[node["id"]] = failure
@@ -76,6 +79,8 @@ class Specification:
 
     def handled(self, node: Data, scope: Data) -> Any:
         try:
+            if "when" in node and not self.holds(node["when"], scope, f"{node['id']}, when"):
+                return SKIPPED
             return self.node(node, scope)
         except Failure as failure:
             error = {"node": node["id"], "type": failure.kind, "message": failure.message, "output": None}
@@ -99,7 +104,7 @@ class Specification:
                     raise Failure("Broken", f"{name} {number}")
                 return number
             case {"condition": test}:
-                taken = "then" if self.look(test, scope) is True else "else"
+                taken = "then" if self.holds(test, scope, node["id"]) else "else"
                 return {"taken": taken, **self.inside(node, node.get(taken, []), scope)}
             case {"switch": value, "cases": cases}:
                 found = self.look(value, scope)
@@ -125,7 +130,11 @@ class Specification:
         return outputs
 
     def branch(self, node: Data, ways: Data, scope: Data) -> Data:
-        chosen = [name for name, way in ways.items() if "when" not in way or self.look(way["when"], scope) is True]
+        chosen = [
+            name
+            for name, way in ways.items()
+            if "when" not in way or self.holds(way["when"], scope, f"{node['id']}, {name}")
+        ]
         found = {name: self.block(ways[name]["do"], scope) for name in chosen}
         failures = [failure for _, failed in found.values() for failure in failed]
         if failures:
@@ -148,6 +157,16 @@ class Specification:
             now = {"index": len(results), "last": results[-1] if results else None}
             results.append(self.inside(node, node["do"], {**scope, "round": now, "index": len(results)}))
         return results
+
+    def holds(self, test: Any, scope: Data, place: str) -> bool:
+        """Tell whether a condition is true; it is a failure of the node if it is neither true nor false nor null."""
+        found = self.look(test, scope)
+        if found is None or isinstance(found, bool):
+            return found is True
+        kind = "a number" if isinstance(found, int | float) else f"a text of {len(found)} characters"
+        text = repr(test.strip("{} "))
+        message = f"{place}: {text} gives {kind}, which is neither true nor false; compare it with something"
+        raise Failure("ExpressionFailed", message)
 
     def look(self, value: Any, scope: Data) -> Any:
         """Return what a value means: only ``{{ name }}`` and ``{{ input.name }}`` are written here."""

@@ -454,7 +454,11 @@ def test_a_database_in_memory_does_not_grow_without_end() -> None:
 
 
 TEXTS = st.one_of(
-    st.none(), st.text("ab0.é", max_size=6), st.integers(-9, 99), st.sampled_from([0.5, 1.0, -2.25, 1e20])
+    st.none(),
+    st.text("ab0.é", max_size=6),
+    st.integers(-9, 99),
+    st.sampled_from([b"", b"a", b"0.5"]),
+    st.sampled_from([0.5, 1.0, -2.25, 1e20]),
 )
 
 

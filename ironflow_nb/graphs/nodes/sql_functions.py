@@ -20,11 +20,14 @@ def install(connection: sqlite3.Connection, most_bytes: int, refuse: Refuse) -> 
     """Put the functions in the place of those of SQLite."""
 
     def replace(text: Value, old: Value, new: Value) -> Value:
-        if text is None or old is None or new is None:
+        if text is None or old is None:
             return None
-        inside, sought, put = _text(text), _text(old), _text(new)
+        inside, sought = _text(text), _text(old)
         if not sought:
-            return inside
+            return inside if isinstance(text, bytes) else text
+        if new is None:
+            return None
+        put = _text(new)
         if len(inside) + inside.count(sought) * (len(put) - len(sought)) > most_bytes:
             refuse(f"replace() makes a text of more than {most_bytes:,} characters")
             raise OverflowError
