@@ -25,7 +25,7 @@ class Branch:
         self.outcome = Outcome()
         self._function = function
         name, arguments = _described(function)
-        branch = self.session.open_branch(scope.branch, name, arguments)
+        branch = self.session.open_branch(scope.branch, name, arguments, stretch=scope.stretch)
         self._scope = Scope(self.session, branch, stretch=scope.stretch)
 
     def begin(self) -> None:
@@ -75,7 +75,7 @@ def gathered(scope: Scope, functions: Sequence[Callable[[], Any]]) -> list[Any]:
     for branch in branches:
         with session.lock:
             branch.outcome.when_done(partial(_note_failure, branch, failed))
-        session.children.append(branch)
+        session.add_child(branch, scope.stretch)
         branch.begin()
     session.wait(lambda: all(branch.is_finished() for branch in branches))
     for branch in branches:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import copy_context
 from typing import Any, Final
 
-from ironflow_nb.core.ids import BranchId
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.jobs import Answer, Job, Outcome, Settled
+from ironflow_nb.execution.scope import Scope
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.spec import StepSpec
 
@@ -34,18 +34,17 @@ class Fanout:
 
     def __init__(
         self,
-        session: Session,
+        scope: Scope,
         spec: StepSpec,
         items: Iterator[tuple[Any, ...]],
         *,
         fixed: Mapping[str, Any],
-        branch: BranchId,
         concurrency: int,
         collects: bool,
         is_next_ready: Callable[[int], bool],
     ) -> None:
         """Pull the first window; `is_next_ready` tells whether pulling item n would not block."""
-        self.session = session
+        session = self.session = scope.session
         self.outcomes: list[Outcome] = []
         self.is_exhausted = False
         self.first_error: BaseException | None = None
@@ -53,7 +52,7 @@ class Fanout:
         self._spec = spec
         self._items = items
         self._fixed = fixed
-        self._branch = branch
+        self._scope = scope
         self._concurrency = concurrency
         self._collects = collects
         self._is_next_ready = is_next_ready
@@ -65,8 +64,7 @@ class Fanout:
         self._n_read = self._n_released = self._n_held = 0
         self._is_pumped = False
         self._is_asked_for = False
-        session.pumps.append(self.pump)
-        session.children.append(self)
+        session.add_child(self, scope.stretch, self.pump)
         session.pump()
 
     # -- pulling -------------------------------------------------------------------------------------------------
@@ -108,7 +106,7 @@ class Fanout:
             if item is _END:
                 self.is_exhausted = True
                 return
-            asked = self.session.ask(self._spec, self._branch, item, self._fixed)
+            asked = self.session.ask(self._spec, self._scope.branch, item, self._fixed, stretch=self._scope.stretch)
         except Exception as error:  # noqa: BLE001 -- of the user's iterable, or of the call itself
             self._take_error(error)
             return

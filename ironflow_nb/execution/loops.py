@@ -101,5 +101,7 @@ def _branch(scope: Scope, coroutine: Any) -> Scope:
     name = step_name(None, getattr(coroutine, "__qualname__", "task"))
     # Of a coroutine that has not begun, the locals are its arguments.
     frame = getattr(coroutine, "cr_frame", None)
-    branch = scope.session.open_branch(scope.branch, name, dict(frame.f_locals) if frame else None)
+    branch = scope.session.open_branch(
+        scope.branch, name, dict(frame.f_locals) if frame else None, stretch=scope.stretch
+    )
     return Scope(scope.session, branch, stretch=scope.stretch)

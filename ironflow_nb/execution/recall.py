@@ -313,16 +313,17 @@ class Recall:
 def _flying(record: Record | None, code: Digest, in_flight: Mapping[AttemptRef, Job], *, once: bool) -> Job | None:
     """Return the attempt of the record that an earlier stretch began and whose body still runs, if it is an answer.
 
-    One that runs other code than the call, or began before somebody asked for another, is none; but what runs once,
-    and a child, whose own steps are looked at one by one, are never begun beside themselves.
+    One that runs other code than the call, or began before somebody asked for another, is none; but what runs once is
+    never begun beside itself. A child is none, either: it stops with the stretch that called it, and the next attempt
+    waits for that and continues it.
     """
     if record is None or not in_flight:
         return None
     latest = record.latest
     job = in_flight.get((latest.step, latest.attempt))
-    if job is None or once or job.child_run_id is not None:
-        return job
-    return job if job.code == code and not record.is_discarded else None
+    if job is None or job.child_run_id is not None:
+        return None
+    return job if once or (job.code == code and not record.is_discarded) else None
 
 
 def _as_before(spec: StepSpec, record: Record | None) -> Reuse | None:

@@ -79,8 +79,13 @@ class Recorder:
         return job.stretch is not self._recall
 
     def is_void(self, settled: Settled) -> bool:
-        """Tell whether a late job took another run's result and so never began: its step may be another one's now."""
-        return self.is_late(settled.job) and not settled.job.is_started
+        """Tell whether nothing of a late job is recorded.
+
+        One that took another run's result never began, and its step may be another one's now. A child has a record of
+        its own, which the attempt of the current stretch reads.
+        """
+        job = settled.job
+        return self.is_late(job) and (not job.is_started or job.child_run_id is not None)
 
     def append(self, *pieces: Piece) -> list[StepRow | None]:
         """Commit the pieces with all that is pending; return the attempt of each after it.

@@ -31,7 +31,7 @@ def call(
     """Return the result of a ``def`` step, or of what `attempt` performs, called directly in a flow."""
     __tracebackhide__ = True
     session = scope.open_session()
-    asked = session.ask(spec, scope.branch, args, kwargs)
+    asked = session.ask(spec, scope.branch, args, kwargs, stretch=scope.stretch)
     if type(asked) is Answer:
         return _deliver(asked)
     if type(asked) is Outcome:  # it is in flight: an interrupted call of before, or a twin that was submitted
@@ -140,7 +140,7 @@ def call_async(
             f"{spec.name} is async and was called in a def flow, where nothing can await it; {instead}", name=spec.name
         )
     session = scope.open_session()
-    asked = session.ask(spec, scope.branch, args, kwargs)
+    asked = session.ask(spec, scope.branch, args, kwargs, stretch=scope.stretch)
     if type(asked) is Job:
         session.calls.add(asked)
     return _awaited(session, asked, attempt or _perform_async)

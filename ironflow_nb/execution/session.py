@@ -101,15 +101,16 @@ class Session:
     # -- steps ---------------------------------------------------------------------------------------------------
 
     def ask(
-        self, spec: StepSpec, branch: BranchId, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, spec: StepSpec, branch: BranchId, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, stretch: object
     ) -> Answer | Outcome | Job:
-        """Answer the call, or return the job to start; see `Recall.ask`.
+        """Answer the call of code that began in that stretch, or return the job to start; see `Recall.ask`.
 
         Raises:
-            RunFinished, RunTakenOver: the run is over for this session.
+            RunFinished, RunTakenOver: the run is over for this session, or for that code.
         """
         call, digest = self.recall.recognise(spec, branch, args, kwargs)
         with self.lock:
+            self.refuse_if_outlived(stretch)
             self.refuse_if_over()
             try:
                 return self.recall.ask(spec, call, digest, self._in_flight)
@@ -129,6 +130,15 @@ class Session:
         self.refuse_if_stopped()
         self.obey_stop()
         if not self.is_open:
+            raise self.finished()
+
+    def refuse_if_outlived(self, stretch: object) -> None:
+        """Raise what code meets that has outlived its stretch of the run. Called under the lock.
+
+        Looked at before only, as by `Scope.open_session`, it could be true and the run be continued a moment later: the
+        call would be numbered among those of the code that runs now, whose own call then is another one.
+        """
+        if stretch is not self.recall:
             raise self.finished()
 
     def refuse_if_late(self, job: Job) -> None:
@@ -302,7 +312,9 @@ class Session:
         """Take the job from what is in flight; tell whether it was there."""
         return self._in_flight.pop((job.step, job.attempt), None) is not None
 
-    def open_branch(self, parent: BranchId, name: str, arguments: Mapping[str, Any] | None) -> BranchId:
+    def open_branch(
+        self, parent: BranchId, name: str, arguments: Mapping[str, Any] | None, *, stretch: object
+    ) -> BranchId:
         """Return the id of a new branch of `parent` that does `name` with those arguments."""
         digest = None
         if arguments is not None:
@@ -312,7 +324,16 @@ class Session:
             except IronflowError:  # an iterator or an open file among them
                 digest = None
         with self.lock:
+            self.refuse_if_outlived(stretch)
             return self.recall.open_branch(parent, name, digest)
+
+    def add_child(self, child: Child, stretch: object, pump: Callable[[], None] | None = None) -> None:
+        """Let the flow answer for work beside it, and its threads drive that."""
+        with self.lock:
+            self.refuse_if_outlived(stretch)
+            self.children.append(child)
+            if pump is not None:
+                self.pumps.append(pump)
 
     # -- beside the flow -----------------------------------------------------------------------------------------
 

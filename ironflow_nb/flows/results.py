@@ -198,7 +198,8 @@ def submit_call(
     if scope is None:
         return StepFuture(spec.name, None, _plain_call(spec, args, kwargs))
     session = scope.open_session()
-    return StepFuture(spec.name, Submission(session, session.ask(spec, scope.branch, args, kwargs), is_limited=True))
+    asked = session.ask(spec, scope.branch, args, kwargs, stretch=scope.stretch)
+    return StepFuture(spec.name, Submission(session, asked, is_limited=True))
 
 
 def map_items(
@@ -226,11 +227,10 @@ def map_items(
     n_expected = _expected(iterables)
     scope.open_session().n_expected[spec.name] += n_expected or 0
     fanout = Fanout(
-        scope.session,
+        scope,
         spec,
         items,
         fixed=fixed,
-        branch=scope.branch,
         concurrency=concurrency,
         collects=on_error == "collect",
         is_next_ready=lambda index: all(source.is_ready(index) for source in sources),

@@ -1,21 +1,21 @@
-"""Interrupts at random moments: no broken state, every run continues, nothing acknowledged runs again."""
+"""Interrupts at random moments: every run continues, nothing committed runs again, none is stale, nothing hangs."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import ironflow_nb as iron
 from tests.conftest import FULL_PROOF, SEED
-from tests.crash.ledger import check
+from tests.crash.ledger import check, check_attempts
 from tests.crash.test_sigkill import PROGRAM, ROOT
 
 pytestmark = [
@@ -23,30 +23,30 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process"),
 ]
 
-N_INTERRUPTS = 250 if FULL_PROOF else 30
+WAYS = [
+    "sequential", "mapped", "submitted", "branched", "children", "keyed", "gathered", "async_mapped", "graphed",
+]  # fmt: skip
+N_INTERRUPTS = 560 if FULL_PROOF else 12
+TWICE = 0.3
+"""How often stop is pressed twice."""
 
 
 @pytest.mark.parametrize("durability", ["power", "process"])
-@pytest.mark.parametrize("flow", ["sequential", "mapped"])
-def test_interrupts_break_nothing(flow: str, durability: str, tmp_path: Path) -> None:
-    dice = random.Random(f"{SEED} {flow} {durability}")
-    journal, ledger = tmp_path / "journal.db", tmp_path / "ledger"
+@pytest.mark.parametrize("way", WAYS)
+def test_interrupts_break_nothing(
+    way: str, durability: str, tmp_path: Path, counted: Callable[[str, int], None]
+) -> None:
+    journal, ledger, trouble = tmp_path / "journal.db", tmp_path / "ledger", tmp_path / "stderr"
     environment = os.environ | {"LEDGER": str(ledger), "N_INTERRUPTS": str(N_INTERRUPTS)}
     environment.pop("PYTEST_CURRENT_TEST", None)
-    trouble = tmp_path / "stderr"
     with trouble.open("w") as stderr:
         process = subprocess.Popen(
-            [*PROGRAM, "interrupted", flow, durability, str(journal)], env=environment, cwd=ROOT, stderr=stderr
+            [*PROGRAM, "interrupted", way, durability, str(journal)], env=environment, cwd=ROOT, stderr=stderr
         )
-        deadline = time.monotonic() + 5 * N_INTERRUPTS
-        while not (ledger.exists() and "start" in ledger.read_text()):
-            assert process.poll() is None, trouble.read_text()
-            time.sleep(0.01)
-        while process.poll() is None:
-            assert time.monotonic() < deadline, "the program hangs"
-            process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(dice.uniform(0.001, 0.06))
+        try:
+            n_sent = interrupt(process, ledger, trouble, random.Random(f"{SEED} {way} {durability}"))
+        finally:
+            process.kill()
     assert process.returncode == 0, trouble.read_text()
     end = ledger.read_text().splitlines()[-1].split()
     assert end[0] == "end"
@@ -56,3 +56,24 @@ def test_interrupts_break_nothing(flow: str, durability: str, tmp_path: Path) ->
         runs = iron.runs()
         assert set(runs["status"]) == {"completed"}
         assert runs["n_sessions"].sum() > len(runs)
+        attempts = check_attempts()
+    counted("cells interrupted", int(end[1]))
+    counted("SIGINTs sent to them", n_sent)
+    counted("attempts of steps recorded meanwhile", len(attempts))
+
+
+def interrupt(process: subprocess.Popen[bytes], ledger: Path, trouble: Path, dice: random.Random) -> int:
+    """Interrupt the program until it ends by itself; return how often."""
+    while not (ledger.exists() and "start" in ledger.read_text()):
+        assert process.poll() is None, trouble.read_text()
+        time.sleep(0.01)
+    deadline = time.monotonic() + 120 + N_INTERRUPTS
+    n_sent = 0
+    while process.poll() is None:
+        assert time.monotonic() < deadline, f"the program hangs after {n_sent} interrupts"
+        for pause_s in [0.0, dice.uniform(0, 0.004)] if dice.random() < TWICE else [0.0]:
+            time.sleep(pause_s)
+            process.send_signal(signal.SIGINT)
+            n_sent += 1
+        time.sleep(dice.uniform(0.001, 0.06))
+    return n_sent

@@ -7,25 +7,31 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import ironflow_nb as iron
 from tests.conftest import FULL_PROOF, SEED
-from tests.crash.ledger import check
+from tests.crash.ledger import check, check_attempts
 
 pytestmark = pytest.mark.crash
 
 PROGRAM = [sys.executable, "-m", "tests.crash.program"]
 ROOT = Path(__file__).parent.parent.parent
-N_KILLS = 20 if FULL_PROOF else 6
+N_KILLS = 56 if FULL_PROOF else 3
 FIRST_STEP_S = 0.2
 
 
 @pytest.mark.parametrize("durability", ["power", "process"])
-@pytest.mark.parametrize("flow", ["sequential", "mapped", "gathered"])
-def test_a_killed_process_is_continued_by_the_next(flow: str, durability: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "flow",
+    ["sequential", "mapped", "submitted", "branched", "children", "keyed", "gathered", "async_mapped", "graphed"],
+)
+def test_a_killed_process_is_continued_by_the_next(
+    flow: str, durability: str, tmp_path: Path, counted: Callable[[str, int], None]
+) -> None:
     dice = random.Random(f"{SEED} {flow} {durability}")
     journal, ledger = tmp_path / "journal.db", tmp_path / "ledger"
     environment = os.environ | {"LEDGER": str(ledger), "N_STEPS": "150"}
@@ -43,6 +49,8 @@ def test_a_killed_process_is_continued_by_the_next(flow: str, durability: str, t
         assert set(runs["status"]) == {"completed"}
         assert len(runs) == n_rounds
         assert runs["n_sessions"].sum() > n_rounds
+        check_attempts()
+    counted("processes killed", n_kills)
 
 
 def killed_at_random(command: list[str], environment: dict[str, str], ledger: Path, dice: random.Random) -> bool:

@@ -169,7 +169,7 @@ def test_a_body_that_ends_before_the_next_stretch_asks_for_it_is_not_run_again(
     result = asyncio.run(awaited(main)) if "async" in way else main()
     assert result == sum(range(N_BODIES))
     assert sorted(world.log) == [*range(N_BODIES)]
-    assert set(iron.attempts()["attempt"]) == {1}
+    assert set(iron.attempts().query("not name.str.endswith('child')")["attempt"]) == {1}
     assert set(iron.runs()["status"]) == {"completed"}
 
 

@@ -179,7 +179,7 @@ def interrupted_once() -> int:
     if not STALE:
         while not scope.session.in_flight():
             time.sleep(0.001)
-        asked = scope.session.ask(work.spec, scope.branch, (2,), {})
+        asked = scope.session.ask(work.spec, scope.branch, (2,), {}, stretch=scope.stretch)
         assert isinstance(asked, Job)
         STALE.append(asked)
         raise KeyboardInterrupt

@@ -149,7 +149,7 @@ class ChildCall:
         session = scope.session
         context = contextvars.copy_context()
         context.run(SCOPE.set, scope)
-        session.children.append(self)
+        session.add_child(self, scope.stretch)
 
         def run() -> None:
             __tracebackhide__ = True

@@ -115,7 +115,7 @@ class Filler:
     @contextmanager
     def _recorded_at(self, frame: Frame, place: str) -> Iterator[None]:
         # What is recorded there is recognised by the place, whichever of several nodes at once is evaluated first.
-        branch = self._session.open_branch(frame.branch, f"{self._graph}.{place}", None)
+        branch = self._session.open_branch(frame.branch, f"{self._graph}.{place}", None, stretch=self._scope.stretch)
         token = SCOPE.set(Scope(self._session, branch, stretch=self._scope.stretch))
         try:
             yield

@@ -240,7 +240,7 @@ class Interpreter:
             seen = self._seen(node, runner.call(spec, scope, (), options))
             self._later(lambda: self._finish(activity, number, seen))
             return
-        asked = self._session.ask(spec, activity.frame.branch, (), options)
+        asked = self._session.ask(spec, activity.frame.branch, (), options, stretch=self._scope.stretch)
         submission = Submission(self._session, asked, is_limited=False)  # the graph has a limit of its own
         self._n_running += 1
 
@@ -331,7 +331,9 @@ class Interpreter:
         spec = self._workshop.spec(activity.block.nodes[number])
         Budget().measure(output)  # each node inside may have given the whole of what the graph has so far
         result = self._session.ledger.digester.digest(output).digest
-        asked = self._session.ask(spec, activity.frame.branch, (), {**decided, "result": result.hex()})
+        asked = self._session.ask(
+            spec, activity.frame.branch, (), {**decided, "result": result.hex()}, stretch=self._scope.stretch
+        )
         if isinstance(asked, Job):
             self._session.start(asked, is_beside=False, has_body=False)
             settled = returned(self._session, asked, output)
@@ -449,7 +451,7 @@ class Interpreter:
 
     def _branch(self, activity: Activity, node: Node, arguments: dict[str, Any]) -> BranchId:
         name = f"{self._workshop.graph}.{node.id}"
-        return self._session.open_branch(activity.frame.branch, name, arguments)
+        return self._session.open_branch(activity.frame.branch, name, arguments, stretch=self._scope.stretch)
 
     def _expect(self, block: Block, n_items: int) -> None:
         """Let the diagram know how many steps there will be."""
