@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from tokenize import TokenError
 from typing import Any
 
 from ironflow_nb.deciders.machine import AnyMachine
@@ -128,7 +129,7 @@ class _Reading:
 def _body(function: Callable[..., Any]) -> list[ast.stmt]:
     try:
         return ast.parse(textwrap.dedent(inspect.getsource(function))).body
-    except (OSError, TypeError, SyntaxError, ValueError):
+    except (OSError, TypeError, SyntaxError, ValueError, TokenError):
         return []
 
 

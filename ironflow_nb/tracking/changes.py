@@ -94,7 +94,7 @@ def _essential(text: str) -> set[int] | None:
     """Return the numbers of the lines on which code stands; None where the text is no whole statement."""
     try:
         tree = parse(text)
-    except SyntaxError:
+    except (SyntaxError, ValueError):
         return None
     documented = [
         node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)

@@ -61,7 +61,7 @@ def _of_modules(files: list[Path]) -> Digest:
 def _parsed(path: Path) -> ast.Module:
     try:
         return parse(path.read_bytes())
-    except SyntaxError:  # then every letter counts
+    except (SyntaxError, ValueError):  # then every letter counts
         return ast.Module([ast.Expr(ast.Constant(path.read_bytes()))], [])
 
 

@@ -6,6 +6,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable
+from tokenize import TokenError
 from typing import Any
 
 from ironflow_nb.tracking.parsing import parse
@@ -17,7 +18,7 @@ def source_of(function: Callable[..., Any]) -> str:
     """Return the source text of the function, or an empty text where there is none."""
     try:
         return textwrap.dedent(inspect.getsource(function))
-    except (OSError, TypeError):
+    except (OSError, TypeError, SyntaxError, TokenError):
         return ""
 
 
@@ -37,7 +38,7 @@ def statement(text: str) -> ast.stmt | None:
     for block in (text, f"if True:\n{text}"):
         try:
             module = parse(block)
-        except SyntaxError:  # or a lambda in the middle of an expression
+        except (SyntaxError, ValueError):  # or a lambda in the middle of an expression
             continue
         first = module.body[0] if module.body else None
         body = first.body if block is not text and isinstance(first, ast.If) else module.body

@@ -10,6 +10,7 @@ import textwrap
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from tokenize import TokenError
 from typing import Any, Final
 
 import msgspec
@@ -84,7 +85,7 @@ def _is_a_file(filename: str) -> bool:
 def _def_source(code: types.CodeType, lines: list[str]) -> Source | None:
     try:
         text = textwrap.dedent("".join(inspect.getblock(lines[code.co_firstlineno - 1 :])))
-    except (SyntaxError, IndentationError):  # the file is another one now
+    except (SyntaxError, TokenError):  # the file is another one now, or in the middle of an edit
         return None
     tree = named_tree(text, code.co_name)
     return None if tree is None else Source(text, code.co_filename, code.co_firstlineno, tree)
@@ -151,7 +152,7 @@ def _begins(node: ast.expr) -> tuple[int, int]:
 def _parsed(text: str) -> ast.Module | None:
     try:
         return parse(text)
-    except SyntaxError:
+    except (SyntaxError, ValueError):
         return None
 
 

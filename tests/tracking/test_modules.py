@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 
+from ironflow_nb.tracking.definition import function_tree
 from ironflow_nb.tracking.origin import is_user_file
 from ironflow_nb.tracking.source import EDITED
 from ironflow_nb.tracking.tracker import Tracker, track
@@ -122,3 +123,27 @@ def test_code_of_libraries_is_not_the_users(path: str) -> None:
 def test_cells_scripts_and_modules_outside_of_the_libraries_are_the_users(path: str) -> None:
     assert is_user_file(path)
     assert not is_user_file(f"{sysconfig.get_path('purelib')}/own.py")
+
+
+BROKEN = {
+    "open bracket": "def work(x):\n    return (x +\n",
+    "open text": 'def work(x):\n    """nothing\n',
+    "cut": "def work(",
+    "indented": "def work(x):\n        a\n    b\n  c\n",
+    "null": "def work(x):\n    return 1\0\n",
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_module_in_the_middle_of_an_edit_is_known_by_the_code_that_runs(write: Write, how: str) -> None:
+    module = write(
+        broken="def work(x):\n    return x\ndef other(x):\n    return x + 1\nclass Box:\n    def open(self): return 1\n"
+        "short = lambda x: x\n"
+    )
+    assert module.__file__ is not None
+    Path(module.__file__).write_text(BROKEN[how])
+    for code in (module.work, module.other, module.Box, module.short):
+        tracked = track(code)
+        assert tracked.untracked
+        function_tree(code)  # which takes what it finds
+    assert track(module.work, depends=[module]).digest != track(module.work).digest
