@@ -262,6 +262,16 @@ class Recall:
                     f"step runs again there; if it does not matter which one it is, pass iron.resource({name})"
                 )
 
+    def say_untracked(self, spec: StepSpec, origin: RunId) -> None:
+        """Say once of a step whose results are taken from another run what data they may rest on."""
+        names = spec.tracked.data
+        if names and (spec.name, "") not in self._warned_of:
+            self._warned_of.add((spec.name, ""))
+            say(
+                f"run {self._run_id}: {spec.name}: results of run {origin} are reused; what it refers to and what is not "
+                f"tracked: {', '.join(names)}"
+            )
+
     def _stored(self, row: StepRow, outputs: dict[tuple[StepRef, int], StoredValue]) -> StoredValue | None:
         stored = outputs.pop((row.step, row.attempt), None)
         if (stored is None or stored.content is None) and row.output_id is not None:

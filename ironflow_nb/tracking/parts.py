@@ -13,6 +13,7 @@ Kind = Literal["function", "method", "class", "constant", "declared"]
 TRANSITIVE: Final = b"\x02"
 """The first byte of the digest of code that refers to other code; of code on its own it is that of the first recipe."""
 
+DATA: Final = "data of class "
 MUTABLE: Final = "mutable data"
 """Why lists, dicts and sets do not count."""
 
@@ -41,6 +42,11 @@ class Tracked(msgspec.Struct, frozen=True):
     digest: Digest
     parts: tuple[Part, ...]
     untracked: tuple[Untracked, ...]
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The names of data in it that may have changed since, and do not count."""
+        return tuple(name for name, reason in self.untracked if reason == MUTABLE or reason.startswith(DATA))
 
     @property
     def own(self) -> Digest:

@@ -17,7 +17,7 @@ from ironflow_nb.core.identity import step_name
 from ironflow_nb.tracking.constants import is_constant
 from ironflow_nb.tracking.members import Members, may_have_members, members_now
 from ironflow_nb.tracking.origin import is_user_class, is_user_function, is_user_module
-from ironflow_nb.tracking.parts import MUTABLE, Untracked
+from ironflow_nb.tracking.parts import DATA, MUTABLE, Untracked
 from ironflow_nb.tracking.reading import is_code, is_definition, wrapped_by
 from ironflow_nb.tracking.references import SUPER, Chain
 from ironflow_nb.tracking.watch import MISSING, Watch
@@ -242,7 +242,7 @@ class Resolver:
 
 
 def _data(value: object) -> str:
-    return MUTABLE if isinstance(value, _CONTAINERS) else f"data of class {class_name(type(value))}"
+    return MUTABLE if isinstance(value, _CONTAINERS) else f"{DATA}{class_name(type(value))}"
 
 
 def _inside(value: Any) -> Any:

@@ -234,3 +234,19 @@ def test_a_step_that_is_asked_for_again_is_computed_even_if_that_is_interrupted_
     assert main.options(fresh=True)() == 7, "for all runs there is a result again"
     assert run.resume().result(10) == 7
     assert performed == [7, 7, 7, 7]
+
+
+def test_what_is_not_tracked_is_named_once_where_results_are_reused(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    @flow
+    def some() -> list[int]:
+        return [fetch(1), fetch(2)]
+
+    some()
+    lab.cell()
+    caplog.set_level("INFO", "ironflow_nb")
+    assert some() == [2, 4]
+    assert performed == [1, 2]
+    said = [record.message for record in caplog.records if "are reused" in record.message]
+    assert len(said) == 1
+    assert "not tracked" in said[0]
+    assert "performed" in said[0]
