@@ -268,7 +268,7 @@ class Recall:
         if names and (spec.name, "") not in self._warned_of:
             self._warned_of.add((spec.name, ""))
             say(
-                f"run {self._run_id}: {spec.name}: results of run {origin} are reused; what it refers to and what is not "
+                f"run {self._run_id}: {spec.name}: results of run {origin} are reused; it refers to data that is not "
                 f"tracked: {', '.join(names)}"
             )
 

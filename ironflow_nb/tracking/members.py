@@ -5,19 +5,20 @@ from __future__ import annotations
 import types
 from collections import deque
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from operator import is_, itemgetter
 from typing import Any, Final
 
 from ironflow_nb.tracking.origin import is_user_class
-from ironflow_nb.tracking.reading import is_code
+from ironflow_nb.tracking.reading import CODE_TYPES, is_code
 from ironflow_nb.values.classes import class_name
 
 MOST: Final = 256
 """So many things in one value are looked at; data that is longer is none of code."""
 
 _DEEPEST: Final = 4
-_FEW: Final = 32
+_FEW: Final = 16
 _MAPPINGS: Final = (dict, types.MappingProxyType)
 _SEQUENCES: Final = (list, tuple, deque)
 _SETS: Final = (set, frozenset)
@@ -59,9 +60,20 @@ class Members:
 
 
 def may_have_members(value: Any) -> bool:
-    """Tell whether code can be reached in the value: it is a container, or an object of the user's."""
+    """Tell whether code can be reached in the value: it is a container, or an object that does not say what it is."""
     kind = type(value)  # not by isinstance, which asks proxies what they stand for
-    return issubclass(kind, (*_CONTAINERS, types.SimpleNamespace)) or is_user_class(kind)
+    is_object = is_user_class(kind) and not hasattr(kind, "__ironflow_digest__")
+    return is_object or issubclass(kind, (*_CONTAINERS, types.SimpleNamespace))
+
+
+@lru_cache(maxsize=1024)
+def _is_data(kind: type) -> bool:
+    """Tell whether no object of the class has code in it, or is code; asked at each call, and so remembered."""
+    if kind in _SCALARS:
+        return True
+    may_be_code = hasattr(kind, "__ironflow_definition__") or issubclass(kind, (type, *CODE_TYPES))
+    has_more = kind.__dictoffset__ != 0 or issubclass(kind, _CONTAINERS) or is_user_class(kind)
+    return not (may_be_code or has_more)
 
 
 def members_now(value: Any) -> list[Any]:
@@ -69,8 +81,8 @@ def members_now(value: Any) -> list[Any]:
     found: list[Any] = []
     pending, seen = [(value, 0)], {id(value)}
     for each, depth in pending:  # it grows meanwhile
-        for key, item in _items(each):
-            if type(item) in _SCALARS:
+        for key, item in () if _has_only_scalars(each) else _items(each):
+            if _is_data(type(item)):  # type: ignore[arg-type]  # classes are hashable
                 continue
             if _is_member(item):
                 found += (key, item)
@@ -81,6 +93,14 @@ def members_now(value: Any) -> list[Any]:
         if len(pending) > MOST:
             break
     return found
+
+
+def _has_only_scalars(value: Any) -> bool:
+    """Tell so of a plain container, in a loop of C."""
+    kind = type(value)
+    if kind is dict:
+        return _SCALARS.issuperset(map(type, value.values()))
+    return (kind is list or kind is tuple) and _SCALARS.issuperset(map(type, value))
 
 
 def are_same(now: list[Any], before: list[Any]) -> bool:

@@ -157,10 +157,15 @@ def is_definition(value: object) -> bool:
     return hasattr(type(value), "__ironflow_definition__")
 
 
+CODE_TYPES: Final = (
+    types.FunctionType, types.BuiltinFunctionType, types.MethodType, staticmethod, classmethod, property,
+    partial, partialmethod, cached_property,
+)  # fmt: skip
+
+
 def is_code(value: Any) -> bool:
     """Tell whether the value is a function, or something that is made of one."""
-    kinds = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, staticmethod, classmethod, property)
-    if isinstance(value, (*kinds, partial, partialmethod, cached_property)):
+    if isinstance(value, CODE_TYPES):
         return True
     return is_definition(value) or (wrapped_by(value) is not None and callable(value))
 

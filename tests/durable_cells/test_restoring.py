@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -302,18 +303,28 @@ def test_cells_of_two_notebooks_have_nothing_to_do_with_each_other(
     assert notebook.bodies() == ["load", "load"]
 
 
+class Death:
+    """What a body may call and what does not identify it, though it is another one after a restart."""
+
+    def __init__(self, die: Callable[[], object]) -> None:
+        self.die = die
+
+    def __ironflow_digest__(self) -> bytes:
+        return b"death"
+
+
 def test_a_flow_that_a_cell_calls_is_a_run_of_its_own_and_continues(notebook: Notebook) -> None:
     flow = (
         "import ironflow_nb as iron\n@iron.step\ndef work(n):\n    did(n)\n"
-        "    if n == plan.get('die_at'): plan['die']()\n    return n\n"
+        "    if n == plan.get('die_at'): death.die()\n    return n\n"
         "@iron.flow\ndef main():\n    return [work(n) for n in range(3)]"
     )
-    notebook.space["plan"] = {"die": notebook.lab.die_in_flow, "die_at": 2}
+    notebook.space |= {"plan": {"die_at": 2}, "death": Death(notebook.lab.die_in_flow)}
     notebook.define(flow)
     with pytest.raises(SystemExit):
         notebook.step("call", "r = main()")
     notebook.restart(dies=False)
-    notebook.space["plan"] = {}
+    notebook.space |= {"plan": {}, "death": Death(notebook.lab.die)}
     notebook.define(flow)
     assert notebook.step("call", "r = main()").outs == {"r": [0, 1, 2]}
     assert notebook.bodies() == ["call", 0, 1, 2, "call", 2]
