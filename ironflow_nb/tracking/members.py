@@ -1,4 +1,8 @@
-"""Code in containers and objects: handlers in a dict, models in a list, a function that an object keeps."""
+"""Code in containers and objects: handlers in a dict, a function that an object keeps.
+
+Objects in what may change are data, whose classes do not count: a list that is filled while a flow runs would be other
+code after each item. In a tuple or a frozen dataclass they are there for good, and are followed.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ _FEW: Final = 16
 _MAPPINGS: Final = (dict, types.MappingProxyType)
 _SEQUENCES: Final = (list, tuple, deque)
 _SETS: Final = (set, frozenset)
+_FIXED: Final = (tuple, frozenset)
 _CONTAINERS: Final[tuple[Any, ...]] = (*_MAPPINGS, *_SEQUENCES, *_SETS)
 _SCALARS: Final = frozenset({str, int, float, bool, bytes, type(None)})
 
@@ -50,7 +55,7 @@ class Members:
                 return
             if _is_member(item):
                 self.found.append((f"{place}{name}", item))
-            elif not may_have_members(item):
+            elif not _is_followed(item, value):
                 self.has_data = True
             elif id(item) not in self._seen:
                 self._seen.add(id(item))
@@ -86,7 +91,7 @@ def members_now(value: Any) -> list[Any]:
                 continue
             if _is_member(item):
                 found += (key, item)
-            elif depth < _DEEPEST and id(item) not in seen and may_have_members(item):
+            elif depth < _DEEPEST and id(item) not in seen and _is_followed(item, each):
                 seen.add(id(item))
                 pending.append((item, depth + 1))
                 found.append(type(item))
@@ -106,6 +111,13 @@ def _has_only_scalars(value: Any) -> bool:
 def are_same(now: list[Any], before: list[Any]) -> bool:
     """Tell whether two answers of `members_now` are one."""
     return len(now) == len(before) and all(map(is_, now, before))
+
+
+def _is_followed(item: Any, container: Any) -> bool:
+    if issubclass(type(item), _CONTAINERS):
+        return True
+    is_frozen = getattr(getattr(type(container), "__dataclass_params__", None), "frozen", False)
+    return (is_frozen or issubclass(type(container), _FIXED)) and may_have_members(item)
 
 
 def _is_member(item: Any) -> bool:

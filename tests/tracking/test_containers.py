@@ -60,7 +60,7 @@ VIEW = types.MappingProxyType({"a": first})
 NESTED = {"a": {"b": [(first,)]}}
 BOUND = {"a": functools.partial(first, 1)}
 METHODS = {"a": Model().predict}
-MODELS = [Model(), Model(2)]
+MODELS = (Model(), Model(2))
 CLASSES = {"a": Model}
 SPACE = types.SimpleNamespace(handler=first)
 MIXED = {"a": first, "limit": 3}
@@ -159,6 +159,18 @@ def test_a_container_that_changes_in_place_is_noticed_at_the_next_call(change: s
     assert tracker.current() is before
     exec(statement, namespace)
     assert tracker.current().digest != before.digest
+
+
+@pytest.mark.parametrize(
+    "statement", ["FOUND.append(Model())", "keeper.last = Model()", "BY_KEY['a'] = Setup(Model())"]
+)
+def test_objects_in_what_may_change_are_data(statement: str) -> None:
+    more = "FOUND = []\nBY_KEY = {}\nclass Keeper:\n    last = None\nkeeper = Keeper()\n"
+    namespace = run(f"{CELL}\n{more}def collect(x): return FOUND, keeper.last, BY_KEY\n")
+    tracker = Tracker(namespace["collect"])
+    before = tracker.current()
+    exec(statement, namespace)
+    assert tracker.current().digest == before.digest
 
 
 def test_data_that_changes_is_not_taken_for_code() -> None:
