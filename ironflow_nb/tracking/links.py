@@ -25,7 +25,7 @@ def links_of_function(code: Code, reading: Reading, resolver: Resolver) -> Itera
     for chain in reading.chains:
         for target in _unassigned(chain, reading, scope, resolver):
             yield ".".join(chain), target
-    for chain in () if code.is_wrapped else reading.decorators:
+    for chain in reading.decorators if resolver.asks_decorators and not code.is_wrapped else ():
         for target in resolver.chain(chain, scope):
             yield "@" + ".".join(chain), target
 

@@ -66,8 +66,10 @@ class Scope(msgspec.Struct, frozen=True):
 class Resolver:
     """Looks names up, and notes on the watch what it found."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, *, asks_decorators: bool) -> None:
         self.watch = watch
+        self.asks_decorators = asks_decorators
+        """Whether to look up those that gave a function back unwrapped; where a pickle came back they are not there."""
         self._looked_up: tuple[object, Callable[[], Any]] = MISSING, dict
 
     def chain(self, chain: Chain, scope: Scope) -> Iterator[Target]:

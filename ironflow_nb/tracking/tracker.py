@@ -54,8 +54,9 @@ class Tracker:
     result; one that is late replaces it by something older, which the next check finds out.
     """
 
-    def __init__(self, function: Callable[..., Any], depends: tuple[Any, ...] = ()) -> None:
+    def __init__(self, function: Callable[..., Any], depends: tuple[Any, ...] = (), *, is_value: bool = False) -> None:
         self._function = function
+        self._is_value = is_value
         self._depends = depends
         self._seen: _Seen | None = None
 
@@ -77,7 +78,7 @@ class Tracker:
 
     def _track(self) -> Tracked:
         epoch = _EPOCH.number
-        walk = _new_walk(self._function, self._depends)
+        walk = _new_walk(self._function, self._depends, is_value=self._is_value)
         tracked = walk.tracked()
         self._seen = _Seen(tracked, walk.watch, epoch)
         return tracked
@@ -96,15 +97,15 @@ def track(function: Callable[..., Any], depends: tuple[Any, ...] | list[Any] = (
     return _new_walk(function, tuple(depends)).tracked()
 
 
-def _new_walk(function: Callable[..., Any], depends: tuple[Any, ...]) -> Walk:
+def _new_walk(function: Callable[..., Any], depends: tuple[Any, ...], *, is_value: bool = False) -> Walk:
     from ironflow_nb.tracking.walk import Walk  # noqa: PLC0415 -- not before the first step has run
 
-    return Walk(function, depends)
+    return Walk(function, depends, is_value=is_value)
 
 
 @lru_cache(maxsize=256)
 def _tracker_of(function: Callable[..., Any]) -> Tracker:
-    return Tracker(function)
+    return Tracker(function, is_value=True)
 
 
 def code_identity(code: Callable[..., Any]) -> Digest:

@@ -34,11 +34,11 @@ class Walk:
     numbers, and with them the digest, say what refers to what, and neither where it is defined nor in which order.
     """
 
-    def __init__(self, function: Callable[..., Any], depends: tuple[Any, ...]) -> None:
+    def __init__(self, function: Callable[..., Any], depends: tuple[Any, ...], *, is_value: bool) -> None:
         self.watch = Watch()
         self._function = function
         self._depends = depends
-        self._resolver = Resolver(self.watch)
+        self._resolver = Resolver(self.watch, asks_decorators=not is_value)
         self._codes: list[Code] = []
         self._numbers: dict[tuple[int, int], int] = {}
         self._readings: list[Reading] = []

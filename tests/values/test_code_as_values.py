@@ -35,6 +35,21 @@ def pair():
 @iron.step
 def a_step(x):
     return helper(x)
+known = []
+def keep(f):
+    known.append(f)
+    return f
+@keep
+def registered(x):
+    return helper(x)
+def plus(f):
+    @functools.wraps(f)
+    def outer(x):
+        return f(x) + 1
+    return outer
+@plus
+def wrapped(x):
+    return helper(x)
 class Scale:
     factor = 1
     def __init__(self, n):
@@ -59,7 +74,8 @@ VALUES = {
     "def": "helper", "lambda": "double", "nested": "adder(1)", "keyword": "adder(1, by=2)",
     "partial": "functools.partial(helper, 1)", "callable object": "Scale(2)", "method": "Scale(2).apply",
     "class method": "Scale.unit", "static method": "Scale.twice", "unbound": "Scale.apply", "class": "Scale",
-    "mutual": "pair()", "cached": "functools.lru_cache(helper)", "step": "a_step",
+    "registered": "registered", "wrapped": "wrapped", "mutual": "pair()",
+    "cached": "functools.lru_cache(helper)", "step": "a_step",
     "in a list": "[double, {'f': helper}]", "in an object": "Data(double)",
 }  # fmt: skip
 EACH = pytest.mark.parametrize("name", VALUES)
@@ -98,7 +114,19 @@ EDITS = {
     "other of the pair": ("n > 0", "n >= 0"),
 }
 CHANGED = {
-    "helper": {"def", "lambda", "nested", "keyword", "partial", "in a list", "in an object", "cached", "step"},
+    "helper": {
+        "def",
+        "lambda",
+        "nested",
+        "keyword",
+        "partial",
+        "in a list",
+        "in an object",
+        "cached",
+        "step",
+        "registered",
+        "wrapped",
+    },
     "default": {"nested", "keyword"},
     "data": set(),
     "other of the pair": {"mutual"},
