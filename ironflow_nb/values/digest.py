@@ -82,12 +82,15 @@ class Digester:
         """
         try:
             return self.digest(values)
-        except ValueNotStorable:
+        except Exception:
             for name, value in values.items():
                 try:
                     self.digest(value)
                 except ValueNotStorable as error:
                     raise ValueNotStorable(f"{owner}: argument {name}: {error}") from error
+                except Exception as error:  # of a class of the user's
+                    error.add_note(f"It is about argument {name} of {owner}.")
+                    raise
             raise
 
 

@@ -107,6 +107,21 @@ def test_in_a_result_it_is_refused_with_words(lab: Lab) -> None:
         main()
 
 
+class Undecided:
+    def __ironflow_digest__(self) -> bytes:
+        raise KeyError("nothing")
+
+
+def test_an_object_that_fails_to_say_what_it_is_names_step_and_argument(lab: Lab) -> None:
+    @flow
+    def main() -> int:
+        return total([Undecided()])
+
+    with pytest.raises(KeyError) as failure:
+        main()
+    assert "argument value of step" in "".join(failure.value.__notes__)
+
+
 @attrs.define
 class Order:
     items: set[str]
