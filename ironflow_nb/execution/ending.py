@@ -66,7 +66,7 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
         where = f" in {causes[0]}" if causes else ""
         what = f"run {session.run_id} of {session.name} failed{where}; {_kept(session)}"
         is_told = isinstance(error, CodeChanged | OutcomeUnknown)  # what to do
-        _note(error, what, None if is_told else "mend what failed and call it again")
+        _note(session, error, what, None if is_told else "mend what failed and call it again")
         failed = events.RunFailed(error=stored.value_id.hex(), caused_by=causes)
         try:
             session.disown(causes)
@@ -125,7 +125,7 @@ def _interrupted(session: Session, status: str) -> RunInterrupted:
 
 def note_interrupt(session: Session, error: BaseException) -> None:
     """Note on the error that ends an await what became of its run."""
-    _note(error, f"run {session.run_id} of {session.name} was interrupted; {_kept(session)}", "call it again")
+    _note(session, error, f"run {session.run_id} of {session.name} was interrupted; {_kept(session)}", "call it again")
 
 
 def _close(engine: Engine, session: Session, ended: Outcome, error: BaseException) -> None:
@@ -162,10 +162,13 @@ def steps_behind(session: Session, error: BaseException) -> tuple[StepRef, ...]:
     return tuple(steps)
 
 
-def _note(error: BaseException, what: str, to_do: str | None) -> None:
-    """Note on the error what became of its run, unless an inner run has."""
-    if not any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
-        more = "" if to_do is None else f"\n{_NOTE}{to_do} with the same arguments: it continues from there"
+def _note(session: Session, error: BaseException, what: str, to_do: str | None) -> None:
+    """Note on the error what became of its run; of a child its parent tells, for who continues that continues both."""
+    row = session.stream.row
+    is_child = row is not None and row.parent_run_id is not None
+    if not is_child and not any(note.startswith(f"{_NOTE}{what}") for note in getattr(error, "__notes__", ())):
+        how = f'with the same arguments in a cell or script that is run anew, or iron.resume("{session.run_id}")'
+        more = "" if to_do is None else f"\n{_NOTE}{to_do} {how}: it continues from there"
         error.add_note(f"{_NOTE}{what}.{more}")
 
 

@@ -236,10 +236,13 @@ class Recall:
         work = f"{_counted(n_steps)} ({spoken(at_stake_s)} of work)"
         settled = settle_change(on_change, row, at_stake_s)
         if settled is None:
+            ways = [f'{self._flow}.options(on_change="{way}").resume()' for way in ("keep", "refresh")]
+            if spec.on_change is not None:  # over which that of the flow has no say
+                ways = [f'iron.resume("{self._run_id}", {way}=["{spec.name}"])' for way in ("keep", "rerun")]
             raise CodeChanged(
                 f"{spec.name} has changed ({why}) since {work} of run {row.run_id} were recorded; run one of\n"
-                f'    {self._flow}.options(on_change="keep").resume()     # keep their results\n'
-                f'    {self._flow}.options(on_change="refresh").resume()  # run them again',
+                f"    {ways[0]}  # keep their results\n"
+                f"    {ways[1]}  # run them again",
                 run_id=self._run_id,
                 name=spec.name,
                 n_steps=n_steps,

@@ -1,0 +1,82 @@
+"""What an error says to do is done, and helps."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import flow, step
+from tests.cells import World, run_cell
+from tests.conftest import Lab
+
+PROGRAM = """
+@step({options})
+def work(n):
+    world.did({version})
+    return {version} * 10 + n
+
+@flow(on_change={of_flow!r})
+def main():
+    found = [work(n) for n in range(3)]
+    if world.is_broken:
+        raise OSError("off")
+    return found
+"""
+
+
+@pytest.mark.parametrize("options", ["", "on_change='strict'"])
+@pytest.mark.parametrize(("way", "result"), [(0, [10, 11, 12]), (1, [20, 21, 22])])
+def test_what_changed_code_says_to_do_ends_the_run(
+    lab: Lab, world: World, options: str, way: int, result: list[int]
+) -> None:
+    of_flow = "keep" if options else "strict"
+    space: dict[str, Any] = {"step": step, "flow": flow, "world": world, "iron": iron, "__name__": "__main__"}
+    run_cell(PROGRAM.format(options=options, version=1, of_flow=of_flow), space)
+    with pytest.raises(OSError, match="off"):
+        space["main"]()
+    world.is_broken = False
+    lab.cell()
+    run_cell(PROGRAM.format(options=options, version=2, of_flow=of_flow), space)
+    with pytest.raises(iron.CodeChanged) as stopped:
+        space["main"]()
+    expressions = re.findall(r"^    (.+?)  #", str(stopped.value), re.MULTILINE)
+    assert eval(expressions[way], space).result() == result
+
+
+def notes_of(error: BaseException) -> str:
+    return "\n".join(note for note in getattr(error, "__notes__", ()) if note.startswith("ironflow: "))
+
+
+@pytest.mark.parametrize("is_child", [False, True])
+def test_what_a_failed_run_says_to_do_continues_it(lab: Lab, world: World, is_child: bool) -> None:
+    @step
+    def work(n: int) -> int:
+        world.did(n)
+        if n == 2 and world.is_broken:
+            raise OSError("off")
+        return n
+
+    @flow
+    def child() -> list[int]:
+        return [work(n) for n in range(3)]
+
+    @flow
+    def parent() -> list[int]:
+        return child()
+
+    main = parent if is_child else child
+    with pytest.raises(OSError, match="off") as failed:
+        main()
+    said = notes_of(failed.value)
+    assert main.last is not None
+    assert len(said.splitlines()) == 2
+    world.is_broken = False
+    expression = re.search(r"iron\.resume\(.+?\)", said)
+    assert expression is not None
+    run = eval(expression[0], {"iron": iron})
+    assert run.id == main.last.id
+    assert run.result() == [0, 1, 2]
+    assert world.log == [0, 1, 2, 2]
