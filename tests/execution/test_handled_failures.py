@@ -181,7 +181,7 @@ def handled(lab: Lab, world: World, raising: Callable[[], None], look: Look, kin
             error = ways[kind]()
         except Exception as caught:
             error = caught
-        world.plan.append((type(error), str(error), look(error), getattr(error, "__notes__", [])))
+        world.plan.append((type(error).__name__, str(error), look(error), getattr(error, "__notes__", [])))
         goes_on()
         if world.is_broken:
             world.die()
@@ -203,9 +203,9 @@ def test_a_handler_finds_the_same_after_a_restart(
 ) -> None:
     first, again = handled(lab, world, raising, look, kind)
     assert first == again
-    with pytest.raises(first[0]) as raised:
+    with pytest.raises(Exception) as raised:  # noqa: PT011 -- which one is looked at
         raising()
-    assert look(raised.value) == first[2]
+    assert (type(raised.value).__name__, look(raised.value)) == (first[0], first[2])
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_an_error_of_a_class_inside_of_a_function_is_its_nearest_base_at_once(la
 
     first, again = handled(lab, world, raising, lambda error: (error.code, error.url), "called")
     assert first == again
-    assert first[0] is Refused
+    assert first[0] == "Refused"
     assert "nothing finds by that name after a restart" in str(first[3])
 
 
@@ -263,7 +263,7 @@ def test_an_error_of_a_class_inside_of_a_function_without_such_a_base_is_a_faile
 
     first, again = handled(lab, world, raising, lambda error: (error.kind, error.text), kind)
     assert first == again
-    assert (first[0], first[2][1]) == (iron.StepFailed, "hm")
+    assert (first[0], first[2][1]) == ("StepFailed", "hm")
 
 
 def test_an_error_that_can_not_be_taken_apart_is_kept_whole(lab: Lab, world: World) -> None:
