@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -59,7 +59,8 @@ class AwaitedRuns:
         listeners, self._listeners = self._listeners, []
         self._restore()
         for wake, _ in listeners:
-            wake()
+            with suppress(RuntimeError):  # the loop of a cell that never went on is closed
+                wake()
         try:
             self._previous(number, frame)
         except BaseException as error:

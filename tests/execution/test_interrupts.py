@@ -261,3 +261,13 @@ def test_a_wait_for_effects_is_interrupted(lab: Lab) -> None:
     with pytest.raises(KeyboardInterrupt):
         counter.run_until_idle(wait=60)
     assert counter.instances()["n_pending"].tolist() == [1]
+
+
+def test_an_interrupt_after_a_loop_was_closed_meets_the_users_handler(lab: Lab) -> None:
+    """What awaited in that loop never went on, so it still listens."""
+    loop = asyncio.new_event_loop()
+    loop.close()
+    waiting = lab.engine.awaited.listening(lambda: loop.call_soon_threadsafe(print), lambda _: None)
+    waiting.__enter__()
+    with pytest.raises(KeyboardInterrupt):
+        press()
