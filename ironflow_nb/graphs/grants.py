@@ -17,7 +17,7 @@ from ironflow_nb.errors import NotGranted
 from ironflow_nb.graphs import hosts
 from ironflow_nb.graphs.hosts import host_of
 
-Grant: TypeAlias = Literal["http", "files", "shell", "shell_env", "env", "lambda", "python"]
+Grant: TypeAlias = Literal["http", "files", "shell", "shell_env", "env", "keyring", "lambda", "python"]
 KINDS: Final[tuple[Grant, ...]] = get_args(Grant)
 
 COMMAND_LINE: Final = "a text for the shell"
@@ -51,6 +51,10 @@ SCHEMA: Final[Mapping[str, Any]] = {
         },
         "env": {
             "description": "variables of the environment, for env, for secrets and for the programs of shell nodes",
+            "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
+        },
+        "keyring": {
+            "description": "entries of the keyring of the system that secrets may come from, each as SERVICE/NAME",
             "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
         },
         "lambda": {

@@ -34,7 +34,7 @@ from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kept import kept_graph, kept_id, kept_text
 from ironflow_nb.graphs.kinds import REGISTERED, Kind
 from ironflow_nb.graphs.planning import replanned
-from ironflow_nb.graphs.running.children import ChildCode, tracked_graph
+from ironflow_nb.graphs.running.children import ChildCode, say_undefined, tracked_graph
 from ironflow_nb.graphs.running.equipping import Functions, equipped, input_of, performed
 from ironflow_nb.graphs.running.nodework import PARAMETERS, Workshop
 from ironflow_nb.graphs.trial import Trial, check_mocks, try_out, without_waiting
@@ -214,12 +214,12 @@ class Graph(Launchable):
     def validate(self) -> Graph:
         """Check everything that can be known before it runs, and return the graph.
 
+        A function, flow or graph that is defined nowhere yet may still be: a line names it.
+
         Raises:
             GraphInvalid: with all that is wrong, each with its path, and its line where it was read from a text.
         """
-        findings = self.findings()
-        if findings:
-            raise invalid(self.name, findings)
+        say_undefined(self.definition, self._shop())
         return self
 
     def _compile(self) -> tuple[Definition, list[Finding]]:
@@ -236,8 +236,10 @@ class Graph(Launchable):
         Raises:
             GraphInvalid: see `validate`.
         """
-        self.validate()
-        return self._compile()[0]
+        definition, findings = self._compile()
+        if findings:
+            raise invalid(self.name, findings)
+        return definition
 
     @property
     def grants(self) -> Grants:
@@ -422,11 +424,7 @@ class Graph(Launchable):
         return other
 
     def refuse_secrets(self, given: Any) -> None:
-        """Refuse secrets in what the journal keeps as it is, so that the run can go on from it.
-
-        Raises:
-            ValueNotStorable: one is there.
-        """
+        """Refuse secrets in what the journal keeps as it is, so that the run can go on from it; see `Secrets`."""
         self._shop().secrets.refuse_in(
             {"the input": given, "the key": self.policy.key, "the text": self.to_yaml()}, f"graph {self.name}"
         )

@@ -28,7 +28,7 @@ SCHEMA: Final[Mapping[str, Any]] = {
         "maxProperties": 1,
         "properties": {
             "env": {"type": "string", "description": "a variable of the environment, which must be granted"},
-            "keyring": {"type": "string", "description": "SERVICE/NAME in the keyring of the system"},
+            "keyring": {"type": "string", "description": "SERVICE/NAME in the keyring, which must be granted"},
             "prompt": {"type": "string", "description": "what to ask the person at the keyboard, once in a process"},
         },
     },
@@ -76,7 +76,7 @@ class Secrets:
 
         Raises:
             SecretMissing: it is not there, it is too short to be hidden, or there is nobody to ask.
-            NotGranted: it is in a variable of the environment that is not granted.
+            NotGranted: it is in a variable of the environment, or an entry of the keyring, that is not granted.
         """
         if name not in self._values:
             value = self._look_up(name)
@@ -132,7 +132,7 @@ class Secrets:
                 secret=name,
             )
         ((where, what),) = source.items()
-        found = {"env": self._of_environment, "keyring": _of_keyring, "prompt": self._of_prompt}[where](what)
+        found = {"env": self._of_environment, "keyring": self._of_keyring, "prompt": self._of_prompt}[where](what)
         if not found:
             raise SecretMissing(f"secret {name} is not there: {where} {what!r} has nothing", secret=name)
         return found
@@ -140,6 +140,10 @@ class Secrets:
     def _of_environment(self, variable: str) -> str | None:
         self._grants.require(Need("env", variable))
         return os.environ.get(variable)
+
+    def _of_keyring(self, what: str) -> str | None:
+        self._grants.require(Need("keyring", what))
+        return _in_keyring(what)
 
     def _of_prompt(self, question: str) -> str | None:
         return None if self._ask is None else self._ask(question)
@@ -207,7 +211,7 @@ def _leaves(value: Any) -> Iterator[str]:
                 yield from _leaves(each)
 
 
-def _of_keyring(what: str) -> str | None:
+def _in_keyring(what: str) -> str | None:
     service, _, name = what.rpartition("/")
     try:
         import keyring  # noqa: PLC0415 -- few use it, and it is no dependency

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -12,9 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.errors import NotGranted
+from ironflow_nb.errors import GraphInvalid, NodeFailed, NotGranted
 from ironflow_nb.graphs import grants
 from ironflow_nb.graphs.grants import Grants, Need, host_of
+from ironflow_nb.graphs.graph import Graph
+from ironflow_nb.graphs.nodes.files import FILE
+from tests.graphs.asking import perform
 
 
 def is_granted(url: str, *names: str) -> bool:
@@ -313,3 +318,55 @@ def test_what_both_grant_never_grants_what_one_of_them_does_not(ones: list[str],
     need = Need("http", f"http://{host}/")
     by_both = one.refusal(need) is None and other.refusal(need) is None
     assert (one.within(other).refusal(need) is None) == by_both
+
+
+# -- programs and keyrings ---------------------------------------------------------------------------------------
+
+CHANGES = [
+    {"write": "safe.sh", "content": "x"},
+    {"append": "safe.sh", "content": "x"},
+    {"copy": "other", "to": "safe.sh"},
+    {"move": "other", "to": "safe.sh"},
+    {"move": "safe.sh", "to": "other"},
+    {"delete": "safe.sh"},
+    {"write": "in/../safe.sh", "content": "x"},
+    {"write": "link", "content": "x"},
+    {"write": "bin/tool", "content": "x"},
+    {"move": "bin", "to": "elsewhere"},
+    {"delete": "bin", "recursive": True},
+]
+
+
+@pytest.mark.parametrize("options", CHANGES, ids=str)
+def test_a_file_node_changes_no_program_that_is_granted_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    for name in ("safe.sh", "other", "bin/x", "in/x"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("first")
+    (tmp_path / "link").symlink_to("safe.sh")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NodeFailed, match="a program is there that this graph may run"):
+        perform(FILE, options, allow={"files": ["."], "shell": ["./safe.sh", "tool"]})
+    assert (tmp_path / "safe.sh").read_text() == "first"
+    perform(FILE, {"write": "new", "content": "x"}, allow={"files": ["."], "shell": ["./safe.sh", "tool"]})
+    perform(FILE, options, allow={"files": ["."], "shell": True})
+
+
+def test_an_entry_of_the_keyring_is_granted_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    module: Any = ModuleType("keyring")
+    module.get_password = lambda *what: asked.append(what) or "a-password"
+    monkeypatch.setitem(sys.modules, "keyring", module)
+    secrets = {"mine": {"keyring": "mail/me"}}
+    data = {"graph": "g", "secrets": secrets, "nodes": [{"id": "a", "hash": "{{ secrets.mine }}"}]}
+    for allow in ({}, {"keyring": ["mail/you"]}, {"env": True}):
+        with pytest.raises(GraphInvalid, match="keyring 'mail/me' is not granted"):
+            Graph.from_dict(data | {"allow": allow}).validate()
+    with pytest.raises(GraphInvalid, match="keyring 'mail/me' is not granted"):
+        Graph.from_dict(data | {"allow": True}, allow={"http": True}).validate()
+    assert asked == []
+    granted = Graph.from_dict(data | {"allow": {"keyring": ["mail/me"]}})
+    granted._prepare()
+    assert asked == [("mail", "me")]

@@ -25,12 +25,14 @@ from ironflow_nb.graphs.formats.reading import Source
 from ironflow_nb.graphs.formats.tasks import TaskCompiler
 from ironflow_nb.graphs.formats.visible import MOST_SHOWN, Visible
 from ironflow_nb.graphs.grants import SCHEMA as GRANTS
-from ironflow_nb.graphs.grants import Grants, Need
+from ironflow_nb.graphs.grants import Grant, Grants, Need
 from ironflow_nb.graphs.kinds import Kind
 from ironflow_nb.graphs.secrets import variable_of
 
 CONCURRENCY: Final = 16
 """How many nodes of a graph run at once, unless it says otherwise."""
+
+_SOURCES_TO_GRANT: Final[tuple[Grant, ...]] = ("env", "keyring")
 
 
 def compile_graph(
@@ -74,8 +76,9 @@ class _GraphCompiler:
             if data and key not in data:
                 self.findings.add((), f"{key}: is missing")
         for name, source in (self._secrets or {}).items():
-            if isinstance(source, Mapping) and isinstance(source.get("env"), str):
-                self._require(("secrets", name), Need("env", source["env"]))
+            for grant in _SOURCES_TO_GRANT:
+                if isinstance(source, Mapping) and isinstance(source.get(grant), str):
+                    self._require(("secrets", name), Need(grant, source[grant]))
         secrets = self._secrets or {}
         hidden = {variable: name for name, source in secrets.items() if (variable := variable_of(source)) is not None}
         visible = Visible(frozenset({"input", "env"}), secrets=frozenset(secrets), hidden=hidden)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ironflow_nb.errors import IronflowError
-from ironflow_nb.graphs.grants import Need
+from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options
 from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.contents import MAX_BYTES, append, bytes_of, chunks_of, put, text_of
@@ -38,6 +38,22 @@ class _Files:
     def place(self, written: str) -> Path:
         """Return where a path leads, all its links followed."""
         return self.context.grants.path(written)
+
+    def target(self, written: str) -> Path:
+        """Return where a path leads that is written to.
+
+        Raises:
+            PermissionError: a program is there, or would be found there, that is granted by its name.
+        """
+        place = self.place(written)
+        self.require_no_program(place)
+        return place
+
+    def require_no_program(self, place: Path) -> None:
+        """Refuse to change what a granted program does, or what is found by its name."""
+        if any(program.is_relative_to(place) for program in programs_of(self.context.grants)):
+            told = "a program is there that this graph may run, so it may not change it"
+            raise PermissionError(errno.EPERM, told)
 
     def entry(self, written: str) -> Path:
         """Return the place of a path itself, which may be a link: its folder is resolved, its name is not."""
@@ -85,6 +101,17 @@ class _Files:
             ) from error
 
 
+def programs_of(grants: Grants) -> Iterator[Path]:
+    """Yield where the programs that are granted by name are, and where they would be found if they were there."""
+    names = grants.allowed.get("shell", False)
+    for name in names if isinstance(names, tuple) else ():
+        if any(sign in name for sign in (os.sep, os.altsep) if sign):
+            yield grants.resolved(name)
+        else:
+            yield from (Path(folder, name).resolve() for folder in os.get_exec_path() if folder)
+            yield from (Path(folder).resolve() / name for folder in os.get_exec_path() if folder)
+
+
 # -- actions -----------------------------------------------------------------------------------------------------
 
 
@@ -104,7 +131,7 @@ def _write(options: Options, files: _Files) -> dict[str, Any]:
     written = options["write"]
     with files.telling("written", written):
         content = bytes_of(options["content"])
-        place = files.place(written)
+        place = files.target(written)
         with files.folder_of(place, is_made=True) as folder:
             put(folder, place.name, [content], is_replacing=options.get("overwrite", True))
         return {"path": written, "bytes": len(content)}
@@ -114,7 +141,7 @@ def _append(options: Options, files: _Files) -> dict[str, Any]:
     written = options["append"]
     with files.telling("appended to", written):
         content = bytes_of(options["content"], is_line=True)
-        place = files.place(written)
+        place = files.target(written)
         with files.folder_of(place, is_made=True) as folder:
             return {"path": written, "bytes": append(folder, place.name, content)}
 
@@ -122,7 +149,7 @@ def _append(options: Options, files: _Files) -> dict[str, Any]:
 def _copy(options: Options, files: _Files) -> dict[str, Any]:
     written, to = options["copy"], options["to"]
     with files.telling(f"copied to {to!r}", written):
-        source, target = files.place(written), files.place(to)
+        source, target = files.place(written), files.target(to)
         with files.folder_of(source) as folder, files.folder_of(target, is_made=True) as into:
             n_bytes = _copy_file(folder, source.name, into, target.name, options)
         return {"path": to, "bytes": n_bytes}
@@ -137,7 +164,8 @@ def _copy_file(folder: Folder, name: str, into: Folder, new_name: str, options: 
 def _move(options: Options, files: _Files) -> dict[str, Any]:
     written, to = options["move"], options["to"]
     with files.telling(f"moved to {to!r}", written):
-        source, target = files.entry(written), files.place(to)
+        source, target = files.entry(written), files.target(to)
+        files.require_no_program(source)
         with files.folder_of(source) as folder, files.folder_of(target, is_made=True) as into:
             found = folder.status(source.name)
             there = into.status(target.name)
@@ -172,6 +200,7 @@ def _delete(options: Options, files: _Files) -> dict[str, Any]:
     written = options["delete"]
     with files.telling("deleted", written):
         place = files.entry(written)
+        files.require_no_program(place)
         try:
             with files.folder_of(place) as folder:
                 is_deleted = _delete_in(folder, place, files, is_recursive=options.get("recursive", False))

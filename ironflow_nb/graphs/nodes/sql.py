@@ -18,7 +18,8 @@ from ironflow_nb.graphs.language.data import meaning
 from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.failing import failure
 from ironflow_nb.graphs.nodes.sql_functions import install
-from ironflow_nb.values.journal_files import refuse_used
+from ironflow_nb.journal.schema import APPLICATION_ID
+from ironflow_nb.values.journal_files import ENDINGS, refuse_used
 
 MEMORY: Final = ":memory:"
 MAX_ROWS: Final = 10_000
@@ -166,6 +167,7 @@ def _open(options: Options, context: NodeContext, guard: _Guard) -> sqlite3.Conn
     try:
         if place is not None:
             _require_place(connection, place, written, context)
+            _refuse_journal(connection, written, context)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_IN_VALUE)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _MOST_IN_PATTERN)
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
@@ -183,6 +185,9 @@ def _open(options: Options, context: NodeContext, guard: _Guard) -> sqlite3.Conn
 
 
 def _require_file(place: Path, written: str, context: NodeContext, *, is_write: bool) -> None:
+    for ending in ENDINGS[1:]:
+        if place.name.endswith(ending) and place.with_name(place.name.removesuffix(ending)).exists():
+            raise failure(context, f"{written!r} is a part of the database {written.removesuffix(ending)!r}")
     if place.exists():
         if not place.is_file():
             raise failure(context, f"the database {written!r} is no file")
@@ -198,6 +203,12 @@ def _require_place(connection: sqlite3.Connection, place: Path, written: str, co
     opened = connection.execute("PRAGMA database_list").fetchone()[2]
     if os.name != "nt" and Path(opened) != place:
         raise failure(context, f"the database {written!r} became a link to something else while it was opened")
+
+
+def _refuse_journal(connection: sqlite3.Connection, written: str, context: NodeContext) -> None:
+    """Refuse a journal, whichever process uses it: a graph changes no history, and reads that of no other run."""
+    if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
+        raise failure(context, f"the database {written!r} is a journal of runs, which no node may open")
 
 
 # -- values ------------------------------------------------------------------------------------------------------

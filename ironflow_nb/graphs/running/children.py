@@ -16,7 +16,8 @@ from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.seams import THREAD_PREFIX
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.spec import StepOptions, StepSpec
-from ironflow_nb.graphs.formats.definition import Block, Node, PythonCall, Work, Workflow, blocks_of
+from ironflow_nb.execution.surroundings import say
+from ironflow_nb.graphs.formats.definition import Block, Definition, Node, PythonCall, Work, Workflow, blocks_of
 from ironflow_nb.graphs.language.data import as_data
 from ironflow_nb.graphs.language.templates import Literal
 from ironflow_nb.graphs.running.nodework import PARAMETERS, Workshop
@@ -93,6 +94,31 @@ def _run_by(block: Block, workshop: Workshop) -> Iterator[Tracked]:
                     yield workshop.spec(node).tracked
         for inside in blocks_of(node):
             yield from _run_by(inside, workshop)
+
+
+def say_undefined(definition: Definition, workshop: Workshop) -> None:
+    """Name functions, flows and graphs that the graph needs and that are defined nowhere yet."""
+    missing = list(dict.fromkeys(_undefined(definition.block, workshop)))
+    if missing:
+        say(f"{definition.name}: {', '.join(missing)} is defined nowhere yet; a run needs it")
+
+
+def _undefined(block: Block, workshop: Workshop) -> Iterator[str]:
+    """Yield what nodes of the block name and nothing here has defined: functions of Python, flows and graphs."""
+    for node in block.nodes:
+        match node.task:
+            case Workflow(target=Literal(value=name)):
+                if HOME.find("graph", str(name)) is None and HOME.find("flow", str(name)) is None:
+                    yield f"{node.id}: workflow {name}"
+            case PythonCall(function=name):
+                try:
+                    workshop.spec(node)
+                except FlowNotDefined:
+                    yield f"{node.id}: python {name}"
+                except (NotGranted, DefinitionError, ValueError):  # a run will tell
+                    pass
+        for inside in blocks_of(node):
+            yield from _undefined(inside, workshop)
 
 
 class ChildCall:

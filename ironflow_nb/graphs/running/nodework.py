@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +14,9 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.retrying import NEVER
-from ironflow_nb.errors import AssertionsFailed, DefinitionError, FlowNotDefined, NodeFailed, NodeTimeout, NotGranted
+from ironflow_nb.errors import AssertionsFailed, DefinitionError, FlowNotDefined, NodeFailed, NotGranted
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.parameters import Parameters, closure_of
-from ironflow_nb.execution.scope import SCOPE
-from ironflow_nb.execution.seams import THREAD_PREFIX
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.spec import DEFAULTS, StepOptions, StepSpec
 from ironflow_nb.graphs.formats import schema
@@ -31,6 +29,7 @@ from ironflow_nb.graphs.language.patterns import is_found
 from ironflow_nb.graphs.language.templates import Template, fill, written
 from ironflow_nb.graphs.running.context import Drawn, WorkContext
 from ironflow_nb.graphs.running.searched_storage import SearchedStorage
+from ironflow_nb.graphs.running.time_limits import awaited, bounded
 from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.tracking.parts import Part, Tracked
 from ironflow_nb.tracking.tracker import Tracker
@@ -226,14 +225,14 @@ class Workshop:
         def body(**options: Any) -> Any:
             __tracebackhide__ = True
             given = self._revealed(options)
-            return perform(given) if timeout_s is None else _bounded(node, partial(perform, given), timeout_s)
+            return perform(given) if timeout_s is None else bounded(node, partial(perform, given), timeout_s)
 
         return body
 
     def _async_body(self, node: Node, perform: Perform) -> Callable[..., Any]:
         async def body(**options: Any) -> Any:
             __tracebackhide__ = True
-            return await _awaited(node, perform(self._revealed(options)))
+            return await awaited(node, perform(self._revealed(options)))
 
         return body
 
@@ -421,57 +420,3 @@ def _is_equal(left: Any, right: Any) -> bool:
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(map(_is_equal, left, right))
     return bool(left == right)
-
-
-# -- time --------------------------------------------------------------------------------------------------------
-
-
-def _bounded(node: Node, perform: Callable[[], Any], timeout_s: float) -> Any:
-    """Return what the work gives within its time; a body that takes longer goes on alone, and nobody hears of it.
-
-    Raises:
-        NodeTimeout: it took longer.
-    """
-    __tracebackhide__ = True
-    import contextvars  # noqa: PLC0415
-
-    scope = SCOPE.get()
-    assert scope is not None  # a body runs inside of its step
-    threads, clock = scope.session.ledger.threads, scope.session.ledger.clock
-    done = threads.wakeup()
-    result: list[tuple[Any, BaseException | None]] = []
-
-    def work() -> None:
-        __tracebackhide__ = True
-        try:
-            result.append((perform(), None))
-        except BaseException as error:  # noqa: BLE001 -- raised again by who waits
-            result.append((None, error))
-        done.set()
-
-    context = contextvars.copy_context()
-    threads.spawn(f"{THREAD_PREFIX}node-{node.id}", lambda: context.run(work))
-    clock.wait(done, timeout_s)
-    if not result:
-        raise _too_long(node, timeout_s)
-    value, error = result[0]
-    if error is not None:
-        raise error
-    return value
-
-
-async def _awaited(node: Node, work: Awaitable[Any]) -> Any:
-    __tracebackhide__ = True
-    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
-
-    try:
-        async with asyncio.timeout(node.timeout_s) as limit:
-            return await work
-    except TimeoutError:
-        if node.timeout_s is None or not limit.expired():
-            raise
-        raise _too_long(node, node.timeout_s) from None
-
-
-def _too_long(node: Node, timeout_s: float) -> NodeTimeout:
-    return NodeTimeout(f"{node.id} took longer than its timeout_s of {timeout_s:g} s", node=node.id)
