@@ -16,6 +16,7 @@ from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.settling import raised, returned
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stopping import Stopped
+from ironflow_nb.execution.wakeups import LoopWakeup
 
 Attempt = Callable[[Session, Job], Settled]
 """Performs one attempt in the calling thread."""
@@ -230,10 +231,9 @@ async def _body_awaited(session: Session, job: Job) -> Settled:
 
 
 async def _until_due(session: Session, job: Job) -> None:
-    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
-
+    wakeup = LoopWakeup()  # which nobody sets
     while (left_s := session.delayed.seconds_until(job)) > 0:
-        await asyncio.sleep(left_s)
+        await session.ledger.clock.wait_on_loop(wakeup, left_s, is_idle=session.is_idle())
 
 
 async def outcome_of(session: Session, outcome: Outcome) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final
@@ -19,6 +19,7 @@ from ironflow_nb.execution.scope import SCOPE, Scope, leave
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.execution.surroundings import face
+from ironflow_nb.execution.wakeups import LoopWakeup
 from ironflow_nb.values.digest import listed
 
 LAST_WORDS_S: Final = 1.0
@@ -259,35 +260,12 @@ class _Draining:
 
 async def until(session: Session, is_done: Callable[[], bool]) -> None:
     """Drive the run from a coroutine until it is done."""
-    import asyncio  # noqa: PLC0415
-
-    wakeup = _LoopWakeup(asyncio.get_running_loop())
-    with session.wakeups.woken(wakeup):
+    clock = session.ledger.clock
+    with session.wakeups.woken(LoopWakeup()) as wakeup:
         while True:
+            session.delayed.begin_due()
             session.pump()
             session.drain()
             if is_done():
                 return
-            await wakeup
-
-
-class _LoopWakeup:
-    """A wakeup that a coroutine waits for."""
-
-    def __init__(self, loop: Any) -> None:
-        import asyncio  # noqa: PLC0415
-
-        self._loop = loop
-        self._event = asyncio.Event()
-
-    def set(self) -> None:
-        """Wake who awaits; from any thread."""
-        self._loop.call_soon_threadsafe(self._event.set)
-
-    def take(self, timeout_s: float | None) -> bool:
-        """Never used: a coroutine awaits."""
-        raise AssertionError(timeout_s)
-
-    def __await__(self) -> Generator[Any, None, None]:
-        yield from self._event.wait().__await__()
-        self._event.clear()
+            await clock.wait_on_loop(wakeup, session.delayed.shortened(None), is_idle=session.is_idle())

@@ -31,6 +31,13 @@ class Wakeup(Protocol):
         """Wait until it is set, and take that back; return False after `timeout_s` real seconds."""
 
 
+class AwaitedWakeup(Protocol):
+    """What a waiting coroutine is woken by."""
+
+    async def taken(self, timeout_s: float | None) -> bool:
+        """Do as `Wakeup.take` does in a coroutine."""
+
+
 @runtime_checkable
 class Clock(Protocol):
     """The time of an engine."""
@@ -46,6 +53,9 @@ class Clock(Protocol):
 
         `is_idle` says that no body is running, so that a clock that is not the machine's need not wait either.
         """
+
+    async def wait_on_loop(self, wakeup: AwaitedWakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
+        """Do as `wait` does in a coroutine."""
 
 
 class Threads(Protocol):
@@ -113,6 +123,10 @@ class SystemClock:
     def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:  # noqa: ARG002
         """See the protocol."""
         return wakeup.take(timeout_s)
+
+    async def wait_on_loop(self, wakeup: AwaitedWakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:  # noqa: ARG002
+        """See the protocol."""
+        return await wakeup.taken(timeout_s)
 
 
 class SystemThreads:

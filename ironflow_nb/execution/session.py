@@ -432,9 +432,12 @@ class Session:
                 left_s = None if deadline is None else deadline - clock.monotonic()
                 if left_s is not None and left_s <= 0:
                     return False
-                is_idle = not (self._in_flight or self._settled)
                 with INTERRUPTS.waiting(wakeup):
-                    clock.wait(wakeup, self.delayed.shortened(left_s), is_idle=is_idle)
+                    clock.wait(wakeup, self.delayed.shortened(left_s), is_idle=self.is_idle())
+
+    def is_idle(self) -> bool:
+        """Tell whether no body runs beside the flow."""
+        return not (self._in_flight or self._settled)
 
     def pump(self) -> None:
         """Let every open map pull items into its window; only the flow's own threads do that."""

@@ -35,3 +35,33 @@ class Wakeups:
             yield wakeup
         finally:
             self._waiting.remove(wakeup)
+
+
+class LoopWakeup:
+    """A wakeup that a coroutine waits for; any thread may set it."""
+
+    def __init__(self) -> None:
+        import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """See `Wakeup`."""
+        self._loop.call_soon_threadsafe(self._event.set)
+
+    def take(self, timeout_s: float | None) -> bool:
+        """Never used: a coroutine awaits."""
+        raise AssertionError(timeout_s)
+
+    async def taken(self, timeout_s: float | None) -> bool:
+        """Do as `take` does in a coroutine."""
+        import asyncio  # noqa: PLC0415
+
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ironflow_nb.execution.seams import Wakeup
+from ironflow_nb.execution.seams import AwaitedWakeup, Wakeup
 
 _IDLE_S: Final = 0.001
 START_AT: Final = 1_893_456_000_000_000  # 2030-01-01T00:00:00Z in microseconds
@@ -32,7 +32,17 @@ class SimClock:
 
     def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
         """Wait for the wakeup in real time, or hardly at all where nothing goes on; then the time has passed here."""
-        woken = wakeup.take(min(timeout_s, _IDLE_S) if is_idle and timeout_s is not None else timeout_s)
+        return self._passed(wakeup.take(_real_s(timeout_s, is_idle=is_idle)), timeout_s)
+
+    async def wait_on_loop(self, wakeup: AwaitedWakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
+        """Do as `wait` does in a coroutine."""
+        return self._passed(await wakeup.taken(_real_s(timeout_s, is_idle=is_idle)), timeout_s)
+
+    def _passed(self, woken: bool, timeout_s: float | None) -> bool:  # noqa: FBT001
         if not woken and timeout_s is not None:
             self.advance(timeout_s)
         return woken
+
+
+def _real_s(timeout_s: float | None, *, is_idle: bool) -> float | None:
+    return min(timeout_s, _IDLE_S) if is_idle and timeout_s is not None else timeout_s

@@ -17,7 +17,7 @@ from random import Random
 from types import TracebackType
 from typing import Any, Final, Self
 
-from ironflow_nb.execution.seams import Wakeup
+from ironflow_nb.execution.seams import AwaitedWakeup, Wakeup
 from ironflow_nb.testing.clock import START_AT
 from ironflow_nb.testing.processes import Died
 
@@ -252,6 +252,10 @@ class SimProcess:
     def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:  # noqa: ARG002
         """See `Clock`."""
         return wakeup.take(timeout_s)
+
+    async def wait_on_loop(self, wakeup: AwaitedWakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:  # noqa: ARG002
+        """See `Clock`."""
+        return await wakeup.taken(timeout_s)
 
     def sleep(self, duration_s: float) -> None:
         """Spend simulated time, as the body of a step does."""

@@ -9,13 +9,15 @@ import pytest
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Journal
 from ironflow_nb.testing.crashes import crash_everywhere
-from tests.crash import flows
+from tests.crash import async_flows, flows
 
 pytestmark = pytest.mark.crash
 
+FLOWS = flows.FLOWS | async_flows.FLOWS
+
 
 @pytest.mark.parametrize("durability", ["power", "process"])
-@pytest.mark.parametrize("name", flows.FLOWS)
+@pytest.mark.parametrize("name", FLOWS)
 def test_nothing_acknowledged_is_lost_or_done_again(name: str, durability: str) -> None:
     again: list[object] = []
 
@@ -23,7 +25,7 @@ def test_nothing_acknowledged_is_lost_or_done_again(name: str, durability: str) 
         again.extend([*flows.ran_again(), *flows.other_keys()])
         flows.reset()
 
-    found = crash_everywhere(flows.FLOWS[name], durability=durability, before_each=before_each)
+    found = crash_everywhere(FLOWS[name], durability=durability, before_each=before_each)
     before_each()
     assert again == []
     assert set(found["moment"]) == {"before", "after"}
@@ -36,7 +38,7 @@ def test_nothing_acknowledged_is_lost_or_done_again(name: str, durability: str) 
             assert of_moment["n_kept"].is_monotonic_increasing
 
 
-@pytest.mark.parametrize("name", flows.FLOWS)
+@pytest.mark.parametrize("name", FLOWS)
 def test_the_journal_in_memory_is_as_good(name: str) -> None:
     journals: list[MemoryJournal] = []
 
@@ -44,7 +46,7 @@ def test_the_journal_in_memory_is_as_good(name: str) -> None:
         journals.append(MemoryJournal())
         return journals[-1]
 
-    found = crash_everywhere(flows.FLOWS[name], journal=journal, before_each=flows.reset)
+    found = crash_everywhere(FLOWS[name], journal=journal, before_each=flows.reset)
     assert len(found) + 3 == len(journals)  # an undisturbed round first, and for each moment one that was not hit
 
 

@@ -23,6 +23,26 @@ def test_the_pauses_double_and_are_never_longer_than_a_minute() -> None:
     assert Retry().delay_after(10_000) == 60
 
 
+def test_async_retries_wait_in_the_time_of_the_engine(lab: Lab) -> None:
+    clock = lab.simulate_time()
+    begun_at = clock.now()
+    tries: list[int] = []
+
+    @step(retries=Retry(attempts=3, delay_s=600, max_delay_s=600))
+    async def work(n: int) -> int:
+        tries.append(n)
+        if tries.count(n) < 3:
+            raise OSError(n)
+        return n
+
+    @flow
+    async def awaited() -> int:
+        return await work(1) + sum(await work.map([2, 3])) + await work.submit(4)
+
+    assert asyncio.run(awaited()) == 10  # type: ignore[arg-type]
+    assert clock.now() - begun_at > 600e6
+
+
 def flows(world: World) -> dict[str, Callable[[], Any]]:
     """Return flows that call a step, which fails as often and for what the world's plan says, in every way there is."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -121,6 +122,9 @@ def uncollected() -> Iterator[None]:
     try:
         yield
     finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # some coroutines of the dead were never awaited
+            gc.collect()
         gc.enable()
 
 

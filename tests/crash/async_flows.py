@@ -1,0 +1,95 @@
+"""Async flows of every kind for the crash matrix; each notes bodies and acknowledgements in the log of `flows`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from ironflow_nb import flow, step
+from ironflow_nb.core.retrying import Retry
+from tests.crash import flows
+from tests.crash.flows import acknowledged, work, work_async
+
+
+@step(retries=Retry(attempts=3, delay_s=0.01))
+async def flaky_async(n: int) -> int:
+    if n not in flows.FAILED:
+        flows.FAILED.add(n)
+        raise ConnectionError(n)
+    flows.LOG.append(("body", n))
+    return n
+
+
+@step
+async def broken_async() -> None:
+    raise KeyError("always")
+
+
+async def got(n: int) -> int:
+    return int(acknowledged(n, await work_async(n))["n"])
+
+
+@flow
+async def awaited() -> int:
+    return sum([await got(n) for n in range(4)])
+
+
+@flow
+async def grouped() -> int:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(got(n)) for n in range(3)]
+    return sum(task.result() for task in tasks)
+
+
+@flow
+async def mapped_async() -> int:
+    found = await work_async.map(range(4), concurrency=2)
+    return sum(acknowledged(result["n"], result)["n"] for result in found)
+
+
+@flow
+async def bridged() -> int:
+    """Call ``def`` steps here, in a thread of the pool and in one of asyncio's."""
+    futures = [(n, work.submit(n)) for n in (1, 2)]
+    total = acknowledged(0, work(0))["n"] + sum([acknowledged(n, await future)["n"] for n, future in futures])
+    return int(total + acknowledged(3, await asyncio.to_thread(work, 3))["n"])
+
+
+@flow
+async def retried_async() -> int:
+    return sum(await asyncio.gather(*[flaky_async(n) for n in range(2)])) + acknowledged(5, await flaky_async(5))
+
+
+@flow
+async def child_async(n: int) -> int:
+    return await got(10 * n) + await got(10 * n + 1)
+
+
+@flow
+async def children_side_by_side() -> int:
+    return sum(await asyncio.gather(child_async(1), child_async(2))) + await got(3)
+
+
+@flow
+async def left_behind() -> int:
+    """Leave tasks to the end of the flow, one of them cancelled."""
+    first, second, cancelled = (asyncio.create_task(work_async(n)) for n in range(3))
+    cancelled.cancel()
+    await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
+    return await got(5)
+
+
+@flow
+async def lived_with_async() -> str:
+    results = await asyncio.gather(got(1), broken_async(), return_exceptions=True)
+    with contextlib.suppress(KeyError):
+        await broken_async()
+    return f"lived {results[0]} {await got(2)}"
+
+
+FLOWS = {
+    found.name.rpartition(".")[2]: found
+    for found in (
+        awaited, grouped, mapped_async, bridged, retried_async, children_side_by_side, left_behind, lived_with_async,
+    )
+}  # fmt: skip
