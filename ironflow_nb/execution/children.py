@@ -12,7 +12,6 @@ from ironflow_nb.execution.jobs import Job, Settled
 from ironflow_nb.execution.runner import AsyncAttempt, Attempt
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.settling import raised, returned
-from ironflow_nb.execution.stopping import Stopped
 from ironflow_nb.journal.ports import Select
 
 Parent = tuple[RunId, StepRef]
@@ -76,8 +75,7 @@ def _child_to_continue(engine: Engine, job: Job) -> RunId | None:
 
 
 def _failed(session: Session, job: Job, error: Exception) -> Settled:
-    stopped = session.stopped
-    if stopped is not None:  # a child that stopped with its parent has not failed
+    if session.stopped is not None:  # a child that stopped with its parent has not failed
         session.drop(job, error)
-        raise Stopped(stopped.stop, stopped.asked_by) from error
+        session.unwind(error)
     return raised(session, job, error)

@@ -221,9 +221,9 @@ async def _body_awaited(session: Session, job: Job) -> Settled:
     try:
         args, kwargs = unwrapped(job.call.args, job.call.kwargs)
         value = await job.spec.function(*args, **kwargs)
-    except Exception as error:  # whatever a body raises is its outcome, unless it raises because it is cancelled
+    except Exception as error:  # noqa: BLE001 -- the outcome of the body, unless it raises because it is cancelled
         if session.stopped is not None:
-            raise Stopped(session.stopped.stop, session.stopped.asked_by) from error
+            session.unwind(error)
         return raised(session, job, error)
     finally:
         leave(token)

@@ -62,7 +62,7 @@ def run_session(engine: Engine, session: Session, body: Body) -> Any:
     try:
         try:
             value = listed(call_body(body.function, body.args, body.kwargs))
-            if session.has_more() or not session.is_interrupted:  # an interrupt that comes now has nothing to stop
+            if session.has_more() or session.is_unwinding or not session.is_interrupted:  # else nothing is left to stop
                 session.wait(lambda: not session.has_more())
         finally:
             SCOPE.reset(token)
@@ -204,6 +204,7 @@ async def run_on_loop(engine: Engine, session: Session, body: Body) -> Any:
                 value = await value
             await asyncio.sleep(0)  # tasks that it made a moment ago begin their steps
             await until(session, lambda: not session.has_more())
+            session.obey_stop()  # its tasks were cancelled, whatever it made of that
         finally:
             leave(token)
         ending.warn_forgotten(session)

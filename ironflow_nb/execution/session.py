@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from msgspec.structs import replace
 
@@ -67,6 +67,7 @@ class Session:
         self.is_ending = False
         self.ending = Outcome()
         self.stopped: Stopped | None = None
+        self.is_unwinding = False
         self.child_sessions: list[Session] = []
         self.task: Any = None
         self.interrupted_by: str | None = None
@@ -95,7 +96,7 @@ class Session:
             self.recorder = Recorder(self.stream, recall, self.claims)
             self.stopped = self.task = self.interrupted_by = None
             self.is_open = True
-            self.is_ending = False
+            self.is_ending = self.is_unwinding = False
             self.ending = Outcome()
 
     # -- steps ---------------------------------------------------------------------------------------------------
@@ -288,7 +289,13 @@ class Session:
             Stopped: it was.
         """
         if self.stopped is not None and not self.is_ending:
-            raise Stopped(self.stopped.stop, self.stopped.asked_by)
+            self.unwind()
+
+    def unwind(self, error: BaseException | None = None) -> NoReturn:
+        """Raise that the run stops, in place of the error that came of it; a flow that swallows it still stops."""
+        assert self.stopped is not None
+        self.is_unwinding = True
+        raise Stopped(self.stopped.stop, self.stopped.asked_by) from error
 
     def observe(self, job: Job) -> None:
         """Note that the flow sees the failure of the job."""

@@ -38,8 +38,12 @@ async def bad() -> int:
     raise KeyError("bad")
 
 
+BEGUN = threading.Event()
+
+
 @step
 def blocking(n: int) -> int:
+    BEGUN.set()
     threading.Event().wait(0.05)
     return n
 
@@ -98,8 +102,10 @@ async def mapped_beside_a_failure() -> None:
 
 
 async def thread_beside_a_failure() -> None:
+    BEGUN.clear()
     beside(asyncio.to_thread(blocking, 1))
-    await asyncio.sleep(0.02)
+    while not BEGUN.is_set():
+        await asyncio.sleep(0.001)
     raise KeyError("bad")
 
 
@@ -246,8 +252,9 @@ def test_steps_that_are_cancelled_in_a_flow_hold_nobody_up(lab: Lab) -> None:
 def test_a_thread_beside_a_def_flow_is_waited_for(lab: Lab) -> None:
     @flow
     def main(is_broken: bool) -> int:
+        BEGUN.clear()
         threading.Thread(target=iron.bind(lambda: blocking(1))).start()
-        threading.Event().wait(0.02)
+        assert BEGUN.wait(LIMIT_S)
         if is_broken:
             raise KeyError("bad")
         return 1

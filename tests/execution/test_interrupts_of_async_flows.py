@@ -153,6 +153,20 @@ async def collected_by_the_flow() -> int:
     return sum(value for value in values if isinstance(value, int)) + await quick(3)
 
 
+async def gathered_with_exceptions() -> int:
+    """Take what the stop button made of its calls for their results."""
+    results = await asyncio.gather(stopped_and_wrapped(1), quick(2), return_exceptions=True)
+    return sum(result for result in results if isinstance(result, int))
+
+
+async def last_of_its_calls() -> int:
+    """Swallow the cancellation, and return."""
+    try:
+        return await quick(1) + await stopped(2)
+    except asyncio.CancelledError:
+        return 0
+
+
 async def in_a_blocking_body() -> int:
     return sum(blocking(n) for n in range(1, 4))
 
@@ -168,6 +182,8 @@ BODIED: list[Callable[[], Coroutine[Any, Any, int]]] = [
     wrapped_by_the_flow,
     swallowed_by_the_body,
     collected_by_the_flow,
+    gathered_with_exceptions,
+    last_of_its_calls,
     in_a_blocking_body,
 ]
 
@@ -214,7 +230,8 @@ def test_the_stop_button_interrupts_an_async_flow_and_it_continues(
     interrupted = main.last.wait(LIMIT_S)
     assert interrupted.status == RunStatus.INTERRUPTED
     assert [note for note in notes_of(caught.value) if "was interrupted" in note and "call it again" in note]
-    assert set(iron.runs()["status"]) <= {RunStatus.INTERRUPTED, RunStatus.COMPLETED}
+    statuses = {iron.get_run(run_id).wait(LIMIT_S).status for run_id in iron.runs()["run_id"]}
+    assert statuses <= {RunStatus.INTERRUPTED, RunStatus.COMPLETED}
     assert set(iron.steps()["status"]) <= {StepStatus.INTERRUPTED, StepStatus.COMPLETED}
     done = iron.steps()[lambda steps: steps["status"] == StepStatus.COMPLETED]
     before = {n: count for n, count in BODIES.counts.items() if str(n) in set(map(str, done["output"]))}
@@ -301,3 +318,31 @@ def test_a_wait_for_bodies_ends_with_the_stop_button(lab: Lab) -> None:
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(cell(main))
     assert main.last.wait(LIMIT_S).status == RunStatus.INTERRUPTED
+
+
+def test_a_child_that_takes_the_stop_for_a_result_is_not_completed(lab: Lab) -> None:
+    @step
+    def work(n: int) -> int:
+        BODIES.began(n)
+        if n == 1:
+            BODIES.press()
+            threading.Event().wait(0.1)
+        return n
+
+    @flow
+    def deaf(n: int) -> int:
+        try:
+            return work(n) + work(n + 1)
+        except BaseException:
+            return 0
+
+    @flow
+    def main() -> int:
+        return sum(iron.gather(partial(deaf, 1)))
+
+    with pytest.raises(KeyboardInterrupt):
+        main()
+    for run_id in iron.runs()["run_id"]:
+        assert iron.get_run(run_id).wait(LIMIT_S).status == RunStatus.INTERRUPTED
+    lab.cell()
+    assert main() == 3
