@@ -39,7 +39,7 @@ test: $(VENV)/.test  ## everything, with fixed samples of the long proofs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadgroup
 
 proof: $(VENV)/.test  ## the long crash and interrupt runs
 	IRONFLOW_PROOF=full IRONFLOW_SEED=$(SEED) $(BIN)/pytest -m crash
