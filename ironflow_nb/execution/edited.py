@@ -23,7 +23,9 @@ def why_changed(definition: Definitions, code: Digest, spec: StepSpec) -> str:
     if not changes:
         return "its code has changed"
     more = f" and {len(changes) - _NAMED} more" if len(changes) > _NAMED else ""
-    return "; ".join(change.reason for change in changes[:_NAMED]) + more
+    from ironflow_nb.tracking.computed import explained  # noqa: PLC0415 -- only where something was edited
+
+    return "; ".join(explained(change) for change in changes[:_NAMED]) + more
 
 
 def changes_since(definition: Definitions, code: Digest, now: tuple[Part, ...]) -> tuple[Change, ...]:

@@ -114,7 +114,7 @@ def _compiles_to(text: str, code: types.CodeType) -> bool:
 
 @lru_cache(maxsize=64)
 def _lambdas(text: str) -> tuple[ast.Lambda, ...]:
-    tree = _parsed(text)
+    tree = parsed(text)
     return () if tree is None else tuple(node for node in ast.walk(tree) if isinstance(node, ast.Lambda))
 
 
@@ -149,7 +149,8 @@ def _begins(node: ast.expr) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=64)
-def _parsed(text: str) -> ast.Module | None:
+def parsed(text: str) -> ast.Module | None:
+    """Return the syntax tree of the text, which nobody changes; None if it is no Python."""
     try:
         return parse(text)
     except (SyntaxError, ValueError):
@@ -179,7 +180,7 @@ def _class_in(lines: list[str], kind: type, methods: list[types.FunctionType]) -
 
 def _defined(lines: list[str], qualname: str) -> Iterator[FunctionNode | ast.ClassDef]:
     """Yield what is defined under that name, in the order of the file."""
-    tree = _parsed("".join(lines))
+    tree = parsed("".join(lines))
     if tree is not None:
         yield from _inside(tree, qualname.replace("<locals>.", "").split("."))
 
