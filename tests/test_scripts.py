@@ -90,6 +90,48 @@ def test_a_failed_script_continues_where_it_failed(tmp_path: Path) -> None:
     assert (tmp_path / "bodies").read_text() == "0\n1\n2\n"
 
 
+RETRIES = """
+import re
+import ironflow_nb as iron
+from pathlib import Path
+
+@iron.step
+def work(n):
+    with Path("bodies").open("a") as bodies:
+        bodies.write(f"{n}\\n")
+    if n == 4 and Path("bodies").read_text().count("4") < 3:
+        raise OSError("off")
+    return n
+
+@iron.flow
+def main():
+    return [work(n) for n in range(5)]
+
+try:
+    print(main())
+except OSError as error:
+    while True:
+        try:
+            print(eval(re.search(r"iron\\.resume\\(.+?\\)", error.__notes__[-1])[0]).result())
+            break
+        except OSError:
+            pass
+"""
+
+
+def test_what_a_script_is_told_to_do_at_once_repeats_no_finished_step(tmp_path: Path) -> None:
+    assert python(RETRIES, tmp_path).stdout == "[0, 1, 2, 3, 4]\n"
+    assert (tmp_path / "bodies").read_text().split() == ["0", "1", "2", "3", "4", "4", "4"]
+
+
+def test_at_a_prompt_of_python_a_run_is_continued_by_its_id(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, "-i", "-c", WORK.replace("sys.argv[1]", "'raise'")], cwd=tmp_path, env=environment(), input="",
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert "mend what failed, then iron.resume(" in found.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
 def test_an_interrupted_script_names_its_run_in_one_line_and_continues(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(WORK)

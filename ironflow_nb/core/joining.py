@@ -95,11 +95,6 @@ def build_on(
     return Attach(completed)
 
 
-def is_reusable(candidate: RunRow, definition_id: Digest) -> bool:
-    """Tell whether the result of a run answers an equal call: it is completed, and all of its code is as it was."""
-    return candidate.status is RunStatus.COMPLETED and candidate.definition_id == definition_id
-
-
 def is_of_another_notebook(run: RunRow, notebook: str | None, *, other_exists: bool) -> bool:
     """Tell whether the run belongs to another known notebook, whose file is still there."""
     known = run.notebook is not None and notebook is not None

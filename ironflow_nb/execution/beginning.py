@@ -17,7 +17,6 @@ from ironflow_nb.core.joining import (
     OnRerun,
     build_on,
     is_of_another_notebook,
-    is_reusable,
     join,
     keyed,
 )
@@ -29,11 +28,11 @@ from ironflow_nb.errors import DuplicateKey, JournalConflict, RunNotFound
 from ironflow_nb.execution.ending import SAY_AFTER_S, say_waiting
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.origin import Origin
-from ironflow_nb.execution.planning import continuations, not_asked_for, plan_of_run
+from ironflow_nb.execution.planning import continuations, not_asked_for, plan_of_edits, plan_of_run
 from ironflow_nb.execution.recall import Recall
-from ironflow_nb.execution.request import Request
+from ironflow_nb.execution.request import Policy, RejoinedBy, Request
 from ironflow_nb.execution.session import Session
-from ironflow_nb.execution.signatures import FOREIGN, own_runs, signature_of_run
+from ironflow_nb.execution.signatures import FOREIGN, advice, own_runs, signature_of_run
 from ironflow_nb.execution.storage import Storage
 from ironflow_nb.execution.stream import Piece, Stream
 from ironflow_nb.execution.surroundings import face, is_under_pytest, notebook_exists, notebook_path, say
@@ -127,7 +126,7 @@ def _say_new(engine: Engine, call: Call, begin: Begin) -> None:
     elif after is not None and begin.takes_over:
         say(
             f"{call.name}: a new run is built on run {after.run_id}, completed {_ago(engine, after)} ago: "
-            f"{_said(begin.planned)}. {_to_start_anew(call)}"
+            f"{_said(begin.planned, 'reused')}. {_to_start_anew(call)}"
         )
     elif after is not None and begin.planned and (work_s := _work_s(begin.planned)) > SAY_WORK_S:
         say(
@@ -138,17 +137,30 @@ def _say_new(engine: Engine, call: Call, begin: Begin) -> None:
         _say_what_failed(engine, after)
 
 
-def _said(planned: Sequence[Planned]) -> str:
-    """Say how many steps an edit leaves as they are, and what is done again because of it."""
-    redone = [each for each in planned if each.action in {Action.REDO, Action.STOP}]
-    n_reused = sum(each.action in {Action.REUSE, Action.REPLAY} for each in planned)
-    kept = "1 finished step is reused" if n_reused == 1 else f"{n_reused} finished steps are reused"
-    if not redone:
-        return kept
+def _said(planned: Sequence[Planned], kept: str) -> str:
+    """Say how many of the finished steps an edit leaves as they are, and what is done again because of it."""
+    done = [each for each in planned if each.row.status is StepStatus.COMPLETED]
+    finished = [each for each in done if each.action is not Action.RETRY]  # whose result somebody did not want
+    redone = [each for each in finished if each.action is Action.REDO]
+    stopping = [each for each in finished if each.action is Action.STOP]
+    n_kept = len(finished) - len(redone)
+    said = [f"{_counted(n_kept)} {kept}"]
+    if redone:
+        said.append(f"{len(redone)} {'is' if len(redone) == 1 else 'are'} done again ({_why(redone)})")
+    if stopping:
+        are = "is" if len(stopping) == 1 else "are"
+        said.append(f"it stops before {len(stopping)} of them {are} done again ({_why(stopping)})")
+    return ", ".join(said)
+
+
+def _counted(n_steps: int) -> str:
+    return "1 finished step is" if n_steps == 1 else f"{n_steps} finished steps are"
+
+
+def _why(redone: Sequence[Planned]) -> str:
     reasons = dict.fromkeys(f"{each.row.name}: {each.reason.partition(';')[0]}" for each in redone)
     more = f" and {len(reasons) - 2} more" if len(reasons) > 2 else ""
-    why = f"{', '.join([*reasons][:2])}{more}; {spoken(_work_s(redone))} of work"
-    return f"{kept}, {len(redone)} {'is' if len(redone) == 1 else 'are'} done again ({why})"
+    return f"{', '.join([*reasons][:2])}{more}; {spoken(_work_s(redone))} of work"
 
 
 def _work_s(planned: Sequence[Planned]) -> float:
@@ -191,14 +203,11 @@ def _decide(engine: Engine, reader: Reader, request: Request, call: Call) -> Joi
         return keyed(found[0], owner_is_alive=_is_owned(engine, reader, found[0]), reopens=reopens)
     if policy.key is not None:
         return _decide_keyed(engine, reader, policy.key, call, reopens=request.reopens)
-    may_join = engine.joins_by_default or not is_under_pytest()
-    if policy.fresh or policy.on_rerun is OnRerun.NEW or not may_join:
+    if _rejoined_by(engine, policy) is RejoinedBy.NOTHING:
         return Begin()
     candidate = reader.run_to_join(call)
     if candidate is None:
         return Begin()
-    if policy.on_rerun is OnRerun.REUSE and is_reusable(candidate, request.definition_id):
-        return Attach(candidate)
     if candidate.status is RunStatus.COMPLETED:
         return _after_completed(engine, reader, request, candidate)
     head = reader.head(candidate.run_id)
@@ -212,14 +221,23 @@ def _decide(engine: Engine, reader: Reader, request: Request, call: Call) -> Joi
     return join(candidate, caller, owner_is_alive=_is_owned(engine, reader, candidate))
 
 
+def _rejoined_by(engine: Engine, policy: Policy) -> RejoinedBy:
+    return policy.rejoined_by(joins=engine.joins_by_default or not is_under_pytest())
+
+
 def _after_completed(engine: Engine, reader: Reader, request: Request, run: RunRow) -> Joining:
     """Return what a call does whose equal has completed: where nobody works interactively it begins anew."""
     policy = request.policy
     is_young = engine.ledger.clock.now() - run.updated_at <= policy.reuse_within_s * 1e6
     reuses = policy.on_rerun is OnRerun.REUSE
-    is_own = own_runs(engine.ledger.signer, reader, [run])
-    if not (is_young and is_own and (reuses or engine.is_interactive())):
+    is_answer = reuses and run.definition_id == request.definition_id  # at any age
+    if not (is_answer or (is_young and (reuses or engine.is_interactive()))):
         return Begin(after=run)
+    if not own_runs(engine.ledger.signer, reader, [run]):
+        why = f"run {run.run_id}, which is completed, was {FOREIGN}; {advice(engine.ledger.journal.location)}"
+        return Begin(because=why)
+    if is_answer:
+        return Attach(run)
     if is_of_another_notebook(run, notebook_path(), other_exists=notebook_exists(run.notebook)):
         return Begin(after=run)
     if request.define_steps is not None:
@@ -318,6 +336,7 @@ def _storage(engine: Engine, request: Request) -> Storage:
 def _look_after(engine: Engine, session: Session, request: Request) -> None:
     if request.definition_id not in engine.ledger.defined:
         session.definitions.of_flow = request.define
+    session.rejoined_by = _rejoined_by(engine, request.policy)
     engine.open_session(session)
 
 
@@ -350,7 +369,9 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
     Raises:
         JournalConflict: the run is no longer as it was when it was decided to continue it.
     """
-    ledger = engine.ledger
+    ledger, is_rerun = engine.ledger, request.reason == "rerun"
+    if is_rerun and request.define_steps is not None:
+        request.define_steps()
     with ledger.current() as reader:
         refuse_changed(reader, run)
         recorded = reader.memo(run.run_id)
@@ -360,10 +381,10 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
         foreign = "" if own_runs(ledger.signer, reader, [run]) else f", {FOREIGN}"
         continued_before = continuations(reader, run)
         origin = _origin(reader, stream, run.origin_run_id)
+        planned = plan_of_edits(reader, run, [row for row, _ in recorded], request.policy.on_change) if is_rerun else []
     assert head is not None
     stream.version, stream.at, stream.row = head[0], max(head[1], stream.at), run
     was = derived_run_status(run.status, owner_is_alive=alive)
-    is_rerun = request.reason == "rerun"
     continued = RunContinued(
         reason=request.reason if run.status is was else "takeover",
         owner=ledger.owner,
@@ -381,15 +402,16 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
         stream.take(signal.signal_id)
     stream.commit(Piece(continued))
     orders = discarded([*continued_before, (stream.version, continued)])
-    if is_rerun:
-        n_done = len({row.step for row, _ in recorded if row.status is StepStatus.COMPLETED})
-        steps = "1 finished step is" if n_done == 1 else f"{n_done} finished steps are"
-        ago = spoken(max(ledger.clock.now() - head[1], 0) / 1e6)
-        say(
-            f"{call.name}: continuing run {run.run_id} ({was.value} {ago} ago{foreign}); "
-            f"{steps} kept. To start anew: {call.name}.options(fresh=True)(...)"
-        )
-    return Recall(
+    recall = Recall(
         ledger, run.run_id, call.name, request.policy.on_change, recorded, discarded=orders, kept=continued.keep,
         origin=origin,
     )  # fmt: skip
+    if is_rerun:
+        recall.announced = {each.row.name for each in planned if each.action is Action.REDO}
+        steps = _said(planned, "kept") if planned else f"{_counted(recall.n_finished)} kept"
+        ago = spoken(max(ledger.clock.now() - head[1], 0) / 1e6)
+        say(
+            f"{call.name}: continuing run {run.run_id} ({was.value} {ago} ago{foreign}); "
+            f"{steps}. {_to_start_anew(call)}"
+        )
+    return recall

@@ -10,10 +10,11 @@ from ironflow_nb.errors import CodeChanged, IronflowError, OutcomeUnknown, RunCa
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.jobs import Outcome
 from ironflow_nb.execution.recall import FAILED_STEP
+from ironflow_nb.execution.request import RejoinedBy
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.execution.stream import Piece
-from ironflow_nb.execution.surroundings import logger, say
+from ironflow_nb.execution.surroundings import logger, next_execution, say
 
 SAY_AFTER_S: Final = 1.0
 _NOTE: Final = "ironflow: "
@@ -66,7 +67,7 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
         where = f" in {causes[0]}" if causes else ""
         what = f"run {session.run_id} of {session.name} failed{where}; {_kept(session)}"
         is_told = isinstance(error, CodeChanged | OutcomeUnknown)  # what to do
-        _note(session, error, what, None if is_told else "mend what failed and call it again")
+        _note(session, error, what, None if is_told else "mend what failed, then ")
         failed = events.RunFailed(error=stored.value_id.hex(), caused_by=causes)
         try:
             session.disown(causes)
@@ -116,8 +117,7 @@ def stop(engine: Engine, session: Session, stopped: Stopped) -> IronflowError:
 
 def _interrupted(session: Session, status: str) -> RunInterrupted:
     return RunInterrupted(
-        f"run {session.run_id} of {session.name} was {status}; continue it with iron.resume({session.run_id!r}), or "
-        "call the flow again with the same arguments",
+        f"run {session.run_id} of {session.name} was {status}; continue it with iron.resume({session.run_id!r})",
         run_id=session.run_id,
         status=status,
     )
@@ -125,7 +125,7 @@ def _interrupted(session: Session, status: str) -> RunInterrupted:
 
 def note_interrupt(session: Session, error: BaseException) -> None:
     """Note on the error that ends an await what became of its run."""
-    _note(session, error, f"run {session.run_id} of {session.name} was interrupted; {_kept(session)}", "call it again")
+    _note(session, error, f"run {session.run_id} of {session.name} was interrupted; {_kept(session)}", "")
 
 
 def _close(engine: Engine, session: Session, ended: Outcome, error: BaseException) -> None:
@@ -167,11 +167,22 @@ def _note(session: Session, error: BaseException, what: str, to_do: str | None) 
     row = session.stream.row
     is_child = row is not None and row.parent_run_id is not None
     if not is_child and not any(note.startswith(f"{_NOTE}{what}") for note in getattr(error, "__notes__", ())):
-        how = f'with the same arguments in a cell or script that is run anew, or iron.resume("{session.run_id}")'
-        more = "" if to_do is None else f"\n{_NOTE}{to_do} {how}: it continues from there"
+        more = "" if to_do is None else f"\n{_NOTE}{to_do}{_how_to_continue(session)}: it continues from there"
         error.add_note(f"{_NOTE}{what}.{more}")
 
 
+def _how_to_continue(session: Session) -> str:
+    """Say what continues the run where this is read: an equal call in the same cell or script begins another one."""
+    resume, where = f'iron.resume("{session.run_id}")', next_execution()
+    match session.rejoined_by:
+        case RejoinedBy.CALL:
+            return f"call it again with the same arguments and key, or {resume}"
+        case RejoinedBy.NEW_EXECUTION if where is not None:
+            return f"call it again with the same arguments {where}, or {resume} at once"
+        case _:
+            return resume
+
+
 def _kept(session: Session) -> str:
-    n_kept = session.recorder.n_added + session.recall.n_finished
+    n_kept = session.recall.n_finished
     return "1 finished step is kept" if n_kept == 1 else f"{n_kept} finished steps are kept"

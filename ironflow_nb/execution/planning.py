@@ -12,6 +12,7 @@ from ironflow_nb.core.memo import Memo
 from ironflow_nb.core.orders import discarded
 from ironflow_nb.core.plan import Current, Planned, plan
 from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.status import StepStatus
 from ironflow_nb.core.verdict import OnChange
 from ironflow_nb.execution.edited import why_changed
 from ironflow_nb.execution.home import HOME
@@ -21,8 +22,22 @@ from ironflow_nb.journal.ports import Reader, Select
 
 def plan_of_run(reader: Reader, run: RunRow, on_change: OnChange) -> list[Planned]:
     """Return what would happen to each recorded step of the run, with the steps as they are defined here now."""
-    rows = [row for row, _ in reader.memo(run.run_id)]
-    specs = {name: spec for name in {row.name for row in rows} if (spec := HOME.step(name)) is not None}
+    return _planned(reader, run, [row for row, _ in reader.memo(run.run_id)], on_change)
+
+
+def plan_of_edits(reader: Reader, run: RunRow, rows: list[StepRow], on_change: OnChange) -> list[Planned]:
+    """Return what would happen to each of the recorded steps, if the code of one is another now; else nothing."""
+    code = {name: spec.code for name, spec in _specs(rows).items()}
+    is_edited = any(row.code != code.get(row.name, row.code) for row in rows if row.status is StepStatus.COMPLETED)
+    return _planned(reader, run, rows, on_change) if is_edited else []
+
+
+def _specs(rows: list[StepRow]) -> dict[str, StepSpec]:
+    return {name: spec for name in {row.name for row in rows} if (spec := HOME.step(name)) is not None}
+
+
+def _planned(reader: Reader, run: RunRow, rows: list[StepRow], on_change: OnChange) -> list[Planned]:
+    specs = _specs(rows)
     memo = Memo(rows, discarded=discarded(continuations(reader, run)))
 
     @cache  # thousands of steps of a map have one code

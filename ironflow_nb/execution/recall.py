@@ -27,9 +27,6 @@ from ironflow_nb.values.stored import StoredValue
 FAILED_STEP: Final = "_ironflow_step"
 """Set on an exception that a step raised: which run and step it was."""
 
-DONE_BEFORE: Final = frozenset({"code changed", "result lost"})
-"""Why bodies run whose step had a result already."""
-
 
 class Recall:
     """What one session knows of what was recorded before it. Not thread-safe: the session's lock is held."""
@@ -48,11 +45,13 @@ class Recall:
     ) -> None:
         """Take the recorded steps of the run, each with its output where that is small; see `Memo` of the rest.
 
-        What is not recorded is looked for in the `origin`, the completed run that this one is built on.
+        What is not recorded is looked for in the `origin`, the completed run that this one is built on. That steps of
+        the names in `announced` are done again was said when the run began.
         """
         rows = list(recorded)
         self.n_reused = 0
         self.origin = origin
+        self.announced: Collection[str] = ()
         self._ledger = ledger
         self._run_id = run_id
         self._flow = flow
@@ -62,6 +61,9 @@ class Recall:
         self._codes: dict[tuple[str, str], list[tuple[str, Digest]]] = {}
         self._keys: dict[tuple[str, Digest], Digest] = {}
         self._allowed_changes: set[tuple[str, Digest]] = set()
+        self._redone: dict[str, Digest] = {}
+        self._n_added = 0
+        self._done_again: set[StepRef] = set()
         self._warned_of: set[tuple[str, str]] = set()
         self._lost_s = 0.0
         self._varying = Varying(ledger, run_id, self._memo)
@@ -73,9 +75,22 @@ class Recall:
 
     @property
     def n_finished(self) -> int:
-        """How many steps have a result that this session did not compute, whatever their code was."""
+        """How many steps have a result that the next call would find: each counts once, whatever was done for it."""
         n_taken_over = 0 if self.origin is None else self.origin.n_taken_over
-        return n_taken_over + sum(record.completed_with_any_code() is not None for record in self._memo.records())
+        return self._n_added + n_taken_over + sum(map(self._is_finished, self._memo.records()))
+
+    def _is_finished(self, record: Record) -> bool:
+        if record.latest.step in self._done_again:
+            return True
+        code = self._redone.get(record.latest.name)
+        return (record.completed_with_any_code() if code is None else record.completed(code)) is not None
+
+    def note_finished(self, step: StepRef) -> None:
+        """Note that the step has a result of this stretch."""
+        if self._memo.latest(step) is None:
+            self._n_added += 1
+        else:
+            self._done_again.add(step)
 
     def not_asked_for(self) -> tuple[StepRef, ...]:
         """Return the recorded steps that nothing asked for yet."""
@@ -224,6 +239,12 @@ class Recall:
             )
 
     def _settle_change(self, spec: StepSpec, code: Digest, row: StepRow, memo: Memo) -> Reuse | Perform:
+        settled = self._settled_change(spec, code, row, memo)
+        if isinstance(settled, Perform):
+            self._redone[spec.name] = code
+        return settled
+
+    def _settled_change(self, spec: StepSpec, code: Digest, row: StepRow, memo: Memo) -> Reuse | Perform:
         on_change = spec.on_change or self._on_change
         if row.child_run_id is not None and on_change in {OnChange.GUARD, OnChange.REFRESH}:
             return Perform("code changed")  # its own steps are looked at one by one, there
@@ -233,14 +254,15 @@ class Recall:
             return settled
         n_steps, at_stake_s = memo.work_at_stake(spec.name, code)
         why = why_changed(self._ledger.definition, row.code, spec)
-        work = f"{_counted(n_steps)} ({spoken(at_stake_s)} of work)"
+        steps = "1 finished step" if n_steps == 1 else f"{n_steps} finished steps"
         settled = settle_change(on_change, row, at_stake_s)
         if settled is None:
             ways = [f'{self._flow}.options(on_change="{way}").resume()' for way in ("keep", "refresh")]
             if spec.on_change is not None:  # over which that of the flow has no say
                 ways = [f'iron.resume("{self._run_id}", {way}=["{spec.name}"])' for way in ("keep", "rerun")]
             raise CodeChanged(
-                f"{spec.name} has changed ({why}) since {work} of run {row.run_id} were recorded; run one of\n"
+                f"{spec.name} has changed ({why}) since {steps} ({spoken(at_stake_s)} of work) of run {row.run_id} "
+                "were recorded; run one of\n"
                 f"    {ways[0]}  # keep their results\n"
                 f"    {ways[1]}  # run them again",
                 run_id=self._run_id,
@@ -249,10 +271,10 @@ class Recall:
                 at_stake_s=at_stake_s,
             )
         self._allowed_changes.add((spec.name, code))
-        if memo is not self._memo:
-            return settled  # the line about the origin has said so
-        becomes = "kept" if isinstance(settled, Reuse) else "run again"
-        say(f"run {self._run_id}: {spec.name}: {why}; {work} {'is' if n_steps == 1 else 'are'} {becomes}")
+        if memo is self._memo and spec.name not in self.announced:  # of an origin its line has said so
+            becomes = "kept" if isinstance(settled, Reuse) else "done again"
+            of_them = f"{n_steps} of the finished steps {'is' if n_steps == 1 else 'are'} {becomes}"
+            say(f"run {self._run_id}: {spec.name}: {why}; {of_them} ({spoken(at_stake_s)} of work)")
         return settled
 
     def _warn_opaque(self, spec: StepSpec, arguments: Mapping[str, Any]) -> None:
@@ -343,10 +365,6 @@ def _as_before(spec: StepSpec, record: Record | None) -> Reuse | None:
     """Return the result of the function's own code: journals of before what it refers to was tracked know only that."""
     done = None if record is None else record.completed(spec.tracked.own)
     return None if done is None else Reuse(done)
-
-
-def _counted(n_steps: int) -> str:
-    return "1 finished step" if n_steps == 1 else f"{n_steps} finished steps"
 
 
 def mark(error: BaseException, run_id: RunId, step: StepRef) -> BaseException:

@@ -12,7 +12,7 @@ from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import IronflowError, JournalConflict, JournalError, RunTakenOver
 from ironflow_nb.execution.claims import Claims
 from ironflow_nb.execution.jobs import Job, Settled
-from ironflow_nb.execution.recall import DONE_BEFORE, Recall
+from ironflow_nb.execution.recall import Recall
 from ironflow_nb.execution.stream import Piece, Stream
 from ironflow_nb.execution.surroundings import logger
 
@@ -20,12 +20,11 @@ from ironflow_nb.execution.surroundings import logger
 class Recorder:
     """Commits the results of one stretch of a run. Not thread-safe: the session's lock is held around every call.
 
-    `stopped_by` is the error that the flow can't get past, whatever it swallows; `n_added` counts new results.
+    `stopped_by` is the error that the flow can't get past, whatever it swallows.
     """
 
     def __init__(self, stream: Stream, recall: Recall, claims: Claims) -> None:
         self.stopped_by: IronflowError | None = None
-        self.n_added = 0
         self._stream = stream
         self._recall = recall
         self._claims = claims
@@ -61,7 +60,9 @@ class Recorder:
             if settled.piece.cached is not None:
                 self._claims.settle(settled.job)
         self._recall.n_reused += sum(type(settled.piece.event) is StepReused for settled in batch)
-        self.n_added += sum(settled.error is None and settled.job.reason not in DONE_BEFORE for settled in batch)
+        for settled in batch:
+            if settled.error is None:
+                self._recall.note_finished(settled.job.step)
 
     def take(self, job: Job, row: StepRow | None) -> None:
         """Take the attempt as it is recorded now; what ends late is told to the memory of the current stretch.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from functools import partial
 from typing import Any, Final
 
@@ -19,6 +20,14 @@ from ironflow_nb.execution.spec import a_flag, a_text, one_of
 from ironflow_nb.journal.ports import Definition, Durability
 
 
+class RejoinedBy(Enum):
+    """What continues a run that stopped, other than asking for that very run."""
+
+    CALL = "call"
+    NEW_EXECUTION = "new execution"
+    NOTHING = "nothing"
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How a definition wants its runs to be begun and continued."""
 
@@ -29,6 +38,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     durability: Durability | None = None
     key: str | None = None
     fresh: bool = False
+
+    def rejoined_by(self, *, joins: bool) -> RejoinedBy:
+        """Return what continues a run of this policy, where equal calls join one (`joins`), or where they do not."""
+        if self.key is not None:
+            return RejoinedBy.CALL
+        is_new = self.fresh or self.on_rerun is OnRerun.NEW
+        return RejoinedBy.NOTHING if is_new or not joins else RejoinedBy.NEW_EXECUTION
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

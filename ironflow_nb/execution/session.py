@@ -24,8 +24,9 @@ from ironflow_nb.execution.defining import Definitions
 from ironflow_nb.execution.delayed import Delayed
 from ironflow_nb.execution.interrupts import INTERRUPTS
 from ironflow_nb.execution.jobs import Answer, AttemptRef, Child, Job, Outcome, Settled, Take
-from ironflow_nb.execution.recall import DONE_BEFORE, Recall
+from ironflow_nb.execution.recall import Recall
 from ironflow_nb.execution.recorder import Recorder
+from ironflow_nb.execution.request import RejoinedBy
 from ironflow_nb.execution.seen import SeenFailures
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stopping import Stop, Stopped
@@ -55,6 +56,7 @@ class Session:
         self.children: list[Child] = []
         self.calls: set[Job] = set()
         self.n_awaited = 0
+        self.rejoined_by = RejoinedBy.CALL
         self.claims = Claims(stream)
         self.recorder = Recorder(stream, recall, self.claims)
         self.definitions = Definitions(stream)
@@ -223,7 +225,7 @@ class Session:
         with self.lock:
             self.stream.is_seen |= is_seen
             self.recorder.take(settled.job, self.stream.defer(settled.piece))
-            self.recorder.n_added += settled.job.reason not in DONE_BEFORE
+            self.recall.note_finished(settled.job.step)
 
     def record_retry(self, settled: Settled) -> Job:
         """Commit a failure after which the step is tried again; return that attempt."""

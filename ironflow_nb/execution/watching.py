@@ -118,8 +118,7 @@ def result_of(engine: Engine, run: RunRow | None, run_id: RunId, status: RunStat
         raise RunCancelled(f"run {run_id} was cancelled", run_id=run_id)
     name = plain(run.name) if run is not None else "the flow"
     raise RunInterrupted(
-        f"run {run_id} of {name} is {status.value} and has no result; continue it with iron.resume({run_id!r}), or "
-        "call the flow again with the same arguments",
+        f"run {run_id} of {name} is {status.value} and has no result; continue it with iron.resume({run_id!r})",
         run_id=run_id,
         status=status.value,
     )

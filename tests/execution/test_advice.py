@@ -80,3 +80,35 @@ def test_what_a_failed_run_says_to_do_continues_it(lab: Lab, world: World, is_ch
     assert run.id == main.last.id
     assert run.result() == [0, 1, 2]
     assert world.log == [0, 1, 2, 2]
+
+
+@flow
+def broken() -> None:
+    raise OSError("off")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "then call it again with the same arguments in a script that is started anew, or iron.resume("),
+        ({"key": "x"}, "then call it again with the same arguments and key, or iron.resume("),
+        ({"fresh": True}, "mend what failed, then iron.resume("),
+        ({"on_rerun": "new"}, "mend what failed, then iron.resume("),
+    ],
+)
+def test_calling_again_is_advised_where_it_continues(lab: Lab, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(OSError, match="off") as failed:
+        broken.options(**options)()
+    assert said in notes_of(failed.value)
+    lab.cell()
+    with pytest.raises(OSError, match="off"):
+        broken.options(**options)()
+    assert len(iron.runs()) == (1 if "call it again" in said else 2)
+
+
+def test_under_pytest_only_the_run_itself_is_continued() -> None:
+    with iron.open(":memory:"), pytest.raises(OSError, match="off") as failed:
+        broken()
+    assert re.search(
+        r"^ironflow: mend what failed, then iron\.resume\(\S+\): it continues", notes_of(failed.value), re.MULTILINE
+    )

@@ -315,3 +315,20 @@ def test_a_plan_says_beforehand_what_a_completed_run_means(
     if edited:
         assert list(plan["action"]) == ["reuse"] * 3 + ["redo", "reuse"]
         assert "1 done again" in plan.headline
+
+
+@pytest.mark.parametrize("options", [{}, {"on_rerun": "reuse"}])
+def test_what_somebody_else_completed_is_not_built_on(
+    lab: Lab, notebook: Any, said: list[str], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("IRONFLOW_KEY", "of somebody else")
+    lab.begin()
+    notebook(**options)(3)
+    first = iron.runs()["run_id"][0]
+    monkeypatch.setenv("IRONFLOW_KEY", "a key of the tests")
+    new_kernel(lab)
+    assert notebook(**options)(3) == (30, "sent")
+    assert sorted(LOG) == sorted(ALL)
+    (line,) = said
+    assert f"because run {first}, which is completed, was not written by you" in line
+    assert "iron.trust(" in line

@@ -1,0 +1,98 @@
+"""What is said of finished steps: each counts once, and all lines about one call count the same."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import flow, step
+from tests.cells import World, run_cell
+from tests.conftest import Lab
+
+PROGRAM = """
+@step
+def head():
+    return 1
+
+@step
+def fetch(n):
+    if {version} == 2 and n == 5 and world.is_broken:
+        raise OSError("down")
+    return n * {version}
+
+@step
+def tail(total):
+    if world.is_broken:
+        raise OSError("off")
+    return total
+
+{call}
+"""
+CALLS = {
+    "def": "@flow\ndef main():\n    head()\n    return tail(sum(fetch(n) for n in range(20)))",
+    "async def": "@flow\nasync def main():\n    head()\n    return tail(sum([fetch(n) for n in range(20)]))",
+    "map": "@flow\ndef main():\n    head()\n    return tail(sum(fetch.map(range(20), concurrency=1)))",
+}
+
+
+class Cells:
+    """One flow, edited and called again."""
+
+    def __init__(self, lab: Lab, world: World, style: str, caplog: pytest.LogCaptureFixture) -> None:
+        self.lab, self.style, self.caplog = lab, style, caplog
+        self.space: dict[str, Any] = {"step": step, "flow": flow, "world": world, "__name__": "__main__"}
+
+    def call(self, version: int, **options: Any) -> list[str]:
+        """Return what the call says, in lines above its output or below its failure."""
+        self.lab.cell()
+        run_cell(PROGRAM.format(version=version, call=CALLS[self.style]), self.space)
+        self.caplog.clear()
+        self.caplog.set_level("INFO", logger="ironflow_nb")
+        notes: list[str] = []
+        try:
+            self.space["main"].options(**options).start().result()
+        except OSError as error:
+            notes = list(error.__notes__)
+        return [*self.caplog.messages, *notes]
+
+
+@pytest.fixture(params=list(CALLS))
+def cells(request: pytest.FixtureRequest, lab: Lab, world: World, caplog: pytest.LogCaptureFixture) -> Cells:
+    return Cells(lab, world, request.param, caplog)
+
+
+def counted(lines: list[str]) -> list[tuple[int, str]]:
+    found = re.findall(
+        r"(\d+)(?: finished steps?| of the finished steps)? (?:is|are) (kept|done again|reused)", "\n".join(lines)
+    )
+    return [(int(n), what) for n, what in found]
+
+
+def finished(version: int) -> int:
+    """Count the steps that have a result of the code of that version."""
+    attempts = iron.attempts()
+    done = attempts[attempts["status"] == "completed"]
+    return int(done["step"].nunique()) if version == 1 else int((done.groupby("step")["attempt"].max() > 1).sum()) + 1
+
+
+def test_what_an_edit_leaves_and_what_it_does_again_are_counted_in_one_line(cells: Cells, world: World) -> None:
+    assert counted(cells.call(1)) == [(21, "kept")]
+    assert counted(cells.call(2)) == [(1, "kept"), (20, "done again"), (finished(2), "kept")]
+    kept = finished(2)
+    world.is_broken = False
+    assert counted(cells.call(2)) == [(kept, "kept"), (21 - kept, "done again")]
+
+
+def test_kept_results_of_other_code_are_counted_among_the_finished(cells: Cells, world: World) -> None:
+    cells.call(1)
+    assert counted(cells.call(2, on_change="keep")) == [(21, "kept"), (20, "kept"), (21, "kept")]
+
+
+def test_a_run_that_stops_before_its_edited_steps_keeps_all(cells: Cells, world: World) -> None:
+    cells.call(1)
+    with pytest.raises(iron.CodeChanged, match="since 20 finished steps"):
+        cells.call(2, on_change="strict")
+    assert "21 finished steps are kept, it stops before 20 of them are done again (fetch: edited" in cells.caplog.text
