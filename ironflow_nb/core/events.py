@@ -168,6 +168,15 @@ class StepReused(StepChange, frozen=True):
     duration_s: float | None = None
 
 
+class ItemsCounted(Aside, frozen=True):
+    """A map or loop of a step turned out to have that many items; the latest word on the n-th of a branch counts."""
+
+    name: str
+    n_items: int
+    branch: str = ""
+    nth: int = 0
+
+
 class StepDiscarded(Aside, frozen=True):
     """A late or replaced result was not taken; `n_bytes` is its size."""
 
@@ -265,6 +274,7 @@ class DomainEvent(RunChange, frozen=True):
 RunEvent: TypeAlias = (
     RunStarted | RunContinued | RunInterrupted | RunWaiting | RunPaused | RunCancelRequested | RunCompleted | RunFailed
     | RunCancelled | StepStarted | StepCompleted | StepFailed | StepRetryScheduled | StepReused | StepDiscarded
+    | ItemsCounted
     | SignalReceived | WaitStarted | WaitEnded | TimerSet | TimerFired | TimerCancelled | OutputInjected
     | InjectionUndone | EffectRequested | EffectSettled | SessionEnded | DomainEvent
 )  # fmt: skip

@@ -41,9 +41,13 @@ class Fanout:
         fixed: Mapping[str, Any],
         concurrency: int,
         collects: bool,
+        n_expected: int | None,
         is_next_ready: Callable[[int], bool],
     ) -> None:
-        """Pull the first window; `is_next_ready` tells whether pulling item n would not block."""
+        """Pull the first window; `is_next_ready` tells whether pulling item n would not block.
+
+        `n_expected` is how many items there will be, where that is known before they are pulled.
+        """
         session = self.session = scope.session
         self.outcomes: list[Outcome] = []
         self.is_exhausted = False
@@ -65,6 +69,11 @@ class Fanout:
         self._is_pumped = False
         self._is_asked_for = False
         session.add_child(self, scope.stretch, self.pump)
+        with session.lock:
+            self._series = session.totals.begin(spec.name, scope.branch)
+            self._is_counted = n_expected is not None
+            if n_expected is not None:
+                session.totals.note(self._series, n_expected)
         session.pump()
 
     # -- pulling -------------------------------------------------------------------------------------------------
@@ -104,7 +113,7 @@ class Fanout:
             # The iterable may be a generator that calls steps: it stands where the map was called.
             item = self._context.run(call_body, next, (self._items, _END), {})
             if item is _END:
-                self.is_exhausted = True
+                self._exhaust()
                 return
             asked = self.session.ask(self._spec, self._scope.branch, item, self._fixed, stretch=self._scope.stretch)
         except Exception as error:  # noqa: BLE001 -- of the user's iterable, or of the call itself
@@ -123,6 +132,13 @@ class Fanout:
                 self.session.delayed.keep(asked)
             else:
                 self._begin(asked)
+
+    def _exhaust(self) -> None:
+        """Note that there are no more items, and so how many there are."""
+        self.is_exhausted = True
+        if not self._is_counted:
+            with self.session.lock:
+                self.session.totals.note(self._series, len(self.outcomes))
 
     def _begin(self, job: Job) -> None:
         """Let a worker perform the attempt as soon as one is free."""

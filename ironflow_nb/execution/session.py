@@ -9,7 +9,7 @@ commits all of them in one transaction.
 from __future__ import annotations
 
 import sys
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, Protocol
 
@@ -32,6 +32,7 @@ from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.execution.storage import Storage
 from ironflow_nb.execution.stream import Piece, Stream
+from ironflow_nb.execution.totals import Totals
 from ironflow_nb.execution.wakeups import Wakeups
 
 
@@ -61,7 +62,7 @@ class Session:
         self.recorder = Recorder(stream, recall, self.claims)
         self.definitions = Definitions(stream)
         self.storage = Storage(stream.ledger.values)
-        self.n_expected: Counter[str] = Counter()
+        self.totals = Totals(stream)
         self.on_settled: Callable[[], None] | None = None
         self.loop: Any = None
         self.thread: int | None = None
@@ -92,7 +93,7 @@ class Session:
             self.children.clear()
             self.calls.clear()
             self.n_awaited = 0
-            self.n_expected.clear()
+            self.totals = Totals(self.stream)
             self.delayed.clear()
             self._seen_failures = SeenFailures(self.stream.put)
             self.recorder = Recorder(self.stream, recall, self.claims)

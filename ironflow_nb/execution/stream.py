@@ -82,7 +82,9 @@ class Stream:
         self._facts.append(fact)
         self._values += piece.values
         if piece.step is None:
-            self._run = self.row = evolve_run(self.run_id, self.row, fact)
+            after = evolve_run(self.run_id, self.row, fact)
+            if after is not self.row:
+                self._run = self.row = after
             return None
         row = evolve_step(self.run_id, piece.before, fact)
         if row is not None:

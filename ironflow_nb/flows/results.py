@@ -225,7 +225,6 @@ def map_items(
         return MapResult(spec.name, None, [answer.error or answer.value for answer in answers])
     sources = [source for source in iterables if isinstance(source, MapResult)]
     n_expected = _expected(iterables)
-    scope.open_session().n_expected[spec.name] += n_expected or 0
     fanout = Fanout(
         scope,
         spec,
@@ -233,6 +232,7 @@ def map_items(
         fixed=fixed,
         concurrency=concurrency,
         collects=on_error == "collect",
+        n_expected=n_expected,
         is_next_ready=lambda index: all(source.is_ready(index) for source in sources),
     )
     return MapResult(spec.name, fanout, n_expected=n_expected)

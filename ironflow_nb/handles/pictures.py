@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec.structs import replace
 
+from ironflow_nb.core.events import ItemsCounted, decode_event
 from ironflow_nb.core.identity import OWN_PREFIX
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow
@@ -58,7 +59,7 @@ def picture_of(engine: Engine, run_id: RunId) -> Picture:
         tallies = tallies_of(engine, run_id)
         if run is not None and status is RunStatus.COMPLETED:
             tallies = _asked_for(engine, run, tallies)
-        expected = _expected(engine, run_id)
+        expected = _expected(engine, run, status)
     except Exception as error:  # noqa: BLE001 -- it stands in for a repr, whatever became of the journal
         return Picture(svg=None, text=f"run {run_id}: {error}")
     counted = ((tally.name, derived_step_status(tally.status, status), tally.n, tally.duration_s) for tally in tallies)
@@ -69,10 +70,26 @@ def picture_of(engine: Engine, run_id: RunId) -> Picture:
     return draw(diagram, states, run_status=status, run_id=run_id, prefix=f"iron-{run_id}")
 
 
-def _expected(engine: Engine, run_id: RunId) -> dict[str, int]:
-    """Return how many steps the maps of a run that goes on here will have, where that is known."""
-    session = engine.sessions.get(run_id)
-    return dict(session.n_expected) if session is not None and session.is_open else {}
+def _expected(engine: Engine, run: RunRow | None, status: RunStatus) -> Counter[str]:
+    """Return how many steps the maps and loops of the run have, by name, where that was known.
+
+    A series that a later stretch of the run begins again counts as it is there. One that it did not get to counts as it
+    was, unless the run has completed without it.
+    """
+    expected: Counter[str] = Counter()
+    if run is None:
+        return expected
+    with engine.ledger.journal.reading() as reader:
+        rows = reader.events(Select(run_ids=[run.run_id], name=ItemsCounted.__name__))
+    latest: dict[tuple[str, str, int], int] = {}
+    for row in rows:
+        if status is not RunStatus.COMPLETED or row.version >= run.session_version:
+            counted = decode_event(row.type, row.data)
+            assert isinstance(counted, ItemsCounted)
+            latest[counted.name, counted.branch, counted.nth] = counted.n_items
+    for (name, _, _), n_items in latest.items():
+        expected[name] += n_items
+    return expected
 
 
 def tallies_of(engine: Engine, run_id: RunId) -> list[Tally]:

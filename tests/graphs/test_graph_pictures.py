@@ -198,3 +198,14 @@ def test_a_graph_is_told_in_mermaid() -> None:
     assert text.startswith("flowchart TD")
     assert '[/"fan"/]' in text
     assert '-.->|"on error"|' in text
+
+
+def test_a_loop_that_failed_keeps_its_total() -> None:
+    def work(n: int) -> int:
+        return n if n < 7 else n // 0
+
+    body = "[{id: w, python: work, with: ['{{ n }}']}]"
+    made = graph(f"graph: g\nnodes: [{{id: each, loop: '{{{{ range(`10`) }}}}', as: n, do: {body}}}]", work=work)
+    with pytest.raises(ZeroDivisionError):
+        made()
+    assert "w (map): 7 of 10, 1 failed" in picture_of(made.last._engine, made.last.id).text

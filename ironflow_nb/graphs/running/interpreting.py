@@ -380,7 +380,7 @@ class Interpreter:
         items = meaning(self._filler.filled(loop.items, activity.frame, node.id))
         if not isinstance(items, list):
             raise ExpressionFailed(f"{node.id}: loop goes over a list, not over {shape(items)}", node=node.id)
-        self._expect(loop.do, len(items))
+        self._count_items(activity, loop.do, len(items))
         results: list[Any] = [None] * len(items)
         failures: dict[int, list[Exception]] = {}
         n_begun = n_open = 0
@@ -453,11 +453,13 @@ class Interpreter:
         name = f"{self._workshop.graph}.{node.id}"
         return self._session.open_branch(activity.frame.branch, name, arguments, stretch=self._scope.stretch)
 
-    def _expect(self, block: Block, n_items: int) -> None:
+    def _count_items(self, activity: Activity, block: Block, n_items: int) -> None:
         """Let the diagram know how many steps there will be."""
-        for node in block.nodes:
-            if node.when is None:
-                self._session.n_expected[f"{self._workshop.graph}.{node.id}"] += n_items
+        with self._session.lock:
+            for node in block.nodes:
+                if node.when is None:
+                    series = self._session.totals.begin(f"{self._workshop.graph}.{node.id}", activity.frame.branch)
+                    self._session.totals.note(series, n_items)
 
 
 def _read(submission: Submission, *, is_handled: bool) -> Any:

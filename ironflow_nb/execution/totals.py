@@ -1,0 +1,37 @@
+"""How many items the maps and loops of a run have, noted as soon as that is known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+from ironflow_nb.core.events import ItemsCounted
+from ironflow_nb.core.ids import BranchId
+from ironflow_nb.execution.stream import Piece, Stream
+
+
+class Series(NamedTuple):
+    """The calls of one map or loop: of a step, in a branch, the n-th series of the step there."""
+
+    name: str
+    branch: BranchId
+    nth: int
+
+
+class Totals:
+    """The series of one stretch of a run. Not thread-safe: the session's lock is held around every call."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._counts: Counter[tuple[str, BranchId]] = Counter()
+
+    def begin(self, name: str, branch: BranchId) -> Series:
+        """Return the next series; a later stretch of the run, which begins the same ones, numbers them alike."""
+        series = Series(name, branch, self._counts[name, branch])
+        self._counts[name, branch] += 1
+        return series
+
+    def note(self, series: Series, n_items: int) -> None:
+        """Write with the next commit how many items the series has, whatever becomes of them."""
+        counted = ItemsCounted(name=series.name, branch=series.branch, nth=series.nth, n_items=n_items)
+        self._stream.defer(Piece(counted))
