@@ -219,7 +219,9 @@ class Graph(Launchable):
         Raises:
             GraphInvalid: with all that is wrong, each with its path, and its line where it was read from a text.
         """
-        say_undefined(self.definition, self._shop())
+        definition = self.definition
+        if self._foreign is None:  # what somebody else wrote is looked at and not looked up
+            say_undefined(definition, self._shop())
         return self
 
     def _compile(self) -> tuple[Definition, list[Finding]]:

@@ -21,7 +21,7 @@ from ironflow_nb.graphs.graph import Graph
 CELL = """
 import functools, math, os, random, shutil, subprocess
 from os import system
-from shutil import rmtree as clean
+from shutil import rmtree as clean_up
 from math import floor
 import ironflow_nb as iron
 
@@ -65,7 +65,7 @@ bound = Shell.wait
 
 FREE = ("notify", "shout", "loud", "same", "cached", "client", "post", "make", "plain", "wrapped", "stepped", "Client")
 TO_LIST = (
-    "system", "clean", "floor", "quiet", "remove", "attached", "chance", "process", "upper", "get", "made", "opened",
+    "system", "clean_up", "floor", "quiet", "remove", "attached", "chance", "process", "upper", "get", "made", "opened",
     "evaluated", "left", "bound",
 )  # fmt: skip
 

@@ -71,7 +71,10 @@ surplus: 1
             "it is to be a host, such as example.org, example.org:8080 or *.example.org",
         ),
         ({"secrets": {"a": {"evn": "x"}}}, "'evn' is not known here; did you mean env?"),
-        ({"secrets": {"a": {"prompt": "x", "keyring": "y"}}}, "it has prompt, keyring; only 1 of them can be"),
+        (
+            {"secrets": {"a": {"prompt": "x", "keyring": "y"}}, "allow": {"keyring": ["y"]}},
+            "it has prompt, keyring; only 1 of them can be",
+        ),
         ({"secrets": {"a": "x"}}, "it is to be a mapping, not a text"),
     ],
 )

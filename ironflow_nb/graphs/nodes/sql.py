@@ -159,8 +159,8 @@ def _open(options: Options, context: NodeContext, guard: _Guard) -> sqlite3.Conn
     name, place = MEMORY, None
     if written != MEMORY:
         place = context.grants.path(written)
-        _require_file(place, written, context, is_write=is_write)
         refuse_used(place)
+        _require_file(place, written, context, is_write=is_write)
         name = f"{place.as_uri()}?mode={'rwc' if is_write else 'ro'}"
     busy_s = min(context.timeout_s or TIMEOUT_S, _BUSY_S)
     connection = sqlite3.connect(name, uri=place is not None, timeout=busy_s, isolation_level=None)
