@@ -64,7 +64,7 @@ def to_arrow(value: Any) -> tuple[Any, ValueId]:
     import pyarrow as pa  # noqa: PLC0415
 
     frame = value.to_frame() if type(value) is pd.Series else value
-    table = _with_exact_nans(pa.Table.from_pandas(frame, preserve_index=None), frame)
+    table = _with_exact_texts(_with_exact_nans(pa.Table.from_pandas(frame, preserve_index=None), frame))
     marked = dict(table.schema.metadata or {}) | {b"ironflow": type(value).__name__.encode()}
     parts = Parts()
     content_id = id_of_parts(
@@ -110,6 +110,27 @@ def _with_exact_nans(table: Any, frame: Any) -> Any:
             source = frame.iloc[:, place] if place < frame.shape[1] else frame.index
             table = table.set_column(place, table.field(place), pa.array(source.to_numpy(), from_pandas=False))
     return table
+
+
+def _with_exact_texts(table: Any) -> Any:
+    """Return the table with every column of texts in one piece, without what a slice or a filter left around it."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    for place, column in enumerate(table.columns):
+        if len(column) and pa.types.is_large_string(column.type):
+            table = table.set_column(place, table.field(place), _exact_texts(pa.concat_arrays(column.chunks)))
+    return table
+
+
+def _exact_texts(texts: Any) -> Any:
+    import pyarrow as pa  # noqa: PLC0415
+
+    _, offsets, content = texts.buffers()
+    ends = np.frombuffer(offsets, np.int64, len(texts) + 1, 8 * texts.offset)
+    first, last = int(ends[0]), int(ends[-1])
+    valid = pa.py_buffer(np.packbits(texts.is_valid(), bitorder="little")) if texts.null_count else None
+    own = [valid, pa.py_buffer(ends - first if first else ends), content.slice(first, last - first)]
+    return pa.Array.from_buffers(texts.type, len(texts), own, texts.null_count)
 
 
 def from_arrow(content: bytes) -> Any:

@@ -15,11 +15,13 @@ from typing import Any, ClassVar, Final
 
 from ironflow_nb.errors import JournalError, UntrustedValue, ValueNotStorable, ValueUnreadable
 from ironflow_nb.values.classes import is_findable
+from ironflow_nb.values.digest import is_of_numpy
 from ironflow_nb.values.kept_code import noting
 from ironflow_nb.values.private import make_folder, new_file, publish
 
 KEY_BYTES: Final = 32
 MAC_BYTES: Final = 32
+_ROUNDS: Final = 4
 KEY_VARIABLE: Final = "IRONFLOW_KEY"
 _DANGERS: Final = {
     "pickle": "loading a pickle can run any code",
@@ -86,6 +88,28 @@ def unpickled(content: bytes) -> Any:
             f"a pickled value can't be rebuilt here: {type(error).__name__}: {error}; run the cells or import the "
             "modules that define its classes, then read it again"
         ) from error
+
+
+def has_numpy(value: Any) -> bool:
+    """Tell whether the value is an array or a frame, or a list, tuple or dict with one directly in it."""
+    kind = type(value)
+    items = value.values() if kind is dict else value if kind in {list, tuple} else (value,)
+    return any(map(is_of_numpy, items))
+
+
+def settled(content: bytes) -> bytes:
+    """Return the pickle to which arrays and frames come when they are loaded and pickled again.
+
+    How their memory lies, and which of their parts are one object, stands in a pickle; it does not make another value.
+    """
+    for _ in range(_ROUNDS):
+        value = unpickled(content)
+        # A copy of a frame has one block for all columns of a dtype, however it was put together.
+        again = pickled(value.copy() if is_of_numpy(value) and hasattr(value, "copy") else value)
+        if again == content:
+            break
+        content = again
+    return content
 
 
 class Signer:

@@ -19,7 +19,7 @@ from ironflow_nb.errors import FileUnreadable, JournalError, ValueNotStorable, V
 from ironflow_nb.values.classes import class_name, is_findable
 from ironflow_nb.values.digest import CANONICAL, ONCE_ONLY, Digester, is_of_numpy, refusal
 from ironflow_nb.values.parts import PARTS, tree_of_parts, value_of_parts
-from ironflow_nb.values.pickles import Signer, pickled, unpickled
+from ironflow_nb.values.pickles import Signer, has_numpy, pickled, settled, unpickled
 from ironflow_nb.values.records import RECORD, decode_record
 from ironflow_nb.values.sharing import Extent, is_soon_written
 from ironflow_nb.values.stored import ARROW, INLINE_LIMIT, StoredValue, legible, value_id
@@ -144,6 +144,8 @@ class Values:
     def _pickle(self, value: object) -> StoredValue:
         try:
             content = pickled(value, self.digester.code.note)
+            if has_numpy(value):
+                content = settled(content)
         except ValueNotStorable:  # it says itself what to do instead
             raise
         except Exception as error:
