@@ -7,11 +7,13 @@ from typing import Any
 
 from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.status import RunStatus
+from ironflow_nb.errors import RunInterrupted
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.jobs import Job, Settled
 from ironflow_nb.execution.runner import AsyncAttempt, Attempt
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.settling import raised, returned
+from ironflow_nb.execution.stopping import Stop, Stopped
 from ironflow_nb.journal.ports import Select
 
 Parent = tuple[RunId, StepRef]
@@ -22,13 +24,14 @@ def attempt_child(engine: Engine, run: Callable[[RunId, Parent], Any]) -> Attemp
 
     def attempt(session: Session, job: Job) -> Settled:
         __tracebackhide__ = True
+        stretch = session.recall
         child = _begin(engine, session, job, is_beside=session.is_beside())
         try:
             value = run(child, (session.run_id, job.step))
         except Exception as error:  # noqa: BLE001 -- whatever a child raises is its outcome
-            return _failed(session, job, error)
+            return _failed(session, job, error, stretch)
         except BaseException as error:
-            session.drop(job, error)
+            _leave_undone(session, job, error)
             raise
         return returned(session, job, value)
 
@@ -40,13 +43,14 @@ def attempt_async_child(engine: Engine, run: Callable[[RunId, Parent], Coroutine
 
     async def attempt(session: Session, job: Job) -> Settled:
         session.calls.discard(job)
+        stretch = session.recall
         child = _begin(engine, session, job, is_beside=True)
         try:
             value = await run(child, (session.run_id, job.step))
         except Exception as error:  # noqa: BLE001
-            return _failed(session, job, error)
+            return _failed(session, job, error, stretch)
         except BaseException as error:
-            session.drop(job, error)
+            _leave_undone(session, job, error)
             raise
         return returned(session, job, value)
 
@@ -74,8 +78,24 @@ def _child_to_continue(engine: Engine, job: Job) -> RunId | None:
     return None if is_cancelled else job.child_run_id
 
 
-def _failed(session: Session, job: Job, error: Exception) -> Settled:
-    if session.stopped is not None:  # a child that stopped with its parent has not failed
-        session.drop(job, error)
+def _failed(session: Session, job: Job, error: Exception, stretch: object) -> Settled:
+    """Return the failure of a child; one that stopped with its parent has not failed.
+
+    The parent may be in a later stretch by the time that the child has stopped.
+
+    Raises:
+        Stopped: it stopped with the `stretch` of the parent that it began in.
+    """
+    if session.stopped is not None:
+        _leave_undone(session, job, error)
         session.unwind(error)
+    if isinstance(error, RunInterrupted) and session.recall is not stretch:
+        _leave_undone(session, job, error)
+        raise Stopped(Stop.INTERRUPT, None) from error
     return raised(session, job, error)
+
+
+def _leave_undone(session: Session, job: Job, error: BaseException) -> None:
+    """Let go of a child without a result: a call of a later stretch that waits for it continues it."""
+    job.outcome.undone = job  # before anybody is told that it ended
+    session.drop(job, error)

@@ -81,8 +81,8 @@ def interrupt(engine: Engine, session: Session, error: BaseException, reason: st
     """Record that the owner stopped; bodies in flight go on, and a re-run in this process joins them."""
     ended = session.ending
     session.is_ending = True
+    session.stopped = session.stopped or Stopped(Stop.INTERRUPT, reason)  # first: a child that ends now has not failed
     session.stop_children(Stop.INTERRUPT, reason)
-    session.stopped = session.stopped or Stopped(Stop.INTERRUPT, reason)  # a child that ends with it has not failed
     try:
         session.drain()
         if session.is_open:  # else the engine was closed, and has recorded it

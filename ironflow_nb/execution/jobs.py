@@ -50,14 +50,18 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Outcome:
-    """A value or an error that comes once; who waits is called back. Used under the session's lock."""
+    """A value or an error that comes once; who waits is called back. Used under the session's lock.
 
-    __slots__ = ("_callbacks", "_read", "_value", "error", "is_observed", "kept")
+    Of a job that was let go of without a result, `undone` is what a later stretch of the run has to continue.
+    """
+
+    __slots__ = ("_callbacks", "_read", "_value", "error", "is_observed", "kept", "undone")
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
         self.is_observed = False
         self.kept: Kept | None = None
+        self.undone: Job | None = None
         self._value: Any = PENDING
         self._read: Callable[[ValueId], Any] | None = None
         self._callbacks: list[Callable[[], None]] = []
@@ -163,6 +167,12 @@ class Job:
         again.claim, again.is_owed, again.stretch = self.claim, self.is_owed, self.stretch
         again.outcome, again.failed, again.begin_again = self.outcome, failed, self.begin_again
         again.n_failed, again.context = self.n_failed + 1, self.context
+        return again
+
+    def continued(self, spec: StepSpec, stretch: object) -> Job:
+        """Return the attempt that continues this one's child run, in a stretch of the parent that waited for it."""
+        again = Job(spec, spec.code, self.call, self.step, self.index, self.attempt + 1, "interrupted")
+        again.child_run_id, again.stretch = self.child_run_id, stretch
         return again
 
     @property

@@ -36,8 +36,11 @@ def call(
     if type(asked) is Answer:
         return _deliver(asked)
     if type(asked) is Outcome:  # it is in flight: an interrupted call of before, or a twin that was submitted
-        session.wait(lambda: asked.is_done)
-        return result_of(asked)
+        outcome = asked
+        session.wait(lambda: outcome.is_done)
+        if asked.undone is None:
+            return result_of(asked)
+        asked = asked.undone.continued(spec, scope.open_session().recall)
     assert isinstance(asked, Job)
     attempt = attempt or _attempt_here
     settled = attempt(session, asked)
@@ -144,15 +147,21 @@ def call_async(
     asked = session.ask(spec, scope.branch, args, kwargs, stretch=scope.stretch)
     if type(asked) is Job:
         session.calls.add(asked)
-    return _awaited(session, asked, attempt or _perform_async)
+    return _awaited(spec, session, asked, attempt or _perform_async)
 
 
-async def _awaited(session: Session, asked: Answer | Outcome | Job, attempt: AsyncAttempt) -> Any:
+async def _awaited(spec: StepSpec, session: Session, asked: Answer | Outcome | Job, attempt: AsyncAttempt) -> Any:
     if type(asked) is Answer:
         return _deliver(asked)
     stretch = session.recall
     session.n_awaited += 1  # on the loop's thread only
     try:
+        if type(asked) is Outcome:
+            await outcome_of(session, asked)
+            if asked.undone is None or session.recall is not stretch:
+                return result_of(asked)
+            asked = asked.undone.continued(spec, stretch)
+        assert isinstance(asked, Job)
         return await _performed(session, asked, attempt)
     finally:
         if session.recall is stretch:
@@ -160,11 +169,7 @@ async def _awaited(session: Session, asked: Answer | Outcome | Job, attempt: Asy
             session.wakeups.wake()  # the end of the flow may wait for it
 
 
-async def _performed(session: Session, asked: Answer | Outcome | Job, attempt: AsyncAttempt) -> Any:
-    if type(asked) is Outcome:
-        await outcome_of(session, asked)
-        return result_of(asked)
-    assert isinstance(asked, Job)
+async def _performed(session: Session, asked: Job, attempt: AsyncAttempt) -> Any:
     settled = await attempt(session, asked)
     while settled.retry_at is not None:
         settled = await attempt(session, session.record_retry(settled))
