@@ -51,6 +51,7 @@ class SqliteJournal:
         `network` names the file system of a path, if it is one of a network.
         """
         self.path = path.expanduser().absolute()
+        self._name = str(self.path)
         self.location = str(self.path)
         self.read_only = read_only
         self.files = ValueFiles(self.path.parent / "values")
@@ -234,7 +235,7 @@ class SqliteJournal:
         # A deleted file takes every write and keeps none, and so does one that another has taken the place of.
         if self._opened is None:
             return
-        found = look_at(self.path)
+        found = look_at(self._name)
         if found is None or not os.path.samestat(found, self._opened):
             self._give_up(Log.leave)
             self._log = None  # so that the file can be put back

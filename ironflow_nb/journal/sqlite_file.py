@@ -36,21 +36,21 @@ _NO_SPACE: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 _REFUSED: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
 
 
-def look_at(path: Path) -> os.stat_result | None:
+def look_at(path: Path | str) -> os.stat_result | None:
     """Return what the file system says of the file, or None if there is none.
 
     Raises:
         JournalReadOnly: it doesn't say.
     """
     try:
-        return os.stat(path)  # noqa: PTH116 -- twice for every commit, and a method of a path takes half as long again
+        return os.stat(path)  # noqa: PTH116 -- four times for every commit
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise JournalReadOnly(
             f"the journal {path} can't be reached: {error.strerror}; check its path and the permissions of its "
             "folders, or give another path to iron.use(...) or in IRONFLOW_DB",
-            path=path,
+            path=Path(path),
         ) from error
 
 

@@ -38,7 +38,8 @@ class Log:
         self._path = path
         self._log, self._shared = _beside(path, "-wal"), _beside(path, "-shm")
         self._opened = {file: found for file in (self._log, self._shared) if (found := look_at(file)) is not None}
-        self._size = self._opened[self._log].st_size if self._log in self._opened else None
+        self._name, self._known = str(self._log), self._opened.get(self._log)  # looked at twice for every commit
+        self._size = None if self._known is None else self._known.st_size
         self._began_at = connection.total_changes
         self.n_bytes = 0
         """How long the values are that were written since it was written back."""
@@ -60,10 +61,10 @@ class Log:
 
     def trouble(self) -> str | None:
         """Return what became of the log, if SQLite writes to one that nobody will find or be able to read."""
-        if self._size is None:
+        if self._size is None or self._known is None:
             return None
-        found = look_at(self._log)
-        if found is None or not os.path.samestat(found, self._opened[self._log]):
+        found = look_at(self._name)
+        if found is None or not os.path.samestat(found, self._known):
             return f"the log {self._log} was {'deleted' if found is None else 'replaced'}"
         # It is cut rightly as well, when all of it is in the journal.
         if found.st_size < self._size and not _is_readable(self._path):
