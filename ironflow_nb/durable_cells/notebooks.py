@@ -14,6 +14,7 @@ from ironflow_nb.durable_cells.cell import Cell, CellOptions
 from ironflow_nb.durable_cells.first_line import MAGIC, parse
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.tracking import parsing
+from ironflow_nb.values.journal_files import refuse_used
 
 RUNNING: Final = "running"
 """What the metadata of a cell says while it is executed as part of a whole notebook."""
@@ -28,6 +29,7 @@ def read_notebook(path: Path) -> dict[str, Any]:
     Raises:
         DefinitionError: it is no notebook, or one of before format 4.
     """
+    refuse_used(path)
     try:
         found = json.loads(path.read_text("utf-8"))
     except (ValueError, UnicodeDecodeError) as error:

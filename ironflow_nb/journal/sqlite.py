@@ -23,6 +23,7 @@ from ironflow_nb.journal.sqlite_file import (
     look_at,
     open_reader,
     open_writer,
+    own_place,
     transaction,
     translated,
 )
@@ -50,7 +51,7 @@ class SqliteJournal:
 
         `network` names the file system of a path, if it is one of a network.
         """
-        self.path = path.expanduser().absolute()
+        self.path = own_place(path)
         self._name = str(self.path)
         self.location = str(self.path)
         self.read_only = read_only
@@ -236,13 +237,13 @@ class SqliteJournal:
         if self._opened is None:
             return
         found = look_at(self._name)
-        if found is None or not os.path.samestat(found, self._opened):
-            self._give_up(Log.leave)
+        if found is None or not os.path.samestat(found, self._opened) or not found.st_size:
+            became = "deleted" if found is None else "replaced" if found.st_size else "emptied"
+            self._give_up(Log.leave if became != "emptied" else None)  # half a journal would be less than none
             self._log = None  # so that the file can be put back
             raise JournalError(
-                f"the journal {self.path} was {'deleted' if found is None else 'replaced'} while this process had it "
-                f"open, so nothing more can be recorded in it; put it back, or open what is there now, or a new one, "
-                f"with iron.use({self.location!r})",
+                f"the journal {self.path} was {became} while this process had it open, so nothing more can be recorded "
+                f"in it; put it back, or open what is there now, or a new one, with iron.use({self.location!r})",
                 path=self.path,
             )
         trouble = None if self._log is None else self._log.trouble()
@@ -255,11 +256,11 @@ class SqliteJournal:
                 path=self.path,
             )
 
-    def _give_up(self, act: Callable[[Log, sqlite3.Connection], object]) -> None:
+    def _give_up(self, act: Callable[[Log, sqlite3.Connection], object] | None) -> None:
         if self._connection is not None:
             # Not closed: as long as it is open, no other file has the number by which this one is known.
             self._lost, self._connection, self._synchronous = self._connection, None, None
-        if self._lost is not None and self._log is not None:
+        if self._lost is not None and self._log is not None and act is not None:
             act(self._log, self._lost)
 
 

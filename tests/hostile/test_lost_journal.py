@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -12,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.journal.ports import Durability, Select
 from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.values.journal_files import journal_of
 from ironflow_nb.values.stored import INLINE_LIMIT
 from tests.cells import World
 from tests.conftest import Lab
-from tests.contracts.histories import A, B, C, D, one_run
+from tests.contracts.histories import A, B, C, D, one_run, value
 
 NewLab = Callable[[Path], Lab]
 
@@ -265,6 +268,40 @@ def test_a_log_that_was_cut_is_noticed_before_the_next_write(path: Path, n_bytes
     cut(path.with_name(f"{path.name}-wal"), n_bytes)
     with pytest.raises(iron.JournalError, match="-wal was cut"):
         journal.append([one_run(B)], durability=Durability.PROCESS)
+
+
+def test_a_journal_that_is_reached_by_a_link_has_its_log_and_its_values_beside_its_file(tmp_path: Path) -> None:
+    link, path = tmp_path / "link" / "journal.db", tmp_path / "place" / "journal.db"
+    for each in (link, path):
+        each.parent.mkdir()
+    link.symlink_to(path)
+    by_link = SqliteJournal(link)
+    large = value(b"x" * INLINE_LIMIT)
+    by_link.append([replace(one_run(A), values=[large])], durability=Durability.PROCESS)
+    with SqliteJournal(path).reading() as reader:
+        assert reader.values([large.value_id])[large.value_id].content == large.content
+    assert journal_of(path.with_name("journal.db-wal")) == path
+    path.with_name("journal.db-wal").unlink()
+    with pytest.raises(iron.errors.JournalError, match="deleted"):
+        by_link.append([one_run(B)], durability=Durability.PROCESS)
+
+
+def test_a_journal_that_is_emptied_is_no_longer_written(path: Path) -> None:
+    journal = SqliteJournal(path)
+    journal.append([one_run(A)], durability=Durability.PROCESS)
+    os.truncate(path, 0)  # SQLite deletes the log beside an empty file, with all that it holds
+    with pytest.raises(iron.JournalError, match="emptied"):
+        journal.append([one_run(B)], durability=Durability.PROCESS)
+
+
+def test_a_journal_that_is_moved_and_linked_to_its_place_is_no_longer_written(path: Path) -> None:
+    journal = SqliteJournal(path)
+    journal.append([one_run(A)], durability=Durability.PROCESS)
+    path.symlink_to(path.rename(path.with_name("moved.db")))  # SQLite looks for its log beside it, under that name
+    with pytest.raises(iron.JournalError, match="replaced"):
+        journal.append([one_run(B)], durability=Durability.PROCESS)
+    with SqliteJournal(path).reading() as reader:
+        assert [run.run_id for run in reader.runs(Select())] == [A]
 
 
 def test_a_log_that_another_tool_has_written_back_and_cut_is_gone_on_with(path: Path) -> None:
