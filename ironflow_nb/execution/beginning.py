@@ -96,11 +96,8 @@ def _begin(engine: Engine, request: Request, call: Call) -> Session | RunRow:
             if session is not None and (session.is_interrupted or session.interrupted_by is not None):
                 _wait_until_ended(engine, session)
                 return _begin(engine, request, call)
-            if run.status in CLOSED and request.run_id is None and request.policy.key is None:
-                say(
-                    f"{call.name}: nothing was edited since run {run.run_id} completed {_ago(engine, run)} ago: its "
-                    f"result is returned. {_to_start_anew(call)}"
-                )
+            if request.run_id is None:
+                _say_attached(engine, request, call, run)
             return run
         case Continue(run=run):
             return _continued(engine, request, call, run)
@@ -116,6 +113,19 @@ def _wait_until_ended(engine: Engine, session: Session) -> None:
             say_waiting(session)
             engine.ledger.clock.wait(wakeup, None)
     engine.interrupts.check()
+
+
+def _say_attached(engine: Engine, request: Request, call: Call, run: RunRow) -> None:
+    """Say that a recorded result is returned, unless a key asks for it, and whose it is if not the user's own."""
+    with engine.ledger.current() as reader:
+        is_own = own_runs(engine.ledger.signer, reader, [run])
+    if not is_own:
+        say(f"{call.name}: the result is that of run {run.run_id}, {FOREIGN}. {_to_start_anew(call)}")
+    elif run.status in CLOSED and request.policy.key is None:
+        say(
+            f"{call.name}: nothing was edited since run {run.run_id} completed {_ago(engine, run)} ago: its "
+            f"result is returned. {_to_start_anew(call)}"
+        )
 
 
 def _say_new(engine: Engine, call: Call, begin: Begin) -> None:

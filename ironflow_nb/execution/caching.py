@@ -77,7 +77,7 @@ def _reused(session: Session, job: Job, found: Cached) -> Settled | None:
         value = session.ledger.values.decode(stored)
     except ValueUnreadable:
         return None
-    session.recall.say_untracked(job.spec, found.run_id)
+    session.recall.say_shared(job.spec, found.run_id)
     identity, branch, nth = job.call.place
     event = StepReused(
         name=job.spec.name,

@@ -18,9 +18,11 @@ from ironflow_nb.execution.edited import why_changed
 from ironflow_nb.execution.jobs import Answer, AttemptRef, Call, Job, Kept, Outcome
 from ironflow_nb.execution.ledger import Ledger
 from ironflow_nb.execution.origin import Origin
+from ironflow_nb.execution.signatures import FOREIGN, own_runs
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.execution.surroundings import say
 from ironflow_nb.execution.varying import Varying
+from ironflow_nb.journal.ports import Select
 from ironflow_nb.values.failures import recorded_error
 from ironflow_nb.values.stored import StoredValue
 
@@ -287,8 +289,14 @@ class Recall:
                     f"step runs again there; if it does not matter which one it is, pass iron.resource({name})"
                 )
 
-    def say_untracked(self, spec: StepSpec, origin: RunId) -> None:
-        """Say once of a step whose results are taken from another run what data they may rest on."""
+    def say_shared(self, spec: StepSpec, origin: RunId) -> None:
+        """Say once of a step whose results another run has what data they rest on, and of a run if it is foreign."""
+        if ("", origin) not in self._warned_of:
+            self._warned_of.add(("", origin))
+            with self._ledger.current() as reader:
+                is_own = own_runs(self._ledger.signer, reader, reader.runs(Select(run_ids=[origin])))
+            if not is_own:
+                say(f"run {self._run_id}: {spec.name}: results of run {origin}, {FOREIGN}, are reused (cache=)")
         names = spec.tracked.data
         if names and (spec.name, "") not in self._warned_of:
             self._warned_of.add((spec.name, ""))

@@ -49,7 +49,7 @@ def look_at(path: Path | str) -> os.stat_result | None:
         JournalReadOnly: it doesn't say.
     """
     try:
-        return os.lstat(path)  # noqa: PTH116 -- twice for every commit, and a method of a path takes half as long again
+        return os.lstat(path)  # twice for every commit, and a method of a path takes half as long again
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

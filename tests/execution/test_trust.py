@@ -102,3 +102,37 @@ def test_trust_speaks_of_the_file_that_it_was_given(path: Path) -> None:
     with pytest.raises(iron.JournalError, match=r"other\.db"):
         iron.trust(path.with_name("other.db"))
     assert not path.with_name("other.db").exists()
+
+
+@iron.step(cache=True)
+def shared(n: int) -> str:
+    return f"{n} of {AUTHOR[0]}"
+
+
+@iron.flow
+def sharing(n: int) -> str:
+    return shared(n)
+
+
+AUTHOR = ["somebody else"]
+
+
+def test_results_of_somebody_else_are_not_used_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keyed = sharing.options(key="November")
+    monkeypatch.setenv("IRONFLOW_KEY", "the key of somebody else")
+    with iron.open(tmp_path / "journal.db"):
+        assert keyed(1) == "1 of somebody else"
+        theirs = iron.runs()["run_id"][0]
+    monkeypatch.setenv("IRONFLOW_KEY", "my own key")
+    with caplog.at_level("INFO", "ironflow_nb"), iron.open(tmp_path / "journal.db"):
+        assert keyed(1) == "1 of somebody else"
+        assert f"the result is that of run {theirs}, not written by you" in caplog.text
+        caplog.clear()
+        assert sharing.options(fresh=True)(1) == "1 of somebody else"
+        assert f"results of run {theirs}, not written by you, are reused" in caplog.text
+        caplog.clear()
+        mine = sharing.options(key="mine")
+        assert mine(2) == mine(2)
+    assert "not written" not in caplog.text
