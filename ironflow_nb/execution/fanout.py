@@ -16,6 +16,7 @@ from typing import Any, Final
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.jobs import Answer, Job, Outcome, Settled
+from ironflow_nb.execution.recall import FAILED_STEP
 from ironflow_nb.execution.scope import Scope
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.spec import StepSpec
@@ -153,7 +154,7 @@ class Fanout:
 
     def _take_error(self, error: Exception) -> None:
         """Let the item fail that could not even be asked for; a generator that raised has nothing more to give."""
-        if isinstance(error, IronflowError) or not self._collects:
+        if not (self._collects and _is_collected(error)):
             self.first_error = self.first_error or error
             self.is_exhausted = True
         self._answer(Answer(error=error))
@@ -266,7 +267,7 @@ class Fanout:
             self._n_read = max(self._n_read, index + 1)
             return outcome.value
         self._observe(outcome)
-        if self._collects and isinstance(outcome.error, Exception) and not isinstance(outcome.error, IronflowError):
+        if self._collects and _is_collected(outcome.error):
             return outcome.error
         raise outcome.error
 
@@ -282,6 +283,11 @@ class Fanout:
         if self._collects or any(outcome.error is not None and outcome.is_observed for outcome in self.outcomes):
             return None
         return self.first_error
+
+
+def _is_collected(error: BaseException) -> bool:
+    """Tell whether the error is a failure of the item, whatever its class, and not of the run or its journal."""
+    return isinstance(error, Exception) and (hasattr(error, FAILED_STEP) or not isinstance(error, IronflowError))
 
 
 class Submission:

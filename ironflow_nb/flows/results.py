@@ -215,14 +215,15 @@ def map_items(
     """Begin a map; outside of a flow the calls are made at once, one after the other."""
     if not iterables:
         raise TypeError(f"{spec.name}.map() needs at least one iterable of items")
-    if concurrency < 1:
-        raise ValueError(f"concurrency is at least 1, not {concurrency}")
+    if type(concurrency) is not int or concurrency < 1:
+        raise ValueError(f"concurrency is a whole number, at least 1, not {concurrency!r}")
     if on_error not in {"raise", "collect"}:
         raise ValueError(f'on_error is "raise" or "collect", not {on_error!r}')
     items = zip(*map(repeat, receiver), *map(iter, iterables), strict=False)
     if scope is None:
         answers = [_plain_call(spec, item, fixed, collects=on_error == "collect") for item in items]
-        return MapResult(spec.name, None, [answer.error or answer.value for answer in answers])
+        values = [answer.value if answer.error is None else answer.error for answer in answers]
+        return MapResult(spec.name, None, values)
     sources = [source for source in iterables if isinstance(source, MapResult)]
     n_expected = _expected(iterables)
     fanout = Fanout(

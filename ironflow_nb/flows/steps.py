@@ -122,7 +122,7 @@ class Step(Bindable, Generic[P, R]):
             _scope(self.name),
             iterables,
             receiver=self.receiver,
-            fixed=arguments_of((), fixed or {})[1],
+            fixed=arguments_of((), _mapping(fixed or {}))[1],
             concurrency=concurrency,
             on_error=on_error,
         )
@@ -226,6 +226,12 @@ def step(
 
 
 step.__ironflow_decorator__ = True  # type: ignore[attr-defined]
+
+
+def _mapping(fixed: object) -> Mapping[str, Any]:
+    if isinstance(fixed, Mapping):
+        return fixed
+    raise TypeError(f"fixed is a mapping of arguments that every item gets, not {fixed!r}")
 
 
 def arguments_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:

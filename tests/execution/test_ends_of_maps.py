@@ -164,11 +164,55 @@ def test_collected_failures_that_look_like_an_end_stand_in_their_places(lab: Lab
     assert main() == ([1, 2, 1000], ["RuntimeError"], [1, 2, 4])
 
 
+def test_collected_failures_stand_in_their_places_whatever_their_classes(lab: Lab) -> None:
+    @step
+    def refuse(n: int) -> Any:
+        class TooLate(Exception):
+            """A class that no other process has."""
+
+        if n == 1:
+            raise TooLate("closed")
+        return iter([n]) if n == 2 else n
+
+    @flow
+    def main() -> tuple[list[str], list[int]]:
+        refused = refuse.map([1, 2, 3], on_error="collect")
+        assert [isinstance(each, Exception) for each in refused] == [True, True, False]
+        return [str(kind) for kind in refused.errors["type"]], refused.ok
+
+    kinds, good = main()
+    assert len(kinds) == 2
+    assert good == [3]
+
+
 def test_a_map_outside_of_a_flow_ends_where_one_inside_does() -> None:
     with pytest.raises(IndexError):
         sum(parse.map(ROWS))
     with pytest.raises(RuntimeError, match="raised StopIteration"):
         sum(first.map(LISTS))
+
+
+def test_a_failure_that_is_false_stands_in_its_place_outside_of_a_flow() -> None:
+    class Problems(Exception):
+        def __len__(self) -> int:
+            return len(self.args)
+
+    @step
+    def check(n: int) -> int:
+        raise Problems
+
+    assert [type(each) for each in check.map([1], on_error="collect")] == [Problems]
+
+
+@pytest.mark.parametrize("concurrency", [0, 1.5, "2", None, True])
+def test_a_concurrency_that_is_no_whole_number_is_refused(concurrency: Any) -> None:
+    with pytest.raises(ValueError, match="concurrency is a whole number, at least 1"):
+        double.map([1], concurrency=concurrency)
+
+
+def test_fixed_arguments_that_are_no_mapping_are_refused() -> None:
+    with pytest.raises(TypeError, match="fixed is a mapping of arguments"):
+        double.map([1], fixed=[1])  # type: ignore[arg-type]
 
 
 def test_a_retry_still_sees_which_error_it_was(lab: Lab) -> None:
