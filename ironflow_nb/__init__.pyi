@@ -28,6 +28,7 @@ from .errors import ExpressionFailed as ExpressionFailed
 from .errors import FileUnreadable as FileUnreadable
 from .errors import FlowNotDefined as FlowNotDefined
 from .errors import GraphInvalid as GraphInvalid
+from .errors import InputInvalid as InputInvalid
 from .errors import InputsNotStored as InputsNotStored
 from .errors import InstanceCompleted as InstanceCompleted
 from .errors import InstanceNotFound as InstanceNotFound

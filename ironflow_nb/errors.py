@@ -244,6 +244,10 @@ class GraphInvalid(IronflowError, ValueError):
     """The definition of a graph has mistakes; `findings` are all of them, each with its path, line and column."""
 
 
+class InputInvalid(IronflowError, TypeError, ValueError):
+    """The input of a call does not fit the graph; nothing of it has run."""
+
+
 class NotGranted(IronflowError, PermissionError):
     """A node asked for a host, file, program or variable that its graph is not granted."""
 

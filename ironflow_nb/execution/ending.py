@@ -6,7 +6,15 @@ from typing import Any, Final
 
 from ironflow_nb.core import events
 from ironflow_nb.core.ids import StepRef
-from ironflow_nb.errors import CodeChanged, IronflowError, OutcomeUnknown, RunCancelled, RunInterrupted, RunTakenOver
+from ironflow_nb.errors import (
+    CodeChanged,
+    InputInvalid,
+    IronflowError,
+    OutcomeUnknown,
+    RunCancelled,
+    RunInterrupted,
+    RunTakenOver,
+)
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.jobs import Outcome
 from ironflow_nb.execution.recall import FAILED_STEP
@@ -66,7 +74,7 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
         stored, causes = session.storage.store_failure(error), steps_behind(session, error)
         where = f" in {causes[0]}" if causes else ""
         what = f"run {session.run_id} of {session.name} failed{where}; {_kept(session)}"
-        is_told = isinstance(error, CodeChanged | OutcomeUnknown)  # what to do
+        is_told = isinstance(error, CodeChanged | OutcomeUnknown | InputInvalid)  # what to do, if it can be done
         _note(session, error, what, None if is_told else "mend what failed, then ")
         failed = events.RunFailed(error=stored.value_id.hex(), caused_by=causes)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,13 +17,15 @@ from ironflow_nb.core.ids import Digest
 from ironflow_nb.core.plan import Planned
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.texts import plain
-from ironflow_nb.errors import GraphInvalid, UntrustedRun
+from ironflow_nb.errors import UntrustedRun
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.request import Body, Policy, Request, with_options
 from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.graphs.building import as_written
 from ironflow_nb.graphs.catalog import kinds
+from ironflow_nb.graphs.drawing import Drawn
 from ironflow_nb.graphs.formats.compiling import compile_graph, sound_grants
 from ironflow_nb.graphs.formats.definition import Definition
 from ironflow_nb.graphs.formats.findings import Finding, Path, invalid
@@ -34,7 +36,7 @@ from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kept import kept_graph, kept_id, kept_text
 from ironflow_nb.graphs.kinds import REGISTERED, Kind
 from ironflow_nb.graphs.planning import replanned
-from ironflow_nb.graphs.running.children import ChildCode, say_undefined, tracked_graph
+from ironflow_nb.graphs.running.children import ChildCode, check_inputs_of_children, say_undefined, tracked_graph
 from ironflow_nb.graphs.running.equipping import Functions, equipped, input_of, performed
 from ironflow_nb.graphs.running.nodework import PARAMETERS, Workshop
 from ironflow_nb.graphs.trial import Trial, check_mocks, try_out, without_waiting
@@ -45,12 +47,10 @@ from ironflow_nb.journal.ports import Select
 from ironflow_nb.tracking.parts import Tracked
 
 if TYPE_CHECKING:
-    from ironflow_nb.diagram.draw import Picture
-    from ironflow_nb.diagram.model import Diagram
     from ironflow_nb.history.plans import Plan
 
 
-class Graph(Launchable):
+class Graph(Drawn, Launchable):
     """A flow of nodes that pass data by JMESPath: ``iron.Graph("triage")``, then `node` for each of them.
 
     `data` is the definition as plain data.
@@ -66,6 +66,7 @@ class Graph(Launchable):
         secrets: Mapping[str, Mapping[str, str]] | None = None,
         concurrency: int | None = None,
         functions: Functions | None = None,
+        input: Mapping[str, Any] | None = None,  # noqa: A002 -- the key's own name
     ) -> None:
         """Begin a graph without nodes.
 
@@ -75,8 +76,9 @@ class Graph(Launchable):
             secrets: where its secrets are found, by name.
             concurrency: how many nodes run at once; 16 unless said.
             functions: what the names of ``python`` nodes stand for; others are steps and functions of the notebook.
+            input: what a call gives, by name: a type, or ``{"type": "list", "default": []}``.
         """
-        given = {"secrets": secrets, "concurrency": concurrency}
+        given = {"input": input, "secrets": secrets, "concurrency": concurrency}
         data: dict[str, Any] = {"graph": name, **{key: each for key, each in given.items() if each is not None}}
         self._set(from_data(data | {"allow": True if allow is None else allow, "nodes": []}), functions or {}, None)
         HOME.define(self)
@@ -164,7 +166,7 @@ class Graph(Launchable):
         that Python keeps for itself. Nodes inside of others are mappings with an ``id``. A function given to ``python``
         is called as it is.
         """
-        written = {key.rstrip("_"): self._named(value) for key, value in keys.items()}
+        written = as_written(keys, self._functions)
         nodes = self.data.get("nodes")
         if not isinstance(nodes, list):
             raise invalid(self.name, self.findings())
@@ -179,21 +181,6 @@ class Graph(Launchable):
     def _change(self, path: Path, value: Any) -> None:
         self._source = extended(self._source, path, value)
         self._compiled = self._workshop = None
-
-    def _named(self, value: Any) -> Any:
-        """Return the value with functions by their names, which are noted."""
-        match value:
-            case Mapping():
-                return {str(key).rstrip("_"): self._named(each) for key, each in value.items()}
-            case list() | tuple():
-                return [self._named(each) for each in value]
-            case _ if callable(value):
-                name = str(getattr(value, "name", None) or getattr(value, "__name__", "function"))
-                short = name.rpartition(".")[2]
-                self._functions[short] = value
-                return short
-            case _:
-                return value
 
     # -- what it is ----------------------------------------------------------------------------------------------
 
@@ -260,24 +247,6 @@ class Graph(Launchable):
             raise invalid(self.name, self._source.findings)
         return write_yaml(self.data)
 
-    def to_mermaid(self) -> str:
-        """Return the diagram of the graph in the language of Mermaid."""
-        from ironflow_nb.diagram.mermaid import to_mermaid  # noqa: PLC0415
-
-        return to_mermaid(self.shape(), {})
-
-    def shape(self) -> Diagram:
-        """Return the diagram of the graph, before any run."""
-        from ironflow_nb.graphs.shape import shape_of  # noqa: PLC0415 -- only who looks at it draws it
-
-        return shape_of(self.definition)
-
-    def diagram(self) -> Picture:
-        """Return the picture of the graph, before any run."""
-        from ironflow_nb.diagram.draw import draw  # noqa: PLC0415
-
-        return draw(self.shape(), {}, prefix=f"iron-{self.definition_id.hex()[2:14]}")
-
     @property
     def definition_id(self) -> Digest:
         """The identity of the definition: how it is written, comments and layout aside."""
@@ -309,11 +278,11 @@ class Graph(Launchable):
         a flow it is a child of that run.
 
         Raises:
-            GraphInvalid: something is wrong with the graph; nothing has run.
+            GraphInvalid, InputInvalid: something is wrong with the graph, or with the input; nothing has run.
             NotAllowedInStep: it was called inside a step.
         """
         __tracebackhide__ = True
-        args = (input_of(input, values),)
+        args = (self._input(input, values),)
         scope = SCOPE.get()
         if scope is not None and scope.step is None and self.policy.key is None:
             self.refuse_secrets(args[0])
@@ -325,16 +294,16 @@ class Graph(Launchable):
         """Run the graph in the background and return its `Run` at once.
 
         Raises:
-            GraphInvalid: something is wrong with the graph; nothing has run.
+            GraphInvalid, InputInvalid: something is wrong with the graph, or with the input; nothing has run.
             NotAllowedInStep: it was called inside a step.
         """
-        given = input_of(input, values)
+        given = self._input(input, values)
         self._prepare(given)
         return self.start_call((given,), {})
 
     def plan(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Plan:  # noqa: A002
         """Return what a call would do with what is recorded; see `Flow.plan`."""
-        return self.plan_call((input_of(input, values),), {})
+        return self.plan_call((self._input(input, values),), {})
 
     def define_steps(self) -> None:
         """See `Replans`."""
@@ -371,9 +340,9 @@ class Graph(Launchable):
         definition = self.definition
         check_mocks(definition.block, mocks or {})
         quick = replace(definition, block=without_waiting(definition.block))
-        request, _ = self.request((input_of(input, values),), {})
+        request, made = self.request((input_of(input, values),), {})
         body = functools.partial(performed, quick, self._new_workshop(mocks or {}), self.grants)
-        return try_out(replace(request, policy=Policy(fresh=True)), Body(body, (input_of(input, values),), {}))
+        return try_out(replace(request, policy=Policy(fresh=True)), Body(body, made.args, {}))
 
     @staticmethod
     def schema() -> dict[str, Any]:
@@ -382,7 +351,7 @@ class Graph(Launchable):
 
     def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Request, Body]:  # noqa: ARG002
         """See `Launchable`."""
-        given = input_of(args[0] if args else None, {})
+        given = self._input(args[0] if args else None, {})
         definition, workshop = self.definition, self._shop()
         request = Request(
             kind=self.kind,
@@ -425,6 +394,10 @@ class Graph(Launchable):
         )
         return other
 
+    def refuse_names(self, names: Iterable[str], node: str) -> None:
+        """Refuse what a node gives the graph as its child, as far as its names tell; see `Inputs`."""
+        self.definition.inputs.refuse_names(names, self.name, node)
+
     def refuse_secrets(self, given: Any) -> None:
         """Refuse secrets in what the journal keeps as it is, so that the run can go on from it; see `Secrets`."""
         self._shop().secrets.refuse_in(
@@ -443,6 +416,15 @@ class Graph(Launchable):
             workshop.secrets.require(name)
         self.refuse_secrets(given)
         workshop.require_functions(definition.block)
+        check_inputs_of_children(definition.block)
+
+    def _input(self, given: Mapping[str, Any] | None, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the input of a call with what it has by default.
+
+        Raises:
+            InputInvalid: it does not fit what the graph declares, or what its nodes take.
+        """
+        return self.definition.inputs.filled(input_of(given, values), self.name)
 
     def _shop(self) -> Workshop:
         if self._workshop is None:
@@ -463,16 +445,6 @@ class Graph(Launchable):
 
     def _child_spec(self) -> StepSpec:
         return StepSpec(performed, name=self.name, code=ChildCode(self), parameters=PARAMETERS)
-
-    # -- display -------------------------------------------------------------------------------------------------
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:  # noqa: ARG002
-        from ironflow_nb.handles.pictures import bundle_of  # noqa: PLC0415
-
-        try:
-            return bundle_of(self.diagram())
-        except GraphInvalid as error:
-            return {"text/plain": str(error)}
 
     def __repr__(self) -> str:
         nodes = self.data.get("nodes")

@@ -42,6 +42,8 @@ class GraphMatcher:
 
     def offered(self, place: Place) -> list[str]:
         """Return what may stand at the place."""
+        if place.is_expression and place.owner == "input":
+            return place.frames[0].inputs
         if place.is_expression:
             return list(_in_expressions(place.frames))
         schema, mapping = _Schema(), place.frames[-1]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_]*\Z")
+_OWNER: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\.\Z")
 _KEY: Final = re.compile(r"""(["']?)([A-Za-z0-9_.\-]+)\1\s*:(?=\s|\Z)""")
 _DASH: Final = re.compile(r"-(\s+|\Z)")
 _SCALAR: Final = re.compile(r"[A-Za-z0-9_.\-]+")
@@ -23,13 +24,15 @@ _FLOW: Final = -1
 class Frame:
     """A mapping or list that is open at the cursor; `key` is that whose value is being written.
 
-    `values` are the plain ones of a mapping by key, `ids` those of the nodes of a list.
+    `values` are the plain ones of a mapping by key, `ids` those of the nodes of a list, and `inputs` what the graph
+    declares, if it is the mapping of that.
     """
 
     is_list: bool
     column: int
     values: dict[str, str] = field(default_factory=dict)
     ids: list[str] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
     key: str | None = None
 
 
@@ -37,13 +40,14 @@ class Frame:
 class Place:
     """Where the cursor is: in which mappings and lists, before which beginning of a word.
 
-    `is_key` says that a key is written there, and not a value.
+    `is_key` says that a key is written there, and not a value; in an expression it is a field of the name `owner`.
     """
 
     frames: tuple[Frame, ...]
     word: str
     is_key: bool
     is_expression: bool
+    owner: str = ""
 
 
 def place_at(text: str) -> Place:
@@ -56,7 +60,8 @@ def place_at(text: str) -> Place:
     assert word is not None  # at least nothing stands there
     reader.line(before := last[: word.start()], is_last=True)
     is_expression = before.rfind("{{") > before.rfind("}}")
-    return Place(tuple(reader.frames), word[0], reader.is_at_key, is_expression)
+    owner = _OWNER.search(before)
+    return Place(tuple(reader.frames), word[0], reader.is_at_key, is_expression, owner[1] if owner else "")
 
 
 class _Reader:
@@ -111,6 +116,8 @@ class _Reader:
         scalar = _SCALAR.match(value.strip(" \"'"))
         frame.key = key
         frame.values[key] = "" if scalar is None else scalar[0]
+        if len(self.frames) == 2 and self.frames[0].key == "input":
+            self.frames[0].inputs.append(key)
         if key == "id" and len(self.frames) > 1 and self.frames[-2].is_list:
             self.frames[-2].ids.append(frame.values[key])
 

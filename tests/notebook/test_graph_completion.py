@@ -116,6 +116,18 @@ def test_an_expression_sees_the_nodes_before_it_what_is_around_it_and_the_functi
     assert "error" in offered(ready, f'{BEFORE}  - id: b\n    say: x\n    on_error: [{{id: f, say: "{{{{ er')
 
 
+def test_what_a_graph_declares_as_its_input_is_offered(ready: Shell) -> None:
+    assert {"list", "boolean", "text"} <= offered(ready, "%%graph triage\ninput:\n  teams: {type: ")
+    assert {"type", "default", "items"} <= offered(ready, "%%graph triage\ninput:\n  teams: {")
+    for declared in (
+        "input: {teams: list, mail: {type: boolean}}",
+        "input:\n  teams: list\n  mail:\n    type: boolean",
+    ):
+        before = f"%%graph triage\n{declared}\nnodes:\n  - id: b\n    say: "
+        assert offered(ready, before + '"{{ length(input.') == {"teams", "mail"}
+        assert offered(ready, before + '"{{ input.te') == {"teams"}
+
+
 def test_an_expression_that_is_closed_is_none_any_more(ready: Shell) -> None:
     assert "alert" not in offered(ready, f'{BEFORE}  - id: b\n    say: {{text: "{{{{ alert }}}}", ')
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from ironflow_nb.core.retrying import NEVER, Retry
 from ironflow_nb.graphs.formats import schema
 from ironflow_nb.graphs.formats.definition import CONTINUE, Block, Definition, Node
 from ironflow_nb.graphs.formats.findings import Findings, dotted
 from ironflow_nb.graphs.formats.inner import Nodes
+from ironflow_nb.graphs.formats.inputs import declared_inputs
 from ironflow_nb.graphs.formats.keys import (
     COMMON_KEYS,
     CONTROL_KEYS,
@@ -19,6 +22,7 @@ from ironflow_nb.graphs.formats.keys import (
     PYTHON_KEYS,
     RESERVED_NAMES,
 )
+from ironflow_nb.graphs.formats.needed import needed_inputs
 from ironflow_nb.graphs.formats.ordering import cycle_in, ended_before
 from ironflow_nb.graphs.formats.places import Key, Path, value_at
 from ironflow_nb.graphs.formats.reading import Source
@@ -81,7 +85,9 @@ class _GraphCompiler:
                     self._require(("secrets", name), Need(grant, source[grant]))
         secrets = self._secrets or {}
         hidden = {variable: name for name, source in secrets.items() if (variable := variable_of(source)) is not None}
-        visible = Visible(frozenset({"input", "env"}), secrets=frozenset(secrets), hidden=hidden)
+        inputs = declared_inputs(data.get("input"), self.findings)
+        seen = frozenset({"input", "env"})
+        visible = Visible(seen, secrets=frozenset(secrets), hidden=hidden, inputs=inputs.names)
         block = self.block(data.get("nodes"), ("nodes",), visible)
         output = None
         if "output" in data:
@@ -91,6 +97,7 @@ class _GraphCompiler:
         concurrency = data.get("concurrency", CONCURRENCY)
         return Definition(
             name=name if isinstance(name, str) else "",
+            inputs=inputs if inputs.declared is not None else replace(inputs, needed=needed_inputs(block)),
             block=block,
             output=output,
             concurrency=concurrency if type(concurrency) is int else CONCURRENCY,

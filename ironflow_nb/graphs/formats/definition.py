@@ -9,6 +9,7 @@ import msgspec
 
 from ironflow_nb.core.retrying import NEVER, Retry
 from ironflow_nb.graphs.formats.findings import Path
+from ironflow_nb.graphs.formats.inputs import Inputs
 from ironflow_nb.graphs.kinds import Kind
 from ironflow_nb.graphs.language.templates import Template
 
@@ -134,6 +135,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     """A whole graph. `data` is what it was compiled from."""
 
     name: str
+    inputs: Inputs
     block: Block
     output: Template | None
     concurrency: int

@@ -69,6 +69,39 @@ COMMON: Final[Mapping[str, Any]] = {
 }
 """What every node may have."""
 
+TYPES: Final[Mapping[str, str]] = {
+    "string": "string", "number": "number", "integer": "integer", "boolean": "boolean", "array": "array",
+    "object": "object", "null": "null", "text": "string", "list": "array", "mapping": "object",
+}  # fmt: skip
+"""The types of inputs: those of JSON Schema, and what the messages call them."""
+
+_TYPE: Final = {"type": "string", "enum": list(TYPES)}
+_SEVERAL: Final = {"anyOf": [_TYPE, {"type": "array", "items": _TYPE, "minItems": 1}]}
+_ITEMS: Final = {"type": "object", "additionalProperties": False, "properties": {"type": _SEVERAL}}
+
+INPUT: Final = {
+    "type": "object",
+    "description": "what a call gives, by name; without it a call may give anything",
+    "additionalProperties": {
+        "anyOf": [
+            _TYPE,
+            {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "type": _SEVERAL,
+                    "default": {"description": "taken where a call does not give it; without one it has to"},
+                    "description": {"type": "string"},
+                    "enum": {"type": "array", "minItems": 1, "description": "the only values that it may have"},
+                    "items": {"anyOf": [_TYPE, _ITEMS], "description": "the type of the items of a list"},
+                    "minimum": {"type": "number"},
+                    "maximum": {"type": "number"},
+                },
+            },
+        ]
+    },
+}
+
 _DO: Final = {"type": "object", "additionalProperties": False, "required": ["do"]}
 
 CONTROL: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -138,6 +171,7 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 TOP: Final[Mapping[str, Any]] = {
     "graph": {"type": "string", "pattern": GRAPH_NAME, "description": "the name of the graph"},
     "description": {"type": "string"},
+    "input": INPUT,
     "allow": {"anyOf": [{"const": True, "description": "everything"}, grants.SCHEMA]},
     "secrets": secrets.SCHEMA,
     "concurrency": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "nodes at once; 16 unless said"},

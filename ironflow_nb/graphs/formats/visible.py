@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from ironflow_nb.graphs.formats.inner import Inner, Nodes
+from ironflow_nb.graphs.formats.inputs import INPUT
 from ironflow_nb.graphs.formats.places import Path
 from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.language.expressions import EVERYTHING, Expression
@@ -42,6 +43,8 @@ class Visible(msgspec.Struct, frozen=True):
     place: str = ""
     hidden: Mapping[str, str] = {}
     """Variables of the environment that secrets come from, with the names of those."""
+    inputs: frozenset[str] | None = None
+    """The inputs that the graph declares, if it does."""
 
     def with_names(self, names: Iterable[str]) -> Visible:
         """Return the same place with more to see."""
@@ -79,6 +82,14 @@ class Visible(msgspec.Struct, frozen=True):
         if SECRETS in expression.names:
             yield from self._secret(expression)
         for name, field in sorted(expression.fields):
+            if name == INPUT and self.inputs is not None and field not in self.inputs:
+                meant = near(field, self.inputs)
+                known = (
+                    f"; did you mean {meant}?"
+                    if meant
+                    else f" (it declares: {', '.join(sorted(self.inputs)) or 'none'})"
+                )
+                yield name, f"the graph declares no input {field!r}{known}"
             if name == ENVIRONMENT and ENVIRONMENT in self.names:
                 refusal = self._refusal(field, grants)
                 if refusal is not None:

@@ -164,7 +164,16 @@ def _names(looking: Iterable[Tree]) -> Iterator[str]:
 
 def _fields(looking: Iterable[Tree]) -> Iterator[tuple[str, str]]:
     for node in looking:
-        if node["type"] == "subexpression":
-            first, second = node["children"][:2]
-            if first["type"] == second["type"] == "field":
-                yield first["value"], second["value"]
+        found = field_of(node)
+        if found is not None:
+            yield found
+
+
+def field_of(node: Tree) -> tuple[str, str] | None:
+    """Return the name and the field that is taken of it, where that is how the node begins: ``a.b``, ``a.b[0].c``."""
+    if node["type"] != "subexpression":
+        return None
+    first, second = node["children"][:2]
+    while second["type"] in _LOOKING_ON:
+        second = second["children"][0]
+    return (first["value"], second["value"]) if first["type"] == second["type"] == "field" else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final, Protocol, cast
@@ -19,7 +19,7 @@ from ironflow_nb.execution.spec import StepOptions, StepSpec
 from ironflow_nb.execution.surroundings import say
 from ironflow_nb.graphs.formats.definition import Block, Definition, Node, PythonCall, Work, Workflow, blocks_of
 from ironflow_nb.graphs.language.data import as_data
-from ironflow_nb.graphs.language.templates import Literal
+from ironflow_nb.graphs.language.templates import Fields, Literal, Template
 from ironflow_nb.graphs.running.nodework import PARAMETERS, Workshop
 from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.handles.launching import Launchable
@@ -49,6 +49,9 @@ class ChildCode:
 
 class _Graph(Protocol):
     """What is asked of a graph that is a child."""
+
+    def refuse_names(self, names: Iterable[str], node: str) -> None:
+        """Refuse names of inputs that it does not take, or that are missing."""
 
     def refuse_secrets(self, given: Any) -> None:
         """Refuse its secrets in what the journal keeps as it is."""
@@ -119,6 +122,36 @@ def _undefined(block: Block, workshop: Workshop) -> Iterator[str]:
                     pass
         for inside in blocks_of(node):
             yield from _undefined(inside, workshop)
+
+
+def check_inputs_of_children(block: Block) -> None:
+    """Refuse names of inputs that graphs do not have which run as children, as far as they can be seen.
+
+    Raises:
+        InputInvalid: a node gives its child what that does not take, or leaves out what it needs.
+    """
+    for node in block.nodes:
+        if isinstance(node.task, Workflow) and isinstance(node.task.target, Literal):
+            child = HOME.find("graph", str(node.task.target.value))
+            names = _names_of(node.task.input)
+            if child is not None and names is not None:
+                with suppress(GraphInvalid):
+                    cast("_Graph", child).refuse_names(names, node.id)
+        for inside in blocks_of(node):
+            check_inputs_of_children(inside)
+
+
+def _names_of(given: Template) -> list[str] | None:
+    """Return the names of an input, if they are written down."""
+    match given:
+        case Fields(fields=fields):
+            return [name for name, _ in fields]
+        case Literal(value=None):
+            return []
+        case Literal(value=Mapping() as value):
+            return list(value)
+        case _:
+            return None
 
 
 class ChildCall:
