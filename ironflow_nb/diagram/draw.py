@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.core.texts import plain
@@ -17,10 +17,11 @@ from ironflow_nb.diagram.machine_text import to_machine_text
 from ironflow_nb.diagram.model import Diagram, sound
 from ironflow_nb.diagram.reduced import MAX_NODES, reduced
 from ironflow_nb.diagram.sizes import label_sizes_of, sizes_of
-from ironflow_nb.diagram.states import Caption, NodeState, with_left_out, with_recorded
+from ironflow_nb.diagram.states import Account, Caption, NodeState, with_active, with_left_out, with_recorded
 from ironflow_nb.diagram.states import caption as caption_of
 from ironflow_nb.diagram.text import to_text
 
+NOTHING: Final = Account()
 log = logging.getLogger(__name__)
 
 
@@ -61,6 +62,7 @@ def draw(
     *,
     run_status: RunStatus | None = None,
     run_id: str | None = None,
+    account: Account = NOTHING,
     prefix: str = "iron",
     max_nodes: int = MAX_NODES,
 ) -> Picture:
@@ -71,10 +73,11 @@ def draw(
         states: what happened, by recorded step name.
         run_status: the status of the run, None for a flow that has not run.
         run_id: the id of the run; the picture shows its beginning, the text does not.
+        account: what stands above the picture of a run besides its counts.
         prefix: what the ids in the SVG begin with; two pictures in one document need two of them.
         max_nodes: a larger diagram is shown reduced.
     """
-    view = _View(diagram, states, Caption(name=diagram.name, run_status=run_status, run_id=run_id))
+    view = _View(diagram, states, Caption(name=diagram.name, run_status=run_status, run_id=run_id, account=account))
     try:
         view = _view(view, max_nodes)
         return Picture(svg=_svg(view, prefix), text=to_text(view.diagram, view.states, caption=view.caption))
@@ -120,9 +123,8 @@ def draw_parts(
 
 def _view(given: _View, max_nodes: int) -> _View:
     whole = with_recorded(sound(given.diagram), given.states)
-    run = given.caption
-    above = caption_of(whole, given.states, run_status=run.run_status, run_id=run.run_id)
-    states = with_left_out(whole, given.states, run_status=run.run_status)
+    above = caption_of(whole, given.states, given.caption)
+    states = with_active(whole, with_left_out(whole, given.states, run_status=above.run_status))
     shown = reduced(whole, states, max_nodes=max_nodes)
     return _View(shown.diagram, shown.states, above)
 

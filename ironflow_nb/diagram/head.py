@@ -14,7 +14,7 @@ from ironflow_nb.diagram.shapes import mark_element, text_element
 from ironflow_nb.diagram.sizes import LABEL_FONT, SMALL_FONT
 from ironflow_nb.diagram.states import Caption
 
-HEAD_HEIGHT: Final = 70.0
+HEAD_HEIGHT: Final = 84.0
 ID_SHOWN: Final = 6
 """How many characters of a run's id are shown: two of a thousand runs share them in one journal of two thousand."""
 _MAX_NAME: Final = 320.0
@@ -23,6 +23,7 @@ _PAD: Final = 15.0
 _GAP: Final = 12.0
 _MARK_WIDTH: Final = 23.0
 _CHIP_Y: Final = 21.0
+_LINE_HEIGHT: Final = 15
 
 
 class _Piece(NamedTuple):
@@ -34,7 +35,7 @@ class _Piece(NamedTuple):
 def head_width(caption: Caption) -> float:
     """Return the width that the head needs with the longest status there is: it stays while the run goes on."""
     if caption.run_status is None:
-        return max(_chip_width(caption, ""), width(_summary_line(caption), font_size=SMALL_FONT))
+        return max(0.0, _chip_width(caption, ""), *(width(line, font_size=SMALL_FONT) for line in _lines(caption)))
     return max(_SUMMARY_ROOM, *(_chip_width(caption, status) for status in RunStatus))
 
 
@@ -43,18 +44,22 @@ def head_element(caption: Caption, middle: float, *, element_id: str) -> str:
     status = str(caption.run_status or "")
     name = f'id="{element_id}" data-status="{status or "none"}"'
     title = " ".join(filter(None, [caption.name, caption.run_id, status]))
+    title = "\n".join(filter(None, [title, caption.summary, caption.account.words]))
     return f"<g {name}><title>{xml_text(title)}</title>{_chip(caption, middle, status)}{_summary(caption, middle)}</g>"
 
 
 def _summary(caption: Caption, middle: float) -> str:
-    line = _summary_line(caption)
-    if not line:
-        return ""
-    return text_element(middle, _CHIP_Y + 27, line, f'text-anchor="middle" fill="{LINE}"', font_size=SMALL_FONT)
+    words = f'text-anchor="middle" fill="{LINE}"'
+    heights = range(27, 27 + 2 * _LINE_HEIGHT, _LINE_HEIGHT)
+    return "".join(
+        text_element(middle, _CHIP_Y + y, line, words, font_size=SMALL_FONT)
+        for y, line in zip(heights, _lines(caption), strict=False)
+    )
 
 
-def _summary_line(caption: Caption) -> str:
-    return fitting(caption.summary, font_size=SMALL_FONT, room=_SUMMARY_ROOM)
+def _lines(caption: Caption) -> list[str]:
+    said = filter(None, [caption.summary, caption.account.words])
+    return [fitting(line, font_size=SMALL_FONT, room=_SUMMARY_ROOM) for line in said]
 
 
 def _chip(caption: Caption, middle: float, status: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
+
+from ironflow_nb.core.status import StepStatus
 
 
 class NodeKind(StrEnum):
@@ -31,6 +33,20 @@ class NodeKind(StrEnum):
     FINAL = "final"
     """A state in which nothing is decided any more."""
 
+
+class Handled(StrEnum):
+    """What a node can show beside the statuses of steps."""
+
+    HANDLED = "handled"
+    """It failed, and the flow went on after it."""
+
+    @property
+    def words(self) -> str:
+        """The status in words."""
+        return "failed and handled"
+
+
+NodeStatus: TypeAlias = StepStatus | Handled
 
 MACHINE_KINDS: Final = frozenset({NodeKind.INITIAL, NodeKind.STATE, NodeKind.FINAL})
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.diagram.model import Handled, NodeStatus
 
 LINE: Final = "#6e7781"
 """Edges, their labels, and all else on the bare background."""
@@ -53,7 +54,10 @@ _PAUSED: Final = Look("‖", "M6.2 5.2V10.8M9.8 5.2V10.8", "#e0f2f5", "#2a8c9e",
 NEUTRAL: Final = Look("·", "", "#f3f5f7", "#7d8793", "#24292f")
 """What has no status: a step that was not reached, a condition, a loop."""
 
-_STEPS: Final = {
+_HANDLED: Final = Look("⊠", "M5.6 4.4 10.4 9.2M10.4 4.4 5.6 9.2M4.8 12H11.2", "#f4e9df", "#9a6b3f", "#4a2c10")
+
+_STEPS: Final[dict[NodeStatus, Look]] = {
+    Handled.HANDLED: _HANDLED,
     StepStatus.PENDING: _PENDING,
     StepStatus.RUNNING: _RUNNING,
     StepStatus.WAITING: _WAITING,
@@ -78,7 +82,7 @@ _RUNS: Final = {
 }
 
 
-def step_look(status: StepStatus | None) -> Look:
+def step_look(status: NodeStatus | None) -> Look:
     """Return how a step with that status looks; None is one that was not reached."""
     return NEUTRAL if status is None else _STEPS[status]
 

@@ -8,13 +8,12 @@ from typing import Final
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.diagram.geometry import Box, Size
 from ironflow_nb.diagram.labels import MONO, fitting, xml_text
-from ironflow_nb.diagram.model import Node, NodeKind
+from ironflow_nb.diagram.model import Handled, Node, NodeKind
 from ironflow_nb.diagram.outlines import at, number, outline
 from ironflow_nb.diagram.palette import Look, step_look
 from ironflow_nb.diagram.sizes import CODE_FONT, LABEL_FONT, RING, SMALL_FONT, STACK, TEXT_INSET, node_label, node_note
-from ironflow_nb.diagram.states import NodeState, saying_with_time
+from ironflow_nb.diagram.states import LIVELY, NodeState, saying_with_time
 
-_LIVELY: Final = frozenset({StepStatus.RUNNING, StepStatus.RETRYING})
 _TURN: Final = "M11.6 5.4A4.6 4.6 0 1 0 12.6 8.8M12.2 2.6V5.8H9"
 _BAR_HEIGHT: Final = 5.0
 
@@ -23,7 +22,7 @@ def node_shapes(node: Node, size: Size, state: NodeState | None, look: Look) -> 
     """Return the node as SVG elements around (0, 0); one that is being worked on has a heavy outline that glows."""
     front = _front(node.kind, size)
     said = _words(node, front, state, look)
-    if state is None or state.status not in _LIVELY:
+    if state is None or state.status not in LIVELY:
         return _body(node.kind, front, look, stroke_width=1.5) + said
     grown = front._replace(width=front.width + 7, height=front.height + 7)
     glow = f'fill="none" stroke="{look.stroke}" stroke-width="4" stroke-opacity="0.35"'
@@ -140,7 +139,7 @@ def _bar(box: Box, state: NodeState) -> str:
     left, length, y = box.left + 12, box.width - 24, number(box.bottom - 12)
     shape = f'y="{y}" height="{number(_BAR_HEIGHT)}" rx="2"'
     parts = [f'<rect x="{number(left)}" width="{number(length)}" fill="#ffffff" fill-opacity="0.85" {shape}/>']
-    for status in (StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.RUNNING):
+    for status in (StepStatus.COMPLETED, StepStatus.FAILED, Handled.HANDLED, StepStatus.RUNNING):
         part = length * state.n(status) / max(state.n_total, 1)
         if part > 0:
             place = f'x="{number(left)}" width="{number(part)}" data-part="{status}"'

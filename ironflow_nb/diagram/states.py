@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
+from ironflow_nb.diagram.model import Diagram, Edge, Handled, Node, NodeKind, NodeStatus
 
-IMPORTANCE: Final = (
+IMPORTANCE: Final[tuple[NodeStatus, ...]] = (
     StepStatus.FAILED,
     StepStatus.UNKNOWN,
     StepStatus.RUNNING,
@@ -19,6 +19,7 @@ IMPORTANCE: Final = (
     StepStatus.INTERRUPTED,
     StepStatus.PENDING,
     StepStatus.CANCELLED,
+    Handled.HANDLED,
     StepStatus.COMPLETED,
     StepStatus.SKIPPED,
 )
@@ -28,13 +29,17 @@ First what a person must look at, then what is going on, then what will, then wh
 """
 
 
+LIVELY: Final = frozenset({StepStatus.RUNNING, StepStatus.RETRYING})
+"""The statuses of what is being worked on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeState:
     """The steps recorded under one name. `duration_s` is the sum of those known, None without any."""
 
-    status: StepStatus
+    status: NodeStatus
     n_total: int = 1
-    n_by_status: Mapping[StepStatus, int] = field(default_factory=dict, hash=False)
+    n_by_status: Mapping[NodeStatus, int] = field(default_factory=dict, hash=False)
     duration_s: float | None = None
     progress: str = ""
     """How far the only step is that is going on: that of a child run."""
@@ -44,11 +49,30 @@ class NodeState:
     @property
     def is_past(self) -> bool:
         """Whether nothing more of it will come."""
-        return self.status in {StepStatus.COMPLETED, StepStatus.SKIPPED}
+        return self.status in {StepStatus.COMPLETED, StepStatus.SKIPPED, Handled.HANDLED}
 
-    def n(self, status: StepStatus) -> int:
+    def n(self, status: NodeStatus) -> int:
         """Return how many of the steps have that status."""
         return self.n_by_status.get(status, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What the steps of a run do not tell together: how long it took by the clock, and what was not done anew."""
+
+    wall_s: float | None = None
+    is_continued: bool = False
+    """Whether that is the time since it was continued."""
+    n_reused: int = 0
+    n_tried_again: int = 0
+
+    @property
+    def words(self) -> str:
+        """The account in words, what is zero or unknown left out."""
+        counted = {"reused": self.n_reused, "tried again": self.n_tried_again}
+        since = " since continued" if self.is_continued else ""
+        took = [] if self.wall_s is None else [f"{spoken(self.wall_s)}{since}"]
+        return " · ".join([*took, *(f"{n} {what}" for what, n in counted.items() if n)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +83,11 @@ class Caption:
     run_status: RunStatus | None = None
     run_id: str | None = None
     summary: str = ""
+    account: Account = Account()
 
 
 def node_states(
-    records: Iterable[tuple[str, StepStatus, int, float | None]], *, n_expected: Mapping[str, int] | None = None
+    records: Iterable[tuple[str, NodeStatus, int, float | None]], *, n_expected: Mapping[str, int] | None = None
 ) -> dict[str, NodeState]:
     """Fold recorded steps (name, status, how many, their seconds) into one state for each name.
 
@@ -70,7 +95,7 @@ def node_states(
         records: how many steps of one name have one status, by their latest attempts.
         n_expected: how many steps there will be under a name, where that is known; those missing count as pending.
     """
-    counted: dict[str, dict[StepStatus, int]] = {}
+    counted: dict[str, dict[NodeStatus, int]] = {}
     durations: dict[str, float] = {}
     for name, status, n_steps, duration_s in records:
         of_name = counted.setdefault(name, {})
@@ -82,13 +107,13 @@ def node_states(
     return {name: _state(of_name, durations.get(name)) for name, of_name in counted.items() if of_name}
 
 
-def _expect(of_name: dict[StepStatus, int], n_expected: int) -> None:
+def _expect(of_name: dict[NodeStatus, int], n_expected: int) -> None:
     n_missing = n_expected - sum(of_name.values())
     if n_missing > 0:
         of_name[StepStatus.PENDING] = of_name.get(StepStatus.PENDING, 0) + n_missing
 
 
-def _state(of_name: dict[StepStatus, int], duration_s: float | None) -> NodeState:
+def _state(of_name: dict[NodeStatus, int], duration_s: float | None) -> NodeState:
     status = next(status for status in IMPORTANCE if status in of_name)
     ordered = {status: of_name[status] for status in IMPORTANCE if status in of_name}
     return NodeState(status=status, n_total=sum(of_name.values()), n_by_status=ordered, duration_s=duration_s)
@@ -112,6 +137,17 @@ def with_left_out(
     return found
 
 
+def with_active(diagram: Diagram, states: Mapping[str, NodeState]) -> dict[str, NodeState]:
+    """Return the states, and as running the loops whose inside is: nodes within others come after them."""
+    live: set[str | None] = {name for name, state in states.items() if state.status in LIVELY}
+    for node in reversed(diagram.nodes):
+        if node.step in live and node.within:
+            live.add(node.within)
+    running = NodeState(status=StepStatus.RUNNING, n_by_status={StepStatus.RUNNING: 1})
+    loops = {node.step: running for node in diagram.nodes if node.kind is NodeKind.LOOP and node.step in live}
+    return {**states, **{step: state for step, state in loops.items() if step is not None}}
+
+
 def state_of(node: Node, states: Mapping[str, NodeState]) -> NodeState | None:
     """Return the state that the node shows, or None if nothing of it is recorded."""
     return None if node.step is None else states.get(node.step)
@@ -119,7 +155,7 @@ def state_of(node: Node, states: Mapping[str, NodeState]) -> NodeState | None:
 
 def merged(states: Iterable[NodeState]) -> NodeState | None:
     """Return the states as one, or None if there are none."""
-    of_all: dict[StepStatus, int] = {}
+    of_all: dict[NodeStatus, int] = {}
     durations: list[float] = []
     for state in states:
         for status, n_steps in (state.n_by_status or {state.status: state.n_total}).items():
@@ -135,9 +171,14 @@ def counts(state: NodeState) -> str:
     return ", ".join([f"{state.n(StepStatus.COMPLETED)} of {state.n_total}", *_not_done(state)])
 
 
+def in_words(status: NodeStatus) -> str:
+    """Return the status in words."""
+    return status.words if isinstance(status, Handled) else str(status)
+
+
 def _not_done(state: NodeState) -> list[str]:
     said = (StepStatus.COMPLETED, StepStatus.PENDING)
-    return [f"{n} {status}" for status, n in state.n_by_status.items() if n and status not in said]
+    return [f"{n} {in_words(status)}" for status, n in state.n_by_status.items() if n and status not in said]
 
 
 def saying(state: NodeState) -> str:
@@ -146,26 +187,25 @@ def saying(state: NodeState) -> str:
         return counts(state)
     if state.status is StepStatus.RUNNING and state.progress:
         return state.progress
-    return "" if state.status is StepStatus.COMPLETED else str(state.status)
+    return "" if state.status is StepStatus.COMPLETED else in_words(state.status)
 
 
 def saying_with_time(state: NodeState) -> str:
     """Return the state in words, with how long its steps took, if that is known."""
     said = saying(state)
     if state.duration_s is None:
-        return said or str(state.status)
-    return f"{said} · {spoken(state.duration_s)}" if said else spoken(state.duration_s)
+        return said or in_words(state.status)
+    took = spoken(state.duration_s) if state.n_total == 1 else f"{spoken(state.duration_s)} of work"
+    return f"{said} · {took}" if said else took
 
 
-def caption(
-    diagram: Diagram, states: Mapping[str, NodeState], *, run_status: RunStatus | None, run_id: str | None
-) -> Caption:
+def caption(diagram: Diagram, states: Mapping[str, NodeState], given: Caption) -> Caption:
     """Return what stands above the diagram of a run, or of a flow that has not run."""
     whole = merged(states.values())
     n_done = 0 if whole is None else whole.n(StepStatus.COMPLETED)
     done = f"{n_done} step{'' if n_done == 1 else 's'} done"
     summary = "" if whole is None else ", ".join([done, *_not_done(whole)])
-    return Caption(name=diagram.name, run_status=run_status, run_id=run_id, summary=summary)
+    return replace(given, name=diagram.name, summary=summary)
 
 
 def with_recorded(diagram: Diagram, names: Iterable[str]) -> Diagram:

@@ -12,7 +12,7 @@ from typing import Final
 from ironflow_nb.diagram.labels import one_line
 from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
 from ironflow_nb.diagram.palette import step_look
-from ironflow_nb.diagram.states import Caption, NodeState, counts, state_of
+from ironflow_nb.diagram.states import Caption, NodeState, counts, in_words, state_of
 
 _INDENT: Final = "  "
 _ENDS: Final = frozenset({NodeKind.START, NodeKind.END})
@@ -56,7 +56,7 @@ def _way(entering: list[Edge]) -> str:
 def _said(state: NodeState | None) -> str:
     if state is None:
         return ""
-    return f": {counts(state) or state.status}"
+    return f": {counts(state) or in_words(state.status)}"
 
 
 def _ways_out(ending: list[Edge]) -> str:

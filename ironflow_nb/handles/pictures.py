@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import ItemsCounted, decode_event
+from ironflow_nb.core.events import ItemsCounted, RunContinued, decode_event
 from ironflow_nb.core.identity import OWN_PREFIX
 from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow
-from ironflow_nb.core.status import RunStatus, StepStatus, derived_step_status
+from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.planning import not_asked_for
 from ironflow_nb.execution.watching import look, statuses_of
@@ -21,8 +21,8 @@ from ironflow_nb.journal.ports import Select, Tally
 
 if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
-    from ironflow_nb.diagram.model import Diagram
-    from ironflow_nb.diagram.states import NodeState
+    from ironflow_nb.diagram.model import Diagram, NodeStatus
+    from ironflow_nb.diagram.states import Account, NodeState
 
 SVG: Final = "image/svg+xml"
 TEXT: Final = "text/plain"
@@ -60,14 +60,44 @@ def picture_of(engine: Engine, run_id: RunId) -> Picture:
         if run is not None and status is RunStatus.COMPLETED:
             tallies = _asked_for(engine, run, tallies)
         expected = _expected(engine, run, status)
+        account = _account(engine, run, status, tallies)
     except Exception as error:  # noqa: BLE001 -- it stands in for a repr, whatever became of the journal
         return Picture(svg=None, text=f"run {run_id}: {error}")
-    counted = ((tally.name, derived_step_status(tally.status, status), tally.n, tally.duration_s) for tally in tallies)
-    states = node_states(counted, n_expected=expected)
+    states = node_states((each for tally in tallies for each in _shown(tally, status)), n_expected=expected)
     for name, children in children_of(engine, run_id, diagram).items():
         if name in states:
             states[name] = _with_children(states[name], children)
-    return draw(diagram, states, run_status=status, run_id=run_id, prefix=f"iron-{run_id}")
+    return draw(diagram, states, run_status=status, run_id=run_id, account=account, prefix=f"iron-{run_id}")
+
+
+def _shown(tally: Tally, run_status: RunStatus) -> Iterable[tuple[str, NodeStatus, int, float | None]]:
+    """Return what a tally is in a picture: failures that the flow went on after are not like those that end it."""
+    from ironflow_nb.diagram.model import Handled  # noqa: PLC0415
+
+    n_handled = 0
+    if tally.status is StepStatus.FAILED:  # a run that completed has lived with all of its failures
+        n_handled = tally.n if run_status is RunStatus.COMPLETED else min(tally.n_lived_with, tally.n)
+    if tally.n > n_handled:
+        status = derived_step_status(tally.status, run_status)
+        yield tally.name, status, tally.n - n_handled, tally.duration_s
+    if n_handled:
+        yield tally.name, Handled.HANDLED, n_handled, None if tally.n > n_handled else tally.duration_s
+
+
+def _account(engine: Engine, run: RunRow | None, status: RunStatus, tallies: list[Tally]) -> Account:
+    """Return how long the latest stretch of the run took by the clock, once it has ended, and what it did not do."""
+    from ironflow_nb.diagram.states import Account  # noqa: PLC0415
+
+    session = engine.sessions.get(run.run_id) if run is not None else None
+    n_again = sum(min(tally.n_tried_again, tally.n) for tally in tallies)
+    if run is None or status in OWNED:
+        return Account(n_reused=0 if session is None else session.recall.n_reused, n_tried_again=n_again)
+    with engine.ledger.journal.reading() as reader:
+        began = reader.events(Select(run_ids=[run.run_id], name=RunContinued.__name__)) if run.n_sessions > 1 else []
+        head = reader.head(run.run_id)
+    ended_at = run.ended_at or (run.updated_at if head is None else head[1])
+    wall_s = max(ended_at - (began[-1].at if began else run.started_at), 0) / 1e6
+    return Account(wall_s=wall_s, is_continued=bool(began), n_reused=run.n_reused, n_tried_again=n_again)
 
 
 def _expected(engine: Engine, run: RunRow | None, status: RunStatus) -> Counter[str]:

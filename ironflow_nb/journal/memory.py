@@ -309,16 +309,21 @@ class MemoryJournal:
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[Tally]]:
         """See the port."""
         latest: dict[tuple[RunId, StepRef], StepRow] = {}
+        again: set[tuple[RunId, StepRef]] = set()
         for row in self.steps(Select(run_ids=run_ids)):  # by attempt: the last one stays
-            latest[row.run_id, row.step] = row
+            place = row.run_id, row.step
+            if place in latest and latest[place].status is StepStatus.FAILED:
+                again.add(place)
+            latest[place] = row
         groups: dict[tuple[RunId, str, StepStatus], list[StepRow]] = {}
         for row in latest.values():
             groups.setdefault((row.run_id, row.name, row.status), []).append(row)
         found: dict[RunId, list[Tally]] = {}
         for (run_id, name, status), rows in sorted(groups.items()):
             durations = [row.duration_s for row in rows if row.duration_s is not None]
-            tally = Tally(name, status, len(rows), sum(durations) if durations else None)
-            found.setdefault(run_id, []).append(tally)
+            n_again = sum((run_id, row.step) in again for row in rows)
+            duration_s, n_lived_with = sum(durations) if durations else None, sum(row.lived_with for row in rows)
+            found.setdefault(run_id, []).append(Tally(name, status, len(rows), duration_s, n_again, n_lived_with))
         return found
 
     def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:

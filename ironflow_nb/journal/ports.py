@@ -54,12 +54,17 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tally(msgspec.Struct, frozen=True):
-    """How many steps of one name of a run have one status, by their latest attempts, and their seconds if known."""
+    """How many steps of one name of a run have one status, by their latest attempts, and their seconds if known.
+
+    `n_tried_again` of them had failed before; `n_lived_with` are failures that the flow went on after.
+    """
 
     name: str
     status: StepStatus
     n: int
     duration_s: float | None
+    n_tried_again: int = 0
+    n_lived_with: int = 0
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True):

@@ -131,19 +131,20 @@ class SqliteReader(SqliteProjections):
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[Tally]]:
         """See the port."""
         where, given = _narrowed(Select(run_ids=run_ids), "steps")
-        # SQLite takes the bare columns status and duration_s from the row that has the maximum.
+        # SQLite takes the bare columns status, duration_s and lived_with from the row that has the maximum.
         rows = self._connection.execute(
             f"""
-            SELECT run_id, name, status, count(*), sum(duration_s) FROM (
-                SELECT run_id, name, status, duration_s, max(attempt) FROM steps WHERE {where}
-                GROUP BY run_id, name, "index"
+            SELECT run_id, name, status, count(*), sum(duration_s), sum(n_failed > (status = 'failed')), sum(lived_with)
+            FROM (
+                SELECT run_id, name, status, duration_s, lived_with, max(attempt), sum(status = 'failed') AS n_failed
+                FROM steps WHERE {where} GROUP BY run_id, name, "index"
             ) GROUP BY run_id, name, status ORDER BY run_id, name, status
             """,  # noqa: S608
             given,
         )
         found: dict[RunId, list[Tally]] = {}
-        for run_id, name, status, n_steps, duration_s in rows:
-            found.setdefault(run_id, []).append(Tally(name, sql.step_status(run_id, status), n_steps, duration_s))
+        for run_id, name, status, *counted in rows:
+            found.setdefault(run_id, []).append(Tally(name, sql.step_status(run_id, status), *counted))
         return found
 
     def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:

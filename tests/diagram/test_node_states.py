@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.diagram.model import Diagram, NodeKind
+from ironflow_nb.diagram.model import Diagram, Handled, NodeKind
 from ironflow_nb.diagram.states import (
     IMPORTANCE,
+    Caption,
     NodeState,
     caption,
     counts,
@@ -29,7 +30,7 @@ def state(*statuses: StepStatus, n_expected: int = 0) -> NodeState:
 
 
 def test_every_status_has_its_importance() -> None:
-    assert sorted(IMPORTANCE) == sorted(StepStatus)
+    assert set(IMPORTANCE) == {*StepStatus, *Handled}
 
 
 @settings(max_examples=50)
@@ -113,11 +114,12 @@ def test_a_state_made_by_hand_counts_as_what_it_says() -> None:
 
 
 def test_the_caption_sums_up_the_run() -> None:
-    found = caption(chain(1), {"a": state(DONE, DONE, RUNNING)}, run_status=RunStatus.RUNNING, run_id="k7x2")
+    run = Caption(name="", run_status=RunStatus.RUNNING, run_id="k7x2")
+    found = caption(chain(1), {"a": state(DONE, DONE, RUNNING)}, run)
     assert (found.name, found.run_status, found.run_id) == ("chain", RunStatus.RUNNING, "k7x2")
     assert found.summary == "2 steps done, 1 running"
-    assert caption(chain(1), {"a": state(DONE)}, run_status=None, run_id=None).summary == "1 step done"
-    assert caption(chain(1), {}, run_status=None, run_id=None).summary == ""
+    assert caption(chain(1), {"a": state(DONE)}, Caption(name="")).summary == "1 step done"
+    assert caption(chain(1), {}, Caption(name="")).summary == ""
 
 
 def test_recorded_names_that_the_diagram_lacks_hang_from_the_start() -> None:

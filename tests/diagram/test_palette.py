@@ -7,10 +7,11 @@ from itertools import combinations
 import pytest
 
 from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.diagram.model import Handled
 from ironflow_nb.diagram.palette import LINE, NEUTRAL, Look, run_look, step_look
 
 LIGHT, DARK = "#ffffff", "#111111"
-STEP_LOOKS = {str(status): step_look(status) for status in StepStatus}
+STEP_LOOKS = {str(status): step_look(status) for status in (*StepStatus, *Handled)}
 LOOKS = {**STEP_LOOKS, **{str(status): run_look(status) for status in RunStatus}, "none": NEUTRAL}
 
 

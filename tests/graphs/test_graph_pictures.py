@@ -146,6 +146,8 @@ def test_a_loop_says_how_far_it_is_while_it_runs() -> None:
     assert "w (map): 7 of 10, 1 running" in picture.text
     shown = Drawn.of(picture.svg).by_id()[f"iron-{run.id}-n-w"]
     assert shown.get("data-status") == "running"
+    around = Drawn.of(picture.svg).by_id()[f"iron-{run.id}-n-each"]
+    assert around.get("data-status") == "running"
 
 
 def test_a_child_shows_how_far_it_is_and_which_run_it_is() -> None:

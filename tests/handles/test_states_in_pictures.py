@@ -157,6 +157,70 @@ def main():
     assert space["main"]() == 1
     run = space["main"].last
     assert recorded(run) == {"check": {"completed", "failed"}}
-    assert states(run)["check"] == "failed"
+    assert states(run)["check"] == "handled"
     assert states(run)["the run"] == "completed"
     assert "3 of 4, 1 failed" in run._repr_mimebundle_()["text/plain"]
+
+
+def head(run: Run[Any]) -> list[str]:
+    """Return the lines below the chip of the picture."""
+    root = ET.fromstring(run._repr_mimebundle_()["image/svg+xml"])
+    group = next(group for group in root.iter(f"{SVG}g") if group.get("id", "").endswith("-head"))
+    return [each.text or "" for each in group.iter(f"{SVG}text")][-2:]
+
+
+def test_the_head_tells_the_time_by_the_clock_and_what_was_not_done_anew(lab: Lab) -> None:
+    clock = lab.simulate_time()
+    space: dict[str, Any] = {"__name__": "__main__", "iron": iron, "clock": clock, "broken": [True]}
+    run_cell(
+        """
+@iron.step
+def fetch(n):
+    return n
+
+@iron.step
+def check(n):
+    clock.advance(7)
+    if broken:
+        raise OSError("off")
+    return n
+
+@iron.step
+def odd():
+    raise ValueError("odd")
+
+@iron.flow
+def main():
+    for n in range(4):
+        fetch(n)
+    try:
+        odd()
+    except ValueError:
+        pass
+    return check(1)
+""",
+        space,
+    )
+    with pytest.raises(OSError, match="off"):
+        space["main"]()
+    run = space["main"].last
+    assert head(run) == ["4 steps done, 1 failed, 1 failed and handled", "7.0 s"]
+    assert states(run)["odd"] == "handled"
+    assert states(run)["check"] == "failed"
+    clock.advance(86_400)
+    space["broken"].clear()
+    lab.cell()
+    space["main"]()
+    assert head(run) == [
+        "5 steps done, 1 failed and handled", "7.0 s since continued · 5 reused · 1 tried again",
+    ]  # fmt: skip
+
+
+def test_the_time_of_many_steps_is_called_work(lab: Lab) -> None:
+    space: dict[str, Any] = {"__name__": "__main__", "iron": iron}
+    run_cell(FLOW.replace("    act(n)\n", ""), space)
+    space["main"](4)
+    root = ET.fromstring(space["main"].last._repr_mimebundle_()["image/svg+xml"])
+    (title,) = [found for each in root.iter(f"{SVG}title") if (found := each.text or "").startswith("gather")]
+    assert title.split("\n")[0].startswith("gather: 4 of 4 · ")
+    assert title.split("\n")[0].endswith(" of work")
