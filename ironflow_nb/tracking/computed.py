@@ -33,10 +33,8 @@ def explained(change: Change) -> str:
     text = _computed(module, path, _DEEPEST)
     if text is None:
         return change.reason
-    return (
-        f"{change.reason} (computed from `{text}`; if it should not count, pass it to the step as an argument, "
-        f"iron.resource({'.'.join(path)}))"
-    )
+    way_out = f"(passed to the step as iron.resource({'.'.join(path)}) it would not count)"
+    return f"{change.reason}, computed from `{text}` {way_out}"
 
 
 def _computed(module: types.ModuleType, path: list[str], depth: int) -> str | None:
