@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PROJECT := --no-deps --no-build-isolation -e .
 FAST := -q -p no:nbval -n auto --dist worksteal -m 'not kernel and not browser and not crash and not notebook and not slow'
 
-.PHONY: demo lab test check fast proof bench lock test-newest test-oldest clean
+.PHONY: demo lab notebooks test check fast proof bench lock test-newest test-oldest clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.12 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
@@ -25,6 +25,9 @@ demo: $(VENV)/.demo  ## run the main job: a flow whose kernel is killed and that
 
 lab: $(VENV)/.lab  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir notebooks
+
+notebooks: $(VENV)/.test  ## execute the notebooks and store them with their outputs, for who reads them on a code host
+	$(BIN)/python -m notebooks.renew
 
 check: $(VENV)/.test  ## the fast loop: lint, types, architecture, unit tests
 	$(BIN)/ruff check .
