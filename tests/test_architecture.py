@@ -34,7 +34,7 @@ PURE = {"core"}
 CODE_LIMIT = 500
 ENGINE_LINES = 9_930
 # Counted apart: the engine asks it for one digest. What it costs is how many ways Python has to refer to code.
-TRACKING_LINES = 1_590
+TRACKING_LINES = 1_720
 
 
 @cache

@@ -34,12 +34,14 @@ _SCALARS: Final = frozenset({str, int, float, bool, bytes, type(None)})
 class Members:
     """The functions, classes and steps in a value, and in what is in it, each with its place there."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, left_out: frozenset[int] = frozenset()) -> None:
         self.found: list[tuple[str, Any]] = []
         self.has_data = False
         """Whether there is something else in it as well, or more than is looked at."""
+        self.has_left_out = False
         self._n_seen = 0
         self._seen = {id(value)}
+        self._left_out = left_out
         self._look(value, "", 0)
 
     @property
@@ -55,6 +57,8 @@ class Members:
                 return
             if _is_member(item):
                 self.found.append((f"{place}{name}", item))
+            elif id(item) in self._left_out:
+                self.has_data = self.has_left_out = True
             elif not _is_followed(item, value):
                 self.has_data = True
             elif id(item) not in self._seen:

@@ -18,6 +18,9 @@ MUTABLE: Final = "mutable data"
 """Why lists, dicts and sets do not count."""
 
 
+CHANGED: Final = "changed by the code itself"
+
+
 class Part(msgspec.Struct, frozen=True):
     """A piece of code that counts. The source of a constant is ``NAME = value``."""
 
@@ -46,7 +49,7 @@ class Tracked(msgspec.Struct, frozen=True):
     @property
     def data(self) -> tuple[str, ...]:
         """The names of data in it that may have changed since, and do not count."""
-        return tuple(name for name, reason in self.untracked if reason == MUTABLE or reason.startswith(DATA))
+        return tuple(name for name, reason in self.untracked if reason in {MUTABLE, CHANGED} or reason.startswith(DATA))
 
     @property
     def own(self) -> Digest:

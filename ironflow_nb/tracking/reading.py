@@ -17,7 +17,14 @@ import msgspec
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.tracking.origin import is_generated
-from ironflow_nb.tracking.references import Chain, References, assigned_globals, global_names, read_references
+from ironflow_nb.tracking.references import (
+    Chain,
+    References,
+    assigned_globals,
+    changed_names,
+    global_names,
+    read_references,
+)
 from ironflow_nb.tracking.source import NO_SOURCE_OF_CLASS, class_source, function_source
 from ironflow_nb.tracking.tree import bytecode, dotted, stripped, written
 from ironflow_nb.values.kept_code import note_of
@@ -34,6 +41,8 @@ class Reading(msgspec.Struct, frozen=True):
     decorators: tuple[Chain, ...] = ()
     imports: dict[str, tuple[str, str | None]] = {}
     assigned: frozenset[str] = frozenset()
+    changed: tuple[Chain, ...] = ()
+    """What the code itself puts something into."""
     source: str = ""
     file: str = ""
     line: int = 0
@@ -97,8 +106,11 @@ def _read_class(kind: type) -> Reading:
     tree = stripped(source.tree, partial(_is_ours, class_namespace(kind)))
     module = ast.Module([tree], [])  # type: ignore[list-item]
     compiled = compile(ast.fix_missing_locations(module), "<tracking>", "exec", dont_inherit=True)
-    found = read_references(tree, global_names(compiled) - {kind.__name__})
-    return _reading(digest_bytes(written(tree)), found, (source.text, source.file, source.line))
+    names = global_names(compiled) - {kind.__name__}
+    reading = _reading(
+        digest_bytes(written(tree)), read_references(tree, names), (source.text, source.file, source.line)
+    )
+    return msgspec.structs.replace(reading, changed=changed_names(tree, names))
 
 
 def _forget(key: int) -> Callable[[object], None]:
@@ -187,7 +199,10 @@ def _read_function(function: types.FunctionType) -> Reading:
     found = read_references(tree, names)
     decorators = [chain for node in getattr(tree, "decorator_list", ()) for chain in _chains_in(node)]
     reading = _reading(digest_bytes(written(tree)), found, (source.text, source.file, source.line))
-    return msgspec.structs.replace(reading, decorators=tuple(sorted(set(decorators))), assigned=assigned_globals(code))
+    changed = changed_names(tree, names - set(arguments))
+    return msgspec.structs.replace(
+        reading, decorators=tuple(sorted(set(decorators))), assigned=assigned_globals(code), changed=changed
+    )
 
 
 def _reading(content: Digest, found: References, source: tuple[str, str, int]) -> Reading:
@@ -206,6 +221,11 @@ def class_namespace(kind: type) -> dict[str, Any]:
     methods = own_methods(kind)
     module = sys.modules.get(kind.__module__)
     return methods[0].__globals__ if methods else vars(module) if module is not None else {}
+
+
+def has_our_decorator(node: ast.AST, namespace: dict[str, Any]) -> bool:
+    """Tell whether this is the definition of a flow or step."""
+    return any(_is_ours(namespace, each) for each in getattr(node, "decorator_list", ()))
 
 
 def _is_ours(namespace: dict[str, Any], node: ast.expr) -> bool:

@@ -6,7 +6,7 @@ import ast
 import dis
 import opcode
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -24,6 +24,11 @@ _GLOBAL_CODES: Final = {
 }
 _STORE_NAME: Final = opcode.opmap["STORE_NAME"]
 _STORE_GLOBAL: Final = opcode.opmap["STORE_GLOBAL"]
+_CHANGING: Final = frozenset({
+    "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft", "insert",
+    "intersection_update", "pop", "popitem", "popleft", "register", "remove", "reverse", "setdefault", "sort",
+    "symmetric_difference_update", "update",
+})  # fmt: skip
 _JUMPS: Final = frozenset({*opcode.hasjrel, *opcode.hasjabs})
 _EXTENDED: Final = opcode.EXTENDED_ARG
 
@@ -54,6 +59,28 @@ def assigned_globals(code: types.CodeType) -> frozenset[str]:
     return frozenset(
         each.co_names[index] for each in codes(code) for op, index in _operations(each) if op == _STORE_GLOBAL
     )
+
+
+def changed_names(tree: ast.AST, names: Collection[str]) -> tuple[Chain, ...]:
+    """Return what the tree puts something into or takes something from, as far as it begins with one of the names."""
+    found = {dotted(_outermost(node)) for each in ast.walk(tree) for node in _changed(each)}
+    return tuple(sorted(chain for chain in found if chain and chain[0] in names))
+
+
+def _changed(node: ast.AST) -> Iterator[ast.expr]:
+    match node:
+        case ast.Subscript(ctx=ast.Store() | ast.Del()) | ast.Attribute(ctx=ast.Store() | ast.Del()):
+            yield node.value
+        case ast.AugAssign():
+            yield node.target
+        case ast.Call(func=ast.Attribute(attr=attr)) if attr in _CHANGING:
+            yield node.func.value  # type: ignore[attr-defined]
+
+
+def _outermost(node: ast.expr) -> ast.expr:
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return node
 
 
 def _globals_of(code: types.CodeType) -> set[str]:

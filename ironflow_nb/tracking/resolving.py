@@ -17,7 +17,7 @@ from ironflow_nb.core.identity import step_name
 from ironflow_nb.tracking.constants import is_constant
 from ironflow_nb.tracking.members import Members, may_have_members, members_now
 from ironflow_nb.tracking.origin import is_user_class, is_user_function, is_user_module
-from ironflow_nb.tracking.parts import DATA, MUTABLE, Untracked
+from ironflow_nb.tracking.parts import CHANGED, DATA, MUTABLE, Untracked
 from ironflow_nb.tracking.reading import is_code, is_definition, wrapped_by
 from ironflow_nb.tracking.references import SUPER, Chain
 from ironflow_nb.tracking.watch import MISSING, Watch
@@ -66,8 +66,12 @@ class Scope(msgspec.Struct, frozen=True):
 class Resolver:
     """Looks names up, and notes on the watch what it found."""
 
-    def __init__(self, watch: Watch, *, asks_decorators: bool) -> None:
+    def __init__(self, watch: Watch, *, asks_decorators: bool, changed: frozenset[int] = frozenset()) -> None:
         self.watch = watch
+        self.changed = changed
+        """By id, the containers and objects that the code itself fills: what is in them does not count."""
+        self.has_members = False
+        """Whether code was found in any other."""
         self.asks_decorators = asks_decorators
         """Whether to look up those that gave a function back unwrapped; where a pickle came back they are not there."""
         self._looked_up: tuple[object, Callable[[], Any]] = MISSING, dict
@@ -230,12 +234,19 @@ class Resolver:
 
     def _data(self, value: object, name: str) -> Iterator[Target]:
         """Yield the code in a container or object, that its data does not count, and the class of a user's object."""
-        members = Members(value) if may_have_members(value) else None
+        members = Members(value, self.changed) if may_have_members(value) else None
+        if members is not None and id(value) in self.changed:
+            yield Untracked(name, CHANGED if members.found else _data(value))
+            if is_user_class(type(value)) and not isinstance(value, _CONTAINERS):
+                yield Code(type(value))
+            return
+        self.has_members = self.has_members or (members is not None and bool(members.found))
         if members is not None and members.are_watched:
             found, look_up = self._looked_up
             self.watch.members(look_up if found is value else lambda: value, members_now(value))
         if members is None or members.has_data or not members.found:
-            yield Untracked(name, _data(value))
+            is_filled = members is not None and members.has_left_out
+            yield Untracked(name, CHANGED if is_filled else _data(value))
         if not isinstance(value, _CONTAINERS) and is_user_class(type(value)):
             yield Code(type(value))
         for place, member in () if members is None else members.found:

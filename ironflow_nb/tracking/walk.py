@@ -10,6 +10,7 @@ from typing import Any
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.tracking.constants import constant_digest, shown
+from ironflow_nb.tracking.filled import filled_by
 from ironflow_nb.tracking.links import (
     Link,
     links_of_class,
@@ -35,10 +36,14 @@ class Walk:
     """
 
     def __init__(self, function: Callable[..., Any], depends: tuple[Any, ...], *, is_value: bool) -> None:
-        self.watch = Watch()
         self._function = function
         self._depends = depends
-        self._resolver = Resolver(self.watch, asks_decorators=not is_value)
+        self._is_value = is_value
+        self._begin(frozenset())
+
+    def _begin(self, changed: frozenset[int]) -> None:
+        self.watch = Watch()
+        self._resolver = Resolver(self.watch, asks_decorators=not self._is_value, changed=changed)
         self._codes: list[Code] = []
         self._numbers: dict[tuple[int, int], int] = {}
         self._readings: list[Reading] = []
@@ -46,7 +51,19 @@ class Walk:
         self._untracked: set[Untracked] = set()
 
     def tracked(self) -> Tracked:
-        """Follow everything there is to follow."""
+        """Follow everything there is to follow, and anew without what the code that was found fills itself."""
+        found = self._tracked()
+        filled: list[Any] = []
+        while self._resolver.has_members:
+            filled = [*filled, *filled_by(self._function, self._codes, self._readings)]
+            changed = frozenset(map(id, filled))
+            if changed <= self._resolver.changed:
+                break
+            self._begin(changed)
+            found = self._tracked()
+        return found
+
+    def _tracked(self) -> Tracked:
         rows = [[*self._edges(self._links_of_root()), *self._declared()]]
         for number, code in enumerate(self._codes):  # it grows meanwhile
             rows[number:] = [[*(rows[number] if number == 0 else ()), *self._edges(self._links(code))]]
