@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,6 +14,7 @@ from ironflow_nb.core.status import RunStatus
 from ironflow_nb.core.texts import plain
 from ironflow_nb.diagram import svg
 from ironflow_nb.diagram.geometry import Layout
+from ironflow_nb.diagram.labels import xml_attribute
 from ironflow_nb.diagram.layout import lay_out
 from ironflow_nb.diagram.machine_text import to_machine_text
 from ironflow_nb.diagram.model import Diagram, sound
@@ -22,6 +25,7 @@ from ironflow_nb.diagram.states import caption as caption_of
 from ironflow_nb.diagram.text import to_text
 
 NOTHING: Final = Account()
+_SIZE: Final = re.compile(r'<svg xmlns="[^"]*" (width="[0-9.]+" height="[0-9.]+")')
 log = logging.getLogger(__name__)
 
 
@@ -34,6 +38,21 @@ class Picture:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", plain(self.text))
+
+    @property
+    def html(self) -> str | None:
+        """The SVG as a document of its own within HTML: its titles are tooltips there, and its texts can be selected.
+
+        JupyterLab shows SVG outputs as images, which have neither. Of SVG elements in HTML a front end that cleans what
+        it does not trust leaves their words, in a heap; of this it leaves the image inside, as it was saved.
+        """
+        if self.svg is None or (size := _SIZE.match(self.svg)) is None:
+            return None
+        address = f"data:image/svg+xml;base64,{b64encode(self.svg.encode()).decode()}"
+        image = f'<img src="{address}" alt={xml_attribute(self.text)}>'
+        # Without a colour scheme of its own a browser puts white behind it where the page is dark.
+        about = f'type="image/svg+xml" {size[1]} style="color-scheme: normal"'
+        return f'<object data="{address}" {about}>{image}</object>'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

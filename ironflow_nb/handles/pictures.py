@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ironflow_nb.diagram.model import Diagram, NodeStatus
     from ironflow_nb.diagram.states import Account, NodeState
 
+HTML: Final = "text/html"
 SVG: Final = "image/svg+xml"
 TEXT: Final = "text/plain"
 _CHILDREN: Final = 5
@@ -188,9 +189,14 @@ def _with_children(state: NodeState, children: list[ChildRun]) -> NodeState:
     return changed(state, progress=progress, detail="\n".join(map(str, ordered)))
 
 
-def bundle_of(picture: Picture) -> dict[str, str]:
-    """Return what a front end shows: the SVG, and text for where that can't be."""
+def bundle_of(picture: Picture, *, is_moving: bool = False) -> dict[str, str]:
+    """Return what a front end shows: the SVG, in HTML unless it is replaced all the time, and text for other places.
+
+    A document within HTML is loaded anew with each replacement, and would flicker.
+    """
     bundle = {TEXT: picture.text}
     if picture.svg is not None:
         bundle[SVG] = picture.svg
+        if not is_moving and picture.html is not None:
+            bundle[HTML] = picture.html
     return bundle

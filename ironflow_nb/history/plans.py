@@ -71,8 +71,8 @@ class Plan(pd.DataFrame):
         with pd.option_context("display.max_rows", _SHOWN, "display.max_colwidth", None):
             table: str | None = pd.DataFrame(self)._repr_html_()  # type: ignore[operator]
         picture = getattr(self, "picture", None)
-        svg = "" if picture is None or picture.svg is None else f"<div>{picture.svg}</div>"
-        return f"<div><b>{escape(getattr(self, 'headline', ''))}</b>{svg}{table}</div>"
+        drawn = f"<div>{picture.html}</div>" if picture is not None and picture.html is not None else ""
+        return f"<div><b>{escape(getattr(self, 'headline', ''))}</b>{drawn}{table}</div>"
 
 
 def _states(planned: list[Planned]) -> dict[str, NodeState]:

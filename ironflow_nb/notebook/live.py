@@ -80,7 +80,8 @@ class Following:
                 status, progress = RunStatus.INTERRUPTED, None
             if progress is None or progress != self._shown:
                 self._shown = progress
-                update(self._display_id, bundle_of(picture_of(self._engine, run_id)))
+                moving = status not in ENDED
+                update(self._display_id, bundle_of(picture_of(self._engine, run_id), is_moving=moving))
             return status in ENDED and run_id == self._run_id
 
 
@@ -108,8 +109,9 @@ def show_run(run: Run[Any]) -> None:
     """Display a run, and follow it as long as it goes on; a terminal, where nothing can be replaced, shows it once."""
     engine = run._engine  # noqa: SLF001 -- the face of a handle is part of the handle
     display_id = new_display_id(engine)
-    publish(display_id, bundle_of(picture_of(engine, run.id)))
-    if can_update() and _goes_on(engine, run.id):
+    moving = can_update() and _goes_on(engine, run.id)
+    publish(display_id, bundle_of(picture_of(engine, run.id), is_moving=moving))
+    if moving:
         Following(engine, display_id).follow(run.id)
 
 

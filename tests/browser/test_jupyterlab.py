@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ def digest(count: int) -> int:
 """,
     "run = digest.start(60)\nrun",
 ]
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 SHOTS = Path(os.environ.get("IRONFLOW_SHOTS", "")) if os.environ.get("IRONFLOW_SHOTS") else None
 
 
@@ -110,7 +112,13 @@ def shoot(page: Any, name: str) -> None:
         page.screenshot(path=str(SHOTS / f"{name}.png"))
 
 
-def test_the_picture_moves_while_the_run_goes_on_and_stays_in_the_notebook(page: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_picture_moves_while_the_run_goes_on_and_stays_in_the_notebook(
+    page: Any, tmp_path: Path, theme: str
+) -> None:
+    settings = tmp_path / ".config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": THEMES[theme]}))
     write_notebook(tmp_path / "flow.ipynb", CELLS)
     with served(tmp_path) as address:
         page.goto(f"{address}/lab/tree/flow.ipynb?reset", wait_until="domcontentloaded")
@@ -118,20 +126,31 @@ def test_the_picture_moves_while_the_run_goes_on_and_stays_in_the_notebook(page:
         page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
         run_all_cells(page)
         wait_for(lambda: "running" in states(page).values())
-        shoot(page, "middle")
+        shoot(page, f"middle-{theme}")
         wait_for(lambda: "completed" in states(page).values() and "running" not in states(page).values())
-        shoot(page, "end")
+        shoot(page, f"end-{theme}")
+        wait_for(lambda: page.locator(".jp-OutputArea-output object").count() > 0)
+        (inside,) = [frame for frame in page.frames if frame.url.startswith("data:image/svg+xml")]
+        assert any(title.startswith("fetch: 60 of 60") for title in inside.locator("title").all_text_contents())
+        assert inside.evaluate("() => { getSelection().selectAllChildren(document.querySelector('svg'));"
+                               " return getSelection().toString() }")  # fmt: skip
         page.keyboard.press("Control+s")
         wait_for(lambda: "image/svg+xml" in (tmp_path / "flow.ipynb").read_text())
         wait_for(lambda: "60 of 60" in (tmp_path / "flow.ipynb").read_text())
         kill_kernels(address)
         page.goto(f"{address}/lab/tree/flow.ipynb?reset", wait_until="domcontentloaded")
         wait_for(lambda: "completed" in states(page).values())
-        shoot(page, "reopened")
+        shoot(page, f"reopened-{theme}")
+        foreign = (tmp_path / "flow.ipynb").read_text().replace("cell-", "other-")  # which nobody has signed
+        (tmp_path / "foreign.ipynb").write_text(foreign)
+        page.goto(f"{address}/lab/tree/foreign.ipynb?reset", wait_until="domcontentloaded")
+        wait_for(lambda: "completed" in states(page).values())
+        assert page.locator(".jp-OutputArea-output object").count() == 0  # what is left is the image
+        shoot(page, f"foreign-{theme}")
     saved = nbformat.read(tmp_path / "flow.ipynb", as_version=4)
     html, _ = HTMLExporter().from_notebook_node(saved)
     (tmp_path / "flow.html").write_text(html)
     page.goto((tmp_path / "flow.html").as_uri())
     assert "completed" in states(page).values()
     assert any("60 of 60" in name for name in states(page))
-    shoot(page, "nbconvert")
+    shoot(page, f"nbconvert-{theme}")

@@ -182,7 +182,7 @@ def test_several_transitions_between_two_states_and_to_themselves_stand_apart(la
 
 def test_it_shows_itself_whatever_happens(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     order = placed()
-    assert set(order._repr_mimebundle_()) == {"text/plain", "image/svg+xml"}
+    assert set(order._repr_mimebundle_()) == {"text/plain", "text/html", "image/svg+xml"}
     assert repr(order.diagram()) == order.diagram().text == order._repr_mimebundle_()["text/plain"]
 
     def fails() -> None:

@@ -170,7 +170,7 @@ def test_a_plan_is_drawn_with_what_would_be_done_again_as_pending(cells: dict[st
     groups = [group for group in Drawn.of(plan.diagram().svg).root.iter(f"{SVG}g") if group.get("data-status")]
     drawn = {title(group).split()[0].rstrip(":"): group.get("data-status") for group in groups}
     assert (drawn["clean"], drawn["report"]) == ("pending", "pending")
-    assert plan.diagram().svg in plan._repr_html_()
+    assert plan.diagram().html in plan._repr_html_()
     assert cells["main"].plan(4).diagram() is None
 
 

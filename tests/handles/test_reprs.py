@@ -57,7 +57,7 @@ def test_the_bundle_of_a_run_is_a_picture_and_a_text_that_stay_the_same(lab: Lab
     run = survey.last
     assert run is not None
     assert bundle(run) == bundle(iron.get_run(run.id))
-    assert bundle(run).keys() == {"text/plain", "image/svg+xml"}
+    assert bundle(run).keys() == {"text/plain", "text/html", "image/svg+xml"}
     root = picture(run)
     assert root.tag == f"{SVG}svg"
     words = " ".join(root.itertext())

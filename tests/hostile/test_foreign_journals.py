@@ -21,7 +21,7 @@ from tests.hostile import stranger
 from tests.notebook.conftest import shell as shell  # noqa: PLC0414 -- a fixture
 from tests.notebook.shells import Shell
 
-ACTIVE = ("<img", "<script", "onerror=alert(1)>")
+ACTIVE = ("<img src=x", "<img>", "<script", "onerror=alert(1)>")
 
 
 @pytest.fixture(scope="module")
