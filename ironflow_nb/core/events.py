@@ -168,6 +168,18 @@ class StepReused(StepChange, frozen=True):
     duration_s: float | None = None
 
 
+class StepSkipped(StepChange, frozen=True):
+    """The step was left out, for that reason; if it is not left out any more, its next attempt begins."""
+
+    name: str
+    index: int
+    identity: str
+    reason: str
+    code: str = ""
+    branch: str = ""
+    nth: int = 0
+
+
 class ItemsCounted(Aside, frozen=True):
     """A map or loop of a step turned out to have that many items; the latest word on the n-th of a branch counts."""
 
@@ -273,8 +285,8 @@ class DomainEvent(RunChange, frozen=True):
 
 RunEvent: TypeAlias = (
     RunStarted | RunContinued | RunInterrupted | RunWaiting | RunPaused | RunCancelRequested | RunCompleted | RunFailed
-    | RunCancelled | StepStarted | StepCompleted | StepFailed | StepRetryScheduled | StepReused | StepDiscarded
-    | ItemsCounted
+    | RunCancelled | StepStarted | StepCompleted | StepFailed | StepRetryScheduled | StepReused | StepSkipped
+    | StepDiscarded | ItemsCounted
     | SignalReceived | WaitStarted | WaitEnded | TimerSet | TimerFired | TimerCancelled | OutputInjected
     | InjectionUndone | EffectRequested | EffectSettled | SessionEnded | DomainEvent
 )  # fmt: skip

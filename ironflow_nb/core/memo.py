@@ -72,18 +72,26 @@ class Memo:
         an attempt of any code is one.
         """
         self._records: dict[StepRef, Record] = {}
+        self._skipped: dict[tuple[str, BranchId], StepRow] = {}
         for row in rows:
-            self._records.setdefault(row.step, Record([])).attempts.append(row)
+            if row.status is StepStatus.SKIPPED:
+                self._skipped[row.name, row.branch] = row
+            else:
+                self._records.setdefault(row.step, Record([])).attempts.append(row)
         self._by_place: dict[tuple[Digest, BranchId, int], Record] = {}
         self._by_identity: dict[Digest, list[Record]] = {}
         self._taken: dict[str, set[int]] = {}
         self._next_index: dict[str, int] = {}
+        self._places: set[tuple[str, BranchId]] | None = None
         self._n_calls: dict[tuple[Digest, BranchId], int] = {}
         for record in self._records.values():
             first = record.attempts[0]
             self._by_place[first.identity, first.branch, first.nth] = record
             self._by_identity.setdefault(first.identity, []).append(record)
             self._taken.setdefault(first.name, set()).add(first.index)
+        self._skipped = {place: row for place, row in self._skipped.items() if row.step not in self._records}
+        for row in self._skipped.values():
+            self._taken.setdefault(row.name, set()).add(row.index)
         for step, version in (discarded or {}).items():
             if step in self._records:
                 self._records[step].discarded_before = version
@@ -138,6 +146,19 @@ class Memo:
         recorded_in = records[0].attempts[0].branch
         return records[0] if recorded_in != branch and is_same_line(branch, recorded_in) else None
 
+    def skip(self, name: str, branch: BranchId) -> bool:
+        """Return True if the branch leaves the step out that nothing is recorded of yet; note that it does."""
+        if self._places is None:
+            firsts = (record.attempts[0] for record in self._records.values())
+            self._places = {(first.name, first.branch) for first in firsts} | self._skipped.keys()
+        is_new = (name, branch) not in self._places
+        self._places.add((name, branch))
+        return is_new
+
+    def take_skipped(self, name: str, branch: BranchId) -> StepRow | None:
+        """Return the step of that name that the branch had left out, which it does not any more."""
+        return self._skipped.pop((name, branch), None) if self._skipped else None
+
     def take_index(self, name: str) -> int:
         """Return the lowest index that no step of that name has."""
         index = self._next_index.get(name, 0)
@@ -169,7 +190,10 @@ class Memo:
         return tuple(ref for ref, record in self._records.items() if not record.asked_for)
 
 
-def new_ref(memo: Memo, name: str) -> tuple[StepRef, int]:
-    """Return the reference and index of a step that is recorded for the first time."""
+def new_ref(memo: Memo, name: str, branch: BranchId) -> tuple[StepRef, int, int]:
+    """Return the reference, index and attempt of a step that begins for the first time, or was left out before."""
+    skipped = memo.take_skipped(name, branch)
+    if skipped is not None:
+        return skipped.step, skipped.index, skipped.attempt + 1
     index = memo.take_index(name)
-    return step_ref(name, index), index
+    return step_ref(name, index), index, 1

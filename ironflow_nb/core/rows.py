@@ -134,6 +134,10 @@ def evolve_step(run_id: RunId, row: StepRow | None, fact: Fact) -> StepRow | Non
                 status=StepStatus.COMPLETED, reason="reused", output_id=_value(event.output),
                 origin_run_id=event.origin_run_id, finished_at=fact.at, duration_s=event.duration_s or 0.0,
             )  # fmt: skip
+        case events.StepSkipped():
+            return _new_attempt(
+                run_id, row, fact, event, status=StepStatus.SKIPPED, reason=event.reason, finished_at=fact.at
+            )
         case events.StepCompleted():
             ending = {"status": StepStatus.COMPLETED, "output_id": _value(event.output)}
             return _ended_step(run_id, row, fact, duration_s=event.duration_s, **ending)
@@ -203,7 +207,11 @@ def _ended_run(row: RunRow, fact: Fact, status: RunStatus, **more: ValueId | Non
 
 
 def _new_attempt(
-    run_id: RunId, row: StepRow | None, fact: Fact, event: events.StepStarted | events.StepReused, **more: Any
+    run_id: RunId,
+    row: StepRow | None,
+    fact: Fact,
+    event: events.StepStarted | events.StepReused | events.StepSkipped,
+    **more: Any,
 ) -> StepRow:
     if row is not None or fact.step is None or fact.attempt is None:
         raise JournalCorrupt(

@@ -38,7 +38,7 @@ class Origin:
         """Return the record that answers the call."""
         return self.memo.find(*place)
 
-    def take_over(self, row: StepRow, ref: tuple[StepRef, int], place: Place, code: Digest) -> None:
+    def take_over(self, row: StepRow, ref: tuple[StepRef, int, int], place: Place, code: Digest) -> None:
         """Note that the step `ref` of the new run has the result of that attempt."""
         assert row.output_id is not None
         identity, branch, nth = place
@@ -54,5 +54,5 @@ class Origin:
             nth=nth,
             duration_s=row.duration_s,
         )
-        self._defer(Piece(reused, ref[0], 1))
+        self._defer(Piece(reused, ref[0], ref[2]))
         self.n_taken_over += 1

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ironflow_nb.core.durations import spoken
+from ironflow_nb.core.events import StepSkipped
 from ironflow_nb.core.identity import branch_id, keyed_identity, step_identity
 from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef
 from ironflow_nb.core.memo import Memo, Record, new_ref
@@ -20,6 +21,7 @@ from ironflow_nb.execution.ledger import Ledger
 from ironflow_nb.execution.origin import Origin
 from ironflow_nb.execution.signatures import FOREIGN, own_runs
 from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.execution.stream import Piece
 from ironflow_nb.execution.surroundings import say
 from ironflow_nb.execution.varying import Varying
 from ironflow_nb.journal.ports import Select
@@ -111,6 +113,15 @@ class Recall:
         """Let steps of that name have new code, which somebody has been told of already."""
         self._allowed_changes.add((name, code))
 
+    def skip(self, name: str, branch: BranchId, reason: str) -> Piece | None:
+        """Return what notes that a step is left out; None if something is recorded of it."""
+        if not self._memo.skip(name, branch):
+            return None
+        step, index, attempt = new_ref(self._memo, name, branch)
+        identity = step_identity(f"skipped {name}", Digest(b"")).hex()
+        skipped = StepSkipped(name=name, index=index, identity=identity, reason=reason, branch=branch)
+        return Piece(skipped, step, attempt)
+
     def open_branch(self, parent: BranchId, name: str, arguments: Digest | None) -> BranchId:
         """Return the id of a new branch: by name and arguments, and which one among equals it is."""
         nth = self._memo.count_call(step_identity(f"branch {name}", arguments or Digest(b"")), parent)
@@ -186,7 +197,9 @@ class Recall:
             stored = self._stored(verdict.row, origin.outputs)
             if stored is not None and stored.content is not None:
                 value = self._decoded(verdict.row, stored)
-                origin.take_over(verdict.row, new_ref(self._memo, spec.name), call.place, verdict.row.code)
+                origin.take_over(
+                    verdict.row, new_ref(self._memo, spec.name, call.place[1]), call.place, verdict.row.code
+                )
                 self.n_reused += 1
                 return Answer(value, kept=Kept(stored.value_id, stored.size))
         is_redone = isinstance(verdict, Perform) and verdict.reason == "code changed"
@@ -201,7 +214,7 @@ class Recall:
         if record is None:
             if len(self._memo):
                 self._varying.look(spec.name, call.arguments)
-            job = Job(spec, code, call, *new_ref(self._memo, spec.name), attempt=1, reason=reason)
+            job = Job(spec, code, call, *new_ref(self._memo, spec.name, call.place[1]), reason)
         else:
             latest = record.latest
             job = Job(spec, code, call, latest.step, latest.index, latest.attempt + 1, reason)

@@ -228,6 +228,14 @@ class Session:
             self.recorder.take(settled.job, self.stream.defer(settled.piece))
             self.recall.note_finished(settled.job.step)
 
+    def skip(self, name: str, branch: BranchId, reason: str) -> None:
+        """Let it ride with the next commit that a step is left out, unless something is recorded of it."""
+        with self.lock:
+            if self.is_open and self.stopped is None and self.recorder.stopped_by is None:
+                piece = self.recall.skip(name, branch, reason)
+                if piece is not None:
+                    self.stream.defer(piece)
+
     def record_retry(self, settled: Settled) -> Job:
         """Commit a failure after which the step is tried again; return that attempt."""
         with self.lock:

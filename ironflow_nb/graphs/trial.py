@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.graphs.formats.definition import Block, Node, Work, Workflow, blocks_of
@@ -122,7 +123,7 @@ def _recorded(engine: Engine, graph: str) -> tuple[list[str], dict[str, Any]]:
     with engine.reading() as reader:
         (run,) = reader.runs(Select(kind="graph", name=graph, limit=1))
         rows = reader.steps(Select(run_ids=[run.run_id]))
-    latest = {row.step: row for row in rows}
+    latest = {row.step: row for row in rows if row.status is not StepStatus.SKIPPED}
     ran = [row.name.removeprefix(f"{graph}.") for row in latest.values()]
     handle: Run[Any] = Run(engine, run.run_id)
     outputs: dict[str, list[Any]] = {}

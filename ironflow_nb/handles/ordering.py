@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from ironflow_nb.core.ids import StepRef
 from ironflow_nb.core.orders import Orders
@@ -13,6 +14,7 @@ from ironflow_nb.execution.finding import resolve_steps
 
 Named = str | Iterable[object] | None
 FAILED = "failed"
+_NOT_FAILED: Final = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED})
 
 
 def ordered(rows: list[StepRow], run_id: str, status: RunStatus, *, retry: Named, rerun: Named, keep: Named) -> Orders:
@@ -27,7 +29,7 @@ def ordered(rows: list[StepRow], run_id: str, status: RunStatus, *, retry: Named
         what = "was cancelled" if status is RunStatus.CANCELLED else f"is {status.value}"
         raise RunFinished(f"run {run_id} {what}, so it can't be told to do steps again", run_id=run_id)
     latest = {row.step: row for row in rows}
-    failed = tuple(step for step, row in latest.items() if row.status is not StepStatus.COMPLETED)
+    failed = tuple(step for step, row in latest.items() if row.status not in _NOT_FAILED)
     known = tuple(step for step in failed if latest[step].status is not StepStatus.UNKNOWN)
     done = tuple({row.step: None for row in rows if row.status is StepStatus.COMPLETED})
     if retry == FAILED and not known and status is RunStatus.COMPLETED:

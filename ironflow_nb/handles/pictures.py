@@ -64,7 +64,10 @@ def picture_of(engine: Engine, run_id: RunId) -> Picture:
         account = _account(engine, run, status, tallies)
     except Exception as error:  # noqa: BLE001 -- it stands in for a repr, whatever became of the journal
         return Picture(svg=None, text=f"run {run_id}: {error}")
-    states = node_states((each for tally in tallies for each in _shown(tally, status)), n_expected=expected)
+    begun = {tally.name for tally in tallies if tally.status is not StepStatus.SKIPPED}
+    # Of a node that never began the diagram knows whether it was left out, or whether the run has only not got to it.
+    told = [each for tally in tallies if tally.name in begun for each in _shown(tally, status)]
+    states = node_states(told, n_expected=expected)
     for name, children in children_of(engine, run_id, diagram).items():
         if name in states:
             states[name] = _with_children(states[name], children)

@@ -40,6 +40,7 @@ SAMPLES: Final[dict[str, RunEvent]] = {
             origin_run_id=RunId("ba9876543210"),
             origin_step=StepRef("fetch[7]"),
         ),
+        events.StepSkipped(name="fetch", index=0, identity=digest("skipped").hex(), reason="when is false"),
         events.ItemsCounted(name="fetch", n_items=61),
         events.StepDiscarded(reason="late", n_bytes=12),
         events.SignalReceived(name="go", signal_id=3),

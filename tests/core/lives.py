@@ -48,10 +48,10 @@ class Life:
         """Return what can happen next; a number chooses among the details."""
         possible: list[Callable[[int], None]] = [self.note]
         if self.status in OPEN:
-            possible += [self.begin, self.begin, self.reuse, self.change, self.hear, self.account, self.stop]
+            possible += [self.begin, self.begin, self.reuse, self.skip, self.change, self.hear, self.account, self.stop]
             possible += [self.end] * 3 if self.attempts("running") else []
             possible += [self.schedule] * 2 if self.attempts("failed") else []
-            possible += [self.go_on] if self.attempts("retrying", "failed", "running") else []
+            possible += [self.go_on] if self.attempts("retrying", "failed", "running", "skipped") else []
             possible += [self.inject] if self.attempts("completed") else []
         if self.status in RESUMABLE:
             possible += [self.resume, self.resume]
@@ -112,6 +112,18 @@ class Life:
             "duration_s": 0.0,
         }
 
+    def skip(self, _number: int) -> None:
+        index = len(self.latest())
+        place = StepRef(f"fetch[{index}]"), 1
+        identity = digest(f"fetch {index}").hex()
+        self.tell(replace(SAMPLES["StepSkipped"], index=index, identity=identity), place)
+        self.steps[place] = self.beginning(place, index, "", 0) | {
+            "status": "skipped",
+            "reason": "when is false",
+            "code": b"",
+            "finished_at": self.at,
+        }
+
     def end(self, number: int) -> None:
         running = self.attempts("running")
         place = running[number % len(running)]
@@ -132,7 +144,7 @@ class Life:
 
     def go_on(self, number: int) -> None:
         """Begin the next attempt of a step; with that, one that was to be retried has simply failed."""
-        unfinished = self.attempts("retrying", "failed", "running")
+        unfinished = self.attempts("retrying", "failed", "running", "skipped")
         step, n = unfinished[number % len(unfinished)]
         self.begin(0, (step, n + 1))
         if self.steps[step, n]["status"] == "retrying":

@@ -27,7 +27,7 @@ CLOSED_UNION = [
     "RunFailed", "RunCancelled", "StepStarted", "StepCompleted", "StepFailed", "StepRetryScheduled", "StepReused",
     "StepDiscarded", "SignalReceived", "WaitStarted", "WaitEnded", "TimerSet", "TimerFired", "TimerCancelled",
     "OutputInjected", "InjectionUndone", "EffectRequested", "EffectSettled", "SessionEnded", "DomainEvent",
-    "ItemsCounted",
+    "ItemsCounted", "StepSkipped",
 ]  # fmt: skip
 
 

@@ -116,11 +116,33 @@ def test_calls_are_counted_for_each_identity_and_branch(calls: list[tuple[str, B
         counts[name, branch] += 1
 
 
+def test_a_step_that_was_left_out_begins_as_its_next_attempt_in_the_branch_that_left_it_out() -> None:
+    skipped = step_row("fetch", 0, identity=digest("skipped"), branch=LEFT, status=StepStatus.SKIPPED)
+    memo = Memo([skipped, recorded(1, RIGHT)])
+    assert (len(memo), memo.latest(StepRef("fetch[0]")), memo.not_asked_for()) == (1, None, ("fetch[1]",))
+    assert new_ref(memo, "fetch", RIGHT) == ("fetch[2]", 2, 1)
+    assert new_ref(memo, "fetch", LEFT) == ("fetch[0]", 0, 2)
+    assert new_ref(memo, "fetch", LEFT) == ("fetch[3]", 3, 1)
+
+
+def test_a_step_that_has_begun_since_it_was_left_out_is_known_by_its_call() -> None:
+    skipped = step_row("fetch", 0, identity=digest("skipped"), branch=LEFT, status=StepStatus.SKIPPED)
+    memo = Memo([skipped, step_row("fetch", 0, attempt=2, identity=PAGE, branch=LEFT)])
+    assert answer(memo, LEFT) == "fetch[0]"
+    assert new_ref(memo, "fetch", LEFT) == ("fetch[1]", 1, 1)
+
+
+def test_what_is_left_out_is_new_once_and_not_where_something_is_recorded() -> None:
+    skipped = step_row("fetch", 0, identity=digest("skipped"), branch=LEFT, status=StepStatus.SKIPPED)
+    memo = Memo([skipped, recorded(1, RIGHT)])
+    assert [memo.skip("fetch", branch) for branch in (LEFT, RIGHT, ROOT, ROOT)] == [False, False, True, False]
+
+
 @given(st.sets(st.integers(0, 8)), st.integers(0, 8))
 def test_new_steps_fill_the_gaps_of_the_indices_and_then_go_on(taken: set[int], n_new: int) -> None:
     memo = Memo([recorded(index, nth=index) for index in sorted(taken)] + [step_row("parse", 0)])
     free = [index for index in range(20) if index not in taken][:n_new]
-    assert [new_ref(memo, "fetch") for _ in range(n_new)] == [(f"fetch[{index}]", index) for index in free]
+    assert [new_ref(memo, "fetch", LEFT) for _ in range(n_new)] == [(f"fetch[{index}]", index, 1) for index in free]
     assert memo.take_index("parse") == 1
     assert memo.take_index("write") == 0
 

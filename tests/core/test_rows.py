@@ -20,7 +20,7 @@ AT = 5_000_000
 STEP = StepRef("fetch[0]")
 OPEN_RUN = run_row(owner="me", updated_at=1)
 OPEN_STEP = step_row(status=StepStatus.RUNNING, duration_s=None)
-BEGINNINGS = {"StepStarted", "StepReused"}
+BEGINNINGS = {"StepStarted", "StepReused", "StepSkipped"}
 
 STATUS_AFTER = {
     "RunWaiting": RunStatus.WAITING,
@@ -170,6 +170,15 @@ def test_a_step_answered_by_another_run_is_completed_at_once() -> None:
         output_id=value("output"),
         origin_run_id=RunId("ba9876543210"),
     )
+
+
+def test_a_step_that_was_left_out_is_skipped_for_that_reason_and_begins_with_its_next_attempt() -> None:
+    skipped = step_after(None, replace(SAMPLES["StepSkipped"], branch="/left.0"))
+    assert skipped is not None
+    assert (skipped.status, skipped.reason, skipped.branch) == (StepStatus.SKIPPED, "when is false", "/left.0")
+    assert (skipped.finished_at, skipped.duration_s, skipped.code) == (AT, None, b"")
+    with pytest.raises(JournalCorrupt):
+        step_after(skipped, SAMPLES["StepStarted"])
 
 
 def test_an_attempt_ends_with_its_output_or_its_error() -> None:

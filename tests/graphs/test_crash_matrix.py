@@ -121,7 +121,7 @@ GRAPHS: list[Callable[[], Graph]] = [chain, diamond, decisions, loops, handled, 
 
 @pytest.fixture(autouse=True)
 def token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_TOKEN", "tea")
+    monkeypatch.setenv("MY_TOKEN", "darjeeling")
 
 
 @pytest.mark.parametrize("durability", ["power", "process"])

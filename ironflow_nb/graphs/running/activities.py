@@ -38,6 +38,11 @@ class Activity:
         """Those of its nodes that nothing handled, in the order of the nodes and not in that of time."""
         return [self._failures[number] for number in sorted(self._failures)]
 
+    @property
+    def failed(self) -> list[int]:
+        """The numbers of the nodes that failed."""
+        return sorted(self._failures)
+
     def fail(self, number: int, error: Exception) -> None:
         """Note that a node failed."""
         self._failures[number] = error

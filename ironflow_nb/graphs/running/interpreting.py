@@ -17,7 +17,7 @@ stretch of the run.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ironflow_nb.core.ids import BranchId
@@ -52,6 +52,7 @@ from ironflow_nb.graphs.running.failures import can_be_handled, described, one
 from ironflow_nb.graphs.running.filling import Filler, as_case
 from ironflow_nb.graphs.running.frames import Frame
 from ironflow_nb.graphs.running.nodework import Workshop
+from ironflow_nb.graphs.running.skipping import skip_after_failures, skip_nodes
 
 
 class Interpreter:
@@ -173,6 +174,7 @@ class Interpreter:
     def _close(self, activity: Activity) -> None:
         activity.n_open -= 1
         if activity.n_open == 0:
+            skip_after_failures(self._session, self._workshop.graph, activity)
             activity.done(activity)
 
     # -- nodes ---------------------------------------------------------------------------------------------------
@@ -185,11 +187,15 @@ class Interpreter:
             if self._filler.is_true(node.when, frame, f"{node.id}, when"):
                 self._perform(activity, number, node)
             else:
+                self._skip([node], frame, "when is false")
                 self._later(lambda: self._finish(activity, number, None, is_skipped=True))
         except ExpressionFailed as error:
             self._record_failure(activity, number, error)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the graph says what it means
             self._fail(activity, number, error)
+
+    def _skip(self, nodes: Iterable[Node], frame: Frame, reason: str) -> None:
+        skip_nodes(self._session, self._workshop.graph, nodes, frame.branch, reason)
 
     def _later(self, go_on: Callable[[], None]) -> None:
         """Go on when this node is done with: what fails from there on is no failure of it."""
@@ -212,14 +218,19 @@ class Interpreter:
                 name = self._filler.filled(target, frame, node.id)
                 self._child(activity, number, name, self._filler.filled(given, frame, node.id))
             case Condition(test=test, then=then, otherwise=otherwise):
-                taken = "then" if self._filler.is_true(test, frame, node.id) else "else"
-                self._decide(activity, number, taken, then if taken == "then" else otherwise)
+                is_then = self._filler.is_true(test, frame, node.id)
+                way, block, other = ("then", then, otherwise) if is_then else ("else", otherwise, then)
+                self._skip(other.nodes, frame, f"{node.id} took {way}")
+                self._decide(activity, number, way, block)
             case Switch(value=value, cases=cases, default=default):
                 chosen = as_case(self._filler.filled(value, frame, node.id), node)
                 blocks = dict(cases)
-                is_known = chosen in blocks
-                fallback = "default" if default.nodes else None
-                self._decide(activity, number, *((chosen, blocks[chosen]) if is_known else (fallback, default)))
+                taken = chosen if chosen in blocks else "default" if default.nodes else None
+                block = blocks.get(chosen, default)
+                others = [each for each in (*blocks.values(), default) if each is not block]
+                reason = f"{node.id} took {'none of its cases' if taken is None else taken}"
+                self._skip([each for other in others for each in other.nodes], frame, reason)
+                self._decide(activity, number, taken, block)
             case Branch():
                 self._fan_out(activity, number, node.task)
             case Loop():
@@ -349,6 +360,9 @@ class Interpreter:
             for choice in branch.choices
             if self._filler.is_true(choice.when, activity.frame, f"{node.id}, {choice.name}")
         ]
+        for choice in branch.choices:
+            if choice not in chosen:
+                self._skip(choice.do.nodes, activity.frame, f"when of {choice.name} is false")
         ended: dict[str, Activity] = {}
 
         def done_with(name: str) -> Done:
