@@ -87,7 +87,8 @@ def build_on(
     In the kernel that completed it, and with nothing edited, the person wants it done again, unless `reuses` says that
     they never do.
     """
-    is_step_edited = any(each.action in {Action.REDO, Action.STOP} for each in planned)
+    redone = {Action.REDO, Action.STOP}
+    is_step_edited = any(each.action in redone or each.row.run_id != completed.run_id for each in planned)
     if is_step_edited or completed.definition_id != definition_id:
         return Begin(after=completed, takes_over=True, planned=planned)
     if is_own_kernel and not reuses:

@@ -7,7 +7,7 @@ sibling's: otherwise two gathered branches that make equal calls would swap thei
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -21,9 +21,11 @@ class Record(msgspec.Struct):
     """A recorded step with all its attempts, oldest first.
 
     Attempts that began before version `discarded_before` of the run are no answer; `is_kept` lets one of any code be.
+    `older` are attempts that earlier runs completed, newest first: they answer for code that the run had not.
     """
 
     attempts: list[StepRow]
+    older: Sequence[StepRow] = ()
     asked_for: bool = False
     discarded_before: int = 0
     is_kept: bool = False
@@ -38,7 +40,9 @@ class Record(msgspec.Struct):
         for row in reversed(self.attempts):
             if row.status is StepStatus.COMPLETED and row.code == code and row.version >= self.discarded_before:
                 return row
-        return self.completed_with_any_code() if self.is_kept else None
+        if self.is_kept:
+            return self.completed_with_any_code()
+        return next((row for row in self.older if row.code == code), None)
 
     def completed_with_any_code(self) -> StepRow | None:
         """Return the newest completed attempt."""
@@ -111,6 +115,16 @@ class Memo:
         """Take what became of an attempt that was recorded as begun when the memory was made."""
         attempts = self._records[row.step].attempts
         attempts[next(place for place, each in enumerate(attempts) if each.attempt == row.attempt)] = row
+
+    def learn_older(self, rows: Iterable[StepRow]) -> None:
+        """Take what earlier runs of the same call completed, newest first: it answers where this one has no answer."""
+        for row in rows:
+            place = row.identity, row.branch, row.nth
+            record = self._by_place.get(place)
+            if record is None:
+                self._by_place[place] = Record([row])
+            else:
+                record.older = (*record.older, row)
 
     def first_version(self, step: StepRef) -> int:
         """Return the version of the run at which the recorded step first began."""

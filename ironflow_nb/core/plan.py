@@ -92,7 +92,9 @@ def _planned(
 def _simple(latest: StepRow, verdict: Reuse | Replay | Perform | Unknown) -> Planned:
     match verdict:
         case Reuse(row=row):
-            return Planned(row.step, Action.REUSE, "finished", row)
+            is_older = row.run_id != latest.run_id
+            reason = f"finished with this code in run {row.run_id}" if is_older else "finished"
+            return Planned(latest.step, Action.REUSE, reason, row)
         case Replay(row=row):
             return Planned(row.step, Action.REPLAY, "failed, and the flow lived with it", row)
         case Unknown(row=row):

@@ -22,13 +22,14 @@ from ironflow_nb.core.joining import (
 )
 from ironflow_nb.core.orders import discarded
 from ironflow_nb.core.plan import Action, Planned
-from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import CLOSED, RunStatus, StepStatus, derived_run_status
 from ironflow_nb.errors import DuplicateKey, JournalConflict, RunNotFound
 from ironflow_nb.execution.ending import SAY_AFTER_S, say_waiting
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.origin import Origin
-from ironflow_nb.execution.planning import continuations, not_asked_for, plan_of_edits, plan_of_run
+from ironflow_nb.execution.ledger import Ledger
+from ironflow_nb.execution.origin import Origin, completed_in, lineage
+from ironflow_nb.execution.planning import continuations, not_asked_for, plan_after, plan_of_edits
 from ironflow_nb.execution.recall import Recall
 from ironflow_nb.execution.request import Policy, RejoinedBy, Request
 from ironflow_nb.execution.session import Session
@@ -136,7 +137,7 @@ def _say_new(engine: Engine, call: Call, begin: Begin) -> None:
     elif after is not None and begin.takes_over:
         say(
             f"{call.name}: a new run is built on run {after.run_id}, completed {_ago(engine, after)} ago: "
-            f"{_said(begin.planned, 'reused')}. {_to_start_anew(call)}"
+            f"{_said(begin.planned, 'reused if called as before')}. {_to_start_anew(call)}"
         )
     elif after is not None and begin.planned and (work_s := _work_s(begin.planned)) > SAY_WORK_S:
         say(
@@ -252,9 +253,13 @@ def _after_completed(engine: Engine, reader: Reader, request: Request, run: RunR
         return Begin(after=run)
     if request.define_steps is not None:
         request.define_steps()
+
+    def older() -> list[StepRow]:
+        return completed_in(reader, lineage(engine.ledger.signer, reader, run.run_id)[1:])
+
     return build_on(
         run,
-        plan_of_run(reader, run, policy.on_change),
+        plan_after(reader, run, older, policy.on_change),
         definition_id=request.definition_id,
         is_own_kernel=(run.execution or "").startswith(engine.ledger.owner),
         reuses=reuses,
@@ -324,7 +329,7 @@ def _anew(engine: Engine, request: Request, call: Call, origin: RunRow | None) -
     built_on = None
     if origin is not None:
         with ledger.current() as reader:
-            built_on = _origin(reader, stream, origin.run_id)
+            built_on = _origin(ledger, reader, stream, origin.run_id)
     recall = Recall(ledger, run_id, call.name, policy.on_change, origin=built_on)
     session = Session(stream, recall, start_worker=engine.start_worker)
     session.storage = storage
@@ -332,9 +337,12 @@ def _anew(engine: Engine, request: Request, call: Call, origin: RunRow | None) -
     return session
 
 
-def _origin(reader: Reader, stream: Stream, run_id: RunId | None) -> Origin | None:
+def _origin(ledger: Ledger, reader: Reader, stream: Stream, run_id: RunId | None) -> Origin | None:
     """Return what is recorded of the completed run that the run of the stream is built on."""
-    return None if run_id is None else Origin(run_id, reader.memo(run_id), stream.defer)
+    runs = lineage(ledger.signer, reader, run_id)
+    if not runs:
+        return None
+    return Origin(runs[0].run_id, reader.memo(runs[0].run_id), completed_in(reader, runs[1:]), stream.defer)
 
 
 def _storage(engine: Engine, request: Request) -> Storage:
@@ -390,7 +398,7 @@ def _take_on(engine: Engine, request: Request, call: Call, run: RunRow, stream: 
         stale = reader.signals([run.run_id])
         foreign = "" if own_runs(ledger.signer, reader, [run]) else f", {FOREIGN}"
         continued_before = continuations(reader, run)
-        origin = _origin(reader, stream, run.origin_run_id)
+        origin = _origin(ledger, reader, stream, run.origin_run_id)
         planned = plan_of_edits(reader, run, [row for row, _ in recorded], request.policy.on_change) if is_rerun else []
     assert head is not None
     stream.version, stream.at, stream.row = head[0], max(head[1], stream.at), run

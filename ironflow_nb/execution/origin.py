@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from ironflow_nb.core.events import StepReused
 from ironflow_nb.core.ids import Digest, RunId, StepRef
 from ironflow_nb.core.memo import Memo, Record
-from ironflow_nb.core.rows import StepRow
+from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.status import StepStatus
 from ironflow_nb.execution.jobs import Place
+from ironflow_nb.execution.signatures import own_runs
 from ironflow_nb.execution.stream import Piece
+from ironflow_nb.journal.ports import Reader, Select
+from ironflow_nb.values.pickles import Signer
 from ironflow_nb.values.stored import StoredValue
+
+N_GENERATIONS: Final = 8
+"""How many runs back it is looked for what was completed with the code of now: an edit may be taken back."""
+
+
+def lineage(signer: Signer, reader: Reader, run_id: RunId | None) -> list[RunRow]:
+    """Return that run and those that it was built on, newest first, as far as this user began them."""
+    runs: list[RunRow] = []
+    while run_id is not None and len(runs) <= N_GENERATIONS:
+        found = reader.runs(Select(run_ids=[run_id]))
+        if not own_runs(signer, reader, found):
+            break
+        runs += found
+        run_id = found[0].origin_run_id
+    return runs
+
+
+def completed_in(reader: Reader, runs: Iterable[RunRow]) -> list[StepRow]:
+    """Return the attempts that each of the runs completed itself, the newest first."""
+    done = {StepStatus.COMPLETED}
+    found = (reader.steps(Select(run_ids=[run.run_id], step_statuses=done)) for run in runs)
+    return [row for rows in found for row in reversed(rows) if row.origin_run_id is None]
 
 
 class Origin:
@@ -20,19 +47,29 @@ class Origin:
     """
 
     def __init__(
-        self, run_id: RunId, recorded: Iterable[tuple[StepRow, StoredValue | None]], defer: Callable[[Piece], object]
+        self,
+        run_id: RunId,
+        recorded: Iterable[tuple[StepRow, StoredValue | None]],
+        older: Iterable[StepRow],
+        defer: Callable[[Piece], object],
     ) -> None:
-        """Take its recorded steps; `defer` writes what is taken over with the next commit of the new run.
+        """Take its recorded steps, and those that the runs it was built on completed, newest first.
 
-        A piece that is lost with its process is taken over again: the completed run is still there.
+        `defer` writes what is taken over with the next commit of the new run. A piece that is lost with its process
+        is taken over again: the completed run is still there.
         """
         rows = list(recorded)
         self.run_id = run_id
         self.memo = Memo(row for row, _ in rows)
+        self.memo.learn_older(older)
         self.outputs = {(row.step, row.attempt): stored for row, stored in rows if stored is not None}
         self.children: dict[StepRef, RunId] = {}
         self.n_taken_over = 0
         self._defer = defer
+
+    def outputs_of(self, row: StepRow) -> dict[tuple[StepRef, int], StoredValue]:
+        """Return the results that were read together with the attempt, by step and attempt."""
+        return self.outputs if row.run_id == self.run_id else {}
 
     def find(self, place: Place) -> Record | None:
         """Return the record that answers the call."""

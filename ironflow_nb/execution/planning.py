@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import msgspec
@@ -10,7 +11,7 @@ from ironflow_nb.core.events import RunContinued, SessionEnded
 from ironflow_nb.core.ids import Digest, StepRef
 from ironflow_nb.core.memo import Memo
 from ironflow_nb.core.orders import discarded
-from ironflow_nb.core.plan import Current, Planned, plan
+from ironflow_nb.core.plan import Action, Current, Planned, plan
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.core.verdict import OnChange
@@ -25,6 +26,14 @@ def plan_of_run(reader: Reader, run: RunRow, on_change: OnChange) -> list[Planne
     return _planned(reader, run, [row for row, _ in reader.memo(run.run_id)], on_change)
 
 
+def plan_after(reader: Reader, run: RunRow, older: Callable[[], list[StepRow]], on_change: OnChange) -> list[Planned]:
+    """Return the same for a run that is built on it, which has what the `older` runs completed, where one is edited."""
+    rows = [row for row, _ in reader.memo(run.run_id)]
+    planned = _planned(reader, run, rows, on_change)
+    is_edited = any(each.action in {Action.REDO, Action.STOP} for each in planned)
+    return _planned(reader, run, rows, on_change, older()) if is_edited else planned
+
+
 def plan_of_edits(reader: Reader, run: RunRow, rows: list[StepRow], on_change: OnChange) -> list[Planned]:
     """Return what would happen to each of the recorded steps, if the code of one is another now; else nothing."""
     code = {name: spec.code for name, spec in _specs(rows).items()}
@@ -36,9 +45,12 @@ def _specs(rows: list[StepRow]) -> dict[str, StepSpec]:
     return {name: spec for name in {row.name for row in rows} if (spec := HOME.step(name)) is not None}
 
 
-def _planned(reader: Reader, run: RunRow, rows: list[StepRow], on_change: OnChange) -> list[Planned]:
+def _planned(
+    reader: Reader, run: RunRow, rows: list[StepRow], on_change: OnChange, older: Sequence[StepRow] = ()
+) -> list[Planned]:
     specs = _specs(rows)
     memo = Memo(rows, discarded=discarded(continuations(reader, run)))
+    memo.learn_older(older)
 
     @cache  # thousands of steps of a map have one code
     def why(name: str, code: Digest) -> str:

@@ -194,7 +194,7 @@ class Recall:
         if isinstance(verdict, AskFirst):
             verdict = self._settle_change(spec, code, verdict.row, origin.memo)
         if isinstance(verdict, Reuse):
-            stored = self._stored(verdict.row, origin.outputs)
+            stored = self._stored(verdict.row, origin.outputs_of(verdict.row))
             if stored is not None and stored.content is not None:
                 value = self._decoded(verdict.row, stored)
                 origin.take_over(

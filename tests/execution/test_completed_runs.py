@@ -96,7 +96,7 @@ def test_after_an_edit_only_what_it_touches_is_done_again(lab: Lab, notebook: An
     assert LOG == ["total"]
     (line,) = said
     assert f"built on run {first}, completed" in line
-    assert "4 finished steps are reused, 1 is done again (total: " in line
+    assert "4 finished steps are reused if called as before, 1 is done again (total: " in line
     assert "report.options(fresh=True)(...)" in line
     steps = iron.steps(run=iron.runs()["run_id"][0])
     assert list(steps["reused"]) == [True, True, True, False, True]
@@ -111,6 +111,53 @@ def test_an_edit_that_is_taken_back_is_answered_by_the_run_before(lab: Lab, note
     new_cell(lab)
     assert notebook(edited=True)(3) == (300, "sent")
     assert LOG == ["fetch 0", "fetch 1", "fetch 2", "total", "publish"]  # not edited, in the same kernel: once more
+
+
+def test_an_edit_that_is_undone_is_answered_by_the_runs_before(lab: Lab, notebook: Any, said: list[str]) -> None:
+    notebook()(3)
+    for edited in (True, False, True):  # each is built on the run before it
+        lab.cell()
+        notebook(edited=edited)(3)
+    assert sorted(LOG) == sorted([*ALL, "total"])
+    assert "5 finished steps are reused" in said[-1]
+    assert "done again" not in said[-1]
+    assert iron.steps(run=iron.runs()["run_id"][0])["reused"].all()
+    lab.cell()
+    plan = notebook().plan(3)
+    assert set(plan["action"]) == {"reuse"}
+
+
+def test_an_undone_edit_costs_nothing_and_so_stops_nothing(lab: Lab, notebook: Any) -> None:
+    notebook()(3)
+    lab.cell()
+    notebook(edited=True)(3)
+    lab.cell()
+    assert notebook(on_change="strict")(3) == (30, "sent")
+    assert sorted(LOG) == sorted([*ALL, "total"])
+
+
+def test_a_step_that_an_edit_of_the_flow_left_out_is_still_known_when_it_is_back(lab: Lab) -> None:
+    @step
+    def work(n: int) -> int:
+        log(f"work {n}")
+        return n
+
+    def define(*, both: bool) -> Any:
+        @flow(name="sums")
+        def of_both() -> int:
+            return work(1) + work(2)
+
+        @flow(name="sums")
+        def of_one() -> int:
+            return work(1)
+
+        return of_both if both else of_one
+
+    lab.is_interactive = True
+    for both, result in [(True, 3), (False, 1), (True, 3)]:
+        assert define(both=both)() == result
+        lab.cell()
+    assert LOG == ["work 1", "work 2"]
 
 
 def test_the_same_cell_in_the_same_kernel_is_done_again(lab: Lab, notebook: Any, said: list[str]) -> None:
