@@ -154,7 +154,10 @@ class StepRetryScheduled(StepChange, frozen=True):
 
 
 class StepReused(StepChange, frozen=True):
-    """The step was answered by another run's output, which took `duration_s` there; None where that is not known."""
+    """The step was answered by another run's output, which took `duration_s` there; None where that is not known.
+
+    `child_run_id` is the child that ran there, if it was a flow.
+    """
 
     name: str
     index: int
@@ -166,6 +169,7 @@ class StepReused(StepChange, frozen=True):
     branch: str = ""
     nth: int = 0
     duration_s: float | None = None
+    child_run_id: RunId | None = None
 
 
 class StepSkipped(StepChange, frozen=True):

@@ -133,6 +133,7 @@ def evolve_step(run_id: RunId, row: StepRow | None, fact: Fact) -> StepRow | Non
                 run_id, row, fact, event,
                 status=StepStatus.COMPLETED, reason="reused", output_id=_value(event.output),
                 origin_run_id=event.origin_run_id, finished_at=fact.at, duration_s=event.duration_s or 0.0,
+                child_run_id=event.child_run_id,
             )  # fmt: skip
         case events.StepSkipped():
             return _new_attempt(

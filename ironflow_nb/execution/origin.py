@@ -90,6 +90,7 @@ class Origin:
             branch=branch,
             nth=nth,
             duration_s=row.duration_s,
+            child_run_id=row.child_run_id,
         )
         self._defer(Piece(reused, ref[0], ref[2]))
         self.n_taken_over += 1

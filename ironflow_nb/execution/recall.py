@@ -219,7 +219,11 @@ class Recall:
             latest = record.latest
             job = Job(spec, code, call, latest.step, latest.index, latest.attempt + 1, reason)
             is_begun = latest.status is not StepStatus.COMPLETED or reason == "code changed"
-            job.child_run_id = latest.child_run_id if is_begun and not record.is_discarded else None
+            child = latest.child_run_id if is_begun and not record.is_discarded else None
+            if latest.origin_run_id is None:
+                job.child_run_id = child
+            elif child is not None and self.origin is not None:  # it is another run's, and is built on
+                self.origin.children[job.step] = child
             job.failed = latest if latest.status is StepStatus.RETRYING else None
             job.is_owed = record.is_owed
         job.stretch = self

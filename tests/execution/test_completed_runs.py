@@ -317,6 +317,53 @@ def test_the_step_of_a_child_that_was_edited_is_all_that_is_done_again(lab: Lab)
     assert LOG == ["fit"]
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["completed", "failed"])
+def test_a_child_that_was_taken_over_is_still_built_on_when_it_is_edited(lab: Lab, *, fails: bool) -> None:
+    lab.is_interactive = True
+
+    def define(factor: int, *, last: int, fails: bool = False) -> Any:
+        @step(name="load")
+        def load(n: int) -> int:
+            log(f"load {n}")
+            return n
+
+        @step(name="fit")
+        def fit(n: int) -> int:
+            log("fit")
+            return n * factor
+
+        @flow(name="child")
+        def child(n: int) -> int:
+            return fit(load(n))
+
+        @step(name="add")
+        def add(n: int) -> int:
+            if fails:
+                raise ValueError("broken")
+            return n + last
+
+        @flow(name="parent")
+        def parent() -> int:
+            return add(child(2))
+
+        return parent
+
+    assert define(10, last=1)() == 21
+    lab.cell()
+    if fails:
+        with pytest.raises(ValueError, match="broken"):
+            define(10, last=2, fails=True)()  # takes the child over, and does not complete
+    else:
+        assert define(10, last=2)() == 22
+    assert LOG == ["load 2", "fit"]
+    new_cell(lab)
+    assert define(100, last=2)() == 202
+    assert LOG == ["fit"]
+    children = iron.runs("child")
+    assert len(children) == 2
+    assert (children["status"] == "completed").all()
+
+
 def test_an_async_flow_is_built_on_alike(lab: Lab) -> None:
     lab.is_interactive = True
 
