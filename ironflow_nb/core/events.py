@@ -117,7 +117,8 @@ class RunCancelled(RunChange, frozen=True):
 class StepStarted(StepChange, frozen=True):
     """An attempt of a step began; `lived_with` are failures that the flow had seen and gone on after.
 
-    Of one that runs `once`, nobody knows what came of it as long as no end is recorded.
+    Of one that runs `once`, nobody knows what came of it as long as no end is recorded. `site` is where in the
+    source of its flow it was called, where that is known.
     """
 
     name: str
@@ -131,6 +132,7 @@ class StepStarted(StepChange, frozen=True):
     lived_with: tuple[StepRef, ...] = ()
     once: bool = False
     child_run_id: RunId | None = None
+    site: str = ""
 
 
 class StepCompleted(StepChange, frozen=True):
@@ -170,6 +172,7 @@ class StepReused(StepChange, frozen=True):
     nth: int = 0
     duration_s: float | None = None
     child_run_id: RunId | None = None
+    site: str = ""
 
 
 class StepSkipped(StepChange, frozen=True):
@@ -191,6 +194,7 @@ class ItemsCounted(Aside, frozen=True):
     n_items: int
     branch: str = ""
     nth: int = 0
+    site: str = ""
 
 
 class StepDiscarded(Aside, frozen=True):

@@ -81,6 +81,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     An empty text is the run itself. None is where nothing follows from that, as in the source of a flow.
     """
+    site: int | None = None
+    """The number of the call in the source of the flow: the node shows only the steps that were called there."""
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

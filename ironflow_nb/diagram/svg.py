@@ -18,7 +18,7 @@ from ironflow_nb.diagram.head import HEAD_HEIGHT, head_element, head_width
 from ironflow_nb.diagram.labels import SANS, one_line, xml_attribute, xml_text
 from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
 from ironflow_nb.diagram.outlines import at, number, outline
-from ironflow_nb.diagram.palette import LINE, Look, run_look, step_look
+from ironflow_nb.diagram.palette import LINE, WAY, Look, run_look, step_look
 from ironflow_nb.diagram.shapes import node_shapes, text_element
 from ironflow_nb.diagram.sizes import EDGE_FONT, edge_label
 from ironflow_nb.diagram.states import Caption, NodeState, saying_with_time, state_of
@@ -123,13 +123,15 @@ def _edge(edge: Edge, route: Route) -> str:
         return transition_element(edge, route)
     curves, arrow = edge_paths(route)
     dashes = ' stroke-dasharray="5 4"' if edge.is_dashed else ""
-    line = f'<path d="{curves}"{dashes}/><path d="{arrow}" fill="{LINE}" stroke="none"/>'
-    return line + _edge_label(edge, route)
+    colour = WAY if edge.is_taken else LINE
+    line = f'<path d="{curves}"{dashes}/><path d="{arrow}" fill="{colour}" stroke="none"/>' + _edge_label(edge, route)
+    return f'<g data-taken="true" stroke="{WAY}" stroke-width="2.2">{line}</g>' if edge.is_taken else line
 
 
 def _edge_label(edge: Edge, route: Route) -> str:
     if edge.label is None or route.label is None:
         return ""
-    words = f'text-anchor="middle" fill="{LINE}" stroke="none"'
+    bold = ' font-weight="600"' if edge.is_taken else ""
+    words = f'text-anchor="middle" fill="{WAY if edge.is_taken else LINE}" stroke="none"{bold}'
     text = text_element(*route.label, edge_label(edge), words, font_size=EDGE_FONT)
     return f"<g><title>{xml_text(edge.label)}</title>{text}</g>"

@@ -25,6 +25,7 @@ from ironflow_nb.core.plan import Action, Planned
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import CLOSED, RunStatus, StepStatus, derived_run_status
 from ironflow_nb.errors import DuplicateKey, JournalConflict, RunNotFound
+from ironflow_nb.execution.call_sites import CallSites
 from ironflow_nb.execution.ending import SAY_AFTER_S, say_waiting
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.ledger import Ledger
@@ -355,6 +356,7 @@ def _look_after(engine: Engine, session: Session, request: Request) -> None:
     if request.definition_id not in engine.ledger.defined:
         session.definitions.of_flow = request.define
     session.rejoined_by = _rejoined_by(engine, request.policy)
+    session.recall.sites = CallSites(request.function, request.definition_id)
     engine.open_session(session)
 
 

@@ -71,7 +71,7 @@ class Fanout:
         self._is_asked_for = False
         session.add_child(self, scope.stretch, self.pump)
         with session.lock:
-            self._series = session.totals.begin(spec.name, scope.branch)
+            self._series = session.totals.begin(spec.name, scope.branch, session.recall.site_of(scope.branch))
             self._is_counted = n_expected is not None
             if n_expected is not None:
                 session.totals.note(self._series, n_expected)
@@ -116,7 +116,9 @@ class Fanout:
             if item is _END:
                 self._exhaust()
                 return
-            asked = self.session.ask(self._spec, self._scope.branch, item, self._fixed, stretch=self._scope.stretch)
+            asked = self.session.ask(
+                self._spec, self._scope.branch, item, self._fixed, stretch=self._scope.stretch, site=self._series.site
+            )
         except Exception as error:  # noqa: BLE001 -- of the user's iterable, or of the call itself
             self._take_error(error)
             return

@@ -25,13 +25,17 @@ AttemptRef = tuple[StepRef, int]
 
 
 class Call(msgspec.Struct):
-    """A call with everything that recognises it; `opaque` names classes that identify in this process only."""
+    """A call with everything that recognises it; `opaque` names classes that identify in this process only.
+
+    `site` is where in its flow it is made, an empty text where that is not known, and None until somebody looks.
+    """
 
     arguments: dict[str, Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     place: Place
     opaque: tuple[str, ...] = ()
+    site: str | None = None
 
 
 class Kept(NamedTuple):

@@ -75,7 +75,7 @@ class Origin:
         """Return the record that answers the call."""
         return self.memo.find(*place)
 
-    def take_over(self, row: StepRow, ref: tuple[StepRef, int, int], place: Place, code: Digest) -> None:
+    def take_over(self, row: StepRow, ref: tuple[StepRef, int, int], place: Place, code: Digest, site: str) -> None:
         """Note that the step `ref` of the new run has the result of that attempt."""
         assert row.output_id is not None
         identity, branch, nth = place
@@ -91,6 +91,7 @@ class Origin:
             nth=nth,
             duration_s=row.duration_s,
             child_run_id=row.child_run_id,
+            site=site,
         )
         self._defer(Piece(reused, ref[0], ref[2]))
         self.n_taken_over += 1

@@ -15,6 +15,7 @@ from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.core.verdict import GUARD_S, AskFirst, OnChange, Perform, Replay, Reuse, Unknown, judge, settle_change
 from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, ValueUnreadable
+from ironflow_nb.execution.call_sites import NOWHERE
 from ironflow_nb.execution.edited import why_changed
 from ironflow_nb.execution.jobs import Answer, AttemptRef, Call, Job, Kept, Outcome
 from ironflow_nb.execution.ledger import Ledger
@@ -27,6 +28,9 @@ from ironflow_nb.execution.varying import Varying
 from ironflow_nb.journal.ports import Select
 from ironflow_nb.values.failures import recorded_error
 from ironflow_nb.values.stored import StoredValue
+
+_OWN_FRAMES: Final = 7
+"""So many frames at least lie between the looking for a call site and the code that calls a step."""
 
 FAILED_STEP: Final = "_ironflow_step"
 """Set on an exception that a step raised: which run and step it was."""
@@ -55,6 +59,7 @@ class Recall:
         rows = list(recorded)
         self.n_reused = 0
         self.origin = origin
+        self.sites = NOWHERE
         self.announced: Collection[str] = ()
         self._ledger = ledger
         self._run_id = run_id
@@ -70,6 +75,7 @@ class Recall:
         self._done_again: set[StepRef] = set()
         self._warned_of: set[tuple[str, str]] = set()
         self._lost_s = 0.0
+        self._sites_of_branches: dict[BranchId, str] = {}
         self._varying = Varying(ledger, run_id, self._memo)
 
     @property
@@ -125,7 +131,18 @@ class Recall:
     def open_branch(self, parent: BranchId, name: str, arguments: Digest | None) -> BranchId:
         """Return the id of a new branch: by name and arguments, and which one among equals it is."""
         nth = self._memo.count_call(step_identity(f"branch {name}", arguments or Digest(b"")), parent)
-        return branch_id(parent, name, arguments, nth)
+        opened = branch_id(parent, name, arguments, nth)
+        self._sites_of_branches[opened] = self.site_of(parent)
+        return opened
+
+    def site_of(self, branch: BranchId, n_passed: int = 2) -> str:
+        """Return where in its flow the calling code stands; beyond the source of the flow, where its branch began."""
+        return self.sites.here(n_passed) or self._sites_of_branches.get(branch, "")
+
+    def _site(self, call: Call) -> str:
+        if call.site is None:
+            call.site = self.site_of(call.place[1], _OWN_FRAMES)
+        return call.site
 
     def recognise(
         self, spec: StepSpec, branch: BranchId, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -197,9 +214,8 @@ class Recall:
             stored = self._stored(verdict.row, origin.outputs_of(verdict.row))
             if stored is not None and stored.content is not None:
                 value = self._decoded(verdict.row, stored)
-                origin.take_over(
-                    verdict.row, new_ref(self._memo, spec.name, call.place[1]), call.place, verdict.row.code
-                )
+                ref = new_ref(self._memo, spec.name, call.place[1])
+                origin.take_over(verdict.row, ref, call.place, verdict.row.code, self._site(call))
                 self.n_reused += 1
                 return Answer(value, kept=Kept(stored.value_id, stored.size))
         is_redone = isinstance(verdict, Perform) and verdict.reason == "code changed"
@@ -209,6 +225,7 @@ class Recall:
         return job
 
     def _job(self, spec: StepSpec, code: Digest, call: Call, record: Record | None, reason: str) -> Job:
+        self._site(call)
         if call.opaque:
             self._warn_opaque(spec, call.arguments)
         if record is None:

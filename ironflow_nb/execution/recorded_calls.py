@@ -66,7 +66,7 @@ def _recorded(spec: StepSpec, make: Any) -> Any:
     if scope is None or scope.step is not None:
         return make(HOME.engine().ledger)
     session = scope.open_session()
-    asked = session.ask(spec, scope.branch, (), {}, stretch=scope.stretch)
+    asked = session.ask(spec, scope.branch, (), {}, stretch=scope.stretch, site="")
     if type(asked) is Answer:
         return asked.value
     assert isinstance(asked, Job)

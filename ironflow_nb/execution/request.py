@@ -56,7 +56,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     `run_id` asks to continue that very run instead of looking for one to join, under `orders`. A child has a `parent`
     run and step, and is begun under that id if it was not before. With `reopens` the run of that id, or of
     the policy's key, is taken on again also when it is closed. `define_steps` sees that the steps which the definition
-    can have are known here by name, where that takes more than defining it.
+    can have are known here by name, where that takes more than defining it. `function` is the one in whose source
+    the steps are called.
     """
 
     kind: str
@@ -71,6 +72,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     orders: Orders = NONE
     reopens: bool = False
     define_steps: Callable[[], None] | None = None
+    function: Callable[..., Any] | None = None
 
 
 class Body(msgspec.Struct, frozen=True):

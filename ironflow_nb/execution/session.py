@@ -105,14 +105,16 @@ class Session:
     # -- steps ---------------------------------------------------------------------------------------------------
 
     def ask(
-        self, spec: StepSpec, branch: BranchId, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, stretch: object
-    ) -> Answer | Outcome | Job:
-        """Answer the call of code that began in that stretch, or return the job to start; see `Recall.ask`.
+        self, spec: StepSpec, branch: BranchId, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, stretch: object,
+        site: str | None = None,
+    ) -> Answer | Outcome | Job:  # fmt: skip
+        """Answer the call of code of that stretch, made at the `site`, or return the job to start; see `Recall.ask`.
 
         Raises:
             RunFinished, RunTakenOver: the run is over for this session, or for that code.
         """
         call, digest = self.recall.recognise(spec, branch, args, kwargs)
+        call.site = site
         with self.lock:
             self.refuse_if_outlived(stretch)
             self.refuse_if_over()
@@ -182,6 +184,7 @@ class Session:
                 lived_with=self._seen_failures.prove(branch),
                 once=job.spec.once,
                 child_run_id=job.child_run_id,
+                site=job.call.site or "",
             )
             self.definitions.note_step(job, self.storage)
             if job.failed is not None:

@@ -16,6 +16,7 @@ class Series(NamedTuple):
     name: str
     branch: BranchId
     nth: int
+    site: str
 
 
 class Totals:
@@ -25,13 +26,16 @@ class Totals:
         self._stream = stream
         self._counts: Counter[tuple[str, BranchId]] = Counter()
 
-    def begin(self, name: str, branch: BranchId) -> Series:
-        """Return the next series; a later stretch of the run, which begins the same ones, numbers them alike."""
-        series = Series(name, branch, self._counts[name, branch])
+    def begin(self, name: str, branch: BranchId, site: str = "") -> Series:
+        """Return the next series, which is called at that site.
+
+        A later stretch of the run, which begins the same ones, numbers them alike.
+        """
+        series = Series(name, branch, self._counts[name, branch], site)
         self._counts[name, branch] += 1
         return series
 
     def note(self, series: Series, n_items: int) -> None:
         """Write with the next commit how many items the series has, whatever becomes of them."""
-        counted = ItemsCounted(name=series.name, branch=series.branch, nth=series.nth, n_items=n_items)
-        self._stream.defer(Piece(counted))
+        name, branch, nth, site = series
+        self._stream.defer(Piece(ItemsCounted(name=name, n_items=n_items, branch=branch, nth=nth, site=site)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ironflow_nb.diagram.model import Node, NodeKind
@@ -21,8 +21,9 @@ Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 class ExpressionReader:
     """Adds the recorded calls of expressions to a sketch."""
 
-    def __init__(self, sketch: Sketch, names: Resolver, first_line: int) -> None:
+    def __init__(self, sketch: Sketch, names: Resolver, first_line: int, numbers: Mapping[ast.Call, int]) -> None:
         self.sketch = sketch
+        self._numbers = numbers
         self._names = names
         self._first_line = first_line
         self._depth = 0
@@ -45,7 +46,8 @@ class ExpressionReader:
             about.append(_shortened(ast.unparse(source)))
         title = "\n".join([*about, f"line {self._first_line + source.lineno - 1}"])
         step, node_id = (None if found is None else found.name), self.sketch.fresh_id()
-        node = Node(id=node_id, kind=kind, label=label, step=step, title=title, depth=self._depth)
+        site = self._numbers.get(source) if isinstance(source, ast.Call) else None
+        node = Node(id=node_id, kind=kind, label=label, step=step, title=title, depth=self._depth, site=site)
         return self.sketch.add(node, tails)
 
     def matters(self, *nodes: ast.AST, in_loop: bool = False) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from ironflow_nb.diagram.model import Diagram, NodeKind
 from ironflow_nb.diagram.sketch import START_ID, Sketch, Tail, Tails
 from ironflow_nb.flows.expressions import ExpressionReader
 from ironflow_nb.flows.resolve import Describe, Described, Resolver
-from ironflow_nb.tracking.definition import function_tree
+from ironflow_nb.tracking.definition import call_numbers, function_tree
 
 __all__ = ["Describe", "Described", "extract"]
 
@@ -40,7 +40,8 @@ def extract(function: Callable[..., Any], describe: Describe) -> Diagram:
         tree = function_tree(function)
         if tree is not None:
             first_line: int = inspect.unwrap(function).__code__.co_firstlineno
-            return _StatementReader(Sketch(name), Resolver(function, tree, describe), first_line).read(tree)
+            names = Resolver(function, tree, describe)
+            return _StatementReader(Sketch(name), names, first_line, call_numbers(tree)).read(tree)
     except Exception:
         log.debug("the source of %s could not be read as a diagram", name, exc_info=True)
     return Sketch(name).diagram((Tail(START_ID),))
@@ -49,8 +50,8 @@ def extract(function: Callable[..., Any], describe: Describe) -> Diagram:
 class _StatementReader(ExpressionReader):
     """Reads statements one after another; `caught` are the jumps that end up at the places around them."""
 
-    def __init__(self, sketch: Sketch, names: Resolver, first_line: int) -> None:
-        super().__init__(sketch, names, first_line)
+    def __init__(self, sketch: Sketch, names: Resolver, first_line: int, numbers: Mapping[ast.Call, int]) -> None:
+        super().__init__(sketch, names, first_line, numbers)
         self._caught: list[dict[str, list[Tail]]] = []
         self._ends: list[Tail] = []
 

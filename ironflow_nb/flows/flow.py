@@ -96,6 +96,7 @@ class Flow(Bindable, Launchable, Generic[P, R]):
             define=functools.partial(define, self.spec),
             arguments=arguments,
             policy=self.policy,
+            function=self.spec.function,
         )
         return request, Body(self.spec.function, plain_args, dict(plain_kwargs))
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import encode_event, event_type
+from ironflow_nb.core.events import StepReused, StepStarted, decode_event, encode_event, event_type
 from ironflow_nb.core.ids import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
@@ -27,6 +27,7 @@ from ironflow_nb.journal.ports import (
     IsTaken,
     Lease,
     Observation,
+    PlaceTally,
     Reader,
     Select,
     Signal,
@@ -308,23 +309,41 @@ class MemoryJournal:
 
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[Tally]]:
         """See the port."""
+        latest, again = self._latest(Select(run_ids=run_ids))
+        groups: dict[tuple[RunId, str, StepStatus], list[StepRow]] = {}
+        for row in latest:
+            groups.setdefault((row.run_id, row.name, row.status), []).append(row)
+        found: dict[RunId, list[Tally]] = {}
+        for (run_id, name, status), rows in sorted(groups.items()):
+            found.setdefault(run_id, []).append(Tally(name, status, *_counted(rows, again)))
+        return found
+
+    def places(self, run_id: RunId, *, without: Collection[StepRef] = ()) -> list[PlaceTally]:
+        """See the port."""
+        latest, again = self._latest(Select(run_ids=[run_id]))
+        started = {row.version: row for row in self.events(Select(run_ids=[run_id])) if row.step is not None}
+        groups: dict[tuple[str, StepStatus, str, RunId | None], list[StepRow]] = {}
+        for row in sorted(latest, key=lambda row: row.version):
+            event = started.get(row.version)
+            began = None if event is None else decode_event(event.type, event.data)
+            site = began.site if isinstance(began, StepStarted | StepReused) else ""
+            if row.step not in without:
+                groups.setdefault((row.name, row.status, site, row.child_run_id), []).append(row)
+        return [
+            PlaceTally(name, status, *_counted(rows, again), site, child_run_id)
+            for (name, status, site, child_run_id), rows in groups.items()
+        ]
+
+    def _latest(self, select: Select) -> tuple[list[StepRow], set[tuple[RunId, StepRef]]]:
+        """Return the latest attempts, and the steps of which an earlier one failed."""
         latest: dict[tuple[RunId, StepRef], StepRow] = {}
         again: set[tuple[RunId, StepRef]] = set()
-        for row in self.steps(Select(run_ids=run_ids)):  # by attempt: the last one stays
+        for row in self.steps(select):  # by attempt: the last one stays
             place = row.run_id, row.step
             if place in latest and latest[place].status is StepStatus.FAILED:
                 again.add(place)
             latest[place] = row
-        groups: dict[tuple[RunId, str, StepStatus], list[StepRow]] = {}
-        for row in latest.values():
-            groups.setdefault((row.run_id, row.name, row.status), []).append(row)
-        found: dict[RunId, list[Tally]] = {}
-        for (run_id, name, status), rows in sorted(groups.items()):
-            durations = [row.duration_s for row in rows if row.duration_s is not None]
-            n_again = sum((run_id, row.step) in again for row in rows)
-            duration_s, n_lived_with = sum(durations) if durations else None, sum(row.lived_with for row in rows)
-            found.setdefault(run_id, []).append(Tally(name, status, len(rows), duration_s, n_again, n_lived_with))
-        return found
+        return list(latest.values()), again
 
     def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
         """See the port."""
@@ -411,3 +430,10 @@ def _fits_name(name: str, wanted: str | None, select: Select) -> bool:
 
 def _key(each: Observation) -> tuple[str, str, str | None]:
     return each.name, each.instance, each.command_key
+
+
+def _counted(rows: Sequence[StepRow], again: Collection[tuple[RunId, StepRef]]) -> tuple[int, float | None, int, int]:
+    """Return how many rows there are, their seconds, and how many were tried again and lived with."""
+    durations = [row.duration_s for row in rows if row.duration_s is not None]
+    n_again = sum((row.run_id, row.step) in again for row in rows)
+    return len(rows), sum(durations) if durations else None, n_again, sum(row.lived_with for row in rows)

@@ -67,6 +67,21 @@ class Tally(msgspec.Struct, frozen=True):
     n_lived_with: int = 0
 
 
+class PlaceTally(Tally, frozen=True):
+    """As a tally, of the steps that were called at one site, an empty text where that is not known.
+
+    Steps that are child runs are counted one by one.
+    """
+
+    site: str = ""
+    child_run_id: RunId | None = None
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Name and site."""
+        return self.name, self.site
+
+
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody asks of a run's owner; `sent_at` is microseconds UTC, and the store gives the id."""
 
@@ -277,6 +292,9 @@ class Reader(ProjectionReader, Protocol):
 
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[Tally]]:
         """Count the steps of each of the runs by name and status, in order of both; runs without steps are left out."""
+
+    def places(self, run_id: RunId, *, without: Collection[StepRef] = ()) -> list[PlaceTally]:
+        """Count the steps of the run but those by their latest attempts, in the order in which these began."""
 
     def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
         """Return all attempts of the run by step and attempt, each with its output.

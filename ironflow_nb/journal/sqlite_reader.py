@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from ironflow_nb.core.ids import Digest, RunId, ValueId
+from ironflow_nb.core.ids import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.journal import sqlite_rows as sql
@@ -24,6 +24,7 @@ from ironflow_nb.journal.ports import (
     EventRow,
     Lease,
     Observation,
+    PlaceTally,
     Select,
     Signal,
     StoredState,
@@ -146,6 +147,24 @@ class SqliteReader(SqliteProjections):
         for run_id, name, status, *counted in rows:
             found.setdefault(run_id, []).append(Tally(name, sql.step_status(run_id, status), *counted))
         return found
+
+    def places(self, run_id: RunId, *, without: Collection[StepRef] = ()) -> list[PlaceTally]:
+        """See the port."""
+        rows = self._connection.execute(
+            """
+            SELECT s.name, s.status, count(*), sum(s.duration_s), sum(n_failed > (s.status = 'failed')),
+                sum(s.lived_with), ifnull(CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.site') END, '')
+                AS site, s.child_run_id
+            FROM (
+                SELECT name, status, duration_s, lived_with, child_run_id, version, max(attempt),
+                    sum(status = 'failed') AS n_failed
+                FROM steps WHERE run_id = ?1 AND step NOT IN (SELECT value FROM json_each(?2)) GROUP BY name, "index"
+            ) s LEFT JOIN events e ON e.run_id = ?1 AND e.version = s.version
+            GROUP BY s.name, s.status, site, s.child_run_id ORDER BY min(s.version)
+            """,
+            (run_id, _as_json(without)),
+        )
+        return [PlaceTally(name, sql.step_status(run_id, status), *rest) for name, status, *rest in rows]
 
     def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
         """See the port."""

@@ -13,7 +13,8 @@ from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.surroundings import shell
 from ironflow_nb.execution.watching import look
-from ironflow_nb.handles.pictures import bundle_of, children_of, diagram_of, picture_of, tallies_of
+from ironflow_nb.handles.pictures import bundle_of, picture_of
+from ironflow_nb.handles.progress import Progress, progress_of
 from ironflow_nb.handles.run import Run
 
 FIRST_S: Final = 0.15
@@ -32,7 +33,7 @@ class Following:
         self._display_id = display_id
         self._wakeup = engine.threads.wakeup()
         self._run_id: RunId | None = None
-        self._shown: object = None
+        self._shown: Progress | None = None
         self._is_following = False
         self._lock = engine.threads.lock()
         self._brush = engine.threads.lock()
@@ -73,9 +74,8 @@ class Following:
             run_id = self._run_id
             assert run_id is not None
             try:
-                run, status = look(self._engine, run_id)
-                children = children_of(self._engine, run_id, diagram_of(self._engine, run))
-                progress = run_id, status, tallies_of(self._engine, run_id), children
+                progress = progress_of(self._engine, run_id)
+                status = progress.status
             except Exception:  # noqa: BLE001 -- whatever became of the journal, its picture tells, and there is no more
                 status, progress = RunStatus.INTERRUPTED, None
             if progress is None or progress != self._shown:

@@ -44,3 +44,9 @@ def statement(text: str) -> ast.stmt | None:
         body = first.body if block is not text and isinstance(first, ast.If) else module.body
         return body[0] if len(body) == 1 else None
     return None
+
+
+def call_numbers(tree: FunctionNode) -> dict[ast.Call, int]:
+    """Return the calls in the body of the function with their numbers, which only another syntax tree changes."""
+    calls = (node for statement in tree.body for node in ast.walk(statement) if isinstance(node, ast.Call))
+    return {call: number for number, call in enumerate(calls)}

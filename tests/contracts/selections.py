@@ -12,7 +12,7 @@ from ironflow_nb.core.events import RunCompleted, RunContinued, RunFailed, RunIn
 from ironflow_nb.core.ids import RunId, step_ref
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.journal.columns import columns_of
-from ironflow_nb.journal.ports import Call, Durability, Entry, Journal, Select, Tally
+from ironflow_nb.journal.ports import Call, Durability, Entry, Journal, PlaceTally, Select, Tally
 from tests.contracts.histories import STRANGER, A, Author, B, C, D, digest, one_run, value, whole
 
 FAST = Durability.PROCESS
@@ -171,7 +171,7 @@ class SelectContract:
 
     def test_steps_are_tallied_by_their_latest_attempts(self, world: Journal) -> None:
         expected = {
-            A: [Tally("fit", StepStatus.RUNNING, 1, None), Tally("pages.fetch", StepStatus.COMPLETED, 2, 2.5)],
+            A: [Tally("fit", StepStatus.RUNNING, 1, None), Tally("pages.fetch", StepStatus.COMPLETED, 2, 2.5, 1)],
             C: [Tally("fetch", StepStatus.RUNNING, 1, None)],
         }
         with world.reading() as reader:
@@ -196,6 +196,23 @@ class SelectContract:
                     Tally("fetch", StepStatus.RUNNING, 7, None),
                 ]
             }
+
+    def test_steps_are_counted_by_the_site_of_their_latest_call(self, journal: Journal) -> None:
+        author = Author()
+        author.start(A)
+        for index, site in enumerate(["d:1", "", "d:2", "d:1"]):
+            author.begin_step(A, "fetch", index, site=site)
+        author.fail_step(A, "fetch", 0, duration_s=4.0)
+        author.begin_step(A, "fetch", 0, attempt=2, site="d:3")
+        author.complete_step(A, "fetch", 3, output=OUTPUT, duration_s=0.25)
+        journal.append([author.entry(A)], durability=FAST)
+        with journal.reading() as reader:
+            assert reader.places(A, without=["fetch[2]"]) == [
+                PlaceTally("fetch", StepStatus.RUNNING, 1, None),
+                PlaceTally("fetch", StepStatus.COMPLETED, 1, 0.25, site="d:1"),
+                PlaceTally("fetch", StepStatus.RUNNING, 1, None, 1, site="d:3"),
+            ]
+            assert reader.places(STRANGER) == []
 
     def test_the_head_of_a_run_is_its_newest_event(self, world: Journal) -> None:
         with world.reading() as reader:

@@ -1,0 +1,187 @@
+"""Each node of a picture shows what was called there, and the ways that were gone are marked."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb.handles.pictures import picture_of
+from tests.cells import run_cell
+from tests.conftest import Lab
+from tests.diagram.drawn import Drawn, title
+
+STEPS = """
+@iron.step
+def fetch(n):
+    if n in broken:
+        raise ValueError(n)
+    return n
+
+@iron.step
+async def load(n):
+    return n
+
+@iron.flow
+def child(n):
+    return fetch(n)
+"""
+
+
+def cell(lab: Lab, source: str, space: dict[str, Any] | None = None, *broken: int) -> dict[str, Any]:
+    """Run a cell that defines the steps and the flow `main`."""
+    lab.cell()
+    space = {"__name__": "__main__", "iron": iron} if space is None else space
+    space["broken"] = broken
+    run_cell(STEPS + source, space)
+    return space
+
+
+def drawn(lab: Lab) -> ET.Element:
+    run_id = iron.runs(flow="main")["run_id"].iloc[0]
+    return Drawn.of(picture_of(lab.engine, run_id).svg).root
+
+
+def boxes(lab: Lab) -> dict[str, str]:
+    """Return what each box says of the steps, by its call in the source; what hangs beside the start by its label."""
+    found: dict[str, str] = {}
+    for element in drawn(lab).iter():
+        if element.get("data-kind") in {"step", "map", "child", "other"}:
+            said, *_, source, _ = title(element).splitlines()
+            label, _, words = said.partition(": ")
+            count = words.partition(" · ")[0] if " of " in words else ""
+            place = label if element.get("data-kind") == "other" else source
+            found[place] = f"{element.get('data-status')} {count}".strip()
+    return found
+
+
+def n_taken(lab: Lab) -> int:
+    return sum(element.get("data-taken") == "true" for element in drawn(lab).iter())
+
+
+BRANCHES = """
+@iron.flow
+def main(n):
+    a = fetch(n)
+    if a > 3:
+        b = fetch(a + 1)
+        list(fetch.map([1, 2, 3]))
+    elif a > 1:
+        b = fetch(2)
+    else:
+        b = fetch(0) + fetch(
+            # what follows
+            7)
+    return b
+"""
+
+
+@pytest.mark.parametrize(
+    ("n", "ran"),
+    [(5, {"fetch(a + 1)", "fetch.map([1, 2, 3])"}), (2, {"fetch(2)"}), (1, {"fetch(0)", "fetch(7)"})],
+    ids=["if", "elif", "else"],
+)
+def test_only_the_branch_that_was_taken_is_completed(lab: Lab, n: int, ran: set[str]) -> None:
+    cell(lab, BRANCHES)["main"](n)
+    found = boxes(lab)
+    assert found.pop("fetch(n)") == "completed"
+    assert {place for place, said in found.items() if said != "none"} == ran
+    lab.die()
+    assert {place for place, said in boxes(lab).items() if said != "none"} == {"fetch(n)", *ran}
+
+
+@pytest.mark.parametrize("n", [5, 2, 1])
+def test_the_ways_that_were_gone_are_marked(lab: Lab, n: int) -> None:
+    cell(lab, BRANCHES)["main"](n)
+    assert n_taken(lab) == {5: 5, 2: 5, 1: 6}[n]
+
+
+def test_a_way_of_which_nothing_is_known_is_not_marked(lab: Lab) -> None:
+    cell(lab, "@iron.flow\ndef main():\n for x in range(3):\n  if x == 1:\n   fetch(x)\n  fetch(10 + x)\n")["main"]()
+    # Whether the condition was passed by is not recorded; that it led to its step is.
+    assert boxes(lab) == {"fetch(x)": "completed", "fetch(10 + x)": "completed 3 of 3"}
+    assert n_taken(lab) == 6
+
+
+EVERY_STYLE = """
+@iron.flow
+def main():
+    fetch(0)
+    two = fetch.submit(1), fetch.submit(2)
+    xs = [fetch(n) for n in (10, 11)]
+    ys = list(fetch.map(fetch(m) for m in (20, 21, 22)))
+    child(40)
+    child(41)
+    return two[0].result() + two[1].result() + sum(xs) + sum(ys)
+"""
+
+
+def test_calls_of_every_style_are_shown_where_they_are_made(lab: Lab) -> None:
+    cell(lab, EVERY_STYLE)["main"]()
+    found = boxes(lab)
+    assert found.pop("fetch(n)") == "completed 2 of 2"
+    assert found.pop("fetch(m)") == found.pop("fetch.map((fetch(m) for m in (20, 21, 22)))") == "completed 3 of 3"
+    assert set(found.values()) == {"completed"}
+    assert {"fetch(0)", "fetch.submit(1)", "fetch.submit(2)", "child(40)", "child(41)"} <= set(found)
+
+
+def test_awaited_calls_are_shown_where_they_are_made(lab: Lab) -> None:
+    source = """
+@iron.flow
+async def main():
+    a = await load(1)
+    if a > 1:
+        await load(2)
+    xs = await load.map([3, 4])
+    return a + await load(5) + await load.submit(6) + sum(xs)
+"""
+    cell(lab, source)["main"].start().result(timeout_s=20)
+    assert boxes(lab) == {
+        "load(1)": "completed", "load(2)": "none", "load.map([3, 4])": "completed 2 of 2", "load(5)": "completed",
+        "load.submit(6)": "completed",
+    }  # fmt: skip
+
+
+def test_places_move_along_when_the_source_is_edited_elsewhere(lab: Lab) -> None:
+    source = "@iron.flow\ndef main():\n    fetch(1)\n    fetch(2)\n    fetch(3)\n    return fetch(4)\n"
+    space = cell(lab, source, None, 3)
+    with pytest.raises(ValueError, match="3"):
+        space["main"]()
+    assert boxes(lab) == {"fetch(1)": "completed", "fetch(2)": "completed", "fetch(3)": "failed", "fetch(4)": "none"}
+    lab.die()
+    edited = source.replace("    fetch(1)\n", "    fetch(0)\n\n    # the first\n    fetch(\n        1)\n")
+    space = cell(lab, edited, None, 4)
+    with pytest.raises(ValueError, match="4"):
+        space["main"]()
+    assert len(iron.runs(flow="main")) == 1
+    expected = {f"fetch({n})": "completed" for n in range(4)} | {"fetch(4)": "failed"}
+    assert boxes(lab) == expected
+
+
+def test_comments_and_line_breaks_move_nothing(lab: Lab) -> None:
+    source = "@iron.flow\ndef main():\n    fetch(1)\n    return fetch(2)\n"
+    space = cell(lab, source, None, 2)
+    with pytest.raises(ValueError, match="2"):
+        space["main"]()
+    lab.die()
+    cell(lab, source.replace("    fetch(1)", "    # one\n    (\n    fetch(1))"), None, 2)
+    assert boxes(lab) == {"fetch(1)": "completed", "fetch(2)": "failed"}
+
+
+def test_what_a_helper_calls_is_not_shown_at_another_call(lab: Lab) -> None:
+    source = "def helper():\n    return fetch(9)\n\n@iron.flow\ndef main(n):\n    helper()\n    return n and fetch(1)\n"
+    cell(lab, source)["main"](0)
+    assert boxes(lab) == {"fetch(1)": "none", "fetch": "completed"}
+
+
+def test_of_steps_without_call_sites_no_way_is_claimed(lab: Lab) -> None:
+    """As in a journal of before call sites were recorded: here they are unknown, for the flow has no source then."""
+    source = "@iron.flow\ndef main():\n    fetch(1)\n    return fetch(2)\n"
+    space: dict[str, Any] = {"__name__": "__main__", "iron": iron, "broken": ()}
+    run_cell(STEPS, space)
+    exec(source, space)
+    space["main"]()
+    assert n_taken(lab) == 0
+    assert boxes(lab) == {"fetch": "completed 2 of 2"}
