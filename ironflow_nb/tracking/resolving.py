@@ -15,6 +15,7 @@ import msgspec
 
 from ironflow_nb.core.identity import step_name
 from ironflow_nb.tracking.constants import is_constant
+from ironflow_nb.tracking.imported import Excerpt, absolute, excerpts
 from ironflow_nb.tracking.members import Members, may_have_members, members_now
 from ironflow_nb.tracking.origin import is_user_class, is_user_function, is_user_module
 from ironflow_nb.tracking.parts import CHANGED, DATA, MUTABLE, Untracked
@@ -46,7 +47,7 @@ class Constant(NamedTuple):
     value: object
 
 
-Target = Code | Constant | Untracked
+Target = Code | Constant | Excerpt | Untracked
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -107,15 +108,16 @@ class Resolver:
             yield target
 
     def _imported(self, imported: tuple[str, str | None], attributes: list[str], scope: Scope) -> Iterator[Target]:
-        module, name = imported
-        level = len(module) - len(module.lstrip("."))
-        package = ".".join(str(scope.namespace.get("__package__")).split(".")[: 1 - level or None])
-        absolute = f"{package}.{module.lstrip('.')}".rstrip(".") if level else module
-        found = self.watch.item(sys.modules, absolute)
-        if found is MISSING:
-            yield Untracked(absolute, "not imported yet")
+        module = absolute(imported[0], str(scope.namespace.get("__package__")))
+        attributes = [*filter(None, imported[1:]), *attributes]
+        found = self.watch.item(sys.modules, module)
+        read = excerpts(module, attributes, self.watch)
+        if read:
+            yield from read
+        elif found is MISSING:
+            yield Untracked(module, "not imported yet")
         else:
-            yield from self._follow(found, [*([name] if name else []), *attributes], absolute)
+            yield from self._follow(found, attributes, module)
 
     def _of_self(self, head: str, attributes: list[str], scope: Scope) -> Iterator[Target]:
         """Yield what an attribute of `self` is in the class; `self` as a whole may be asked for anything."""

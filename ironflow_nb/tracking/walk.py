@@ -11,6 +11,7 @@ from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.tracking.constants import constant_digest, shown
 from ironflow_nb.tracking.filled import filled_by
+from ironflow_nb.tracking.imported import Excerpt
 from ironflow_nb.tracking.links import (
     Link,
     links_of_class,
@@ -127,6 +128,9 @@ class Walk:
                     digest = constant_digest(value)
                     self._others[name] = Part(name, "constant", digest, f"{name} = {shown(value)}")
                     yield label, digest.hex()
+                case Excerpt(name=name, digest=digest, source=source):
+                    self._others[name] = Part(name, "declared", digest, source)
+                    yield f"{label} {name}", digest.hex()
                 case Untracked():
                     self._untracked.add(target)
 
