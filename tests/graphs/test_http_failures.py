@@ -370,3 +370,8 @@ def test_an_answer_that_was_tried_again_is_the_recorded_result_and_its_attempts_
     run = graph.last
     assert run.value("g.h")["body"] == {"n": 2}
     assert list(run.attempts()["status"]) == ["failed", "completed"]
+
+
+@pytest.mark.parametrize("host", ["xn--x.example.org", "xn--.example.org"])
+def test_a_host_whose_ascii_letters_stand_for_no_name_fails_the_node(host: str) -> None:
+    assert "the url can't be read" in str(failing(f"http://{host}/"))

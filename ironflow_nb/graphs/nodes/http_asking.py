@@ -114,7 +114,8 @@ def _parsed(text: str, context: NodeContext, what: str, *, base: httpx.URL | Non
 
     try:
         url = httpx.URL(text) if base is None else base.join(text)
-    except httpx.InvalidURL as error:
+        _ = url.host  # decoded from its letters of ASCII, which may stand for nothing
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise failure(context, f"{what} can't be read: {error}") from None
     # As it was written, and as it was understood: where the two differ, what is checked is not what is asked.
     understood = origin_of(f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}/")
