@@ -80,7 +80,7 @@ class StepSpec:
         self.cache_s = _cache_s(options)
         self.on_change = None if options.on_change is None else one_of(OnChange, options.on_change, "on_change")
         if not callable(function) or inspect.isclass(function):
-            raise DefinitionError(f"a step is made of a function, not of {function!r}")
+            raise DefinitionError(f"a step or flow is made of a function, not of {function!r}")
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
             raise DefinitionError(
                 f"{function.__qualname__} is a generator, and what it yields can't be recorded; return a list instead"

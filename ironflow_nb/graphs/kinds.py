@@ -154,6 +154,10 @@ def node(
         DefinitionError: it is no function, or the name is one that graphs have already.
     """
     if not isinstance(name, str):
+        if not isinstance(getattr(name, "__name__", None), str):
+            raise DefinitionError(
+                f"a kind of node is made of a function with a name, not of {name!r}; @iron.node(NAME)"
+            )
         return node(name.__name__)(name)
     chosen: str = name
 

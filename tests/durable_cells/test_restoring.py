@@ -197,6 +197,8 @@ def test_a_pool_that_is_shut_down_is_nothing_that_has_to_be_kept(notebook: Noteb
     assert "pool" not in notebook.space
 
 
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")  # the cells of these tests leave it open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_a_with_bound_and_nothing_stores_is_left_out_and_said(notebook: Notebook) -> None:
     source = "import sqlite3\nwith sqlite3.connect(':memory:') as db:\n    n = db.execute('SELECT 1').fetchone()[0]"
     notebook.step("ask", source)
@@ -211,6 +213,8 @@ def test_what_a_with_bound_and_nothing_stores_is_left_out_and_said(notebook: Not
     assert not db.is_restored
 
 
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")  # the cells of these tests leave it open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_object_of_a_with_that_has_another_name_is_lost_with_that_name(notebook: Notebook) -> None:
     source = "import sqlite3\nwith sqlite3.connect(':memory:') as db:\n    kept = db"
     for _ in range(2):

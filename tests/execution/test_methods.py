@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from dataclasses import dataclass
 from typing import Any
@@ -92,13 +93,16 @@ def expected(found: Any, name: str, n: int) -> Any:
 
 STEPS = [name for name in vars(Scaler) if "method" in name and "flow" not in name]
 FLOWS = [name for name in vars(Scaler) if "flow" in name]
+AROUND = {"class_method_around", "class_flow_around"}
 OBJECTS = [Scaler(10), Inheriting(3)]
 
 
 def bound_everywhere(names: list[str]) -> list[tuple[Any, str]]:
     """Return each name with what it may be taken of: of a class no plain method."""
     of_classes = [(Inheriting, name) for name in names if "class" in name or "static" in name]
-    return [*((found, name) for found in OBJECTS for name in names), *of_classes]
+    every = [*((found, name) for found in OBJECTS for name in names), *of_classes]
+    # Since Python 3.13 a class method binds nothing but functions.
+    return [(found, name) for found, name in every if name not in AROUND or sys.version_info < (3, 13)]
 
 
 @pytest.mark.parametrize(("found", "name"), bound_everywhere(STEPS))

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import types
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -178,7 +179,7 @@ def contents(path: Path) -> Iterator[bytes]:
         if file.is_file():
             yield file.read_bytes()
             yield from unpacked(file.read_bytes())
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         tables = [name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")]
         for table in tables:
             for row in connection.execute(f"select * from [{table}]"):

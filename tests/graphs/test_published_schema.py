@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+import ironflow_nb as iron
 from ironflow_nb.graphs.catalog import BUILT_IN, kinds
 from ironflow_nb.graphs.formats.parts import CONTROL
 from ironflow_nb.graphs.formats.publishing import published
@@ -146,3 +148,9 @@ def test_a_kind_may_have_a_schema_with_references_of_its_own(monkeypatch: pytest
         node = {"id": "a", "draw": {"point": point}}
         assert (said({"graph": "g", "nodes": [node]}) == []) is is_fine
         assert fits(node) is is_fine
+
+
+@pytest.mark.parametrize("given", [3, None, functools.partial(print)], ids=["a number", "nothing", "a partial"])
+def test_a_kind_of_node_without_a_name_is_refused_with_what_to_do(given: Any) -> None:
+    with pytest.raises(iron.DefinitionError, match=r"a function with a name, not of .*; @iron\.node\(NAME\)"):
+        iron.node(given)

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_a_graph_can_be_read_and_not_run(canary: Path) -> None:
 
 def test_the_text_of_a_graph_is_never_taken_for_a_path(canary: Path) -> None:
     Path("other.yaml").write_text(stranger.GRAPH)
-    with sqlite3.connect(".ironflow/journal.db") as connection:
+    with closing(sqlite3.connect(".ironflow/journal.db")) as connection, connection:
         connection.execute("UPDATE definitions SET source = 'other.yaml' WHERE kind = 'graph'")
     graph = iron.Graph.from_run(run_of("backup"))
     assert graph.to_yaml() == "other.yaml"
@@ -137,7 +138,7 @@ def test_the_text_of_a_graph_is_never_taken_for_a_path(canary: Path) -> None:
 def test_an_edited_graph_is_nobody_s_own(canary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IRONFLOW_KEY", stranger.KEY)
     run = run_of("backup")
-    with sqlite3.connect(".ironflow/journal.db") as connection:
+    with closing(sqlite3.connect(".ironflow/journal.db")) as connection, connection:
         connection.execute("UPDATE definitions SET source = replace(source, 'exit 1', 'exit 2') WHERE kind = 'graph'")
     with pytest.raises(iron.UntrustedRun):
         run.resume()
@@ -167,7 +168,7 @@ def test_a_stored_path_is_made_by_classes_of_paths_only() -> None:
 
 
 def test_the_card_says_whose_runs_they_are_and_does_not_advise_to_continue_them(canary: Path, shell: Shell) -> None:
-    with sqlite3.connect(".ironflow/journal.db") as connection:
+    with closing(sqlite3.connect(".ironflow/journal.db")) as connection, connection:
         connection.execute("UPDATE runs SET status = 'interrupted', run_id = '<img>' WHERE name LIKE '%deploy'")
     shown = shell.fine("%load_ext ironflow_nb")
     text, html = shown.bundles[0]["text/plain"], shown.bundles[0]["text/html"]
@@ -210,7 +211,7 @@ def test_a_trusted_cell_is_restored(canary: Path, shell: Shell) -> None:
 
 
 def test_a_cell_that_took_long_is_not_executed_again_for_want_of_trust(canary: Path, shell: Shell) -> None:
-    with sqlite3.connect(".ironflow/journal.db") as connection:
+    with closing(sqlite3.connect(".ironflow/journal.db")) as connection, connection:
         connection.execute("UPDATE steps SET duration_s = 7200 WHERE name = 'load'")
     shell.fine("%load_ext ironflow_nb")
     refused = shell.run(stranger.CELL)
@@ -249,7 +250,7 @@ def test_own_effects_are_performed_beside_those_of_somebody_else(canary: Path, o
 def test_an_effect_that_was_put_under_another_key_is_not_performed(canary: Path, orders: Any, shell: Shell) -> None:
     shell.space["orders"].send(shell.space["Place"]("mine"))
     copied = "run_id, kind, 'Charge/again', due_at, payload_id, attempts, created_at FROM work WHERE kind = 'effect'"
-    with sqlite3.connect(".ironflow/journal.db") as connection:
+    with closing(sqlite3.connect(".ironflow/journal.db")) as connection, connection:
         connection.execute(
             "INSERT INTO work (run_id, kind, key, due_at, payload_id, attempts, created_at) SELECT " + copied
         )
