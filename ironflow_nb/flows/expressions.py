@@ -46,9 +46,13 @@ class ExpressionReader:
             about.append(_shortened(ast.unparse(source)))
         title = "\n".join([*about, f"line {self._first_line + source.lineno - 1}"])
         step, node_id = (None if found is None else found.name), self.sketch.fresh_id()
-        site = self._numbers.get(source) if isinstance(source, ast.Call) else None
+        site = None if found is None else self._site(source)
         node = Node(id=node_id, kind=kind, label=label, step=step, title=title, depth=self._depth, site=site)
         return self.sketch.add(node, tails)
+
+    def _site(self, source: ast.stmt | ast.expr) -> int | None:
+        """Return the number of the call that a node for that piece of the source shows."""
+        return self._numbers.get(source) if isinstance(source, ast.Call) else None
 
     def matters(self, *nodes: ast.AST, in_loop: bool = False) -> bool:
         """Tell whether there is a recorded call in the nodes, or a jump out of them.

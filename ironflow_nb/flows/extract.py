@@ -15,7 +15,7 @@ from typing import Any
 
 from ironflow_nb.diagram.model import Diagram, NodeKind
 from ironflow_nb.diagram.sketch import START_ID, Sketch, Tail, Tails
-from ironflow_nb.flows.expressions import ExpressionReader
+from ironflow_nb.flows.branches import BranchReader
 from ironflow_nb.flows.resolve import Describe, Described, Resolver
 from ironflow_nb.tracking.definition import call_numbers, function_tree
 
@@ -47,7 +47,7 @@ def extract(function: Callable[..., Any], describe: Describe) -> Diagram:
     return Sketch(name).diagram((Tail(START_ID),))
 
 
-class _StatementReader(ExpressionReader):
+class _StatementReader(BranchReader):
     """Reads statements one after another; `caught` are the jumps that end up at the places around them."""
 
     def __init__(self, sketch: Sketch, names: Resolver, first_line: int, numbers: Mapping[ast.Call, int]) -> None:
@@ -72,7 +72,13 @@ class _StatementReader(ExpressionReader):
 
     def _statement(self, statement: ast.stmt, tails: Tails) -> Tails:
         match statement:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                self.define(name, statement)
+                return tails
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Lambda() as function):
+                self.define(name, function)
+                return tails
+            case ast.ClassDef():
                 return tails
             case ast.If():
                 return self._if(statement, tails)
@@ -85,15 +91,32 @@ class _StatementReader(ExpressionReader):
             case ast.Match():
                 return self._match(statement, tails)
             case ast.With() | ast.AsyncWith():
-                for item in statement.items:
-                    tails = self.expression(item.context_expr, tails)
-                return self._block(statement.body, tails)
+                return self._with(statement, tails)
             case ast.Return() | ast.Raise() | ast.Break() | ast.Continue():
                 return self._jump_statement(statement, self.children(statement, tails))
             case ast.Assign() | ast.AnnAssign() | ast.AugAssign() if statement.value is not None:
                 return self.expression(statement.value, tails)
             case _:
                 return self.children(statement, tails)
+
+    def body(self, function: ast.FunctionDef | ast.AsyncFunctionDef, tails: Tails) -> Tails:
+        """See the base; its returns lead to what follows the call."""
+        with self._catching("return") as caught:
+            tails = self._nested(function.body, tails)
+        return (*tails, *caught["return"])
+
+    def _with(self, statement: ast.With | ast.AsyncWith, tails: Tails) -> Tails:
+        groups: dict[str, Tails] = {}
+        for item in statement.items:
+            tails = self.expression(item.context_expr, tails)
+            is_group = self._names.is_task_group(item.context_expr) and self.matters(*statement.body)
+            if is_group and isinstance(item.optional_vars, ast.Name):
+                tails = self.group(item.optional_vars.id, item.context_expr, tails)
+                groups[item.optional_vars.id] = tails
+        tails = self._nested(statement.body, tails) if groups else self._block(statement.body, tails)
+        for name, begun in groups.items():
+            tails = self.ended(name, begun, tails)
+        return tails
 
     # -- jumps ---------------------------------------------------------------------------------------------------
 
@@ -166,7 +189,7 @@ class _StatementReader(ExpressionReader):
             return self._block(statement.orelse, tails)
         tails = self.add(NodeKind.LOOP, label, statement, tails)
         head_id = tails[0].source
-        with self._catching("break", "continue") as caught, self.deeper():
+        with self._catching("break", "continue") as caught, self.deeper(), self.repeated():
             for expression in asked:
                 tails = self.expression(expression, tails)
             done = tuple(Tail(tail.source, tail.label or "done") for tail in tails)

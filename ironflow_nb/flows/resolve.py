@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
+import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ironflow_nb.diagram.model import NodeKind
+from ironflow_nb.flows.gather import gather
 
 _NOTHING: Final = object()
+_MISSING: Final = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +57,23 @@ class Resolver:
                 if found is not None:
                     is_map = how == "map" and found.kind is NodeKind.STEP
                     return _as_map(found) if is_map else found
-        return self._described(call.func)
+        return self._described(call.args[0] if self.is_partial(call) else call.func)
+
+    def given(self, expression: ast.expr) -> Described | None:
+        """Return the step that the expression names, and does not call."""
+        return self._described(expression) if isinstance(expression, ast.Name | ast.Attribute) else None
+
+    def is_partial(self, call: ast.Call) -> bool:
+        """Tell whether the call only puts a function and arguments together."""
+        return bool(call.args) and self._value(call.func) is functools.partial
+
+    def is_gather(self, call: ast.Call) -> bool:
+        """Tell whether the arguments of the call run side by side."""
+        return self._value(call.func) in (gather, _of_asyncio("gather"))
+
+    def is_task_group(self, expression: ast.expr) -> bool:
+        """Tell whether the expression makes a task group of asyncio."""
+        return isinstance(expression, ast.Call) and self._value(expression.func) is _of_asyncio("TaskGroup")
 
     def _described(self, expression: ast.expr) -> Described | None:
         match expression:
@@ -85,6 +105,11 @@ class Resolver:
         if name in self._cells:
             return self._cells[name].cell_contents
         return self._globals.get(name, _NOTHING)
+
+
+def _of_asyncio(name: str) -> object:
+    """Return what asyncio has under the name; a function that names it has loaded it."""
+    return getattr(sys.modules.get("asyncio"), name, _MISSING)
 
 
 def _bound_in_comprehensions(tree: ast.AST) -> frozenset[str]:

@@ -151,7 +151,7 @@ def test_an_object_that_describe_can_not_look_at_is_no_step() -> None:
     assert labels(extract(function("def main():\n    fetch(1)\n    parse(2)\n"), brittle)) == ["parse"]
 
 
-def test_helpers_lambdas_and_classes_are_not_looked_into() -> None:
+def test_inner_functions_are_read_where_they_are_named_first_and_classes_are_not() -> None:
     body = """
         def helper():
             fetch(1)
@@ -161,8 +161,9 @@ def test_helpers_lambdas_and_classes_are_not_looked_into() -> None:
             x = fetch(3)
         f = lambda: fetch(4)
         parse(helper())
+        clean(helper())
     """
-    assert labels(read(body)) == ["parse"]
+    assert labels(read(body)) == ["fetch", "parse", "clean"]
 
 
 # -- what can't be read ------------------------------------------------------------------------------------------

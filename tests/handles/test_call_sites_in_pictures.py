@@ -185,3 +185,40 @@ def test_of_steps_without_call_sites_no_way_is_claimed(lab: Lab) -> None:
     space["main"]()
     assert n_taken(lab) == 0
     assert boxes(lab) == {"fetch": "completed 2 of 2"}
+
+
+def test_what_runs_side_by_side_is_shown_in_its_branch(lab: Lab) -> None:
+    source = """
+import functools
+
+@iron.flow
+def main():
+    def two(n):
+        return fetch(n) if n > 9 else fetch(n + 1)
+    return sum(iron.gather(lambda: fetch(30), functools.partial(two, 7), functools.partial(fetch, 3)))
+"""
+    cell(lab, source)["main"]()
+    assert boxes(lab) == {
+        "fetch(30)": "completed", "fetch(n)": "none", "fetch(n + 1)": "completed",
+        "functools.partial(fetch, 3)": "completed",
+    }  # fmt: skip
+
+
+def test_tasks_are_shown_in_the_function_that_makes_their_calls(lab: Lab) -> None:
+    source = """
+import asyncio
+
+@iron.flow
+async def main():
+    async def one(n):
+        if await load(n) > 1:
+            await load(n + 10)
+    await asyncio.gather(*[one(n) for n in range(3)])
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load(20))
+        group.create_task(load(21))
+"""
+    cell(lab, source)["main"].start().result(timeout_s=20)
+    assert boxes(lab) == {
+        "load(n)": "completed 3 of 3", "load(n + 10)": "completed", "load(20)": "completed", "load(21)": "completed",
+    }  # fmt: skip
