@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import types
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from ironflow_nb.errors import DefinitionError
+
+_INSIDE: Final = frozenset({"bound_to", "receiver", "refuse_lost_class", "getdoc", "spec"})
+"""What is the package's own, and nothing to choose from with Tab."""
 
 
 class Bindable:
@@ -39,6 +42,9 @@ class Bindable:
         if not self.receiver:
             raise AttributeError("it is bound to nothing", name="__self__", obj=self)
         return self.receiver[0]
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _INSIDE]
 
     def refuse_lost_class(self) -> None:
         """Refuse what Python takes past the class since 3.13: an attribute of a class method around a definition.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
@@ -33,12 +33,21 @@ if TYPE_CHECKING:
 
     from ironflow_nb.history.plans import Plan
 
+_INSIDE: Final = frozenset({
+    "call_as_child", "continue_run", "on_change", "plan_call", "policy", "recorded_call", "refuse_inside", "request",
+    "run_call", "start_call",
+})  # fmt: skip
+"""What is the package's own, and nothing to choose from with Tab."""
+
 
 class Launchable:
     """Something whose calls are runs: a style says what a call of it is, and which call it was that is recorded."""
 
     name: str
     policy: Policy
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _INSIDE]
 
     @property
     def kind(self) -> str:

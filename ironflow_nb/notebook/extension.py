@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from ironflow_nb.durable_cells.cell import KIND
 from ironflow_nb.durable_cells.first_line import MAGIC as CELL_MAGIC
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.surroundings import FACE_ATTRIBUTE
-from ironflow_nb.notebook import tracebacks
+from ironflow_nb.notebook import question_marks, tracebacks
 from ironflow_nb.notebook.cards import show_unfinished
+from ironflow_nb.notebook.completion import RunMatcher
 from ironflow_nb.notebook.face import NotebookFace
 from ironflow_nb.notebook.graph_completion import GraphMatcher
 from ironflow_nb.notebook.graphs import GraphMagics
-from ironflow_nb.notebook.magics import IronflowMagics, complete
+from ironflow_nb.notebook.magics import IronflowMagics
 from ironflow_nb.notebook.steps import StepMagics, complete_options
-
-MAGIC: Final = "%ironflow"
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -29,12 +28,12 @@ def load_ipython_extension(shell: Any) -> None:
     face = NotebookFace(shell)
     face.attach()
     tracebacks.attach(shell)
+    question_marks.attach(shell)
     setattr(shell, FACE_ATTRIBUTE, face)
     shell.register_magics(IronflowMagics)
     shell.register_magics(StepMagics)
     shell.register_magics(GraphMagics)
-    shell.Completer.custom_matchers.append(GraphMatcher(shell))
-    shell.set_hook("complete_command", complete, str_key=MAGIC)
+    shell.Completer.custom_matchers += [GraphMatcher(shell), RunMatcher(shell)]
     shell.set_hook("complete_command", complete_options, str_key=CELL_MAGIC)
     show_unfinished()
 
@@ -46,6 +45,7 @@ def unload_ipython_extension(shell: Any) -> None:
         return
     face.detach()
     tracebacks.detach(shell)
+    question_marks.detach(shell)
     for known in HOME.definitions(KIND):
         HOME.forget(KIND, known.name)
     delattr(shell, FACE_ATTRIBUTE)
@@ -55,6 +55,5 @@ def unload_ipython_extension(shell: Any) -> None:
     for magics in (IronflowMagics, StepMagics, GraphMagics):
         shell.magics_manager.registry.pop(magics.__name__, None)
     matchers = shell.Completer.custom_matchers
-    matchers[:] = [each for each in matchers if not isinstance(each, GraphMatcher)]
-    for magic in (MAGIC, CELL_MAGIC):
-        shell.strdispatchers["complete_command"].strs.pop(magic, None)
+    matchers[:] = [each for each in matchers if not isinstance(each, GraphMatcher | RunMatcher)]
+    shell.strdispatchers["complete_command"].strs.pop(CELL_MAGIC, None)

@@ -21,6 +21,8 @@ from ironflow_nb.history import frames
 from ironflow_nb.journal.ports import Select
 from ironflow_nb.notebook.parsing import Parser
 
+_NEWEST: Final = 10
+
 
 @magics_class
 class IronflowMagics(Magics):
@@ -30,6 +32,7 @@ class IronflowMagics(Magics):
     def ironflow(self, line: str) -> Any:
         """Look at runs and continue them.
 
+        %ironflow                                     the newest runs, and what there is to do
         %ironflow runs [FLOW] [--status STATUS] [--since 7d] [--limit N]   runs as a DataFrame     iron.runs()
         %ironflow show [RUN]                          a run with its picture                       iron.get_run(RUN)
         %ironflow steps [RUN] [--status STATUS]       its steps as a DataFrame                     run.steps()
@@ -47,7 +50,7 @@ class IronflowMagics(Magics):
         except ValueError as error:
             raise UsageError(f"%ironflow: {error}") from None
         if not words:
-            raise UsageError(f"%ironflow: say what to do: {', '.join(VERBS)}")
+            return _overview()
         verb, *arguments = words
         if verb not in VERBS:
             near = get_close_matches(verb, VERBS, n=1)
@@ -71,6 +74,16 @@ class IronflowMagics(Magics):
         if not newest:
             raise UsageError(f"%ironflow: there are no runs in {engine.ledger.journal.location}")
         return Run(engine, newest[0].run_id)
+
+
+def _overview() -> Any:
+    """Say where the journal is and what can be typed; return the newest runs."""
+    engine = HOME.engine()
+    newest = frames.runs(limit=_NEWEST)
+    going = ", ".join(f"{n} {status}" for status, n in newest["status"].value_counts().items())
+    print(f"{engine.ledger.journal.location}: {f'the newest runs ({going})' if going else 'no runs'}")  # noqa: T201
+    print(f"%ironflow {' | '.join(VERBS)}; %ironflow? tells more")  # noqa: T201
+    return None if newest.empty else newest
 
 
 def _runs(_magics: IronflowMagics, words: list[str]) -> Any:
@@ -158,10 +171,10 @@ VERBS: Final[dict[str, Callable[[IronflowMagics, list[str]], Any]]] = {
 }
 
 
-def complete(_shell: Any, event: Any) -> list[str]:
-    """Complete verbs, and after a verb the ids of the newest runs."""
-    words = event.line.split()
-    if len(words) < 2 or (len(words) == 2 and not event.line.endswith(" ")):
+def complete(line: str) -> list[str]:
+    """Return what may follow: verbs, and after a verb the ids of the newest runs."""
+    words = line.split()
+    if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
         return list(VERBS)
     if words[1] in {"show", "steps", "events", "resume", "debug"}:
         try:

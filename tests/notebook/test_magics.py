@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from IPython.core.completer import provisionalcompleter
 
 import ironflow_nb as iron
 from ironflow_nb.handles.run import Run
@@ -168,7 +168,7 @@ HOME._definitions.clear()
 def test_doctor_tells_how_the_journal_is_and_shows_it_in_full(ready: Shell) -> None:
     shown = ready.fine("%ironflow doctor")
     assert shown.value["what"].tolist() == iron.doctor()["what"].tolist()
-    assert "doctor" in complete(ready.ipython, SimpleNamespace(line="%ironflow d"))
+    assert "doctor" in complete("%ironflow d")
     assert f"{Path.cwd() / '.ironflow' / 'journal.db'}" in shown.value._repr_html_()
     assert "unrecognized arguments: now" in ready.run("%ironflow doctor now").refused()
 
@@ -214,13 +214,58 @@ def test_use_refuses_what_it_does_not_know_and_changes_nothing(ready: Shell, arg
     assert iron.engine() is before
 
 
+# -- the overview and Tab ----------------------------------------------------------------------------------------
+
+
+def test_without_a_verb_the_newest_runs_are_shown_and_what_can_be_typed(ready: Shell) -> None:
+    shown = ready.fine("%ironflow")
+    assert shown.value["run_id"].tolist() == ids(ready)
+    assert "the newest runs (1 interrupted, 1 completed)" in shown.text
+    assert "%ironflow runs | show | steps | events" in shown.text
+
+
+def test_the_overview_makes_nothing_where_there_is_no_journal(shell: Shell) -> None:
+    shell.fine("%load_ext ironflow_nb")
+    assert "no runs" in shell.fine("%ironflow").text
+    assert list(Path.cwd().iterdir()) == []
+
+
+def offered(shell: Shell, line: str) -> list[str]:
+    with provisionalcompleter():
+        return [each.text for each in shell.ipython.Completer.completions(line, len(line))]
+
+
+def test_tab_offers_verbs_first_and_nothing_else(ready: Shell) -> None:
+    assert offered(ready, "%ironflow ")[:3] == ["runs", "show", "steps"]
+    assert offered(ready, "%ironflow res") == ["resume"]
+    assert offered(ready, "%ironflow show ") == ids(ready)
+
+
+@pytest.mark.parametrize("line", ['done.explain("', "done.value('", 'main.last.debug( "'])
+def test_tab_offers_steps_in_the_quotes_of_a_run(ready: Shell, line: str) -> None:
+    assert offered(ready, line) == ["work[0]", "work[1]"]
+    assert offered(ready, f"{line}work[1") == ["work[1]"]
+
+
+def test_tab_offers_no_steps_elsewhere(ready: Shell) -> None:
+    assert "work[0]" not in offered(ready, 'main.explain("')
+    assert "work[0]" not in offered(ready, 'nothing.explain("')
+
+
+@pytest.mark.parametrize("internal", ["request", "run_call", "call_as_child", "bound_to", "receiver", "spec", "policy"])
+def test_names_of_the_inside_are_not_offered(ready: Shell, internal: str) -> None:
+    for name in ("main", "work"):
+        assert internal not in dir(ready.space[name])
+    assert {"start", "plan", "runs", "last", "options", "fn", "name"} <= set(dir(ready.space["main"]))
+    assert {"map", "submit", "options", "fn", "name"} <= set(dir(ready.space["work"]))
+
+
 # -- the words themselves ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("%ironflow", "say what to do: runs, show, steps, events, resume, debug, cells, doctor, use"),
         ("%ironflow rnus", "knows no 'rnus'; did you mean %ironflow runs?"),
         ("%ironflow step", "did you mean %ironflow steps?"),
         ("%ironflow resmue x", "did you mean %ironflow resume?"),

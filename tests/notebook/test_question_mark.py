@@ -133,3 +133,15 @@ def len_of(text: str) -> int:
 @pytest.mark.parametrize("function", [len, str.upper, Odd().__repr__, test_a_flow_shows_the_same])
 def test_whatever_a_step_is_made_of_it_can_be_asked_about(function: Any) -> None:
     assert "step any" in iron.step(name="any")(function).getdoc()
+
+
+@pytest.mark.parametrize("name", ["fetch", "plain"])
+def test_how_the_decorator_is_called_is_not_told(shell: Shell, name: str) -> None:
+    shell.fine("%load_ext ironflow_nb")
+    shell.fine(CELL)
+    told = shell.ipython.inspector.info(shell.space[name], name)
+    assert told["definition"].startswith(f"{name}(")
+    assert not told["call_def"]
+    assert not told["call_docstring"]
+    shell.fine("%unload_ext ironflow_nb")
+    assert shell.ipython.inspector.info(shell.space[name], name)["call_def"]
