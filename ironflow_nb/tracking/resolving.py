@@ -157,7 +157,7 @@ class Resolver:
             yield from self._function(value, name, owner)
         elif is_constant(value):
             yield Constant(name, value)
-            if isinstance(value, Enum) and not {"name", "value"}.issuperset(attributes):
+            if isinstance(value, Enum) and _is_followed(value, attributes):
                 yield from self._class(type(value), attributes, name)
         else:
             yield from self._data(value, name)
@@ -258,6 +258,13 @@ class Resolver:
 
 def _data(value: object) -> str:
     return MUTABLE if isinstance(value, _CONTAINERS) else f"{DATA}{class_name(type(value))}"
+
+
+def _is_followed(member: Enum, attributes: list[str]) -> bool:
+    """Tell whether more than the value of the member is asked for, or it may be called."""
+    if not attributes:
+        return callable(member) or not is_constant(member.value)
+    return not {"name", "value"}.issuperset(attributes)
 
 
 def _inside(value: Any) -> Any:

@@ -196,3 +196,26 @@ def test_what_is_beyond_the_bounds_is_named() -> None:
 def test_containers_that_contain_themselves_end() -> None:
     namespace = run(CELL + "\nLOOP = {'a': first}\nLOOP['self'] = LOOP\ndef loop(x): return LOOP['a'](x)\n")
     assert "first" in [part.name for part in track(namespace["loop"]).parts]
+
+
+@pytest.mark.parametrize("edit", ["number + 2", "number - 1"])
+def test_a_member_of_an_enum_that_is_called_is_followed_to_its_code(edit: str) -> None:
+    source = """
+import enum, functools
+def add(number):
+    return number + 1
+class Way(enum.Enum):
+    UP = functools.partial(add)
+    def __call__(self, number):
+        return self.value(number)
+def work(number):
+    return Way.UP(number)
+"""
+
+    def digest(text: str) -> object:
+        names: dict[str, Any] = {}
+        run_cell(text, names)
+        return track(names["work"]).digest
+
+    assert digest(source) == digest(source)
+    assert digest(source.replace("number + 1", edit)) != digest(source)
