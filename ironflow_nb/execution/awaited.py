@@ -11,7 +11,12 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ironflow_nb.execution.seams import LOOK_S
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 
 class AwaitedRuns:
@@ -67,3 +72,18 @@ class AwaitedRuns:
             for _, interrupt in listeners:
                 interrupt(error)
             raise
+
+
+@contextmanager
+def looking_up(loop: AbstractEventLoop) -> Iterator[None]:
+    """Let the loop of the main thread wake now and then; see `LOOK_S`."""
+
+    def look() -> None:
+        nonlocal timer
+        timer = loop.call_later(LOOK_S, look)
+
+    timer = loop.call_later(LOOK_S, look)
+    try:
+        yield
+    finally:
+        timer.cancel()

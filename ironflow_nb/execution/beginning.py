@@ -94,8 +94,8 @@ def _begin(engine: Engine, request: Request, call: Call) -> Session | RunRow:
                 _say_new(engine, call, joining)
             return _anew(engine, request, call, after if joining.takes_over else None)
         case Attach(run=run):
-            session = engine.sessions.get(run.run_id)
-            if session is not None and (session.is_interrupted or session.interrupted_by is not None):
+            session = _interrupted_here(engine, run)
+            if session is not None:
                 _wait_until_ended(engine, session)
                 return _begin(engine, request, call)
             if request.run_id is None:
@@ -103,6 +103,17 @@ def _begin(engine: Engine, request: Request, call: Call) -> Session | RunRow:
             return run
         case Continue(run=run):
             return _continued(engine, request, call, run)
+
+
+def _interrupted_here(engine: Engine, run: RunRow) -> Session | None:
+    """Return the session of a run that was interrupted and is ending in this process.
+
+    Bodies in flight may keep one that has ended, whose run is another owner's by now.
+    """
+    session = engine.sessions.get(run.run_id)
+    if session is None or run.owner != engine.ledger.owner or run.status in CLOSED:
+        return None
+    return session if session.is_interrupted or session.interrupted_by is not None else None
 
 
 def _wait_until_ended(engine: Engine, session: Session) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from ironflow_nb.core.events import RunInterrupted
 from ironflow_nb.core.ids import Digest, RunId
 from ironflow_nb.errors import IronflowError, RunTakenOver
-from ironflow_nb.execution.awaited import AwaitedRuns
+from ironflow_nb.execution.awaited import AwaitedRuns, looking_up
 from ironflow_nb.execution.interrupts import INTERRUPTS
 from ironflow_nb.execution.jobs import Take
 from ironflow_nb.execution.ledger import Ledger
@@ -160,8 +160,9 @@ class Engine:
             return
         import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
 
-        wake = partial(asyncio.get_running_loop().call_soon_threadsafe, lambda: None)
-        with self.awaited.listening(wake, interrupt):
+        loop = asyncio.get_running_loop()
+        wake = partial(loop.call_soon_threadsafe, lambda: None)
+        with self.awaited.listening(wake, interrupt), looking_up(loop):
             yield
 
     # -- the end -------------------------------------------------------------------------------------------------

@@ -48,6 +48,8 @@ def _announced(engine: Engine, request: Request, session: Session) -> Iterator[N
         return
     parent = engine.sessions[request.parent[0]]
     parent.child_sessions.append(session)
+    if parent.stopped is not None:  # looked at when it can be found: a stop of the parent may have missed it
+        parent.stop_children(parent.stopped.stop, parent.stopped.asked_by)
     try:
         yield
     finally:

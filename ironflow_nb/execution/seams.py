@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 Entropy = Callable[[int], bytes]
 """Returns that many random bytes."""
 
+LOOK_S: Final = 0.2
+"""How often the main thread looks up from a wait.
+
+Python handles a signal between two instructions, and SIGINT ends the wait that it finds. One that comes just before the
+wait would be handled only after it; on Windows none ends the wait for a lock.
+"""
+
 
 class Wakeup(Protocol):
     """What a waiting thread is woken by. `set` may be called from any thread and from a signal handler."""
@@ -97,6 +104,14 @@ class SystemWakeup:
 
     def take(self, timeout_s: float | None) -> bool:
         """See the protocol."""
+        if is_main_thread():
+            while timeout_s is None or timeout_s > LOOK_S:
+                if self._taken(LOOK_S):
+                    return True
+                timeout_s = None if timeout_s is None else timeout_s - LOOK_S
+        return self._taken(timeout_s)
+
+    def _taken(self, timeout_s: float | None) -> bool:
         try:
             self._queue.get(timeout=timeout_s)
         except Empty:

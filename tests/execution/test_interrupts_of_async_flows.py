@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -17,20 +19,23 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.execution.home import HOME
 from tests.conftest import Lab
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
 
-LIMIT_S = 10.0
-PAUSE_S = 1.0
+LIMIT_S = 30.0
+"""How long a body that presses the stop button would go on if it were not heard."""
 
 
 class Bodies:
     """What ran, and whether the next body that may is to press the stop button."""
 
     def __init__(self) -> None:
-        self.counts: Counter[int] = Counter()
+        self.counts: Counter[int | str] = Counter()
         self.is_armed = True
+        self.is_blocked = False
+        self.is_first_cell = True
 
     def began(self, n: int) -> None:
         self.counts[n] += 1
@@ -39,6 +44,23 @@ class Bodies:
         if self.is_armed:
             self.is_armed = False
             os.kill(os.getpid(), signal.SIGINT)
+
+    def is_heard(self) -> bool:
+        return all(session.is_interrupted for session in list(HOME.engine().sessions.values()) if session.is_open)
+
+    def press_and_block(self) -> None:
+        """Press it, and end when it was heard: a thread can't be cancelled."""
+        self.is_blocked = True
+        self.press()
+        wait_for(self.is_heard)
+        self.is_blocked = False
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
 
 
 BODIES = Bodies()
@@ -61,7 +83,7 @@ async def stopped(n: int) -> int:
     BODIES.began(n)
     if BODIES.is_armed:
         BODIES.press()
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(LIMIT_S)
     return n
 
 
@@ -72,7 +94,7 @@ async def stopped_and_wrapped(n: int) -> int:
         BODIES.began(n)
         if BODIES.is_armed:
             BODIES.press()
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(LIMIT_S)
     except asyncio.CancelledError as error:
         raise ConnectionError("the connection was closed") from error
     return n
@@ -85,19 +107,30 @@ async def stopped_and_deaf(n: int) -> int:
     if BODIES.is_armed:
         BODIES.press()
         try:
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(LIMIT_S)
         except asyncio.CancelledError:
             return n
     return n
 
 
 @step
-def blocking(n: int) -> int:
-    """Press the stop button, and end a while later: a thread can't be cancelled."""
+async def pressing(n: int) -> int:
+    """End when the stop button was heard: what was submitted is not cancelled."""
     BODIES.began(n)
     if BODIES.is_armed:
         BODIES.press()
-        threading.Event().wait(0.2)
+        async with asyncio.timeout(LIMIT_S):
+            while not BODIES.is_heard():
+                await asyncio.sleep(0.001)
+    return n
+
+
+@step
+def blocking(n: int) -> int:
+    """Press the stop button on a thread."""
+    BODIES.began(n)
+    if BODIES.is_armed:
+        BODIES.press_and_block()
     return n
 
 
@@ -130,7 +163,7 @@ async def in_gathered_children() -> int:
 
 
 async def submitted() -> int:
-    return await quick(1) + await stopped.submit(2) + await quick(3)
+    return await quick(1) + await pressing.submit(2) + await quick(3)
 
 
 async def wrapped_by_the_body() -> int:
@@ -246,9 +279,8 @@ def test_children_of_gathered_branches_stop_with_their_parent(lab: Lab) -> None:
     @step
     def work(n: int) -> int:
         BODIES.began(n)
-        if n % 100 == 3:
-            BODIES.press()
-        threading.Event().wait(0.02)
+        if n % 100 == 3 and BODIES.is_first_cell:
+            BODIES.press_and_block()
         return n
 
     @flow
@@ -263,9 +295,11 @@ def test_children_of_gathered_branches_stop_with_their_parent(lab: Lab) -> None:
         main()
     for run_id in iron.runs()["run_id"]:
         assert iron.get_run(run_id).wait(LIMIT_S).status == RunStatus.INTERRUPTED
-    assert sum(BODIES.counts.values()) < 40
+    assert sum(BODIES.counts.values()) <= 3 * 4
     assert set(iron.steps()["status"]) <= {StepStatus.INTERRUPTED, StepStatus.COMPLETED}
+    wait_for(lambda: not BODIES.is_blocked)
     lab.cell()
+    BODIES.is_first_cell = False
     assert main() == sum(100 * n + k for n in range(3) for k in range(40))
     assert set(iron.runs()["status"]) == {RunStatus.COMPLETED}
     assert len(iron.runs()) == 4
@@ -305,7 +339,7 @@ def test_the_handler_of_before_has_the_word_again_after_an_await(lab: Lab) -> No
 def test_a_wait_for_bodies_ends_with_the_stop_button(lab: Lab) -> None:
     @step
     async def long() -> None:
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(LIMIT_S)
 
     @flow
     async def main() -> None:
@@ -324,9 +358,8 @@ def test_a_child_that_takes_the_stop_for_a_result_is_not_completed(lab: Lab) -> 
     @step
     def work(n: int) -> int:
         BODIES.began(n)
-        if n == 1:
-            BODIES.press()
-            threading.Event().wait(0.1)
+        if n == 1 and BODIES.is_first_cell:
+            BODIES.press_and_block()
         return n
 
     @flow
@@ -344,5 +377,120 @@ def test_a_child_that_takes_the_stop_for_a_result_is_not_completed(lab: Lab) -> 
         main()
     for run_id in iron.runs()["run_id"]:
         assert iron.get_run(run_id).wait(LIMIT_S).status == RunStatus.INTERRUPTED
+    wait_for(lambda: not BODIES.is_blocked)
     lab.cell()
+    BODIES.is_first_cell = False
     assert main() == 3
+
+
+class Asked:
+    """An argument that presses the stop button when it is asked for its state for the `nth` time, and waits for it."""
+
+    def __init__(self, nth: int) -> None:
+        self.nth = nth
+
+    def __getstate__(self) -> dict[str, int]:
+        BODIES.counts["asked"] += 1
+        if BODIES.counts["asked"] == self.nth and BODIES.is_armed:
+            BODIES.press_and_block()
+        return {"nth": self.nth}
+
+
+@pytest.mark.parametrize("nth", range(1, 6))
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
+def test_a_child_that_begins_when_its_parent_is_interrupted_stops_too(lab: Lab, nth: int, is_async: bool) -> None:
+    @flow
+    def child(asked: Asked) -> int:
+        return sum(work(n) for n in range(3))
+
+    @flow
+    def main() -> int:
+        return sum(iron.gather(lambda: child(Asked(nth))))
+
+    @flow
+    async def main_async() -> int:
+        return await asyncio.to_thread(child, Asked(nth))
+
+    @step
+    def work(n: int) -> int:
+        BODIES.began(n)
+        return n
+
+    called = main_async if is_async else main
+    with suppress(KeyboardInterrupt):
+        asyncio.run(cell(called)) if is_async else called()
+    assert called.last.wait(LIMIT_S).status == (RunStatus.COMPLETED if BODIES.is_armed else RunStatus.INTERRUPTED)
+    for run_id in iron.runs()["run_id"]:
+        assert iron.get_run(run_id).wait(LIMIT_S).status == called.last.status
+    assert BODIES.is_armed or not BODIES.counts[0]
+    BODIES.is_armed = False
+    wait_for(lambda: not BODIES.is_blocked)
+    lab.cell()
+    assert (asyncio.run(cell(called)) if is_async else called()) == 3
+
+
+@pytest.fixture
+def no_signal_ends_a_wait() -> Iterator[None]:
+    """Let another thread get the signals, so that they end no wait of the main one: as if they came just before it."""
+    is_over = threading.Event()
+    threading.Thread(target=is_over.wait, daemon=True).start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    is_over.set()
+
+
+@pytest.mark.parametrize("run", [by_asyncio_run, by_a_loop_that_is_left], ids=lambda run: run.__name__)
+def test_an_interrupt_that_ends_no_wait_of_the_loop_is_heard(
+    lab: Lab, run: Callable[[Coroutine[Any, Any, Any]], Any], no_signal_ends_a_wait: None
+) -> None:
+    main = flow(awaited)
+    with pytest.raises(KeyboardInterrupt):
+        run(cell(main))
+    assert main.last.wait(LIMIT_S).status == RunStatus.INTERRUPTED
+
+
+def test_an_interrupt_that_ends_no_wait_for_a_run_is_heard(lab: Lab, no_signal_ends_a_wait: None) -> None:
+    is_awaited, is_stopped = threading.Event(), threading.Event()
+
+    @step
+    def work() -> None:
+        is_awaited.wait(LIMIT_S)
+        BODIES.press()
+        is_stopped.wait(LIMIT_S)
+
+    @flow
+    def main() -> None:
+        work()
+
+    async def awaiting() -> None:
+        is_awaited.set()
+        await run
+
+    run = main.start()
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(awaiting())
+    assert run.status == RunStatus.RUNNING
+    is_stopped.set()
+    assert run.wait(LIMIT_S).status == RunStatus.COMPLETED
+
+
+def test_an_interrupt_that_ends_no_wait_of_a_def_flow_is_heard(lab: Lab, no_signal_ends_a_wait: None) -> None:
+    is_stopped = threading.Event()
+
+    @step
+    def work() -> int:
+        BODIES.press()
+        is_stopped.wait(LIMIT_S)
+        return 1
+
+    @flow
+    def main() -> int:
+        return work.submit().result()
+
+    with pytest.raises(KeyboardInterrupt):
+        main()
+    assert main.last.status == RunStatus.INTERRUPTED
+    is_stopped.set()
+    lab.cell()
+    assert main() == 1

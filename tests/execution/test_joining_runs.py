@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 import time
+from contextlib import suppress
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,9 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.home import HOME
+from ironflow_nb.journal.ports import Durability
 from tests.cells import World
 from tests.conftest import Lab
 
@@ -245,8 +251,6 @@ def test_resume_says_what_is_missing(lab: Lab, world: World) -> None:
 
 
 def test_a_run_of_a_flow_that_is_not_defined_here_says_so(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ironflow_nb.execution.home import HOME
-
     @step
     def work() -> None:
         raise RuntimeError
@@ -301,3 +305,35 @@ def test_a_step_that_was_done_again_is_one_finished_step(lab: Lab, caplog: pytes
     with pytest.raises(ConnectionError):
         main()
     assert "; 2 finished steps are kept" in caplog.text
+
+
+def test_a_call_attaches_to_who_took_the_run_over_while_a_body_of_it_is_left_here(lab: Lab, world: World) -> None:
+    is_begun, is_over = threading.Event(), threading.Event()
+
+    @step
+    def slow() -> int:
+        is_begun.set()
+        is_over.wait(30)
+        return 1
+
+    @flow
+    async def main() -> int:
+        return await slow.submit()
+
+    async def interrupted() -> None:
+        task = asyncio.create_task(main.options(key="k")())
+        await asyncio.to_thread(is_begun.wait, 30)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(interrupted())
+    assert main.last.wait(30).status == "interrupted"
+    with HOME.adopt(Engine(lab.new_journal(), durability=Durability.PROCESS)):
+        elsewhere = main.options(key="k").start()
+        attached = Context().run(main.options(key="k").start)  # outside of the other engine
+        assert attached.id == elsewhere.id
+        assert attached.status == "running"
+        is_over.set()
+        assert attached.result() == elsewhere.result() == 1
+    assert lab.engine.is_running_here(attached.id) is False
