@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ironflow_nb.execution.seams import LOOK_S
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, TimerHandle
 
 
 class AwaitedRuns:
@@ -77,6 +77,7 @@ class AwaitedRuns:
 @contextmanager
 def looking_up(loop: AbstractEventLoop) -> Iterator[None]:
     """Let the loop of the main thread wake now and then; see `LOOK_S`."""
+    timer: TimerHandle
 
     def look() -> None:
         nonlocal timer
