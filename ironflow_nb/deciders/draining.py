@@ -102,3 +102,5 @@ class Background:
         except IronflowError as error:
             if not self.engine.ledger.is_closed:
                 logger().warning("decider %s: %s", self._name, error)
+        except Exception as error:  # noqa: BLE001 -- no memory, too many open files: what is due is tried again
+            self.engine.ledger.troubles.note(f"performing what is due for {self._name}", error)

@@ -78,6 +78,9 @@ class Follower:
             self.is_stopped = True
         except IronflowError as error:
             self._fail(error)
+        except Exception as error:  # noqa: BLE001 -- no memory, too many open files: it is tried again
+            self._ledger.troubles.note(f"folding events of {self._name}", error)
+            self._wait_longer()
         else:
             self._backoff = Backoff()
             self._clock.wait(self._wakeup, rest_s)
@@ -100,5 +103,8 @@ class Follower:
         if str(error) != self._said:  # and not at every further attempt
             self._said = str(error)
             logger().warning("%s", error)
+        self._wait_longer()
+
+    def _wait_longer(self) -> None:
         self._backoff = self._backoff.failed()
         self._clock.wait(self._wakeup, self._backoff.wait_s, is_idle=True)

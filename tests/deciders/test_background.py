@@ -137,3 +137,30 @@ def test_opening_a_journal_performs_nothing(lab: Lab) -> None:
     time.sleep(0.15)
     assert log == []
     assert counter.run_until_idle() == 1
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("no memory"), OSError(24, "Too many open files"), RecursionError("deep")]
+)
+def test_the_background_outlives_errors_that_are_none_of_ours(
+    lab: Lab, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log: list[str] = []
+    counter = performing(log)
+    counter.start()
+    ledger, left = lab.engine.ledger, [3]
+    claim = ledger.exchange
+
+    def struck(*args: Any, **kwargs: Any) -> Any:
+        if left[0] and threading.current_thread().name.startswith("ironflow-performer"):
+            left[0] -= 1
+            raise error
+        return claim(*args, **kwargs)
+
+    monkeypatch.setattr(ledger, "exchange", struck)
+    counter.send(Ask("c", "one"))
+    eventually(lambda: log == ["one"])
+    counter.stop()
+    assert left == [0]
+    assert [*ledger.troubles.counts.values()] == [3]
+    assert caplog.text.count("while performing what is due") == 1
