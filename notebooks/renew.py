@@ -41,6 +41,9 @@ def executed(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.Notebook
         resources={"metadata": {"path": str(folder)}},
     ).execute()  # fmt: skip
     notebook.metadata["language_info"] = {"name": "python"}
+    for output in (each for cell in notebook.cells for each in cell.get("outputs", ())):
+        if "image/svg+xml" in output.get("data", {}):  # a code host would take the HTML, and the picture out of it
+            output.data.pop("text/html", None)
     return notebook
 
 
