@@ -85,9 +85,7 @@ def _laid(engine: Engine, progress: Progress, diagram: Diagram) -> tuple[Diagram
     for place, n_items in progress.totals.items():
         expected[key_of[place]] += n_items
     keyed = [(key_of[tally.place], tally) for tally in progress.tallies]
-    begun = {key for key, tally in keyed if tally.status is not StepStatus.SKIPPED}
-    # Of a node that never began the diagram knows whether it was left out, or whether the run has only not got to it.
-    told = [each for key, tally in keyed if key in begun for each in _shown(key, tally, progress.status)]
+    told = [each for key, tally in keyed for each in _shown(key, tally, progress.status)]
     states = node_states(told, n_expected=expected)
     for place, children in progress.children.items():
         if key_of[place] in states:

@@ -64,7 +64,9 @@ def progress_of(engine: Engine, run_id: RunId) -> Progress:
     is_completed = status is RunStatus.COMPLETED
     with engine.ledger.journal.reading() as reader:
         found = reader.places(run_id, without=not_asked_for(reader, run) if is_completed else ())
-        tallies = [tally for tally in found if not tally.name.startswith(OWN_PREFIX)]
+        # Of steps that never began the diagram itself knows whether they were left out, or the run has not got to them.
+        begun = [tally for tally in found if tally.status is not StepStatus.SKIPPED]
+        tallies = [tally for tally in begun if not tally.name.startswith(OWN_PREFIX)]
         totals = _totals(reader, run, since=run.session_version if is_completed else 0)
         return Progress(run, status, tallies, totals, _children(engine, reader, tallies))
 

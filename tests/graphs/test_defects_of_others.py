@@ -217,7 +217,9 @@ def test_19_a_skipped_node_is_no_success(world: World) -> None:
     graph = graph_of(work("a", when=False), work("b", 1), functions=doing(world))
     graph()
     assert graph.last is not None
-    assert list(graph.last.steps()["name"]) == ["g.b"]
+    steps = graph.last.steps()
+    assert dict(zip(steps["name"], steps["status"], strict=True)) == {"g.a": "skipped", "g.b": "completed"}
+    assert list(iron.runs()["n_completed"]) == [1]
 
 
 def test_20_the_retries_of_a_child_are_those_of_its_node(world: World) -> None:
