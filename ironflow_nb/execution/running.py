@@ -178,11 +178,29 @@ async def _interrupted(engine: Engine, session: Session, ended: Any, error: Base
 
 async def await_child(engine: Engine, request: Request, body: Body) -> Any | RunRow:
     """Run an ``async def`` child in the task of its parent, which so waits for it even when both are to stop."""
+    await _until_interrupted_ended(engine, request)
     begun = begin(engine, request)
     if isinstance(begun, RunRow):
         return begun
     with _announced(engine, request, begun):
         return await run_on_loop(engine, begun, body)
+
+
+async def _until_interrupted_ended(engine: Engine, request: Request) -> None:
+    """Wait for a stretch of the child that was interrupted and is ending: it needs this loop, which `begin` blocks."""
+    import asyncio  # noqa: PLC0415
+
+    session = None if request.run_id is None else engine.sessions.get(request.run_id)
+    if session is None or not (session.is_interrupted or session.interrupted_by is not None):
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(ended.set)
+
+    with session.lock:
+        session.ending.when_done(wake)
+    await ended.wait()
 
 
 # -- on the engine's loop ----------------------------------------------------------------------------------------

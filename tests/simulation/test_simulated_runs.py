@@ -176,3 +176,12 @@ def test_whatever_the_seed_the_program_comes_to_its_result_and_nothing_is_done_a
             raise
         finally:
             programs.WORLD.clear()
+
+
+def test_a_child_that_ends_after_an_interrupt_is_waited_for_beside_the_loop_that_ends_it() -> None:
+    """Its parent is continued at once, and `begin` on the loop would wait for what only the loop can bring about."""
+    try:
+        with uncollected():
+            assert simulated("0 async 0 176", is_async=True) > 0
+    finally:
+        programs.WORLD.clear()
