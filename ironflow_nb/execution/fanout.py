@@ -69,12 +69,13 @@ class Fanout:
         self._n_read = self._n_released = self._n_held = 0
         self._is_pumped = False
         self._is_asked_for = False
-        session.add_child(self, scope.stretch, self.pump)
         with session.lock:
+            session.refuse_if_outlived(scope.stretch)
             self._series = session.totals.begin(spec.name, scope.branch, session.recall.site_of(scope.branch))
             self._is_counted = n_expected is not None
             if n_expected is not None:
                 session.totals.note(self._series, n_expected)
+        session.add_child(self, scope.stretch, self.pump)  # from here on any thread of the flow may pull its items
         session.pump()
 
     # -- pulling -------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ironflow_nb.errors import IronflowError
+from ironflow_nb.errors import InputInvalid, IronflowError
 from ironflow_nb.graphs.graph import Graph
 
 NAMES = ("a", "b", "c", "d")
@@ -66,7 +66,10 @@ def test_a_graph_that_is_accepted_ends_or_fails_in_words(nodes: list[dict[str, A
     graph = Graph.from_dict({"graph": "g", "nodes": nodes, **top})
     if graph.findings():
         return
-    tried = graph.test(n=2, list=[1, 2], yes=True)
+    try:
+        tried = graph.test(n=2, list=[1, 2], yes=True)
+    except InputInvalid:  # before anything runs
+        return
     assert tried.error is None or is_in_words(tried.error), repr(tried.error)
 
 

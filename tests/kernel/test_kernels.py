@@ -243,12 +243,7 @@ def test_magics_show_runs_and_refuse_typos(tmp_path: Path) -> None:
         assert "StepCompleted" in kernel.run(f"%ironflow events {run_id[:4]}").of("text/plain")[0]
         assert "work" in kernel.run("%ironflow show").of("image/svg+xml")[0]
         assert "did you mean %ironflow runs" in kernel.run("%ironflow rnus").text
-        for line in (
-            "%ironflow",
-            "%ironflow show zzzz",
-            "%ironflow steps --status green",
-            "%ironflow runs --limit many",
-        ):
+        for line in ("%ironflow show zzzz", "%ironflow steps --status green", "%ironflow runs --limit many"):
             shown = kernel.run(line)
             assert "UsageError" in shown.text, line
         assert "%ironflow resume" in " ".join(kernel.complete("%ironflow re")) or "resume" in kernel.complete(

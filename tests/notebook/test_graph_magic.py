@@ -186,4 +186,4 @@ def test_unloading_takes_the_magic_away(ready: Shell) -> None:
     n_matchers = len(ready.ipython.Completer.custom_matchers)
     ready.fine("%unload_ext ironflow_nb")
     assert "graph" not in ready.ipython.magics_manager.magics["cell"]
-    assert len(ready.ipython.Completer.custom_matchers) == n_matchers - 1
+    assert len(ready.ipython.Completer.custom_matchers) == n_matchers - 2  # of graphs, and of runs
