@@ -41,11 +41,11 @@ def test_a_killed_process_is_continued_by_the_next(
         n_rounds += 1
         assert n_rounds < 20 * N_KILLS, "processes end before they can be killed"
         environment["WORD"] = f"round{n_rounds}"
-        while not is_completed(journal, n_rounds):
+        while status(journal, n_rounds) != "completed":
             command = [*PROGRAM, flow, durability, str(journal)]
             if n_kills < N_KILLS:
                 was_killed = killed_at_random(command, environment, ledger, dice)
-                n_kills += was_killed and not is_completed(journal, n_rounds)
+                n_kills += was_killed and status(journal, n_rounds) == "interrupted"
             else:  # a slow machine would else be killed for ever
                 subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     check(ledger)
@@ -76,9 +76,9 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def is_completed(journal: Path, n_runs: int) -> bool:
-    """Tell whether the run of this round is completed: the last thing that a process commits before it ends."""
+def status(journal: Path, n_runs: int) -> str | None:
+    """Return the status of the run of this round; None before anything of it is recorded."""
     with iron.open(journal):
         runs = iron.runs()
     statuses = runs["status"][runs["parent_run_id"].isna()]
-    return len(statuses) == n_runs and statuses.iloc[0] == "completed"
+    return str(statuses.iloc[0]) if len(statuses) == n_runs else None
