@@ -6,8 +6,21 @@ import lazy_loader as _lazy
 
 from ironflow_nb._version import __version__ as __version__
 
-# Every name stands once, in __init__.pyi, and is imported by who first asks for it.
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+# __init__.pyi lists the public names. Each is imported when it is first used.
+_lazy_name, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
 
 # `from ironflow_nb import *` must not take anybody's open() away.
 __all__ = [name for name in __all__ if not hasattr(_builtins, name)]
+
+
+def __getattr__(name: str) -> object:
+    """Return the public name, or the error class that `dir()` shows only in `ironflow_nb.errors`."""
+    try:
+        return _lazy_name(name)
+    except AttributeError:
+        from ironflow_nb import errors  # noqa: PLC0415 -- when it is first used
+
+        found = getattr(errors, name, None)
+        if isinstance(found, type) and issubclass(found, errors.IronflowError):
+            return found
+        raise

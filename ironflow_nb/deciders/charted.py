@@ -81,7 +81,9 @@ class Charted(Machine[State, Command, Event, Effect]):
         with HOME.engine().reading() as reader:
             row = reader.run_by_key(self.kind, self.name, a_text("instance", instance))
         if row is None:
-            raise InstanceNotFound(f"there is no {self.name} {instance!r}; see {self.name}.instances()")
+            raise InstanceNotFound(
+                f"there is no {self.name} {instance!r}; see {self.name}.instances()", name=self.name, instance=instance
+            )
         return row
 
     def _machine(self, samples: Iterable[Command], instance: str | None = None) -> StateMachine:

@@ -115,7 +115,9 @@ class AlreadyCompleted:
 
     def unwrap(self) -> NoReturn:
         """Raise `InstanceCompleted`."""
-        raise InstanceCompleted(f"instance {self.instance} is completed and decides nothing any more")
+        raise InstanceCompleted(
+            f"instance {self.instance} is completed and decides nothing any more", instance=self.instance
+        )
 
 
 Outcome = Accepted | Rejected | AlreadyCompleted

@@ -145,7 +145,7 @@ def require_version(decider: AnyMachine, reader: Reader, row: RunRow, version: i
         raise VersionNotFound(
             f"{decider.name} {row.key} has no version {version}; its newest is {newest}, and "
             f"{decider.name}.history({row.key!r}) lists those of its events",
-            instance=row.key,
+            instance=row.key or "",
             version=version,
             newest=newest,
         )

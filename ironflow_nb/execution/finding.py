@@ -82,6 +82,8 @@ def resolve_steps(rows: list[StepRow], step: object, run_id: str) -> list[StepRe
         return [resolve_step(rows, step, run_id)]  # "fetch[12]" is one step; of what names none it tells
     if len(names) > 1:
         listed = plain(", ".join(names))
-        raise AmbiguousStep(f"run {run_id} has steps of several {name!r}: {listed}; name one", run_id=run_id, step=name)
+        raise AmbiguousStep(
+            f"run {run_id} has steps of several {name!r}: {listed}; name one", run_id=run_id, step=str(name)
+        )
     refs = {row.step: row.index for row in rows if row.name == names[0]}
     return sorted(refs, key=refs.__getitem__)

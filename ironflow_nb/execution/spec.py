@@ -88,7 +88,9 @@ class StepSpec:
         own_name = getattr(function, "__qualname__", type(function).__qualname__)
         if name is None and ("<lambda>" in own_name or isinstance(function, partial)):
             what = own_name.rpartition(".")[2].strip("<>")
-            raise DuplicateName(f'every {what} has the same name; give the step its own: step({what} ..., name="...")')
+            raise DuplicateName(
+                f'every {what} has the same name; give the step its own: step({what} ..., name="...")', name=own_name
+            )
         self.function = function
         self.name = a_name(step_name(getattr(function, "__module__", None), own_name) if name is None else name)
         self.qualname, self.variant = own_name, variant

@@ -49,7 +49,7 @@ def main():
 
 try:
     print(main())
-except iron.EngineClosed as error:
+except iron.errors.EngineClosed as error:
     Path("child").write_text(str(error))
     sys.exit(3)  # the exit handlers of a forked child must leave the run of its parent alone
 """

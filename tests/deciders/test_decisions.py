@@ -77,10 +77,10 @@ def test_a_version_that_is_not_there_is_refused_with_the_newest(lab: Lab) -> Non
     counter = counters()
     newest = counter.send(Add("c", 1)).version
     for at in (99, -1, 2**63):
-        with pytest.raises(iron.VersionNotFound, match=f"no version {at}; its newest is {newest}") as caught:
+        with pytest.raises(iron.errors.VersionNotFound, match=f"no version {at}; its newest is {newest}") as caught:
             counter.state("c", at=at)
         assert caught.value.ids == {"instance": "c", "version": at, "newest": newest}
-        with pytest.raises(iron.VersionNotFound):
+        with pytest.raises(iron.errors.VersionNotFound):
             counter.what_if("c", Add("c", 1), at=at)
     for odd in ("yesterday", 1.5, True):
         with pytest.raises(TypeError, match=r"a version .* or an instant"):
@@ -99,14 +99,14 @@ def test_what_json_does_not_keep_is_refused_and_nothing_of_the_batch_is_stored(l
     }
     decider = deciding(lambda state, command: decisions[where]())
     before = everything(lab)
-    with pytest.raises(iron.ValueNotStorable):
+    with pytest.raises(iron.errors.ValueNotStorable):
         decider.send(Send("c", object() if where == "command" else None))
     assert everything(lab) == before
 
 
 def test_what_would_be_read_back_as_something_else_is_refused(lab: Lab) -> None:
     decider = deciding(lambda state, command: iron.accept(Odd((1, 2))))
-    with pytest.raises(iron.ValueNotStorable, match="would be read back as"):
+    with pytest.raises(iron.errors.ValueNotStorable, match="would be read back as"):
         decider.send(Send("c"))
     assert len(decider.instances()) == 0
 
@@ -125,7 +125,7 @@ def test_what_decide_raises_reaches_who_sent_and_leaves_nothing(lab: Lab) -> Non
 def test_an_evolve_that_raises_or_returns_nothing_takes_the_decision_back(lab: Lab) -> None:
     decider = deciding(lambda state, command: iron.accept(Added(1)))
     decider.evolve(lambda state, event: None)
-    with pytest.raises(iron.DecisionError, match="evolve of told returned nothing"):
+    with pytest.raises(iron.errors.DecisionError, match="evolve of told returned nothing"):
         decider.send(Send("c"))
     decider.evolve(lambda state, event: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -136,27 +136,27 @@ def test_an_evolve_that_raises_or_returns_nothing_takes_the_decision_back(lab: L
 @pytest.mark.parametrize("returned", [None, [Added(1)], Added(1), "accepted"])
 def test_what_is_no_decision_is_refused(lab: Lab, returned: Any) -> None:
     decider = deciding(lambda state, command: returned)
-    with pytest.raises(iron.DecisionError, match=r"returned .* for Send"):
+    with pytest.raises(iron.errors.DecisionError, match=r"returned .* for Send"):
         decider.send(Send("c"))
     assert everything(lab) == [[], [], [], []]
 
 
 def test_an_accept_without_events_cant_be_made() -> None:
-    with pytest.raises(iron.DecisionError, match="at least one event"):
+    with pytest.raises(iron.errors.DecisionError, match="at least one event"):
         iron.accept()
 
 
 def test_a_rejection_takes_neither_effects_nor_timers() -> None:
     no = iron.reject("no")
     for build in (lambda: no.effect(Call("x")), lambda: no.timer(1, Add("c")), lambda: no.cancel_timer("k")):
-        with pytest.raises(iron.DecisionError, match="changes nothing"):
+        with pytest.raises(iron.errors.DecisionError, match="changes nothing"):
             build()
 
 
 def test_a_command_that_says_no_instance_is_refused(lab: Lab) -> None:
     counter = counters()
     for command in (Odd("x"), Add(""), Add(7)):  # type: ignore[arg-type]
-        with pytest.raises(iron.DecisionError, match="does not say for which counter"):
+        with pytest.raises(iron.errors.DecisionError, match="does not say for which counter"):
             counter.send(command)  # type: ignore[arg-type]
     by_function = counters("by_function", id_of=lambda command: f"c-{command.n}")
     by_function.send(Add("whatever", 3))
@@ -165,7 +165,7 @@ def test_a_command_that_says_no_instance_is_refused(lab: Lab) -> None:
 
 def test_a_decide_that_reads_the_clock_is_found_when_purity_is_checked(lab: Lab) -> None:
     decider = deciding(lambda state, command: iron.accept(Added(time.perf_counter_ns())), check_purity=True)
-    with pytest.raises(iron.DecisionError, match="says something else for the same state"):
+    with pytest.raises(iron.errors.DecisionError, match="says something else for the same state"):
         decider.send(Send("c"))
 
 
@@ -181,7 +181,7 @@ def test_a_decide_that_changes_its_state_is_found_when_purity_is_checked(lab: La
     decider: Any = iron.Decider("told", initial=Basket(), check_purity=True)
     decider.evolve(lambda state, event: state)
     decider.decide(decide)
-    with pytest.raises(iron.DecisionError, match="changes its state"):
+    with pytest.raises(iron.errors.DecisionError, match="changes its state"):
         decider.send(Send("c"))
     assert everything(lab) == [[], [], [], []]
 
@@ -191,7 +191,7 @@ def test_a_decide_that_sends_or_reads_the_journal_is_refused_and_harms_nothing(l
     for reach in (lambda: counter.send(Add("c")), lambda: lab.engine.ledger.current().__enter__()):
         decider = deciding(lambda state, command, reach=reach: reach())
         decider._takes_time = False
-        with pytest.raises(iron.DecisionError, match="they are pure"):
+        with pytest.raises(iron.errors.DecisionError, match="they are pure"):
             decider.send(Send("c"))
     assert everything(lab) == [[], [], [], []]
     counter.send(Add("c"))
@@ -218,7 +218,7 @@ def test_a_completed_instance_asks_decide_no_more_and_can_say_so(lab: Lab) -> No
     assert counter.send(Add("c")) == iron.AlreadyCompleted("c")
     assert asked == [Close("c")]
     assert list(counter.history("c")["event"]) == ["Closed"]
-    with pytest.raises(iron.InstanceCompleted):
+    with pytest.raises(iron.errors.InstanceCompleted):
         counter.send(Add("c")).unwrap()
 
 
@@ -238,7 +238,7 @@ def test_the_version_that_is_expected_has_to_be_there(lab: Lab) -> None:
     first = counter.send(Add("c"), expected_version=0)
     assert isinstance(first, iron.Accepted)
     before = everything(lab)
-    with pytest.raises(iron.VersionConflict, match=f"has version {first.version}"):
+    with pytest.raises(iron.errors.VersionConflict, match=f"has version {first.version}"):
         counter.send(Add("c"), expected_version=first.version - 1)
     assert everything(lab) == before
     counter.send(Add("c"), expected_version=first.version)

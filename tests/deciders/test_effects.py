@@ -346,5 +346,5 @@ def test_a_dead_letter_that_was_answered_ends_its_instance(lab: Lab) -> None:
 
 @pytest.mark.parametrize("options", [{"attempts": 0}, {"attempts": -1}, {"lease": 0}])
 def test_an_effect_that_nobody_could_perform_is_refused_where_it_is_said(options: dict[str, int]) -> None:
-    with pytest.raises(iron.DecisionError, match="at least one attempt and a lease"):
+    with pytest.raises(iron.errors.DecisionError, match="at least one attempt and a lease"):
         counters().perform(Call, **options)  # type: ignore[arg-type]

@@ -135,7 +135,7 @@ def accounts(name: str = "account") -> Any:
 def test_no_two_open_instances_have_one_unique_key(lab: Lab) -> None:
     account = accounts()
     account.send(Open("a-1", "ann"))
-    with pytest.raises(iron.UniqueKeyTaken, match="'ann'"):
+    with pytest.raises(iron.errors.UniqueKeyTaken, match="'ann'"):
         account.send(Open("a-2", "ann"))
     assert list(account.instances()["instance"]) == ["a-1"]
     assert len(account.observations()) == 1
@@ -156,7 +156,7 @@ def test_a_unique_key_is_free_again_when_its_instance_is_completed(lab: Lab) -> 
     account.send(Open("a-1", "ann"))
     account.send(Close("a-1"))
     account.send(Open("a-2", "ann"))
-    with pytest.raises(iron.UniqueKeyTaken):
+    with pytest.raises(iron.errors.UniqueKeyTaken):
         account.send(Open("a-3", "ann"))
 
 
@@ -173,7 +173,7 @@ def test_the_same_instance_goes_on_with_its_own_key_whatever_later_commands_say(
     for owner in ("ann", "ann", "bob"):
         assert isinstance(account.send(Open("a-1", owner)), iron.Accepted)
     assert isinstance(account.send(Open("a-2", "bob")), iron.Accepted), "the first command alone has named the key"
-    with pytest.raises(iron.UniqueKeyTaken):
+    with pytest.raises(iron.errors.UniqueKeyTaken):
         account.send(Open("a-3", "ann"))
 
 
@@ -185,7 +185,7 @@ def test_of_threads_that_want_one_unique_key_one_gets_it(lab: Lab) -> None:
             try:
                 account.send(Open(f"a-{n}", "ann"))
                 won.append(n)
-            except iron.UniqueKeyTaken:
+            except iron.errors.UniqueKeyTaken:
                 lost.append(n)
 
         return body

@@ -90,7 +90,7 @@ def test_a_command_with_a_key_is_decided_once(lab: Lab) -> None:
     first = order.send(Place("o-1", 5.0), key="k")
     again = order.send(Place("o-1", 5.0), key="k")
     assert (again.n_events, again.version, again.is_repeated) == (first.n_events, first.version, True)
-    with pytest.raises(iron.DuplicateKey, match="another command"):
+    with pytest.raises(iron.errors.DuplicateKey, match="another command"):
         order.send(Place("o-1", 6.0), key="k")
     assert len(order.history("o-1")) == 1
 
@@ -115,7 +115,7 @@ def test_the_past_can_be_asked_and_nothing_is_written_by_asking_what_if(lab: Lab
     assert order.what_if("o-1", Expire("o-1"), at=2).decision.events == (Expired(),)
     assert isinstance(order.what_if("o-1", Pay("o-1"), at=2).decision.events[0], Paid)
     assert len(iron.events()) == n_events
-    with pytest.raises(iron.InstanceNotFound, match="there is no order 'nobody'; see"):
+    with pytest.raises(iron.errors.InstanceNotFound, match="there is no order 'nobody'; see"):
         order.state("nobody")
 
 

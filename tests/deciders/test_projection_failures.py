@@ -30,7 +30,9 @@ def test_it_stops_at_the_event_that_fails_and_keeps_the_last_good_one(lab: Lab) 
     refused = {3.0}
     placed(orders(), 5)
     totals = picky(refused)
-    with pytest.raises(iron.ProjectionFailed, match=r"event 1 of order o-2 .*ValueError: not this one") as caught:
+    with pytest.raises(
+        iron.errors.ProjectionFailed, match=r"event 1 of order o-2 .*ValueError: not this one"
+    ) as caught:
         totals.catch_up()
     assert isinstance(caught.value.__cause__, ValueError)
     names = ("projection", "decider", "instance", "sequence", "position")
@@ -41,7 +43,7 @@ def test_it_stops_at_the_event_that_fails_and_keeps_the_last_good_one(lab: Lab) 
     assert totals.lag == 3
     assert totals.error == str(caught.value)
     assert list(iron.projections()["status"]) == ["failed"]
-    with pytest.raises(iron.ProjectionFailed):
+    with pytest.raises(iron.errors.ProjectionFailed):
         totals.state  # noqa: B018
     refused.clear()
     assert picky({99.0}).state == [1.0, 2.0, 3.0, 4.0, 5.0]
@@ -52,7 +54,7 @@ def test_the_very_first_event_may_fail(lab: Lab) -> None:
     placed(orders(), 1)
     totals = picky({1.0})
     for _ in range(2):
-        with pytest.raises(iron.ProjectionFailed):
+        with pytest.raises(iron.errors.ProjectionFailed):
             totals.catch_up()
     assert (totals.position, totals.stored_state, totals.lag) == (0, [], 1)
 
@@ -70,7 +72,7 @@ def test_new_code_that_fails_as_the_old_one_did_is_begun_nevertheless(lab: Lab) 
     for beginning in (1, 2):
         projection = failing(beginning)
         for _ in range(2):
-            with pytest.raises(iron.ProjectionFailed):
+            with pytest.raises(iron.errors.ProjectionFailed):
                 projection.catch_up()
         assert list(iron.projections()["status"]) == ["failed"]
         assert projection.stored_state == beginning
@@ -104,7 +106,7 @@ def test_a_fold_that_forgets_to_return_the_state_is_told(lab: Lab) -> None:
     def forgetful(state: dict[str, Any], event: iron.ProjectionEvent) -> Any:
         state[event.instance] = 1
 
-    with pytest.raises(iron.ProjectionFailed, match="it has to return the state"):
+    with pytest.raises(iron.errors.ProjectionFailed, match="it has to return the state"):
         forgetful.catch_up()
 
 
@@ -123,7 +125,7 @@ def test_without_its_decider_an_event_has_only_its_data(lab: Lab) -> None:
         return state + float(event.event.total)
 
     assert raw.state == 5.0
-    with pytest.raises(iron.ProjectionFailed, match="decider gone is not defined here"):
+    with pytest.raises(iron.errors.ProjectionFailed, match="decider gone is not defined here"):
         of_objects.catch_up()
 
 
@@ -134,7 +136,7 @@ def test_a_state_that_nothing_stores_is_an_error_and_nothing_is_written(lab: Lab
     def odd(state: Any, event: iron.ProjectionEvent) -> Any:
         return iter([1])
 
-    with pytest.raises(iron.ValueNotStorable):
+    with pytest.raises(iron.errors.ValueNotStorable):
         odd.catch_up()
     assert odd.position == 0
 

@@ -96,9 +96,9 @@ def test_of_narrows_to_deciders_and_classes_of_events(lab: Lab) -> None:
     assert [row[3] for row in tally("placed", of=Placed).state] == ["Placed", "Placed"]
     assert [row[2:] for row in tally("both", of=[order, Placed, Expired]).state] == [[1, "Placed"]]
     for wrong in (3, [], [order, 3]):
-        with pytest.raises(iron.DefinitionError, match="of="):
+        with pytest.raises(iron.errors.DefinitionError, match="of="):
             tally("wrong", of=wrong)
-    with pytest.raises(iron.DefinitionError, match="on_error"):
+    with pytest.raises(iron.errors.DefinitionError, match="on_error"):
         tally("wrong", on_error="ignore")
 
 

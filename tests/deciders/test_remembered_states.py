@@ -86,11 +86,11 @@ def test_a_decision_that_was_taken_back_is_not_remembered(lab: Lab) -> None:
     counter = counters()
     counter.send(Add("c", 1))
     for odd in (object(), object()):
-        with pytest.raises(iron.ValueNotStorable):
+        with pytest.raises(iron.errors.ValueNotStorable):
             counter.send(Add("c", odd))  # type: ignore[arg-type]
     decide = counter._decide
     counter._decide = lambda state, command: iron.accept(Added(5), odd)  # type: ignore[arg-type]
-    with pytest.raises(iron.ValueNotStorable):
+    with pytest.raises(iron.errors.ValueNotStorable):
         counter.send(Add("c"))
     counter._decide = decide
     counter.send(Add("c", 1))

@@ -106,7 +106,7 @@ def test_an_instance_has_its_state_filled_its_fields_told_and_its_way_numbered(l
     taken = [words(group)[0] for group in edges(diagram.svg) if group.attrib["data-taken"] == "true"]
     assert taken == ["① Place / Charge, ◷ pay-by \u00d72", "② Pay"]
     assert words(Drawn.of(order.diagram("o-2", fields=()).svg).group("state_3a_placed", "iron-order-o-2")) == ["placed"]
-    with pytest.raises(iron.InstanceNotFound, match="there is no order 'nobody'; see"):
+    with pytest.raises(iron.errors.InstanceNotFound, match="there is no order 'nobody'; see"):
         order.diagram("nobody")
 
 

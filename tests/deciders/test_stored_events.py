@@ -37,7 +37,7 @@ def test_an_event_that_cant_be_read_is_named_by_type_instance_and_sequence(tmp_p
     with iron.open(path, durability="process"):
         counter = counters()
         for ask in (lambda: counter.state("c"), lambda: counter.send(Add("c")), lambda: counter.history("c")):
-            with pytest.raises(iron.EventUnreadable, match="event 2 of counter c can't be read") as caught:
+            with pytest.raises(iron.errors.EventUnreadable, match="event 2 of counter c can't be read") as caught:
                 ask()
             found = caught.value.ids
             assert (found["name"], found["instance"]) == ("counter", "c")
@@ -110,7 +110,7 @@ def test_a_class_that_has_changed_is_told_and_upcast(lab: Lab) -> None:
 
     NewPaid.__name__ = "Paid"
     decider = till(NewPaid, of=lambda event: event.cents)
-    with pytest.raises(iron.EventUnreadable, match=r"@decider.upcast\(Paid, from_version=1\)"):
+    with pytest.raises(iron.errors.EventUnreadable, match=r"@decider.upcast\(Paid, from_version=1\)"):
         decider.state("t")
     decider.upcast(NewPaid)(lambda fields: {"cents": round(fields["amount"] * 100)})
     assert decider.state("t").n == 200
@@ -141,7 +141,7 @@ def test_an_upcast_may_name_its_class(lab: Lab) -> None:
     decider.upcast("Paid")(lambda fields: {"cents": round(fields["amount"] * 100)})
     assert decider.state("t").n == 200
     for kind, version in ((Paid(1.0), 1), (Paid, 0), (Paid, True), (Paid, "1")):
-        with pytest.raises(iron.DecisionError, match=r"upcast takes a class|from_version is a whole number"):
+        with pytest.raises(iron.errors.DecisionError, match=r"upcast takes a class|from_version is a whole number"):
             decider.upcast(kind, from_version=version)
 
 
@@ -152,7 +152,7 @@ def test_an_event_whose_class_is_not_here_is_told(lab: Lab) -> None:
     exec("def evolve(state, event): return state\ndef decide(state, command): return None", space)
     decider.evolve(space["evolve"])
     decider.decide(space["decide"])
-    with pytest.raises(iron.EventUnreadable, match="has no event class Paid here; define it, or run the cell"):
+    with pytest.raises(iron.errors.EventUnreadable, match="has no event class Paid here; define it, or run the cell"):
         decider.state("t")
 
 

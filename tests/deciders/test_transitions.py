@@ -78,7 +78,7 @@ def test_a_declaration_takes_classes_and_names(row: Any, transition: Transition)
 
 @pytest.mark.parametrize("row", [("placed", Pay), "placed", 3, ("a", Pay, "b", (), (), "c")])
 def test_a_row_that_is_no_transition_is_refused(row: Any) -> None:
-    with pytest.raises(iron.DecisionError, match="a transition is"):
+    with pytest.raises(iron.errors.DecisionError, match="a transition is"):
         orders("refused", transitions=[row])
 
 

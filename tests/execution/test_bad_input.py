@@ -67,7 +67,7 @@ def test_what_can_be_read_only_once_is_no_argument_of_a_step(
         finally:
             getattr(argument, "close", lambda: None)()
 
-    with pytest.raises(iron.ValueNotStorable, match="pass"):
+    with pytest.raises(iron.errors.ValueNotStorable, match="pass"):
         main()
     assert iron.runs()["status"][0] == "failed"
     world.is_broken = False
@@ -81,7 +81,7 @@ def test_what_can_be_read_only_once_is_no_argument_of_a_flow_either(lab: Lab) ->
     def main(lines: Iterator[str]) -> int:
         return len(list(lines))
 
-    with pytest.raises(iron.ValueNotStorable, match="list"):
+    with pytest.raises(iron.errors.ValueNotStorable, match="list"):
         main(iter("ab"))
     assert iron.runs().empty
 
@@ -138,7 +138,7 @@ def test_a_result_that_nothing_stores_fails_its_step_and_keeps_the_others(lab: L
     def main() -> list[object]:
         return [make(n) for n in range(4)]
 
-    with pytest.raises(iron.ValueNotStorable, match="Unstorable"):
+    with pytest.raises(iron.errors.ValueNotStorable, match="Unstorable"):
         main()
     assert list(iron.steps()["status"]) == ["completed", "completed", "failed"]
     world.is_broken = False
@@ -158,7 +158,7 @@ def test_a_value_of_a_flow_that_nothing_stores_fails_the_run_and_keeps_its_steps
         work()
         return Unstorable() if world.is_broken else "fine"
 
-    with pytest.raises(iron.ValueNotStorable, match="Unstorable"):
+    with pytest.raises(iron.errors.ValueNotStorable, match="Unstorable"):
         main()
     assert iron.runs()["status"][0] == "failed"
     world.is_broken = False
@@ -237,9 +237,9 @@ def test_a_call_that_does_not_fit_is_a_type_error_before_any_run(lab: Lab) -> No
 
 @pytest.mark.parametrize("thing", [3, "work"])
 def test_only_functions_become_steps_and_flows(thing: object) -> None:
-    with pytest.raises(iron.DefinitionError, match="function"):
+    with pytest.raises(iron.errors.DefinitionError, match="function"):
         step(thing)  # type: ignore[call-overload]
-    with pytest.raises(iron.DefinitionError, match="function"):
+    with pytest.raises(iron.errors.DefinitionError, match="function"):
         flow(thing)  # type: ignore[call-overload]
 
 
@@ -253,7 +253,7 @@ def test_one_key_for_two_different_calls_is_refused(lab: Lab) -> None:
         save("a", "one")
         save("a", "two")
 
-    with pytest.raises(iron.DuplicateKey, match="make the key say what differs"):
+    with pytest.raises(iron.errors.DuplicateKey, match="make the key say what differs"):
         main()
 
 

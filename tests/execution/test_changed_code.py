@@ -193,6 +193,6 @@ def test_two_functions_of_one_name_are_refused_in_one_run(lab: Lab) -> None:
     def main() -> list[int]:
         return [step() for step in (old, new, old)]  # type: ignore[operator]
 
-    with pytest.raises(iron.DuplicateName, match=r"@step\(name=\.\.\.\)"):
+    with pytest.raises(iron.errors.DuplicateName, match=r"@step\(name=\.\.\.\)"):
         main()
     assert iron.runs()["status"][0] == "failed"

@@ -295,7 +295,7 @@ def refused(call: Callable[[iron.Flow[[], int]], Any]) -> str:
     def parent() -> None:
         call(child)
 
-    with pytest.raises(iron.NotAllowedInStep) as caught:
+    with pytest.raises(iron.errors.NotAllowedInStep) as caught:
         parent()
     return str(caught.value)
 
@@ -320,5 +320,5 @@ def test_an_async_child_in_a_def_flow_names_what_to_do(lab: Lab) -> None:
     def parent() -> Any:
         return child()
 
-    with pytest.raises(iron.WrongColour, match="make the flow async def"):
+    with pytest.raises(iron.errors.WrongColour, match="make the flow async def"):
         parent()

@@ -91,7 +91,7 @@ def test_a_file_that_is_gone_fails_the_call_that_gets_it(main: Any, world: World
     def alone() -> None:
         step(len, name="length")(iron.File("gone.txt"))
 
-    with pytest.raises(iron.FileUnreadable, match=r"gone\.txt"):
+    with pytest.raises(iron.errors.FileUnreadable, match=r"gone\.txt"):
         alone()
 
 

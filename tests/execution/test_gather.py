@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb import WrongColour, flow, gather, step
+from ironflow_nb import flow, gather, step
+from ironflow_nb.errors import WrongColour
 from tests.conftest import Lab
 
 DID: list[str] = []

@@ -216,7 +216,7 @@ def test_an_engine_is_closed_by_the_last_with_that_ends(tmp_path: Path, lab: Lab
         assert iron.engine() is engine
         assert main.options(fresh=True)() == 1
     assert iron.engine() is lab.engine
-    with pytest.raises(iron.EngineClosed):
+    with pytest.raises(iron.errors.EngineClosed):
         engine.ledger.send(A, "pause")
 
 

@@ -129,7 +129,7 @@ def test_the_same_key_is_the_same_run_for_ever(lab: Lab, world: World) -> None:
     lab.cell()
     assert main.options(key="k")(1) == 1
     assert world.log == [1]
-    with pytest.raises(iron.DuplicateKey, match="other arguments"):
+    with pytest.raises(iron.errors.DuplicateKey, match="other arguments"):
         main.options(key="k")(2)
     assert len(iron.runs()) == 1
 
@@ -246,7 +246,7 @@ def test_resume_says_what_is_missing(lab: Lab, world: World) -> None:
 
     with pytest.raises(RuntimeError):
         main(np.zeros(1_000_000))
-    with pytest.raises(iron.InputsNotStored, match="data"):
+    with pytest.raises(iron.errors.InputsNotStored, match="data"):
         main.resume()
 
 
@@ -263,7 +263,7 @@ def test_a_run_of_a_flow_that_is_not_defined_here_says_so(lab: Lab, monkeypatch:
         main()
     run = main.last
     monkeypatch.setattr(HOME, "_definitions", {})
-    with pytest.raises(iron.FlowNotDefined, match="run the cell"):
+    with pytest.raises(iron.errors.FlowNotDefined, match="run the cell"):
         run.resume()
 
 
@@ -278,7 +278,7 @@ def test_unknown_and_ambiguous_ids_say_what_there_is(lab: Lab) -> None:
         main.options(fresh=True)()
     ids = sorted(iron.runs()["run_id"])
     twin = next(one[0] for one, two in itertools.pairwise(ids) if one[0] == two[0])
-    with pytest.raises(iron.AmbiguousRun, match="several runs begin with"):
+    with pytest.raises(iron.errors.AmbiguousRun, match="several runs begin with"):
         iron.get_run(twin)
     assert iron.get_run(ids[3]).id == ids[3]
     with pytest.raises(iron.RunNotFound, match="the newest are"):

@@ -222,7 +222,7 @@ def test_a_step_in_a_thread_of_the_users_own_is_refused_and_bind_mends_it(lab: L
         def call() -> None:
             try:
                 world.did(function(1))
-            except iron.NotInRun as error:
+            except iron.errors.NotInRun as error:
                 world.did(type(error).__name__)
 
         thread = threading.Thread(target=call)
@@ -250,7 +250,7 @@ def test_a_call_after_the_end_of_the_run_is_refused(lab: Lab, world: World) -> N
         world.late = iron.bind(work)
 
     main()
-    with pytest.raises(iron.RunFinished):
+    with pytest.raises(iron.errors.RunFinished):
         world.late()
 
 
@@ -313,5 +313,5 @@ def test_an_async_step_called_directly_in_a_def_flow_names_what_to_do(lab: Lab) 
     def main() -> object:
         return work(1)
 
-    with pytest.raises(iron.WrongColour, match=r"submit\(\.\.\.\)\.result\(\)"):
+    with pytest.raises(iron.errors.WrongColour, match=r"submit\(\.\.\.\)\.result\(\)"):
         main()

@@ -246,7 +246,7 @@ def test_what_a_function_is_bound_to_identifies_its_calls(lab: Lab, world: World
 
 
 def test_a_partial_needs_a_name() -> None:
-    with pytest.raises(iron.DuplicateName, match="every partial has the same name"):
+    with pytest.raises(iron.errors.DuplicateName, match="every partial has the same name"):
         step(functools.partial(print, 1))
 
 
@@ -268,5 +268,5 @@ def test_a_class_method_that_lost_its_class_is_refused_with_what_to_do() -> None
     # So does Python since 3.13 with a step that is wrapped in a class method.
     lost: Any = types.MethodType(vars(Scaler)["class_method_around"].__func__, Scaler)
     for use in (lambda: lost.map([1]), lambda: lost.submit(1)):
-        with pytest.raises(iron.DefinitionError, match="above @classmethod"):
+        with pytest.raises(iron.errors.DefinitionError, match="above @classmethod"):
             use()

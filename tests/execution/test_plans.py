@@ -210,7 +210,7 @@ def test_an_explanation_survives_the_process(lab: Lab, cells: dict[str, Any]) ->
 
 
 def test_what_is_no_step_can_not_be_explained(cells: dict[str, Any]) -> None:
-    with pytest.raises(iron.StepNotFound, match="its steps are"):
+    with pytest.raises(iron.errors.StepNotFound, match="its steps are"):
         cells["main"].last.explain("nobody")
 
 

@@ -209,7 +209,7 @@ def test_a_failure_of_our_own_is_not_tried_again(lab: Lab, world: World) -> None
     def main() -> object:
         return work()
 
-    with pytest.raises(iron.ValueNotStorable):
+    with pytest.raises(iron.errors.ValueNotStorable):
         main()
     assert world.log == ["work"]
 

@@ -186,9 +186,9 @@ def test_what_has_ended_is_not_stopped(lab: Lab) -> None:
     main()
     run = main.last
     assert run is not None
-    with pytest.raises(iron.RunFinished, match="completed"):
+    with pytest.raises(iron.errors.RunFinished, match="completed"):
         run.cancel()
-    with pytest.raises(iron.RunFinished, match="nothing to pause"):
+    with pytest.raises(iron.errors.RunFinished, match="nothing to pause"):
         run.pause()
     assert run.result() == 1
 

@@ -63,7 +63,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_pickle_of_somebody_else_is_not_loaded(path: Path) -> None:
     with iron.open(path):
-        with pytest.raises(iron.UntrustedValue, match=r"iron\.trust\("):
+        with pytest.raises(iron.errors.UntrustedValue, match=r"iron\.trust\("):
             iron.get_run(iron.runs()["run_id"][0]).value("fit")
         # What can't be read hides nothing else, and is neither lost nor redone.
         assert len(iron.runs()) == 1

@@ -102,7 +102,7 @@ def test_a_run_keeps_its_graph_in_the_journal_and_any_process_can_continue_it(la
     kept = iron.Graph.from_run(run_id)
     assert kept.to_yaml() == BEFORE
     HOME.forget("graph", "work")
-    with pytest.raises(iron.FlowNotDefined, match="done"):
+    with pytest.raises(iron.errors.FlowNotDefined, match="done"):
         iron.resume(run_id).result()
     functions = {"done": lambda value: world.done(value), "fails": lambda: world.last()}
     iron.Graph.from_run(run_id, functions=functions)

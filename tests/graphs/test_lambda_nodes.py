@@ -106,15 +106,15 @@ def test_a_function_that_takes_too_long_is_not_waited_for(aws: Server) -> None:
 
     release = threading.Event()
     aws.answers(PATH, lambda handler: (release.wait(20), handler.reply(200, b"1"))[0] and None)
-    with pytest.raises(iron.NodeTimeout, match=r"within 0\.3 s"):
+    with pytest.raises(iron.errors.NodeTimeout, match=r"within 0\.3 s"):
         invoke(aws, timeout_s=0.3)
     release.set()
 
 
 def test_only_granted_functions_and_servers_are_asked(aws: Server) -> None:
-    with pytest.raises(iron.NotGranted, match="lambda 'shipper' is not granted"):
+    with pytest.raises(iron.errors.NotGranted, match="lambda 'shipper' is not granted"):
         perform(LAMBDA, {"function": "shipper"}, allow={"lambda": ["other"]})
-    with pytest.raises(iron.NotGranted, match="http"):
+    with pytest.raises(iron.errors.NotGranted, match="http"):
         perform(LAMBDA, {"function": "shipper", "endpoint_url": aws.url("")}, allow={"lambda": True})
     assert not aws.seen
 

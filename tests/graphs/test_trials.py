@@ -86,10 +86,10 @@ def test_a_node_that_decides_can_be_mocked_with_all_that_is_in_it(lab: Lab) -> N
 
 
 def test_what_touches_the_world_needs_a_mock(lab: Lab) -> None:
-    with pytest.raises(iron.DefinitionError, match=r"alert \(touch\), ack \(touch\).*mocks=\{'alert'"):
+    with pytest.raises(iron.errors.DefinitionError, match=r"alert \(touch\), ack \(touch\).*mocks=\{'alert'"):
         triage().test(message="hi")
 
 
 def test_a_mock_needs_a_node(lab: Lab) -> None:
-    with pytest.raises(iron.DefinitionError, match=r"'allert'.*did you mean alert"):
+    with pytest.raises(iron.errors.DefinitionError, match=r"'allert'.*did you mean alert"):
         triage().test(message="hi", mocks={"allert": 1})

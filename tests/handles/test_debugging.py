@@ -96,9 +96,11 @@ def test_a_step_that_did_not_fail_is_given_with_its_arguments(lab: Lab) -> None:
     assert (call.error, call.error_text) == (None, "")
     assert call.code.splitlines()[0] == f"# {parse.name}[1] of run {run.id}: completed"
     assert again(call) == "3 kg"
-    with pytest.raises(iron.StepNotFound, match=r"is completed, and no step has failed it; name one: its steps are"):
+    with pytest.raises(
+        iron.errors.StepNotFound, match=r"is completed, and no step has failed it; name one: its steps are"
+    ):
         run.debug()
-    with pytest.raises(iron.AmbiguousStep):
+    with pytest.raises(iron.errors.AmbiguousStep):
         run.debug(parse)
 
 
@@ -110,7 +112,7 @@ def test_of_many_steps_of_one_name_the_one_that_failed_is_meant(lab: Lab) -> Non
     assert main() == 1
     run: Any = main.last
     assert run.debug(parse).step == f"{parse.name}[1]"
-    with pytest.raises(iron.StepNotFound, match=rf"the steps that failed are {parse.name}\[1\]"):
+    with pytest.raises(iron.errors.StepNotFound, match=rf"the steps that failed are {parse.name}\[1\]"):
         run.debug()
 
 
@@ -203,7 +205,7 @@ def test_a_flow_that_failed_by_itself_says_so(lab: Lab) -> None:
         parse(Row(1))
         raise RuntimeError("no step of mine")
 
-    with pytest.raises(iron.StepNotFound, match="failed in the flow itself"):
+    with pytest.raises(iron.errors.StepNotFound, match="failed in the flow itself"):
         failed_run(main).debug()
 
 
@@ -230,6 +232,6 @@ def test_an_argument_whose_class_is_gone_is_an_error_that_names_it(lab: Lab, mon
 
     run = failed_run(main)
     monkeypatch.delattr(f"{__name__}.Row")
-    with pytest.raises(iron.ValueUnreadable, match="no class of that name exists here") as raised:
+    with pytest.raises(iron.errors.ValueUnreadable, match="no class of that name exists here") as raised:
         run.debug()
     assert raised.value.__notes__ == ["It is the recorded argument `row`."]

@@ -116,7 +116,7 @@ def test_who_waits_for_a_run_of_another_process_learns_that_it_was_killed(elsewh
     with pytest.raises(iron.RunInterrupted, match="is interrupted and has no result"):
         run.result(timeout_s=30)
     assert run.steps()["status"].tolist() == ["completed"] * 3 + ["interrupted"]
-    with pytest.raises(iron.FlowNotDefined, match="run the cell or import the module that defines it"):
+    with pytest.raises(iron.errors.FlowNotDefined, match="run the cell or import the module that defines it"):
         run.resume()
 
 
@@ -140,7 +140,7 @@ def test_a_prefix_names_a_run_if_only_one_has_it(lab: Lab) -> None:
     assert iron.get_run(f" {three.upper()} ").id == three
     assert iron.get_run(one).id == one
     assert iron.runs(run=two)["run_id"].tolist() == [two]
-    with pytest.raises(iron.AmbiguousRun) as caught:
+    with pytest.raises(iron.errors.AmbiguousRun) as caught:
         iron.get_run("n8")
     assert one in str(caught.value)
     assert two in str(caught.value)

@@ -128,7 +128,7 @@ def test_a_running_run_goes_on_when_the_patience_of_who_waits_ends(lab: Lab, wor
     assert run.status == "running"
     assert run.error is None
     assert run.resume() is run
-    with pytest.raises(iron.StepNotFound, match=r"held\[0\] of run \w+ is running and has no output"):
+    with pytest.raises(iron.errors.StepNotFound, match=r"held\[0\] of run \w+ is running and has no output"):
         run.value("held")
     assert run.values("held") == []
     let_go()

@@ -43,12 +43,12 @@ def test_outputs_are_asked_for_by_function_name_or_reference(lab: Lab) -> None:
     assert run.values(work) == run.values("work") == run.values(work.name) == [n * n for n in range(12)]
     assert run.value("work[11]") == 121
     assert run.values("work[3]") == [9]
-    with pytest.raises(iron.AmbiguousStep, match=r"12 steps .*work\[0\].*, \.\.\.; name one"):
+    with pytest.raises(iron.errors.AmbiguousStep, match=r"12 steps .*work\[0\].*, \.\.\.; name one"):
         run.value(work)
     for ask in (run.value, run.values):
-        with pytest.raises(iron.StepNotFound, match=r"no step 'wrok'; its steps are: .*work"):
+        with pytest.raises(iron.errors.StepNotFound, match=r"no step 'wrok'; its steps are: .*work"):
             ask("wrok")
-        with pytest.raises(iron.StepNotFound, match=r"no step 'work\[12\]'"):
+        with pytest.raises(iron.errors.StepNotFound, match=r"no step 'work\[12\]'"):
             ask("work[12]")
         with pytest.raises(TypeError, match="not by 3"):
             ask(3)
@@ -78,7 +78,7 @@ def test_values_of_several_functions_are_not_mixed(lab: Lab) -> None:
     two()
     assert two.last is not None
     assert two.last.values("north.count") == ["north"]
-    with pytest.raises(iron.AmbiguousStep, match=r"north\.count, south\.count"):
+    with pytest.raises(iron.errors.AmbiguousStep, match=r"north\.count, south\.count"):
         two.last.values("count")
     three()
     assert three.last is not None
@@ -103,7 +103,7 @@ def test_a_value_that_is_gone_is_an_error_that_names_its_step(lab: Lab, tmp_path
     if not files:  # in memory
         assert run.value(large) == b"x" * 100_000
         return
-    with pytest.raises(iron.ValueUnreadable, match="missing"):
+    with pytest.raises(iron.errors.ValueUnreadable, match="missing"):
         run.value(large)
     assert run.result() == 100_000
 
@@ -121,9 +121,9 @@ def test_the_arguments_of_a_step_are_those_of_its_latest_attempt(lab: Lab) -> No
     run = main.last
     assert run is not None
     assert run.inputs("work[2]") == {"n": 2, "factor": 2}
-    with pytest.raises(iron.AmbiguousStep):
+    with pytest.raises(iron.errors.AmbiguousStep):
         run.inputs(work)
-    with pytest.raises(iron.StepNotFound):
+    with pytest.raises(iron.errors.StepNotFound):
         run.inputs("other")
 
 

@@ -114,7 +114,7 @@ def test_a_value_whose_class_is_gone_is_still_shown(lab: Lab, monkeypatch: pytes
     lab.die()
     assert iron.steps()["output"].tolist() == ["Point(x=1, tags=())"]
     run = iron.get_run(iron.runs()["run_id"][0])
-    with pytest.raises(iron.ValueUnreadable):
+    with pytest.raises(iron.errors.ValueUnreadable):
         run.value("make")
 
 
@@ -133,7 +133,7 @@ def test_a_pickle_of_somebody_else_is_listed_and_not_loaded(lab: Lab, monkeypatc
     steps = iron.steps()
     assert steps["status"].tolist() == ["completed"]
     assert "lambda" in steps["output"][0]
-    with pytest.raises(iron.UntrustedValue):
+    with pytest.raises(iron.errors.UntrustedValue):
         iron.get_run(iron.runs()["run_id"][0]).value("make")
 
 

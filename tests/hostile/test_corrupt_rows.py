@@ -118,7 +118,7 @@ def test_an_unknown_status_is_named_and_blocks_no_listing(
     assert set(iron.steps()["run_id"]) == set(iron.attempts()["run_id"]) == set(iron.runs(sound)["run_id"])
     for ask in (run.steps, lambda: iron.steps(run=run.id), lambda: hurt(world)):
         lab.cell()
-        with pytest.raises(iron.JournalCorrupt, match=rf"{run.id} .*sleeping"):
+        with pytest.raises(iron.errors.JournalCorrupt, match=rf"{run.id} .*sleeping"):
             ask()
 
 
@@ -144,7 +144,7 @@ def test_a_value_whose_row_is_missing_is_named(path: Path, run: iron.Run) -> Non
         'DELETE FROM "values" WHERE value_id = (SELECT output_id FROM steps WHERE run_id = ? AND "index" = 1)',
         run.id,
     )
-    with pytest.raises(iron.ValueUnreadable, match=rf"work\[1\] of run {run.id} is missing"):
+    with pytest.raises(iron.errors.ValueUnreadable, match=rf"work\[1\] of run {run.id} is missing"):
         run.value("work[1]")
     assert run.value("work[0]") == [0]
     assert len(iron.steps()) == 4

@@ -97,7 +97,7 @@ def test_a_lock_that_is_held_for_too_long_stops_the_run_and_its_cell_continues_i
     crowd: list[Crowd] = []
     with ExitStack() as held:
         world.plan = [lambda n: crowd.append(held.enter_context(other_process("hold", path, 0))) if n == 2 else None]
-        with pytest.raises(iron.JournalBusy, match=r"held the journal .* run the cell again") as caught:
+        with pytest.raises(iron.errors.JournalBusy, match=r"held the journal .* run the cell again") as caught:
             flow(world)
         assert str(path) in str(caught.value)
         if Path("/proc/locks").exists():

@@ -84,7 +84,7 @@ def test_reading_a_damaged_value_names_its_file_and_what_is_wrong(
     file = only_file(tmp_path)
     damage(file)
     assert main.last is not None
-    with pytest.raises(iron.ValueUnreadable, match=words) as caught:
+    with pytest.raises(iron.errors.ValueUnreadable, match=words) as caught:
         main.last.value(large)
     assert str(file) in str(caught.value)
     assert main.last.id in caught.value.__notes__[0]
@@ -133,7 +133,7 @@ def test_a_costly_step_whose_result_is_lost_is_not_run_again_unasked(tmp_path: P
     content = only_file(tmp_path).read_bytes()
     only_file(tmp_path).unlink()
     lab.cell()
-    with pytest.raises(iron.ValueUnreadable, match=r"put it back .*(?s:.)*on_change=\"refresh\"") as caught:
+    with pytest.raises(iron.errors.ValueUnreadable, match=r"put it back .*(?s:.)*on_change=\"refresh\"") as caught:
         costly(world)
     assert caught.value.step == f"{train.name}[0]"
     assert world.log == ["train"]
@@ -190,7 +190,7 @@ def test_a_small_value_that_is_lost_is_no_other_value(damage: str, tmp_path: Pat
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection, connection:
         assert connection.execute(damage).rowcount == 1
     assert counting.last is not None
-    with pytest.raises(iron.ValueUnreadable, match="missing"):
+    with pytest.raises(iron.errors.ValueUnreadable, match="missing"):
         counting.last.value(count)
     assert len(iron.steps()) == 2
     lab.cell()
@@ -227,7 +227,7 @@ def test_the_lost_result_of_a_run_is_told_of(tmp_path: Path, lab: Lab) -> None:
     only_file(tmp_path).unlink()
     lab.die()
     assert whole.last is not None
-    with pytest.raises(iron.ValueUnreadable, match="is missing"):
+    with pytest.raises(iron.errors.ValueUnreadable, match="is missing"):
         whole.last.result()
     assert iron.runs()["status"].tolist() == ["completed"]
 
@@ -244,7 +244,7 @@ def test_a_run_whose_arguments_are_lost_asks_for_them(tmp_path: Path, lab: Lab, 
     world.is_broken = False
     only_file(tmp_path).unlink()
     lab.cell()
-    with pytest.raises(iron.InputsNotStored, match=r"calling .*with_text again"):
+    with pytest.raises(iron.errors.InputsNotStored, match=r"calling .*with_text again"):
         with_text.resume()
     assert with_text("x" * SIZE) == SIZE
     assert iron.runs()["n_sessions"].tolist() == [2]

@@ -160,7 +160,7 @@ def test_a_value_file_that_is_a_second_name_of_the_journal_is_not_read(path: Pat
     value_id = ValueId(bytes(20))
     files.path(value_id).parent.mkdir(parents=True)
     os.link(path, files.path(value_id))
-    with pytest.raises(iron.ValueUnreadable, match="belongs to the journal"):
+    with pytest.raises(iron.errors.ValueUnreadable, match="belongs to the journal"):
         files.read(value_id, path.stat().st_size)
     files.write(value_id, bytes(path.stat().st_size))
     assert is_locked(path)
@@ -183,5 +183,5 @@ def test_a_file_that_is_no_ordinary_one_is_refused_at_once(kind: str, tmp_path: 
     word = "it is a folder" if kind == "folder" else "it is no ordinary file, but a pipe, a device or a socket"
     file = iron.File(place)
     for act in (file.digest, file.open, file.read_bytes, file.read_text, lambda: sizes(file)):
-        with pytest.raises(iron.FileUnreadable, match=word):
+        with pytest.raises(iron.errors.FileUnreadable, match=word):
             act()

@@ -108,7 +108,7 @@ def test_a_run_is_not_continued(canary: Path, name: str) -> None:
 
     run = run_of(name)
     for go_on in (run.resume, lambda: iron.resume(run.id), deploy.resume):
-        with pytest.raises(iron.UntrustedRun, match=r"iron\.trust\('.*journal\.db'\)"):
+        with pytest.raises(iron.errors.UntrustedRun, match=r"iron\.trust\('.*journal\.db'\)"):
             go_on()
     assert called == []
     assert not canary.exists()
@@ -119,7 +119,7 @@ def test_a_graph_can_be_read_and_not_run(canary: Path) -> None:
     assert "evil_module.work" in graph.to_yaml()
     mocks = {"there": {}}
     for use in (graph, graph.start, lambda: graph.test(mocks=mocks), graph.plan, graph.tracked):
-        with pytest.raises(iron.UntrustedRun):
+        with pytest.raises(iron.errors.UntrustedRun):
             use()
     assert HOME.find("graph", "backup") is None
     assert not canary.exists()
@@ -140,7 +140,7 @@ def test_an_edited_graph_is_nobody_s_own(canary: Path, monkeypatch: pytest.Monke
     run = run_of("backup")
     with closing(sqlite3.connect(".ironflow/journal.db")) as connection, connection:
         connection.execute("UPDATE definitions SET source = replace(source, 'exit 1', 'exit 2') WHERE kind = 'graph'")
-    with pytest.raises(iron.UntrustedRun):
+    with pytest.raises(iron.errors.UntrustedRun):
         run.resume()
     assert not canary.exists()
 
@@ -160,7 +160,7 @@ def test_a_stored_path_is_made_by_classes_of_paths_only() -> None:
     }
     assert "os" in others
     for name in others:
-        with pytest.raises(iron.ValueUnreadable):
+        with pytest.raises(iron.errors.ValueUnreadable):
             untag({"~": "path", "t": name, "v": "x"})
 
 
@@ -215,7 +215,7 @@ def test_a_cell_that_took_long_is_not_executed_again_for_want_of_trust(canary: P
         connection.execute("UPDATE steps SET duration_s = 7200 WHERE name = 'load'")
     shell.fine("%load_ext ironflow_nb")
     refused = shell.run(stranger.CELL)
-    assert isinstance(refused.error, iron.UntrustedValue)
+    assert isinstance(refused.error, iron.errors.UntrustedValue)
     assert "2 h" in str(refused.error)
     assert "data" not in shell.space
     assert not canary.exists()

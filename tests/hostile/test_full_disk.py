@@ -90,7 +90,7 @@ def test_a_run_on_a_full_disk_stops_and_goes_on_when_there_is_space(
 ) -> None:
     chosen = FLOWS[name].options(durability=durability)
     world.plan = [fills(disk, at=3)]
-    with pytest.raises(iron.JournalFull, match=r"make space .* run the cell again") as caught:
+    with pytest.raises(iron.errors.JournalFull, match=r"make space .* run the cell again") as caught:
         finish(chosen, world, size)
     assert str(disk.folder) in str(caught.value)
     assert caught.value.errno == errno.ENOSPC
@@ -113,7 +113,7 @@ def test_a_process_that_ends_while_the_disk_is_full_is_continued_by_the_next(
     size: int, disk: Disk, lab: Lab, world: World
 ) -> None:
     world.plan = [fills(disk, at=3)]
-    with pytest.raises(iron.JournalFull):
+    with pytest.raises(iron.errors.JournalFull):
         sequential(world, size)
     lab.engine.close()
     world.plan.clear()
@@ -163,7 +163,7 @@ def test_a_flow_that_swallows_a_full_disk_does_not_go_on_without_its_step(disk: 
         return found
 
     world.plan = [fills(disk, at=3)]
-    with pytest.raises(iron.JournalFull):
+    with pytest.raises(iron.errors.JournalFull):
         careful(world)
     assert world.log == [0, 1, 2, 3]
     world.plan.clear()
@@ -177,7 +177,7 @@ def test_a_run_in_the_background_tells_of_the_full_disk_when_it_is_asked_for_its
 ) -> None:
     world.plan = [fills(disk, at=3)]
     run = mapped.start(world, SMALL)
-    with pytest.raises(iron.JournalFull):
+    with pytest.raises(iron.errors.JournalFull):
         run.result(timeout_s=20)
     disk.free()
     world.plan.clear()
@@ -226,7 +226,7 @@ def test_a_database_that_may_not_grow_is_full(tmp_path: Path, new_lab: NewLab) -
             journal._connection.execute("PRAGMA max_page_count=1")
 
     world.plan = [limit]
-    with pytest.raises(iron.JournalFull):
+    with pytest.raises(iron.errors.JournalFull):
         sequential(world, SMALL)
     world.plan.clear()
     lab.die()

@@ -188,7 +188,7 @@ def test_a_folder_of_values_that_is_removed_is_made_again(path: Path, lab: Lab, 
     assert main(world) == 3 * INLINE_LIMIT
     assert main.last is not None
     assert main.last.value("large[2]") == bytes([2]) * INLINE_LIMIT
-    with pytest.raises(iron.ValueUnreadable, match="is missing"):
+    with pytest.raises(iron.errors.ValueUnreadable, match="is missing"):
         main.last.value("large[0]")
 
 

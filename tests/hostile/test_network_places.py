@@ -67,7 +67,7 @@ class TestRollbackJournal(JournalContract, ValueContract, SelectContract, WorkCo
         journal.append([one_run(A)], durability=FAST)
         with other_handle.reading() as reader:
             before = answers(reader)
-            with pytest.raises(iron.JournalBusy):
+            with pytest.raises(iron.errors.JournalBusy):
                 journal.append([one_run(B)], durability=FAST)
             assert answers(reader) == before
         journal.append([one_run(B)], durability=FAST)

@@ -131,7 +131,7 @@ def test_a_log_is_not_written_back_while_somebody_else_writes(tmp_path: Path, mo
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         monkeypatch.setattr(sqlite_log, "CHANGES_BETWEEN", 0)
-        with pytest.raises(iron.JournalBusy):
+        with pytest.raises(iron.errors.JournalBusy):
             journal.append([one_run(B)], durability=Durability.PROCESS)
         assert path.read_bytes() == before
     journal.append([one_run(B)], durability=Durability.PROCESS)

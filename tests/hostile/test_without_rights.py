@@ -112,9 +112,9 @@ def test_a_file_system_that_became_read_only_can_be_read_and_is_told_of(disk: Di
     journal = SqliteJournal(path)
     with journal.reading() as reader:
         assert reader.head(A) is not None
-    with pytest.raises(iron.JournalReadOnly, match="permissions"):
+    with pytest.raises(iron.errors.JournalReadOnly, match="permissions"):
         journal.append([one_run(B)], durability=FAST)
-    with pytest.raises(iron.JournalReadOnly):
+    with pytest.raises(iron.errors.JournalReadOnly):
         SqliteJournal(disk.folder / "new" / "journal.db").append([one_run(B)], durability=FAST)
     subprocess.run(["mount", "-o", "remount,rw", str(disk.folder)], check=True)
     journal.append([one_run(B)], durability=FAST)

@@ -12,8 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ironflow_nb import EngineClosed, RunCancelled, flow, step
+from ironflow_nb import RunCancelled, flow, step
 from ironflow_nb.core.status import RunStatus
+from ironflow_nb.errors import EngineClosed
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Select

@@ -98,7 +98,7 @@ def test_the_engine_of_a_test_is_closed_after_it(iron_engine):
 def test_so_it_can_not_be_used_any_more():
     engine = test_the_engine_of_a_test_is_closed_after_it.engine
     assert iron.engine() is not engine
-    with pytest.raises(iron.EngineClosed), engine.ledger.current():
+    with pytest.raises(iron.errors.EngineClosed), engine.ledger.current():
         pass
 """
 

@@ -74,5 +74,5 @@ def test_what_is_declared_counts_and_what_calls_a_step_does_not_change_it(cells:
 
 @pytest.mark.parametrize("depends", ["prompt.txt", 5, b"x"])
 def test_what_is_declared_is_a_list(depends: Any) -> None:
-    with pytest.raises(iron.DefinitionError, match="depends is a list"):
+    with pytest.raises(iron.errors.DefinitionError, match="depends is a list"):
         iron.step(depends=depends)(lambda: None)

@@ -112,3 +112,13 @@ def wrong() -> None:
     later.start("n")  # type: ignore[call-overload]
     step(3)  # type: ignore[call-overload]
     iron.projection("p", initial=0, on_error="ignore")  # type: ignore[arg-type]
+    iron.errors.RunNotFound("no such run", run=3)  # type: ignore[call-arg]
+    iron.RunFailed("failed")  # type: ignore[call-arg]
+
+
+def caught(error: iron.RunFailed | iron.RunCancelled, of_node: iron.NodeFailed, of_graph: iron.GraphInvalid) -> None:
+    assert_type(error.run_id, str)
+    assert_type(error.message, str)
+    assert_type(of_node.retry_after_s, float | None)
+    assert_type([(found.path, found.message) for found in of_graph.findings], list[tuple[tuple[str | int, ...], str]])
+    assert_type(iron.errors.JournalBusy("busy", pids=[3]).pids, list[int])

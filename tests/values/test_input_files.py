@@ -110,8 +110,8 @@ def test_a_small_file_that_is_written_twice_in_one_instant_is_two_contents(data:
 @pytest.mark.parametrize(("path", "why"), [("nowhere.csv", "No such file"), (".", "it is a folder")])
 def test_what_can_not_be_read_is_an_error_that_names_it(path: str, why: str) -> None:
     for value in holders(iron.File(path)):
-        with pytest.raises(iron.FileUnreadable, match=rf"iron\.File\('{path}'\) .*{why}") as raised:
+        with pytest.raises(iron.errors.FileUnreadable, match=rf"iron\.File\('{path}'\) .*{why}") as raised:
             digest(value)
     assert isinstance(raised.value, OSError)
-    with pytest.raises(iron.FileUnreadable):
+    with pytest.raises(iron.errors.FileUnreadable):
         new_values().encode(iron.File(path))

@@ -6,8 +6,21 @@ from ironflow_nb.errors import NodeFailed
 from ironflow_nb.graphs.kinds import NodeContext
 
 
-def failure(context: NodeContext, message: str, *, is_retryable: bool = False, **ids: object) -> NodeFailed:
+def failure(
+    context: NodeContext,
+    message: str,
+    *,
+    is_retryable: bool = False,
+    status_code: int | None = None,
+    output: object = None,
+    path: str | None = None,
+) -> NodeFailed:
     """Return the error of a node; unless it is said to be retryable, another try would come to the same."""
-    error = NodeFailed(f"{context.node}: {message}", node=context.node, **ids)
-    error.is_retryable = is_retryable
-    return error
+    return NodeFailed(
+        f"{context.node}: {message}",
+        node=context.node,
+        is_retryable=is_retryable,
+        status_code=status_code,
+        output=output,
+        path=path,
+    )

@@ -199,9 +199,7 @@ class _Exchange:
 
     def _late(self, *, was_sent: bool) -> NodeFailed:
         message = f"{self._context.node}: {self._asked} took longer than {self._timeout_s:g} s; raise timeout_s"
-        error = NodeTimeout(message, node=self._context.node)
-        error.is_retryable = self._is_tried_again(was_sent=was_sent)
-        return error
+        return NodeTimeout(message, node=self._context.node, is_retryable=self._is_tried_again(was_sent=was_sent))
 
     def _broken(self, error: Exception, *, was_sent: bool) -> NodeFailed:
         from ssl import SSLCertVerificationError  # noqa: PLC0415

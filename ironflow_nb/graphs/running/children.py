@@ -181,13 +181,12 @@ class ChildCall:
         target = self._code.target = self._target()
         level = _LEVEL.get() + 1
         if level > MOST_LEVELS:
-            error = NodeFailed(
+            raise NodeFailed(
                 f"{self._node.id}: children have children {MOST_LEVELS} levels deep by now; a graph that runs itself "
                 "needs a condition that ends it",
                 node=self._node.id,
+                is_retryable=False,
             )
-            error.is_retryable = False
-            raise error
         self._refuse_secrets(target)
         token = _LEVEL.set(level)
         try:

@@ -342,9 +342,8 @@ def _checked(node: Node, kind: Kind, options: dict[str, Any]) -> dict[str, Any]:
         options = {name: meant(each) for name, each in options.items()}
         found = _unfit(kind, options)
     if found:
-        error = NodeFailed(f"{node.id}: the options of {kind.name} are wrong: {'; '.join(found)}", node=node.id)
-        error.is_retryable = False
-        raise error
+        told = f"{node.id}: the options of {kind.name} are wrong: {'; '.join(found)}"
+        raise NodeFailed(told, node=node.id, is_retryable=False)
     return options
 
 
