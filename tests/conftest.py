@@ -14,10 +14,10 @@ from hypothesis import settings
 
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
-from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Journal
 from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
+from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.cells import World
 
 IN_CI = bool(os.environ.get("CI"))

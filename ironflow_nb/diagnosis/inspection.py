@@ -131,14 +131,14 @@ def _connect(path: Path, way: str) -> sqlite3.Connection:
 def _contents(path: Path, way: str, clock: Clock) -> Contents:
     with translated(path), closing(_connect(path, way)) as connection:
         connection.execute("PRAGMA query_only=ON")
-        is_made = begin_reading(connection, path)
+        begin_reading(connection, path)
         facts = Contents(
             schema=_number(connection, "PRAGMA user_version"),
             mode=None if "immutable" in way else connection.execute("PRAGMA journal_mode").fetchone()[0],
             page_size=_number(connection, "PRAGMA page_size"),
             size=_number(connection, "PRAGMA page_size") * _number(connection, "PRAGMA page_count"),
         )
-        return _filled(connection, path, facts, clock) if is_made else facts
+        return _filled(connection, path, facts, clock) if facts.schema else facts
 
 
 def _filled(connection: sqlite3.Connection, path: Path, facts: Contents, clock: Clock) -> Contents:

@@ -19,7 +19,7 @@ from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.verdict import OnChange
 from ironflow_nb.errors import FlowNotDefined
 from ironflow_nb.execution.engine import CURRENT, Engine
-from ironflow_nb.execution.seams import Clock
+from ironflow_nb.execution.seams import Clock, SystemThreads
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.journal.ports import Durability, Journal
 
@@ -172,10 +172,11 @@ def make_engine(
 
 
 def _journal(where: str, *, read_only: bool) -> Journal:
+    # Imported late: importing the package loads no sqlite3.
     if where == MEMORY:
-        from ironflow_nb.journal.memory import MemoryJournal  # noqa: PLC0415
+        from ironflow_nb.journal.sqlite_memory import SqliteMemoryJournal  # noqa: PLC0415
 
-        return MemoryJournal()
-    from ironflow_nb.journal.sqlite import SqliteJournal  # noqa: PLC0415 -- so that a memory journal loads no sqlite3
+        return SqliteMemoryJournal(SystemThreads().lock())
+    from ironflow_nb.journal.sqlite import SqliteJournal  # noqa: PLC0415
 
     return SqliteJournal(Path(where), read_only=read_only)

@@ -11,10 +11,10 @@ from msgspec.structs import replace
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.home import MEMORY, make_engine
 from ironflow_nb.graphs.formats.definition import Block, Node, Work, Workflow, blocks_of
 from ironflow_nb.graphs.language.wording import near
 from ironflow_nb.handles.run import Run
-from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def try_out(request: Request, body: Body) -> Trial:
     from ironflow_nb.execution.running import run_here  # noqa: PLC0415
 
     output, error = None, None
-    with Engine(MemoryJournal()) as engine:
+    with make_engine(MEMORY) as engine:
         try:
             output = run_here(engine, request, body)
         except Exception as raised:  # noqa: BLE001 -- it is what the trial is to tell

@@ -9,36 +9,32 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from ironflow_nb.core.ids import ValueId
-from ironflow_nb.errors import JournalConflict, JournalError, JournalReadOnly
-from ironflow_nb.journal import sqlite_projections, sqlite_work
-from ironflow_nb.journal import sqlite_rows as sql
-from ironflow_nb.journal.memory import MemoryJournal
+from ironflow_nb.errors import JournalError, JournalReadOnly
 from ironflow_nb.journal.places import network_file_system
-from ironflow_nb.journal.ports import Cached, Durability, Entry, IsTaken, Lease, Reader, Signal
+from ironflow_nb.journal.ports import Durability, Entry, Reader
+from ironflow_nb.journal.sqlite_database import DatabaseJournal
 from ironflow_nb.journal.sqlite_file import (
     WAL,
     begin_reading,
+    connect_memory,
     journal_mode,
     look_at,
     open_reader,
     open_writer,
     own_place,
-    transaction,
     translated,
 )
 from ironflow_nb.journal.sqlite_log import Log
 from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.values.files import ValueFiles
 from ironflow_nb.values.journal_files import end_use, note_use
-from ironflow_nb.values.stored import INLINE_LIMIT
 
 _LOGGED: Final = {Durability.POWER: "FULL", Durability.PROCESS: "NORMAL"}
 # Without a log NORMAL can damage the file in a power cut, and only EXTRA syncs the removal of the rollback journal.
 _ROLLED_BACK: Final = {Durability.POWER: "EXTRA", Durability.PROCESS: "FULL"}
 
 
-class SqliteJournal:
+class SqliteJournal(DatabaseJournal):
     """A journal file; it is created by the first write.
 
     On a network file system it has a rollback journal in the place of the log: a commit waits there until nobody reads.
@@ -55,6 +51,7 @@ class SqliteJournal:
         self._name = str(self.path)
         self.location = str(self.path)
         self.read_only = read_only
+        self._guard = translated(self.path)
         self.files = ValueFiles(self.path.parent / "values")
         self._connection: sqlite3.Connection | None = None
         self._opened: os.stat_result | None = None
@@ -65,40 +62,11 @@ class SqliteJournal:
         self._levels = _LOGGED
         note_use(self)
 
-    # -- writing -------------------------------------------------------------------------------------------------
-
-    def append(self, entries: Sequence[Entry], *, durability: Durability, lease: Lease | None = None) -> None:
-        """See the port."""
-        with translated(self.path):
-            connection = self._writing(durability)
-            self._write_files(entries)
-            _transact(connection, lambda: entries, lease)
-            self._refuse_lost()  # for it may have gone since it was looked at
-
-    def exchange(
-        self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease | None = None
-    ) -> None:
-        """See the port."""
-        with translated(self.path):
-            connection = self._writing(durability)
-
-            def answered() -> Sequence[Entry]:
-                entries = act(SqliteReader(connection, self.files))
-                self._write_files(entries)
-                return entries
-
-            _transact(connection, answered, lease)
-            self._refuse_lost()
-
-    def _write_files(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            for value in entry.values:
-                if value.size >= INLINE_LIMIT and value.content is not None:
-                    self.files.write(value.value_id, value.content)
-                elif self._log is not None:
-                    self._log.n_bytes += value.size
-            if self._log is not None:
-                self._log.n_bytes += sum(each.state.size for each in entry.projections if each.state is not None)
+    def _write_files(self, entries: Sequence[Entry]) -> int:
+        n_bytes = super()._write_files(entries)
+        if self._log is not None:
+            self._log.n_bytes += n_bytes
+        return n_bytes
 
     def _writing(self, durability: Durability | None = None) -> sqlite3.Connection:
         connection = self._writer()
@@ -109,76 +77,23 @@ class SqliteJournal:
             self._synchronous = durability
         return connection
 
-    def write_lease(self, lease: Lease) -> None:
-        """See the port."""
-        with translated(self.path):
-            self._writing().execute(sql.PUT_LEASE, sql.lease_values(lease))
-
-    def send(self, signal: Signal) -> None:
-        """See the port."""
-        with translated(self.path):
-            self._writing().execute(sql.SEND_SIGNAL, sql.signal_values(signal))
-            self._refuse_lost()
-
-    def claim(self, wanted: Cached, is_taken: IsTaken, *, lease: Lease | None = None) -> Cached | None:
-        """See the port."""
-        with translated(self.path):
-            connection = self._writing()
-            with transaction(connection):
-                reader = SqliteReader(connection, self.files)
-                found = reader.cached(wanted.identity, wanted.code)
-                if found is not None and is_taken(found, reader.leases()):
-                    return found
-                if lease is not None:
-                    connection.execute(sql.PUT_LEASE, sql.lease_values(lease))
-                connection.execute(sql.PUT_CACHED, sql.cached_values(wanted))
-                return None
-
-    def release(self, *owners: str) -> None:
-        """See the port."""
-        if self.exists():
-            with translated(self.path):
-                connection = self._writing()
-                with transaction(connection):
-                    connection.executemany("DELETE FROM leases WHERE owner = ?", [(owner,) for owner in owners])
-
-    def resign_values(self, codec: str, macs: dict[ValueId, bytes]) -> int:
-        """See the port."""
-        rows = [(mac, value_id, codec) for value_id, mac in macs.items()]
-        with translated(self.path):
-            connection = self._writing()
-            with transaction(connection):
-                return connection.executemany(sql.SIGN_VALUE, rows).rowcount
-
     # -- reading -------------------------------------------------------------------------------------------------
 
     @contextmanager
     def current(self) -> Iterator[Reader]:
         """See the port."""
-        if self.read_only or (self._opened is None and not self.exists()):
-            with self.reading() as reader:
-                yield reader
-            return
-        with translated(self.path):
-            connection = self._writer()
-            connection.execute("BEGIN")  # what is read inside is one moment, whatever other processes commit
-            try:
-                yield SqliteReader(connection, self.files)
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+        is_unwritten = self.read_only or (self._opened is None and not self.exists())
+        with self.reading() if is_unwritten else super().current() as reader:
+            yield reader
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
         """See the port."""
-        with translated(self.path):
-            if not self.exists():
-                yield MemoryJournal()  # what was never written is empty
-                return
-            connection = open_reader(self.path)
+        with self._guard:
+            connection = open_reader(self.path) if self.exists() else connect_memory()
             try:
-                is_made = begin_reading(connection, self.path)
-                yield SqliteReader(connection, self.files) if is_made else MemoryJournal()
+                begin_reading(connection, self.path)
+                yield SqliteReader(connection, self.files)
             finally:
                 connection.close()
 
@@ -186,7 +101,7 @@ class SqliteJournal:
         """See the port."""
         if not self.exists():
             return 0
-        with translated(self.path):
+        with self._guard:
             connection = self._watcher() if self.read_only else self._writer()
             token: int = connection.execute("PRAGMA data_version").fetchone()[0]
             return token
@@ -262,59 +177,3 @@ class SqliteJournal:
             self._lost, self._connection, self._synchronous = self._connection, None, None
         if self._lost is not None and self._log is not None and act is not None:
             act(self._log, self._lost)
-
-
-def _transact(connection: sqlite3.Connection, make: Callable[[], Sequence[Entry]], lease: Lease | None) -> None:
-    is_committing = False
-    entries: Sequence[Entry] = ()
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        entries = make()
-        if lease is not None:
-            connection.execute(sql.PUT_LEASE, sql.lease_values(lease))
-        for entry in entries:
-            _write_entry(connection, entry)
-        is_committing = True
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        # Only the file knows whether a COMMIT that was disturbed took place.
-        if not is_committing or not entries or not all(_is_written(connection, entry) for entry in entries):
-            raise
-
-
-def _write_entry(connection: sqlite3.Connection, entry: Entry) -> None:
-    execute = connection.execute
-    for value in entry.values:
-        execute(sql.PUT_VALUE, sql.value_values(value))
-    for definition in entry.definitions:
-        execute(sql.PUT_DEFINITION, sql.definition_values(definition))
-    try:
-        for fact in entry.facts:
-            execute(sql.ADD_EVENT, sql.event_values(entry.run_id, fact))
-        if entry.run is not None:
-            execute(sql.PUT_RUN, sql.run_values(entry.run))
-    except sqlite3.IntegrityError as error:
-        raise JournalConflict(f"somebody else appended to run {entry.run_id}: {error}", run_id=entry.run_id) from error
-    for row in entry.steps:
-        execute(sql.PUT_STEP, sql.step_values(row))
-    sqlite_work.write(connection, entry)
-    for projected in entry.projections:
-        sqlite_projections.write(connection, projected)
-    for cached in entry.cached:
-        if cached.output_id is None:
-            execute(sql.GIVE_BACK, (cached.identity, cached.code, cached.run_id, cached.owner))
-        else:
-            execute(sql.PUT_CACHED, sql.cached_values(cached))
-    for signal_id in entry.taken:
-        execute("UPDATE signals SET taken_version = ? WHERE signal_id = ?", (entry.facts[-1].version, signal_id))
-
-
-def _is_written(connection: sqlite3.Connection, entry: Entry) -> bool:
-    if not entry.facts:
-        return False
-    last = entry.facts[-1]
-    found = connection.execute(sql.EVENT_OF_VERSION, (entry.run_id, last.version)).fetchone()
-    written: bool = found == sql.event_values(entry.run_id, last)
-    return written

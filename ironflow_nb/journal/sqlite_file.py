@@ -95,7 +95,7 @@ def open_writer(path: Path, network: Callable[[Path], str | None] = network_file
         # A log that a reader kept from being reused is cut to this when it has left.
         connection.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
         if not schema:
-            _create(connection)
+            create_tables(connection)
         elif schema < SCHEMA_VERSION:
             _migrate(connection)
     except BaseException:
@@ -132,13 +132,11 @@ def _open_reader(path: Path, mode: str) -> sqlite3.Connection:
     return connection
 
 
-def begin_reading(connection: sqlite3.Connection, path: Path) -> bool:
-    """Begin a transaction that reads one moment; return whether there is a journal in the file at that moment."""
+def begin_reading(connection: sqlite3.Connection, path: Path) -> None:
+    """Begin a transaction that reads one moment of the journal, which is an empty one if nothing was written yet."""
     connection.execute("BEGIN")
-    schema = _schema(connection, path)
-    if 0 < schema < SCHEMA_VERSION:
+    if _schema(connection, path) < SCHEMA_VERSION:
         _stand_in(connection)
-    return schema > 0
 
 
 def _stand_in(connection: sqlite3.Connection) -> None:
@@ -154,9 +152,18 @@ def _stand_in(connection: sqlite3.Connection) -> None:
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
     """Return a connection to the file, opened as SQLite's parameters of an address say."""
+    return _connect(f"{path.as_uri()}?{mode}")
+
+
+def connect_memory() -> sqlite3.Connection:
+    """Return a connection to a new, empty database in memory, which ends with it."""
+    return _connect(":memory:")
+
+
+def _connect(address: str) -> sqlite3.Connection:
     # The engine's lock serialises all use, and closing may happen on another thread than opening.
     return sqlite3.connect(
-        f"{path.as_uri()}?{mode}",
+        address,
         uri=True,
         timeout=BUSY_TIMEOUT_S,
         isolation_level=None,
@@ -299,9 +306,10 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _create(connection: sqlite3.Connection) -> None:
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new journal, unless another process was faster."""
     with transaction(connection):
-        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:  # nobody was faster
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
             for statement in statements(DDL):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")

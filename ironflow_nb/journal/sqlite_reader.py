@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -33,8 +34,7 @@ from ironflow_nb.journal.ports import (
     WorkSelect,
 )
 from ironflow_nb.journal.sqlite_projections import SqliteProjections
-from ironflow_nb.values.files import ValueFiles
-from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue
+from ironflow_nb.values.stored import INLINE_LIMIT, Parts, StoredValue
 
 _CHUNK: Final = 500  # SQLite before 3.32 binds at most 999 parameters
 _PIECE: Final = 2000  # as columns; the texts of more of them leave the processor's cache
@@ -53,10 +53,27 @@ _IS_LATEST: Final = """ AND NOT EXISTS (
 )"""
 
 
+class LargeValues(Protocol):
+    """Where the content of large values lies: outside of the database, by their ids."""
+
+    def write(self, value_id: ValueId, content: bytes | Parts) -> None:
+        """Keep the content; on return it is as durable as the journal can be."""
+
+    def read(self, value_id: ValueId, size: int) -> bytes:
+        """Return the content.
+
+        Raises:
+            ValueUnreadable: it is missing, or not as long as it was.
+        """
+
+    def path(self, value_id: ValueId) -> Path:
+        """Return where the content lies, as messages name it."""
+
+
 class SqliteReader(SqliteProjections):
     """Reads through one connection, in whatever transaction it is."""
 
-    def __init__(self, connection: sqlite3.Connection, files: ValueFiles) -> None:
+    def __init__(self, connection: sqlite3.Connection, files: LargeValues) -> None:
         self._connection = connection
         self._files = files
 

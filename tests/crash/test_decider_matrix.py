@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Journal, Reader, Select, WorkSelect
 from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
+from ironflow_nb.testing.memory_journal import MemoryJournal
 from ironflow_nb.testing.processes import MOMENTS, Died, DyingJournal, abandon, process_on
 from tests.contracts.histories import folded
 from tests.deciders.counters import Ask, Call, Tick, counters

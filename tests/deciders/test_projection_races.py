@@ -16,10 +16,10 @@ import ironflow_nb as iron
 from ironflow_nb.deciders import projecting
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
-from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Journal
 from ironflow_nb.journal.read_models import DomainSelect
 from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.testing.memory_journal import MemoryJournal
 from ironflow_nb.testing.processes import MOMENTS, Died, DyingJournal, abandon, process_on
 from tests.deciders.orders import orders
 from tests.deciders.test_projections import placed, tally

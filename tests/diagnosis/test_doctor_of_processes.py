@@ -15,9 +15,9 @@ from ironflow_nb.diagnosis import file_checks
 from ironflow_nb.diagnosis.file_checks import has_reset_bug
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
-from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
+from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.diagnosis.doctored import LINUX, files, found, process, report, row, using_sqlite, work
 
 pytestmark = pytest.mark.slow

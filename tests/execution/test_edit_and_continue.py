@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import ironflow_nb as iron
 from ironflow_nb.execution.home import HOME
-from ironflow_nb.journal.memory import MemoryJournal
+from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.cells import World, run_cell
 from tests.conftest import Lab
 

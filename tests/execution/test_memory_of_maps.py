@@ -9,7 +9,7 @@ import pytest
 
 from ironflow_nb import flow, step
 from ironflow_nb.execution import fanout
-from ironflow_nb.journal.memory import MemoryJournal
+from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.cells import World
 from tests.conftest import Lab
 

@@ -21,9 +21,9 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.jobs import Job
 from ironflow_nb.execution.scope import SCOPE
-from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Entry, Lease, Reader, Select
 from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.cells import World
 from tests.conftest import Lab
 from tests.contracts.histories import folded

@@ -12,8 +12,8 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, gather, step
-from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Entry
+from ironflow_nb.testing.memory_journal import MemoryJournal
 from ironflow_nb.testing.processes import DyingJournal, process_on
 from tests.cells import World
 from tests.conftest import Lab

@@ -18,10 +18,10 @@ from ironflow_nb.core.status import RunStatus
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.graphs.graph import Graph
-from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Journal, Select
 from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
+from ironflow_nb.testing.memory_journal import MemoryJournal
 from ironflow_nb.testing.processes import Died, DyingJournal, abandon, process_on
 from tests.conftest import FULL_PROOF
 from tests.graphs.random_graphs import INPUT, Graphs

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ironflow_nb.graphs.graph import Graph
-from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.testing.crashes import crash_everywhere
+from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.graphs.playing import Node, graph_of
 
 pytestmark = pytest.mark.crash

@@ -82,7 +82,9 @@ def test_only_one_connection_of_an_engine_writes(
     for thread in threads:
         thread.join()
     lab.engine.close()
-    writers = {id(connection): connection for connection, text in STATEMENTS if text.lstrip().startswith(WRITES)}
+    # An empty database in memory stands in for a file that is not there yet.
+    of_file = [(connection, text) for connection, text in STATEMENTS if connection.place != ":memory:"]
+    writers = {id(connection): connection for connection, text in of_file if text.lstrip().startswith(WRITES)}
     assert len(writers) == 1
     assert len({id(connection) for connection, _ in STATEMENTS}) > 4
     # A connection that only reads never commits, and so never writes the log back before it is the last to close.

@@ -1,10 +1,11 @@
-"""Whatever legal history is written, the journal in a file and the one in memory give the same answers."""
+"""Whatever legal history is written, the journals of SQLite and the one of plain Python give the same answers."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from threading import RLock
 
 import msgspec
 import pytest
@@ -29,9 +30,10 @@ from ironflow_nb.core.events import (
 from ironflow_nb.core.ids import RunId, ValueId, step_ref
 from ironflow_nb.core.rows import StepRow
 from ironflow_nb.core.status import ENDED, RunStatus, StepStatus
-from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Entry, Journal, Select, Signal
 from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_memory import SqliteMemoryJournal
+from ironflow_nb.testing.memory_journal import MemoryJournal
 from ironflow_nb.values.stored import StoredValue
 from tests.conftest import FULL_PROOF
 from tests.contracts.histories import A, Author, B, C, D, answers, definition, digest, folded, lease, value
@@ -207,18 +209,20 @@ def reused(name: str, index: int, output: ValueId) -> StepReused:
 
 @settings(max_examples=500 if FULL_PROOF else 50)
 @given(history=histories, asked=st.lists(selects, min_size=6, max_size=12))
-def test_both_journals_answer_alike_after_any_history(history: list[list[Deed]], asked: list[Select]) -> None:
+def test_all_journals_answer_alike_after_any_history(history: list[list[Deed]], asked: list[Select]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal.db"
-        memory, sqlite = MemoryJournal(), SqliteJournal(path)
-        scribe = Scribe(memory, sqlite)
+        memory, sqlite, sqlite_memory = MemoryJournal(), SqliteJournal(path), SqliteMemoryJournal(RLock())
+        scribe = Scribe(memory, sqlite, sqlite_memory)
         try:
             for batch in history:
                 scribe.write(batch)
-            with memory.reading() as expected, sqlite.reading() as found, sqlite.current() as current:
+            with memory.reading() as expected, sqlite.reading() as found:
                 wanted = answers(expected, [Select(), *asked])
                 assert answers(found, [Select(), *asked]) == wanted
-                assert answers(current, [Select(), *asked]) == wanted
+                for view in (sqlite.current, sqlite_memory.reading, sqlite_memory.current):
+                    with view() as reader:
+                        assert answers(reader, [Select(), *asked]) == wanted
                 for run, state in scribe.author.states.items():
                     refolded = folded(found.events(Select()), run)
                     assert refolded.run == state.run

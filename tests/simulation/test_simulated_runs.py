@@ -17,8 +17,8 @@ from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import IronflowError, JournalBusy
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
-from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Entry, Journal, Lease, Select
+from ironflow_nb.testing.memory_journal import MemoryJournal
 from ironflow_nb.testing.processes import MOMENTS, Died, DyingJournal
 from ironflow_nb.testing.simulator import SimProcess, Simulator
 from tests.conftest import FULL_PROOF, SEED

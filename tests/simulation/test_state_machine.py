@@ -16,9 +16,9 @@ from ironflow_nb import RunCancelled, flow, step
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import EngineClosed
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.journal.memory import MemoryJournal
 from ironflow_nb.journal.ports import Durability, Select
 from ironflow_nb.testing.clock import SimClock
+from ironflow_nb.testing.memory_journal import MemoryJournal
 from ironflow_nb.testing.processes import abandon, process_on
 from tests.conftest import FULL_PROOF
 from tests.contracts.histories import folded

@@ -1,4 +1,4 @@
-"""The journal in memory: the reference of the port, and the store of tests."""
+"""The journal of plain Python in memory: the reference of the port, and the store of tests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.columns import columns_of
-from ironflow_nb.journal.memory_projections import MemoryProjections, domain_events
-from ironflow_nb.journal.memory_work import MemoryWork
 from ironflow_nb.journal.ports import (
     MEMO_LIMIT,
     Cached,
@@ -37,6 +35,8 @@ from ironflow_nb.journal.ports import (
     WorkSelect,
 )
 from ironflow_nb.journal.read_models import DomainRow, DomainSelect, Projected, Skipped
+from ironflow_nb.testing.memory_projections import MemoryProjections, domain_events
+from ironflow_nb.testing.memory_work import MemoryWork
 from ironflow_nb.values.stored import StoredValue
 
 
