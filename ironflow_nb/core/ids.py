@@ -20,6 +20,8 @@ ValueId = NewType("ValueId", bytes)
 """Twenty bytes: the hash of a value's codec and stored bytes."""
 
 RUN_ID_LENGTH: Final = 12
+ID_SHOWN: Final = 6
+"""How many characters of a run's id are shown: two of a thousand runs share them in one journal of two thousand."""
 RUN_ID_ENTROPY_BYTES: Final = 8
 _CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 # Crockford's reading rules: what a person may have typed for a character that looks alike.

@@ -7,7 +7,14 @@ from enum import StrEnum
 from typing import Final
 
 
-class RunStatus(StrEnum):
+class _Word(StrEnum):
+    """A word that shows as itself wherever it is displayed, in a cell, a list or an array."""
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+class RunStatus(_Word):
     """What a run is doing; `INTERRUPTED` is also derived, for a running one whose owner is dead."""
 
     PENDING = "pending"
@@ -21,7 +28,7 @@ class RunStatus(StrEnum):
     COMPLETED = "completed"
 
 
-class StepStatus(StrEnum):
+class StepStatus(_Word):
     """What a step is doing; `INTERRUPTED` is derived, for a running one of a run that does not run."""
 
     PENDING = "pending"

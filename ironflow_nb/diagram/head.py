@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from ironflow_nb.core.ids import ID_SHOWN
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.diagram.geometry import Box
 from ironflow_nb.diagram.labels import MONO, clipped, fitting, width, xml_text
@@ -15,8 +16,6 @@ from ironflow_nb.diagram.sizes import LABEL_FONT, SMALL_FONT
 from ironflow_nb.diagram.states import Caption
 
 HEAD_HEIGHT: Final = 84.0
-ID_SHOWN: Final = 6
-"""How many characters of a run's id are shown: two of a thousand runs share them in one journal of two thousand."""
 _MAX_NAME: Final = 320.0
 _SUMMARY_ROOM: Final = 300.0
 _PAD: Final = 15.0

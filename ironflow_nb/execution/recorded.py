@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
+
+import msgspec
 
 from ironflow_nb.core.ids import ValueId
 from ironflow_nb.core.rows import RunRow
@@ -13,9 +15,7 @@ from ironflow_nb.execution.parameters import CLOSURE
 from ironflow_nb.values.records import Record
 from ironflow_nb.values.store import input_references
 from ironflow_nb.values.stored import StoredValue
-from ironflow_nb.values.tagged import untag
-
-T = TypeVar("T")
+from ironflow_nb.values.tagged import Tree, untag
 
 
 def read_value(engine: Engine, stored: StoredValue) -> Any:
@@ -63,32 +63,64 @@ def read_arguments(
         InputsNotStored: some are missing in the journal; it is what `lost` makes of their names.
         ValueUnreadable: some can't be decoded here; a note names which.
     """
-    record = None if inputs_id is None else engine.ledger.value(inputs_id)
-    if record is None or record.content is None:
+    call = find_arguments(engine, inputs_id)
+    if call is None:
         raise lost("the arguments")
-    here, elsewhere, gone = map(_own, input_references(record))
-    ids = {name: ValueId(bytes.fromhex(text)) for name, text in elsewhere.items()}
-    with engine.ledger.current() as reader:
-        values = reader.values(list(ids.values()))
-    missing = [name for name, value_id in ids.items() if value_id not in values or values[value_id].content is None]
+    missing = call.missing()
     if missing:
         raise lost(f"the arguments {', '.join(missing)}")
-    found = {name: _read(name, untag, tree) for name, tree in here.items()}
-    decode = engine.ledger.values.decode
-    return found | {name: _read(name, decode, values[value_id]) for name, value_id in ids.items()}, gone
+    return {name: call.read(engine, name) for name in (*call.here, *call.values)}, call.not_kept
 
 
-def _own(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what the function closes over: that it has by itself."""
+class RecordedArguments(NamedTuple):
+    """The arguments of a call as they were recorded, by name.
+
+    `here` are those that stand in the record, as trees; `values` those that are values of their own, None if one is
+    missing; `not_kept` are the classes of those that were not stored.
+    """
+
+    record: StoredValue
+    here: Mapping[str, Tree]
+    values: Mapping[str, StoredValue | None]
+    not_kept: dict[str, str]
+
+    def names(self) -> list[str]:
+        """Return the names of all arguments in the order of the call."""
+        return [*own_arguments(msgspec.json.decode(self.record.content or b"{}"))]
+
+    def missing(self) -> list[str]:
+        """Return the names of the arguments whose values the journal has lost."""
+        return [name for name, stored in self.values.items() if stored is None or stored.content is None]
+
+    def read(self, engine: Engine, name: str) -> Any:
+        """Return an argument that is there.
+
+        Raises:
+            ValueUnreadable: it can't be decoded here; a note names it.
+        """
+        try:
+            stored = self.values.get(name)
+            return untag(self.here[name]) if stored is None else engine.ledger.values.decode(stored)
+        except ValueUnreadable as error:
+            error.add_note(f"It is the recorded argument `{name}`.")
+            raise
+
+
+def find_arguments(engine: Engine, inputs_id: ValueId | None) -> RecordedArguments | None:
+    """Return what is recorded of the arguments of a call, None if that is missing or damaged."""
+    record = None if inputs_id is None else engine.ledger.value(inputs_id)
+    if record is None or record.content is None:
+        return None
+    here, elsewhere, not_kept = map(own_arguments, input_references(record))
+    ids = {name: ValueId(bytes.fromhex(text)) for name, text in elsewhere.items()}
+    with engine.ledger.current() as reader:
+        found = reader.values(list(ids.values()))
+    return RecordedArguments(record, here, {name: found.get(each) for name, each in ids.items()}, not_kept)
+
+
+def own_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments without what the function closes over: that it has by itself."""
     return {name: value for name, value in arguments.items() if not name.startswith(CLOSURE)}
-
-
-def _read(name: str, read: Callable[[T], Any], stored: T) -> Any:
-    try:
-        return read(stored)
-    except ValueUnreadable as error:
-        error.add_note(f"It is the recorded argument `{name}`.")
-        raise
 
 
 def _lost(what: str, run: RunRow) -> InputsNotStored:

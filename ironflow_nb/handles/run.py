@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -21,6 +21,7 @@ from ironflow_nb.execution.recorded import read_value
 from ironflow_nb.execution.session import Session
 from ironflow_nb.execution.signatures import FOREIGN, own_runs
 from ironflow_nb.execution.stopping import Stop
+from ironflow_nb.handles.arguments import arguments_of
 from ironflow_nb.handles.debugging import RecordedCall, hand_over, recorded_call, step_to_debug
 from ironflow_nb.handles.explaining import Explanation, explain_step
 from ironflow_nb.handles.ordering import ordered
@@ -198,6 +199,20 @@ class Run(Generic[T]):
         call = recorded_call(self._engine, [row for row in rows if row.step == ref][-1], is_own=is_own)
         hand_over(call)
         return call
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments that it was called with, by name, as they were recorded; of a graph its input.
+
+        Each is decoded when it is asked for. One that was not stored, because it is larger than 1 MB or nothing stores
+        it, is listed, and raises `InputsNotStored` when it is asked for.
+
+        Raises:
+            InputsNotStored: they are missing in the journal or damaged.
+        """
+        with self._engine.reading() as reader:
+            run = reader.runs(Select(run_ids=[self.id]))
+        return arguments_of(self._engine, run[0]) if run else {}
 
     # -- what it did ---------------------------------------------------------------------------------------------
 

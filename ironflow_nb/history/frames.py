@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,37 +15,20 @@ from ironflow_nb.core.texts import plain
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.watching import statuses_of
-from ironflow_nb.history.previews import CONTENT_LIMIT, preview
+from ironflow_nb.history.frame_columns import ATTEMPT_COLUMNS, EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS
+from ironflow_nb.history.previews import CONTENT_LIMIT, call_preview, fields_of_call, preview, references
 from ironflow_nb.history.selecting import When, selected, statuses
 from ironflow_nb.history.sound import noted, sound, sound_tallies
-from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_pieces, frame_of_records
+from ironflow_nb.history.tables import frame_of_pieces
 from ironflow_nb.journal.ports import Reader, Select, Tally
+from ironflow_nb.values.stored import INLINE_LIMIT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RUN_COLUMNS: Final = {
-    "run_id": TEXT, "kind": TEXT, "name": TEXT, "status": TEXT, "started_at": INSTANT, "ended_at": INSTANT,
-    "duration_s": "float64", "n_steps": "int64", "n_completed": "int64", "n_failed": "int64", "n_reused": "int64",
-    "n_sessions": "int64", "output": TEXT, "error": TEXT, "durability": TEXT, "key": TEXT, "notebook": TEXT,
-    "parent_run_id": TEXT,
-}  # fmt: skip
-
-STEP_COLUMNS: Final = {
-    "run_id": TEXT, "step": TEXT, "name": TEXT, "index": "int64", "attempt": "int64", "status": TEXT,
-    "started_at": INSTANT, "finished_at": INSTANT, "duration_s": "float64", "reused": "bool", "reason": TEXT,
-    "output": TEXT, "output_bytes": COUNT, "error": TEXT,
-}  # fmt: skip
-
-ATTEMPT_COLUMNS: Final = {name: dtype for name, dtype in STEP_COLUMNS.items() if name != "reused"} | {"branch": TEXT}
-
-EVENT_COLUMNS: Final = {
-    "run_id": TEXT, "position": "int64", "version": "int64", "at": INSTANT, "type": TEXT, "step": TEXT,
-    "attempt": COUNT, "data": "object",
-}  # fmt: skip
-
 Previews = Mapping[ValueId, tuple[str | None, int | None]]
 _NO_PREVIEW: Final = (None, None)
+_RUN_AS_RECORDED: Final = RUN_COLUMNS.keys() & frozenset(RunRow.__struct_fields__)
 _AS_RECORDED: Final = frozenset(ATTEMPT_COLUMNS.keys() & StepRow.__struct_fields__) - {"status"}
 
 
@@ -60,9 +43,12 @@ def runs(
 ) -> pd.DataFrame:
     """Return the runs of the journal, newest first, one row each.
 
-    Columns: run_id, kind, name, status, started_at, ended_at, duration_s (until now while it runs), n_steps,
-    n_completed, n_failed (steps by their latest attempts), n_reused (by the latest continuation), n_sessions (how
-    often it was begun or continued), output, error (previews), durability, key, notebook, parent_run_id.
+    Columns: run_id, kind, name, arguments (a preview, ``x=3, path='a.csv'``; `Run.arguments` has the real ones),
+    status, started_at, ended_at, duration_s (until now while it runs), n_steps, n_completed, n_failed (steps by their
+    latest attempts), n_reused (by the latest continuation), n_sessions (how often it was begun or continued), output,
+    error (previews), durability, key, notebook, parent_run_id.
+
+    The display leaves out columns that say nothing and shortens ids and instants; the frame has all of them in full.
 
     Args:
         flow: a flow, or the name of one; the part after the last dot is enough.
@@ -78,15 +64,10 @@ def runs(
         ValueError: `status`, `since` or `limit` is none.
     """
     engine = engine or HOME.engine()
+    wanted = statuses(RunStatus, status)
     with engine.reading() as reader:
         select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
-        found = _runs(engine, reader, select, statuses(RunStatus, status))
-        tallies = sound_tallies(reader, [row.run_id for row, _ in found])
-        texts = _previews(reader, found)
-    now = engine.ledger.clock.now()
-    return frame_of_records(
-        RUN_COLUMNS, [_run_record(row, status, tallies.get(row.run_id, []), texts, now) for row, status in found]
-    )
+        return _frame(RUN_COLUMNS, _run_columns(engine, reader, select, wanted))
 
 
 def steps(
@@ -114,7 +95,7 @@ def steps(
         reused = _reused(reader, [row for row, _ in chosen], list(of_run.values()))
         texts = _previews(reader, chosen)
     took = {"reused": [(row.run_id, row.step) in reused for row, _ in chosen]}
-    return frame_of_pieces(STEP_COLUMNS, [_attempt_columns(chosen, texts) | took])
+    return _frame(STEP_COLUMNS, [_attempt_columns(chosen, texts) | took])
 
 
 def attempts(
@@ -136,7 +117,7 @@ def attempts(
         select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
         chosen, _ = _attempts(engine, reader, select, statuses(StepStatus, status))
         texts = _previews(reader, chosen)
-    return frame_of_pieces(ATTEMPT_COLUMNS, [_attempt_columns(chosen, texts)])
+    return _frame(ATTEMPT_COLUMNS, [_attempt_columns(chosen, texts)])
 
 
 def events(
@@ -162,7 +143,13 @@ def events(
         if wanted is not None:
             of = _runs(engine, reader, replace(select, since=None, limit=None), wanted)
             select = replace(select, run_name=None, run_ids=[row.run_id for row, _ in of])
-        return frame_of_pieces(EVENT_COLUMNS, (asdict(noted(piece)) for piece in reader.event_columns(select)))
+        return _frame(EVENT_COLUMNS, (asdict(noted(piece)) for piece in reader.event_columns(select)))
+
+
+def _frame(columns: Mapping[str, str], pieces: Iterable[Mapping[str, list[Any]]]) -> pd.DataFrame:
+    from ironflow_nb.history.history_frame import HistoryFrame  # noqa: PLC0415 -- pandas, which only who asks waits for
+
+    return HistoryFrame(frame_of_pieces(columns, pieces), copy=False)
 
 
 # -- selecting ---------------------------------------------------------------------------------------------------
@@ -238,27 +225,57 @@ def _previews(reader: Reader, rows: Iterable[tuple[RunRow | StepRow, Any]]) -> P
     return {key: (preview(stored), stored.size) for key, stored in found.items()}
 
 
+def _calls(reader: Reader, rows: Sequence[RunRow]) -> dict[RunId, str]:
+    """Return the arguments of the runs in a few words: two reads, however many runs there are."""
+    of_run = {row.run_id: (row.inputs_id, row.kind) for row in rows if row.inputs_id is not None}
+    inputs_ids = sorted({inputs_id for inputs_id, _ in of_run.values()})  # in the order of their index
+    records = reader.values(inputs_ids, content_limit=INLINE_LIMIT)
+    calls = {
+        run_id: (records[inputs_id], fields_of_call(records[inputs_id], kind))
+        for run_id, (inputs_id, kind) in of_run.items()
+        if inputs_id in records
+    }
+    ids = {value_id for _, fields in calls.values() if fields for value_id in references(fields)}
+    values = reader.values(ids, content_limit=CONTENT_LIMIT)
+    return {
+        run_id: f"... ({record.size} bytes)" if fields is None else call_preview(fields, values)
+        for run_id, (record, fields) in calls.items()
+    }
+
+
 def _text(texts: Previews, value_id: ValueId | None) -> str | None:
     return texts.get(value_id, _NO_PREVIEW)[0] if value_id is not None else None
 
 
-def _run_record(row: RunRow, status: RunStatus, tallies: Sequence[Tally], texts: Previews, now: int) -> dict[str, Any]:
-    ended_at = row.ended_at if row.ended_at is not None else (now if status in OWNED else None)
-    return {
-        "run_id": row.run_id, "kind": row.kind, "name": plain(row.name), "status": status.value,
-        "started_at": row.started_at, "ended_at": row.ended_at,
-        "duration_s": None if ended_at is None else max(ended_at - row.started_at, 0) / 1e6,
-        "n_steps": sum(tally.n for tally in tallies if tally.status is not StepStatus.SKIPPED),
-        "n_completed": count(tallies, StepStatus.COMPLETED),
-        "n_failed": count(tallies, StepStatus.FAILED), "n_reused": row.n_reused, "n_sessions": row.n_sessions,
-        "output": _text(texts, row.output_id), "error": _text(texts, row.error_id), "durability": row.durability,
-        "key": row.key and plain(row.key), "notebook": row.notebook, "parent_run_id": row.parent_run_id,
-    }  # fmt: skip
+def _run_columns(
+    engine: Engine, reader: Reader, select: Select, wanted: Collection[RunStatus] | None
+) -> Iterator[dict[str, list[Any]]]:
+    """Yield the runs as columns, in one piece."""
+    found = _runs(engine, reader, select, wanted)
+    rows = [row for row, _ in found]
+    tallies = sound_tallies(reader, [row.run_id for row in rows])
+    texts, calls = _previews(reader, found), _calls(reader, rows)
+    now = engine.ledger.clock.now()
+    until = [row.ended_at or (now if status in OWNED else None) for row, status in found]
+    took = [None if at is None else max(at - row.started_at, 0) / 1e6 for row, at in zip(rows, until, strict=True)]
+    of_rows = [tallies.get(row.run_id, ()) for row in rows]
+    yield {name: [getattr(row, name) for row in rows] for name in _RUN_AS_RECORDED} | {
+        "name": [plain(row.name) for row in rows],
+        "arguments": [calls.get(row.run_id) for row in rows],
+        "status": [status.value for _, status in found],
+        "duration_s": took,
+        "n_steps": [sum([each.n for each in tallies if each.status is not StepStatus.SKIPPED]) for tallies in of_rows],
+        "n_completed": [count(tallies, StepStatus.COMPLETED) for tallies in of_rows],
+        "n_failed": [count(tallies, StepStatus.FAILED) for tallies in of_rows],
+        "output": [_text(texts, row.output_id) for row in rows],
+        "error": [_text(texts, row.error_id) for row in rows],
+        "key": [row.key and plain(row.key) for row in rows],
+    }
 
 
 def count(tallies: Iterable[Tally], status: StepStatus) -> int:
     """Return how many steps have that status."""
-    return sum(tally.n for tally in tallies if tally.status is status)
+    return sum([tally.n for tally in tallies if tally.status is status])
 
 
 def _attempt_columns(chosen: Sequence[tuple[StepRow, StepStatus]], texts: Previews) -> dict[str, list[Any]]:

@@ -31,6 +31,10 @@ NPY: Final = "npy"
 PICKLE: Final = "pickle"
 INPUTS: Final = "inputs"
 
+REFERENCE: Final = "ref"
+"""The tag of an argument, in the record of a call, that is a value of its own."""
+NOT_KEPT: Final = "gone"
+"""The tag of an argument of which only the class is kept."""
 INPUT_INLINE_LIMIT: Final = 4 * 1024
 INPUT_LIMIT: Final = 1024 * 1024
 
@@ -225,12 +229,12 @@ class Values:
         for name, value in arguments.items():
             stored = self._stored_input(value)
             if stored is None:
-                fields[name] = {TAG: "gone", "c": class_name(type(value))}
+                fields[name] = {TAG: NOT_KEPT, "c": class_name(type(value))}
             elif stored.codec == JSON and stored.size <= INPUT_INLINE_LIMIT:
                 fields[name] = msgspec.Raw(stored.content or b"null")
             else:
                 parts.append(stored)
-                fields[name] = {TAG: "ref", "v": stored.value_id.hex()}
+                fields[name] = {TAG: REFERENCE, "v": stored.value_id.hex()}
         return [*parts, _record_of_inputs(_ENCODER.encode(fields))]
 
     @staticmethod
@@ -264,9 +268,9 @@ def input_references(record: StoredValue) -> tuple[dict[str, Tree], dict[str, st
     gone: dict[str, str] = {}
     for name, tree in fields.items():
         kind = tree.get(TAG) if type(tree) is dict else None
-        if kind == "ref":
+        if kind == REFERENCE:
             elsewhere[name] = tree["v"]
-        elif kind == "gone":
+        elif kind == NOT_KEPT:
             gone[name] = tree["c"]
         else:
             here[name] = tree

@@ -1,0 +1,103 @@
+"""Frames of history as a person reads them: the columns that say something, in a few characters.
+
+Only the display is short. A frame has all columns with all values; a selection of its columns is shown as pandas shows
+any frame, and so is the whole where ``display.max_columns`` is None.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import pandas as pd
+
+from ironflow_nb.core.ids import ID_SHOWN
+from ironflow_nb.history.frame_columns import DISPLAYED, ORDINARY
+
+_DIGEST: Final = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{32}\b")
+_MOST_ROWS: Final = 200
+"""Of longer frames pandas shows the first and the last few rows."""
+_AS_MADE: Final = {"display.show_dimensions": False}
+
+
+class HistoryFrame(pd.DataFrame):
+    """A frame that is displayed in short. What is made of it and has other columns is a frame as any other."""
+
+    @property
+    def _constructor(self) -> Callable[..., pd.DataFrame]:
+        return _made
+
+    def __reduce__(self) -> Any:
+        return pd.DataFrame(self).__reduce__()  # so that it can be read where this package is not
+
+    def __repr__(self) -> str:
+        short = self._short()
+        if short is None:
+            return super().__repr__()
+        with pd.option_context({**_AS_MADE, "display.max_columns": None}):  # a narrow terminal gets them in turn
+            return f"{short!r}\n\n[{self._size(short)}]"
+
+    def _repr_html_(self) -> str | None:
+        short = self._short()
+        if short is None:
+            return _html(pd.DataFrame(self))
+        with pd.option_context(_AS_MADE):
+            table = _html(short)
+        return None if table is None else f"{table}<p>{self._size(short)}</p>"
+
+    def _short(self) -> pd.DataFrame | None:
+        """Return what is displayed, as texts; None if that is left to pandas."""
+        displayed = DISPLAYED.get(tuple(self.columns))
+        is_short = pd.get_option("display.max_columns") is not None and pd.get_option("display.large_repr") != "info"
+        if displayed is None or not is_short:
+            return None
+        rows = pd.DataFrame(self)
+        most = pd.get_option("display.max_rows")
+        most = len(rows) if most is None else max(most, _MOST_ROWS)
+        if len(rows) > 2 * most:
+            rows = rows.iloc[[*range(most), *range(len(rows) - most, len(rows))]]
+        return pd.DataFrame({name: _as_texts(rows[name]) for name in displayed if _says_something(rows, name)})
+
+    def _size(self, short: pd.DataFrame) -> str:
+        return f"{len(self)} rows x {len(self.columns)} columns, {len(short.columns)} of them shown"
+
+
+def _made(*args: Any, **options: Any) -> pd.DataFrame:
+    frame = pd.DataFrame(*args, **options)
+    return HistoryFrame(frame, copy=False) if tuple(frame.columns) in DISPLAYED else frame
+
+
+def _html(frame: pd.DataFrame) -> str | None:
+    found: str | None = frame._repr_html_()  # type: ignore[operator]
+    return found
+
+
+def _says_something(rows: pd.DataFrame, name: str) -> bool:
+    if rows.empty:
+        return True
+    if name == "run_id" and "parent_run_id" not in rows:  # the steps or events of one run
+        return rows[name].nunique() > 1
+    values = rows[name].dropna()
+    return bool((values != ORDINARY[name]).any()) if name in ORDINARY else not values.empty
+
+
+def _as_texts(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return the values as they are displayed, what is missing as nothing."""
+    pairs = zip(column, column.isna(), strict=True)
+    return pd.Series(["" if gone else _text(str(column.name), value) for value, gone in pairs], column.index)
+
+
+def _text(name: str, value: Any) -> str:
+    match value:
+        case pd.Timestamp():
+            return f"{value:%Y-%m-%d %H:%M:%S}Z"
+        case float():
+            return f"{value:.3f}"
+        case dict():
+            digests_last = sorted(value.items(), key=lambda pair: _DIGEST.fullmatch(str(pair[1])) is not None)
+            return _DIGEST.sub(r"\1", ", ".join(f"{key}={item!r}" for key, item in digests_last))
+        case str() if name == "run_id":
+            return value[:ID_SHOWN]
+        case _:
+            return str(value)
