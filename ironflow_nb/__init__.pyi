@@ -42,9 +42,9 @@ from .flows.results import MapResult as MapResult
 from .flows.results import StepFuture as StepFuture
 from .flows.steps import Step as Step
 from .flows.steps import step as step
+from .graphs.catalog import node as node
 from .graphs.catalog import nodes as nodes
 from .graphs.graph import Graph as Graph
-from .graphs.kinds import node as node
 from .handles.run import Run as Run
 from .handles.run import get_run as get_run
 from .handles.run import resume as resume

@@ -19,7 +19,19 @@ Excuses: TypeAlias = type[BaseException] | Collection[type[BaseException]] | Cal
 """Which exceptions are worth another try: classes, or a function that tells."""
 
 
-class Retry(msgspec.Struct, frozen=True, kw_only=True):
+class _NamesItsNumbers(msgspec.StructMeta):
+    """Refuses positional arguments: of one number nobody could tell whether it counts tries or repetitions."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        if args:
+            raise TypeError(
+                f"Retry({args[0]!r}) does not say what {args[0]!r} is; write iron.Retry(attempts=3), which counts the "
+                "first try, or step(retries=2), which does not"
+            )
+        return super().__call__(**options)
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_NamesItsNumbers):
     """How often a failed step is tried, and after how long: ``step(retries=iron.Retry(attempts=5, delay_s=0.5))``.
 
     `attempts` counts the first one too. The delay grows by `factor` from try to try, up to `max_delay_s`, by

@@ -56,6 +56,19 @@ class Machine(Generic[State, Command, Event, Effect]):
     __ironflow_definition__: Final = "decider"
     kind: Final = "decider"
 
+    def __new__(cls, *args: Any, **options: Any) -> Machine[State, Command, Event, Effect]:
+        """Refuse what Python itself would refuse with the name of an inner class. Type checkers read `__init__`.
+
+        Raises:
+            DecisionError: there is no initial state.
+        """
+        if args and "initial" not in options:
+            raise DecisionError(
+                f"decider {args[0]!r} has no state to begin with; write iron.Decider({args[0]!r}, initial=...), where "
+                "initial is the state before the first event, such as a frozen dataclass"
+            )
+        return super().__new__(cls)
+
     def __init__(  # noqa: PLR0913 -- all of it is what one machine is; keyword-only
         self,
         name: str,
@@ -85,6 +98,18 @@ class Machine(Generic[State, Command, Event, Effect]):
         """
         if not isinstance(name, str) or not name or "." in name or not name.isprintable():
             raise DecisionError(f"the name of a decider is a text without dots and control characters, not {name!r}")
+        if isinstance(initial, type):
+            raise DecisionError(
+                f"initial of decider {name} is a state, not a class; write initial={initial.__name__}(...)"
+            )
+        if not isinstance(id_of, str) and not callable(id_of):
+            raise DecisionError(f"id_of of decider {name} is a field of commands or a function of them, not {id_of!r}")
+        if isinstance(terminal, str):
+            terminal = (terminal,)
+        if not callable(terminal) and not isinstance(terminal, Collection):
+            raise DecisionError(
+                f"terminal of decider {name} is a list of statuses or a function of the state, not {terminal!r}"
+            )
         self.name = name
         self._initial = initial
         self._shares_initial = is_immutable(initial)
@@ -167,8 +192,8 @@ class Machine(Generic[State, Command, Event, Effect]):
         """
         if not isinstance(kind, type):
             raise DecisionError(f"perform takes the class of the effect, not {kind!r}: @{self.name}.perform(Charge)")
-        if attempts < 1 or seconds(lease) == 0:
-            raise DecisionError(f"an effect needs at least one attempt and a lease, not {attempts} and {lease!r}")
+        if type(attempts) is not int or attempts < 1 or seconds(lease) == 0:
+            raise DecisionError(f"an effect needs at least one attempt and a lease, not {attempts!r} and {lease!r}")
 
         def register(function: F) -> F:
             takes_context = len(inspect.signature(function).parameters) > 1

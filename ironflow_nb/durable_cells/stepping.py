@@ -22,7 +22,7 @@ def cell_step(
     *,
     ins: Iterable[str] | None = None,
     outs: Iterable[str] | None = None,
-    retries: int = 0,
+    retries: int | None = 0,
     timeout_s: Duration | None = None,
     cache: bool | Duration | None = None,
 ) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def cell_step(
     options = CellOptions(
         ins=None if ins is None else tuple(ins),
         outs=None if outs is None else tuple(outs),
-        retries=retries,
+        retries=0 if retries is None else retries,
         timeout_s=None if timeout_s is None else seconds(timeout_s),
         cache=cache,
     )

@@ -83,24 +83,28 @@ class Body(msgspec.Struct, frozen=True):
     kwargs: dict[str, Any]
 
 
-_READ: Final[dict[str, Callable[[Any], Any]]] = {
-    "key": lambda key: None if key is None else a_text("key", key),
-    "fresh": partial(a_flag, "fresh"),
-    "on_rerun": lambda text: one_of(OnRerun, text, "on_rerun"),
-    "continue_within": seconds,
-    "reuse_within": seconds,
-    "on_change": lambda text: one_of(OnChange, text, "on_change"),
-    "durability": lambda text: None if text is None else one_of(Durability, text, "durability"),
+_DEFAULT_POLICY: Final = Policy()
+_READ: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
+    "key": ("key", partial(a_text, "key")),
+    "fresh": ("fresh", partial(a_flag, "fresh")),
+    "on_rerun": ("on_rerun", lambda text: one_of(OnRerun, text, "on_rerun")),
+    "continue_within": ("continue_within_s", seconds),
+    "reuse_within": ("reuse_within_s", seconds),
+    "on_change": ("on_change", lambda text: one_of(OnChange, text, "on_change")),
+    "durability": ("durability", lambda text: one_of(Durability, text, "durability")),
 }
+"""The field of the policy that each option sets, and what reads its value."""
 
 
 def with_options(policy: Policy, **options: Any) -> Policy:
-    """Return the policy with the options that are not `UNSET`; None takes back a key, or a durability of its own.
+    """Return the policy with the options that are given; `UNSET` is not given, and None is the default.
 
     Raises:
         TypeError, ValueError: an option has a value that it does not know.
     """
-    given = {name: _READ[name](value) for name, value in options.items() if value is not UNSET}
-    for name in given.keys() & {"continue_within", "reuse_within"}:
-        given[f"{name}_s"] = given.pop(name)
+    given = {}
+    for name, value in options.items():
+        if value is not UNSET:
+            field, read = _READ[name]
+            given[field] = getattr(_DEFAULT_POLICY, field) if value is None else read(value)
     return replace(policy, **given)

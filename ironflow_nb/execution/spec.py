@@ -12,6 +12,7 @@ from string import Formatter
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ironflow_nb.core.durations import Duration, seconds
@@ -48,6 +49,13 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DEFAULTS: Final = StepOptions()
+
+
+def with_step_options(options: StepOptions, **given: Any) -> StepOptions:
+    """Return the options with those that are given; `UNSET` is not given, and None is the default."""
+    chosen = {name: value for name, value in given.items() if value is not UNSET}
+    usual = {name: getattr(DEFAULTS, name) for name, value in chosen.items() if value is None}
+    return replace(options, **chosen | usual)
 
 
 class StepSpec:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, overload
-
-from msgspec import UNSET, UnsetType
 
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import digest_bytes
@@ -119,41 +116,6 @@ class Flow(Bindable, Launchable, Generic[P, R]):
         """
         return self.plan_call(self.receiver + args, kwargs)
 
-    def options(
-        self,
-        *,
-        key: str | UnsetType | None = UNSET,
-        fresh: bool | UnsetType = UNSET,
-        on_rerun: str | UnsetType = UNSET,
-        continue_within: Duration | UnsetType = UNSET,
-        reuse_within: Duration | UnsetType = UNSET,
-        on_change: str | UnsetType = UNSET,
-        durability: str | UnsetType | None = UNSET,
-    ) -> Flow[P, R]:
-        """Return the same flow with other options; what is not given stays.
-
-        Args:
-            key: the same key is the same run, for ever; with other arguments it is refused. None takes a key back.
-            fresh: begin a new run, whatever was begun before.
-            on_rerun: see `flow`.
-            continue_within: see `flow`.
-            reuse_within: see `flow`.
-            on_change: see `flow`.
-            durability: see `flow`.
-        """
-        other = copy.copy(self)  # with the same spec, whose code was read already
-        other.policy = with_options(
-            self.policy,
-            key=key,
-            fresh=fresh,
-            on_rerun=on_rerun,
-            continue_within=continue_within,
-            reuse_within=reuse_within,
-            on_change=on_change,
-            durability=durability,
-        )
-        return other
-
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Flow[P, R]: ...
     @overload
@@ -187,10 +149,10 @@ def flow(function: Callable[P, R], /) -> Flow[P, R]: ...
 def flow(
     *,
     name: str | None = None,
-    on_rerun: str = "continue",
-    continue_within: Duration = "7d",
-    reuse_within: Duration = "1d",
-    on_change: str = "guard",
+    on_rerun: str | None = "continue",
+    continue_within: Duration | None = "7d",
+    reuse_within: Duration | None = "1d",
+    on_change: str | None = "guard",
     durability: str | None = None,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(
@@ -198,13 +160,13 @@ def flow(
     /,
     *,
     name: str | None = None,
-    on_rerun: str = "continue",
-    continue_within: Duration = "7d",
-    reuse_within: Duration = "1d",
-    on_change: str = "guard",
+    on_rerun: str | None = "continue",
+    continue_within: Duration | None = "7d",
+    reuse_within: Duration | None = "1d",
+    on_change: str | None = "guard",
     durability: str | None = None,
 ) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
-    """Make a function a durable flow: ``@flow`` or ``@flow(name=...)``.
+    """Make a function a durable flow: ``@flow`` or ``@flow(name=...)``. An option that is None has its default.
 
     Args:
         function: a ``def`` or ``async def`` whose work is done by steps.

@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, overload
 
 from msgspec import UNSET, UnsetType
-from msgspec.structs import replace
 
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import digest_bytes
@@ -18,7 +17,7 @@ from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.scope import SCOPE, Scope
 from ironflow_nb.execution.seams import is_foreign_thread
-from ironflow_nb.execution.spec import DEFAULTS, StepOptions, StepSpec
+from ironflow_nb.execution.spec import DEFAULTS, StepOptions, StepSpec, with_step_options
 from ironflow_nb.flows.binding import Bindable
 from ironflow_nb.flows.documentation import documentation
 from ironflow_nb.flows.results import MapResult, StepFuture, map_items, submit_call
@@ -132,17 +131,16 @@ class Step(Bindable, Generic[P, R]):
         *,
         name: str | UnsetType | None = UNSET,
         key: Key | UnsetType | None = UNSET,
-        retries: int | Retry | UnsetType = UNSET,
-        once: bool | UnsetType = UNSET,
+        retries: int | Retry | UnsetType | None = UNSET,
+        once: bool | UnsetType | None = UNSET,
         cache: bool | Duration | UnsetType | None = UNSET,
         on_change: str | UnsetType | None = UNSET,
-        depends: Iterable[Any] | UnsetType = UNSET,
+        depends: Iterable[Any] | UnsetType | None = UNSET,
     ) -> Step[P, R]:
-        """Return the same step with other options; what is not given stays, and None takes an option back."""
-        given = {
-            "key": key, "retries": retries, "once": once, "cache": cache, "on_change": on_change, "depends": depends,
-        }  # fmt: skip
-        options = replace(self.spec.options, **{option: value for option, value in given.items() if value is not UNSET})
+        """Return the same step with other options; what is not given stays, and None is the default."""
+        options = with_step_options(
+            self.spec.options, key=key, retries=retries, once=once, cache=cache, on_change=on_change, depends=depends
+        )
         chosen = self.spec.name if name is UNSET else name
         other: Step[P, R] = Step(self._given, name=chosen, options=options)
         other.fn, other.receiver = self.fn, self.receiver
@@ -174,11 +172,11 @@ def step(
     *,
     name: str | None = None,
     key: Key | None = None,
-    retries: int | Retry = 0,
-    once: bool = False,
+    retries: int | Retry | None = 0,
+    once: bool | None = False,
     cache: bool | Duration | None = None,
     on_change: str | None = None,
-    depends: Iterable[Any] = (),
+    depends: Iterable[Any] | None = (),
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -186,13 +184,13 @@ def step(
     *,
     name: str | None = None,
     key: Key | None = None,
-    retries: int | Retry = 0,
-    once: bool = False,
+    retries: int | Retry | None = 0,
+    once: bool | None = False,
     cache: bool | Duration | None = None,
     on_change: str | None = None,
-    depends: Iterable[Any] = (),
+    depends: Iterable[Any] | None = (),
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
-    """Make a function a durable step: ``@step`` or ``@step(name=...)``.
+    """Make a function a durable step: ``@step`` or ``@step(name=...)``. An option that is None has its default.
 
     Args:
         function: a ``def`` or ``async def``.
@@ -217,7 +215,9 @@ def step(
         DuplicateName: it is a lambda without a name.
         ValueError: an option has a value that it does not know, or two of them contradict each other.
     """
-    options = StepOptions(key=key, retries=retries, once=once, cache=cache, on_change=on_change, depends=depends)
+    options = with_step_options(
+        DEFAULTS, key=key, retries=retries, once=once, cache=cache, on_change=on_change, depends=depends
+    )
     if function is None:
         return functools.partial(Step, name=name, options=options)
     if isinstance(function, Step):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from ironflow_nb.errors import DefinitionError
-from ironflow_nb.graphs.kinds import REGISTERED, Kind, kind_of
+from ironflow_nb.graphs.kinds import Kind, kind_of
 from ironflow_nb.graphs.nodes.aws_lambda import LAMBDA
 from ironflow_nb.graphs.nodes.files import FILE
 from ironflow_nb.graphs.nodes.http import HTTP
@@ -19,6 +19,8 @@ from ironflow_nb.graphs.nodes.texts import FORMAT, HASH, LOG, PARSE, TEMPLATE
 if TYPE_CHECKING:
     import pandas as pd
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 ENTRY_POINTS: Final = "ironflow_nb.nodes"
 """The group of entry points that installed packages offer kinds of nodes under: a `Kind`, or a function."""
 
@@ -26,6 +28,59 @@ BUILT_IN: Final = {
     kind.name: kind
     for kind in (HTTP, LAMBDA, SHELL, FILE, SQL, TRANSFORM, FILTER, FOREACH, PARSE, FORMAT, TEMPLATE, HASH, LOG)
 }
+
+
+class _Registered:
+    """The kinds that users have added in this process."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Kind] = {}
+
+
+REGISTERED: Final = _Registered()
+
+
+@overload
+def node(
+    name: str, /, *, description: str | None = None, schema: Mapping[str, Any] | None = None
+) -> Callable[[F], F]: ...
+@overload
+def node(name: F, /) -> F: ...
+def node(
+    name: str | F, /, *, description: str | None = None, schema: Mapping[str, Any] | None = None
+) -> F | Callable[[F], F]:
+    """Make a function a kind of node: ``@iron.node("shout")``, then ``shout: {text: "{{ input.name }}"}``.
+
+    Its parameters are the options. ``shout: value`` is short for the only parameter, or the
+    only one without a default. A parameter named `context`
+    gets the `NodeContext`. The function may be ``async def``.
+
+    Args:
+        name: what stands in the graph: letters, digits and underscores.
+        description: what `nodes` says of it; by default the first line of the docstring.
+        schema: the JSON schema of the options; by default read from the annotations of the parameters.
+
+    Raises:
+        DefinitionError: it is no function, or the name is one that graphs have already.
+    """
+    if not isinstance(name, str):
+        if not isinstance(getattr(name, "__name__", None), str):
+            raise DefinitionError(
+                f"a kind of node is made of a function with a name, not of {name!r}; @iron.node(NAME)"
+            )
+        return node(name.__name__)(name)
+    chosen: str = name
+
+    def register(function: F) -> F:
+        if chosen in BUILT_IN:
+            raise DefinitionError(
+                f"a kind of node can't be called {chosen!r}, for graphs have one of that name (iron.nodes() lists "
+                f"them); choose another name, such as 'my_{chosen}'"
+            )
+        REGISTERED.by_name[chosen] = kind_of(chosen, function, description=description, schema=schema)
+        return function
+
+    return register
 
 
 def kinds() -> Mapping[str, Kind]:

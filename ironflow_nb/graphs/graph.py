@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import copy
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Final
 
-from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.core.plan import Planned
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.texts import plain
-from ironflow_nb.errors import UntrustedRun
+from ironflow_nb.errors import DefinitionError, UntrustedRun
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.request import Body, Policy, Request, with_options
+from ironflow_nb.execution.request import Body, Policy, Request
 from ironflow_nb.execution.scope import SCOPE
 from ironflow_nb.execution.spec import StepSpec
 from ironflow_nb.graphs.building import as_written
-from ironflow_nb.graphs.catalog import kinds
+from ironflow_nb.graphs.catalog import REGISTERED, kinds
 from ironflow_nb.graphs.drawing import Drawn
 from ironflow_nb.graphs.formats.compiling import compile_graph, sound_grants
 from ironflow_nb.graphs.formats.definition import Definition
 from ironflow_nb.graphs.formats.findings import Finding, Path, invalid
+from ironflow_nb.graphs.formats.keys import COMMON_KEYS
+from ironflow_nb.graphs.formats.parts import GRAPH_NAME
 from ironflow_nb.graphs.formats.publishing import published
 from ironflow_nb.graphs.formats.reading import Source, extended, from_data, read_source, read_text
 from ironflow_nb.graphs.formats.writing import write_yaml
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kept import kept_graph, kept_id, kept_text
-from ironflow_nb.graphs.kinds import REGISTERED, Kind
+from ironflow_nb.graphs.kinds import Kind
 from ironflow_nb.graphs.planning import replanned
 from ironflow_nb.graphs.running.children import ChildCode, check_inputs_of_children, say_undefined, tracked_graph
 from ironflow_nb.graphs.running.equipping import Functions, equipped, input_of, performed
@@ -77,7 +77,16 @@ class Graph(Drawn, Launchable):
             concurrency: how many nodes run at once; 16 unless said.
             functions: what the names of ``python`` nodes stand for; others are steps and functions of the notebook.
             input: what a call gives, by name: a type, or ``{"type": "list", "default": []}``.
+
+        Raises:
+            DefinitionError: the name can't be one.
         """
+        if not isinstance(name, str) or re.fullmatch(GRAPH_NAME, name) is None:
+            raise DefinitionError(
+                f"a graph has a name of letters, digits, underscores, dots and dashes, not {name!r}: "
+                'iron.Graph("triage"); a graph that is written already is read by iron.Graph.from_yaml(text or path) '
+                "or iron.Graph.from_dict(data)"
+            )
         given = {"input": input, "secrets": secrets, "concurrency": concurrency}
         data: dict[str, Any] = {"graph": name, **{key: each for key, each in given.items() if each is not None}}
         self._set(from_data(data | {"allow": True if allow is None else allow, "nodes": []}), functions or {}, None)
@@ -164,9 +173,10 @@ class Graph(Drawn, Launchable):
 
         The keys are those of the format; ``as_``, ``with_``, ``lambda_``, ``assert_`` and ``else_`` stand for the words
         that Python keeps for itself. Nodes inside of others are mappings with an ``id``. A function given to ``python``
-        is called as it is.
+        is called as it is. What every node may have, such as ``retry``, is not there if it is None.
         """
-        written = as_written(keys, self._functions)
+        given = {key: value for key, value in keys.items() if value is not None or key not in COMMON_KEYS}
+        written = as_written(given, self._functions)
         nodes = self.data.get("nodes")
         if not isinstance(nodes, list):
             raise invalid(self.name, self.findings())
@@ -368,31 +378,6 @@ class Graph(Drawn, Launchable):
     def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `Launchable`."""
         return (arguments.get("input"),), {}
-
-    def options(
-        self,
-        *,
-        key: str | UnsetType | None = UNSET,
-        fresh: bool | UnsetType = UNSET,
-        on_rerun: str | UnsetType = UNSET,
-        continue_within: Duration | UnsetType = UNSET,
-        reuse_within: Duration | UnsetType = UNSET,
-        on_change: str | UnsetType = UNSET,
-        durability: str | UnsetType | None = UNSET,
-    ) -> Graph:
-        """Return the same graph with other options; see `Flow.options` and `flow`."""
-        other = copy.copy(self)
-        other.policy = with_options(
-            self.policy,
-            key=key,
-            fresh=fresh,
-            on_rerun=on_rerun,
-            continue_within=continue_within,
-            reuse_within=reuse_within,
-            on_change=on_change,
-            durability=durability,
-        )
-        return other
 
     def refuse_names(self, names: Iterable[str], node: str) -> None:
         """Refuse what a node gives the graph as its child, as far as its names tell; see `Inputs`."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, Protocol, TypeAlias, TypeVar, get_type_hints, overload
+from typing import Any, Protocol, TypeAlias, get_type_hints
 
 import msgspec
 
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.graphs.formats.keys import PYTHON, RESERVED_KEYS
 from ironflow_nb.graphs.grants import Grants, Need
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 Options: TypeAlias = Mapping[str, Any]
 """The options of one node, with every expression filled in."""
@@ -118,54 +116,6 @@ def options_schema(properties: Mapping[str, Any], *, required: Iterable[str] = (
 
 
 # -- kinds of users ----------------------------------------------------------------------------------------------
-
-
-class _Registered:
-    """The kinds that users have added in this process."""
-
-    def __init__(self) -> None:
-        self.by_name: dict[str, Kind] = {}
-
-
-REGISTERED: Final = _Registered()
-
-
-@overload
-def node(
-    name: str, /, *, description: str | None = None, schema: Mapping[str, Any] | None = None
-) -> Callable[[F], F]: ...
-@overload
-def node(name: F, /) -> F: ...
-def node(
-    name: str | F, /, *, description: str | None = None, schema: Mapping[str, Any] | None = None
-) -> F | Callable[[F], F]:
-    """Make a function a kind of node: ``@iron.node("shout")``, then ``shout: {text: "{{ input.name }}"}``.
-
-    Its parameters are the options. ``shout: value`` is short for the only parameter, or the
-    only one without a default. A parameter named `context`
-    gets the `NodeContext`. The function may be ``async def``.
-
-    Args:
-        name: what stands in the graph: letters, digits and underscores.
-        description: what `nodes` says of it; by default the first line of the docstring.
-        schema: the JSON schema of the options; by default read from the annotations of the parameters.
-
-    Raises:
-        DefinitionError: it is no function, or the name is one that graphs have already.
-    """
-    if not isinstance(name, str):
-        if not isinstance(getattr(name, "__name__", None), str):
-            raise DefinitionError(
-                f"a kind of node is made of a function with a name, not of {name!r}; @iron.node(NAME)"
-            )
-        return node(name.__name__)(name)
-    chosen: str = name
-
-    def register(function: F) -> F:
-        REGISTERED.by_name[chosen] = kind_of(chosen, function, description=description, schema=schema)
-        return function
-
-    return register
 
 
 def kind_of(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.ids import RunId, StepRef
 from ironflow_nb.core.orders import NONE, Orders
 from ironflow_nb.core.rows import RunRow
@@ -18,7 +21,7 @@ from ironflow_nb.execution.children import attempt_async_child, attempt_child
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.recorded import recorded_arguments
-from ironflow_nb.execution.request import Body, Policy, Request
+from ironflow_nb.execution.request import Body, Policy, Request, with_options
 from ironflow_nb.execution.runner import call, call_async
 from ironflow_nb.execution.running import await_child, await_here, is_async, run_here, run_in_background
 from ironflow_nb.execution.scope import SCOPE, Scope
@@ -66,6 +69,44 @@ class Launchable:
     def on_change(self) -> OnChange:
         """What happens to finished steps whose code has changed; see `flow`."""
         return self.policy.on_change
+
+    def options(
+        self,
+        *,
+        key: str | UnsetType | None = UNSET,
+        fresh: bool | UnsetType | None = UNSET,
+        on_rerun: str | UnsetType | None = UNSET,
+        continue_within: Duration | UnsetType | None = UNSET,
+        reuse_within: Duration | UnsetType | None = UNSET,
+        on_change: str | UnsetType | None = UNSET,
+        durability: str | UnsetType | None = UNSET,
+    ) -> Self:
+        """Return the same flow or graph with other options; what is not given stays, and None is the default.
+
+        Args:
+            key: the same key is the same run, for ever; with other arguments it is refused.
+            fresh: begin a new run, whatever was begun before.
+            on_rerun: see `flow`.
+            continue_within: see `flow`.
+            reuse_within: see `flow`.
+            on_change: see `flow`.
+            durability: see `flow`.
+
+        Raises:
+            TypeError, ValueError: an option has a value that it does not know.
+        """
+        other = copy.copy(self)  # with the same code, which was read already
+        other.policy = with_options(
+            self.policy,
+            key=key,
+            fresh=fresh,
+            on_rerun=on_rerun,
+            continue_within=continue_within,
+            reuse_within=reuse_within,
+            on_change=on_change,
+            durability=durability,
+        )
+        return other
 
     # -- running -------------------------------------------------------------------------------------------------
 

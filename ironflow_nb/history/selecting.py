@@ -18,6 +18,7 @@ from ironflow_nb.journal.ports import Reader, Select
 When: TypeAlias = datetime | timedelta | str | float | None
 MOST_ROWS: Final = 2**63 - 1
 """The largest number that a statement takes."""
+_HAVING_RUNS: Final = frozenset({"flow", "graph", "decider"})
 
 S = TypeVar("S", bound=StrEnum)
 
@@ -56,10 +57,14 @@ def n_rows(limit: int | None) -> int | None:
 
 
 def _flow_name(flow: object) -> str:
-    name = flow if isinstance(flow, str) else getattr(flow, "name", None)
-    if not isinstance(name, str):
-        raise TypeError(f"flow is a flow or the name of one, not {flow!r}")
-    return a_text("flow", name)
+    if isinstance(flow, str):
+        return a_text("flow", flow)
+    style, name = (getattr(flow, each, None) for each in ("__ironflow_definition__", "name"))
+    if style in _HAVING_RUNS and isinstance(name, str):
+        return name
+    is_step = style == "step"
+    hint = f"; its attempts are the rows of iron.attempts() whose `name` is {name!r}" if is_step else ""
+    raise TypeError(f"flow is a flow, a graph, a decider or the name of one, not {flow!r}{hint}")
 
 
 def _instant(since: When, now: int) -> int | None:

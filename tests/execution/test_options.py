@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,11 @@ def test_a_retry_on_what_is_no_exception_is_refused_where_it_is_defined(on: Any)
         ({"key": ["{n}"]}, "key is a format string or a"), ({"key": ""}, "key is a text"),
         ({"key": "{m}"}, "names 'm', and the arguments are n"), ({"key": "{}"}, "the arguments are n"),
         ({"key": "{n"}, "is no format string"), ({"key": "\ud800{n}"}, "half a character"),
-        ({"once": "no"}, "once is True or False"), ({"once": None}, "once is True or False"),
-        ({"retries": True}, "retries is how often"), ({"retries": None}, "retries is how often"),
+        ({"once": "no"}, "once is True or False"),
+        ({"retries": True}, "retries is how often"),
         ({"retries": "3"}, "retries is how often"), ({"cache": "often"}, "is no duration"), ({"cache": 0}, "cache is"),
         ({"on_change": "never"}, 'on_change is "guard"'), ({"on_change": 5}, 'on_change is "guard"'),
-        ({"depends": None}, "depends is a list"), ({"depends": 5}, "depends is a list"),
+        ({"depends": 5}, "depends is a list"),
         ({"retry": 3}, "unexpected keyword"),
     ],
 )  # fmt: skip
@@ -75,10 +76,10 @@ def test_an_option_of_a_step_that_can_not_be_is_refused_at_once(options: dict[st
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"on_rerun": None}, 'on_rerun is "continue"'), ({"on_rerun": "never"}, 'on_rerun is "continue"'),
-        ({"on_change": None}, 'on_change is "guard"'), ({"durability": "paper"}, 'durability is "power"'),
-        ({"continue_within": None}, "a duration is"), ({"continue_within": -1}, "zero or more"),
-        ({"fresh": None}, "fresh is True or False"), ({"key": ""}, "key is a text"), ({"key": 5}, "key is a text"),
+        ({"on_rerun": "never"}, 'on_rerun is "continue"'),
+        ({"durability": "paper"}, 'durability is "power"'),
+        ({"continue_within": -1}, "zero or more"),
+        ({"fresh": 1}, "fresh is True or False"), ({"key": ""}, "key is a text"), ({"key": 5}, "key is a text"),
         ({"key": "\udfff"}, "half a character"), ({"resume": True}, "unexpected keyword"),
     ],
 )  # fmt: skip
@@ -114,11 +115,66 @@ def test_what_was_given_can_be_taken_back(lab: Lab) -> None:
     assert len({unkeyed(), unkeyed()}) == 2
 
 
-def test_a_graph_takes_a_key_back(lab: Lab) -> None:
-    keyed = iron.Graph.from_yaml("graph: some\nnodes: [{id: a, value: 1}]").options(key="k", fresh=True)
-    assert keyed.options(on_rerun="new").policy.key == "k"
-    assert keyed.options(key=None).policy.key is None
-    assert keyed.options(fresh=False).policy.fresh is False
+def work_on(n: int) -> int:
+    return n
+
+
+def settings(definition: Any) -> dict[str, Any]:
+    """Return what the options of a definition have come to."""
+    if isinstance(definition, iron.Step):
+        spec = definition.spec
+        return {
+            "name": spec.name, "key": spec.key, "retries": spec.retry, "once": spec.once, "cache": spec.cache_s,
+            "on_change": spec.on_change, "depends": spec.depends,
+        }  # fmt: skip
+    policy = definition.policy
+    return {name.removesuffix("_s"): getattr(policy, name) for name in policy.__struct_fields__}
+
+
+DEFINED = {
+    "step": step(work_on), "flow": flow(work_on),
+    "graph": iron.Graph.from_yaml("graph: some\nnodes: [{id: a, value: 1}]"),
+}  # fmt: skip
+VALUES: dict[str, tuple[Any, Any]] = {
+    "name": ("one", "other"), "key": ("{n}", "k{n}"), "retries": (2, iron.Retry(attempts=9)), "once": (True, False),
+    "cache": ("1d", True), "depends": ([1], [2]), "fresh": (True, False), "on_rerun": ("new", "reuse"),
+    "continue_within": ("3d", 60), "reuse_within": (5, "2d"), "on_change": ("keep", "strict"),
+    "durability": ("power", "process"),
+}  # fmt: skip
+"""Two values of every option that any `options()` has, for an option that has none here is not proved."""
+OPTIONS = [(style, name) for style, each in DEFINED.items() for name in signature(each.options).parameters]
+
+
+@pytest.mark.parametrize(("style", "option"), OPTIONS)
+def test_every_option_can_be_set_overridden_and_taken_back(style: str, option: str) -> None:
+    plain = DEFINED[style]
+    usual = settings(plain)
+    first, second = ({option: value} for value in VALUES[option])
+    given = plain.options(**first)
+    assert settings(given)[option] != usual[option]
+    assert settings(given.options()) == settings(given)
+    other = given.options(**second)
+    assert settings(other)[option] != settings(given)[option]
+    assert settings(other.options(**{option: None})) == usual
+    assert settings(plain) == usual
+
+
+@pytest.mark.parametrize("decorate", [step, flow])
+def test_an_option_of_a_decorator_that_is_none_has_its_default(decorate: Any) -> None:
+    names = [name for name, each in signature(decorate).parameters.items() if each.kind is each.KEYWORD_ONLY]
+    assert names
+    assert settings(decorate(**dict.fromkeys(names))(work_on)) == settings(decorate(work_on))
+
+
+def test_flows_and_graphs_have_the_same_options() -> None:
+    assert iron.Flow.options is iron.Graph.options
+
+
+def test_a_key_of_every_node_that_is_none_is_not_there() -> None:
+    bare = iron.Graph("some").node("a", log="x")
+    given = iron.Graph("some").node("a", log="x", retry=None, timeout_s=None, when=None, once=None, cache=None)
+    assert given.data == bare.data
+    assert iron.Graph("some").node("a", log=None).data["nodes"] == [{"id": "a", "log": None}]
 
 
 def test_an_engine_keeps_the_durability_that_it_was_opened_with(lab: Lab, tmp_path: Path) -> None:

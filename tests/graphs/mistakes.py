@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from ironflow_nb.errors import GraphInvalid
+from ironflow_nb.graphs.catalog import REGISTERED
 from ironflow_nb.graphs.graph import Graph
-from ironflow_nb.graphs.kinds import REGISTERED, Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
 
 
 def said(definition: str | Mapping[str, Any]) -> list[str]:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import ironflow_nb as iron
-from ironflow_nb.graphs.catalog import BUILT_IN, kinds
+from ironflow_nb.graphs.catalog import BUILT_IN, REGISTERED, kinds
 from ironflow_nb.graphs.formats.parts import CONTROL
 from ironflow_nb.graphs.formats.publishing import published
 from ironflow_nb.graphs.formats.reading import read_text
 from ironflow_nb.graphs.graph import Graph
-from ironflow_nb.graphs.kinds import REGISTERED, Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
 from tests.graphs.mistakes import fetching, said
 from tests.graphs.random_graphs import Graphs
 from tests.graphs.test_any_text import graph_like, keys

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.graphs.kinds import REGISTERED, Kind, options_schema
+from ironflow_nb.graphs.catalog import REGISTERED
+from ironflow_nb.graphs.kinds import Kind, options_schema
 from tests.conftest import Lab
 
 TRIAGE = """

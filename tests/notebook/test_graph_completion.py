@@ -8,7 +8,7 @@ import pytest
 from IPython.core.completer import provisionalcompleter
 
 import ironflow_nb as iron
-from ironflow_nb.graphs.kinds import REGISTERED
+from ironflow_nb.graphs.catalog import REGISTERED
 from tests.notebook.shells import Shell
 
 KINDS = {way["required"][0] for way in iron.Graph.schema()["$defs"]["node"]["oneOf"]}

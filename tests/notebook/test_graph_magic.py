@@ -9,7 +9,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.execution.home import HOME
-from ironflow_nb.graphs.kinds import REGISTERED
+from ironflow_nb.graphs.catalog import REGISTERED
 from tests.notebook.shells import Shell
 
 KIND = """

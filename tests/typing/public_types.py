@@ -100,6 +100,12 @@ def calls() -> None:
     assert_type(counts.catch_up(wait_for=3).frame(), pd.DataFrame)
 
 
+def options() -> None:
+    assert_type(digest.options(key=None, on_rerun=None, continue_within="3d")(["u"]), list[str])
+    assert_type(fetch.options(retries=None, depends=None).submit("u"), StepFuture[dict[str, int]])
+    assert_type(iron.Graph("some").options(fresh=None), iron.Graph)
+
+
 async def awaited() -> None:
     assert_type(await digest.start(["u"]), list[str])
     assert_type(await later(1), str)
