@@ -18,9 +18,10 @@ from ironflow_nb.deciders.draft import Draft
 from ironflow_nb.deciders.loading import load
 from ironflow_nb.deciders.machine import AnyMachine
 from ironflow_nb.deciders.remembering import Known
+from ironflow_nb.deciders.store import Observation, deciders_of
 from ironflow_nb.errors import DecisionError, DuplicateKey, UniqueKeyTaken, ValueNotStorable, VersionConflict
 from ironflow_nb.execution.ledger import Ledger
-from ironflow_nb.journal.ports import Entry, Observation, Reader, Work, WorkSelect
+from ironflow_nb.journal.ports import Entry, Reader, Work, WorkSelect
 
 EFFECT = "effect"
 TIMER = "timer"
@@ -142,7 +143,7 @@ class Deciding:
     def _repeated(self, instance: str, order: Order, digest: Digest) -> Outcome | None:
         if order.key is None:
             return None
-        found = self.reader.observation_of(self._decider.name, instance, order.key)
+        found = deciders_of(self.reader).observation_of(self._decider.name, instance, order.key)
         if found is None:
             return None
         if found.digest != digest:

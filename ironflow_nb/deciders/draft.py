@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from ironflow_nb.core.events import DomainEvent, Fact, RunEvent
 from ironflow_nb.core.ids import Digest, RunId, ValueId
 from ironflow_nb.core.rows import RunRow, evolve_run
-from ironflow_nb.journal.ports import Entry, Observation, StoredState, Work
+from ironflow_nb.deciders.store import Observation, StoredState
+from ironflow_nb.journal.ports import Entry, Work
 from ironflow_nb.values.pickles import Signer
 from ironflow_nb.values.stored import StoredValue, value_id
 
@@ -129,6 +130,5 @@ class Draft:
             values=tuple(self._values),
             put_work=tuple(self._put),
             done_work=tuple(self._done),
-            observations=tuple(self._observations),
-            state=self.stored_state,
+            additions=(*self._observations, *([] if self.stored_state is None else [self.stored_state])),
         )

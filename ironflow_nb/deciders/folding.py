@@ -14,10 +14,10 @@ from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.ids import Digest
 from ironflow_nb.deciders.codec import Codec
 from ironflow_nb.deciders.machine import Machine
+from ironflow_nb.deciders.store import DECIDER, DomainRow, DomainSelect
 from ironflow_nb.errors import EventUnreadable, ProjectionFailed
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.ledger import Ledger
-from ironflow_nb.journal.read_models import DECIDER, DomainRow, DomainSelect
 from ironflow_nb.tracking.tracker import Tracker
 
 

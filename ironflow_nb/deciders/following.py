@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ironflow_nb.deciders.projecting import Outdated, Projector
+from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.surroundings import logger
 
@@ -88,7 +89,7 @@ class Follower:
     def _follow(self) -> float:
         """Fold what is there; return how many seconds to rest then."""
         with self._ledger.current() as reader:
-            newest = reader.last_position()
+            newest = deciders_of(reader).last_position()
         if newest == self._reached:
             return POLL_S
         began_s = self._clock.monotonic()

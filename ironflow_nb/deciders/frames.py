@@ -11,6 +11,7 @@ from ironflow_nb.deciders.deciding import EFFECT, TIMER
 from ironflow_nb.deciders.loading import state_at, unreadable
 from ironflow_nb.deciders.machine import AnyMachine
 from ironflow_nb.deciders.requeueing import dead_work
+from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.errors import EventUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.surroundings import logger
@@ -52,7 +53,7 @@ def _instance(machine: AnyMachine, reader: Reader, row: RunRow, prefix: str, wor
     mine = [each for each in work if each.run_id == row.run_id and each.kind in {EFFECT, TIMER}]
     return {
         "instance": row.key, "status": _status(machine, reader, row), "is_completed": row.ended_at is not None,
-        "n_events": sum(kind.startswith(prefix) for _, _, kind, _ in reader.facts_after(row.run_id, 0)),
+        "n_events": sum(kind.startswith(prefix) for _, _, kind, _ in deciders_of(reader).facts_after(row.run_id, 0)),
         "started_at": row.started_at, "updated_at": row.updated_at, "completed_at": row.ended_at,
         "n_pending": sum(each.dead_at is None for each in mine),
         "n_dead": sum(each.dead_at is not None for each in mine), "run_id": row.run_id,
@@ -73,7 +74,7 @@ def history(engine: Engine, machine: AnyMachine, row: RunRow) -> pd.DataFrame:
     prefix, state = f"{machine.name}.", machine.initial
     records: list[dict[str, Any]] = []
     with engine.reading() as reader:
-        facts = reader.facts_after(row.run_id, 0)
+        facts = deciders_of(reader).facts_after(row.run_id, 0)
     for version, at, kind, data in facts:
         if kind.startswith(prefix):
             name = kind[len(prefix) :]
@@ -92,7 +93,7 @@ def history(engine: Engine, machine: AnyMachine, row: RunRow) -> pd.DataFrame:
 def observations(engine: Engine, machine: AnyMachine, instance: str | None) -> pd.DataFrame:
     """Return every command with its outcome, in order."""
     with engine.reading() as reader:
-        found = reader.observations(machine.name, instance)
+        found = deciders_of(reader).observations(machine.name, instance)
     return frame_of_records(
         COMMANDS,
         [

@@ -12,6 +12,7 @@ from ironflow_nb.core.ids import Digest, RunId
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.deciders.draft import Draft
 from ironflow_nb.deciders.machine import AnyMachine
+from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.errors import EventUnreadable, VersionNotFound
 from ironflow_nb.execution.ledger import EPOCH, Ledger
 from ironflow_nb.journal.ports import Reader
@@ -53,18 +54,18 @@ def state_at(
     """
     if version is None and at is None:
         return _newest(decider, reader, run_id, instance)[0]
-    facts = takewhile(lambda fact: not _is_later(fact, version, at), reader.facts_after(run_id, 0))
+    facts = takewhile(lambda fact: not _is_later(fact, version, at), deciders_of(reader).facts_after(run_id, 0))
     return _folded(decider, reader, run_id, instance, decider.initial, [*facts])
 
 
 def _newest(decider: AnyMachine, reader: Reader, run_id: RunId, instance: str) -> tuple[Any, int]:
     """Return the state after the newest event, and the version of the kept one that it was folded from, or 0."""
     state, after = decider.initial, 0
-    kept = reader.state(run_id)
+    kept = deciders_of(reader).state(run_id)
     known = None if kept is None else decider.known_state(kept)
     if known is not None and kept is not None:
         state, after = known[0], kept.version
-    return _folded(decider, reader, run_id, instance, state, reader.facts_after(run_id, after)), after
+    return _folded(decider, reader, run_id, instance, state, deciders_of(reader).facts_after(run_id, after)), after
 
 
 def _is_later(fact: Stored, version: int | None, at: int | None) -> bool:
@@ -108,7 +109,11 @@ def _told(
 
 def _sequence(reader: Reader, run_id: RunId, prefix: str, version: int) -> int:
     """Return which event of the decider's own that version is, counted from 1."""
-    return sum(kind.startswith(prefix) for number, _, kind, _ in reader.facts_after(run_id, 0) if number <= version)
+    return sum(
+        kind.startswith(prefix)
+        for number, _, kind, _ in deciders_of(reader).facts_after(run_id, 0)
+        if number <= version
+    )
 
 
 def unreadable(name: str, instance: str, sequence: int, version: int, error: EventUnreadable) -> EventUnreadable:

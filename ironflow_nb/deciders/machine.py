@@ -20,11 +20,11 @@ from ironflow_nb.deciders.codec import Codec, Upcast
 from ironflow_nb.deciders.decisions import Accept, Reject
 from ironflow_nb.deciders.draft import Draft
 from ironflow_nb.deciders.remembering import StateMemory, is_immutable
+from ironflow_nb.deciders.store import StoredState
 from ironflow_nb.deciders.transitions import declared_transitions
 from ironflow_nb.errors import DecisionError
 from ironflow_nb.execution.interrupts import call_body
 from ironflow_nb.execution.spec import a_text
-from ironflow_nb.journal.ports import StoredState
 from ironflow_nb.tracking.tracker import Tracker
 
 State = TypeVar("State")

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from ironflow_nb.core.ids import Digest, RunId
 from ironflow_nb.deciders.folding import Fold, Folded, ProjectionEvent, event_of
+from ironflow_nb.deciders.store import DomainRow, Projected, Skipped, deciders_of
 from ironflow_nb.errors import JournalConflict, ProjectionFailed, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.surroundings import say
 from ironflow_nb.journal.ports import Durability, Entry, Reader
-from ironflow_nb.journal.read_models import DomainRow, Projected, Skipped
 
 BATCH: Final = 500
 """So many events are folded in one transaction."""
@@ -99,7 +99,7 @@ class Projector:
     def _read(self, *, afresh: bool, gives_way: bool) -> _Batch:
         code = self._fold.code(self._ledger)
         with self._ledger.journal.reading() as reader:
-            stored = reader.projection(self._fold.name)
+            stored = deciders_of(reader).projection(self._fold.name)
             if gives_way and stored is not None and stored.code != code == self._own_code:
                 raise Outdated
             start = self._start(stored, code, afresh=afresh)
@@ -107,13 +107,13 @@ class Projector:
             if rows and not start.is_new:
                 start = self._with_state(reader, start)
                 rows = rows if not start.is_new else self._rows(reader, start)
-            reached = rows[-1].position if len(rows) == BATCH else reader.last_position()
+            reached = rows[-1].position if len(rows) == BATCH else deciders_of(reader).last_position()
         return _Batch(start, code, rows, reached)
 
     def _rows(self, reader: Reader, start: _Start) -> list[DomainRow]:
         generation, seen = self._seen
         after = max(start.position, seen if generation == start.generation else 0)
-        return reader.domain_events(self._fold.select(after, BATCH))
+        return deciders_of(reader).domain_events(self._fold.select(after, BATCH))
 
     def _start(self, stored: Projected | None, code: Digest, *, afresh: bool) -> _Start:
         beginning = self._fold.beginning
@@ -126,7 +126,7 @@ class Projector:
 
     def _with_state(self, reader: Reader, start: _Start) -> _Start:
         """Return the start with the state that is stored, or the very first one if that can't be read."""
-        content = reader.projection_state(self._fold.name)
+        content = deciders_of(reader).projection_state(self._fold.name)
         assert content is not None
         decode = partial(self._ledger.values.decode, content)
         try:
@@ -139,7 +139,7 @@ class Projector:
     def state(self) -> Any:
         """Return the state as it is stored, or the initial one."""
         with self._ledger.journal.reading() as reader:
-            content = reader.projection_state(self._fold.name)
+            content = deciders_of(reader).projection_state(self._fold.name)
         return self._fold.beginning() if content is None else self._ledger.values.decode(content)
 
     # -- writing -------------------------------------------------------------------------------------------------
@@ -184,6 +184,7 @@ class Projector:
         if not self._fold.skips:
             return (events[folded.n_good - 1].position if folded.n_good else start.position), ()
         skipped = Skipped(
+            name=self._fold.name,
             position=failed.position,
             decider=failed.decider,
             instance=failed.instance,
@@ -211,7 +212,7 @@ class Projector:
 
     def _commit(self, batch: _Batch, projected: Projected) -> None:
         # What a power cut takes of it is folded again, so it need not wait for the disk.
-        self._ledger.append([Entry(run_id=RunId(""), facts=(), projections=(projected,))], Durability.PROCESS)
+        self._ledger.append([Entry(run_id=RunId(""), facts=(), additions=(projected,))], Durability.PROCESS)
         self._seen = projected.place
         if batch.start.because is not None:
             say(f"projection {self._fold.name}: {batch.start.because}; it is folded again from the beginning")

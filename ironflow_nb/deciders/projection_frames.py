@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ironflow_nb.deciders.folding import Fold
+from ironflow_nb.deciders.store import Projected, deciders_of
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import Reader
-from ironflow_nb.journal.read_models import Projected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ def _fields(value: Any) -> dict[str, Any]:
 def projections(engine: Engine, defined: Mapping[str, Fold], live: Collection[str]) -> pd.DataFrame:
     """Return the projections of the journal and of this process, by name."""
     with engine.reading() as reader:
-        known = {each.name: each for each in reader.projections()}
+        known = {each.name: each for each in deciders_of(reader).projections()}
         records = [
             _projection(engine, reader, name, known.get(name), defined.get(name), is_live=name in live)
             for name in sorted(known.keys() | defined.keys())
@@ -65,7 +65,7 @@ def _projection(
 ) -> dict[str, Any]:
     is_outdated = known is not None and fold is not None and known.code != fold.code(engine.ledger)
     position = 0 if known is None else known.position
-    lag = None if fold is None else reader.n_domain_events(fold.select(0 if is_outdated else position))
+    lag = None if fold is None else deciders_of(reader).n_domain_events(fold.select(0 if is_outdated else position))
     error = None if known is None else known.error
     return {
         "name": name, "position": position, "lag": lag, "error": error,
@@ -89,5 +89,5 @@ def _status(error: str | None, lag: int | None, *, is_outdated: bool, is_live: b
 def skipped(engine: Engine, name: str) -> pd.DataFrame:
     """Return what a projection left out, by position."""
     with engine.reading() as reader:
-        found = reader.skipped(name)
+        found = deciders_of(reader).skipped(name)
     return frame_of_records(SKIPPED, [{**msgspec.structs.asdict(each), "skipped_at": each.at} for each in found])

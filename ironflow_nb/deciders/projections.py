@@ -15,11 +15,11 @@ from ironflow_nb.deciders.folding import Fold, ProjectionEvent
 from ironflow_nb.deciders.following import POLL_S, Follower
 from ironflow_nb.deciders.machine import Machine
 from ironflow_nb.deciders.projecting import Projector
+from ironflow_nb.deciders.store import Projected, deciders_of
 from ironflow_nb.errors import DefinitionError, ResultTimeout, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.execution.surroundings import say
-from ironflow_nb.journal.read_models import Projected
 from ironflow_nb.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ class Projection(Generic[State]):
     def lag(self) -> int:
         """How many events are still to be folded."""
         with HOME.engine().reading() as reader:
-            known = reader.projection(self.name)
+            known = deciders_of(reader).projection(self.name)
             is_current = known is not None and known.code == self.fold.code(HOME.engine().ledger)
             after = known.position if known is not None and is_current else 0
-            return reader.n_domain_events(self.fold.select(after))
+            return deciders_of(reader).n_domain_events(self.fold.select(after))
 
     @property
     def error(self) -> str | None:
@@ -124,7 +124,7 @@ class Projection(Generic[State]):
         deadline_s = None if timeout_s is None else clock.monotonic() + timeout_s
         while True:
             with engine.reading() as reader:
-                newest = reader.last_position()
+                newest = deciders_of(reader).last_position()
             if newest >= position:
                 return
             if deadline_s is not None and clock.monotonic() >= deadline_s:
@@ -176,7 +176,7 @@ class Projection(Generic[State]):
 
     def _known(self) -> Projected | None:
         with HOME.engine().reading() as reader:
-            return reader.projection(self.name)
+            return deciders_of(reader).projection(self.name)
 
     # -- a definition --------------------------------------------------------------------------------------------
 

@@ -10,10 +10,11 @@ from ironflow_nb.core.durations import spoken
 from ironflow_nb.deciders.deciding import Deciding, Order
 from ironflow_nb.deciders.decisions import Accepted, Outcome
 from ironflow_nb.deciders.machine import AnyMachine
+from ironflow_nb.deciders.store import Observation, deciders_of
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recorded_calls import commit_seen
 from ironflow_nb.execution.surroundings import say, shell
-from ironflow_nb.journal.ports import Entry, Observation, Reader
+from ironflow_nb.journal.ports import Entry, Reader
 
 R = TypeVar("R")
 
@@ -32,7 +33,7 @@ def send(
             return outcome
         before[:] = _before(deciding, order)
         n_facts = sum(draft.n_facts for draft in deciding.drafts)
-        return replace(outcome, position=deciding.reader.last_position() + n_facts)
+        return replace(outcome, position=deciders_of(deciding.reader).last_position() + n_facts)
 
     outcome = exchange(engine, decider, act)
     for observation in before:
@@ -45,7 +46,7 @@ def _before(deciding: Deciding, order: Order) -> list[Observation]:
     if order.key is not None or shell() is None:
         return []
     observed = [draft.observed for draft in deciding.drafts if draft.observed is not None]
-    found = [deciding.reader.accepted_before(each) for each in observed]
+    found = [deciders_of(deciding.reader).accepted_before(each) for each in observed]
     return [each for each in found if each is not None]
 
 

@@ -12,9 +12,10 @@ from ironflow_nb.core.ids import RunId
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.deciders.deciding import EFFECT, TIMER
 from ironflow_nb.deciders.machine import AnyMachine
+from ironflow_nb.deciders.store import Observation
 from ironflow_nb.deciders.transitions import Key, Sighting, Transition
 from ironflow_nb.errors import EventUnreadable
-from ironflow_nb.journal.ports import Observation, Reader, Select, Work, WorkSelect
+from ironflow_nb.journal.ports import Reader, Select, Work, WorkSelect
 
 N_SAMPLES: Final = 3
 """So many different commands of one class are tried again when the machine is explored; the newest."""

@@ -11,6 +11,7 @@ from ironflow_nb.deciders.exploring import Explored, Explorer
 from ironflow_nb.deciders.machine import AnyMachine
 from ironflow_nb.deciders.sightings import Past, past_of, samples_of, way_of
 from ironflow_nb.deciders.source_hints import Hint, hints_of
+from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.deciders.transitions import Arrow, Key, merged
 from ironflow_nb.execution.engine import Engine
 
@@ -71,7 +72,7 @@ def state_machine_of(
 ) -> StateMachine:
     """Read and try what there is to know now."""
     with engine.reading() as reader:
-        observations = reader.observations(machine.name)
+        observations = deciders_of(reader).observations(machine.name)
         past = past_of(machine, reader, observations)
     tried = (*machine.samples, *samples, *samples_of(machine, observations))
     explored = explorer.explored(machine, tried, engine.ledger.instant(engine.ledger.clock.now()))

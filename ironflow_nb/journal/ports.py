@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -17,8 +17,12 @@ from ironflow_nb.core.events import Fact
 from ironflow_nb.core.ids import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.journal.read_models import Projected, ProjectionReader
 from ironflow_nb.values.stored import StoredValue
+
+if TYPE_CHECKING:
+    import sqlite3
+
+E = TypeVar("E")
 
 
 class Durability(StrEnum):
@@ -134,39 +138,17 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     work_id: int | None = None
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """A command that a decider was sent, and what came of it; `at` is microseconds UTC.
+class Addition(msgspec.Struct, frozen=True):
+    """What another room adds to the transaction of an entry, in tables of its own."""
 
-    `source` says who sent it (``user``, an effect, a timer), `version` is that of the instance afterwards, `data` and
-    `reason` are JSON text, `effects` and `timers` JSON lists of names.
-    """
+    @property
+    def n_bytes(self) -> int:
+        """About how many bytes it adds to the database, if they are many."""
+        return 0
 
-    name: str
-    instance: str
-    run_id: RunId | None
-    at: int
-    command: str
-    data: str
-    digest: Digest
-    command_key: str | None
-    source: str
-    execution: str | None
-    outcome: str
-    reason: str | None
-    n_events: int
-    version: int
-    status_before: str | None
-    status_after: str | None
-    effects: str
-    timers: str
-
-
-class StoredState(msgspec.Struct, frozen=True):
-    """The state of a run after its event of that version, as JSON text, made by an `evolve` of that code."""
-
-    version: int
-    code: Digest
-    data: str
+    def write(self, connection: sqlite3.Connection, run_id: RunId) -> None:
+        """Write it, within the transaction; what it raises takes everything back."""
+        raise NotImplementedError
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,8 +156,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     `taken` are the ids of signals that its owner has taken notice of. `cached` are results for other runs; one without
     an output gives back that its owner was computing it in this run. `put_work` replaces work of the same kind and key,
-    and `done_work` (kind and key) takes it away. `state` replaces the state that is kept of the run. `projections` are
-    of no run, and say how far they have come.
+    and `done_work` (kind and key) takes it away. `additions` are what other rooms write with it.
     """
 
     run_id: RunId
@@ -188,9 +169,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     cached: tuple[Cached, ...] = ()
     put_work: tuple[Work, ...] = ()
     done_work: tuple[tuple[str, str], ...] = ()
-    observations: tuple[Observation, ...] = ()
-    state: StoredState | None = None
-    projections: tuple[Projected, ...] = ()
+    additions: tuple[Addition, ...] = ()
 
 
 class EventRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -272,7 +251,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     execution: str
 
 
-class Reader(ProjectionReader, Protocol):
+class Reader(Protocol):
     """Reads of one moment of the journal. A journal that does not exist yet is an empty one."""
 
     def runs(self, select: Select) -> list[RunRow]:
@@ -326,29 +305,17 @@ class Reader(ProjectionReader, Protocol):
     def cached(self, identity: Digest, code: Digest) -> Cached | None:
         """Return what there is of that step for all runs."""
 
-    def facts_after(self, run_id: RunId, version: int) -> list[tuple[int, int, str, str]]:
-        """Return version, instant, type and data of the events of a run after that version, in order."""
-
-    def state(self, run_id: RunId) -> StoredState | None:
-        """Return the state that is kept of a run."""
-
     def work(self, select: WorkSelect) -> list[Work]:
         """Return work, by when it is due."""
-
-    def observations(self, name: str | None = None, instance: str | None = None) -> list[Observation]:
-        """Return what deciders were sent, oldest first."""
-
-    def observation_of(self, name: str, instance: str, command_key: str) -> Observation | None:
-        """Return what came of the command of that key."""
-
-    def accepted_before(self, observation: Observation) -> Observation | None:
-        """Return the newest equal command to the same instance that was accepted in another execution."""
 
     def signals(self, run_ids: Collection[str]) -> list[Signal]:
         """Return the signals to these runs that nobody has taken yet, in the order of their sending."""
 
     def leases(self) -> dict[str, Lease]:
         """Return all leases by owner."""
+
+    def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
+        """Return another room's reads of the same moment, of that class."""
 
 
 class Journal(Protocol):
@@ -364,7 +331,7 @@ class Journal(Protocol):
 
         Raises:
             JournalConflict: a run has its next version already, or another run has its key; `run_id` names the run. Or
-                a projection was folded by somebody else meanwhile; `name` names it.
+                what an addition raises.
             JournalBusy, JournalReadOnly, JournalError: the store refuses.
         """
 

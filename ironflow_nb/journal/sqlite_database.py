@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager
 
 from ironflow_nb.core.ids import ValueId
 from ironflow_nb.errors import JournalConflict
-from ironflow_nb.journal import sqlite_projections, sqlite_work
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.ports import Cached, Durability, Entry, IsTaken, Lease, Reader, Signal
 from ironflow_nb.journal.sqlite_file import transaction
@@ -77,18 +76,18 @@ class DatabaseJournal(ABC):
                     self.files.write(value.value_id, value.content)
                 else:
                     n_bytes += value.size
-            n_bytes += sum(each.state.size for each in entry.projections if each.state is not None)
+            n_bytes += sum(addition.n_bytes for addition in entry.additions)
         return n_bytes
 
     def write_lease(self, lease: Lease) -> None:
         """See the port."""
         with self._guard:
-            self._writing().execute(sql.PUT_LEASE, sql.lease_values(lease))
+            self._writing().execute(sql.LEASES.put, sql.LEASES.values(lease))
 
     def send(self, signal: Signal) -> None:
         """See the port."""
         with self._guard:
-            self._writing().execute(sql.SEND_SIGNAL, sql.signal_values(signal))
+            self._writing().execute(sql.SIGNALS.put, sql.SIGNALS.values(signal))
             self._refuse_lost()
 
     def claim(self, wanted: Cached, is_taken: IsTaken, *, lease: Lease | None = None) -> Cached | None:
@@ -101,8 +100,8 @@ class DatabaseJournal(ABC):
                 if found is not None and is_taken(found, reader.leases()):
                     return found
                 if lease is not None:
-                    connection.execute(sql.PUT_LEASE, sql.lease_values(lease))
-                connection.execute(sql.PUT_CACHED, sql.cached_values(wanted))
+                    connection.execute(sql.LEASES.put, sql.LEASES.values(lease))
+                connection.execute(sql.CACHED.put, sql.CACHED.values(wanted))
                 return None
 
     def release(self, *owners: str) -> None:
@@ -141,7 +140,7 @@ def _transact(connection: sqlite3.Connection, make: Callable[[], Sequence[Entry]
         connection.execute("BEGIN IMMEDIATE")
         entries = make()
         if lease is not None:
-            connection.execute(sql.PUT_LEASE, sql.lease_values(lease))
+            connection.execute(sql.LEASES.put, sql.LEASES.values(lease))
         for entry in entries:
             _write_entry(connection, entry)
         is_committing = True
@@ -159,24 +158,27 @@ def _write_entry(connection: sqlite3.Connection, entry: Entry) -> None:
     for value in entry.values:
         execute(sql.PUT_VALUE, sql.value_values(value))
     for definition in entry.definitions:
-        execute(sql.PUT_DEFINITION, sql.definition_values(definition))
+        execute(sql.DEFINITIONS.put, sql.DEFINITIONS.values(definition))
     try:
         for fact in entry.facts:
-            execute(sql.ADD_EVENT, sql.event_values(entry.run_id, fact))
+            execute(sql.EVENTS.put, sql.event_values(entry.run_id, fact))
         if entry.run is not None:
-            execute(sql.PUT_RUN, sql.run_values(entry.run))
+            execute(sql.RUNS.put, sql.RUNS.values(entry.run))
     except sqlite3.IntegrityError as error:
         raise JournalConflict(f"somebody else appended to run {entry.run_id}: {error}", run_id=entry.run_id) from error
     for row in entry.steps:
-        execute(sql.PUT_STEP, sql.step_values(row))
-    sqlite_work.write(connection, entry)
-    for projected in entry.projections:
-        sqlite_projections.write(connection, projected)
+        execute(sql.STEPS.put, sql.STEPS.values(row))
+    for kind, key in entry.done_work:
+        execute(sql.DONE_WORK, (entry.run_id, kind, key))
+    for work in entry.put_work:
+        execute(sql.WORK.put, sql.WORK.values(work))
+    for addition in entry.additions:
+        addition.write(connection, entry.run_id)
     for cached in entry.cached:
         if cached.output_id is None:
             execute(sql.GIVE_BACK, (cached.identity, cached.code, cached.run_id, cached.owner))
         else:
-            execute(sql.PUT_CACHED, sql.cached_values(cached))
+            execute(sql.CACHED.put, sql.CACHED.values(cached))
     for signal_id in entry.taken:
         execute("UPDATE signals SET taken_version = ? WHERE signal_id = ?", (entry.facts[-1].version, signal_id))
 

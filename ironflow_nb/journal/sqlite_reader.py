@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -14,7 +14,6 @@ from ironflow_nb.core.ids import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.journal import sqlite_rows as sql
-from ironflow_nb.journal import sqlite_work
 from ironflow_nb.journal.columns import COLUMNS_OF_PIECE, columns_of, columns_of_piece
 from ironflow_nb.journal.ports import (
     MEMO_LIMIT,
@@ -24,17 +23,18 @@ from ironflow_nb.journal.ports import (
     EventColumns,
     EventRow,
     Lease,
-    Observation,
     PlaceTally,
     Select,
     Signal,
-    StoredState,
     Tally,
     Work,
     WorkSelect,
 )
-from ironflow_nb.journal.sqlite_projections import SqliteProjections
+from ironflow_nb.journal.sqlite_work import find_work
+from ironflow_nb.journal.table import columns
 from ironflow_nb.values.stored import INLINE_LIMIT, Parts, StoredValue
+
+E = TypeVar("E")
 
 _CHUNK: Final = 500  # SQLite before 3.32 binds at most 999 parameters
 _PIECE: Final = 2000  # as columns; the texts of more of them leave the processor's cache
@@ -70,7 +70,7 @@ class LargeValues(Protocol):
         """Return where the content lies, as messages name it."""
 
 
-class SqliteReader(SqliteProjections):
+class SqliteReader:
     """Reads through one connection, in whatever transaction it is."""
 
     def __init__(self, connection: sqlite3.Connection, files: LargeValues) -> None:
@@ -118,8 +118,7 @@ class SqliteReader(SqliteProjections):
         return found[0] if found else None
 
     def _runs(self, where: str, given: dict[str, Any]) -> list[RunRow]:
-        query = f"SELECT {sql.RUN_COLUMNS} FROM runs WHERE {where}"  # noqa: S608 -- made of column names only
-        return [sql.run_row(row) for row in self._connection.execute(query, given)]
+        return list(sql.RUNS.find(self._connection, f"WHERE {where}", given))
 
     def steps(self, select: Select) -> list[StepRow]:
         """See the port."""
@@ -137,14 +136,14 @@ class SqliteReader(SqliteProjections):
         # CROSS JOIN keeps the order: run by run, and only as many as are asked for.
         rows = self._connection.execute(
             f"""
-            SELECT {sql.STEP_COLUMNS} FROM runs r CROSS JOIN steps s ON s.run_id = r.run_id WHERE {where}
+            SELECT {sql.STEPS.columns("s")} FROM runs r CROSS JOIN steps s ON s.run_id = r.run_id WHERE {where}
             ORDER BY {_row_order(select, "r")} DESC, CASE s.attempt WHEN 1 THEN s.version ELSE (
                 SELECT min(f.version) FROM steps f WHERE (f.run_id, f.name, f."index") = (s.run_id, s.name, s."index")
             ) END, s.attempt LIMIT :limit
             """,  # noqa: S608
             given,
         )
-        return [sql.step_row(row) for row in rows]
+        return list(map(sql.STEPS.row, rows))
 
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[Tally]]:
         """See the port."""
@@ -186,18 +185,19 @@ class SqliteReader(SqliteProjections):
     def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
         """See the port."""
         n_columns = len(StepRow.__struct_fields__)
-        small = sql.VALUE_COLUMNS.replace('v."data"', f"CASE WHEN v.size <= {MEMO_LIMIT} THEN v.data END")
+        values = columns(sql.VALUE_COLUMNS, "v.")
+        small = values.replace('v."data"', f"CASE WHEN v.size <= {MEMO_LIMIT} THEN v.data END")
         rows = self._connection.execute(
             f"""
-            SELECT {sql.STEP_COLUMNS}, {small} FROM steps s LEFT JOIN "values" v ON v.value_id = s.output_id
+            SELECT {sql.STEPS.columns("s")}, {small} FROM steps s LEFT JOIN "values" v ON v.value_id = s.output_id
             WHERE s.run_id = ? ORDER BY s.name, s."index", s.attempt
             """,  # noqa: S608
             (run_id,),
         )
         return [
             (
-                sql.step_row(row[:n_columns]),
-                None if row[n_columns] is None else _if_small(sql.value_row(row[n_columns:])),
+                sql.STEPS.row(row[:n_columns]),
+                None if row[n_columns] is None else _if_small(StoredValue(*row[n_columns:])),
             )
             for row in rows
         ]
@@ -212,8 +212,7 @@ class SqliteReader(SqliteProjections):
         return found if select.limit is None else found[::-1]
 
     def _events(self, where: str, given: dict[str, Any]) -> list[EventRow]:
-        query = f"SELECT {sql.EVENT_COLUMNS} FROM events WHERE {where}"  # noqa: S608
-        return [sql.event_row(row) for row in self._connection.execute(query, given)]
+        return list(sql.EVENTS.find(self._connection, f"WHERE {where}", given))
 
     def event_columns(self, select: Select) -> Iterator[EventColumns]:
         """See the port."""
@@ -270,8 +269,9 @@ class SqliteReader(SqliteProjections):
         wanted = list(ids)
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
-            query = f'SELECT {sql.VALUE_COLUMNS} FROM "values" v WHERE value_id IN ({", ".join("?" * len(chunk))})'  # noqa: S608
-            for stored in map(sql.value_row, self._connection.execute(query, chunk)):
+            query = f"{sql.SELECT_VALUES} WHERE value_id IN ({', '.join('?' * len(chunk))})"
+            for row in self._connection.execute(query, chunk):
+                stored = StoredValue(*row)
                 found[stored.value_id] = self._with_content(stored, content_limit)
         return found
 
@@ -295,55 +295,28 @@ class SqliteReader(SqliteProjections):
 
     def definition(self, definition_id: Digest) -> Definition | None:
         """See the port."""
-        query = f"SELECT {sql.DEFINITION_COLUMNS} FROM definitions WHERE definition_id = ?"  # noqa: S608
-        row = self._connection.execute(query, (definition_id,)).fetchone()
-        return None if row is None else Definition(**dict(zip(Definition.__struct_fields__, row, strict=True)))
+        return sql.DEFINITIONS.first(self._connection, "WHERE definition_id = ?", (definition_id,))
 
     def cached(self, identity: Digest, code: Digest) -> Cached | None:
         """See the port."""
-        query = f"SELECT {sql.CACHED_COLUMNS} FROM cached WHERE identity = ? AND code = ?"  # noqa: S608
-        row = self._connection.execute(query, (identity, code)).fetchone()
-        return None if row is None else Cached(**dict(zip(Cached.__struct_fields__, row, strict=True)))
-
-    def facts_after(self, run_id: RunId, version: int) -> list[tuple[int, int, str, str]]:
-        """See the port."""
-        return sqlite_work.facts_after(self._connection, run_id, version)
-
-    def state(self, run_id: RunId) -> StoredState | None:
-        """See the port."""
-        return sqlite_work.state(self._connection, run_id)
+        return sql.CACHED.first(self._connection, "WHERE identity = ? AND code = ?", (identity, code))
 
     def work(self, select: WorkSelect) -> list[Work]:
         """See the port."""
-        return sqlite_work.work(self._connection, select)
-
-    def observations(self, name: str | None = None, instance: str | None = None) -> list[Observation]:
-        """See the port."""
-        return sqlite_work.observations(self._connection, name, instance)
-
-    def observation_of(self, name: str, instance: str, command_key: str) -> Observation | None:
-        """See the port."""
-        return sqlite_work.observation_of(self._connection, name, instance, command_key)
-
-    def accepted_before(self, observation: Observation) -> Observation | None:
-        """See the port."""
-        return sqlite_work.accepted_before(self._connection, observation)
+        return find_work(self._connection, select)
 
     def signals(self, run_ids: Collection[str]) -> list[Signal]:
         """See the port."""
-        rows = self._connection.execute(
-            f"""
-            SELECT {sql.SIGNAL_COLUMNS} FROM signals
-            WHERE taken_version IS NULL AND run_id IN (SELECT value FROM json_each(?)) ORDER BY signal_id
-            """,  # noqa: S608
-            (_as_json(run_ids),),
-        )
-        return [Signal(**dict(zip(Signal.__struct_fields__, row, strict=True))) for row in rows]
+        where = "WHERE taken_version IS NULL AND run_id IN (SELECT value FROM json_each(?)) ORDER BY signal_id"
+        return list(sql.SIGNALS.find(self._connection, where, (_as_json(run_ids),)))
 
     def leases(self) -> dict[str, Lease]:
         """See the port."""
-        rows = self._connection.execute(f"SELECT {sql.LEASE_COLUMNS} FROM leases")  # noqa: S608
-        return {row[0]: Lease(**dict(zip(Lease.__struct_fields__, row, strict=True))) for row in rows}
+        return {lease.owner: lease for lease in sql.LEASES.find(self._connection)}
+
+    def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
+        """See the port."""
+        return kind(self._connection)
 
 
 def _if_small(stored: StoredValue) -> StoredValue:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from msgspec.structs import replace
 
@@ -11,6 +12,7 @@ from ironflow_nb.core.events import StepReused, StepStarted, decode_event, encod
 from ironflow_nb.core.ids import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.rows import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
+from ironflow_nb.deciders.store import DeciderReader
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.columns import columns_of
 from ironflow_nb.journal.ports import (
@@ -24,20 +26,22 @@ from ironflow_nb.journal.ports import (
     EventRow,
     IsTaken,
     Lease,
-    Observation,
     PlaceTally,
     Reader,
     Select,
     Signal,
-    StoredState,
     Tally,
     Work,
     WorkSelect,
 )
-from ironflow_nb.journal.read_models import DomainRow, DomainSelect, Projected, Skipped
-from ironflow_nb.testing.memory_projections import MemoryProjections, domain_events
+from ironflow_nb.testing.memory_deciders import MemoryDeciders
 from ironflow_nb.testing.memory_work import MemoryWork
 from ironflow_nb.values.stored import StoredValue
+
+if TYPE_CHECKING:
+    import sqlite3
+
+E = TypeVar("E")
 
 
 class MemoryJournal:
@@ -58,7 +62,7 @@ class MemoryJournal:
         self._signals: dict[int, Signal] = {}
         self._cached: dict[tuple[Digest, Digest], Cached] = {}
         self._mailbox = MemoryWork()
-        self._read_models = MemoryProjections()
+        self._deciders = MemoryDeciders(self._events, self._runs)
         self._n_signals = 0
         self._n_changes = 0
 
@@ -69,19 +73,13 @@ class MemoryJournal:
         heads: dict[RunId, tuple[int, int]] = {}
         keys: dict[tuple[str, str, str | None], RunId] = {}
         events: list[EventRow] = []
-        observed: set[tuple[str, str, str | None]] = set()
         for entry in entries:
             events += self._events_of(entry, heads, len(self._events) + len(events))
             if entry.run is not None and entry.run.key is not None:
                 key = entry.run.kind, entry.run.name, entry.run.key
                 if keys.setdefault(key, self._by_key.get(key, entry.run_id)) != entry.run_id:
                     raise JournalConflict(f"another run has the key {entry.run.key!r}", run_id=entry.run_id)
-            for each in entry.observations:
-                if self._mailbox.is_observed(each) or (each.command_key is not None and _key(each) in observed):
-                    raise JournalConflict("a command of that key was decided already", run_id=entry.run_id)
-                observed.add(_key(each))
-            for projected in entry.projections:
-                self._read_models.refuse_overtaken(projected)
+        self._deciders.refuse_conflicts(entries)
         # From here on nothing can fail, and who copies meanwhile sees an odd count.
         self._n_changes += 1
         self._heads |= heads
@@ -127,8 +125,7 @@ class MemoryJournal:
         for signal_id in entry.taken:
             self._signals.pop(signal_id, None)
         self._mailbox.write(entry)
-        for projected in entry.projections:
-            self._read_models.write(projected)
+        self._deciders.put(entry.run_id, entry.additions)
         for cached in entry.cached:
             place = cached.identity, cached.code
             if cached.output_id is not None:
@@ -159,59 +156,14 @@ class MemoryJournal:
         """See the port."""
         self.append(act(self), durability=durability, lease=lease)
 
-    def facts_after(self, run_id: RunId, version: int) -> list[tuple[int, int, str, str]]:
-        """See the port."""
-        head = self._heads.get(run_id, (0, 0))[0]
-        positions = [self._positions[run_id, number] for number in range(version + 1, head + 1)]
-        return [(row.version, row.at, row.type, row.data) for row in (self._events[place - 1] for place in positions)]
-
-    def state(self, run_id: RunId) -> StoredState | None:
-        """See the port."""
-        return self._mailbox.state(run_id)
-
     def work(self, select: WorkSelect) -> list[Work]:
         """See the port."""
         return self._mailbox.work(select, self._runs)
 
-    def observations(self, name: str | None = None, instance: str | None = None) -> list[Observation]:
+    def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
         """See the port."""
-        return self._mailbox.observations(name, instance)
-
-    def observation_of(self, name: str, instance: str, command_key: str) -> Observation | None:
-        """See the port."""
-        return self._mailbox.observation_of(name, instance, command_key)
-
-    def last_position(self) -> int:
-        """See the port."""
-        return len(self._events)
-
-    def domain_events(self, select: DomainSelect) -> list[DomainRow]:
-        """See the port."""
-        return domain_events(self._events, self._runs, select)
-
-    def n_domain_events(self, select: DomainSelect) -> int:
-        """See the port."""
-        return len(domain_events(self._events, self._runs, replace(select, limit=None)))
-
-    def projection(self, name: str) -> Projected | None:
-        """See the port."""
-        return self._read_models.projection(name)
-
-    def projections(self) -> list[Projected]:
-        """See the port."""
-        return self._read_models.projections()
-
-    def projection_state(self, name: str) -> StoredValue | None:
-        """See the port."""
-        return self._read_models.projection_state(name)
-
-    def skipped(self, name: str) -> list[Skipped]:
-        """See the port."""
-        return self._read_models.skipped(name)
-
-    def accepted_before(self, observation: Observation) -> Observation | None:
-        """See the port."""
-        return self._mailbox.accepted_before(observation)
+        found = {DeciderReader: self._deciders}[kind]  # type: ignore[index]
+        return cast("E", found)
 
     def write_lease(self, lease: Lease) -> None:
         """See the port."""
@@ -256,7 +208,7 @@ class MemoryJournal:
             other._values, other._definitions = dict(self._values), dict(self._definitions)
             other._leases, other._signals = dict(self._leases), dict(self._signals)
             other._cached, other._mailbox = dict(self._cached), self._mailbox.copy()
-            other._read_models = self._read_models.copy()
+            other._deciders = self._deciders.copy(other._events, other._runs)
             if n_changes == self._n_changes and not n_changes % 2:
                 return other
 
@@ -426,10 +378,6 @@ def _fits_ids(run_id: str, select: Select) -> bool:
 
 def _fits_name(name: str, wanted: str | None, select: Select) -> bool:
     return wanted is None or name == wanted or (not select.is_full_name and name.endswith(f".{wanted}"))
-
-
-def _key(each: Observation) -> tuple[str, str, str | None]:
-    return each.name, each.instance, each.command_key
 
 
 def _counted(rows: Sequence[StepRow], again: Collection[tuple[RunId, StepRef]]) -> tuple[int, float | None, int, int]:

@@ -8,19 +8,19 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.events import DomainEvent
 from ironflow_nb.core.ids import RunId
+from ironflow_nb.deciders.store import DomainSelect, Projected, Skipped, deciders_of
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.ports import Durability, Entry, Journal
-from ironflow_nb.journal.read_models import DomainSelect, Projected, Skipped
 from tests.contracts.histories import A, Author, B, C, digest, value
 
 FAST = Durability.PROCESS
 STATE = value(b"[1]")
 FIRST = Projected(name="p", generation=1, position=3, code=digest(1), updated_at=7, state=STATE)
-SKIPPED = Skipped(position=2, decider="order", instance="o", sequence=1, event="Placed", error="no", at=5)
+SKIPPED = Skipped(name="p", position=2, decider="order", instance="o", sequence=1, event="Placed", error="no", at=5)
 
 
 def entry(*projected: Projected) -> Entry:
-    return Entry(run_id=RunId(""), facts=(), projections=projected)
+    return Entry(run_id=RunId(""), facts=(), additions=projected)
 
 
 def happened(author: Author, run: RunId, kind: str) -> None:
@@ -63,15 +63,15 @@ class ProjectionContract:
         self, orders: Journal, select: DomainSelect, expected: list[int]
     ) -> None:
         with orders.reading() as reader:
-            assert [row.position for row in reader.domain_events(select)] == expected
+            assert [row.position for row in deciders_of(reader).domain_events(select)] == expected
             if select.limit is None:
-                assert reader.n_domain_events(select) == len(expected)
-            assert reader.last_position() == 8
+                assert deciders_of(reader).n_domain_events(select) == len(expected)
+            assert deciders_of(reader).last_position() == 8
 
     def test_an_event_of_a_decider_is_numbered_within_its_instance(self, orders: Journal) -> None:
         with orders.reading() as reader:
-            rows = reader.domain_events(DomainSelect(after=2))
-            chosen = reader.domain_events(DomainSelect(after=3, deciders=["order"], classes=["Placed"]))
+            rows = deciders_of(reader).domain_events(DomainSelect(after=2))
+            chosen = deciders_of(reader).domain_events(DomainSelect(after=3, deciders=["order"], classes=["Placed"]))
         found = [(row.instance, row.sequence, row.type, row.data, row.run_id) for row in rows]
         assert found == [
             ("a", 2, "order.Paid", '{"n":1}', A),
@@ -83,9 +83,10 @@ class ProjectionContract:
     def test_a_new_journal_has_no_projection(self, journal: Journal) -> None:
         for view in (journal.reading, journal.current):
             with view() as reader:
-                assert (reader.last_position(), reader.domain_events(DomainSelect())) == (0, [])
-                assert (reader.projections(), reader.projection("p"), reader.projection_state("p")) == ([], None, None)
-                assert (reader.skipped("p"), reader.n_domain_events(DomainSelect())) == ([], 0)
+                known = deciders_of(reader)
+                assert (known.last_position(), known.domain_events(DomainSelect())) == (0, [])
+                assert (known.projections(), known.projection("p"), known.projection_state("p")) == ([], None, None)
+                assert (known.skipped("p"), known.n_domain_events(DomainSelect())) == ([], 0)
 
     def test_place_and_state_of_a_projection_come_back(self, journal: Journal, other_handle: Journal) -> None:
         large = value(b"x" * 100_000)
@@ -94,9 +95,9 @@ class ProjectionContract:
         moved = replace(FIRST, position=9, state=None, error="no", updated_at=8, before=(1, 3))
         journal.append([entry(moved)], durability=FAST)
         with other_handle.reading() as reader:
-            assert reader.projections() == [replace(other, state=None), replace(moved, before=None)]
-            assert reader.projection("p") == replace(moved, before=None)
-            assert [reader.projection_state(name) for name in "pa"] == [STATE, large]
+            assert deciders_of(reader).projections() == [replace(other, state=None), replace(moved, before=None)]
+            assert deciders_of(reader).projection("p") == replace(moved, before=None)
+            assert [deciders_of(reader).projection_state(name) for name in "pa"] == [STATE, large]
 
     @pytest.mark.parametrize(
         "late",
@@ -114,15 +115,15 @@ class ProjectionContract:
             journal.append([entry(replace(FIRST, name="beside")), entry(late)], durability=FAST)
         assert caught.value.ids == {"name": late.name}
         with journal.reading() as reader:
-            assert reader.projections() == [replace(FIRST, state=None)]
+            assert deciders_of(reader).projections() == [replace(FIRST, state=None)]
 
     def test_what_was_skipped_is_kept_until_the_projection_begins_again(self, journal: Journal) -> None:
         journal.append([entry(replace(FIRST, skipped=(SKIPPED,)))], durability=FAST)
         later = replace(SKIPPED, position=4)
         journal.append([entry(replace(FIRST, position=4, before=(1, 3), skipped=(later,)))], durability=FAST)
         with journal.reading() as reader:
-            assert reader.skipped("p") == [SKIPPED, later]
+            assert deciders_of(reader).skipped("p") == [SKIPPED, later]
         journal.append([entry(replace(FIRST, generation=2, position=1, before=(1, 4)))], durability=FAST)
         with journal.reading() as reader:
-            assert reader.skipped("p") == []
-            assert reader.projection("p") == replace(FIRST, generation=2, position=1, state=None)
+            assert deciders_of(reader).skipped("p") == []
+            assert deciders_of(reader).projection("p") == replace(FIRST, generation=2, position=1, state=None)

@@ -10,18 +10,9 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.events import RunInterrupted
 from ironflow_nb.core.ids import RunId
+from ironflow_nb.deciders.store import Observation, StoredState, deciders_of
 from ironflow_nb.errors import JournalConflict
-from ironflow_nb.journal.ports import (
-    Durability,
-    Entry,
-    Journal,
-    Observation,
-    Reader,
-    Select,
-    StoredState,
-    Work,
-    WorkSelect,
-)
+from ironflow_nb.journal.ports import Durability, Entry, Journal, Reader, Select, Work, WorkSelect
 from tests.contracts.histories import A, Author, B, C, answers, digest, lease, one_run, value
 
 FAST = Durability.PROCESS
@@ -47,7 +38,7 @@ def observation(instance: str = "o-1", **given: Any) -> Observation:
 
 
 def observed(*found: Observation) -> Entry:
-    return Entry(run_id=A, facts=(), observations=found)
+    return Entry(run_id=A, facts=(), additions=found)
 
 
 def keys(reader: Reader, **select: Any) -> list[str]:
@@ -109,7 +100,7 @@ class WorkContract:
             started.exchange(lambda _: batch, durability=FAST, lease=lease("me"))
         with started.reading() as reader:
             assert answers(reader) == before
-            assert reader.work(WorkSelect()) == reader.observations() == []
+            assert reader.work(WorkSelect()) == deciders_of(reader).observations() == []
 
     def test_an_exchange_of_nothing_is_fine(self, journal: Journal) -> None:
         journal.exchange(lambda _: [], durability=FAST)
@@ -214,12 +205,12 @@ class WorkContract:
         made = [observation(), rejected, observation("o-2", execution=None), observation(name="cart", source="timer x")]
         started.append([observed(*made[:2]), observed(*made[2:])], durability=FAST)
         with started.reading() as reader:
-            assert reader.observations() == made
-            assert reader.observations("order") == made[:3]
-            assert reader.observations("order", "o-1") == made[:2]
-            assert reader.observations("cart", "o-2") == []
-            assert reader.observation_of("order", "o-1", "k") == rejected
-            assert reader.observation_of("order", "o-2", "k") is None
+            assert deciders_of(reader).observations() == made
+            assert deciders_of(reader).observations("order") == made[:3]
+            assert deciders_of(reader).observations("order", "o-1") == made[:2]
+            assert deciders_of(reader).observations("cart", "o-2") == []
+            assert deciders_of(reader).observation_of("order", "o-1", "k") == rejected
+            assert deciders_of(reader).observation_of("order", "o-2", "k") is None
 
     @pytest.mark.parametrize("is_one_batch", [True, False])
     def test_a_command_key_is_kept_once_an_instance(self, started: Journal, is_one_batch: bool) -> None:
@@ -231,7 +222,7 @@ class WorkContract:
         with pytest.raises(JournalConflict):
             started.append([second] if not is_one_batch else [first, second], durability=FAST)
         with started.reading() as reader:
-            assert len(reader.observations()) == 4 + (not is_one_batch)
+            assert len(deciders_of(reader).observations()) == 4 + (not is_one_batch)
 
     def test_the_newest_equal_command_of_another_execution_is_found(self, started: Journal) -> None:
         asked = observation(execution="cell 9")
@@ -241,21 +232,21 @@ class WorkContract:
             observation(name="cart", at=7), observation(at=8, execution=None),
         ]  # fmt: skip
         with started.reading() as reader:
-            assert reader.accepted_before(asked) is None
+            assert deciders_of(reader).accepted_before(asked) is None
         started.append([observed(*made)], durability=FAST)
         with started.reading() as reader:
-            assert reader.accepted_before(asked) == made[1]
-            assert reader.accepted_before(observation(execution="cell 2")) == made[2]
+            assert deciders_of(reader).accepted_before(asked) == made[1]
+            assert deciders_of(reader).accepted_before(observation(execution="cell 2")) == made[2]
 
     # -- states --------------------------------------------------------------------------------------------------
 
     def test_one_state_is_kept_of_a_run(self, started: Journal) -> None:
         for version in (1, 3):
             state = StoredState(version, digest(version), f'{{"n":{version}}}')
-            started.append([Entry(run_id=A, facts=(), state=state)], durability=FAST)
+            started.append([Entry(run_id=A, facts=(), additions=(state,))], durability=FAST)
         with started.reading() as reader:
-            assert reader.state(A) == StoredState(3, digest(3), '{"n":3}')
-            assert reader.state(B) is None
+            assert deciders_of(reader).state(A) == StoredState(3, digest(3), '{"n":3}')
+            assert deciders_of(reader).state(B) is None
 
     def test_facts_after_a_version_come_in_order(self, journal: Journal) -> None:
         author = Author()
@@ -264,9 +255,9 @@ class WorkContract:
             author.note(A, RunInterrupted(reason=reason))
         journal.append([author.entry(A), one_run(B)], durability=FAST)
         with journal.reading() as reader:
-            assert [number for number, *_ in reader.facts_after(A, 0)] == [1, 2, 3, 4]
-            found = reader.facts_after(A, 2)
+            assert [number for number, *_ in deciders_of(reader).facts_after(A, 0)] == [1, 2, 3, 4]
+            found = deciders_of(reader).facts_after(A, 2)
             assert [(number, kind, data) for number, _, kind, data in found] == [
                 (3, "RunInterrupted", '{"reason":"two"}'), (4, "RunInterrupted", '{"reason":"three"}'),
             ]  # fmt: skip
-            assert reader.facts_after(A, 4) == reader.facts_after(C, 0) == []
+            assert deciders_of(reader).facts_after(A, 4) == deciders_of(reader).facts_after(C, 0) == []

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
+from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.journal.ports import Durability, Journal, Reader, Select, WorkSelect
 from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
@@ -119,10 +120,10 @@ def sound(reader: Reader) -> None:
         assert folded(events, run.run_id).run == run
         kinds = Counter(row.type for row in mine)
         assert kinds["EffectRequested"] <= kinds["EffectSettled"]
-    accepted = [each for each in reader.observations() if each.outcome == "accepted"]
+    accepted = [each for each in deciders_of(reader).observations() if each.outcome == "accepted"]
     domain = [row for row in events if "." in row.type]
     assert sum(each.n_events for each in accepted) == len(domain)
-    keyed = [each.command_key for each in reader.observations() if each.command_key is not None]
+    keyed = [each.command_key for each in deciders_of(reader).observations() if each.command_key is not None]
     assert len(keyed) == len(set(keyed))
 
 

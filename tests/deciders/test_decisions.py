@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 import ironflow_nb as iron
+from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.journal.ports import Select, WorkSelect
 from tests.cells import World
@@ -32,7 +33,12 @@ class Send:
 def everything(lab: Lab) -> list[Any]:
     """Return all that a decision could write."""
     with lab.engine.reading() as reader:
-        return [reader.events(Select()), reader.runs(Select()), reader.work(WorkSelect()), reader.observations()]
+        return [
+            reader.events(Select()),
+            reader.runs(Select()),
+            reader.work(WorkSelect()),
+            deciders_of(reader).observations(),
+        ]
 
 
 def deciding(how: Any, **options: Any) -> Any:

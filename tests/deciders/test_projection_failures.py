@@ -8,6 +8,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.deciders.following import Backoff
+from ironflow_nb.deciders.store import deciders_of
 from tests.conftest import Lab
 from tests.deciders.orders import Place, orders
 from tests.deciders.test_projections import placed
@@ -77,7 +78,7 @@ def test_new_code_that_fails_as_the_old_one_did_is_begun_nevertheless(lab: Lab) 
         assert list(iron.projections()["status"]) == ["failed"]
         assert projection.stored_state == beginning
     with lab.engine.reading() as reader:
-        stored = reader.projection("failing")
+        stored = deciders_of(reader).projection("failing")
     assert stored is not None
     assert stored.generation == 2, "and it is not begun again at every attempt"
 

@@ -14,10 +14,10 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.deciders import projecting
+from ironflow_nb.deciders.store import DomainSelect, deciders_of
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import HOME
 from ironflow_nb.journal.ports import Durability, Journal
-from ironflow_nb.journal.read_models import DomainSelect
 from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.testing.memory_journal import MemoryJournal
 from ironflow_nb.testing.processes import MOMENTS, Died, DyingJournal, abandon, process_on
@@ -68,7 +68,7 @@ def all_once(state: list[Any], n_events: int) -> None:
     positions = [row[0] for row in state]
     assert positions == sorted(set(positions))
     with HOME.engine().reading() as reader:
-        assert positions == [row.position for row in reader.domain_events(DomainSelect())]
+        assert positions == [row.position for row in deciders_of(reader).domain_events(DomainSelect())]
     assert len(positions) == n_events
 
 
@@ -133,7 +133,7 @@ def test_a_rebuild_that_is_overtaken_begins_again_nevertheless(path: Path) -> No
     real._read = overtake  # type: ignore[method-assign]
     assert slow.rebuild().stored_state == before
     with HOME.engine().reading() as reader:
-        found = reader.projection("both")
+        found = deciders_of(reader).projection("both")
     assert found is not None
     assert found.generation == 3
 

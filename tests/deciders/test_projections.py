@@ -11,6 +11,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.deciders import projecting
+from ironflow_nb.deciders.store import deciders_of
 from tests.conftest import Lab
 from tests.deciders.orders import Expired, Pay, Place, Placed, orders
 
@@ -139,7 +140,7 @@ def test_a_rebuild_makes_the_same_read_model(lab: Lab) -> None:
 
 def _generation(lab: Lab, name: str) -> int:
     with lab.engine.reading() as reader:
-        found = reader.projection(name)
+        found = deciders_of(reader).projection(name)
     assert found is not None
     return found.generation
 
@@ -190,7 +191,7 @@ def test_states_are_kept_with_the_codecs_of_step_outputs(lab: Lab) -> None:
     }  # fmt: skip
     pd.testing.assert_frame_equal(rows.frame(), pd.DataFrame({"total": [1.0, 2.0, 3.0]}))
     with lab.engine.reading() as reader:
-        assert reader.projection_state("rows").codec == "arrow"  # type: ignore[union-attr]
+        assert deciders_of(reader).projection_state("rows").codec == "arrow"  # type: ignore[union-attr]
     lab.die()
     pd.testing.assert_frame_equal(rows.stored_state, pd.DataFrame({"total": [1.0, 2.0, 3.0]}))
 

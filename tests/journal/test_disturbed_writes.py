@@ -121,7 +121,7 @@ def test_an_interrupt_at_any_statement_leaves_nothing(journal: SqliteJournal, pa
     assert outside(path) == everything
 
 
-@pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "INSERT INTO events", 'INSERT INTO "runs"', "COMMIT"])
+@pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", 'INSERT INTO "events"', 'INSERT INTO "runs"', "COMMIT"])
 def test_a_second_interrupt_before_the_rollback_is_mended_by_the_next_use(
     journal: SqliteJournal, path: Path, tmp_path: Path, statement: str
 ) -> None:

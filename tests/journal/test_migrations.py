@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ironflow_nb.core.ids import Digest
+from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.errors import JournalTooNew
 from ironflow_nb.journal import migrations
 from ironflow_nb.journal.ports import Durability, Select
@@ -67,9 +68,10 @@ def test_who_only_reads_an_old_journal_leaves_it_as_it_is(old: Path) -> None:
 
 def test_an_old_journal_answers_what_its_schema_lacks_with_nothing(old: Path) -> None:
     with SqliteJournal(old, read_only=True).reading() as reader:
-        assert [reader.observations(), reader.projections(), reader.skipped("p")] == [[], [], []]
+        known = deciders_of(reader)
+        assert [known.observations(), known.projections(), known.skipped("p")] == [[], [], []]
         assert reader.cached(Digest(b"i"), Digest(b"c")) is None
-        assert reader.projection_state("p") is None
+        assert known.projection_state("p") is None
         assert reader.runs(Select())
 
 

@@ -1,0 +1,334 @@
+"""What only deciders keep in the journal: commands, states, projections; and their own events in the order of all.
+
+Their rows are additions to an entry, so they are written in the transaction of the events that they belong to. The
+tables are made with all others of a journal, by `ironflow_nb.journal.schema`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection
+from typing import Any, Final
+
+import msgspec
+
+from ironflow_nb.core.ids import Digest, RunId
+from ironflow_nb.errors import JournalConflict
+from ironflow_nb.journal.ports import Addition, Reader
+from ironflow_nb.journal.sqlite_rows import sound
+from ironflow_nb.journal.table import Table, insert
+from ironflow_nb.values.stored import StoredValue
+
+DECIDER: Final = "decider"
+
+_PUT_STATE: Final = insert("snapshots", ["run_id", "version", "code", "data"], ["run_id"])
+_PUT_PROGRESS: Final = insert("projections", ["name", "position", "code", "updated_at", "error"], ["name"])
+_PUT_PROJECTION_STATE: Final = insert(
+    "projection_states", ["name", "generation", "codec", "data", "size", "type", "preview", "digest", "mac"], ["name"]
+)
+_PLACE: Final = (
+    "SELECT s.generation, p.position FROM projections p JOIN projection_states s USING (name) WHERE name = ?"
+)
+_KNOWN: Final = """
+    SELECT name, s.generation, p.position, p.code, p.updated_at, p.error
+    FROM projections p JOIN projection_states s USING (name)
+"""
+# CROSS JOIN keeps the order: events by position, and of each of a decider its run.
+_DOMAIN: Final = f"""
+    FROM events e CROSS JOIN runs r ON r.run_id = e.run_id
+    WHERE e.position > :after AND instr(e.type, '.') > 0 AND r.kind = '{DECIDER}'
+"""
+_BEFORE: Final = "SELECT count(*) FROM events WHERE run_id = ? AND version < ? AND instr(type, '.') > 0"
+_BETWEEN: Final = """
+    SELECT version FROM events WHERE run_id = ? AND version BETWEEN ? AND ? AND instr(type, '.') > 0 ORDER BY version
+"""
+_OF_DECIDERS: Final = " AND substr(e.type, 1, instr(e.type, '.') - 1) IN (SELECT value FROM json_each(:deciders))"
+_OF_CLASSES: Final = " AND substr(e.type, instr(e.type, '.') + 1) IN (SELECT value FROM json_each(:classes))"
+
+
+class Observation(Addition, frozen=True, kw_only=True):
+    """A command that a decider was sent, and what came of it; `at` is microseconds UTC.
+
+    `source` says who sent it (``user``, an effect, a timer), `version` is that of the instance afterwards, `data` and
+    `reason` are JSON text, `effects` and `timers` JSON lists of names.
+    """
+
+    name: str
+    instance: str
+    run_id: RunId | None
+    at: int
+    command: str
+    data: str
+    digest: Digest
+    command_key: str | None
+    source: str
+    execution: str | None
+    outcome: str
+    reason: str | None
+    n_events: int
+    version: int
+    status_before: str | None
+    status_after: str | None
+    effects: str
+    timers: str
+
+    def write(self, connection: sqlite3.Connection, run_id: RunId) -> None:
+        """See `Addition`.
+
+        Raises:
+            JournalConflict: a command of that key was decided already.
+        """
+        try:
+            connection.execute(OBSERVATIONS.put, OBSERVATIONS.values(self))
+        except sqlite3.IntegrityError as error:
+            raise JournalConflict("a command of that key was decided already", run_id=run_id) from error
+
+
+OBSERVATIONS: Final = Table("observations", Observation)
+
+
+class StoredState(Addition, frozen=True):
+    """The state of a run after its event of that version, as JSON text, made by an `evolve` of that code.
+
+    It replaces the state that is kept of the run.
+    """
+
+    version: int
+    code: Digest
+    data: str
+
+    def write(self, connection: sqlite3.Connection, run_id: RunId) -> None:
+        """See `Addition`."""
+        connection.execute(_PUT_STATE, (run_id, self.version, self.code, self.data))
+
+
+class Skipped(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that a projection could not fold and left out; `at` is when, in microseconds UTC."""
+
+    name: str
+    position: int
+    decider: str
+    instance: str
+    sequence: int
+    event: str
+    error: str
+    at: int
+
+
+_SKIPS: Final = Table("projection_skips", Skipped)
+
+
+class Projected(Addition, frozen=True, kw_only=True):
+    """How far a projection has folded: every event up to `position` is in its state, or skipped. It is of no run.
+
+    `generation` counts how often it was begun, and `code` is what folded it. To be written it carries what was skipped
+    since, the generation and position that it goes on from, and the state where that is another one, which it always
+    is in a new generation.
+    """
+
+    name: str
+    generation: int
+    position: int
+    code: Digest
+    updated_at: int
+    error: str | None = None
+    state: StoredValue | None = None
+    skipped: tuple[Skipped, ...] = ()
+    before: tuple[int, int] | None = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Generation and position, which only grow."""
+        return self.generation, self.position
+
+    @property
+    def n_bytes(self) -> int:
+        """See `Addition`."""
+        return 0 if self.state is None else self.state.size
+
+    def refuse_overtaken(self, found: tuple[int, int] | None) -> None:
+        """Raise if the projection is found elsewhere than it is to go on from, or would go back.
+
+        Raises:
+            JournalConflict: it is; `name` names the projection.
+        """
+        if found != self.before or (found is not None and self.place < found):
+            raise JournalConflict(
+                f"somebody else has folded projection {self.name} meanwhile: it is at {found} and not at "
+                f"{self.before}; read it again",
+                name=self.name,
+            )
+
+    def write(self, connection: sqlite3.Connection, run_id: RunId) -> None:  # noqa: ARG002 -- it is of no run
+        """See `Addition`.
+
+        Raises:
+            JournalConflict: somebody else has folded the projection meanwhile.
+        """
+        execute = connection.execute
+        found = execute(_PLACE, (self.name,)).fetchone()
+        self.refuse_overtaken(found)
+        execute(_PUT_PROGRESS, (self.name, self.position, self.code, self.updated_at, self.error))
+        if found is None or found[0] != self.generation:
+            execute("DELETE FROM projection_skips WHERE name = ?", (self.name,))
+        if self.state is not None:
+            self._write_state(connection, self.state)
+        for skipped in self.skipped:
+            execute(_SKIPS.put, _SKIPS.values(skipped))
+
+    def _write_state(self, connection: sqlite3.Connection, state: StoredValue) -> None:
+        content = None if state.content is None else bytes(state.content)
+        described = state.size, state.type_name, state.preview, state.digest, state.mac
+        connection.execute(_PUT_PROJECTION_STATE, (self.name, self.generation, state.codec, content, *described))
+        connection.execute("UPDATE projections SET state_id = ? WHERE name = ?", (state.value_id, self.name))
+
+
+class DomainSelect(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events of deciders are asked for: after a position, of those deciders, of classes of those names."""
+
+    after: int = 0
+    deciders: Collection[str] | None = None
+    classes: Collection[str] | None = None
+    limit: int | None = None
+
+
+class DomainRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An event of a decider; `sequence` counts those of its instance from 1, `at` is microseconds UTC."""
+
+    position: int
+    run_id: RunId
+    instance: str
+    sequence: int
+    at: int
+    type: str
+    data: str
+
+
+class DeciderReader:
+    """Reads of what deciders keep, through the connection of a reader of the journal."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def facts_after(self, run_id: RunId, version: int) -> list[tuple[int, int, str, str]]:
+        """Return version, instant, type and data of the events of a run after that version, in order."""
+        query = "SELECT version, at, type, data FROM events WHERE run_id = ? AND version > ? ORDER BY version"
+        return self._connection.execute(query, (run_id, version)).fetchall()
+
+    def state(self, run_id: RunId) -> StoredState | None:
+        """Return the state that is kept of a run."""
+        query = "SELECT version, code, data FROM snapshots WHERE run_id = ?"
+        row = self._connection.execute(query, (run_id,)).fetchone()
+        return None if row is None else StoredState(*row)
+
+    def observations(self, name: str | None = None, instance: str | None = None) -> list[Observation]:
+        """Return what deciders were sent, oldest first."""
+        where = """
+            WHERE (:name IS NULL OR name = :name) AND (:instance IS NULL OR instance = :instance)
+            ORDER BY observation_id
+        """
+        return list(OBSERVATIONS.find(self._connection, where, {"name": name, "instance": instance}))
+
+    def observation_of(self, name: str, instance: str, command_key: str) -> Observation | None:
+        """Return what came of the command of that key."""
+        where = "WHERE name = ? AND instance = ? AND command_key = ?"
+        return OBSERVATIONS.first(self._connection, where, (name, instance, command_key))
+
+    def accepted_before(self, observation: Observation) -> Observation | None:
+        """Return the newest equal command to the same instance that was accepted in another execution."""
+        where = """
+            WHERE name = ? AND instance = ? AND digest = ? AND outcome = 'accepted' AND execution <> ?
+            ORDER BY observation_id DESC LIMIT 1
+        """
+        given = (observation.name, observation.instance, observation.digest, observation.execution or "")
+        return OBSERVATIONS.first(self._connection, where, given)
+
+    def last_position(self) -> int:
+        """Return the position of the newest event of the journal, or 0.
+
+        Positions become visible in their order: whatever is committed later has a higher one.
+        """
+        found: int = self._connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
+        return found
+
+    def domain_events(self, select: DomainSelect) -> list[DomainRow]:
+        """Return events of deciders by position; with `limit` the first of them."""
+        where, given = _of_domain(select)
+        query = f"SELECT e.position, e.run_id, coalesce(r.key, ''), e.version, e.at, e.type, e.data {where}"
+        rows = self._connection.execute(f"{query} ORDER BY e.position LIMIT :limit", given).fetchall()
+        versions: dict[RunId, list[int]] = defaultdict(list)
+        for row in rows:
+            versions[row[1]].append(row[3])
+        sequences = self._sequences(versions)
+        return [
+            DomainRow(
+                position=position, run_id=run_id, instance=instance, sequence=sequences[run_id][version], at=at,
+                type=kind, data=data,
+            )
+            for position, run_id, instance, version, at, kind, data in rows
+        ]  # fmt: skip
+
+    def _sequences(self, versions: dict[RunId, list[int]]) -> dict[RunId, dict[int, int]]:
+        """Number the deciders' own events of these runs within each, from 1; the versions are in order."""
+        numbers: dict[RunId, dict[int, int]] = {}
+        for run_id, found in versions.items():
+            # The first version is that of the run itself, and most instances are short.
+            before = self._connection.execute(_BEFORE, (run_id, found[0])).fetchone()[0] if found[0] > 2 else 0
+            between = self._connection.execute(_BETWEEN, (run_id, found[0], found[-1]))
+            numbers[run_id] = {version: number for number, (version,) in enumerate(between, before + 1)}
+        return numbers
+
+    def n_domain_events(self, select: DomainSelect) -> int:
+        """Count the events of deciders, whatever the limit."""
+        where, given = _of_domain(select)
+        n_events: int = self._connection.execute(f"SELECT count(*) {where}", given).fetchone()[0]
+        return n_events
+
+    def projection(self, name: str) -> Projected | None:
+        """Return how far the projection has folded, without its state."""
+        row = self._connection.execute(f"{_KNOWN} WHERE name = ?", (name,)).fetchone()
+        return None if row is None else _projected(row)
+
+    def projections(self) -> list[Projected]:
+        """Return the same of all projections, by name."""
+        return [_projected(row) for row in self._connection.execute(f"{_KNOWN} ORDER BY name")]
+
+    def projection_state(self, name: str) -> StoredValue | None:
+        """Return the state of the projection; its content is None where it is damaged."""
+        query = """
+            SELECT p.state_id, s.codec, s.data, s.size, s.type, s.preview, s.digest, s.mac
+            FROM projections p JOIN projection_states s USING (name) WHERE name = ?
+        """
+        row = self._connection.execute(query, (name,)).fetchone()
+        return None if row is None else sound(StoredValue(*row))
+
+    def skipped(self, name: str) -> list[Skipped]:
+        """Return what the projection has skipped since it was begun, by position."""
+        return list(_SKIPS.find(self._connection, "WHERE name = ? ORDER BY position", (name,)))
+
+
+def deciders_of(reader: Reader) -> DeciderReader:
+    """Return what deciders keep, as of the moment of the reader."""
+    return reader.extension(DeciderReader)
+
+
+def _projected(row: tuple[Any, ...]) -> Projected:
+    name, generation, position, code, updated_at, error = row
+    return Projected(name=name, generation=generation, position=position, code=code, updated_at=updated_at, error=error)
+
+
+def _of_domain(select: DomainSelect) -> tuple[str, dict[str, Any]]:
+    """Return where the events are found, and the parameters."""
+    where = _DOMAIN
+    if select.deciders is not None:
+        where += _OF_DECIDERS
+    if select.classes is not None:
+        where += _OF_CLASSES
+    limit = -1 if select.limit is None else select.limit
+    names = {"deciders": _as_json(select.deciders), "classes": _as_json(select.classes)}
+    return where, {"after": select.after, "limit": limit, **names}
+
+
+def _as_json(names: Collection[str] | None) -> str | None:
+    return None if names is None else msgspec.json.encode(sorted(names)).decode()

@@ -1,0 +1,160 @@
+"""What deciders keep, in plain Python: the reference of their store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+
+from msgspec.structs import replace
+
+from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.rows import RunRow
+from ironflow_nb.deciders.store import (
+    DECIDER,
+    DeciderReader,
+    DomainRow,
+    DomainSelect,
+    Observation,
+    Projected,
+    Skipped,
+    StoredState,
+)
+from ironflow_nb.errors import JournalConflict
+from ironflow_nb.journal.ports import Addition, Entry, EventRow
+from ironflow_nb.values.stored import StoredValue
+
+
+class MemoryDeciders(DeciderReader):
+    """What a journal in memory knows of deciders, beside its own `events` and `runs`."""
+
+    def __init__(self, events: Sequence[EventRow], runs: Mapping[RunId, RunRow]) -> None:
+        self._events, self._runs = events, runs
+        self._observations: list[Observation] = []
+        self._states: dict[RunId, StoredState] = {}
+        self._projected: dict[str, Projected] = {}
+        self._projection_states: dict[str, StoredValue] = {}
+        self._skipped: dict[str, list[Skipped]] = {}
+
+    def copy(self, events: Sequence[EventRow], runs: Mapping[RunId, RunRow]) -> MemoryDeciders:
+        """Return another one with the same content, for a copy of the journal."""
+        other = MemoryDeciders(events, runs)
+        other._observations, other._states = list(self._observations), dict(self._states)
+        other._projected, other._projection_states = dict(self._projected), dict(self._projection_states)
+        other._skipped = dict(self._skipped)
+        return other
+
+    def refuse_conflicts(self, entries: Sequence[Entry]) -> None:
+        """Raise the conflict that the additions of the entries would have, before anything of them is written.
+
+        Raises:
+            JournalConflict: a command was decided already, or somebody else has folded a projection.
+        """
+        observed: set[tuple[str, str, str]] = set()
+        for entry in entries:
+            for addition in entry.additions:
+                if isinstance(addition, Projected):
+                    known = self._projected.get(addition.name)
+                    addition.refuse_overtaken(None if known is None else known.place)
+                elif isinstance(addition, Observation) and addition.command_key is not None:
+                    key = addition.name, addition.instance, addition.command_key
+                    if key in observed or self.observation_of(*key) is not None:
+                        raise JournalConflict("a command of that key was decided already", run_id=entry.run_id)
+                    observed.add(key)
+
+    def put(self, run_id: RunId, additions: Collection[Addition]) -> None:
+        """Take in what deciders add to an entry."""
+        for addition in additions:
+            match addition:
+                case Observation():
+                    self._observations.append(addition)
+                case StoredState():
+                    self._states[run_id] = addition
+                case Projected():
+                    self._put_projected(addition)
+
+    def _put_projected(self, projected: Projected) -> None:
+        name, known = projected.name, self._projected.get(projected.name)
+        is_begun = known is None or known.generation != projected.generation
+        self._skipped[name] = [*([] if is_begun else self._skipped[name]), *projected.skipped]
+        if projected.state is not None:
+            state = projected.state
+            content = None if state.content is None else bytes(state.content)
+            self._projection_states[name] = replace(state, content=content)
+        self._projected[name] = replace(projected, state=None, skipped=(), before=None)
+
+    def facts_after(self, run_id: RunId, version: int) -> list[tuple[int, int, str, str]]:
+        """See `DeciderReader`."""
+        found = [row for row in self._events if row.run_id == run_id and row.version > version]
+        return [(row.version, row.at, row.type, row.data) for row in found]
+
+    def last_position(self) -> int:
+        """See `DeciderReader`."""
+        return len(self._events)
+
+    def domain_events(self, select: DomainSelect) -> list[DomainRow]:
+        """See `DeciderReader`."""
+        return list(islice(_domain_events(self._events, self._runs, select), select.limit))
+
+    def n_domain_events(self, select: DomainSelect) -> int:
+        """See `DeciderReader`."""
+        return len(self.domain_events(replace(select, limit=None)))
+
+    def observations(self, name: str | None = None, instance: str | None = None) -> list[Observation]:
+        """See `DeciderReader`."""
+        return [each for each in self._observations if name in {None, each.name} and instance in {None, each.instance}]
+
+    def observation_of(self, name: str, instance: str, command_key: str) -> Observation | None:
+        """See `DeciderReader`."""
+        wanted = (name, instance, command_key)
+        found = (each for each in self._observations if (each.name, each.instance, each.command_key) == wanted)
+        return next(found, None)
+
+    def accepted_before(self, observation: Observation) -> Observation | None:
+        """See `DeciderReader`."""
+        wanted = (observation.name, observation.instance, observation.digest)
+        found = (
+            each
+            for each in reversed(self._observations)
+            if (each.name, each.instance, each.digest) == wanted
+            and each.outcome == "accepted"
+            and each.execution not in {None, observation.execution}
+        )
+        return next(found, None)
+
+    def state(self, run_id: RunId) -> StoredState | None:
+        """See `DeciderReader`."""
+        return self._states.get(run_id)
+
+    def projection(self, name: str) -> Projected | None:
+        """See `DeciderReader`."""
+        return self._projected.get(name)
+
+    def projections(self) -> list[Projected]:
+        """See `DeciderReader`."""
+        return [self._projected[name] for name in sorted(self._projected)]
+
+    def projection_state(self, name: str) -> StoredValue | None:
+        """See `DeciderReader`."""
+        return self._projection_states.get(name)
+
+    def skipped(self, name: str) -> list[Skipped]:
+        """See `DeciderReader`."""
+        return list(self._skipped.get(name, ()))
+
+
+def _domain_events(
+    events: Sequence[EventRow], runs: Mapping[RunId, RunRow], select: DomainSelect
+) -> Iterator[DomainRow]:
+    sequences: Counter[RunId] = Counter()
+    for event in events:
+        decider, dot, name = event.type.partition(".")
+        if not dot or runs[event.run_id].kind != DECIDER:
+            continue
+        sequences[event.run_id] += 1
+        is_of = select.deciders is None or decider in select.deciders
+        if event.position > select.after and is_of and (select.classes is None or name in select.classes):
+            yield DomainRow(
+                position=event.position, run_id=event.run_id, instance=runs[event.run_id].key or "",
+                sequence=sequences[event.run_id], at=event.at, type=event.type, data=event.data,
+            )  # fmt: skip
