@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
+import attrs
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +21,7 @@ import pytest
 from ironflow_nb.errors import ExpressionFailed
 from ironflow_nb.graphs.language.data import as_data, meaning
 from ironflow_nb.graphs.nodes.texts import FORMAT
+from tests.conftest import Lab
 from tests.graphs.asking import perform
 from tests.graphs.evaluations import value_of
 from tests.graphs.playing import graph_of
@@ -39,6 +42,23 @@ class Way(Enum):
 
 Point = namedtuple("Point", "x y")
 
+
+@attrs.frozen
+class Size:
+    width: int
+    level: Level = Level.HIGH
+
+
+@attrs.define
+class Unset:
+    here: int = 1
+    later: int = attrs.field(init=False)
+
+
+class Entry(msgspec.Struct):
+    n: int = 1
+
+
 RELATIVES = [
     (np.float64(5.5), 5.5),
     (np.float32(5.5), 5.5),
@@ -53,6 +73,9 @@ RELATIVES = [
     (Colour.RED, "red"),
     (Level.HIGH, 3),
     (Point(1, Level.HIGH), {"x": 1, "y": 3}),
+    (Size(2), {"width": 2, "level": 3}),
+    ([Unset()], [{"here": 1}]),
+    (Entry(), {"n": 1}),
     ((1, (2, np.int8(3))), [1, [2, 3]]),
     ({np.str_("k"): Colour.RED}, {"k": "red"}),
     (pd.NA, None),
@@ -107,6 +130,38 @@ def test_what_json_has_no_type_for_is_passed_on_as_it_is_and_means_something_to_
     assert value_of("type(x)", context) == value_of("type(same)", context)
     assert value_of("hash(all)", context) == value_of("hash([same])", context)
     assert value_of("contains([same], x) && contains(['a', x], same)", context) is True
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (pd.DataFrame({"a": [1]}), "DataFrame"),
+        ({1, 2}, "set"),
+        (b"x", "bytes"),
+        (timedelta(1), "timedelta"),
+        (ValueError("x"), "ValueError"),
+        (Size(1), "object"),
+        ([Size(1)], "array"),
+        (None, "null"),
+        (pd.NaT, "null"),
+    ],
+    ids=range(9),
+)
+def test_the_type_of_a_value_is_null_for_nothing_but_null(given: Any, expected: str) -> None:
+    assert value_of("type(x)", {"x": as_data(given)}) == expected
+    assert value_of("type(x) == 'null'", {"x": given}) is (expected == "null")
+
+
+def test_a_graph_reads_the_fields_of_a_class_of_attrs_and_knows_a_frame(lab: Lab) -> None:
+    functions = {"size": lambda: Size(7), "frame": lambda: pd.DataFrame({"a": [1]}), "rows": len}
+    graph = graph_of(
+        {"id": "size", "python": "size"},
+        {"id": "frame", "python": "frame"},
+        {"id": "rows", "python": "rows", "with": ["{{ frame }}"]},
+        functions=functions,
+        output="{{ [size.width, type(size), type(frame), rows] }}",
+    )
+    assert graph() == [7, "object", "DataFrame", 1]
 
 
 FUNCTIONS = [

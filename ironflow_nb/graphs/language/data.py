@@ -78,8 +78,12 @@ def _fields(value: Any) -> dict[str, Any] | None:
     if hasattr(value, "_asdict"):
         fields: dict[str, Any] = value._asdict()
         return fields
-    names = getattr(type(value), "__struct_fields__", None) or getattr(type(value), "__dataclass_fields__", None)
-    return None if names is None else {name: getattr(value, name) for name in names}
+    kind = type(value)
+    names = getattr(kind, "__struct_fields__", None) or getattr(kind, "__dataclass_fields__", None)
+    if names is None and hasattr(kind, "__attrs_attrs__"):
+        names = [each.name for each in kind.__attrs_attrs__]
+    # A field without a default that is left out of __init__ may not be there yet.
+    return None if names is None else {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 def _numpy_scalar(value: Any) -> Any:

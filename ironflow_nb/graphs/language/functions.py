@@ -100,6 +100,7 @@ def known_functions() -> Mapping[str, Function]:
         own[name] = Function(None, len(signature), n_most, expressions=expressions)
     own["to_string"] = own["to_string"]._replace(call=_to_string)
     own["join"] = own["join"]._replace(call=_join)
+    own["type"] = own["type"]._replace(call=_type)
     own["contains"] = own["contains"]._replace(call=_contains)
     return own | EXTRA
 
@@ -151,6 +152,12 @@ def _whole(value: Any, what: str) -> int:
 
 def _to_string(_: Given, value: Any) -> str:
     return value if isinstance(value, str) else write_json(value)
+
+
+def _type(_: Given, value: Any) -> str:
+    """Return the type of JSON; of a value that JSON has no type for, the name of its class."""
+    found: str | None = _own_functions().call_function("type", [value])
+    return type(value).__name__ if found is None else found
 
 
 def _contains(_: Given, subject: Any, search: Any) -> Any:
