@@ -38,11 +38,11 @@ def end(state: State[Any]) -> State[Any]:
 class Beside(MapStates):  # type: ignore[misc]
     """The same action over so many states."""
 
-    def action(self, state: State[Any], inputs: dict[str, Any]) -> Any:  # noqa: ARG002
+    def action(self, state: State[Any], inputs: dict[str, Any]) -> Any:
         """Return what is done with each."""
         return work
 
-    def states(self, state: State[Any], context: ApplicationContext, inputs: dict[str, Any]) -> Iterator[State[Any]]:  # noqa: ARG002
+    def states(self, state: State[Any], context: ApplicationContext, inputs: dict[str, Any]) -> Iterator[State[Any]]:
         """Yield the states."""
         for n in range(N_STEPS):
             yield state.update(n=n)

@@ -18,7 +18,7 @@ def __getattr__(name: str) -> object:
     try:
         return _lazy_name(name)
     except AttributeError:
-        from ironflow_nb import errors  # noqa: PLC0415 -- when it is first used
+        from ironflow_nb import errors
 
         found = getattr(errors, name, None)
         if isinstance(found, type) and issubclass(found, errors.IronflowError):

@@ -49,7 +49,7 @@ class Charted(Machine[State, Command, Event, Effect]):
         Raises:
             InstanceNotFound: there is none of that id.
         """
-        from ironflow_nb.deciders.state_diagram import Looked, StateDiagram, simple_fields  # noqa: PLC0415
+        from ironflow_nb.deciders.state_diagram import Looked, StateDiagram, simple_fields
 
         if id is None:
             return StateDiagram(self._machine(samples))
@@ -89,7 +89,7 @@ class Charted(Machine[State, Command, Event, Effect]):
     def _machine(self, samples: Iterable[Command], instance: str | None = None) -> StateMachine:
         return state_machine_of(HOME.engine(), self, self._explorer, samples=samples, instance=instance)
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:  # noqa: ARG002
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         try:
             return self.diagram()._repr_mimebundle_()
         except Exception as error:  # noqa: BLE001 -- a display never raises, whatever became of the journal

@@ -28,7 +28,7 @@ SKIPPED: Final = {
 
 def frame_of(state: Any) -> pd.DataFrame:
     """Return a state as a DataFrame."""
-    import pandas as pd  # noqa: PLC0415 -- half a second that only who asks for a frame waits
+    import pandas as pd
 
     if isinstance(state, pd.DataFrame):
         return state

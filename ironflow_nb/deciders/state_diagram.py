@@ -68,18 +68,18 @@ class StateDiagram:
     @property
     def mermaid(self) -> str:
         """The diagram for Markdown."""
-        from ironflow_nb.diagram.mermaid import to_mermaid  # noqa: PLC0415 -- who only looks does not need it
+        from ironflow_nb.diagram.mermaid import to_mermaid
 
         return to_mermaid(self.model, self.states)
 
     @property
     def dot(self) -> str:
         """The diagram for Graphviz."""
-        from ironflow_nb.diagram.dot import to_dot  # noqa: PLC0415 -- as above
+        from ironflow_nb.diagram.dot import to_dot
 
         return to_dot(self.model, self.states)
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:  # noqa: ARG002
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return bundle_of(self.picture())
 
     def __repr__(self) -> str:

@@ -160,7 +160,7 @@ class Projected(Addition, frozen=True, kw_only=True):
                 name=self.name,
             )
 
-    def write(self, connection: sqlite3.Connection, run_id: RunId) -> None:  # noqa: ARG002 -- it is of no run
+    def write(self, connection: sqlite3.Connection, run_id: RunId) -> None:
         """See `Addition`.
 
         Raises:

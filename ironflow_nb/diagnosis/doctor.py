@@ -50,7 +50,7 @@ def doctor(*, engine: Engine | None = None) -> pd.DataFrame:
     Args:
         engine: the one whose journal is looked at; by default the current one.
     """
-    from ironflow_nb.diagnosis.report import Report  # noqa: PLC0415 -- half a second for pandas
+    from ironflow_nb.diagnosis.report import Report
 
     return Report.of(findings(engine or HOME.engine()))
 
@@ -248,7 +248,7 @@ def _clock(engine: Engine, contents: Contents | None) -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 -- 20 ms, and only this asks
+    from importlib.metadata import PackageNotFoundError, version
 
     found = {"ironflow_nb": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
     for package in PACKAGES:

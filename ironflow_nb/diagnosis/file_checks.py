@@ -243,7 +243,7 @@ def _range(times_s: list[float]) -> str:
 
 
 def _syncs(folder: Path, clock: Clock) -> Iterator[float]:
-    from tempfile import TemporaryFile  # noqa: PLC0415 -- nothing else needs it
+    from tempfile import TemporaryFile
 
     keep = getattr(os, "fdatasync", os.fsync)  # what SQLite calls
     with TemporaryFile(dir=folder) as file:

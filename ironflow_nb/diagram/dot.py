@@ -37,7 +37,7 @@ _LINES: Final = {Tone.POSSIBLE: "dashed", Tone.HINT: "dotted"}
 
 def to_dot(diagram: Diagram, states: Mapping[str, NodeState]) -> str:
     """Return the diagram as DOT text; a node's own id is its attribute `id`."""
-    from graphviz import Digraph  # noqa: PLC0415 -- takes 30 ms
+    from graphviz import Digraph
 
     font = {"fontname": "Helvetica,Arial,sans-serif", "fontsize": "11"}
     drawing = Digraph(name=_escaped(diagram.name) or "flow", node_attr=font, edge_attr={**font, "color": LINE})
@@ -76,7 +76,7 @@ def _edge_attributes(edge: Edge) -> dict[str, str]:
 
 def _escaped(text: str) -> str:
     """Return the text on one line so that Graphviz shows it as it is: no escape sequence of its own, no HTML."""
-    from graphviz import escape  # noqa: PLC0415 -- as above
+    from graphviz import escape
 
     # What it returns is a str of a kind that is always quoted.
     escaped: str = escape(one_line(text))

@@ -35,7 +35,7 @@ def by_pygraphviz(skeleton: Skeleton) -> Placement:
     Raises:
         Exception: there is no pygraphviz, or it failed.
     """
-    from pygraphviz import AGraph  # noqa: PLC0415 -- absent where it has no wheel
+    from pygraphviz import AGraph
 
     _refuse_large(skeleton)
     return _placement(skeleton, AGraph(string=_dot(skeleton)).draw(format=_FORMAT, prog="dot"))
@@ -47,7 +47,7 @@ def by_program(skeleton: Skeleton) -> Placement:
     Raises:
         Exception: there is no such program, or it failed.
     """
-    from graphviz import Source  # noqa: PLC0415 -- takes 30 ms
+    from graphviz import Source
 
     _refuse_large(skeleton)
     return _placement(skeleton, Source(_dot(skeleton), engine="dot").pipe(format=_FORMAT, quiet=True))

@@ -42,7 +42,7 @@ class KnownCell:
         lines = [line for line in self.cell.text.splitlines()[1:] if line.strip()]
         return lines[0].strip() if lines else self.cell.text.strip()
 
-    def continue_run(self, engine: Engine, run: RunRow, orders: Orders = NONE) -> RunId:  # noqa: ARG002
+    def continue_run(self, engine: Engine, run: RunRow, orders: Orders = NONE) -> RunId:
         """Refuse: what a cell does belongs to its notebook.
 
         Raises:

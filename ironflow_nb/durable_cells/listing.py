@@ -75,11 +75,11 @@ class CellsDiagram:
 
     def picture(self) -> Picture:
         """Draw it."""
-        from ironflow_nb.diagram.draw import draw  # noqa: PLC0415 -- only who looks at it draws it
+        from ironflow_nb.diagram.draw import draw
 
         return draw(self.diagram, self.states, prefix=f"iron-cells-{abs(hash(self.diagram)) % 10**8}")
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:  # noqa: ARG002
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return bundle_of(self.picture())
 
     def __repr__(self) -> str:

@@ -119,7 +119,7 @@ def as_python(text: str, transform: Transform) -> str:
 
 def python_of(text: str) -> str:
     """Return the Python of a cell as IPython reads it."""
-    from IPython.core.inputtransformer2 import TransformerManager  # noqa: PLC0415 -- only who lists cells needs it
+    from IPython.core.inputtransformer2 import TransformerManager
 
     python: str = TransformerManager().transform_cell(text)  # type: ignore[no-untyped-call]
     return python

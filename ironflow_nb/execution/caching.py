@@ -30,7 +30,7 @@ def shared(session: Session, job: Job) -> Settled | None:
 
 async def shared_async(session: Session, job: Job) -> Settled | None:
     """Do as `shared` does in a coroutine."""
-    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+    import asyncio
 
     while isinstance(found := look(session, job), Cached):
         await asyncio.sleep(POLL_S)

@@ -23,7 +23,7 @@ def why_changed(definition: Definitions, code: Digest, spec: StepSpec) -> str:
     if not changes:
         return "its code has changed"
     more = f" and {len(changes) - _NAMED} more" if len(changes) > _NAMED else ""
-    from ironflow_nb.tracking.computed import explained  # noqa: PLC0415 -- only where something was edited
+    from ironflow_nb.tracking.computed import explained
 
     return "; ".join(explained(change) for change in changes[:_NAMED]) + more
 

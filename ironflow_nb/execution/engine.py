@@ -141,7 +141,7 @@ class Engine:
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run a coroutine on the engine's own loop."""
         try:
-            from ironflow_nb.execution.loops import EngineLoop  # noqa: PLC0415 -- asyncio is 40 ms that def flows save
+            from ironflow_nb.execution.loops import EngineLoop
 
             with self._lock:
                 if self._loop is None:
@@ -158,7 +158,7 @@ class Engine:
         if not self.threads.is_main():
             yield
             return
-        import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+        import asyncio
 
         loop = asyncio.get_running_loop()
         wake = partial(loop.call_soon_threadsafe, lambda: None)

@@ -140,7 +140,7 @@ class Home:
 @cache
 def _reviver(kind: str) -> Revive | None:
     """Return what makes definitions of that kind of what journals keep of them; packages offer it by entry point."""
-    from importlib.metadata import entry_points  # noqa: PLC0415 -- it reads the folders of all packages
+    from importlib.metadata import entry_points
 
     for entry in entry_points(group=DEFINITIONS, name=kind):
         found: Revive = entry.load()
@@ -174,9 +174,9 @@ def make_engine(
 def _journal(where: str, *, read_only: bool) -> Journal:
     # Imported late: importing the package loads no sqlite3.
     if where == MEMORY:
-        from ironflow_nb.journal.sqlite_memory import SqliteMemoryJournal  # noqa: PLC0415
+        from ironflow_nb.journal.sqlite_memory import SqliteMemoryJournal
 
         return SqliteMemoryJournal(SystemThreads().lock())
-    from ironflow_nb.journal.sqlite import SqliteJournal  # noqa: PLC0415
+    from ironflow_nb.journal.sqlite import SqliteJournal
 
     return SqliteJournal(Path(where), read_only=read_only)

@@ -38,7 +38,7 @@ def host_id() -> str:
             return session
     name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
     if _SYSTEM == "win32":
-        from ironflow_nb.execution import windows  # noqa: PLC0415
+        from ironflow_nb.execution import windows
 
         # No boot is needed: there a process is known by an instant that is never counted from one.
         machine = windows.machine_id()
@@ -64,7 +64,7 @@ def process_started_at(pid: int) -> str | None:
         told = _output("/bin/ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid))
         return UNKNOWN if told is None else started_by_ps(told)
     if _SYSTEM == "win32":
-        from ironflow_nb.execution import windows  # noqa: PLC0415
+        from ironflow_nb.execution import windows
 
         return windows.started_at(pid)
     return UNKNOWN
@@ -146,7 +146,7 @@ def _link(path: str) -> str:
 
 def _output(*command: str) -> str | None:
     """Return what a program tells, in no language and time zone of the user's; None if it could not be asked."""
-    import subprocess  # noqa: PLC0415 -- only macOS has to ask another program
+    import subprocess
 
     plain = os.environ | {"LC_ALL": "C", "TZ": "UTC0"}
     try:

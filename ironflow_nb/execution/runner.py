@@ -201,7 +201,7 @@ async def work_async(session: Session, take: Take) -> None:
 
 def _in_its_context(performing: Coroutine[Any, Any, Settled], job: Job) -> Awaitable[Settled]:
     """Return what performs the job in the context of its call: of a task, only another task has another one."""
-    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+    import asyncio
 
     return performing if job.context is None else asyncio.Task(performing, context=job.context)
 
@@ -243,7 +243,7 @@ async def _until_due(session: Session, job: Job) -> None:
 
 async def outcome_of(session: Session, outcome: Outcome) -> None:
     """Wait in a coroutine until the outcome is there."""
-    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+    import asyncio
 
     loop = asyncio.get_running_loop()
     done = loop.create_future()

@@ -135,7 +135,7 @@ def is_async(body: Body) -> bool:
 
 async def await_here(engine: Engine, request: Request, body: Body) -> Any | RunRow:
     """Run an ``async def`` flow on the engine's loop and await it here; a cancelled await interrupts the run."""
-    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+    import asyncio
 
     sessions: list[Session] = []
     with engine.hearing_interrupts(partial(_interrupt_soon, sessions)):
@@ -166,7 +166,7 @@ def _interrupt_soon(sessions: list[Session], error: BaseException) -> None:
 
 async def _interrupted(engine: Engine, session: Session, ended: Any, error: BaseException) -> None:
     """Interrupt the run, wait a moment for its end, and note on the error what is kept."""
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
     with engine.interrupts.taken():
         session.stop(Stop.INTERRUPT, session.interrupted_by or type(error).__name__)
@@ -188,7 +188,7 @@ async def await_child(engine: Engine, request: Request, body: Body) -> Any | Run
 
 async def _until_interrupted_ended(engine: Engine, request: Request) -> None:
     """Wait for a stretch of the child that was interrupted and is ending: it needs this loop, which `begin` blocks."""
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
     session = None if request.run_id is None else engine.sessions.get(request.run_id)
     if session is None or not (session.is_interrupted or session.interrupted_by is not None):
@@ -208,7 +208,7 @@ async def _until_interrupted_ended(engine: Engine, request: Request) -> None:
 
 async def run_on_loop(engine: Engine, session: Session, body: Body) -> Any:
     """Run an ``async def`` flow in this task of the engine's loop, from the first call to the last commit."""
-    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+    import asyncio
 
     session.loop, session.task, session.thread = (
         asyncio.get_running_loop(),
@@ -246,7 +246,7 @@ async def run_on_loop(engine: Engine, session: Session, body: Body) -> Any:
 
 async def _until_bodies_end(engine: Engine, session: Session) -> None:
     """Do as `_wait_for_bodies` does in a coroutine."""
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
     session.is_ending = True
     saying = asyncio.get_running_loop().call_later(ending.SAY_AFTER_S, ending.say_waiting, session)

@@ -135,11 +135,11 @@ class SystemClock:
         """See the protocol."""
         return time.perf_counter()
 
-    def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:  # noqa: ARG002
+    def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
         """See the protocol."""
         return wakeup.take(timeout_s)
 
-    async def wait_on_loop(self, wakeup: AwaitedWakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:  # noqa: ARG002
+    async def wait_on_loop(self, wakeup: AwaitedWakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
         """See the protocol."""
         return await wakeup.taken(timeout_s)
 
@@ -169,7 +169,7 @@ class SystemThreads:
 
     def event_loop(self) -> AbstractEventLoop:
         """See the protocol."""
-        import asyncio  # noqa: PLC0415 -- 40 ms that def flows save
+        import asyncio
 
         return asyncio.new_event_loop()
 
@@ -196,6 +196,6 @@ system_entropy: Entropy = os.urandom
 
 def random_uuid(entropy: Entropy) -> UUID:
     """Return a random id of version 4."""
-    from uuid import UUID  # noqa: PLC0415 -- few need it
+    from uuid import UUID
 
     return UUID(bytes=entropy(16), version=4)

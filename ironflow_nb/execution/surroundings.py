@@ -75,7 +75,7 @@ def say(line: str) -> None:
 
 def logger() -> Logger:
     """Return the logger of the package."""
-    import logging  # noqa: PLC0415 -- 6 ms of every start, and there is seldom something to log
+    import logging
 
     return logging.getLogger("ironflow_nb")
 

@@ -41,7 +41,7 @@ class LoopWakeup:
     """A wakeup that a coroutine waits for; any thread may set it."""
 
     def __init__(self) -> None:
-        import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+        import asyncio
 
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
@@ -56,7 +56,7 @@ class LoopWakeup:
 
     async def taken(self, timeout_s: float | None) -> bool:
         """Do as `take` does in a coroutine."""
-        import asyncio  # noqa: PLC0415
+        import asyncio
 
         try:
             async with asyncio.timeout(timeout_s):

@@ -23,8 +23,8 @@ def define(spec: StepSpec) -> Definition:
 
 @lru_cache(maxsize=256)
 def _define(spec: StepSpec, own_id: Digest) -> Definition:
-    from ironflow_nb.diagram.model import encode_diagram  # noqa: PLC0415 -- not before the first step has run
-    from ironflow_nb.flows.shape import shape_of  # noqa: PLC0415
+    from ironflow_nb.diagram.model import encode_diagram
+    from ironflow_nb.flows.shape import shape_of
 
     return Definition(
         definition_id=own_id,

@@ -125,7 +125,7 @@ class Flow(Bindable, Launchable, Generic[P, R]):
 
     def diagram(self) -> Picture:
         """Return the picture of the flow, before any run."""
-        from ironflow_nb.flows.shape import picture_of_flow  # noqa: PLC0415 -- only who looks at a flow draws it
+        from ironflow_nb.flows.shape import picture_of_flow
 
         return picture_of_flow(self.spec)
 
@@ -136,7 +136,7 @@ class Flow(Bindable, Launchable, Generic[P, R]):
     def __ironflow_digest__(self) -> bytes:
         return digest_bytes(self.spec.name.encode() + self.spec.code)
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:  # noqa: ARG002
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return bundle_of(self.diagram())
 
     def __repr__(self) -> str:

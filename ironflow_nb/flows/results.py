@@ -121,7 +121,7 @@ class MapResult(Sequence[T]):
     @property
     def errors(self) -> pd.DataFrame:
         """The items that failed, one row each, in their order: index, type, message, exception."""
-        import pandas as pd  # noqa: PLC0415 -- half a second that only who looks at errors waits
+        import pandas as pd
 
         failed = [(index, value) for index, value in enumerate(self._all()) if isinstance(value, BaseException)]
         frame = pd.DataFrame(

@@ -21,7 +21,7 @@ def shape_of(spec: StepSpec) -> Diagram:
 
 def picture_of_flow(spec: StepSpec) -> Picture:
     """Return the picture of the flow before any run."""
-    from ironflow_nb.diagram.draw import draw  # noqa: PLC0415 -- a run leaves its diagram behind without drawing it
+    from ironflow_nb.diagram.draw import draw
 
     return draw(shape_of(spec), {}, prefix=f"iron-{spec.code.hex()[2:14]}")
 

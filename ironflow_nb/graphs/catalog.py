@@ -90,7 +90,7 @@ def kinds() -> Mapping[str, Kind]:
 
 @cache
 def _installed() -> dict[str, Kind]:
-    from importlib.metadata import entry_points  # noqa: PLC0415 -- it reads the folders of all packages
+    from importlib.metadata import entry_points
 
     found = {}
     for entry in entry_points(group=ENTRY_POINTS):
@@ -108,7 +108,7 @@ def nodes() -> pd.DataFrame:
     Columns: kind, description, schema (the JSON schema of its options, a dict), shorthand (the option that
     ``kind: value`` means; missing where there is none), source (package, installed, user).
     """
-    import pandas as pd  # noqa: PLC0415 -- half a second that only who asks waits
+    import pandas as pd
 
     rows = [
         (kind.name, kind.description, dict(kind.schema), kind.shorthand, _source(name))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from ironflow_nb.core.identity import digest_bytes
@@ -66,7 +67,7 @@ class Graph(Drawn, Launchable):
         secrets: Mapping[str, Mapping[str, str]] | None = None,
         concurrency: int | None = None,
         functions: Functions | None = None,
-        input: Mapping[str, Any] | None = None,  # noqa: A002 -- the key's own name
+        input: Mapping[str, Any] | None = None,
     ) -> None:
         """Begin a graph without nodes.
 
@@ -168,7 +169,7 @@ class Graph(Drawn, Launchable):
 
     # -- building ------------------------------------------------------------------------------------------------
 
-    def node(self, id: str, /, **keys: Any) -> Graph:  # noqa: A002 -- the key's own name
+    def node(self, id: str, /, **keys: Any) -> Graph:
         """Add a node, and return the graph: ``graph.node("alert", http={...}, retry={"attempts": 3})``.
 
         The keys are those of the format; ``as_``, ``with_``, ``lambda_``, ``assert_`` and ``else_`` stand for the words
@@ -260,8 +261,6 @@ class Graph(Drawn, Launchable):
     @property
     def definition_id(self) -> Digest:
         """The identity of the definition: how it is written, comments and layout aside."""
-        import msgspec  # noqa: PLC0415
-
         content = msgspec.json.encode(self.data, order="sorted", enc_hook=repr)
         return digest_bytes(f"graph {self.name}\0".encode() + content)
 
@@ -269,7 +268,7 @@ class Graph(Drawn, Launchable):
         return kept_id(self.definition_id, self.grants, is_bounded=self._grants is not None)
 
     def _defined(self) -> StoredDefinition:
-        from ironflow_nb.diagram.model import encode_diagram  # noqa: PLC0415 -- not before the first node has run
+        from ironflow_nb.diagram.model import encode_diagram
 
         return StoredDefinition(
             definition_id=self._kept_id(),
@@ -281,7 +280,7 @@ class Graph(Drawn, Launchable):
 
     # -- running -------------------------------------------------------------------------------------------------
 
-    def __call__(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Any:  # noqa: A002
+    def __call__(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Any:
         """Run the graph with this input and return its output; a repeated cell continues the run that it began.
 
         The input is a mapping, or is given by name: ``triage({"id": 7})`` and ``triage(id=7)`` are the same. Called in
@@ -300,7 +299,7 @@ class Graph(Drawn, Launchable):
         self._prepare(args[0])
         return self.run_call(args, {})
 
-    def start(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Run[Any]:  # noqa: A002
+    def start(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Run[Any]:
         """Run the graph in the background and return its `Run` at once.
 
         Raises:
@@ -311,7 +310,7 @@ class Graph(Drawn, Launchable):
         self._prepare(given)
         return self.start_call((given,), {})
 
-    def plan(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Plan:  # noqa: A002
+    def plan(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Plan:
         """Return what a call would do with what is recorded; see `Flow.plan`."""
         return self.plan_call((self._input(input, values),), {})
 
@@ -330,12 +329,7 @@ class Graph(Drawn, Launchable):
         return replanned(self.name, read_text(stored.source).data, self.data, planned)
 
     def test(
-        self,
-        input: Mapping[str, Any] | None = None,  # noqa: A002
-        /,
-        *,
-        mocks: Mapping[str, Any] | None = None,
-        **values: Any,
+        self, input: Mapping[str, Any] | None = None, /, *, mocks: Mapping[str, Any] | None = None, **values: Any
     ) -> Trial:
         """Run the graph in memory with mocks, and return what came of it: ``graph.test(id=7, mocks={"alert": {...}})``.
 
@@ -359,7 +353,7 @@ class Graph(Drawn, Launchable):
         """Return the JSON schema of graphs, with all kinds of nodes that there are here, for editors."""
         return published(kinds())
 
-    def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Request, Body]:  # noqa: ARG002
+    def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Request, Body]:
         """See `Launchable`."""
         given = self._input(args[0] if args else None, {})
         definition, workshop = self.definition, self._shop()

@@ -101,7 +101,7 @@ def _canonical(host: str) -> str | None:
         return _canonical_address(host[1:-1])
     host = host.lower()
     if not host.isascii():
-        import idna  # noqa: PLC0415 -- few hosts need it
+        import idna
 
         try:
             # As httpx does it, so that what is compared is what is connected to.
@@ -112,7 +112,7 @@ def _canonical(host: str) -> str | None:
 
 
 def _canonical_address(text: str) -> str | None:
-    from ipaddress import AddressValueError, IPv6Address  # noqa: PLC0415 -- few hosts need it
+    from ipaddress import AddressValueError, IPv6Address
 
     try:
         return f"[{IPv6Address(text).compressed}]"

@@ -110,7 +110,7 @@ class Forms:
             return True
         if not self.numbers and not self._has_slashes:
             return False
-        import pickletools  # noqa: PLC0415 -- few secrets are numbers, or may be in a path
+        import pickletools
 
         found = [(code.name, argument) for code, argument, _ in pickletools.genops(content)]
         # A path is pickled by its parts.

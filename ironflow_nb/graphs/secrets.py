@@ -214,7 +214,7 @@ def _leaves(value: Any) -> Iterator[str]:
 def _in_keyring(what: str) -> str | None:
     service, _, name = what.rpartition("/")
     try:
-        import keyring  # noqa: PLC0415 -- few use it, and it is no dependency
+        import keyring
     except ImportError:
         raise SecretMissing("secrets of the keyring need the package keyring: pip install keyring") from None
     found: str | None = keyring.get_password(service, name)

@@ -12,6 +12,7 @@ from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.home import MEMORY, make_engine
+from ironflow_nb.execution.running import run_here
 from ironflow_nb.graphs.formats.definition import Block, Node, Work, Workflow, blocks_of
 from ironflow_nb.graphs.language.wording import near
 from ironflow_nb.handles.run import Run
@@ -106,8 +107,6 @@ def _without_waiting(node: Node) -> Node:
 
 def try_out(request: Request, body: Body) -> Trial:
     """Run the graph on a journal in memory, and return what came of it."""
-    from ironflow_nb.execution.running import run_here  # noqa: PLC0415
-
     output, error = None, None
     with make_engine(MEMORY) as engine:
         try:

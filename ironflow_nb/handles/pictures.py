@@ -29,7 +29,7 @@ TEXT: Final = "text/plain"
 
 def picture_of(engine: Engine, run_id: RunId) -> Picture:
     """Return the picture of a run; where the journal can't be read, what the trouble is. It never raises."""
-    from ironflow_nb.diagram.draw import Picture, draw  # noqa: PLC0415 -- only who looks at a run draws it
+    from ironflow_nb.diagram.draw import Picture, draw
 
     try:
         progress = progress_of(engine, run_id)
@@ -43,7 +43,7 @@ def picture_of(engine: Engine, run_id: RunId) -> Picture:
 
 def _shown(key: str, tally: Tally, run_status: RunStatus) -> Iterable[tuple[str, NodeStatus, int, float | None]]:
     """Return what a tally is in a picture: failures that the flow went on after are not like those that end it."""
-    from ironflow_nb.diagram.model import Handled  # noqa: PLC0415
+    from ironflow_nb.diagram.model import Handled
 
     n_handled = 0
     if tally.status is StepStatus.FAILED:  # a run that completed has lived with all of its failures
@@ -57,7 +57,7 @@ def _shown(key: str, tally: Tally, run_status: RunStatus) -> Iterable[tuple[str,
 
 def _account(engine: Engine, progress: Progress) -> Account:
     """Return how long the latest stretch of the run took by the clock, once it has ended, and what it did not do."""
-    from ironflow_nb.diagram.states import Account  # noqa: PLC0415
+    from ironflow_nb.diagram.states import Account
 
     run, status = progress.run, progress.status
     session = engine.sessions.get(run.run_id) if run is not None else None
@@ -74,8 +74,8 @@ def _account(engine: Engine, progress: Progress) -> Account:
 
 def _laid(engine: Engine, progress: Progress, diagram: Diagram) -> tuple[Diagram, dict[str, NodeState]]:
     """Return the diagram and its states: of each node what was called there, as far as call sites are recorded."""
-    from ironflow_nb.diagram.sites import Sites, resolved  # noqa: PLC0415
-    from ironflow_nb.diagram.states import node_states  # noqa: PLC0415
+    from ironflow_nb.diagram.sites import Sites, resolved
+    from ironflow_nb.diagram.states import node_states
 
     moves = _moves(engine, progress, diagram)
     places = {(name, site): resolved(site, moves) for name, site in progress.places}
@@ -97,7 +97,7 @@ def _with_ways(
     sites: Sites, states: Mapping[str, NodeState], expected: Mapping[str, int], progress: Progress
 ) -> Diagram:
     """Return the diagram with the ways that were gone, as far as call sites tell."""
-    from ironflow_nb.diagram.taken import with_taken  # noqa: PLC0415
+    from ironflow_nb.diagram.taken import with_taken
 
     diagram = sites.diagram()
     exact = sites.exact()
@@ -116,8 +116,8 @@ def _with_ways(
 
 def _moves(engine: Engine, progress: Progress, diagram: Diagram) -> dict[str, Mapping[int, int] | None]:
     """Return how the calls moved from the definitions that steps of the run were recorded with to the latest one."""
-    from ironflow_nb.diagram.model import decode_diagram  # noqa: PLC0415
-    from ironflow_nb.diagram.sites import moved  # noqa: PLC0415
+    from ironflow_nb.diagram.model import decode_diagram
+    from ironflow_nb.diagram.sites import moved
 
     run = progress.run
     if run is None:
@@ -136,7 +136,7 @@ def _moves(engine: Engine, progress: Progress, diagram: Diagram) -> dict[str, Ma
 
 def diagram_of(engine: Engine, run: RunRow | None) -> Diagram:
     """Return the diagram that was stored while the run ran; without one, only its name."""
-    from ironflow_nb.diagram.model import Diagram, decode_diagram  # noqa: PLC0415
+    from ironflow_nb.diagram.model import Diagram, decode_diagram
 
     if run is None:
         return Diagram("")

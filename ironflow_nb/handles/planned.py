@@ -42,7 +42,7 @@ class Replans(Protocol):
 
 def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -> Plan:
     """Return what continuing the run would do with its recorded steps."""
-    from ironflow_nb.history.plans import Plan  # noqa: PLC0415 -- pandas, which only who asks waits for
+    from ironflow_nb.history.plans import Plan
 
     definition: object = None
     with suppress(FlowNotDefined, UntrustedRun):  # what somebody else has written is not asked
@@ -62,7 +62,7 @@ def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -
 
 def plan_of_call(engine: Engine, request: Request) -> Plan:
     """Return what a call would do: begin, continue or watch a run, and what with the recorded steps."""
-    from ironflow_nb.history.plans import Plan  # noqa: PLC0415
+    from ironflow_nb.history.plans import Plan
 
     match foresee(engine, request):
         case Begin(after=RunRow() as after, planned=planned, takes_over=True):

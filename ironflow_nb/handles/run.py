@@ -89,8 +89,8 @@ class Run(Generic[T]):
         return self._awaited().__await__()
 
     async def _awaited(self) -> T:
-        import asyncio  # noqa: PLC0415 -- whoever awaits has it
-        from concurrent.futures import Future  # noqa: PLC0415
+        import asyncio
+        from concurrent.futures import Future
 
         # Not a thread of the loop's pool: the end of the loop, and of the process, would wait for the run.
         answer: Future[T] = Future()
@@ -298,7 +298,7 @@ class Run(Generic[T]):
             error.add_note(f"It is the recorded result of {row.step} in run {self.id}.")
             raise
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:  # noqa: ARG002
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return bundle_of(picture_of(self._engine, self.id))
 
     def __repr__(self) -> str:

@@ -147,7 +147,7 @@ def events(
 
 
 def _frame(columns: Mapping[str, str], pieces: Iterable[Mapping[str, list[Any]]]) -> pd.DataFrame:
-    from ironflow_nb.history.history_frame import HistoryFrame  # noqa: PLC0415 -- pandas, which only who asks waits for
+    from ironflow_nb.history.history_frame import HistoryFrame
 
     return HistoryFrame(frame_of_pieces(columns, pieces), copy=False)
 

@@ -48,7 +48,7 @@ def frame_of_pieces(columns: Mapping[str, str], pieces: Iterable[Mapping[str, li
     for name, dtype in columns.items():
         with _named(name):
             data[name] = _joined(parts[name], dtype)
-    import pandas as pd  # noqa: PLC0415 -- half a second that only who asks for a frame waits
+    import pandas as pd
 
     return pd.DataFrame(data, columns=list(columns), copy=False)
 
@@ -79,7 +79,7 @@ def _named(column: str) -> Iterator[None]:
 def _part(values: list[Any], dtype: str) -> Any:
     """Return the values in the form in which many of them take little space, and are joined fast."""
     if dtype == TEXT and _has_arrow():
-        import pyarrow as pa  # noqa: PLC0415 -- pandas has it already
+        import pyarrow as pa
 
         return pa.array(values, pa.large_string())
     if dtype in _INTEGERS:
@@ -90,10 +90,10 @@ def _part(values: list[Any], dtype: str) -> Any:
 
 
 def _joined(parts: list[Any], dtype: str) -> Any:
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     if dtype == TEXT and _has_arrow():
-        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow as pa
 
         return pd.arrays.ArrowStringArray(pa.chunked_array(parts).combine_chunks())
     if dtype in _INTEGERS:
@@ -102,8 +102,8 @@ def _joined(parts: list[Any], dtype: str) -> Any:
 
 
 def _integers(parts: list[tuple[array[int], list[bool] | None]], dtype: str) -> Any:
-    import numpy as np  # noqa: PLC0415
-    import pandas as pd  # noqa: PLC0415
+    import numpy as np
+    import pandas as pd
 
     numbers = np.concatenate([np.frombuffer(part, dtype=_NUMBER) for part, _ in parts])
     if dtype == _NUMBER:
@@ -117,6 +117,6 @@ def _integers(parts: list[tuple[array[int], list[bool] | None]], dtype: str) -> 
 
 
 def _has_arrow() -> bool:
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     return pd.StringDtype().storage == "pyarrow"

@@ -31,7 +31,7 @@ class DatabaseJournal(ABC):
     def _writer(self) -> sqlite3.Connection:
         """Return the connection that writes, outside of any transaction."""
 
-    def _writing(self, durability: Durability | None = None) -> sqlite3.Connection:  # noqa: ARG002 -- for subclasses
+    def _writing(self, durability: Durability | None = None) -> sqlite3.Connection:
         """Return the connection that writes, ready for a commit of that durability."""
         return self._writer()
 

@@ -205,7 +205,7 @@ def _make_private(path: Path) -> None:
     for each in readable:
         make_private(each)
     if path in readable:
-        import logging  # noqa: PLC0415 -- 6 ms of every start, and few journals are old
+        import logging
 
         logging.getLogger("ironflow_nb").warning(
             "the journal %s could be read by other users of this machine; from now on only you can read it", path
@@ -276,7 +276,7 @@ def journal_mode(connection: sqlite3.Connection) -> str:
 
 
 def _switch_to_rollback(connection: sqlite3.Connection, path: Path, kind: str, *, is_new: bool) -> None:
-    import logging  # noqa: PLC0415 -- 6 ms of every start, and few journals lie at such places
+    import logging
 
     had_log = journal_mode(connection) == WAL
     if not had_log and not is_new:
@@ -317,7 +317,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    from ironflow_nb.journal.migrations import migrate  # noqa: PLC0415 -- 60 ms that only old journals cost
+    from ironflow_nb.journal.migrations import migrate
 
     with transaction(connection):
         if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:  # nobody was faster

@@ -140,7 +140,7 @@ class SqliteReader:
             ORDER BY {_row_order(select, "r")} DESC, CASE s.attempt WHEN 1 THEN s.version ELSE (
                 SELECT min(f.version) FROM steps f WHERE (f.run_id, f.name, f."index") = (s.run_id, s.name, s."index")
             ) END, s.attempt LIMIT :limit
-            """,  # noqa: S608
+            """,
             given,
         )
         return list(map(sql.STEPS.row, rows))
@@ -156,7 +156,7 @@ class SqliteReader:
                 SELECT run_id, name, status, duration_s, lived_with, max(attempt), sum(status = 'failed') AS n_failed
                 FROM steps WHERE {where} GROUP BY run_id, name, "index"
             ) GROUP BY run_id, name, status ORDER BY run_id, name, status
-            """,  # noqa: S608
+            """,
             given,
         )
         found: dict[RunId, list[Tally]] = {}
@@ -191,7 +191,7 @@ class SqliteReader:
             f"""
             SELECT {sql.STEPS.columns("s")}, {small} FROM steps s LEFT JOIN "values" v ON v.value_id = s.output_id
             WHERE s.run_id = ? ORDER BY s.name, s."index", s.attempt
-            """,  # noqa: S608
+            """,
             (run_id,),
         )
         return [
@@ -219,9 +219,9 @@ class SqliteReader:
         where, given = self._of_events(select)
         chosen = f"events WHERE {where}"
         if select.limit is not None:
-            chosen = f"(SELECT position FROM {chosen} ORDER BY position DESC LIMIT :limit)"  # noqa: S608
+            chosen = f"(SELECT position FROM {chosen} ORDER BY position DESC LIMIT :limit)"
         # Asked for alone, each of them is looked up; together they would be a scan.
-        bounds = (f"(SELECT {what} FROM {chosen})" for what in ("count(*)", "min(position)", "max(position)"))  # noqa: S608
+        bounds = (f"(SELECT {what} FROM {chosen})" for what in ("count(*)", "min(position)", "max(position)"))
         n_events, first, last = self._connection.execute(f"SELECT {', '.join(bounds)}", given).fetchone()
         if not n_events or last - first > n_events * _SCATTERED:
             yield columns_of(self.events(select))
@@ -237,20 +237,20 @@ class SqliteReader:
             where += " AND type = :name"
         if select.run_name is not None:
             has_name = self._has_name("r.name", select.run_name, select, given)
-            query = f"SELECT run_id FROM runs r WHERE 1 {has_name} LIMIT {_FEW + 1}"  # noqa: S608
+            query = f"SELECT run_id FROM runs r WHERE 1 {has_name} LIMIT {_FEW + 1}"
             few = [run_id for (run_id,) in self._connection.execute(query, given)]
             if len(few) <= _FEW:
                 given["few"] = _as_json(few)
                 where += " AND run_id IN (SELECT value FROM json_each(:few))"
             else:
-                where += f" AND EXISTS (SELECT 1 FROM runs r WHERE r.run_id = events.run_id {has_name})"  # noqa: S608
+                where += f" AND EXISTS (SELECT 1 FROM runs r WHERE r.run_id = events.run_id {has_name})"
         return where, given
 
     def _piece(self, where: str, given: dict[str, Any]) -> EventColumns:
         where = f"position BETWEEN :start AND :end AND {where}"
         try:
             # In order of position, since no other index may be used; a text of them all has to fit into memory.
-            row = self._connection.execute(f"SELECT {COLUMNS_OF_PIECE} FROM events NOT INDEXED WHERE {where}", given)  # noqa: S608
+            row = self._connection.execute(f"SELECT {COLUMNS_OF_PIECE} FROM events NOT INDEXED WHERE {where}", given)
             columns = columns_of_piece(row.fetchone())
         except (sqlite3.DataError, sqlite3.OperationalError):
             columns = None
@@ -328,9 +328,9 @@ def _narrowed(select: Select, table: str) -> tuple[str, dict[str, Any]]:
     where = ["1"]
     if select.run_ids is not None:
         compared = "=" if _is_of_one(select) else "IN"
-        where.append(f"{table}.run_id {compared} (SELECT value FROM json_each(:run_ids))")  # noqa: S608
+        where.append(f"{table}.run_id {compared} (SELECT value FROM json_each(:run_ids))")
     if select.without:
-        where.append(f"{table}.run_id NOT IN (SELECT value FROM json_each(:without))")  # noqa: S608
+        where.append(f"{table}.run_id NOT IN (SELECT value FROM json_each(:without))")
     if select.run_prefix is not None:
         # A range uses the index, which LIKE does only under a matching collation.
         where.append(f"{table}.run_id >= :prefix AND {table}.run_id < :prefix || char(127)")
@@ -355,7 +355,7 @@ def _is_of_one(select: Select) -> bool:
 def _in(column: str, values: Collection[str], name: str) -> str:
     """Return the condition that the column has one of the values, which the named parameter lists."""
     compared = "=" if len(values) == 1 else "IN"  # an index keeps the order of the rows of one value
-    return f"{column} {compared} (SELECT value FROM json_each(:{name}))"  # noqa: S608
+    return f"{column} {compared} (SELECT value FROM json_each(:{name}))"
 
 
 def _row_order(select: Select, table: str) -> str:

@@ -23,7 +23,7 @@ PUT_VALUE: Final = (
     f"{insert('values', VALUE_COLUMNS, ['value_id'], update=['data', 'mac'])} "
     "WHERE data IS NOT excluded.data OR mac IS NOT excluded.mac"
 )
-SELECT_VALUES: Final = f'SELECT {columns(VALUE_COLUMNS)} FROM "values"'  # noqa: S608 -- made of names only
+SELECT_VALUES: Final = f'SELECT {columns(VALUE_COLUMNS)} FROM "values"'
 EVENT_OF_VERSION: Final = (
     "SELECT run_id, version, at, type, step, attempt, data FROM events WHERE run_id = ? AND version = ?"
 )

@@ -49,7 +49,7 @@ def find_work(connection: sqlite3.Connection, select: WorkSelect) -> list[Work]:
     query = f"""
         SELECT {WORK.columns("w")} FROM work w JOIN runs r ON r.run_id = w.run_id
         WHERE {" AND ".join(where)} ORDER BY w.due_at, w.work_id LIMIT :limit
-    """  # noqa: S608 -- made of constants
+    """
     return list(map(WORK.row, connection.execute(query, given)))
 
 

@@ -53,7 +53,7 @@ def show_unfinished() -> None:
 
 
 def _show(text: str, html: str) -> None:
-    from IPython.display import display  # noqa: PLC0415 -- only a shell has it
+    from IPython.display import display
 
     display({"text/plain": plain(text), "text/html": plain(html)}, raw=True)  # type: ignore[no-untyped-call]
 

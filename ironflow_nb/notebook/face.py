@@ -65,7 +65,7 @@ class NotebookFace:
 
     def _show_decider(self, decider: Any) -> None:
         """Show a decider, and follow it in the place of its picture before."""
-        from ironflow_nb.notebook.live_deciders import DeciderPictures  # noqa: PLC0415 -- who shows one has imported it
+        from ironflow_nb.notebook.live_deciders import DeciderPictures
 
         self._deciders = self._deciders or DeciderPictures()
         self._deciders.show(decider)
@@ -117,7 +117,7 @@ class NotebookFace:
         if self._cell() is None:
             logger().info("%s", line)
         else:
-            print(line)  # noqa: T201 -- this is what a cell shows
+            print(line)
 
     def began(self, engine: Engine, run_id: RunId) -> None:
         """Show the picture of a run that the cell runs directly; a cell has one, of the run that began last."""

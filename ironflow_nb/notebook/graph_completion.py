@@ -72,7 +72,7 @@ def _is_function(name: str, value: Any) -> bool:
 
 def _in_expressions(frames: tuple[Frame, ...]) -> Iterator[str]:
     """Yield the names that an expression at that place sees, and the functions that it may call."""
-    from ironflow_nb.graphs.language.functions import known_functions  # noqa: PLC0415 -- only who completes there waits for it
+    from ironflow_nb.graphs.language.functions import known_functions
 
     yield from _earlier(frames)
     for frame in frames:
@@ -99,7 +99,7 @@ class _Schema:
     """The published schema, followed from its top to a place."""
 
     def __init__(self) -> None:
-        from ironflow_nb.graphs.graph import Graph  # noqa: PLC0415 -- only who completes there waits for it
+        from ironflow_nb.graphs.graph import Graph
 
         self._top: Schema = Graph.schema()
         self._node: Schema = self._top["$defs"]["node"]

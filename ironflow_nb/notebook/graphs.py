@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
 from IPython.display import display
+from msgspec.structs import replace
 
 from ironflow_nb.core.rows import RunRow
 from ironflow_nb.core.status import ENDED, RunStatus
@@ -93,9 +94,9 @@ def _checked(name: str, line: str, cell: str) -> Graph:
     Raises:
         UsageError: with everything that is wrong, each with its line of the cell.
     """
-    from ironflow_nb.graphs.catalog import kinds  # noqa: PLC0415 -- most notebooks have no graphs
-    from ironflow_nb.graphs.formats.compiling import compile_graph  # noqa: PLC0415
-    from ironflow_nb.graphs.formats.reading import read_source  # noqa: PLC0415
+    from ironflow_nb.graphs.catalog import kinds
+    from ironflow_nb.graphs.formats.compiling import compile_graph
+    from ironflow_nb.graphs.formats.reading import read_source
 
     try:
         # The line of the magic counts, so that every place is that of the cell.
@@ -113,8 +114,6 @@ def _checked(name: str, line: str, cell: str) -> Graph:
 
 def _named(source: Source, name: str, cell: str) -> tuple[Source, list[_Wrong]]:
     """Return the definition with the name of the cell, which it may lack, and what is wrong if it has another one."""
-    from msgspec.structs import replace  # noqa: PLC0415
-
     data: Any = source.data
     if not isinstance(data, Mapping):
         return source, []
@@ -129,8 +128,8 @@ def _named(source: Source, name: str, cell: str) -> tuple[Source, list[_Wrong]]:
 
 def _made(name: str, cell: str, data: Mapping[str, Any]) -> Graph:
     """Return the graph, as it was written where that is a text that needs no cell around it."""
-    from ironflow_nb.graphs.formats.reading import read_source  # noqa: PLC0415
-    from ironflow_nb.graphs.graph import Graph  # noqa: PLC0415
+    from ironflow_nb.graphs.formats.reading import read_source
+    from ironflow_nb.graphs.graph import Graph
 
     for text in (f"\n{cell}", f"graph: {name}\n{cell}"):
         with suppress(GraphInvalid):  # in braces, or behind a line of dashes, a line can't be added

@@ -139,13 +139,13 @@ def first_word(display_id: str) -> None:
 
 def publish(display_id: str, bundle: dict[str, str]) -> None:
     """Show a bundle under the id."""
-    from IPython.display import display  # noqa: PLC0415 -- only a notebook has it
+    from IPython.display import display
 
     display(bundle, raw=True, display_id=display_id)  # type: ignore[no-untyped-call]
 
 
 def update(display_id: str, bundle: dict[str, str]) -> None:
     """Replace what is shown under the id; works from any thread, and while another cell runs."""
-    from IPython.display import update_display  # noqa: PLC0415
+    from IPython.display import update_display
 
     update_display(bundle, raw=True, display_id=display_id)  # type: ignore[no-untyped-call]

@@ -81,8 +81,8 @@ def _overview() -> Any:
     engine = HOME.engine()
     newest = frames.runs(limit=_NEWEST)
     going = ", ".join(f"{n} {status}" for status, n in newest["status"].value_counts().items())
-    print(f"{engine.ledger.journal.location}: {f'the newest runs ({going})' if going else 'no runs'}")  # noqa: T201
-    print(f"%ironflow {' | '.join(VERBS)}; %ironflow? tells more")  # noqa: T201
+    print(f"{engine.ledger.journal.location}: {f'the newest runs ({going})' if going else 'no runs'}")
+    print(f"%ironflow {' | '.join(VERBS)}; %ironflow? tells more")
     return None if newest.empty else newest
 
 

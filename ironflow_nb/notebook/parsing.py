@@ -15,7 +15,7 @@ class Parser(argparse.ArgumentParser):
         """Refuse what was given."""
         raise UsageError(f"%{self.prog}: {message}; {self.format_usage().strip()}")
 
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:  # noqa: ARG002 -- the name is argparse's
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """Say how it is used."""
         raise UsageError(message or self.format_usage().strip())
 

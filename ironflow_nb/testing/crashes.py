@@ -49,7 +49,7 @@ def crash_everywhere(
     Raises:
         AssertionError: one of the above does not hold; the message names commit and moment.
     """
-    import pandas as pd  # noqa: PLC0415 -- only who asks for a frame waits for it
+    import pandas as pd
 
     rows: list[tuple[int, str, int, int]] = []
     with TemporaryDirectory(prefix="ironflow-crashes-") as folder, _silent():

@@ -68,7 +68,7 @@ class MemoryJournal:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def append(self, entries: Sequence[Entry], *, durability: Durability, lease: Lease | None = None) -> None:  # noqa: ARG002
+    def append(self, entries: Sequence[Entry], *, durability: Durability, lease: Lease | None = None) -> None:
         """See the port."""
         heads: dict[RunId, tuple[int, int]] = {}
         keys: dict[tuple[str, str, str | None], RunId] = {}

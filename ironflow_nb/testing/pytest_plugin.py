@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def iron_engine() -> Iterator[Engine]:
     """Make an engine in memory, with a `SimClock`, the one that every call goes to during the test."""
     # Every run of pytest loads the plugin, also in projects that only happen to have the package installed.
-    from ironflow_nb.execution.home import HOME, MEMORY, make_engine  # noqa: PLC0415
-    from ironflow_nb.testing.clock import SimClock  # noqa: PLC0415
+    from ironflow_nb.execution.home import HOME, MEMORY, make_engine
+    from ironflow_nb.testing.clock import SimClock
 
     engine = make_engine(MEMORY, clock=SimClock())
     with HOME.replaced(engine):

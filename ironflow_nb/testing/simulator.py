@@ -249,11 +249,11 @@ class SimProcess:
         """See `Clock`."""
         return self.simulator.now_s
 
-    def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:  # noqa: ARG002
+    def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
         """See `Clock`."""
         return wakeup.take(timeout_s)
 
-    async def wait_on_loop(self, wakeup: AwaitedWakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:  # noqa: ARG002
+    async def wait_on_loop(self, wakeup: AwaitedWakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
         """See `Clock`."""
         return await wakeup.taken(timeout_s)
 

@@ -20,7 +20,7 @@ _OWN_FOLDER: Final = str(Path(__file__).parent.parent)
 
 @cache
 def _library_paths() -> tuple[str, ...]:
-    import sysconfig  # noqa: PLC0415 -- not before the first step has run
+    import sysconfig
 
     schemes = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     paths = [*schemes, site.getusersitepackages() if site.ENABLE_USER_SITE else None, _OWN_FOLDER]

@@ -98,7 +98,7 @@ def track(function: Callable[..., Any], depends: tuple[Any, ...] | list[Any] = (
 
 
 def _new_walk(function: Callable[..., Any], depends: tuple[Any, ...], *, is_value: bool = False) -> Walk:
-    from ironflow_nb.tracking.walk import Walk  # noqa: PLC0415 -- not before the first step has run
+    from ironflow_nb.tracking.walk import Walk
 
     return Walk(function, depends, is_value=is_value)
 
@@ -114,13 +114,13 @@ def code_identity(code: Callable[..., Any]) -> Digest:
 
 
 def _class_identity(kind: type) -> Digest | None:
-    from ironflow_nb.tracking.origin import is_user_class  # noqa: PLC0415 -- not before the first step has run
+    from ironflow_nb.tracking.origin import is_user_class
 
     return code_identity(kind) if is_user_class(kind) else None
 
 
 def _note(code: Any) -> bytes:
-    from ironflow_nb.tracking.reading import written_note  # noqa: PLC0415
+    from ironflow_nb.tracking.reading import written_note
 
     return written_note(code)
 

@@ -88,7 +88,7 @@ class Walk:
     def _declared(self) -> Iterator[Edge]:
         if not self._depends:
             return
-        from ironflow_nb.tracking.declared import declared_content  # noqa: PLC0415 -- few steps declare anything
+        from ironflow_nb.tracking.declared import declared_content
 
         for item in self._depends:
             codes = [target for target in self._resolver.value(item, "") if isinstance(target, Code)]

@@ -71,7 +71,7 @@ def _sequence(items: list[Any], rules: Rules) -> str:
 
 
 def _pandas_tree(value: Any, rules: Rules) -> Tree | None:
-    import pandas as pd  # noqa: PLC0415 -- the value is made by it, so it is loaded
+    import pandas as pd
 
     if type(value) is pd.DataFrame:
         columns = [_column_tree(value.iloc[:, place].array, rules) for place in range(value.shape[1])]
@@ -100,7 +100,7 @@ def _labelled(kind: str, value: Any, rules: Rules) -> dict[str, Tree]:
 
 
 def _index_tree(index: Any, rules: Rules) -> Tree:
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     names = [tag(name, rules) for name in index.names]
     if isinstance(index, pd.RangeIndex):
@@ -115,7 +115,7 @@ def _index_tree(index: Any, rules: Rules) -> Tree:
 
 
 def _column_tree(array: Any, rules: Rules) -> Tree:
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     dtype = array.dtype
     if isinstance(array, pd.arrays.NumpyExtensionArray) and not isinstance(dtype, pd.StringDtype):

@@ -17,7 +17,7 @@ _BATCH_BYTES: Final = 4 << 20
 
 def is_arrow(value: Any) -> bool:
     """Tell whether Arrow gives the frame or series back exactly, dtypes and labels included."""
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     if type(value) is pd.Series:
         return type(value.name) is str and is_arrow(value.to_frame())
@@ -33,7 +33,7 @@ def is_arrow(value: Any) -> bool:
 
 
 def _is_exact(dtype: Any) -> bool:
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     if isinstance(dtype, np.dtype):
         return dtype.kind in _EXACT_KINDS and dtype.isnative and dtype != np.dtype("float16")
@@ -44,7 +44,7 @@ def _is_exact(dtype: Any) -> bool:
 
 
 def _is_exact_index(index: Any, labels: set[str]) -> bool:
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     if index.name is not None and (type(index.name) is not str or index.name in labels):
         return False
@@ -60,8 +60,8 @@ def to_arrow(value: Any) -> tuple[Any, ValueId]:
 
     One batch is hashed while the next one is compressed.
     """
-    import pandas as pd  # noqa: PLC0415
-    import pyarrow as pa  # noqa: PLC0415
+    import pandas as pd
+    import pyarrow as pa
 
     frame = value.to_frame() if type(value) is pd.Series else value
     table = _with_exact_texts(_with_exact_nans(pa.Table.from_pandas(frame, preserve_index=None), frame))
@@ -75,7 +75,7 @@ def to_arrow(value: Any) -> tuple[Any, ValueId]:
 
 def _written(table: Any, parts: Parts) -> Iterator[memoryview]:
     """Write the file into the parts, and yield each of them when its batch is there."""
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
     n_known, n_rows = 0, max(1, _BATCH_BYTES * table.num_rows // max(1, table.nbytes))
     with pa.ipc.new_file(_Sink(parts), table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
@@ -103,7 +103,7 @@ class _Sink(io.RawIOBase):
 
 def _with_exact_nans(table: Any, frame: Any) -> Any:
     """Return the table with every NaN as it was: pyarrow takes them for nulls and forgets their bits."""
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
     for place, column in enumerate(table.columns):
         if pa.types.is_floating(column.type) and column.null_count:
@@ -114,7 +114,7 @@ def _with_exact_nans(table: Any, frame: Any) -> Any:
 
 def _with_exact_texts(table: Any) -> Any:
     """Return the table with every column of texts in one piece, without what a slice or a filter left around it."""
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
     for place, column in enumerate(table.columns):
         if len(column) and pa.types.is_large_string(column.type):
@@ -123,7 +123,7 @@ def _with_exact_texts(table: Any) -> Any:
 
 
 def _exact_texts(texts: Any) -> Any:
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
     _, offsets, content = texts.buffers()
     ends = np.frombuffer(offsets, np.int64, len(texts) + 1, 8 * texts.offset)
@@ -135,7 +135,7 @@ def _exact_texts(texts: Any) -> Any:
 
 def from_arrow(content: bytes) -> Any:
     """Return the frame or series of an Arrow IPC file."""
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
     table = pa.ipc.open_file(pa.py_buffer(bytes(content))).read_all()
     frame = table.to_pandas()

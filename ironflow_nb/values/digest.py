@@ -218,7 +218,7 @@ class _Walk:
     def _array(self, value: Any) -> Tree | None:
         if not is_of_numpy(value):
             return None
-        from ironflow_nb.values import arrays  # noqa: PLC0415 -- numpy and pandas are only loaded by who uses them
+        from ironflow_nb.values import arrays
 
         return arrays.canonical(value, self.rules)
 

@@ -140,7 +140,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _sync(descriptor: int) -> None:
     if _SYSTEM == "darwin":  # whose fsync leaves what is written in the cache of the disk
-        import fcntl  # noqa: PLC0415 -- Windows has no such module
+        import fcntl
 
         with suppress(OSError):  # a disk that knows no other way
             fcntl.fcntl(descriptor, getattr(fcntl, _TO_THE_DISK))

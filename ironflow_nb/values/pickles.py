@@ -50,7 +50,7 @@ def pickled(value: object, note: Callable[[Any], bytes] | None = None, *, limit:
     Raises:
         ValueNotStorable: it has more bytes than the limit.
     """
-    import cloudpickle  # noqa: PLC0415 -- 25 ms that plain values do not need
+    import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
@@ -79,7 +79,7 @@ def unpickled(content: bytes) -> Any:
     Raises:
         ValueUnreadable: it can't be rebuilt here.
     """
-    import pickle  # noqa: PLC0415 -- of no use to plain values either
+    import pickle
 
     try:
         return pickle.loads(content)  # noqa: S301 -- the caller has checked the signature
@@ -171,7 +171,7 @@ class Signer:
 
 def key_path() -> Path:
     """Return where this user's signing key lies."""
-    from platformdirs import user_data_path  # noqa: PLC0415 -- only pickles need the key
+    from platformdirs import user_data_path
 
     return user_data_path("ironflow_nb", appauthor=False) / "signing.key"
 

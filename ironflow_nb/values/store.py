@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any, Final
 
 import msgspec
@@ -107,7 +108,7 @@ class Values:
     def _array(self, value: Any) -> StoredValue | None:
         if not is_of_numpy(value):
             return None
-        from ironflow_nb.values import arrays, arrow  # noqa: PLC0415 -- numpy and pandas are loaded by who uses them
+        from ironflow_nb.values import arrays, arrow
 
         try:
             if arrays.is_npy(value):
@@ -191,7 +192,7 @@ class Values:
             case "bytes":
                 return bytes(content)
             case "npy" | "arrow":
-                from ironflow_nb.values import arrays, arrow  # noqa: PLC0415
+                from ironflow_nb.values import arrays, arrow
 
                 return arrays.from_npy(content) if stored.codec == NPY else arrow.from_arrow(content)
             case "pickle":
@@ -301,8 +302,6 @@ def _not_storable(kind: str, error: Exception) -> ValueNotStorable:
 
 
 def _has_arrow() -> bool:
-    from importlib.util import find_spec  # noqa: PLC0415
-
     return "pyarrow" in sys.modules or find_spec("pyarrow") is not None
 
 

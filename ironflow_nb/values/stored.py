@@ -77,7 +77,7 @@ def id_of_parts(codec: str, parts: Iterable[bytes | memoryview], *, beside: bool
     """
     state = blake2b(codec.encode() + b"\0", digest_size=19)
     if beside:
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 -- only large values are worth a thread
+        from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(1, "ironflow-hash") as executor:
             for done in [executor.submit(state.update, part) for part in parts]:

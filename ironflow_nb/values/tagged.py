@@ -250,7 +250,7 @@ def _tag_zone(value: Any, rules: Rules) -> Tree:
 
 
 def _zone(name: str) -> Any:
-    from zoneinfo import ZoneInfo  # noqa: PLC0415 -- 4 ms of every start, and few values have a zone
+    from zoneinfo import ZoneInfo
 
     return ZoneInfo(name)
 
@@ -263,7 +263,7 @@ def _tag_numpy_scalar(value: Any) -> Tree | None:
 
 
 def _untag_numpy_scalar(tree: dict[str, Tree]) -> Any:
-    import numpy  # noqa: ICN001, PLC0415 -- numpy is only needed for what numpy made
+    import numpy  # noqa: ICN001 -- numpy is only needed for what numpy made
 
     return numpy.frombuffer(b64decode(tree["v"]), dtype=numpy.dtype(tree["t"]))[0]
 
@@ -282,7 +282,7 @@ def _tag_pandas_scalar(value: Any, rules: Rules) -> Tree:
 
 
 def _untag_pandas_scalar(tree: dict[str, Tree]) -> Any:
-    import pandas  # noqa: ICN001, PLC0415
+    import pandas  # noqa: ICN001
 
     match tree["t"]:
         case "NaTType":

@@ -29,7 +29,7 @@ def hash_of_texts(column: Any, encode: Callable[[list[str | None]], bytes]) -> s
 
 
 def _parts(column: Any) -> Iterator[Any]:
-    import pyarrow as pa  # noqa: PLC0415 -- the column is made by it, so it is loaded
+    import pyarrow as pa
 
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
         for start in range(0, len(chunk), _N_ROWS):
@@ -46,8 +46,8 @@ def _is_bare(texts: Any) -> bool:
 
 def _as_json(texts: Any) -> bytes:
     """Return the texts, none of which JSON changes, as the inside of a JSON list."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     filled = texts.fill_null(_GAP) if texts.null_count else texts
     whole = pa.LargeListArray.from_arrays(pa.array([0, len(texts)], pa.int64()), filled)

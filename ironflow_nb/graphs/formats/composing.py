@@ -84,7 +84,7 @@ def _tree(text: str) -> _Node | None:
 
 
 def _events(text: str) -> Iterator[Any]:
-    from ruamel.yaml import YAML  # noqa: PLC0415 -- only who reads a text waits for it
+    from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
     yaml.Scanner = _scanner()
@@ -96,7 +96,7 @@ def _events(text: str) -> Iterator[Any]:
 
 @cache
 def _scanner() -> Any:
-    from ruamel.yaml.scanner import Scanner  # noqa: PLC0415 -- see above
+    from ruamel.yaml.scanner import Scanner
 
     class _Scanner(Scanner):
         def scan_to_next_token(self) -> None:

@@ -36,7 +36,7 @@ def problems(schema: Mapping[str, Any], data: Any, *, is_written: bool) -> Itera
 
 @lru_cache(maxsize=512)
 def _compiled(schema: bytes) -> tuple[Any, Any]:
-    from jsonschema_rs import Draft202012Validator  # noqa: PLC0415 -- only graphs need it
+    from jsonschema_rs import Draft202012Validator
 
     # Nodes inside of a part are looked at one by one, each with the path that it has.
     rules = msgspec.json.decode(schema.replace(msgspec.json.encode(NODES["items"]), b"true"))

@@ -74,7 +74,7 @@ def _said(error: Exception) -> str:
 
 @cache
 def _class() -> Any:
-    from jmespath.visitor import TreeInterpreter  # noqa: PLC0415 -- only graphs need it
+    from jmespath.visitor import TreeInterpreter
 
     class _Strict(TreeInterpreter, Budget):  # type: ignore[misc]
         is_repeating = False

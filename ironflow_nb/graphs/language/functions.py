@@ -89,7 +89,7 @@ def _extra(signature: str, n_least: int, n_most: float | None = None) -> Callabl
 @cache
 def known_functions() -> Mapping[str, Function]:
     """Return every function by name, JMESPath's own included."""
-    from jmespath.functions import Functions  # noqa: PLC0415 -- only graphs need it
+    from jmespath.functions import Functions
 
     own = {}
     for name, known in Functions.FUNCTION_TABLE.items():
@@ -120,7 +120,7 @@ def call_function(name: str, arguments: list[Any], given: Given) -> Any:
 
 @cache
 def _own_functions() -> Any:
-    from jmespath.functions import Functions  # noqa: PLC0415
+    from jmespath.functions import Functions
 
     return Functions()
 

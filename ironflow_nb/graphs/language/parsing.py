@@ -35,7 +35,7 @@ def parse(text: str) -> Tree:
     Raises:
         ExpressionSyntaxError: it is no JMESPath.
     """
-    from jmespath.exceptions import JMESPathError, LexerError, ParseError  # noqa: PLC0415 -- only graphs need it
+    from jmespath.exceptions import JMESPathError, LexerError, ParseError
 
     if not text.strip():
         raise ExpressionSyntaxError("the expression is empty", 0)
@@ -72,9 +72,9 @@ def _no_constant(name: str) -> NoReturn:
 
 @cache
 def _parser() -> Any:
-    from jmespath.exceptions import LexerError, ParseError  # noqa: PLC0415 -- only graphs need it
-    from jmespath.lexer import Lexer  # noqa: PLC0415
-    from jmespath.parser import ParsedResult, Parser  # noqa: PLC0415
+    from jmespath.exceptions import LexerError, ParseError
+    from jmespath.lexer import Lexer
+    from jmespath.parser import ParsedResult, Parser
 
     class _Lexer(Lexer):  # type: ignore[misc]
         def _consume_literal(self) -> Tree:

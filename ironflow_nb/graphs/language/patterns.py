@@ -44,7 +44,7 @@ def replaced(pattern: str, replacement: str, text: str, budget: Budget | None = 
     Raises:
         ValueError: as `is_found`, or the replacement names a group that there is none of, or too much is made.
     """
-    import regex  # noqa: PLC0415 -- only who uses patterns waits for it
+    import regex
 
     compiled, budget = compile_pattern(pattern), budget or Budget()
     n_groups = replacement.count("\\")
@@ -96,7 +96,7 @@ def compile_pattern(text: str) -> Any:
         PatternError: it is no regular expression; the message shows nothing of it.
         ValueError: it is too long.
     """
-    import regex  # noqa: PLC0415
+    import regex
 
     n_parts = _n_parts(text)
     if n_parts > MOST_PARTS:

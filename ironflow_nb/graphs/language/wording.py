@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any, Final
 
 import msgspec
@@ -41,8 +42,6 @@ def written(tree: dict[str, Any]) -> str:
 
 def near(word: str, known: Iterable[str]) -> str | None:
     """Return the one of the known words that was perhaps meant: mistyped, or with another ending."""
-    from difflib import SequenceMatcher, get_close_matches  # noqa: PLC0415 -- only who mistypes needs it
-
     for each in get_close_matches(word, list(known), n=3):
         n_alike = sum(block.size for block in SequenceMatcher(None, word, each).get_matching_blocks())
         n_most = max(len(word), len(each))

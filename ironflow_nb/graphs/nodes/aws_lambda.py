@@ -74,9 +74,9 @@ def _encoded(payload: Any, context: NodeContext) -> bytes:
 def _invoke(options: Options, payload: bytes, context: NodeContext) -> tuple[Mapping[str, Any], bytes]:
     """Return what AWS answered, and the bytes that the function returned."""
     try:
-        import boto3  # noqa: PLC0415 -- few use it, and it is an extra
-        from botocore import exceptions as told  # noqa: PLC0415
-        from botocore.config import Config  # noqa: PLC0415
+        import boto3
+        from botocore import exceptions as told
+        from botocore.config import Config
     except ImportError:
         raise failure(
             context,

@@ -63,7 +63,7 @@ def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
 def _performed(options: Options, context: NodeContext) -> dict[str, Any]:
     __tracebackhide__ = True
     asked = asked_of(options, context)
-    from ironflow_nb.graphs.nodes.http_wire import Wire  # noqa: PLC0415 -- only who asks needs the libraries
+    from ironflow_nb.graphs.nodes.http_wire import Wire
 
     timeout_s = TIMEOUT_S if context.timeout_s is None else context.timeout_s
     with Wire(timeout_s, context.monotonic) as wire:
@@ -88,7 +88,7 @@ class _Exchange:
             NodeFailed, NotGranted: see the kind.
         """
         __tracebackhide__ = True
-        import httpcore  # noqa: PLC0415 -- see above
+        import httpcore
 
         try:
             return self._finished(self._followed())
@@ -153,7 +153,7 @@ class _Exchange:
 
         That the status is no success is what is to be told, whatever else is wrong with the answer.
         """
-        import httpcore  # noqa: PLC0415 -- only who asks needs it
+        import httpcore
 
         broken = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
         try:
@@ -202,7 +202,7 @@ class _Exchange:
         return NodeTimeout(message, node=self._context.node, is_retryable=self._is_tried_again(was_sent=was_sent))
 
     def _broken(self, error: Exception, *, was_sent: bool) -> NodeFailed:
-        from ssl import SSLCertVerificationError  # noqa: PLC0415
+        from ssl import SSLCertVerificationError
 
         what = "broke off" if was_sent else "could not connect"
         is_untrusted = any(isinstance(each, SSLCertVerificationError) for each in (*error.args, error.__cause__))

@@ -110,7 +110,7 @@ def _is_same_server(one: Origin, other: Origin) -> bool:
 
 
 def _parsed(text: str, context: NodeContext, what: str, *, base: httpx.URL | None = None) -> tuple[httpx.URL, Origin]:
-    import httpx  # noqa: PLC0415 -- only who asks needs it
+    import httpx
 
     try:
         url = httpx.URL(text) if base is None else base.join(text)

@@ -50,7 +50,7 @@ def render(text: str, values: Mapping[str, Any], *, is_escaping: bool = False) -
     Raises:
         Unrenderable: it is no template, looks at something that is not there, or makes too much.
     """
-    import jinja2  # noqa: PLC0415 -- only templates need it
+    import jinja2
 
     environment = _environment()(is_escaping)
     try:
@@ -80,8 +80,8 @@ def _bounded(parts: Iterable[str]) -> Iterator[str]:
 
 @functools.cache
 def _environment() -> Any:
-    from jinja2 import StrictUndefined, nodes  # noqa: PLC0415
-    from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
+    from jinja2 import StrictUndefined, nodes
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     def _own_call(name: str, *arguments: nodes.Expr) -> nodes.Expr:
         return nodes.Call(nodes.EnvironmentAttribute(name), list(arguments), [], None, None)

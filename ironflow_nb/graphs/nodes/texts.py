@@ -214,7 +214,7 @@ FORMAT: Final = Kind(
 
 
 def _template(options: Options, context: NodeContext) -> str:
-    from ironflow_nb.graphs.nodes.rendering import Unrenderable, render  # noqa: PLC0415 -- Jinja is heavy
+    from ironflow_nb.graphs.nodes.rendering import Unrenderable, render
 
     try:
         return render(options["text"], options.get("values", {}), is_escaping=options.get("autoescape", False))

@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, Final
 
 from ironflow_nb.errors import DefinitionError
@@ -137,8 +138,6 @@ def _home_of(found: Any) -> str:
 
 
 def _imported(name: str) -> Any:
-    from importlib import import_module  # noqa: PLC0415
-
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(import_module(module), attribute, None)

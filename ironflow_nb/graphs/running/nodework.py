@@ -62,7 +62,7 @@ class OptionParameters(Parameters):
         super().__init__(lambda **options: options)
         self._plain = function
 
-    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """See `Parameters`."""
         return dict(kwargs) if self._plain is None else {**kwargs, **closure_of(self._plain)}
 

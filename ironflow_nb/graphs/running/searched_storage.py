@@ -183,14 +183,14 @@ class SearchedStorage(Storage):
 def _is_in_array(content: bytes, forms: Forms) -> bool:
     if not forms.numbers:
         return False
-    from ironflow_nb.values import arrays  # noqa: PLC0415 -- numpy is only needed for what numpy made
+    from ironflow_nb.values import arrays
 
     return _has_number(arrays.from_npy(content), forms)
 
 
 def _is_in_frame(content: bytes, forms: Forms) -> bool:
     """Tell whether a secret is in a frame, which is compressed as it is stored."""
-    import pyarrow as pa  # noqa: PLC0415 -- only frames need it
+    import pyarrow as pa
 
     table = pa.ipc.open_file(pa.py_buffer(content)).read_all()
     sink = pa.BufferOutputStream()

@@ -69,7 +69,7 @@ async def awaited(node: Node, work: Awaitable[Any]) -> Any:
         NodeTimeout: it took longer, and was cancelled.
     """
     __tracebackhide__ = True
-    import asyncio  # noqa: PLC0415 -- a loop is running, so it is loaded
+    import asyncio
 
     try:
         async with asyncio.timeout(node.timeout_s) as limit:

@@ -1,0 +1,130 @@
+"""What is imported where it is used, with the reason: a start waits for nothing that it does not need."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.test_architecture import NAME, dotted, known, modules, tree
+
+HEAVY: Final = {
+    "IPython": "only a shell has it",
+    "asyncio": "40 ms that def flows save",
+    "boto3": "an extra, and half a second",
+    "botocore": "an extra, and half a second",
+    "cloudpickle": "25 ms that plain values do not need",
+    "concurrent": "it comes with asyncio",
+    "graphviz": "30 ms, and only a drawing needs it",
+    "httpcore": "only a node that asks needs it",
+    "httpx": "only a node that asks needs it",
+    "idna": "few hosts need it",
+    "jinja2": "only templates need it",
+    "jmespath": "only graphs need it",
+    "jsonschema_rs": "only graphs need it",
+    "keyring": "few use it, and it is no dependency",
+    "numpy": "only its own values need it, and have imported it",
+    "pandas": "half a second; its own values have imported it",
+    "pickle": "plain values do not need it",
+    "pickletools": "few secrets are numbers, or may be in a path",
+    "pyarrow": "only frames need it",
+    "pygraphviz": "it is absent where it has no wheel",
+    "regex": "only patterns of graphs need it",
+    "ruamel": "only graphs that are texts need it",
+    "zoneinfo": "4 ms, and few values have a zone",
+}
+"""What a durable step must not wait for."""
+
+LATE: Final = HEAVY | {
+    "fcntl": "Windows has no such module",
+    "importlib.metadata": "20 ms, and it reads the folders of all packages",
+    "ipaddress": "few hosts need it",
+    "logging": "6 ms, and there is seldom something to log",
+    "platformdirs": "only pickles need the key",
+    "ssl": "only a node that asks over TLS needs it",
+    "subprocess": "only macOS has to ask another program for its boot",
+    "sysconfig": "the code of a step is not read before the first one has run",
+    "tempfile": "only the doctor needs it",
+    "uuid": "few need it",
+}
+LATE_OF_OURS: Final = {
+    "deciders.state_diagram": "only a diagram needs it",
+    "diagnosis.report": "it needs pandas",
+    "diagram": "a run leaves its diagram behind without drawing it",
+    "errors": "the root imports what is asked for",
+    "execution.home": "every run of pytest loads the plugin, also in projects that do not use it",
+    "execution.loops": "it needs asyncio",
+    "execution.windows": "it can be imported on Windows alone",
+    "flows.shape": "a flow is not drawn before the first step has run",
+    "graphs.catalog": "most notebooks have no graphs",
+    "graphs.formats": "most notebooks have no graphs",
+    "graphs.graph": "most notebooks have no graphs",
+    "graphs.language.functions": "most notebooks have no graphs",
+    "graphs.nodes.http_wire": "it needs httpx",
+    "graphs.nodes.rendering": "it needs jinja2",
+    "graphs.shape": "only a diagram needs it",
+    "history.history_frame": "it needs pandas",
+    "history.plans": "it needs pandas",
+    "journal.migrations": "60 ms that only old journals cost",
+    "journal.sqlite": "a process needs one kind of journal",
+    "journal.sqlite_memory": "a process needs one kind of journal",
+    "notebook.live_deciders": "most notebooks show no decider",
+    "testing.clock": "every run of pytest loads the plugin, also in projects that do not use it",
+    "tracking.computed": "only an edit needs it",
+    "tracking.declared": "few steps declare anything",
+    "tracking.origin": "the code of a step is not read before the first one has run",
+    "tracking.reading": "the code of a step is not read before the first one has run",
+    "tracking.walk": "the code of a step is not read before the first one has run",
+    "values.arrays": "it needs numpy and pandas",
+    "values.arrow": "it needs pyarrow",
+}
+REASONS: Final = LATE | {f"{NAME}.{name}": reason for name, reason in LATE_OF_OURS.items()}
+
+A_STEP = """
+import sys
+from ironflow_nb import flow, step, use
+use("journal.db")
+work = step(lambda n: n + 1, name="work")
+main = flow(lambda: [work(n) for n in range(3)], name="main")
+assert main() == [1, 2, 3] == main.options(fresh=True)()
+print(sorted(name for name in sys.argv[1:] if name in sys.modules))
+"""
+
+
+def late(path: Path) -> Iterator[str]:
+    """Yield the modules that functions of the file import."""
+    functions = (node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    for node in (inner for function in functions for inner in ast.walk(function)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            of_ours = [name for name in whole if name.removeprefix(f"{NAME}.") in known()]
+            yield from of_ours or [node.module]
+
+
+def reason_of(module: str) -> str | None:
+    """Return the row that the module or a package around it has."""
+    parts = module.split(".")
+    return next((name for n in range(len(parts), 0, -1) if (name := ".".join(parts[:n])) in REASONS), None)
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_what_a_function_imports_has_its_reason(path: Path) -> None:
+    for module in late(path):
+        assert reason_of(module) is not None, f"{dotted(path)} imports {module} in a function; import it at the top"
+
+
+def test_each_reason_is_needed() -> None:
+    assert REASONS.keys() == {reason_of(module) for path in modules() for module in late(path)}
+
+
+def test_a_durable_step_waits_for_no_heavy_module(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", A_STEP, *HEAVY]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
