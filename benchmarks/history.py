@@ -11,9 +11,9 @@ from typing import Final
 import ironflow_nb as iron
 from benchmarks.samples import Figures
 from benchmarks.steps import sequential
-from ironflow_nb.core.events import Fact, decode_event
-from ironflow_nb.core.fold import fold
-from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.events import RecordedEvent, decode_event
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.run_state import fold
 from ironflow_nb.journal.ports import Select
 
 N_EVENTS: Final = 10_000
@@ -68,7 +68,7 @@ def state_of_a_run(folder: Path) -> Figures:
         with engine.reading() as reader:
             events = reader.events(Select(run_ids=[run.id], limit=None))
         facts = [
-            Fact(row.version, row.at, decode_event(row.type, row.data), row.step, row.attempt)
+            RecordedEvent(row.version, row.at, decode_event(row.type, row.data), row.step, row.attempt)
             for row in events[:N_EVENTS]
         ]
         state = fold(RunId(run.id), facts)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import settings
 
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.journal.ports import Durability, Journal
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
 from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.cells import World
@@ -71,8 +71,8 @@ class Lab:
             clock=self.clock,
             is_interactive=lambda: self.is_interactive,
         )
-        self.engines.append(HOME.adopt(engine))
-        HOME.use(engine)
+        self.engines.append(REGISTRY.adopt(engine))
+        REGISTRY.use(engine)
         return engine
 
     def simulate_time(self) -> SimClock:
@@ -122,10 +122,10 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
         made = Lab(lambda: SqliteJournal(tmp_path / "journal.db"))
     made.begin()
     made.cell()
-    before = HOME._engine
+    before = REGISTRY._engine
     yield made
     made.close()
-    HOME._engine = None if before in made.engines else before
+    REGISTRY._engine = None if before in made.engines else before
 
 
 @pytest.fixture

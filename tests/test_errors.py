@@ -16,7 +16,7 @@ import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.values.failures import recorded_error, store_failure
-from ironflow_nb.values.pickles import Signer
+from ironflow_nb.values.signed_pickles import Signer
 
 AT_THE_ROOT = {
     "CodeChanged", "CommandRejected", "GraphInvalid", "IronflowError", "JournalError", "NodeFailed", "ResultTimeout",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.journal.schema import SCHEMA_VERSION
 from tests.journals import make
 
@@ -49,7 +49,7 @@ def test_an_unfinished_run_of_a_kept_journal_continues(journal: Path, monkeypatc
     for step in (make.fetch, make.fit):
         assert step.spec.code
         monkeypatch.setattr(step.spec, "function", performed.append)
-    HOME.define(make.survey)
+    REGISTRY.define(make.survey)
     with iron.open(journal):
         failed = iron.runs(status="failed")["run_id"][0]
         with pytest.raises(iron.errors.UntrustedRun, match=r"before runs were signed.*iron\.trust\("):

@@ -2,7 +2,7 @@
 
 An event's own data never holds a value of the user, only ids, digests (as hex) and counts, so that a value can be
 redacted without touching history. Which run, version, instant, step and attempt it belongs to stands beside it, in
-a `Fact` and in the columns of the journal.
+a `RecordedEvent` and in the columns of the journal.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, TypeAlias, get_args
 
 import msgspec
 
-from ironflow_nb.core.ids import RunId, StepRef
+from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.errors import JournalCorrupt
 
 
@@ -28,7 +28,7 @@ class StepChange(Event, frozen=True):
     """What changes one attempt of a step."""
 
 
-class Aside(Event, frozen=True):
+class NoteEvent(Event, frozen=True):
     """What is noted, and changes neither the row of its run nor that of an attempt."""
 
 
@@ -187,7 +187,7 @@ class StepSkipped(StepChange, frozen=True):
     nth: int = 0
 
 
-class ItemsCounted(Aside, frozen=True):
+class ItemsCounted(NoteEvent, frozen=True):
     """A map or loop of a step turned out to have that many items; the latest word on the n-th of a branch counts."""
 
     name: str
@@ -197,7 +197,7 @@ class ItemsCounted(Aside, frozen=True):
     site: str = ""
 
 
-class StepDiscarded(Aside, frozen=True):
+class StepDiscarded(NoteEvent, frozen=True):
     """A late or replaced result was not taken; `n_bytes` is its size."""
 
     reason: str
@@ -212,7 +212,7 @@ class SignalReceived(RunChange, frozen=True):
     payload: str | None = None
 
 
-class WaitStarted(Aside, frozen=True):
+class WaitStarted(NoteEvent, frozen=True):
     """A branch began to wait for a signal, an answer or an instant (microseconds UTC)."""
 
     name: str
@@ -229,20 +229,20 @@ class WaitEnded(RunChange, frozen=True):
     payload: str | None = None
 
 
-class TimerSet(Aside, frozen=True):
+class TimerSet(NoteEvent, frozen=True):
     """A timer was set under its key, replacing one that had it."""
 
     key: str
     due_at: int
 
 
-class TimerFired(Aside, frozen=True):
+class TimerFired(NoteEvent, frozen=True):
     """The timer of that key came due and was acted on."""
 
     key: str
 
 
-class TimerCancelled(Aside, frozen=True):
+class TimerCancelled(NoteEvent, frozen=True):
     """The timer of that key will not fire."""
 
     key: str
@@ -255,13 +255,13 @@ class OutputInjected(StepChange, frozen=True):
     reason: str
 
 
-class InjectionUndone(Aside, frozen=True):
+class InjectionUndone(NoteEvent, frozen=True):
     """The latest injection into the step no longer counts."""
 
     reason: str | None = None
 
 
-class EffectRequested(Aside, frozen=True):
+class EffectRequested(NoteEvent, frozen=True):
     """Something outside is to be done, at least once; `payload` is the id of what to do."""
 
     effect_id: str
@@ -269,7 +269,7 @@ class EffectRequested(Aside, frozen=True):
     payload: str | None = None
 
 
-class EffectSettled(Aside, frozen=True):
+class EffectSettled(NoteEvent, frozen=True):
     """The effect was performed, or given up: `outcome` is performed, dead or discarded."""
 
     effect_id: str
@@ -301,7 +301,7 @@ RunEvent: TypeAlias = (
 """Everything that can have happened in a run."""
 
 
-class Fact(msgspec.Struct, frozen=True, gc=False):
+class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     """One event of a run with its place: version from 1, instant in microseconds UTC, step and attempt if any."""
 
     version: int

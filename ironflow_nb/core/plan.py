@@ -1,17 +1,56 @@
-"""What a continuation would do with the steps that are recorded: the verdicts of the engine, asked for beforehand."""
+"""What a continuation would do with the steps that are recorded: the verdicts of the engine, asked for beforehand.
+
+What a resumption is told about steps that are recorded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import cache
 
 import msgspec
 
-from ironflow_nb.core.ids import Digest, StepRef
-from ironflow_nb.core.memo import Memo, Record
-from ironflow_nb.core.rows import StepRow
-from ironflow_nb.core.verdict import AskFirst, OnChange, Perform, Replay, Reuse, Unknown, judge, settle_change
+from ironflow_nb.core.events import RunContinued
+from ironflow_nb.core.identity import Digest, StepRef
+from ironflow_nb.core.recorded_steps import RecordedStep, RecordedSteps
+from ironflow_nb.core.replay_decision import (
+    OnChange,
+    Perform,
+    PolicyDecides,
+    Replay,
+    Reuse,
+    Unknown,
+    judge,
+    settle_change,
+)
+from ironflow_nb.core.run_state import StepRow
+
+
+class ResumeOptions(msgspec.Struct, frozen=True):
+    """Which steps are tried again though the flow lived with their failures, run again, or kept as they are.
+
+    To try again also what may have happened, the outcome of a step that runs once, its step is named.
+    """
+
+    retry: tuple[StepRef, ...] = ()
+    rerun: tuple[StepRef, ...] = ()
+    keep: tuple[StepRef, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.retry or self.rerun or self.keep)
+
+
+NONE = ResumeOptions()
+
+
+def discarded(continuations: Iterable[tuple[int, RunContinued]]) -> Mapping[StepRef, int]:
+    """Return the version before which attempts of a step are no answer any more, for each that was to run again.
+
+    `continuations` are versions and events, oldest first. An order holds until the step was performed, whatever
+    interrupts the run meanwhile.
+    """
+    return {step: version for version, event in continuations for step in (*event.retry, *event.rerun)}
 
 
 class Action(StrEnum):
@@ -50,7 +89,9 @@ AtStake = Callable[[str, Digest], tuple[int, float]]
 """Tells how many finished steps of a name have other code than that, and their seconds."""
 
 
-def plan(memo: Memo, steps: Mapping[str, Current], on_change: OnChange, why_changed: WhyChanged) -> list[Planned]:
+def plan(
+    memo: RecordedSteps, steps: Mapping[str, Current], on_change: OnChange, why_changed: WhyChanged
+) -> list[Planned]:
     """Return what would happen to each recorded step, in order of first start, if it were asked for again.
 
     Only what is recorded can be planned: steps that are new, and arguments that will differ, show when the flow runs.
@@ -68,14 +109,14 @@ def plan(memo: Memo, steps: Mapping[str, Current], on_change: OnChange, why_chan
 
 
 def _planned(
-    at_stake: AtStake, record: Record, steps: Mapping[str, Current], on_change: OnChange, why_changed: WhyChanged
+    at_stake: AtStake, record: RecordedStep, steps: Mapping[str, Current], on_change: OnChange, why_changed: WhyChanged
 ) -> Planned:
     latest = record.latest
     current = steps.get(latest.name)
     if current is None:
         return Planned(latest.step, Action.MISSING, f"no step {latest.name} is defined here", latest)
     verdict = judge(record, current.code, once=current.once)
-    if not isinstance(verdict, AskFirst):
+    if not isinstance(verdict, PolicyDecides):
         return _simple(latest, verdict)
     row = verdict.row
     _, at_stake_s = at_stake(row.name, current.code)

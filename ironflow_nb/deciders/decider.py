@@ -7,29 +7,28 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Generic
 
 from ironflow_nb.core.durations import Duration, seconds
-from ironflow_nb.core.ids import RunId
-from ironflow_nb.core.orders import NONE, Orders
-from ironflow_nb.core.rows import RunRow
-from ironflow_nb.core.verdict import OnChange
-from ironflow_nb.deciders import frames
-from ironflow_nb.deciders.charted import Charted
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.plan import NONE, ResumeOptions
+from ironflow_nb.core.replay_decision import OnChange
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.deciders import decider_frames
+from ironflow_nb.deciders.commands import send
+from ironflow_nb.deciders.decider_definition import Command, DeciderDefinition, Effect, Event, State
 from ironflow_nb.deciders.decisions import Outcome
-from ironflow_nb.deciders.draining import Background, run_until_idle
-from ironflow_nb.deciders.given import Given, When
-from ironflow_nb.deciders.loading import moment, require_version, state_at
-from ironflow_nb.deciders.machine import Command, Effect, Event, Machine, State
-from ironflow_nb.deciders.requeueing import requeue
-from ironflow_nb.deciders.sending import send
+from ironflow_nb.deciders.diagram_mixin import DiagramMixin
+from ironflow_nb.deciders.due_work import DueWorkThread, requeue, run_until_idle
+from ironflow_nb.deciders.given_when_then import Given, When
+from ironflow_nb.deciders.instances import moment, require_version, state_at
+from ironflow_nb.execution.definitions.step_spec import a_text
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.spec import a_text
-from ironflow_nb.execution.surroundings import logger, say
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.system.frontend import logger, say
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Decider(Charted[State, Command, Event, Effect]):
+class Decider(DiagramMixin[State, Command, Event, Effect]):
     """A state machine: commands are decided, events recorded, effects performed, timers fired.
 
     Its functions are given with `evolve`, `decide` and `perform`. Defining one of the same name again replaces it, and
@@ -38,10 +37,10 @@ class Decider(Charted[State, Command, Event, Effect]):
 
     def _is_made(self) -> None:
         """Let the process know the machine; one of the same name gives way."""
-        self._background: Background | None = None
+        self._background: DueWorkThread | None = None
         self.module = _module_of_caller()
-        self._take_the_place_of(HOME.find(self.kind, self.name))
-        HOME.define(self)
+        self._take_the_place_of(REGISTRY.find(self.kind, self.name))
+        REGISTRY.define(self)
 
     def _take_the_place_of(self, other: object) -> None:
         if not isinstance(other, Decider):
@@ -71,7 +70,7 @@ class Decider(Charted[State, Command, Event, Effect]):
         """
         if key is not None:
             a_text("key", key)
-        outcome = send(HOME.engine(), self, command, key=key, expected_version=expected_version)
+        outcome = send(REGISTRY.engine(), self, command, key=key, expected_version=expected_version)
         if self._background is not None:
             self._background.nudge()
         return outcome
@@ -84,15 +83,15 @@ class Decider(Charted[State, Command, Event, Effect]):
         Effects whose handler is not defined here are left alone, and named. With `wait`, what becomes due meanwhile is
         waited for: another attempt, a timer.
         """
-        return run_until_idle(HOME.engine(), self, wait_s=seconds(wait))
+        return run_until_idle(REGISTRY.engine(), self, wait_s=seconds(wait))
 
     def start(self) -> None:
         """Perform effects and fire timers in the background from now on, until `stop` or the end of the process."""
-        engine = HOME.engine()
+        engine = REGISTRY.engine()
         if self._background is not None and self._background.engine is not engine:
             self.stop()
         if self._background is None or self._background.is_stopped:
-            self._background = Background(engine, self)
+            self._background = DueWorkThread(engine, self)
 
     @property
     def is_performing(self) -> bool:
@@ -112,7 +111,7 @@ class Decider(Charted[State, Command, Event, Effect]):
 
         Columns: instance, kind (effect or timer), name, data, attempts, error, created_at, dead_at, key, run_id.
         """
-        return frames.dead_letters(HOME.engine(), self, instance, limit)
+        return decider_frames.dead_letters(REGISTRY.engine(), self, instance, limit)
 
     def requeue(self, *, instance: str | None = None, key: str | None = None) -> int:
         """Let dead letters be tried again from the first attempt on; return how many there were.
@@ -121,7 +120,7 @@ class Decider(Charted[State, Command, Event, Effect]):
             instance: only those of this instance.
             key: only the one of this key; see `dead_letters`.
         """
-        return requeue(HOME.engine(), self, instance=instance, key=None if key is None else a_text("key", key))
+        return requeue(REGISTRY.engine(), self, instance=instance, key=None if key is None else a_text("key", key))
 
     # -- history -------------------------------------------------------------------------------------------------
 
@@ -135,7 +134,7 @@ class Decider(Charted[State, Command, Event, Effect]):
             VersionNotFound: it has no such version.
             TypeError: `at` is neither a version nor an instant.
         """
-        engine, row = HOME.engine(), self._row(instance)
+        engine, row = REGISTRY.engine(), self._row(instance)
         version, microseconds = moment(at)
         with engine.reading() as reader:
             require_version(self, reader, row, version)
@@ -150,7 +149,7 @@ class Decider(Charted[State, Command, Event, Effect]):
         Raises:
             InstanceNotFound: there is none of that id.
         """
-        return frames.history(HOME.engine(), self, self._row(instance))
+        return decider_frames.history(REGISTRY.engine(), self, self._row(instance))
 
     def instances(self) -> pd.DataFrame:
         """Return the instances, one a row, with the latest activity first.
@@ -158,7 +157,7 @@ class Decider(Charted[State, Command, Event, Effect]):
         Columns: instance, status ("unreadable" where its events, or `evolve`, do not tell), is_completed, n_events,
         started_at, updated_at, completed_at, n_pending and n_dead (effects and timers), run_id.
         """
-        return frames.instances(HOME.engine(), self)
+        return decider_frames.instances(REGISTRY.engine(), self)
 
     def observations(self, instance: str | None = None) -> pd.DataFrame:
         """Return every command that was sent, with what came of it, in order.
@@ -167,11 +166,11 @@ class Decider(Charted[State, Command, Event, Effect]):
         version, status_before, status_after, effects, timers, source (user, an effect, a timer), key.
         """
         chosen = None if instance is None else a_text("instance", instance)
-        return frames.observations(HOME.engine(), self, chosen)
+        return decider_frames.observations(REGISTRY.engine(), self, chosen)
 
     def what_if(self, instance: str, command: Command, *, at: int | datetime | None = None) -> When:
         """Return what the instance would decide, now or at a version or instant; nothing is written."""
-        engine = HOME.engine()
+        engine = REGISTRY.engine()
         now = engine.ledger.instant(engine.ledger.clock.now())
         return Given(self, (), now, (self.state(instance, at=at),)).when(command)
 
@@ -179,7 +178,7 @@ class Decider(Charted[State, Command, Event, Effect]):
         """Return the machine after these events, to let it decide a command: pure, without a journal."""
         return Given(self, events)
 
-    def continue_run(self, engine: Engine, run: RunRow, orders: Orders = NONE) -> RunId:
+    def continue_run(self, engine: Engine, run: RunRow, orders: ResumeOptions = NONE) -> RunId:
         """Do nothing: an instance goes on when it is sent a command."""
         del engine, orders
         return run.run_id
@@ -196,7 +195,7 @@ class Decider(Charted[State, Command, Event, Effect]):
 def _module_of_caller() -> str:
     """Return the name of the module that makes a decider: two of one name in one module are one that was edited."""
     frame = inspect.currentframe()
-    own = (__name__, Machine.__module__, Generic.__module__)  # the last one calls for ``Decider[...](...)``
+    own = (__name__, DeciderDefinition.__module__, Generic.__module__)  # the last one calls for ``Decider[...](...)``
     while frame is not None and frame.f_globals.get("__name__") in own:
         frame = frame.f_back
     return "?" if frame is None else str(frame.f_globals.get("__name__"))

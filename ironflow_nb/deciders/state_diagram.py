@@ -10,14 +10,14 @@ from typing import Any, Final
 import msgspec
 
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.deciders.sightings import Resident
+from ironflow_nb.deciders.observed_transitions import ObservedInstance
 from ironflow_nb.deciders.state_machine import StateMachine
-from ironflow_nb.deciders.transitions import Arrow
+from ironflow_nb.deciders.transitions import MergedTransition
 from ironflow_nb.diagram.draw import Picture, draw_machine
-from ironflow_nb.diagram.labels import ELLIPSIS
-from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind, Tone
+from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind, TransitionTone
+from ironflow_nb.diagram.sizes import ELLIPSIS
 from ironflow_nb.diagram.states import Caption, NodeState, node_states
-from ironflow_nb.handles.pictures import bundle_of
+from ironflow_nb.handles.run_picture import bundle_of
 
 INITIAL: Final = "initial"
 TIMER_SIGN: Final = "⏲"
@@ -26,18 +26,18 @@ N_NUMBERS: Final = 4
 """So many numbers of a way stand at one transition; of more the first ones and the last."""
 _SIMPLE: Final = (str, int, float, bool)
 _TONE_WORDS: Final = {
-    Tone.SEEN: "seen",
-    Tone.POSSIBLE: "never exercised",
-    Tone.DRIFT: "seen, but not declared",
-    Tone.HINT: "only suggested by the source of decide",
+    TransitionTone.SEEN: "seen",
+    TransitionTone.POSSIBLE: "never exercised",
+    TransitionTone.DRIFT: "seen, but not declared",
+    TransitionTone.HINT: "only suggested by the source of decide",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
+class InstanceView:
     """The instance that is looked at, and its state."""
 
-    resident: Resident
+    resident: ObservedInstance
     state: Any
     fields: tuple[str, ...]
 
@@ -45,7 +45,7 @@ class Looked:
 class StateDiagram:
     """The diagram of a decider, or of one instance of it, as it was when it was asked for. It shows itself."""
 
-    def __init__(self, machine: StateMachine, looked: Looked | None = None) -> None:
+    def __init__(self, machine: StateMachine, looked: InstanceView | None = None) -> None:
         self.model = model_of(machine, looked)
         self.states = _states(machine, looked)
         self._caption = _caption(machine, looked)
@@ -68,14 +68,14 @@ class StateDiagram:
     @property
     def mermaid(self) -> str:
         """The diagram for Markdown."""
-        from ironflow_nb.diagram.mermaid import to_mermaid
+        from ironflow_nb.diagram.markup import to_mermaid
 
         return to_mermaid(self.model, self.states)
 
     @property
     def dot(self) -> str:
         """The diagram for Graphviz."""
-        from ironflow_nb.diagram.dot import to_dot
+        from ironflow_nb.diagram.markup import to_dot
 
         return to_dot(self.model, self.states)
 
@@ -86,7 +86,7 @@ class StateDiagram:
         return self.text
 
 
-def model_of(machine: StateMachine, looked: Looked | None = None) -> Diagram:
+def model_of(machine: StateMachine, looked: InstanceView | None = None) -> Diagram:
     """Return the states and transitions, with the way of the instance that is looked at."""
     notes = _notes(machine, looked)
     begin = Node(id=INITIAL, kind=NodeKind.INITIAL, label="")
@@ -105,7 +105,7 @@ def _node(machine: StateMachine, status: str, note: str) -> Node:
     return Node(id=_id(status), kind=kind, label=status or "''", step=status, note=note, title=note)
 
 
-def _edge(machine: StateMachine, arrow: Arrow) -> Edge:
+def _edge(machine: StateMachine, arrow: MergedTransition) -> Edge:
     transition = arrow.transition
     numbers = [place for place, key in enumerate(machine.way, 1) if key == transition.key]
     tone = tone_of(arrow, is_declared=machine.is_declared)
@@ -120,18 +120,18 @@ def _edge(machine: StateMachine, arrow: Arrow) -> Edge:
     )
 
 
-def tone_of(arrow: Arrow, *, is_declared: bool) -> Tone:
+def tone_of(arrow: MergedTransition, *, is_declared: bool) -> TransitionTone:
     """Return what is to be said of the transition, of a machine that has a declaration or none."""
     if arrow.n_seen:
-        return Tone.DRIFT if is_declared and not arrow.is_declared else Tone.SEEN
-    return Tone.HINT if arrow.is_only_hinted else Tone.POSSIBLE
+        return TransitionTone.DRIFT if is_declared and not arrow.is_declared else TransitionTone.SEEN
+    return TransitionTone.HINT if arrow.is_only_hinted else TransitionTone.POSSIBLE
 
 
-def _label(arrow: Arrow, tone: Tone, numbers: Sequence[int]) -> str:
+def _label(arrow: MergedTransition, tone: TransitionTone, numbers: Sequence[int]) -> str:
     transition = arrow.transition
     follows = [*transition.effects, *(f"{TIMER_SIGN} {key}" for key in transition.timers)]
     said = transition.command + (f" / {', '.join(follows)}" if follows else "")
-    drift = "! " if tone is Tone.DRIFT else ""
+    drift = "! " if tone is TransitionTone.DRIFT else ""
     count = f" {TIMES_SIGN}{arrow.n_seen}" if arrow.n_seen > 1 else ""
     way = f"{_numbered(numbers)} " if numbers else ""
     return f"{drift}{way}{said}{count}"
@@ -143,12 +143,12 @@ def _numbered(numbers: Sequence[int]) -> str:
     return "".join(chr(0x2460 + n - 1) if 0 < n <= 20 else f"({n})" if n else ELLIPSIS for n in shown)
 
 
-def _title(arrow: Arrow, tone: Tone, numbers: Sequence[int]) -> str:
+def _title(arrow: MergedTransition, tone: TransitionTone, numbers: Sequence[int]) -> str:
     transition = arrow.transition
     times = f" {arrow.n_seen} times" if arrow.n_seen > 1 else " once" if arrow.n_seen else ""
     parts = [
         f"{transition.source}: {transition.command} leads to {transition.target}",
-        f"{_TONE_WORDS[tone]}{times if tone is Tone.SEEN else f' ({times.strip()})' if times else ''}",
+        f"{_TONE_WORDS[tone]}{times if tone is TransitionTone.SEEN else f' ({times.strip()})' if times else ''}",
         f"effects: {', '.join(transition.effects)}" if transition.effects else "",
         f"timers: {', '.join(transition.timers)}" if transition.timers else "",
         f"on the way shown: {', '.join(map(str, numbers))}" if numbers else "",
@@ -156,7 +156,7 @@ def _title(arrow: Arrow, tone: Tone, numbers: Sequence[int]) -> str:
     return "\n".join(filter(None, parts))
 
 
-def _notes(machine: StateMachine, looked: Looked | None) -> dict[str, str]:
+def _notes(machine: StateMachine, looked: InstanceView | None) -> dict[str, str]:
     """Return what states show below their labels: the fields of the one that is looked at, or how many stand there."""
     if looked is not None:
         return {looked.resident.status: ", ".join(_fields(looked))}
@@ -164,7 +164,7 @@ def _notes(machine: StateMachine, looked: Looked | None) -> dict[str, str]:
     return {status: f"{n_here} here" for status, n_here in counted.items()}
 
 
-def _fields(looked: Looked) -> list[str]:
+def _fields(looked: InstanceView) -> list[str]:
     return [f"{name}={_short(getattr(looked.state, name, None))}" for name in looked.fields]
 
 
@@ -188,13 +188,13 @@ def _is_told(value: Any) -> bool:
     return isinstance(value, _SIMPLE) and value != ""
 
 
-def _states(machine: StateMachine, looked: Looked | None) -> dict[str, NodeState]:
+def _states(machine: StateMachine, looked: InstanceView | None) -> dict[str, NodeState]:
     """Return how the states look in which somebody stands."""
     shown = machine.past.residents if looked is None else (looked.resident,)
     return node_states((resident.status, _status(resident), 1, None) for resident in shown)
 
 
-def _status(resident: Resident) -> StepStatus:
+def _status(resident: ObservedInstance) -> StepStatus:
     if resident.n_dead:
         return StepStatus.FAILED
     if resident.is_completed:
@@ -202,7 +202,7 @@ def _status(resident: Resident) -> StepStatus:
     return StepStatus.RUNNING if resident.has_effects else StepStatus.WAITING
 
 
-def _caption(machine: StateMachine, looked: Looked | None) -> Caption:
+def _caption(machine: StateMachine, looked: InstanceView | None) -> Caption:
     if looked is None:
         return Caption(name=machine.name, summary=_summary(machine.past.residents))
     resident = looked.resident
@@ -214,7 +214,7 @@ def _caption(machine: StateMachine, looked: Looked | None) -> Caption:
     )
 
 
-def _summary(residents: Sequence[Resident]) -> str:
+def _summary(residents: Sequence[ObservedInstance]) -> str:
     n_completed = sum(resident.is_completed for resident in residents)
     n_all = len(residents)
     parts = [

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ironflow_nb.deciders.exploring import Explored, Explorer
-from ironflow_nb.deciders.machine import AnyMachine
-from ironflow_nb.deciders.sightings import Past, past_of, samples_of, way_of
-from ironflow_nb.deciders.source_hints import Hint, hints_of
+from ironflow_nb.deciders.decider_definition import AnyMachine
+from ironflow_nb.deciders.explored_transitions import ExplorationResult, Explorer
+from ironflow_nb.deciders.observed_transitions import ObservedHistory, past_of, samples_of, way_of
+from ironflow_nb.deciders.source_transitions import SourceTransition, hints_of
 from ironflow_nb.deciders.store import deciders_of
-from ironflow_nb.deciders.transitions import Arrow, Key, merged
+from ironflow_nb.deciders.transitions import Key, MergedTransition, merged
 from ironflow_nb.execution.engine import Engine
 
 
@@ -22,13 +22,13 @@ class StateMachine:
 
     name: str
     initial: str
-    arrows: tuple[Arrow, ...]
+    arrows: tuple[MergedTransition, ...]
     is_declared: bool
     named_terminal: tuple[str, ...]
     commands: tuple[str, ...]
-    past: Past
-    explored: Explored
-    hints: tuple[Hint, ...] = ()
+    past: ObservedHistory
+    explored: ExplorationResult
+    hints: tuple[SourceTransition, ...] = ()
     way: tuple[Key, ...] = ()
 
     @cached_property
@@ -98,7 +98,11 @@ def state_machine_of(
 
 
 def _commands(
-    machine: AnyMachine, arrows: Sequence[Arrow], past: Past, explored: Explored, hints: Sequence[Hint]
+    machine: AnyMachine,
+    arrows: Sequence[MergedTransition],
+    past: ObservedHistory,
+    explored: ExplorationResult,
+    hints: Sequence[SourceTransition],
 ) -> tuple[str, ...]:
     named = [*machine.command_names, *(arrow.transition.command for arrow in arrows)]
     return tuple(

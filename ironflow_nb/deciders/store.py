@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import msgspec
 
-from ironflow_nb.core.ids import Digest, RunId
+from ironflow_nb.core.identity import Digest, RunId
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.ports import Addition, Reader
 from ironflow_nb.journal.sqlite_rows import sound
 from ironflow_nb.journal.table import Table, insert
-from ironflow_nb.values.stored import StoredValue
+from ironflow_nb.values.stored_value import StoredValue
 
 DECIDER: Final = "decider"
 
@@ -103,7 +103,7 @@ class StoredState(Addition, frozen=True):
         connection.execute(_PUT_STATE, (run_id, self.version, self.code, self.data))
 
 
-class Skipped(msgspec.Struct, frozen=True, kw_only=True):
+class SkippedEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event that a projection could not fold and left out; `at` is when, in microseconds UTC."""
 
     name: str
@@ -116,10 +116,10 @@ class Skipped(msgspec.Struct, frozen=True, kw_only=True):
     at: int
 
 
-_SKIPS: Final = Table("projection_skips", Skipped)
+_SKIPS: Final = Table("projection_skips", SkippedEvent)
 
 
-class Projected(Addition, frozen=True, kw_only=True):
+class ProjectionProgress(Addition, frozen=True, kw_only=True):
     """How far a projection has folded: every event up to `position` is in its state, or skipped. It is of no run.
 
     `generation` counts how often it was begun, and `code` is what folded it. To be written it carries what was skipped
@@ -134,7 +134,7 @@ class Projected(Addition, frozen=True, kw_only=True):
     updated_at: int
     error: str | None = None
     state: StoredValue | None = None
-    skipped: tuple[Skipped, ...] = ()
+    skipped: tuple[SkippedEvent, ...] = ()
     before: tuple[int, int] | None = None
 
     @property
@@ -285,12 +285,12 @@ class DeciderReader:
         n_events: int = self._connection.execute(f"SELECT count(*) {where}", given).fetchone()[0]
         return n_events
 
-    def projection(self, name: str) -> Projected | None:
+    def projection(self, name: str) -> ProjectionProgress | None:
         """Return how far the projection has folded, without its state."""
         row = self._connection.execute(f"{_KNOWN} WHERE name = ?", (name,)).fetchone()
         return None if row is None else _projected(row)
 
-    def projections(self) -> list[Projected]:
+    def projections(self) -> list[ProjectionProgress]:
         """Return the same of all projections, by name."""
         return [_projected(row) for row in self._connection.execute(f"{_KNOWN} ORDER BY name")]
 
@@ -303,7 +303,7 @@ class DeciderReader:
         row = self._connection.execute(query, (name,)).fetchone()
         return None if row is None else sound(StoredValue(*row))
 
-    def skipped(self, name: str) -> list[Skipped]:
+    def skipped(self, name: str) -> list[SkippedEvent]:
         """Return what the projection has skipped since it was begun, by position."""
         return list(_SKIPS.find(self._connection, "WHERE name = ? ORDER BY position", (name,)))
 
@@ -313,9 +313,11 @@ def deciders_of(reader: Reader) -> DeciderReader:
     return reader.extension(DeciderReader)
 
 
-def _projected(row: tuple[Any, ...]) -> Projected:
+def _projected(row: tuple[Any, ...]) -> ProjectionProgress:
     name, generation, position, code, updated_at, error = row
-    return Projected(name=name, generation=generation, position=position, code=code, updated_at=updated_at, error=error)
+    return ProjectionProgress(
+        name=name, generation=generation, position=position, code=code, updated_at=updated_at, error=error
+    )
 
 
 def _of_domain(select: DomainSelect) -> tuple[str, dict[str, Any]]:

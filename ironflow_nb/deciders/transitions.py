@@ -46,7 +46,7 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrow:
+class MergedTransition:
     """A transition with all that is known of it."""
 
     transition: Transition
@@ -95,12 +95,12 @@ def merged(
     seen: Iterable[Sighting] = (),
     explored: Iterable[Transition] = (),
     hints: Iterable[Transition] = (),
-) -> tuple[Arrow, ...]:
+) -> tuple[MergedTransition, ...]:
     """Return every transition once: first the declared, then the seen, the explored, and what only the source hints at.
 
     A hint counts only where nothing else knows what the command does in that status.
     """
-    arrows: dict[Key, Arrow] = {}
+    arrows: dict[Key, MergedTransition] = {}
     for each in declared:
         arrows[each.key] = replace(_joined(arrows, each), is_declared=True)
     for sighting in seen:
@@ -115,9 +115,9 @@ def merged(
     return tuple(arrows.values())
 
 
-def _joined(arrows: Mapping[Key, Arrow], transition: Transition) -> Arrow:
+def _joined(arrows: Mapping[Key, MergedTransition], transition: Transition) -> MergedTransition:
     """Return the arrow as it is known, with the effects and timers that the transition adds."""
     known = arrows.get(transition.key)
     if known is None:
-        return Arrow(transition)
+        return MergedTransition(transition)
     return replace(known, transition=known.transition.with_more(transition.effects, transition.timers))

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Final
 
 from ironflow_nb._version import __version__
 from ironflow_nb.core.durations import spoken
-from ironflow_nb.core.ids import RunId
-from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.diagnosis import file_checks
 from ironflow_nb.diagnosis.file_checks import examined
-from ironflow_nb.diagnosis.findings import Finding, State, counted
-from ironflow_nb.diagnosis.inspection import Contents
+from ironflow_nb.diagnosis.findings import Finding, Severity, counted
+from ironflow_nb.diagnosis.inspection import JournalContents
 from ironflow_nb.execution.engine import CURRENT, Engine
-from ironflow_nb.execution.home import DEFAULT_PATH, HOME, PATH_VARIABLE
-from ironflow_nb.execution.hosts import host_id, is_alive
-from ironflow_nb.execution.surroundings import face, shell
+from ironflow_nb.execution.registry import DEFAULT_PATH, PATH_VARIABLE, REGISTRY
+from ironflow_nb.execution.system.frontend import face, shell
+from ironflow_nb.execution.system.process_identity import host_id, is_alive
 from ironflow_nb.journal.ports import Lease
-from ironflow_nb.journal.sqlite import SqliteJournal
-from ironflow_nb.values.pickles import KEY_BYTES, KEY_VARIABLE, key_path
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
+from ironflow_nb.values.signed_pickles import KEY_BYTES, KEY_VARIABLE, key_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,9 +50,9 @@ def doctor(*, engine: Engine | None = None) -> pd.DataFrame:
     Args:
         engine: the one whose journal is looked at; by default the current one.
     """
-    from ironflow_nb.diagnosis.report import Report
+    from ironflow_nb.diagnosis.findings import Report
 
-    return Report.of(findings(engine or HOME.engine()))
+    return Report.of(findings(engine or REGISTRY.engine()))
 
 
 def findings(engine: Engine) -> list[Finding]:
@@ -60,7 +60,7 @@ def findings(engine: Engine) -> list[Finding]:
     opened = engine.ledger.journal
     if not isinstance(opened, SqliteJournal):
         advice = 'give a path to keep the runs, iron.use("journal.db")'
-        kept = Finding("journal", "path", "in memory, and gone with the process", State.NOTICE, advice)
+        kept = Finding("journal", "path", "in memory, and gone with the process", Severity.NOTICE, advice)
         return [kept, *_all_of([_engine, _troubles, _notebook], engine), *_checked("versions", _versions)]
     journal = examined(opened.path, durability=engine.durability, read_only=opened.read_only)
     of_file = (
@@ -89,7 +89,7 @@ def _checked(topic: str, check: Callable[[], Iterator[Finding]]) -> list[Finding
         return list(check())
     except Exception as error:  # noqa: BLE001 -- what can't be looked at is a finding too
         found = f"could not be looked at: {type(error).__name__}: {error}"
-        return [Finding(topic, topic, found, State.NOTICE)]
+        return [Finding(topic, topic, found, Severity.NOTICE)]
 
 
 # -- the path ----------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def _path(engine: Engine, path: Path) -> Iterator[Finding]:
     if named and path != _absolute(named) and CURRENT.get() is not engine:
         found = f"names another journal, {_absolute(named)}, which is not the one in use"
         advice = f"set {PATH_VARIABLE} before the first use, or call iron.use({named!r})"
-        yield Finding("journal", PATH_VARIABLE, found, State.NOTICE, advice)
+        yield Finding("journal", PATH_VARIABLE, found, Severity.NOTICE, advice)
 
 
 def _absolute(path: str) -> Path:
@@ -119,7 +119,7 @@ def _absolute(path: str) -> Path:
 # -- owners of runs ----------------------------------------------------------------------------------------------
 
 
-def _owners(engine: Engine, contents: Contents | None) -> Iterator[Finding]:
+def _owners(engine: Engine, contents: JournalContents | None) -> Iterator[Finding]:
     if contents is None:
         return
     now = engine.ledger.clock.now()
@@ -149,7 +149,7 @@ def _living(engine: Engine, lease: Lease, runs: list[RunRow], now: int) -> Findi
     # One that has nothing to do shows no life, and who looks is awake.
     if own and silent_s > lease.lease_s and lease.owner != engine.ledger.owner:
         advice = "it may be stopped, or its machine asleep; its runs go on when it does, or are yours once it has ended"
-        return Finding("use", "owners", found, State.NOTICE, advice)
+        return Finding("use", "owners", found, Severity.NOTICE, advice)
     return Finding("use", "owners", found)
 
 
@@ -160,7 +160,7 @@ def _dead(runs: list[RunRow], leases: list[Lease], now: int) -> Finding:
     are = "is" if len(runs) == 1 else "are"
     found = f"{_listed(runs)} {are} interrupted, because {who} ended{last}"
     advice = f"run the cell again, or iron.resume({str(runs[0].run_id)!r})"
-    return Finding("use", "owners", found, State.WARNING, advice)
+    return Finding("use", "owners", found, Severity.WARNING, advice)
 
 
 def _process(lease: Lease) -> str:
@@ -179,7 +179,7 @@ def _engine(engine: Engine) -> Iterator[Finding]:
     closed_because = engine.ledger._closed_because  # noqa: SLF001 -- asking it to write would tell too, and write
     if closed_because is not None:
         advice = "open the journal again, with iron.use(...) or iron.open(...)"
-        yield Finding("engine", "engine", f"it can't be used: {closed_because}", State.PROBLEM, advice)
+        yield Finding("engine", "engine", f"it can't be used: {closed_because}", Severity.PROBLEM, advice)
         return
     here = [session for session in list(engine.sessions.values()) if session.is_open]
     yield Finding(
@@ -192,7 +192,7 @@ def _troubles(engine: Engine) -> Iterator[Finding]:
     for (activity, kind), count in list(troubles.counts.items()):
         found = f"while {activity}: {kind}, {counted(count, 'time')}, the last one {troubles.latest[activity, kind]!r}"
         advice = "the engine goes on; if the count grows, restart the kernel and run the cell again"
-        yield Finding("engine", "threads", found, State.WARNING, advice)
+        yield Finding("engine", "threads", found, Severity.WARNING, advice)
 
 
 def _notebook(_engine: Engine) -> Iterator[Finding]:
@@ -200,12 +200,12 @@ def _notebook(_engine: Engine) -> Iterator[Finding]:
         return
     if face() is None:
         found = "not loaded: no pictures that follow their runs, and no %ironflow"
-        yield Finding("engine", "extension", found, State.NOTICE, "%load_ext ironflow_nb")
+        yield Finding("engine", "extension", found, Severity.NOTICE, "%load_ext ironflow_nb")
     else:
         yield Finding("engine", "extension", "loaded")
 
 
-def _key(contents: Contents | None) -> Iterator[Finding]:
+def _key(contents: JournalContents | None) -> Iterator[Finding]:
     if os.environ.get(KEY_VARIABLE):
         yield Finding("values", "signing key", f"from {KEY_VARIABLE}")
         return
@@ -217,10 +217,10 @@ def _key(contents: Contents | None) -> Iterator[Finding]:
         return
     if there.st_size != KEY_BYTES:
         advice = "restore it from a copy, or delete it and sign what you trust anew with iron.trust()"
-        yield Finding("values", "signing key", f"{path} is damaged", State.PROBLEM, advice)
+        yield Finding("values", "signing key", f"{path} is damaged", Severity.PROBLEM, advice)
     elif os.name == "posix" and there.st_mode & 0o077:
         found = f"{path} can be read by others, who can then make pickles that run their code here"
-        yield Finding("values", "signing key", found, State.WARNING, f"chmod 600 '{path}'")
+        yield Finding("values", "signing key", found, Severity.WARNING, f"chmod 600 '{path}'")
     else:
         yield Finding("values", "signing key", f"{path}, which only you can read")
 
@@ -230,11 +230,11 @@ def _no_key(path: Path, *, has_pickles: bool) -> Finding:
         return Finding("values", "signing key", f"none yet; the first pickle makes {path}")
     advice = f"set {KEY_VARIABLE} as it was, or put the key back; if you know where the journal is from, iron.trust()"
     return Finding(
-        "values", "signing key", f"{path} is missing, so stored pickles can't be read", State.WARNING, advice
+        "values", "signing key", f"{path} is missing, so stored pickles can't be read", Severity.WARNING, advice
     )
 
 
-def _clock(engine: Engine, contents: Contents | None) -> Iterator[Finding]:
+def _clock(engine: Engine, contents: JournalContents | None) -> Iterator[Finding]:
     if contents is None or contents.newest_at is None:
         return
     newest = max([contents.newest_at, *(lease.heartbeat_at for lease in contents.leases.values())])
@@ -242,7 +242,7 @@ def _clock(engine: Engine, contents: Contents | None) -> Iterator[Finding]:
     if age_s < -STEPPED_BACK_S:
         found = f"{spoken(-age_s)} behind what is written in the journal: it went back, or another machine's is ahead"
         advice = "set the clocks; until then ages, waits and the leases of other machines are wrong, results are not"
-        yield Finding("clock", "clock", found, State.WARNING, advice)
+        yield Finding("clock", "clock", found, Severity.WARNING, advice)
     else:
         yield Finding("clock", "clock", f"in step with the journal, whose newest entry is {spoken(max(age_s, 0))} old")
 
@@ -257,5 +257,5 @@ def _versions() -> Iterator[Finding]:
         except PackageNotFoundError:
             if package in WITHOUT:
                 advice = f"pip install {package}"
-                yield Finding("versions", package, f"missing: {WITHOUT[package]}", State.NOTICE, advice)
+                yield Finding("versions", package, f"missing: {WITHOUT[package]}", Severity.NOTICE, advice)
     yield Finding("versions", "installed", ", ".join(f"{name} {number}" for name, number in found.items()))

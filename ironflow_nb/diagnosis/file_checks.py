@@ -14,12 +14,12 @@ from typing import Final
 import msgspec
 
 from ironflow_nb.core.durations import spoken
-from ironflow_nb.diagnosis.findings import Finding, State, counted, in_bytes
-from ironflow_nb.diagnosis.inspection import CHECKED_BYTES, Contents, beside, inspect, size_of
-from ironflow_nb.diagnosis.users import WRITE, Hold, User, command_of, holds_on, users_of
+from ironflow_nb.diagnosis.findings import Finding, Severity, counted, in_bytes
+from ironflow_nb.diagnosis.inspection import CHECKED_BYTES, JournalContents, beside, inspect, size_of
+from ironflow_nb.diagnosis.lock_holders import WRITE, JournalUser, LockHold, command_of, holds_on, users_of
 from ironflow_nb.errors import JournalBusy, JournalError, NotAJournal
-from ironflow_nb.execution.seams import Clock, SystemClock, SystemThreads
-from ironflow_nb.journal.places import file_system, is_network
+from ironflow_nb.execution.system.system import Clock, SystemClock, SystemThreads
+from ironflow_nb.journal.file_systems import file_system, is_network
 from ironflow_nb.journal.ports import Durability
 from ironflow_nb.journal.schema import SCHEMA_VERSION
 from ironflow_nb.journal.sqlite_file import LOG_LIMIT, WAL, look_at
@@ -41,7 +41,7 @@ LARGE_LOG: Final = LOG_LIMIT
 HOLD_S: Final = 0.1
 
 
-class Journal(msgspec.Struct, frozen=True, kw_only=True):
+class JournalFile(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a journal file. `contents` or `trouble` is None, both if there is no file.
 
     `users` and `holds` are None where the system does not tell; the holds are those that lasted a while.
@@ -50,10 +50,10 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     durability: Durability
     read_only: bool
-    contents: Contents | None = None
+    contents: JournalContents | None = None
     trouble: JournalError | None = None
-    users: Collection[User] | None = None
-    holds: Collection[Hold] | None = None
+    users: Collection[JournalUser] | None = None
+    holds: Collection[LockHold] | None = None
 
     @property
     def folder(self) -> Path:
@@ -61,11 +61,11 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
         return next(folder for folder in self.path.parents if folder.is_dir() or folder == folder.parent)
 
 
-def examined(path: Path, *, durability: Durability, read_only: bool) -> Journal:
+def examined(path: Path, *, durability: Durability, read_only: bool) -> JournalFile:
     """Look at the file once, for all checks."""
     clock = SystemClock()
     at_first = holds_on(path)
-    contents: Contents | None = None
+    contents: JournalContents | None = None
     trouble: JournalError | None = None
     try:
         contents = inspect(path, clock) if _is_there(path) else None
@@ -75,7 +75,7 @@ def examined(path: Path, *, durability: Durability, read_only: bool) -> Journal:
     if at_first:
         clock.wait(SystemThreads().wakeup(), HOLD_S)
     holds = None if at_first is None else at_first & (holds_on(path) or frozenset())
-    return Journal(
+    return JournalFile(
         path=path,
         durability=durability,
         read_only=read_only,
@@ -97,7 +97,7 @@ def _is_there(path: Path) -> bool:
 # -- the file ----------------------------------------------------------------------------------------------------
 
 
-def file(journal: Journal) -> Iterator[Finding]:
+def file(journal: JournalFile) -> Iterator[Finding]:
     """Tell whether the file is there, and is a sound journal."""
     if journal.trouble is not None:
         yield _trouble(journal)
@@ -111,19 +111,19 @@ def file(journal: Journal) -> Iterator[Finding]:
                 "this process still has one open that was deleted or replaced; an engine on that records nothing more"
             )
             advice = f"put the file back, or begin anew with iron.use({str(journal.path)!r})"
-            yield Finding("journal", "lost file", found, State.WARNING, advice)
+            yield Finding("journal", "lost file", found, Severity.WARNING, advice)
 
 
-def _trouble(journal: Journal) -> Finding:
+def _trouble(journal: JournalFile) -> Finding:
     holders = {hold.pid for hold in journal.holds or () if hold.kind == WRITE}
     if isinstance(journal.trouble, JournalBusy) or holders:
         found = f"it is locked by {_named(holders) or 'another process'}, so it could not be read"
-        return Finding("journal", "file", found, State.WARNING, "wait for that process, or end it, and ask again")
+        return Finding("journal", "file", found, Severity.WARNING, "wait for that process, or end it, and ask again")
     found, _, advice = str(journal.trouble).partition("; ")
-    return Finding("journal", "file", found, State.PROBLEM, advice or "look at the file, or restore it from a copy")
+    return Finding("journal", "file", found, Severity.PROBLEM, advice or "look at the file, or restore it from a copy")
 
 
-def _contents(contents: Contents) -> Iterator[Finding]:
+def _contents(contents: JournalContents) -> Iterator[Finding]:
     size = contents.size
     if not contents.schema:
         yield Finding("journal", "file", "it is empty; the first step makes it a journal")
@@ -140,9 +140,9 @@ def _contents(contents: Contents) -> Iterator[Finding]:
     yield _integrity(contents.damage, size)
 
 
-def _values(contents: Contents) -> Finding:
+def _values(contents: JournalContents) -> Finding:
     if contents.n_values is None:
-        return Finding("journal", "large values", "too many to look for in a moment", State.NOTICE)
+        return Finding("journal", "large values", "too many to look for in a moment", Severity.NOTICE)
     if not contents.n_values:
         return Finding("journal", "large values", "none; they would lie in values/ beside the journal")
     found = f"{counted(contents.n_values, 'file')} in values/, {in_bytes(contents.value_bytes)}"
@@ -150,90 +150,90 @@ def _values(contents: Contents) -> Finding:
         return Finding("journal", "large values", found)
     lost = f"{contents.n_values_lost:,} of {counted(contents.n_values, 'file')} in values/ missing or cut short"
     advice = "put back the folder values/ that belongs beside the journal; steps whose values stay lost run again"
-    return Finding("journal", "large values", lost, State.PROBLEM, advice)
+    return Finding("journal", "large values", lost, Severity.PROBLEM, advice)
 
 
 def _schema(schema: int) -> Finding:
     if schema == SCHEMA_VERSION:
         return Finding("journal", "schema", f"{schema}, which this version writes")
     found = f"{schema}; this version writes {SCHEMA_VERSION}"
-    return Finding("journal", "schema", found, State.NOTICE, "the next write changes it; keep a copy until then")
+    return Finding("journal", "schema", found, Severity.NOTICE, "the next write changes it; keep a copy until then")
 
 
 def _integrity(damage: Collection[str] | None, size: int) -> Finding:
     if damage is None:
         found = f"not checked, for the file has more than {in_bytes(CHECKED_BYTES)}"
         advice = 'when nothing runs: sqlite3 journal.db "PRAGMA integrity_check"'
-        return Finding("journal", "integrity", found, State.NOTICE, advice)
+        return Finding("journal", "integrity", found, Severity.NOTICE, advice)
     if not damage:
         return Finding("journal", "integrity", f"sound, all {in_bytes(size)} of it")
     advice = "copy the folder first, then restore the journal from a backup, or try the command .recover of sqlite3"
-    return Finding("journal", "integrity", "; ".join(damage).replace("\n", " "), State.PROBLEM, advice)
+    return Finding("journal", "integrity", "; ".join(damage).replace("\n", " "), Severity.PROBLEM, advice)
 
 
 # -- the place ---------------------------------------------------------------------------------------------------
 
 
-def file_system_type(journal: Journal) -> Iterator[Finding]:
+def file_system_type(journal: JournalFile) -> Iterator[Finding]:
     """Tell on what kind of file system the journal lies."""
     try:
         mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         advice = "see that it is a disk of this machine: SQLite is not safe on network drives"
-        yield Finding("place", "file system", f"not told by {_SYSTEM}", State.NOTICE, advice)
+        yield Finding("place", "file system", f"not told by {_SYSTEM}", Severity.NOTICE, advice)
         return
     kind = file_system(PurePosixPath(os.path.realpath(journal.path)), mounts)
     if is_network(kind):
         advice = f"keep the journal on a disk of this machine, with {_ANOTHER_PLACE}; copy it when nothing runs"
         has_log = journal.contents is not None and journal.contents.mode == WAL
         found = f"{kind}, a network file system, where {_LOG_HARM if has_log else _NO_LOG}"
-        yield Finding("place", "file system", found, State.PROBLEM if has_log else State.WARNING, advice)
+        yield Finding("place", "file system", found, Severity.PROBLEM if has_log else Severity.WARNING, advice)
     elif kind in {"tmpfs", "ramfs"}:
         found = f"{kind}, which is memory: the journal survives its process, but no restart of the machine"
-        yield Finding("place", "file system", found, State.WARNING, f"put it on a disk, with {_ANOTHER_PLACE}")
+        yield Finding("place", "file system", found, Severity.WARNING, f"put it on a disk, with {_ANOTHER_PLACE}")
     elif kind == "overlay":
         found = "overlay, as in a container: the journal may go when the container goes"
-        yield Finding("place", "file system", found, State.NOTICE, f"put it on a volume, with {_ANOTHER_PLACE}")
+        yield Finding("place", "file system", found, Severity.NOTICE, f"put it on a volume, with {_ANOTHER_PLACE}")
     else:
         yield Finding("place", "file system", kind or "unknown")
 
 
-def space(journal: Journal) -> Iterator[Finding]:
+def space(journal: JournalFile) -> Iterator[Finding]:
     """Tell how much space is left."""
     free = shutil.disk_usage(journal.folder).free
-    state = State.PROBLEM if free < NO_SPACE else State.WARNING if free < LITTLE_SPACE else State.OK
-    advice = "make space: a step that can't be recorded stops its run" if state is not State.OK else ""
+    state = Severity.PROBLEM if free < NO_SPACE else Severity.WARNING if free < LITTLE_SPACE else Severity.OK
+    advice = "make space: a step that can't be recorded stops its run" if state is not Severity.OK else ""
     yield Finding("place", "free space", in_bytes(free), state, advice)
 
 
-def rights(journal: Journal) -> Iterator[Finding]:
+def rights(journal: JournalFile) -> Iterator[Finding]:
     """Tell whether the journal can be written."""
     there = [path for path in (journal.folder, journal.path) if os.access(path, os.F_OK)]
     locked = [path for path in there if not os.access(path, os.W_OK)]
     if locked:
         advice = f"change the permissions, or choose another place, with {_ANOTHER_PLACE}"
-        yield Finding("place", "writable", f"no: {locked[0]} may not be written", State.PROBLEM, advice)
+        yield Finding("place", "writable", f"no: {locked[0]} may not be written", Severity.PROBLEM, advice)
     elif journal.read_only:
         yield Finding("place", "writable", "yes, but it was opened with read_only=True")
     else:
         yield Finding("place", "writable", "yes")
 
 
-def sync(journal: Journal) -> Iterator[Finding]:
+def sync(journal: JournalFile) -> Iterator[Finding]:
     """Measure how long the disk takes to keep something."""
     try:
         times_s = sorted(_syncs(journal.path.parent, SystemClock()))
     except OSError as error:
-        yield Finding("place", "sync", f"not measured: {error.strerror or error}", State.NOTICE)
+        yield Finding("place", "sync", f"not measured: {error.strerror or error}", Severity.NOTICE)
         return
     typical_s = times_s[len(times_s) // 2]
     found = f"{typical_s * 1000:.2g} ms, the median of {len(times_s)} ({_range(times_s)})"
     if typical_s < NO_SYNC_S:
         advice = "a power cut may lose what was acknowledged, if nothing but memory is behind this"
-        yield Finding("place", "sync", f"{found}; no disk is that fast", State.NOTICE, advice)
+        yield Finding("place", "sync", f"{found}; no disk is that fast", Severity.NOTICE, advice)
     elif typical_s > SLOW_SYNC_S and journal.durability is Durability.POWER:
         advice = 'every step waits for one; a faster disk helps, or durability="process", which waits for none'
-        yield Finding("place", "sync", found, State.NOTICE, advice)
+        yield Finding("place", "sync", found, Severity.NOTICE, advice)
     else:
         yield Finding("place", "sync", found)
 
@@ -260,7 +260,7 @@ def _syncs(folder: Path, clock: Clock) -> Iterator[float]:
 # -- SQLite ------------------------------------------------------------------------------------------------------
 
 
-def sqlite(journal: Journal) -> Iterator[Finding]:
+def sqlite(journal: JournalFile) -> Iterator[Finding]:
     """Tell the version of SQLite, what is known of it, and how it keeps what it is given."""
     yield _version()
     has_log = journal.contents is None or journal.contents.mode in {WAL, None}
@@ -297,7 +297,7 @@ def _durability(durability: Durability, *, has_log: bool) -> Finding:
     return Finding("sqlite", "durability", found)
 
 
-def _mode(contents: Contents) -> Finding:
+def _mode(contents: JournalContents) -> Finding:
     mode = {
         None: "write-ahead log, now empty: nobody has the journal open",
         WAL: "write-ahead log (WAL): readers and the writer don't wait for one another",
@@ -308,7 +308,7 @@ def _mode(contents: Contents) -> Finding:
 # -- who uses it -------------------------------------------------------------------------------------------------
 
 
-def log(journal: Journal) -> Iterator[Finding]:
+def log(journal: JournalFile) -> Iterator[Finding]:
     """Tell how large the write-ahead log is, and who keeps it so."""
     size = size_of(beside(journal.path, "-wal"))
     if size is None:
@@ -319,24 +319,24 @@ def log(journal: Journal) -> Iterator[Finding]:
     elif readers:
         found = f"{in_bytes(size)}, and it can't be used again while these read: {_named(readers)}"
         advice = "close what reads the journal there: a cursor not read to its end, a tool, a kernel that hangs"
-        yield Finding("use", "log", found, State.WARNING, advice)
+        yield Finding("use", "log", found, Severity.WARNING, advice)
     else:
         advice = f"nothing: it is cut to {in_bytes(LOG_LIMIT)} when it is used again from its start"
-        yield Finding("use", "log", f"{in_bytes(size)}: somebody read for long, or wrote much", State.NOTICE, advice)
+        yield Finding("use", "log", f"{in_bytes(size)}: somebody read for long, or wrote much", Severity.NOTICE, advice)
 
 
-def users(journal: Journal) -> Iterator[Finding]:
+def users(journal: JournalFile) -> Iterator[Finding]:
     """Tell which processes have the journal open, and which of them is writing."""
     if journal.users is None:
         found = f"not told by {_SYSTEM}"
-        yield Finding("use", "open in", found, State.NOTICE, f"lsof {journal.path}" if os.name == "posix" else "")
+        yield Finding("use", "open in", found, Severity.NOTICE, f"lsof {journal.path}" if os.name == "posix" else "")
         return
     yield Finding("use", "open in", _named(user.pid for user in journal.users) or "no process of yours")
     writers = sorted({hold.pid for hold in journal.holds or () if hold.kind == WRITE} - {os.getpid()})
     if writers:
         found = f"{_named(writers)} has been writing for {spoken(HOLD_S)} or longer"
         advice = "if that stays so, steps fail here after 10 s of waiting: end the transaction or the process there"
-        yield Finding("use", "write lock", found, State.WARNING, advice)
+        yield Finding("use", "write lock", found, Severity.WARNING, advice)
     elif journal.contents is not None:
         yield Finding("use", "write lock", "free")
 

@@ -15,16 +15,16 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import OWNED
 from ironflow_nb.errors import JournalError
-from ironflow_nb.execution.seams import Clock
+from ironflow_nb.execution.system.system import Clock
 from ironflow_nb.journal.ports import Lease, Select
 from ironflow_nb.journal.sqlite_file import begin_reading, translated
 from ironflow_nb.journal.sqlite_reader import SqliteReader
-from ironflow_nb.values.files import ValueFiles
-from ironflow_nb.values.store import PICKLE
-from ironflow_nb.values.stored import INLINE_LIMIT
+from ironflow_nb.values.codecs import PICKLE
+from ironflow_nb.values.stored_value import INLINE_LIMIT
+from ironflow_nb.values.value_files import ValueFiles
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ _HAS_PICKLES: Final = 'SELECT EXISTS (SELECT 1 FROM "values" WHERE codec = ?)'
 _LARGE: Final = 'SELECT value_id, size FROM "values" WHERE size >= ?'
 
 
-class Contents(msgspec.Struct, frozen=True, kw_only=True):
+class JournalContents(msgspec.Struct, frozen=True, kw_only=True):
     """What is in a journal at one moment, with what lies in its log. Times are microseconds UTC.
 
     None is what could not be found out in time. `mode` is None where nobody has the journal open.
@@ -82,7 +82,7 @@ def beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def inspect(path: Path, clock: Clock) -> Contents:
+def inspect(path: Path, clock: Clock) -> JournalContents:
     """Return what is in the file.
 
     Raises:
@@ -128,11 +128,11 @@ def _connect(path: Path, way: str) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.as_uri()}?{way}", uri=True, timeout=BUSY_S, isolation_level=None)
 
 
-def _contents(path: Path, way: str, clock: Clock) -> Contents:
+def _contents(path: Path, way: str, clock: Clock) -> JournalContents:
     with translated(path), closing(_connect(path, way)) as connection:
         connection.execute("PRAGMA query_only=ON")
         begin_reading(connection, path)
-        facts = Contents(
+        facts = JournalContents(
             schema=_number(connection, "PRAGMA user_version"),
             mode=None if "immutable" in way else connection.execute("PRAGMA journal_mode").fetchone()[0],
             page_size=_number(connection, "PRAGMA page_size"),
@@ -141,7 +141,7 @@ def _contents(path: Path, way: str, clock: Clock) -> Contents:
         return _filled(connection, path, facts, clock) if facts.schema else facts
 
 
-def _filled(connection: sqlite3.Connection, path: Path, facts: Contents, clock: Clock) -> Contents:
+def _filled(connection: sqlite3.Connection, path: Path, facts: JournalContents, clock: Clock) -> JournalContents:
     files = ValueFiles(path.parent / "values")
     reader = SqliteReader(connection, files)
     leases, unfinished = reader.leases(), reader.runs(Select(statuses=OWNED))

@@ -10,21 +10,19 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
+from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.status import RunStatus
-from ironflow_nb.core.texts import plain
 from ironflow_nb.diagram import svg
+from ironflow_nb.diagram.collapse import MAX_NODES, reduced
 from ironflow_nb.diagram.geometry import Layout
-from ironflow_nb.diagram.labels import xml_attribute
 from ironflow_nb.diagram.layout import lay_out
-from ironflow_nb.diagram.machine_text import to_machine_text
 from ironflow_nb.diagram.model import Diagram, sound
-from ironflow_nb.diagram.reduced import MAX_NODES, reduced
-from ironflow_nb.diagram.sizes import label_sizes_of, sizes_of
-from ironflow_nb.diagram.states import Account, Caption, NodeState, with_active, with_left_out, with_recorded
+from ironflow_nb.diagram.plain_form import to_machine_text, to_text
+from ironflow_nb.diagram.sizes import label_sizes_of, sizes_of, xml_attribute
+from ironflow_nb.diagram.states import Caption, NodeState, RunFigures, with_active, with_left_out, with_recorded
 from ironflow_nb.diagram.states import caption as caption_of
-from ironflow_nb.diagram.text import to_text
 
-NOTHING: Final = Account()
+NOTHING: Final = RunFigures()
 _SIZE: Final = re.compile(r'<svg xmlns="[^"]*" (width="[0-9.]+" height="[0-9.]+")')
 log = logging.getLogger(__name__)
 
@@ -56,7 +54,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class PictureParts:
     """What changes in a picture while a run goes on: SVG groups by the ids that they have in it.
 
     While `frame` stays the same, replacing the groups that differ makes one picture of the run into the next;
@@ -81,7 +79,7 @@ def draw(
     *,
     run_status: RunStatus | None = None,
     run_id: str | None = None,
-    account: Account = NOTHING,
+    account: RunFigures = NOTHING,
     prefix: str = "iron",
     max_nodes: int = MAX_NODES,
 ) -> Picture:
@@ -126,7 +124,7 @@ def draw_parts(
     run_id: str | None = None,
     prefix: str = "iron",
     max_nodes: int = MAX_NODES,
-) -> Parts:
+) -> PictureParts:
     """Return the parts of the picture that `draw` gives for the same arguments; a failure gives none of them."""
     view = _View(diagram, states, Caption(name=diagram.name, run_status=run_status, run_id=run_id))
     try:
@@ -134,10 +132,10 @@ def draw_parts(
         layout = _layout(view.diagram)
         elements = svg.elements(view.diagram, layout, view.states, caption=view.caption, prefix=prefix)
         frame = "\n".join([svg.scenery(view.diagram, layout, caption=view.caption), *elements])
-        return Parts(frame=blake2b(frame.encode(), digest_size=12).hexdigest(), elements=elements)
+        return PictureParts(frame=blake2b(frame.encode(), digest_size=12).hexdigest(), elements=elements)
     except Exception:
         log.debug("the parts of %r could not be drawn", diagram.name, exc_info=True)
-        return Parts(frame="", elements={})
+        return PictureParts(frame="", elements={})
 
 
 def _view(given: _View, max_nodes: int) -> _View:

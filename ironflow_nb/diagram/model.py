@@ -1,10 +1,14 @@
-"""The model of a diagram: what a flow can do, before anything of it has run."""
+"""The model of a diagram: what a flow can do, before anything of it has run.
+
+A diagram while it is being made, by something that reads the source of a flow from its beginning to its end.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -51,7 +55,7 @@ NodeStatus: TypeAlias = StepStatus | Handled
 MACHINE_KINDS: Final = frozenset({NodeKind.INITIAL, NodeKind.STATE, NodeKind.FINAL})
 
 
-class Tone(StrEnum):
+class TransitionTone(StrEnum):
     """What is known of a transition of a state machine."""
 
     SEEN = "seen"
@@ -97,7 +101,7 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     label: str | None = None
     is_back: bool = False
     is_dashed: bool = False
-    tone: Tone | None = None
+    tone: TransitionTone | None = None
     n_seen: int = 0
     is_taken: bool = False
     title: str = ""
@@ -141,3 +145,50 @@ def decode_diagram(text: str) -> Diagram:
     except (msgspec.ValidationError, RecursionError):
         name = found.get("name") if isinstance(found, dict) else None
         return Diagram(name if isinstance(name, str) else "")
+
+
+START_ID: Final = "start"
+END_ID: Final = "end"
+
+
+class OpenEdge(NamedTuple):
+    """An edge that leaves a node and does not yet lead anywhere."""
+
+    source: str
+    label: str | None = None
+    is_dashed: bool = False
+
+
+Tails: TypeAlias = tuple[OpenEdge, ...]
+"""All the ways to what comes next; none if nothing can come next."""
+
+
+class DiagramBuilder:
+    """Nodes and edges so far, beginning with a start."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.nodes = [Node(id=START_ID, kind=NodeKind.START, label="start")]
+        self._edges: dict[Edge, None] = {}
+
+    def add(self, node: Node, tails: Tails) -> Tails:
+        """Add the node at the end of the tails and return the one that leaves it."""
+        self.nodes.append(node)
+        self.join(tails, node.id)
+        return (OpenEdge(node.id),)
+
+    def fresh_id(self) -> str:
+        """Return the id for the next node: its number in the order of the source."""
+        return f"n{len(self.nodes)}"
+
+    def join(self, tails: Iterable[OpenEdge], target: str, *, is_back: bool = False) -> None:
+        """Let the tails lead to a node."""
+        for source, label, is_dashed in tails:
+            edge = Edge(source=source, target=target, label=label, is_back=is_back, is_dashed=is_dashed)
+            self._edges.setdefault(edge)
+
+    def diagram(self, tails: Tails) -> Diagram:
+        """Return the diagram, in which the tails lead to its end."""
+        self.join(tails, END_ID)
+        nodes = (*self.nodes, Node(id=END_ID, kind=NodeKind.END, label="end"))
+        return Diagram(self.name, nodes, tuple(self._edges))

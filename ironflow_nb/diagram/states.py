@@ -57,7 +57,7 @@ class NodeState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class RunFigures:
     """What the steps of a run do not tell together: how long it took by the clock, and what was not done anew."""
 
     wall_s: float | None = None
@@ -83,7 +83,7 @@ class Caption:
     run_status: RunStatus | None = None
     run_id: str | None = None
     summary: str = ""
-    account: Account = Account()
+    account: RunFigures = RunFigures()
 
 
 def node_states(

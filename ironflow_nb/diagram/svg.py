@@ -3,6 +3,8 @@
 It stands alone: no script, no style sheet, no font, nothing fetched. Its ids begin with a prefix, so that several can
 stand in one document. The head and every node are groups that a live view can replace one by one (`elements`): what
 they say changes, where they stand does not.
+
+The head of a picture: the flow, its run, and how that is.
 """
 
 from __future__ import annotations
@@ -10,19 +12,114 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
+from ironflow_nb.core.identity import ID_SHOWN
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.diagram.geometry import Box, Layout, Route, Size
-from ironflow_nb.diagram.head import HEAD_HEIGHT, head_element, head_width
-from ironflow_nb.diagram.labels import SANS, one_line, xml_attribute, xml_text
 from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
-from ironflow_nb.diagram.outlines import at, number, outline
-from ironflow_nb.diagram.palette import LINE, WAY, Look, run_look, step_look
-from ironflow_nb.diagram.shapes import node_shapes, text_element
-from ironflow_nb.diagram.sizes import EDGE_FONT, edge_label
+from ironflow_nb.diagram.palette import LINE, WAY, StatusStyle, run_look, step_look
+from ironflow_nb.diagram.sizes import (
+    EDGE_FONT,
+    LABEL_FONT,
+    MONO,
+    SANS,
+    SMALL_FONT,
+    clipped,
+    edge_label,
+    fitting,
+    one_line,
+    width,
+    xml_attribute,
+    xml_text,
+)
 from ironflow_nb.diagram.states import Caption, NodeState, saying_with_time, state_of
-from ironflow_nb.diagram.ways import edge_paths, transition_element
+from ironflow_nb.diagram.svg_shapes import (
+    at,
+    edge_paths,
+    mark_element,
+    node_shapes,
+    number,
+    outline,
+    text_element,
+    transition_element,
+)
+
+HEAD_HEIGHT: Final = 84.0
+_MAX_NAME: Final = 320.0
+_SUMMARY_ROOM: Final = 300.0
+_PAD: Final = 15.0
+_GAP: Final = 12.0
+_MARK_WIDTH: Final = 23.0
+_CHIP_Y: Final = 21.0
+_LINE_HEIGHT: Final = 15
+
+
+class _CaptionPart(NamedTuple):
+    text: str
+    width: float
+    attributes: str
+
+
+def head_width(caption: Caption) -> float:
+    """Return the width that the head needs with the longest status there is: it stays while the run goes on."""
+    if caption.run_status is None:
+        return max(0.0, _chip_width(caption, ""), *(width(line, font_size=SMALL_FONT) for line in _lines(caption)))
+    return max(_SUMMARY_ROOM, *(_chip_width(caption, status) for status in RunStatus))
+
+
+def head_element(caption: Caption, middle: float, *, element_id: str) -> str:
+    """Return the head as an SVG group around `middle`: a chip in the colours of the run, and a line below it."""
+    status = str(caption.run_status or "")
+    name = f'id="{element_id}" data-status="{status or "none"}"'
+    title = " ".join(filter(None, [caption.name, caption.run_id, status]))
+    title = "\n".join(filter(None, [title, caption.summary, caption.account.words]))
+    return f"<g {name}><title>{xml_text(title)}</title>{_chip(caption, middle, status)}{_summary(caption, middle)}</g>"
+
+
+def _summary(caption: Caption, middle: float) -> str:
+    words = f'text-anchor="middle" fill="{LINE}"'
+    heights = range(27, 27 + 2 * _LINE_HEIGHT, _LINE_HEIGHT)
+    return "".join(
+        text_element(middle, _CHIP_Y + y, line, words, font_size=SMALL_FONT)
+        for y, line in zip(heights, _lines(caption), strict=False)
+    )
+
+
+def _lines(caption: Caption) -> list[str]:
+    said = filter(None, [caption.summary, caption.account.words])
+    return [fitting(line, font_size=SMALL_FONT, room=_SUMMARY_ROOM) for line in said]
+
+
+def _chip(caption: Caption, middle: float, status: str) -> str:
+    look, box = run_look(caption.run_status), Box(middle, _CHIP_Y, _chip_width(caption, status), 32)
+    paint = f'fill="{look.fill}" stroke="{look.stroke}" stroke-width="1.5"'
+    parts = [f'<path d="{outline(NodeKind.START, box)}" {paint}/>']
+    x = box.left + _PAD
+    if status:
+        parts.append(mark_element(x + 8, box.y, look))
+        x += _MARK_WIDTH
+    for piece in _pieces(caption, status):
+        parts.append(text_element(x, box.y, piece.text, f'fill="{look.text}" {piece.attributes}', font_size=LABEL_FONT))
+        x += piece.width + _GAP
+    return "".join(parts)
+
+
+def _chip_width(caption: Caption, status: str) -> float:
+    pieces = _pieces(caption, status)
+    return sum(piece.width + _GAP for piece in pieces) - _GAP + 2 * _PAD + (_MARK_WIDTH if status else 0)
+
+
+def _pieces(caption: Caption, status: str) -> list[_CaptionPart]:
+    name = clipped(caption.name, font_size=LABEL_FONT, room=_MAX_NAME) or "flow"
+    short = (caption.run_id or "")[:ID_SHOWN]
+    pieces = [
+        _CaptionPart(status, width(status, font_size=LABEL_FONT) * 1.02, ""),
+        _CaptionPart(name, width(name, font_size=LABEL_FONT) * 1.06, 'font-weight="700"'),
+        _CaptionPart(short, width(short, font_size=LABEL_FONT, is_mono=True), f'font-family="{MONO}"'),
+    ]
+    return [piece for piece in pieces if piece.text]
+
 
 MARGIN: Final = 10.0
 _OVER: Final = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.INTERRUPTED})
@@ -102,7 +199,7 @@ def _node(node: Node, box: Box, state: NodeState | None, ended: RunStatus | None
     return f"<g {about}><title>{xml_text(_title(node, state))}</title>{shapes}</g>"
 
 
-def _look(state: NodeState | None, ended: RunStatus | None) -> tuple[Look, str]:
+def _look(state: NodeState | None, ended: RunStatus | None) -> tuple[StatusStyle, str]:
     """Return how a node looks, and the word for it; the end shows how the run ended."""
     if ended is not None:
         return run_look(ended), str(ended)

@@ -1,25 +1,89 @@
-"""A durable cell as it stands in the notebook now, and the function as which its code is tracked."""
+"""A durable cell as it stands in the notebook now, and the function as which its code is tracked.
+
+The first line of a durable cell: ``%%step NAME`` and its options.
+"""
 
 from __future__ import annotations
 
+import argparse
 import ast
 import linecache
 import re
+import shlex
 import textwrap
 import types
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from ironflow_nb.core.durations import Duration
-from ironflow_nb.durable_cells.uses import Uses, uses_of
+from ironflow_nb.code_identity import syntax
+from ironflow_nb.code_identity.definitions import wrapped_by
+from ironflow_nb.core.durations import Duration, seconds
+from ironflow_nb.durable_cells.name_analysis import NameUses, uses_of
 from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution.parameters import is_code
-from ironflow_nb.execution.spec import StepOptions, StepSpec
-from ironflow_nb.tracking import parsing
-from ironflow_nb.tracking.reading import wrapped_by
+from ironflow_nb.execution.definitions.parameters import is_code
+from ironflow_nb.execution.definitions.step_spec import StepOptions, StepSpec
+
+MAGIC: Final = "%%step"
+OPTIONS: Final = ("--in", "--out", "--retries", "--timeout-s", "--cache")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that raises instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise DefinitionError(f"{message}; usage: {MAGIC} NAME [{'] ['.join(OPTIONS)}]")
+
+
+def parse(line: str) -> tuple[str, CellOptions]:
+    """Return the name and the options that stand behind ``%%step``.
+
+    Raises:
+        DefinitionError: they are not as they should be.
+    """
+    try:
+        words = shlex.split(line)
+        if not words:
+            raise DefinitionError(f"give the cell a name: {MAGIC} load")
+        given = _parser().parse_args(_checked(words))
+        if given.cache not in {None, True}:
+            seconds(given.cache)
+    except ValueError as error:
+        raise DefinitionError(str(error)) from None
+    if given.retries < 0 or (given.timeout_s is not None and given.timeout_s <= 0):
+        raise DefinitionError("--retries is 0 or more, and --timeout-s more than 0")
+    return given.name, CellOptions(
+        ins=given.ins, outs=given.outs, retries=given.retries, timeout_s=given.timeout_s, cache=given.cache
+    )
+
+
+def _parser() -> _Parser:
+    parser = _Parser(MAGIC.replace("%", ""), add_help=False)
+    parser.add_argument("name")
+    parser.add_argument("--in", dest="ins", type=_names)
+    parser.add_argument("--out", dest="outs", type=_names)
+    parser.add_argument("--retries", type=int, default=0)
+    parser.add_argument("--timeout-s", type=float)
+    parser.add_argument("--cache", nargs="?", const=True)
+    return parser
+
+
+def _checked(words: list[str]) -> list[str]:
+    for word in words:
+        option = word.partition("=")[0]
+        if option.startswith("--") and option not in OPTIONS:
+            near = get_close_matches(option, OPTIONS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(OPTIONS)}"
+            raise DefinitionError(f"a cell knows no {option}; {hint}")
+    return words
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
 
 KIND: Final = "cell"
 _NAME: Final = re.compile(r"\w[\w.\-]*")
@@ -70,10 +134,10 @@ class Cell:
     @cached_property
     def tree(self) -> ast.Module:
         """The syntax tree of the source; a SyntaxError shows the line of the cell."""
-        return parsing.parse(self.source, self.file or "<cell>")
+        return syntax.parse(self.source, self.file or "<cell>")
 
     @cached_property
-    def uses(self) -> Uses:
+    def uses(self) -> NameUses:
         """The names that the cell reads and leaves behind."""
         return uses_of(self.tree)
 

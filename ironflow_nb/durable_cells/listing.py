@@ -10,15 +10,15 @@ from ironflow_nb.core.status import StepStatus
 from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
 from ironflow_nb.diagram.states import NodeState
 from ironflow_nb.durable_cells.cell import KIND, Cell
-from ironflow_nb.durable_cells.judging import CellStatus, Judge, Judged
-from ironflow_nb.durable_cells.known import KnownCell
-from ironflow_nb.durable_cells.looking import key_of
-from ironflow_nb.durable_cells.notebooks import cell_of_text, cells_in, python_of
+from ironflow_nb.durable_cells.cell_lookup import key_of
+from ironflow_nb.durable_cells.freshness import CellFreshness, CellStatus, NotebookFreshness
+from ironflow_nb.durable_cells.notebook_file import cell_of_text, cells_in, python_of
+from ironflow_nb.durable_cells.registered_cell import RegisteredCell
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.surroundings import notebook_path, shell
-from ironflow_nb.handles.pictures import bundle_of
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.system.frontend import notebook_path, shell
+from ironflow_nb.handles.run_picture import bundle_of
 from ironflow_nb.history.tables import INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import Select
 
@@ -53,7 +53,7 @@ def cells(notebook: str | None = None) -> pd.DataFrame:
     Args:
         notebook: the path of another notebook; by default that of this kernel.
     """
-    return frame_of_records(COLUMNS, [_record(each) for each in judged(HOME.engine(), notebook)])
+    return frame_of_records(COLUMNS, [_record(each) for each in judged(REGISTRY.engine(), notebook)])
 
 
 def cells_diagram(notebook: str | None = None) -> CellsDiagram:
@@ -62,13 +62,13 @@ def cells_diagram(notebook: str | None = None) -> CellsDiagram:
     Args:
         notebook: the path of another notebook; by default that of this kernel.
     """
-    return CellsDiagram(judged(HOME.engine(), notebook), Path(notebook or notebook_path() or "notebook").name)
+    return CellsDiagram(judged(REGISTRY.engine(), notebook), Path(notebook or notebook_path() or "notebook").name)
 
 
 class CellsDiagram:
     """A graph of durable cells that shows itself. Stale cells are pending, for they would run again."""
 
-    def __init__(self, found: list[Judged], name: str) -> None:
+    def __init__(self, found: list[CellFreshness], name: str) -> None:
         self.diagram = _diagram(found, name)
         shown = {each.name: _SHOWN.get(each.status) for each in found}
         self.states = {name: NodeState(status=status) for name, status in shown.items() if status is not None}
@@ -86,7 +86,7 @@ class CellsDiagram:
         return self.picture().text
 
 
-def _diagram(found: list[Judged], name: str) -> Diagram:
+def _diagram(found: list[CellFreshness], name: str) -> Diagram:
     nodes = [
         Node(id=each.name, kind=NodeKind.STEP, label=each.name, step=each.name, title=_title(each)) for each in found
     ]
@@ -105,14 +105,14 @@ def _label(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _title(each: Judged) -> str:
+def _title(each: CellFreshness) -> str:
     return f"{each.name}: {each.status}" + (f" ({each.reason})" if each.reason else "")
 
 
-def judged(engine: Engine, notebook: str | None = None) -> list[Judged]:
+def judged(engine: Engine, notebook: str | None = None) -> list[CellFreshness]:
     """Return the durable cells of the notebook with what would become of them."""
     key = key_of(engine, notebook)
-    judge = Judge(engine, key, {} if notebook is not None else getattr(shell(), "user_ns", {}))
+    judge = NotebookFreshness(engine, key, {} if notebook is not None else getattr(shell(), "user_ns", {}))
     path = _file(notebook or notebook_path())
     names_recorded = _recorded(engine, key)
     in_file = None if path is None else _in_file(path, names_recorded)
@@ -127,7 +127,9 @@ def judged(engine: Engine, notebook: str | None = None) -> list[Judged]:
 
 def _current(in_file: dict[str, Cell], path: Path | None, *, is_here: bool) -> Iterator[Cell]:
     """Yield the cells as they are now: as they were executed here last, or as they were saved since."""
-    known = {each.name: each for each in HOME.definitions(KIND) if isinstance(each, KnownCell)} if is_here else {}
+    known = (
+        {each.name: each for each in REGISTRY.definitions(KIND) if isinstance(each, RegisteredCell)} if is_here else {}
+    )
     saved_at = 0 if path is None else path.stat().st_mtime_ns // 1000
     for name, cell in in_file.items():
         yield known[name].cell if name in known and known[name].noted_at > saved_at else cell
@@ -168,7 +170,7 @@ def _from_journal(engine: Engine, key: str, name: str) -> Cell | None:
         return None
 
 
-def _record(each: Judged) -> dict[str, Any]:
+def _record(each: CellFreshness) -> dict[str, Any]:
     row = each.row
     return {
         "name": each.name,

@@ -15,20 +15,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ironflow_nb.core.events import RunInterrupted
-from ironflow_nb.core.ids import Digest, RunId
+from ironflow_nb.core.identity import Digest, RunId
 from ironflow_nb.errors import IronflowError, RunTakenOver
-from ironflow_nb.execution.awaited import AwaitedRuns, looking_up
-from ironflow_nb.execution.interrupts import INTERRUPTS
-from ironflow_nb.execution.jobs import Take
-from ironflow_nb.execution.ledger import Ledger
-from ironflow_nb.execution.pool import Pool
-from ironflow_nb.execution.runner import work, work_async
-from ironflow_nb.execution.seams import Clock, Entropy, SystemClock, SystemThreads, Threads, system_entropy
-from ironflow_nb.execution.session import Session
-from ironflow_nb.execution.spec import StepSpec
-from ironflow_nb.execution.stream import Piece
-from ironflow_nb.execution.surroundings import CellExecution, is_interactive, logger, shell
-from ironflow_nb.execution.worker import Worker
+from ironflow_nb.execution.background import BackgroundThread
+from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.recording.journal_access import JournalAccess
+from ironflow_nb.execution.recording.run_writer import PendingEvent
+from ironflow_nb.execution.session.attempts import Take
+from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.steps.step_runner import work, work_async
+from ironflow_nb.execution.system.frontend import CellExecution, is_interactive, logger, shell
+from ironflow_nb.execution.system.interrupts import INTERRUPTS, AwaitedRuns, looking_up
+from ironflow_nb.execution.system.system import Clock, Entropy, SystemClock, SystemThreads, Threads, system_entropy
+from ironflow_nb.execution.system.threads import ThreadPool
 from ironflow_nb.journal.ports import Durability, Journal, Reader
 
 if TYPE_CHECKING:
@@ -60,9 +59,9 @@ class Engine:
         is_interactive: Callable[[], bool] = is_interactive,
     ) -> None:
         self.threads = threads or SystemThreads()
-        self.ledger = Ledger(journal, clock=clock or SystemClock(), entropy=entropy, threads=self.threads)
+        self.ledger = JournalAccess(journal, clock=clock or SystemClock(), entropy=entropy, threads=self.threads)
         self.durability = durability
-        self.pool = Pool(self.threads)
+        self.pool = ThreadPool(self.threads)
         self.interrupts = INTERRUPTS
         self.awaited = AwaitedRuns()
         self.sessions: dict[RunId, Session] = {}
@@ -73,7 +72,7 @@ class Engine:
         self.is_interactive = is_interactive
         self._loop: Any = None
         self._lock = self.threads.lock()
-        self._worker = Worker(self.ledger, self.sessions, self.threads)
+        self._worker = BackgroundThread(self.ledger, self.sessions, self.threads)
         self._ordinals: OrderedDict[str, Counter[tuple[str, str, Digest]]] = OrderedDict()
         self._is_started = False
         self._entered: list[None] = []
@@ -141,7 +140,7 @@ class Engine:
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run a coroutine on the engine's own loop."""
         try:
-            from ironflow_nb.execution.loops import EngineLoop
+            from ironflow_nb.execution.steps.event_loop import EngineLoop
 
             with self._lock:
                 if self._loop is None:
@@ -177,7 +176,7 @@ class Engine:
             try:
                 if session.is_open:
                     session.drain()
-                    session.end(Piece(RunInterrupted(reason="exit")))
+                    session.end(PendingEvent(RunInterrupted(reason="exit")))
                 else:
                     session.flush()
             except IronflowError as error:

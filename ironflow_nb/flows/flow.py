@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.request import Body, Policy, Request, with_options
-from ironflow_nb.execution.scope import SCOPE
-from ironflow_nb.execution.spec import StepSpec
-from ironflow_nb.flows.binding import Bindable
-from ironflow_nb.flows.definition import define, definition_id
-from ironflow_nb.flows.documentation import documentation
-from ironflow_nb.flows.steps import Step, arguments_of
-from ironflow_nb.handles.launching import Launchable
-from ironflow_nb.handles.pictures import bundle_of
+from ironflow_nb.execution.definitions.run_request import FlowCall, RunPolicy, RunRequest, with_options
+from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.steps.context import SCOPE
+from ironflow_nb.flows.flow_definition import define, definition_id, documentation
+from ironflow_nb.flows.step import Bindable, Step, arguments_of
 from ironflow_nb.handles.run import Run
+from ironflow_nb.handles.run_picture import bundle_of
+from ironflow_nb.handles.runnable import Runnable
 
 if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
@@ -31,7 +29,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Flow(Bindable, Launchable, Generic[P, R]):
+class Flow(Bindable, Runnable, Generic[P, R]):
     """A function whose calls are durable runs. `fn` is the undecorated function.
 
     A flow that is a method takes its object as an argument, which is recorded with the run.
@@ -40,12 +38,12 @@ class Flow(Bindable, Launchable, Generic[P, R]):
     __ironflow_definition__: Final = "flow"
     fn: Callable[P, R]
 
-    def __init__(self, fn: Callable[P, R], *, name: str | None = None, policy: Policy | None = None) -> None:
+    def __init__(self, fn: Callable[P, R], *, name: str | None = None, policy: RunPolicy | None = None) -> None:
         super().__init__(fn)
         self.spec = StepSpec(self.fn, name=name)
         self.name = self.spec.name
-        self.policy = policy or Policy()
-        HOME.define_step(self.spec)
+        self.policy = policy or RunPolicy()
+        REGISTRY.define_step(self.spec)
         functools.update_wrapper(self, self.fn)
 
     @property
@@ -82,11 +80,11 @@ class Flow(Bindable, Launchable, Generic[P, R]):
         """
         return self.start_call(self.receiver + args, kwargs)
 
-    def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Request, Body]:
-        """See `Launchable`."""
+    def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
+        """See `Runnable`."""
         plain_args, plain_kwargs = arguments_of(args, kwargs)
         arguments = self.spec.parameters.bind(plain_args, plain_kwargs)
-        request = Request(
+        request = RunRequest(
             kind=self.kind,
             name=self.name,
             definition_id=definition_id(self.spec),
@@ -95,10 +93,10 @@ class Flow(Bindable, Launchable, Generic[P, R]):
             policy=self.policy,
             function=self.spec.function,
         )
-        return request, Body(self.spec.function, plain_args, dict(plain_kwargs))
+        return request, FlowCall(self.spec.function, plain_args, dict(plain_kwargs))
 
     def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """See `Launchable`."""
+        """See `Runnable`."""
         return self.spec.parameters.positional(arguments)
 
     def _instead(self) -> str:
@@ -125,7 +123,7 @@ class Flow(Bindable, Launchable, Generic[P, R]):
 
     def diagram(self) -> Picture:
         """Return the picture of the flow, before any run."""
-        from ironflow_nb.flows.shape import picture_of_flow
+        from ironflow_nb.flows.flow_definition import picture_of_flow
 
         return picture_of_flow(self.spec)
 
@@ -192,7 +190,7 @@ def flow(
         if isinstance(fn, Flow | Step):
             raise DefinitionError(f"{fn!r} can't be made a flow; decorate the function itself")
         policy = with_options(
-            Policy(),
+            RunPolicy(),
             on_rerun=on_rerun,
             continue_within=continue_within,
             reuse_within=reuse_within,
@@ -200,7 +198,7 @@ def flow(
             durability=durability,
         )
         made = Flow(fn, name=name, policy=policy)
-        HOME.define(made)
+        REGISTRY.define(made)
         return made
 
     return make if function is None else make(function)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ironflow_nb.errors import WrongColour
-from ironflow_nb.execution.branches import gathered
-from ironflow_nb.execution.interrupts import call_body
-from ironflow_nb.execution.scope import SCOPE
+from ironflow_nb.execution.steps.branches import gathered
+from ironflow_nb.execution.steps.context import SCOPE
+from ironflow_nb.execution.system.interrupts import call_body
 from ironflow_nb.flows.results import StepFuture
 
 T = TypeVar("T")

@@ -8,13 +8,13 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, overload
 
 from ironflow_nb.errors import ResultTimeout, ValueNotStorable, WrongColour
-from ironflow_nb.execution.fanout import Fanout, Submission
-from ironflow_nb.execution.interrupts import call_body
-from ironflow_nb.execution.jobs import Answer
-from ironflow_nb.execution.running import until
-from ironflow_nb.execution.scope import Scope
-from ironflow_nb.execution.settling import failure_of
-from ironflow_nb.execution.spec import StepSpec
+from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.runs.execute import until
+from ironflow_nb.execution.session.attempts import RecordedAnswer
+from ironflow_nb.execution.steps.attempt_results import failure_of
+from ironflow_nb.execution.steps.context import RunContext
+from ironflow_nb.execution.steps.fan_out import FanOut, Submission
+from ironflow_nb.execution.system.interrupts import call_body
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ SHOWN: Final = 1000
 class StepFuture(Generic[T]):
     """The result of a call that runs beside its flow."""
 
-    def __init__(self, name: str, submission: Submission | None, answer: Answer | None = None) -> None:
+    def __init__(self, name: str, submission: Submission | None, answer: RecordedAnswer | None = None) -> None:
         self._name = name
         self._submission = submission
         self._answer = answer
@@ -79,7 +79,7 @@ class MapResult(Sequence[T]):
     """
 
     def __init__(
-        self, name: str, fanout: Fanout | None, values: Sequence[T] = (), *, n_expected: int | None = None
+        self, name: str, fanout: FanOut | None, values: Sequence[T] = (), *, n_expected: int | None = None
     ) -> None:
         self.n_expected = n_expected
         self._name = name
@@ -89,7 +89,7 @@ class MapResult(Sequence[T]):
     def __iter__(self) -> Iterator[T]:
         if self._fanout is None:
             return iter(self._values)
-        return _Reading(self._fanout, self._wait)
+        return _MapReading(self._fanout, self._wait)
 
     def __len__(self) -> int:
         return len(self._all())
@@ -173,10 +173,10 @@ class MapResult(Sequence[T]):
         return f"<results of {self._name}: {n_done} done>"
 
 
-class _Reading(Iterator[Any]):
+class _MapReading(Iterator[Any]):
     """Reads a map from its first item on; after an item that raised it goes on with the next."""
 
-    def __init__(self, fanout: Fanout, wait: Callable[[Callable[[], bool]], None]) -> None:
+    def __init__(self, fanout: FanOut, wait: Callable[[Callable[[], bool]], None]) -> None:
         self._fanout = fanout
         self._wait = wait
         self._index = 0
@@ -192,7 +192,7 @@ class _Reading(Iterator[Any]):
 
 
 def submit_call(
-    spec: StepSpec, scope: Scope | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    spec: StepSpec, scope: RunContext | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> StepFuture[Any]:
     """Begin a call beside its flow; outside of one it is made at once."""
     if scope is None:
@@ -204,7 +204,7 @@ def submit_call(
 
 def map_items(
     spec: StepSpec,
-    scope: Scope | None,
+    scope: RunContext | None,
     iterables: Sequence[Iterable[Any]],
     *,
     receiver: tuple[Any, ...] = (),
@@ -226,7 +226,7 @@ def map_items(
         return MapResult(spec.name, None, values)
     sources = [source for source in iterables if isinstance(source, MapResult)]
     n_expected = _expected(iterables)
-    fanout = Fanout(
+    fanout = FanOut(
         scope,
         spec,
         items,
@@ -254,20 +254,22 @@ def _size(iterable: Iterable[Any]) -> int | None:
     return len(iterable) if isinstance(iterable, Sized) else None
 
 
-def _plain_call(spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, collects: bool = True) -> Answer:
+def _plain_call(
+    spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, collects: bool = True
+) -> RecordedAnswer:
     """Make a call outside of every flow: nothing is recorded, nothing runs beside it."""
     if spec.is_async:
         raise WrongColour(f"outside of a flow, await {spec.name}(...) instead", name=spec.name)
     try:
-        return Answer(call_body(spec.function, args, kwargs))
+        return RecordedAnswer(call_body(spec.function, args, kwargs))
     except Exception as error:  # noqa: BLE001 -- whatever a body raises is its outcome
         failure = failure_of(error, spec.name)
         if not collects:
             raise failure from failure.__cause__
-        return Answer(error=failure)
+        return RecordedAnswer(error=failure)
 
 
-def _plain(answer: Answer | None) -> Any:
+def _plain(answer: RecordedAnswer | None) -> Any:
     __tracebackhide__ = True
     assert answer is not None
     if answer.error is not None:

@@ -11,10 +11,10 @@ from ironflow_nb.graphs.kinds import Kind, kind_of
 from ironflow_nb.graphs.nodes.aws_lambda import LAMBDA
 from ironflow_nb.graphs.nodes.files import FILE
 from ironflow_nb.graphs.nodes.http import HTTP
-from ironflow_nb.graphs.nodes.shaping import FILTER, FOREACH, TRANSFORM
 from ironflow_nb.graphs.nodes.shell import SHELL
 from ironflow_nb.graphs.nodes.sql import SQL
 from ironflow_nb.graphs.nodes.texts import FORMAT, HASH, LOG, PARSE, TEMPLATE
+from ironflow_nb.graphs.nodes.transform import FILTER, FOREACH, TRANSFORM
 
 if TYPE_CHECKING:
     import pandas as pd

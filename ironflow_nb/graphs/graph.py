@@ -11,47 +11,41 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from ironflow_nb.core.identity import digest_bytes
-from ironflow_nb.core.ids import Digest
+from ironflow_nb.code_identity.code_parts import TrackedCode
+from ironflow_nb.core.identity import Digest, digest_bytes
+from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import Planned
-from ironflow_nb.core.rows import RunRow
-from ironflow_nb.core.texts import plain
+from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.errors import DefinitionError, UntrustedRun
+from ironflow_nb.execution.definitions.run_request import FlowCall, RunPolicy, RunRequest
+from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.request import Body, Policy, Request
-from ironflow_nb.execution.scope import SCOPE
-from ironflow_nb.execution.spec import StepSpec
-from ironflow_nb.graphs.building import as_written
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.steps.context import SCOPE
 from ironflow_nb.graphs.catalog import REGISTERED, kinds
-from ironflow_nb.graphs.drawing import Drawn
-from ironflow_nb.graphs.formats.compiling import compile_graph, sound_grants
-from ironflow_nb.graphs.formats.definition import Definition
-from ironflow_nb.graphs.formats.findings import Finding, Path, invalid
-from ironflow_nb.graphs.formats.keys import COMMON_KEYS
-from ironflow_nb.graphs.formats.parts import GRAPH_NAME
-from ironflow_nb.graphs.formats.publishing import published
-from ironflow_nb.graphs.formats.reading import Source, extended, from_data, read_source, read_text
-from ironflow_nb.graphs.formats.writing import write_yaml
+from ironflow_nb.graphs.compiled_graph import CompiledGraph
+from ironflow_nb.graphs.compiler.compiler import compile_graph, sound_grants
+from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding, DataPath, invalid
+from ironflow_nb.graphs.compiler.json_schema import GRAPH_NAME, published
+from ironflow_nb.graphs.compiler.source_reader import GraphSource, extended, from_data, read_source, read_text
+from ironflow_nb.graphs.compiler.yaml_writer import as_written, write_yaml
 from ironflow_nb.graphs.grants import Grants
-from ironflow_nb.graphs.kept import kept_graph, kept_id, kept_text
-from ironflow_nb.graphs.kinds import Kind
-from ironflow_nb.graphs.planning import replanned
-from ironflow_nb.graphs.running.children import ChildCode, check_inputs_of_children, say_undefined, tracked_graph
-from ironflow_nb.graphs.running.equipping import Functions, equipped, input_of, performed
-from ironflow_nb.graphs.running.nodework import PARAMETERS, Workshop
-from ironflow_nb.graphs.trial import Trial, check_mocks, try_out, without_waiting
-from ironflow_nb.handles.launching import Launchable
+from ironflow_nb.graphs.graph_diagram import GraphDiagramMixin
+from ironflow_nb.graphs.kinds import COMMON_KEYS, Kind
+from ironflow_nb.graphs.mock_run import MockRun, check_mocks, try_out, without_waiting
+from ironflow_nb.graphs.runtime.child_graphs import ChildCode, check_inputs_of_children, say_undefined, tracked_graph
+from ironflow_nb.graphs.runtime.node_environment import Functions, equipped, input_of, performed
+from ironflow_nb.graphs.runtime.node_steps import PARAMETERS, NodeSteps
+from ironflow_nb.graphs.stored_graph import kept_graph, kept_id, kept_text, replanned
 from ironflow_nb.handles.run import Run, get_run
-from ironflow_nb.journal.ports import Definition as StoredDefinition
-from ironflow_nb.journal.ports import Select
-from ironflow_nb.tracking.parts import Tracked
+from ironflow_nb.handles.runnable import Runnable
+from ironflow_nb.journal.ports import Select, StoredDefinition
 
 if TYPE_CHECKING:
     from ironflow_nb.history.plans import Plan
 
 
-class Graph(Drawn, Launchable):
+class Graph(GraphDiagramMixin, Runnable):
     """A flow of nodes that pass data by JMESPath: ``iron.Graph("triage")``, then `node` for each of them.
 
     `data` is the definition as plain data.
@@ -91,17 +85,17 @@ class Graph(Drawn, Launchable):
         given = {"input": input, "secrets": secrets, "concurrency": concurrency}
         data: dict[str, Any] = {"graph": name, **{key: each for key, each in given.items() if each is not None}}
         self._set(from_data(data | {"allow": True if allow is None else allow, "nodes": []}), functions or {}, None)
-        HOME.define(self)
+        REGISTRY.define(self)
 
-    def _set(self, source: Source, functions: Functions, grants: Grants | None) -> None:
+    def _set(self, source: GraphSource, functions: Functions, grants: Grants | None) -> None:
         self._source = source
         self._functions = dict(functions)
         self._grants = grants
         self._foreign: UntrustedRun | None = None
-        self._compiled: tuple[Definition, list[Finding]] | None = None
-        self._workshop: Workshop | None = None
+        self._compiled: tuple[CompiledGraph, list[CompilerFinding]] | None = None
+        self._workshop: NodeSteps | None = None
         self._registered: dict[str, Kind] = {}
-        self.policy = Policy()
+        self.policy = RunPolicy()
         name = self.data.get("graph")
         self.name = name if isinstance(name, str) else "?"
 
@@ -121,7 +115,7 @@ class Graph(Drawn, Launchable):
             FileNotFoundError: there is no such file.
         """
         graph = cls._of(read_source(text_or_path), allow, functions)
-        HOME.define(graph)
+        REGISTRY.define(graph)
         return graph
 
     @classmethod
@@ -134,11 +128,11 @@ class Graph(Drawn, Launchable):
             GraphInvalid: it is no mapping.
         """
         graph = cls._of(from_data(data), allow, functions)
-        HOME.define(graph)
+        REGISTRY.define(graph)
         return graph
 
     @classmethod
-    def _of(cls, source: Source, allow: Mapping[str, Any] | None, functions: Functions | None) -> Graph:
+    def _of(cls, source: GraphSource, allow: Mapping[str, Any] | None, functions: Functions | None) -> Graph:
         graph = cls.__new__(cls)
         grants = None
         if allow is not None:
@@ -159,12 +153,12 @@ class Graph(Drawn, Launchable):
             FlowNotDefined: it is no run of a graph.
         """
         handle = get_run(run) if isinstance(run, str) else run
-        engine = HOME.engine()
+        engine = REGISTRY.engine()
         with engine.reading() as reader:
             row = reader.runs(Select(run_ids=[handle.id]))[0]
         graph = _kept(engine, row, functions)
-        if graph._foreign is None and HOME.find(graph.kind, graph.name) is None:  # noqa: SLF001 -- its own
-            HOME.define(graph)
+        if graph._foreign is None and REGISTRY.find(graph.kind, graph.name) is None:  # noqa: SLF001 -- its own
+            REGISTRY.define(graph)
         return graph
 
     # -- building ------------------------------------------------------------------------------------------------
@@ -189,7 +183,7 @@ class Graph(Drawn, Launchable):
         self._change(("output",), value)
         return self
 
-    def _change(self, path: Path, value: Any) -> None:
+    def _change(self, path: DataPath, value: Any) -> None:
         self._source = extended(self._source, path, value)
         self._compiled = self._workshop = None
 
@@ -205,7 +199,7 @@ class Graph(Drawn, Launchable):
         """The definition as plain data; of a text that is no mapping nothing."""
         return self._source.data if isinstance(self._source.data, Mapping) else {}
 
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[CompilerFinding]:
         """Return everything that is wrong with the graph, each with its path, line and column."""
         return self._compile()[1]
 
@@ -222,7 +216,7 @@ class Graph(Drawn, Launchable):
             say_undefined(definition, self._shop())
         return self
 
-    def _compile(self) -> tuple[Definition, list[Finding]]:
+    def _compile(self) -> tuple[CompiledGraph, list[CompilerFinding]]:
         if self._compiled is None or self._registered != REGISTERED.by_name:
             self._workshop, self._registered = None, dict(REGISTERED.by_name)
             definition, findings = compile_graph(self._source, kinds(), grants=self._grants)
@@ -230,7 +224,7 @@ class Graph(Drawn, Launchable):
         return self._compiled
 
     @property
-    def definition(self) -> Definition:
+    def definition(self) -> CompiledGraph:
         """The compiled graph.
 
         Raises:
@@ -330,7 +324,7 @@ class Graph(Drawn, Launchable):
 
     def test(
         self, input: Mapping[str, Any] | None = None, /, *, mocks: Mapping[str, Any] | None = None, **values: Any
-    ) -> Trial:
+    ) -> MockRun:
         """Run the graph in memory with mocks, and return what came of it: ``graph.test(id=7, mocks={"alert": {...}})``.
 
         A mock is by the id of a node its output, a function of its options, or an exception. Every node that would
@@ -346,18 +340,18 @@ class Graph(Drawn, Launchable):
         quick = replace(definition, block=without_waiting(definition.block))
         request, made = self.request((input_of(input, values),), {})
         body = functools.partial(performed, quick, self._new_workshop(mocks or {}), self.grants)
-        return try_out(replace(request, policy=Policy(fresh=True)), Body(body, made.args, {}))
+        return try_out(replace(request, policy=RunPolicy(fresh=True)), FlowCall(body, made.args, {}))
 
     @staticmethod
     def schema() -> dict[str, Any]:
         """Return the JSON schema of graphs, with all kinds of nodes that there are here, for editors."""
         return published(kinds())
 
-    def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Request, Body]:
-        """See `Launchable`."""
+    def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
+        """See `Runnable`."""
         given = self._input(args[0] if args else None, {})
         definition, workshop = self.definition, self._shop()
-        request = Request(
+        request = RunRequest(
             kind=self.kind,
             name=self.name,
             definition_id=self._kept_id(),
@@ -367,10 +361,10 @@ class Graph(Drawn, Launchable):
             define_steps=self.define_steps,
         )
         body = functools.partial(performed, definition, workshop, self.grants)
-        return request, Body(body, (given,), {})
+        return request, FlowCall(body, (given,), {})
 
     def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """See `Launchable`."""
+        """See `Runnable`."""
         return (arguments.get("input"),), {}
 
     def refuse_names(self, names: Iterable[str], node: str) -> None:
@@ -405,17 +399,17 @@ class Graph(Drawn, Launchable):
         """
         return self.definition.inputs.filled(input_of(given, values), self.name)
 
-    def _shop(self) -> Workshop:
+    def _shop(self) -> NodeSteps:
         if self._workshop is None:
             self._workshop = self._new_workshop({})
         return self._workshop
 
-    def _new_workshop(self, mocks: Mapping[str, Any]) -> Workshop:
+    def _new_workshop(self, mocks: Mapping[str, Any]) -> NodeSteps:
         if self._foreign is not None:
             raise self._foreign
         return equipped(self._compile()[0], self.grants, self._functions, mocks)
 
-    def tracked(self) -> Tracked:
+    def tracked(self) -> TrackedCode:
         """Return the code of the graph: its definition, and that of the functions and children that its nodes run."""
         return tracked_graph(self.name, self.definition_id, self._shop(), self.definition.block)
 

@@ -1,17 +1,79 @@
-"""Kinds of work nodes: what a node can do, with the schema of its options."""
+"""Kinds of work nodes: what a node can do, with the schema of its options.
+
+The keys that a node may have beside its kind, and the names that mean something of their own.
+
+How nodes tell that they could not do what they were asked.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias, get_type_hints
+from typing import Any, Final, Protocol, TypeAlias, get_type_hints
 
 import msgspec
 
-from ironflow_nb.errors import DefinitionError
-from ironflow_nb.graphs.formats.keys import PYTHON, RESERVED_KEYS
+from ironflow_nb.errors import DefinitionError, NodeFailed
 from ironflow_nb.graphs.grants import Grants, Need
+
+COMMON_KEYS: Final = frozenset(
+    {"id", "depends_on", "when", "retry", "timeout_s", "on_error", "once", "cache", "description"}
+)
+"""What every node may have."""
+
+CONTROL_KEYS: Final = {
+    "condition": frozenset({"then", "else"}),
+    "switch": frozenset({"cases", "default"}),
+    "branch": frozenset(),
+    "loop": frozenset({"as", "do", "concurrency"}),
+    "workflow": frozenset({"input"}),
+    "assert": frozenset(),
+}
+"""The kinds that decide what runs, each with the keys that only it has."""
+
+PYTHON: Final = "python"
+PYTHON_KEYS: Final = frozenset({"with"})
+
+_DECIDING: Final = frozenset({"retry", "timeout_s", "once", "cache"})
+
+MEANINGLESS: Final = {
+    **dict.fromkeys(("condition", "switch", "branch", "loop", "assert"), _DECIDING),
+    "workflow": frozenset({"timeout_s", "cache"}),
+}
+"""What would say nothing on a node that only decides, or that another run stands for."""
+
+LATER_KEYS: Final = frozenset({"lane", "approve", "ask", "wait_for", "sleep", "sleep_until", "delay", "compensate"})
+"""What a later version will know."""
+
+RESERVED_KEYS: Final = (
+    COMMON_KEYS | CONTROL_KEYS.keys() | LATER_KEYS | PYTHON_KEYS | frozenset().union(*CONTROL_KEYS.values())
+)
+"""What no kind of a user can be called."""
+
+RESERVED_NAMES: Final = frozenset({"input", "env", "secrets", "error", "index", "item", "taken"})
+"""What no node can be called, for expressions know it as something else."""
+
+
+def failure(
+    context: NodeContext,
+    message: str,
+    *,
+    is_retryable: bool = False,
+    status_code: int | None = None,
+    output: object = None,
+    path: str | None = None,
+) -> NodeFailed:
+    """Return the error of a node; unless it is said to be retryable, another try would come to the same."""
+    return NodeFailed(
+        f"{context.node}: {message}",
+        node=context.node,
+        is_retryable=is_retryable,
+        status_code=status_code,
+        output=output,
+        path=path,
+    )
+
 
 Options: TypeAlias = Mapping[str, Any]
 """The options of one node, with every expression filled in."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.errors import InputsNotStored, ValueUnreadable
+from ironflow_nb.execution.definitions.parameters import unwrapped
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.parameters import unwrapped
-from ironflow_nb.execution.recorded import RecordedArguments, find_arguments
-from ironflow_nb.history.previews import GRAPH, call_preview, fields_of_call
+from ironflow_nb.execution.runs.lookup import RecordedArguments, find_arguments
+from ironflow_nb.history.tables import GRAPH, call_preview, fields_of_call
 
 
 class Arguments(Mapping[str, Any]):

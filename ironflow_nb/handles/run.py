@@ -6,27 +6,25 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from ironflow_nb.core.ids import RunId, StepRef
-from ironflow_nb.core.orders import NONE
-from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.identity import RunId, StepRef
+from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.plan import NONE
+from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.core.texts import plain
 from ironflow_nb.errors import JournalError, StepNotFound, ValueUnreadable
-from ironflow_nb.execution import watching
-from ironflow_nb.execution.commanding import ask_to_stop
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.finding import resolve_run, resolve_step, resolve_steps
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.recorded import read_value
-from ironflow_nb.execution.session import Session
-from ironflow_nb.execution.signatures import FOREIGN, own_runs
-from ironflow_nb.execution.stopping import Stop
+from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.runs import run_status
+from ironflow_nb.execution.runs.lookup import read_value, resolve_run, resolve_step, resolve_steps
+from ironflow_nb.execution.runs.stop import ask_to_stop
+from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.session.stop_request import StopRequest
 from ironflow_nb.handles.arguments import arguments_of
-from ironflow_nb.handles.debugging import RecordedCall, hand_over, recorded_call, step_to_debug
-from ironflow_nb.handles.explaining import Explanation, explain_step
-from ironflow_nb.handles.ordering import ordered
-from ironflow_nb.handles.pictures import bundle_of, picture_of
-from ironflow_nb.handles.planned import plan_of
+from ironflow_nb.handles.explanation import Explanation, explain_step
+from ironflow_nb.handles.recorded_call import RecordedCall, hand_over, recorded_call, step_to_debug
+from ironflow_nb.handles.run_picture import bundle_of, picture_of
+from ironflow_nb.handles.run_plan import ordered, plan_of
 from ironflow_nb.history import frames
 from ironflow_nb.journal.ports import Select
 
@@ -54,7 +52,7 @@ class Run(Generic[T]):
     @property
     def status(self) -> RunStatus:
         """What the run is doing now; one whose process died is interrupted."""
-        return watching.look(self._engine, self.id)[1]
+        return run_status.look(self._engine, self.id)[1]
 
     def wait(self, timeout_s: float | None = None) -> Self:
         """Wait until nothing is being done for the run: it completed, failed, was interrupted, cancelled or paused.
@@ -62,7 +60,7 @@ class Run(Generic[T]):
         Raises:
             ResultTimeout: it goes on after `timeout_s`.
         """
-        watching.wait_ended(self._engine, self.id, timeout_s)
+        run_status.wait_ended(self._engine, self.id, timeout_s)
         return self
 
     def result(self, timeout_s: float | None = None) -> T:
@@ -75,7 +73,7 @@ class Run(Generic[T]):
             ResultTimeout: it goes on after `timeout_s`.
         """
         __tracebackhide__ = True
-        run, status = watching.wait_ended(self._engine, self.id, timeout_s)
+        run, status = run_status.wait_ended(self._engine, self.id, timeout_s)
         own = None if self._session is None else self._session.ending
         if own is not None and own.is_done:
             if own.error is None:
@@ -83,7 +81,7 @@ class Run(Generic[T]):
             is_unrecorded = status is RunStatus.INTERRUPTED and isinstance(own.error, JournalError)
             if status is RunStatus.FAILED or is_unrecorded:
                 raise own.error
-        return watching.result_of(self._engine, run, self.id, status)  # type: ignore[no-any-return]
+        return run_status.result_of(self._engine, run, self.id, status)  # type: ignore[no-any-return]
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._awaited().__await__()
@@ -102,8 +100,8 @@ class Run(Generic[T]):
     @property
     def error(self) -> BaseException | None:
         """The exception with which the run failed, rebuilt; None if it did not fail."""
-        run, status = watching.look(self._engine, self.id)
-        return watching.failure_of(self._engine, run) if run is not None and status is RunStatus.FAILED else None
+        run, status = run_status.look(self._engine, self.id)
+        return run_status.failure_of(self._engine, run) if run is not None and status is RunStatus.FAILED else None
 
     def resume(
         self,
@@ -133,7 +131,7 @@ class Run(Generic[T]):
             NothingToDo: no step of those named can be tried again, run again or kept.
             RunFinished: it was cancelled, or goes on and can't be told anything.
         """
-        run, status = watching.look(self._engine, self.id)
+        run, status = run_status.look(self._engine, self.id)
         if run is None:
             return self
         orders = NONE
@@ -141,7 +139,7 @@ class Run(Generic[T]):
             orders = ordered(self._attempts(), self.id, status, retry=retry, rerun=rerun, keep=keep)
         elif status in {RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.WAITING}:
             return self
-        HOME.definition(run, self._engine).continue_run(self._engine, run, orders)
+        REGISTRY.definition(run, self._engine).continue_run(self._engine, run, orders)
         return Run(self._engine, self.id, self._engine.sessions.get(self.id))
 
     def cancel(self) -> Self:
@@ -153,7 +151,7 @@ class Run(Generic[T]):
         Raises:
             RunFinished: it is completed.
         """
-        ask_to_stop(self._engine, self.id, Stop.CANCEL)
+        ask_to_stop(self._engine, self.id, StopRequest.CANCEL)
         return self
 
     def pause(self) -> Self:
@@ -162,12 +160,12 @@ class Run(Generic[T]):
         Raises:
             RunFinished: nobody works on it.
         """
-        ask_to_stop(self._engine, self.id, Stop.PAUSE)
+        ask_to_stop(self._engine, self.id, StopRequest.PAUSE)
         return self
 
     def plan(self) -> Plan:
         """Return what `resume` would do with each recorded step, and why; see `Flow.plan`."""
-        run = watching.look(self._engine, self.id)[0]
+        run = run_status.look(self._engine, self.id)[0]
         assert run is not None
         return plan_of(self._engine, run)
 
@@ -195,7 +193,7 @@ class Run(Generic[T]):
         rows = self._attempts()
         with self._engine.reading() as reader:
             ref = step_to_debug(reader, self.id, self.status, rows, step)
-        is_own = self._is_own(watching.look(self._engine, self.id)[0])
+        is_own = self._is_own(run_status.look(self._engine, self.id)[0])
         call = recorded_call(self._engine, [row for row in rows if row.step == ref][-1], is_own=is_own)
         hand_over(call)
         return call
@@ -273,7 +271,7 @@ class Run(Generic[T]):
 
     def _is_own(self, run: RunRow | None) -> bool:
         """Tell whether this user began the run; instances of deciders are nobody's."""
-        if run is None or run.kind == watching.PASSIVE_KIND or self.id in self._engine.sessions:
+        if run is None or run.kind == run_status.PASSIVE_KIND or self.id in self._engine.sessions:
             return True
         with self._engine.ledger.journal.reading() as reader:
             return bool(own_runs(self._engine.ledger.signer, reader, [run]))
@@ -303,7 +301,7 @@ class Run(Generic[T]):
 
     def __repr__(self) -> str:
         try:
-            run, status = watching.look(self._engine, self.id)
+            run, status = run_status.look(self._engine, self.id)
             foreign = "" if self._is_own(run) else f", {FOREIGN}"
         except Exception as error:  # noqa: BLE001 -- a repr never raises, whatever became of the journal
             return plain(f"<run {self.id}: {error}>")
@@ -330,7 +328,7 @@ def get_run(run_id: str) -> Run[Any]:
     Raises:
         RunNotFound, AmbiguousRun: none or several have it; the message lists what there is.
     """
-    engine = HOME.engine()
+    engine = REGISTRY.engine()
     with engine.reading() as reader:
         return Run(engine, resolve_run(reader, run_id).run_id)
 

@@ -6,16 +6,16 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final, TypeVar
 
-from ironflow_nb.core.ids import RunId, ValueId
+from ironflow_nb.core.identity import RunId, ValueId
 from ironflow_nb.errors import NotAJournal
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME, make_engine
-from ironflow_nb.execution.signatures import missing_signatures
-from ironflow_nb.history.sound import sound
-from ironflow_nb.journal.ports import Entry, Select, WorkSelect
+from ironflow_nb.execution.recording.signatures import missing_signatures
+from ironflow_nb.execution.registry import REGISTRY, make_engine
+from ironflow_nb.history.filters import sound
+from ironflow_nb.journal.ports import QueueSelect, RunCommit, Select
+from ironflow_nb.values.codecs import JSON, PICKLE
 from ironflow_nb.values.failures import ERROR, has_pickles
-from ironflow_nb.values.records import RECORD
-from ironflow_nb.values.store import JSON, PICKLE
+from ironflow_nb.values.stored_value import RECORD
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ def trust(path: str | os.PathLike[str] | None = None) -> int:
     Raises:
         NotAJournal: there is no journal at that path.
     """
-    chosen = HOME.engine() if path is None else make_engine(path)
+    chosen = REGISTRY.engine() if path is None else make_engine(path)
     try:
         if not chosen.ledger.journal.exists():
             raise NotAJournal(f"there is no journal at {chosen.ledger.journal.location}, so there is nothing to trust")
@@ -53,7 +53,7 @@ def _sign_values(engine: Engine) -> int:
 
 def _sign_payloads(engine: Engine) -> int:
     with engine.ledger.current() as reader:
-        ids = [work.payload_id for work in reader.work(WorkSelect()) if work.payload_id is not None]
+        ids = [work.payload_id for work in reader.work(QueueSelect()) if work.payload_id is not None]
     return sum(_sign(engine, JSON, piece) for piece in _pieces(ids))
 
 
@@ -78,7 +78,7 @@ def _sign_runs(engine: Engine) -> int:
         with ledger.current() as reader:
             missing = missing_signatures(ledger.signer, reader, reader.runs(Select(run_ids=piece)))
         if missing:
-            ledger.append([Entry(run_id=RunId(""), facts=(), values=tuple(missing))], engine.durability)
+            ledger.append([RunCommit(run_id=RunId(""), facts=(), values=tuple(missing))], engine.durability)
         n_signed += len(missing)
     return n_signed
 

@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import asdict, replace
 
-from ironflow_nb.core.ids import RunId, StepRef, ValueId
-from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.identity import RunId, StepRef, ValueId
+from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status, recorded_step_statuses
-from ironflow_nb.core.texts import plain
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.watching import statuses_of
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.runs.run_status import statuses_of
+from ironflow_nb.history.filters import When, noted, selected, sound, sound_tallies, statuses
 from ironflow_nb.history.frame_columns import ATTEMPT_COLUMNS, EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS
-from ironflow_nb.history.previews import CONTENT_LIMIT, call_preview, fields_of_call, preview, references
-from ironflow_nb.history.selecting import When, selected, statuses
-from ironflow_nb.history.sound import noted, sound, sound_tallies
-from ironflow_nb.history.tables import frame_of_pieces
-from ironflow_nb.journal.ports import Reader, Select, Tally
-from ironflow_nb.values.stored import INLINE_LIMIT
+from ironflow_nb.history.tables import CONTENT_LIMIT, call_preview, fields_of_call, frame_of_pieces, preview, references
+from ironflow_nb.journal.ports import Reader, Select, StepTally
+from ironflow_nb.values.stored_value import INLINE_LIMIT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +61,7 @@ def runs(
         RunNotFound, AmbiguousRun: `run` names no run, or several.
         ValueError: `status`, `since` or `limit` is none.
     """
-    engine = engine or HOME.engine()
+    engine = engine or REGISTRY.engine()
     wanted = statuses(RunStatus, status)
     with engine.reading() as reader:
         select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
@@ -88,7 +86,7 @@ def steps(
 
     The arguments are those of `runs`; `status` is that of the step, and `since` and `limit` count steps.
     """
-    engine = engine or HOME.engine()
+    engine = engine or REGISTRY.engine()
     with engine.reading() as reader:
         select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
         chosen, of_run = _attempts(engine, reader, replace(select, is_latest=True), statuses(StepStatus, status))
@@ -112,7 +110,7 @@ def attempts(
     Columns: those of `steps` without reused, and branch (where in the flow it was called; empty for the flow itself).
     The arguments are those of `steps`.
     """
-    engine = engine or HOME.engine()
+    engine = engine or REGISTRY.engine()
     with engine.reading() as reader:
         select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
         chosen, _ = _attempts(engine, reader, select, statuses(StepStatus, status))
@@ -136,7 +134,7 @@ def events(
 
     The arguments are those of `runs`; `flow` and `status` are those of the run, `since` is when the event happened.
     """
-    engine = engine or HOME.engine()
+    engine = engine or REGISTRY.engine()
     wanted = statuses(RunStatus, status)
     with engine.reading() as reader:
         select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
@@ -273,7 +271,7 @@ def _run_columns(
     }
 
 
-def count(tallies: Iterable[Tally], status: StepStatus) -> int:
+def count(tallies: Iterable[StepTally], status: StepStatus) -> int:
     """Return how many steps have that status."""
     return sum([tally.n for tally in tallies if tally.status is status])
 

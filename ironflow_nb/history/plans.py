@@ -9,9 +9,9 @@ from typing import Any, Final
 import pandas as pd
 
 from ironflow_nb.core.durations import spoken
+from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import Action, Planned
 from ironflow_nb.core.status import StepStatus
-from ironflow_nb.core.texts import plain
 from ironflow_nb.diagram.draw import Picture, draw
 from ironflow_nb.diagram.model import Diagram
 from ironflow_nb.diagram.states import NodeState, node_states

@@ -7,13 +7,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
-from ironflow_nb.core.ids import ValueId
+from ironflow_nb.core.identity import ValueId
 from ironflow_nb.errors import JournalError, ValueUnreadable
 from ironflow_nb.journal.sqlite_file import connect, look_at, open_reader, prepare_folder, translated
-from ironflow_nb.values.files import ValueFiles
-from ironflow_nb.values.journal_files import ENDINGS
-from ironflow_nb.values.private import new_file
-from ironflow_nb.values.stored import INLINE_LIMIT
+from ironflow_nb.values.private_files import ENDINGS, new_file
+from ironflow_nb.values.stored_value import INLINE_LIMIT
+from ironflow_nb.values.value_files import ValueFiles
 
 _LARGE: Final = 'SELECT value_id, size FROM "values" WHERE size >= ?'
 

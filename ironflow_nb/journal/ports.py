@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
-from ironflow_nb.core.events import Fact
-from ironflow_nb.core.ids import Digest, RunId, StepRef, ValueId
-from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.events import RecordedEvent
+from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
+from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.values.stored import StoredValue
+from ironflow_nb.values.stored_value import StoredValue
 
 if TYPE_CHECKING:
     import sqlite3
@@ -47,7 +47,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: float
 
 
-class Definition(msgspec.Struct, frozen=True, kw_only=True):
+class StoredDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """What a run was started from: enough to show it in a process that does not have its code."""
 
     definition_id: Digest
@@ -57,7 +57,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     diagram: str
 
 
-class Tally(msgspec.Struct, frozen=True):
+class StepTally(msgspec.Struct, frozen=True):
     """How many steps of one name of a run have one status, by their latest attempts, and their seconds if known.
 
     `n_tried_again` of them had failed before; `n_lived_with` are failures that the flow went on after.
@@ -71,7 +71,7 @@ class Tally(msgspec.Struct, frozen=True):
     n_lived_with: int = 0
 
 
-class PlaceTally(Tally, frozen=True):
+class SiteTally(StepTally, frozen=True):
     """As a tally, of the steps that were called at one site, an empty text where that is not known.
 
     Steps that are child runs are counted one by one.
@@ -97,7 +97,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     signal_id: int | None = None
 
 
-class Cached(msgspec.Struct, frozen=True, kw_only=True):
+class CachedResult(msgspec.Struct, frozen=True, kw_only=True):
     """The newest result of a step with ``cache=``, or, where it has an owner, that somebody is computing it.
 
     `run_id` and `step` are where it came from, or is computed; `finished_at` is microseconds UTC.
@@ -113,11 +113,11 @@ class Cached(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None = None
 
 
-IsTaken = Callable[[Cached, Mapping[str, Lease]], bool]
+IsTaken = Callable[[CachedResult, Mapping[str, Lease]], bool]
 """Tells whether a result or a claim binds others, given the leases by owner."""
 
 
-class Work(msgspec.Struct, frozen=True, kw_only=True):
+class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
     """Something still to do for a run: an effect to perform, a timer to fire. Instants are microseconds UTC.
 
     Kind and key name it within its run. While it has an owner, only that one works on it, until `leased_until`;
@@ -151,7 +151,7 @@ class Addition(msgspec.Struct, frozen=True):
         raise NotImplementedError
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class RunCommit(msgspec.Struct, frozen=True, kw_only=True):
     """What one run adds to the journal in one transaction: its next facts and the rows as they are after them.
 
     `taken` are the ids of signals that its owner has taken notice of. `cached` are results for other runs; one without
@@ -160,14 +160,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     run_id: RunId
-    facts: tuple[Fact, ...]
+    facts: tuple[RecordedEvent, ...]
     run: RunRow | None = None
     steps: tuple[StepRow, ...] = ()
     values: tuple[StoredValue, ...] = ()
-    definitions: tuple[Definition, ...] = ()
+    definitions: tuple[StoredDefinition, ...] = ()
     taken: tuple[int, ...] = ()
-    cached: tuple[Cached, ...] = ()
-    put_work: tuple[Work, ...] = ()
+    cached: tuple[CachedResult, ...] = ()
+    put_work: tuple[QueueItem, ...] = ()
     done_work: tuple[tuple[str, str], ...] = ()
     additions: tuple[Addition, ...] = ()
 
@@ -220,7 +220,7 @@ class Select(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
 
 
-class WorkSelect(msgspec.Struct, frozen=True, kw_only=True):
+class QueueSelect(msgspec.Struct, frozen=True, kw_only=True):
     """Which work is asked for; what is None does not narrow.
 
     `of` are kinds and names of the runs. With `claimable_at`, microseconds UTC, it is what is due then, not dead, and
@@ -241,7 +241,7 @@ class WorkSelect(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class CallKey(msgspec.Struct, frozen=True, kw_only=True):
     """A call as joining sees it: of which definition, with which inputs, which among equals, in which execution."""
 
     kind: str
@@ -260,7 +260,7 @@ class Reader(Protocol):
     def run_by_key(self, kind: str, name: str, key: str) -> RunRow | None:
         """Return the run of that user key."""
 
-    def run_to_join(self, call: Call) -> RunRow | None:
+    def run_to_join(self, call: CallKey) -> RunRow | None:
         """Return the run of the same call in the latest other execution that made one; never a child run."""
 
     def steps(self, select: Select) -> list[StepRow]:
@@ -269,10 +269,10 @@ class Reader(Protocol):
         `statuses` and `kind` do not apply.
         """
 
-    def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[Tally]]:
+    def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[StepTally]]:
         """Count the steps of each of the runs by name and status, in order of both; runs without steps are left out."""
 
-    def places(self, run_id: RunId, *, without: Collection[StepRef] = ()) -> list[PlaceTally]:
+    def places(self, run_id: RunId, *, without: Collection[StepRef] = ()) -> list[SiteTally]:
         """Count the steps of the run but those by their latest attempts, in the order in which these began."""
 
     def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
@@ -299,13 +299,13 @@ class Reader(Protocol):
     def value_ids(self, codec: str) -> list[ValueId]:
         """Return the ids of all values of that codec."""
 
-    def definition(self, definition_id: Digest) -> Definition | None:
+    def definition(self, definition_id: Digest) -> StoredDefinition | None:
         """Return what was stored of the definition."""
 
-    def cached(self, identity: Digest, code: Digest) -> Cached | None:
+    def cached(self, identity: Digest, code: Digest) -> CachedResult | None:
         """Return what there is of that step for all runs."""
 
-    def work(self, select: WorkSelect) -> list[Work]:
+    def work(self, select: QueueSelect) -> list[QueueItem]:
         """Return work, by when it is due."""
 
     def signals(self, run_ids: Collection[str]) -> list[Signal]:
@@ -324,7 +324,7 @@ class Journal(Protocol):
     location: str
     """What the journal is called in messages: its absolute path, or ``memory``."""
 
-    def append(self, entries: Sequence[Entry], *, durability: Durability, lease: Lease | None = None) -> None:
+    def append(self, entries: Sequence[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:
         """Commit all entries in one transaction, and the lease of who writes them.
 
         On return everything is as durable as asked. On an error nothing of it is there.
@@ -336,7 +336,7 @@ class Journal(Protocol):
         """
 
     def exchange(
-        self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease | None = None
+        self, act: Callable[[Reader], Sequence[RunCommit]], *, durability: Durability, lease: Lease | None = None
     ) -> None:
         """Read and commit in one transaction: `act` is given what is there, and what it returns is written.
 
@@ -352,7 +352,7 @@ class Journal(Protocol):
     def send(self, signal: Signal) -> None:
         """Put a signal into the mailbox of its run; its owner sees it by the change of the token."""
 
-    def claim(self, wanted: Cached, is_taken: IsTaken, *, lease: Lease | None = None) -> Cached | None:
+    def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:
         """Note in one transaction that somebody computes a result, and the lease of who does.
 
         If what is there already `is_taken`, it is returned, and nothing is written.

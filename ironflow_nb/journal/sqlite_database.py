@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from ironflow_nb.core.ids import ValueId
+from ironflow_nb.core.identity import ValueId
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal import sqlite_rows as sql
-from ironflow_nb.journal.ports import Cached, Durability, Entry, IsTaken, Lease, Reader, Signal
+from ironflow_nb.journal.ports import CachedResult, Durability, IsTaken, Lease, Reader, RunCommit, Signal
 from ironflow_nb.journal.sqlite_file import transaction
 from ironflow_nb.journal.sqlite_reader import LargeValues, SqliteReader
-from ironflow_nb.values.stored import INLINE_LIMIT
+from ironflow_nb.values.stored_value import INLINE_LIMIT
 
 
 class DatabaseJournal(ABC):
@@ -44,7 +44,7 @@ class DatabaseJournal(ABC):
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def append(self, entries: Sequence[Entry], *, durability: Durability, lease: Lease | None = None) -> None:
+    def append(self, entries: Sequence[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:
         """See the port."""
         with self._guard:
             connection = self._writing(durability)
@@ -53,13 +53,13 @@ class DatabaseJournal(ABC):
             self._refuse_lost()  # for it may have gone since it was looked at
 
     def exchange(
-        self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease | None = None
+        self, act: Callable[[Reader], Sequence[RunCommit]], *, durability: Durability, lease: Lease | None = None
     ) -> None:
         """See the port."""
         with self._guard:
             connection = self._writing(durability)
 
-            def answered() -> Sequence[Entry]:
+            def answered() -> Sequence[RunCommit]:
                 entries = act(SqliteReader(connection, self.files))
                 self._write_files(entries)
                 return entries
@@ -67,7 +67,7 @@ class DatabaseJournal(ABC):
             _transact(connection, answered, lease)
             self._refuse_lost()
 
-    def _write_files(self, entries: Sequence[Entry]) -> int:
+    def _write_files(self, entries: Sequence[RunCommit]) -> int:
         """Write large values; return how many bytes the values have that go into the database itself."""
         n_bytes = 0
         for entry in entries:
@@ -90,7 +90,7 @@ class DatabaseJournal(ABC):
             self._writing().execute(sql.SIGNALS.put, sql.SIGNALS.values(signal))
             self._refuse_lost()
 
-    def claim(self, wanted: Cached, is_taken: IsTaken, *, lease: Lease | None = None) -> Cached | None:
+    def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:
         """See the port."""
         with self._guard:
             connection = self._writing()
@@ -133,9 +133,9 @@ class DatabaseJournal(ABC):
                     connection.execute("ROLLBACK")
 
 
-def _transact(connection: sqlite3.Connection, make: Callable[[], Sequence[Entry]], lease: Lease | None) -> None:
+def _transact(connection: sqlite3.Connection, make: Callable[[], Sequence[RunCommit]], lease: Lease | None) -> None:
     is_committing = False
-    entries: Sequence[Entry] = ()
+    entries: Sequence[RunCommit] = ()
     try:
         connection.execute("BEGIN IMMEDIATE")
         entries = make()
@@ -153,7 +153,7 @@ def _transact(connection: sqlite3.Connection, make: Callable[[], Sequence[Entry]
             raise
 
 
-def _write_entry(connection: sqlite3.Connection, entry: Entry) -> None:
+def _write_entry(connection: sqlite3.Connection, entry: RunCommit) -> None:
     execute = connection.execute
     for value in entry.values:
         execute(sql.PUT_VALUE, sql.value_values(value))
@@ -183,7 +183,7 @@ def _write_entry(connection: sqlite3.Connection, entry: Entry) -> None:
         execute("UPDATE signals SET taken_version = ? WHERE signal_id = ?", (entry.facts[-1].version, signal_id))
 
 
-def _is_written(connection: sqlite3.Connection, entry: Entry) -> bool:
+def _is_written(connection: sqlite3.Connection, entry: RunCommit) -> bool:
     if not entry.facts:
         return False
     last = entry.facts[-1]

@@ -20,10 +20,9 @@ from ironflow_nb.errors import (
     JournalTooNew,
     NotAJournal,
 )
-from ironflow_nb.journal.places import network_file_system
+from ironflow_nb.journal.file_systems import network_file_system
 from ironflow_nb.journal.schema import APPLICATION_ID, DDL, SCHEMA_VERSION, statements
-from ironflow_nb.values.journal_files import ENDINGS
-from ironflow_nb.values.private import make_folder, make_private, new_file, others_may_read, publish
+from ironflow_nb.values.private_files import ENDINGS, make_folder, make_private, new_file, others_may_read, publish
 
 WAL: Final = "wal"
 OWN_FOLDER: Final = ".ironflow"

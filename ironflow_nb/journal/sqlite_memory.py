@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
-from ironflow_nb.core.ids import ValueId
+from ironflow_nb.core.identity import ValueId
 from ironflow_nb.errors import ValueUnreadable
-from ironflow_nb.journal.ports import Durability, Entry, Lease, Reader
+from ironflow_nb.journal.ports import Durability, Lease, Reader, RunCommit
 from ironflow_nb.journal.sqlite_database import DatabaseJournal
 from ironflow_nb.journal.sqlite_file import connect_memory, create_tables
 from ironflow_nb.journal.sqlite_reader import SqliteReader
-from ironflow_nb.values.stored import Parts
+from ironflow_nb.values.stored_value import ContentParts
 
 
 class SqliteMemoryJournal(DatabaseJournal):
@@ -36,7 +36,7 @@ class SqliteMemoryJournal(DatabaseJournal):
         weakref.finalize(self, self._connection.close)
 
     def exchange(
-        self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease | None = None
+        self, act: Callable[[Reader], Sequence[RunCommit]], *, durability: Durability, lease: Lease | None = None
     ) -> None:
         """See the port."""
         with self._guard:  # nobody else writes between the two
@@ -77,7 +77,7 @@ class _MemoryValues:
     def path(self, value_id: ValueId) -> Path:
         return Path("memory", value_id.hex())
 
-    def write(self, value_id: ValueId, content: bytes | Parts) -> None:
+    def write(self, value_id: ValueId, content: bytes | ContentParts) -> None:
         self._contents[value_id] = bytes(content)
 
     def read(self, value_id: ValueId, size: int) -> bytes:

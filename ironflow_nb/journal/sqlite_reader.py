@@ -10,29 +10,29 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from ironflow_nb.core.ids import Digest, RunId, StepRef, ValueId
-from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
+from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.journal import sqlite_rows as sql
-from ironflow_nb.journal.columns import COLUMNS_OF_PIECE, columns_of, columns_of_piece
+from ironflow_nb.journal.event_columns import COLUMNS_OF_PIECE, columns_of, columns_of_piece
 from ironflow_nb.journal.ports import (
     MEMO_LIMIT,
-    Cached,
-    Call,
-    Definition,
+    CachedResult,
+    CallKey,
     EventColumns,
     EventRow,
     Lease,
-    PlaceTally,
+    QueueItem,
+    QueueSelect,
     Select,
     Signal,
-    Tally,
-    Work,
-    WorkSelect,
+    SiteTally,
+    StepTally,
+    StoredDefinition,
 )
 from ironflow_nb.journal.sqlite_work import find_work
 from ironflow_nb.journal.table import columns
-from ironflow_nb.values.stored import INLINE_LIMIT, Parts, StoredValue
+from ironflow_nb.values.stored_value import INLINE_LIMIT, ContentParts, StoredValue
 
 E = TypeVar("E")
 
@@ -56,7 +56,7 @@ _IS_LATEST: Final = """ AND NOT EXISTS (
 class LargeValues(Protocol):
     """Where the content of large values lies: outside of the database, by their ids."""
 
-    def write(self, value_id: ValueId, content: bytes | Parts) -> None:
+    def write(self, value_id: ValueId, content: bytes | ContentParts) -> None:
         """Keep the content; on return it is as durable as the journal can be."""
 
     def read(self, value_id: ValueId, size: int) -> bytes:
@@ -104,7 +104,7 @@ class SqliteReader:
         found = self._runs("kind = :kind AND name = :name AND key = :key", {"kind": kind, "name": name, "key": key})
         return found[0] if found else None
 
-    def run_to_join(self, call: Call) -> RunRow | None:
+    def run_to_join(self, call: CallKey) -> RunRow | None:
         """See the port."""
         found = self._runs(
             """
@@ -145,7 +145,7 @@ class SqliteReader:
         )
         return list(map(sql.STEPS.row, rows))
 
-    def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[Tally]]:
+    def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[StepTally]]:
         """See the port."""
         where, given = _narrowed(Select(run_ids=run_ids), "steps")
         # SQLite takes the bare columns status, duration_s and lived_with from the row that has the maximum.
@@ -159,12 +159,12 @@ class SqliteReader:
             """,
             given,
         )
-        found: dict[RunId, list[Tally]] = {}
+        found: dict[RunId, list[StepTally]] = {}
         for run_id, name, status, *counted in rows:
-            found.setdefault(run_id, []).append(Tally(name, sql.step_status(run_id, status), *counted))
+            found.setdefault(run_id, []).append(StepTally(name, sql.step_status(run_id, status), *counted))
         return found
 
-    def places(self, run_id: RunId, *, without: Collection[StepRef] = ()) -> list[PlaceTally]:
+    def places(self, run_id: RunId, *, without: Collection[StepRef] = ()) -> list[SiteTally]:
         """See the port."""
         rows = self._connection.execute(
             """
@@ -180,7 +180,7 @@ class SqliteReader:
             """,
             (run_id, _as_json(without)),
         )
-        return [PlaceTally(name, sql.step_status(run_id, status), *rest) for name, status, *rest in rows]
+        return [SiteTally(name, sql.step_status(run_id, status), *rest) for name, status, *rest in rows]
 
     def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
         """See the port."""
@@ -293,15 +293,15 @@ class SqliteReader:
         """See the port."""
         return [row[0] for row in self._connection.execute('SELECT value_id FROM "values" WHERE codec = ?', (codec,))]
 
-    def definition(self, definition_id: Digest) -> Definition | None:
+    def definition(self, definition_id: Digest) -> StoredDefinition | None:
         """See the port."""
         return sql.DEFINITIONS.first(self._connection, "WHERE definition_id = ?", (definition_id,))
 
-    def cached(self, identity: Digest, code: Digest) -> Cached | None:
+    def cached(self, identity: Digest, code: Digest) -> CachedResult | None:
         """See the port."""
         return sql.CACHED.first(self._connection, "WHERE identity = ? AND code = ?", (identity, code))
 
-    def work(self, select: WorkSelect) -> list[Work]:
+    def work(self, select: QueueSelect) -> list[QueueItem]:
         """See the port."""
         return find_work(self._connection, select)
 

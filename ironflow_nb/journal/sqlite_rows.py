@@ -6,14 +6,14 @@ from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import Fact, encode_event, event_type
-from ironflow_nb.core.ids import RunId
-from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.events import RecordedEvent, encode_event, event_type
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalCorrupt
-from ironflow_nb.journal.ports import Cached, Definition, EventRow, Lease, Signal, Work
+from ironflow_nb.journal.ports import CachedResult, EventRow, Lease, QueueItem, Signal, StoredDefinition
 from ironflow_nb.journal.table import Table, columns, insert
-from ironflow_nb.values.stored import INLINE_LIMIT, StoredValue, value_id
+from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue, value_id
 
 S = TypeVar("S", RunStatus, StepStatus)
 
@@ -49,7 +49,7 @@ def sound(stored: StoredValue) -> StoredValue:
     return replace(stored, content=None, trouble=trouble)
 
 
-def event_values(run_id: RunId, fact: Fact) -> tuple[Any, ...]:
+def event_values(run_id: RunId, fact: RecordedEvent) -> tuple[Any, ...]:
     """Return the parameters of `EVENTS.put`."""
     event = fact.event
     return run_id, fact.version, fact.at, event_type(event), fact.step, fact.attempt, encode_event(event)
@@ -98,8 +98,8 @@ RUNS: Final = Table("runs", RunRow, ["run_id"], read=_run)
 STEPS: Final = Table("steps", StepRow, ["run_id", "name", "index", "attempt"], generated=["step"], read=_step)
 EVENTS: Final = Table("events", EventRow, generated=["position"])
 # Names that a flow could not see at its first run may exist by now; the newer diagram knows more.
-DEFINITIONS: Final = Table("definitions", Definition, ["definition_id"], update=["source", "diagram"])
+DEFINITIONS: Final = Table("definitions", StoredDefinition, ["definition_id"], update=["source", "diagram"])
 LEASES: Final = Table("leases", Lease, ["owner"])
 SIGNALS: Final = Table("signals", Signal, generated=["signal_id"])
-CACHED: Final = Table("cached", Cached, ["identity", "code"])
-WORK: Final = Table("work", Work, ["run_id", "kind", "key"], generated=["work_id"])
+CACHED: Final = Table("cached", CachedResult, ["identity", "code"])
+WORK: Final = Table("work", QueueItem, ["run_id", "kind", "key"], generated=["work_id"])

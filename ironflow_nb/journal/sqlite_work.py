@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from ironflow_nb.journal.ports import Work, WorkSelect
+from ironflow_nb.journal.ports import QueueItem, QueueSelect
 from ironflow_nb.journal.sqlite_rows import WORK
 
 
-def find_work(connection: sqlite3.Connection, select: WorkSelect) -> list[Work]:
+def find_work(connection: sqlite3.Connection, select: QueueSelect) -> list[QueueItem]:
     """Return work, by when it is due."""
     where = ["1"]
     given: dict[str, Any] = {

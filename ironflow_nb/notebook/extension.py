@@ -1,21 +1,43 @@
-"""``%load_ext ironflow_nb``: what the extension adds to a shell, and takes away again."""
+"""``%load_ext ironflow_nb``: what the extension adds to a shell, and takes away again.
+
+``fetch?`` without the call of the decorator's own class, which takes anything.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ironflow_nb.durable_cells.cell import KIND
-from ironflow_nb.durable_cells.first_line import MAGIC as CELL_MAGIC
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.surroundings import FACE_ATTRIBUTE
-from ironflow_nb.notebook import question_marks, tracebacks
-from ironflow_nb.notebook.cards import show_unfinished
-from ironflow_nb.notebook.completion import RunMatcher
-from ironflow_nb.notebook.face import NotebookFace
-from ironflow_nb.notebook.graph_completion import GraphMatcher
-from ironflow_nb.notebook.graphs import GraphMagics
-from ironflow_nb.notebook.magics import IronflowMagics
-from ironflow_nb.notebook.steps import StepMagics, complete_options
+from ironflow_nb.durable_cells.cell import MAGIC as CELL_MAGIC
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.system.frontend import FACE_ATTRIBUTE
+from ironflow_nb.flows.step import Bindable
+from ironflow_nb.notebook import tracebacks
+from ironflow_nb.notebook.completion import GraphMatcher, RunMatcher
+from ironflow_nb.notebook.graph_magic import GraphMagics
+from ironflow_nb.notebook.ironflow_magic import IronflowMagics
+from ironflow_nb.notebook.notebook_hooks import NotebookHooks
+from ironflow_nb.notebook.step_magic import StepMagics, complete_options
+from ironflow_nb.notebook.unfinished_card import show_unfinished
+
+
+def attach(shell: Any) -> None:
+    """Let the shell's inspector tell of a step or flow how its function is called, and nothing of how it wraps that."""
+    inspector = shell.inspector
+    plain = inspector.info
+
+    def info(value: Any, *args: Any, **options: Any) -> Any:
+        found = plain(value, *args, **options)
+        if isinstance(value, Bindable):
+            found |= {"call_def": None, "call_docstring": None}
+        return found
+
+    inspector.info = info
+
+
+def detach(shell: Any) -> None:
+    """Let it be as it was."""
+    vars(shell.inspector).pop("info", None)
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -25,10 +47,10 @@ def load_ipython_extension(shell: Any) -> None:
     """
     if getattr(shell, FACE_ATTRIBUTE, None) is not None:
         return
-    face = NotebookFace(shell)
+    face = NotebookHooks(shell)
     face.attach()
     tracebacks.attach(shell)
-    question_marks.attach(shell)
+    attach(shell)
     setattr(shell, FACE_ATTRIBUTE, face)
     shell.register_magics(IronflowMagics)
     shell.register_magics(StepMagics)
@@ -45,9 +67,9 @@ def unload_ipython_extension(shell: Any) -> None:
         return
     face.detach()
     tracebacks.detach(shell)
-    question_marks.detach(shell)
-    for known in HOME.definitions(KIND):
-        HOME.forget(KIND, known.name)
+    detach(shell)
+    for known in REGISTRY.definitions(KIND):
+        REGISTRY.forget(KIND, known.name)
     delattr(shell, FACE_ATTRIBUTE)
     shell.magics_manager.magics["line"].pop("ironflow", None)
     for cell_magic in ("step", "graph"):

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.deciders.decider import Decider
 from ironflow_nb.deciders.decisions import Accept
-from ironflow_nb.deciders.given import NOW
+from ironflow_nb.deciders.given_when_then import NOW
 
 Life = list[tuple[Any, float]]
 """Commands, each with the seconds after the beginning at which it is decided."""

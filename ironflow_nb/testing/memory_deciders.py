@@ -8,21 +8,21 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.ids import RunId
-from ironflow_nb.core.rows import RunRow
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.deciders.store import (
     DECIDER,
     DeciderReader,
     DomainRow,
     DomainSelect,
     Observation,
-    Projected,
-    Skipped,
+    ProjectionProgress,
+    SkippedEvent,
     StoredState,
 )
 from ironflow_nb.errors import JournalConflict
-from ironflow_nb.journal.ports import Addition, Entry, EventRow
-from ironflow_nb.values.stored import StoredValue
+from ironflow_nb.journal.ports import Addition, EventRow, RunCommit
+from ironflow_nb.values.stored_value import StoredValue
 
 
 class MemoryDeciders(DeciderReader):
@@ -32,9 +32,9 @@ class MemoryDeciders(DeciderReader):
         self._events, self._runs = events, runs
         self._observations: list[Observation] = []
         self._states: dict[RunId, StoredState] = {}
-        self._projected: dict[str, Projected] = {}
+        self._projected: dict[str, ProjectionProgress] = {}
         self._projection_states: dict[str, StoredValue] = {}
-        self._skipped: dict[str, list[Skipped]] = {}
+        self._skipped: dict[str, list[SkippedEvent]] = {}
 
     def copy(self, events: Sequence[EventRow], runs: Mapping[RunId, RunRow]) -> MemoryDeciders:
         """Return another one with the same content, for a copy of the journal."""
@@ -44,7 +44,7 @@ class MemoryDeciders(DeciderReader):
         other._skipped = dict(self._skipped)
         return other
 
-    def refuse_conflicts(self, entries: Sequence[Entry]) -> None:
+    def refuse_conflicts(self, entries: Sequence[RunCommit]) -> None:
         """Raise the conflict that the additions of the entries would have, before anything of them is written.
 
         Raises:
@@ -53,7 +53,7 @@ class MemoryDeciders(DeciderReader):
         observed: set[tuple[str, str, str]] = set()
         for entry in entries:
             for addition in entry.additions:
-                if isinstance(addition, Projected):
+                if isinstance(addition, ProjectionProgress):
                     known = self._projected.get(addition.name)
                     addition.refuse_overtaken(None if known is None else known.place)
                 elif isinstance(addition, Observation) and addition.command_key is not None:
@@ -70,10 +70,10 @@ class MemoryDeciders(DeciderReader):
                     self._observations.append(addition)
                 case StoredState():
                     self._states[run_id] = addition
-                case Projected():
+                case ProjectionProgress():
                     self._put_projected(addition)
 
-    def _put_projected(self, projected: Projected) -> None:
+    def _put_projected(self, projected: ProjectionProgress) -> None:
         name, known = projected.name, self._projected.get(projected.name)
         is_begun = known is None or known.generation != projected.generation
         self._skipped[name] = [*([] if is_begun else self._skipped[name]), *projected.skipped]
@@ -126,11 +126,11 @@ class MemoryDeciders(DeciderReader):
         """See `DeciderReader`."""
         return self._states.get(run_id)
 
-    def projection(self, name: str) -> Projected | None:
+    def projection(self, name: str) -> ProjectionProgress | None:
         """See `DeciderReader`."""
         return self._projected.get(name)
 
-    def projections(self) -> list[Projected]:
+    def projections(self) -> list[ProjectionProgress]:
         """See `DeciderReader`."""
         return [self._projected[name] for name in sorted(self._projected)]
 
@@ -138,7 +138,7 @@ class MemoryDeciders(DeciderReader):
         """See `DeciderReader`."""
         return self._projection_states.get(name)
 
-    def skipped(self, name: str) -> list[Skipped]:
+    def skipped(self, name: str) -> list[SkippedEvent]:
         """See `DeciderReader`."""
         return list(self._skipped.get(name, ()))
 

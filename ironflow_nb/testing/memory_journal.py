@@ -9,34 +9,34 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from msgspec.structs import replace
 
 from ironflow_nb.core.events import StepReused, StepStarted, decode_event, encode_event, event_type
-from ironflow_nb.core.ids import Digest, RunId, StepRef, ValueId
-from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
+from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.deciders.store import DeciderReader
 from ironflow_nb.errors import JournalConflict
-from ironflow_nb.journal.columns import columns_of
+from ironflow_nb.journal.event_columns import columns_of
 from ironflow_nb.journal.ports import (
     MEMO_LIMIT,
-    Cached,
-    Call,
-    Definition,
+    CachedResult,
+    CallKey,
     Durability,
-    Entry,
     EventColumns,
     EventRow,
     IsTaken,
     Lease,
-    PlaceTally,
+    QueueItem,
+    QueueSelect,
     Reader,
+    RunCommit,
     Select,
     Signal,
-    Tally,
-    Work,
-    WorkSelect,
+    SiteTally,
+    StepTally,
+    StoredDefinition,
 )
 from ironflow_nb.testing.memory_deciders import MemoryDeciders
 from ironflow_nb.testing.memory_work import MemoryWork
-from ironflow_nb.values.stored import StoredValue
+from ironflow_nb.values.stored_value import StoredValue
 
 if TYPE_CHECKING:
     import sqlite3
@@ -57,10 +57,10 @@ class MemoryJournal:
         self._positions: dict[tuple[RunId, int], int] = {}
         self._heads: dict[RunId, tuple[int, int]] = {}
         self._values: dict[ValueId, StoredValue] = {}
-        self._definitions: dict[Digest, Definition] = {}
+        self._definitions: dict[Digest, StoredDefinition] = {}
         self._leases: dict[str, Lease] = {}
         self._signals: dict[int, Signal] = {}
-        self._cached: dict[tuple[Digest, Digest], Cached] = {}
+        self._cached: dict[tuple[Digest, Digest], CachedResult] = {}
         self._mailbox = MemoryWork()
         self._deciders = MemoryDeciders(self._events, self._runs)
         self._n_signals = 0
@@ -68,7 +68,7 @@ class MemoryJournal:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def append(self, entries: Sequence[Entry], *, durability: Durability, lease: Lease | None = None) -> None:
+    def append(self, entries: Sequence[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:
         """See the port."""
         heads: dict[RunId, tuple[int, int]] = {}
         keys: dict[tuple[str, str, str | None], RunId] = {}
@@ -92,7 +92,7 @@ class MemoryJournal:
             self._leases[lease.owner] = lease
         self._n_changes += 1
 
-    def _events_of(self, entry: Entry, heads: dict[RunId, tuple[int, int]], position: int) -> list[EventRow]:
+    def _events_of(self, entry: RunCommit, heads: dict[RunId, tuple[int, int]], position: int) -> list[EventRow]:
         rows: list[EventRow] = []
         for fact in entry.facts:
             version, _ = heads.get(entry.run_id) or self._heads.get(entry.run_id) or (0, 0)
@@ -113,7 +113,7 @@ class MemoryJournal:
             )
         return rows
 
-    def _put_rows(self, entry: Entry) -> None:
+    def _put_rows(self, entry: RunCommit) -> None:
         for value in entry.values:
             known = self._values.get(value.value_id, value)
             content = None if value.content is None else bytes(value.content)
@@ -135,7 +135,7 @@ class MemoryJournal:
         for row in entry.steps:
             self._steps.setdefault(entry.run_id, {})[row.step, row.attempt] = row
 
-    def claim(self, wanted: Cached, is_taken: IsTaken, *, lease: Lease | None = None) -> Cached | None:
+    def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:
         """See the port."""
         found = self._cached.get((wanted.identity, wanted.code))
         if found is not None and is_taken(found, self._leases):
@@ -146,17 +146,17 @@ class MemoryJournal:
         self._n_changes += 2
         return None
 
-    def cached(self, identity: Digest, code: Digest) -> Cached | None:
+    def cached(self, identity: Digest, code: Digest) -> CachedResult | None:
         """See the port."""
         return self._cached.get((identity, code))
 
     def exchange(
-        self, act: Callable[[Reader], Sequence[Entry]], *, durability: Durability, lease: Lease | None = None
+        self, act: Callable[[Reader], Sequence[RunCommit]], *, durability: Durability, lease: Lease | None = None
     ) -> None:
         """See the port."""
         self.append(act(self), durability=durability, lease=lease)
 
-    def work(self, select: WorkSelect) -> list[Work]:
+    def work(self, select: QueueSelect) -> list[QueueItem]:
         """See the port."""
         return self._mailbox.work(select, self._runs)
 
@@ -234,7 +234,7 @@ class MemoryJournal:
         run_id = self._by_key.get((kind, name, key))
         return None if run_id is None else self._runs[run_id]
 
-    def run_to_join(self, call: Call) -> RunRow | None:
+    def run_to_join(self, call: CallKey) -> RunRow | None:
         """See the port."""
         wanted = (call.kind, call.name, call.inputs_digest, call.ordinal, None, None)
         found = [
@@ -259,18 +259,18 @@ class MemoryJournal:
             found += sorted(attempts, key=lambda row: (first[row.step], row.attempt))
         return [row for row in found if _fits_step(row, select)][: select.limit]
 
-    def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[Tally]]:
+    def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[StepTally]]:
         """See the port."""
         latest, again = self._latest(Select(run_ids=run_ids))
         groups: dict[tuple[RunId, str, StepStatus], list[StepRow]] = {}
         for row in latest:
             groups.setdefault((row.run_id, row.name, row.status), []).append(row)
-        found: dict[RunId, list[Tally]] = {}
+        found: dict[RunId, list[StepTally]] = {}
         for (run_id, name, status), rows in sorted(groups.items()):
-            found.setdefault(run_id, []).append(Tally(name, status, *_counted(rows, again)))
+            found.setdefault(run_id, []).append(StepTally(name, status, *_counted(rows, again)))
         return found
 
-    def places(self, run_id: RunId, *, without: Collection[StepRef] = ()) -> list[PlaceTally]:
+    def places(self, run_id: RunId, *, without: Collection[StepRef] = ()) -> list[SiteTally]:
         """See the port."""
         latest, again = self._latest(Select(run_ids=[run_id]))
         started = {row.version: row for row in self.events(Select(run_ids=[run_id])) if row.step is not None}
@@ -282,7 +282,7 @@ class MemoryJournal:
             if row.step not in without:
                 groups.setdefault((row.name, row.status, site, row.child_run_id), []).append(row)
         return [
-            PlaceTally(name, status, *_counted(rows, again), site, child_run_id)
+            SiteTally(name, status, *_counted(rows, again), site, child_run_id)
             for (name, status, site, child_run_id), rows in groups.items()
         ]
 
@@ -337,7 +337,7 @@ class MemoryJournal:
         """See the port."""
         return [key for key, value in list(self._values.items()) if value.codec == codec]
 
-    def definition(self, definition_id: Digest) -> Definition | None:
+    def definition(self, definition_id: Digest) -> StoredDefinition | None:
         """See the port."""
         return self._definitions.get(definition_id)
 
@@ -350,7 +350,7 @@ class MemoryJournal:
         return dict(self._leases)
 
 
-def _gives_back(cached: Cached, found: Cached | None) -> bool:
+def _gives_back(cached: CachedResult, found: CachedResult | None) -> bool:
     if found is None or found.owner is None or found.run_id != cached.run_id:
         return False
     return cached.owner == found.owner

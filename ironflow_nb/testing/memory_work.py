@@ -6,16 +6,16 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.ids import RunId
-from ironflow_nb.core.rows import RunRow
-from ironflow_nb.journal.ports import Entry, Work, WorkSelect
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.journal.ports import QueueItem, QueueSelect, RunCommit
 
 
 class MemoryWork:
     """The queue of a journal in memory."""
 
     def __init__(self) -> None:
-        self._work: dict[tuple[RunId, str, str], Work] = {}
+        self._work: dict[tuple[RunId, str, str], QueueItem] = {}
         self._n_work = 0
 
     def copy(self) -> MemoryWork:
@@ -24,7 +24,7 @@ class MemoryWork:
         other._work, other._n_work = dict(self._work), self._n_work
         return other
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: RunCommit) -> None:
         """Take in what the entry says of work."""
         for kind, key in entry.done_work:
             self._work.pop((entry.run_id, kind, key), None)
@@ -35,13 +35,13 @@ class MemoryWork:
             number = self._n_work if known is None else known.work_id
             self._work[work.run_id, work.kind, work.key] = replace(work, work_id=number)
 
-    def work(self, select: WorkSelect, runs: Mapping[RunId, RunRow]) -> list[Work]:
+    def work(self, select: QueueSelect, runs: Mapping[RunId, RunRow]) -> list[QueueItem]:
         """Return work, by when it is due."""
         found = [work for work in self._work.values() if work.run_id in runs and _fits(work, select, runs[work.run_id])]
         return sorted(found, key=lambda work: (work.due_at, work.work_id or 0))[: select.limit]
 
 
-def _fits(work: Work, select: WorkSelect, run: RunRow) -> bool:
+def _fits(work: QueueItem, select: QueueSelect, run: RunRow) -> bool:
     at = select.claimable_at
     is_free = work.owner not in select.alive or work.owner is None
     return (

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 def iron_engine() -> Iterator[Engine]:
     """Make an engine in memory, with a `SimClock`, the one that every call goes to during the test."""
     # Every run of pytest loads the plugin, also in projects that only happen to have the package installed.
-    from ironflow_nb.execution.home import HOME, MEMORY, make_engine
+    from ironflow_nb.execution.registry import MEMORY, REGISTRY, make_engine
     from ironflow_nb.testing.clock import SimClock
 
     engine = make_engine(MEMORY, clock=SimClock())
-    with HOME.replaced(engine):
+    with REGISTRY.replaced(engine):
         try:
             yield engine
         finally:

@@ -17,9 +17,9 @@ from random import Random
 from types import TracebackType
 from typing import Any, Final, Self
 
-from ironflow_nb.execution.seams import AwaitedWakeup, Wakeup
+from ironflow_nb.execution.system.system import AwaitedWakeup, Wakeup
 from ironflow_nb.testing.clock import START_AT
-from ironflow_nb.testing.processes import Died
+from ironflow_nb.testing.process_death import Died
 
 _SWITCHES: Final = 0.4
 """How often a seam at which nobody has to wait is used to let another one go on."""

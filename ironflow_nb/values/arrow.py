@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from ironflow_nb.core.ids import ValueId
-from ironflow_nb.values.stored import ARROW, INLINE_LIMIT, Parts, id_of_parts
+from ironflow_nb.core.identity import ValueId
+from ironflow_nb.values.stored_value import ARROW, INLINE_LIMIT, ContentParts, id_of_parts
 
 _EXACT_KINDS: Final = frozenset("iufbM")
 _BATCH_BYTES: Final = 4 << 20
@@ -66,14 +66,14 @@ def to_arrow(value: Any) -> tuple[Any, ValueId]:
     frame = value.to_frame() if type(value) is pd.Series else value
     table = _with_exact_texts(_with_exact_nans(pa.Table.from_pandas(frame, preserve_index=None), frame))
     marked = dict(table.schema.metadata or {}) | {b"ironflow": type(value).__name__.encode()}
-    parts = Parts()
+    parts = ContentParts()
     content_id = id_of_parts(
         ARROW, _written(table.replace_schema_metadata(marked), parts), beside=table.nbytes > _BATCH_BYTES
     )
     return parts if len(parts) >= INLINE_LIMIT else bytes(parts), content_id
 
 
-def _written(table: Any, parts: Parts) -> Iterator[memoryview]:
+def _written(table: Any, parts: ContentParts) -> Iterator[memoryview]:
     """Write the file into the parts, and yield each of them when its batch is there."""
     import pyarrow as pa
 
@@ -89,7 +89,7 @@ def _written(table: Any, parts: Parts) -> Iterator[memoryview]:
 class _Sink(io.RawIOBase):
     """A file whose parts are kept as they come: what Arrow has compressed is not copied again."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: ContentParts) -> None:
         self._parts = parts
 
     def writable(self) -> bool:

@@ -21,9 +21,9 @@ from msgspec import UNSET
 from ironflow_nb.core.identity import step_name
 from ironflow_nb.errors import IronflowError, StepFailed, ValueUnreadable
 from ironflow_nb.values.classes import adds_only_attributes, lookup
-from ironflow_nb.values.pickles import Signer, pickled, unpickled
-from ironflow_nb.values.store import store_rules
-from ironflow_nb.values.stored import StoredValue, legible, value_id
+from ironflow_nb.values.codecs import store_rules
+from ironflow_nb.values.signed_pickles import Signer, pickled, unpickled
+from ironflow_nb.values.stored_value import StoredValue, legible, value_id
 from ironflow_nb.values.tagged import Tree, tag, untag
 
 ERROR: Final = "error"

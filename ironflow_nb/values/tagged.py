@@ -25,9 +25,9 @@ from enum import Enum, Flag
 from typing import Any, Final
 
 from ironflow_nb.errors import ValueUnreadable
+from ironflow_nb.values.argument_types import File
 from ironflow_nb.values.classes import adds_only_attributes, attributes, class_name, find_class
-from ironflow_nb.values.input_file import File
-from ironflow_nb.values.sharing import REPEATS, share_too_often
+from ironflow_nb.values.shared_parts import REPEATS, share_too_often
 
 TAG: Final = "~"
 _PLAIN_TYPES: Final = frozenset({str, bool, type(None)})

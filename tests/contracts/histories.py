@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ironflow_nb.core.events import Fact, RunEvent, RunStarted, StepCompleted, StepFailed, StepStarted, decode_event
-from ironflow_nb.core.fold import RunState, evolve, fold
-from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef, ValueId, step_ref
-from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.events import (
+    RecordedEvent,
+    RunEvent,
+    RunStarted,
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+    decode_event,
+)
+from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId, step_ref
+from ironflow_nb.core.run_state import RunRow, RunState, StepRow, evolve, fold
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.journal.ports import Call, Definition, Entry, EventColumns, EventRow, Lease, Reader, Select
-from ironflow_nb.values.stored import StoredValue, value_id
+from ironflow_nb.journal.ports import (
+    CallKey,
+    EventColumns,
+    EventRow,
+    Lease,
+    Reader,
+    RunCommit,
+    Select,
+    StoredDefinition,
+)
+from ironflow_nb.values.stored_value import StoredValue, value_id
 
 A, B, C, D = (RunId(text) for text in ("0000000000aa", "0000000000bb", "00000cc00000", "zzzzzzzzzzzz"))
 STRANGER = RunId("5555555555ss")
@@ -34,8 +50,8 @@ def lease(owner: str, *, heartbeat_at: int = 7) -> Lease:
     )
 
 
-def definition(number: int = 1, *, source: str = "def f(): ...", diagram: str = "{}") -> Definition:
-    return Definition(definition_id=digest(number), kind="flow", name="pages.f", source=source, diagram=diagram)
+def definition(number: int = 1, *, source: str = "def f(): ...", diagram: str = "{}") -> StoredDefinition:
+    return StoredDefinition(definition_id=digest(number), kind="flow", name="pages.f", source=source, diagram=diagram)
 
 
 class Author:
@@ -43,7 +59,7 @@ class Author:
 
     def __init__(self) -> None:
         self.states: dict[RunId, RunState] = {}
-        self._facts: dict[RunId, list[Fact]] = {}
+        self._facts: dict[RunId, list[RecordedEvent]] = {}
         self._before: dict[RunId, dict[tuple[StepRef, int], StepRow]] = {}
         self.now = 1_700_000_000_000_000
 
@@ -60,7 +76,7 @@ class Author:
         self.now = self.now + 1 if at is None else at
         state = self.states.setdefault(run, RunState(run))
         self._before.setdefault(run, dict(state.steps))
-        fact = Fact(state.version + 1, self.now, event, step, attempt)
+        fact = RecordedEvent(state.version + 1, self.now, event, step, attempt)
         evolve(state, fact)
         self._facts.setdefault(run, []).append(fact)
 
@@ -96,15 +112,15 @@ class Author:
         run: RunId,
         *,
         values: Sequence[StoredValue] = (),
-        definition: Definition | None = None,
+        definition: StoredDefinition | None = None,
         taken: Sequence[int] = (),
-    ) -> Entry:
+    ) -> RunCommit:
         """Return all facts of the run since its last entry, and what they changed."""
         state = self.states[run]
         before = self._before.pop(run, state.steps)
         changed = tuple(row for place, row in state.steps.items() if before.get(place) != row)
         facts = tuple(self._facts.pop(run, ()))
-        return Entry(
+        return RunCommit(
             run_id=run,
             facts=facts,
             run=state.run,
@@ -115,7 +131,7 @@ class Author:
         )
 
 
-def one_run(run: RunId, **given: Any) -> Entry:
+def one_run(run: RunId, **given: Any) -> RunCommit:
     """Return the entry of a run that has only begun."""
     author = Author()
     author.start(run, **given)
@@ -127,7 +143,7 @@ def folded(rows: Sequence[EventRow], run: RunId) -> RunState:
     return fold(
         run,
         (
-            Fact(row.version, row.at, decode_event(row.type, row.data), row.step, row.attempt)
+            RecordedEvent(row.version, row.at, decode_event(row.type, row.data), row.step, row.attempt)
             for row in rows
             if row.run_id == run
         ),
@@ -149,7 +165,7 @@ def answers(reader: Reader, selects: Sequence[Select] = (Select(),)) -> dict[str
     ids = sorted({row.run_id for row in runs} | {row.run_id for row in events} | {A, B, C, D, STRANGER})
     value_ids = sorted(reader.value_ids("tagged") + reader.value_ids("pickle"))
     calls = [
-        Call(kind=row.kind, name=row.name, inputs_digest=row.inputs_digest, ordinal=row.ordinal, execution=execution)
+        CallKey(kind=row.kind, name=row.name, inputs_digest=row.inputs_digest, ordinal=row.ordinal, execution=execution)
         for row in runs
         for execution in sorted({row.execution or "" for row in runs} | {"elsewhere"})
     ]

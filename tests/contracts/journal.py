@@ -6,10 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from ironflow_nb.core.events import RunContinued, RunInterrupted, decode_event
-from ironflow_nb.core.ids import RunId, step_ref
+from ironflow_nb.core.identity import RunId, step_ref
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalConflict
-from ironflow_nb.journal.ports import Cached, Durability, Entry, Journal, Select, Signal
+from ironflow_nb.journal.ports import CachedResult, Durability, Journal, RunCommit, Select, Signal
 from tests.contracts.histories import (
     STRANGER,
     A,
@@ -29,9 +29,9 @@ from tests.contracts.histories import (
 FAST = Durability.PROCESS
 
 
-def computing(run: RunId) -> Cached:
+def computing(run: RunId) -> CachedResult:
     """Say that the run computes something."""
-    return Cached(identity=digest(1), code=digest(2), run_id=run, step=step_ref("f", 0), owner="me")
+    return CachedResult(identity=digest(1), code=digest(2), run_id=run, step=step_ref("f", 0), owner="me")
 
 
 class JournalContract:
@@ -230,7 +230,7 @@ class JournalContract:
     def test_a_result_for_all_runs_is_there_once_it_was_computed(self, journal: Journal, other_handle: Journal) -> None:
         author, claim = (
             Author(),
-            Cached(identity=digest(1), code=digest(2), run_id=A, step=step_ref("f", 0), owner="me"),
+            CachedResult(identity=digest(1), code=digest(2), run_id=A, step=step_ref("f", 0), owner="me"),
         )
         author.start(A)
         with journal.current() as reader:
@@ -261,10 +261,10 @@ class JournalContract:
         claim = computing(A)
         journal.claim(claim, lambda *_: True)
         for other in (replace(claim, run_id=B), replace(claim, owner="you")):
-            journal.append([Entry(run_id=other.run_id, facts=(), cached=(other,))], durability=FAST)
+            journal.append([RunCommit(run_id=other.run_id, facts=(), cached=(other,))], durability=FAST)
             with journal.current() as reader:
                 assert reader.cached(digest(1), digest(2)) == claim
-        journal.append([Entry(run_id=A, facts=(), cached=(claim,))], durability=FAST)
+        journal.append([RunCommit(run_id=A, facts=(), cached=(claim,))], durability=FAST)
         with journal.current() as reader:
             assert reader.cached(digest(1), digest(2)) is None
 

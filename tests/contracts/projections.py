@@ -7,20 +7,22 @@ import pytest
 from msgspec.structs import replace
 
 from ironflow_nb.core.events import DomainEvent
-from ironflow_nb.core.ids import RunId
-from ironflow_nb.deciders.store import DomainSelect, Projected, Skipped, deciders_of
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.deciders.store import DomainSelect, ProjectionProgress, SkippedEvent, deciders_of
 from ironflow_nb.errors import JournalConflict
-from ironflow_nb.journal.ports import Durability, Entry, Journal
+from ironflow_nb.journal.ports import Durability, Journal, RunCommit
 from tests.contracts.histories import A, Author, B, C, digest, value
 
 FAST = Durability.PROCESS
 STATE = value(b"[1]")
-FIRST = Projected(name="p", generation=1, position=3, code=digest(1), updated_at=7, state=STATE)
-SKIPPED = Skipped(name="p", position=2, decider="order", instance="o", sequence=1, event="Placed", error="no", at=5)
+FIRST = ProjectionProgress(name="p", generation=1, position=3, code=digest(1), updated_at=7, state=STATE)
+SKIPPED = SkippedEvent(
+    name="p", position=2, decider="order", instance="o", sequence=1, event="Placed", error="no", at=5
+)
 
 
-def entry(*projected: Projected) -> Entry:
-    return Entry(run_id=RunId(""), facts=(), additions=projected)
+def entry(*projected: ProjectionProgress) -> RunCommit:
+    return RunCommit(run_id=RunId(""), facts=(), additions=projected)
 
 
 def happened(author: Author, run: RunId, kind: str) -> None:
@@ -109,7 +111,9 @@ class ProjectionContract:
             replace(FIRST, name="unknown", before=(1, 3)),
         ],
     )
-    def test_who_was_overtaken_or_would_go_back_writes_nothing(self, journal: Journal, late: Projected) -> None:
+    def test_who_was_overtaken_or_would_go_back_writes_nothing(
+        self, journal: Journal, late: ProjectionProgress
+    ) -> None:
         journal.append([entry(FIRST)], durability=FAST)
         with pytest.raises(JournalConflict, match=f"folded projection {late.name} meanwhile") as caught:
             journal.append([entry(replace(FIRST, name="beside")), entry(late)], durability=FAST)

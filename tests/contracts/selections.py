@@ -9,17 +9,17 @@ import pytest
 from msgspec.structs import replace
 
 from ironflow_nb.core.events import RunCompleted, RunContinued, RunFailed, RunInterrupted, StepRetryScheduled
-from ironflow_nb.core.ids import RunId, step_ref
+from ironflow_nb.core.identity import RunId, step_ref
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.journal.columns import columns_of
-from ironflow_nb.journal.ports import Call, Durability, Entry, Journal, PlaceTally, Select, Tally
+from ironflow_nb.journal.event_columns import columns_of
+from ironflow_nb.journal.ports import CallKey, Durability, Journal, RunCommit, Select, SiteTally, StepTally
 from tests.contracts.histories import STRANGER, A, Author, B, C, D, digest, one_run, value, whole
 
 FAST = Durability.PROCESS
 OUTPUT = value(b"out").value_id
 
 
-def a_small_world() -> list[Entry]:
+def a_small_world() -> list[RunCommit]:
     """Return three runs of different kinds, names, statuses and times; A and B began at the same time."""
     author = Author()
     author.start(A, name="pages.report", at=100)
@@ -171,8 +171,11 @@ class SelectContract:
 
     def test_steps_are_tallied_by_their_latest_attempts(self, world: Journal) -> None:
         expected = {
-            A: [Tally("fit", StepStatus.RUNNING, 1, None), Tally("pages.fetch", StepStatus.COMPLETED, 2, 2.5, 1)],
-            C: [Tally("fetch", StepStatus.RUNNING, 1, None)],
+            A: [
+                StepTally("fit", StepStatus.RUNNING, 1, None),
+                StepTally("pages.fetch", StepStatus.COMPLETED, 2, 2.5, 1),
+            ],
+            C: [StepTally("fetch", StepStatus.RUNNING, 1, None)],
         }
         with world.reading() as reader:
             assert reader.tallies([A, B, C, STRANGER]) == expected
@@ -191,9 +194,9 @@ class SelectContract:
         with journal.reading() as reader:
             assert reader.tallies([A]) == {
                 A: [
-                    Tally("fetch", StepStatus.COMPLETED, 3, 0.75),
-                    Tally("fetch", StepStatus.FAILED, 1, 4.0),
-                    Tally("fetch", StepStatus.RUNNING, 7, None),
+                    StepTally("fetch", StepStatus.COMPLETED, 3, 0.75),
+                    StepTally("fetch", StepStatus.FAILED, 1, 4.0),
+                    StepTally("fetch", StepStatus.RUNNING, 7, None),
                 ]
             }
 
@@ -208,9 +211,9 @@ class SelectContract:
         journal.append([author.entry(A)], durability=FAST)
         with journal.reading() as reader:
             assert reader.places(A, without=["fetch[2]"]) == [
-                PlaceTally("fetch", StepStatus.RUNNING, 1, None),
-                PlaceTally("fetch", StepStatus.COMPLETED, 1, 0.25, site="d:1"),
-                PlaceTally("fetch", StepStatus.RUNNING, 1, None, 1, site="d:3"),
+                SiteTally("fetch", StepStatus.RUNNING, 1, None),
+                SiteTally("fetch", StepStatus.COMPLETED, 1, 0.25, site="d:1"),
+                SiteTally("fetch", StepStatus.RUNNING, 1, None, 1, site="d:3"),
             ]
             assert reader.places(STRANGER) == []
 
@@ -230,7 +233,7 @@ class SelectContract:
         author.start(A, execution="cell 1")
         author.start(B, execution="cell 2")
         journal.append([author.entry(A), author.entry(B)], durability=FAST)
-        call = Call(kind="flow", name="pages.report", inputs_digest=digest(2), ordinal=0, execution="cell 3")
+        call = CallKey(kind="flow", name="pages.report", inputs_digest=digest(2), ordinal=0, execution="cell 3")
 
         def joined(**changed: object) -> RunId | None:
             with journal.reading() as reader:
@@ -256,7 +259,7 @@ class SelectContract:
 
     @pytest.mark.parametrize("given", [{"key": "k"}, {"parent_run_id": D}])
     def test_no_call_joins_a_run_of_a_key_or_of_a_parent(self, journal: Journal, given: dict[str, str]) -> None:
-        call = Call(kind="flow", name="pages.report", inputs_digest=digest(2), ordinal=0, execution="now")
+        call = CallKey(kind="flow", name="pages.report", inputs_digest=digest(2), ordinal=0, execution="now")
         journal.append([one_run(A, execution="then", **given)], durability=FAST)
         with journal.reading() as reader:
             assert reader.run_to_join(call) is None

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from ironflow_nb.journal.ports import MEMO_LIMIT, Durability, Journal
-from ironflow_nb.values.stored import INLINE_LIMIT, Parts
+from ironflow_nb.values.stored_value import INLINE_LIMIT, ContentParts
 from tests.contracts.histories import A, Author, B, C, one_run, value
 
 FAST = Durability.PROCESS
@@ -44,7 +44,7 @@ class ValueContract:
             assert reader.values([stored.value_id]) == {stored.value_id: stored}
 
     def test_content_that_was_made_in_parts_is_kept_as_one(self, journal: Journal) -> None:
-        parts = Parts()
+        parts = ContentParts()
         for number in range(INLINE_LIMIT):
             parts.add(memoryview(b"%d" % number))
         stored = value(bytes(parts))

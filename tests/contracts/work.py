@@ -9,22 +9,22 @@ import pytest
 from msgspec.structs import replace
 
 from ironflow_nb.core.events import RunInterrupted
-from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.identity import RunId
 from ironflow_nb.deciders.store import Observation, StoredState, deciders_of
 from ironflow_nb.errors import JournalConflict
-from ironflow_nb.journal.ports import Durability, Entry, Journal, Reader, Select, Work, WorkSelect
+from ironflow_nb.journal.ports import Durability, Journal, QueueItem, QueueSelect, Reader, RunCommit, Select
 from tests.contracts.histories import A, Author, B, C, answers, digest, lease, one_run, value
 
 FAST = Durability.PROCESS
 ALIVE = ["me"]
 
 
-def effect(run: RunId, key: str, *, due_at: int = 10, kind: str = "effect", **given: Any) -> Work:
-    return Work(run_id=run, kind=kind, key=key, due_at=due_at, created_at=1, **given)
+def effect(run: RunId, key: str, *, due_at: int = 10, kind: str = "effect", **given: Any) -> QueueItem:
+    return QueueItem(run_id=run, kind=kind, key=key, due_at=due_at, created_at=1, **given)
 
 
-def queued(*works: Work) -> list[Entry]:
-    return [Entry(run_id=work.run_id, facts=(), put_work=(work,)) for work in works]
+def queued(*works: QueueItem) -> list[RunCommit]:
+    return [RunCommit(run_id=work.run_id, facts=(), put_work=(work,)) for work in works]
 
 
 def observation(instance: str = "o-1", **given: Any) -> Observation:
@@ -37,12 +37,12 @@ def observation(instance: str = "o-1", **given: Any) -> Observation:
     return Observation(**{**usual, **given})
 
 
-def observed(*found: Observation) -> Entry:
-    return Entry(run_id=A, facts=(), additions=found)
+def observed(*found: Observation) -> RunCommit:
+    return RunCommit(run_id=A, facts=(), additions=found)
 
 
 def keys(reader: Reader, **select: Any) -> list[str]:
-    return [work.key for work in reader.work(WorkSelect(**select))]
+    return [work.key for work in reader.work(QueueSelect(**select))]
 
 
 class WorkContract:
@@ -65,7 +65,7 @@ class WorkContract:
         other_handle.append([author.entry(A)], durability=FAST)
         seen: list[tuple[int, int] | None] = []
 
-        def act(reader: Reader) -> Sequence[Entry]:
+        def act(reader: Reader) -> Sequence[RunCommit]:
             seen.append(reader.head(A))
             author.note(A, RunInterrupted(reason="exchanged"))
             return [author.entry(A), one_run(B)]
@@ -80,7 +80,7 @@ class WorkContract:
         with started.reading() as reader:
             before = answers(reader)
 
-        def act(reader: Reader) -> Sequence[Entry]:
+        def act(reader: Reader) -> Sequence[RunCommit]:
             assert reader.runs(Select())
             raise ZeroDivisionError
 
@@ -100,7 +100,7 @@ class WorkContract:
             started.exchange(lambda _: batch, durability=FAST, lease=lease("me"))
         with started.reading() as reader:
             assert answers(reader) == before
-            assert reader.work(WorkSelect()) == deciders_of(reader).observations() == []
+            assert reader.work(QueueSelect()) == deciders_of(reader).observations() == []
 
     def test_an_exchange_of_nothing_is_fine(self, journal: Journal) -> None:
         journal.exchange(lambda _: [], durability=FAST)
@@ -111,13 +111,13 @@ class WorkContract:
 
     def test_every_column_of_work_comes_back(self, started: Journal) -> None:
         payload, error = value(b"p").value_id, value(b"e").value_id
-        full = Work(
+        full = QueueItem(
             run_id=A, kind="timer", key="pay by", due_at=9, created_at=2, payload_id=payload, owner="me",
             leased_until=20, attempts=3, dead_at=30, error_id=error,
         )  # fmt: skip
         started.append(queued(full), durability=FAST)
         with started.reading() as reader:
-            (found,) = reader.work(WorkSelect())
+            (found,) = reader.work(QueueSelect())
         assert replace(found, work_id=None) == full
         assert found.work_id is not None
 
@@ -126,7 +126,7 @@ class WorkContract:
         started.append(queued(claimed, effect(A, "l")), durability=FAST)
         started.append(queued(effect(A, "k"), effect(A, "k", kind="timer"), effect(B, "k")), durability=FAST)
         with started.reading() as reader:
-            found = reader.work(WorkSelect())
+            found = reader.work(QueueSelect())
         assert [(work.run_id, work.kind, work.key) for work in found] == [
             (A, "effect", "k"), (A, "effect", "l"), (A, "timer", "k"), (B, "effect", "k"),
         ]  # fmt: skip
@@ -136,10 +136,10 @@ class WorkContract:
         started.append(queued(effect(A, "k"), effect(A, "k", kind="timer"), effect(B, "k")), durability=FAST)
         again = effect(A, "k", due_at=99)
         done = (("effect", "k"), ("effect", "nobody knows"))
-        started.append([Entry(run_id=A, facts=(), done_work=done, put_work=(again,))], durability=FAST)
-        started.append([Entry(run_id=B, facts=(), done_work=(("effect", "k"),))], durability=FAST)
+        started.append([RunCommit(run_id=A, facts=(), done_work=done, put_work=(again,))], durability=FAST)
+        started.append([RunCommit(run_id=B, facts=(), done_work=(("effect", "k"),))], durability=FAST)
         with started.reading() as reader:
-            found = [(work.kind, work.due_at) for work in reader.work(WorkSelect())]
+            found = [(work.kind, work.due_at) for work in reader.work(QueueSelect())]
         assert found == [("timer", 10), ("effect", 99)]
 
     def test_work_comes_by_when_it_is_due_and_then_as_it_was_put(self, started: Journal) -> None:
@@ -243,7 +243,7 @@ class WorkContract:
     def test_one_state_is_kept_of_a_run(self, started: Journal) -> None:
         for version in (1, 3):
             state = StoredState(version, digest(version), f'{{"n":{version}}}')
-            started.append([Entry(run_id=A, facts=(), additions=(state,))], durability=FAST)
+            started.append([RunCommit(run_id=A, facts=(), additions=(state,))], durability=FAST)
         with started.reading() as reader:
             assert deciders_of(reader).state(A) == StoredState(3, digest(3), '{"n":3}')
             assert deciders_of(reader).state(B) is None

@@ -10,7 +10,7 @@ from msgspec.structs import fields
 
 from ironflow_nb.core import events
 from ironflow_nb.core.events import EVENT_TYPES, RunEvent
-from ironflow_nb.core.ids import RunId, StepRef
+from ironflow_nb.core.identity import RunId, StepRef
 from tests.core.made import digest, run_started, step_started, value
 
 OUTPUT, ERROR = value("output").hex(), value("error").hex()

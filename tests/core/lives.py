@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ironflow_nb.core import events
-from ironflow_nb.core.events import Fact, RunEvent
-from ironflow_nb.core.ids import BranchId, RunId, StepRef
-from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.events import RecordedEvent, RunEvent
+from ironflow_nb.core.identity import BranchId, RunId, StepRef
+from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from tests.core.every_event import SAMPLES
 from tests.core.made import RUN, digest, run_row, run_started, step_started, value
 
 Attempt = tuple[StepRef, int]
 
-NOTED: Final = sorted(name for name, event in SAMPLES.items() if isinstance(event, events.Aside))
+NOTED: Final = sorted(name for name, event in SAMPLES.items() if isinstance(event, events.NoteEvent))
 OPEN: Final = {"running", "waiting", "cancelling"}
 RESUMABLE: Final = {"failed", "interrupted", "paused"}
 
@@ -27,7 +27,7 @@ class Life:
     """A run that lives: each deed writes one fact and says what the rows are after it."""
 
     def __init__(self) -> None:
-        self.facts: list[Fact] = []
+        self.facts: list[RecordedEvent] = []
         self.at = 1_000
         self.status = "running"
         self.run: dict[str, Any] = {"owner": "me", "started_at": self.at, "updated_at": self.at, "execution": "cell 1"}
@@ -42,7 +42,7 @@ class Life:
 
     def tell(self, event: RunEvent, place: Attempt | None = None) -> None:
         step, attempt = place or (None, None)
-        self.facts.append(Fact(len(self.facts) + 1, self.at, event, step, attempt))
+        self.facts.append(RecordedEvent(len(self.facts) + 1, self.at, event, step, attempt))
 
     def deeds(self) -> list[Callable[[int], None]]:
         """Return what can happen next; a number chooses among the details."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ironflow_nb.core.events import Fact, RunEvent, RunStarted, StepStarted
-from ironflow_nb.core.identity import digest_bytes
-from ironflow_nb.core.ids import BranchId, Digest, RunId, StepRef, ValueId, step_ref
-from ironflow_nb.core.rows import RunRow, StepRow
+from ironflow_nb.core.events import RecordedEvent, RunEvent, RunStarted, StepStarted
+from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId, digest_bytes, step_ref
+from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 
 RUN = RunId("0123456789ab")
@@ -42,14 +41,14 @@ def step_started(name: str = "fetch", index: int = 0, **fields: Any) -> StepStar
     return StepStarted(name=name, index=index, **(given | fields))
 
 
-def history(*events: RunEvent | tuple[RunEvent, str, int]) -> list[Fact]:
+def history(*events: RunEvent | tuple[RunEvent, str, int]) -> list[RecordedEvent]:
     """Return the events as facts, a second apart; those of an attempt come with its step and number."""
     facts = []
     for version, event in enumerate(events, start=1):
         if isinstance(event, tuple):
-            facts.append(Fact(version, version * 1_000_000, event[0], StepRef(event[1]), event[2]))
+            facts.append(RecordedEvent(version, version * 1_000_000, event[0], StepRef(event[1]), event[2]))
         else:
-            facts.append(Fact(version, version * 1_000_000, event))
+            facts.append(RecordedEvent(version, version * 1_000_000, event))
     return facts
 
 

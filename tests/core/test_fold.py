@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ironflow_nb.core import events
-from ironflow_nb.core.events import Fact, decode_event, encode_event, event_type
-from ironflow_nb.core.fold import RunState, evolve, fold, verdicts
-from ironflow_nb.core.ids import StepRef
+from ironflow_nb.core.events import RecordedEvent, decode_event, encode_event, event_type
+from ironflow_nb.core.identity import StepRef
+from ironflow_nb.core.run_state import RunState, evolve, fold, verdicts
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import JournalCorrupt
 from tests.core.every_event import ERROR, KINDS, OUTPUT, SAMPLES
@@ -27,7 +27,7 @@ BEGINS = (events.StepStarted, events.StepReused, events.StepSkipped)
 MANY_ARE_SHORT = settings(suppress_health_check=[HealthCheck.filter_too_much])
 
 
-def renumbered(facts: list[Fact]) -> list[Fact]:
+def renumbered(facts: list[RecordedEvent]) -> list[RecordedEvent]:
     return [replace(fact, version=version) for version, fact in enumerate(facts, start=1)]
 
 
@@ -115,9 +115,9 @@ def test_of_several_attempts_the_latest_was_lived_with() -> None:
 
 
 def test_only_a_beginning_step_and_a_failed_run_tell_of_failures() -> None:
-    telling = {name: verdicts(Fact(1, 1, event)) for name, event in SAMPLES.items()}
+    telling = {name: verdicts(RecordedEvent(1, 1, event)) for name, event in SAMPLES.items()}
     assert {name: told for name, told in telling.items() if told} == {"RunFailed": [(FETCH, False)]}
-    assert verdicts(Fact(1, 1, step_started(lived_with=(PARSE, FETCH)))) == [(PARSE, True), (FETCH, True)]
+    assert verdicts(RecordedEvent(1, 1, step_started(lived_with=(PARSE, FETCH)))) == [(PARSE, True), (FETCH, True)]
 
 
 def test_an_attempt_that_was_to_be_retried_has_failed_when_the_next_begins() -> None:
@@ -187,7 +187,7 @@ def test_a_life_in_which_an_attempt_goes_on_without_its_beginning_is_corrupt(lif
 
 
 def test_an_error_of_the_fold_names_the_run() -> None:
-    for facts in ([Fact(2, 1, run_started())], history(run_started(), (DONE, FETCH, 1))):
+    for facts in ([RecordedEvent(2, 1, run_started())], history(run_started(), (DONE, FETCH, 1))):
         with pytest.raises(JournalCorrupt) as caught:
             fold(RUN, facts)
         assert caught.value.run_id == RUN  # type: ignore[attr-defined]

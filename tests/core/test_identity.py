@@ -10,14 +10,19 @@ from hypothesis import strategies as st
 
 from ironflow_nb.core.identity import (
     ROOT_BRANCH,
+    BranchId,
+    Digest,
     branch_id,
     digest_bytes,
     is_same_line,
     keyed_identity,
+    parse_step_ref,
+    run_id,
+    run_id_prefix,
     step_identity,
     step_name,
+    step_ref,
 )
-from ironflow_nb.core.ids import BranchId, Digest, parse_step_ref, run_id, run_id_prefix, step_ref
 from tests.core.made import digest
 
 NAMES = st.text("ab/%.2F", min_size=1, max_size=5)

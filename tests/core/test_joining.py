@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.core.joining import Attach, Begin, Caller, Continue, Joining, join, keyed
+from ironflow_nb.core.join import Attach, Begin, Caller, Continue, Joining, join, keyed
 from ironflow_nb.core.status import RunStatus
 from tests.core.made import RUN, run_row
 

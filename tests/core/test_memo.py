@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.core.ids import BranchId, StepRef, step_ref
-from ironflow_nb.core.memo import Memo, new_ref
-from ironflow_nb.core.rows import StepRow
+from ironflow_nb.core.identity import BranchId, StepRef, step_ref
+from ironflow_nb.core.recorded_steps import RecordedSteps, new_ref
+from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepStatus
 from tests.core.made import digest, step_row
 
@@ -28,14 +28,14 @@ def recorded(index: int, branch: BranchId = ROOT, nth: int = 0, identity: str = 
     return step_row("fetch", index, identity=digest(identity), branch=branch, nth=nth)
 
 
-def answer(memo: Memo, branch: BranchId, nth: int = 0, identity: str = "page") -> StepRef | None:
+def answer(memo: RecordedSteps, branch: BranchId, nth: int = 0, identity: str = "page") -> StepRef | None:
     """Return the step that answers the call."""
     record = memo.find(digest(identity), branch, nth)
     return None if record is None else record.latest.step
 
 
 def test_an_empty_memory_answers_nothing() -> None:
-    memo = Memo()
+    memo = RecordedSteps()
     assert len(memo) == 0
     assert memo.find(PAGE, ROOT, 0) is None
     assert memo.latest(StepRef("fetch[0]")) is None
@@ -44,19 +44,19 @@ def test_an_empty_memory_answers_nothing() -> None:
 
 
 def test_another_identity_answers_nothing() -> None:
-    assert answer(Memo([recorded(0)]), ROOT, identity="picture") is None
+    assert answer(RecordedSteps([recorded(0)]), ROOT, identity="picture") is None
 
 
 def test_each_branch_is_answered_by_its_own_record_whichever_asks_first() -> None:
     rows = [recorded(0, ROOT), recorded(1, LEFT), recorded(2, RIGHT), recorded(3, INNER)]
     for order in ([RIGHT, INNER, ROOT, LEFT], [LEFT, ROOT, INNER, RIGHT]):
-        memo = Memo(rows)
+        memo = RecordedSteps(rows)
         answers = {branch: answer(memo, branch) for branch in order}
         assert answers == {ROOT: "fetch[0]", LEFT: "fetch[1]", RIGHT: "fetch[2]", INNER: "fetch[3]"}
 
 
 def test_equal_calls_of_a_branch_are_answered_in_the_order_they_had() -> None:
-    memo = Memo([recorded(index, LEFT, nth) for index, nth in ((0, 1), (1, 0), (2, 2))])
+    memo = RecordedSteps([recorded(index, LEFT, nth) for index, nth in ((0, 1), (1, 0), (2, 2))])
     assert [answer(memo, LEFT, nth) for nth in range(4)] == ["fetch[1]", "fetch[0]", "fetch[2]", None]
 
 
@@ -66,7 +66,7 @@ def test_equal_calls_of_a_branch_are_answered_in_the_order_they_had() -> None:
 def test_what_was_recorded_once_answers_its_line_and_never_a_sibling(
     recorded_in: BranchId, asked_from: BranchId, nth: int
 ) -> None:
-    found = answer(Memo([recorded(0, recorded_in)]), asked_from, nth)
+    found = answer(RecordedSteps([recorded(0, recorded_in)]), asked_from, nth)
     is_own_place = asked_from == recorded_in and nth == 0
     is_of_the_line = asked_from != recorded_in and asked_from in LINES[recorded_in]
     assert found == ("fetch[0]" if is_own_place or is_of_the_line else None)
@@ -74,18 +74,18 @@ def test_what_was_recorded_once_answers_its_line_and_never_a_sibling(
 
 def test_what_was_recorded_twice_answers_no_other_branch() -> None:
     for second in (recorded(1, INNER), recorded(1, LEFT, 1), recorded(1, RIGHT)):
-        assert answer(Memo([recorded(0, LEFT), second]), ROOT) is None
+        assert answer(RecordedSteps([recorded(0, LEFT), second]), ROOT) is None
 
 
 def test_a_record_answers_one_call_only() -> None:
-    memo = Memo([recorded(0, LEFT)])
+    memo = RecordedSteps([recorded(0, LEFT)])
     assert [answer(memo, branch) for branch in (ROOT, LEFT, INNER)] == ["fetch[0]", None, None]
-    memo = Memo([recorded(0, LEFT)])
+    memo = RecordedSteps([recorded(0, LEFT)])
     assert [answer(memo, LEFT), answer(memo, LEFT)] == ["fetch[0]", None]
 
 
 def test_two_gathered_branches_with_equal_calls_do_not_swap_when_one_of_them_was_not_recorded() -> None:
-    memo = Memo([recorded(0, LEFT)])
+    memo = RecordedSteps([recorded(0, LEFT)])
     assert answer(memo, RIGHT) is None
     assert answer(memo, LEFT) == "fetch[0]"
 
@@ -94,7 +94,7 @@ def test_two_gathered_branches_with_equal_calls_do_not_swap_when_one_of_them_was
 def test_calls_are_answered_by_place_then_by_the_only_relative_and_each_record_once(
     places: list[tuple[str, BranchId, int]], calls: list[tuple[str, BranchId, int]]
 ) -> None:
-    memo = Memo([recorded(index, branch, nth, name) for index, (name, branch, nth) in enumerate(places)])
+    memo = RecordedSteps([recorded(index, branch, nth, name) for index, (name, branch, nth) in enumerate(places)])
     unasked = dict(enumerate(places))
     for name, branch, nth in calls:
         expected = next((index for index, place in unasked.items() if place == (name, branch, nth)), None)
@@ -109,7 +109,7 @@ def test_calls_are_answered_by_place_then_by_the_only_relative_and_each_record_o
 
 @given(st.lists(st.tuples(IDENTITIES, BRANCHES), max_size=20))
 def test_calls_are_counted_for_each_identity_and_branch(calls: list[tuple[str, BranchId]]) -> None:
-    memo = Memo([recorded(0)])
+    memo = RecordedSteps([recorded(0)])
     counts: dict[tuple[str, BranchId], int] = defaultdict(int)
     for name, branch in calls:
         assert memo.count_call(digest(name), branch) == counts[name, branch]
@@ -118,7 +118,7 @@ def test_calls_are_counted_for_each_identity_and_branch(calls: list[tuple[str, B
 
 def test_a_step_that_was_left_out_begins_as_its_next_attempt_in_the_branch_that_left_it_out() -> None:
     skipped = step_row("fetch", 0, identity=digest("skipped"), branch=LEFT, status=StepStatus.SKIPPED)
-    memo = Memo([skipped, recorded(1, RIGHT)])
+    memo = RecordedSteps([skipped, recorded(1, RIGHT)])
     assert (len(memo), memo.latest(StepRef("fetch[0]")), memo.not_asked_for()) == (1, None, ("fetch[1]",))
     assert new_ref(memo, "fetch", RIGHT) == ("fetch[2]", 2, 1)
     assert new_ref(memo, "fetch", LEFT) == ("fetch[0]", 0, 2)
@@ -127,20 +127,20 @@ def test_a_step_that_was_left_out_begins_as_its_next_attempt_in_the_branch_that_
 
 def test_a_step_that_has_begun_since_it_was_left_out_is_known_by_its_call() -> None:
     skipped = step_row("fetch", 0, identity=digest("skipped"), branch=LEFT, status=StepStatus.SKIPPED)
-    memo = Memo([skipped, step_row("fetch", 0, attempt=2, identity=PAGE, branch=LEFT)])
+    memo = RecordedSteps([skipped, step_row("fetch", 0, attempt=2, identity=PAGE, branch=LEFT)])
     assert answer(memo, LEFT) == "fetch[0]"
     assert new_ref(memo, "fetch", LEFT) == ("fetch[1]", 1, 1)
 
 
 def test_what_is_left_out_is_new_once_and_not_where_something_is_recorded() -> None:
     skipped = step_row("fetch", 0, identity=digest("skipped"), branch=LEFT, status=StepStatus.SKIPPED)
-    memo = Memo([skipped, recorded(1, RIGHT)])
+    memo = RecordedSteps([skipped, recorded(1, RIGHT)])
     assert [memo.skip("fetch", branch) for branch in (LEFT, RIGHT, ROOT, ROOT)] == [False, False, True, False]
 
 
 @given(st.sets(st.integers(0, 8)), st.integers(0, 8))
 def test_new_steps_fill_the_gaps_of_the_indices_and_then_go_on(taken: set[int], n_new: int) -> None:
-    memo = Memo([recorded(index, nth=index) for index in sorted(taken)] + [step_row("parse", 0)])
+    memo = RecordedSteps([recorded(index, nth=index) for index in sorted(taken)] + [step_row("parse", 0)])
     free = [index for index in range(20) if index not in taken][:n_new]
     assert [new_ref(memo, "fetch", LEFT) for _ in range(n_new)] == [(f"fetch[{index}]", index, 1) for index in free]
     assert memo.take_index("parse") == 1
@@ -149,7 +149,7 @@ def test_new_steps_fill_the_gaps_of_the_indices_and_then_go_on(taken: set[int], 
 
 def test_the_attempts_of_a_step_are_one_record_and_the_newest_speaks_for_it() -> None:
     rows = [step_row(attempt=1, status=StepStatus.FAILED), step_row(attempt=2, code=OTHER_CODE), step_row("parse")]
-    memo = Memo(rows)
+    memo = RecordedSteps(rows)
     assert len(memo) == 2
     assert memo.latest(StepRef("fetch[0]")) == rows[1]
     found = memo.find(rows[0].identity, ROOT, 0)
@@ -167,7 +167,7 @@ def test_of_completed_attempts_the_newest_of_that_code_answers() -> None:
         step_row(attempt=4, status=StepStatus.FAILED),
         step_row(attempt=5, status=StepStatus.RUNNING, code=digest("third code")),
     ]
-    record = Memo(rows).find(rows[0].identity, ROOT, 0)
+    record = RecordedSteps(rows).find(rows[0].identity, ROOT, 0)
     assert record is not None
     assert record.completed(code) == rows[1]
     assert record.completed(OTHER_CODE) == rows[2]
@@ -186,10 +186,10 @@ def test_at_stake_is_what_steps_of_that_name_have_completed_with_other_code_only
         step_row("fetch", 4, duration_s=None, code=OTHER_CODE),
         step_row("parse", 0, duration_s=23.0, code=OTHER_CODE),
     ]
-    assert Memo(rows).work_at_stake("fetch", digest("code")) == (3, 5.0 + 11.0)
+    assert RecordedSteps(rows).work_at_stake("fetch", digest("code")) == (3, 5.0 + 11.0)
 
 
 def test_only_what_no_call_asked_for_is_told_in_the_order_of_the_record() -> None:
-    memo = Memo([recorded(index, nth=index) for index in (2, 0, 1)])
+    memo = RecordedSteps([recorded(index, nth=index) for index in (2, 0, 1)])
     memo.find(PAGE, ROOT, 0)
     assert memo.not_asked_for() == ("fetch[2]", "fetch[1]")

@@ -8,9 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from ironflow_nb.core import events
-from ironflow_nb.core.events import Aside, Fact, RunChange, RunEvent, StepChange
-from ironflow_nb.core.ids import RunId, StepRef
-from ironflow_nb.core.rows import RunRow, StepRow, evolve_run, evolve_step
+from ironflow_nb.core.events import NoteEvent, RecordedEvent, RunChange, RunEvent, StepChange
+from ironflow_nb.core.identity import RunId, StepRef
+from ironflow_nb.core.run_state import RunRow, StepRow, evolve_run, evolve_step
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalCorrupt
 from tests.core.every_event import ERROR, KINDS, OUTPUT, SAMPLES
@@ -35,11 +35,11 @@ AT_REST = {RunStatus.INTERRUPTED, RunStatus.PAUSED, RunStatus.CANCELLED, RunStat
 
 
 def run_after(row: RunRow | None, event: RunEvent, version: int = 9) -> RunRow:
-    return evolve_run(RUN, row, Fact(version, AT, event))
+    return evolve_run(RUN, row, RecordedEvent(version, AT, event))
 
 
 def step_after(row: StepRow | None, event: RunEvent, version: int = 9) -> StepRow | None:
-    return evolve_step(RUN, row, Fact(version, AT, event, STEP, 1))
+    return evolve_step(RUN, row, RecordedEvent(version, AT, event, STEP, 1))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -55,7 +55,7 @@ def test_every_event_is_taken_by_the_run_and_by_the_attempt(name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_an_event_changes_exactly_the_row_of_what_it_is_about(name: str) -> None:
     event = SAMPLES[name]
-    assert [isinstance(event, kind) for kind in (RunChange, StepChange, Aside)].count(True) == 1
+    assert [isinstance(event, kind) for kind in (RunChange, StepChange, NoteEvent)].count(True) == 1
     if name != "RunStarted":
         assert (run_after(OPEN_RUN, event) != OPEN_RUN) is isinstance(event, RunChange)
     if name in BEGINNINGS:
@@ -218,7 +218,7 @@ def test_a_run_that_begins_twice_is_corrupt(status: RunStatus) -> None:
 @pytest.mark.parametrize(("step", "attempt"), [(None, None), (STEP, None), (None, 1)])
 def test_an_attempt_of_nothing_is_corrupt(name: str, step: StepRef | None, attempt: int | None) -> None:
     with pytest.raises(JournalCorrupt, match=f"run {RUN}: {name} of .* no attempt"):
-        evolve_step(RUN, None, Fact(2, AT, SAMPLES[name], step, attempt))
+        evolve_step(RUN, None, RecordedEvent(2, AT, SAMPLES[name], step, attempt))
 
 
 @pytest.mark.parametrize("name", sorted(BEGINNINGS))

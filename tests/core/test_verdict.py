@@ -6,10 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.core.memo import Record
-from ironflow_nb.core.rows import StepRow
+from ironflow_nb.core.recorded_steps import RecordedStep
+from ironflow_nb.core.replay_decision import (
+    OnChange,
+    Perform,
+    PolicyDecides,
+    Replay,
+    Reuse,
+    Verdict,
+    judge,
+    settle_change,
+)
+from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepStatus
-from ironflow_nb.core.verdict import AskFirst, OnChange, Perform, Replay, Reuse, Verdict, judge, settle_change
 from tests.core.made import digest, step_row
 
 NOW, BEFORE, LONG_AGO = digest("code"), digest("code before"), digest("code long ago")
@@ -27,7 +36,7 @@ def attempt(number: int, status: StepStatus, code: bytes = NOW, *, lived_with: b
 
 def verdict(*rows: StepRow) -> Verdict:
     """Return the verdict on a call of the code of now."""
-    return judge(Record(list(rows)), NOW)
+    return judge(RecordedStep(list(rows)), NOW)
 
 
 def test_what_was_never_recorded_is_new() -> None:
@@ -41,7 +50,7 @@ def test_a_completed_attempt_of_that_code_answers() -> None:
 
 def test_a_completed_attempt_of_other_code_is_for_the_policy() -> None:
     done = attempt(1, StepStatus.COMPLETED, BEFORE)
-    assert verdict(done) == AskFirst(done)
+    assert verdict(done) == PolicyDecides(done)
 
 
 def test_an_edit_that_was_undone_finds_the_output_of_the_old_code() -> None:
@@ -91,7 +100,7 @@ def test_a_step_that_stopped_short_is_performed_again(status: StepStatus) -> Non
 @pytest.mark.parametrize("latest", sorted(set(StepStatus) - {StepStatus.COMPLETED}))
 def test_what_must_be_redone_but_was_completed_with_other_code_is_for_the_policy(latest: StepStatus) -> None:
     first, second = attempt(1, StepStatus.COMPLETED, LONG_AGO), attempt(2, StepStatus.COMPLETED, BEFORE)
-    assert verdict(first, second, attempt(3, latest)) == AskFirst(second)
+    assert verdict(first, second, attempt(3, latest)) == PolicyDecides(second)
 
 
 @given(ATTEMPTS)
@@ -108,7 +117,7 @@ def test_every_record_has_the_verdict_of_its_newest_output_then_of_its_newest_at
     elif (latest.status, latest.code, latest.lived_with) == (StepStatus.FAILED, NOW, True):
         expected = Replay(latest)
     elif done:
-        expected = AskFirst(done[-1])
+        expected = PolicyDecides(done[-1])
     else:
         reasons = {StepStatus.FAILED: "failed before", StepStatus.RETRYING: "retry"}
         expected = Perform(reasons.get(latest.status, "interrupted"))

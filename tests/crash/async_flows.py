@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from ironflow_nb import flow, step
-from ironflow_nb.core.retrying import Retry
+from ironflow_nb.core.retry import Retry
 from tests.crash import flows
 from tests.crash.flows import acknowledged, work, work_async
 

@@ -22,12 +22,12 @@ from typing import Any
 import ironflow_nb as iron
 from ironflow_nb import flow, gather, step
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.journal import sqlite_log
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.journal import write_ahead_log
 from ironflow_nb.journal.ports import Durability
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 
-sqlite_log.CHANGES_BETWEEN = 30  # so that many a death falls into the writing back of the log
+write_ahead_log.CHANGES_BETWEEN = 30  # so that many a death falls into the writing back of the log
 N_STEPS = int(os.environ.get("N_STEPS", "60"))
 LEDGER = Path(os.environ["LEDGER"])
 WORD = os.environ.get("WORD", "")
@@ -273,7 +273,7 @@ def interrupted(n_interrupts: int) -> None:
     engine = Engine(
         SqliteJournal(Path(path)), durability=Durability(durability), execution=lambda: f"{os.getpid()} {next(cells)}"
     )
-    HOME.use(HOME.adopt(engine))
+    REGISTRY.use(REGISTRY.adopt(engine))
     keyboard = Keyboard()
     n_seen = 0
     for n_run in count():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ironflow_nb.journal.ports import Journal
-from ironflow_nb.testing.crashes import crash_everywhere
+from ironflow_nb.testing.crash_everywhere import crash_everywhere
 from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.crash import async_flows, flows
 

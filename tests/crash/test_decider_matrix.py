@@ -12,11 +12,11 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.deciders.store import deciders_of
-from ironflow_nb.journal.ports import Durability, Journal, Reader, Select, WorkSelect
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.ports import Durability, Journal, QueueSelect, Reader, Select
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
 from ironflow_nb.testing.memory_journal import MemoryJournal
-from ironflow_nb.testing.processes import MOMENTS, Died, DyingJournal, abandon, process_on
+from ironflow_nb.testing.process_death import MOMENTS, Died, DyingJournal, abandon, process_on
 from tests.contracts.histories import folded
 from tests.deciders.counters import Ask, Call, Tick, counters
 from tests.deciders.orders import GiveUp, Pay, Place, charging, orders
@@ -111,7 +111,7 @@ def died(script: Script, journal: Journal, durability: Durability, clock: SimClo
 
 def sound(reader: Reader) -> None:
     """Check what holds of every journal when all is done."""
-    assert reader.work(WorkSelect()) == []
+    assert reader.work(QueueSelect()) == []
     events = reader.events(Select())
     assert [row.position for row in events] == [*range(1, len(events) + 1)]
     for run in reader.runs(Select()):

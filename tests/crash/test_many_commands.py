@@ -18,7 +18,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.execution.engine import CURRENT
-from ironflow_nb.journal.ports import Select, WorkSelect
+from ironflow_nb.journal.ports import QueueSelect, Select
 from tests.conftest import FULL_PROOF
 from tests.deciders.counters import Add, Ask, Call, counters
 
@@ -70,7 +70,7 @@ def checked(folder: Path) -> None:
         assert all(found == [*range(1, len(found) + 1)] for found in versions.values())
         assert Counter(row.type for row in events)["counter.Added"] == N_COMMANDS
         assert {each.command_key for each in deciders_of(reader).observations()} == set(map(str, range(N_COMMANDS)))
-        assert reader.work(WorkSelect()) == []
+        assert reader.work(QueueSelect()) == []
     handled = [line for file in folder.glob("handled-*.txt") for line in file.read_text().split()]
     assert sorted(handled, key=int) == [str(n) for n in range(0, N_COMMANDS, 10)]
 

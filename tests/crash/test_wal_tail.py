@@ -13,9 +13,9 @@ import pytest
 
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.journal.ports import Durability, EventRow, Reader, Select
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
-from ironflow_nb.testing.processes import abandon, completed, outcome_of, process_on
+from ironflow_nb.testing.process_death import abandon, completed, outcome_of, process_on
 from tests.conftest import FULL_PROOF, SEED
 from tests.contracts.histories import folded
 from tests.crash import flows

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 
 
 @pytest.fixture(autouse=True)
 def own_projections() -> Iterator[None]:
     """Let no test meet the projections of another one."""
     yield
-    for each in HOME.definitions("projection"):
+    for each in REGISTRY.definitions("projection"):
         assert isinstance(each, iron.Projection)
         each.stop()
-        HOME.forget("projection", each.name)
+        REGISTRY.forget("projection", each.name)

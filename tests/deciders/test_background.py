@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.journal.ports import WorkSelect
+from ironflow_nb.journal.ports import QueueSelect
 from tests.conftest import Lab
 from tests.deciders.counters import Ask, Call, Mail, Remind, counters
 
@@ -53,7 +53,7 @@ def test_what_is_sent_is_performed_in_the_background_until_it_is_stopped(lab: La
 
 
 def test_send_wakes_the_background(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ironflow_nb.deciders.draining.POLL_S", 60.0)
+    monkeypatch.setattr("ironflow_nb.deciders.due_work.POLL_S", 60.0)
     log: list[str] = []
     counter = performing(log)
     counter.start()
@@ -84,7 +84,7 @@ def test_stopping_lets_a_handler_end_and_claims_nothing_more(lab: Lab) -> None:
     eventually(lambda: n_threads() == 0)
     assert log == ["one"]
     with lab.engine.reading() as reader:
-        assert [(work.owner, work.attempts) for work in reader.work(WorkSelect())] == [(None, 0)]
+        assert [(work.owner, work.attempts) for work in reader.work(QueueSelect())] == [(None, 0)]
 
 
 def test_the_background_ends_with_its_engine_and_can_begin_on_the_next_one(lab: Lab) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.deciders.store import deciders_of
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.journal.ports import Select, WorkSelect
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.journal.ports import QueueSelect, Select
 from tests.cells import World
 from tests.conftest import Lab
 from tests.deciders.counters import Add, Added, Call, Close, Command, Count, counters
@@ -36,7 +36,7 @@ def everything(lab: Lab) -> list[Any]:
         return [
             reader.events(Select()),
             reader.runs(Select()),
-            reader.work(WorkSelect()),
+            reader.work(QueueSelect()),
             deciders_of(reader).observations(),
         ]
 
@@ -271,11 +271,11 @@ def test_the_end_of_a_state_that_json_does_not_know_is_kept_as_text(lab: Lab) ->
 def test_defining_a_decider_again_replaces_it_and_one_of_another_module_is_told(
     lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
-    HOME.forget("decider", "mine")
+    REGISTRY.forget("decider", "mine")
     first = counters("mine")
-    assert HOME.find("decider", "mine") is first
+    assert REGISTRY.find("decider", "mine") is first
     again = counters("mine")
-    assert HOME.find("decider", "mine") is again
+    assert REGISTRY.find("decider", "mine") is again
     assert caplog.text == ""
     source = "import ironflow_nb as iron\niron.Decider('mine', initial=0)"
     exec(compile(source, "<other>", "exec"), {"__name__": "elsewhere"})

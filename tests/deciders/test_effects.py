@@ -11,32 +11,32 @@ from typing import Any, ClassVar
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.deciders.performing import Performer
-from ironflow_nb.execution.hosts import host_id
-from ironflow_nb.journal.ports import Durability, Entry, Lease, Work, WorkSelect
+from ironflow_nb.deciders.effects import Performer
+from ironflow_nb.execution.system.process_identity import host_id
+from ironflow_nb.journal.ports import Durability, Lease, QueueItem, QueueSelect, RunCommit
 from tests.conftest import Lab
 from tests.deciders.counters import Add, Added, Ask, Call, Close, Mail, counters
 from tests.deciders.orders import Charge, GiveUp, Pay, Place, charging, orders
 
 
-def queue(lab: Lab, **select: Any) -> list[Work]:
+def queue(lab: Lab, **select: Any) -> list[QueueItem]:
     with lab.engine.reading() as reader:
-        return reader.work(WorkSelect(**select))
+        return reader.work(QueueSelect(**select))
 
 
-def owned_elsewhere(lab: Lab, work: Work, *, lease_s: float = 300, host: str | None = None) -> None:
+def owned_elsewhere(lab: Lab, work: QueueItem, *, lease_s: float = 300, host: str | None = None) -> None:
     """Let another process have claimed the work: one of this host that lives, or one of another host."""
     mine, now = lab.engine.ledger.lease, lab.engine.ledger.clock.now()
     lease = Lease(
         owner="rival", host=host or host_id(), pid=mine.pid, process_started_at=mine.process_started_at,
         heartbeat_at=now, lease_s=30.0,
     )  # fmt: skip
-    claimed = Work(**{
+    claimed = QueueItem(**{
         **{name: getattr(work, name) for name in work.__struct_fields__},
         "owner": "rival", "leased_until": now + round(lease_s * 1e6), "attempts": work.attempts + 1,
     })  # fmt: skip
     with lab.engine.ledger.current():
-        entry = Entry(run_id=work.run_id, facts=(), put_work=(claimed,))
+        entry = RunCommit(run_id=work.run_id, facts=(), put_work=(claimed,))
     lab.engine.ledger.journal.append([entry], durability=Durability.PROCESS, lease=lease)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ironflow_nb.deciders.exploring import Explorer
-from ironflow_nb.deciders.given import NOW
+from ironflow_nb.deciders.explored_transitions import Explorer
+from ironflow_nb.deciders.given_when_then import NOW
 from tests.conftest import Lab
 
 SOURCE = """

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.deciders.given import Given
+from ironflow_nb.deciders.given_when_then import Given
 from ironflow_nb.testing.invariants import check_invariants
 from tests.conftest import Lab
 from tests.deciders.counters import Add, Added, Ask, Call, Close, Count, Remind, counters

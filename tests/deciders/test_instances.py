@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.journal.ports import Select, WorkSelect
+from ironflow_nb.journal.ports import QueueSelect, Select
 from tests.conftest import Lab
 from tests.deciders.counters import Add, Added, Close, Closed, Count, counters
 
@@ -165,7 +165,7 @@ def test_an_instance_that_begins_and_ends_at_once_keeps_no_key(lab: Lab) -> None
     for n in range(3):
         account.send(Open(f"a-{n}", "ann", is_short=True))
     with lab.engine.reading() as reader:
-        assert reader.work(WorkSelect()) == []
+        assert reader.work(QueueSelect()) == []
 
 
 def test_the_same_instance_goes_on_with_its_own_key_whatever_later_commands_say(lab: Lab) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.deciders.given import NOW
+from ironflow_nb.deciders.given_when_then import NOW
 from ironflow_nb.testing.invariants import check_invariants
 from tests.deciders.orders import Expire, Pay, Place, orders
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.deciders.following import Backoff
+from ironflow_nb.deciders.projection_follower import Backoff
 from ironflow_nb.deciders.store import deciders_of
 from tests.conftest import Lab
 from tests.deciders.orders import Place, orders
@@ -112,10 +112,10 @@ def test_a_fold_that_forgets_to_return_the_state_is_told(lab: Lab) -> None:
 
 
 def test_without_its_decider_an_event_has_only_its_data(lab: Lab) -> None:
-    from ironflow_nb.execution.home import HOME
+    from ironflow_nb.execution.registry import REGISTRY
 
     orders("gone").send(Place("o-1", 5.0))
-    HOME.forget("decider", "gone")
+    REGISTRY.forget("decider", "gone")
 
     @iron.projection("raw", initial=0.0, of="gone")
     def raw(state: float, event: iron.ProjectionEvent) -> float:

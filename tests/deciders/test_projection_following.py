@@ -11,9 +11,9 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.journal.ports import Durability
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
 from tests.conftest import Lab
 from tests.deciders.orders import orders
@@ -50,7 +50,7 @@ def test_it_follows_what_another_engine_commits(lab: Lab) -> None:
     if not isinstance(journal, SqliteJournal):
         pytest.skip("a journal in memory has one engine")
     seen = tally().start()
-    with HOME.adopt(Engine(SqliteJournal(journal.path), durability=Durability.PROCESS)):
+    with REGISTRY.adopt(Engine(SqliteJournal(journal.path), durability=Durability.PROCESS)):
         placed(orders(), 3)
     until(lambda: len(seen.stored_state) == 3)
     assert seen.lag == 0
@@ -140,7 +140,7 @@ def test_it_gives_way_to_other_code_of_another_process(lab: Lab, caplog: pytest.
     placed(orders(), 2)
     before = tally().start()
     until(lambda: before.stored_state != [])
-    HOME.forget("projection", "tally")  # as if the other one were defined elsewhere
+    REGISTRY.forget("projection", "tally")  # as if the other one were defined elsewhere
 
     @iron.projection("tally", initial=0)
     def elsewhere(state: int, event: iron.ProjectionEvent) -> int:

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.deciders import projecting
+from ironflow_nb.deciders import projector
 from ironflow_nb.deciders.store import DomainSelect, deciders_of
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.journal.ports import Durability, Journal
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.memory_journal import MemoryJournal
-from ironflow_nb.testing.processes import MOMENTS, Died, DyingJournal, abandon, process_on
+from ironflow_nb.testing.process_death import MOMENTS, Died, DyingJournal, abandon, process_on
 from tests.deciders.orders import orders
 from tests.deciders.test_projections import placed, tally
 
@@ -52,8 +52,8 @@ while len(seen.state) < int(sys.argv[2]):
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "journal.db"
-    engine = HOME.adopt(Engine(SqliteJournal(path), durability=Durability.PROCESS))
-    with HOME.replaced(engine):
+    engine = REGISTRY.adopt(Engine(SqliteJournal(path), durability=Durability.PROCESS))
+    with REGISTRY.replaced(engine):
         placed(orders("first"), 1)
         yield path
     engine.close()
@@ -67,7 +67,7 @@ def all_once(state: list[Any], n_events: int) -> None:
     """Check that the read model has each event once, in order of position."""
     positions = [row[0] for row in state]
     assert positions == sorted(set(positions))
-    with HOME.engine().reading() as reader:
+    with REGISTRY.engine().reading() as reader:
         assert positions == [row.position for row in deciders_of(reader).domain_events(DomainSelect())]
     assert len(positions) == n_events
 
@@ -91,7 +91,7 @@ def test_writers_in_threads_and_processes_never_make_a_reader_skip(path: Path) -
 def test_processes_and_threads_that_fold_the_same_projection_fold_each_event_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(projecting, "BATCH", 7)
+    monkeypatch.setattr(projector, "BATCH", 7)
     n_events = 181
     folders = [spawn(FOLDER, path, n_events) for _ in range(2)]
     seen = tally().start()
@@ -132,7 +132,7 @@ def test_a_rebuild_that_is_overtaken_begins_again_nevertheless(path: Path) -> No
 
     real._read = overtake  # type: ignore[method-assign]
     assert slow.rebuild().stored_state == before
-    with HOME.engine().reading() as reader:
+    with REGISTRY.engine().reading() as reader:
         found = deciders_of(reader).projection("both")
     assert found is not None
     assert found.generation == 3
@@ -143,7 +143,7 @@ def test_a_rebuild_that_is_overtaken_begins_again_nevertheless(path: Path) -> No
 def test_a_death_at_any_commit_of_a_fold_loses_nothing_and_repeats_nothing(
     kind: str, moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(projecting, "BATCH", 3)
+    monkeypatch.setattr(projector, "BATCH", 3)
     commit, is_over = 0, False
     while not is_over:
         commit += 1

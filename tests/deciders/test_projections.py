@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.deciders import projecting
+from ironflow_nb.deciders import projector
 from ironflow_nb.deciders.store import deciders_of
 from tests.conftest import Lab
 from tests.deciders.orders import Expired, Pay, Place, Placed, orders
@@ -104,7 +104,7 @@ def test_of_narrows_to_deciders_and_classes_of_events(lab: Lab) -> None:
 
 
 def test_a_restart_continues_where_it_stopped(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projecting, "BATCH", 3)
+    monkeypatch.setattr(projector, "BATCH", 3)
     placed(orders(), 7)
     calls: list[int] = []
 

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.deciders.performing import Performer
-from ironflow_nb.journal.ports import Work, WorkSelect
+from ironflow_nb.deciders.effects import Performer
+from ironflow_nb.journal.ports import QueueItem, QueueSelect
 from tests.conftest import Lab
 from tests.deciders.counters import Add, Added, Close, Count, Forget, Remind, Tick, counters
 from tests.deciders.orders import Pay, Place, orders
 
 
-def timers(lab: Lab) -> list[Work]:
+def timers(lab: Lab) -> list[QueueItem]:
     with lab.engine.reading() as reader:
-        return reader.work(WorkSelect(kind="timer"))
+        return reader.work(QueueSelect(kind="timer"))
 
 
 def kinds(instance: str = "c") -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.deciders.exploring import MAX_PER_STATUS, explore
-from ironflow_nb.deciders.given import NOW
-from ironflow_nb.deciders.source_hints import Hint, hints_of
+from ironflow_nb.deciders.explored_transitions import MAX_PER_STATUS, explore
+from ironflow_nb.deciders.given_when_then import NOW
+from ironflow_nb.deciders.source_transitions import SourceTransition, hints_of
 from ironflow_nb.deciders.state_diagram import tone_of
 from ironflow_nb.deciders.transitions import Sighting, Transition, declared_transitions, merged
 from tests.deciders.orders import Charge, Expire, Expired, GiveUp, Order, Paid, Pay, Place, Placed, orders
@@ -124,10 +124,10 @@ def test_exploring_is_bounded_and_lives_with_what_raises_and_with_what_changes_i
 
 def test_the_source_suggests_where_commands_are_accepted_and_lead() -> None:
     assert hints_of(orders("hinted")) == (
-        Hint("new", "Place", "placed", ("Charge",)),
-        Hint("placed", "Pay", "paid"),
-        Hint("placed", "Expire", "expired"),
-        Hint("placed", "GiveUp", "failed"),
+        SourceTransition("new", "Place", "placed", ("Charge",)),
+        SourceTransition("placed", "Pay", "paid"),
+        SourceTransition("placed", "Expire", "expired"),
+        SourceTransition("placed", "GiveUp", "failed"),
     )
 
 
@@ -176,7 +176,7 @@ def test_members_of_an_enum_and_guards_are_read() -> None:
             case Status.PAID, GiveUp():
                 return iron.accept(Expired())
 
-    assert hints_of(guarded) == (Hint("new", "Pay", "paid"), Hint("paid", "GiveUp"))
+    assert hints_of(guarded) == (SourceTransition("new", "Pay", "paid"), SourceTransition("paid", "GiveUp"))
 
 
 def test_without_a_source_there_are_no_hints() -> None:

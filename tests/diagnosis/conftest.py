@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME, make_engine
+from ironflow_nb.execution.registry import REGISTRY, make_engine
 from tests.diagnosis.doctored import report
 
 
@@ -21,8 +21,8 @@ def path(tmp_path: Path) -> Path:
 def engine(path: Path) -> Iterator[Engine]:
     """An engine on a journal that is not there yet, as the default one."""
     path.parent.mkdir()
-    with HOME.replaced(make_engine(path)) as _:
-        made = HOME.engine()
+    with REGISTRY.replaced(make_engine(path)) as _:
+        made = REGISTRY.engine()
         yield made
         made.close()
 

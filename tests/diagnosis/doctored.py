@@ -13,7 +13,7 @@ import pandas as pd
 
 import ironflow_nb as iron
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
 
 LINUX = sys.platform == "linux"

@@ -14,7 +14,7 @@ import ironflow_nb as iron
 from ironflow_nb.diagnosis import file_checks
 from ironflow_nb.diagnosis.findings import in_bytes
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import make_engine
+from ironflow_nb.execution.registry import make_engine
 from ironflow_nb.journal.schema import SCHEMA_VERSION
 from tests.diagnosis.doctored import LARGE, LINUX, files, found, process, report, row, using_sqlite, work
 

@@ -14,8 +14,8 @@ import ironflow_nb as iron
 from ironflow_nb.diagnosis import file_checks
 from ironflow_nb.diagnosis.file_checks import has_reset_bug
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
 from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.diagnosis.doctored import LINUX, files, found, process, report, row, using_sqlite, work
@@ -177,13 +177,13 @@ def test_a_journal_in_memory_is_told_to_be_one() -> None:
 
 
 def test_why_it_is_this_journal_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(HOME, "_engine", None)
+    monkeypatch.setattr(REGISTRY, "_engine", None)
     assert "the default one of the working directory" in row(iron.doctor(), "path")[1]
     monkeypatch.setenv("IRONFLOW_DB", "late.db")
     assert row(iron.doctor(), "IRONFLOW_DB")[0] == "notice"
     with iron.open("other.db"):
         assert "of the with statement" in row(iron.doctor(), "path")[1]
-    monkeypatch.setattr(HOME, "_engine", None)
+    monkeypatch.setattr(REGISTRY, "_engine", None)
     report = iron.doctor()
     assert row(report, "path")[1] == f"{tmp_path / 'late.db'}, named by IRONFLOW_DB"
     assert "IRONFLOW_DB" not in set(report["what"])
@@ -215,7 +215,7 @@ class OddOne:
 def test_the_signing_key_is_looked_at(engine: Engine, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IRONFLOW_KEY")
     monkeypatch.setenv("XDG_DATA_HOME", str(path.parent / "data"))
-    from ironflow_nb.values.pickles import key_path
+    from ironflow_nb.values.signed_pickles import key_path
 
     if path.parent not in key_path().parents:
         pytest.skip("the key lies elsewhere here")
@@ -235,7 +235,7 @@ def test_a_clock_that_stepped_back_is_told(path: Path) -> None:
     path.parent.mkdir()
     clock = SimClock()
     first = Engine(SqliteJournal(path), clock=clock)
-    with HOME.replaced(first):
+    with REGISTRY.replaced(first):
         report(1)
     first.close()
     assert row(found(path, clock=clock), "clock")[0] == "ok"
@@ -252,7 +252,7 @@ def test_kernels_that_have_nothing_to_do_are_not_suspected(path: Path) -> None:
     clock = SimClock()
     own, other = (Engine(SqliteJournal(path), clock=clock) for _ in range(2))
     for engine in (own, other):
-        with HOME.replaced(engine):
+        with REGISTRY.replaced(engine):
             report(1)
     clock.advance(7200)
     owners = iron.doctor(engine=own).query("what == 'owners'")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.diagram.geometry import Box, Layout, Point
 from ironflow_nb.diagram.layout import lay_out
-from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind, Tone
+from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind, TransitionTone
 from ironflow_nb.diagram.sizes import label_sizes_of, sizes_of
 from ironflow_nb.diagram.states import NodeState, node_states
 
@@ -86,7 +86,8 @@ def diagrams(draw: st.DrawFn, *, max_nodes: int = 14, labels: st.SearchStrategy[
     )
     edge = st.builds(
         Edge, source=ends, target=ends, label=st.none() | labels, is_back=st.booleans(), is_dashed=st.booleans(),
-        tone=st.none() | st.sampled_from(Tone), n_seen=st.integers(0, 10**6), is_taken=st.booleans(), title=labels,
+        tone=st.none() | st.sampled_from(TransitionTone), n_seen=st.integers(0, 10**6), is_taken=st.booleans(),
+        title=labels,
     )  # fmt: skip
     return Diagram(draw(labels), nodes, tuple(draw(st.lists(edge, max_size=2 * max_nodes))))
 

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from pygraphviz import AGraph
 
 from ironflow_nb.core.status import StepStatus
-from ironflow_nb.diagram.dot import to_dot
-from ironflow_nb.diagram.labels import one_line
-from ironflow_nb.diagram.mermaid import to_mermaid
+from ironflow_nb.diagram.markup import to_dot, to_mermaid
 from ironflow_nb.diagram.model import Diagram, NodeKind, sound
 from ironflow_nb.diagram.palette import step_look
+from ironflow_nb.diagram.sizes import one_line
 from ironflow_nb.diagram.states import NodeState, node_states
 from tests.diagram.drawn import diagrams, looped, node, states
 

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from ironflow_nb.diagram.folding import MAX_WIDTH
+from ironflow_nb.diagram.collapse import MAX_WIDTH
 from ironflow_nb.diagram.model import Diagram, Edge, NodeKind
 from tests.diagram.drawn import chain, fan, laid_out, looped, overlap
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ironflow_nb.diagram.labels import clean, clipped, fitting, one_line, width, xml_attribute, xml_text
+from ironflow_nb.diagram.sizes import clean, clipped, fitting, one_line, width, xml_attribute, xml_text
 from tests.diagram.drawn import ANY_TEXT
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ironflow_nb.diagram.geometry import Box, Link, Placement, Size, Skeleton
-from ironflow_nb.diagram.layered import layered
-from ironflow_nb.diagram.ranking import arcs_of, ranks_of
+from ironflow_nb.diagram.layered_layout import layered
+from ironflow_nb.diagram.layout_rows import arcs_of, ranks_of
 from tests.diagram.drawn import along, overlap
 
 

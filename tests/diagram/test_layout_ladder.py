@@ -13,10 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from msgspec.structs import replace
 
 from ironflow_nb.diagram import layout as ladder
-from ironflow_nb.diagram.engines import MAX_BOXES, by_program, by_pygraphviz
 from ironflow_nb.diagram.geometry import Layout, Link, Placement, Size, Skeleton
-from ironflow_nb.diagram.layered import layered
-from ironflow_nb.diagram.layout import lay_out
+from ironflow_nb.diagram.layered_layout import layered
+from ironflow_nb.diagram.layout import MAX_BOXES, by_program, by_pygraphviz, lay_out
 from ironflow_nb.diagram.model import Diagram, Edge, NodeKind
 from tests.diagram.drawn import chain, diagrams, fan, laid_out, looped, node, overlap
 
@@ -188,7 +187,7 @@ def test_an_end_that_is_never_reached_stands_at_the_bottom(rung: tuple[tuple[str
 
 SILENT = """
 import sys
-from ironflow_nb.diagram.engines import by_program, by_pygraphviz
+from ironflow_nb.diagram.layout import by_program, by_pygraphviz
 from ironflow_nb.diagram.geometry import Link, Size, Skeleton
 size, label = Size(120, 40), Size(30, 14)
 links = (Link(0, 1, label), Link(1, 2), Link(2, 0, label, True), Link(1, 1, label), Link(0, 2, is_hidden=True))

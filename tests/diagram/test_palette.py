@@ -8,7 +8,7 @@ import pytest
 
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.diagram.model import Handled
-from ironflow_nb.diagram.palette import LINE, NEUTRAL, Look, run_look, step_look
+from ironflow_nb.diagram.palette import LINE, NEUTRAL, StatusStyle, run_look, step_look
 
 LIGHT, DARK = "#ffffff", "#111111"
 STEP_LOOKS = {str(status): step_look(status) for status in (*StepStatus, *Handled)}
@@ -27,12 +27,12 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
-def test_text_is_legible_on_its_fill(look: Look) -> None:
+def test_text_is_legible_on_its_fill(look: StatusStyle) -> None:
     assert contrast(look.text, look.fill) >= 5.5
 
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
-def test_outlines_and_marks_are_seen_on_both_themes(look: Look) -> None:
+def test_outlines_and_marks_are_seen_on_both_themes(look: StatusStyle) -> None:
     assert contrast(look.stroke, LIGHT) >= 3
     assert contrast(look.stroke, DARK) >= 3
 

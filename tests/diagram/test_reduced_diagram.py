@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ironflow_nb.core.status import StepStatus
+from ironflow_nb.diagram.collapse import MAX_NODES, reduced
 from ironflow_nb.diagram.model import Diagram, sound
-from ironflow_nb.diagram.reduced import MAX_NODES, reduced
 from ironflow_nb.diagram.states import NodeState, node_states
 from tests.diagram.drawn import chain, diagrams, fan, states
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ironflow_nb.diagram.model import Diagram, Node, NodeKind
-from ironflow_nb.diagram.sites import Sites, moved, resolved
+from ironflow_nb.diagram.run_path import NodeSites, moved, resolved
 
 
 def calls(*texts: str) -> Diagram:
@@ -35,7 +35,7 @@ def test_a_call_site_is_a_definition_and_a_number() -> None:
 
 
 def test_a_step_of_an_unknown_site_is_shown_where_its_only_call_is() -> None:
-    sites = Sites(calls("a(1)", "b(2)", "b(3)"), {("a", None), ("b", None), ("b", 1), ("c", 4)})
+    sites = NodeSites(calls("a(1)", "b(2)", "b(3)"), {("a", None), ("b", None), ("b", 1), ("c", 4)})
     assert [sites.key("a", None), sites.key("b", 1)] == ["a", "b@1"]
     assert [sites.key("b", None), sites.key("c", 4)] == ["b", "c"]
     assert [node.step for node in sites.diagram().nodes] == ["a", "b@1", "b@2"]

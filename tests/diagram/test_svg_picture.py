@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.diagram.draw import draw
 from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
-from ironflow_nb.diagram.outlines import number
 from ironflow_nb.diagram.palette import run_look, step_look
 from ironflow_nb.diagram.states import NodeState, node_states
 from ironflow_nb.diagram.svg import element_id
+from ironflow_nb.diagram.svg_shapes import number
 from tests.diagram.drawn import SVG, Drawn, chain, diagrams, fan, looped, node, numbers, states, title, words
 
 ALLOWED = {"svg", "g", "path", "rect", "circle", "text", "title"}

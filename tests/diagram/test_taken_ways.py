@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
-from ironflow_nb.diagram.taken import with_taken
+from ironflow_nb.diagram.run_path import with_taken
 
 KINDS = {"s": NodeKind.START, "c": NodeKind.CONDITION, "l": NodeKind.LOOP, "e": NodeKind.END}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ironflow_nb.durable_cells.judging import CellStatus, Judge
+from ironflow_nb.durable_cells.freshness import CellStatus, NotebookFreshness
 from tests.durable_cells.conftest import Notebook
 
 Write = Callable[[str], None]
@@ -68,6 +68,6 @@ def test_a_cell_that_imports_data_is_listed_as_fresh(notebook: Notebook, write: 
     cell = notebook.cells["load"]
     engine = notebook.lab.engine
     for namespace in (notebook.space, {}):
-        assert Judge(engine, "-", namespace).judge(cell).status is CellStatus.FRESH
+        assert NotebookFreshness(engine, "-", namespace).judge(cell).status is CellStatus.FRESH
     notebook.space["rates"] = {"a": 2}
-    assert Judge(engine, "-", notebook.space).judge(cell).status is CellStatus.STALE
+    assert NotebookFreshness(engine, "-", notebook.space).judge(cell).status is CellStatus.STALE

@@ -291,7 +291,7 @@ def test_what_has_changed_its_inputs_in_place_is_not_tried_again(notebook: Noteb
 def test_cached_cells_are_shared_by_notebooks(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.ipynb", "b.ipynb"):
         monkeypatch.setenv("JPY_SESSION_NAME", name)
-        monkeypatch.setattr("ironflow_nb.durable_cells.looking.notebook_path", lambda name=name: name)
+        monkeypatch.setattr("ironflow_nb.durable_cells.cell_lookup.notebook_path", lambda name=name: name)
         notebook.restart()
         assert notebook.step("load", "n = 2", cache=True).outs == {"n": 2}
     assert notebook.bodies() == ["load"]
@@ -302,7 +302,7 @@ def test_cells_of_two_notebooks_have_nothing_to_do_with_each_other(
     notebook: Notebook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a.ipynb", "b.ipynb"):
-        monkeypatch.setattr("ironflow_nb.durable_cells.looking.notebook_path", lambda name=name: name)
+        monkeypatch.setattr("ironflow_nb.durable_cells.cell_lookup.notebook_path", lambda name=name: name)
         notebook.step("load", "n = 2")
     assert notebook.bodies() == ["load", "load"]
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ironflow_nb.durable_cells.cell import Cell
-from ironflow_nb.durable_cells.settings import is_setting
-from ironflow_nb.durable_cells.uses import uses_of
+from ironflow_nb.durable_cells.name_analysis import uses_of
+from ironflow_nb.durable_cells.restore import is_setting
 
 MAGIC = "get_ipython().run_line_magic"
 

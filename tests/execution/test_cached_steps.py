@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ironflow_nb import flow, step
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from tests.conftest import Lab
 
 pytestmark = pytest.mark.slow
@@ -189,7 +189,7 @@ def test_the_claim_of_a_process_that_died_binds_nobody(tmp_path: Path) -> None:
 
 def test_what_can_not_be_read_any_more_is_computed_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     assert one(3) == 6
-    ledger = HOME.engine().ledger
+    ledger = REGISTRY.engine().ledger
     monkeypatch.setattr(type(ledger), "value", lambda *_: None)
     assert one.options(fresh=True)(3) == 6
     assert performed == [3, 3]

@@ -15,12 +15,12 @@ import pytest
 
 from ironflow_nb import flow, step
 from ironflow_nb.core import events
-from ironflow_nb.core.events import Fact
-from ironflow_nb.core.ids import Digest, RunId, step_ref
-from ironflow_nb.core.retrying import FIRST_DELAY_S
+from ironflow_nb.core.events import RecordedEvent
+from ironflow_nb.core.identity import Digest, RunId, step_ref
+from ironflow_nb.core.retry import FIRST_DELAY_S
 from ironflow_nb.errors import IronflowError, RunFinished
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.journal.ports import Cached, Durability, Entry
+from ironflow_nb.journal.ports import CachedResult, Durability, RunCommit
 from tests.conftest import Lab
 
 pytestmark = pytest.mark.slow
@@ -161,14 +161,14 @@ def beside(lab: Lab) -> Engine:
     return lab.engine
 
 
-def computing(engine: Engine) -> Cached:
+def computing(engine: Engine) -> CachedResult:
     """Say that the engine computes something."""
-    return Cached(
+    return CachedResult(
         identity=Digest(b"i"), code=Digest(b"c"), run_id=RunId("r"), step=step_ref("f", 0), owner=engine.ledger.owner
     )
 
 
-def claim(engine: Engine) -> Cached | None:
+def claim(engine: Engine) -> CachedResult | None:
     return engine.ledger.claim(computing(engine), lambda _: True)
 
 
@@ -256,8 +256,8 @@ def append_elsewhere(lab: Lab, run_id: RunId) -> None:
         with journal.reading() as reader:
             head = reader.head(run_id)
         assert head is not None
-        fact = Fact(head[0] + 1, head[1], events.RunInterrupted(reason="elsewhere"))
-        journal.append([Entry(run_id=run_id, facts=(fact,))], durability=Durability.PROCESS)
+        fact = RecordedEvent(head[0] + 1, head[1], events.RunInterrupted(reason="elsewhere"))
+        journal.append([RunCommit(run_id=run_id, facts=(fact,))], durability=Durability.PROCESS)
 
 
 def test_an_attempt_that_was_to_be_tried_again_has_failed_once_the_result_of_another_run_is_taken(lab: Lab) -> None:

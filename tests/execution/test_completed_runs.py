@@ -10,7 +10,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.execution import beginning
+from ironflow_nb.execution.runs import start as run_start
 from tests.conftest import Lab
 
 
@@ -63,7 +63,7 @@ log.__ironflow_digest__ = lambda: b"log"  # type: ignore[attr-defined]
 @pytest.fixture(autouse=True)
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    monkeypatch.setattr(beginning, "say", lines.append)
+    monkeypatch.setattr(run_start, "say", lines.append)
     LOG.clear()
     return lines
 
@@ -173,7 +173,7 @@ def test_the_same_cell_in_the_same_kernel_is_done_again(lab: Lab, notebook: Any,
 def test_more_than_a_minute_of_work_is_not_done_again_without_a_word(
     lab: Lab, notebook: Any, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(beginning, "SAY_WORK_S", 0.0)
+    monkeypatch.setattr(run_start, "SAY_WORK_S", 0.0)
     report = notebook()
     report(3)
     new_cell(lab)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ironflow_nb as iron
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.cells import World, run_cell
 from tests.conftest import Lab
@@ -112,7 +112,7 @@ class Notebook:
 @settings(max_examples=80)
 @given(sessions)
 def test_it_ends_as_a_fresh_run_of_the_last_code_and_did_nothing_twice(history: list[tuple[Any, str, int]]) -> None:
-    before = HOME._engine
+    before = REGISTRY._engine
     notebook = Notebook()
     try:
         for changes, trouble, n_until in history:
@@ -126,11 +126,11 @@ def test_it_ends_as_a_fresh_run_of_the_last_code_and_did_nothing_twice(history: 
         assert notebook.run() == notebook.fresh_result()
     finally:
         notebook.lab.close()
-        HOME._engine = before
+        REGISTRY._engine = before
 
 
 def test_the_notebook_of_this_test_notices_work_that_is_done_twice() -> None:
-    before = HOME._engine
+    before = REGISTRY._engine
     notebook = Notebook()
     try:
         notebook.edit({})
@@ -143,4 +143,4 @@ def test_the_notebook_of_this_test_notices_work_that_is_done_twice() -> None:
             notebook.run()
     finally:
         notebook.lab.close()
-        HOME._engine = before
+        REGISTRY._engine = before

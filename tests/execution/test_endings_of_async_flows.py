@@ -271,7 +271,7 @@ def test_a_thread_beside_a_def_flow_is_waited_for(lab: Lab) -> None:
 def test_an_async_flow_says_for_which_body_its_end_waits(
     lab: Lab, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ironflow_nb.execution.ending.SAY_AFTER_S", 0.01)
+    monkeypatch.setattr("ironflow_nb.execution.runs.finish.SAY_AFTER_S", 0.01)
 
     def is_said() -> bool:
         return any("waiting for" in record.message and "held[0]" in record.message for record in caplog.records)

@@ -216,7 +216,7 @@ def test_fixed_arguments_that_are_no_mapping_are_refused() -> None:
 
 
 def test_a_retry_still_sees_which_error_it_was(lab: Lab) -> None:
-    from ironflow_nb.core.retrying import Retry
+    from ironflow_nb.core.retry import Retry
 
     tries: list[int] = []
 

@@ -17,7 +17,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.values.failures import recorded_error, store_failure
-from ironflow_nb.values.pickles import Signer
+from ironflow_nb.values.signed_pickles import Signer
 from tests.cells import World, run_cell
 from tests.conftest import Lab
 

@@ -19,10 +19,18 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.execution import hosts, windows
-from ironflow_nb.execution.hosts import UNKNOWN, is_alive, is_gone, may_live, new_lease, started_by_proc, started_by_ps
+from ironflow_nb.execution.system import process_identity
+from ironflow_nb.execution.system.process_identity import (
+    UNKNOWN,
+    is_alive,
+    is_gone,
+    may_live,
+    new_lease,
+    started_by_proc,
+    started_by_ps,
+)
 from ironflow_nb.journal.ports import Durability, Lease
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.conftest import Lab
 from tests.contracts.histories import A, lease, one_run
 
@@ -74,14 +82,14 @@ def test_a_start_is_the_same_in_every_time_zone_and_language(monkeypatch: pytest
     for zone, language in (("America/New_York", "C"), ("Asia/Tokyo", "de_DE.UTF-8"), ("UTC", "C")):
         monkeypatch.setenv("TZ", zone)
         monkeypatch.setenv("LC_ALL", language)
-        told.add(started_by_ps(hosts._output(*ask) or ""))
+        told.add(started_by_ps(process_identity._output(*ask) or ""))
     assert len(told) == 1
     assert None not in told
 
 
 def test_a_program_that_can_not_be_asked_tells_nothing() -> None:
-    assert hosts._output("/no/such/program") is None
-    assert hosts._output(sys.executable, "-c", "raise SystemExit(1)") == ""
+    assert process_identity._output("/no/such/program") is None
+    assert process_identity._output(sys.executable, "-c", "raise SystemExit(1)") == ""
 
 
 class Kernel32:
@@ -120,7 +128,7 @@ class Kernel32:
     ],
 )
 def test_windows_tells_when_a_process_was_created(kernel: Kernel32, expected: str | None) -> None:
-    assert windows.asked(kernel, lambda: kernel.error, 4711) == expected
+    assert process_identity.asked(kernel, lambda: kernel.error, 4711) == expected
     assert kernel.n_open == 0
 
 
@@ -136,7 +144,7 @@ def test_what_can_not_be_found_out_makes_nobody_dead(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Path, "read_text", refused)
     if sys.platform == "linux":
-        assert hosts.process_started_at(lease.pid) == UNKNOWN
+        assert process_identity.process_started_at(lease.pid) == UNKNOWN
     assert may_live(lease)
     assert may_live(own(process_started_at=UNKNOWN))
 

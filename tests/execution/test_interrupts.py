@@ -16,7 +16,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.journal.ports import WorkSelect
+from ironflow_nb.journal.ports import QueueSelect
 from tests.cells import World
 from tests.conftest import Lab
 from tests.deciders.counters import Ask, Call, Remind, counters
@@ -247,7 +247,7 @@ def test_an_interrupt_of_effects_leaves_no_claim(
         counter.run_until_idle()
     assert left == []
     with lab.engine.reading() as reader:
-        assert {work.owner for work in reader.work(WorkSelect())} == {None}
+        assert {work.owner for work in reader.work(QueueSelect())} == {None}
     counter.run_until_idle()
     assert set(world.log) == {f"call {n}" for n in range(3)}
     assert counter.instances()["n_pending"].tolist() == [0]

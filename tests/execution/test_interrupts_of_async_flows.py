@@ -19,7 +19,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from tests.conftest import Lab
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
@@ -46,7 +46,7 @@ class Bodies:
             os.kill(os.getpid(), signal.SIGINT)
 
     def is_heard(self) -> bool:
-        return all(session.is_interrupted for session in list(HOME.engine().sessions.values()) if session.is_open)
+        return all(session.is_interrupted for session in list(REGISTRY.engine().sessions.values()) if session.is_open)
 
     def press_and_block(self) -> None:
         """Press it, and end when it was heard: a thread can't be cancelled."""

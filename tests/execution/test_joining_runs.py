@@ -16,7 +16,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.journal.ports import Durability
 from tests.cells import World
 from tests.conftest import Lab
@@ -262,7 +262,7 @@ def test_a_run_of_a_flow_that_is_not_defined_here_says_so(lab: Lab, monkeypatch:
     with pytest.raises(RuntimeError):
         main()
     run = main.last
-    monkeypatch.setattr(HOME, "_definitions", {})
+    monkeypatch.setattr(REGISTRY, "_definitions", {})
     with pytest.raises(iron.errors.FlowNotDefined, match="run the cell"):
         run.resume()
 
@@ -329,7 +329,7 @@ def test_a_call_attaches_to_who_took_the_run_over_while_a_body_of_it_is_left_her
 
     asyncio.run(interrupted())
     assert main.last.wait(30).status == "interrupted"
-    with HOME.adopt(Engine(lab.new_journal(), durability=Durability.PROCESS)):
+    with REGISTRY.adopt(Engine(lab.new_journal(), durability=Durability.PROCESS)):
         elsewhere = main.options(key="k").start()
         attached = Context().run(main.options(key="k").start)  # outside of the other engine
         assert attached.id == elsewhere.id

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from ironflow_nb import flow, step
-from ironflow_nb.execution import fanout
+from ironflow_nb.execution.steps import fan_out
 from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.cells import World
 from tests.conftest import Lab
@@ -18,7 +18,7 @@ SIZE, N = 50_000, 400
 
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fanout, "HELD_BYTES", 1_000_000)
+    monkeypatch.setattr(fan_out, "HELD_BYTES", 1_000_000)
 
 
 @step
@@ -115,7 +115,7 @@ def test_small_results_are_read_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_result_that_two_wait_for_is_there_for_both(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fanout, "HELD_BYTES", 0)
+    monkeypatch.setattr(fan_out, "HELD_BYTES", 0)
 
     def items() -> Iterator[int]:
         yield from range(100)

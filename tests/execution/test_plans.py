@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.core.memo import Memo
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.core.recorded_steps import RecordedSteps
+from ironflow_nb.execution.registry import REGISTRY
 from tests.cells import World, run_cell
 from tests.conftest import Lab
 from tests.diagram.drawn import SVG, Drawn, title
@@ -137,7 +137,7 @@ def test_an_undone_edit_is_no_reason(cells: dict[str, Any]) -> None:
 
 
 def test_steps_of_cells_that_were_not_run_are_missing(cells: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(HOME, "_steps", {})
+    monkeypatch.setattr(REGISTRY, "_steps", {})
     plan = iron.get_run(iron.runs()["run_id"][0]).plan()
     assert set(plan["action"]) == {"missing"}
     assert "no step report is defined here" in list(plan["reason"])
@@ -230,8 +230,8 @@ def test_a_plan_looks_at_the_work_at_stake_once_for_thousands_of_steps(
         names["main"]()
     run_cell("@iron.step\ndef double(n):\n    return n + n", names)
     looked: list[str] = []
-    really = Memo.work_at_stake
-    monkeypatch.setattr(Memo, "work_at_stake", lambda memo, *of: looked.append(of[0]) or really(memo, *of))
+    really = RecordedSteps.work_at_stake
+    monkeypatch.setattr(RecordedSteps, "work_at_stake", lambda memo, *of: looked.append(of[0]) or really(memo, *of))
     lab.cell()
     assert names["main"].plan()["action"].value_counts().to_dict() == {"redo": 300}
     assert looked == ["double"]

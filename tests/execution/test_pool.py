@@ -10,7 +10,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.execution.pool import IDLE_S, N_LIMITED, Pool
+from ironflow_nb.execution.system.threads import IDLE_S, N_LIMITED, ThreadPool
 from ironflow_nb.testing.simulator import SimProcess, Simulator
 from tests.cells import World
 from tests.conftest import Lab
@@ -19,9 +19,9 @@ N_JOBS = 6
 N_CALLS = 8 * N_LIMITED
 
 
-def played(seed: str, body: Callable[[SimProcess, Pool], None]) -> None:
+def played(seed: str, body: Callable[[SimProcess, ThreadPool], None]) -> None:
     simulator = Simulator(seed)
-    simulator.start(lambda process: body(process, Pool(process)))
+    simulator.start(lambda process: body(process, ThreadPool(process)))
     simulator.play()
 
 
@@ -29,7 +29,7 @@ def played(seed: str, body: Callable[[SimProcess, Pool], None]) -> None:
 def test_a_job_that_is_given_when_its_thread_gives_up_is_begun(part: int) -> None:
     done: list[int] = []
 
-    def body(process: SimProcess, pool: Pool) -> None:
+    def body(process: SimProcess, pool: ThreadPool) -> None:
         for n in range(N_JOBS):
             pool.submit(lambda n=n: done.append(n), is_limited=n % 2 == 0)  # type: ignore[misc]
             process.sleep(IDLE_S)
@@ -47,7 +47,7 @@ def test_limited_jobs_wait_for_their_turn_and_others_do_not() -> None:
     most: list[int] = []
     done: list[int] = []
 
-    def body(process: SimProcess, pool: Pool) -> None:
+    def body(process: SimProcess, pool: ThreadPool) -> None:
         def job(n: int) -> Callable[[], None]:
             def run() -> None:
                 running.add(n)

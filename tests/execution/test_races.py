@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from ironflow_nb import flow, gather, step
-from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import JournalBusy, RunFinished
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.jobs import Job
-from ironflow_nb.execution.scope import SCOPE
-from ironflow_nb.journal.ports import Durability, Entry, Lease, Reader, Select
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.session.attempts import Attempt
+from ironflow_nb.execution.steps.context import SCOPE
+from ironflow_nb.journal.ports import Durability, Lease, Reader, RunCommit, Select
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.cells import World
 from tests.conftest import Lab
@@ -57,7 +57,7 @@ class Rivalled(MemoryJournal):
 
 
 def kernel(journal: MemoryJournal, execution: str) -> Engine:
-    return HOME.adopt(Engine(journal, execution=lambda: execution))
+    return REGISTRY.adopt(Engine(journal, execution=lambda: execution))
 
 
 def fail(engine: Engine) -> None:
@@ -86,7 +86,7 @@ class Refusing(MemoryJournal):
 
     n_refusals = 0
 
-    def append(self, entries: Sequence[Entry], *, durability: Durability, lease: Lease | None = None) -> None:
+    def append(self, entries: Sequence[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:
         if self.n_refusals:
             self.n_refusals -= 1
             raise JournalBusy("another process holds the journal", path=self.location)
@@ -153,7 +153,7 @@ def test_what_the_engine_reads_at_once_is_of_one_moment(lab: Lab, tmp_path: Path
         state = folded(before, run.run_id)
         assert state.run is not None
         with Engine(other, execution=lambda: "another") as engine:
-            HOME.adopt(engine)
+            REGISTRY.adopt(engine)
             with pytest.raises(RuntimeError):
                 main(2)
         assert reader.events(Select()) == before
@@ -162,7 +162,7 @@ def test_what_the_engine_reads_at_once_is_of_one_moment(lab: Lab, tmp_path: Path
 
 
 OPEN = threading.Event()
-STALE: list[Job] = []
+STALE: list[Attempt] = []
 
 
 @step
@@ -180,7 +180,7 @@ def interrupted_once() -> int:
         while not scope.session.in_flight():
             time.sleep(0.001)
         asked = scope.session.ask(work.spec, scope.branch, (2,), {}, stretch=scope.stretch)
-        assert isinstance(asked, Job)
+        assert isinstance(asked, Attempt)
         STALE.append(asked)
         raise KeyboardInterrupt
     with pytest.raises(RunFinished):

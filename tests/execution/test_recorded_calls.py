@@ -12,9 +12,9 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, gather, step
-from ironflow_nb.journal.ports import Durability, Entry
+from ironflow_nb.journal.ports import Durability, RunCommit
 from ironflow_nb.testing.memory_journal import MemoryJournal
-from ironflow_nb.testing.processes import DyingJournal, process_on
+from ironflow_nb.testing.process_death import DyingJournal, process_on
 from tests.cells import World
 from tests.conftest import Lab
 
@@ -56,7 +56,7 @@ def test_they_wait_for_no_commit_of_their_own(lab: Lab, monkeypatch: pytest.Monk
     commits: list[int] = []
     append = lab.engine.ledger.journal.append
 
-    def counted(entries: Sequence[Entry], **given: Any) -> None:
+    def counted(entries: Sequence[RunCommit], **given: Any) -> None:
         commits.append(sum(len(entry.facts) for entry in entries))
         append(entries, **given)
 
@@ -168,7 +168,7 @@ def test_branches_and_async_flows_get_their_own(lab: Lab, world: World) -> None:
 def test_a_new_version_of_the_package_gives_what_the_old_one_gave(
     lab: Lab, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ironflow_nb.execution import recorded_calls
+    from ironflow_nb.execution import deterministic
 
     @flow
     def main() -> UUID:
@@ -181,8 +181,8 @@ def test_a_new_version_of_the_package_gives_what_the_old_one_gave(
     with pytest.raises(RuntimeError):
         main()
     world.is_broken = False
-    other = recorded_calls.StepSpec(found, name="iron.uuid4", options=recorded_calls._OPTIONS)
-    monkeypatch.setattr(recorded_calls, "_UUID4", other)
+    other = deterministic.StepSpec(found, name="iron.uuid4", options=deterministic._OPTIONS)
+    monkeypatch.setattr(deterministic, "_UUID4", other)
     lab.cell()
     main()
     assert world.log[0] == world.log[1]

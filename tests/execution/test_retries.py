@@ -11,7 +11,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.core.retrying import Retry
+from ironflow_nb.core.retry import Retry
 from tests.cells import World
 from tests.conftest import Lab
 

@@ -13,11 +13,11 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.journal import sqlite_log
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.journal import write_ahead_log
 from ironflow_nb.journal.ports import Durability
-from ironflow_nb.journal.sqlite import SqliteJournal
-from ironflow_nb.testing.processes import process_on
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
+from ironflow_nb.testing.process_death import process_on
 
 FAIL: list[bool] = []
 
@@ -62,7 +62,7 @@ def counted(engine: Engine) -> Iterator[Counter[str]]:
 @pytest.fixture(params=list(Durability))
 def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """An engine without its worker, which commits by time, and whose log is never long enough to be written back."""
-    monkeypatch.setattr(sqlite_log, "CHANGES_BETWEEN", 10**9)
+    monkeypatch.setattr(write_ahead_log, "CHANGES_BETWEEN", 10**9)
     with process_on(SqliteJournal(tmp_path / "journal.db"), request.param) as made:
         sequential.options(fresh=True)(1)
         yield made
@@ -126,7 +126,7 @@ def test_the_log_is_written_back_once_in_a_hundred_steps_or_less(
 @pytest.mark.parametrize(("durability", "synchronous"), [("power", 2), ("process", 1)])
 def test_a_commit_syncs_as_the_durability_says(durability: str, synchronous: int, tmp_path: Path) -> None:
     with iron.open(tmp_path / "journal.db", durability=durability) as engine:
-        assert HOME.engine() is engine
+        assert REGISTRY.engine() is engine
         sequential(1)
         journal = engine.ledger.journal
         assert isinstance(journal, SqliteJournal)

@@ -84,7 +84,7 @@ def test_what_this_user_wrote_is_his_own(tmp_path: Path, monkeypatch: pytest.Mon
     BROKEN[:] = [True]
     monkeypatch.delenv("IRONFLOW_KEY")
     home = tmp_path / "home"
-    monkeypatch.setattr("ironflow_nb.values.pickles.key_path", lambda: home / "key")
+    monkeypatch.setattr("ironflow_nb.values.signed_pickles.key_path", lambda: home / "key")
     home.write_text("") if not has_key else home.mkdir()  # no folder can be made where a file is
     with iron.open(tmp_path / "journal.db"):
         with pytest.raises(RuntimeError if has_key else iron.JournalError):

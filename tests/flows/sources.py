@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 from ironflow_nb.diagram.model import Diagram, NodeKind
-from ironflow_nb.flows.extract import Described, extract
+from ironflow_nb.flows.diagram_statements import Described, extract
 
 _NUMBERS = count()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ironflow_nb.diagram.model import NodeKind
-from ironflow_nb.flows.extract import Described, extract
+from ironflow_nb.flows.diagram_statements import Described, extract
 from tests.flows.sources import KNOWN, STEPS, Step, describe, function, labels, read, ways
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ironflow_nb.diagram.draw import draw
 from ironflow_nb.diagram.model import NodeKind, sound
-from ironflow_nb.flows.extract import extract
+from ironflow_nb.flows.diagram_statements import extract
 from tests.flows.sources import describe, function, read
 
 ATOMS = ["x", "1", "fetch(x)", "parse.map(xs)", "unknown(x)", "lib.fetch(x)", "(lambda: fetch(x))", "fetch.fn"]

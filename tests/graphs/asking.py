@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ironflow_nb.execution.seams import SystemClock
-from ironflow_nb.graphs.formats import schema
+from ironflow_nb.execution.system.system import SystemClock
+from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kinds import Kind
-from ironflow_nb.graphs.running.context import WorkContext
+from ironflow_nb.graphs.runtime.node_context import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 
 
@@ -35,5 +35,5 @@ def perform(
         retry=retry,
         timeout_s=timeout_s,
     )
-    assert not list(schema.problems(kind.schema, dict(options), is_written=False))
+    assert not list(schema_check.problems(kind.schema, dict(options), is_written=False))
     return kind.perform(options, context)

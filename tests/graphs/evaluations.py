@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ironflow_nb.execution.seams import Clock
+from ironflow_nb.execution.system.system import Clock
 from ironflow_nb.graphs.grants import Grants
-from ironflow_nb.graphs.language.evaluating import evaluate
-from ironflow_nb.graphs.language.expressions import compile_expression
-from ironflow_nb.graphs.running.context import WorkContext
+from ironflow_nb.graphs.language.evaluation import evaluate
+from ironflow_nb.graphs.language.expression import compile_expression
+from ironflow_nb.graphs.runtime.node_context import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.testing.clock import SimClock
 

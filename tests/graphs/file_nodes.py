@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from ironflow_nb.execution.seams import SystemClock
-from ironflow_nb.graphs.formats import schema
+from ironflow_nb.execution.system.system import SystemClock
+from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.nodes.files import FILE
-from ironflow_nb.graphs.running.context import WorkContext
+from ironflow_nb.graphs.runtime.node_context import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 
 ALLOW = {"files": ["data"]}
@@ -30,7 +30,7 @@ def perform(*, allow: Mapping[str, Any] | None = ALLOW, timeout_s: float | None 
 
 
 def written(**options: Any) -> list[str]:
-    return [message for _, message in schema.problems(FILE.schema, options, is_written=True)]
+    return [message for _, message in schema_check.problems(FILE.schema, options, is_written=True)]
 
 
 def names(folder: Path) -> list[str]:

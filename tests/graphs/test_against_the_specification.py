@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.graphs.graph import Graph
 from ironflow_nb.journal.ports import Durability, Journal, Select
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
 from ironflow_nb.testing.memory_journal import MemoryJournal
-from ironflow_nb.testing.processes import Died, DyingJournal, abandon, process_on
+from ironflow_nb.testing.process_death import Died, DyingJournal, abandon, process_on
 from tests.conftest import FULL_PROOF
 from tests.graphs.random_graphs import INPUT, Graphs
 from tests.graphs.specification import Broken, Failure, Specification, number_of
@@ -101,8 +101,8 @@ def assert_order(nodes: list[dict[str, Any]], moments: list[tuple[str, str]]) ->
 @pytest.fixture(autouse=True)
 def forget() -> Any:
     yield
-    for definition in HOME.definitions("graph"):
-        HOME.forget("graph", definition.name)
+    for definition in REGISTRY.definitions("graph"):
+        REGISTRY.forget("graph", definition.name)
 
 
 @settings(max_examples=1500 if FULL_PROOF else 120, suppress_health_check=SLOW)

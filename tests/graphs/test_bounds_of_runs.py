@@ -11,7 +11,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.errors import NotGranted
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.graphs.graph import Graph
 from tests.cells import World
 from tests.conftest import Lab
@@ -48,7 +48,7 @@ def begun(graph: Graph, **more: Any) -> str:
     with pytest.raises(ConnectionError):
         graph(mine="data/x.txt", theirs="secret.txt", program="echo", **more)
     run_id = graph.last.id
-    HOME.forget("graph", graph.name)
+    REGISTRY.forget("graph", graph.name)
     return run_id
 
 
@@ -87,7 +87,7 @@ def test_the_folder_is_kept_of_a_text_that_is_not_bounded(
         (mine, *_) = kept.test({"mine": "data/x.txt", "theirs": "data/x.txt", "program": "true"}, mocks=MOCKS).output
         assert mine == "mocked"
         assert iron.get_run(run_id).resume().result()[0] == "home"
-        HOME.forget("graph", "g")
+        REGISTRY.forget("graph", "g")
 
 
 MOCKS = {name: {"content": "mocked", "error": {"type": "x"}} for name in ("a", "mine", "theirs", "program")}
@@ -105,7 +105,7 @@ def test_the_bounds_of_a_child_are_kept_with_its_own_run(lab: Lab, world: World)
     runs = iron.runs()
     child_id = runs[runs["name"] == "g"]["run_id"].iloc[0]
     for name in ("g", "outer"):
-        HOME.forget("graph", name)
+        REGISTRY.forget("graph", name)
     lab.die()
     assert "shell" not in Graph.from_run(child_id, functions=functions).grants.allowed
     assert Graph.from_run(outer.last.id).grants.allowed == {}
@@ -133,7 +133,7 @@ def test_a_text_can_t_say_that_it_is_bounded_otherwise(lab: Lab, world: World) -
     graph = Graph.from_yaml(text, allow={"files": ["data"]}, functions=doing(world))
     with pytest.raises(ConnectionError):
         graph()
-    HOME.forget("graph", "sly")
+    REGISTRY.forget("graph", "sly")
     lab.die()
     kept = Graph.from_run(graph.last.id)
     assert kept.grants.allowed == {}

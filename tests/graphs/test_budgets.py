@@ -12,10 +12,10 @@ from ironflow_nb.errors import ExpressionFailed, NodeFailed, NodeTimeout
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kinds import Kind
 from ironflow_nb.graphs.language.budget import MOST_SIZE, MOST_STEPS, SIZE, STEPS, Budget, bounds
-from ironflow_nb.graphs.language.evaluating import EvaluationError
+from ironflow_nb.graphs.language.evaluation import EvaluationError
 from ironflow_nb.graphs.language.patterns import MOST_PARTS, compile_pattern
-from ironflow_nb.graphs.nodes.shaping import FILTER, FOREACH
-from ironflow_nb.graphs.running.context import WorkContext
+from ironflow_nb.graphs.nodes.transform import FILTER, FOREACH
+from ironflow_nb.graphs.runtime.node_context import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.testing.clock import SimClock
 from tests.graphs.evaluations import value_of

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ironflow_nb.graphs.graph import Graph
-from ironflow_nb.testing.crashes import crash_everywhere
+from ironflow_nb.testing.crash_everywhere import crash_everywhere
 from ironflow_nb.testing.memory_journal import MemoryJournal
 from tests.graphs.playing import Node, graph_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ironflow_nb.graphs.formats.keys import COMMON_KEYS, CONTROL_KEYS
+from ironflow_nb.graphs.kinds import COMMON_KEYS, CONTROL_KEYS
 from tests.graphs.mistakes import said
 
 PAGE = (Path(__file__).parents[2] / "docs" / "graphs.md").read_text()

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.graphs.language.evaluating import EvaluationError
-from ironflow_nb.graphs.language.expressions import EVERYTHING, MOST_DEPTH, ExpressionSyntaxError, compile_expression
-from ironflow_nb.graphs.language.wording import shape
+from ironflow_nb.graphs.language.data import shape
+from ironflow_nb.graphs.language.evaluation import EvaluationError
+from ironflow_nb.graphs.language.expression import EVERYTHING, MOST_DEPTH, ExpressionSyntaxError, compile_expression
 from tests.graphs.evaluations import value_of
 
 ALERT: dict[str, Any] = {

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.graphs.language.evaluating import EvaluationError
-from ironflow_nb.graphs.language.expressions import VARYING, ExpressionSyntaxError, compile_expression
+from ironflow_nb.graphs.language.evaluation import EvaluationError
+from ironflow_nb.graphs.language.expression import VARYING, ExpressionSyntaxError, compile_expression
 from ironflow_nb.graphs.language.functions import EXTRA, MOST_ITEMS, known_functions
 from ironflow_nb.graphs.language.patterns import MOST_CHARACTERS
 from tests.graphs.evaluations import ID, NOW, value_of

@@ -9,9 +9,9 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.diagram.model import Diagram, NodeKind
-from ironflow_nb.handles.pictures import picture_of
 from ironflow_nb.handles.run import Run
-from ironflow_nb.notebook.live import Following
+from ironflow_nb.handles.run_picture import picture_of
+from ironflow_nb.notebook.live_pictures import LiveOutput
 from tests.diagram.drawn import Drawn
 
 TRIAGE = """
@@ -170,7 +170,9 @@ def test_a_child_shows_how_far_it_is_and_which_run_it_is() -> None:
 
 def test_a_followed_picture_is_drawn_again_when_only_a_child_went_on(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
-    monkeypatch.setattr("ironflow_nb.notebook.live.update", lambda _, bundle: shown.append(bundle["image/svg+xml"]))
+    monkeypatch.setattr(
+        "ironflow_nb.notebook.live_pictures.update", lambda _, bundle: shown.append(bundle["image/svg+xml"])
+    )
     steps = [threading.Event() for _ in range(2)]
     reached = [threading.Event() for _ in range(2)]
 
@@ -181,7 +183,7 @@ def test_a_followed_picture_is_drawn_again_when_only_a_child_went_on(monkeypatch
     graph("graph: child\nnodes: [{id: a, python: hold, with: [0]}, {id: b, python: hold, with: [1]}]", hold=hold)
     run = graph("graph: top\nnodes: [{id: sub, workflow: child}]").start()
     assert reached[0].wait(10)
-    following = Following(run._engine, "here")
+    following = LiveOutput(run._engine, "here")
     following._run_id = run.id
     following.paint()
     following.paint()

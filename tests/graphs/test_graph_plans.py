@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from tests.conftest import Lab
 
 BEFORE = """
@@ -98,10 +98,10 @@ def test_a_run_keeps_its_graph_in_the_journal_and_any_process_can_continue_it(la
     world = Failing()
     run_id = failed(lab, world).last.id  # type: ignore[union-attr]
     lab.die()
-    HOME.forget("graph", "work")
+    REGISTRY.forget("graph", "work")
     kept = iron.Graph.from_run(run_id)
     assert kept.to_yaml() == BEFORE
-    HOME.forget("graph", "work")
+    REGISTRY.forget("graph", "work")
     with pytest.raises(iron.errors.FlowNotDefined, match="done"):
         iron.resume(run_id).result()
     functions = {"done": lambda value: world.done(value), "fails": lambda: world.last()}
@@ -146,4 +146,4 @@ def test_looking_at_the_graph_of_a_run_leaves_the_one_that_is_defined(lab: Lab) 
     run_id = failed(lab, world).last.id  # type: ignore[union-attr]
     edited = graph(BEFORE.replace("with: [1]", "with: [5]"), world)
     assert iron.Graph.from_run(run_id).to_yaml() == BEFORE
-    assert HOME.find("graph", "work") is edited
+    assert REGISTRY.find("graph", "work") is edited

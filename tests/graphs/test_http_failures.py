@@ -18,9 +18,9 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb.errors import NodeFailed, NodeTimeout
 from ironflow_nb.graphs.nodes.http import HTTP, LONGEST_RETRY_AFTER_S
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.values.failures import recorded_error, store_failure
-from ironflow_nb.values.pickles import Signer
+from ironflow_nb.values.signed_pickles import Signer
 from tests.conftest import Lab
 from tests.graphs.asking import perform
 from tests.graphs.playing import graph_of
@@ -221,7 +221,7 @@ def test_a_server_whose_certificate_nobody_vouches_for_is_not_asked_again(tmp_pa
             secured.recv(10_000)
             secured.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
 
-    from ironflow_nb.graphs.nodes import http_wire
+    from ironflow_nb.graphs.nodes import http_transport
 
     with talking(talk) as host:
         error = failing(f"https://{host}/")
@@ -229,9 +229,9 @@ def test_a_server_whose_certificate_nobody_vouches_for_is_not_asked_again(tmp_pa
         assert error.is_retryable is False
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
-            http_wire.trusted.cache_clear()
+            http_transport.trusted.cache_clear()
             assert ask(f"https://{host}/")["body"] == b"ok"
-        http_wire.trusted.cache_clear()
+        http_transport.trusted.cache_clear()
 
 
 # -- Retry-After -------------------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def test_a_request_that_goes_without_its_credential_says_so(server: Server, capl
 def test_no_url_but_those_of_its_host_gets_a_credential(rest: str) -> None:
     import httpx
 
-    from ironflow_nb.graphs.hosts import means, origin_of
+    from ironflow_nb.graphs.grants import means, origin_of
 
     url = f"http://{rest}a.test{rest}"
     origin = origin_of(url)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout, NotGranted
-from ironflow_nb.graphs.formats import schema
+from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.nodes.http import HTTP
 from tests.graphs.asking import perform
@@ -155,7 +155,7 @@ def test_what_can_t_be_sent_is_said_and_nothing_is_sent(server: Server, options:
     ],
 )
 def test_options_that_mean_nothing_are_found_before_anything_runs(options: dict[str, Any]) -> None:
-    assert list(schema.problems(HTTP.schema, options, is_written=True))
+    assert list(schema_check.problems(HTTP.schema, options, is_written=True))
 
 
 @pytest.mark.parametrize(

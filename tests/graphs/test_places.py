@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.graphs.formats.places import Key
-from ironflow_nb.graphs.formats.reading import read_text
-from ironflow_nb.graphs.formats.writing import write_yaml
+from ironflow_nb.graphs.compiler.positions import Key
+from ironflow_nb.graphs.compiler.source_reader import read_text
+from ironflow_nb.graphs.compiler.yaml_writer import write_yaml
 from ironflow_nb.graphs.graph import Graph
 from tests.graphs.mistakes import fetching, graph_text, said, said_of
 

@@ -12,7 +12,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.errors import GraphInvalid, NodeFailed
-from ironflow_nb.graphs.language.wording import near
+from ironflow_nb.graphs.language.data import near
 from tests.graphs.mistakes import messages, said, work
 
 

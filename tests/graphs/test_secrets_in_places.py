@@ -153,9 +153,9 @@ def test_children_have_no_secret_of_their_parent(journal: Path, monkeypatch: pyt
         {"id": "c", "workflow": "inner", "depends_on": []},
         output="{{ [a, b, c] }}",
     )
-    from ironflow_nb.execution.home import HOME
+    from ironflow_nb.execution.registry import REGISTRY
 
-    assert HOME.find("graph", "inner")
+    assert REGISTRY.find("graph", "inner")
     told = graph()
     assert told[2] == "***"
     assert_nowhere(journal, told, *shown(graph))
@@ -229,12 +229,12 @@ def test_a_uuid_is_found_without_its_hyphens(journal: Path, monkeypatch: pytest.
 
 
 def test_a_run_without_secrets_is_not_searched(journal: Path) -> None:
-    from ironflow_nb.execution.scope import SCOPE
-    from ironflow_nb.execution.storage import Storage
+    from ironflow_nb.execution.recording.journal_access import RunStorage
+    from ironflow_nb.execution.steps.context import SCOPE
 
     def f() -> str:
         scope = SCOPE.get()
         assert scope is not None
         return type(scope.session.storage).__name__
 
-    assert graph_of({"id": "a", "python": "f"}, functions={"f": f})() == Storage.__name__
+    assert graph_of({"id": "a", "python": "f"}, functions={"f": f})() == RunStorage.__name__

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from ironflow_nb.errors import ExpressionFailed, NodeFailed
-from ironflow_nb.graphs.formats.schema import problems
-from ironflow_nb.graphs.nodes import shaping
-from ironflow_nb.graphs.nodes.shaping import FILTER, FOREACH, TRANSFORM
+from ironflow_nb.graphs.compiler.schema_check import problems
+from ironflow_nb.graphs.nodes import transform
+from ironflow_nb.graphs.nodes.transform import FILTER, FOREACH, TRANSFORM
 from tests.graphs.evaluations import context_of
 
 ROWS = [{"n": 1, "name": "a"}, {"n": 2, "name": "b"}, {"n": 3, "name": "c"}]
@@ -111,6 +111,6 @@ def test_a_list_of_100_000_items_takes_about_a_second() -> None:
 
 
 def test_every_kind_is_described() -> None:
-    for kind in shaping.KINDS:
+    for kind in transform.KINDS:
         assert kind.description.endswith(".")
         assert all(option["description"].endswith(".") for option in kind.schema["properties"].values())

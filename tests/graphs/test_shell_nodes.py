@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout, NotGranted
-from ironflow_nb.execution.seams import SystemClock
-from ironflow_nb.graphs.formats import schema
+from ironflow_nb.execution.system.system import SystemClock
+from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.grants import COMMAND_LINE, Grants, Need
 from ironflow_nb.graphs.nodes.shell import SHELL
-from ironflow_nb.graphs.running.context import WorkContext
+from ironflow_nb.graphs.runtime.node_context import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the programs are those of POSIX")
@@ -30,7 +30,7 @@ def perform(
     command: Any, *, allow: Mapping[str, Any] | None = None, timeout_s: float | None = None, **options: Any
 ) -> dict[str, Any]:
     given = {"command": command, **options}
-    assert not list(schema.problems(SHELL.schema, given, is_written=False))
+    assert not list(schema_check.problems(SHELL.schema, given, is_written=False))
     result: dict[str, Any] = SHELL.perform(given, context_of(allow, timeout_s))
     return result
 
@@ -41,7 +41,7 @@ def context_of(allow: Mapping[str, Any] | None, timeout_s: float | None) -> Work
 
 
 def written(**options: Any) -> list[str]:
-    return [message for _, message in schema.problems(SHELL.schema, options, is_written=True)]
+    return [message for _, message in schema_check.problems(SHELL.schema, options, is_written=True)]
 
 
 def is_running(pid: int) -> bool:

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout, NotGranted
-from ironflow_nb.execution.seams import SystemClock
-from ironflow_nb.graphs.formats import schema
+from ironflow_nb.execution.system.system import SystemClock
+from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.nodes.sql import SQL
-from ironflow_nb.graphs.running.context import WorkContext
+from ironflow_nb.graphs.runtime.node_context import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) AS n FROM n"
@@ -43,7 +43,7 @@ def perform(
 
 
 def written(**options: Any) -> list[str]:
-    return [message for _, message in schema.problems(SQL.schema, options, is_written=True)]
+    return [message for _, message in schema_check.problems(SQL.schema, options, is_written=True)]
 
 
 def rows(query: str) -> list[Any]:

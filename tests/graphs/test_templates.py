@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.graphs.language.evaluating import evaluate
-from ironflow_nb.graphs.language.expressions import Expression, ExpressionSyntaxError
+from ironflow_nb.graphs.language.evaluation import evaluate
+from ironflow_nb.graphs.language.expression import Expression, ExpressionSyntaxError
 from ironflow_nb.graphs.language.templates import Literal, Template, Whole, compile_template, expressions_of, fill
 from tests.graphs.evaluations import TAPE
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ironflow_nb.errors import NodeFailed
-from ironflow_nb.graphs.formats.schema import problems
+from ironflow_nb.graphs.compiler.schema_check import problems
 from ironflow_nb.graphs.nodes import texts
-from ironflow_nb.graphs.nodes.rendering import MOST_ROUNDS
+from ironflow_nb.graphs.nodes.templating import MOST_ROUNDS
 from ironflow_nb.graphs.nodes.texts import FORMAT, HASH, LOG, PARSE, TEMPLATE
 from tests.graphs.evaluations import context_of
 

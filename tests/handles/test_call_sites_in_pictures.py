@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.handles.pictures import picture_of
+from ironflow_nb.handles.run_picture import picture_of
 from tests.cells import run_cell
 from tests.conftest import Lab
 from tests.diagram.drawn import Drawn, title

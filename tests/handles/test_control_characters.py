@@ -14,8 +14,8 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.core.texts import plain
-from ironflow_nb.notebook.cards import as_text, unfinished
+from ironflow_nb.core.plain_text import plain
+from ironflow_nb.notebook.unfinished_card import as_text, unfinished
 
 BAD: Final = "\x1b[31mred\x9b2J\u202e\x07"
 OBEYED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

@@ -10,7 +10,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.handles.pictures import picture_of
+from ironflow_nb.handles.run_picture import picture_of
 from tests.cells import run_cell
 from tests.conftest import Lab
 from tests.diagram.drawn import Drawn

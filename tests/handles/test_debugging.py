@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from tests.cells import World
 from tests.conftest import Lab
 
@@ -192,7 +192,7 @@ def test_a_step_that_is_not_defined_here_is_named(lab: Lab, monkeypatch: pytest.
         return parse(Row(2))
 
     run = failed_run(main)
-    monkeypatch.setattr(HOME, "_steps", {})
+    monkeypatch.setattr(REGISTRY, "_steps", {})
     call = run.debug()
     assert call.function is None
     assert f"# {parse.name} is not defined here; run the cell" in call.code

@@ -15,8 +15,8 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.conftest import Lab
 
 ELSEWHERE = """
@@ -69,8 +69,8 @@ class Elsewhere:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    made = HOME.adopt(Engine(SqliteJournal(tmp_path / "journal.db")))
-    with HOME.replaced(made):
+    made = REGISTRY.adopt(Engine(SqliteJournal(tmp_path / "journal.db")))
+    with REGISTRY.replaced(made):
         yield made
         made.close()
 

@@ -12,7 +12,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.identity import RunId
 from ironflow_nb.handles.run import Run
 from tests.cells import World, run_cell
 from tests.conftest import Lab

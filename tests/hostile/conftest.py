@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.conftest import Lab
 
 
@@ -53,7 +53,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 def new_lab() -> Iterator[Callable[[Path], Lab]]:
     """Return what makes a lab on the journal at a path."""
     made: list[Lab] = []
-    before = HOME._engine
+    before = REGISTRY._engine
 
     def make(path: Path) -> Lab:
         lab = Lab(lambda: SqliteJournal(path))
@@ -66,4 +66,4 @@ def new_lab() -> Iterator[Callable[[Path], Lab]]:
     for lab in made:
         lab.close()
     engines = [engine for lab in made for engine in lab.engines]
-    HOME._engine = None if before in engines else before
+    REGISTRY._engine = None if before in engines else before

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ironflow_nb.journal.ports import Durability
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.contracts.histories import A, one_run
 
 

@@ -16,9 +16,8 @@ import msgspec
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from ironflow_nb.values.pickles import Signer
-from ironflow_nb.values.records import Part, Record, encode_record
-from ironflow_nb.values.stored import StoredValue, value_id
+from ironflow_nb.values.signed_pickles import Signer
+from ironflow_nb.values.stored_value import StoredValue, ValueRecord, ValueReference, encode_record, value_id
 
 COLUMNS = "value_id, codec, data, size, type, mac"
 KEY = "the key of somebody else"
@@ -128,7 +127,9 @@ def forge(journal: Path) -> None:
     outputs = [{"output_type": "display_data", "data": {"text/html": MARKUP, "application/javascript": "alert(1)"}}]
     content = msgspec.json.encode(outputs)
     shown = StoredValue(value_id("json", content), "json", content, len(content), "list")
-    record = Record({"<shown>": Part(shown.value_id.hex())}, {"modules": {"print": "evil_module"}, "gone": ["len"]})
+    record = ValueRecord(
+        {"<shown>": ValueReference(shown.value_id.hex())}, {"modules": {"print": "evil_module"}, "gone": ["len"]}
+    )
     made = encode_record(record, {}, signer)
     with closing(sqlite3.connect(journal)) as connection, connection:
         for value in (shown, made):

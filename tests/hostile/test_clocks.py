@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.execution.hosts import LEASE_S, is_alive, new_lease
+from ironflow_nb.execution.system.process_identity import LEASE_S, is_alive, new_lease
 from ironflow_nb.journal.ports import Select
 from ironflow_nb.testing.clock import START_AT
 from tests.cells import World

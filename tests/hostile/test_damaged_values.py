@@ -13,7 +13,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.values.stored import INLINE_LIMIT
+from ironflow_nb.values.stored_value import INLINE_LIMIT
 from tests.cells import World
 from tests.conftest import Lab
 

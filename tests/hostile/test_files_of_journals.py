@@ -13,10 +13,10 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.core.ids import ValueId
+from ironflow_nb.core.identity import ValueId
 from ironflow_nb.journal.ports import Durability
-from ironflow_nb.journal.sqlite import SqliteJournal
-from ironflow_nb.values.files import ValueFiles
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
+from ironflow_nb.values.value_files import ValueFiles
 from tests.contracts.histories import A, one_run
 
 ENDINGS: Final = ("", "-wal", "-shm")

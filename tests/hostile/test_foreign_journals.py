@@ -15,8 +15,8 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.durable_cells.listing import cells_diagram
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.notebook.cards import as_text, unfinished
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.notebook.unfinished_card import as_text, unfinished
 from ironflow_nb.values.tagged import untag
 from tests.hostile import stranger
 from tests.notebook.conftest import shell as shell  # noqa: PLC0414 -- a fixture
@@ -36,7 +36,7 @@ def visited(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def canary(visited: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Put a copy of the stranger's folder into that of the shell; return the file that must not appear."""
     shutil.copytree(visited, Path.cwd(), dirs_exist_ok=True)
-    monkeypatch.setattr(HOME, "_definitions", {})
+    monkeypatch.setattr(REGISTRY, "_definitions", {})
     monkeypatch.syspath_prepend(str(Path.cwd()))
     assert "evil_module" not in sys.modules
     yield Path("canary").absolute()
@@ -121,7 +121,7 @@ def test_a_graph_can_be_read_and_not_run(canary: Path) -> None:
     for use in (graph, graph.start, lambda: graph.test(mocks=mocks), graph.plan, graph.tracked):
         with pytest.raises(iron.errors.UntrustedRun):
             use()
-    assert HOME.find("graph", "backup") is None
+    assert REGISTRY.find("graph", "backup") is None
     assert not canary.exists()
 
 

@@ -14,8 +14,8 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.journal.sqlite import SqliteJournal
-from ironflow_nb.values.stored import INLINE_LIMIT
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
+from ironflow_nb.values.stored_value import INLINE_LIMIT
 from tests.cells import World
 from tests.conftest import Lab
 from tests.hostile.conftest import Disk

@@ -15,7 +15,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb.journal.ports import Durability, Select
 from ironflow_nb.journal.schema import SCHEMA_VERSION
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.contracts.histories import A, B, one_run
 
 FAST = Durability.PROCESS

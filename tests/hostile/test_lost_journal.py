@@ -18,9 +18,9 @@ from msgspec.structs import replace
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.journal.ports import Durability, Select
-from ironflow_nb.journal.sqlite import SqliteJournal
-from ironflow_nb.values.journal_files import journal_of
-from ironflow_nb.values.stored import INLINE_LIMIT
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
+from ironflow_nb.values.private_files import journal_of
+from ironflow_nb.values.stored_value import INLINE_LIMIT
 from tests.cells import World
 from tests.conftest import Lab
 from tests.contracts.histories import A, B, C, D, one_run, value
@@ -232,7 +232,7 @@ import os, sys
 from pathlib import Path
 from tests.contracts.histories import C, one_run
 from ironflow_nb.journal.ports import Durability
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 SqliteJournal(Path(sys.argv[1])).append([one_run(C)], durability=Durability.PROCESS)
 os._exit(0)
 """

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.identity import RunId
 from ironflow_nb.durable_cells.listing import cells_diagram
 from ironflow_nb.errors import IronflowError
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.handles.run import Run
 from ironflow_nb.journal.schema import DDL
-from ironflow_nb.notebook.cards import as_html, unfinished
+from ironflow_nb.notebook.unfinished_card import as_html, unfinished
 from tests.hostile import stranger
 
 MARKUP = "<script>alert(7)</script><img src=x onerror=alert(7)>\n\"'\x1b[31m]]>&<!--"
@@ -103,7 +103,7 @@ def test_markup_in_a_column_is_shown_as_text(
 ) -> None:
     journal = Path(shutil.copy(visited, tmp_path / "journal.db"))
     spoil(journal, table, column)
-    monkeypatch.setattr(HOME, "_definitions", {})
+    monkeypatch.setattr(REGISTRY, "_definitions", {})
     with iron.open(journal):
         for look in looks(journal):
             try:

@@ -12,9 +12,9 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.journal.ports import Durability, Select
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.cells import World
 from tests.conftest import Lab
 from tests.contracts.histories import A, B, answers, one_run
@@ -162,7 +162,7 @@ def mapped(world: World) -> int:
 def test_flows_run_die_and_continue_there(path: Path, new_lab: Callable[[Path], Lab]) -> None:
     lab = new_lab(path)
     lab.new_journal = lambda: SqliteJournal(path, network=on_network)
-    HOME.use(lab.begin())
+    REGISTRY.use(lab.begin())
     world = World(lab.die_in_flow)
     with pytest.raises(SystemExit):
         sequential(world)

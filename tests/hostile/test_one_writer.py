@@ -16,9 +16,9 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.journal import sqlite_file, sqlite_log
+from ironflow_nb.journal import sqlite_file, write_ahead_log
 from ironflow_nb.journal.ports import Durability
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.conftest import Lab
 from tests.contracts.histories import A, B, lease, one_run
 
@@ -102,7 +102,7 @@ def test_the_log_is_written_back_only_while_the_connection_that_writes_keeps_oth
             sequential.options(fresh=True)(40)
             mapped.options(fresh=True)(40)
 
-    monkeypatch.setattr(sqlite_log, "CHANGES_BETWEEN", 40)
+    monkeypatch.setattr(write_ahead_log, "CHANGES_BETWEEN", 40)
     watch(monkeypatch)
     threads = [threading.Thread(target=work_on_it) for _ in range(2)]  # two engines on one file
     for thread in threads:
@@ -132,7 +132,7 @@ def test_a_log_is_not_written_back_while_somebody_else_writes(tmp_path: Path, mo
     before = path.read_bytes()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        monkeypatch.setattr(sqlite_log, "CHANGES_BETWEEN", 0)
+        monkeypatch.setattr(write_ahead_log, "CHANGES_BETWEEN", 0)
         with pytest.raises(iron.errors.JournalBusy):
             journal.append([one_run(B)], durability=Durability.PROCESS)
         assert path.read_bytes() == before

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from ironflow_nb.journal.places import file_system, is_network, network_file_system
+from ironflow_nb.journal.file_systems import file_system, is_network, network_file_system
 
 MOUNTS = r"""
 22 27 0:21 / /proc rw,relatime - proc proc rw

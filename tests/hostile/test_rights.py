@@ -14,9 +14,9 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.journal.ports import Durability
-from ironflow_nb.journal.sqlite import SqliteJournal
-from ironflow_nb.values.pickles import KEY_BYTES, Signer, key_path
-from ironflow_nb.values.stored import INLINE_LIMIT
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
+from ironflow_nb.values.signed_pickles import KEY_BYTES, Signer, key_path
+from ironflow_nb.values.stored_value import INLINE_LIMIT
 from tests.contracts.histories import A, B, one_run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="rights are lists there")

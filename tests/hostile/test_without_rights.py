@@ -16,7 +16,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.journal.ports import Durability
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.contracts.histories import A, Author, B, one_run
 from tests.hostile.conftest import Disk
 

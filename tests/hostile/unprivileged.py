@@ -50,9 +50,9 @@ if __name__ == "__main__":
     use(":memory:")  # loads every module, for what lies in root's home can't be loaded afterwards
     import sqlite3  # noqa: F401
 
-    import ironflow_nb.journal.sqlite
+    import ironflow_nb.journal.sqlite_journal
 
-    assert ironflow_nb.journal.sqlite
+    assert ironflow_nb.journal.sqlite_journal
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)

@@ -17,7 +17,7 @@ from ironflow_nb.errors import JournalBusy, JournalCorrupt, JournalError, Journa
 from ironflow_nb.journal import sqlite_file
 from ironflow_nb.journal.ports import Durability, Select, Signal
 from ironflow_nb.journal.schema import APPLICATION_ID, SCHEMA_VERSION
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.contracts.histories import A, Author, B, answers, lease, one_run, value
 
 FAST = Durability.PROCESS

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from ironflow_nb.core.ids import RunId
+from ironflow_nb.core.identity import RunId
 from ironflow_nb.journal import sqlite_reader
-from ironflow_nb.journal.columns import columns_of
+from ironflow_nb.journal.event_columns import columns_of
 from ironflow_nb.journal.ports import Durability, EventColumns, Select
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.contracts.histories import A, Author, B, whole
 from tests.contracts.selections import OUTPUT
 

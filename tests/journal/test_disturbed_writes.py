@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ironflow_nb.errors import JournalError, JournalFull
-from ironflow_nb.journal.ports import Durability, Entry, Journal, Select, Signal
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.ports import Durability, Journal, RunCommit, Select, Signal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.contracts.histories import A, Author, B, C, answers, definition, lease, one_run, value
 
 FAST = Durability.PROCESS
@@ -70,7 +70,7 @@ def connection_of(journal: SqliteJournal) -> sqlite3.Connection:
     return connection._connection if isinstance(connection, Disturbed) else connection
 
 
-def batch() -> list[Entry]:
+def batch() -> list[RunCommit]:
     """Return two runs, the first with something for every table."""
     author = Author()
     author.start(B, key="k")

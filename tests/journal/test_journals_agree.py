@@ -26,15 +26,15 @@ from ironflow_nb.core.events import (
     StepRetryScheduled,
     StepReused,
     WaitEnded,
-)  # fmt: skip
-from ironflow_nb.core.ids import RunId, ValueId, step_ref
-from ironflow_nb.core.rows import StepRow
+)
+from ironflow_nb.core.identity import RunId, ValueId, step_ref
+from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import ENDED, RunStatus, StepStatus
-from ironflow_nb.journal.ports import Durability, Entry, Journal, Select, Signal
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.ports import Durability, Journal, RunCommit, Select, Signal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.journal.sqlite_memory import SqliteMemoryJournal
 from ironflow_nb.testing.memory_journal import MemoryJournal
-from ironflow_nb.values.stored import StoredValue
+from ironflow_nb.values.stored_value import StoredValue
 from tests.conftest import FULL_PROOF
 from tests.contracts.histories import A, Author, B, C, D, answers, definition, digest, folded, lease, value
 
@@ -82,7 +82,7 @@ class Scribe:
         for journal in self.journals:
             journal.append(entries, durability=durability, lease=owner)
 
-    def perform(self, deed: str, run: RunId, number: int) -> Entry | None:
+    def perform(self, deed: str, run: RunId, number: int) -> RunCommit | None:
         """Return what the deed adds to the run; the mailbox and the leases are written at once."""
         if run not in self.author.states:
             return self.start(run, number)
@@ -102,7 +102,7 @@ class Scribe:
             return None
         return self.change(deed, run, number)
 
-    def start(self, run: RunId, number: int) -> Entry:
+    def start(self, run: RunId, number: int) -> RunCommit:
         kind, name, key = ("flow", "flow", "agent")[number % 3], FLOWS[number % 3], f"key {number % 2}"
         is_free = number % 4 == 0 and (kind, name, key) not in self.keys
         if is_free:
@@ -120,7 +120,7 @@ class Scribe:
         )
         return self.author.entry(run, definition=definition(number % 3))
 
-    def change(self, deed: str, run: RunId, number: int) -> Entry | None:
+    def change(self, deed: str, run: RunId, number: int) -> RunCommit | None:
         author, values, taken = self.author, list[StoredValue](), list[int]()
         name, index = NAMES[number % 3], number // 3 % 4 * 5  # 0, 5, 10, 15: as text they sort otherwise
         step = step_ref(name, index)

@@ -12,11 +12,11 @@ import pytest
 from msgspec.structs import replace
 
 from ironflow_nb.core.events import RunCompleted
-from ironflow_nb.core.ids import RunId, run_id
+from ironflow_nb.core.identity import RunId, run_id
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus
 from ironflow_nb.journal.ports import Durability, Select
-from ironflow_nb.journal.sqlite import SqliteJournal
 from ironflow_nb.journal.sqlite_file import begin_reading, open_reader
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.journal.sqlite_reader import SqliteReader
 from tests.contracts.histories import Author, value
 

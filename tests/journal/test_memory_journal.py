@@ -10,10 +10,10 @@ from threading import RLock
 import pytest
 from msgspec.structs import replace
 
-from ironflow_nb.journal.ports import Durability, Entry, Journal, Reader, Select
+from ironflow_nb.journal.ports import Durability, Journal, Reader, RunCommit, Select
 from ironflow_nb.journal.sqlite_memory import SqliteMemoryJournal
 from ironflow_nb.testing.memory_journal import MemoryJournal
-from ironflow_nb.values.stored import INLINE_LIMIT
+from ironflow_nb.values.stored_value import INLINE_LIMIT
 from tests.contracts.histories import A, Author, B, one_run, value
 from tests.contracts.journal import JournalContract
 from tests.contracts.projections import ProjectionContract
@@ -44,7 +44,7 @@ class TestSqliteMemoryJournal(JournalContract, ValueContract, SelectContract, Wo
     def test_a_decision_may_read_through_a_reader_of_its_own(self, journal: Journal) -> None:
         journal.append([one_run(A)], durability=FAST)
 
-        def act(reader: Reader) -> list[Entry]:
+        def act(reader: Reader) -> list[RunCommit]:
             with journal.reading() as own:
                 assert own.head(A) == reader.head(A) is not None
             return [one_run(B)]

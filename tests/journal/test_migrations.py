@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from ironflow_nb.core.ids import Digest
+from ironflow_nb.core.identity import Digest
 from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.errors import JournalTooNew
 from ironflow_nb.journal import migrations
 from ironflow_nb.journal.ports import Durability, Select
 from ironflow_nb.journal.schema import SCHEMA_VERSION
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.contracts.histories import A, B, one_run
 
 OLD = [

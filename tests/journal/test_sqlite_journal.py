@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from ironflow_nb.journal.ports import Durability, Select
-from ironflow_nb.journal.sqlite import SqliteJournal
-from ironflow_nb.values.stored import INLINE_LIMIT
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
+from ironflow_nb.values.stored_value import INLINE_LIMIT
 from tests.contracts.histories import A, B, C, one_run, value
 from tests.contracts.journal import JournalContract
 from tests.contracts.projections import ProjectionContract

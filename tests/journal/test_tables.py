@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from ironflow_nb.core.events import RunCompleted, RunContinued, RunFailed, StepRetryScheduled
-from ironflow_nb.core.ids import step_ref
+from ironflow_nb.core.identity import step_ref
 from ironflow_nb.journal.ports import Durability, Select
-from ironflow_nb.journal.sqlite import SqliteJournal
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from tests.contracts.histories import A, Author, B, digest, folded, value
 
 OUTPUT = value(b"out")

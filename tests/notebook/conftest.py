@@ -9,7 +9,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from tests.notebook.shells import Shell
 
 
@@ -20,15 +20,15 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setattr(HOME, "_engine", None)
+    monkeypatch.setattr(REGISTRY, "_engine", None)
     made = InteractiveShell.instance(
         config=Config(HistoryManager={"enabled": False}, InteractiveShell={"xmode": "Minimal"})
     )
     try:
         yield Shell(made)
     finally:
-        if HOME._engine is not None:
-            HOME._engine.close()
+        if REGISTRY._engine is not None:
+            REGISTRY._engine.close()
         made.run_cell("%unload_ext ironflow_nb", silent=True)
         made.restore_sys_module_state()
         made.cleanup()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.notebook import cards
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.notebook import unfinished_card
 from tests.conftest import Lab
 from tests.notebook.shells import Shell
 
@@ -31,8 +31,8 @@ def main(n, how):
 
 def fresh(shell: Shell) -> None:
     """Begin as a new process does, on the journal that is there."""
-    HOME.engine().close()
-    HOME._engine = None
+    REGISTRY.engine().close()
+    REGISTRY._engine = None
 
 
 def test_nothing_is_shown_where_nothing_is_unfinished(shell: Shell) -> None:
@@ -71,9 +71,9 @@ def test_the_card_shows_the_newest_and_counts_the_others(shell: Shell) -> None:
     newest_first = iron.runs()["run_id"].tolist()
     fresh(shell)
     text = shell.fine("%load_ext ironflow_nb").bundles[0]["text/plain"]
-    assert text.startswith(f"ironflow: 7 unfinished runs, of which the newest {cards.SHOWN} are\n")
+    assert text.startswith(f"ironflow: 7 unfinished runs, of which the newest {unfinished_card.SHOWN} are\n")
     listed = [line.split()[0] for line in text.splitlines()[1:-1]]
-    assert listed == newest_first[: cards.SHOWN]
+    assert listed == newest_first[: unfinished_card.SHOWN]
 
 
 def test_a_run_whose_process_died_is_on_the_card_and_one_that_goes_on_is_not(lab: Lab) -> None:
@@ -84,12 +84,12 @@ def test_a_run_whose_process_died_is_on_the_card_and_one_that_goes_on_is_not(lab
     @iron.flow
     def main() -> None:
         work()
-        assert cards.unfinished(lab.engine) == []
+        assert unfinished_card.unfinished(lab.engine) == []
         lab.die_in_flow()
 
     with pytest.raises(SystemExit):
         main()
-    (item,) = cards.unfinished(lab.engine)
+    (item,) = unfinished_card.unfinished(lab.engine)
     assert (item.run.name, item.status, item.n_finished) == (main.name, "interrupted", 1)
     assert 0 <= item.age_s < 60
 
@@ -104,12 +104,12 @@ def test_runs_of_long_ago_are_not_on_the_card(lab: Lab) -> None:
     with pytest.raises(KeyboardInterrupt):
         main()
     clock.advance(29 * 86400)
-    assert len(cards.unfinished(lab.engine)) == 1
+    assert len(unfinished_card.unfinished(lab.engine)) == 1
     clock.advance(2 * 86400)
-    assert cards.unfinished(lab.engine) == []
+    assert unfinished_card.unfinished(lab.engine) == []
 
 
 def test_the_card_needs_no_journal_and_makes_none(shell: Shell) -> None:
-    assert cards.unfinished(HOME.engine()) == []
-    cards.show_unfinished()
+    assert unfinished_card.unfinished(REGISTRY.engine()) == []
+    unfinished_card.show_unfinished()
     assert list(Path.cwd().iterdir()) == []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import ironflow_nb as iron
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.journal.ports import WorkSelect
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.journal.ports import QueueSelect
 from tests.notebook.shells import Shell
 
 DECIDER = """
@@ -46,16 +46,16 @@ def test_loading_tells_what_waits_for_a_decider_that_is_not_defined_here_and_per
     shell.fine(DECIDER)
     for cell in ("counter.send(Ask('c', 'x'))", "counter.send(Ask('d', 'x'))", "counter.send(Remind('c', 0))"):
         shell.fine(cell)
-    HOME.engine().close()
-    HOME._engine = None
-    HOME.forget("decider", "cell_counter")
+    REGISTRY.engine().close()
+    REGISTRY._engine = None
+    REGISTRY.forget("decider", "cell_counter")
     before = Path(".ironflow/journal.db").read_bytes()
     (bundle,) = shell.fine("%load_ext ironflow_nb").bundles
     assert bundle["text/plain"] == "ironflow: 2 effects and 1 timer of cell_counter wait for their notebook"
     assert bundle["text/html"] == f"<div>{bundle['text/plain']}</div>"
     assert Path(".ironflow/journal.db").read_bytes() == before
-    with HOME.engine().reading() as reader:
-        assert {work.attempts for work in reader.work(WorkSelect())} == {0}
+    with REGISTRY.engine().reading() as reader:
+        assert {work.attempts for work in reader.work(QueueSelect())} == {0}
     shell.fine(DECIDER)
     assert shell.fine("%reload_ext ironflow_nb").bundles == []
     shell.fine("counter.perform(Call)(lambda effect: None)")
@@ -66,8 +66,8 @@ def test_loading_tells_what_waits_for_a_decider_that_is_not_defined_here_and_per
 def test_one_thing_that_waits_is_one(shell: Shell) -> None:
     shell.fine(DECIDER)
     shell.fine("counter.send(Remind('c', 3600))")
-    HOME.engine().close()
-    HOME._engine = None
-    HOME.forget("decider", "cell_counter")
+    REGISTRY.engine().close()
+    REGISTRY._engine = None
+    REGISTRY.forget("decider", "cell_counter")
     (bundle,) = shell.fine("%load_ext ironflow_nb").bundles
     assert bundle["text/plain"] == "ironflow: 1 timer of cell_counter waits for its notebook"

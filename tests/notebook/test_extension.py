@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from IPython.core.completer import provisionalcompleter
 
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.execution.surroundings import face
-from ironflow_nb.notebook.magics import VERBS
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.system.frontend import face
+from ironflow_nb.notebook.ironflow_magic import VERBS
 from tests.notebook.shells import Shell
 
 FLOW = """
@@ -96,9 +96,9 @@ def test_loading_and_looking_create_no_file(shell: Shell) -> None:
 
 def test_loading_over_a_journal_touches_no_file_beside_it(shell: Shell) -> None:
     shell.run(FLOW + "main(3)")
-    engine = HOME.engine()
+    engine = REGISTRY.engine()
     engine.close()
-    HOME._engine = None
+    REGISTRY._engine = None
 
     def files() -> dict[str, int]:
         return {str(path): path.stat().st_mtime_ns for path in Path.cwd().rglob("*") if path.is_file()}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.graphs.catalog import REGISTERED
 from tests.notebook.shells import Shell
 
@@ -40,8 +40,8 @@ def ready(shell: Shell) -> Iterator[Shell]:
     shell.fine(KIND)
     yield shell
     REGISTERED.by_name.pop("say", None)
-    for known in HOME.definitions("graph"):
-        HOME.forget("graph", known.name)
+    for known in REGISTRY.definitions("graph"):
+        REGISTRY.forget("graph", known.name)
 
 
 def test_the_cell_is_a_graph_that_the_next_one_calls(ready: Shell) -> None:
@@ -82,7 +82,7 @@ def test_what_the_journal_keeps_is_what_was_written(ready: Shell) -> None:
 
 def test_a_name_that_is_no_identifier_is_known_and_not_bound(ready: Shell) -> None:
     ready.fine("%%graph nightly-report\nnodes: [{id: a, say: x}]")
-    assert HOME.find("graph", "nightly-report") is not None
+    assert REGISTRY.find("graph", "nightly-report") is not None
     assert not any("nightly" in name for name in ready.space)
 
 
@@ -114,7 +114,7 @@ nodes:
     assert lines[5] == '      - {id: more, say: "{{ later }}"}'
     assert lines[6].strip() == "^"
     assert "triage" not in ready.space
-    assert HOME.find("graph", "triage") is None
+    assert REGISTRY.find("graph", "triage") is None
 
 
 def test_another_name_in_the_cell_is_told_with_all_else_that_is_wrong(ready: Shell) -> None:
@@ -155,7 +155,7 @@ def test_a_refused_cell_leaves_the_graph_of_before(ready: Shell) -> None:
     before = ready.space["triage"]
     ready.run("%%graph triage\nnodes: [{id: a, sai: x}]").refused()
     assert ready.space["triage"] is before
-    assert HOME.find("graph", "triage") is before
+    assert REGISTRY.find("graph", "triage") is before
 
 
 def test_an_edit_says_what_a_call_would_do_with_an_unfinished_run(

@@ -12,9 +12,9 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.durable_cells.cell import KIND
-from ironflow_nb.durable_cells.known import KnownCell
-from ironflow_nb.durable_cells.notebooks import cells_in, python_of
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.durable_cells.notebook_file import cells_in, python_of
+from ironflow_nb.durable_cells.registered_cell import RegisteredCell
+from ironflow_nb.execution.registry import REGISTRY
 from tests.notebook.shells import Shell
 
 CELLS = {
@@ -115,7 +115,7 @@ def test_in_a_new_process_it_is_known_from_the_journal_before_anything_is_execut
     for name in ("df", "n", "k", "cleaned", "total", "scale"):
         del ready.space[name]
     for name in CELLS:
-        HOME.forget("cell", name)
+        REGISTRY.forget("cell", name)
     assert statuses() == dict.fromkeys(CELLS, "fresh")
 
 
@@ -142,6 +142,6 @@ def test_a_cell_with_blank_lines_above_its_magic_is_the_one_that_was_executed(re
     path.write_text(json.dumps(found))
     cells = list(cells_in(path, python_of))
     assert [cell.name for cell in cells] == list(CELLS)
-    known = HOME.find(KIND, "load")
-    assert isinstance(known, KnownCell)
+    known = REGISTRY.find(KIND, "load")
+    assert isinstance(known, RegisteredCell)
     assert (cells[0].text, cells[0].source.rstrip()) == (known.cell.text.rstrip(), known.cell.source.rstrip())

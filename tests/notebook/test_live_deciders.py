@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.notebook import live
-from ironflow_nb.notebook.live_deciders import DeciderPictures, FollowingDecider
+from ironflow_nb.notebook import live_pictures
+from ironflow_nb.notebook.live_pictures import DeciderPictures, LiveDeciderOutput
 from tests.conftest import Lab
 from tests.deciders.orders import Pay, Place, orders
 from tests.deciders.test_exploring import EDITS, lamps
@@ -20,8 +20,8 @@ from tests.notebook.shells import Shell
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """What was shown: under which id, which text."""
     found: list[tuple[str, str]] = []
-    monkeypatch.setattr(live, "update", lambda where, bundle: found.append((where, bundle["text/plain"])))
-    monkeypatch.setattr(live, "publish", lambda where, bundle: found.append((where, bundle["text/plain"])))
+    monkeypatch.setattr(live_pictures, "update", lambda where, bundle: found.append((where, bundle["text/plain"])))
+    monkeypatch.setattr(live_pictures, "publish", lambda where, bundle: found.append((where, bundle["text/plain"])))
     return found
 
 
@@ -45,7 +45,7 @@ def test_it_is_drawn_again_when_something_was_accepted_and_not_otherwise(
     lab: Lab, shown: list[tuple[str, str]]
 ) -> None:
     order = orders()
-    following = FollowingDecider(lab.engine, order, "here")
+    following = LiveDeciderOutput(lab.engine, order, "here")
     following.begin()
     assert following.paint() is False
     order.send(Pay("o-1"))
@@ -61,7 +61,7 @@ def test_it_is_drawn_again_when_something_was_accepted_and_not_otherwise(
 
 
 def test_a_journal_that_is_closed_ends_the_following_quietly(lab: Lab, shown: list[tuple[str, str]]) -> None:
-    following = FollowingDecider(lab.engine, orders(), "here")
+    following = LiveDeciderOutput(lab.engine, orders(), "here")
     following.begin()
     lab.engine.close()
     assert following.paint() is False
@@ -84,7 +84,7 @@ def test_a_picture_follows_until_the_decider_is_shown_elsewhere(kernel: Shell, s
 def test_the_picture_is_up_to_date_when_a_cell_has_ended(
     kernel: Shell, shown: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FollowingDecider, "follow", lambda self: None)
+    monkeypatch.setattr(LiveDeciderOutput, "follow", lambda self: None)
     order = kernel.space["order"] = orders()
     kernel.space["Place"] = Place
     kernel.fine("order")
@@ -106,7 +106,7 @@ def test_a_terminal_shows_it_once(shell: Shell) -> None:
 
 def test_stopping_all_lets_every_picture_stay(lab: Lab, shown: list[tuple[str, str]]) -> None:
     pictures, order = DeciderPictures(), orders()
-    pictures._following["order"] = FollowingDecider(lab.engine, order, "here")
+    pictures._following["order"] = LiveDeciderOutput(lab.engine, order, "here")
     pictures.stop()
     order.send(Place("o-1", 5.0))
     pictures.paint()
@@ -119,7 +119,7 @@ def test_it_is_drawn_again_when_code_was_edited_that_it_follows_from(
 ) -> None:
     space = lamps()
     space["lamp"].send(space["Press"]("l-1"))
-    following = FollowingDecider(lab.engine, space["lamp"], "here")
+    following = LiveDeciderOutput(lab.engine, space["lamp"], "here")
     following.begin()
     assert following.paint() is False
     exec(edit, space)

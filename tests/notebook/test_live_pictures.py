@@ -12,7 +12,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import Run, flow, step
-from ironflow_nb.notebook import live
+from ironflow_nb.notebook import live_pictures
 from tests.conftest import Lab
 from tests.notebook.shells import Shell
 
@@ -34,8 +34,8 @@ def main(gate: str) -> str:
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was shown, one text after the other."""
     texts: list[str] = []
-    monkeypatch.setattr(live, "update", lambda _, bundle: texts.append(bundle["text/plain"]))
-    monkeypatch.setattr(live, "publish", lambda _, bundle: texts.append(bundle["text/plain"]))
+    monkeypatch.setattr(live_pictures, "update", lambda _, bundle: texts.append(bundle["text/plain"]))
+    monkeypatch.setattr(live_pictures, "publish", lambda _, bundle: texts.append(bundle["text/plain"]))
     return texts
 
 
@@ -51,7 +51,7 @@ def test_a_picture_is_drawn_when_something_happened_and_tells_when_nothing_more_
     lab: Lab, shown: list[str]
 ) -> None:
     run = begun("a")
-    following = live.Following(lab.engine, "an id")
+    following = live_pictures.LiveOutput(lab.engine, "an id")
     following._run_id = run.id
     assert following.paint() is False
     assert following.paint() is False
@@ -68,10 +68,10 @@ def test_a_slow_drawing_is_not_shown_after_a_later_one(
     lab: Lab, shown: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begun("b")
-    following = live.Following(lab.engine, "an id")
+    following = live_pictures.LiveOutput(lab.engine, "an id")
     following._run_id = run.id
     drawing, go_on = threading.Event(), threading.Event()
-    draw = live.picture_of
+    draw = live_pictures.picture_of
 
     def slowly(*arguments: Any) -> Any:
         picture = draw(*arguments)
@@ -80,7 +80,7 @@ def test_a_slow_drawing_is_not_shown_after_a_later_one(
             assert go_on.wait(20)
         return picture
 
-    monkeypatch.setattr(live, "picture_of", slowly)
+    monkeypatch.setattr(live_pictures, "picture_of", slowly)
     painters = [threading.Thread(target=following.paint)]
     painters[0].start()
     assert drawing.wait(20)
@@ -97,7 +97,7 @@ def test_a_slow_drawing_is_not_shown_after_a_later_one(
 
 def test_what_a_cell_has_ended_with_stays_when_its_run_is_continued(lab: Lab, shown: list[str]) -> None:
     run = begun("e")
-    following = live.Following(lab.engine, "an id")
+    following = live_pictures.LiveOutput(lab.engine, "an id")
     following._run_id = run.id
     run.cancel()
     GATES["e"].set()
@@ -119,10 +119,10 @@ def test_a_journal_that_is_gone_ends_the_following_with_a_word(lab: Lab, tmp_pat
     lab.engine.ledger.close("it is gone", abandon=True)
     shutil.rmtree(tmp_path)
     tmp_path.mkdir()
-    following = live.Following(lab.engine, "an id")
+    following = live_pictures.LiveOutput(lab.engine, "an id")
     following._run_id = run.id
     assert following.paint() is True
-    live.show_run(run)
+    live_pictures.show_run(run)
     assert len(shown) == 2
     assert all("there is no run" in text for text in shown)
 
@@ -169,6 +169,6 @@ def test_a_terminal_shows_a_run_once(shell: Shell, capsys: pytest.CaptureFixture
     assert ": running" in bundle["text/plain"]
     GATES["f"].set()
     assert shell.space["run"].result(timeout_s=20) == "f"
-    time.sleep(2 * live.FIRST_S)
+    time.sleep(2 * live_pictures.FIRST_S)
     assert capsys.readouterr().out == ""
     assert iron.runs()["status"].tolist() == ["completed"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 from tests.notebook.shells import Shell
 
 CELL = """
@@ -28,7 +28,7 @@ def main(count):
 def notebook(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
     """A shell that continues runs as a kernel does, and not as a test."""
     shell.fine("%load_ext ironflow_nb")
-    monkeypatch.setattr(HOME.engine(), "joins_by_default", True)
+    monkeypatch.setattr(REGISTRY.engine(), "joins_by_default", True)
     shell.fine(CELL)
     return shell
 

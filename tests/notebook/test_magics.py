@@ -9,7 +9,7 @@ from IPython.core.completer import provisionalcompleter
 
 import ironflow_nb as iron
 from ironflow_nb.handles.run import Run
-from ironflow_nb.notebook.magics import complete
+from ironflow_nb.notebook.ironflow_magic import complete
 from tests.notebook.shells import Shell
 
 FLOW = """
@@ -152,7 +152,7 @@ def test_resume_continues_a_run_in_the_background_and_returns_it(ready: Shell) -
 
 def test_resume_says_what_is_missing(ready: Shell) -> None:
     ready.fine("""
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import HOME
 known = dict(HOME._definitions)
 HOME._definitions.clear()
 """)

@@ -9,7 +9,7 @@ import pytest
 from IPython.utils.capture import capture_output
 
 import ironflow_nb as iron
-from ironflow_nb.notebook.steps import complete_options
+from ironflow_nb.notebook.step_magic import complete_options
 from tests.notebook.shells import Shell
 
 

@@ -16,7 +16,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.errors import DefinitionError, NotebookFailed, StepNotFound
-from ironflow_nb.execution.home import HOME
+from ironflow_nb.execution.registry import REGISTRY
 
 pytestmark = pytest.mark.slow
 
@@ -39,13 +39,13 @@ SOURCES = [
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return the folder of a notebook, with a default journal on disk."""
-    monkeypatch.setattr(HOME, "_engine", None)
+    monkeypatch.setattr(REGISTRY, "_engine", None)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     (tmp_path / "library").mkdir()
     (tmp_path / "library" / "helpers.py").write_text("def double(n):\n    return 2 * n\n")
     yield tmp_path
-    if HOME._engine is not None:
-        HOME._engine.close()
+    if REGISTRY._engine is not None:
+        REGISTRY._engine.close()
 
 
 def write(path: Path, sources: list[tuple[str, str]]) -> Path:

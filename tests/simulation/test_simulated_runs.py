@@ -16,10 +16,10 @@ import pytest
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import IronflowError, JournalBusy
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.home import HOME
-from ironflow_nb.journal.ports import Durability, Entry, Journal, Lease, Select
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.journal.ports import Durability, Journal, Lease, RunCommit, Select
 from ironflow_nb.testing.memory_journal import MemoryJournal
-from ironflow_nb.testing.processes import MOMENTS, Died, DyingJournal
+from ironflow_nb.testing.process_death import MOMENTS, Died, DyingJournal
 from ironflow_nb.testing.simulator import SimProcess, Simulator
 from tests.conftest import FULL_PROOF, SEED
 from tests.contracts.histories import folded
@@ -42,7 +42,7 @@ class Faulty(DyingJournal):
         self._process = process
         self._refused = REFUSED if dice.random() < 0.3 else 0.0
 
-    def append(self, entries: list[Entry], *, durability: Durability, lease: Lease | None = None) -> None:  # type: ignore[override]
+    def append(self, entries: list[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:  # type: ignore[override]
         if self._process.simulator.dice.random() < self._refused:
             raise JournalBusy("somebody else holds the journal", path=self.location)
         try:
@@ -70,7 +70,7 @@ class Kernel:
         dice = self.simulator.dice
         at_commit = dice.randrange(1, 25) if self.n_deaths < N_DEATHS and dice.random() < 0.7 else None
         journal = Faulty(self.journal, process, at_commit=at_commit)
-        engine = HOME.adopt(
+        engine = REGISTRY.adopt(
             Engine(
                 journal,
                 durability=Durability.PROCESS,

@@ -19,7 +19,7 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.journal.ports import Durability, Select
 from ironflow_nb.testing.clock import SimClock
 from ironflow_nb.testing.memory_journal import MemoryJournal
-from ironflow_nb.testing.processes import abandon, process_on
+from ironflow_nb.testing.process_death import abandon, process_on
 from tests.conftest import FULL_PROOF
 from tests.contracts.histories import folded
 

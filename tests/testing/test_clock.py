@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ironflow_nb.execution.seams import SystemWakeup
+from ironflow_nb.execution.system.system import SystemWakeup
 from ironflow_nb.testing.clock import START_AT, SimClock
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ironflow_nb.values.stored import INLINE_LIMIT
+from ironflow_nb.values.stored_value import INLINE_LIMIT
 from tests.values.workshop import new_values, same
 
 pytestmark = pytest.mark.slow

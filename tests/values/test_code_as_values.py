@@ -174,7 +174,7 @@ if mode == "store":
     digests = {name: new_values().digester.digest(eval(VALUES[name])).digest for name in VALUES}
     open(path, "wb").write(pickle.dumps((kept, digests)))
 else:
-    from ironflow_nb.values.stored import StoredValue, value_id
+    from ironflow_nb.values.stored_value import StoredValue, value_id
     kept, digests = pickle.loads(open(path, "rb").read())
     for name, (content, mac, codec) in kept.items():
         if "cell" in mode and name in OF_CLASS | {"static method", "in an object"}:

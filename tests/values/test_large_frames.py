@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.values.files import ValueFiles
-from ironflow_nb.values.stored import Parts, id_of_parts, value_id
+from ironflow_nb.values.stored_value import ContentParts, id_of_parts, value_id
+from ironflow_nb.values.value_files import ValueFiles
 from tests.values.workshop import new_values, same
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def test_a_frame_of_many_batches_is_one_value(frame: pd.DataFrame) -> None:
     values, n_threads = new_values(), threading.active_count()
     stored, live = values.store(frame)
     assert threading.active_count() == n_threads
-    assert isinstance(stored.content, Parts)
+    assert isinstance(stored.content, ContentParts)
     assert live is frame
     assert stored.codec == "arrow"
     assert stored.size == len(bytes(stored.content))

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from ironflow_nb.core.ids import ValueId
+from ironflow_nb.core.identity import ValueId
 from ironflow_nb.errors import JournalReadOnly
-from ironflow_nb.values.files import ValueFiles
-from ironflow_nb.values.private import publish
+from ironflow_nb.values.private_files import publish
+from ironflow_nb.values.value_files import ValueFiles
 
 
 def refuses(number: int) -> Callable[..., Any]:

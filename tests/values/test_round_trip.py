@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from ironflow_nb.errors import ValueNotStorable, ValueUnreadable
-from ironflow_nb.values.stored import INLINE_LIMIT
+from ironflow_nb.values.stored_value import INLINE_LIMIT
 from tests.values.catalogue import CATALOGUE
 from tests.values.catalogue_classes import Plain, Point, Reducing, WithCache
 from tests.values.workshop import new_values, same
@@ -128,7 +128,7 @@ def shared() -> Shared:
 
 
 def test_an_object_keeps_its_identity_though_its_copy_pickles_otherwise() -> None:
-    from ironflow_nb.values.pickles import pickled, unpickled
+    from ironflow_nb.values.signed_pickles import pickled, unpickled
 
     assert pickled(shared()) != pickled(unpickled(pickled(shared())))
     values, elsewhere = new_values(), new_values()

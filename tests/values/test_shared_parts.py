@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import attrs
 import pytest
 
-from ironflow_nb.values.stored import StoredValue
+from ironflow_nb.values.stored_value import StoredValue
 from tests.values.workshop import new_values
 
 

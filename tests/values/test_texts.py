@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.values import texts
+from ironflow_nb.values import arrays
+from ironflow_nb.values.arrays import hash_of_texts
 from ironflow_nb.values.digest import CANONICAL
-from ironflow_nb.values.texts import hash_of_texts
 from tests.values.workshop import new_values
 
 TEXTS = st.lists(st.one_of(st.none(), st.text('ab"\\\n\0\x1f\x7fé€😀,[', max_size=4), st.text(max_size=3)), max_size=9)
@@ -31,7 +31,7 @@ def test_the_hash_is_that_of_the_list_as_json_however_it_is_cut(
     chunks = [pa.array(["x", *items[start : start + n], None], kind)[1:-1] for start in range(0, len(items), n)]
     with pytest.MonkeyPatch.context() as patch:
         assert hash_of_texts(pa.chunked_array(chunks, kind), CANONICAL.encode) == expected(items)
-        patch.setattr(texts, "_N_ROWS", 2)
+        patch.setattr(arrays, "_N_ROWS", 2)
         assert hash_of_texts(pa.chunked_array(chunks, kind), CANONICAL.encode) == expected(items)
 
 

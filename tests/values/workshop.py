@@ -19,11 +19,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from ironflow_nb.tracking.tracker import CODE
-from ironflow_nb.values.digest import Digester
-from ironflow_nb.values.pickles import Signer
-from ironflow_nb.values.provenance import Provenance
-from ironflow_nb.values.store import Values
+from ironflow_nb.code_identity.tracker import CODE
+from ironflow_nb.values.codecs import ValueCodec
+from ironflow_nb.values.digest import Digester, Provenance
+from ironflow_nb.values.signed_pickles import Signer
 
 _COUNT = itertools.count()
 
@@ -33,9 +32,9 @@ def entropy(n: int) -> bytes:
     return blake2b(str(next(_COUNT)).encode(), digest_size=n).digest()
 
 
-def new_values() -> Values:
+def new_values() -> ValueCodec:
     """Return codecs as those of another process would be: they know nothing of where objects came from."""
-    return Values(Digester(Provenance(entropy), CODE), Signer(entropy))
+    return ValueCodec(Digester(Provenance(entropy), CODE), Signer(entropy))
 
 
 def same(a: Any, b: Any) -> bool:

@@ -11,7 +11,7 @@ import os
 from functools import cache
 from typing import Any, Final, TypeAlias
 
-from ironflow_nb.execution.seams import SystemClock
+from ironflow_nb.execution.system.system import SystemClock
 
 STEPS: Final = "IRONFLOW_EXPRESSION_STEPS"
 SIZE: Final = "IRONFLOW_EXPRESSION_SIZE"

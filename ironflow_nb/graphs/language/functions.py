@@ -13,10 +13,9 @@ from itertools import zip_longest
 from typing import Any, Final, NamedTuple, Protocol
 
 from ironflow_nb.graphs.language.budget import Budget
-from ironflow_nb.graphs.language.data import PLAIN, meant, write_json
-from ironflow_nb.graphs.language.parsing import read_json
+from ironflow_nb.graphs.language.data import PLAIN, meant, shape, write_json
+from ironflow_nb.graphs.language.parser import read_json
 from ironflow_nb.graphs.language.patterns import is_found, replaced
-from ironflow_nb.graphs.language.wording import shape
 
 MOST_ITEMS: Final = 1_000_000
 """A range is not longer than that: what a graph computes fits into memory."""
@@ -34,7 +33,7 @@ class Recorded(Protocol):
         """Return a random id."""
 
 
-class Given(Protocol):
+class CallContext(Protocol):
     """What every function gets before its own arguments."""
 
     recorded: Recorded
@@ -105,7 +104,7 @@ def known_functions() -> Mapping[str, Function]:
     return own | EXTRA
 
 
-def call_function(name: str, arguments: list[Any], given: Given) -> Any:
+def call_function(name: str, arguments: list[Any], given: CallContext) -> Any:
     """Call a function with evaluated arguments.
 
     Raises:
@@ -150,23 +149,23 @@ def _whole(value: Any, what: str) -> int:
     return value
 
 
-def _to_string(_: Given, value: Any) -> str:
+def _to_string(_: CallContext, value: Any) -> str:
     return value if isinstance(value, str) else write_json(value)
 
 
-def _type(_: Given, value: Any) -> str:
+def _type(_: CallContext, value: Any) -> str:
     """Return the type of JSON; of a value that JSON has no type for, the name of its class."""
     found: str | None = _own_functions().call_function("type", [value])
     return type(value).__name__ if found is None else found
 
 
-def _contains(_: Given, subject: Any, search: Any) -> Any:
+def _contains(_: CallContext, subject: Any, search: Any) -> Any:
     if isinstance(subject, list) and not PLAIN.issuperset(map(type, subject)):
         subject = meant(subject)
     return _own_functions().call_function("contains", [subject, search])
 
 
-def _join(given: Given, separator: Any, items: Any) -> Any:
+def _join(given: CallContext, separator: Any, items: Any) -> Any:
     if isinstance(separator, str) and isinstance(items, list):
         given.budget.require(len(separator) * len(items) + sum(len(item) for item in items if isinstance(item, str)))
     return _own_functions().call_function("join", [separator, items])
@@ -176,13 +175,13 @@ def _join(given: Given, separator: Any, items: Any) -> Any:
 
 
 @_extra("base64_encode(text)", 1)
-def _base64_encode(_: Given, text: Any) -> str:
+def _base64_encode(_: CallContext, text: Any) -> str:
     """The text, as UTF-8, in base64."""
     return base64.b64encode(_utf8(_text(text))).decode()
 
 
 @_extra("base64_decode(text)", 1)
-def _base64_decode(_: Given, text: Any) -> str:
+def _base64_decode(_: CallContext, text: Any) -> str:
     """What the base64 says, read as UTF-8."""
     try:
         return base64.b64decode(_text(text), validate=True).decode()
@@ -191,25 +190,25 @@ def _base64_decode(_: Given, text: Any) -> str:
 
 
 @_extra("upper(text)", 1)
-def _upper(_: Given, text: Any) -> str:
+def _upper(_: CallContext, text: Any) -> str:
     """The text in upper case."""
     return _text(text).upper()
 
 
 @_extra("lower(text)", 1)
-def _lower(_: Given, text: Any) -> str:
+def _lower(_: CallContext, text: Any) -> str:
     """The text in lower case."""
     return _text(text).lower()
 
 
 @_extra("capitalize(text)", 1)
-def _capitalize(_: Given, text: Any) -> str:
+def _capitalize(_: CallContext, text: Any) -> str:
     """The text with its first character in upper case; the others stay."""
     return _text(text)[:1].upper() + _text(text)[1:]
 
 
 @_extra("split(text, separator)", 2)
-def _split(_: Given, text: Any, separator: Any) -> list[str]:
+def _split(_: CallContext, text: Any, separator: Any) -> list[str]:
     """The parts of the text between the separators."""
     if not _text(separator, "the separator"):
         raise ValueError("the separator is empty")
@@ -217,7 +216,7 @@ def _split(_: Given, text: Any, separator: Any) -> list[str]:
 
 
 @_extra("concat(value, ...)", 1, math.inf)
-def _concat(given: Given, *values: Any) -> str | list[Any]:
+def _concat(given: CallContext, *values: Any) -> str | list[Any]:
     """Texts and numbers as one text, or lists as one list."""
     given.budget.require(sum(len(value) for value in values if isinstance(value, str | list)))
     if all(isinstance(value, list) for value in values):
@@ -234,20 +233,20 @@ def _joinable(value: Any) -> str:
 
 
 @_extra("regex_match(text, pattern)", 2)
-def _regex_match(given: Given, text: Any, pattern: Any) -> bool:
+def _regex_match(given: CallContext, text: Any, pattern: Any) -> bool:
     """Whether the pattern is found anywhere in the text."""
     return is_found(_text(pattern, "the pattern"), _text(text, "the text"), given.budget)
 
 
 @_extra("regex_replace(text, pattern, replacement)", 3)
-def _regex_replace(given: Given, text: Any, pattern: Any, replacement: Any) -> str:
+def _regex_replace(given: CallContext, text: Any, pattern: Any, replacement: Any) -> str:
     r"""The text with every match replaced; ``\1`` in the replacement is the first group."""
     replacement = _text(replacement, "the replacement")
     return replaced(_text(pattern, "the pattern"), replacement, _text(text, "the text"), given.budget)
 
 
 @_extra("hash(value, algorithm?)", 1, 2)
-def _hash(_: Given, value: Any, algorithm: Any = "sha256") -> str:
+def _hash(_: CallContext, value: Any, algorithm: Any = "sha256") -> str:
     """The hex digest of a text, as UTF-8, or of other data as JSON with sorted keys; sha256 unless said."""
     return digest(value, algorithm)
 
@@ -270,7 +269,7 @@ def digest(value: Any, algorithm: Any = "sha256") -> str:
 
 
 @_extra("from_json(text)", 1)
-def _from_json(_: Given, text: Any) -> Any:
+def _from_json(_: CallContext, text: Any) -> Any:
     """What the JSON says."""
     try:
         return read_json(_text(text))
@@ -282,19 +281,19 @@ def _from_json(_: Given, text: Any) -> Any:
 
 
 @_extra("now()", 0)
-def _now(given: Given) -> str:
+def _now(given: CallContext) -> str:
     """The time as ISO 8601 in UTC; recorded, so a continued run gets it again."""
     return given.recorded.now().isoformat()
 
 
 @_extra("uuid()", 0)
-def _uuid(given: Given) -> str:
+def _uuid(given: CallContext) -> str:
     """A random id; recorded, so a continued run gets it again."""
     return given.recorded.uuid()
 
 
 @_extra("format_date(instant, format)", 2)
-def _format_date(_: Given, instant: Any, template: Any) -> str:
+def _format_date(_: CallContext, instant: Any, template: Any) -> str:
     """The instant, ISO 8601 or seconds since 1970 (in UTC), by a format of ``strftime``."""
     _utf8(_text(template, "the format"))
     return _instant(instant).strftime(template)
@@ -315,13 +314,13 @@ def _instant(value: Any) -> datetime:
 
 
 @_extra("default(value, otherwise)", 2)
-def _default(_: Given, value: Any, otherwise: Any) -> Any:
+def _default(_: CallContext, value: Any, otherwise: Any) -> Any:
     """The value, or the other one where it is null or missing."""
     return otherwise if value is None else value
 
 
 @_extra("coalesce(value, ...)", 1, math.inf)
-def _coalesce(_: Given, *values: Any) -> Any:
+def _coalesce(_: CallContext, *values: Any) -> Any:
     """The first value that is neither null nor missing, else null."""
     return next((value for value in values if value is not None), None)
 
@@ -330,7 +329,7 @@ def _coalesce(_: Given, *values: Any) -> Any:
 
 
 @_extra("zip(list, list, ...)", 2, math.inf)
-def _zip(_: Given, *lists: Any) -> list[list[Any]]:
+def _zip(_: CallContext, *lists: Any) -> list[list[Any]]:
     """Lists of equal length side by side: a list of the first items, one of the second, and so on."""
     missing = object()
     rows = [list(row) for row in zip_longest(*map(_list, lists), fillvalue=missing)]
@@ -340,7 +339,7 @@ def _zip(_: Given, *lists: Any) -> list[list[Any]]:
 
 
 @_extra("group_by(list, field)", 2)
-def _group_by(_: Given, items: Any, field: Any) -> dict[str, list[Any]]:
+def _group_by(_: CallContext, items: Any, field: Any) -> dict[str, list[Any]]:
     """The objects of a list by the value of one field, as an object of lists."""
     groups: dict[str, list[Any]] = {}
     kinds: dict[str, bool] = {}
@@ -357,7 +356,7 @@ def _group_by(_: Given, items: Any, field: Any) -> dict[str, list[Any]]:
 
 
 @_extra("range(stop) or range(start, stop, step?)", 1, 3)
-def _range(_: Given, *bounds: Any) -> list[int]:
+def _range(_: CallContext, *bounds: Any) -> list[int]:
     """The whole numbers from start, or 0, up to but not including stop."""
     names = ("the start", "the stop", "the step") if len(bounds) > 1 else ("the stop",)
     whole = [_whole(bound, name) for bound, name in zip(bounds, names, strict=False)]

@@ -14,10 +14,8 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from ironflow_nb.graphs.language.budget import Budget
-from ironflow_nb.graphs.language.data import encoder
-from ironflow_nb.graphs.language.expressions import Expression, ExpressionSyntaxError, compile_expression
-from ironflow_nb.graphs.language.repeating import overlap
-from ironflow_nb.graphs.language.wording import shape
+from ironflow_nb.graphs.language.data import encoder, shape
+from ironflow_nb.graphs.language.expression import Expression, ExpressionSyntaxError, compile_expression, overlap
 
 OPENING: Final = "{{"
 CLOSING: Final = "}}"

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout
-from ironflow_nb.graphs.grants import Need
-from ironflow_nb.graphs.hosts import origin_of
-from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.grants import Need, origin_of
+from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
 from ironflow_nb.graphs.language.data import write_json
 from ironflow_nb.graphs.language.templates import OPENING
-from ironflow_nb.graphs.nodes.failing import failure
 
 TIMEOUT_S: Final = 60.0
 

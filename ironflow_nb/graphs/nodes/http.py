@@ -3,6 +3,8 @@
 The environment changes nothing: no proxy and no password of ``.netrc`` is taken from it. A credential of ``auth`` goes
 to the one host it names and to no other, and other hosts that a request is redirected to get no header that could hold
 one.
+
+The options of the kind ``http``.
 """
 
 from __future__ import annotations
@@ -15,18 +17,106 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout
-from ironflow_nb.graphs.grants import Need
-from ironflow_nb.graphs.kinds import Kind, NodeContext, Options
+from ironflow_nb.graphs.grants import NAME_PATTERN, Need
+from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
 from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes import http_bodies
-from ironflow_nb.graphs.nodes.failing import failure
-from ironflow_nb.graphs.nodes.http_asking import Asked, asked_of, redirected
-from ironflow_nb.graphs.nodes.http_options import MAX_BYTES, MAX_REDIRECTS, SCHEMA
+from ironflow_nb.graphs.nodes.http_request import HttpRequest, asked_of, redirected
 
 if TYPE_CHECKING:
     import httpx
 
-    from ironflow_nb.graphs.nodes.http_wire import Wire
+    from ironflow_nb.graphs.nodes.http_transport import HttpTransport
+
+MAX_BYTES: Final = 50_000_000
+MAX_REDIRECTS: Final = 10
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+
+_SCALARS: Final = ["string", "number", "boolean"]
+_FIELDS: Final = {
+    "type": "object",
+    "additionalProperties": {"type": [*_SCALARS, "null", "array"], "items": {"type": [*_SCALARS, "null"]}},
+}
+_EXCLUDING: Final = (("body", "form"), ("body", "json"), ("form", "json"))
+
+_AUTH: Final = {
+    "description": "a credential that is sent to one host and no other: {host: api.example.org, bearer: token}, or "
+    "with basic: {user, password}, or header: {name, value}",
+    "type": "object",
+    "required": ["host"],
+    "additionalProperties": False,
+    "allOf": [
+        {"not": {"maxProperties": 1}, "description": "beside host it is to have bearer, basic or header"},
+        {"not": {"minProperties": 3}, "description": "beside host it can have only one of bearer, basic and header"},
+    ],
+    "properties": {
+        "host": {
+            "description": "the host, with its port unless that is the one of http and https",
+            "type": "string",
+            "pattern": NAME_PATTERN.replace(r"(\*\.)?", ""),
+        },
+        "bearer": {"description": "a token, sent as Authorization: Bearer", "type": "string", "minLength": 1},
+        "basic": options_schema(
+            {"user": {"type": "string"}, "password": {"type": "string"}},
+            required=["user", "password"],
+            description="sent as Authorization: Basic",
+        ),
+        "header": options_schema(
+            {"name": {"type": "string", "minLength": 1}, "value": {"type": "string", "minLength": 1}},
+            required=["name", "value"],
+            description="sent as a header of that name",
+        ),
+    },
+}
+
+SCHEMA: Final = options_schema(
+    {
+        "url": {
+            "description": "what is asked: an http or https URL of a granted host",
+            "type": "string",
+            "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://",
+        },
+        "method": {"description": "the method; GET unless said", "enum": list(METHODS)},
+        "params": {"description": "more for the query: a list is given item by item, null is left out", **_FIELDS},
+        "headers": {
+            "description": "headers; the first host gets all of them, one that it redirects to only harmless ones",
+            "type": "object",
+            "additionalProperties": {"type": _SCALARS},
+        },
+        "json": {"description": "data that are sent as JSON"},
+        "body": {
+            "description": "a text or bytes that are sent as they are; for data there is json",
+            "not": {"type": ["object", "array", "number", "boolean", "null"]},
+        },
+        "form": {"description": "fields that are sent as a form: a list item by item, null is left out", **_FIELDS},
+        "auth": _AUTH,
+        "parse": {
+            "description": "what the body becomes: json, text, bytes, or auto, which goes by the content type",
+            "enum": ["auto", "json", "text", "bytes"],
+        },
+        "fail_on_status": {
+            "description": "whether the node fails on a status other than 2xx; true unless said",
+            "type": "boolean",
+        },
+        "follow_redirects": {
+            "description": f"whether redirections are followed, {MAX_REDIRECTS} at most and to granted hosts; true "
+            "unless said",
+            "type": "boolean",
+        },
+        "max_bytes": {
+            "description": f"the largest body that is taken; {MAX_BYTES:,} bytes unless said",
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 2_000_000_000,
+        },
+    },
+    required=["url"],
+    allOf=[
+        {"not": {"required": [*pair]}, "description": f"{pair[0]} and {pair[1]} exclude one another"}
+        for pair in _EXCLUDING
+    ],
+)
+
 
 TIMEOUT_S: Final = 30.0
 LONGEST_RETRY_AFTER_S: Final = 60.0
@@ -63,17 +153,19 @@ def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
 def _performed(options: Options, context: NodeContext) -> dict[str, Any]:
     __tracebackhide__ = True
     asked = asked_of(options, context)
-    from ironflow_nb.graphs.nodes.http_wire import Wire
+    from ironflow_nb.graphs.nodes.http_transport import HttpTransport
 
     timeout_s = TIMEOUT_S if context.timeout_s is None else context.timeout_s
-    with Wire(timeout_s, context.monotonic) as wire:
+    with HttpTransport(timeout_s, context.monotonic) as wire:
         return _Exchange(wire, options, context, asked, timeout_s).answer()
 
 
 class _Exchange:
     """One request with all that it is redirected to."""
 
-    def __init__(self, wire: Wire, options: Options, context: NodeContext, asked: Asked, timeout_s: float) -> None:
+    def __init__(
+        self, wire: HttpTransport, options: Options, context: NodeContext, asked: HttpRequest, timeout_s: float
+    ) -> None:
         self._wire = wire
         self._options = options
         self._context = context

@@ -13,7 +13,7 @@ from typing import IO, Final
 
 import msgspec
 
-from ironflow_nb.execution.seams import SystemThreads, SystemWakeup
+from ironflow_nb.execution.system.system import SystemThreads, SystemWakeup
 from ironflow_nb.graphs.nodes.supervisor import MARK, SUPERVISOR
 
 GRACE_S: Final = 2.0
@@ -39,7 +39,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
+class ProgramResult(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a program; `exit_code` is None of one that took longer than it may."""
 
     exit_code: int | None
@@ -48,7 +48,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     is_truncated: bool
 
 
-def run(program: Program) -> Ended:
+def run(program: Program) -> ProgramResult:
     """Run the program to its end, then end what it has left running.
 
     An exception that interrupts the wait, `KeyboardInterrupt` for instance, ends the program before it passes on.
@@ -77,7 +77,7 @@ def run(program: Program) -> Ended:
         SUPERVISOR.remove(process.pid)
     out.wait(DRAIN_S)
     err.wait(DRAIN_S)
-    return Ended(
+    return ProgramResult(
         exit_code=None if is_late else process.returncode,
         stdout=bytes(out.content),
         stderr=bytes(err.content),

@@ -11,10 +11,9 @@ from typing import Any, Final
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout
 from ironflow_nb.graphs.grants import COMMAND_LINE, Need
-from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
+from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
 from ironflow_nb.graphs.language.templates import OPENING
-from ironflow_nb.graphs.nodes.failing import failure
-from ironflow_nb.graphs.nodes.processes import Ended, Program, run
+from ironflow_nb.graphs.nodes.processes import Program, ProgramResult, run
 
 TIMEOUT_S: Final = 60.0
 MAX_BYTES: Final = 10_000_000
@@ -112,7 +111,7 @@ def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
 
 
 def _result(
-    ended: Ended, name: str, timeout_s: float, duration_s: float, options: Options, context: NodeContext
+    ended: ProgramResult, name: str, timeout_s: float, duration_s: float, options: Options, context: NodeContext
 ) -> dict[str, Any]:
     result = {
         "exit_code": ended.exit_code,
@@ -202,7 +201,7 @@ def _written(value: str | float) -> str:
 # -- what it has written -----------------------------------------------------------------------------------------
 
 
-def _text(content: bytes, ended: Ended) -> str:
+def _text(content: bytes, ended: ProgramResult) -> str:
     """Return the text; half a character, where the stream was cut, is left out."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     return decoder.decode(content, final=not ended.is_truncated)

@@ -8,15 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 from ironflow_nb.errors import GraphInvalid
-from ironflow_nb.graphs.formats.findings import Finding
-from ironflow_nb.graphs.formats.reading import read_text
-from ironflow_nb.graphs.formats.writing import write_yaml
-from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
-from ironflow_nb.graphs.language.data import meaning, meant, write_json
+from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding
+from ironflow_nb.graphs.compiler.source_reader import read_text
+from ironflow_nb.graphs.compiler.yaml_writer import write_yaml
+from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
+from ironflow_nb.graphs.language.data import meaning, meant, shape, write_json
 from ironflow_nb.graphs.language.functions import HASHES, digest
-from ironflow_nb.graphs.language.parsing import read_json
-from ironflow_nb.graphs.language.wording import shape
-from ironflow_nb.graphs.nodes.failing import failure
+from ironflow_nb.graphs.language.parser import read_json
 
 _FORMATS: Final = ("json", "csv", "yaml")
 _ONE_FORMAT: Final[dict[str, Any]] = {"oneOf": [{"required": [each]} for each in _FORMATS]}
@@ -72,7 +70,7 @@ def _read_yaml(text: str, _options: Options) -> Any:
         raise _Unfit(said) from None
 
 
-def _told(finding: Finding) -> str:
+def _told(finding: CompilerFinding) -> str:
     at = finding.position
     return finding.message if at is None else f"line {at.line}, column {at.column}: {finding.message}"
 
@@ -214,7 +212,7 @@ FORMAT: Final = Kind(
 
 
 def _template(options: Options, context: NodeContext) -> str:
-    from ironflow_nb.graphs.nodes.rendering import Unrenderable, render
+    from ironflow_nb.graphs.nodes.templating import Unrenderable, render
 
     try:
         return render(options["text"], options.get("values", {}), is_escaping=options.get("autoescape", False))

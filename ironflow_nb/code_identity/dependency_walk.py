@@ -1,0 +1,336 @@
+"""From a function to all the code it refers to, and to one digest of it.
+
+What one function or class refers to: its links, each with a label and what it leads to.
+
+Containers that the code fills while it runs: what is in them then is what it does, and not what it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from inspect import getattr_static
+from typing import Any
+
+from ironflow_nb.code_identity.code_parts import TRANSITIVE, CodePart, Kind, TrackedCode, Untracked
+from ironflow_nb.code_identity.constants import constant_digest, is_constant, shown
+from ironflow_nb.code_identity.containers import may_have_members
+from ironflow_nb.code_identity.definitions import (
+    Reading,
+    class_namespace,
+    functions_in,
+    has_our_decorator,
+    innermost,
+    is_definition,
+    is_written_in,
+    own_methods,
+    read_class,
+    read_function,
+)
+from ironflow_nb.code_identity.guards import Guards
+from ironflow_nb.code_identity.imports import Excerpt
+from ironflow_nb.code_identity.name_resolution import (
+    CodeReference,
+    Constant,
+    LookupScope,
+    NameResolver,
+    Target,
+    owner_of,
+)
+from ironflow_nb.code_identity.references import Chain, changed_names
+from ironflow_nb.code_identity.source import function_source
+from ironflow_nb.code_identity.user_code import is_generated, is_user_class, is_user_function
+from ironflow_nb.core.identity import Digest, digest_bytes, step_name
+from ironflow_nb.values.classes import class_name
+
+Link = tuple[str, Target]
+
+
+def links_of_function(code: CodeReference, reading: Reading, resolver: NameResolver) -> Iterator[Link]:
+    """Yield what the body refers to, and the decorators if nothing shows what they made of the function."""
+    resolver.watch.function(code.value)
+    scope = _scope_of_function(code.value, code.owner, reading)
+    for chain in reading.chains:
+        for target in _unassigned(chain, reading, scope, resolver):
+            yield ".".join(chain), target
+    for chain in reading.decorators if resolver.asks_decorators and not code.is_wrapped else ():
+        for target in resolver.chain(chain, scope):
+            yield "@" + ".".join(chain), target
+
+
+def links_of_step(code: CodeReference, reading: Reading, resolver: NameResolver) -> Iterator[Link]:
+    """Yield the links of the function of a step itself, without the data that it closes over: they are arguments."""
+    cells = code.value.__code__.co_freevars
+    for label, target in links_of_function(code, reading, resolver):
+        if isinstance(target, CodeReference) or label.partition(".")[0] not in cells:
+            yield label, target
+
+
+def links_of_defaults(function: types.FunctionType, resolver: NameResolver) -> Iterator[Link]:
+    """Yield the default arguments, as they were when the function was defined."""
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    values = function.__defaults__ or ()
+    given = {**dict(zip(names[len(names) - len(values) :], values, strict=True)), **(function.__kwdefaults__ or {})}
+    for name, value in sorted(given.items()):
+        for target in resolver.value(value, f"{name_of(function)}({name}=)"):
+            yield f"{name}=", target
+
+
+def links_of_class(kind: type, reading: Reading, resolver: NameResolver) -> Iterator[Link]:
+    """Yield what the body refers to, the user's base classes, and what the class has that its body does not show."""
+    resolver.watch.attributes(kind)
+    scope = LookupScope(class_namespace(kind), _watched_cells(kind, resolver), imports=reading.imports)
+    for chain in reading.chains:
+        for target in resolver.chain(chain, scope):
+            yield ".".join(chain), target
+    for base in (*kind.__bases__, type(kind)):
+        if is_user_class(base):
+            yield f"base {base.__name__}", CodeReference(base)
+    yield from _links_of_attributes(kind, resolver, is_written=reading.trouble is None)
+
+
+def name_of(value: Any) -> str:
+    """Return the name of what is written there: a wrapper is not called by the name of what it wraps."""
+    if isinstance(value, types.FunctionType):
+        return step_name(value.__globals__.get("__name__"), value.__code__.co_qualname)
+    return step_name(value.__module__, value.__qualname__)
+
+
+def _scope_of_function(function: types.FunctionType, owner: type | None, reading: Reading) -> LookupScope:
+    code = function.__code__
+    cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
+    first = code.co_varnames[0] if code.co_argcount else None
+    return LookupScope(function.__globals__, cells, owner or owner_of(function), first, reading.imports)
+
+
+def _unassigned(chain: Chain, reading: Reading, scope: LookupScope, resolver: NameResolver) -> Iterator[Target]:
+    """Let no global count that the code itself assigns: a counter would make it other code after every call."""
+    for target in resolver.chain(chain, scope):
+        if isinstance(target, Constant) and chain[0] in reading.assigned:
+            resolver.watch.only_type(scope.namespace, chain[0])
+            yield Untracked(chain[0], "assigned by the code itself")
+        else:
+            yield target
+
+
+def _watched_cells(kind: type, resolver: NameResolver) -> dict[str, types.CellType]:
+    cells: dict[str, types.CellType] = {}
+    for method in own_methods(kind):
+        resolver.watch.function(method)
+        cells.update(zip(method.__code__.co_freevars, method.__closure__ or (), strict=True))
+    return {name: cell for name, cell in cells.items() if name != "__class__"}
+
+
+def _links_of_attributes(kind: type, resolver: NameResolver, *, is_written: bool) -> Iterator[Link]:
+    """Yield functions that were put into the class later; of a class without source everything."""
+    for name, value in sorted(vars(kind).items()):
+        found = (each for each in functions_in(value) if is_user_function(each))
+        functions = [each for each in found if not (is_written and is_generated(each))]
+        if functions and not (is_written and all(is_written_in(each, kind) for each in functions)):
+            for target in resolver.value(value, f"{class_name(kind)}.{name}"):
+                yield f".{name}", target
+        elif not is_written and not name.startswith("__") and is_constant(value):
+            yield f".{name}", Constant(f"{class_name(kind)}.{name}", value)
+
+
+def filled_by(
+    function: Callable[..., Any], codes: Sequence[CodeReference], readings: Sequence[Reading]
+) -> Iterator[Any]:
+    """Yield the containers and objects that these codes change, and those that flows and steps beside them do.
+
+    What only decorators fill, while modules are loaded, is not among them.
+    """
+    registering = _decorators(codes, readings)
+    for code, reading in zip(codes, readings, strict=True):
+        if id(code.value) not in registering:
+            yield from _filled(reading.changed, code.value)
+        if isinstance(code.value, types.FunctionType):
+            yield from _filled(_changed_beside(code.value), code.value)
+    root = getattr(function, "fn", function)
+    for value in [*getattr(root, "__globals__", {}).values()]:
+        fn = getattr(value, "fn", None) if is_definition(value) else None
+        if isinstance(fn, types.FunctionType):
+            yield from _filled(read_function(innermost(fn)).changed, innermost(fn))
+
+
+def _decorators(codes: Sequence[CodeReference], readings: Sequence[Reading]) -> set[int]:
+    """Return the ids of what is used as a decorator of one of the codes."""
+    found = [
+        value
+        for code, reading in zip(codes, readings, strict=True)
+        for value in _meant(reading.decorators, *_scope(code.value))
+    ]
+    return {id(innermost(each) if isinstance(each, types.FunctionType) else each) for each in found}
+
+
+def _changed_beside(function: types.FunctionType) -> Iterable[Chain]:
+    """Return which cells of the function flows and steps change that are written in the same function as it is."""
+    cells = function.__code__.co_freevars
+    around = function.__globals__.get(function.__qualname__.partition(".")[0])
+    if not cells or not isinstance(around, types.FunctionType):
+        return ()
+    source = function_source(innermost(around))
+    nodes = () if isinstance(source, str) else ast.walk(source.tree)
+    ours = [node for node in nodes if has_our_decorator(node, function.__globals__)]
+    return [chain for node in ours for chain in changed_names(node, cells)]
+
+
+def _scope(code: Any) -> tuple[Mapping[str, Any], Mapping[str, types.CellType]]:
+    functions = own_methods(code) if isinstance(code, type) else [code]
+    cells = [zip(each.__code__.co_freevars, each.__closure__ or (), strict=True) for each in functions]
+    namespace = class_namespace(code) if isinstance(code, type) else code.__globals__
+    return namespace, {name: cell for each in cells for name, cell in each}
+
+
+def _filled(chains: Iterable[Chain], code: Any) -> Iterator[Any]:
+    return filter(may_have_members, _meant(chains, *_scope(code)))
+
+
+def _meant(chains: Iterable[Chain], namespace: Mapping[str, Any], cells: Mapping[str, types.CellType]) -> Iterator[Any]:
+    """Yield what the chains stand for; nothing is run for it."""
+    for head, *attributes in chains:
+        found = _content(cells[head]) if head in cells else namespace.get(head)
+        for name in attributes:
+            found = getattr_static(found, name, None)
+        yield found
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty
+        return None
+
+
+Edge = tuple[str, str]
+"""The label of a link, and the number of the code or the digest of the value it leads to."""
+
+
+class DependencyWalk:
+    """One tracking of one function.
+
+    Pieces of code are numbered in the order in which they are met from the function on, along names in order. So the
+    numbers, and with them the digest, say what refers to what, and neither where it is defined nor in which order.
+    """
+
+    def __init__(self, function: Callable[..., Any], depends: tuple[Any, ...], *, is_value: bool) -> None:
+        self._function = function
+        self._depends = depends
+        self._is_value = is_value
+        self._begin(frozenset())
+
+    def _begin(self, changed: frozenset[int]) -> None:
+        self.watch = Guards()
+        self._resolver = NameResolver(self.watch, asks_decorators=not self._is_value, changed=changed)
+        self._codes: list[CodeReference] = []
+        self._numbers: dict[tuple[int, int], int] = {}
+        self._readings: list[Reading] = []
+        self._others: dict[str, CodePart] = {}
+        self._untracked: set[Untracked] = set()
+
+    def tracked(self) -> TrackedCode:
+        """Follow everything there is to follow, and anew without what the code that was found fills itself."""
+        found = self._tracked()
+        filled: list[Any] = []
+        while self._resolver.has_members:
+            filled = [*filled, *filled_by(self._function, self._codes, self._readings)]
+            changed = frozenset(map(id, filled))
+            if changed <= self._resolver.changed:
+                break
+            self._begin(changed)
+            found = self._tracked()
+        return found
+
+    def _tracked(self) -> TrackedCode:
+        rows = [[*self._edges(self._links_of_root()), *self._declared()]]
+        for number, code in enumerate(self._codes):  # it grows meanwhile
+            rows[number:] = [[*(rows[number] if number == 0 else ()), *self._edges(self._links(code))]]
+        self.watch.settle()
+        parts = [_part(code, reading) for code, reading in zip(self._codes, self._readings, strict=True)]
+        own = parts or [_named(self._function)]
+        digest = _digest(own, [sorted(set(row)) for row in rows])
+        others = (part for _, part in sorted(self._others.items()))
+        return TrackedCode(digest, (*own, *others), tuple(sorted(self._untracked)))
+
+    def _links_of_root(self) -> Iterator[Link]:
+        """Yield what the function as it was given consists of, the innermost code first."""
+        name = _named(self._function).name
+        found = self._resolver.value(self._function, name)
+        targets: list[Target] = [each for each in found if not isinstance(each, Untracked)]
+        if not any(isinstance(target, CodeReference) for target in targets):
+            targets.append(Untracked(name, "no Python code: known by its name"))
+        for target in targets:
+            yield "", target
+
+    def _declared(self) -> Iterator[Edge]:
+        if not self._depends:
+            return
+        from ironflow_nb.code_identity.declared import declared_content
+
+        for item in self._depends:
+            codes = [target for target in self._resolver.value(item, "") if isinstance(target, CodeReference)]
+            if codes and (callable(item) or isinstance(item, type)):
+                label = f"depends {getattr(item, '__qualname__', '')}"
+                yield from self._edges((label, code) for code in codes)
+            else:
+                name, source, digest = declared_content(item, self.watch)
+                self._others[f"depends {name}"] = CodePart(name, "declared", digest, source)
+                yield f"depends {name}", digest.hex()
+
+    def _links(self, code: CodeReference) -> Iterator[Link]:
+        is_class = isinstance(code.value, type)
+        reading = read_class(code.value) if is_class else read_function(code.value)
+        self._readings.append(reading)
+        if reading.trouble is not None:
+            yield "", Untracked(name_of(code.value), reading.trouble)
+        if is_class:
+            yield from links_of_class(code.value, reading, self._resolver)
+        elif code.value is self._function:
+            yield from links_of_step(code, reading, self._resolver)
+        else:
+            yield from links_of_function(code, reading, self._resolver)
+            if code is not self._codes[0]:  # the defaults of a step are arguments
+                yield from links_of_defaults(code.value, self._resolver)
+
+    def _edges(self, links: Iterable[Link]) -> Iterator[Edge]:
+        """Number the code that is met for the first time, and note the rest."""
+        for label, target in links:
+            match target:
+                case CodeReference():
+                    key = id(target.value), id(target.owner)
+                    if self._numbers.setdefault(key, len(self._codes)) == len(self._codes):
+                        self._codes.append(target)
+                    yield label + target.place, str(self._numbers[key])
+                case Constant(name=name, value=value):
+                    digest = constant_digest(value)
+                    self._others[name] = CodePart(name, "constant", digest, f"{name} = {shown(value)}")
+                    yield label, digest.hex()
+                case Excerpt(name=name, digest=digest, source=source):
+                    self._others[name] = CodePart(name, "declared", digest, source)
+                    yield f"{label} {name}", digest.hex()
+                case Untracked():
+                    self._untracked.add(target)
+
+
+def _part(code: CodeReference, reading: Reading) -> CodePart:
+    kind: Kind = "class" if isinstance(code.value, type) else "function" if code.owner is None else "method"
+    return CodePart(name_of(code.value), kind, reading.content, reading.source, reading.file, reading.line)
+
+
+def _named(function: Any) -> CodePart:
+    """Return the part of what has no Python code: it is known by its name."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    # A method of a built-in class, as str.upper, has no module.
+    name = f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"
+    return CodePart(name, "function", digest_bytes(f"named\0{name}".encode()), "")
+
+
+def _digest(own: list[CodePart], edges: list[list[Edge]]) -> Digest:
+    """Return the digest of the whole; of code that refers to nothing but itself, its own."""
+    if len(own) == 1 and all(target == "0" for _, target in edges[0]):
+        return own[0].digest
+    rows = [[part.digest.hex(), found] for part, found in zip(own, edges, strict=True)]
+    return Digest(TRANSITIVE + blake2b(json.dumps(rows).encode(), digest_size=19).digest())

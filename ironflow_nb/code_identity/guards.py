@@ -1,0 +1,147 @@
+"""What a tracking looked at, so that it is known in microseconds whether it would see the same again."""
+
+from __future__ import annotations
+
+import copyreg
+import types
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter, is_, itemgetter
+from pathlib import Path
+from typing import Any, Final
+
+from ironflow_nb.code_identity.containers import are_same, members_now
+
+MISSING: Final = object()
+"""Stands for what a name that is not defined means."""
+
+_code_of = attrgetter("__code__")
+
+
+class Guards:
+    """The names that were looked up, and what was found.
+
+    It is filled by one thread, before any other sees it, and only read after. Names are compared by identity and not by
+    value, by the loops of C: an equal value may be of another type, and some values hurt when compared.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
+        self._counting: Counter[tuple[int, str]] = Counter()
+        self._absent: list[tuple[Mapping[str, Any], str]] = []
+        self._functions: dict[int, tuple[Any, types.CodeType]] = {}
+        self._cells: list[tuple[types.CellType, Any]] = []
+        self._mappings: dict[int, tuple[object, Mapping[Any, Any], list[Any]]] = {}
+        self._members: list[tuple[Callable[[], Any], list[Any]]] = []
+        self._files: dict[Path, tuple[int, int] | None] = {}
+        self._plan: list[tuple[itemgetter[Any], Mapping[str, Any], Sequence[Any]]] = []
+        self._types: list[tuple[itemgetter[Any], Mapping[str, Any], Sequence[type]]] = []
+        self._watched: list[Any] = []
+        self._codes: list[types.CodeType] = []
+
+    def item(self, namespace: Mapping[str, Any], name: str) -> Any:
+        """Return what the name means, or MISSING, and watch it."""
+        found = namespace.get(name, MISSING)
+        if found is MISSING:
+            self._absent.append((namespace, name))
+        else:
+            self._found.setdefault(id(namespace), (namespace, {}))[1][name] = found
+            self._counting[id(namespace), name] += 1
+        return found
+
+    def only_type(self, namespace: Mapping[str, Any], name: str) -> None:
+        """Let the content of what was just looked up not count; its type is watched, and more if others look it up."""
+        self._counting[id(namespace), name] -= 1
+
+    def function(self, function: types.FunctionType) -> None:
+        """Watch the code of the function, which a reload replaces in place."""
+        self._functions[id(function)] = function, function.__code__
+
+    def cell(self, cell: types.CellType) -> Any:
+        """Return the content of the cell, or MISSING, and watch it."""
+        content = _content(cell)
+        self._cells.append((cell, content))
+        return content
+
+    def attributes(self, kind: type) -> None:
+        """Watch all attributes of the class."""
+        copyreg._slotnames(kind)  # type: ignore[attr-defined]  # noqa: SLF001 -- the first copy of an object adds it
+        self._mappings[id(kind)] = kind, vars(kind), list(vars(kind).values())
+
+    def registry(self, mapping: Mapping[Any, Any]) -> None:
+        """Watch all values of the mapping."""
+        self._mappings[id(mapping)] = mapping, mapping, list(mapping.values())
+
+    def members(self, look_up: Callable[[], Any], found: list[Any]) -> None:
+        """Watch the code in a container or object."""
+        self._members.append((look_up, found))
+
+    def file(self, path: Path) -> None:
+        """Watch the size of the file and when it was written."""
+        self._files[path] = _stamp(path)
+
+    def settle(self) -> None:
+        """Make the lists that the comparing loops take; nothing is added after that."""
+        for key, (namespace, names) in self._found.items():
+            counting = {name: value for name, value in names.items() if self._counting[key, name] > 0}
+            types = {name: type(value) for name, value in names.items() if name not in counting}
+            self._plan += [(_getter(counting), namespace, [*counting.values()])] if counting else []
+            self._types += [(_getter(types), namespace, [*types.values()])] if types else []
+        self._watched = [function for function, _ in self._functions.values()]
+        self._codes = [code for _, code in self._functions.values()]
+
+    def holds(self) -> bool:
+        """Tell whether every name, attribute, code and cell is what it was."""
+        try:
+            for get, namespace, found in self._plan:
+                if not all(map(is_, get(namespace), found)):
+                    return False
+            for get, namespace, types_found in self._types:
+                if not all(map(is_, map(type, get(namespace)), types_found)):
+                    return False
+        except KeyError:  # a name was deleted
+            return False
+        return all(map(is_, map(_code_of, self._watched), self._codes)) and (
+            not (self._absent or self._cells or self._mappings or self._members) or self._rest_holds()
+        )
+
+    def files_hold(self) -> bool:
+        """Tell whether the files are what they were."""
+        return all(_stamp(path) == stamp for path, stamp in self._files.items())
+
+    @property
+    def has_files(self) -> bool:
+        """Whether any file is watched."""
+        return bool(self._files)
+
+    def _rest_holds(self) -> bool:
+        return (
+            not any(name in namespace for namespace, name in self._absent)
+            and all(_content(cell) is content for cell, content in self._cells)
+            and all(_are(mapping, values) for _, mapping, values in self._mappings.values())
+            and all(are_same(members_now(look_up()), found) for look_up, found in self._members)
+        )
+
+
+def _are(mapping: Mapping[Any, Any], values: list[Any]) -> bool:
+    return len(mapping) == len(values) and all(map(is_, mapping.values(), values))
+
+
+def _getter(names: dict[str, Any]) -> itemgetter[Any]:
+    first, *others = names
+    return itemgetter(first, *others or (first,))  # for one name alone it would return no tuple
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return MISSING
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

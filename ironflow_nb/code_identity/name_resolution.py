@@ -1,0 +1,296 @@
+"""What names stand for when a step is tracked, followed through modules, classes and wrappers without running code."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import inspect
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from typing import Any, Final, NamedTuple, get_args, get_origin
+
+import msgspec
+
+from ironflow_nb.code_identity.code_parts import CHANGED, DATA, MUTABLE, Untracked
+from ironflow_nb.code_identity.constants import is_constant
+from ironflow_nb.code_identity.containers import Members, may_have_members, members_now
+from ironflow_nb.code_identity.definitions import is_code, is_definition, wrapped_by
+from ironflow_nb.code_identity.guards import MISSING, Guards
+from ironflow_nb.code_identity.imports import Excerpt, absolute, excerpts
+from ironflow_nb.code_identity.references import SUPER, Chain
+from ironflow_nb.code_identity.user_code import is_user_class, is_user_function, is_user_module
+from ironflow_nb.core.identity import step_name
+from ironflow_nb.values.classes import class_name
+
+_DYNAMIC: Final = frozenset({"eval", "exec", "globals", "locals", "vars", "__import__", "getattr", "compile"})
+_CONTAINERS: Final = (list, dict, set, bytearray)
+
+
+class CodeReference(NamedTuple):
+    """A function or class to be read."""
+
+    value: Any
+    owner: type | None = None
+    """The class whose `self` the function has."""
+    is_wrapped: bool = False
+    """Whether other code of the user's is wrapped around the function."""
+    place: str = ""
+    """Where it is in the container or object that a name stands for."""
+
+
+class Constant(NamedTuple):
+    """A value that counts by its content."""
+
+    name: str
+    value: object
+
+
+Target = CodeReference | Constant | Excerpt | Untracked
+
+
+class LookupScope(msgspec.Struct, frozen=True):
+    """Where the names of one function or class are looked up."""
+
+    namespace: dict[str, Any]
+    cells: Mapping[str, types.CellType] = {}
+    owner: type | None = None
+    self_name: str | None = None
+    imports: Mapping[str, tuple[str, str | None]] = {}
+
+    def named(self, name: str) -> str:
+        """Return the qualified form of a global name."""
+        return step_name(self.namespace.get("__name__"), name)
+
+
+class NameResolver:
+    """Looks names up, and notes on the watch what it found."""
+
+    def __init__(self, watch: Guards, *, asks_decorators: bool, changed: frozenset[int] = frozenset()) -> None:
+        self.watch = watch
+        self.changed = changed
+        """By id, the containers and objects that the code itself fills: what is in them does not count."""
+        self.has_members = False
+        """Whether code was found in any other."""
+        self.asks_decorators = asks_decorators
+        """Whether to look up those that gave a function back unwrapped; where a pickle came back they are not there."""
+        self._looked_up: tuple[object, Callable[[], Any]] = MISSING, dict
+
+    def chain(self, chain: Chain, scope: LookupScope) -> Iterator[Target]:
+        """Yield what a name with attributes leads to; nothing for what are data of `self`."""
+        head, *attributes = chain
+        if head in scope.imports:
+            yield from self._imported(scope.imports[head], attributes, scope)
+        elif head in scope.cells:
+            yield from self._follow(self.watch.cell(scope.cells[head]), attributes, head)
+        elif head in {SUPER, scope.self_name}:
+            yield from self._of_self(head, attributes, scope)
+        else:
+            yield from self._global(head, attributes, scope)
+
+    def value(self, value: object, name: str) -> Iterator[Target]:
+        """Yield what a value that was given, and not looked up, leads to."""
+        yield from self._follow(value, [], name)
+
+    def _global(self, name: str, attributes: list[str], scope: LookupScope) -> Iterator[Target]:
+        found = self.watch.item(scope.namespace, name)
+        if found is MISSING:
+            is_builtin = hasattr(builtins, name)
+            reason = ("dynamic" if name in _DYNAMIC else "built-in") if is_builtin else "not defined"
+            yield Untracked(name, reason)
+            return
+        # A container of the same type may have taken its place, where the name is not watched itself.
+        self._looked_up = found, lambda: scope.namespace.get(name)
+        for target in self._follow(found, attributes, scope.named(name)):
+            if isinstance(target, Untracked) and target.reason == _data(found):
+                self.watch.only_type(scope.namespace, name)
+            yield target
+
+    def _imported(
+        self, imported: tuple[str, str | None], attributes: list[str], scope: LookupScope
+    ) -> Iterator[Target]:
+        module = absolute(imported[0], str(scope.namespace.get("__package__")))
+        attributes = [*filter(None, imported[1:]), *attributes]
+        found = self.watch.item(sys.modules, module)
+        read = excerpts(module, attributes, self.watch)
+        if read:
+            yield from read
+        elif found is MISSING:
+            yield Untracked(module, "not imported yet")
+        else:
+            yield from self._follow(found, attributes, module)
+
+    def _of_self(self, head: str, attributes: list[str], scope: LookupScope) -> Iterator[Target]:
+        """Yield what an attribute of `self` is in the class; `self` as a whole may be asked for anything."""
+        if scope.owner is None:
+            return
+        if not attributes or attributes[0] == "__class__":
+            yield CodeReference(scope.owner)
+            return
+        bases = scope.owner.__mro__[1 if head == SUPER else 0 :]
+        found = self._attribute(bases, attributes[0])
+        if found is not MISSING and (is_code(found) or is_constant(found)):
+            yield from self._follow(found, attributes[1:], f"{class_name(scope.owner)}.{attributes[0]}", scope.owner)
+
+    def _attribute(self, bases: tuple[type, ...], name: str) -> Any:
+        for base in bases:
+            if is_user_class(base):
+                self.watch.attributes(base)
+            if name in vars(base):
+                return vars(base)[name] if is_user_class(base) else MISSING
+        return MISSING
+
+    def _follow(self, value: Any, attributes: list[str], name: str, owner: type | None = None) -> Iterator[Target]:
+        """Yield where the value and its attributes lead: to code, or to constants of modules and classes."""
+        while attributes and isinstance(value, types.ModuleType) and is_user_module(value):
+            name = f"{value.__name__}.{attributes[0]}"
+            value = self.watch.item(vars(value), attributes[0])
+            attributes = attributes[1:]
+        if value is MISSING:
+            yield Untracked(name, "not defined")
+        elif isinstance(value, types.ModuleType):
+            yield Untracked(name, "a module as a whole" if is_user_module(value) else "library")
+        elif isinstance(value, type):
+            yield from self._class(value, attributes, name)
+        elif get_args(value):
+            yield from self._alias(value, name)
+        elif is_code(value):
+            yield from self._function(value, name, owner)
+        elif is_constant(value):
+            yield Constant(name, value)
+            if isinstance(value, Enum) and _is_followed(value, attributes):
+                yield from self._class(type(value), attributes, name)
+        else:
+            yield from self._data(value, name)
+
+    def _alias(self, value: Any, name: str) -> Iterator[Target]:
+        """Yield what the name of a type says, such as ``list[Box]`` or ``Literal["a"]``, and the code it is made of."""
+        text = repr(value)
+        yield Untracked(name, "a type with objects in it") if " at 0x" in text else Constant(name, text)
+        for each in (get_origin(value), *get_args(value)):
+            yield from (target for target in self._follow(each, [], name) if isinstance(target, CodeReference))
+
+    def _class(self, kind: type, attributes: list[str], name: str) -> Iterator[Target]:
+        if not is_user_class(kind):
+            yield Untracked(name, "built-in" if vars(builtins).get(kind.__name__) is kind else "library")
+            return
+        found = self._attribute(kind.__mro__, attributes[0]) if attributes else MISSING
+        # A class method may make an object of the class, which may be asked for anything then.
+        is_part = isinstance(found, types.FunctionType | staticmethod | type) or is_constant(found)
+        if is_part or is_definition(found):
+            yield from self._follow(found, attributes[1:], f"{name}.{attributes[0]}", kind)
+        else:
+            yield CodeReference(kind)
+            if type(found) in (list, dict, set):  # a registry, say
+                yield from self._data(found, f"{name}.{attributes[0]}")
+
+    def _function(self, value: Any, name: str, owner: type | None) -> Iterator[Target]:
+        """Yield the user's functions of which the value consists, what is wrapped before what wraps it."""
+        others: list[Target] = []
+        layers: list[CodeReference] = []
+        seen: set[int] = set()
+        while value is not None and id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, types.FunctionType):
+                if is_user_function(value):
+                    self.watch.function(value)
+                    layers.insert(0, CodeReference(value, owner))
+                others += self._registered(value, name)
+                value = wrapped_by(value)
+                continue
+            if isinstance(value, types.MethodType):
+                owner = value.__self__ if isinstance(value.__self__, type) else type(value.__self__)
+            if isinstance(value, staticmethod):
+                owner = None
+            others += self._given(value, name, owner)
+            value = _inside(value)
+        if len(layers) > 1:
+            layers[0] = layers[0]._replace(is_wrapped=True)
+        if not layers and not others:
+            yield Untracked(name, "library")
+        yield from (*layers, *others)
+
+    def _given(self, value: Any, name: str, owner: type | None) -> Iterator[Target]:
+        """Yield what a wrapper that is no function has beside what it wraps."""
+        match value:
+            case functools.partial() | functools.partialmethod():
+                given = {**{str(index): item for index, item in enumerate(value.args)}, **value.keywords}
+                for key, item in sorted(given.items()):
+                    yield from self._follow(item, [], f"{name}({key}=)")
+            case property():
+                for each in (value.fset, value.fdel):
+                    if each is not None:
+                        yield from self._function(each, name, owner)
+            case _ if is_definition(value):
+                for index, item in enumerate(getattr(value, "depends", ())):
+                    if is_code(item) or isinstance(item, type):
+                        yield from self._follow(item, [], f"{name}[{index}]")
+
+    def _registered(self, function: types.FunctionType, name: str) -> Iterator[Target]:
+        """Yield what was registered with a `functools.singledispatch`."""
+        registry = vars(function).get("registry")
+        if isinstance(registry, types.MappingProxyType):
+            self.watch.registry(registry)
+            for kind in sorted(registry, key=class_name):
+                if is_code(registry[kind]) and wrapped_by(function) is not registry[kind]:
+                    yield from self._follow(registry[kind], [], f"{name}({class_name(kind)})")
+
+    def _data(self, value: object, name: str) -> Iterator[Target]:
+        """Yield the code in a container or object, that its data does not count, and the class of a user's object."""
+        members = Members(value, self.changed) if may_have_members(value) else None
+        if members is not None and id(value) in self.changed:
+            yield Untracked(name, CHANGED if members.found else _data(value))
+            if is_user_class(type(value)) and not isinstance(value, _CONTAINERS):
+                yield CodeReference(type(value))
+            return
+        self.has_members = self.has_members or (members is not None and bool(members.found))
+        if members is not None and members.are_watched:
+            found, look_up = self._looked_up
+            self.watch.members(look_up if found is value else lambda: value, members_now(value))
+        if members is None or members.has_data or not members.found:
+            is_filled = members is not None and members.has_left_out
+            yield Untracked(name, CHANGED if is_filled else _data(value))
+        if not isinstance(value, _CONTAINERS) and is_user_class(type(value)):
+            yield CodeReference(type(value))
+        for place, member in () if members is None else members.found:
+            for target in self._follow(member, [], f"{name}{place}"):
+                yield target._replace(place=place) if isinstance(target, CodeReference) else target
+
+
+def _data(value: object) -> str:
+    return MUTABLE if isinstance(value, _CONTAINERS) else f"{DATA}{class_name(type(value))}"
+
+
+def _is_followed(member: Enum, attributes: list[str]) -> bool:
+    """Tell whether more than the value of the member is asked for, or it may be called."""
+    if not attributes:
+        return callable(member) or not is_constant(member.value)
+    return not {"name", "value"}.issuperset(attributes)
+
+
+def _inside(value: Any) -> Any:
+    """Return what a wrapper that is no function calls."""
+    match value:
+        case types.MethodType() | staticmethod() | classmethod():
+            return value.__func__
+        case property():
+            return value.fget
+        case functools.partial() | functools.partialmethod() | functools.cached_property():
+            return value.func
+        case _ if is_definition(value):
+            return getattr(value, "fn", None)  # a decider is called by commands
+    return wrapped_by(value)
+
+
+def owner_of(function: types.FunctionType) -> type | None:
+    """Return the class in whose body the function is written, if it can be found by name."""
+    path = function.__qualname__.rpartition("<locals>.")[2].split(".")[:-1]
+    if "<locals>" in function.__qualname__ or not path:
+        return None
+    found: Any = function.__globals__.get(path[0])
+    for name in path[1:]:
+        found = inspect.getattr_static(found, name, None)
+    if not isinstance(found, type) or isinstance(vars(found).get(function.__name__), staticmethod):
+        return None
+    return found

@@ -1,0 +1,129 @@
+"""The code of one step as it is now, looked at again before each of its calls."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ironflow_nb.core.identity import Digest
+from ironflow_nb.values.stored_code import CodeKnowledge
+
+if TYPE_CHECKING:
+    from ironflow_nb.code_identity.code_parts import TrackedCode
+    from ironflow_nb.code_identity.dependency_walk import DependencyWalk
+    from ironflow_nb.code_identity.guards import Guards
+
+
+class _Epoch:
+    """Counts what the user has run; the only thing that is counted for the whole process."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._numbers = itertools.count(1)
+
+    def next(self) -> None:
+        self.number = next(self._numbers)
+
+
+_EPOCH: Final = _Epoch()
+
+
+def something_ran() -> None:
+    """Note that a cell is executed, so that files that steps depend on are looked at again."""
+    _EPOCH.next()
+
+
+class _Seen(NamedTuple):
+    tracked: TrackedCode
+    watch: Guards
+    epoch: int
+
+
+class Tracker:
+    """Knows the code of one function for as long as the function lives.
+
+    `current` asks first whether everything that the last tracking looked at is what it was: each name that it resolved,
+    each code, cell and class. That is so cheap that it is asked at every call, for a cell may rebind a constant between
+    two calls of a flow. Files in `depends` cost a call of the system each: they are asked about once in a cell, and at
+    every call where nobody announces cells.
+
+    Threads need no lock. All that is shared is one reference to what was seen last, which nobody changes after it was
+    made: a thread reads it whole and replaces it whole. Two threads that find it outdated track twice, to the same
+    result; one that is late replaces it by something older, which the next check finds out.
+    """
+
+    def __init__(self, function: Callable[..., Any], depends: tuple[Any, ...] = (), *, is_value: bool = False) -> None:
+        self._function = function
+        self._is_value = is_value
+        self._depends = depends
+        self._seen: _Seen | None = None
+
+    def current(self) -> TrackedCode:
+        """Return the code as it is now."""
+        seen = self._seen
+        if seen is not None and seen.watch.holds() and (not seen.watch.has_files or self._files_hold(seen)):
+            return seen.tracked
+        return self._track()
+
+    def _files_hold(self, seen: _Seen) -> bool:
+        epoch = _EPOCH.number
+        if epoch and epoch == seen.epoch:
+            return True
+        if not seen.watch.files_hold():
+            return False
+        self._seen = seen._replace(epoch=epoch)
+        return True
+
+    def _track(self) -> TrackedCode:
+        epoch = _EPOCH.number
+        walk = _new_walk(self._function, self._depends, is_value=self._is_value)
+        tracked = walk.tracked()
+        self._seen = _Seen(tracked, walk.watch, epoch)
+        return tracked
+
+
+def track(function: Callable[..., Any], depends: tuple[Any, ...] | list[Any] = ()) -> TrackedCode:
+    """Return what the code of the function is: its own, and the user's code that it refers to.
+
+    Args:
+        function: anything that can be called; nothing of it is run.
+        depends: functions, classes, modules, paths (by their content) and values that count too.
+
+    Raises:
+        ValueNotStorable: `depends` has an iterator or an open file in it.
+    """
+    return _new_walk(function, tuple(depends)).tracked()
+
+
+def _new_walk(function: Callable[..., Any], depends: tuple[Any, ...], *, is_value: bool = False) -> DependencyWalk:
+    from ironflow_nb.code_identity.dependency_walk import DependencyWalk
+
+    return DependencyWalk(function, depends, is_value=is_value)
+
+
+@lru_cache(maxsize=256)
+def _tracker_of(function: Callable[..., Any]) -> Tracker:
+    return Tracker(function, is_value=True)
+
+
+def code_identity(code: Callable[..., Any]) -> Digest:
+    """Return the identity of a function or class that is a value: an argument, or a part of one."""
+    return _tracker_of(code).current().digest
+
+
+def _class_identity(kind: type) -> Digest | None:
+    from ironflow_nb.code_identity.user_code import is_user_class
+
+    return code_identity(kind) if is_user_class(kind) else None
+
+
+def _note(code: Any) -> bytes:
+    from ironflow_nb.code_identity.definitions import written_note
+
+    return written_note(code)
+
+
+CODE: Final = CodeKnowledge(code_identity, _class_identity, _note)
+"""What the values of an engine know of code."""

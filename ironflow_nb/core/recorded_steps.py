@@ -1,0 +1,212 @@
+"""The memory of one run: which recorded step answers a call, and which number a new step gets.
+
+A record answers a call of its identity in its own branch, at its n-th time there. If the identity was recorded only
+once in the whole run, that record also answers a call from an ancestor or descendant of its branch, never from a
+sibling's: otherwise two gathered branches that make equal calls would swap their results on replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import msgspec
+
+from ironflow_nb.core.identity import BranchId, Digest, StepRef, is_same_line, step_ref
+from ironflow_nb.core.run_state import StepRow
+from ironflow_nb.core.status import StepStatus
+
+
+class RecordedStep(msgspec.Struct):
+    """A recorded step with all its attempts, oldest first.
+
+    Attempts that began before version `discarded_before` of the run are no answer; `is_kept` lets one of any code be.
+    `older` are attempts that earlier runs completed, newest first: they answer for code that the run had not.
+    """
+
+    attempts: list[StepRow]
+    older: Sequence[StepRow] = ()
+    asked_for: bool = False
+    discarded_before: int = 0
+    is_kept: bool = False
+
+    @property
+    def latest(self) -> StepRow:
+        """The newest attempt."""
+        return self.attempts[-1]
+
+    def completed(self, code: Digest) -> StepRow | None:
+        """Return the newest completed attempt of that code."""
+        for row in reversed(self.attempts):
+            if row.status is StepStatus.COMPLETED and row.code == code and row.version >= self.discarded_before:
+                return row
+        if self.is_kept:
+            return self.completed_with_any_code()
+        return next((row for row in self.older if row.code == code), None)
+
+    def completed_with_any_code(self) -> StepRow | None:
+        """Return the newest completed attempt."""
+        done = (row for row in reversed(self.attempts) if row.status is StepStatus.COMPLETED)
+        return next((row for row in done if row.version >= self.discarded_before), None)
+
+    @property
+    def is_discarded(self) -> bool:
+        """Tell whether what was recorded is to be done again."""
+        return self.latest.version < self.discarded_before
+
+    @property
+    def is_owed(self) -> bool:
+        """Tell whether somebody asked for it to be done again, and it has no result since."""
+        return self.discarded_before > 0 and self.completed_with_any_code() is None
+
+
+class RecordedSteps:
+    """The recorded steps of one run, and the counters that number its calls. Not thread-safe."""
+
+    def __init__(
+        self,
+        rows: Iterable[StepRow] = (),
+        *,
+        discarded: Mapping[StepRef, int] | None = None,
+        kept: Collection[StepRef] = (),
+    ) -> None:
+        """Index `rows`, which hold every attempt of every step in order of step and attempt.
+
+        Attempts of a step that began before the version it has in `discarded` are no answer. Of steps that are `kept`
+        an attempt of any code is one.
+        """
+        self._records: dict[StepRef, RecordedStep] = {}
+        self._skipped: dict[tuple[str, BranchId], StepRow] = {}
+        for row in rows:
+            if row.status is StepStatus.SKIPPED:
+                self._skipped[row.name, row.branch] = row
+            else:
+                self._records.setdefault(row.step, RecordedStep([])).attempts.append(row)
+        self._by_place: dict[tuple[Digest, BranchId, int], RecordedStep] = {}
+        self._by_identity: dict[Digest, list[RecordedStep]] = {}
+        self._taken: dict[str, set[int]] = {}
+        self._next_index: dict[str, int] = {}
+        self._places: set[tuple[str, BranchId]] | None = None
+        self._n_calls: dict[tuple[Digest, BranchId], int] = {}
+        for record in self._records.values():
+            first = record.attempts[0]
+            self._by_place[first.identity, first.branch, first.nth] = record
+            self._by_identity.setdefault(first.identity, []).append(record)
+            self._taken.setdefault(first.name, set()).add(first.index)
+        self._skipped = {place: row for place, row in self._skipped.items() if row.step not in self._records}
+        for row in self._skipped.values():
+            self._taken.setdefault(row.name, set()).add(row.index)
+        for step, version in (discarded or {}).items():
+            if step in self._records:
+                self._records[step].discarded_before = version
+        for step in kept:
+            if step in self._records:
+                self._records[step].is_kept = True
+
+    def __len__(self) -> int:
+        """Return how many recorded steps there are."""
+        return len(self._records)
+
+    def records(self) -> Iterable[RecordedStep]:
+        """Return every recorded step."""
+        return self._records.values()
+
+    def learn(self, row: StepRow) -> None:
+        """Take what became of an attempt that was recorded as begun when the memory was made."""
+        attempts = self._records[row.step].attempts
+        attempts[next(place for place, each in enumerate(attempts) if each.attempt == row.attempt)] = row
+
+    def learn_older(self, rows: Iterable[StepRow]) -> None:
+        """Take what earlier runs of the same call completed, newest first: it answers where this one has no answer."""
+        for row in rows:
+            place = row.identity, row.branch, row.nth
+            record = self._by_place.get(place)
+            if record is None:
+                self._by_place[place] = RecordedStep([row])
+            else:
+                record.older = (*record.older, row)
+
+    def first_version(self, step: StepRef) -> int:
+        """Return the version of the run at which the recorded step first began."""
+        return self._records[step].attempts[0].version
+
+    def latest(self, step: StepRef) -> StepRow | None:
+        """Return the newest recorded attempt of the step."""
+        record = self._records.get(step)
+        return None if record is None else record.latest
+
+    def count_call(self, identity: Digest, branch: BranchId) -> int:
+        """Return which time this is that the branch asks for the identity, counted from zero."""
+        place = identity, branch
+        nth = self._n_calls.get(place, 0)
+        self._n_calls[place] = nth + 1
+        return nth
+
+    def find(self, identity: Digest, branch: BranchId, nth: int) -> RecordedStep | None:
+        """Return the record that answers the call, and note that it was asked for."""
+        if not self._records:
+            return None
+        record = self._by_place.get((identity, branch, nth))
+        if record is None or record.asked_for:
+            record = self._only_relative(identity, branch)
+        if record is not None:
+            record.asked_for = True
+        return record
+
+    def _only_relative(self, identity: Digest, branch: BranchId) -> RecordedStep | None:
+        records = self._by_identity.get(identity, ())
+        if len(records) != 1 or records[0].asked_for:
+            return None
+        recorded_in = records[0].attempts[0].branch
+        return records[0] if recorded_in != branch and is_same_line(branch, recorded_in) else None
+
+    def skip(self, name: str, branch: BranchId) -> bool:
+        """Return True if the branch leaves the step out that nothing is recorded of yet; note that it does."""
+        if self._places is None:
+            firsts = (record.attempts[0] for record in self._records.values())
+            self._places = {(first.name, first.branch) for first in firsts} | self._skipped.keys()
+        is_new = (name, branch) not in self._places
+        self._places.add((name, branch))
+        return is_new
+
+    def take_skipped(self, name: str, branch: BranchId) -> StepRow | None:
+        """Return the step of that name that the branch had left out, which it does not any more."""
+        return self._skipped.pop((name, branch), None) if self._skipped else None
+
+    def take_index(self, name: str) -> int:
+        """Return the lowest index that no step of that name has."""
+        index = self._next_index.get(name, 0)
+        taken = self._taken.get(name)
+        if taken:
+            while index in taken:
+                index += 1
+        self._next_index[name] = index + 1
+        return index
+
+    def work_at_stake(self, name: str, code: Digest) -> tuple[int, float]:
+        """Return how many completed steps of that name have only other code, and their recorded seconds."""
+        stake = [
+            done.duration_s or 0.0
+            for record in self._records.values()
+            if record.latest.name == name
+            and record.completed(code) is None
+            and (done := record.completed_with_any_code()) is not None
+        ]
+        return len(stake), sum(stake)
+
+    def next_not_asked_for(self, name: str) -> RecordedStep | None:
+        """Return the first recorded step of that name, in order of its first call, that no call asked for yet."""
+        waiting = (record for record in self._records.values() if not record.asked_for and record.latest.name == name)
+        return min(waiting, key=lambda record: record.attempts[0].version, default=None)
+
+    def not_asked_for(self) -> tuple[StepRef, ...]:
+        """Return the recorded steps that no call asked for yet."""
+        return tuple(ref for ref, record in self._records.items() if not record.asked_for)
+
+
+def new_ref(memo: RecordedSteps, name: str, branch: BranchId) -> tuple[StepRef, int, int]:
+    """Return the reference, index and attempt of a step that begins for the first time, or was left out before."""
+    skipped = memo.take_skipped(name, branch)
+    if skipped is not None:
+        return skipped.step, skipped.index, skipped.attempt + 1
+    index = memo.take_index(name)
+    return step_ref(name, index), index, 1

@@ -1,0 +1,100 @@
+"""What to do with a call whose identity was recorded: reuse it, replay its failure, perform it, or stop and ask."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+import msgspec
+
+from ironflow_nb.core.identity import Digest
+from ironflow_nb.core.recorded_steps import RecordedStep
+from ironflow_nb.core.run_state import StepRow
+from ironflow_nb.core.status import StepStatus
+
+GUARD_S: Final = 60.0
+"""Recorded work below this is redone without asking when its code has changed."""
+
+
+class OnChange(StrEnum):
+    """What happens to finished steps whose code is another one now."""
+
+    GUARD = "guard"
+    REFRESH = "refresh"
+    KEEP = "keep"
+    STRICT = "strict"
+
+
+class Reuse(msgspec.Struct, frozen=True):
+    """The recorded output answers the call."""
+
+    row: StepRow
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """The recorded failure answers the call: the flow has gone on after it."""
+
+    row: StepRow
+
+
+class Perform(msgspec.Struct, frozen=True):
+    """The body runs, for that reason."""
+
+    reason: str
+
+
+class PolicyDecides(msgspec.Struct, frozen=True):
+    """The code has changed, and the policy decides with the work that is at stake."""
+
+    row: StepRow
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """The step runs once, it began, and nobody knows what came of it."""
+
+    row: StepRow
+
+
+Verdict: TypeAlias = Reuse | Replay | Perform | PolicyDecides | Unknown
+
+NEW: Final = Perform("new")
+
+
+def judge(record: RecordedStep | None, code: Digest, *, once: bool = False) -> Verdict:
+    """Return the verdict on a call of that code, before any policy about changed code; there is none for `once`."""
+    if record is None:
+        return NEW
+    done = record.completed_with_any_code() if once else record.completed(code)
+    if done is not None:
+        return Reuse(done)
+    latest = record.latest
+    if record.is_discarded:
+        return Perform("asked for")
+    if once and latest.status is StepStatus.UNKNOWN:
+        return Unknown(latest)
+    if latest.status is StepStatus.FAILED:
+        if latest.lived_with and latest.code == code:
+            return Replay(latest)
+    elif latest.status is StepStatus.RETRYING:
+        return _redo(record, Perform("retry"))
+    elif latest.status is not StepStatus.COMPLETED:
+        return _redo(record, Perform("interrupted"))
+    return _redo(record, Perform("failed before"))
+
+
+def _redo(record: RecordedStep, otherwise: Perform) -> Verdict:
+    other_code = record.completed_with_any_code()
+    return otherwise if other_code is None else PolicyDecides(other_code)
+
+
+def settle_change(policy: OnChange, row: StepRow, at_stake_s: float) -> Reuse | Perform | None:
+    """Return what the policy makes of changed code, or None if it stops before anything is redone."""
+    match policy:
+        case OnChange.KEEP:
+            return Reuse(row)
+        case OnChange.REFRESH:
+            return Perform("code changed")
+        case OnChange.GUARD if at_stake_s < GUARD_S:
+            return Perform("code changed")
+        case OnChange.GUARD | OnChange.STRICT:
+            return None

@@ -1,0 +1,343 @@
+"""The read models of a run, folded from its facts: one `RunRow`, and one `StepRow` for each attempt of a step.
+
+The fold: the whole read model of a run from its facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from ironflow_nb.core import events
+from ironflow_nb.core.events import RecordedEvent, RunFailed, StepChange, StepCompleted, StepStarted
+from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
+from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.errors import JournalCorrupt
+
+_BEGUN: Final = frozenset({StepStatus.RUNNING, StepStatus.UNKNOWN})
+
+
+class RunRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One run as the journal knows it; times are microseconds UTC."""
+
+    run_id: RunId
+    kind: str
+    name: str
+    status: RunStatus
+    started_at: int
+    updated_at: int
+    durability: str
+    inputs_digest: Digest
+    definition_id: Digest
+    key: str | None = None
+    inputs_id: ValueId | None = None
+    output_id: ValueId | None = None
+    error_id: ValueId | None = None
+    ended_at: int | None = None
+    execution: str | None = None
+    ordinal: int = 0
+    notebook: str | None = None
+    parent_run_id: RunId | None = None
+    parent_step: StepRef | None = None
+    origin_run_id: RunId | None = None
+    origin_position: int | None = None
+    owner: str | None = None
+    n_sessions: int = 1
+    session_version: int = 1
+    n_reused: int = 0
+
+
+class StepRow(msgspec.Struct, frozen=True, gc=False):  # nothing in it refers to it
+    """One attempt of a step; `version` is that of its first fact, times are microseconds UTC."""
+
+    run_id: RunId
+    step: StepRef
+    name: str
+    index: int
+    attempt: int
+    version: int
+    status: StepStatus
+    identity: Digest
+    code: Digest
+    started_at: int
+    branch: BranchId = BranchId("")
+    nth: int = 0
+    reason: str = "new"
+    inputs_id: ValueId | None = None
+    output_id: ValueId | None = None
+    error_id: ValueId | None = None
+    finished_at: int | None = None
+    duration_s: float | None = None
+    due_at: int | None = None
+    lived_with: bool = False
+    child_run_id: RunId | None = None
+    origin_run_id: RunId | None = None
+
+
+def evolve_run(run_id: RunId, row: RunRow | None, fact: RecordedEvent) -> RunRow:
+    """Return the run after the fact.
+
+    Raises:
+        JournalCorrupt: the run does not begin with `RunStarted`, or begins twice.
+    """
+    event = fact.event
+    if row is None:
+        return _started_run(run_id, row, fact)
+    match event:
+        case events.DomainEvent():
+            return replace(row, updated_at=fact.at)
+        case events.StepChange() | events.NoteEvent():
+            return row
+        case events.RunStarted():
+            return _started_run(run_id, row, fact)
+        case events.RunContinued():
+            return _continued_run(row, fact, event)
+        case events.RunWaiting():
+            return replace(row, status=RunStatus.WAITING, updated_at=fact.at)
+        case events.RunCancelRequested():
+            return replace(row, status=RunStatus.CANCELLING, updated_at=fact.at)
+        case events.RunInterrupted():
+            return _ended_run(row, fact, RunStatus.INTERRUPTED)
+        case events.RunPaused():
+            return _ended_run(row, fact, RunStatus.PAUSED)
+        case events.RunCancelled():
+            return _ended_run(row, fact, RunStatus.CANCELLED)
+        case events.RunFailed():
+            return _ended_run(row, fact, RunStatus.FAILED, error_id=_value(event.error))
+        case events.RunCompleted():
+            return _ended_run(row, fact, RunStatus.COMPLETED, output_id=_value(event.output))
+        case events.SessionEnded():
+            return replace(row, n_reused=event.n_reused, updated_at=fact.at)
+        case events.SignalReceived() | events.WaitEnded():
+            status = RunStatus.RUNNING if row.status is RunStatus.WAITING else row.status
+            return replace(row, status=status, updated_at=fact.at)
+        case _:
+            assert_never(event)
+
+
+def evolve_step(run_id: RunId, row: StepRow | None, fact: RecordedEvent) -> StepRow | None:
+    """Return the attempt that the fact belongs to after it, or None if the fact concerns no attempt.
+
+    Raises:
+        JournalCorrupt: an attempt begins twice, or ends without having begun, or after it ended.
+    """
+    event = fact.event
+    match event:
+        case events.StepStarted():
+            status = StepStatus.UNKNOWN if event.once else StepStatus.RUNNING
+            return _new_attempt(
+                run_id, row, fact, event,
+                status=status, reason=event.reason, inputs_id=_value(event.inputs), child_run_id=event.child_run_id,
+            )  # fmt: skip
+        case events.StepReused():
+            return _new_attempt(
+                run_id, row, fact, event,
+                status=StepStatus.COMPLETED, reason="reused", output_id=_value(event.output),
+                origin_run_id=event.origin_run_id, finished_at=fact.at, duration_s=event.duration_s or 0.0,
+                child_run_id=event.child_run_id,
+            )  # fmt: skip
+        case events.StepSkipped():
+            return _new_attempt(
+                run_id, row, fact, event, status=StepStatus.SKIPPED, reason=event.reason, finished_at=fact.at
+            )
+        case events.StepCompleted():
+            ending = {"status": StepStatus.COMPLETED, "output_id": _value(event.output)}
+            return _ended_step(run_id, row, fact, duration_s=event.duration_s, **ending)
+        case events.StepFailed():
+            ending = {"status": StepStatus.FAILED, "error_id": _value(event.error)}
+            return _ended_step(run_id, row, fact, duration_s=event.duration_s, **ending)
+        case events.StepRetryScheduled():
+            return replace(_begun(run_id, row, fact), status=StepStatus.RETRYING, due_at=event.due_at)
+        case events.OutputInjected():
+            return replace(_begun(run_id, row, fact), output_id=_value(event.output))
+        case events.RunChange() | events.NoteEvent():
+            return row
+        case _:
+            assert_never(event)
+
+
+def _started_run(run_id: RunId, row: RunRow | None, fact: RecordedEvent) -> RunRow:
+    event = fact.event
+    if row is not None or not isinstance(event, events.RunStarted):
+        what = f"begins with {type(event).__name__} and not with" if row is None else "has a second"
+        raise JournalCorrupt(f"run {run_id} {what} RunStarted", run_id=run_id)
+    return RunRow(
+        run_id=run_id,
+        kind=event.kind,
+        name=event.name,
+        status=RunStatus.RUNNING,
+        started_at=fact.at,
+        updated_at=fact.at,
+        durability=event.durability,
+        inputs_digest=_digest(event.inputs_digest),
+        definition_id=_digest(event.definition),
+        key=event.key,
+        inputs_id=_value(event.inputs),
+        execution=event.execution,
+        ordinal=event.ordinal,
+        notebook=event.notebook,
+        parent_run_id=event.parent_run_id,
+        parent_step=event.parent_step,
+        origin_run_id=event.origin_run_id,
+        origin_position=event.origin_position,
+        owner=event.owner,
+    )
+
+
+def _continued_run(row: RunRow, fact: RecordedEvent, event: events.RunContinued) -> RunRow:
+    return replace(
+        row,
+        status=RunStatus.RUNNING,
+        owner=event.owner,
+        definition_id=_digest(event.definition),
+        durability=event.durability,
+        execution=event.execution or row.execution,
+        ordinal=event.ordinal if event.execution else row.ordinal,
+        notebook=event.notebook or row.notebook,
+        output_id=None,
+        error_id=None,
+        ended_at=None,
+        updated_at=fact.at,
+        n_sessions=row.n_sessions + 1,
+        session_version=fact.version,
+        n_reused=0,
+    )
+
+
+def _ended_run(row: RunRow, fact: RecordedEvent, status: RunStatus, **more: ValueId | None) -> RunRow:
+    return replace(row, status=status, owner=None, ended_at=fact.at, updated_at=fact.at, **more)
+
+
+def _new_attempt(
+    run_id: RunId,
+    row: StepRow | None,
+    fact: RecordedEvent,
+    event: events.StepStarted | events.StepReused | events.StepSkipped,
+    **more: Any,
+) -> StepRow:
+    if row is not None or fact.step is None or fact.attempt is None:
+        raise JournalCorrupt(
+            f"run {run_id}: {type(event).__name__} of {fact.step} attempt {fact.attempt} twice, or of no attempt",
+            run_id=run_id,
+        )
+    return StepRow(
+        run_id=run_id,
+        step=fact.step,
+        name=event.name,
+        index=event.index,
+        attempt=fact.attempt,
+        version=fact.version,
+        identity=_digest(event.identity),
+        code=_digest(event.code),
+        started_at=fact.at,
+        branch=BranchId(event.branch),
+        nth=event.nth,
+        **more,
+    )
+
+
+def _ended_step(run_id: RunId, row: StepRow | None, fact: RecordedEvent, **ending: Any) -> StepRow:
+    begun = _begun(run_id, row, fact)
+    if begun.status not in _BEGUN:
+        what = f"{type(fact.event).__name__} of {begun.step} attempt {begun.attempt}, which is {begun.status}"
+        raise JournalCorrupt(f"run {run_id}: {what} already", run_id=run_id)
+    return replace(begun, finished_at=fact.at, **ending)
+
+
+def _begun(run_id: RunId, row: StepRow | None, fact: RecordedEvent) -> StepRow:
+    if row is None:
+        raise JournalCorrupt(
+            f"run {run_id}: {type(fact.event).__name__} of {fact.step} attempt {fact.attempt} without its StepStarted",
+            run_id=run_id,
+        )
+    return row
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise JournalCorrupt(f"an event speaks of {text!r}, which is no digest and no id of a value") from None
+
+
+def _digest(text: str) -> Digest:
+    return Digest(_bytes(text))
+
+
+def _value(text: str | None) -> ValueId | None:
+    return None if text is None else ValueId(_bytes(text))
+
+
+class RunState(msgspec.Struct):
+    """A run after its newest version, and the attempts of its steps in order of their first facts."""
+
+    run_id: RunId
+    version: int = 0
+    run: RunRow | None = None
+    steps: dict[tuple[StepRef, int], StepRow] = msgspec.field(default_factory=dict)
+    n_attempts: dict[StepRef, int] = msgspec.field(default_factory=dict)
+
+    def latest(self, step: StepRef) -> StepRow | None:
+        """Return the latest attempt of the step, if there is one."""
+        return self.steps.get((step, self.n_attempts.get(step, 0)))
+
+
+def evolve(state: RunState, fact: RecordedEvent) -> None:
+    """Take the fact into the state.
+
+    Raises:
+        JournalCorrupt: no run can have such a history.
+    """
+    if fact.version != state.version + 1:
+        raise JournalCorrupt(
+            f"run {state.run_id} goes on with version {fact.version} after {state.version}", run_id=state.run_id
+        )
+    state.version = fact.version
+    state.run = evolve_run(state.run_id, state.run, fact)
+    if isinstance(fact.event, StepChange):
+        _change_attempt(state, fact)
+    for step, lived_with in verdicts(fact):
+        latest = state.latest(step)
+        if latest is not None:
+            state.steps[step, latest.attempt] = replace(latest, lived_with=lived_with)
+
+
+def _change_attempt(state: RunState, fact: RecordedEvent) -> None:
+    place = fact.step or StepRef(""), fact.attempt or 0
+    row = evolve_step(state.run_id, state.steps.get(place), fact)
+    if row is None:
+        return
+    state.steps[place] = row
+    step, attempt = row.step, row.attempt
+    if attempt > state.n_attempts.get(step, 0):
+        state.n_attempts[step] = attempt
+    before = state.steps.get((step, attempt - 1)) if attempt > 1 else None
+    if before is not None and before.status is StepStatus.RETRYING:
+        state.steps[step, attempt - 1] = replace(before, status=StepStatus.FAILED)
+
+
+def verdicts(fact: RecordedEvent) -> list[tuple[StepRef, bool]]:
+    """Return the failures that the fact proves the flow lived with (True), or did not survive (False)."""
+    match fact.event:
+        case StepCompleted():  # which half of all facts are
+            return []
+        case StepStarted(lived_with=steps):
+            return [(step, True) for step in steps]
+        case RunFailed(caused_by=steps):
+            return [(step, False) for step in steps]
+    return []
+
+
+def fold(run_id: RunId, facts: Iterable[RecordedEvent]) -> RunState:
+    """Return the state of the run after all of `facts`, which come in order of version.
+
+    Raises:
+        JournalCorrupt: no run can have such a history.
+    """
+    state = RunState(run_id)
+    for fact in facts:
+        evolve(state, fact)
+    return state

@@ -1,0 +1,139 @@
+"""Performing what is due: in the calling thread until nothing is left, or beside it.
+
+Dead letters: which there are, and how they are tried again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from ironflow_nb.deciders.commands import EFFECT
+from ironflow_nb.deciders.decider_definition import AnyMachine
+from ironflow_nb.deciders.effects import Performer
+from ironflow_nb.errors import IronflowError
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.recording.signatures import FOREIGN, advice
+from ironflow_nb.execution.system.frontend import logger, say
+from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, RunCommit, Select
+
+POLL_S: Final = 0.1
+"""How often work in the background looks whether something is due."""
+
+
+def run_until_idle(engine: Engine, machine: AnyMachine, *, wait_s: float = 0.0) -> int:
+    """Perform what is due, and what becomes due within `wait_s`; return how many things were performed or tried.
+
+    An interrupt ends it between two things, in a handler, or while it waits; what was claimed is given back.
+    """
+    with engine.interrupts.taken():
+        return _run_until_idle(engine, machine, wait_s)
+
+
+def _run_until_idle(engine: Engine, machine: AnyMachine, wait_s: float) -> int:
+    performer = Performer(engine, machine)
+    clock = engine.ledger.clock
+    deadline_s = clock.monotonic() + wait_s
+    n_performed = performer.perform_all()
+    while (look_at := performer.next_look_at()) is not None:
+        pause_s, left_s = max(look_at - clock.now(), 0) / 1e6, deadline_s - clock.monotonic()
+        if left_s < pause_s:
+            break
+        wakeup = engine.threads.wakeup()
+        with engine.interrupts.waiting(wakeup):
+            clock.wait(wakeup, pause_s + 0.001, is_idle=True)
+        n_performed += performer.perform_all()
+    _say_unperformed(engine, machine)
+    if performer.foreign:
+        say(said_of_foreign(engine, machine, len(performer.foreign)))
+    return n_performed
+
+
+def _say_unperformed(engine: Engine, machine: AnyMachine) -> None:
+    with engine.reading() as reader:
+        pending = reader.work(QueueSelect(of=[(machine.kind, machine.name)], kind=EFFECT, is_dead=False))
+    names = Counter(name for work in pending if (name := work.key.partition("/")[0]) not in machine.handlers)
+    for name, n_effects in names.items():
+        effects = "1 effect" if n_effects == 1 else f"{n_effects} effects"
+        say(f"{machine.name}: {effects} {name} can't be performed here; define @{machine.name}.perform({name})")
+
+
+def said_of_foreign(engine: Engine, machine: AnyMachine, n: int) -> str:
+    """Return what is said of effects and timers that somebody else put on the queue."""
+    things = "1 effect or timer is" if n == 1 else f"{n} effects and timers are"
+    return f"{machine.name}: {things} {FOREIGN} and not performed; {advice(engine.ledger.journal.location)}"
+
+
+class DueWorkThread:
+    """A thread that performs what is due for one decider until it is stopped, or its engine closed."""
+
+    def __init__(self, engine: Engine, machine: AnyMachine) -> None:
+        self.engine = engine
+        self._machine = machine
+        self._performer = Performer(engine, machine)
+        self._clock = engine.ledger.clock
+        self._wakeup = engine.threads.wakeup()
+        self._name = machine.name
+        self.is_stopped = False
+        engine.threads.spawn(f"ironflow-performer-{machine.name}", self._run)
+
+    def nudge(self) -> None:
+        """Let it look at once."""
+        self._wakeup.set()
+
+    def stop(self) -> None:
+        """Let it end after what it is performing."""
+        self.is_stopped = True
+        self._wakeup.set()
+
+    def _run(self) -> None:
+        try:
+            while not self.is_stopped and not self.engine.ledger.is_closed:
+                self._look()
+                self._clock.wait(self._wakeup, POLL_S)
+        except BaseException as error:  # noqa: BLE001 -- nobody else would tell that nothing is performed any more
+            logger().error("decider %s is not performed in the background any more: %r", self._name, error)
+        finally:
+            self.is_stopped = True
+
+    def _look(self) -> None:
+        try:
+            n_known = len(self._performer.foreign)
+            self._performer.perform_all(goes_on=lambda: not self.is_stopped)
+            if len(self._performer.foreign) > n_known == 0:
+                logger().warning("%s", said_of_foreign(self.engine, self._machine, len(self._performer.foreign)))
+        except IronflowError as error:
+            if not self.engine.ledger.is_closed:
+                logger().warning("decider %s: %s", self._name, error)
+        except Exception as error:  # noqa: BLE001 -- no memory, too many open files: what is due is tried again
+            self.engine.ledger.troubles.note(f"performing what is due for {self._name}", error)
+
+
+def dead_work(
+    reader: Reader, machine: AnyMachine, *, instance: str | None = None, key: str | None = None
+) -> list[tuple[QueueItem, str | None]]:
+    """Return what is not tried any more, each with its instance; by default of all instances."""
+    dead = reader.work(QueueSelect(of=[(machine.kind, machine.name)], key=key, is_dead=True))
+    instances = {row.run_id: row.key for row in reader.runs(Select(run_ids={work.run_id for work in dead}))}
+    found = ((work, instances.get(work.run_id)) for work in dead)
+    return [(work, its_instance) for work, its_instance in found if instance in {None, its_instance}]
+
+
+def requeue(engine: Engine, machine: AnyMachine, *, instance: str | None, key: str | None) -> int:
+    """Take dead work back on the queue, as if it had never been tried; return how much."""
+    found: list[RunCommit] = []
+
+    def act(reader: Reader) -> Sequence[RunCommit]:
+        now = engine.ledger.clock.now()
+        again = [
+            replace(work, attempts=0, dead_at=None, error_id=None, due_at=now)
+            for work, _ in dead_work(reader, machine, instance=instance, key=key)
+        ]
+        found[:] = [RunCommit(run_id=work.run_id, facts=(), put_work=(work,)) for work in again]
+        return found
+
+    engine.ledger.exchange(act, engine.durability)
+    return len(found)

@@ -1,0 +1,100 @@
+"""Tests of deciders without a journal: given events, when a command comes, then this follows."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pprint import pformat
+from typing import Any, Final
+
+from ironflow_nb.deciders.decider_definition import AnyMachine
+from ironflow_nb.deciders.decisions import Accept, Reject
+
+NOW: Final = datetime(2030, 1, 1, tzinfo=UTC)
+_NOTHING: Final[Accept[Any]] = Accept(())
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A machine after some events; `before` is the state before them, where it is not the initial one."""
+
+    machine: AnyMachine
+    events: tuple[Any, ...]
+    now: datetime = NOW
+    before: tuple[Any] | None = None
+
+    def at(self, now: datetime) -> Given:
+        """Return the same at another time."""
+        return replace(self, now=now)
+
+    @property
+    def state(self) -> Any:
+        """The state after the events."""
+        state = self.machine.initial if self.before is None else copy.deepcopy(self.before[0])
+        for event in self.events:
+            state = self.machine.evolve_with(state, event)
+        return state
+
+    def when(self, command: Any) -> When:
+        """Let it decide a command."""
+        return When(self, command, self.machine.decide_with(self.state, command, self.now))
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """What was decided."""
+
+    given: Given
+    command: Any
+    decision: Any
+
+    def then(
+        self,
+        *events: Any,
+        effects: Iterable[Any] | None = None,
+        timers: Iterable[Any] | None = None,
+        rejected: Any = None,
+        state: Any = None,
+    ) -> Given:
+        """Check the decision; return what follows, so that more commands can be decided.
+
+        Args:
+            events: what happened, in order.
+            effects: what is to be performed; not looked at by default.
+            timers: the keys of the timers that are set; not looked at by default.
+            rejected: the reason of a rejection, after which there are no events, effects or timers.
+            state: the state afterwards, by a rejection unchanged; not looked at by default.
+
+        Raises:
+            AssertionError: it is something else; the message shows the difference.
+        """
+        __tracebackhide__ = True
+        decided = self.decision if isinstance(self.decision, Accept) else _NOTHING
+        self._same("the rejection", rejected, self._reason)
+        self._same("the events", list(events), list(decided.events))
+        if effects is not None:
+            self._same("the effects", list(effects), list(decided.effects))
+        if timers is not None:
+            self._same("the timers", list(timers), [timer.key or timer.command for timer in decided.timers])
+        after = replace(self.given, events=(*self.given.events, *decided.events))
+        if state is not None:
+            self._same("the state", state, after.state)
+        return after
+
+    @property
+    def _reason(self) -> Any:
+        return self.decision.reason if isinstance(self.decision, Reject) else None
+
+    def _same(self, what: str, expected: Any, found: Any) -> None:
+        __tracebackhide__ = True
+        if expected == found and type(expected) is type(found):
+            return
+        because = "" if self._reason is None else f" (it was rejected: {self._reason!r})"
+        lines = difflib.ndiff(pformat(expected).splitlines(), pformat(found).splitlines())
+        raise AssertionError(
+            f"{self.given.machine.name}, given {list(self.given.events)!r}, when {self.command!r}: {what} "
+            f"differ{because}\n" + "\n".join(lines)
+        )

@@ -1,0 +1,199 @@
+"""Our own layout, for where there is no Graphviz: nodes in rows, links from top to bottom around them.
+
+The way of Sugiyama: links are turned until none closes a circle, every node gets a rank (`ranking`), rows are ordered
+so that few links cross (`ordering`) and moved so that links are straight (`placing`). A link that passes through a row
+has a place of its own there, so no curve touches a box: inside a row it runs straight down, between rows it bends.
+Nothing is left to chance: equal skeletons are placed equally.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from ironflow_nb.diagram.geometry import Box, Link, Placement, Point, Route, Skeleton, framed
+from ironflow_nb.diagram.layout_columns import SIDE_ROOM, place_rows
+from ironflow_nb.diagram.layout_rows import LABEL_GAP, LOOP_ROOM, Arc, Grid, arcs_of, grid_of, order_rows, ranks_of
+
+ROW_GAP: Final = 30.0
+_CORNER: Final = 12.0
+_STEP_ASIDE: Final = 6.0
+
+
+class _Band(NamedTuple):
+    """The height that a row takes."""
+
+    top: float
+    bottom: float
+
+
+class _Sheet(NamedTuple):
+    """Everything placed; what is left is to draw the ways."""
+
+    grid: Grid
+    xs: list[float]
+    bands: list[_Band]
+    boxes: tuple[Box, ...]
+
+
+def layered(skeleton: Skeleton) -> Placement:
+    """Place the boxes and ways of the skeleton."""
+    if not skeleton.sizes:
+        return framed((), (Route(),) * len(skeleton.links), (None,) * len(skeleton.links))
+    arcs = arcs_of(skeleton)
+    grid = grid_of(skeleton, arcs, ranks_of(len(skeleton.sizes), arcs))
+    order_rows(grid)
+    xs, bands = place_rows(grid), _bands(grid)
+    middles = [(band.top + band.bottom) / 2 for band in bands]
+    boxes = tuple(Box(xs[i], middles[grid.ranks[i]], *size) for i, size in enumerate(skeleton.sizes))
+    sheet = _Sheet(grid, xs, bands, boxes)
+    routes = [Route()] * len(skeleton.links)
+    for loops in _loops(skeleton).values():
+        for place, index in enumerate(loops):
+            link = skeleton.links[index]
+            routes[index] = _loop_route(_slice(boxes[link.tail], place, len(loops)), link)
+    for arc, chain in zip(arcs, grid.chains, strict=True):
+        if not skeleton.links[arc.link].is_hidden:
+            routes[arc.link] = _route(sheet, arc, chain, skeleton.links[arc.link])
+    return framed(boxes, tuple(routes), tuple(link.label for link in skeleton.links))
+
+
+def _bands(grid: Grid) -> list[_Band]:
+    """Return where every row is; one through which links only pass stands half as far from the others."""
+    bands: list[_Band] = []
+    y, had_nodes = -ROW_GAP, True
+    for row in grid.rows:
+        has_nodes = any(grid.is_node(item) for item in row)
+        y += ROW_GAP if had_nodes and has_nodes else ROW_GAP / 2
+        height = max((grid.heights[item] for item in row), default=0.0)
+        bands.append(_Band(y, y + height))
+        y, had_nodes = y + height, has_nodes
+    return bands
+
+
+def _route(sheet: _Sheet, arc: Arc, chain: Sequence[int], link: Link) -> Route:
+    places = chain[1:-1]
+    if arc.is_turned and places:
+        points = _way_back(sheet, arc, places)
+    else:
+        points = _way_down(sheet, arc, places)
+    return Route(tuple(reversed(points)) if arc.is_turned else tuple(points), _label_at(sheet, chain, link))
+
+
+def _label_at(sheet: _Sheet, chain: Sequence[int], link: Link) -> Point | None:
+    if link.label is None:
+        return None
+    grid = sheet.grid
+    labelled = next((item for item in chain[1:-1] if grid.heights[item] > 0), None)
+    if labelled is None:  # too long to pass through the rows: beside the middle of its straight line
+        ends = sheet.boxes[chain[0]], sheet.boxes[chain[-1]]
+        return (ends[0].x + ends[1].x) / 2 + LABEL_GAP + link.label.width / 2, (ends[0].bottom + ends[1].top) / 2
+    band = sheet.bands[grid.ranks[labelled]]
+    return sheet.xs[labelled] + LABEL_GAP + link.label.width / 2, (band.top + band.bottom) / 2
+
+
+def _way_down(sheet: _Sheet, arc: Arc, places: Sequence[int]) -> list[Point]:
+    """From the bottom of the upper box to the top of the lower one."""
+    upper, lower = sheet.boxes[arc.upper], sheet.boxes[arc.lower]
+    leaving_x = _port(upper, sheet.xs[places[0]] if places else upper.x)
+    arriving_x = _port(lower, sheet.xs[places[-1]] if places else leaving_x)
+    points = [(leaving_x, upper.bottom)]
+    _line_to(points, (leaving_x, _band(sheet, arc.upper).bottom))
+    _pass(sheet, points, places)
+    _bend_to(points, (arriving_x, _band(sheet, arc.lower).top))
+    _line_to(points, (arriving_x, lower.top))
+    return points
+
+
+def _port(box: Box, x: float) -> float:
+    """Return where a way to the column `x` meets the box: in its middle, but a small step aside is not worth a bend."""
+    return x if abs(x - box.x) <= _STEP_ASIDE else box.x
+
+
+def _way_back(sheet: _Sheet, arc: Arc, places: Sequence[int]) -> list[Point]:
+    """From the side of the upper box, down beside what the way goes around, to the side of the lower one."""
+    points = _leave(sheet, arc.upper, sheet.xs[places[0]], _band(sheet, arc.upper).bottom)
+    _pass(sheet, points, places)
+    arriving = _leave(sheet, arc.lower, sheet.xs[places[-1]], _band(sheet, arc.lower).top)
+    _bend_to(points, arriving[-1])
+    points += reversed(arriving[:-1])
+    return points
+
+
+def _leave(sheet: _Sheet, node: int, x: float, y: float) -> list[Point]:
+    """Leave the node for the column `x`, which begins at the edge `y` of its row: by the side if nothing is between."""
+    box = sheet.boxes[node]
+    side = box.left if x < box.x else box.right
+    is_below = y > box.y
+    if abs(x - box.x) < box.width / 2 + SIDE_ROOM / 2 or not _is_free(sheet, node, x):
+        inset = min(box.width / 4, max(0.0, box.width / 2 - 10))
+        port = min(max(x, box.x - inset), box.x + inset)
+        points = [(port, box.bottom if is_below else box.top)]
+        _line_to(points, (port, y))
+        return points
+    corner = min(_CORNER, abs(x - side), abs(y - box.y))
+    points = [(side, box.y)]
+    _line_to(points, (x + (corner if side > x else -corner), box.y))
+    turned_y = box.y + (corner if is_below else -corner)
+    points += [(x, box.y), (x, box.y), (x, turned_y)]
+    _line_to(points, (x, y))
+    return points
+
+
+def _is_free(sheet: _Sheet, node: int, x: float) -> bool:
+    """Tell whether no other box of the node's row, and no link from it to itself, stands between it and the column."""
+    if x > sheet.boxes[node].x and sheet.grid.rights[node] > sheet.boxes[node].width / 2 + LOOP_ROOM / 2:
+        return False
+    left, right = sorted((x, sheet.boxes[node].x))
+    others = (item for item in sheet.grid.rows[sheet.grid.ranks[node]] if sheet.grid.is_node(item) and item != node)
+    return all(sheet.boxes[other].right < left or sheet.boxes[other].left > right for other in others)
+
+
+def _loops(skeleton: Skeleton) -> dict[int, list[int]]:
+    """Return the links from a box to itself by their box."""
+    found: dict[int, list[int]] = {}
+    for index, link in enumerate(skeleton.links):
+        if link.tail == link.head:
+            found.setdefault(link.tail, []).append(index)
+    return found
+
+
+def _slice(box: Box, place: int, n_slices: int) -> Box:
+    """Return what of the height of the box each of its loops has for itself."""
+    height = box.height / n_slices
+    return box._replace(y=box.top + (place + 0.5) * height, height=height)
+
+
+def _loop_route(box: Box, link: Link) -> Route:
+    """From the right side of the box around to it again."""
+    x, room, y = box.right, LOOP_ROOM - 4, min(8.0, box.height / 3.6)
+    far = min(3 * y, box.height / 2)
+    points = ((x, box.y - y), (x + room, box.y - far), (x + room, box.y + far), (x, box.y + y))
+    return Route(points, None if link.label is None else (x + LOOP_ROOM + link.label.width / 2, box.y))
+
+
+def _band(sheet: _Sheet, item: int) -> _Band:
+    return sheet.bands[sheet.grid.ranks[item]]
+
+
+def _pass(sheet: _Sheet, points: list[Point], places: Sequence[int]) -> None:
+    for item in places:
+        band = _band(sheet, item)
+        _bend_to(points, (sheet.xs[item], band.top))
+        _line_to(points, (sheet.xs[item], band.bottom))
+
+
+def _bend_to(points: list[Point], end: Point) -> None:
+    """Continue by a curve that leaves and arrives upright."""
+    (x, y), (end_x, end_y) = points[-1], end
+    if abs(x - end_x) < 0.01:
+        _line_to(points, end)
+        return
+    middle = (y + end_y) / 2
+    points += [(x, middle), (end_x, middle), end]
+
+
+def _line_to(points: list[Point], end: Point) -> None:
+    (x, y), (end_x, end_y) = points[-1], end
+    if abs(x - end_x) + abs(y - end_y) > 0.01:
+        points += [(x + (end_x - x) / 3, y + (end_y - y) / 3), (x + 2 * (end_x - x) / 3, y + 2 * (end_y - y) / 3), end]

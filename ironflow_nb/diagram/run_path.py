@@ -1,0 +1,198 @@
+"""Which node of a flow's diagram shows a recorded step: the one whose call in the source has made it.
+
+A step is recorded with the number of the call, which counts in the definition that the flow had at that time. Where the
+flow was edited since, the calls of both definitions are compared, as the lines of two texts are.
+
+Which ways of a flow's diagram a run has gone, as far as that follows from the steps that it called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence, Set
+from difflib import SequenceMatcher
+
+from msgspec.structs import replace
+
+from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
+
+
+class NodeSites:
+    """The nodes of one diagram by what they show. `recorded` are the names and call numbers of all recorded steps."""
+
+    def __init__(self, diagram: Diagram, recorded: Collection[tuple[str, int | None]]) -> None:
+        self._diagram = diagram
+        self._numbers: dict[str, set[int | None]] = {}
+        for node in diagram.nodes:
+            if node.step is not None:
+                self._numbers.setdefault(node.step, set()).add(node.site)
+        self._unsure = {name for name, number in recorded if number is None}
+        # Of these nothing says where they were called, as in a run of before call sites were recorded.
+        self._by_name = self._unsure - {name for name, number in recorded if number is not None}
+
+    def diagram(self) -> Diagram:
+        """Return the diagram with the key of its state in the place of the name of each step."""
+        nodes = tuple(replace(node, step=self._key_of(node)) for node in self._diagram.nodes)
+        return Diagram(self._diagram.name, nodes, self._diagram.edges)
+
+    def key(self, name: str, number: int | None) -> str:
+        """Return the key of the state that the step belongs to; its name where no node has it."""
+        numbers = self._numbers.get(name, set())
+        if name in self._by_name or None in numbers:
+            return name if number not in numbers else _key(name, number)
+        if number in numbers:
+            return _key(name, number)
+        return _key(name, *numbers) if number is None and len(numbers) == 1 else name
+
+    def exact(self) -> dict[str, str]:
+        """Return the keys of the nodes that show just what was called there, by their ids."""
+        return {
+            node.id: _key(node.step, node.site)
+            for node in self._diagram.nodes
+            if node.step is not None and node.site is not None and node.step not in self._unsure
+        }
+
+    def _key_of(self, node: Node) -> str | None:
+        return node.step if node.step is None or node.step in self._by_name else _key(node.step, node.site)
+
+
+def _key(name: str, number: int | None) -> str:
+    return name if number is None else f"{name}@{number}"
+
+
+def moved(before: Diagram, after: Diagram) -> dict[int, int]:
+    """Return the numbers that the calls of a definition have in a later one, of those that are still there."""
+    old = [node for node in before.nodes if node.site is not None]
+    new = [node for node in after.nodes if node.site is not None]
+    found: dict[int, int] = {}
+    matcher = SequenceMatcher(None, [_said(node) for node in old], [_said(node) for node in new], autojunk=False)
+    for tag, start, end, new_start, new_end in matcher.get_opcodes():
+        if tag == "equal":
+            found |= _paired(old[start:end], new[new_start:new_end])
+        elif tag == "replace":  # calls of the same step with other arguments
+            found |= _roughly(old[start:end], new[new_start:new_end])
+    return found
+
+
+def _roughly(old: Sequence[Node], new: Sequence[Node]) -> dict[int, int]:
+    matcher = SequenceMatcher(None, [node.step for node in old], [node.step for node in new], autojunk=False)
+    found: dict[int, int] = {}
+    for start, new_start, size in matcher.get_matching_blocks():
+        found |= _paired(old[start : start + size], new[new_start : new_start + size])
+    return found
+
+
+def _paired(old: Sequence[Node], new: Sequence[Node]) -> dict[int, int]:
+    pairs = zip(old, new, strict=True)
+    return {mine.site: its.site for mine, its in pairs if mine.site is not None and its.site is not None}
+
+
+def _said(node: Node) -> tuple[str | None, str, str]:
+    """Return what tells the call from others: all but the line, which every edit above it changes."""
+    return node.step, node.label, node.title.rpartition("\n")[0]
+
+
+def resolved(site: str, numbers: Mapping[str, Mapping[int, int] | None]) -> int | None:
+    """Return the number of a recorded call site in the diagram that is shown; None where it is not known.
+
+    Args:
+        site: the definition and the number of the call in it.
+        numbers: how the calls of the definitions moved; None for the definition that is shown.
+    """
+    definition, _, text = site.partition(":")
+    if not text.isdecimal() or definition not in numbers:
+        return None
+    moves = numbers[definition]
+    return int(text) if moves is None else moves.get(int(text))
+
+
+_SILENT = frozenset({NodeKind.CONDITION, NodeKind.LOOP, NodeKind.FORK})
+"""Of these nothing is recorded."""
+
+
+def with_taken(
+    diagram: Diagram, called: Set[str], left: Set[str], *, uncertain: Set[str] = frozenset(), is_completed: bool
+) -> Diagram:
+    """Return the diagram with the ways that were certainly gone marked as taken; what is uncertain is not.
+
+    Args:
+        diagram: that of a flow.
+        called: the ids of the nodes whose call was made.
+        left: the ids of those of them from which the flow went on in the ordinary way.
+        uncertain: the ids of nodes of which is not known whether their call was made.
+        is_completed: whether the flow has returned.
+    """
+    ways = _Ways(diagram, called, left, uncertain, is_completed=is_completed)
+    taken = ways.found()
+    edges = tuple(replace(edge, is_taken=True) if edge in taken else edge for edge in diagram.edges)
+    return Diagram(diagram.name, diagram.nodes, edges)
+
+
+class _Ways:
+    """What is known so far. Every round finds more, until one finds nothing."""
+
+    def __init__(
+        self, diagram: Diagram, called: Set[str], left: Set[str], uncertain: Set[str], *, is_completed: bool
+    ) -> None:
+        self._kinds = {node.id: node.kind for node in diagram.nodes}
+        self._edges = diagram.edges
+        self._called = called
+        self._left = left
+        self._uncertain = uncertain
+        self._repeated = _repeated(diagram)
+        self._entering: dict[str, list[Edge]] = {}
+        for edge in diagram.edges:
+            if not edge.is_back:
+                self._entering.setdefault(edge.target, []).append(edge)
+        ends = {node.id for node in diagram.nodes if node.kind is NodeKind.END and is_completed}
+        self._reached = {*called, *ends}
+        self._taken: dict[Edge, None] = {}
+
+    def found(self) -> Set[Edge]:
+        """Return the edges that were gone."""
+        n_before = -1
+        while n_before < len(self._taken):
+            n_before = len(self._taken)
+            for target in list(self._reached):
+                self._find_way_to(target)
+        for edge in self._edges:
+            is_gone_on = edge.is_back or edge.target in self._reached
+            if is_gone_on and edge.source in self._left and self._is_only_way(edge):
+                self._taken[edge] = None
+        return self._taken.keys()
+
+    def _find_way_to(self, target: str) -> None:
+        possible = [edge for edge in self._entering.get(target, ()) if self._is_possible(edge, set())]
+        if len(possible) == 1:
+            self._taken[possible[0]] = None
+            self._reached.add(possible[0].source)
+
+    def _is_possible(self, edge: Edge, seen: set[str]) -> bool:
+        source = edge.source
+        kind = self._kinds[source]
+        if kind is NodeKind.START:
+            return True
+        if kind not in _SILENT:
+            is_left = source in self._left or source in self._uncertain
+            return is_left or (edge.is_dashed and source in self._called)
+        if source in seen or self._went_elsewhere(edge):
+            return False
+        return any(self._is_possible(before, seen | {source}) for before in self._entering.get(source, ()))
+
+    def _went_elsewhere(self, edge: Edge) -> bool:
+        """Tell whether the condition, which was met once at most, has led elsewhere."""
+        if self._kinds[edge.source] is not NodeKind.CONDITION or edge.source in self._repeated:
+            return False
+        return any(other.source == edge.source and other != edge for other in self._taken)
+
+    def _is_only_way(self, edge: Edge) -> bool:
+        return all(other == edge or other.is_dashed for other in self._edges if other.source == edge.source)
+
+
+def _repeated(diagram: Diagram) -> Set[str]:
+    """Return the nodes that stand in a loop, where they are met once in each round."""
+    places = {node.id: place for place, node in enumerate(diagram.nodes)}
+    found: set[str] = set()
+    for edge in diagram.edges:
+        if edge.is_back:
+            found |= {node.id for node in diagram.nodes[places[edge.target] : places[edge.source] + 1]}
+    return found

@@ -1,0 +1,330 @@
+"""The one step of a cell's run: its body, what it leaves behind, and what is recorded of that.
+
+Executing the body of a cell: statement by statement as IPython does, awaiting, and within a time limit.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from ironflow_nb.core.durations import spoken
+from ironflow_nb.core.events import StepCompleted
+from ironflow_nb.durable_cells.cell import Cell
+from ironflow_nb.durable_cells.cell_lookup import CellCall, NoExecution, code_text, digest_of
+from ironflow_nb.durable_cells.cell_record import CellEffects, CellRecord, is_over, keep, within_limit
+from ironflow_nb.durable_cells.registered_cell import CellContext
+from ironflow_nb.errors import DefinitionError
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.recording.run_writer import PendingEvent
+from ironflow_nb.execution.session.attempts import Attempt, AttemptResult
+from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.steps import step_runner
+from ironflow_nb.execution.steps.attempt_results import raised
+from ironflow_nb.execution.steps.context import SCOPE
+from ironflow_nb.execution.steps.result_cache import shared
+from ironflow_nb.execution.system.frontend import say
+from ironflow_nb.execution.system.interrupts import INTERRUPTS, call_body
+from ironflow_nb.journal.ports import CachedResult
+from ironflow_nb.values.stored_value import ValueRecord
+
+_FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_IS_COROUTINE: Final = 0x80
+
+
+def execute(engine: Engine, cell: Cell, namespace: dict[str, Any]) -> Any:
+    """Execute the cell and return the value of its last expression, or None if it ends in something else.
+
+    What awaits runs on the engine's own loop, and this waits for it.
+
+    Raises:
+        TimeoutError: it took longer than it may.
+    """
+    __tracebackhide__ = True
+    _keep_source(cell)
+    statements, last = _split(cell.tree)
+    with _limited(engine, cell):
+        if statements is not None:
+            _run(engine, cell, compile(statements, cell.file, "exec", flags=_FLAGS, dont_inherit=True), namespace)
+        if last is None:
+            return None
+        return _run(engine, cell, compile(last, cell.file, "eval", flags=_FLAGS, dont_inherit=True), namespace)
+
+
+def execute_plainly(cell: Cell, body: list[ast.stmt], namespace: dict[str, Any]) -> None:
+    """Execute some statements of the cell again, such as its imports."""
+    __tracebackhide__ = True
+    if body:
+        _keep_source(cell)
+        code = compile(ast.Module(body, []), cell.file, "exec", dont_inherit=True)
+        call_body(exec, (code, namespace), {})
+
+
+def _split(tree: ast.Module) -> tuple[ast.Module | None, ast.Expression | None]:
+    *others, last = tree.body
+    if not isinstance(last, ast.Expr):
+        return tree, None
+    return (ast.Module(others, []) if others else None), ast.Expression(last.value)
+
+
+def _run(engine: Engine, cell: Cell, code: Any, namespace: dict[str, Any]) -> Any:
+    __tracebackhide__ = True
+    value = call_body(eval, (code, namespace), {})
+    if not code.co_flags & _IS_COROUTINE:
+        return value
+    future = engine.spawn(value)
+    try:
+        # The interrupt of the main thread is let through only while a body is called.
+        return call_body(future.result, (None if can_limit(engine) else cell.options.timeout_s,), {})
+    except BaseException as error:
+        is_late = isinstance(error, TimeoutError) and not future.done()
+        future.cancel()
+        if is_late:
+            raise _late(cell) from None
+        raise
+
+
+def _keep_source(cell: Cell) -> None:
+    """Let tracebacks and `inspect` find the source of the cell by the name of its file."""
+    if cell.file not in linecache.cache:
+        linecache.cache[cell.file] = len(cell.source), None, cell.source.splitlines(keepends=True), cell.file
+
+
+# -- within a time limit ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _limited(engine: Engine, cell: Cell) -> Iterator[None]:
+    """Raise `TimeoutError` in the body after its time; what it awaits is cancelled, the rest is interrupted.
+
+    The interrupt is that of the stop button, so it also ends what sleeps or waits for a device. What swallows a
+    KeyboardInterrupt, or is in the middle of a long call of C, goes on until it looks.
+    """
+    __tracebackhide__ = True
+    timeout_s = cell.options.timeout_s
+    if timeout_s is None or (cell.is_async and not can_limit(engine)):
+        yield
+        return
+    alarm = _Alarm(engine, timeout_s)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if alarm.disarm():
+            raise _late(cell).with_traceback(error.__traceback__) from None
+        raise
+    finally:
+        alarm.disarm()
+
+
+def _late(cell: Cell) -> TimeoutError:
+    return TimeoutError(f"the cell {cell.name} took longer than {spoken(cell.options.timeout_s or 0)}")
+
+
+def refuse_limit(engine: Engine, cell: Cell) -> None:
+    """Refuse a time limit that could not be kept.
+
+    Raises:
+        DefinitionError: the cell has one, and what it does can't be interrupted here.
+    """
+    if cell.options.timeout_s is not None and not cell.is_async and not can_limit(engine):
+        raise DefinitionError(
+            f"the cell {cell.name} can't be given a timeout here: only the main thread of a process can be "
+            "interrupted, and not on Windows; leave the timeout out, or let the cell await what it waits for"
+        )
+
+
+def can_limit(engine: Engine) -> bool:
+    """Tell whether what runs in the calling thread can be interrupted by another one."""
+    return engine.threads.is_main() and hasattr(signal, "pthread_kill")
+
+
+class _Alarm:
+    """Interrupts the thread that made it after a time, unless it was disarmed before."""
+
+    def __init__(self, engine: Engine, after_s: float) -> None:
+        self.has_rung = False
+        self._engine = engine
+        self._thread = engine.threads.ident()
+        self._lock = engine.threads.lock()
+        self._wakeup = engine.threads.wakeup()
+        self._is_armed = True
+        engine.threads.spawn("ironflow-alarm", self._ring_after(after_s))
+
+    def _ring_after(self, after_s: float) -> Callable[[], None]:
+        def ring() -> None:
+            self._engine.ledger.clock.wait(self._wakeup, after_s)
+            with self._lock:
+                if self._is_armed:
+                    self._is_armed, self.has_rung = False, True
+                    signal.pthread_kill(self._thread, signal.SIGINT)
+
+        return ring
+
+    def disarm(self) -> bool:
+        """Let it ring no more; return whether it has rung. An interrupt of its own that is still to come is taken."""
+        with self._lock:
+            self._is_armed = False
+        self._wakeup.set()
+        if self.has_rung:
+            self._engine.interrupts.is_pending = False
+        return self.has_rung
+
+
+class CellAttempt:
+    """The one step of a cell's run. `record` is what it came to, and `kept` is there if it was executed here."""
+
+    def __init__(self, place: CellContext, wanted: CellCall, missing: NoExecution) -> None:
+        self.record: ValueRecord | None = None
+        self.kept: CellRecord | None = None
+        self.outs: dict[str, Any] = {}
+        self._place = place
+        self._wanted = wanted
+        self._is_said = missing.is_unreadable
+        self._before = {name: place.namespace[name] for name in wanted.ins}
+        self._bound = dict(place.namespace)
+
+    def __call__(self) -> None:
+        """Perform the step; called as the flow of the run."""
+        __tracebackhide__ = True
+        scope = SCOPE.get()
+        assert scope is not None
+        self.record = step_runner.call(self._wanted.spec, scope, (), self._wanted.ins, self._attempt)
+
+    def _attempt(self, session: Session, job: Attempt) -> AttemptResult:
+        __tracebackhide__ = True
+        if job.failed is not None:
+            session.wait_until_due(job)
+            self._place.namespace.update(self._before)
+        if job.spec.cache_s is not None and (settled := shared(session, job)) is not None:
+            return settled
+        INTERRUPTS.check()  # one that came while the run was begun
+        session.start(job, is_beside=False)
+        # Flows that the cell calls are runs of their own: a cell that is executed again continues them.
+        token = SCOPE.set(None)
+        try:
+            left = self._perform()
+        except Exception as error:  # noqa: BLE001 -- whatever a body raises is its outcome
+            _note(error, self._wanted.cell)
+            self._refuse_retry(job, error)
+            return raised(session, job, error)
+        except BaseException as error:
+            _note(error, self._wanted.cell)
+            session.give_back(job)
+            raise
+        finally:
+            SCOPE.reset(token)
+        return self._settled(session, job, left)
+
+    def _refuse_retry(self, job: Attempt, error: BaseException) -> None:
+        """Let the attempt be the last one if the next could not begin with what it takes in as it was."""
+        retries = self._wanted.cell.options.retries
+        changed = self._changed() if job.n_failed < retries else ()
+        if changed:
+            job.n_failed = retries
+            names = ", ".join(changed)
+            error.add_note(
+                f"ironflow: it is not tried again, for it has changed {names} in place; run the cell that makes "
+                f"{names} first, or let this one work on a copy"
+            )
+
+    def _perform(self) -> CellEffects:
+        __tracebackhide__ = True
+        place, cell = self._place, self._wanted.cell
+        with place.stage.recording() as shown:
+            value = execute(place.engine, cell, place.namespace)
+            place.stage.show_result(value)
+        self.outs = self._left()
+        namespace = place.namespace
+        return CellEffects(
+            outs=self.outs,
+            gone=tuple(name for name in cell.uses.deletes if name not in namespace),
+            brief=frozenset(cell.uses.contexts if cell.options.outs is None else ()),
+            unsettled={name: namespace[name] for name, _ in cell.uses.unsettled if name in namespace},
+            ins=self._wanted.ins,
+            shown=within_limit(shown),
+            code=code_text(self._wanted),
+        )
+
+    def _settled(self, session: Session, job: Attempt, left: CellEffects) -> AttemptResult:
+        duration_s = session.ledger.clock.monotonic() - job.started_s
+        self.kept = keep(session.ledger, left)
+        self._warn()
+        record = self.kept.values[-1]
+        completed = StepCompleted(output=record.value_id.hex(), duration_s=duration_s)
+        cached = None
+        if job.claim is not None:
+            cached = _cached(job.claim, record.value_id, session.ledger.clock.now(), duration_s, self.kept)
+        piece = PendingEvent(completed, job.step, job.attempt, job.row, self.kept.values, cached)
+        return AttemptResult(job, piece, value=self.kept.record)
+
+    def _left(self) -> dict[str, Any]:
+        """Return the names that the cell assigned and, if it was not told which, those it changed in place."""
+        cell, namespace = self._wanted.cell, self._place.namespace
+        if cell.options.outs is not None:
+            missing = [name for name in cell.options.outs if name not in namespace]
+            if missing:
+                raise NameError(f"the cell {cell.name} has not assigned {', '.join(missing)}, which --out names")
+            self._warn_of_changes()
+            return {name: namespace[name] for name in cell.options.outs}
+        names = dict.fromkeys([*cell.uses.assigns, *self._kept_changed(), *(self._new() if cell.uses.is_dark else ())])
+        found = {name: namespace[name] for name in names if name in namespace}
+        return {name: value for name, value in found.items() if not (name in cell.uses.contexts and is_over(value))}
+
+    def _changed(self) -> list[str]:
+        """Return the inputs that are not what they were, whatever is bound to their names by now."""
+        engine, ins = self._place.engine, self._wanted.ins
+        known = [name for name in ins if name not in self._wanted.opaque]
+        return [name for name in known if digest_of(engine, self._before[name])[0] != ins[name]]
+
+    def _kept_changed(self) -> list[str]:
+        """Return those of them that are still bound to the same object."""
+        return [name for name in self._changed() if self._place.namespace.get(name) is self._before[name]]
+
+    def _new(self) -> list[str]:
+        """Return the names that stand for something else than before; a magic does not show which it assigns."""
+        uses, namespace = self._wanted.cell.uses, self._place.namespace
+        known = {*uses.imports, *uses.defines, "In", "Out", "exit", "quit", "get_ipython"}
+        found = [name for name in namespace if not name.startswith("_") and name not in known]
+        return [name for name in found if namespace[name] is not self._bound.get(name)]
+
+    def _warn_of_changes(self) -> None:
+        left_out = [name for name in self._kept_changed() if name not in (self._wanted.cell.options.outs or ())]
+        if left_out:
+            names = ", ".join(left_out)
+            say(
+                f"{self._wanted.cell.name}: it changed {names} in place, which --out leaves out, so it is not changed "
+                "where the cell is restored"
+            )
+
+    def _warn(self) -> None:
+        assert self.kept is not None
+        if self.kept.left_out and not self._is_said:
+            names = ", ".join(f"{name} ({kind})" for name, kind in self.kept.left_out.items())
+            say(f"{self._wanted.cell.name}: {names} of a with can't be stored, and is not there where it is restored")
+        lost = self.kept.about.lost
+        if lost and not self._is_said:
+            names = ", ".join(f"{name} ({kind})" for name, (kind, _) in lost.items())
+            others = ",".join(name for name in self.outs if name not in lost) or '""'
+            say(
+                f"{self._wanted.cell.name}: {names} can't be stored, so the cell runs again in each new kernel; "
+                f"leave it out with --out {others}, or keep what it is made of, such as a path"
+            )
+
+
+def _cached(claim: CachedResult, output_id: Any, now: int, duration_s: float, kept: CellRecord) -> CachedResult:
+    """Return what other notebooks may take; where something of it could not be stored, the claim, given back."""
+    if kept.about.lost:
+        return claim
+    return replace(claim, owner=None, output_id=output_id, finished_at=now, duration_s=duration_s)
+
+
+def _note(error: BaseException, cell: Cell) -> None:
+    """Say what to do, after the user's own traceback."""
+    how = "was interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    error.add_note(f"ironflow: the cell {cell.name} {how}; run it again, and the cells before it are restored")

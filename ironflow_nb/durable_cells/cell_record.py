@@ -1,0 +1,350 @@
+"""What is kept of an execution of a cell, as a record of values, and how it comes back.
+
+What a cell has shown, as the format of notebooks has it, and the stage on which it shows it.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from ironflow_nb.core.identity import Digest, ValueId
+from ironflow_nb.errors import JournalError, ValueNotStorable, ValueUnreadable
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.recording.journal_access import JournalAccess
+from ironflow_nb.values.classes import class_name
+from ironflow_nb.values.codecs import PICKLE
+from ironflow_nb.values.stored_value import StoredValue, ValueRecord, ValueReference, encode_record
+
+LIMIT_BYTES: Final = 1024 * 1024
+"""What is kept of the output of one execution."""
+
+
+class Output(msgspec.Struct, rename={"kind": "output_type"}, omit_defaults=True):
+    """One output: a stream (stdout, stderr) with its text, or a bundle of one thing in several formats."""
+
+    kind: str
+    name: str | None = None
+    text: str = ""
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def n_bytes(self) -> int:
+        """Return how much it takes to keep it."""
+        return len(self.text) + sum(len(item) if isinstance(item, str) else 1000 for item in self.data.values())
+
+
+Outputs = MutableSequence[Output]
+
+
+class OutputSink(Protocol):
+    """Where cells show what they show: a notebook, or nowhere."""
+
+    @contextmanager
+    def recording(self) -> Iterator[list[Output]]:
+        """Collect what is shown meanwhile, which is shown all the same."""
+
+    def show_result(self, value: object) -> None:
+        """Show the value of the last expression of a cell."""
+
+    def show(self, outputs: list[Output]) -> None:
+        """Show again what was recorded."""
+
+
+class NoOutputSink:
+    """The stage of a script: what is printed goes where it goes, and nothing is collected."""
+
+    @contextmanager
+    def recording(self) -> Iterator[list[Output]]:
+        """See the protocol."""
+        yield []
+
+    def show_result(self, value: object) -> None:
+        """See the protocol."""
+
+    def show(self, outputs: list[Output]) -> None:
+        """See the protocol."""
+
+
+def within_limit(outputs: list[Output]) -> list[Output]:
+    """Return the outputs up to the limit, and a note if there are more."""
+    kept: list[Output] = []
+    left = LIMIT_BYTES
+    for output in outputs:
+        left -= output.n_bytes()
+        if left < 0:
+            n_bytes = sum(each.n_bytes() for each in outputs[len(kept) :])
+            note = f"ironflow: {n_bytes / 1e6:.1f} MB of output were not kept\n"
+            return [*kept, Output("stream", "stderr", note)]
+        kept.append(output)
+    return kept
+
+
+SHOWN: Final = "<shown>"
+CODE: Final = "<code>"
+"""Parts that are no variables have names that no variable can have."""
+
+
+class CellNotes(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a cell notes beside its values."""
+
+    ins: dict[str, str] = msgspec.field(default_factory=dict)
+    """The digests of its inputs (hex)."""
+    modules: dict[str, str] = msgspec.field(default_factory=dict)
+    same: dict[str, str] = msgspec.field(default_factory=dict)
+    """Names of one object that has another name, too."""
+    gone: tuple[str, ...] = ()
+    """Names that it deleted."""
+    lost: dict[str, tuple[str, str]] = msgspec.field(default_factory=dict)
+    """Names of what nothing stores: of which class, and a token that stands for the object in its process."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellRecord:
+    """A record of a cell with what it refers to, ready to be stored."""
+
+    record: ValueRecord
+    values: list[StoredValue]
+    about: CellNotes
+    troubles: dict[str, str] = field(default_factory=dict)
+    """Why nothing stores what was lost."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Names of what nothing stores and need not, and of which class it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellEffects:
+    """What an execution has left behind."""
+
+    outs: Mapping[str, object]
+    gone: tuple[str, ...]
+    brief: frozenset[str] = frozenset()
+    """Names that a ``with`` bound: what nothing stores of them is left out and not lost."""
+    unsettled: Mapping[str, object]
+    """Definitions that would be others if they were executed again at the end."""
+    ins: Mapping[str, str]
+    shown: list[Output]
+    code: str
+
+
+def keep(ledger: JournalAccess, left: CellEffects) -> CellRecord:
+    """Return what is to be stored of the execution; what nothing stores is noted as lost."""
+    keeper = _Keeper(ledger)
+    for name in sorted(left.outs, key=left.brief.__contains__):  # those last, for another name may keep the object
+        keeper.add(name, left.outs[name])
+    left_out = {name: keeper.lost.pop(name)[0] for name in list(keeper.lost) if name in left.brief}
+    for name, value in left.unsettled.items():
+        keeper.lose(name, value, "its header reads a name that the cell assigns again")
+    keeper.put(SHOWN, [msgspec.to_builtins(output) for output in left.shown])
+    keeper.put(CODE, left.code)
+    about = CellNotes(
+        ins=dict(left.ins), modules=keeper.modules, same=keeper.same, gone=left.gone, lost=dict(keeper.lost)
+    )
+    record = ValueRecord(keeper.parts, msgspec.to_builtins(about))
+    stored = encode_record(record, keeper.previews, ledger.signer)
+    return CellRecord(record, [*keeper.values, stored], about, keeper.troubles, left_out)
+
+
+class _Keeper:
+    """Collects the values of one record."""
+
+    def __init__(self, ledger: JournalAccess) -> None:
+        self.values: list[StoredValue] = []
+        self.parts: dict[str, ValueReference] = {}
+        self.previews: dict[str, str | None] = {}
+        self.modules: dict[str, str] = {}
+        self.same: dict[str, str] = {}
+        self.lost: dict[str, tuple[str, str]] = {}
+        self.troubles: dict[str, str] = {}
+        self._ledger = ledger
+        self._names: dict[int, str] = {}
+
+    def add(self, name: str, value: object) -> None:
+        if isinstance(value, types.ModuleType):
+            self.modules[name] = value.__name__
+            return
+        first = self._names.setdefault(id(value), name)
+        if first != name:
+            self.same[name] = first
+            return
+        try:
+            digested = self._ledger.digester.digest(value)
+            self.put(name, value, None if digested.opaque else digested.digest)
+        except (ValueNotStorable, JournalError) as error:
+            self.lose(name, value, str(error))
+
+    def lose(self, name: str, value: object, why: str) -> None:
+        token = self._ledger.digester.provenance.token(value).hex()
+        self.lost[name] = class_name(type(value)), token
+        self.troubles[name] = why
+
+    def put(self, name: str, value: object, digest: Digest | None = None) -> None:
+        stored = self._ledger.values.encode(value)
+        self.values.append(stored)
+        self.parts[name] = ValueReference(stored.value_id.hex(), None if digest is None else digest.hex())
+        if name not in {SHOWN, CODE}:
+            self.previews[name] = stored.preview or stored.type_name
+
+
+class Restorable:
+    """What is kept of an execution; each value is decoded when it is asked for, for it has to find its classes."""
+
+    def __init__(
+        self, engine: Engine, record: ValueRecord, stored: Mapping[ValueId, StoredValue], there: Mapping[str, Any]
+    ) -> None:
+        self.about = about_of(record)
+        values = [name for name in record.parts if name not in {SHOWN, CODE}]
+        self.names = dict.fromkeys([*values, *self.about.modules, *self.about.lost, *self.about.same]).keys()
+        self._engine = engine
+        self._parts = record.parts
+        self._stored = stored
+        self._lost = {name: there[name] for name in self.about.lost if name in there}
+        self._values: dict[str, Any] = {}
+
+    def shown(self) -> list[Output]:
+        """Return what the cell has shown.
+
+        Raises:
+            ValueUnreadable: it is missing or damaged.
+        """
+        return [msgspec.convert(row, Output) for row in self._decoded(SHOWN)] if SHOWN in self._parts else []
+
+    def outs(self) -> dict[str, Any]:
+        """Return what the names of the cell stand for; what is lost is the object that was there.
+
+        Raises:
+            ValueUnreadable: something is missing or damaged.
+        """
+        return {name: self.value(name) for name in self.names}
+
+    def value(self, name: str) -> Any:
+        """Return what one name stands for, the same object each time.
+
+        Raises:
+            ValueUnreadable: it is missing or damaged.
+        """
+        if name in self.about.same:
+            return self.value(self.about.same[name])
+        if name not in self._values:
+            self._values[name] = self._found(name)
+        return self._values[name]
+
+    def forget_changed(self) -> None:
+        """Let what was changed since it was decoded be decoded anew, as by a decorator that notes what it decorates."""
+        digester = self._engine.ledger.digester
+        for name in self._parts.keys() & self._values.keys():
+            then, now = self._parts[name].known_digest, digester.digest(self._values[name])
+            if then is not None and digester.provenance.recorded(now.digest) != then:
+                del self._values[name]
+
+    def _found(self, name: str) -> Any:
+        if name in self.about.modules:
+            return import_module(self.about.modules[name])
+        if name in self.about.lost:
+            if name not in self._lost:
+                raise ValueUnreadable(f"{name} ({self.about.lost[name][0]}) can't be stored")
+            return self._lost[name]
+        return self._decoded(name)
+
+    def _decoded(self, name: str) -> Any:
+        return _decoded(self._engine, name, self._parts[name], self._stored.get(self._parts[name].id))
+
+
+def about_of(record: ValueRecord) -> CellNotes:
+    """Return what the cell has noted.
+
+    Raises:
+        ValueUnreadable: it can't be read here.
+    """
+    try:
+        return msgspec.convert(record.about, CellNotes)
+    except msgspec.ValidationError as error:
+        raise ValueUnreadable(f"what a cell has noted can't be read: {error}") from error
+
+
+def record_of(engine: Engine, stored: StoredValue | None) -> ValueRecord:
+    """Return the record that was stored for an execution.
+
+    Raises:
+        ValueUnreadable: it is missing, damaged, or no record.
+    """
+    if stored is None:
+        raise ValueUnreadable("what was recorded of it is missing in the journal")
+    record = engine.ledger.values.decode(stored)
+    if not isinstance(record, ValueRecord):
+        raise ValueUnreadable(f"what was recorded of it is a {stored.type_name}")
+    return record
+
+
+def code_of(engine: Engine, record: ValueRecord) -> str:
+    """Return what was kept of the code; nothing if it can't be read."""
+    part = record.parts.get(CODE)
+    stored = None if part is None else engine.ledger.value(part.id)
+    try:
+        return "" if stored is None else str(engine.ledger.values.decode(stored))
+    except ValueUnreadable:
+        return ""
+
+
+def refuse_lost(engine: Engine, about: CellNotes, namespace: Mapping[str, Any]) -> None:
+    """Refuse to restore what nothing could store, unless the very objects are still there.
+
+    Raises:
+        ValueUnreadable: they are not.
+    """
+    for name, (kind, token) in about.lost.items():
+        if name not in namespace or engine.ledger.digester.provenance.token(namespace[name]).hex() != token:
+            raise ValueUnreadable(f"{name} ({kind}) can't be stored")
+
+
+def read_back(engine: Engine, record: ValueRecord, namespace: Mapping[str, Any]) -> Restorable:
+    """Return everything that the record refers to, to be decoded. What was lost is what is in the namespace.
+
+    Raises:
+        ValueUnreadable: what the cell has noted can't be read.
+    """
+    with engine.ledger.current() as reader:
+        stored = reader.values([part.id for name, part in record.parts.items() if name != CODE])
+    return Restorable(engine, record, stored, namespace)
+
+
+def _decoded(engine: Engine, name: str, part: ValueReference, stored: StoredValue | None) -> Any:
+    if stored is None:
+        raise ValueUnreadable(f"{name} is missing in the journal")
+    try:
+        value = engine.ledger.values.decode(stored)
+    except ValueUnreadable as error:
+        raise ValueUnreadable(f"{name}: {error}") from error
+    if stored.codec == PICKLE:
+        _liken(engine, part, value)
+    return value
+
+
+def _liken(engine: Engine, part: ValueReference, value: object) -> None:
+    """Let an object that came back from a pickle identify as what it was recorded as."""
+    then = part.known_digest
+    if then is not None:
+        now = engine.ledger.digester.digest(value)
+        if not now.opaque:
+            engine.ledger.digester.provenance.liken(now.digest, then)
+
+
+def is_over(value: object) -> bool:
+    """Tell whether the value is of no use after the ``with`` that bound it: a closed file or connection, a pool."""
+    closed = None
+    with suppress(Exception):  # a property may do anything
+        closed = getattr(value, "closed", None) or getattr(value, "_shutdown", None)
+    return isinstance(closed, int) and bool(closed)
+
+
+def restore(namespace: MutableMapping[str, Any], outs: Mapping[str, Any], gone: tuple[str, ...]) -> None:
+    """Let the names stand for what they stood for when the cell had been executed."""
+    namespace.update(outs)
+    for name in gone:
+        namespace.pop(name, None)

@@ -1,0 +1,124 @@
+"""The durable cells that stand in a notebook file, and how the text of a cell becomes Python."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+from ironflow_nb.code_identity import syntax
+from ironflow_nb.durable_cells.cell import MAGIC, Cell, CellOptions, parse
+from ironflow_nb.errors import DefinitionError
+from ironflow_nb.values.private_files import refuse_used
+
+RUNNING: Final = "running"
+"""What the metadata of a cell says while it is executed as part of a whole notebook."""
+
+Transform = Callable[[str], str]
+"""Makes Python of what may have magics and lines of the system in it."""
+
+
+def read_notebook(path: Path) -> dict[str, Any]:
+    """Return the notebook as JSON has it.
+
+    Raises:
+        DefinitionError: it is no notebook, or one of before format 4.
+    """
+    refuse_used(path)
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"{path} is no notebook: {error}") from error
+    if not isinstance(found, dict) or found.get("nbformat") != 4 or not isinstance(found.get("cells"), list):
+        raise DefinitionError(f"{path} is no notebook of format 4; open it in Jupyter once and save it")
+    return found
+
+
+def write_notebook(notebook: dict[str, Any], path: Path) -> None:
+    """Write the notebook whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    unfinished.replace(path)
+
+
+def text_of(cell: dict[str, Any]) -> str:
+    """Return the source of a cell of a notebook file."""
+    source = cell.get("source", "")
+    return source if isinstance(source, str) else "".join(source)
+
+
+def name_of_cell(number: int, cell: dict[str, Any]) -> str:
+    """Return what a code cell without a name of its own is called where the notebook is run as a whole."""
+    return f"cell-{cell.get('id') or number}"
+
+
+def cells_in(path: Path, transform: Transform, recorded: Collection[str] = ()) -> Iterator[Cell]:
+    """Yield the durable cells of the file in their order, and those that were `recorded` under no name of their own.
+
+    What can't be a cell is left out.
+
+    Raises:
+        DefinitionError, OSError: it is no notebook, or can't be read.
+    """
+    for number, cell in enumerate(read_notebook(path)["cells"], 1):
+        name = name_of_cell(number, cell)
+        if cell.get("cell_type") == "code" and (is_step(text_of(cell)) or name in recorded):
+            with suppress(DefinitionError, SyntaxError):
+                found = whole_cell(text_of(cell), name, transform, cell.get("id"))
+                if found is not None:
+                    yield found
+
+
+def is_step(text: str) -> bool:
+    """Tell whether the cell begins with ``%%step``, be it after blank lines."""
+    return text.split(maxsplit=1)[:1] == [MAGIC]
+
+
+def cell_of_text(text: str, transform: Transform, cell_id: str | None = None) -> Cell | None:
+    """Return the durable cell that is written so; None if it is none."""
+    if not is_step(text):
+        return None
+    try:
+        return whole_cell(text, "", transform, cell_id)
+    except (DefinitionError, SyntaxError):
+        return None
+
+
+def whole_cell(text: str, name: str, transform: Transform, cell_id: str | None = None) -> Cell | None:
+    """Return any code cell as a durable one: under that name, unless it has one of its own; None if it is empty.
+
+    Raises:
+        DefinitionError: its first line is not as it should be.
+        SyntaxError: it is no Python.
+    """
+    options = CellOptions()
+    if is_step(text):
+        text = text.lstrip()  # as IPython does before it looks for a magic
+        name, options = parse(text.partition("\n")[0].removeprefix(MAGIC))
+        source = as_python(text, transform)
+    else:
+        source = "\n" * (len(text) - len(text.lstrip("\n"))) + transform(text)
+        if not syntax.parse(source).body:
+            return None
+    file = f"<cell {name} {blake2b(source.encode(), digest_size=6).hexdigest()}>"
+    return Cell(name, text, source, options, file, cell_id)
+
+
+def as_python(text: str, transform: Transform) -> str:
+    """Return the durable cell as Python, line for line what stands in the notebook, its first line included."""
+    first, _, body = text.partition("\n")
+    n_blank = len(body) - len(body.lstrip("\n"))  # a transformation takes these lines away
+    return f"# {first}\n" + "\n" * n_blank + transform(body)
+
+
+def python_of(text: str) -> str:
+    """Return the Python of a cell as IPython reads it."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    python: str = TransformerManager().transform_cell(text)  # type: ignore[no-untyped-call]
+    return python

@@ -1,0 +1,106 @@
+"""Putting back what a cell left behind: what its statements read is there when they are executed again.
+
+Statements that only set something up in the process, which a restored cell does again: they leave no name behind.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any, Final
+
+from ironflow_nb.code_identity.syntax import dotted
+from ironflow_nb.durable_cells.cell import Cell
+from ironflow_nb.durable_cells.cell_attempt import execute_plainly
+from ironflow_nb.durable_cells.cell_record import Output, Restorable, read_back, restore
+from ironflow_nb.durable_cells.name_analysis import defined_names, is_definition, names_in, reached, read_at_once
+from ironflow_nb.durable_cells.registered_cell import CellContext
+from ironflow_nb.errors import ValueUnreadable
+from ironflow_nb.values.stored_value import ValueRecord
+
+_MAGICS: Final = frozenset(
+    {"load_ext", "reload_ext", "matplotlib", "config", "cd", "env", "set_env", "autoreload", "precision", "xmode"}
+)
+_CALLS: Final = frozenset(
+    {
+        "path.append", "path.insert", "chdir", "set_option", "seed", "style.use", "rcParams.update", "filterwarnings",
+        "simplefilter", "set_theme", "set_style", "basicConfig", "load_dotenv", "setlocale", "environ.setdefault",
+        "environ.update", "options.display",
+    }
+)  # fmt: skip
+_TARGETS: Final = frozenset({"environ", "options", "rcParams"})
+
+
+def is_setting(node: ast.stmt) -> bool:
+    """Tell whether the statement is known to set something up: a search path, an option, a seed, an extension."""
+    match node:
+        case ast.Expr(value=ast.Call() as call):
+            return _is_setting_call(call)
+        case ast.Assign(targets=[ast.Subscript(value=target)]) | ast.Assign(targets=[ast.Attribute(value=target)]):
+            return not _TARGETS.isdisjoint(dotted(target))
+    return False
+
+
+def _is_setting_call(call: ast.Call) -> bool:
+    if isinstance(call.func, ast.Attribute) and call.func.attr == "run_line_magic":
+        first = call.args[0] if call.args else None
+        return isinstance(first, ast.Constant) and first.value in _MAGICS
+    names = dotted(call.func)
+    return ".".join(names[-2:]) in _CALLS or (bool(names) and names[-1] in _CALLS)
+
+
+_Later = dict[str, set[str]]
+"""The names in the functions that a cell defines."""
+_IMPORTS: Final = (ast.Import, ast.ImportFrom)
+
+
+def put_back(place: CellContext, cell: Cell, record: ValueRecord) -> tuple[dict[str, Any], list[Output]]:
+    """Let the names stand for what they stood for; return them with their values, and what is to be shown.
+
+    Raises:
+        ValueUnreadable: something can't be read, or made again; then no name is another one than before.
+    """
+    __tracebackhide__ = True
+    before = dict(place.namespace)
+    try:
+        kept = read_back(place.engine, record, place.namespace)
+        _repeat(cell, kept, place.namespace)
+        outs, shown = kept.outs(), kept.shown()
+    except (ValueUnreadable, NameError) as error:
+        for name in place.namespace.keys() - before.keys():
+            del place.namespace[name]
+        place.namespace.update(before)
+        if isinstance(error, ValueUnreadable):
+            raise
+        raise ValueUnreadable(f"it can't be defined or set up again, for {error}") from error
+    restore(place.namespace, outs, kept.about.gone)
+    return outs, shown
+
+
+def _repeat(cell: Cell, kept: Restorable, namespace: dict[str, Any]) -> None:
+    """Import, set up and define again, in the order of the cell; a value is read when a statement needs it.
+
+    So it finds its class, which stands above of what made it. A definition that would come out differently stays away.
+    """
+    __tracebackhide__ = True
+    futures = [node for node in cell.tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    later: _Later = {}
+    ready: set[str] = set()
+    waiting: list[ast.stmt] = []
+    for node in filter(_is_repeated, cell.tree.body):
+        defined = defined_names(node)
+        if defined and kept.about.lost.keys() >= set(defined):
+            continue
+        needed = (reached(read_at_once(node), later) & kept.names) - ready
+        if needed:
+            execute_plainly(cell, [*futures, *waiting], namespace)
+            waiting = []
+            namespace.update({name: kept.value(name) for name in sorted(needed)})
+        waiting.append(node)
+        ready |= {*needed, *defined}
+        later |= dict.fromkeys(defined, names_in(node))
+    execute_plainly(cell, [*futures, *waiting], namespace)
+    kept.forget_changed()
+
+
+def _is_repeated(node: ast.stmt) -> bool:
+    return isinstance(node, _IMPORTS) or is_definition(node) or is_setting(node)

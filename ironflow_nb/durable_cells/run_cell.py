@@ -1,0 +1,239 @@
+"""Running a durable cell: restored from what is recorded of it, or executed and recorded.
+
+Durable cells outside of a notebook: a piece of source with a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+from ironflow_nb.core.durations import Duration, seconds, spoken
+from ironflow_nb.core.identity import digest_bytes
+from ironflow_nb.core.plan import NONE, ResumeOptions
+from ironflow_nb.core.replay_decision import GUARD_S
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.diagram.model import Diagram, Node, NodeKind, encode_diagram
+from ironflow_nb.durable_cells.cell import KIND, Cell, CellOptions
+from ironflow_nb.durable_cells.cell_attempt import CellAttempt, refuse_limit
+from ironflow_nb.durable_cells.cell_lookup import CellCall, FoundExecution, NoExecution, asked, look, unreadable
+from ironflow_nb.durable_cells.cell_record import NoOutputSink
+from ironflow_nb.durable_cells.registered_cell import CellContext, place_of
+from ironflow_nb.durable_cells.restore import put_back
+from ironflow_nb.errors import DefinitionError, NotAllowedInStep, UntrustedValue, ValueUnreadable
+from ironflow_nb.execution.definitions.run_request import FlowCall, RunPolicy, RunRequest
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.recording.signatures import FOREIGN, advice
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.runs import run_status
+from ironflow_nb.execution.runs.execute import run_session
+from ironflow_nb.execution.runs.start import begin
+from ironflow_nb.execution.steps.context import SCOPE
+from ironflow_nb.execution.system.frontend import say
+from ironflow_nb.journal.ports import StoredDefinition
+from ironflow_nb.values.stored_value import ValueRecord
+
+
+@dataclass
+class CellOutcome:
+    """What became of a cell: the values of its names, what is recorded of it, and whether it was restored."""
+
+    outs: dict[str, Any] = field(default_factory=dict)
+    record: ValueRecord | None = None
+    is_restored: bool = False
+    work_s: float = 0.0
+    """How long the execution took from which it was restored."""
+
+
+def run_cell(cell: Cell, place: CellContext) -> CellOutcome:
+    """Restore the cell, or execute it and record it; one line says what happened if it is not the first time.
+
+    Raises:
+        DefinitionError: an input that it was given is not there, or it can't have a timeout here.
+        UntrustedValue: somebody else has executed it, which took a while.
+        NotAllowedInStep: a step or flow is being executed, or this very cell.
+    """
+    __tracebackhide__ = True
+    _refuse_inside(cell)
+    refuse_limit(place.engine, cell)
+    while True:
+        wanted = asked(place.engine, cell, place.namespace)
+        found = look(place.engine, place.key, wanted, place.namespace)
+        missing = _restored(place, wanted, found) if isinstance(found, FoundExecution) else found
+        if isinstance(missing, CellOutcome):
+            return missing
+        _refuse_untrusted(place, cell, missing)
+        _tell(wanted, missing)
+        outcome = _executed(place, wanted, missing)
+        if outcome is not None:
+            return outcome
+
+
+def _refuse_inside(cell: Cell) -> None:
+    scope = SCOPE.get()
+    if scope is not None:
+        inside = scope.step or "a flow"
+        raise NotAllowedInStep(f"the cell {cell.name} was run inside {inside}; run it by itself", name=cell.name)
+
+
+# -- restored --------------------------------------------------------------------------------------------------------
+
+
+def _restored(place: CellContext, wanted: CellCall, found: FoundExecution) -> CellOutcome | NoExecution:
+    """Restore the cell; what can't be read after all is missing."""
+    __tracebackhide__ = True
+    row = found.row
+    try:
+        outs, shown = put_back(place, wanted.cell, found.record)
+    except ValueUnreadable as error:
+        return unreadable(found.run, row, error)
+    work = spoken(row.duration_s or 0.0)
+    ago = spoken(max(place.engine.ledger.clock.now() - (row.finished_at or row.started_at), 0) / 1e6)
+    say(f"restored {wanted.cell.name} ({work} of work, {ago} ago)")
+    place.stage.show(shown)
+    return CellOutcome(outs, found.record, is_restored=True, work_s=row.duration_s or 0.0)
+
+
+def _refuse_untrusted(place: CellContext, cell: Cell, missing: NoExecution) -> None:
+    """Refuse to do much work again that only has to be trusted."""
+    if missing.untrusted is None or missing.row is None or (missing.row.duration_s or 0.0) < GUARD_S:
+        return
+    location = place.engine.ledger.journal.location
+    raise UntrustedValue(
+        f"the cell {cell.name} was executed ({spoken(missing.row.duration_s or 0.0)} of work), and what is recorded of "
+        f"that was {FOREIGN}, or before it was signed; {advice(location)}, and it is restored. To execute it anew, "
+        "take a journal of your own: iron.use(PATH)",
+        name=cell.name,
+    )
+
+
+# -- executed --------------------------------------------------------------------------------------------------------
+
+
+def _tell(wanted: CellCall, missing: NoExecution) -> None:
+    """Say why a cell that was executed before is executed again, and what it cost then."""
+    cell, row = wanted.cell, missing.row
+    if missing.run is None and wanted.uncounted:
+        names = ", ".join(wanted.uncounted)
+        say(
+            f"{cell.name}: its code refers to {names}, whose content does not count: when that changes it does not "
+            "run again; let the cell read it as a variable, or make it a constant, such as a tuple"
+        )
+    if row is not None:
+        reasons = list(missing.reasons) or ["what it was executed with is not there any more"]
+        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        cost = spoken(row.duration_s or 0.0)
+        say(f"{cell.name}: {', '.join(reasons[:3])}{more}; it runs again (last time {cost})")
+    elif missing.run is None and wanted.opaque:
+        name, kind = next(iter(wanted.opaque.items()))
+        say(
+            f"{cell.name}: its input {name} ({kind}) can't be recognised in another process, so it runs again in each "
+            f"new kernel; if it does not matter which one it is, name the others: --in {_others(wanted, name)}"
+        )
+
+
+def _others(wanted: CellCall, name: str) -> str:
+    return ",".join(other for other in wanted.ins if other != name) or '""'
+
+
+def _executed(place: CellContext, wanted: CellCall, missing: NoExecution) -> CellOutcome | None:
+    """Execute the cell in its run; None if somebody else was just executing it."""
+    __tracebackhide__ = True
+    engine = place.engine
+    with engine.interrupts.taken():
+        begun = begin(engine, _request(place, wanted, missing))
+        if isinstance(begun, RunRow):
+            _wait(engine, wanted.cell, begun)
+            return None
+        begun.recall.allow_change(wanted.cell.name, wanted.spec.code)
+        execution = CellAttempt(place, wanted, missing)
+        run_session(engine, begun, FlowCall(execution, (), {}))
+    if execution.kept is None:  # it was done meanwhile, or another notebook shares it
+        assert execution.record is not None
+        outs, shown = put_back(place, wanted.cell, execution.record)
+        place.stage.show(shown)
+        return CellOutcome(outs, execution.record, is_restored=True)
+    return CellOutcome(dict(execution.outs), execution.record)
+
+
+def _wait(engine: Engine, cell: Cell, run: RunRow) -> None:
+    session = engine.sessions.get(run.run_id)
+    if session is not None and session.thread == engine.threads.ident():
+        raise NotAllowedInStep(
+            f"the cell {cell.name} is being executed, and runs itself; run another one", name=cell.name
+        )
+    say(f"{cell.name}: it is being executed elsewhere (run {run.run_id}); waiting for it")
+    run_status.wait_ended(engine, run.run_id)
+
+
+def _request(place: CellContext, wanted: CellCall, missing: NoExecution) -> RunRequest:
+    # What can't be restored is no answer any more, whatever its code is.
+    orders = ResumeOptions(rerun=(missing.row.step,)) if missing.is_unreadable and missing.row is not None else NONE
+    definition = digest_bytes(f"cell {wanted.cell.name}\0{wanted.cell.text}".encode())
+    return RunRequest(
+        kind=KIND,
+        name=wanted.cell.name,
+        definition_id=definition,
+        define=partial(_define, wanted.cell, definition),
+        arguments={},
+        policy=RunPolicy(key=place.key),
+        reason="resume",
+        orders=orders,
+        reopens=True,
+    )
+
+
+def _define(cell: Cell, definition: Any) -> StoredDefinition:
+    node = Node(id=cell.name, kind=NodeKind.STEP, label=cell.name, step=cell.name)
+    diagram = encode_diagram(Diagram(cell.name, (node,)))
+    return StoredDefinition(definition_id=definition, kind=KIND, name=cell.name, source=cell.text, diagram=diagram)
+
+
+def cell_step(
+    name: str,
+    source: str,
+    namespace: dict[str, Any] | None = None,
+    *,
+    ins: Iterable[str] | None = None,
+    outs: Iterable[str] | None = None,
+    retries: int | None = 0,
+    timeout_s: Duration | None = None,
+    cache: bool | Duration | None = None,
+) -> dict[str, Any]:
+    """Execute the source as a durable cell, or restore what it left behind; return that by name.
+
+    This is what ``%%step NAME`` does with a cell. It prints nothing of its own, and what the source prints is not
+    printed again when it is restored.
+
+    Args:
+        name: under which its executions are recorded.
+        source: Python, which may await; it is executed with the names of `namespace`.
+        namespace: the variables it reads, and where it leaves its own; by default a new one.
+        ins: the names that it takes in; by default the data that it reads before it assigns it.
+        outs: the names that it leaves behind; by default what it assigns or changes in place, but for `_names`.
+        retries: how often it is tried again when it fails.
+        timeout_s: how long an attempt may take; in the main thread, and elsewhere for what it awaits.
+        cache: its results are shared by all cells of that name and code on the journal, see `step`.
+
+    Raises:
+        DefinitionError: it can't be a durable cell, or an input is not there.
+        NotAllowedInStep: it was called inside a flow or step.
+        TimeoutError: it took too long.
+    """
+    __tracebackhide__ = True
+    if isinstance(ins, str) or isinstance(outs, str):
+        raise DefinitionError("ins and outs are lists of names, not one text; write [...] around it")
+    options = CellOptions(
+        ins=None if ins is None else tuple(ins),
+        outs=None if outs is None else tuple(outs),
+        retries=0 if retries is None else retries,
+        timeout_s=None if timeout_s is None else seconds(timeout_s),
+        cache=cache,
+    )
+    file = f"<cell {name} {blake2b(source.encode(), digest_size=6).hexdigest()}>"
+    space = {"__name__": "__main__"} if namespace is None else namespace
+    place = place_of(REGISTRY.engine(), space, NoOutputSink())
+    return run_cell(Cell(name, source, source, options, file), place).outs

@@ -1,0 +1,88 @@
+"""Opening journals and choosing the one that calls go to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ironflow_nb.errors import JournalError
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.registry import REGISTRY, make_engine
+from ironflow_nb.execution.system.frontend import logger
+from ironflow_nb.execution.system.system import Clock
+from ironflow_nb.journal.backups import copy_journal
+from ironflow_nb.journal.ports import Durability
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
+
+
+def open(  # noqa: A001 -- read as iron.open
+    path: str | os.PathLike[str] | None = None,
+    *,
+    durability: str = "power",
+    read_only: bool = False,
+    clock: Clock | None = None,
+) -> Engine:
+    """Return an engine on a journal, without making it the default one; ``with`` makes it the current one inside.
+
+    The path becomes absolute now, and the file is created by the first write. Without a path it is that of
+    ``IRONFLOW_DB``, else ``.ironflow/journal.db`` in the working directory; ``":memory:"`` is a journal that ends with
+    the engine.
+
+    Args:
+        path: of the journal file.
+        durability: ``"power"``: what is acknowledged survives even a power cut; ``"process"``: every death of the
+            process or kernel, at a fraction of the time.
+        read_only: refuse every write.
+        clock: the time, where it is not that of the machine: in tests a `SimClock` of `ironflow_nb.testing.clock`.
+
+    Raises:
+        TypeError: the clock is none.
+        ValueError: there is no such durability.
+    """
+    return make_engine(path, durability=durability, read_only=read_only, clock=clock)
+
+
+def use(where: str | os.PathLike[str] | Engine | None = None, *, durability: str | None = None) -> Engine:
+    """Make a journal the default one, by its path or its engine; the engine before it is closed. Return the engine.
+
+    Raises:
+        ValueError: there is no such durability, or the engine that is given has another one.
+    """
+    engine = where if isinstance(where, Engine) else make_engine(where, durability=durability or Durability.POWER)
+    if durability is not None and engine.durability != durability:
+        raise ValueError(
+            f'the engine was opened with durability="{engine.durability}", and it keeps that; open another one: '
+            f'iron.use(path, durability="{durability}")'
+        )
+    REGISTRY.use(engine)
+    return engine
+
+
+def engine() -> Engine:
+    """Return the engine that calls go to now."""
+    return REGISTRY.engine()
+
+
+def backup(path: str | os.PathLike[str], *, engine: Engine | None = None) -> Path:
+    """Write a copy of the journal, as it is at this moment, with its value files; return where it is.
+
+    Whoever runs or writes meanwhile goes on. The copy is a journal as any other: ``iron.open(path)`` opens it, and runs
+    that are going on now are interrupted ones there, which can be continued. Large values lie in ``values/`` beside it.
+
+    Args:
+        path: of the copy; nothing may be there yet.
+        engine: the one whose journal is copied; by default the current one.
+
+    Raises:
+        JournalError: something is there already, the journal is one in memory, or a file can't be read or written.
+    """
+    engine = engine or REGISTRY.engine()
+    source, target = engine.ledger.journal, Path(path).expanduser().absolute()
+    if not isinstance(source, SqliteJournal) or not source.exists():
+        what = "is in memory" if not isinstance(source, SqliteJournal) else "does not exist yet"
+        raise JournalError(f"the journal {source.location} {what}, so there is nothing to copy; run something first")
+    with engine.reading():  # which writes what is pending
+        missing = copy_journal(source.path, target)
+    for trouble in missing:
+        logger().warning("the copy %s lacks a value, as the journal does: %s", target, trouble)
+    return target

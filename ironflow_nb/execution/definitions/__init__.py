@@ -1,0 +1,1 @@
+"""Definitions: a step, its parameters and code, and the request of a run."""

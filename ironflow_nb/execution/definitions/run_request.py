@@ -1,0 +1,110 @@
+"""What a call of a flow asks of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from ironflow_nb.core.durations import seconds
+from ironflow_nb.core.identity import Digest, RunId, StepRef
+from ironflow_nb.core.join import OnRerun
+from ironflow_nb.core.plan import NONE, ResumeOptions
+from ironflow_nb.core.replay_decision import OnChange
+from ironflow_nb.execution.definitions.step_spec import a_flag, a_text, one_of
+from ironflow_nb.journal.ports import Durability, StoredDefinition
+
+
+class RejoinedBy(Enum):
+    """What continues a run that stopped, other than asking for that very run."""
+
+    CALL = "call"
+    NEW_EXECUTION = "new execution"
+    NOTHING = "nothing"
+
+
+class RunPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How a definition wants its runs to be begun and continued."""
+
+    on_rerun: OnRerun = OnRerun.CONTINUE
+    continue_within_s: float = 7 * 86400.0
+    reuse_within_s: float = 86400.0
+    on_change: OnChange = OnChange.GUARD
+    durability: Durability | None = None
+    key: str | None = None
+    fresh: bool = False
+
+    def rejoined_by(self, *, joins: bool) -> RejoinedBy:
+        """Return what continues a run of this policy, where equal calls join one (`joins`), or where they do not."""
+        if self.key is not None:
+            return RejoinedBy.CALL
+        is_new = self.fresh or self.on_rerun is OnRerun.NEW
+        return RejoinedBy.NOTHING if is_new or not joins else RejoinedBy.NEW_EXECUTION
+
+
+class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A call: of which definition, with which arguments, under which policy.
+
+    `define` gives what the journal is to keep of the definition; it takes a while, so it is not called before the
+    first step has run.
+
+    `run_id` asks to continue that very run instead of looking for one to join, under `orders`. A child has a `parent`
+    run and step, and is begun under that id if it was not before. With `reopens` the run of that id, or of
+    the policy's key, is taken on again also when it is closed. `define_steps` sees that the steps which the definition
+    can have are known here by name, where that takes more than defining it. `function` is the one in whose source
+    the steps are called.
+    """
+
+    kind: str
+    name: str
+    definition_id: Digest
+    define: Callable[[], StoredDefinition]
+    arguments: dict[str, Any]
+    policy: RunPolicy
+    run_id: RunId | None = None
+    reason: str = "rerun"
+    parent: tuple[RunId, StepRef] | None = None
+    orders: ResumeOptions = NONE
+    reopens: bool = False
+    define_steps: Callable[[], None] | None = None
+    function: Callable[..., Any] | None = None
+
+
+class FlowCall(msgspec.Struct, frozen=True):
+    """The user's function with the arguments of the call."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+_DEFAULT_POLICY: Final = RunPolicy()
+_READ: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
+    "key": ("key", partial(a_text, "key")),
+    "fresh": ("fresh", partial(a_flag, "fresh")),
+    "on_rerun": ("on_rerun", lambda text: one_of(OnRerun, text, "on_rerun")),
+    "continue_within": ("continue_within_s", seconds),
+    "reuse_within": ("reuse_within_s", seconds),
+    "on_change": ("on_change", lambda text: one_of(OnChange, text, "on_change")),
+    "durability": ("durability", lambda text: one_of(Durability, text, "durability")),
+}
+"""The field of the policy that each option sets, and what reads its value."""
+
+
+def with_options(policy: RunPolicy, **options: Any) -> RunPolicy:
+    """Return the policy with the options that are given; `UNSET` is not given, and None is the default.
+
+    Raises:
+        TypeError, ValueError: an option has a value that it does not know.
+    """
+    given = {}
+    for name, value in options.items():
+        if value is not UNSET:
+            field, read = _READ[name]
+            given[field] = getattr(_DEFAULT_POLICY, field) if value is None else read(value)
+    return replace(policy, **given)

@@ -1,0 +1,265 @@
+"""What the engine has to know of a step, whichever style defined it.
+
+How the code of a step differs from the code of then, in words.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from functools import partial
+from string import Formatter
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from ironflow_nb.code_identity.code_parts import Change, CodePart, TrackedCode, compare, decode_parts
+from ironflow_nb.code_identity.tracker import Tracker
+from ironflow_nb.core.durations import Duration, seconds
+from ironflow_nb.core.identity import Digest, step_name
+from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.replay_decision import OnChange
+from ironflow_nb.core.retry import MOST_ATTEMPTS, Retry, retrying
+from ironflow_nb.errors import DefinitionError, DuplicateName
+from ironflow_nb.execution.definitions.parameters import CLOSURE, Parameters
+from ironflow_nb.journal.ports import StoredDefinition
+
+E = TypeVar("E", bound=StrEnum)
+KeyFunction = Callable[..., object]
+
+
+class StepCode(Protocol):
+    """Knows the code of a step."""
+
+    def current(self) -> TrackedCode:
+        """Return the code as it is now."""
+
+
+class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How the calls of a step are recognised and performed; see `step`."""
+
+    key: str | KeyFunction | None = None
+    retries: int | Retry = 0
+    once: bool = False
+    cache: bool | Duration | None = None
+    on_change: str | None = None
+    depends: Iterable[Any] = ()
+
+
+DEFAULTS: Final = StepOptions()
+
+
+def with_step_options(options: StepOptions, **given: Any) -> StepOptions:
+    """Return the options with those that are given; `UNSET` is not given, and None is the default."""
+    chosen = {name: value for name, value in given.items() if value is not UNSET}
+    usual = {name: getattr(DEFAULTS, name) for name, value in chosen.items() if value is None}
+    return replace(options, **chosen | usual)
+
+
+class StepSpec:
+    """A function with the name, key and code under which its calls are recorded."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None,
+        options: StepOptions = DEFAULTS,
+        code: StepCode | None = None,
+        parameters: Parameters | None = None,
+        variant: str = "",
+    ) -> None:
+        """Read what can be read of the function now; its code is read at the first call.
+
+        `code` and `parameters` are given where the function only performs what something else defines, and `variant`
+        where several such things act under one name, side by side.
+
+        Raises:
+            DefinitionError: it is no function, or `depends` is no list.
+            DuplicateName: it is a lambda without a name.
+            ValueError: an option has a value that it does not know, or two of them contradict each other.
+        """
+        self.depends = _depends(options)
+        self.options = replace(options, depends=self.depends)  # whatever could be read only once
+        self.retry = _retry(options)
+        self.once = a_flag("once", options.once)
+        self.cache_s = _cache_s(options)
+        self.on_change = None if options.on_change is None else one_of(OnChange, options.on_change, "on_change")
+        if not callable(function) or inspect.isclass(function):
+            raise DefinitionError(f"a step or flow is made of a function, not of {function!r}")
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise DefinitionError(
+                f"{function.__qualname__} is a generator, and what it yields can't be recorded; return a list instead"
+            )
+        own_name = getattr(function, "__qualname__", type(function).__qualname__)
+        if name is None and ("<lambda>" in own_name or isinstance(function, partial)):
+            what = own_name.rpartition(".")[2].strip("<>")
+            raise DuplicateName(
+                f'every {what} has the same name; give the step its own: step({what} ..., name="...")', name=own_name
+            )
+        self.function = function
+        self.name = a_name(step_name(getattr(function, "__module__", None), own_name) if name is None else name)
+        self.qualname, self.variant = own_name, variant
+        self.is_async = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+        self.parameters = parameters or Parameters(function)
+        self.key = _key(options, self.parameters)
+        self.code_source: StepCode = code or Tracker(function, self.depends)
+
+    @property
+    def code(self) -> Digest:
+        """The identity of the code as it is now: of the function, and of the user's code that it refers to."""
+        return self.code_source.current().digest
+
+    @property
+    def tracked(self) -> TrackedCode:
+        """What counts as the code now, piece by piece, and what does not."""
+        return self.code_source.current()
+
+    def key_of(self, arguments: dict[str, Any]) -> object | None:
+        """Return the semantic identity of a call, if the step has one."""
+        if self.key is None:
+            return None
+        if isinstance(self.key, str):
+            return self.key.format(**arguments)
+        own = {name: value for name, value in arguments.items() if not name.startswith(CLOSURE)}
+        args, kwargs = self.parameters.positional(own)
+        return self.key(*args, **kwargs)
+
+
+def _key(options: StepOptions, parameters: Parameters) -> str | KeyFunction | None:
+    key = options.key
+    if isinstance(key, str):
+        try:
+            fields = [field for _, field, _, _ in Formatter().parse(a_text("key", key)) if field is not None]
+        except ValueError as error:
+            raise ValueError(f"key={key!r} is no format string: {error}") from None
+        known = parameters.signature.parameters
+        for name in (re.split(r"[.\[]", field, maxsplit=1)[0] for field in fields):
+            if name not in known:
+                raise ValueError(f"key={key!r} names {name!r}, and the arguments are {', '.join(known) or 'none'}")
+    elif key is not None and (not callable(key) or inspect.iscoroutinefunction(key)):
+        raise ValueError(f"key is a format string or a function of the arguments, not {key!r}")
+    return key
+
+
+def _retry(options: StepOptions) -> Retry:
+    if isinstance(options.retries, Retry):
+        retry = options.retries
+        if options.once and retry.attempts > 1 and retry.on is None:
+            raise ValueError(
+                "a step with once=True is tried again only after errors that prove it did not happen; name them: "
+                "retries=iron.Retry(on=...)"
+            )
+        return retry
+    if type(options.retries) is not int or not 0 <= options.retries < MOST_ATTEMPTS:
+        raise ValueError(f"retries is how often a failed step is tried again, 0 or more, not {options.retries!r}")
+    if options.retries and options.once:
+        raise ValueError("a step with once=True is not tried again by itself; leave retries= or once= away")
+    return retrying(options.retries)
+
+
+def _cache_s(options: StepOptions) -> float | None:
+    if options.cache is None or options.cache is False:
+        return None
+    cache_s = math.inf if options.cache is True else seconds(options.cache)
+    if cache_s == 0:
+        raise ValueError('cache is True, or how old a result may be, such as "7d"; 0 would never take any')
+    if options.once:
+        raise ValueError("cache= takes the result of another run, and once=True is for what must happen in this one")
+    return cache_s
+
+
+def _depends(options: StepOptions) -> tuple[Any, ...]:
+    if isinstance(options.depends, str | bytes) or not isinstance(options.depends, Iterable):
+        raise DefinitionError(
+            f"depends is a list of what the step depends on, not {options.depends!r}; write [...] around it"
+        )
+    return tuple(options.depends)
+
+
+def a_text(option: str, value: object) -> str:
+    """Return the text that an option is.
+
+    Raises:
+        ValueError: it is none, an empty one, or one that no file can hold.
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{option} is a text, not {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{option} has half a character (a lone surrogate) in it: {value!r}") from None
+    return value
+
+
+def a_name(value: object) -> str:
+    """Return the text that a name is.
+
+    Raises:
+        ValueError: it is none, or has a character that no line can show.
+    """
+    name = a_text("name", value)
+    if plain(name) != name or not {"\n", "\t"}.isdisjoint(name):
+        raise ValueError(f"name has a control character in it: {name!r}; names are shown on terminals, as they are")
+    return name
+
+
+def a_flag(option: str, value: object) -> bool:
+    """Return True or False, which an option is.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{option} is True or False, not {value!r}")
+    return value
+
+
+def one_of(kind: type[E], text: str, option: str) -> E:
+    """Return the member of that value.
+
+    Raises:
+        ValueError: there is none; the message tells those there are.
+    """
+    try:
+        return kind(text)
+    except ValueError:
+        known = " or ".join(f'"{value}"' for value in kind)
+        raise ValueError(f"{option} is {known}, not {text!r}") from None
+
+
+Definitions = Callable[[Digest], StoredDefinition | None]
+"""Returns what the journal keeps under a digest."""
+
+_NAMED: Final = 3
+
+
+def why_changed(definition: Definitions, code: Digest, spec: StepSpec) -> str:
+    """Return in a few words how the code of the step differs from that of the digest."""
+    changes = changes_since(definition, code, spec.tracked.parts)
+    if not changes:
+        return "its code has changed"
+    more = f" and {len(changes) - _NAMED} more" if len(changes) > _NAMED else ""
+    from ironflow_nb.code_identity.constants import explained
+
+    return "; ".join(explained(change) for change in changes[:_NAMED]) + more
+
+
+def changes_since(definition: Definitions, code: Digest, now: tuple[CodePart, ...]) -> tuple[Change, ...]:
+    """Return what differs between the code of that digest, if the journal has kept it, and the parts of now."""
+    then = parts_of(definition, code)
+    return compare(then, now) if then else ()
+
+
+def parts_of(definition: Definitions, code: Digest) -> tuple[CodePart, ...]:
+    """Return the parts of the code of that digest; none if the journal did not keep it."""
+    found = definition(code)
+    try:
+        return () if found is None else decode_parts(found.source)
+    except ValueError:
+        return ()

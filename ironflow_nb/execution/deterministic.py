@@ -1,0 +1,83 @@
+"""Plain calls that are recorded: the time, an id and chance, which would differ each time a flow runs.
+
+A replay gets what the first run got. They ride with the next commit, so they cost no waiting of their own: the next
+body commits them before it begins, for it may act on them.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from ironflow_nb.core.identity import OWN_PREFIX
+from ironflow_nb.core.replay_decision import OnChange
+from ironflow_nb.execution.definitions.step_spec import StepOptions, StepSpec
+from ironflow_nb.execution.recording.journal_access import JournalAccess
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.session.attempts import Attempt, RecordedAnswer
+from ironflow_nb.execution.steps.attempt_results import returned
+from ironflow_nb.execution.steps.context import SCOPE
+from ironflow_nb.execution.system.system import random_uuid
+
+if TYPE_CHECKING:
+    from ironflow_nb.execution.system.system import UUID
+
+_FRACTION_BITS: Final = 53
+"""As many bits as the fraction of a float has."""
+
+
+def _now(ledger: JournalAccess) -> datetime:
+    microseconds = ledger.clock.now()
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
+
+
+def _uuid4(ledger: JournalAccess) -> UUID:
+    return random_uuid(ledger.entropy)
+
+
+def _random(ledger: JournalAccess) -> float:
+    return (int.from_bytes(ledger.entropy(8), "big") >> (64 - _FRACTION_BITS)) / (1 << _FRACTION_BITS)
+
+
+# A new version of the package may write them in another way; what they once gave stays.
+_OPTIONS: Final = StepOptions(on_change=OnChange.KEEP)
+_NOW: Final = StepSpec(lambda: None, name=f"{OWN_PREFIX}now", options=_OPTIONS)
+_UUID4: Final = StepSpec(lambda: None, name=f"{OWN_PREFIX}uuid4", options=_OPTIONS)
+_RANDOM: Final = StepSpec(lambda: None, name=f"{OWN_PREFIX}random", options=_OPTIONS)
+
+
+def now() -> datetime:
+    """Return the time, aware, in UTC; in a flow the one that the first run got."""
+    return _recorded(_NOW, _now)  # type: ignore[no-any-return]
+
+
+def uuid4() -> UUID:
+    """Return a random id; in a flow the one that the first run got."""
+    return _recorded(_UUID4, _uuid4)  # type: ignore[no-any-return]
+
+
+def random() -> float:
+    """Return a random number from 0 up to but not including 1; in a flow the one that the first run got."""
+    return _recorded(_RANDOM, _random)  # type: ignore[no-any-return]
+
+
+def _recorded(spec: StepSpec, make: Any) -> Any:
+    scope = SCOPE.get()
+    if scope is None or scope.step is not None:
+        return make(REGISTRY.engine().ledger)
+    session = scope.open_session()
+    asked = session.ask(spec, scope.branch, (), {}, stretch=scope.stretch, site="")
+    if type(asked) is RecordedAnswer:
+        return asked.value
+    assert isinstance(asked, Attempt)
+    session.start(asked, is_beside=False, has_body=False)
+    settled = returned(session, asked, make(session.ledger))
+    session.note(settled, is_seen=True)
+    return settled.value
+
+
+def commit_seen() -> None:
+    """Commit what recorded calls gave to the calling flow, before something that outlives its process rests on it."""
+    scope = SCOPE.get()
+    if scope is not None and scope.session.stream.is_seen:
+        scope.session.flush()

@@ -1,0 +1,172 @@
+"""The events of one run on their way into the journal.
+
+What does not have to be durable yet is kept pending and rides with the next commit: `RunStarted` of a new run,
+`StepStarted`, and the rows that go with them. Versions and rows move on only after COMMIT returned, so an error, an
+interrupt or a lost fence leaves the stream as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from ironflow_nb.core.events import RecordedEvent, RunEvent
+from ironflow_nb.core.identity import RunId, StepRef
+from ironflow_nb.core.run_state import RunRow, StepRow, evolve_run, evolve_step
+from ironflow_nb.errors import JournalError
+from ironflow_nb.execution.recording.journal_access import JournalAccess
+from ironflow_nb.journal.ports import CachedResult, Durability, RunCommit, StoredDefinition
+from ironflow_nb.values.stored_value import StoredValue
+
+
+class PendingEvent(msgspec.Struct, frozen=True):
+    """Something to be recorded: an event with its place, the attempt as it was before it, and values to store.
+
+    `cached` is what the step comes to for all runs.
+    """
+
+    event: RunEvent
+    step: StepRef | None = None
+    attempt: int | None = None
+    before: StepRow | None = None
+    values: Sequence[StoredValue] = ()
+    cached: CachedResult | None = None
+
+
+class RunWriter:
+    """What one owner appends to one run. Not thread-safe: the session's lock is held around every call.
+
+    `is_seen` says that among what is pending are results which the flow has seen: nothing may be done on their account
+    before they are committed.
+    """
+
+    def __init__(self, ledger: JournalAccess, run_id: RunId, durability: Durability) -> None:
+        self.ledger = ledger
+        self.run_id = run_id
+        self.durability = durability
+        self.version = 0
+        self.at = 0
+        self.row: RunRow | None = None
+        self.is_seen = False
+        self._facts: list[RecordedEvent] = []
+        self._run: RunRow | None = None
+        self._steps: dict[tuple[StepRef, int], StepRow] = {}
+        self._values: list[StoredValue] = []
+        self._definitions: list[StoredDefinition] = []
+        self._taken: list[int] = []
+        self._cached: list[CachedResult] = []
+
+    @property
+    def is_pending(self) -> bool:
+        """Tell whether something waits for the next commit."""
+        return bool(self._facts or self._steps or self._definitions or self._cached)
+
+    def take(self, signal_id: int) -> None:
+        """Let the journal know with the next event that a signal was taken notice of."""
+        self._taken.append(signal_id)
+
+    def give_back(self, claim: CachedResult) -> None:
+        """Let the journal know with the next commit that a result for all runs is not computed here any more."""
+        self._cached.append(claim)
+
+    def define(self, definition: StoredDefinition) -> None:
+        """Let the definition of the run, or of one of its steps, ride with the next commit."""
+        self._definitions.append(definition)
+
+    def defer(self, piece: PendingEvent) -> StepRow | None:
+        """Let the piece ride with the next commit; return the attempt that it concerns, as it is after it."""
+        fact = self._fact(piece, self.version + len(self._facts) + 1, self.at)
+        self.at = fact.at
+        self._facts.append(fact)
+        self._values += piece.values
+        if piece.step is None:
+            after = evolve_run(self.run_id, self.row, fact)
+            if after is not self.row:
+                self._run = self.row = after
+            return None
+        row = evolve_step(self.run_id, piece.before, fact)
+        if row is not None:
+            self.put(row)
+        return row
+
+    def put(self, row: StepRow) -> None:
+        """Let a changed row ride with the next commit."""
+        self._steps[row.step, row.attempt] = row
+
+    def commit(self, *pieces: PendingEvent) -> list[StepRow | None]:
+        """Write all that is pending and the pieces in one transaction; return the attempt of each piece after it.
+
+        Raises:
+            JournalConflict: somebody else appends to the run.
+            JournalError: the journal refuses; nothing was written and everything pending stays so.
+        """
+        facts = [*self._facts]
+        steps = dict(self._steps)
+        values = [*self._values]
+        run, at = self.row, self.at
+        rows: list[StepRow | None] = []
+        for piece in pieces:
+            fact = self._fact(piece, self.version + len(facts) + 1, at)
+            at = fact.at
+            facts.append(fact)
+            values += piece.values
+            row = None
+            if piece.step is None:
+                run = evolve_run(self.run_id, run, fact)
+            elif (row := evolve_step(self.run_id, self._before(piece, steps), fact)) is not None:
+                steps[row.step, row.attempt] = row
+            rows.append(row)
+        cached = [*self._cached, *(piece.cached for piece in pieces if piece.cached is not None)]
+        if not (facts or steps or cached or self._definitions):
+            return rows
+        is_run_changed = run is not self.row or self._run is not None
+        entry = RunCommit(
+            run_id=self.run_id,
+            facts=tuple(facts),
+            run=run if is_run_changed else None,
+            steps=tuple(steps.values()),
+            values=tuple(values),
+            definitions=tuple(self._definitions),
+            taken=tuple(self._taken) if facts else (),
+            cached=tuple(cached),
+        )
+        self.ledger.append([entry], self.durability)
+        self.version += len(facts)
+        self.at, self.row = at, run
+        self._definitions.clear()
+        self._cached.clear()
+        if facts:
+            self._taken.clear()
+        self._forget_pending()
+        return rows
+
+    def give_up(self) -> None:
+        """Drop what is pending, for the run belongs to somebody else now, and write only which claims are given back.
+
+        What the journal refuses of that stays pending.
+        """
+        self._definitions.clear()
+        self._taken.clear()
+        self._forget_pending()
+        with suppress(JournalError):
+            self.commit()
+
+    def _forget_pending(self) -> None:
+        self._facts.clear()
+        self._steps.clear()
+        self._values.clear()
+        self._run = None
+        self.is_seen = False
+
+    @staticmethod
+    def _before(piece: PendingEvent, steps: Mapping[tuple[StepRef, int], StepRow]) -> StepRow | None:
+        """Return the attempt before the piece: what this very commit makes of it, or what the piece says."""
+        assert piece.step is not None
+        assert piece.attempt is not None
+        return steps.get((piece.step, piece.attempt), piece.before)
+
+    def _fact(self, piece: PendingEvent, version: int, not_before: int) -> RecordedEvent:
+        at = max(self.ledger.clock.now(), not_before)
+        return RecordedEvent(version, at, piece.event, piece.step, piece.attempt)

@@ -1,0 +1,96 @@
+"""Who wrote what leads to code: runs and definitions are signed with this user's key, as pickles are.
+
+A signature is a stored value whose content names what was signed. What is not signed was written by somebody else, or
+before there were signatures: it is shown, and does nothing until `trust`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from ironflow_nb.core.identity import RunId, ValueId
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.errors import UntrustedRun
+from ironflow_nb.journal.ports import CallKey, Reader, StoredDefinition
+from ironflow_nb.values.signed_pickles import Signer
+from ironflow_nb.values.stored_value import StoredValue, value_id
+
+DEFINITION: Final = "signed definition"
+RUN: Final = "signed run"
+FOREIGN: Final = "not written by you"
+"""What is said of a run that somebody else has written."""
+
+_ENCODER: Final = msgspec.json.Encoder(order="sorted")
+
+
+def signature_of_run(signer: Signer, run_id: RunId, call: CallKey, key: str | None, inputs: ValueId) -> StoredValue:
+    """Return the signature of a run: that this user made the call."""
+    return _signed(signer, _note(RUN, (run_id, call.kind, call.name, key, call.inputs_digest, inputs)))
+
+
+def signature_of_definition(signer: Signer, definition: StoredDefinition) -> StoredValue:
+    """Return the signature of a definition."""
+    return _signed(signer, _definition_note(definition))
+
+
+def own_runs(signer: Signer, reader: Reader, runs: Iterable[RunRow]) -> set[RunId]:
+    """Return the ids of those of the runs that this user began."""
+    notes = {run.run_id: _run_note(run) for run in runs}
+    signed = _own(signer, reader, notes.values())
+    return {run_id for run_id, note in notes.items() if note.value_id in signed}
+
+
+def is_own_definition(signer: Signer, reader: Reader, definition: StoredDefinition) -> bool:
+    """Tell whether this user wrote the definition."""
+    return bool(_own(signer, reader, [_definition_note(definition)]))
+
+
+def untrusted(run: RunRow, location: str) -> UntrustedRun:
+    """Return the error for a run, or for what it was made of, that this user did not write."""
+    return UntrustedRun(
+        f"run {run.run_id} of {run.kind} {run.name} was written by somebody else, or before runs were signed: it can "
+        f"be looked at, and nothing of it is executed; {advice(location)}",
+        run_id=run.run_id,
+        name=run.name,
+    )
+
+
+def advice(location: str) -> str:
+    """Return what to do about what somebody else has written."""
+    return f"if you know where the journal comes from, run iron.trust({location!r})"
+
+
+def missing_signatures(signer: Signer, reader: Reader, runs: Sequence[RunRow]) -> list[StoredValue]:
+    """Return the signatures that these runs, and what they were made of, lack to be this user's."""
+    definitions = map(reader.definition, {run.definition_id for run in runs})
+    notes = [*map(_run_note, runs), *(_definition_note(each) for each in definitions if each is not None)]
+    there = _own(signer, reader, notes)
+    return [_signed(signer, note) for note in notes if note.value_id not in there]
+
+
+def _run_note(run: RunRow) -> StoredValue:
+    return _note(RUN, (run.run_id, run.kind, run.name, run.key, run.inputs_digest, run.inputs_id))
+
+
+def _definition_note(definition: StoredDefinition) -> StoredValue:
+    return _note(DEFINITION, {name: each for name, each in msgspec.structs.asdict(definition).items() if each})
+
+
+def _note(codec: str, what: Any) -> StoredValue:
+    content = blake2b(_ENCODER.encode(what), digest_size=32).digest()
+    return StoredValue(value_id(codec, content), codec, content, len(content), codec)
+
+
+def _signed(signer: Signer, note: StoredValue) -> StoredValue:
+    assert note.content is not None
+    return msgspec.structs.replace(note, mac=signer.mark(note.codec, note.content))
+
+
+def _own(signer: Signer, reader: Reader, notes: Iterable[StoredValue]) -> set[ValueId]:
+    """Return the ids of those of the notes that the journal has with this user's signature."""
+    found = reader.values([note.value_id for note in notes])
+    return {key for key, each in found.items() if each.content and signer.is_own(each.codec, each.content, each.mac)}

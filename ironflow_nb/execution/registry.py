@@ -1,0 +1,182 @@
+"""What the process has: its default engine, and the definitions that runs can be continued with.
+
+This is the only mutable state of the package that belongs to no object of the user.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Final, Protocol
+
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.plan import NONE, ResumeOptions
+from ironflow_nb.core.replay_decision import OnChange
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.errors import FlowNotDefined
+from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.engine import CURRENT, Engine
+from ironflow_nb.execution.system.system import Clock, SystemThreads
+from ironflow_nb.journal.ports import Durability, Journal
+
+DEFAULT_PATH: Final = ".ironflow/journal.db"
+PATH_VARIABLE: Final = "IRONFLOW_DB"
+MEMORY: Final = ":memory:"
+DEFINITIONS: Final = "ironflow_nb.definitions"
+
+
+class RegisteredDefinition(Protocol):
+    """Something that runs are made of."""
+
+    @property
+    def kind(self) -> str:
+        """The style: flow, graph, decider."""
+
+    @property
+    def name(self) -> str:
+        """The name, which runs carry."""
+
+    @property
+    def on_change(self) -> OnChange:
+        """What happens to finished steps whose code has changed."""
+
+    def continue_run(self, engine: Engine, run: RunRow, orders: ResumeOptions = NONE) -> RunId:
+        """Continue the run in the background with its recorded arguments, under `orders`; return its id."""
+
+
+Revive = Callable[[Engine, RunRow], RegisteredDefinition]
+"""Makes a definition of what the journal keeps of it."""
+
+
+class Registry:
+    """The default engine and the known definitions."""
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+        self._definitions: dict[tuple[str, str], RegisteredDefinition] = {}
+        self._engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+        self._steps: weakref.WeakValueDictionary[str, StepSpec] = weakref.WeakValueDictionary()
+
+    def adopt(self, engine: Engine) -> Engine:
+        """Note an engine of this process."""
+        self._engines.add(engine)
+        return engine
+
+    def is_any_active(self) -> bool:
+        """Tell whether this process is executing any run."""
+        return any(engine.is_active() for engine in list(self._engines))
+
+    def engine(self) -> Engine:
+        """Return the current engine: that of the innermost ``with iron.open(...)``, else the default one."""
+        current = CURRENT.get()
+        if current is not None:
+            return current
+        if self._engine is None:
+            self._engine = make_engine(None)
+        return self._engine
+
+    def use(self, engine: Engine) -> None:
+        """Make the engine the default one; the one before is closed."""
+        before, self._engine = self._engine, engine
+        if before is not None and before is not engine:
+            before.close()
+
+    @contextmanager
+    def replaced(self, engine: Engine) -> Iterator[None]:
+        """Let the engine be the default one for a while; the one before stays as it is."""
+        before, self._engine = self._engine, engine
+        try:
+            yield
+        finally:
+            self._engine = before
+
+    def define(self, definition: RegisteredDefinition) -> None:
+        """Note a definition; a later one of the same name takes its place."""
+        self._definitions[definition.kind, definition.name] = definition
+
+    def define_step(self, spec: StepSpec) -> None:
+        """Note a step, or a flow that may be one; a later one of the same name takes its place."""
+        self._steps[spec.name] = spec
+
+    def step(self, name: str) -> StepSpec | None:
+        """Return the newest step of that name that is still there."""
+        return self._steps.get(name)
+
+    def find(self, kind: str, name: str) -> RegisteredDefinition | None:
+        """Return what is defined here under that name, if anything is."""
+        return self._definitions.get((kind, name))
+
+    def forget(self, kind: str, name: str) -> None:
+        """Let nothing be defined here under that name."""
+        self._definitions.pop((kind, name), None)
+
+    def definitions(self, kind: str) -> list[RegisteredDefinition]:
+        """Return what is defined here of that kind, in the order of first definition."""
+        return [found for (its_kind, _), found in self._definitions.items() if its_kind == kind]
+
+    def definition(self, run: RunRow, engine: Engine | None = None) -> RegisteredDefinition:
+        """Return what the run was made of: what is defined here, else what the journal of `engine` keeps of it.
+
+        Raises:
+            FlowNotDefined: this process does not have it.
+        """
+        found = self._definitions.get((run.kind, run.name))
+        if found is None and engine is not None and (revive := _reviver(run.kind)) is not None:
+            return revive(engine, run)
+        if found is None:
+            raise FlowNotDefined(
+                f"run {run.run_id} is of {run.kind} {run.name}, which is not defined here; run the cell or import the "
+                "module that defines it, then try again",
+                run_id=run.run_id,
+                name=run.name,
+            )
+        return found
+
+
+@cache
+def _reviver(kind: str) -> Revive | None:
+    """Return what makes definitions of that kind of what journals keep of them; packages offer it by entry point."""
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=DEFINITIONS, name=kind):
+        found: Revive = entry.load()
+        return found
+    return None
+
+
+REGISTRY: Final = Registry()
+
+
+def make_engine(
+    path: str | os.PathLike[str] | None,
+    *,
+    durability: str = Durability.POWER,
+    read_only: bool = False,
+    clock: Clock | None = None,
+) -> Engine:
+    """Return an engine on the journal at `path`; by default ``IRONFLOW_DB``, else ``.ironflow/journal.db``."""
+    where = os.fspath(path) if path is not None else os.environ.get(PATH_VARIABLE) or DEFAULT_PATH
+    try:
+        chosen = Durability(durability)
+    except ValueError:
+        raise ValueError(f'durability is "power" or "process", not {durability!r}') from None
+    if clock is not None and not isinstance(clock, Clock):
+        raise TypeError(
+            f"clock has the methods now, monotonic and wait, as ironflow_nb.testing.clock.SimClock, not {clock!r}"
+        )
+    return REGISTRY.adopt(Engine(_journal(where, read_only=read_only), durability=chosen, clock=clock))
+
+
+def _journal(where: str, *, read_only: bool) -> Journal:
+    # Imported late: importing the package loads no sqlite3.
+    if where == MEMORY:
+        from ironflow_nb.journal.sqlite_memory import SqliteMemoryJournal
+
+        return SqliteMemoryJournal(SystemThreads().lock())
+    from ironflow_nb.journal.sqlite_journal import SqliteJournal
+
+    return SqliteJournal(Path(where), read_only=read_only)

@@ -1,0 +1,1 @@
+"""Runs: started, executed, finished, stopped, looked up and planned."""

@@ -1,0 +1,292 @@
+"""Running a flow: in the calling thread, on a thread of its own, or on the engine's loop."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, Final
+
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.execution.definitions.run_request import FlowCall, RunRequest
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.runs import finish as run_finish
+from ironflow_nb.execution.runs.start import begin
+from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.session.stop_request import RunStopped, StopRequest
+from ironflow_nb.execution.steps.context import SCOPE, RunContext, leave
+from ironflow_nb.execution.system.frontend import face
+from ironflow_nb.execution.system.interrupts import call_body
+from ironflow_nb.execution.system.threads import LoopWakeup
+from ironflow_nb.values.digest import listed
+
+LAST_WORDS_S: Final = 1.0
+"""How long an await that is cancelled waits for the end of its run; a body that blocks the loop may take longer."""
+
+
+def run_here(engine: Engine, request: RunRequest, body: FlowCall) -> Any | RunRow:
+    """Run a ``def`` flow in this thread and return its value, or the run that the call attaches to."""
+    __tracebackhide__ = True
+    with engine.interrupts.taken():
+        begun = begin(engine, request)
+        if isinstance(begun, RunRow):
+            return begun
+        with _announced(engine, request, begun):
+            return run_session(engine, begun, body)
+
+
+@contextmanager
+def _announced(engine: Engine, request: RunRequest, session: Session) -> Iterator[None]:
+    """Show the run in its cell, or let its parent know of it, so that they stop together."""
+    if request.parent is None:
+        notebook = face()
+        if notebook is not None:
+            notebook.began(engine, session.run_id)
+        yield
+        return
+    parent = engine.sessions[request.parent[0]]
+    parent.child_sessions.append(session)
+    if parent.stopped is not None:  # looked at when it can be found: a stop of the parent may have missed it
+        parent.stop_children(parent.stopped.stop, parent.stopped.asked_by)
+    try:
+        yield
+    finally:
+        parent.child_sessions.remove(session)
+
+
+def run_session(engine: Engine, session: Session, body: FlowCall) -> Any:
+    """Run a ``def`` flow in this thread, from the first call to the last commit."""
+    __tracebackhide__ = True
+    session.thread = engine.threads.ident()
+    token = SCOPE.set(RunContext(session, stretch=session.recall))
+    try:
+        try:
+            value = listed(call_body(body.function, body.args, body.kwargs))
+            if session.has_more() or session.is_unwinding or not session.is_interrupted:  # else nothing is left to stop
+                session.wait(lambda: not session.has_more())
+        finally:
+            SCOPE.reset(token)
+        run_finish.warn_forgotten(session)
+        run_finish.raise_unobserved(session)
+        return run_finish.complete(session, value)
+    except (Exception, RunStopped) as error:
+        if not session.is_interrupted:
+            _wait_for_bodies(engine, session)
+        if session.stopped is not None:
+            raise run_finish.stop(engine, session, session.stopped) from _user_error(error)
+        run_finish.fail(engine, session, error)
+        raise
+    except BaseException as error:
+        run_finish.interrupt(engine, session, error, type(error).__name__)
+        raise
+    finally:
+        engine.close_session(session)
+
+
+def _user_error(error: BaseException) -> BaseException | None:
+    """Return the error that came in the way of a stop, if it was not the stop itself."""
+    return error if isinstance(error, Exception) else None
+
+
+def _wait_for_bodies(engine: Engine, session: Session) -> None:
+    """Let bodies in flight end before the last event is recorded; an interrupt ends the waiting."""
+    session.is_ending = True
+    try:
+        if not session.wait(lambda: not session.in_flight(), run_finish.SAY_AFTER_S):
+            run_finish.say_waiting(session)
+            session.wait(lambda: not session.in_flight())
+    except BaseException as interruption:
+        run_finish.interrupt(engine, session, interruption, type(interruption).__name__)
+        raise
+
+
+def run_in_background(engine: Engine, session: Session, body: FlowCall) -> None:
+    """Run a flow of either colour beside the caller; its ending is on the session."""
+    if is_async(body):
+        with _handed_over(engine, session):
+            engine.spawn(run_on_loop(engine, session, body))
+        return
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        with suppress(BaseException):  # recorded, and raised again by whoever asks for the result
+            context.run(run_session, engine, session, body)
+
+    with _handed_over(engine, session):
+        engine.threads.spawn(f"ironflow-run-{session.run_id}", run)
+
+
+@contextmanager
+def _handed_over(engine: Engine, session: Session) -> Iterator[None]:
+    """Interrupt the run if no thread can be started for it: else it would seem to go on."""
+    try:
+        yield
+    except BaseException as error:
+        run_finish.interrupt(engine, session, error, type(error).__name__)
+        raise
+
+
+def is_async(body: FlowCall) -> bool:
+    """Tell whether the flow is an ``async def``."""
+    return inspect.iscoroutinefunction(body.function)
+
+
+async def await_here(engine: Engine, request: RunRequest, body: FlowCall) -> Any | RunRow:
+    """Run an ``async def`` flow on the engine's loop and await it here; a cancelled await interrupts the run."""
+    import asyncio
+
+    sessions: list[Session] = []
+    with engine.hearing_interrupts(partial(_interrupt_soon, sessions)):
+        with engine.interrupts.taken():
+            begun = begin(engine, request)
+            if isinstance(begun, RunRow):
+                return begun
+            sessions.append(begun)  # from here on an interrupt concerns it
+            with _handed_over(engine, begun):
+                ended = asyncio.wrap_future(engine.spawn(run_on_loop(engine, begun, body)))
+        ended.add_done_callback(lambda done: done.cancelled() or done.exception())  # told by the run, if not here
+        with _announced(engine, request, begun):
+            try:
+                await asyncio.wait([ended])
+            except asyncio.CancelledError as error:
+                await _interrupted(engine, begun, ended, error)
+                raise
+        return ended.result()
+
+
+def _interrupt_soon(sessions: list[Session], error: BaseException) -> None:
+    """Let the engine's own thread interrupt the runs; called by a handler of signals, which can't wait for a lock."""
+    for session in sessions:
+        session.interrupted_by = type(error).__name__
+        with suppress(Exception):  # what it counts may change meanwhile
+            run_finish.note_interrupt(session, error)
+
+
+async def _interrupted(engine: Engine, session: Session, ended: Any, error: BaseException) -> None:
+    """Interrupt the run, wait a moment for its end, and note on the error what is kept."""
+    import asyncio
+
+    with engine.interrupts.taken():
+        session.stop(StopRequest.INTERRUPT, session.interrupted_by or type(error).__name__)
+    await asyncio.wait([ended], timeout=LAST_WORDS_S)
+    if ended.done() and ended.exception() is None:
+        return  # it was faster, and is completed
+    run_finish.note_interrupt(session, error)
+
+
+async def await_child(engine: Engine, request: RunRequest, body: FlowCall) -> Any | RunRow:
+    """Run an ``async def`` child in the task of its parent, which so waits for it even when both are to stop."""
+    await _until_interrupted_ended(engine, request)
+    begun = begin(engine, request)
+    if isinstance(begun, RunRow):
+        return begun
+    with _announced(engine, request, begun):
+        return await run_on_loop(engine, begun, body)
+
+
+async def _until_interrupted_ended(engine: Engine, request: RunRequest) -> None:
+    """Wait for a stretch of the child that was interrupted and is ending: it needs this loop, which `begin` blocks."""
+    import asyncio
+
+    session = None if request.run_id is None else engine.sessions.get(request.run_id)
+    if session is None or not (session.is_interrupted or session.interrupted_by is not None):
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(ended.set)
+
+    with session.lock:
+        session.ending.when_done(wake)
+    await ended.wait()
+
+
+# -- on the engine's loop ----------------------------------------------------------------------------------------
+
+
+async def run_on_loop(engine: Engine, session: Session, body: FlowCall) -> Any:
+    """Run an ``async def`` flow in this task of the engine's loop, from the first call to the last commit."""
+    import asyncio
+
+    session.loop, session.task, session.thread = (
+        asyncio.get_running_loop(),
+        asyncio.current_task(),
+        engine.threads.ident(),
+    )
+    session.on_settled = _Draining(session, session.loop)
+    token = SCOPE.set(RunContext(session, stretch=session.recall))
+    try:
+        try:
+            value = await body.function(*body.args, **body.kwargs)
+            if hasattr(type(value), "__ironflow_list__"):  # of a map, whose results may still come
+                value = await value
+            await asyncio.sleep(0)  # tasks that it made a moment ago begin their steps
+            await until(session, lambda: not session.has_more())
+            session.obey_stop()  # its tasks were cancelled, whatever it made of that
+        finally:
+            leave(token)
+        run_finish.warn_forgotten(session)
+        run_finish.raise_unobserved(session)
+        return run_finish.complete(session, value)
+    except BaseException as error:
+        if isinstance(error, Exception) or session.stopped is not None:
+            if not session.is_interrupted:
+                await _until_bodies_end(engine, session)
+            if session.stopped is not None:
+                raise run_finish.stop(engine, session, session.stopped) from _user_error(error)
+            run_finish.fail(engine, session, error)
+            raise
+        run_finish.interrupt(engine, session, error, type(error).__name__)
+        raise
+    finally:
+        engine.close_session(session)
+
+
+async def _until_bodies_end(engine: Engine, session: Session) -> None:
+    """Do as `_wait_for_bodies` does in a coroutine."""
+    import asyncio
+
+    session.is_ending = True
+    saying = asyncio.get_running_loop().call_later(run_finish.SAY_AFTER_S, run_finish.say_waiting, session)
+    try:
+        await until(session, lambda: not session.in_flight())
+    except BaseException as interruption:
+        run_finish.interrupt(engine, session, interruption, type(interruption).__name__)
+        raise
+    finally:
+        saying.cancel()
+
+
+class _Draining:
+    """Schedules one commit on the loop for all that is handed in until it comes to it."""
+
+    def __init__(self, session: Session, loop: Any) -> None:
+        self._session = session
+        self._loop = loop
+        self._is_scheduled = False
+
+    def __call__(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        self._is_scheduled = False
+        self._session.drain()
+        with suppress(RunStopped):  # who awaits meets it too
+            self._session.pump()
+
+
+async def until(session: Session, is_done: Callable[[], bool]) -> None:
+    """Drive the run from a coroutine until it is done."""
+    clock = session.ledger.clock
+    with session.wakeups.woken(LoopWakeup()) as wakeup:
+        while True:
+            session.delayed.begin_due()
+            session.pump()
+            session.drain()
+            if is_done():
+                return
+            await clock.wait_on_loop(wakeup, session.delayed.shortened(None), is_idle=session.is_idle())

@@ -1,0 +1,198 @@
+"""How a stretch of a run ends: completed, failed or interrupted, always with everything finished committed."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ironflow_nb.core import events
+from ironflow_nb.core.identity import StepRef
+from ironflow_nb.errors import (
+    CodeChanged,
+    InputInvalid,
+    IronflowError,
+    OutcomeUnknown,
+    RunCancelled,
+    RunInterrupted,
+    RunTakenOver,
+)
+from ironflow_nb.execution.definitions.run_request import RejoinedBy
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.recording.run_writer import PendingEvent
+from ironflow_nb.execution.session.attempts import Promise
+from ironflow_nb.execution.session.replay import FAILED_STEP
+from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.session.stop_request import RunStopped, StopRequest
+from ironflow_nb.execution.system.frontend import logger, next_execution, say
+
+SAY_AFTER_S: Final = 1.0
+_NOTE: Final = "ironflow: "
+
+
+def raise_unobserved(session: Session) -> None:
+    """Raise a failure beside the flow that the flow never looked at: a run does not complete over it."""
+    for child in list(session.children):
+        error = child.unobserved_error()
+        if error is not None:
+            raise error
+
+
+def warn_forgotten(session: Session) -> None:
+    """Say which calls of async steps were never awaited."""
+    if session.calls:
+        names = ", ".join(sorted({job.spec.name for job in session.calls}))
+        say(f"run {session.run_id}: {names} was called and never awaited, so it did not run")
+
+
+def say_waiting(session: Session) -> None:
+    """Say for which bodies the end of the run waits."""
+    steps = ", ".join(job.step for job in session.in_flight()[:5])
+    say(f"run {session.run_id}: waiting for {steps} to end")
+
+
+def complete(session: Session, value: Any) -> Any:
+    """Record that the flow returned; return the value as it will be read back.
+
+    Raises:
+        ValueNotStorable: no codec takes the value.
+        CodeChanged, JournalError: the flow swallowed it, and what it returns rests on less than its steps.
+    """
+    ended = session.ending
+    session.refuse_if_stopped()
+    stored, echo = session.storage.store(value)
+    completed = PendingEvent(events.RunCompleted(output=stored.value_id.hex()), values=(stored,))
+    session.end(*_account(session), completed)
+    with session.lock:
+        ended.succeed(echo)
+    return echo
+
+
+def fail(engine: Engine, session: Session, error: BaseException) -> None:
+    """Record that the flow raised; nothing is recorded any more where another process has taken the run over."""
+    ended = session.ending
+    # A session that is closed here was closed with its engine, which recorded the interruption.
+    if session.is_open and not isinstance(error, RunTakenOver):
+        stored, causes = session.storage.store_failure(error), steps_behind(session, error)
+        where = f" in {causes[0]}" if causes else ""
+        what = f"run {session.run_id} of {session.name} failed{where}; {_kept(session)}"
+        is_told = isinstance(error, CodeChanged | OutcomeUnknown | InputInvalid)  # what to do, if it can be done
+        _note(session, error, what, None if is_told else "mend what failed, then ")
+        failed = events.RunFailed(error=stored.value_id.hex(), caused_by=causes)
+        try:
+            session.disown(causes)
+            session.end_by_and_by(*_account(session), PendingEvent(failed, values=(stored,)))
+        except IronflowError as trouble:
+            logger().warning("run %s: its failure could not be recorded yet: %s", session.run_id, trouble)
+    _close(engine, session, ended, error)
+
+
+def interrupt(engine: Engine, session: Session, error: BaseException, reason: str) -> None:
+    """Record that the owner stopped; bodies in flight go on, and a re-run in this process joins them."""
+    ended = session.ending
+    session.is_ending = True
+    session.stopped = session.stopped or RunStopped(
+        StopRequest.INTERRUPT, reason
+    )  # first: a child that ends now has not failed
+    session.stop_children(StopRequest.INTERRUPT, reason)
+    try:
+        session.drain()
+        if session.is_open:  # else the engine was closed, and has recorded it
+            session.end_by_and_by(*_account(session), PendingEvent(events.RunInterrupted(reason=reason)))
+    except IronflowError as trouble:
+        logger().warning("run %s: its interruption could not be recorded yet: %s", session.run_id, trouble)
+    note_interrupt(session, error)
+    _close(engine, session, ended, error)
+
+
+def stop(engine: Engine, session: Session, stopped: RunStopped) -> IronflowError:
+    """Record that the run was cancelled, paused or interrupted; return what its caller is to be told."""
+    ended = session.ending
+    error: IronflowError
+    if stopped.stop is StopRequest.INTERRUPT:
+        error = _interrupted(session, "interrupted")
+        interrupt(engine, session, error, stopped.asked_by or "")
+        return error
+    if stopped.stop is StopRequest.CANCEL:
+        last, what = PendingEvent(events.RunCancelled(reason=f"asked by {stopped.asked_by}")), "cancelled"
+        error = RunCancelled(f"run {session.run_id} of {session.name} was cancelled", run_id=session.run_id)
+    else:
+        last, what = PendingEvent(events.RunPaused(asked_by=stopped.asked_by)), "paused"
+        error = _interrupted(session, "paused")
+    try:
+        session.end_by_and_by(*_account(session), last)
+    except IronflowError as trouble:
+        logger().warning("run %s: that it was %s could not be recorded yet: %s", session.run_id, what, trouble)
+    _close(engine, session, ended, error)
+    return error
+
+
+def _interrupted(session: Session, status: str) -> RunInterrupted:
+    return RunInterrupted(
+        f"run {session.run_id} of {session.name} was {status}; continue it with iron.resume({session.run_id!r})",
+        run_id=session.run_id,
+        status=status,
+    )
+
+
+def note_interrupt(session: Session, error: BaseException) -> None:
+    """Note on the error that ends an await what became of its run."""
+    _note(session, error, f"run {session.run_id} of {session.name} was interrupted; {_kept(session)}", "")
+
+
+def _close(engine: Engine, session: Session, ended: Promise, error: BaseException) -> None:
+    with session.lock:
+        if session.ending is ended:  # else the run is continued already, since its last event is recorded
+            session.is_open = False
+        ended.fail(error)  # under the lock, as whoever waits is registered: else one could come in between
+    engine.close_session(session)
+
+
+def _account(session: Session) -> list[PendingEvent]:
+    """Return the event that sums up a stretch which had something to reuse."""
+    recall = session.recall
+    if not (recall.n_recorded or recall.n_reused):
+        return []
+    return [PendingEvent(events.SessionEnded(n_reused=recall.n_reused, not_asked_for=recall.not_asked_for()))]
+
+
+def steps_behind(session: Session, error: BaseException) -> tuple[StepRef, ...]:
+    """Return the steps of the run whose failures are in the chain of the error."""
+    steps: dict[StepRef, None] = {}
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        link = left.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        run_id, step = getattr(link, FAILED_STEP, (None, None))
+        if run_id == session.run_id and step is not None:
+            steps[step] = None
+        left += [link.__cause__, link.__context__]
+        left += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+    return tuple(steps)
+
+
+def _note(session: Session, error: BaseException, what: str, to_do: str | None) -> None:
+    """Note on the error what became of its run; of a child its parent tells, for who continues that continues both."""
+    row = session.stream.row
+    is_child = row is not None and row.parent_run_id is not None
+    if not is_child and not any(note.startswith(f"{_NOTE}{what}") for note in getattr(error, "__notes__", ())):
+        more = "" if to_do is None else f"\n{_NOTE}{to_do}{_how_to_continue(session)}: it continues from there"
+        error.add_note(f"{_NOTE}{what}.{more}")
+
+
+def _how_to_continue(session: Session) -> str:
+    """Say what continues the run where this is read: an equal call in the same cell or script begins another one."""
+    resume, where = f'iron.resume("{session.run_id}")', next_execution()
+    match session.rejoined_by:
+        case RejoinedBy.CALL:
+            return f"call it again with the same arguments and key, or {resume}"
+        case RejoinedBy.NEW_EXECUTION if where is not None:
+            return f"call it again with the same arguments {where}, or {resume} at once"
+        case _:
+            return resume
+
+
+def _kept(session: Session) -> str:
+    n_kept = session.recall.n_finished
+    return "1 finished step is kept" if n_kept == 1 else f"{n_kept} finished steps are kept"

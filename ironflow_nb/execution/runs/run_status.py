@@ -1,0 +1,141 @@
+"""Waiting for runs, wherever they run: in this process, in another kernel, or in one that just died."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.status import ENDED, OWNED, RunStatus, derived_run_status
+from ironflow_nb.errors import ResultTimeout, RunCancelled, RunFailed, RunInterrupted, RunNotFound, ValueUnreadable
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.journal.ports import Reader, Select
+from ironflow_nb.values.failures import load_failure, recorded_error
+
+POLL_S: Final = 0.05
+PASSIVE_KIND: Final = "decider"
+"""Runs that nobody has to work on: between two commands nothing is to be done."""
+
+
+def status_of(engine: Engine, reader: Reader, run: RunRow) -> RunStatus:
+    """Return what the run is really doing."""
+    return statuses_of(engine, reader, [run])[run.run_id]
+
+
+def statuses_of(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> dict[RunId, RunStatus]:
+    """Return what each of the runs is really doing."""
+    return {run.run_id: status for run, status in _looked_at(engine, reader, runs)}
+
+
+def _looked_at(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> list[tuple[RunRow, RunStatus]]:
+    found = [(run, derived_run_status(run.status, owner_is_alive=_is_alive(engine, reader, run))) for run in runs]
+    in_doubt = [run.run_id for run, status in found if status is not run.status]
+    if not in_doubt:
+        return found
+    # They may have ended, and their owners with them, between the reading of their rows and the look at the owners.
+    with engine.ledger.journal.reading() as newer:
+        ended = {run.run_id: run for run in newer.runs(Select(run_ids=in_doubt)) if run.status not in OWNED}
+    now = [ended.get(run.run_id, run) for run, _ in found]
+    return [(run, run.status if run.run_id in ended else status) for run, (_, status) in zip(now, found, strict=True)]
+
+
+def _is_alive(engine: Engine, reader: Reader, run: RunRow) -> bool:
+    if run.kind == PASSIVE_KIND:
+        return True
+    if run.owner == engine.ledger.owner:
+        return engine.is_running_here(run.run_id)
+    return engine.ledger.is_owner_alive(reader, run.owner)
+
+
+def look(engine: Engine, run_id: RunId) -> tuple[RunRow | None, RunStatus]:
+    """Return the run as it is now; one that is not written yet is pending.
+
+    Raises:
+        RunNotFound: nobody knows it.
+    """
+    session = engine.sessions.get(run_id)
+    with engine.ledger.journal.reading() as reader:
+        found = reader.runs(Select(run_ids=[run_id]))
+        if found:
+            return _looked_at(engine, reader, found)[0]
+    if session is not None:
+        row = session.stream.row
+        return row, RunStatus.RUNNING if session.is_open else RunStatus.INTERRUPTED
+    raise RunNotFound(f"there is no run {run_id} in {engine.ledger.journal.location}", run_id=run_id)
+
+
+def wait_ended(engine: Engine, run_id: RunId, timeout_s: float | None = None) -> tuple[RunRow | None, RunStatus]:
+    """Wait until nothing is being done for the run; return it then.
+
+    Raises:
+        ResultTimeout: it goes on after `timeout_s`.
+    """
+    clock = engine.ledger.clock
+    deadline = None if timeout_s is None else clock.monotonic() + timeout_s
+    wakeup = engine.threads.wakeup()
+    while True:
+        session = engine.sessions.get(run_id)
+        if session is not None and session.is_open:
+            with session.lock:
+                session.ending.when_done(wakeup.set)
+            poll_s = None
+        else:
+            run, status = look(engine, run_id)
+            if status in ENDED:
+                return run, status
+            poll_s = POLL_S
+        left_s = None if deadline is None else deadline - clock.monotonic()
+        if left_s is not None and left_s <= 0:
+            raise ResultTimeout(f"run {run_id} did not end within {timeout_s:g} s; it goes on", run_id=run_id)
+        clock.wait(wakeup, _shorter(poll_s, left_s))
+
+
+def _shorter(one_s: float | None, other_s: float | None) -> float | None:
+    given = [seconds for seconds in (one_s, other_s) if seconds is not None]
+    return min(given, default=None)
+
+
+def result_of(engine: Engine, run: RunRow | None, run_id: RunId, status: RunStatus) -> Any:
+    """Return the value of a completed run, or raise how it ended.
+
+    Raises:
+        RunFailed: it failed, and its own exception can't be rebuilt here; else that exception.
+        ValueUnreadable: its result can't be read here.
+        RunInterrupted, RunCancelled: it ended like that.
+    """
+    if status is RunStatus.COMPLETED and run is not None and run.output_id is not None:
+        stored = engine.ledger.value(run.output_id)
+        if stored is not None:
+            return engine.ledger.values.decode(stored)
+        raise ValueUnreadable(
+            f"the result of run {run_id} is missing in the journal; put the journal back from a copy", run_id=run_id
+        )
+    if status is RunStatus.FAILED and run is not None:
+        raise failure_of(engine, run)
+    if status is RunStatus.CANCELLED:
+        raise RunCancelled(f"run {run_id} was cancelled", run_id=run_id)
+    name = plain(run.name) if run is not None else "the flow"
+    raise RunInterrupted(
+        f"run {run_id} of {name} is {status.value} and has no result; continue it with iron.resume({run_id!r})",
+        run_id=run_id,
+        status=status.value,
+    )
+
+
+def failure_of(engine: Engine, run: RunRow) -> BaseException:
+    """Return the exception with which the run failed, rebuilt, or `RunFailed` in its place."""
+    stored = None if run.error_id is None else engine.ledger.value(run.error_id)
+    if stored is None:
+        return RunFailed(f"run {run.run_id} of {run.name} failed, and its error is missing", run_id=run.run_id)
+    failure = load_failure(stored)
+    error = recorded_error(stored, engine.ledger.signer, where=f"run {run.run_id}")
+    if type(error).__name__ == "StepFailed" and failure.kind != "ironflow_nb.errors.StepFailed":
+        standing_in = RunFailed(str(error), run_id=run.run_id, kind=failure.kind)
+        for note in failure.notes:
+            standing_in.add_note(note)
+        standing_in.add_note(f"recorded traceback:\n{failure.traceback}")
+        return standing_in
+    error.add_note(f"ironflow: this is the recorded failure of run {run.run_id} of {plain(run.name)}")
+    return error

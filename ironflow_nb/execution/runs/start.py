@@ -1,0 +1,446 @@
+"""How a run begins: anew, continued from where it stopped, or by attaching to one that is running."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ironflow_nb.core.durations import spoken
+from ironflow_nb.core.events import RunContinued, RunStarted
+from ironflow_nb.core.identity import RunId, StepRef
+from ironflow_nb.core.join import (
+    Attach,
+    Begin,
+    Caller,
+    Continue,
+    Joining,
+    OnRerun,
+    build_on,
+    is_of_another_notebook,
+    join,
+    keyed,
+)
+from ironflow_nb.core.plan import Action, Planned, discarded
+from ironflow_nb.core.run_state import RunRow, StepRow
+from ironflow_nb.core.status import CLOSED, RunStatus, StepStatus, derived_run_status
+from ironflow_nb.errors import DuplicateKey, JournalConflict, RunNotFound
+from ironflow_nb.execution.definitions.call_sites import CallSites
+from ironflow_nb.execution.definitions.run_request import RejoinedBy, RunPolicy, RunRequest
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.recording.journal_access import JournalAccess, RunStorage
+from ironflow_nb.execution.recording.run_writer import PendingEvent, RunWriter
+from ironflow_nb.execution.recording.signatures import FOREIGN, advice, own_runs, signature_of_run
+from ironflow_nb.execution.runs.continuation_plan import continuations, not_asked_for, plan_after, plan_of_edits
+from ironflow_nb.execution.runs.finish import SAY_AFTER_S, say_waiting
+from ironflow_nb.execution.session.base_run import BaseRun, completed_in, lineage
+from ironflow_nb.execution.session.replay import Replayer
+from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.system.frontend import face, is_under_pytest, notebook_exists, notebook_path, say
+from ironflow_nb.journal.ports import CallKey, Reader, Select
+
+_ATTEMPTS: Final = 5
+SAY_WORK_S: Final = 60.0
+"""A run that does more recorded work than this again says so."""
+
+
+def begin(engine: Engine, request: RunRequest) -> Session | RunRow:
+    """Return the open session of the run that the call began or continues, or the run that it attaches to.
+
+    A run that is continued, and a new one with a key, is committed before this returns, so that no body of it runs
+    in two places; a new one without a key has no rival and is committed with its first step.
+
+    Raises:
+        DuplicateKey: the run of that key was begun with other arguments.
+        RunNotFound: the run that was to be continued does not exist.
+    """
+    inputs, opaque = engine.ledger.digester.arguments(request.name, request.arguments)
+    if opaque and request.run_id is None:
+        say(
+            f"{request.name}: an argument ({opaque[0]}) can't be recognised in another process, so a new "
+            "kernel starts anew instead of continuing; if it does not matter which one it is, pass iron.resource(...)"
+        )
+    execution = engine.execution()
+    ordinal = engine.next_ordinal(execution, request.kind, request.name, inputs)
+    call = CallKey(kind=request.kind, name=request.name, inputs_digest=inputs, ordinal=ordinal, execution=execution)
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _begin(engine, request, call)
+        except JournalConflict:
+            # Another process, or thread, was faster with this very run; look again.
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError
+
+
+def foresee(engine: Engine, request: RunRequest) -> Joining:
+    """Return which run a call would begin, continue or attach to, without doing it."""
+    inputs = engine.ledger.digester.arguments(request.name, request.arguments).digest
+    execution = engine.execution()
+    ordinal = engine.next_ordinal(execution, request.kind, request.name, inputs, is_taken=False)
+    call = CallKey(kind=request.kind, name=request.name, inputs_digest=inputs, ordinal=ordinal, execution=execution)
+    with engine.reading() as reader:
+        return _decide(engine, reader, request, call)
+
+
+def _begin(engine: Engine, request: RunRequest, call: CallKey) -> Session | RunRow:
+    engine.flush()  # a run that was begun a moment ago can be joined as well
+    with engine.ledger.current() as reader:
+        joining = _decide(engine, reader, request, call)
+    match joining:
+        case Begin(after=after):
+            if request.parent is None:
+                _say_new(engine, call, joining)
+            return _anew(engine, request, call, after if joining.takes_over else None)
+        case Attach(run=run):
+            session = _interrupted_here(engine, run)
+            if session is not None:
+                _wait_until_ended(engine, session)
+                return _begin(engine, request, call)
+            if request.run_id is None:
+                _say_attached(engine, request, call, run)
+            return run
+        case Continue(run=run):
+            return _continued(engine, request, call, run)
+
+
+def _interrupted_here(engine: Engine, run: RunRow) -> Session | None:
+    """Return the session of a run that was interrupted and is ending in this process.
+
+    Bodies in flight may keep one that has ended, whose run is another owner's by now.
+    """
+    session = engine.sessions.get(run.run_id)
+    if session is None or run.owner != engine.ledger.owner or run.status in CLOSED:
+        return None
+    return session if session.is_interrupted or session.interrupted_by is not None else None
+
+
+def _wait_until_ended(engine: Engine, session: Session) -> None:
+    """Wait for a stretch that was interrupted and is ending on the loop: a call goes on after it, and not with it."""
+    wakeup = engine.threads.wakeup()
+    with session.lock:
+        session.ending.when_done(wakeup.set)
+    with engine.interrupts.waiting(wakeup):
+        if not engine.ledger.clock.wait(wakeup, SAY_AFTER_S):
+            say_waiting(session)
+            engine.ledger.clock.wait(wakeup, None)
+    engine.interrupts.check()
+
+
+def _say_attached(engine: Engine, request: RunRequest, call: CallKey, run: RunRow) -> None:
+    """Say that a recorded result is returned, unless a key asks for it, and whose it is if not the user's own."""
+    with engine.ledger.current() as reader:
+        is_own = own_runs(engine.ledger.signer, reader, [run])
+    if not is_own:
+        say(f"{call.name}: the result is that of run {run.run_id}, {FOREIGN}. {_to_start_anew(call)}")
+    elif run.status in CLOSED and request.policy.key is None:
+        say(
+            f"{call.name}: nothing was edited since run {run.run_id} completed {_ago(engine, run)} ago: its "
+            f"result is returned. {_to_start_anew(call)}"
+        )
+
+
+def _say_new(engine: Engine, call: CallKey, begin: Begin) -> None:
+    """Say why a new run is begun, where that is no matter of course."""
+    after = begin.after
+    if begin.because is not None:
+        say(f"{call.name}: a new run is started, because {begin.because}")
+    elif after is not None and begin.takes_over:
+        say(
+            f"{call.name}: a new run is built on run {after.run_id}, completed {_ago(engine, after)} ago: "
+            f"{_said(begin.planned, 'reused if called as before')}. {_to_start_anew(call)}"
+        )
+    elif after is not None and begin.planned and (work_s := _work_s(begin.planned)) > SAY_WORK_S:
+        say(
+            f"{call.name}: nothing was edited since run {after.run_id} completed {_ago(engine, after)} ago; a new run "
+            f"does its {spoken(work_s)} of work again. For its result: iron.get_run({after.run_id!r}).result()"
+        )
+    elif after is not None and face() is not None:  # a script has nobody who would try them again
+        _say_what_failed(engine, after)
+
+
+def _said(planned: Sequence[Planned], kept: str) -> str:
+    """Say how many of the finished steps an edit leaves as they are, and what is done again because of it."""
+    done = [each for each in planned if each.row.status is StepStatus.COMPLETED]
+    finished = [each for each in done if each.action is not Action.RETRY]  # whose result somebody did not want
+    redone = [each for each in finished if each.action is Action.REDO]
+    stopping = [each for each in finished if each.action is Action.STOP]
+    n_kept = len(finished) - len(redone)
+    said = [f"{_counted(n_kept)} {kept}"]
+    if redone:
+        said.append(f"{len(redone)} {'is' if len(redone) == 1 else 'are'} done again ({_why(redone)})")
+    if stopping:
+        are = "is" if len(stopping) == 1 else "are"
+        said.append(f"it stops before {len(stopping)} of them {are} done again ({_why(stopping)})")
+    return ", ".join(said)
+
+
+def _counted(n_steps: int) -> str:
+    return "1 finished step is" if n_steps == 1 else f"{n_steps} finished steps are"
+
+
+def _why(redone: Sequence[Planned]) -> str:
+    reasons = dict.fromkeys(f"{each.row.name}: {each.reason.partition(';')[0]}" for each in redone)
+    more = f" and {len(reasons) - 2} more" if len(reasons) > 2 else ""
+    return f"{', '.join([*reasons][:2])}{more}; {spoken(_work_s(redone))} of work"
+
+
+def _work_s(planned: Sequence[Planned]) -> float:
+    return sum(each.row.duration_s or 0.0 for each in planned)
+
+
+def _ago(engine: Engine, run: RunRow) -> str:
+    return spoken(max(engine.ledger.clock.now() - run.updated_at, 0) / 1e6)
+
+
+def _to_start_anew(call: CallKey) -> str:
+    return f"To start anew: {call.name}.options(fresh=True)(...)"
+
+
+def _say_what_failed(engine: Engine, run: RunRow) -> None:
+    """Say how to try again what a completed run has lived with, and has asked for to its end."""
+    with engine.ledger.current() as reader:
+        if not any(tally.status is StepStatus.FAILED for tally in reader.tallies([run.run_id]).get(run.run_id, [])):
+            return
+        latest = {row.step: row.status for row in reader.steps(Select(run_ids=[run.run_id]))}
+        left_out = not_asked_for(reader, run)
+    n_failed = sum(status is StepStatus.FAILED and step not in left_out for step, status in latest.items())
+    if n_failed:
+        steps = "1 step failed" if n_failed == 1 else f"{n_failed} steps failed"
+        say(
+            f"{run.name}: a new run is started; in run {run.run_id}, which is completed, {steps}. To try those again "
+            f'there: iron.get_run("{run.run_id}").resume(retry="failed")'
+        )
+
+
+def _decide(engine: Engine, reader: Reader, request: RunRequest, call: CallKey) -> Joining:
+    policy = request.policy
+    if request.run_id is not None:
+        found = reader.runs(Select(run_ids=[request.run_id]))
+        if not found and request.parent is not None:
+            return _begin_child(engine, reader, request.parent)
+        if not found:
+            raise RunNotFound(f"there is no run {request.run_id}", run_id=request.run_id)
+        reopens = bool(request.orders) or request.reopens
+        return keyed(found[0], owner_is_alive=_is_owned(engine, reader, found[0]), reopens=reopens)
+    if policy.key is not None:
+        return _decide_keyed(engine, reader, policy.key, call, reopens=request.reopens)
+    if _rejoined_by(engine, policy) is RejoinedBy.NOTHING:
+        return Begin()
+    candidate = reader.run_to_join(call)
+    if candidate is None:
+        return Begin()
+    if candidate.status is RunStatus.COMPLETED:
+        return _after_completed(engine, reader, request, candidate)
+    head = reader.head(candidate.run_id)
+    caller = Caller(
+        now=engine.ledger.clock.now(),
+        last_active_at=candidate.updated_at if head is None else head[1],
+        continue_within_s=policy.continue_within_s,
+        notebook=notebook_path(),
+        other_notebook_exists=notebook_exists(candidate.notebook),
+    )
+    return join(candidate, caller, owner_is_alive=_is_owned(engine, reader, candidate))
+
+
+def _rejoined_by(engine: Engine, policy: RunPolicy) -> RejoinedBy:
+    return policy.rejoined_by(joins=engine.joins_by_default or not is_under_pytest())
+
+
+def _after_completed(engine: Engine, reader: Reader, request: RunRequest, run: RunRow) -> Joining:
+    """Return what a call does whose equal has completed: where nobody works interactively it begins anew."""
+    policy = request.policy
+    is_young = engine.ledger.clock.now() - run.updated_at <= policy.reuse_within_s * 1e6
+    reuses = policy.on_rerun is OnRerun.REUSE
+    is_answer = reuses and run.definition_id == request.definition_id  # at any age
+    if not (is_answer or (is_young and (reuses or engine.is_interactive()))):
+        return Begin(after=run)
+    if not own_runs(engine.ledger.signer, reader, [run]):
+        why = f"run {run.run_id}, which is completed, was {FOREIGN}; {advice(engine.ledger.journal.location)}"
+        return Begin(because=why)
+    if is_answer:
+        return Attach(run)
+    if is_of_another_notebook(run, notebook_path(), other_exists=notebook_exists(run.notebook)):
+        return Begin(after=run)
+    if request.define_steps is not None:
+        request.define_steps()
+
+    def older() -> list[StepRow]:
+        return completed_in(reader, lineage(engine.ledger.signer, reader, run.run_id)[1:])
+
+    return build_on(
+        run,
+        plan_after(reader, run, older, policy.on_change),
+        definition_id=request.definition_id,
+        is_own_kernel=(run.execution or "").startswith(engine.ledger.owner),
+        reuses=reuses,
+    )
+
+
+def _begin_child(engine: Engine, reader: Reader, parent: tuple[RunId, StepRef]) -> Begin:
+    """Return how a child begins: built on the child that its parent's origin had in its place, if there is one."""
+    session = engine.sessions.get(parent[0])
+    origin = None if session is None else session.recall.origin
+    child = None if origin is None else origin.children.get(parent[1])
+    found = [] if child is None else reader.runs(Select(run_ids=[child]))
+    return Begin(after=found[0], takes_over=True) if found else Begin()
+
+
+def _decide_keyed(engine: Engine, reader: Reader, key: str, call: CallKey, *, reopens: bool) -> Joining:
+    candidate = reader.run_by_key(call.kind, call.name, key)
+    if candidate is None:
+        return Begin()
+    if candidate.inputs_digest != call.inputs_digest:
+        raise DuplicateKey(
+            f"run {candidate.run_id} of {call.name} has the key {key!r} and was begun with other arguments; use "
+            "another key, or call it with the same arguments",
+            run_id=candidate.run_id,
+            key=key,
+        )
+    return keyed(candidate, owner_is_alive=_is_owned(engine, reader, candidate), reopens=reopens)
+
+
+def _is_owned(engine: Engine, reader: Reader, run: RunRow) -> bool:
+    """Tell whether somebody works on the run; this very engine does so only while it has a session of it."""
+    if run.owner == engine.ledger.owner:
+        return engine.is_running_here(run.run_id)
+    return engine.ledger.is_owner_alive(reader, run.owner)
+
+
+def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | None) -> Session:
+    ledger, policy = engine.ledger, request.policy
+    run_id = request.run_id or ledger.new_run_id()
+    parent_run_id, parent_step = request.parent or (None, None)
+    durability = policy.durability or engine.durability
+    stream = RunWriter(ledger, run_id, durability)
+    storage = _storage(engine, request)
+    inputs = storage.store_inputs(request.arguments)
+    inputs_id = inputs[-1].value_id
+    signature = signature_of_run(ledger.signer, run_id, call, policy.key, inputs_id)
+    started = RunStarted(
+        kind=call.kind,
+        name=call.name,
+        owner=ledger.owner,
+        durability=durability.value,
+        definition=request.definition_id.hex(),
+        inputs_digest=call.inputs_digest.hex(),
+        inputs=inputs_id.hex(),
+        execution=call.execution,
+        ordinal=call.ordinal,
+        key=policy.key,
+        notebook=notebook_path(),
+        parent_run_id=parent_run_id,
+        parent_step=parent_step,
+        origin_run_id=None if origin is None else origin.run_id,
+    )
+    if policy.key is None and request.parent is None:
+        stream.defer(PendingEvent(started, values=[*inputs, signature]))
+    else:
+        stream.commit(PendingEvent(started, values=[*inputs, signature]))
+    built_on = None
+    if origin is not None:
+        with ledger.current() as reader:
+            built_on = _origin(ledger, reader, stream, origin.run_id)
+    recall = Replayer(ledger, run_id, call.name, policy.on_change, origin=built_on)
+    session = Session(stream, recall, start_worker=engine.start_worker)
+    session.storage = storage
+    _look_after(engine, session, request)
+    return session
+
+
+def _origin(ledger: JournalAccess, reader: Reader, stream: RunWriter, run_id: RunId | None) -> BaseRun | None:
+    """Return what is recorded of the completed run that the run of the stream is built on."""
+    runs = lineage(ledger.signer, reader, run_id)
+    if not runs:
+        return None
+    return BaseRun(runs[0].run_id, reader.memo(runs[0].run_id), completed_in(reader, runs[1:]), stream.defer)
+
+
+def _storage(engine: Engine, request: RunRequest) -> RunStorage:
+    """Return what makes the values of the run: a child hides what its parent does."""
+    parent = None if request.parent is None else engine.sessions.get(request.parent[0])
+    return RunStorage(engine.ledger.values) if parent is None else parent.storage
+
+
+def _look_after(engine: Engine, session: Session, request: RunRequest) -> None:
+    if request.definition_id not in engine.ledger.defined:
+        session.definitions.of_flow = request.define
+    session.rejoined_by = _rejoined_by(engine, request.policy)
+    session.recall.sites = CallSites(request.function, request.definition_id)
+    engine.open_session(session)
+
+
+def _continued(engine: Engine, request: RunRequest, call: CallKey, run: RunRow) -> Session:
+    earlier = engine.sessions.get(run.run_id)
+    if earlier is None:
+        stream = RunWriter(engine.ledger, run.run_id, request.policy.durability or engine.durability)
+        recall = _take_on(engine, request, call, run, stream)
+        session = Session(stream, recall, start_worker=engine.start_worker)
+        session.storage = _storage(engine, request)
+    else:
+        session = earlier
+        # Bodies of the earlier stretch are still running; none of them may commit between the reading and the taking.
+        with session.lock:
+            session.flush()
+            session.reopen(_take_on(engine, request, call, run, session.stream))
+    _look_after(engine, session, request)
+    return session
+
+
+def refuse_changed(reader: Reader, run: RunRow) -> None:
+    """Raise `JournalConflict` unless the run is still as it was read before; what is read now goes together then."""
+    if reader.runs(Select(run_ids=[run.run_id])) != [run]:
+        raise JournalConflict(f"somebody else appended to run {run.run_id}", run_id=run.run_id)
+
+
+def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, stream: RunWriter) -> Replayer:
+    """Read what is recorded of the run, and commit that this engine continues it.
+
+    Raises:
+        JournalConflict: the run is no longer as it was when it was decided to continue it.
+    """
+    ledger, is_rerun = engine.ledger, request.reason == "rerun"
+    if is_rerun and request.define_steps is not None:
+        request.define_steps()
+    with ledger.current() as reader:
+        refuse_changed(reader, run)
+        recorded = reader.memo(run.run_id)
+        head = reader.head(run.run_id)
+        alive = _is_owned(engine, reader, run)
+        stale = reader.signals([run.run_id])
+        foreign = "" if own_runs(ledger.signer, reader, [run]) else f", {FOREIGN}"
+        continued_before = continuations(reader, run)
+        origin = _origin(ledger, reader, stream, run.origin_run_id)
+        planned = plan_of_edits(reader, run, [row for row, _ in recorded], request.policy.on_change) if is_rerun else []
+    assert head is not None
+    stream.version, stream.at, stream.row = head[0], max(head[1], stream.at), run
+    was = derived_run_status(run.status, owner_is_alive=alive)
+    continued = RunContinued(
+        reason=request.reason if run.status is was else "takeover",
+        owner=ledger.owner,
+        definition=request.definition_id.hex(),
+        durability=stream.durability.value,
+        execution=call.execution if is_rerun else None,
+        ordinal=call.ordinal if is_rerun else 0,
+        notebook=notebook_path(),
+        retry=request.orders.retry,
+        rerun=request.orders.rerun,
+        keep=request.orders.keep,
+    )
+    for signal in stale:  # what was asked of an owner that is gone says nothing about this one
+        assert signal.signal_id is not None
+        stream.take(signal.signal_id)
+    stream.commit(PendingEvent(continued))
+    orders = discarded([*continued_before, (stream.version, continued)])
+    recall = Replayer(
+        ledger, run.run_id, call.name, request.policy.on_change, recorded, discarded=orders, kept=continued.keep,
+        origin=origin,
+    )  # fmt: skip
+    if is_rerun:
+        recall.announced = {each.row.name for each in planned if each.action is Action.REDO}
+        steps = _said(planned, "kept") if planned else f"{_counted(recall.n_finished)} kept"
+        ago = spoken(max(ledger.clock.now() - head[1], 0) / 1e6)
+        say(
+            f"{call.name}: continuing run {run.run_id} ({was.value} {ago} ago{foreign}); "
+            f"{steps}. {_to_start_anew(call)}"
+        )
+    return recall

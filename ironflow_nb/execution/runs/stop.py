@@ -1,0 +1,61 @@
+"""Asking a run to stop: told to its owner, wherever that is, or done at once where nobody works on it."""
+
+from __future__ import annotations
+
+from ironflow_nb.core import events
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.status import ENDED, RunStatus
+from ironflow_nb.errors import JournalConflict, RunFinished
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.recording.run_writer import PendingEvent, RunWriter
+from ironflow_nb.execution.runs.run_status import look
+from ironflow_nb.execution.runs.start import refuse_changed
+from ironflow_nb.execution.session.stop_request import StopRequest
+from ironflow_nb.journal.ports import Durability
+
+_DONE = {StopRequest.CANCEL: RunStatus.CANCELLED, StopRequest.PAUSE: RunStatus.PAUSED}
+
+
+def ask_to_stop(engine: Engine, run_id: RunId, stop: StopRequest) -> None:
+    """Cancel or pause a run; who works on it does so at the next boundary of a step.
+
+    Raises:
+        RunFinished: it has ended, so that there is nothing to stop.
+    """
+    while True:
+        engine.flush()
+        run, status = look(engine, run_id)
+        if status is _DONE[stop]:
+            return
+        session = engine.sessions.get(run_id)
+        if session is not None and session.is_open:
+            session.stop(stop, engine.ledger.owner)
+            return
+        if status not in ENDED:
+            engine.ledger.send(run_id, stop.value)
+            return
+        if stop is StopRequest.PAUSE or status is RunStatus.COMPLETED or run is None:
+            raise RunFinished(
+                f"run {run_id} is {status.value}, so there is nothing to {stop.name.lower()}", run_id=run_id
+            )
+        try:
+            _cancel_idle(engine, run)
+        except JournalConflict:  # somebody has just taken it on
+            continue
+        return
+
+
+def _cancel_idle(engine: Engine, run: RunRow) -> None:
+    """Record the end of a run that nobody works on; that its next version is free proves it.
+
+    Raises:
+        JournalConflict: somebody works on it.
+    """
+    with engine.ledger.current() as reader:
+        refuse_changed(reader, run)
+        head = reader.head(run.run_id)
+    assert head is not None
+    stream = RunWriter(engine.ledger, run.run_id, Durability(run.durability))
+    stream.version, stream.at, stream.row = head[0], head[1], run
+    stream.commit(PendingEvent(events.RunCancelled(reason=f"asked by {engine.ledger.owner}")))

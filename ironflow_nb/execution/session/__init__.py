@@ -1,0 +1,1 @@
+"""One run while this process executes it: replay, attempts, commits."""

@@ -1,0 +1,223 @@
+"""A call of a step on its way: asked, answered or performed, settled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
+
+from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
+from ironflow_nb.core.run_state import StepRow
+from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.recording.run_writer import PendingEvent
+from ironflow_nb.journal.ports import CachedResult
+
+PENDING: Final = object()
+
+Place = tuple[Digest, BranchId, int]
+"""Identity, branch, and which time the branch asks for it: what recognises a call within a run."""
+
+
+AttemptRef = tuple[StepRef, int]
+"""One attempt within a run."""
+
+
+class StepCall(msgspec.Struct):
+    """A call with everything that recognises it; `opaque` names classes that identify in this process only.
+
+    `site` is where in its flow it is made, an empty text where that is not known, and None until somebody looks.
+    """
+
+    arguments: dict[str, Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    place: Place
+    opaque: tuple[str, ...] = ()
+    site: str | None = None
+
+
+class StoredResult(NamedTuple):
+    """Where the journal has a value, and how many bytes it is there."""
+
+    value_id: ValueId
+    size: int
+
+
+class RecordedAnswer(msgspec.Struct, frozen=True):
+    """A call that is answered by what is recorded."""
+
+    value: Any = None
+    error: BaseException | None = None
+    kept: StoredResult | None = None
+
+
+class Promise:
+    """A value or an error that comes once; who waits is called back. Used under the session's lock.
+
+    Of a job that was let go of without a result, `undone` is what a later stretch of the run has to continue.
+    """
+
+    __slots__ = ("_callbacks", "_read", "_value", "error", "is_observed", "kept", "undone")
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.is_observed = False
+        self.kept: StoredResult | None = None
+        self.undone: Attempt | None = None
+        self._value: Any = PENDING
+        self._read: Callable[[ValueId], Any] | None = None
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether the outcome is there."""
+        return self._value is not PENDING or self.error is not None
+
+    @property
+    def is_released(self) -> bool:
+        """Tell whether the value was let go of."""
+        return self._read is not None
+
+    @property
+    def value(self) -> Any:
+        """The value; one that was released is read again.
+
+        Raises:
+            ValueUnreadable: it can't be.
+        """
+        value, read = self._value, self._read  # in this order, for another thread may be releasing it
+        return value if read is None or self.kept is None else read(self.kept.value_id)
+
+    def release(self, read: Callable[[ValueId], Any]) -> None:
+        """Let go of the value; `read` gives it again."""
+        self._read = read
+        self._value = None
+
+    def succeed(self, value: Any, kept: StoredResult | None = None) -> None:
+        """Set the value, once it is committed."""
+        self._value, self.kept = value, kept
+        self._call_back()
+
+    def fail(self, error: BaseException) -> None:
+        """Set the error."""
+        self.error = error
+        self._call_back()
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call back once the outcome is there, at once if it is."""
+        if self.is_done:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def _call_back(self) -> None:
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+
+class Attempt:
+    """One attempt of a step that is to be performed; `row` is there once it has started.
+
+    A retry follows its `failed` attempt, not before that one's due time, and `begin_again` puts it back to work where
+    its first attempt was performed beside the flow. `code` is that of the step when it was asked for, and `claim` says
+    that it computes a result for all runs; where it `is_owed`, no result of before will do. Beside the flow its body
+    runs in the `context` of the call.
+    """
+
+    __slots__ = (
+        "attempt", "begin_again", "call", "child_run_id", "claim", "code", "context", "due_s", "failed", "index",
+        "is_owed", "n_failed", "outcome", "reason", "row", "spec", "started_s", "step", "stretch",
+    )  # fmt: skip
+
+    row: StepRow
+    stretch: object
+    """The memory that made it, or that of a later stretch of the run with a call that it answers.
+
+    No attempt of an earlier stretch than the current one begins any more.
+    """
+
+    def __init__(
+        self, spec: StepSpec, code: Digest, call: StepCall, step: StepRef, index: int, attempt: int, reason: str
+    ) -> None:
+        self.spec = spec
+        self.code = code
+        self.call = call
+        self.step = step
+        self.index = index
+        self.attempt = attempt
+        self.reason = reason
+        self.outcome = Promise()
+        self.started_s = 0.0
+        self.due_s: float | None = None
+        self.failed: StepRow | None = None
+        self.n_failed = 0
+        self.begin_again: Callable[[Attempt], None] | None = None
+        self.child_run_id: RunId | None = None
+        self.claim: CachedResult | None = None
+        self.is_owed = False
+        self.context: Context | None = None
+
+    @property
+    def due_at(self) -> int:
+        """The instant in microseconds UTC before which the attempt does not begin."""
+        return 0 if self.failed is None else self.failed.due_at or 0
+
+    def retry(self, failed: StepRow) -> Attempt:
+        """Return the attempt after this one, which failed."""
+        again = Attempt(self.spec, self.code, self.call, self.step, self.index, self.attempt + 1, "retry")
+        again.claim, again.is_owed, again.stretch = self.claim, self.is_owed, self.stretch
+        again.outcome, again.failed, again.begin_again = self.outcome, failed, self.begin_again
+        again.n_failed, again.context = self.n_failed + 1, self.context
+        return again
+
+    def continued(self, spec: StepSpec, stretch: object) -> Attempt:
+        """Return the attempt that continues this one's child run, in a stretch of the parent that waited for it."""
+        again = Attempt(spec, spec.code, self.call, self.step, self.index, self.attempt + 1, "interrupted")
+        again.child_run_id, again.stretch = self.child_run_id, stretch
+        return again
+
+    @property
+    def branch(self) -> BranchId:
+        """The branch that called."""
+        return self.call.place[1]
+
+    @property
+    def is_started(self) -> bool:
+        """Tell whether its body has begun."""
+        return hasattr(self, "row")
+
+
+class AttemptResult(msgspec.Struct, frozen=True):
+    """A performed attempt with what is to be recorded of it and what its caller gets, or when it is tried again."""
+
+    job: Attempt
+    piece: PendingEvent
+    value: Any = None
+    error: BaseException | None = None
+    retry_at: int | None = None
+    kept: StoredResult | None = None
+
+    def tell(self, trouble: BaseException | None = None) -> None:
+        """Let who waits for the job know what it came to, or why that could not be recorded."""
+        error = trouble or self.error
+        if error is not None:
+            self.job.outcome.fail(error)
+        else:
+            self.job.outcome.succeed(self.value, self.kept)
+
+
+Take = Callable[[AttemptResult | None], Attempt | None]
+"""Gives a worker its next job, told what its last one came to; None where there is nothing more to do."""
+
+
+class Child(Protocol):
+    """Work beside the flow that the flow must answer for."""
+
+    def is_finished(self) -> bool:
+        """Tell whether nothing of it is still to come."""
+
+    def unobserved_error(self) -> BaseException | None:
+        """Return a failure that the flow never saw."""

@@ -1,0 +1,426 @@
+"""The memory of a run at work: recognises calls, and answers those that are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from ironflow_nb.core.durations import spoken
+from ironflow_nb.core.events import StepSkipped
+from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, branch_id, keyed_identity, step_identity
+from ironflow_nb.core.recorded_steps import RecordedStep, RecordedSteps, new_ref
+from ironflow_nb.core.replay_decision import (
+    GUARD_S,
+    OnChange,
+    Perform,
+    PolicyDecides,
+    Replay,
+    Reuse,
+    Unknown,
+    judge,
+    settle_change,
+)
+from ironflow_nb.core.run_state import StepRow
+from ironflow_nb.core.status import StepStatus
+from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, ValueUnreadable
+from ironflow_nb.execution.definitions.call_sites import NOWHERE
+from ironflow_nb.execution.definitions.step_spec import StepSpec, why_changed
+from ironflow_nb.execution.recording.journal_access import JournalAccess
+from ironflow_nb.execution.recording.run_writer import PendingEvent
+from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
+from ironflow_nb.execution.session.attempts import Attempt, AttemptRef, Promise, RecordedAnswer, StepCall, StoredResult
+from ironflow_nb.execution.session.base_run import BaseRun
+from ironflow_nb.execution.session.volatile_arguments import VolatileArguments
+from ironflow_nb.execution.system.frontend import say
+from ironflow_nb.journal.ports import Select
+from ironflow_nb.values.failures import recorded_error
+from ironflow_nb.values.stored_value import StoredValue
+
+_OWN_FRAMES: Final = 7
+"""So many frames at least lie between the looking for a call site and the code that calls a step."""
+
+FAILED_STEP: Final = "_ironflow_step"
+"""Set on an exception that a step raised: which run and step it was."""
+
+
+class Replayer:
+    """What one session knows of what was recorded before it. Not thread-safe: the session's lock is held."""
+
+    def __init__(
+        self,
+        ledger: JournalAccess,
+        run_id: RunId,
+        flow: str,
+        on_change: OnChange,
+        recorded: Iterable[tuple[StepRow, StoredValue | None]] = (),
+        *,
+        discarded: Mapping[StepRef, int] | None = None,
+        kept: Collection[StepRef] = (),
+        origin: BaseRun | None = None,
+    ) -> None:
+        """Take the recorded steps of the run, each with its output where that is small; the rest by `RecordedSteps`.
+
+        What is not recorded is looked for in the `origin`, the completed run that this one is built on. That steps of
+        the names in `announced` are done again was said when the run began.
+        """
+        rows = list(recorded)
+        self.n_reused = 0
+        self.origin = origin
+        self.sites = NOWHERE
+        self.announced: Collection[str] = ()
+        self._ledger = ledger
+        self._run_id = run_id
+        self._flow = flow
+        self._on_change = on_change
+        self._memo = RecordedSteps((row for row, _ in rows), discarded=discarded, kept=kept)
+        self._outputs = {(row.step, row.attempt): stored for row, stored in rows if stored is not None}
+        self._codes: dict[tuple[str, str], list[tuple[str, Digest]]] = {}
+        self._keys: dict[tuple[str, Digest], Digest] = {}
+        self._allowed_changes: set[tuple[str, Digest]] = set()
+        self._redone: dict[str, Digest] = {}
+        self._n_added = 0
+        self._done_again: set[StepRef] = set()
+        self._warned_of: set[tuple[str, str]] = set()
+        self._lost_s = 0.0
+        self._sites_of_branches: dict[BranchId, str] = {}
+        self._varying = VolatileArguments(ledger, run_id, self._memo)
+
+    @property
+    def n_recorded(self) -> int:
+        """How many steps were recorded before."""
+        return len(self._memo)
+
+    @property
+    def n_finished(self) -> int:
+        """How many steps have a result that the next call would find: each counts once, whatever was done for it."""
+        n_taken_over = 0 if self.origin is None else self.origin.n_taken_over
+        return self._n_added + n_taken_over + sum(map(self._is_finished, self._memo.records()))
+
+    def _is_finished(self, record: RecordedStep) -> bool:
+        if record.latest.step in self._done_again:
+            return True
+        code = self._redone.get(record.latest.name)
+        return (record.completed_with_any_code() if code is None else record.completed(code)) is not None
+
+    def note_finished(self, step: StepRef) -> None:
+        """Note that the step has a result of this stretch."""
+        if self._memo.latest(step) is None:
+            self._n_added += 1
+        else:
+            self._done_again.add(step)
+
+    def not_asked_for(self) -> tuple[StepRef, ...]:
+        """Return the recorded steps that nothing asked for yet."""
+        return self._memo.not_asked_for()
+
+    def lived_with(self, step: StepRef) -> StepRow | None:
+        """Return the recorded failure of the step, if the flow went on after it."""
+        latest = self._memo.latest(step)
+        return latest if latest is not None and latest.lived_with else None
+
+    def learn(self, row: StepRow) -> None:
+        """Take what became of an attempt that an earlier stretch of this process had begun."""
+        self._memo.learn(row)
+
+    def allow_change(self, name: str, code: Digest) -> None:
+        """Let steps of that name have new code, which somebody has been told of already."""
+        self._allowed_changes.add((name, code))
+
+    def skip(self, name: str, branch: BranchId, reason: str) -> PendingEvent | None:
+        """Return what notes that a step is left out; None if something is recorded of it."""
+        if not self._memo.skip(name, branch):
+            return None
+        step, index, attempt = new_ref(self._memo, name, branch)
+        identity = step_identity(f"skipped {name}", Digest(b"")).hex()
+        skipped = StepSkipped(name=name, index=index, identity=identity, reason=reason, branch=branch)
+        return PendingEvent(skipped, step, attempt)
+
+    def open_branch(self, parent: BranchId, name: str, arguments: Digest | None) -> BranchId:
+        """Return the id of a new branch: by name and arguments, and which one among equals it is."""
+        nth = self._memo.count_call(step_identity(f"branch {name}", arguments or Digest(b"")), parent)
+        opened = branch_id(parent, name, arguments, nth)
+        self._sites_of_branches[opened] = self.site_of(parent)
+        return opened
+
+    def site_of(self, branch: BranchId, n_passed: int = 2) -> str:
+        """Return where in its flow the calling code stands; beyond the source of the flow, where its branch began."""
+        return self.sites.here(n_passed) or self._sites_of_branches.get(branch, "")
+
+    def _site(self, call: StepCall) -> str:
+        if call.site is None:
+            call.site = self.site_of(call.place[1], _OWN_FRAMES)
+        return call.site
+
+    def recognise(
+        self, spec: StepSpec, branch: BranchId, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[StepCall, Digest]:
+        """Return the call with its identity, not yet numbered, and the digest of its arguments. Needs no lock."""
+        arguments = spec.parameters.bind(args, kwargs)
+        digest, opaque = self._ledger.digester.arguments(f"step {spec.name}", arguments)
+        if spec.key is None:
+            identity = step_identity(spec.name, digest)
+        else:
+            identity = keyed_identity(spec.name, self._ledger.digester.digest(spec.key_of(arguments)).digest)
+        return StepCall(arguments, args, kwargs, (identity, branch, 0), opaque), digest
+
+    def ask(
+        self, spec: StepSpec, call: StepCall, digest: Digest, in_flight: Mapping[AttemptRef, Attempt]
+    ) -> RecordedAnswer | Promise | Attempt:
+        """Number the call, and answer it from memory or from what is in flight, or return the job to perform.
+
+        Raises:
+            CodeChanged: the code of finished work has changed, and the policy stops before redoing it.
+            DuplicateName, DuplicateKey: the call can't be told from another one.
+            ValueUnreadable: the recorded answer can't be read here.
+        """
+        identity, branch, _ = call.place
+        code = spec.code  # once a call, for it may be another one at any time
+        self._note_code(spec, code)
+        if spec.key is not None:
+            self._note_key(spec, identity, digest)
+        call.place = identity, branch, self._memo.count_call(identity, branch)
+        record = self._memo.find(*call.place)
+        flying = _flying(record, code, in_flight, once=spec.once)
+        if flying is not None:
+            flying.stretch = self  # it answers a call of this stretch now, and so may be tried again in it
+            return flying.outcome
+        if record is None and self.origin is not None:
+            return self._ask_origin(self.origin, spec, code, call)
+        verdict = judge(record, code, once=spec.once)
+        if isinstance(verdict, PolicyDecides):
+            verdict = _as_before(spec, record) or self._settle_change(spec, code, verdict.row, self._memo)
+        match verdict:
+            case Reuse(row=row):
+                stored = self._stored(row, self._outputs)
+                if stored is None or stored.content is None:
+                    self._settle_loss(row, stored)
+                    return self._job(spec, code, call, record, "result lost")
+                self.n_reused += 1
+                return RecordedAnswer(self._decoded(row, stored), kept=StoredResult(stored.value_id, stored.size))
+            case Replay(row=row):
+                self.n_reused += 1
+                return RecordedAnswer(error=self._failure(row))
+            case Unknown(row=row):
+                raise OutcomeUnknown(
+                    f"{row.step} of run {self._run_id} runs once; it was begun {self._ago(row)} ago, and its process "
+                    "ended before its end was recorded, so it may have happened or not. Look, and if it did not happen "
+                    f'let it run with\n    iron.resume("{self._run_id}", retry=["{row.step}"])',
+                    run_id=self._run_id,
+                    step=row.step,
+                )
+            case Perform(reason=reason):
+                return self._job(spec, code, call, record, reason)
+
+    def _ask_origin(self, origin: BaseRun, spec: StepSpec, code: Digest, call: StepCall) -> RecordedAnswer | Attempt:
+        """Answer a call that is new to this run with what its origin has finished, or return the job."""
+        found = origin.find(call.place)
+        verdict = judge(found, code, once=spec.once)
+        if isinstance(verdict, PolicyDecides):
+            verdict = self._settle_change(spec, code, verdict.row, origin.memo)
+        if isinstance(verdict, Reuse):
+            stored = self._stored(verdict.row, origin.outputs_of(verdict.row))
+            if stored is not None and stored.content is not None:
+                value = self._decoded(verdict.row, stored)
+                ref = new_ref(self._memo, spec.name, call.place[1])
+                origin.take_over(verdict.row, ref, call.place, verdict.row.code, self._site(call))
+                self.n_reused += 1
+                return RecordedAnswer(value, kept=StoredResult(stored.value_id, stored.size))
+        is_redone = isinstance(verdict, Perform) and verdict.reason == "code changed"
+        job = self._job(spec, code, call, None, "code changed" if is_redone else "new")
+        if found is not None and found.latest.child_run_id is not None:
+            origin.children[job.step] = found.latest.child_run_id
+        return job
+
+    def _job(self, spec: StepSpec, code: Digest, call: StepCall, record: RecordedStep | None, reason: str) -> Attempt:
+        self._site(call)
+        if call.opaque:
+            self._warn_opaque(spec, call.arguments)
+        if record is None:
+            if len(self._memo):
+                self._varying.look(spec.name, call.arguments)
+            job = Attempt(spec, code, call, *new_ref(self._memo, spec.name, call.place[1]), reason)
+        else:
+            latest = record.latest
+            job = Attempt(spec, code, call, latest.step, latest.index, latest.attempt + 1, reason)
+            is_begun = latest.status is not StepStatus.COMPLETED or reason == "code changed"
+            child = latest.child_run_id if is_begun and not record.is_discarded else None
+            if latest.origin_run_id is None:
+                job.child_run_id = child
+            elif child is not None and self.origin is not None:  # it is another run's, and is built on
+                self.origin.children[job.step] = child
+            job.failed = latest if latest.status is StepStatus.RETRYING else None
+            job.is_owed = record.is_owed
+        job.stretch = self
+        return job
+
+    def _note_code(self, spec: StepSpec, code: Digest) -> None:
+        codes = self._codes.setdefault((spec.name, spec.variant), [])
+        mine = (spec.qualname, code)
+        if codes and codes[-1] == mine:
+            return
+        if mine in codes or any(qualname != spec.qualname for qualname, _ in codes):
+            raise DuplicateName(
+                f"two functions act as step {spec.name!r} in run {self._run_id}: {codes[-1][0]} and {spec.qualname}; "
+                "give one of them another name: @step(name=...)",
+                run_id=self._run_id,
+                name=spec.name,
+            )
+        if codes:
+            say(f"run {self._run_id}: {spec.name} was redefined; from here on its new code runs")
+        codes.append(mine)
+
+    def _ago(self, row: StepRow) -> str:
+        return spoken(max(self._ledger.clock.now() - row.started_at, 0) / 1e6)
+
+    def _note_key(self, spec: StepSpec, identity: Digest, digest: Digest) -> None:
+        if self._keys.setdefault((spec.name, identity), digest) != digest:
+            raise DuplicateKey(
+                f"step {spec.name} was called twice with one key and different arguments in run {self._run_id}; make "
+                "the key say what differs",
+                run_id=self._run_id,
+                name=spec.name,
+            )
+
+    def _settle_change(self, spec: StepSpec, code: Digest, row: StepRow, memo: RecordedSteps) -> Reuse | Perform:
+        settled = self._settled_change(spec, code, row, memo)
+        if isinstance(settled, Perform):
+            self._redone[spec.name] = code
+        return settled
+
+    def _settled_change(self, spec: StepSpec, code: Digest, row: StepRow, memo: RecordedSteps) -> Reuse | Perform:
+        on_change = spec.on_change or self._on_change
+        if row.child_run_id is not None and on_change in {OnChange.GUARD, OnChange.REFRESH}:
+            return Perform("code changed")  # its own steps are looked at one by one, there
+        if (spec.name, code) in self._allowed_changes:
+            settled = settle_change(on_change, row, 0.0)
+            assert settled is not None
+            return settled
+        n_steps, at_stake_s = memo.work_at_stake(spec.name, code)
+        why = why_changed(self._ledger.definition, row.code, spec)
+        steps = "1 finished step" if n_steps == 1 else f"{n_steps} finished steps"
+        settled = settle_change(on_change, row, at_stake_s)
+        if settled is None:
+            ways = [f'{self._flow}.options(on_change="{way}").resume()' for way in ("keep", "refresh")]
+            if spec.on_change is not None:  # over which that of the flow has no say
+                ways = [f'iron.resume("{self._run_id}", {way}=["{spec.name}"])' for way in ("keep", "rerun")]
+            raise CodeChanged(
+                f"{spec.name} has changed ({why}) since {steps} ({spoken(at_stake_s)} of work) of run {row.run_id} "
+                "were recorded; run one of\n"
+                f"    {ways[0]}  # keep their results\n"
+                f"    {ways[1]}  # run them again",
+                run_id=self._run_id,
+                name=spec.name,
+                n_steps=n_steps,
+                at_stake_s=at_stake_s,
+            )
+        self._allowed_changes.add((spec.name, code))
+        if memo is self._memo and spec.name not in self.announced:  # of an origin its line has said so
+            becomes = "kept" if isinstance(settled, Reuse) else "done again"
+            of_them = f"{n_steps} of the finished steps {'is' if n_steps == 1 else 'are'} {becomes}"
+            say(f"run {self._run_id}: {spec.name}: {why}; {of_them} ({spoken(at_stake_s)} of work)")
+        return settled
+
+    def _warn_opaque(self, spec: StepSpec, arguments: Mapping[str, Any]) -> None:
+        for name, value in arguments.items():
+            kinds = self._ledger.digester.digest(value).opaque
+            if kinds and (spec.name, name) not in self._warned_of:
+                self._warned_of.add((spec.name, name))
+                say(
+                    f"step {spec.name}: argument {name} ({kinds[0]}) can't be recognised in another process, so the "
+                    f"step runs again there; if it does not matter which one it is, pass iron.resource({name})"
+                )
+
+    def say_shared(self, spec: StepSpec, origin: RunId) -> None:
+        """Say once of a step whose results another run has what data they rest on, and of a run if it is foreign."""
+        if ("", origin) not in self._warned_of:
+            self._warned_of.add(("", origin))
+            with self._ledger.current() as reader:
+                is_own = own_runs(self._ledger.signer, reader, reader.runs(Select(run_ids=[origin])))
+            if not is_own:
+                say(f"run {self._run_id}: {spec.name}: results of run {origin}, {FOREIGN}, are reused (cache=)")
+        names = spec.tracked.data
+        if names and (spec.name, "") not in self._warned_of:
+            self._warned_of.add((spec.name, ""))
+            say(
+                f"run {self._run_id}: {spec.name}: results of run {origin} are reused; it refers to data that is not "
+                f"tracked: {', '.join(names)}"
+            )
+
+    def _stored(self, row: StepRow, outputs: dict[tuple[StepRef, int], StoredValue]) -> StoredValue | None:
+        stored = outputs.pop((row.step, row.attempt), None)
+        if (stored is None or stored.content is None) and row.output_id is not None:
+            stored = self._ledger.value(row.output_id)
+        return stored
+
+    def _settle_loss(self, row: StepRow, stored: StoredValue | None) -> None:
+        """Let a step run again whose recorded result is gone, if that costs little or its policy is to refresh.
+
+        Raises:
+            ValueUnreadable: putting the result back, if somebody can, may be better than running the step again.
+        """
+        why = "it is not in the journal" if stored is None else (stored.trouble or "its content is missing")
+        self._lost_s += row.duration_s or 0.0
+        is_cheap = self._on_change is not OnChange.STRICT and self._lost_s < GUARD_S
+        if row.child_run_id is None and (is_cheap or self._on_change is OnChange.REFRESH):
+            say(f"run {self._run_id}: the recorded result of {row.step} can't be read ({why}); the step runs again")
+            return
+        raise ValueUnreadable(
+            f"the recorded result of {row.step} in run {self._run_id} can't be read: {why}; put it back from a copy of "
+            f"the journal and its folder of values, or let the step run again (recorded: "
+            f"{spoken(row.duration_s or 0.0)}) with\n"
+            f'    {self._flow}.options(on_change="refresh").resume()',
+            run_id=self._run_id,
+            step=row.step,
+        )
+
+    def _decoded(self, row: StepRow, stored: StoredValue) -> Any:
+        try:
+            return self._ledger.values.decode(stored)
+        except ValueUnreadable as error:
+            error.add_note(f"It is the recorded result of {row.step} in run {self._run_id}.")
+            raise
+
+    def _failure(self, row: StepRow) -> BaseException:
+        stored = None if row.error_id is None else self._ledger.value(row.error_id)
+        if stored is None or stored.content is None:
+            raise ValueUnreadable(
+                f"the recorded failure of {row.step} in run {self._run_id}, which the flow lived with, is missing in "
+                f"the journal or damaged; put the journal back from a copy, or begin anew with "
+                f"{self._flow}.options(fresh=True)(...)",
+                run_id=self._run_id,
+                step=row.step,
+            )
+        error = recorded_error(stored, self._ledger.signer, where=f"{row.step} of run {self._run_id}")
+        return mark(error, self._run_id, row.step)
+
+
+def _flying(
+    record: RecordedStep | None, code: Digest, in_flight: Mapping[AttemptRef, Attempt], *, once: bool
+) -> Attempt | None:
+    """Return the attempt of the record that an earlier stretch began and whose body still runs, if it is an answer.
+
+    One that runs other code than the call, or began before somebody asked for another, is none; but what runs once is
+    never begun beside itself. A child is none, either: it stops with the stretch that called it, and the next attempt
+    waits for that and continues it.
+    """
+    if record is None or not in_flight:
+        return None
+    latest = record.latest
+    job = in_flight.get((latest.step, latest.attempt))
+    if job is None or job.child_run_id is not None:
+        return None
+    return job if once or (job.code == code and not record.is_discarded) else None
+
+
+def _as_before(spec: StepSpec, record: RecordedStep | None) -> Reuse | None:
+    """Return the result of the function's own code: journals of before what it refers to was tracked know only that."""
+    done = None if record is None else record.completed(spec.tracked.own)
+    return None if done is None else Reuse(done)
+
+
+def mark(error: BaseException, run_id: RunId, step: StepRef) -> BaseException:
+    """Note on the exception which step raised it."""
+    with suppress(AttributeError):  # a class with __slots__
+        setattr(error, FAILED_STEP, (run_id, step))
+    return error

@@ -1,0 +1,1 @@
+"""Performing steps: calls, maps, branches, the cache, the event loop."""

@@ -1,0 +1,88 @@
+"""What a performed attempt comes to: its value or its failure, ready to be recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from ironflow_nb.core.events import StepCompleted, StepFailed
+from ironflow_nb.core.retry import MAX_DELAY_S
+from ironflow_nb.errors import IronflowError, ValueNotStorable
+from ironflow_nb.execution.recording.run_writer import PendingEvent
+from ironflow_nb.execution.session.attempts import Attempt, AttemptResult, StoredResult
+from ironflow_nb.execution.session.replay import mark
+from ironflow_nb.execution.session.session import Session
+from ironflow_nb.values.digest import listed
+from ironflow_nb.values.failures import recorded_error
+
+
+def returned(session: Session, job: Attempt, value: Any) -> AttemptResult:
+    """Return what is to be recorded of a returned job; a value that nothing stores makes it a failed one."""
+    duration_s = _duration_s(session, job)
+    try:
+        stored, echo = session.storage.store(listed(value))
+    except ValueNotStorable as error:
+        error.add_note(f"It is the result of {job.step} in run {session.run_id}.")
+        return raised(session, job, error)
+    completed = StepCompleted(output=stored.value_id.hex(), duration_s=duration_s)
+    cached = None
+    if job.claim is not None:
+        now = session.ledger.clock.now()
+        cached = replace(job.claim, owner=None, output_id=stored.value_id, finished_at=now, duration_s=duration_s)
+    piece = PendingEvent(completed, job.step, job.attempt, job.row, (stored,), cached)
+    return AttemptResult(job, piece, value=echo, kept=StoredResult(stored.value_id, stored.size))
+
+
+def raised(session: Session, job: Attempt, error: BaseException) -> AttemptResult:
+    """Return what is to be recorded of a job that raised."""
+    delay_s = None if session.is_ending else _delay_if_told(session, job, error)
+    fallback = vars(error).pop("fallback", None)  # the record of a failure does not need it
+    if delay_s is None and fallback is not None:
+        return returned(session, job, fallback)
+    error, retry_at = failure_of(error, job.spec.name), None
+    stored = session.storage.store_failure(error)
+    if isinstance(error, Exception):  # who handles it gets what a replay will give
+        error = recorded_error(stored, session.ledger.signer, where=f"{job.step} of run {session.run_id}", raised=error)
+    if delay_s is not None:
+        retry_at = session.ledger.clock.now() + round(delay_s * 1e6)
+    failed = StepFailed(error=stored.value_id.hex(), duration_s=_duration_s(session, job))
+    cached = None if retry_at is not None else job.claim
+    piece = PendingEvent(failed, job.step, job.attempt, job.row, (stored,), cached)
+    return AttemptResult(job, piece, error=mark(error, session.run_id, job.step), retry_at=retry_at)
+
+
+def failure_of(error: BaseException, name: str) -> BaseException:
+    """Return the error as the failure of a step: what iterators say at their end is none, as in generators."""
+    if not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    failure = RuntimeError(f"step {name} raised {type(error).__name__}")
+    failure.__cause__ = error
+    return failure
+
+
+def _delay_if_told(session: Session, job: Attempt, error: BaseException) -> float | None:
+    try:
+        return _delay_s(session, job, error)
+    except Exception as trouble:  # noqa: BLE001 -- of the user's function, or of what the error says of itself
+        what = f"{type(trouble).__name__}: {trouble}"
+        error.add_note(f"{job.step} is not tried again, for the question whether to raised {what}")
+        return None
+
+
+def _delay_s(session: Session, job: Attempt, error: BaseException) -> float | None:
+    """Return after how many seconds the step is tried again; None if it is not.
+
+    An error may say itself that another try would come to the same, and how long its other side is to be left alone.
+    """
+    retry, n_failed = job.spec.retry, job.n_failed + 1
+    is_retryable = getattr(error, "is_retryable", not isinstance(error, IronflowError))
+    if n_failed >= retry.attempts or not is_retryable or not retry.is_excused(error):
+        return None
+    chance = session.ledger.entropy(1)[0] / 255 if retry.jitter else 0.0
+    asked_s = getattr(error, "retry_after_s", None) or 0.0
+    return max(retry.delay_after(n_failed, chance), min(asked_s, MAX_DELAY_S))
+
+
+def _duration_s(session: Session, job: Attempt) -> float:
+    return session.ledger.clock.monotonic() - job.started_s

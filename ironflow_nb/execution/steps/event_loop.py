@@ -1,0 +1,107 @@
+"""The engine's own event loop, on a thread of its own.
+
+Tasks that a flow makes there are branches of it: the task factory gives each its scope when it is made, with the
+arguments of its coroutine as they are then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, Final
+
+from ironflow_nb.core.identity import step_name
+from ironflow_nb.execution.steps import step_runner
+from ironflow_nb.execution.steps.context import SCOPE, RunContext
+from ironflow_nb.execution.system.system import Threads
+from ironflow_nb.execution.system.threads import BackgroundErrors
+
+LAST_WORDS_S: Final = 1.0
+"""How long cancelled tasks may take to end when the engine is closed."""
+
+
+class EngineLoop:
+    """An event loop that runs from its first use until it is closed."""
+
+    def __init__(self, threads: Threads, troubles: BackgroundErrors) -> None:
+        self.loop = threads.event_loop()
+        self.loop.set_task_factory(branching_tasks)
+        self._troubles = troubles
+        self._is_closing = False
+        try:
+            threads.spawn("ironflow-loop", self._run)
+        except BaseException:
+            self.loop.close()
+            raise
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        while not self._is_closing:
+            try:
+                self.loop.run_forever()
+            except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+                # asyncio ends the loop with what it has set on a task already; the other flows of it go on.
+                self._troubles.note("running async flows", error)
+        left = asyncio.all_tasks(self.loop)
+        for task in left:
+            task.cancel()
+        if left:
+            self.loop.run_until_complete(asyncio.wait(left, timeout=LAST_WORDS_S))
+        self.loop.close()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Run the coroutine as a task of the loop, in the context of the caller."""
+        context = contextvars.copy_context()
+        result: Future[Any] = Future()
+
+        def begin() -> None:
+            task = asyncio.Task(coroutine, loop=self.loop, context=context)
+            _tasks.add(task)
+            task.add_done_callback(lambda done: _settle(done, result))
+            result.add_done_callback(lambda done: done.cancelled() and self.loop.call_soon_threadsafe(task.cancel))
+
+        _tasks: set[asyncio.Task[Any]] = set()  # a loop only keeps weak references to its tasks
+        self.loop.call_soon_threadsafe(begin)
+        return result
+
+    def close(self) -> None:
+        """Let the loop cancel its tasks and end, if it goes on; its thread is a daemon that nobody waits for."""
+        self._is_closing = True
+        with suppress(RuntimeError):  # it has ended
+            self.loop.call_soon_threadsafe(self.loop.stop)
+
+
+def _settle(task: asyncio.Task[Any], result: Future[Any]) -> None:
+    if result.cancelled():
+        return
+    if task.cancelled():
+        result.set_exception(asyncio.CancelledError())
+    elif (error := task.exception()) is not None:
+        result.set_exception(error)
+    else:
+        result.set_result(task.result())
+
+
+def branching_tasks(
+    loop: asyncio.AbstractEventLoop, coroutine: Any, context: contextvars.Context | None = None, **options: Any
+) -> asyncio.Task[Any]:
+    """Make a task; one made by a flow is a branch of it."""
+    scope = SCOPE.get()
+    if scope is None or scope.step is not None or step_runner.is_call(coroutine):
+        return asyncio.Task(coroutine, loop=loop, context=context, **options)
+    context = contextvars.copy_context() if context is None else context
+    context.run(SCOPE.set, _branch(scope, coroutine))
+    return asyncio.Task(coroutine, loop=loop, context=context, **options)
+
+
+def _branch(scope: RunContext, coroutine: Any) -> RunContext:
+    name = step_name(None, getattr(coroutine, "__qualname__", "task"))
+    # Of a coroutine that has not begun, the locals are its arguments.
+    frame = getattr(coroutine, "cr_frame", None)
+    branch = scope.session.open_branch(
+        scope.branch, name, dict(frame.f_locals) if frame else None, stretch=scope.stretch
+    )
+    return RunContext(scope.session, branch, stretch=scope.stretch)

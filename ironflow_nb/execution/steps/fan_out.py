@@ -1,0 +1,358 @@
+"""One step over many items: pulled in a window, performed by some workers, answered in the order of the items.
+
+The flow's own thread pulls items, so that equal items are numbered in their order. Workers take pulled jobs one after
+another and queue what they came to; at most four times as many items as there are workers are pulled and not yet
+committed, which bounds the finished work that a crash can lose. After a failure nothing more is pulled or started,
+unless failures are collected.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import copy_context
+from typing import Any, Final
+
+from ironflow_nb.errors import IronflowError
+from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.session.attempts import Attempt, AttemptResult, Promise, RecordedAnswer
+from ironflow_nb.execution.session.replay import FAILED_STEP
+from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.steps.context import RunContext
+from ironflow_nb.execution.system.interrupts import call_body
+
+WINDOW: Final = 4
+"""Items that may be pulled and not yet committed, as a multiple of the concurrency."""
+
+HELD_BYTES: Final = 32 * 1024 * 1024
+"""Results of so many bytes are kept in memory, and those of the window; the others are read again when wanted."""
+
+_END: Final = object()
+
+
+class FanOut:
+    """The items of one map, or of one submit, on their way through a step."""
+
+    def __init__(
+        self,
+        scope: RunContext,
+        spec: StepSpec,
+        items: Iterator[tuple[Any, ...]],
+        *,
+        fixed: Mapping[str, Any],
+        concurrency: int,
+        collects: bool,
+        n_expected: int | None,
+        is_next_ready: Callable[[int], bool],
+    ) -> None:
+        """Pull the first window; `is_next_ready` tells whether pulling item n would not block.
+
+        `n_expected` is how many items there will be, where that is known before they are pulled.
+        """
+        session = self.session = scope.session
+        self.outcomes: list[Promise] = []
+        self.is_exhausted = False
+        self.first_error: BaseException | None = None
+        self._is_failing = False
+        self._spec = spec
+        self._items = items
+        self._fixed = fixed
+        self._scope = scope
+        self._concurrency = concurrency
+        self._collects = collects
+        self._is_next_ready = is_next_ready
+        self._context = copy_context()
+        self._jobs: deque[Attempt] = deque()
+        self._job_of: dict[Promise, Attempt] = {}
+        self._n_open = 0
+        self._n_workers = 0
+        self._n_read = self._n_released = self._n_held = 0
+        self._is_pumped = False
+        self._is_asked_for = False
+        with session.lock:
+            session.refuse_if_outlived(scope.stretch)
+            self._series = session.totals.begin(spec.name, scope.branch, session.recall.site_of(scope.branch))
+            self._is_counted = n_expected is not None
+            if n_expected is not None:
+                session.totals.note(self._series, n_expected)
+        session.add_child(self, scope.stretch, self.pump)  # from here on any thread of the flow may pull its items
+        session.pump()
+
+    # -- pulling -------------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Pull items while the window is open; called by the flow's own threads, of which one pulls at a time."""
+        self._is_asked_for = True
+        while self._is_asked_for:
+            with self.session.lock:
+                if self._is_pumped:  # by another branch, which looks again, or by an item that calls steps
+                    return
+                self._is_pumped, self._is_asked_for = True, False
+            before = len(self.outcomes), self.is_exhausted
+            try:
+                self._fill_window()
+            finally:
+                self._is_pumped = False
+                if before != (len(self.outcomes), self.is_exhausted):
+                    self.session.wakeups.wake_others()
+
+    def _fill_window(self) -> None:
+        window = WINDOW * self._concurrency
+        while self.is_pulling and self._n_open < window and self._is_next_ready(len(self.outcomes)):
+            self._pull()
+        if not self.is_pulling and self._n_open == 0 and self.pump in self.session.pumps:
+            self.session.pumps.remove(self.pump)
+            if self.first_error is None:
+                self.session.children.remove(self)
+
+    @property
+    def is_pulling(self) -> bool:
+        """Tell whether more items may come."""
+        return not self.is_exhausted and not self._is_failing
+
+    def _pull(self) -> None:
+        try:
+            # The iterable may be a generator that calls steps: it stands where the map was called.
+            item = self._context.run(call_body, next, (self._items, _END), {})
+            if item is _END:
+                self._exhaust()
+                return
+            asked = self.session.ask(
+                self._spec, self._scope.branch, item, self._fixed, stretch=self._scope.stretch, site=self._series.site
+            )
+        except Exception as error:  # noqa: BLE001 -- of the user's iterable, or of the call itself
+            self._take_error(error)
+            return
+        if type(asked) is Promise:
+            self._follow(asked)
+        elif type(asked) is RecordedAnswer:
+            self._answer(asked)
+        else:
+            assert isinstance(asked, Attempt)
+            self._follow(asked.outcome)
+            asked.begin_again, asked.context = self._begin, self._context.copy()
+            if asked.failed is not None:
+                self._job_of[asked.outcome] = asked
+                self.session.delayed.keep(asked)
+            else:
+                self._begin(asked)
+
+    def _exhaust(self) -> None:
+        """Note that there are no more items, and so how many there are."""
+        self.is_exhausted = True
+        if not self._is_counted:
+            with self.session.lock:
+                self.session.totals.note(self._series, len(self.outcomes))
+
+    def _begin(self, job: Attempt) -> None:
+        """Let a worker perform the attempt as soon as one is free."""
+        with self.session.lock:
+            self._job_of[job.outcome] = job
+            if self._is_failing:  # its failure stays the last word, and may be what the flow waits for
+                self.session.give_back(job)
+                self.session.wakeups.wake()
+                return
+            self._jobs.append(job)
+        self._hire()
+
+    def _take_error(self, error: Exception) -> None:
+        """Let the item fail that could not even be asked for; a generator that raised has nothing more to give."""
+        if not (self._collects and _is_collected(error)):
+            self.first_error = self.first_error or error
+            self.is_exhausted = True
+        self._answer(RecordedAnswer(error=error))
+
+    def _answer(self, answer: RecordedAnswer) -> None:
+        outcome = Promise()
+        if answer.error is None:
+            outcome.succeed(answer.value, answer.kept)
+        else:
+            outcome.fail(answer.error)
+        self._follow(outcome)
+
+    def _follow(self, outcome: Promise) -> None:
+        index = len(self.outcomes)
+        self.outcomes.append(outcome)
+        with self.session.lock:
+            self._n_open += 1
+            outcome.when_done(lambda: self._note_done(index, outcome))
+
+    def _note_done(self, index: int, outcome: Promise) -> None:
+        self._n_open -= 1
+        if outcome.error is None:
+            self._job_of.pop(outcome, None)
+            self._hold(index, outcome)
+        elif not self._collects:
+            self.first_error = self.first_error or outcome.error
+            self._begin_no_more()
+
+    def _hold(self, index: int, outcome: Promise) -> None:
+        """Keep the result in memory, unless it is too much: then those go that were read, and those far ahead."""
+        self._n_held += 0 if outcome.kept is None else outcome.kept.size
+        while self._n_held > HELD_BYTES and self._n_released < self._n_read:
+            self._release(self.outcomes[self._n_released])
+            self._n_released += 1
+        if self._n_held > HELD_BYTES and index >= self._n_read + WINDOW * self._concurrency:
+            self._release(outcome)
+
+    def _release(self, outcome: Promise) -> None:
+        if outcome.kept is not None and not outcome.is_released:
+            self._n_held -= outcome.kept.size
+            outcome.release(self.session.ledger.read)
+
+    def _begin_no_more(self) -> None:
+        self._is_failing = True
+        while self._jobs:  # among them what was to be tried again
+            self.session.give_back(self._jobs.popleft())
+
+    # -- performing ----------------------------------------------------------------------------------------------
+
+    def _hire(self) -> None:
+        with self.session.lock:
+            if self._n_workers >= self._concurrency:
+                return
+            self._n_workers += 1
+        try:
+            self.session.start_worker(self._spec, self.session, self._take, is_limited=False)
+        except Exception as error:  # noqa: BLE001 -- no thread can be started
+            self._dismiss(error)
+
+    def _dismiss(self, error: Exception) -> None:
+        """Do without a worker that can't be started; where there is no other, what was to be performed fails."""
+        self.session.ledger.troubles.note("starting a thread for steps", error)
+        with self.session.lock:
+            self._n_workers -= 1
+            while self._jobs and not self._n_workers:
+                job = self._jobs.popleft()
+                self.session.give_back(job)
+                job.outcome.fail(error)
+        self.session.wakeups.wake()
+
+    def _take(self, settled: AttemptResult | None) -> Attempt | None:
+        with self.session.lock:
+            is_failed = settled is not None and settled.error is not None and settled.retry_at is None
+            if is_failed and not self._collects:
+                self._begin_no_more()  # at once, though the failure is committed by and by
+            if self._jobs and not self.session.is_ending:
+                return self._jobs.popleft()
+            self._n_workers -= 1
+            return None
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def is_ready(self, index: int) -> bool:
+        """Tell whether item `index` can be read, or is known never to come, without waiting."""
+        if index < len(self.outcomes) and self.outcomes[index].is_done:
+            return True
+        return self._is_stuck() or (self.is_exhausted and index >= len(self.outcomes))
+
+    def is_finished(self) -> bool:
+        """Tell whether nothing more will come: all items are done, or one failed and nothing is in flight."""
+        return (self.is_exhausted and self._n_open == 0) or self._is_stuck()
+
+    def _is_stuck(self) -> bool:
+        if self._collects or self.first_error is None:
+            return False
+        return not any(job.is_started and not outcome.is_done for outcome, job in list(self._job_of.items()))
+
+    @property
+    def n_items(self) -> int:
+        """How many items there are by now; where a failure ended the map, it counts once for all that never came."""
+        return len(self.outcomes) + (self.first_error is not None and not self.is_exhausted)
+
+    def read(self, index: int) -> Any:
+        """Return the result of item `index`, which is ready; of a failed one its error, or raise that."""
+        __tracebackhide__ = True
+        outcome = self.outcomes[index] if index < len(self.outcomes) else None
+        if outcome is None or not outcome.is_done:
+            outcome = next(outcome for outcome in self.outcomes if outcome.error is self.first_error)
+        if outcome.error is None:
+            self._n_read = max(self._n_read, index + 1)
+            return outcome.value
+        self._observe(outcome)
+        if self._collects and _is_collected(outcome.error):
+            return outcome.error
+        raise outcome.error
+
+    def _observe(self, outcome: Promise) -> None:
+        if not outcome.is_observed:
+            outcome.is_observed = True
+            job = self._job_of.get(outcome)
+            if job is not None and job.is_started:
+                self.session.observe(job)
+
+    def unobserved_error(self) -> BaseException | None:
+        """Return the failure of which the flow never saw anything."""
+        if self._collects or any(outcome.error is not None and outcome.is_observed for outcome in self.outcomes):
+            return None
+        return self.first_error
+
+
+def _is_collected(error: BaseException) -> bool:
+    """Tell whether the error is a failure of the item, whatever its class, and not of the run or its journal."""
+    return isinstance(error, Exception) and (hasattr(error, FAILED_STEP) or not isinstance(error, IronflowError))
+
+
+class Submission:
+    """One call that runs beside its flow; a limited one waits while many others run."""
+
+    def __init__(self, session: Session, asked: RecordedAnswer | Promise | Attempt, *, is_limited: bool) -> None:
+        self.session = session
+        self._is_limited = is_limited
+        self._job = asked if isinstance(asked, Attempt) else None
+        self._is_taken = False
+        if isinstance(asked, RecordedAnswer):
+            self.outcome = Promise()
+            if asked.error is None:
+                self.outcome.succeed(asked.value)
+            else:
+                self.outcome.fail(asked.error)
+        elif isinstance(asked, Promise):
+            self.outcome = asked
+        else:
+            self.outcome = asked.outcome
+            session.children.append(self)
+            with session.lock:
+                self.outcome.when_done(self._note_done)
+            asked.begin_again, asked.context = self._begin, copy_context()
+            if asked.failed is not None:
+                session.delayed.keep(asked)
+            else:
+                self._begin(asked)
+
+    def _begin(self, job: Attempt) -> None:
+        self._job, self._is_taken = job, False
+        try:
+            self.session.start_worker(job.spec, self.session, self._take, is_limited=self._is_limited)
+        except Exception as error:  # noqa: BLE001 -- no thread can be started
+            self.session.drop(job, error)
+
+    def _take(self, _settled: AttemptResult | None) -> Attempt | None:
+        if self._is_taken or self.session.is_ending:
+            return None
+        self._is_taken = True
+        return self._job
+
+    def _note_done(self) -> None:
+        # Another stretch of the run does not know it as its own.
+        if self.outcome.error is None and self in self.session.children:
+            self.session.children.remove(self)
+
+    def read(self) -> Any:
+        """Return the result, which is there, or raise the error."""
+        __tracebackhide__ = True
+        if self.outcome.error is None:
+            return self.outcome.value
+        if not self.outcome.is_observed:
+            self.outcome.is_observed = True
+            if self._job is not None and self._job.is_started:
+                self.session.observe(self._job)
+        raise self.outcome.error
+
+    def is_finished(self) -> bool:
+        """Tell whether the outcome is there."""
+        return self.outcome.is_done
+
+    def unobserved_error(self) -> BaseException | None:
+        """Return the failure, if the flow never saw it."""
+        return None if self.outcome.is_observed else self.outcome.error

@@ -1,0 +1,1 @@
+"""The machine and its surroundings: clock, threads, processes, interrupts, the shell."""

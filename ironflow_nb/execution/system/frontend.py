@@ -1,0 +1,120 @@
+"""What is around the engine: an IPython shell or a plain script, a notebook, a test run.
+
+Nothing is imported to find out. What the notebook extension has to say is found on the shell itself, where the
+extension puts it; without the extension the shell's own execution count serves.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from ironflow_nb.core.plain_text import plain
+
+if TYPE_CHECKING:
+    from logging import Logger
+
+FACE_ATTRIBUTE: Final = "_ironflow_face"
+"""Where the notebook extension leaves itself on the IPython shell."""
+
+
+class Frontend(Protocol):
+    """What the notebook extension does for the engine."""
+
+    def cell(self) -> int | None:
+        """Return the number of the cell that is being executed by the calling thread, or None."""
+
+    def say(self, line: str) -> None:
+        """Show one line above the output of the cell."""
+
+    def began(self, engine: Any, run_id: str) -> None:
+        """Show the picture of a run that was called directly."""
+
+
+def shell() -> Any | None:
+    """Return the IPython shell of this process, if it runs in one."""
+    ipython = sys.modules.get("IPython")
+    get_ipython = getattr(ipython, "get_ipython", None)
+    return None if get_ipython is None else get_ipython()
+
+
+def face() -> Frontend | None:
+    """Return the notebook extension, if it is loaded."""
+    found: Frontend | None = getattr(shell(), FACE_ATTRIBUTE, None)
+    return found
+
+
+def is_interactive() -> bool:
+    """Tell whether a person works here: a terminal, or a front end that answers when a cell asks for input."""
+    here = shell()
+    if here is None:
+        return False
+    kernel = getattr(here, "kernel", None)
+    # Batch execution (nbclient, nbconvert) sends its cells without it.
+    return kernel is None or bool(getattr(kernel, "_allow_stdin", False))
+
+
+def next_execution() -> str | None:
+    """Say where a call belongs to another execution than the one that goes on; None where only another process does."""
+    if shell() is not None:
+        return "in a cell that is run anew"
+    return None if sys.flags.interactive or hasattr(sys, "ps1") else "in a script that is started anew"
+
+
+def say(line: str) -> None:
+    """Tell the person at the notebook, or the log of a script."""
+    notebook = face()
+    if notebook is not None:
+        notebook.say(plain(line))
+    else:
+        logger().info(plain(line))
+
+
+def logger() -> Logger:
+    """Return the logger of the package."""
+    import logging
+
+    return logging.getLogger("ironflow_nb")
+
+
+def notebook_path() -> str | None:
+    """Return the path of the notebook of this kernel, if the front end told it."""
+    found = getattr(shell(), "user_ns", {}).get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+    return found if isinstance(found, str) and found.endswith(".ipynb") else None
+
+
+def notebook_exists(path: str | None) -> bool:
+    """Tell whether a notebook is still there."""
+    return path is not None and Path(path).exists()
+
+
+def is_under_pytest() -> bool:
+    """Tell whether a test is being run: there nothing continues by itself."""
+    return "PYTEST_CURRENT_TEST" in os.environ
+
+
+class CellExecution:
+    """Names the cell execution of the calling thread; in a script the whole process is one.
+
+    A widget callback, and any thread but the main one, is an execution of its own each time.
+    """
+
+    def __init__(self, process: str, unique: Callable[[], str], is_main_thread: Callable[[], bool]) -> None:
+        self._process = process
+        self._unique = unique
+        self._is_main_thread = is_main_thread
+
+    def __call__(self) -> str:
+        """Return the name of the execution."""
+        here = shell()
+        if here is None:
+            return self._process
+        notebook = face()
+        if notebook is not None:
+            cell = notebook.cell()
+        else:
+            cell = here.execution_count if self._is_main_thread() else None
+        return f"{self._process}:{cell}" if cell is not None else f"{self._process}:{self._unique()}"

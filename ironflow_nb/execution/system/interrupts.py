@@ -1,0 +1,232 @@
+"""Keyboard interrupts that never break the engine's own state.
+
+While the engine is at work in the main thread, SIGINT is taken by a handler of ours. It looks at the frames that it
+interrupts: if the innermost frame of this package among them is `call_body`, the user's code is running and gets its
+KeyboardInterrupt at once. Otherwise the engine is at work (encoding, committing, moving counters), and the interrupt
+is kept until the engine says that it stands well: whenever it calls the user's code, a step ends, or it waits.
+
+A kept interrupt belongs to what was going on when it came. It is delivered there, or dropped where that ends by an
+interrupt already: who presses stop twice stops one thing.
+
+Runs that the main thread awaits: the interrupts that come meanwhile.
+
+SIGINT alone does not wake an event loop that waits, and what a notebook's own handler of it leaves to the loop is done
+when something else happens: when the run has ended. And where the handler raises in the loop itself, the cell never
+goes on, and its run would.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from ironflow_nb.execution.system.system import LOOK_S, Wakeup, is_main_thread
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, TimerHandle
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_PACKAGE: Final = __name__.partition(".")[0]
+_LIKE_THE_USERS: Final = (f"{_PACKAGE}.graphs", f"{_PACKAGE}.values.resource")
+"""What a graph does stands for a flow and the bodies of its steps, and a resource for the object that it wraps."""
+
+
+def call_body(function: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
+    """Call the user's function; every frame above this one is theirs."""
+    __tracebackhide__ = True
+    # Between here and the first line of the function no handler of a signal runs: what came before is delivered now,
+    # and what comes later meets the user's code.
+    if INTERRUPTS.is_pending:
+        INTERRUPTS.check()
+    return function(*args, **kwargs)
+
+
+class Interrupts:
+    """The SIGINT handler of the main thread while the engine is at work in it; elsewhere everything here does nothing.
+
+    There is one in a process, as there is one SIGINT. `is_pending` says whether an interrupt is kept.
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._previous: Any = None
+        self.is_pending = False
+        self._wakeups: list[Wakeup] = []
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Take SIGINT for the length of a run, say, and give it back; what takes it may nest.
+
+        What is left by an error is left by a kept interrupt instead; what is left by an interrupt, or by another
+        exception that no `Exception` is, ends as the kept one wants it already.
+        """
+        __tracebackhide__ = True
+        if not is_main_thread():
+            yield
+            return
+        if self._depth == 0:
+            self._install()
+        self._depth += 1
+        try:
+            yield
+        except Exception:
+            self._leave()
+            self.check()
+            raise
+        except BaseException:
+            self._leave()
+            self.is_pending = False
+            raise
+        self._leave()
+        self.check()
+
+    def _leave(self) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._restore()  # before anybody looks at `is_pending` for the last time: from here on nothing is kept
+
+    @contextmanager
+    def waiting(self, wakeup: Wakeup) -> Iterator[None]:
+        """Let an interrupt wake a wait of the main thread; one that was kept before is delivered first."""
+        if not is_main_thread():
+            yield
+            return
+        self._wakeups.append(wakeup)
+        try:
+            self.check()
+            yield
+        finally:
+            self._wakeups.remove(wakeup)
+
+    def check(self) -> None:
+        """Deliver an interrupt that was kept, if this is the main thread."""
+        __tracebackhide__ = True
+        if self.is_pending and is_main_thread():
+            self._deliver(None)
+
+    def _install(self) -> None:
+        self.is_pending = False
+        previous = signal.getsignal(signal.SIGINT)
+        # Ignored stays ignored, and a handler that is not Python's can't be called by us.
+        if previous is not signal.SIG_IGN and previous is not None:
+            self._previous = previous
+            signal.signal(signal.SIGINT, self._handle)
+
+    def _restore(self) -> None:
+        if signal.getsignal(signal.SIGINT) == self._handle:  # the user's code may have put its own
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _handle(self, _signal: int, frame: FrameType | None) -> None:
+        __tracebackhide__ = True
+        if is_in_user_code(frame):
+            self._deliver(frame)
+            return
+        self.is_pending = True
+        for wakeup in self._wakeups:
+            wakeup.set()
+
+    def _deliver(self, frame: FrameType | None) -> None:
+        __tracebackhide__ = True
+        self.is_pending = False  # also one that was kept before this one: it asked for the same
+        if callable(self._previous):
+            self._previous(signal.SIGINT, frame)
+        else:
+            raise KeyboardInterrupt
+
+
+INTERRUPTS: Final = Interrupts()
+
+
+def is_in_user_code(frame: FrameType | None) -> bool:
+    """Tell whether the user's code is running in the frame, and not the engine on its behalf."""
+    innermost = frame
+    while frame is not None:
+        # By the name of its module: paths of two packages may begin alike, and one path may be written in many ways.
+        if _is_ours(frame.f_globals.get("__name__")):
+            return frame.f_code is call_body.__code__ and frame is not innermost
+        frame = frame.f_back
+    return True
+
+
+def _is_ours(module: object) -> bool:
+    return _is_within(module, _PACKAGE) and not any(_is_within(module, theirs) for theirs in _LIKE_THE_USERS)
+
+
+def _is_within(module: object, package: str) -> bool:
+    return isinstance(module, str) and (module == package or module.startswith(f"{package}."))
+
+
+class AwaitedRuns:
+    """Hands an interrupt on, and tells those who await on the main thread's loop. Used by the main thread only.
+
+    It listens for one interrupt: after that the handler of before has the word again.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: list[tuple[Callable[[], object], Callable[[BaseException], object]]] = []
+        self._previous: Any = None
+
+    @contextmanager
+    def listening(self, wake: Callable[[], object], interrupt: Callable[[BaseException], object]) -> Iterator[None]:
+        """Call `wake` when SIGINT comes, and `interrupt` with what its handler raises: who awaits does not go on then.
+
+        Both are called at any instant, so they only set what others look at.
+        """
+        self._install()
+        listener = wake, interrupt
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+            if not self._listeners:
+                self._restore()
+
+    def _install(self) -> None:
+        previous = signal.getsignal(signal.SIGINT)
+        if previous == self._handle:
+            return
+        self._listeners.clear()  # somebody has put another handler since: they belong to an earlier cell
+        if callable(previous):  # ignored stays ignored
+            self._previous = previous
+            signal.signal(signal.SIGINT, self._handle)
+
+    def _restore(self) -> None:
+        if signal.getsignal(signal.SIGINT) == self._handle:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        __tracebackhide__ = True
+        listeners, self._listeners = self._listeners, []
+        self._restore()
+        for wake, _ in listeners:
+            with suppress(RuntimeError):  # the loop of a cell that never went on is closed
+                wake()
+        try:
+            self._previous(number, frame)
+        except BaseException as error:
+            for _, interrupt in listeners:
+                interrupt(error)
+            raise
+
+
+@contextmanager
+def looking_up(loop: AbstractEventLoop) -> Iterator[None]:
+    """Let the loop of the main thread wake now and then; see `LOOK_S`."""
+    timer: TimerHandle
+
+    def look() -> None:
+        nonlocal timer
+        timer = loop.call_later(LOOK_S, look)
+
+    timer = loop.call_later(LOOK_S, look)
+    try:
+        yield
+    finally:
+        timer.cancel()

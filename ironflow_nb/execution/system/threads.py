@@ -1,0 +1,201 @@
+"""Threads for step bodies: daemons that are reused, and that nobody waits for at exit.
+
+The threads of ``concurrent.futures`` are joined when the interpreter ends, which hangs a kernel in the middle of a
+long body.
+
+Who waits for something to happen in a run.
+
+Errors that the engine's own threads met and survived.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Final, TypeVar
+
+from ironflow_nb.execution.system.frontend import logger
+from ironflow_nb.execution.system.system import Threads, Wakeup
+
+W = TypeVar("W", bound=Wakeup)
+
+
+class Wakeups:
+    """The wakeups of those who wait. Any thread may wake them: the list is only appended to, taken from or copied."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Wakeup] = []
+
+    def wake(self) -> None:
+        """Let everybody who waits look again."""
+        for wakeup in list(self._waiting):
+            wakeup.set()
+
+    def wake_others(self) -> None:
+        """Let the others look again, if there are any: what they wait for may have come from this thread."""
+        if len(self._waiting) > 1:
+            self.wake()
+
+    @contextmanager
+    def woken(self, wakeup: W) -> Iterator[W]:
+        """Let the wakeup be set whenever something happens."""
+        self._waiting.append(wakeup)
+        try:
+            yield wakeup
+        finally:
+            self._waiting.remove(wakeup)
+
+
+class LoopWakeup:
+    """A wakeup that a coroutine waits for; any thread may set it."""
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """See `Wakeup`."""
+        self._loop.call_soon_threadsafe(self._event.set)
+
+    def take(self, timeout_s: float | None) -> bool:
+        """Never used: a coroutine awaits."""
+        raise AssertionError(timeout_s)
+
+    async def taken(self, timeout_s: float | None) -> bool:
+        """Do as `take` does in a coroutine."""
+        import asyncio
+
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
+class BackgroundErrors:
+    """What the threads of one engine could not do, said once for each kind of error; any thread may note one.
+
+    `counts` has how often each came, by what was being done and the class of the error, and `latest` its last message.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.latest: dict[tuple[str, str], str] = {}
+
+    def note(self, activity: str, error: BaseException) -> None:
+        """Note that `activity` met the error, and that its thread goes on."""
+        kind = activity, type(error).__name__
+        try:
+            message = str(error)
+        except Exception:  # noqa: BLE001 -- an error of the user's that can't say what it is
+            message = "(no message)"
+        self.latest[kind] = message
+        self.counts[kind] += 1
+        if self.counts[kind] == 1:
+            logger().warning("the engine met %s: %s while %s; it goes on", kind[1], message, activity, exc_info=error)
+
+
+IDLE_S: Final = 10.0
+
+
+N_LIMITED: Final = 64
+"""So many jobs that are limited run at once; the others wait for their turn."""
+
+
+class ThreadPool:
+    """As many threads as there are bodies at once; each leaves after it had nothing to do for ten seconds.
+
+    Only bodies run here: flows, branches and children, which wait for bodies, have threads of their own, and a job that
+    waits for its time or for another run's result is kept by its session. So nothing that is limited waits for
+    something that is queued behind it.
+    """
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._lock = threads.lock()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._idle: list[Wakeup] = []
+        self._queued: deque[Callable[[], None]] = deque()
+        self._n_limited = 0
+        self._n_spawned = 0
+        self.n_unfinished = 0
+
+    def submit(self, job: Callable[[], None], *, is_limited: bool) -> None:
+        """Run the job, which must not raise, on a thread of the pool; a limited one when it is its turn."""
+        with self._lock:
+            if is_limited and self._n_limited >= N_LIMITED:
+                self.n_unfinished += 1
+                self._queued.append(job)  # whoever ends a limited job takes it, under this lock
+                return
+            self._n_limited += is_limited
+        try:
+            self._start(partial(self._run_limited, job) if is_limited else job)
+        except BaseException:
+            with self._lock:
+                self._n_limited -= is_limited
+            raise
+
+    def _run_limited(self, job: Callable[[], None]) -> None:
+        job()
+        while (following := self._next_limited()) is not None:
+            following()
+            del following  # so that what it holds does not live as long as the next one runs
+            with self._lock:
+                self.n_unfinished -= 1
+
+    def _next_limited(self) -> Callable[[], None] | None:
+        with self._lock:
+            if self._queued:
+                return self._queued.popleft()
+            self._n_limited -= 1
+            return None
+
+    def _start(self, job: Callable[[], None]) -> None:
+        with self._lock:
+            self._jobs.append(job)
+            self.n_unfinished += 1
+            if self._idle:
+                self._idle.pop().set()
+                return
+            self._n_spawned += 1
+            name = f"ironflow-step-{self._n_spawned}"
+        try:
+            self._threads.spawn(name, self._work)
+        except BaseException:
+            with self._lock:
+                if job in self._jobs:  # else another thread has taken it meanwhile
+                    self._jobs.remove(job)
+                    self.n_unfinished -= 1
+                    raise
+
+    def _work(self) -> None:
+        wakeup = self._threads.wakeup()
+        while True:
+            with self._lock:
+                job = self._jobs.popleft() if self._jobs else None
+                if job is None:
+                    self._idle.append(wakeup)
+            if job is not None:
+                job()
+                with self._lock:
+                    self.n_unfinished -= 1
+                del job  # so that what it holds does not live as long as the thread idles
+            elif self._gives_up(wakeup):
+                return
+
+    def _gives_up(self, wakeup: Wakeup) -> bool:
+        """Wait for a job; tell whether the thread may leave: none came, and nobody counts on it."""
+        is_woken = wakeup.take(IDLE_S)
+        with self._lock:
+            # Who gives a job takes the wakeup out and sets it, perhaps after the time was over, and then the thread
+            # stays. The wakeup is still set when the thread idles the next time; so it may be woken while it is there.
+            if wakeup not in self._idle:
+                return False
+            self._idle.remove(wakeup)
+            return not is_woken

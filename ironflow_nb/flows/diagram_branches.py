@@ -1,0 +1,170 @@
+"""Calls in inner functions, and calls that run side by side, drawn in the place where the flow names them."""
+
+from __future__ import annotations
+
+import ast
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
+
+from ironflow_nb.diagram.model import DiagramBuilder, NodeKind, OpenEdge, Tails
+from ironflow_nb.flows.diagram_expressions import Comprehension, ExpressionReader
+from ironflow_nb.flows.diagram_names import Described, SourceNames
+
+InnerFunction = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+class _Group(NamedTuple):
+    """A task group that is open: how its tasks end, and in how many loops it stands."""
+
+    ends: list[OpenEdge]
+    n_loops: int
+
+
+class BranchReader(ExpressionReader, ABC):
+    """Reads an inner function where it is named first: called there, or given to what will call it."""
+
+    def __init__(
+        self, sketch: DiagramBuilder, names: SourceNames, first_line: int, numbers: Mapping[ast.Call, int]
+    ) -> None:
+        super().__init__(sketch, names, first_line, numbers)
+        self._functions: dict[str, InnerFunction] = {}
+        self._drawn: set[str] = set()
+        self._looked_at: set[str] = set()
+        self._gathers: list[int | None] = []
+        self._given: set[tuple[str | None, int | None]] = set()
+        self._groups: dict[str, _Group] = {}
+        self._n_loops = 0
+
+    @abstractmethod
+    def body(self, function: ast.FunctionDef | ast.AsyncFunctionDef, tails: Tails) -> Tails:
+        """Read the statements of an inner function."""
+
+    @contextmanager
+    def repeated(self) -> Iterator[None]:
+        """Stand what is read meanwhile in one more loop."""
+        self._n_loops += 1
+        try:
+            yield
+        finally:
+            self._n_loops -= 1
+
+    # -- inner functions -----------------------------------------------------------------------------------------
+
+    def define(self, name: str, function: InnerFunction) -> None:
+        """Take note of an inner function; a decorator may make anything of it."""
+        if isinstance(function, ast.Lambda) or not function.decorator_list:
+            self._functions[name] = function
+            self._drawn.discard(name)
+
+    def expression(self, node: ast.expr | ast.keyword, tails: Tails) -> Tails:
+        """See the base; a function that is named here is read here."""
+        match node:
+            case ast.Lambda():
+                return self.expression(node.body, tails)
+            case ast.Name(id=name) if name in self._functions:
+                return self._inner(name, tails)
+        return super().expression(node, tails)
+
+    def _inner(self, name: str, tails: Tails) -> Tails:
+        """Read the function, once: what it calls has one place in the source, wherever it is called from."""
+        if not self._is_to_draw(name):
+            return tails
+        self._drawn.add(name)
+        function = self._functions[name]
+        return self.expression(function.body, tails) if isinstance(function, ast.Lambda) else self.body(function, tails)
+
+    def _matters(self, node: ast.AST, *, in_loop: bool) -> bool:
+        match node:
+            case ast.Lambda():
+                return self._has_calls(node.body)
+            case ast.Name(id=name) if name in self._functions:
+                return self._is_to_draw(name)
+            case ast.Call() if self._names.is_gather(node) and any(map(self._names.given, node.args)):
+                return True
+        return super()._matters(node, in_loop=in_loop)
+
+    def _is_to_draw(self, name: str) -> bool:
+        if name in self._drawn or name in self._looked_at:
+            return False
+        self._looked_at.add(name)
+        function = self._functions[name]
+        found = self._has_calls(*([function.body] if isinstance(function, ast.Lambda) else function.body))
+        self._looked_at.discard(name)
+        return found
+
+    def _has_calls(self, *nodes: ast.AST) -> bool:
+        return any(
+            (isinstance(each, ast.Call) and self._matters(each, in_loop=False))
+            or (isinstance(each, ast.Name) and each.id in self._functions and self._is_to_draw(each.id))
+            for node in nodes
+            for each in ast.walk(node)
+        )
+
+    # -- side by side --------------------------------------------------------------------------------------------
+
+    def _call(self, call: ast.Call, tails: Tails) -> Tails:
+        match call.func:
+            case ast.Name(id=name) if name in self._functions:
+                parts: list[ast.expr | ast.keyword] = [*call.args, *call.keywords]
+                for part in parts:
+                    tails = self.expression(part, tails)
+                return self._inner(name, tails)
+            case ast.Attribute(value=ast.Name(id=name), attr="create_task") if name in self._groups:
+                return self._task(self._groups[name], call, tails)
+        if self._names.is_gather(call):
+            return self._gather(call, tails)
+        if self._names.is_partial(call) and (found := self._names.called(call)) is not None:
+            return self._add_given(found, call, self.children(call, tails))
+        return super()._call(call, tails)
+
+    def _gather(self, call: ast.Call, tails: Tails) -> Tails:
+        branches = [each for each in call.args if self._names.given(each) is not None or self.matters(each)]
+        is_fork = len(branches) > 1
+        tails = self.add(NodeKind.FORK, "gather", call, tails) if is_fork else tails
+        self._gathers.append(self._numbers.get(call))
+        out: Tails = ()
+        with self.deeper() if is_fork else nullcontext():
+            for branch in branches:
+                found = self._names.given(branch)
+                ends = self.expression(branch, tails) if found is None else self._add_given(found, branch, tails)
+                out += ends if ends != tails else ()
+        self._gathers.pop()
+        return out or tails
+
+    def _add_given(self, found: Described, source: ast.expr, tails: Tails) -> Tails:
+        """Add a step that is not called by the flow's own code, once: of several, nothing tells which one ran."""
+        site = self._gathers[-1] if self._gathers else None
+        if site is not None and (found.name, site) in self._given:
+            return tails
+        self._given.add((found.name, site))
+        label = found.label or (found.name or ast.unparse(source)).rpartition(".")[2]
+        return self.add(found.kind, label, source, tails, found=found)
+
+    def _site(self, source: ast.stmt | ast.expr) -> int | None:
+        if isinstance(source, ast.Call) and not self._names.is_partial(source):
+            return super()._site(source)
+        return self._gathers[-1] if self._gathers else None
+
+    def group(self, name: str, call: ast.expr, tails: Tails) -> Tails:
+        """Open a task group of that name: from here its tasks begin."""
+        self._groups[name] = _Group([], self._n_loops)
+        return self.add(NodeKind.FORK, "TaskGroup", call, tails)
+
+    def ended(self, name: str, begun: Tails, tails: Tails) -> Tails:
+        """Close the task group that has begun there; what follows waits for all of its tasks."""
+        ends = self._groups.pop(name).ends
+        return (*(tail for tail in tails if not ends or tail not in begun), *ends)
+
+    def _task(self, group: _Group, call: ast.Call, tails: Tails) -> Tails:
+        """Read a task of the group, which begins here and goes its own way; in a loop the next one follows it."""
+        out = self.children(call, tails)
+        if out == tails or self._n_loops > group.n_loops:
+            return out
+        group.ends.extend(out)
+        return tails
+
+    def _comprehension(self, node: Comprehension, tails: Tails) -> Tails:
+        with self.repeated():
+            return super()._comprehension(node, tails)

@@ -1,0 +1,136 @@
+"""What the names in the source of a function stand for, found without running any of it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ironflow_nb.diagram.model import NodeKind
+from ironflow_nb.flows.gather import gather
+
+_NOTHING: Final = object()
+_MISSING: Final = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """What an object is in a diagram. `name` is what its calls are recorded under."""
+
+    kind: NodeKind
+    name: str | None
+    label: str | None = None
+    """What it is called in pictures; by default the last part of its name."""
+    title: str = ""
+
+
+Describe = Callable[[object], Described | None]
+
+
+class SourceNames:
+    """The names of one function. What can't be found, or hurts when looked at, is nothing."""
+
+    def __init__(self, function: Callable[..., Any], tree: ast.AST, describe: Describe) -> None:
+        plain: Any = inspect.unwrap(function)
+        code = plain.__code__
+        self._locals = frozenset(code.co_varnames) | frozenset(code.co_cellvars) | _bound_in_comprehensions(tree)
+        self._cells = dict(zip(code.co_freevars, plain.__closure__ or (), strict=True))
+        self._globals = plain.__globals__
+        self._describe = describe
+        self._calls: dict[ast.Call, Described | None] = {}
+
+    def called(self, call: ast.Call) -> Described | None:
+        """Return what the call records: a step, a map over one, a child flow; None if it is some other call."""
+        if call not in self._calls:
+            self._calls[call] = self._called(call)
+        return self._calls[call]
+
+    def _called(self, call: ast.Call) -> Described | None:
+        match call.func:
+            case ast.Attribute(value=base, attr="map" | "submit" | "start" as how):
+                found = self._described(base)
+                if found is not None:
+                    is_map = how == "map" and found.kind is NodeKind.STEP
+                    return _as_map(found) if is_map else found
+        return self._described(call.args[0] if self.is_partial(call) else call.func)
+
+    def given(self, expression: ast.expr) -> Described | None:
+        """Return the step that the expression names, and does not call."""
+        return self._described(expression) if isinstance(expression, ast.Name | ast.Attribute) else None
+
+    def is_partial(self, call: ast.Call) -> bool:
+        """Tell whether the call only puts a function and arguments together."""
+        return bool(call.args) and self._value(call.func) is functools.partial
+
+    def is_gather(self, call: ast.Call) -> bool:
+        """Tell whether the arguments of the call run side by side."""
+        return self._value(call.func) in (gather, _of_asyncio("gather"))
+
+    def is_task_group(self, expression: ast.expr) -> bool:
+        """Tell whether the expression makes a task group of asyncio."""
+        return isinstance(expression, ast.Call) and self._value(expression.func) is _of_asyncio("TaskGroup")
+
+    def _described(self, expression: ast.expr) -> Described | None:
+        match expression:
+            case ast.Call(func=ast.Attribute(value=base, attr="options"), keywords=keywords):
+                found = self._described(base)
+                return None if found is None else _renamed(found, keywords)
+        value = self._value(expression)
+        if value is _NOTHING:
+            return None
+        try:
+            return self._describe(value)
+        except Exception:  # noqa: BLE001 -- an object that can't be looked at is no step
+            return None
+
+    def _value(self, expression: ast.expr) -> object:
+        try:
+            match expression:
+                case ast.Name(id=name):
+                    return self._named(name)
+                case ast.Attribute(value=base, attr=name):
+                    return _attribute(self._value(base), name)
+        except Exception:  # noqa: BLE001 -- whatever the lookup met
+            return _NOTHING
+        return _NOTHING
+
+    def _named(self, name: str) -> object:
+        if name in self._locals:
+            return _NOTHING
+        if name in self._cells:
+            return self._cells[name].cell_contents
+        return self._globals.get(name, _NOTHING)
+
+
+def _of_asyncio(name: str) -> object:
+    """Return what asyncio has under the name; a function that names it has loaded it."""
+    return getattr(sys.modules.get("asyncio"), name, _MISSING)
+
+
+def _bound_in_comprehensions(tree: ast.AST) -> frozenset[str]:
+    """Return the names that stand for items; before Python 3.12 they are not among those of the function."""
+    targets = [node.target for node in ast.walk(tree) if isinstance(node, ast.comprehension)]
+    return frozenset(name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
+
+
+def _attribute(value: object, name: str) -> object:
+    """Return the attribute; that of a plain object only as it is stored, since a property would run code."""
+    if isinstance(value, types.ModuleType | type):
+        return getattr(value, name, _NOTHING)
+    return inspect.getattr_static(value, name, _NOTHING)
+
+
+def _as_map(found: Described) -> Described:
+    return Described(kind=NodeKind.MAP, name=found.name, label=found.label, title=found.title)
+
+
+def _renamed(found: Described, keywords: list[ast.keyword]) -> Described:
+    for keyword in keywords:
+        if keyword.arg == "name" and isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str):
+            return Described(kind=found.kind, name=keyword.value.value, label=keyword.value.value, title=found.title)
+    return found

@@ -1,0 +1,114 @@
+"""What ``fetch?`` shows in a notebook: how it is called, with which options, and what counts as its code.
+
+The diagram of a flow, with what its names stand for.
+
+What a flow leaves in the journal about itself: its source, and its diagram, so that any kernel can show its runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from enum import Enum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ironflow_nb.code_identity.code_parts import describe
+from ironflow_nb.code_identity.syntax import source_of
+from ironflow_nb.core.identity import Digest, digest_bytes
+from ironflow_nb.diagram.model import Diagram, NodeKind
+from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.flows.diagram_names import Described
+from ironflow_nb.flows.diagram_statements import extract
+from ironflow_nb.journal.ports import StoredDefinition
+from ironflow_nb.values.stored_value import legible
+
+if TYPE_CHECKING:
+    from ironflow_nb.diagram.draw import Picture
+
+
+def shape_of(spec: StepSpec) -> Diagram:
+    """Return the diagram of the flow as its names resolve now."""
+    found = extract(spec.function, describe_name)
+    return Diagram(spec.name, found.nodes, found.edges)
+
+
+def picture_of_flow(spec: StepSpec) -> Picture:
+    """Return the picture of the flow before any run."""
+    from ironflow_nb.diagram.draw import draw
+
+    return draw(shape_of(spec), {}, prefix=f"iron-{spec.code.hex()[2:14]}")
+
+
+def describe_name(value: object) -> Described | None:
+    """Return what the value is in a diagram, if it is anything: a step, or a flow that is called in a flow."""
+    kind = _KINDS.get(getattr(type(value), "__ironflow_definition__", ""))
+    name = getattr(value, "name", None)
+    return None if kind is None or not isinstance(name, str) else Described(kind=kind, name=name, title=repr(value))
+
+
+_KINDS = {"step": NodeKind.STEP, "flow": NodeKind.CHILD}
+
+
+def definition_id(spec: StepSpec) -> Digest:
+    """Return the id of the definition: of its name, its code, and that of the steps and helpers that it refers to."""
+    return digest_bytes(f"flow {spec.name}\0".encode() + spec.code)
+
+
+def define(spec: StepSpec) -> StoredDefinition:
+    """Return what the journal keeps of a flow."""
+    return _define(spec, definition_id(spec))
+
+
+@lru_cache(maxsize=256)
+def _define(spec: StepSpec, own_id: Digest) -> StoredDefinition:
+    from ironflow_nb.diagram.model import encode_diagram
+
+    return StoredDefinition(
+        definition_id=own_id,
+        kind="flow",
+        name=spec.name,
+        source=source_of(spec.function),
+        diagram=encode_diagram(shape_of(spec)),
+    )
+
+
+_SHOWN = 60
+
+
+def documentation(kind: str, spec: StepSpec, options: msgspec.Struct) -> str:
+    """Return the docstring of the function, its signature and the options that were given, and what is tracked.
+
+    It never raises: what can't be told is left out, and says why.
+    """
+    parts = [
+        inspect.getdoc(spec.function),
+        f"{kind} {spec.name}{spec.parameters}",
+        _told("options", lambda: _options(options)),
+        _told("code", lambda: describe(spec.tracked)),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _told(what: str, tell: Callable[[], str]) -> str:
+    try:
+        return tell()
+    except Exception as error:  # noqa: BLE001 -- who asks for help gets what there is
+        return f"(Its {what} can't be shown: {type(error).__name__}: {error})"
+
+
+def _options(options: msgspec.Struct) -> str:
+    default = type(options)()
+    found = ((name, getattr(options, name), getattr(default, name)) for name in options.__struct_fields__)
+    given = [f"{name}={_written(value)}" for name, value, usual in found if value is not usual and value != usual]
+    return f"Options: {', '.join(given) or 'none given'}"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, Enum):
+        return repr(value.value)
+    return getattr(value, "__qualname__", None) or legible(repr(value), _SHOWN)

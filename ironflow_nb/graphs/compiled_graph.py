@@ -1,0 +1,159 @@
+"""A graph as it is run: compiled nodes in blocks, with everything known that can be known before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from ironflow_nb.core.retry import NEVER, Retry
+from ironflow_nb.graphs.compiler.compiler_findings import DataPath
+from ironflow_nb.graphs.compiler.graph_input import GraphInput
+from ironflow_nb.graphs.kinds import Kind
+from ironflow_nb.graphs.language.templates import Template
+
+CONTINUE: Final = "continue"
+
+CheckKind: TypeAlias = Literal["equals", "not_equals", "holds", "matches"]
+
+
+class Block(msgspec.Struct, frozen=True):
+    """Nodes that belong together: of the graph itself, or of a branch, a loop, a handler."""
+
+    nodes: tuple[GraphNode, ...]
+
+
+class NodeWork(msgspec.Struct, frozen=True):
+    """Work of a registered kind. `is_checked` says that its options have no expressions, and fit the schema."""
+
+    kind: Kind
+    options: Template
+    is_checked: bool
+
+
+class PythonCall(msgspec.Struct, frozen=True):
+    """A call of a step or function that Python knows by that name."""
+
+    function: str
+    arguments: Template
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """One of two blocks."""
+
+    test: Template
+    then: Block
+    otherwise: Block
+
+
+class Switch(msgspec.Struct, frozen=True):
+    """The block of the case that the value has, as a text."""
+
+    value: Template
+    cases: tuple[tuple[str, Block], ...]
+    default: Block
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """One way of a branch, taken if `when` is true, or there is none."""
+
+    name: str
+    when: Template | None
+    do: Block
+
+
+class ParallelBlocks(msgspec.Struct, frozen=True):
+    """Blocks side by side; it ends when all that were chosen have."""
+
+    choices: tuple[Choice, ...]
+
+
+class Loop(msgspec.Struct, frozen=True):
+    """A block for each item of a list."""
+
+    items: Template
+    name: str
+    concurrency: int
+    do: Block
+
+
+class While(msgspec.Struct, frozen=True):
+    """A block again and again, as long as a test is true, and `max_rounds` times at most."""
+
+    test: Template
+    max_rounds: int
+    name: str
+    do: Block
+
+
+class Workflow(msgspec.Struct, frozen=True):
+    """A graph or a flow as a child run."""
+
+    target: Template
+    input: Template
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing that must hold."""
+
+    kind: CheckKind
+    operands: tuple[Template, ...]
+    message: str
+
+
+class Assertion(msgspec.Struct, frozen=True):
+    """Things that must hold, all of which are looked at."""
+
+    checks: tuple[Check, ...]
+
+
+Task: TypeAlias = NodeWork | PythonCall | Condition | Switch | ParallelBlocks | Loop | While | Workflow | Assertion
+"""What a node does."""
+
+Control: TypeAlias = Condition | Switch | ParallelBlocks | Loop | While
+
+
+class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One node of a block. `after` are the numbers of those in its block that must have ended before."""
+
+    id: str
+    task: Task
+    after: tuple[int, ...]
+    path: DataPath
+    when: Template | None = None
+    retry: Retry = NEVER
+    retry_options: Mapping[str, Any] = {}
+    timeout_s: float | None = None
+    on_error: Block | Literal["continue"] | None = None
+    once: bool = False
+    cache: bool | float | str | None = None
+    description: str = ""
+
+
+class CompiledGraph(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole graph. `data` is what it was compiled from."""
+
+    name: str
+    inputs: GraphInput
+    block: Block
+    output: Template | None
+    concurrency: int
+    secrets: Mapping[str, Mapping[str, str]]
+    data: Mapping[str, Any]
+
+
+def blocks_of(node: GraphNode) -> tuple[Block, ...]:
+    """Return the blocks inside of a node, its handler last."""
+    match node.task:
+        case Condition(then=then, otherwise=otherwise):
+            inside: tuple[Block, ...] = (then, otherwise)
+        case Switch(cases=cases, default=default):
+            inside = (*(block for _, block in cases), default)
+        case ParallelBlocks(choices=choices):
+            inside = tuple(choice.do for choice in choices)
+        case Loop(do=do) | While(do=do):
+            inside = (do,)
+        case NodeWork() | PythonCall() | Workflow() | Assertion():
+            inside = ()
+    return (*inside, node.on_error) if isinstance(node.on_error, Block) else inside

@@ -1,0 +1,1 @@
+"""From a text or data to a graph that can run: reading, checking, compiling."""

@@ -1,0 +1,389 @@
+"""From data to a graph that can run: everything that can be wrong is found here, and told together.
+
+Which inputs a graph needs for certain: those that a node takes which always runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from ironflow_nb.core.retry import NEVER, Retry
+from ironflow_nb.graphs.compiled_graph import (
+    CONTINUE,
+    Assertion,
+    Block,
+    CompiledGraph,
+    Condition,
+    GraphNode,
+    Loop,
+    NodeWork,
+    ParallelBlocks,
+    PythonCall,
+    Switch,
+    While,
+    Workflow,
+)
+from ironflow_nb.graphs.compiler import schema_check
+from ironflow_nb.graphs.compiler.compiler_findings import CompilerFindings, dotted
+from ironflow_nb.graphs.compiler.dependency_order import cycle_in, ended_before
+from ironflow_nb.graphs.compiler.graph_input import INPUT, declared_inputs
+from ironflow_nb.graphs.compiler.name_scope import MOST_SHOWN, NameScope
+from ironflow_nb.graphs.compiler.nested_nodes import NestedNodes
+from ironflow_nb.graphs.compiler.positions import DataPath, Key, value_at
+from ironflow_nb.graphs.compiler.source_reader import GraphSource
+from ironflow_nb.graphs.compiler.tasks import TaskCompiler
+from ironflow_nb.graphs.grants import SCHEMA as GRANTS
+from ironflow_nb.graphs.grants import Grant, Grants, Need
+from ironflow_nb.graphs.kinds import (
+    COMMON_KEYS,
+    CONTROL_KEYS,
+    LATER_KEYS,
+    MEANINGLESS,
+    PYTHON,
+    PYTHON_KEYS,
+    RESERVED_NAMES,
+    Kind,
+)
+from ironflow_nb.graphs.language.expression import LENIENT_FUNCTIONS, field_of
+from ironflow_nb.graphs.language.parser import Tree
+from ironflow_nb.graphs.language.templates import Template, expressions_of
+from ironflow_nb.graphs.secrets import variable_of
+
+_LENIENT: Final = frozenset({"or_expression", "and_expression", "not_expression", "expref", "literal"})
+
+
+def needed_inputs(block: Block) -> dict[str, str]:
+    """Return the inputs without which a run of the block fails for certain, each with the node that takes it."""
+    needed: dict[str, str] = {}
+    for node in block.nodes:
+        if node.when is None and node.on_error is None:
+            for template in _always_filled(node):
+                for expression in expressions_of(template):
+                    for name, field in _strictly(expression.tree):
+                        if name == INPUT:
+                            needed.setdefault(field, node.id)
+    return needed
+
+
+def _always_filled(node: GraphNode) -> Iterator[Template]:
+    match node.task:
+        case NodeWork(options=template) | PythonCall(arguments=template):
+            yield template
+        case Condition(test=template) | Switch(value=template) | Loop(items=template) | While(test=template):
+            yield template
+        case Workflow(target=target, input=given):
+            yield from (target, given)
+        case ParallelBlocks(choices=choices):
+            yield from (choice.when for choice in choices if choice.when is not None)
+        case Assertion(checks=checks):
+            yield from (operand for check in checks for operand in check.operands)
+
+
+def _strictly(tree: Tree) -> Iterator[tuple[str, str]]:
+    """Yield the names with their fields that the expression looks at, and fails without."""
+    left = [tree]
+    while left:
+        node = left.pop()
+        kind, children = node["type"], [each for each in node.get("children", ()) if isinstance(each, dict)]
+        if kind == "subexpression":
+            found = field_of(node)
+            if found is not None:
+                yield found
+            left.append(children[0])
+        elif kind in {"multi_select_list", "multi_select_dict", "key_val_pair", "function_expression", "comparator"}:
+            left += () if _is_lenient(node, children) else children
+        elif kind not in _LENIENT and children:
+            left.append(children[0])
+
+
+def _is_lenient(node: Tree, children: list[Tree]) -> bool:
+    if node["type"] == "function_expression":
+        return node["value"] in LENIENT_FUNCTIONS
+    return node["type"] == "comparator" and any(
+        each["type"] == "literal" and each["value"] is None for each in children
+    )
+
+
+CONCURRENCY: Final = 16
+"""How many nodes of a graph run at once, unless it says otherwise."""
+
+_SOURCES_TO_GRANT: Final[tuple[Grant, ...]] = ("env", "keyring")
+
+
+def compile_graph(
+    source: GraphSource, kinds: Mapping[str, Kind], *, grants: Grants | None = None
+) -> tuple[CompiledGraph, CompilerFindings]:
+    """Return the graph with everything that is wrong with it; it can only run if nothing is.
+
+    `grants` bound what its own ``allow`` says; None leaves that as it is.
+    """
+    compiler = _GraphCompiler(source, kinds, grants)
+    return compiler.definition(), compiler.findings
+
+
+def sound_grants(allow: Any, base: str | None) -> Grants:
+    """Return what an ``allow`` grants: nothing where it is missing, or not what it is to be."""
+    if allow is True:
+        return Grants.of(None, base=base)
+    is_sound = isinstance(allow, Mapping) and not list(schema_check.problems(GRANTS, allow, is_written=False))
+    return Grants.of(allow if is_sound else {}, base=base)
+
+
+class _GraphCompiler:
+    """Compiles one graph."""
+
+    def __init__(self, source: GraphSource, kinds: Mapping[str, Kind], grants: Grants | None) -> None:
+        self.findings = CompilerFindings(source.data, source.places, source.findings)
+        self._data: Mapping[str, Any] = source.data if isinstance(source.data, Mapping) else {}
+        self._kinds = kinds
+        self._paths: dict[str, DataPath] = {}
+        if not isinstance(source.data, Mapping) or not source.data:
+            self.findings.add((), "a graph is a mapping with graph: and nodes:")
+        self.grants = grants or sound_grants(self._data.get("allow"), source.base)
+        self._secrets = self._data.get("secrets") if isinstance(self._data.get("secrets"), Mapping) else {}
+        self._all = NestedNodes(self._data)
+        self._tasks = TaskCompiler(kinds, self.findings, self.grants, self._all, self.block)
+
+    def definition(self) -> CompiledGraph:
+        data = self._data
+        self._check((), {"type": "object", "properties": dict(schema_check.TOP), "additionalProperties": False}, data)
+        for key in ("graph", "nodes"):
+            if data and key not in data:
+                self.findings.add((), f"{key}: is missing")
+        for name, source in (self._secrets or {}).items():
+            for grant in _SOURCES_TO_GRANT:
+                if isinstance(source, Mapping) and isinstance(source.get(grant), str):
+                    self._require(("secrets", name), Need(grant, source[grant]))
+        secrets = self._secrets or {}
+        hidden = {variable: name for name, source in secrets.items() if (variable := variable_of(source)) is not None}
+        inputs = declared_inputs(data.get("input"), self.findings)
+        seen = frozenset({"input", "env"})
+        visible = NameScope(seen, secrets=frozenset(secrets), hidden=hidden, inputs=inputs.names)
+        block = self.block(data.get("nodes"), ("nodes",), visible)
+        output = None
+        if "output" in data:
+            whole = visible.with_names(node.id for node in block.nodes).without_secrets("output")
+            output = self._tasks.template(data["output"], ("output",), whole)
+        name, secrets = data.get("graph"), self._secrets or {}
+        concurrency = data.get("concurrency", CONCURRENCY)
+        return CompiledGraph(
+            name=name if isinstance(name, str) else "",
+            inputs=inputs if inputs.declared is not None else replace(inputs, needed=needed_inputs(block)),
+            block=block,
+            output=output,
+            concurrency=concurrency if type(concurrency) is int else CONCURRENCY,
+            secrets=secrets,
+            data=data,
+        )
+
+    def _check(self, path: DataPath, part: Mapping[str, Any], data: Any) -> None:
+        for inner, message in schema_check.problems(part, data, is_written=False):
+            if not self.findings.is_spoiled((*path, *inner)):
+                hint = "; an expression can't stand here" if schema_check.is_filled_in(value_at(data, inner)) else ""
+                self.findings.add((*path, *inner), message + hint)
+
+    def _require(self, path: DataPath, need: Need) -> None:
+        refusal = self.grants.refusal(need)
+        if refusal is not None:
+            self.findings.add(path, refusal)
+
+    # -- blocks --------------------------------------------------------------------------------------------------
+
+    def block(self, data: Any, path: DataPath, visible: NameScope) -> Block:
+        """Compile a list of nodes, which see `visible`, and what of their own block comes before them."""
+        if not isinstance(data, list):
+            return Block(())  # the schema has told
+        written = [(number, each) for number, each in enumerate(data) if self._is_node(each, (*path, number), visible)]
+        numbers: dict[str, int] = {}
+        for place, (_, each) in enumerate(written):
+            numbers.setdefault(each["id"], place)
+        paths = [(*path, number) for number, _ in written]
+        after = self._order([each for _, each in written], paths, numbers)
+        everything = [(1 << len(written)) - 1] * len(written)
+        before = everything if after is None else ended_before(after)
+        nodes: list[GraphNode] = []
+        for place, (number, each) in enumerate(written):
+            inside = visible.with_nodes(before[place], numbers)
+            nodes.append(self._node(each, (*path, number), after[place] if after else (), inside))
+        return Block(tuple(nodes))
+
+    def _is_node(self, data: Any, path: DataPath, visible: NameScope) -> bool:
+        if not isinstance(data, Mapping):
+            self.findings.add(path, "a node is a mapping with id: and its kind")
+            return False
+        name = data.get("id")
+        if not isinstance(name, str):
+            self.findings.add(
+                (*path, "id"),
+                "id: is missing" if "id" not in data else "an id is a text of letters, digits, underscores",
+            )
+            return False
+        self._check_id(name, (*path, "id"), visible)
+        return True
+
+    def _check_id(self, name: str, path: DataPath, visible: NameScope) -> None:
+        if not name.isidentifier() or not name.isascii():
+            self.findings.add(
+                path,
+                f"an id has letters, digits and underscores, with no digit first; {name!r} could be {_fitting(name)}",
+            )
+        elif name in RESERVED_NAMES or name in visible.names:
+            self.findings.add(path, f"{name!r} means something else in expressions; choose another id")
+        if name in self._paths:
+            first = self.findings.line_of(self._paths[name]) or f" by {dotted(self._paths[name][:-1])}"
+            self.findings.add(path, f"the id {name!r} is taken{first}; ids are unique in the whole graph")
+        else:
+            self._paths[name] = path
+
+    def _order(
+        self, nodes: Sequence[Mapping[str, Any]], paths: Sequence[DataPath], places: Mapping[str, int]
+    ) -> list[tuple[int, ...]] | None:
+        """Return the numbers of the nodes that each node waits for; None if some wait for each other."""
+        after: list[tuple[int, ...]] = []
+        for number, (node, path) in enumerate(zip(nodes, paths, strict=True)):
+            wanted = node.get("depends_on")
+            if not isinstance(wanted, list):
+                after.append((number - 1,) if number else ())
+                continue
+            found = [self._place(name, places, (*path, "depends_on", at)) for at, name in enumerate(wanted)]
+            after.append(tuple(sorted({place for place in found if place is not None})))
+        circle = cycle_in(after)
+        if circle is None:
+            return after
+        self.findings.add((*paths[circle[0]], "depends_on"), _told_circle([nodes[number] for number in circle]))
+        return None
+
+    def _place(self, name: Any, places: Mapping[str, int], path: DataPath) -> int | None:
+        if not isinstance(name, str):
+            return None  # the schema has told
+        if name in places:
+            return places[name]
+        other = self._all.find(name)
+        if other is None:
+            self.findings.add(path, f"there is no node {name!r}{schema_check.hint(name, list(places)[:MOST_SHOWN])}")
+        elif other.is_in_list_around(path):
+            self.findings.add(path, f"{name} is in a list around this one; let the node around this one wait for it")
+        else:
+            here = next((f"; wait for {each.id}" for each in other.around if each.id in places), "")
+            self.findings.add(path, f"{name} is in another list of nodes, inside of {other.around[-1].id}{here}")
+        return None
+
+    # -- nodes ---------------------------------------------------------------------------------------------------
+
+    def _node(self, data: Mapping[str, Any], path: DataPath, after: tuple[int, ...], visible: NameScope) -> GraphNode:
+        name = self._kind_of(data, path)
+        self._check_keys(data, path, name)
+        task = self._tasks.task(name, data, path, visible)
+        if data.get("once") is True and data.get("cache") and "cache" not in MEANINGLESS.get(name or "", ()):
+            said = "cache takes the result of another run, and once is for what must happen; choose one of them"
+            self.findings.add((*path, Key("cache")), said)
+        retry_options = data.get("retry") if isinstance(data.get("retry"), Mapping) else {}
+        when = data.get("when")
+        on_error = data.get("on_error")
+        handler: Any = on_error if on_error == CONTINUE else None
+        if isinstance(on_error, list):
+            handler = self.block(on_error, (*path, "on_error"), visible.with_names({"error"}))
+        return GraphNode(
+            id=data["id"],
+            task=task,
+            after=after,
+            path=path,
+            when=None if when is None else self._tasks.test(when, (*path, "when"), visible.without_secrets("when")),
+            retry=self._retry(retry_options or {}, data, path),
+            retry_options=retry_options or {},
+            timeout_s=data["timeout_s"] if isinstance(data.get("timeout_s"), int | float) else None,
+            on_error=handler,
+            once=data.get("once") is True,
+            cache=data.get("cache"),
+            description=str(data.get("description", "")),
+        )
+
+    def _kind_of(self, data: Mapping[str, Any], path: DataPath) -> str | None:
+        known = {*CONTROL_KEYS, PYTHON, *self._kinds}
+        found = [key for key in data if key in known]
+        if len(found) == 1:
+            return str(found[0])
+        if found:
+            self.findings.add(path, f"a node is of one kind, and this one is {' and '.join(map(str, found))}")
+            return None
+        if self.findings.is_spoiled(path):
+            return None
+        later = [key for key in data if key in LATER_KEYS]
+        others = [str(key) for key in data if key not in COMMON_KEYS and key not in LATER_KEYS]
+        if later:
+            self._refuse_later(later[0], path)
+        elif others:
+            self.findings.add((*path, Key(others[0])), self._no_kind(others[0], known))
+        else:
+            self.findings.add(path, f"the node says not what it does (there are: {', '.join(sorted(known))})")
+        return None
+
+    def _no_kind(self, key: str, known: set[str]) -> str:
+        owners = [name for name, keys in CONTROL_KEYS.items() if key in keys] + [PYTHON] * (key in PYTHON_KEYS)
+        if owners:
+            return f"{key} is for a {' or '.join(owners)} node, and this one says not of which kind it is"
+        if not schema_check.hint(key, sorted(COMMON_KEYS)).startswith(" "):
+            return f"{key!r} is not known here{schema_check.hint(key, sorted(COMMON_KEYS | known))}"
+        return f"there is no kind of node {key!r}{schema_check.hint(key, sorted(known))}"
+
+    def _refuse_later(self, key: str, path: DataPath) -> None:
+        self.findings.add((*path, Key(key)), f"{key} is kept for a later version; graphs have nothing like it yet")
+
+    def _check_keys(self, data: Mapping[str, Any], path: DataPath, name: str | None) -> None:
+        common = {key: value for key, value in data.items() if key in COMMON_KEYS and key != "id"}
+        self._check(path, {"type": "object", "properties": dict(schema_check.COMMON)}, common)
+        if name is None:
+            return
+        own = {name} | CONTROL_KEYS.get(name, frozenset()) | (PYTHON_KEYS if name == PYTHON else frozenset())
+        for key in data:
+            if key in LATER_KEYS:
+                self._refuse_later(key, path)
+            elif key not in COMMON_KEYS and key not in own:
+                known = sorted(COMMON_KEYS - MEANINGLESS.get(name, frozenset()) | own)
+                self.findings.add((*path, Key(key)), f"a {name} node has no {key!r}{schema_check.hint(key, known)}")
+            elif key in MEANINGLESS.get(name, ()):
+                self.findings.add((*path, Key(key)), _meaningless(key, name))
+        if name in schema_check.CONTROL:
+            own_data = {key: data[key] for key in own if key in data}
+            part = {"type": "object", "properties": schema_check.CONTROL[name], "required": schema_check.REQUIRED[name]}
+            self._check(path, part, own_data)
+
+    def _retry(self, options: Mapping[str, Any], data: Mapping[str, Any], path: DataPath) -> Retry:
+        known = {
+            key: options[key] for key in ("attempts", "delay_s", "factor", "max_delay_s", "jitter") if key in options
+        }
+        if not options:
+            return NEVER
+        try:
+            retry = Retry(**known)
+        except (TypeError, ValueError):
+            return NEVER  # the schema has told
+        if data.get("once") is True and retry.attempts > 1:
+            self.findings.add((*path, Key("retry")), "a node with once: true is not tried again by itself")
+        return retry
+
+
+def _meaningless(key: str, name: str) -> str:
+    if name == "workflow":
+        return f"a workflow node has no {key!r}: its child is a run of its own; say it of the nodes in there"
+    return f"a {name} node has no {key!r}: it only decides; say it of the nodes that do the work"
+
+
+def _fitting(name: str) -> str:
+    """Return an id that is like the name."""
+    better = "".join(each if each.isalnum() and each.isascii() else "_" for each in name).strip("_")
+    return better if better.isidentifier() else f"node_{better}".rstrip("_")
+
+
+def _told_circle(nodes: Sequence[Mapping[str, Any]]) -> str:
+    ids = [node["id"] for node in nodes]
+    if len(ids) == 2:
+        return f"{ids[0]} waits for itself"
+    told = f"the nodes wait for each other: {' -> '.join(ids)}"
+    silent = next((node["id"] for node in nodes if "depends_on" not in node), None)
+    if silent is None:
+        return told
+    return f"{told} ({silent} has no depends_on, so it waits for the node above it; depends_on: [] would not)"

@@ -1,0 +1,287 @@
+"""The schemas of the parts of a graph: its own keys, those of every node, and those of the nodes that decide.
+
+The published schema of whole graphs, for editors and other programs.
+
+Whatever compiles fits it. What it can't say is left to `validate`: what names mean, what may be seen, what is granted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ironflow_nb.core.retry import LONGEST_DELAY_S
+from ironflow_nb.graphs import grants, secrets
+from ironflow_nb.graphs.kinds import MEANINGLESS, Kind
+
+EXPRESSION: Final = {"type": "string", "pattern": r"\{\{", "description": "one expression: {{ ... }}"}
+NODES: Final = {"type": "array", "items": {"$ref": "#/$defs/node"}}
+
+RETRY: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "attempts": {"type": "integer", "minimum": 1, "maximum": 100, "description": "tries in all; 3 unless said"},
+        "delay_s": {"type": "number", "minimum": 0, "maximum": LONGEST_DELAY_S},
+        "factor": {"type": "number", "minimum": 1, "maximum": 100},
+        "max_delay_s": {"type": "number", "minimum": 0, "maximum": LONGEST_DELAY_S},
+        "jitter": {"type": "number", "minimum": 0, "maximum": 1},
+        "on_status": {"type": "array", "items": {"type": "integer", "minimum": 100, "maximum": 599}},
+        "on_methods": {"type": "array", "items": {"type": "string"}},
+    },
+}
+
+WHEN: Final = {"anyOf": [{"type": "boolean"}, EXPRESSION], "description": "without it the node always runs"}
+
+NAME: Final = "^[A-Za-z_][A-Za-z0-9_]*$"
+GRAPH_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_.\-]*$"
+DURATION: Final = r"^\s*([0-9]+(\.[0-9]+)?\s*(ms|min|s|m|h|d|w)\s*)+$"
+
+SPOKEN: Final = {
+    NAME: "letters, digits and underscores, with no digit first",
+    GRAPH_NAME: "letters, digits, underscores, dots and dashes, with a letter or an underscore first",
+    DURATION: 'true, false, seconds, or a duration such as "90s", "2h 30m" or "7d"',
+    EXPRESSION["pattern"]: "an expression in {{ }}",
+    grants.NAME_PATTERN: "a host, such as example.org, example.org:8080 or *.example.org",
+}
+"""What the patterns mean in words."""
+
+COMMON: Final[Mapping[str, Any]] = {
+    "id": {"type": "string", "pattern": NAME, "description": "how other nodes know it; unique in the whole graph"},
+    "description": {"type": "string", "description": "what people are told of it"},
+    "depends_on": {
+        "type": "array",
+        "items": {"type": "string"},
+        "uniqueItems": True,
+        "description": "the nodes of the same list that it waits for; without it the node above, and of [] none",
+    },
+    "when": WHEN,
+    "retry": RETRY,
+    "timeout_s": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": int(7 * LONGEST_DELAY_S),
+        "description": "how long one try may take",
+    },
+    "on_error": {
+        "anyOf": [{"const": "continue"}, NODES],
+        "description": "nodes that run if it fails, and see error; or continue, and its output is {error: ...}",
+    },
+    "once": {"type": "boolean", "description": "never begun a second time, when nobody knows how the first one ended"},
+    "cache": {
+        "anyOf": [{"type": "boolean"}, {"type": "string", "pattern": DURATION}, {"type": "number", "minimum": 0}],
+        "description": "takes the result that another run had for the same options, for so long; true is for ever",
+    },
+}
+"""What every node may have."""
+
+TYPES: Final[Mapping[str, str]] = {
+    "string": "string", "number": "number", "integer": "integer", "boolean": "boolean", "array": "array",
+    "object": "object", "null": "null", "text": "string", "list": "array", "mapping": "object",
+}  # fmt: skip
+"""The types of inputs: those of JSON Schema, and what the messages call them."""
+
+_TYPE: Final = {"type": "string", "enum": list(TYPES)}
+_SEVERAL: Final = {"anyOf": [_TYPE, {"type": "array", "items": _TYPE, "minItems": 1}]}
+_ITEMS: Final = {"type": "object", "additionalProperties": False, "properties": {"type": _SEVERAL}}
+
+INPUT: Final = {
+    "type": "object",
+    "description": "what a call gives, by name; without it a call may give anything",
+    "additionalProperties": {
+        "anyOf": [
+            _TYPE,
+            {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "type": _SEVERAL,
+                    "default": {"description": "taken where a call does not give it; without one it has to"},
+                    "description": {"type": "string"},
+                    "enum": {"type": "array", "minItems": 1, "description": "the only values that it may have"},
+                    "items": {"anyOf": [_TYPE, _ITEMS], "description": "the type of the items of a list"},
+                    "minimum": {"type": "number"},
+                    "maximum": {"type": "number"},
+                },
+            },
+        ]
+    },
+}
+
+_DO: Final = {"type": "object", "additionalProperties": False, "required": ["do"]}
+
+CONTROL: Final[Mapping[str, Mapping[str, Any]]] = {
+    "condition": {
+        "condition": {"anyOf": [{"type": "boolean"}, EXPRESSION], "description": "true or false"},
+        "then": NODES,
+        "else": NODES,
+    },
+    "switch": {
+        "switch": {"description": "an expression, whose value is compared with the cases as a text"},
+        "cases": {"type": "object", "additionalProperties": NODES, "minProperties": 1},
+        "default": NODES,
+    },
+    "branch": {
+        "branch": {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": _DO | {"properties": {"when": WHEN, "do": NODES}},
+        }
+    },
+    "loop": {
+        "loop": {
+            "anyOf": [
+                EXPRESSION,
+                {"type": "array"},
+                {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["while", "max_rounds"],
+                    "properties": {
+                        "while": EXPRESSION,
+                        "max_rounds": {"type": "integer", "minimum": 1, "maximum": 100_000},
+                    },
+                },
+            ]
+        },
+        "as": {"type": "string", "pattern": NAME, "description": "what the item is called; item unless said"},
+        "concurrency": {"type": "integer", "minimum": 1, "maximum": 1000},
+        "do": NODES,
+    },
+    "workflow": {"workflow": {"type": "string", "minLength": 1}, "input": {}},
+    "assert": {
+        "assert": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "oneOf": [{"required": [kind]} for kind in ("equals", "not_equals", "matches", "holds")],
+                "properties": {
+                    "equals": {"type": "array", "minItems": 2, "maxItems": 2},
+                    "not_equals": {"type": "array", "minItems": 2, "maxItems": 2},
+                    "matches": {"type": "array", "minItems": 2, "maxItems": 2},
+                    "holds": {"anyOf": [{"type": "boolean"}, EXPRESSION]},
+                    "message": {"type": "string"},
+                },
+            },
+        }
+    },
+    "python": {"python": {"type": "string", "minLength": 1}, "with": {}},
+}
+
+REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "condition": (), "switch": ("cases",), "branch": (), "loop": ("do",), "workflow": (), "assert": (), "python": (),
+}  # fmt: skip
+
+TOP: Final[Mapping[str, Any]] = {
+    "graph": {"type": "string", "pattern": GRAPH_NAME, "description": "the name of the graph"},
+    "description": {"type": "string"},
+    "input": INPUT,
+    "allow": {"anyOf": [{"const": True, "description": "everything"}, grants.SCHEMA]},
+    "secrets": secrets.SCHEMA,
+    "concurrency": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "nodes at once; 16 unless said"},
+    "nodes": NODES,
+    "output": {"description": "what a run results in; by default the output of the last node"},
+}
+
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+_FILLED_IN: Final = {"type": "string", "pattern": EXPRESSION["pattern"]}
+
+_LISTS_OF_SCHEMAS: Final = frozenset({"allOf", "anyOf", "prefixItems"})
+_SCHEMAS_BY_NAME: Final = frozenset({"properties", "patternProperties", "$defs"})
+_WITHIN: Final = frozenset({"items", "additionalProperties"})
+
+
+def published(kinds: Mapping[str, Kind]) -> dict[str, Any]:
+    """Return the schema of a whole graph with these kinds of nodes."""
+    return {
+        "$schema": DIALECT,
+        "title": "ironflow_nb graph",
+        "type": "object",
+        "properties": dict(TOP),
+        "required": ["graph", "nodes"],
+        "additionalProperties": False,
+        "$defs": {"node": _node_schema(kinds)},
+    }
+
+
+def _node_schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:
+    """Return the schema of a node, which looks at each key once, not once for each kind: nodes are inside of nodes."""
+    properties = {key: each for own in CONTROL.values() for key, each in own.items()}
+    properties |= {kind.name: _value_schema(kind) for kind in kinds.values()}
+    owners = {key: name for name, own in CONTROL.items() for key in own if key != name}
+    needed = {name: list(required) for name, required in REQUIRED.items() if required}
+    return {
+        "type": "object",
+        "properties": {**COMMON, **properties},
+        "required": ["id"],
+        "additionalProperties": False,
+        "oneOf": [{"required": [name]} for name in (*CONTROL, *kinds)],
+        "dependentRequired": {key: [name] for key, name in owners.items()} | needed,
+        "dependentSchemas": {
+            name: {"properties": dict.fromkeys(sorted(keys), False)} for name, keys in MEANINGLESS.items()
+        },
+    }
+
+
+def _value_schema(kind: Kind) -> dict[str, Any]:
+    """Return the schema of what stands behind the name of a kind: its options, or what is short for them."""
+    options = _with_expressions(kind.schema)
+    if "$ref" in str(kind.schema):  # which counts from the root of the kind's own schema
+        options = {"$id": f"urn:ironflow:kind:{kind.name}", **options}
+    ways: list[Any] = [] if kind.is_value_whole else [options]
+    if kind.shorthand is not None:
+        ways.append(_short_schema(kind, options))
+    elif not kind.schema.get("required"):
+        ways.append({"type": "null"})
+    return {"description": kind.description, "anyOf": ways}
+
+
+def _short_schema(kind: Kind, options: Mapping[str, Any]) -> Any:
+    """Return the schema of the one option that a value alone means: options with it must be fine without others."""
+    if "$id" in options:
+        return True
+    short = options.get("properties", {}).get(kind.shorthand, True)
+    return short if kind.is_value_whole else {"allOf": [short, {"not": {"type": "object"}}]}
+
+
+def _with_expressions(schema: Any) -> Any:
+    """Return the schema with a text that has an expression in it allowed in all places inside of it."""
+    if not isinstance(schema, Mapping):
+        return schema
+    return {key: _inside(key, value) for key, value in _one_of_as_any_of(schema).items()}
+
+
+def _inside(key: str, value: Any) -> Any:
+    if key in _SCHEMAS_BY_NAME:
+        return {name: _or_filled_in(each) for name, each in value.items()}
+    if key in _LISTS_OF_SCHEMAS:
+        return [_or_filled_in(each) if key == "prefixItems" else _with_expressions(each) for each in value]
+    return _or_filled_in(value) if key in _WITHIN else value
+
+
+def _or_filled_in(schema: Any) -> Any:
+    inner = _with_expressions(schema)
+    if not isinstance(schema, Mapping) or not schema or _is_about_expressions(schema):
+        return inner
+    if schema.keys() <= {"type", "description"} and "string" in schema.get("type", ()):
+        return inner
+    described = {"description": schema["description"]} if "description" in schema else {}
+    return {**described, "anyOf": [inner, _FILLED_IN]}
+
+
+def _is_about_expressions(schema: Mapping[str, Any]) -> bool:
+    about = schema.get("not")
+    return isinstance(about, Mapping) and EXPRESSION["pattern"] in str(about.get("pattern"))
+
+
+def _one_of_as_any_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema with ways that an expression may fit several of; which options are there stays as exact."""
+    ways = schema.get("oneOf")
+    if ways is None or all(isinstance(way, Mapping) and way.keys() <= {"required"} for way in ways):
+        return schema
+    rest = {key: value for key, value in schema.items() if key != "oneOf"}
+    return {**rest, "allOf": [*rest.get("allOf", ()), {"anyOf": ways}]}

@@ -1,0 +1,132 @@
+"""Running a graph by way of trial: in memory, with mocks for what would touch the world."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from ironflow_nb.core.status import StepStatus
+from ironflow_nb.errors import DefinitionError
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.registry import MEMORY, make_engine
+from ironflow_nb.execution.runs.execute import run_here
+from ironflow_nb.graphs.compiled_graph import Block, GraphNode, NodeWork, Workflow, blocks_of
+from ironflow_nb.graphs.language.data import near
+from ironflow_nb.handles.run import Run
+from ironflow_nb.journal.ports import Select
+
+if TYPE_CHECKING:
+    from ironflow_nb.execution.definitions.run_request import FlowCall, RunRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class MockRun:
+    """What a graph came to with its mocks.
+
+    `ran` are the nodes that were performed, in their order, once for each time; `outputs` are the outputs by node, a
+    list where it ran several times. `error` is what the run failed with, and then `output` is None.
+    """
+
+    output: Any
+    error: BaseException | None
+    ran: list[str]
+    outputs: dict[str, Any]
+
+    def unwrap(self) -> Any:
+        """Return the output, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.output
+
+
+def check_mocks(block: Block, mocks: Mapping[str, Any]) -> None:
+    """See that there is a mock for every node that would touch the world, and a node for every mock.
+
+    Raises:
+        DefinitionError: there is not.
+    """
+    nodes = {node.id: node for node in _all(block)}
+    for name in mocks:
+        if name not in nodes:
+            meant = near(name, nodes)
+            hint = f"; did you mean {meant}?" if meant else f" (there are: {', '.join(nodes)})"
+            raise DefinitionError(f"there is a mock for {name!r}, and no node of that id{hint}", name=name)
+    outside = [f"{node.id} ({_what(node)})" for node in _unmocked(block, mocks) if _is_outside(node)]
+    if outside:
+        first = outside[0].partition(" ")[0]
+        raise DefinitionError(
+            f"these nodes touch the world outside, and have no mock: {', '.join(outside)}; give each a value, a "
+            f"function of its options, or an exception: mocks={{{first!r}: ...}}"
+        )
+
+
+def _all(block: Block) -> Iterator[GraphNode]:
+    for node in block.nodes:
+        yield node
+        for inside in blocks_of(node):
+            yield from _all(inside)
+
+
+def _unmocked(block: Block, mocks: Mapping[str, Any]) -> Iterator[GraphNode]:
+    """Yield the nodes that are performed as they are; what is inside of a mocked one is not."""
+    for node in block.nodes:
+        if node.id in mocks:
+            if isinstance(node.on_error, Block):
+                yield from _unmocked(node.on_error, mocks)
+            continue
+        yield node
+        for inside in blocks_of(node):
+            yield from _unmocked(inside, mocks)
+
+
+def _is_outside(node: GraphNode) -> bool:
+    match node.task:
+        case NodeWork(kind=kind):
+            return kind.is_outside
+        case task:
+            return isinstance(task, Workflow)
+
+
+def _what(node: GraphNode) -> str:
+    return node.task.kind.name if isinstance(node.task, NodeWork) else "workflow"
+
+
+def without_waiting(block: Block) -> Block:
+    """Return the block with retries that follow each other at once."""
+    return Block(tuple(map(_without_waiting, block.nodes)))
+
+
+def _without_waiting(node: GraphNode) -> GraphNode:
+    quick = replace(node.retry, delay_s=0.0, max_delay_s=0.0, jitter=0.0)
+    handler = without_waiting(node.on_error) if isinstance(node.on_error, Block) else node.on_error
+    return replace(node, retry=quick, on_error=handler)
+
+
+def try_out(request: RunRequest, body: FlowCall) -> MockRun:
+    """Run the graph on a journal in memory, and return what came of it."""
+    output, error = None, None
+    with make_engine(MEMORY) as engine:
+        try:
+            output = run_here(engine, request, body)
+        except Exception as raised:  # noqa: BLE001 -- it is what the trial is to tell
+            error = raised
+        ran, outputs = _recorded(engine, request.name)
+    engine.close()
+    return MockRun(output=output, error=error, ran=ran, outputs=outputs)
+
+
+def _recorded(engine: Engine, graph: str) -> tuple[list[str], dict[str, Any]]:
+    with engine.reading() as reader:
+        (run,) = reader.runs(Select(kind="graph", name=graph, limit=1))
+        rows = reader.steps(Select(run_ids=[run.run_id]))
+    latest = {row.step: row for row in rows if row.status is not StepStatus.SKIPPED}
+    ran = [row.name.removeprefix(f"{graph}.") for row in latest.values()]
+    handle: Run[Any] = Run(engine, run.run_id)
+    outputs: dict[str, list[Any]] = {}
+    for row in latest.values():
+        if row.output_id is not None:
+            outputs.setdefault(row.name.removeprefix(f"{graph}."), []).append(handle.value(row.step))
+    return ran, {name: values if len(values) > 1 else values[0] for name, values in outputs.items()}

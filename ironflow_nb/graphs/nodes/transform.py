@@ -1,0 +1,138 @@
+"""Nodes that make new data of old: a value, the items of a list that are wanted, each item made into another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ironflow_nb.errors import ExpressionFailed, NodeTimeout
+from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
+from ironflow_nb.graphs.language.budget import Budget, BudgetExceeded
+from ironflow_nb.graphs.language.data import is_true, meaning, shape
+from ironflow_nb.graphs.language.expression import Expression, ExpressionSyntaxError
+from ironflow_nb.graphs.language.templates import Template, compile_template, fill
+
+_SEEN: Final = frozenset({"item", "index", "values"})
+"""What the expressions for each item see."""
+
+LONGEST_S: Final = 600.0
+"""So long may all items take, unless `timeout_s` says otherwise."""
+
+_ITEMS: Final = {"type": "array", "description": "The list."}
+_VALUES: Final = {
+    "type": "object",
+    "description": "What the expression for each item sees beside the item, as values.NAME.",
+}
+
+
+def _transform(options: Options, _context: NodeContext) -> Any:
+    return options["value"]
+
+
+def _filter(options: Options, context: NodeContext) -> list[Any]:
+    chosen = []
+    for item, index, is_wanted in _each(options, options["where"], context):
+        try:
+            if is_true(is_wanted):
+                chosen.append(item)
+        except ValueError as error:
+            raise failure(context, f"item {index}: where {error}") from None
+    return chosen
+
+
+def _foreach(options: Options, context: NodeContext) -> list[Any]:
+    made, budget, size = [], Budget(), 0
+    for _, index, value in _each(options, options["value"], context):
+        try:
+            size += budget.measure(value)
+            budget.require(size)
+        except BudgetExceeded as error:
+            raise failure(context, f"item {index}: {error}") from None
+        made.append(value)
+    return made if options.get("keep_nulls", False) else [value for value in made if value is not None]
+
+
+def _each(options: Options, written: Any, context: NodeContext) -> Iterator[tuple[Any, int, Any]]:
+    """Yield every item with its index, and what is written for each of them gives for it."""
+    items = meaning(options["items"])
+    if not isinstance(items, list):
+        raise failure(context, f"items is {shape(items)}, and not a list")
+    template = _compiled(written, context)
+    names: dict[str, Any] = {"values": options.get("values", {})}
+
+    def evaluate(expression: Expression) -> Any:
+        return context.evaluate(expression.text, names)
+
+    limit_s = context.timeout_s or LONGEST_S
+    until_s = context.monotonic() + limit_s
+    for index, item in enumerate(items):
+        if context.monotonic() > until_s:
+            told = f"{context.node}: it took longer than {limit_s:g} s, and came to item {index}; raise timeout_s"
+            raise NodeTimeout(told, node=context.node)
+        names["item"], names["index"] = item, index
+        try:
+            yield item, index, fill(template, evaluate)
+        except ExpressionFailed as error:
+            told = str(error).removeprefix(f"{context.node}: ")
+            raise ExpressionFailed(f"{context.node}: item {index}: {told}", node=context.node) from None
+        except ValueError as error:  # an expression beside other text gives what has no text
+            raise ExpressionFailed(f"{context.node}: item {index}: {error}", node=context.node) from None
+
+
+def _compiled(written: Any, context: NodeContext) -> Template:
+    def fault(_path: object, error: ExpressionSyntaxError) -> None:
+        raise ExpressionFailed(f"{context.node}: {error}", node=context.node)
+
+    return compile_template(written, fault)
+
+
+def _kind(name: str, description: str, properties: Mapping[str, Any], **more: Any) -> Kind:
+    return Kind(name=name, description=description, schema=options_schema(properties, **more.pop("schema", {})), **more)
+
+
+TRANSFORM: Final = _kind(
+    "transform",
+    "Gives the value that is written there, with its expressions filled in.",
+    {"value": {"description": "Any value: an expression, or an object or a list with expressions in it."}},
+    schema={"required": ["value"]},
+    perform=_transform,
+    shorthand="value",
+    is_value_whole=True,
+)
+
+FILTER: Final = _kind(
+    "filter",
+    "Gives the items of a list for which a condition holds, in their order.",
+    {
+        "items": _ITEMS,
+        "where": {
+            "type": ["string", "boolean"],
+            "pattern": r"\{\{",
+            "description": "The condition: an expression that sees item, index and values, and gives true or false.",
+        },
+        "values": _VALUES,
+    },
+    schema={"required": ["items", "where"]},
+    perform=_filter,
+    lazy=frozenset({"where"}),
+    lazy_names=_SEEN,
+)
+
+FOREACH: Final = _kind(
+    "foreach",
+    "Gives a list with a new value for each item of a list; for work on each item there is loop.",
+    {
+        "items": _ITEMS,
+        "value": {
+            "description": "The new value: an expression, or a value with expressions, that see item, index and values."
+        },
+        "values": _VALUES,
+        "keep_nulls": {"type": "boolean", "default": False, "description": "Whether nulls stay in the new list."},
+    },
+    schema={"required": ["items", "value"]},
+    perform=_foreach,
+    lazy=frozenset({"value"}),
+    lazy_names=_SEEN,
+)
+
+KINDS: Final = (TRANSFORM, FILTER, FOREACH)

@@ -1,0 +1,1 @@
+"""Running a compiled graph: the interpreter and the steps of its nodes."""

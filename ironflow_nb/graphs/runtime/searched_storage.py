@@ -1,0 +1,217 @@
+"""What runs with secrets store: searched once it is encoded, so that no form and no type hides a secret.
+
+Data is blackened in its encoded form, whatever its classes are, and handed on as it reads then. What has no such form
+(pickles, frames, arrays) is refused if a secret is in it.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from ironflow_nb.errors import IronflowError, NodeFailed, ValueNotStorable
+from ironflow_nb.execution.recording.journal_access import RunStorage
+from ironflow_nb.graphs.secret_forms import BLACKENED, Forms
+from ironflow_nb.graphs.secrets import Secrets
+from ironflow_nb.journal.ports import StoredDefinition
+from ironflow_nb.values.codecs import BYTES, JSON
+from ironflow_nb.values.failures import ERROR, Failure, has_pickles, load_failure, recorded_error
+from ironflow_nb.values.stored_value import StoredValue, value_id
+from ironflow_nb.values.tagged import TAG, Tree, untag
+
+_NAMED: Final = frozenset({"named", "data"})
+"""Tagged forms whose keys are the names of fields."""
+
+_IN_BASE64: Final = frozenset({"bytes", "bytearray", "numpy", "str"})
+
+
+class SearchedStorage(RunStorage):
+    """The storage of a run with secrets, around that of its parent or its engine."""
+
+    def __init__(self, inner: RunStorage, secrets: Secrets) -> None:
+        self._inner = inner
+        self.signer = inner.signer
+        self._secrets = secrets
+
+    @classmethod
+    def around(cls, storage: RunStorage, secrets: Secrets) -> RunStorage:
+        """Return a storage that searches for these secrets too."""
+        is_one = isinstance(storage, SearchedStorage) and storage._secrets is secrets  # noqa: SLF001 -- its own
+        return storage if is_one or not secrets.has_any else cls(storage, secrets)
+
+    def store(self, value: object) -> tuple[StoredValue, Any]:
+        """See the base class.
+
+        Raises:
+            ValueNotStorable: a secret is in something in which nothing can be blackened.
+        """
+        stored, echo = self._inner.store(value)
+        if not self._is_in(stored):
+            return self._shown(stored), echo
+        try:
+            stored, echo = self._inner.store(self._blackened(stored))
+        except IronflowError:
+            raise _not_hidden(stored) from None
+        if self._is_in(stored):
+            raise _not_hidden(stored)
+        return self._shown(stored), echo
+
+    def store_inputs(self, arguments: Mapping[str, object]) -> list[StoredValue]:
+        """See the base class; they are for people to read, so what can't be blackened is left out."""
+        stored = self._inner.store_inputs(arguments)
+        if any(map(self._is_in, stored)):
+            stored = self._inner.store_inputs({name: self._argument(each) for name, each in arguments.items()})
+        return [self._shown(each) for each in stored]
+
+    def store_failure(self, error: BaseException) -> StoredValue:
+        """See the base class; what an exception carries and can't be blackened becomes a text."""
+        stored = self._cleaned_failure(self._inner.store_failure(error))
+        try:
+            said = f"{recorded_error(stored, self.signer, where='')!s}"
+        except Exception:  # noqa: BLE001 -- of the user's class, which misses what was taken from it
+            said = None
+        if said is not None and not self._secrets.are_in(said):
+            return self._shown(stored)
+        failure = load_failure(stored)
+        return self._shown(self._inner.store_failure(NodeFailed(f"{failure.kind}: {failure.text}")))
+
+    def _cleaned_failure(self, stored: StoredValue) -> StoredValue:
+        failure = load_failure(stored)
+        clean = self._failure(failure)
+        if clean == failure:
+            return stored
+        content = msgspec.json.encode(clean)
+        mac = self.signer.sign(ERROR, content) if has_pickles(content) else None
+        return replace(stored, value_id=value_id(ERROR, content), content=content, size=len(content), mac=mac)
+
+    def _failure(self, failure: Failure) -> Failure:
+        """Return what was recorded of an exception without secrets."""
+        blackened = self._secrets.blackened
+        state = {name: self._tree(tree) for name, tree in failure.state.items()}
+        is_pickle_clean = failure.pickled is None or not self._secrets.forms.is_in_pickle(failure.pickled)
+        if not is_pickle_clean:  # of an argument, the text that shows it is there already
+            state |= {name: BLACKENED for name in failure.pickles if name.isidentifier()}
+        return replace(
+            failure,
+            text=blackened(failure.text),
+            traceback=blackened(failure.traceback),
+            notes=tuple(map(blackened, failure.notes)),
+            arguments=tuple(map(self._tree, failure.arguments)),
+            state=state,
+            pickled=failure.pickled if is_pickle_clean else None,
+            pickles=failure.pickles if is_pickle_clean else (),
+            parts=tuple(map(self._failure, failure.parts)),
+            links=tuple(map(self._failure, failure.links)),
+        )
+
+    def definition(self, definition: StoredDefinition) -> StoredDefinition:
+        """See the base class; the text of the graph itself was seen to be free of secrets before it ran."""
+        return replace(
+            self._inner.definition(definition),
+            source=self._secrets.blackened(definition.source),
+            diagram=self._secrets.blackened(definition.diagram),
+        )
+
+    def _argument(self, value: Any) -> Any:
+        try:
+            return self.store(value)[1]
+        except IronflowError:
+            return BLACKENED
+
+    def _shown(self, stored: StoredValue) -> StoredValue:
+        preview = stored.preview
+        return stored if preview is None else replace(stored, preview=self._secrets.blackened(preview))
+
+    # -- searching -----------------------------------------------------------------------------------------------
+
+    def _is_in(self, stored: StoredValue) -> bool:
+        forms, content = self._secrets.forms, bytes(stored.content or b"")
+        match stored.codec:
+            case "json" | "inputs":
+                tree = msgspec.json.decode(content)
+                return bool(self._tree(tree) != tree)
+            case "pickle":
+                return forms.is_in_pickle(content)
+            case "npy":
+                return forms.is_in(content) or _is_in_array(content, forms)
+            case "arrow":
+                return _is_in_frame(content, forms)
+            case _:
+                return forms.is_in(content)
+
+    def _blackened(self, stored: StoredValue) -> Any:
+        """Return the value without secrets.
+
+        Raises:
+            ValueNotStorable: in what it is nothing can be blackened.
+            ValueUnreadable: it can't be without its secret.
+        """
+        assert stored.content is not None
+        if stored.codec == JSON:
+            return untag(self._tree(msgspec.json.decode(stored.content)))
+        if stored.codec == BYTES:
+            return self._secrets.forms.blackened_content(bytes(stored.content))
+        raise _not_hidden(stored)
+
+    def _tree(self, tree: Tree) -> Tree:
+        """Return a tagged form without secrets: a text in it without its secret, all else replaced by a text."""
+        if type(tree) is list:
+            return [self._tree(each) for each in tree]
+        if type(tree) is not dict:
+            return self._secrets.forms.blackened_data(tree)
+        kind = tree.get(TAG)
+        if kind is None:
+            return {self._secrets.blackened(key): self._tree(each) for key, each in tree.items()}
+        if kind in _IN_BASE64 or (type(tree.get("v")) is str and kind != "path"):
+            is_number = kind == "numpy" and self._secrets.forms.is_number(untag(tree))
+            return BLACKENED if is_number or self._is_in_scalar(kind, tree["v"]) else tree
+        if kind in _NAMED:
+            return {**tree, "v": {name: self._tree(each) for name, each in tree["v"].items()}}
+        return {name: each if name in {TAG, "c", "t"} else self._tree(each) for name, each in tree.items()}
+
+    def _is_in_scalar(self, kind: str, written: str) -> bool:
+        forms = self._secrets.forms
+        if kind in _IN_BASE64:
+            return forms.is_in(b64decode(written))
+        return forms.is_in(written) or (kind == "int" and forms.is_number(int(written, 16)))
+
+
+def _is_in_array(content: bytes, forms: Forms) -> bool:
+    if not forms.numbers:
+        return False
+    from ironflow_nb.values import arrays
+
+    return _has_number(arrays.from_npy(content), forms)
+
+
+def _is_in_frame(content: bytes, forms: Forms) -> bool:
+    """Tell whether a secret is in a frame, which is compressed as it is stored."""
+    import pyarrow as pa
+
+    table = pa.ipc.open_file(pa.py_buffer(content)).read_all()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    if forms.is_in(sink.getvalue().to_pybytes()):
+        return True
+    return bool(forms.numbers) and any(
+        _has_number(column.to_numpy(zero_copy_only=False) if hasattr(column, "to_numpy") else column, forms)
+        for column in table.columns
+    )
+
+
+def _has_number(array: Any, forms: Forms) -> bool:
+    if array.dtype.kind == "O":
+        return any(forms.is_number(each) for each in array.ravel() if isinstance(each, int | float))
+    return array.dtype.kind in "iuf" and any(map(forms.is_number, array.ravel().tolist()))
+
+
+def _not_hidden(stored: StoredValue) -> ValueNotStorable:
+    return ValueNotStorable(
+        f"a secret is in a value of type {stored.type_name}, which is kept as {stored.codec}: nothing can be blackened "
+        "in it, and it would be kept in the clear; return it without the secret, or as plain data"
+    )

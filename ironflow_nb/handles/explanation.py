@@ -1,0 +1,169 @@
+"""Why the attempts of a step ran, or did not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ironflow_nb.code_identity.code_parts import diff
+from ironflow_nb.core.events import RunContinued, SessionEnded
+from ironflow_nb.core.identity import RunId, StepRef, ValueId
+from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.run_state import StepRow
+from ironflow_nb.core.status import StepStatus
+from ironflow_nb.execution.definitions.step_spec import changes_since, parts_of
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.journal.ports import Reader, Select
+from ironflow_nb.values.codecs import input_references
+from ironflow_nb.values.stored_value import legible
+from ironflow_nb.values.tagged import untag
+
+_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a step ran, attempt by attempt, oldest first; `diff` is what was edited before the newest that says so."""
+
+    step: StepRef
+    reasons: tuple[str, ...]
+    diff: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"{self.step}", *(f"  {reason}" for reason in self.reasons)]
+        return plain("\n".join([*lines, self.diff] if self.diff else lines))
+
+    __repr__ = __str__
+
+
+def explain_step(engine: Engine, run_id: RunId, rows: Sequence[StepRow], step: StepRef) -> Explanation:
+    """Return why the attempts of the step ran, from what the journal knows."""
+    with engine.reading() as reader:
+        telling = _AttemptHistory(engine, reader, run_id, rows)
+        attempts = [row for row in rows if row.step == step]
+        reasons = [telling.reason(row, before) for row, before in zip(attempts, [None, *attempts], strict=False)]
+        last = telling.afterwards(attempts[-1])
+        return Explanation(step, (*reasons, *last), telling.diff)
+
+
+class _AttemptHistory:
+    """The history of one run, looked at for reasons."""
+
+    def __init__(self, engine: Engine, reader: Reader, run_id: RunId, rows: Sequence[StepRow]) -> None:
+        self._reader = reader
+        self._rows = rows
+        self._began = [row.version for row in reader.events(Select(run_ids=[run_id], name=RunContinued.__name__))]
+        self._left_out = {
+            row.version: msgspec.json.decode(row.data, type=SessionEnded).not_asked_for
+            for row in reader.events(Select(run_ids=[run_id], name=SessionEnded.__name__))
+        }
+        session = engine.sessions.get(run_id)
+        self._now = session.recall.not_asked_for() if session is not None and session.is_open else ()
+        self.diff = ""
+
+    def reason(self, row: StepRow, before: StepRow | None) -> str:
+        """Return why the attempt ran, which came after `before`."""
+        return f"attempt {row.attempt} ({row.status.value}): {self._why(row, before)}"
+
+    def _why(self, row: StepRow, before: StepRow | None) -> str:
+        match row.reason:
+            case "new":
+                return self._new(row)
+            case "code changed":
+                return self._edited(row)
+            case "failed before" | "retry" if before is not None:
+                return f"tried again, for attempt {before.attempt} failed{self._error(before)}"
+            case "interrupted":
+                return "begun again, for its process ended or was interrupted in it"
+            case "asked for":
+                return "run again, for it was asked for"
+            case "result lost":
+                return "run again, for its recorded result could not be read"
+            case "reused":
+                return f"taken from run {row.origin_run_id}, which had computed it"
+        return row.reason
+
+    def _error(self, row: StepRow) -> str:
+        found = None if row.error_id is None else self._reader.values([row.error_id], content_limit=0).get(row.error_id)
+        return "" if found is None or found.preview is None else f": {found.preview}"
+
+    def _edited(self, row: StepRow) -> str:
+        earlier = [
+            other
+            for other in self._rows
+            if other.step == row.step and other.attempt < row.attempt and other.status is StepStatus.COMPLETED
+        ]
+        now = parts_of(self._reader.definition, row.code)
+        changes = changes_since(self._reader.definition, earlier[-1].code, now) if earlier and now else ()
+        self.diff = "\n".join(diff(change) for change in changes)
+        return "; ".join(change.reason for change in changes) or "its code has changed"
+
+    def _new(self, row: StepRow) -> str:
+        twin = self._twin(row)
+        if twin is None:
+            return "new, it was asked for the first time"
+        changed = list(_differences(self._reader, _inputs(self._reader, twin), _inputs(self._reader, row)))
+        return "; ".join(changed) or f"new, beside {twin.step}, which was asked for in another branch"
+
+    def _twin(self, row: StepRow) -> StepRow | None:
+        """Return the step of the same name that was recorded before this stretch and is no longer asked for."""
+        began = max((version for version in self._began if version < row.version), default=None)
+        if began is None:
+            return None
+        left_out = self._not_asked_for_since(began)
+        others = [
+            other for other in self._rows if other.step in left_out and other.name == row.name and other.version < began
+        ]
+        mine = _inputs(self._reader, row)
+        likeness = [
+            (sum(mine.get(name) == tree for name, tree in _inputs(self._reader, other).items()), -other.index)
+            for other in others
+        ]
+        return others[likeness.index(max(likeness))] if others else None
+
+    def _not_asked_for_since(self, began: int) -> Collection[StepRef]:
+        ended = [version for version in self._left_out if version > began]
+        return self._left_out[min(ended)] if ended else self._now
+
+    def afterwards(self, row: StepRow) -> Iterator[str]:
+        """Yield what became of the step in the newest stretch, if it did not run there."""
+        began = self._began[-1] if self._began else 0
+        if row.version > began:
+            return
+        if row.step in self._not_asked_for_since(began):
+            yield "no longer asked for"
+        elif row.status is StepStatus.COMPLETED:
+            yield "reused by the latest continuation"
+
+
+def _inputs(reader: Reader, row: StepRow) -> Mapping[str, Any]:
+    """Return the arguments of the attempt by name: as trees, or as ids of values."""
+    record = None if row.inputs_id is None else reader.values([row.inputs_id]).get(row.inputs_id)
+    if record is None or record.content is None:
+        return {}
+    here, elsewhere, _ = input_references(record)
+    return here | {name: ValueId(bytes.fromhex(text)) for name, text in elsewhere.items()}
+
+
+def _differences(reader: Reader, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name in {**then, **now}:
+        if name not in then or name not in now:
+            yield f"argument `{name}` is {'new' if name in now else 'gone'}"
+        elif then[name] != now[name]:
+            before, after = _shown(reader, then[name]), _shown(reader, now[name])
+            # A file, or something long, looks as it did; it is what is in it that differs.
+            what = f"the content of {after}" if before == after else f"{before} -> {after}"
+            yield f"argument `{name}` changed: {what}"
+
+
+def _shown(reader: Reader, tree: Any) -> str:
+    if type(tree) is bytes:
+        found = reader.values([ValueId(tree)], content_limit=0).get(ValueId(tree))
+        return "?" if found is None else legible(found.preview or found.type_name, _SHOWN)
+    try:
+        return legible(repr(untag(tree)), _SHOWN)
+    except Exception:  # noqa: BLE001 -- a class of the user that is gone, or that can't show itself
+        return legible(repr(tree), _SHOWN)

@@ -1,0 +1,225 @@
+"""A recorded call to be made again by hand: its arguments, its failure, and the line that repeats it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ironflow_nb.code_identity.user_code import is_user_file
+from ironflow_nb.core.events import RunFailed
+from ironflow_nb.core.identity import RunId, StepRef
+from ironflow_nb.core.run_state import StepRow
+from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.errors import InputsNotStored, StepNotFound
+from ironflow_nb.execution.definitions.parameters import unwrapped
+from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.recording.signatures import FOREIGN, advice
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.runs.lookup import read_arguments, resolve_step, resolve_steps
+from ironflow_nb.execution.system.frontend import shell
+from ironflow_nb.journal.ports import Reader, Select
+from ironflow_nb.values.failures import Failure, load_failure, recorded_error
+from ironflow_nb.values.stored_value import legible
+
+_FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+_SHOWN: Final = 100
+_LISTED: Final = 8
+_BY_PLACE: Final = frozenset({inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class RecordedCall:
+    """The newest attempt of a step, to be made again by hand.
+
+    `inputs` are its arguments by name, without those that were not stored; `error` is its exception, rebuilt, or None,
+    and `error_text` the traceback that was recorded. `code` calls `function`, which is None where it is not defined. Of
+    a run that somebody else began, it is comments only.
+    """
+
+    step: StepRef
+    inputs: dict[str, Any]
+    error: BaseException | None
+    error_text: str
+    code: str
+    function: Callable[..., Any] | None
+    is_own: bool = True
+
+    def __repr__(self) -> str:
+        return self.code
+
+
+def step_to_debug(reader: Reader, run_id: RunId, status: RunStatus, rows: Sequence[StepRow], step: object) -> StepRef:
+    """Return the step that is meant: without one that which failed the run, by a name the one that failed.
+
+    Raises:
+        StepNotFound, AmbiguousStep: there is none, or there are several.
+    """
+    latest = {row.step: row for row in rows}
+    failed = [ref for ref, row in latest.items() if row.status is StepStatus.FAILED]
+    if step is not None:
+        named = resolve_steps(list(rows), step, run_id)
+        chosen = [ref for ref in named if ref in failed]
+        return chosen[0] if len(chosen) == 1 else resolve_step(rows, step, run_id)
+    causes = [ref for ref in _causes(reader, run_id) if ref in latest] if status is RunStatus.FAILED else ()
+    if causes:
+        return causes[0]
+    what = "failed in the flow itself" if status is RunStatus.FAILED else f"is {status.value}"
+    listed = ", ".join(failed[:_LISTED] or list(latest)[:_LISTED]) or "none yet"
+    which = "the steps that failed" if failed else "its steps"
+    raise StepNotFound(f"run {run_id} {what}, and no step has failed it; name one: {which} are {listed}", run_id=run_id)
+
+
+def _causes(reader: Reader, run_id: RunId) -> tuple[StepRef, ...]:
+    ends = reader.events(Select(run_ids=[run_id], name=RunFailed.__name__))
+    return msgspec.json.decode(ends[-1].data, type=RunFailed).caused_by if ends else ()
+
+
+def recorded_call(engine: Engine, row: StepRow, *, is_own: bool = True) -> RecordedCall:
+    """Return what was recorded of the attempt, ready to be called again.
+
+    Raises:
+        InputsNotStored: its arguments are missing in the journal.
+        ValueUnreadable: one of them can't be read here.
+    """
+    found, gone = read_arguments(engine, row.inputs_id, lambda what: _lost(what, row))
+    spec = REGISTRY.step(row.name)
+    stored = None if row.error_id is None else engine.ledger.value(row.error_id)
+    failure = None if stored is None else load_failure(stored)
+    call = (
+        _call(row, spec, found, gone)
+        if is_own
+        else [f"# the run was {FOREIGN}; {advice(engine.ledger.journal.location)}"]
+    )
+    lines = [*_comments(row, failure, gone), *call]
+    where = f"{row.step} of run {row.run_id}"
+    return RecordedCall(
+        step=row.step,
+        inputs=dict(unwrapped((), found)[1]),
+        error=None if stored is None else recorded_error(stored, engine.ledger.signer, where=where),
+        error_text="" if failure is None else failure.traceback or f"{failure.kind}: {failure.text}",
+        code="\n".join(lines),
+        function=None if spec is None else spec.function,
+        is_own=is_own,
+    )
+
+
+def hand_over(call: RecordedCall) -> None:
+    """Put the call into the namespace of the notebook, and propose the next cell; in a script do nothing.
+
+    Nor is anything done with what somebody else has recorded.
+    """
+    notebook = shell()
+    if notebook is None or not call.is_own:
+        return
+    names: dict[str, Any] = {"inputs": call.inputs, "error": call.error, "error_text": call.error_text}
+    if call.code.splitlines()[-1].startswith(("function(", "await function(")):
+        names["function"] = call.function
+    notebook.push(names)
+    notebook.set_next_input(call.code)
+
+
+def _lost(what: str, row: StepRow) -> InputsNotStored:
+    return InputsNotStored(
+        f"{what} of {row.step} of run {row.run_id} are missing in the journal or damaged; put that back from a copy",
+        run_id=row.run_id,
+        step=row.step,
+    )
+
+
+# -- what is written ---------------------------------------------------------------------------------------------
+
+
+def _comments(row: StepRow, failure: Failure | None, gone: Mapping[str, str]) -> Iterator[str]:
+    happened = row.status.value
+    if failure is not None:
+        happened = legible(f"{failure.kind}: {failure.text}", _SHOWN) + _place(failure.traceback)
+    yield _comment(f"{row.step} of run {row.run_id}: {happened}")
+    if row.child_run_id is not None:
+        yield _comment(f'its own steps: iron.get_run("{row.child_run_id}").debug()')
+    if gone:
+        listed = ", ".join(f"{name} ({kind})" for name, kind in gone.items())
+        yield _comment(f"not stored, so put them in the places of the dots: {listed}")
+
+
+def _comment(text: str) -> str:
+    """Return a comment of one line, whatever the text that was recorded does to lines."""
+    return f"# {' '.join(''.join(char if char.isprintable() else ' ' for char in text).split())}"
+
+
+def _place(traceback: str) -> str:
+    """Return where the user's own code was last, in words."""
+    frames = [match.groups() for match in _FRAME.finditer(traceback) if is_user_file(match[1])]
+    if not frames:
+        return ""
+    file, line, function = frames[-1]
+    is_cell = file.startswith("<") or "ipykernel_" in file
+    return f" (line {line} of {'the cell' if is_cell else Path(file).name}, in {function})"
+
+
+def _call(row: StepRow, spec: StepSpec | None, inputs: Mapping[str, Any], gone: Mapping[str, str]) -> Iterator[str]:
+    if spec is None:
+        yield _comment(f"{row.name} is not defined here; run the cell or import the module that defines it")
+        if all(part.isidentifier() for part in row.name.split(".")):
+            yield f"{row.name}.fn({_by_name(gone)})"
+        return
+    module, expression = _expression(spec)
+    if module is not None:
+        yield f"import {module}"
+    parameters = spec.parameters.signature.parameters
+    is_by_place = any(each.kind in _BY_PLACE or each.kind is each.VAR_KEYWORD for each in parameters.values())
+    known = [each for each in parameters.values() if each.name in inputs or each.name in gone]
+    arguments = ", ".join(_by_place(known, gone)) if is_by_place else _by_name(gone)
+    yield f"{'await ' if spec.is_async else ''}{expression}({arguments})"
+
+
+def _by_name(gone: Iterable[str]) -> str:
+    return ", ".join(["**inputs", *(f"{name}=..." for name in gone if name.isidentifier())])
+
+
+def _by_place(parameters: Iterable[inspect.Parameter], gone: Mapping[str, str]) -> Iterator[str]:
+    for each in parameters:
+        value = "..." if each.name in gone else f'inputs["{each.name}"]'
+        match each.kind:
+            case each.VAR_POSITIONAL:
+                yield value if each.name in gone else f"*{value}"
+            case each.VAR_KEYWORD:
+                yield f"**{'{...}' if each.name in gone else value}"
+            case each.KEYWORD_ONLY:
+                yield f"{each.name}={value}"
+            case _:
+                yield value
+
+
+def _expression(spec: StepSpec) -> tuple[str | None, str]:
+    """Return the module to import, if any, and what the function is called there."""
+    module = getattr(spec.function, "__module__", None) or "__main__"
+    space = getattr(sys.modules.get(module), "__dict__", {})
+    for name in (spec.qualname, *(name for name in list(space) if not name.startswith("_"))):
+        suffix = _suffix(_resolved(space, name), spec.function)
+        if suffix is not None:
+            return (None, f"{name}{suffix}") if module == "__main__" else (module, f"{module}.{name}{suffix}")
+    return None, "function"
+
+
+def _resolved(space: Mapping[str, Any], qualname: str) -> Any:
+    first, *parts = qualname.split(".")
+    found = space.get(first)
+    for part in parts:
+        found = getattr(found, "__dict__", {}).get(part)
+    return found
+
+
+def _suffix(found: Any, function: Callable[..., Any]) -> str | None:
+    """Return what leads from the object to the function: nothing, ``.fn``, or None if it does not."""
+    if found is function:
+        return ""
+    is_definition = hasattr(type(found), "__ironflow_definition__")
+    return ".fn" if is_definition and found.fn is function else None

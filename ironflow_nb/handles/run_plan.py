@@ -1,0 +1,161 @@
+"""Plans of runs: what becomes of the steps that are recorded.
+
+What a resumption is told about steps, from what people write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+
+from msgspec.structs import replace
+
+from ironflow_nb.core.durations import spoken
+from ironflow_nb.core.identity import StepRef
+from ironflow_nb.core.join import Attach, Begin, Continue
+from ironflow_nb.core.plan import Action, Planned, ResumeOptions
+from ironflow_nb.core.replay_decision import OnChange
+from ironflow_nb.core.run_state import RunRow, StepRow
+from ironflow_nb.core.status import CLOSED, OWNED, RunStatus, StepStatus
+from ironflow_nb.errors import FlowNotDefined, NothingToDo, RunFinished, UntrustedRun
+from ironflow_nb.execution.definitions.run_request import RunRequest
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.runs.continuation_plan import plan_of_run
+from ironflow_nb.execution.runs.lookup import resolve_steps
+from ironflow_nb.execution.runs.run_status import status_of
+from ironflow_nb.execution.runs.start import foresee
+from ironflow_nb.handles.run_picture import diagram_of
+from ironflow_nb.journal.ports import Reader
+
+if TYPE_CHECKING:
+    from ironflow_nb.history.plans import Plan
+
+Named = str | Iterable[object] | None
+FAILED = "failed"
+_NOT_FAILED: Final = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED})
+
+
+def ordered(
+    rows: list[StepRow], run_id: str, status: RunStatus, *, retry: Named, rerun: Named, keep: Named
+) -> ResumeOptions:
+    """Return the orders for a run of these attempts.
+
+    Raises:
+        NothingToDo: no step of those that were named can be tried again, run again or kept.
+        RunFinished: the run was cancelled, or is going on.
+        StepNotFound, AmbiguousStep: a step is none of the run, or of several functions.
+    """
+    if status is RunStatus.CANCELLED or status in OWNED:
+        what = "was cancelled" if status is RunStatus.CANCELLED else f"is {status.value}"
+        raise RunFinished(f"run {run_id} {what}, so it can't be told to do steps again", run_id=run_id)
+    latest = {row.step: row for row in rows}
+    failed = tuple(step for step, row in latest.items() if row.status not in _NOT_FAILED)
+    known = tuple(step for step in failed if latest[step].status is not StepStatus.UNKNOWN)
+    done = tuple({row.step: None for row in rows if row.status is StepStatus.COMPLETED})
+    if retry == FAILED and not known and status is RunStatus.COMPLETED:
+        raise NothingToDo(f"run {run_id} is completed, and none of its steps has failed", run_id=run_id)
+    return ResumeOptions(
+        retry=known if retry == FAILED else _chosen(rows, run_id, retry, failed, "has failed"),
+        rerun=_chosen(rows, run_id, rerun, done, "is finished"),
+        keep=_chosen(rows, run_id, keep, done, "is finished"),
+    )
+
+
+def _chosen(
+    rows: list[StepRow], run_id: str, named: Named, among: tuple[StepRef, ...], what: str
+) -> tuple[StepRef, ...]:
+    if named is None:
+        return ()
+    steps = [named] if isinstance(named, str) or hasattr(named, "name") else list(named)
+    refs = {ref: None for step in steps for ref in resolve_steps(rows, step, run_id)}
+    chosen = tuple(ref for ref in refs if ref in among)
+    if not chosen:
+        asked = ", ".join(refs) or "what was named"
+        raise NothingToDo(
+            f"no step among {asked} of run {run_id} {what}; retry= takes failed steps, rerun= and keep= finished ones",
+            run_id=run_id,
+        )
+    return chosen
+
+
+@runtime_checkable
+class PlannedDefinition(Protocol):
+    """A definition that knows more of what a continuation means than the code of its steps says."""
+
+    def replanned(self, engine: Engine, run: RunRow, planned: list[Planned]) -> list[Planned]:
+        """Return the plan with what is known."""
+
+    def define_steps(self) -> None:
+        """See that the steps of it are known here by name."""
+
+
+def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -> Plan:
+    """Return what continuing the run would do with its recorded steps."""
+    from ironflow_nb.history.plans import Plan
+
+    definition: object = None
+    with suppress(FlowNotDefined, UntrustedRun):  # what somebody else has written is not asked
+        definition = REGISTRY.definition(run, engine)
+    if isinstance(definition, PlannedDefinition):
+        definition.define_steps()
+    with engine.reading() as reader:
+        status, is_own = status_of(engine, reader, run), own_runs(engine.ledger.signer, reader, [run])
+        planned = plan_of_run(reader, run, on_change or _on_change(run))
+    if isinstance(definition, PlannedDefinition):
+        planned = definition.replanned(engine, run, planned)
+    ago = spoken(max(engine.ledger.clock.now() - run.updated_at, 0) / 1e6)
+    how = "would be continued" if is_own else f"was {FOREIGN}, and is not continued before iron.trust()"
+    begin = f"{run.name}: run {run.run_id} ({status.value} {ago} ago) {how}"
+    return Plan.of(planned, begin, diagram_of(engine, run))
+
+
+def plan_of_call(engine: Engine, request: RunRequest) -> Plan:
+    """Return what a call would do: begin, continue or watch a run, and what with the recorded steps."""
+    from ironflow_nb.history.plans import Plan
+
+    match foresee(engine, request):
+        case Begin(after=RunRow() as after, planned=planned, takes_over=True):
+            begin = f"{request.name}: a new run would begin, built on {_completed(engine, after)}"
+            return Plan.of(planned, begin, diagram_of(engine, after))
+        case Begin(after=RunRow() as after, planned=planned) if planned:
+            begin = f"{request.name}: a new run would begin; nothing was edited since {_completed(engine, after)}"
+            return Plan.of(_anew(engine, planned), begin, diagram_of(engine, after))
+        case Begin(because=because):
+            why = "" if because is None else f", because {because}"
+            return Plan.of((), f"{request.name}: a new run would begin{why}; nothing of it is recorded")
+        case Attach(run=run):
+            how = "its result returned" if run.status in CLOSED else "watched, for it is going on"
+            return Plan.of((), f"{request.name}: run {run.run_id} would be taken and {how}")
+        case Continue(run=run):
+            return plan_of(engine, run, on_change=request.policy.on_change)
+
+
+def _completed(engine: Engine, run: RunRow) -> str:
+    ago = spoken(max(engine.ledger.clock.now() - run.updated_at, 0) / 1e6)
+    return f"run {run.run_id}, completed {ago} ago"
+
+
+def _anew(engine: Engine, planned: Sequence[Planned]) -> list[Planned]:
+    """Return what a new run would do where nothing was edited: all of it, except for what ``cache=`` answers."""
+    with engine.reading() as reader:
+        return [_again(engine, reader, each) for each in planned]
+
+
+def _again(engine: Engine, reader: Reader, planned: Planned) -> Planned:
+    spec = REGISTRY.step(planned.row.name)
+    if spec is not None and spec.cache_s is not None:
+        found = reader.cached(planned.row.identity, spec.code)
+        oldest = engine.ledger.clock.now() - spec.cache_s * 1e6
+        if found is not None and found.output_id is not None and (found.finished_at or 0) >= oldest:
+            return replace(planned, action=Action.REUSE, reason=f"cached by run {found.run_id}")
+    return replace(planned, action=Action.REDO, reason="a new run does it again")
+
+
+def _on_change(run: RunRow) -> OnChange:
+    try:
+        return REGISTRY.definition(run).on_change
+    except FlowNotDefined:
+        return OnChange.GUARD

@@ -1,0 +1,274 @@
+"""What flows and graphs share: they are called, started, planned and continued as runs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from ironflow_nb.core.durations import Duration
+from ironflow_nb.core.identity import RunId, StepRef
+from ironflow_nb.core.plan import NONE, ResumeOptions
+from ironflow_nb.core.replay_decision import OnChange
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.status import CLOSED, ENDED, RunStatus
+from ironflow_nb.errors import NotAllowedInStep, RunNotFound
+from ironflow_nb.execution.definitions.run_request import FlowCall, RunPolicy, RunRequest, with_options
+from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.runs.child_runs import attempt_async_child, attempt_child
+from ironflow_nb.execution.runs.execute import await_child, await_here, is_async, run_here, run_in_background
+from ironflow_nb.execution.runs.lookup import recorded_arguments
+from ironflow_nb.execution.runs.start import begin
+from ironflow_nb.execution.steps.context import SCOPE, RunContext
+from ironflow_nb.execution.steps.step_runner import call, call_async
+from ironflow_nb.handles.run import Run
+from ironflow_nb.handles.run_plan import plan_of_call
+from ironflow_nb.history import frames
+from ironflow_nb.journal.ports import Select
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ironflow_nb.history.plans import Plan
+
+_INSIDE: Final = frozenset({
+    "call_as_child", "continue_run", "on_change", "plan_call", "policy", "recorded_call", "refuse_inside", "request",
+    "run_call", "start_call",
+})  # fmt: skip
+"""What is the package's own, and nothing to choose from with Tab."""
+
+
+class Runnable:
+    """Something whose calls are runs: a style says what a call of it is, and which call it was that is recorded."""
+
+    name: str
+    policy: RunPolicy
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _INSIDE]
+
+    @property
+    def kind(self) -> str:
+        """The style: flow, graph."""
+        raise NotImplementedError
+
+    def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
+        """Return what the call asks of the engine, and what then runs."""
+        raise NotImplementedError
+
+    def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the call that had these arguments."""
+        raise NotImplementedError
+
+    @property
+    def on_change(self) -> OnChange:
+        """What happens to finished steps whose code has changed; see `flow`."""
+        return self.policy.on_change
+
+    def options(
+        self,
+        *,
+        key: str | UnsetType | None = UNSET,
+        fresh: bool | UnsetType | None = UNSET,
+        on_rerun: str | UnsetType | None = UNSET,
+        continue_within: Duration | UnsetType | None = UNSET,
+        reuse_within: Duration | UnsetType | None = UNSET,
+        on_change: str | UnsetType | None = UNSET,
+        durability: str | UnsetType | None = UNSET,
+    ) -> Self:
+        """Return the same flow or graph with other options; what is not given stays, and None is the default.
+
+        Args:
+            key: the same key is the same run, for ever; with other arguments it is refused.
+            fresh: begin a new run, whatever was begun before.
+            on_rerun: see `flow`.
+            continue_within: see `flow`.
+            reuse_within: see `flow`.
+            on_change: see `flow`.
+            durability: see `flow`.
+
+        Raises:
+            TypeError, ValueError: an option has a value that it does not know.
+        """
+        other = copy.copy(self)  # with the same code, which was read already
+        other.policy = with_options(
+            self.policy,
+            key=key,
+            fresh=fresh,
+            on_rerun=on_rerun,
+            continue_within=continue_within,
+            reuse_within=reuse_within,
+            on_change=on_change,
+            durability=durability,
+        )
+        return other
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def run_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run it in this thread, or on the engine's loop, and return its value or what gives it."""
+        __tracebackhide__ = True
+        self.refuse_inside()
+        engine = REGISTRY.engine()
+        request, body = self.request(args, kwargs)
+        if is_async(body):
+            return self._await(engine, request, body)
+        value = run_here(engine, request, body)
+        return self._follow(engine, request, body, value) if isinstance(value, RunRow) else value
+
+    def call_as_child(
+        self,
+        spec: StepSpec,
+        scope: RunContext,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        recorded: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run it as a child of the run that the scope is of: recorded there as a call of `spec`.
+
+        With `recorded`, that is what the call is recorded to be given, and the caller is no function that could await:
+        what is async is waited for.
+        """
+        __tracebackhide__ = True
+        engine = REGISTRY.engine()
+        request, body = self.request(args, kwargs)
+
+        def requested(run_id: RunId, parent: tuple[RunId, StepRef]) -> RunRequest:
+            return replace(request, run_id=run_id, reason="resume", parent=parent, reopens=True)
+
+        def run(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
+            __tracebackhide__ = True
+            asked = requested(run_id, parent)
+            value = run_here(engine, asked, body)
+            return self._follow(engine, asked, body, value) if isinstance(value, RunRow) else value
+
+        async def run_async(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
+            value = await await_child(engine, requested(run_id, parent), body)
+            return await Run[Any](engine, value.run_id) if isinstance(value, RunRow) else value
+
+        def run_waiting(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
+            future = engine.spawn(run_async(run_id, parent))
+            future.add_done_callback(lambda _: scope.session.wakeups.wake())
+            scope.session.wait(future.done)
+            return future.result()
+
+        if recorded is not None:
+            attempt = attempt_child(engine, run_waiting if is_async(body) else run)
+            return call(spec, scope, (), recorded, attempt)
+        if is_async(body):
+            return call_async(spec, scope, body.args, body.kwargs, attempt_async_child(engine, run_async))
+        return call(spec, scope, body.args, body.kwargs, attempt_child(engine, run))
+
+    def _follow(self, engine: Engine, request: RunRequest, body: FlowCall, run: RunRow) -> Any:
+        """Wait for a run that goes on elsewhere; if its owner dies meanwhile, continue it here."""
+        __tracebackhide__ = True
+        while True:
+            handle: Run[Any] = Run(engine, run.run_id)
+            if handle.wait().status is not RunStatus.INTERRUPTED:
+                return handle.result()
+            value = run_here(engine, replace(request, run_id=run.run_id, reason="takeover"), body)
+            if not isinstance(value, RunRow):
+                return value
+
+    async def _await(self, engine: Engine, request: RunRequest, body: FlowCall) -> Any:
+        value = await await_here(engine, request, body)
+        return await Run[Any](engine, value.run_id) if isinstance(value, RunRow) else value
+
+    def start_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run[Any]:
+        """Run it in the background and return its `Run` at once.
+
+        Raises:
+            NotAllowedInStep: it was called inside a step or another run.
+        """
+        self.refuse_inside()
+        return self._start(REGISTRY.engine(), *self.request(args, kwargs))
+
+    def _start(self, engine: Engine, request: RunRequest, body: FlowCall) -> Run[Any]:
+        with engine.interrupts.taken():
+            begun = begin(engine, request)
+            if isinstance(begun, RunRow):
+                return Run(engine, begun.run_id)
+            run_in_background(engine, begun, body)
+        return Run(engine, begun.run_id, begun)
+
+    def refuse_inside(self) -> None:
+        """Refuse a call where no run can begin.
+
+        Raises:
+            NotAllowedInStep: it was called inside a step or another run.
+        """
+        scope = SCOPE.get()
+        if scope is None:
+            return
+        if scope.step is not None:
+            what = f"inside step {scope.step}, where no run can be begun" + self._instead()
+        else:
+            what = "with key= or start() inside another flow; call it plainly, as a child of the run that is going on"
+        raise NotAllowedInStep(f"{self.kind} {self.name} was called {what}", name=self.name)
+
+    def _instead(self) -> str:
+        """Return what to write in its place inside of a step."""
+        return ""
+
+    def plan_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Plan:
+        """Return what the call would do with what is recorded; see `Flow.plan`."""
+        return plan_of_call(REGISTRY.engine(), self.request(args, kwargs)[0])
+
+    def resume(self) -> Run[Any]:
+        """Continue the latest unfinished run in the background, with its recorded arguments; return it at once.
+
+        Raises:
+            RunNotFound: every run of it is completed or cancelled, or there is none.
+            UntrustedRun: somebody else began it; `trust` says what to do.
+            InputsNotStored: its arguments were too large to be stored.
+        """
+        engine = REGISTRY.engine()
+        for run in self._runs(engine, statuses=set(RunStatus) - CLOSED):
+            handle: Run[Any] = Run(engine, run.run_id)
+            status = handle.status
+            if status in ENDED - CLOSED:
+                self.continue_run(engine, run)
+                return Run(engine, run.run_id, engine.sessions.get(run.run_id))
+            if status not in ENDED:
+                return handle
+        raise RunNotFound(f"{self.name} has no unfinished run in {engine.ledger.journal.location}", name=self.name)
+
+    def continue_run(self, engine: Engine, run: RunRow, orders: ResumeOptions = NONE) -> RunId:
+        """Continue the run in the background with its recorded arguments, under `orders`; return its id.
+
+        Raises:
+            UntrustedRun: this user did not begin it.
+        """
+        with engine.reading() as reader:
+            engine.ledger.refuse_foreign(reader, run)
+        args, kwargs = self.recorded_call(recorded_arguments(engine, run))
+        request, body = self.request(args, kwargs)
+        asked = replace(request, run_id=run.run_id, reason="resume", orders=orders)
+        return self._start(engine, asked, body).id
+
+    # -- history -------------------------------------------------------------------------------------------------
+
+    @property
+    def last(self) -> Run[Any] | None:
+        """The newest run of it, if there is one."""
+        engine = REGISTRY.engine()
+        newest = self._runs(engine, limit=1)
+        return Run(engine, newest[0].run_id) if newest else None
+
+    def runs(self) -> pd.DataFrame:
+        """Return its runs; see `ironflow_nb.runs`."""
+        return frames.runs(flow=self)
+
+    def events(self) -> pd.DataFrame:
+        """Return the events of its runs; see `ironflow_nb.events`."""
+        return frames.events(flow=self)
+
+    def _runs(self, engine: Engine, **narrowed: Any) -> list[RunRow]:
+        with engine.reading() as reader:
+            return reader.runs(Select(kind=self.kind, name=self.name, is_full_name=True, **narrowed))

@@ -1,0 +1,142 @@
+"""What people ask of history, as what the journal understands.
+
+Listing what can be read: a run with a row that was damaged is left out with a warning, and hides no other run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from operator import index
+from typing import Final, TypeAlias, TypeVar
+
+from msgspec.structs import replace
+
+from ironflow_nb.core.durations import seconds
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.errors import JournalCorrupt
+from ironflow_nb.execution.definitions.step_spec import a_text
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.runs.lookup import resolve_run
+from ironflow_nb.execution.system.frontend import logger
+from ironflow_nb.journal.ports import EventColumns, Reader, Select, StepTally
+
+When: TypeAlias = datetime | timedelta | str | float | None
+MOST_ROWS: Final = 2**63 - 1
+"""The largest number that a statement takes."""
+_HAVING_RUNS: Final = frozenset({"flow", "graph", "decider"})
+
+S = TypeVar("S", bound=StrEnum)
+
+
+def selected(
+    engine: Engine, reader: Reader, *, flow: object | None, run: str | None, since: When, limit: int | None = None
+) -> Select:
+    """Return the selection of what runs have; a text names flows by their last part too, a flow only itself.
+
+    Raises:
+        RunNotFound, AmbiguousRun: `run` names no run, or several.
+        TypeError, ValueError: an argument is not what it should be.
+    """
+    return Select(
+        run_name=None if flow is None else _flow_name(flow),
+        is_full_name=not isinstance(flow, str),
+        run_ids=None if run is None else [resolve_run(reader, getattr(run, "id", run)).run_id],
+        since=_instant(since, engine.ledger.clock.now()),
+        limit=n_rows(limit),
+    )
+
+
+def n_rows(limit: int | None) -> int | None:
+    """Return the limit, if it is one.
+
+    Raises:
+        ValueError: it is no number of rows.
+    """
+    try:
+        found = None if limit is None else index(limit)
+    except TypeError:
+        found = -1
+    if found is not None and found < 0:
+        raise ValueError(f"limit is a number of rows, not {limit!r}")
+    return None if found is None else min(found, MOST_ROWS)
+
+
+def _flow_name(flow: object) -> str:
+    if isinstance(flow, str):
+        return a_text("flow", flow)
+    style, name = (getattr(flow, each, None) for each in ("__ironflow_definition__", "name"))
+    if style in _HAVING_RUNS and isinstance(name, str):
+        return name
+    is_step = style == "step"
+    hint = f"; its attempts are the rows of iron.attempts() whose `name` is {name!r}" if is_step else ""
+    raise TypeError(f"flow is a flow, a graph, a decider or the name of one, not {flow!r}{hint}")
+
+
+def _instant(since: When, now: int) -> int | None:
+    """Return the instant in microseconds UTC; a naive datetime is local time, a duration counts back from now."""
+    if since is None:
+        return None
+    if isinstance(since, str):
+        with suppress(ValueError):
+            since = datetime.fromisoformat(since)
+    if isinstance(since, datetime):
+        return round(since.astimezone(UTC).timestamp() * 1e6)
+    before_s = seconds(since)
+    return now - round(before_s * 1e6) if before_s * 1e6 < now else None
+
+
+def statuses(kind: type[S], given: str | Collection[str] | None) -> frozenset[S] | None:
+    """Return the statuses that were asked for, None if any will do.
+
+    Raises:
+        ValueError: one of them is no status.
+    """
+    if given is None:
+        return None
+    texts = [given] if isinstance(given, str) else list(given)
+    try:
+        return frozenset(kind(text) for text in texts)
+    except ValueError:
+        raise ValueError(f"status is one of {', '.join(kind)}, not {given!r}") from None
+
+
+T = TypeVar("T")
+
+_ADVICE: Final = "iron.doctor() looks at the whole journal"
+
+
+def sound(ask: Callable[[Select], T], select: Select) -> T:
+    """Return the answer to the selection without the runs that have damaged rows.
+
+    Raises:
+        JournalCorrupt: the one run that was asked for has some.
+    """
+    is_one_run = select.run_prefix is not None or (select.run_ids is not None and len(select.run_ids) == 1)
+    without = list(select.without)
+    while True:
+        try:
+            return ask(replace(select, without=without))
+        except JournalCorrupt as error:
+            run_id = error.ids.get("run_id")
+            if not isinstance(run_id, str) or run_id in without or is_one_run:
+                raise
+            logger().warning("%s; it is left out here; %s", error, _ADVICE)
+            without.append(run_id)
+
+
+def sound_tallies(reader: Reader, run_ids: Collection[RunId]) -> dict[RunId, list[StepTally]]:
+    """Return the tallies of the runs; the steps of a run that has damaged ones are not counted."""
+    return sound(lambda select: reader.tallies(set(run_ids) - set(select.without)), Select())
+
+
+def noted(piece: EventColumns) -> EventColumns:
+    """Return the events, after a warning for each that has to be shown without its data."""
+    for n, data in enumerate(piece.data):
+        if data is None:
+            what = "event %s of run %s (%s, %s) has data that the package never wrote; it is shown without; %s"
+            place = piece.version[n], piece.run_id[n], piece.type[n], piece.step[n] or "of the run"
+            logger().warning(what, *place, _ADVICE)
+    return piece

@@ -1,0 +1,181 @@
+"""The journal in one SQLite file: one connection writes, short-lived ones read."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from ironflow_nb.errors import JournalError, JournalReadOnly
+from ironflow_nb.journal.file_systems import network_file_system
+from ironflow_nb.journal.ports import Durability, Reader, RunCommit
+from ironflow_nb.journal.sqlite_database import DatabaseJournal
+from ironflow_nb.journal.sqlite_file import (
+    WAL,
+    begin_reading,
+    connect_memory,
+    journal_mode,
+    look_at,
+    open_reader,
+    open_writer,
+    own_place,
+    translated,
+)
+from ironflow_nb.journal.sqlite_reader import SqliteReader
+from ironflow_nb.journal.write_ahead_log import WriteAheadLog
+from ironflow_nb.values.private_files import end_use, note_use
+from ironflow_nb.values.value_files import ValueFiles
+
+_LOGGED: Final = {Durability.POWER: "FULL", Durability.PROCESS: "NORMAL"}
+# Without a log NORMAL can damage the file in a power cut, and only EXTRA syncs the removal of the rollback journal.
+_ROLLED_BACK: Final = {Durability.POWER: "EXTRA", Durability.PROCESS: "FULL"}
+
+
+class SqliteJournal(DatabaseJournal):
+    """A journal file; it is created by the first write.
+
+    On a network file system it has a rollback journal in the place of the log: a commit waits there until nobody reads.
+    """
+
+    def __init__(
+        self, path: Path, *, read_only: bool = False, network: Callable[[Path], str | None] = network_file_system
+    ) -> None:
+        """Take the path, which becomes absolute now; nothing is opened before it is used.
+
+        `network` names the file system of a path, if it is one of a network.
+        """
+        self.path = own_place(path)
+        self._name = str(self.path)
+        self.location = str(self.path)
+        self.read_only = read_only
+        self._guard = translated(self.path)
+        self.files = ValueFiles(self.path.parent / "values")
+        self._connection: sqlite3.Connection | None = None
+        self._opened: os.stat_result | None = None
+        self._log: WriteAheadLog | None = None
+        self._lost: sqlite3.Connection | None = None
+        self._network = network
+        self._synchronous: Durability | None = None
+        self._levels = _LOGGED
+        note_use(self)
+
+    def _write_files(self, entries: Sequence[RunCommit]) -> int:
+        n_bytes = super()._write_files(entries)
+        if self._log is not None:
+            self._log.n_bytes += n_bytes
+        return n_bytes
+
+    def _writing(self, durability: Durability | None = None) -> sqlite3.Connection:
+        connection = self._writer()
+        if self._log is not None and self._log.is_long(connection):
+            self._log.write_back(connection)
+        if durability is not None and self._synchronous is not durability:
+            connection.execute(f"PRAGMA synchronous={self._levels[durability]}")
+            self._synchronous = durability
+        return connection
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def current(self) -> Iterator[Reader]:
+        """See the port."""
+        is_unwritten = self.read_only or (self._opened is None and not self.exists())
+        with self.reading() if is_unwritten else super().current() as reader:
+            yield reader
+
+    @contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """See the port."""
+        with self._guard:
+            connection = open_reader(self.path) if self.exists() else connect_memory()
+            try:
+                begin_reading(connection, self.path)
+                yield SqliteReader(connection, self.files)
+            finally:
+                connection.close()
+
+    def change_token(self) -> int:
+        """See the port."""
+        if not self.exists():
+            return 0
+        with self._guard:
+            connection = self._watcher() if self.read_only else self._writer()
+            token: int = connection.execute("PRAGMA data_version").fetchone()[0]
+            return token
+
+    def exists(self) -> bool:
+        """See the port."""
+        found = look_at(self.path)
+        return found is not None and found.st_size > 0
+
+    def close(self) -> None:
+        """See the port."""
+        self._opened = None
+        end_use(self)
+        self._close_lost()
+        if self._connection is not None:
+            connection, self._connection, self._synchronous = self._connection, None, None
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _close_lost(self) -> None:
+        if self._lost is not None:
+            lost, self._lost = self._lost, None
+            with suppress(sqlite3.Error):
+                lost.close()
+
+    def _watcher(self) -> sqlite3.Connection:
+        # The token is one of a connection, so a journal that only reads keeps one for it.
+        if self._connection is None:
+            self._connection = open_reader(self.path)
+        return self._connection
+
+    def _writer(self) -> sqlite3.Connection:
+        self._refuse_lost()
+        if self._connection is None:
+            if self.read_only:
+                raise JournalReadOnly(f"the journal {self.path} was opened with read_only=True", path=self.path)
+            self._close_lost()
+            self._connection = open_writer(self.path, self._network)
+            self._levels = _LOGGED if journal_mode(self._connection) == WAL else _ROLLED_BACK
+            self._opened, self._log = look_at(self.path), WriteAheadLog(self._connection, self.path)
+        elif self._connection.in_transaction:
+            # Left open by something that stopped a transaction from outside; nothing of it was acknowledged.
+            self._connection.execute("ROLLBACK")
+        return self._connection
+
+    def _refuse_lost(self) -> None:
+        # A deleted file takes every write and keeps none, and so does one that another has taken the place of.
+        if self._opened is None:
+            return
+        found = look_at(self._name)
+        if found is None or not os.path.samestat(found, self._opened) or not found.st_size:
+            became = "deleted" if found is None else "replaced" if found.st_size else "emptied"
+            self._give_up(
+                WriteAheadLog.leave if became != "emptied" else None
+            )  # half a journal would be less than none
+            self._log = None  # so that the file can be put back
+            raise JournalError(
+                f"the journal {self.path} was {became} while this process had it open, so nothing more can be recorded "
+                f"in it; put it back, or open what is there now, or a new one, with iron.use({self.location!r})",
+                path=self.path,
+            )
+        trouble = None if self._log is None else self._log.trouble()
+        if trouble is not None:
+            self._give_up(WriteAheadLog.rescue)
+            raise JournalError(
+                f"{trouble} while this process had the journal open, so nothing more is recorded through it; what the "
+                f"log still held is written into the journal; open it anew, with iron.use({self.location!r}), in every "
+                "process that has it open",
+                path=self.path,
+            )
+
+    def _give_up(self, act: Callable[[WriteAheadLog, sqlite3.Connection], object] | None) -> None:
+        if self._connection is not None:
+            # Not closed: as long as it is open, no other file has the number by which this one is known.
+            self._lost, self._connection, self._synchronous = self._connection, None, None
+        if self._lost is not None and self._log is not None and act is not None:
+            act(self._log, self._lost)

@@ -1,0 +1,191 @@
+"""``%%graph``: the cell is a graph, in YAML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from keyword import iskeyword
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
+from IPython.display import display
+from msgspec.structs import replace
+
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.status import ENDED, RunStatus
+from ironflow_nb.errors import GraphInvalid, IronflowError
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.runs.lookup import recorded_arguments
+from ironflow_nb.execution.runs.run_status import statuses_of
+from ironflow_nb.execution.system.frontend import face
+from ironflow_nb.journal.ports import Select
+from ironflow_nb.notebook.notebook_hooks import NotebookHooks
+
+if TYPE_CHECKING:
+    from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding
+    from ironflow_nb.graphs.compiler.source_reader import GraphSource
+    from ironflow_nb.graphs.graph import Graph
+
+MAGIC: Final = "%%graph"
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
+_OWN_NAME: Final = re.compile(r"^graph[ \t]*:[ \t]*", re.MULTILINE)
+_WIDEST: Final = 110
+_OPEN: Final = ENDED - {RunStatus.COMPLETED, RunStatus.CANCELLED}
+_LOOKED_AT: Final = 20
+
+
+@magics_class
+class GraphMagics(Magics):
+    """The magic of graphs."""
+
+    @no_var_expand
+    @cell_magic
+    def graph(self, line: str, cell: str) -> None:
+        """Define a graph: the cell is YAML, and NAME calls it from then on.
+
+        %%graph NAME
+
+        The cell is checked as a whole, and everything that is wrong is told at once with its line; then the graph is
+        known under its name, and shown. Nothing of it runs before it is called. The next cell may say
+
+        NAME(message="hi")              run it here; the values are what {{ input.message }} stands for
+        NAME.start(message="hi")        run it in the background
+        NAME.plan(message="hi")         what a call would do with what is recorded
+        NAME.test(message="hi", mocks={"alert": {...}})     run it in memory, without the world outside
+
+        What the graph may touch stands in the cell: allow: {http: [api.example.org], env: [TOKEN]}. The key graph: may
+        be left out. The kinds of nodes are in iron.nodes(), and Tab completes them, their options, and expressions.
+        In Python: iron.Graph.from_yaml(text).
+        """
+        __tracebackhide__ = True
+        assert self.shell is not None
+        name = _name(line)
+        made = _checked(name, line, cell)
+        if name.isidentifier() and not iskeyword(name):
+            self.shell.user_ns[name] = made
+        _tell_unfinished(made)
+        display(made)  # type: ignore[no-untyped-call]
+
+
+def _name(line: str) -> str:
+    words = line.split()
+    if not words:
+        raise UsageError(f"{MAGIC}: give the graph a name: {MAGIC} triage")
+    name, *more = words
+    if name.startswith("-") or more:
+        found = name if name.startswith("-") else more[0]
+        raise UsageError(
+            f"{MAGIC} takes a name and nothing else, not {found}; what the graph may touch stands in the cell, as "
+            "allow: {http: [api.example.org]}"
+        )
+    if _NAME.fullmatch(name) is None:
+        raise UsageError(
+            f"{MAGIC}: {name!r} can't be the name of a graph; it begins with a letter, and has letters, digits, _ . -"
+        )
+    return name
+
+
+def _checked(name: str, line: str, cell: str) -> Graph:
+    """Return the graph of a cell.
+
+    Raises:
+        UsageError: with everything that is wrong, each with its line of the cell.
+    """
+    from ironflow_nb.graphs.catalog import kinds
+    from ironflow_nb.graphs.compiler.compiler import compile_graph
+    from ironflow_nb.graphs.compiler.source_reader import read_source
+
+    try:
+        # The line of the magic counts, so that every place is that of the cell.
+        source = read_source(f"\n{cell}")
+        named, wrong = _named(source, name, cell)
+        wrong += [_Wrong.of(found) for found in compile_graph(named, kinds())[1].all]
+        if not wrong:
+            return _made(name, cell, named.data)
+    except GraphInvalid as error:
+        wrong = [_Wrong.of(found) for found in getattr(error, "findings", ())] or [_Wrong(0, 0, str(error))]
+    except IronflowError as error:
+        raise UsageError(f"{MAGIC} {name}: {error}") from None
+    raise UsageError(_told(name, f"{MAGIC} {line}\n{cell}", wrong))
+
+
+def _named(source: GraphSource, name: str, cell: str) -> tuple[GraphSource, list[_Wrong]]:
+    """Return the definition with the name of the cell, which it may lack, and what is wrong if it has another one."""
+    data: Any = source.data
+    if not isinstance(data, Mapping):
+        return source, []
+    named = replace(source, data={"graph": name, **data})
+    if data.get("graph", name) == name:
+        return named, []
+    place = _OWN_NAME.search(cell)
+    n_line, column = (0, 0) if place is None else (cell.count("\n", 0, place.end()) + 2, len(place[0]) + 1)
+    message = f"graph: the cell is {MAGIC} {name}, and the graph {data['graph']}: leave the key out, or make them agree"
+    return named, [_Wrong(n_line, column, f"line {n_line}, column {column}: {message}" if n_line else message)]
+
+
+def _made(name: str, cell: str, data: Mapping[str, Any]) -> Graph:
+    """Return the graph, as it was written where that is a text that needs no cell around it."""
+    from ironflow_nb.graphs.compiler.source_reader import read_source
+    from ironflow_nb.graphs.graph import Graph
+
+    for text in (f"\n{cell}", f"graph: {name}\n{cell}"):
+        with suppress(GraphInvalid):  # in braces, or behind a line of dashes, a line can't be added
+            if read_source(text).data == data:
+                return Graph.from_yaml(text)
+    return Graph.from_dict(data)
+
+
+class _Wrong(NamedTuple):
+    """One mistake; its line and column are counted from 1, and 0 where they are not known."""
+
+    line: int
+    column: int
+    text: str
+
+    @classmethod
+    def of(cls, found: CompilerFinding) -> _Wrong:
+        line, column = found.position or (0, 0)
+        return cls(line, column, str(found))
+
+
+def _told(name: str, shown: str, wrong: list[_Wrong]) -> str:
+    """Return everything that is wrong, in the order of the cell, each with its line and a sign below its column."""
+    ordered = sorted(set(wrong))
+    count = "1 thing is" if len(ordered) == 1 else f"{len(ordered)} things are"
+    lines = shown.split("\n")
+    return "\n".join([f"{MAGIC} {name}: {count} wrong", *(_pointed(each, lines) for each in ordered)])
+
+
+def _pointed(wrong: _Wrong, lines: list[str]) -> str:
+    if not 1 <= wrong.line <= len(lines):
+        return wrong.text
+    line, column = lines[wrong.line - 1], wrong.column - 1
+    cut = max(0, column - _WIDEST // 2) if len(line) > _WIDEST else 0
+    before = "".join("\t" if char == "\t" else " " for char in line[cut:column])
+    return f"{wrong.text}\n    {line[cut : cut + _WIDEST]}\n    {before}^"
+
+
+def _tell_unfinished(made: Graph) -> None:
+    """Say what a repeated call would do with the newest run that did not end well, if it would continue that."""
+    found: Any = face()
+    if not isinstance(found, NotebookHooks):
+        return
+    try:
+        engine = REGISTRY.engine()
+        run = _unfinished(engine, made.name)
+        plan = None if run is None else made.plan_call(*made.recorded_call(recorded_arguments(engine, run)))
+    except IronflowError:  # what a call would do is no reason not to define the graph
+        return
+    if plan is not None and not plan.empty:
+        found.say(plan.headline)
+
+
+def _unfinished(engine: Engine, name: str) -> RunRow | None:
+    with engine.reading() as reader:
+        rows = reader.runs(Select(kind="graph", name=name, is_full_name=True, limit=_LOOKED_AT))
+        own = [row for row in rows if row.parent_run_id is None]
+        statuses = statuses_of(engine, reader, own)
+    return next((row for row in own if statuses.get(row.run_id) in _OPEN), None)

@@ -1,0 +1,261 @@
+"""A notebook run from top to bottom without a front end, every code cell a durable cell.
+
+``python -m ironflow_nb.notebook.headless_shell REQUEST`` does it in a process of its own, for `run_notebook`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from ironflow_nb.durable_cells.cell_record import CODE, SHOWN, Output, within_limit
+from ironflow_nb.durable_cells.notebook_file import (
+    RUNNING,
+    name_of_cell,
+    read_notebook,
+    text_of,
+    whole_cell,
+    write_notebook,
+)
+from ironflow_nb.durable_cells.registered_cell import CellContext, place_of
+from ironflow_nb.durable_cells.run_cell import CellOutcome, run_cell
+from ironflow_nb.errors import DefinitionError
+from ironflow_nb.execution import api as engine_api
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.notebook.output_capture import OutputCapture
+from ironflow_nb.notebook.step_magic import rendered
+
+PARAMETERS: Final = "parameters"
+INJECTED: Final = "injected-parameters"
+MAY_FAIL: Final = "raises-exception"
+_INLINE: Final = "module://matplotlib_inline.backend_inline"
+
+
+@dataclass(frozen=True, slots=True)
+class NotebookRequest:
+    """What is to be run: the notebook, its inputs, and on which journal; where the results go."""
+
+    path: str
+    inputs: Mapping[str, Any]
+    journal: str
+    durability: str
+    output: str | None
+    report: str
+
+
+@dataclass(slots=True)
+class CellReport:
+    """What became of one code cell; `number` counts all cells of the notebook from 1, `values` are ids (hex)."""
+
+    number: int
+    name: str
+    status: str = "never run"
+    duration_s: float = 0.0
+    error: str | None = None
+    traceback: str | None = None
+    values: dict[str, str] = field(default_factory=dict)
+    printed: tuple[int, int] = (0, 0)
+    """How much the process had printed when it began, on stdout and stderr."""
+
+
+class RecordingCapture(OutputCapture):
+    """A stage that remembers what the latest cell showed, whether it was executed or restored."""
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self.outputs: list[Output] = []
+
+    @contextmanager
+    def recording(self) -> Iterator[list[Output]]:
+        """See the protocol."""
+        with super().recording() as self.outputs:
+            yield self.outputs
+
+    def show(self, outputs: list[Output]) -> None:
+        """See the protocol."""
+        self.outputs = outputs
+
+
+class Headless:
+    """Runs the cells of one notebook."""
+
+    def __init__(self, request: NotebookRequest, shell: Any, engine: Engine) -> None:
+        self.reports: list[CellReport] = []
+        self.notebook = read_notebook(Path(request.path))
+        self._request = request
+        self._inputs = request.inputs
+        self._shell = shell
+        self._engine = engine
+        self._stage = RecordingCapture(shell)
+        self._place: CellContext = place_of(engine, shell.user_ns, self._stage, request.path)
+        self._names: dict[str, int] = {}
+
+    def run(self) -> bool:
+        """Run all cells; return whether none failed. What became of them is written while it goes on."""
+        for cell in self.notebook["cells"]:
+            if cell.get("cell_type") == "code":  # what an earlier run showed says nothing of this one
+                cell["outputs"], cell["execution_count"] = [], None
+                cell.get("metadata", {}).pop("ironflow", None)
+        try:
+            return self._run_cells(list(self.notebook["cells"]))
+        finally:
+            self._save(is_over=True)
+
+    def _run_cells(self, cells: list[dict[str, Any]]) -> bool:
+        takes_inputs = [cell for cell in cells if PARAMETERS in _tags(cell)]
+        if self._inputs and not takes_inputs:
+            self._inject(before=cells[0] if cells else None)
+        for number, cell in enumerate(cells, 1):
+            if cell.get("cell_type") == "code" and not self._run_cell(number, cell):
+                return False
+            if takes_inputs and cell is takes_inputs[0] and self._inputs:
+                self._inject(after=cell)
+        return True
+
+    def _run_cell(self, number: int, cell: dict[str, Any]) -> bool:
+        report = CellReport(number, name_of_cell(number, cell), RUNNING, printed=(_n_printed(1), _n_printed(2)))
+        self.reports.append(report)
+        self._stage.outputs = []
+        cell.setdefault("metadata", {})["ironflow"] = {"status": RUNNING}
+        clock, began_s = self._engine.ledger.clock, self._engine.ledger.clock.monotonic()
+        file = ""
+        try:
+            made = whole_cell(text_of(cell), report.name, self._shell.transform_cell, cell.get("id"))
+            if made is None:
+                report.status = "empty"
+                return True
+            report.name, file = made.name, made.file
+            self._refuse_twin(number, made.name)
+            self._save()  # so that the end of this process is known to have been in this cell
+            with self._executing(made.text):
+                outcome = run_cell(made, self._place)
+            _note(report, outcome)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever a cell raises is what became of it
+            report.status = "failed"
+            self._fail(report, cell, error, file)
+            return MAY_FAIL in _tags(cell)
+        except BaseException:
+            report.status = "interrupted"
+            raise
+        finally:
+            report.duration_s = clock.monotonic() - began_s
+            outputs = [
+                _as_json(output, self._shell.execution_count - 1) for output in within_limit(self._stage.outputs)
+            ]
+            cell["outputs"] = [*outputs, *cell["outputs"]]
+            cell["metadata"]["ironflow"] = {"status": report.status, "duration_s": report.duration_s}
+            cell["execution_count"] = None if report.status == "empty" else self._shell.execution_count - 1
+        return True
+
+    def _save(self, *, is_over: bool = False) -> None:
+        """Write the notebook and the report as they are now; `is_over` says that no cell is being executed any more."""
+        if self._request.output is not None:
+            write_notebook(self.notebook, Path(self._request.output))
+        report = Path(self._request.report)
+        unfinished = report.with_suffix(".unfinished")
+        unfinished.write_bytes(msgspec.json.encode({"is_over": is_over, "cells": list(map(asdict, self.reports))}))
+        unfinished.replace(report)
+
+    @contextmanager
+    def _executing(self, text: str) -> Iterator[None]:
+        """Do around a cell what a shell does around each."""
+        shell = self._shell
+        shell.history_manager.store_inputs(shell.execution_count, text)
+        shell.events.trigger("pre_execute")
+        try:
+            with shell.builtin_trap, shell.display_trap:
+                yield
+        finally:
+            shell.events.trigger("post_execute")
+            shell.execution_count += 1
+
+    def _refuse_twin(self, number: int, name: str) -> None:
+        other = self._names.setdefault(name, number)
+        if other != number:
+            raise DefinitionError(f"cells {other} and {number} are both called {name!r}; give one another name")
+
+    def _fail(self, report: CellReport, cell: dict[str, Any], error: BaseException, file: str) -> None:
+        lines = rendered(self._shell, error, file)
+        kind, text = type(error).__name__, str(error)
+        if isinstance(error, SystemExit):
+            text = f"the cell ended the notebook, with code {0 if error.code is None else error.code}"
+        report.error, report.traceback = f"{kind}: {text}", "\n".join(lines)
+        cell["outputs"] = [{"output_type": "error", "ename": kind, "evalue": text, "traceback": lines}]
+
+    def _inject(self, *, before: dict[str, Any] | None = None, after: dict[str, Any] | None = None) -> None:
+        """Let the inputs be variables, and a cell of the executed notebook say so."""
+        self._shell.user_ns.update(self._inputs)
+        source = "\n".join(["# the inputs of this run", *(f"{name} = {_shown(v)}" for name, v in self._inputs.items())])
+        cell = {"cell_type": "code", "id": INJECTED, "metadata": {"tags": [INJECTED]}, "source": source}
+        cells = self.notebook["cells"]
+        place = cells.index(after) + 1 if after is not None else cells.index(before) if before is not None else 0
+        cells.insert(place, cell | {"outputs": [], "execution_count": None})
+
+
+def _n_printed(descriptor: int) -> int:
+    """Return how much was printed, which goes to a file."""
+    return os.fstat(descriptor).st_size
+
+
+def _note(report: CellReport, outcome: CellOutcome) -> None:
+    report.status = "restored" if outcome.is_restored else "executed"
+    if outcome.record is not None:
+        parts = outcome.record.parts.items()
+        report.values = {name: part.value_id for name, part in parts if name not in {SHOWN, CODE}}
+
+
+def _tags(cell: dict[str, Any]) -> list[str]:
+    found = cell.get("metadata", {}).get("tags", [])
+    return found if isinstance(found, list) else []
+
+
+def _shown(value: object) -> str:
+    try:
+        shown = repr(value)
+    except Exception:  # noqa: BLE001 -- a foreign __repr__ may raise anything
+        shown = object.__repr__(value)
+    return shown if len(shown) <= 1000 else f"...  # {type(value).__name__}"
+
+
+def _as_json(output: Output, count: int) -> dict[str, Any]:
+    """Return the output as the format of notebooks has it."""
+    if output.kind == "stream":
+        return {"output_type": "stream", "name": output.name, "text": output.text}
+    found = {"output_type": output.kind, "data": output.data, "metadata": output.metadata}
+    return found | ({"execution_count": count} if output.kind == "execute_result" else {})
+
+
+def make_shell() -> Any:
+    """Return an IPython shell that keeps no history of its own."""
+    if find_spec("matplotlib_inline") is not None:
+        os.environ.setdefault("MPLBACKEND", _INLINE)
+    config = Config(HistoryManager={"enabled": False}, InteractiveShell={"colors": "nocolor"})
+    shell = InteractiveShell.instance(config=config)
+    shell.__dict__["ask_exit"] = sys.exit  # what exit() calls
+    return shell
+
+
+def main(request_file: str) -> int:
+    """Run what the request asks for, write the executed notebook and the report; return the exit code."""
+    with Path(request_file).open("rb") as file:  # written by the process that started this one, for this user only
+        request = NotebookRequest(**pickle.load(file))  # noqa: S301
+    engine = engine_api.use(request.journal, durability=request.durability)
+    is_fine = Headless(request, make_shell(), engine).run()
+    with suppress(Exception):
+        engine.close()
+    return 0 if is_fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

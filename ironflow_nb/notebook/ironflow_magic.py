@@ -1,0 +1,205 @@
+"""``%ironflow``: what people type about runs. Every verb has a Python twin.
+
+Reading what stands behind a magic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, Final, NoReturn
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_magic, magics_class
+from IPython.display import display
+
+from ironflow_nb.diagnosis.doctor import doctor
+from ironflow_nb.durable_cells.listing import cells, cells_diagram
+from ironflow_nb.errors import IronflowError
+from ironflow_nb.execution import api as engine_api
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.handles.run import Run, get_run
+from ironflow_nb.history import frames
+from ironflow_nb.journal.ports import Select
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises instead of ending the kernel."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse what was given."""
+        raise UsageError(f"%{self.prog}: {message}; {self.format_usage().strip()}")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Say how it is used."""
+        raise UsageError(message or self.format_usage().strip())
+
+    def print_help(self, file: object = None) -> None:
+        """Print nothing: `exit` says how the verb is used."""
+
+
+_NEWEST: Final = 10
+
+
+@magics_class
+class IronflowMagics(Magics):
+    """The magics of the extension."""
+
+    @line_magic
+    def ironflow(self, line: str) -> Any:
+        """Look at runs and continue them.
+
+        %ironflow                                     the newest runs, and what there is to do
+        %ironflow runs [FLOW] [--status STATUS] [--since 7d] [--limit N]   runs as a DataFrame     iron.runs()
+        %ironflow show [RUN]                          a run with its picture                       iron.get_run(RUN)
+        %ironflow steps [RUN] [--status STATUS]       its steps as a DataFrame                     run.steps()
+        %ironflow events [RUN]                        its events as a DataFrame                    run.events()
+        %ironflow resume [RUN]                        continue it in the background                iron.resume(RUN)
+        %ironflow debug [RUN] [STEP]                  a step again, ready in the next cell         run.debug(STEP)
+        %ironflow cells                               the durable cells of this notebook           iron.cells()
+        %ironflow doctor                              how the journal and its surroundings are     iron.doctor()
+        %ironflow use PATH [--durability process]     make another journal the default one         iron.use(PATH)
+
+        RUN is an id, the beginning of one, or a variable that holds a run; without it, it is the newest run.
+        """
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise UsageError(f"%ironflow: {error}") from None
+        if not words:
+            return _overview()
+        verb, *arguments = words
+        if verb not in VERBS:
+            near = get_close_matches(verb, VERBS, n=1)
+            hint = f"did you mean %ironflow {near[0]}?" if near else f"there are: {', '.join(VERBS)}"
+            raise UsageError(f"%ironflow knows no {verb!r}; {hint}")
+        try:
+            return VERBS[verb](self, arguments)
+        except IronflowError as error:
+            raise UsageError(f"%ironflow {verb}: {error}") from error
+
+    def run_named(self, text: str | None) -> Run[Any]:
+        """Return the run of an id, a prefix, or a variable; without a text the newest one."""
+        found = None if text is None or self.shell is None else self.shell.user_ns.get(text)
+        if isinstance(found, Run):
+            return found
+        if text is not None:
+            return get_run(text)
+        engine = REGISTRY.engine()
+        with engine.reading() as reader:
+            newest = reader.runs(Select(limit=1))
+        if not newest:
+            raise UsageError(f"%ironflow: there are no runs in {engine.ledger.journal.location}")
+        return Run(engine, newest[0].run_id)
+
+
+def _overview() -> Any:
+    """Say where the journal is and what can be typed; return the newest runs."""
+    engine = REGISTRY.engine()
+    newest = frames.runs(limit=_NEWEST)
+    going = ", ".join(f"{n} {status}" for status, n in newest["status"].value_counts().items())
+    print(f"{engine.ledger.journal.location}: {f'the newest runs ({going})' if going else 'no runs'}")
+    print(f"%ironflow {' | '.join(VERBS)}; %ironflow? tells more")
+    return None if newest.empty else newest
+
+
+def _runs(_magics: IronflowMagics, words: list[str]) -> Any:
+    parser = Parser("ironflow runs")
+    parser.add_argument("flow", nargs="?")
+    parser.add_argument("--status")
+    parser.add_argument("--since")
+    parser.add_argument("--limit", type=int)
+    given = parser.parse_args(words)
+    try:
+        return frames.runs(given.flow, status=given.status, since=given.since, limit=given.limit)
+    except ValueError as error:
+        raise UsageError(f"%ironflow runs: {error}") from None
+
+
+def _show(magics: IronflowMagics, words: list[str]) -> Any:
+    return _run_of(magics, "show", words)
+
+
+def _steps(magics: IronflowMagics, words: list[str]) -> Any:
+    parser = _run_parser("steps")
+    parser.add_argument("--status")
+    given = parser.parse_args(words)
+    run = magics.run_named(given.run)
+    try:
+        return frames.steps(run=run.id, status=given.status)
+    except ValueError as error:
+        raise UsageError(f"%ironflow steps: {error}") from None
+
+
+def _events(magics: IronflowMagics, words: list[str]) -> Any:
+    return _run_of(magics, "events", words).events()
+
+
+def _resume(magics: IronflowMagics, words: list[str]) -> Any:
+    return _run_of(magics, "resume", words).resume()
+
+
+def _debug(magics: IronflowMagics, words: list[str]) -> Any:
+    parser = _run_parser("debug")
+    parser.add_argument("step", nargs="?")
+    given = parser.parse_args(words)
+    return magics.run_named(given.run).debug(given.step)
+
+
+def _cells(_magics: IronflowMagics, words: list[str]) -> Any:
+    Parser("ironflow cells").parse_args(words)
+    display(cells_diagram())  # type: ignore[no-untyped-call]
+    return cells()
+
+
+def _doctor(_magics: IronflowMagics, words: list[str]) -> Any:
+    Parser("ironflow doctor").parse_args(words)
+    return doctor()
+
+
+def _use(_magics: IronflowMagics, words: list[str]) -> None:
+    parser = Parser("ironflow use")
+    parser.add_argument("path")
+    parser.add_argument("--durability", choices=["power", "process"], default="power")
+    given = parser.parse_args(words)
+    engine_api.use(given.path, durability=given.durability)
+
+
+def _run_parser(verb: str) -> Parser:
+    parser = Parser(f"ironflow {verb}")
+    parser.add_argument("run", nargs="?")
+    return parser
+
+
+def _run_of(magics: IronflowMagics, verb: str, words: list[str]) -> Run[Any]:
+    return magics.run_named(_run_parser(verb).parse_args(words).run)
+
+
+VERBS: Final[dict[str, Callable[[IronflowMagics, list[str]], Any]]] = {
+    "runs": _runs,
+    "show": _show,
+    "steps": _steps,
+    "events": _events,
+    "resume": _resume,
+    "debug": _debug,
+    "cells": _cells,
+    "doctor": _doctor,
+    "use": _use,
+}
+
+
+def complete(line: str) -> list[str]:
+    """Return what may follow: verbs, and after a verb the ids of the newest runs."""
+    words = line.split()
+    if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
+        return list(VERBS)
+    if words[1] in {"show", "steps", "events", "resume", "debug"}:
+        try:
+            with REGISTRY.engine().reading() as reader:
+                # What Tab writes into a cell is an id, whatever somebody else has put in its place.
+                return [row.run_id for row in reader.runs(Select(limit=20)) if row.run_id.isalnum()]
+        except IronflowError:
+            return []
+    return []

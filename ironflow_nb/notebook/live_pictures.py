@@ -1,0 +1,266 @@
+"""Pictures that follow their runs, by updating their own output: no widget, so they stay in the saved notebook.
+
+A picture is drawn again only when something happened, at most four times a second, and rarely enough for drawing to
+take about two per cent of the time.
+
+Pictures of deciders that follow them: drawn again when commands arrived, from this kernel or from another one.
+
+A decider never ends, so its picture is followed until the same decider is shown elsewhere, and then stays as it was. It
+is brought up to date at the end of every cell: what a saved notebook keeps is what was so when its last cell ended.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.status import ENDED, RunStatus
+from ironflow_nb.deciders.decider import Decider
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.runs.run_status import look
+from ironflow_nb.execution.system.frontend import shell
+from ironflow_nb.handles.run import Run
+from ironflow_nb.handles.run_picture import Progress, bundle_of, picture_of, progress_of
+from ironflow_nb.journal.ports import QueueSelect, Select
+
+FIRST_S: Final = 0.15
+EVERY_S: Final = 0.25
+RESTING_FACTOR: Final = 50
+"""A picture rests so many times as long as it took to draw..."""
+AT_LEAST_EVERY_S: Final = 1.0
+"""... but no longer than this: the first one takes long, for it imports, and so does one among busy threads."""
+
+
+class LiveOutput:
+    """One output that shows one run after another, and follows the last of them."""
+
+    def __init__(self, engine: Engine, display_id: str) -> None:
+        self._engine = engine
+        self._display_id = display_id
+        self._wakeup = engine.threads.wakeup()
+        self._run_id: RunId | None = None
+        self._shown: Progress | None = None
+        self._is_following = False
+        self._lock = engine.threads.lock()
+        self._brush = engine.threads.lock()
+        self._drawing_s = 0.0
+        self._is_final = False
+
+    def follow(self, run_id: RunId) -> None:
+        """Follow this run from now on."""
+        with self._lock:
+            self._run_id = run_id
+            if self._is_following:
+                return
+            self._is_following = True
+        self._engine.threads.spawn("ironflow-picture", self._keep_up)
+
+    def _keep_up(self) -> None:
+        clock = self._engine.ledger.clock
+        self._wakeup.take(FIRST_S)
+        while True:
+            began_s = clock.monotonic()
+            is_over = self.paint()
+            self._drawing_s = clock.monotonic() - began_s
+            with self._lock:
+                if is_over:
+                    self._is_following = False
+                    return
+            self._wakeup.take(min(max(EVERY_S, RESTING_FACTOR * self._drawing_s), AT_LEAST_EVERY_S))
+
+    def finish(self) -> None:
+        """Show the run as it is; if it has ended, that stays, whatever another cell makes of the run."""
+        self._is_final = self.paint()
+
+    def paint(self) -> bool:
+        """Show the run as it is, if that differs from what is shown; tell whether nothing more will come."""
+        with self._brush:  # so that what was seen later is also shown later
+            if self._is_final:
+                return True
+            run_id = self._run_id
+            assert run_id is not None
+            try:
+                progress = progress_of(self._engine, run_id)
+                status = progress.status
+            except Exception:  # noqa: BLE001 -- whatever became of the journal, its picture tells, and there is no more
+                status, progress = RunStatus.INTERRUPTED, None
+            if progress is None or progress != self._shown:
+                self._shown = progress
+                moving = status not in ENDED
+                update(self._display_id, bundle_of(picture_of(self._engine, run_id), is_moving=moving))
+            return status in ENDED and run_id == self._run_id
+
+
+class CellPicture:
+    """The picture of what one cell runs directly."""
+
+    def __init__(self) -> None:
+        self._following: LiveOutput | None = None
+
+    def follow(self, engine: Engine, run_id: RunId) -> None:
+        """Show the run in the picture of the cell; the first one makes the output, so that it stands on top."""
+        if self._following is None:
+            display_id = new_display_id(engine)
+            first_word(display_id)
+            self._following = LiveOutput(engine, display_id)
+        self._following.follow(run_id)
+
+    def finish(self) -> None:
+        """Show the last state, now that the cell has ended."""
+        if self._following is not None:
+            self._following.finish()
+
+
+def show_run(run: Run[Any]) -> None:
+    """Display a run, and follow it as long as it goes on; a terminal, where nothing can be replaced, shows it once."""
+    engine = run._engine  # noqa: SLF001 -- the face of a handle is part of the handle
+    display_id = new_display_id(engine)
+    moving = can_update() and _goes_on(engine, run.id)
+    publish(display_id, bundle_of(picture_of(engine, run.id), is_moving=moving))
+    if moving:
+        LiveOutput(engine, display_id).follow(run.id)
+
+
+def can_update() -> bool:
+    """Tell whether what is shown can be replaced later."""
+    return hasattr(shell(), "kernel")
+
+
+def _goes_on(engine: Engine, run_id: RunId) -> bool:
+    try:
+        return look(engine, run_id)[1] not in ENDED
+    except Exception:  # noqa: BLE001 -- a display never raises, whatever became of the journal
+        return False
+
+
+def new_display_id(engine: Engine) -> str:
+    """Return a fresh id of an output."""
+    return f"ironflow-{engine.ledger.entropy(8).hex()}"
+
+
+def first_word(display_id: str) -> None:
+    """Make the output where a picture will stand."""
+    publish(display_id, {"text/plain": "starting"})
+
+
+def publish(display_id: str, bundle: dict[str, str]) -> None:
+    """Show a bundle under the id."""
+    from IPython.display import display
+
+    display(bundle, raw=True, display_id=display_id)  # type: ignore[no-untyped-call]
+
+
+def update(display_id: str, bundle: dict[str, str]) -> None:
+    """Replace what is shown under the id; works from any thread, and while another cell runs."""
+    from IPython.display import update_display
+
+    update_display(bundle, raw=True, display_id=display_id)  # type: ignore[no-untyped-call]
+
+
+AnyDecider: TypeAlias = Decider[Any, Any, Any, Any]
+
+BUSY_FACTOR: Final = 5
+"""A picture rests so many times as long as it took, however long that is: a history of a million commands is read."""
+IDLE_S: Final = 2.0
+"""While nothing happens it is looked less and less often, but at least as often as this."""
+
+
+class DeciderPictures:
+    """The pictures of deciders in one notebook; of each decider the one that was shown last follows it."""
+
+    def __init__(self) -> None:
+        self._following: dict[str, LiveDeciderOutput] = {}
+
+    def show(self, decider: AnyDecider) -> None:
+        """Display the decider, and follow it; a terminal, where nothing can be replaced, shows it once."""
+        engine = REGISTRY.engine()
+        following = LiveDeciderOutput(engine, decider, new_display_id(engine))
+        following.begin()
+        if can_update():
+            self.stop(decider.name)
+            self._following[decider.name] = following
+            following.follow()
+
+    def paint(self) -> None:
+        """Bring all of them up to date."""
+        for following in self._following.values():
+            following.paint()
+
+    def stop(self, name: str | None = None) -> None:
+        """Let the picture of that decider stay as it is, or all of them."""
+        for each in [name] if name is not None else list(self._following):
+            following = self._following.pop(each, None)
+            if following is not None:
+                following.stop()
+
+
+class LiveDeciderOutput:
+    """One output that shows one decider."""
+
+    def __init__(self, engine: Engine, decider: AnyDecider, display_id: str) -> None:
+        self._engine = engine
+        self._decider = decider
+        self._display_id = display_id
+        self._wakeup = engine.threads.wakeup()
+        self._brush = engine.threads.lock()
+        self._shown: object = None
+        self._is_over = False
+
+    def begin(self) -> None:
+        """Make the output."""
+        self._shown = self._progress()
+        publish(self._display_id, self._decider._repr_mimebundle_())
+
+    def follow(self) -> None:
+        """Follow the decider from now on."""
+        self._engine.threads.spawn("ironflow-decider-picture", self._keep_up)
+
+    def stop(self) -> None:
+        """Show it as it is now, once more and for the last time."""
+        self.paint()
+        self._is_over = True
+        self._wakeup.set()
+
+    def paint(self) -> bool:
+        """Show the decider as it is, if that differs from what is shown; tell whether it did."""
+        with self._brush:
+            if self._is_over or self._engine.ledger.is_closed or REGISTRY.engine() is not self._engine:
+                self._is_over = True
+                return False
+            progress = self._progress()
+            if progress is None or progress == self._shown:
+                return False
+            self._shown = progress
+            update(self._display_id, self._decider._repr_mimebundle_())
+            return True
+
+    def _keep_up(self) -> None:
+        clock, rest_s = self._engine.ledger.clock, EVERY_S
+        while not self._is_over:
+            self._wakeup.take(rest_s)
+            began_s = clock.monotonic()
+            has_changed = self.paint()
+            took_s = clock.monotonic() - began_s
+            rest_s = _rest_after(took_s) if has_changed else min(2 * rest_s, max(IDLE_S, BUSY_FACTOR * took_s))
+
+    def _progress(self) -> object:
+        """Return what changes when the picture does; None if the journal can't be read: the picture stays then.
+
+        A rejected command changes neither: it leads nowhere.
+        """
+        name, kind = self._decider.name, self._decider.kind
+        try:
+            with self._engine.reading() as reader:
+                runs = reader.runs(Select(kind=kind, name=name, is_full_name=True))
+                work = reader.work(QueueSelect(of=[(kind, name)]))
+            code = self._decider.functions, self._decider.code
+        except Exception:  # noqa: BLE001 -- whatever became of the journal, a picture is no place to say so again
+            return None
+        todo = [(each.run_id, each.kind, each.key, each.dead_at) for each in work]
+        return [(row.run_id, row.updated_at, row.status) for row in runs], todo, code
+
+
+def _rest_after(took_s: float) -> float:
+    rest_s = min(max(EVERY_S, RESTING_FACTOR * took_s), AT_LEAST_EVERY_S)
+    return max(rest_s, BUSY_FACTOR * took_s)

@@ -1,0 +1,149 @@
+"""What the engine sees of the notebook: which cell is executed, where to say a line, who shows a run."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.system.frontend import logger
+from ironflow_nb.execution.system.system import SystemThreads
+from ironflow_nb.handles.run import Run
+from ironflow_nb.notebook.live_pictures import CellPicture, can_update, show_run
+
+if TYPE_CHECKING:
+    from ironflow_nb.notebook.live_pictures import DeciderPictures
+from ironflow_nb.code_identity.tracker import something_ran
+
+DECIDER: Final = ("ironflow_nb.deciders.decider", "Decider")
+
+
+class RunningCell:
+    """One cell that is being executed. `info` is what IPython calls its beginning and its end by."""
+
+    def __init__(self, number: int, info: object) -> None:
+        self.number = number
+        self.info = info
+        self.picture: CellPicture | None = None
+
+
+class NotebookHooks:
+    """The extension of one shell. Its hooks run in the thread that executes the cell.
+
+    Cells are executed inside cells (``%run`` of a notebook, ``run_cell``) and beside each other (subshells), so each
+    thread has a stack of them.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._threads = SystemThreads()
+        self._n_cells = 0
+        self._cells: dict[int, list[RunningCell]] = {}
+        self._deciders: DeciderPictures | None = None
+
+    def attach(self) -> None:
+        """Hook into the shell."""
+        self._shell.events.register("pre_run_cell", self._begin_cell)
+        self._shell.events.register("post_run_cell", self._end_cell)
+        if is_in_cell():
+            self._begin_cell()  # the cell that loads the extension has begun already
+        formatter = self._shell.display_formatter.ipython_display_formatter
+        formatter.for_type(Run, show_run)
+        formatter.for_type_by_name(*DECIDER, self._show_decider)  # by name, for most notebooks import no deciders
+
+    def detach(self) -> None:
+        """Unhook."""
+        self._shell.events.unregister("pre_run_cell", self._begin_cell)
+        self._shell.events.unregister("post_run_cell", self._end_cell)
+        self._shell.display_formatter.ipython_display_formatter.pop(Run, None)
+        self._shell.display_formatter.ipython_display_formatter.pop(".".join(DECIDER), None)
+        if self._deciders is not None:
+            self._deciders.stop()
+
+    def _show_decider(self, decider: Any) -> None:
+        """Show a decider, and follow it in the place of its picture before."""
+        from ironflow_nb.notebook.live_pictures import DeciderPictures
+
+        self._deciders = self._deciders or DeciderPictures()
+        self._deciders.show(decider)
+
+    def _begin_cell(self, info: object = None) -> None:
+        something_ran()
+        self._n_cells += 1
+        self._cells.setdefault(self._threads.ident(), []).append(RunningCell(self._n_cells, info))
+
+    def _end_cell(self, result: Any = None) -> None:
+        """End the cell of that result, and whatever is still open inside it."""
+        thread = self._threads.ident()
+        cells = self._cells.get(thread, [])
+        depth = _depth(cells, result)
+        over, cells[depth:] = cells[depth:], []
+        if not cells:
+            self._cells.pop(thread, None)
+        for cell in reversed(over):
+            if cell.picture is not None:
+                cell.picture.finish()
+        if not cells and self._deciders is not None:
+            self._deciders.paint()
+
+    def _cell(self) -> RunningCell | None:
+        cells = self._cells.get(self._threads.ident())
+        return cells[-1] if cells else None
+
+    def finish_picture(self) -> None:
+        """Let the picture of the cell show the last state now, before somebody keeps what was shown."""
+        cell = self._cell()
+        if cell is not None and cell.picture is not None:
+            cell.picture.finish()
+
+    # -- the port of the engine ----------------------------------------------------------------------------------
+
+    def cell(self) -> int | None:
+        """Return the number of the cell that the calling thread executes, or None if it executes none."""
+        cell = self._cell()
+        return None if cell is None else cell.number
+
+    def cell_id(self) -> str | None:
+        """Return the id of the cell that the calling thread executes, if the front end tells it."""
+        cell = self._cell()
+        found = None if cell is None else getattr(cell.info, "cell_id", None)
+        return found if isinstance(found, str) else None
+
+    def say(self, line: str) -> None:
+        """Print one line into the cell; other threads have no cell of their own and log it."""
+        if self._cell() is None:
+            logger().info("%s", line)
+        else:
+            print(line)
+
+    def began(self, engine: Engine, run_id: RunId) -> None:
+        """Show the picture of a run that the cell runs directly; a cell has one, of the run that began last."""
+        cell = self._cell()
+        if cell is None or not can_update():
+            return
+        if cell.picture is None:
+            cell.picture = CellPicture()
+        cell.picture.follow(engine, run_id)
+
+
+def _depth(cells: list[RunningCell], result: Any) -> int:
+    """Return the place of the cell that ended; a cell without any code ends without having begun."""
+    if result is None:  # it was cancelled
+        return max(len(cells) - 1, 0)
+    by_info = [n for n, cell in enumerate(cells) if cell.info is result.info]
+    unnamed = [n for n, cell in enumerate(cells) if cell.info is None]
+    return (by_info or unnamed or [len(cells)])[0]
+
+
+def is_in_cell() -> bool:
+    """Tell whether a cell is being executed by the calling thread; a configuration loads the extension before any."""
+    frame = sys._getframe()  # noqa: SLF001 -- the one way to walk the stack without making a traceback of it
+    running = InteractiveShell.run_code.__code__
+    while frame.f_code is not running:
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return True

@@ -1,0 +1,193 @@
+"""The stage of a shell: cells show what they show in the notebook, and it is collected meanwhile."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from ironflow_nb.durable_cells.cell_record import Output
+from ironflow_nb.execution.system.frontend import face
+from ironflow_nb.notebook.notebook_hooks import NotebookHooks
+
+_INLINE: Final = "matplotlib_inline.backend_inline"
+
+
+class OutputCapture:
+    """Shows through one shell, and collects what its streams and its publisher get from any thread."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    @contextmanager
+    def recording(self) -> Iterator[list[Output]]:
+        """See the protocol."""
+        collected = _Collected()
+        publisher = self._shell.display_pub
+        streams = sys.stdout, sys.stderr
+        tees: tuple[Any, Any] = _Tee(streams[0], "stdout", collected), _Tee(streams[1], "stderr", collected)
+        sys.stdout, sys.stderr = tees
+        publisher.publish = collected.publishing(publisher.publish)
+        publisher.clear_output = collected.clearing(publisher.clear_output)
+        self._collected = collected
+        try:
+            yield collected.outputs
+            _finish_picture()
+            _flush_figures()
+        finally:
+            collected.is_deaf = True  # a handler that was made meanwhile keeps writing to the tee
+            del publisher.publish, publisher.clear_output
+            if sys.stdout is tees[0]:
+                sys.stdout = streams[0]
+            if sys.stderr is tees[1]:
+                sys.stderr = streams[1]
+
+    def show_result(self, value: object) -> None:
+        """See the protocol."""
+        if value is None:
+            return
+        with self._collected.formatting(self._shell.display_formatter):
+            sys.displayhook(value)
+
+    def show(self, outputs: list[Output]) -> None:
+        """See the protocol."""
+        for output in outputs:
+            if output.kind == "stream":
+                (sys.stderr if output.name == "stderr" else sys.stdout).write(output.text)
+            else:
+                self._shell.display_pub.publish(data=dict(output.data), metadata=dict(output.metadata))
+
+
+class _Collected:
+    """The outputs so far, and the hooks that collect them."""
+
+    def __init__(self) -> None:
+        self.outputs: list[Output] = []
+        self.is_deaf = False
+        self._by_id: dict[str, int] = {}
+
+    def write(self, name: str, text: str) -> None:
+        """Take what is written to a stream; what IPython itself prints of a bundle is no output of its own."""
+        if self.is_deaf or not text:
+            return
+        last = self.outputs[-1] if self.outputs else None
+        if last is not None and last.kind == "stream" and last.name == name:
+            last.text += text
+        else:
+            self.outputs.append(Output("stream", name, text))
+
+    def publishing(self, publish: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what takes a bundle and publishes it."""
+
+        def published(data: Any, metadata: Any = None, *args: Any, **options: Any) -> Any:
+            self._take(data, metadata, options.get("transient"), is_update=bool(options.get("update")))
+            was, self.is_deaf = self.is_deaf, True
+            try:
+                return publish(data, metadata, *args, **options)
+            finally:
+                self.is_deaf = was
+
+        return published
+
+    def clearing(self, clear: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what clears the output, here too."""
+
+        def cleared(*args: Any, **options: Any) -> Any:
+            self.outputs.clear()
+            self._by_id.clear()
+            was, self.is_deaf = self.is_deaf, True
+            try:
+                return clear(*args, **options)
+            finally:
+                self.is_deaf = was
+
+        return cleared
+
+    @contextmanager
+    def formatting(self, formatter: Any) -> Iterator[None]:
+        """Take the result of a cell as its shell formats it, once."""
+        plain, depth = formatter.format, 0
+
+        def formatted(value: object, *args: Any, **options: Any) -> Any:
+            nonlocal depth
+            depth += 1
+            try:
+                data, metadata = plain(value, *args, **options)
+            finally:
+                depth -= 1
+            if not depth and data:
+                self.outputs.append(Output("execute_result", None, "", _plain(data), _plain(metadata or {})))
+            return data, metadata
+
+        formatter.format = formatted
+        self.is_deaf = True
+        try:
+            yield
+        finally:
+            self.is_deaf = False
+            del formatter.format
+
+    def _take(self, data: Any, metadata: Any, transient: Any, *, is_update: bool) -> None:
+        output = Output("display_data", None, "", _plain(data), _plain(metadata or {}))
+        display_id = (transient or {}).get("display_id")
+        if is_update:
+            if display_id in self._by_id:
+                self.outputs[self._by_id[display_id]] = output
+            return
+        if display_id is not None:
+            self._by_id[display_id] = len(self.outputs)
+        self.outputs.append(output)
+
+
+class _Tee:
+    """A stream that also tells what is written to it."""
+
+    def __init__(self, stream: Any, name: str, collected: _Collected) -> None:
+        self._stream = stream
+        self._name = name
+        self._collected = collected
+
+    def write(self, text: str) -> Any:
+        self._collected.write(self._name, text)
+        return self._stream.write(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _plain(bundle: Any) -> dict[str, Any]:
+    """Return the bundle as JSON has it: pictures as base64, and what is no JSON as its text."""
+    return {str(kind): _plain_value(value) for kind, value in bundle.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    match value:
+        case bytes():
+            return base64.encodebytes(value).decode()
+        case dict():
+            return _plain(value)
+        case list() | tuple():
+            return [_plain_value(each) for each in value]
+        case str() | int() | float() | bool() | None:
+            return value
+        case _:
+            return repr(value)
+
+
+def _finish_picture() -> None:
+    notebook: Any = face()
+    if isinstance(notebook, NotebookHooks):
+        notebook.finish_picture()
+
+
+def _flush_figures() -> None:
+    """Let figures be shown now, which would be after the cell, when nobody collects them any more."""
+    backend = sys.modules.get(_INLINE)
+    if backend is not None:
+        backend.flush_figures()

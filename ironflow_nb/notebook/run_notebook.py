@@ -1,0 +1,233 @@
+"""Whole notebooks as runs: executed without a front end, continued where they stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from ironflow_nb.core.identity import ValueId
+from ironflow_nb.durable_cells.notebook_file import RUNNING, read_notebook, write_notebook
+from ironflow_nb.errors import DefinitionError, NotebookFailed, StepNotFound, ValueUnreadable
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.registry import MEMORY, REGISTRY
+from ironflow_nb.history.tables import TEXT, frame_of_records
+from ironflow_nb.values.signed_pickles import pickled
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MODULE: Final = "ironflow_nb.notebook.headless_shell"
+COLUMNS: Final = {"number": "int64", "name": TEXT, "status": TEXT, "duration_s": "float64", "error": TEXT}
+_LAST_WORDS: Final = 2000
+
+
+class NotebookResult:
+    """What became of a notebook that was run as a whole."""
+
+    def __init__(self, engine: Engine, path: Path, output: Path | None, cells: list[dict[str, Any]]) -> None:
+        self._engine = engine
+        self._cells = cells
+        self.path = path
+        self.output = output
+        self.status = "completed"
+
+    def cells(self) -> pd.DataFrame:
+        """Return its code cells, one row each, in their order.
+
+        Columns: number (of all cells, from 1), name, status (executed, restored, failed, empty), duration_s (of this
+        run), error.
+        """
+        return frame_of_records(COLUMNS, self._cells)
+
+    def value(self, name: str) -> Any:
+        """Return the variable as the last cell that assigned it has left it behind.
+
+        Raises:
+            StepNotFound: no cell has left it behind.
+            ValueUnreadable: it can't be read here.
+        """
+        made = next((cell["values"][name] for cell in reversed(self._cells) if name in cell["values"]), None)
+        if made is None:
+            known = ", ".join(dict.fromkeys(each for cell in self._cells for each in cell["values"])) or "none"
+            raise StepNotFound(f"no cell of {self.path.name} has left {name!r} behind; there are: {known}", name=name)
+        stored = self._engine.ledger.value(ValueId(bytes.fromhex(made)))
+        if stored is None:
+            raise ValueUnreadable(f"{name} is missing in the journal; put that back from a copy", name=name)
+        return self._engine.ledger.values.decode(stored)
+
+    def __repr__(self) -> str:
+        statuses = [cell["status"] for cell in self._cells]
+        counted = ", ".join(f"{statuses.count(each)} {each}" for each in dict.fromkeys(statuses))
+        return f"<notebook {self.path.name}: {self.status}; {counted or 'no cells'}>"
+
+
+def run_notebook(
+    path: str | os.PathLike[str], inputs: Mapping[str, Any] | None = None, output: str | os.PathLike[str] | None = None
+) -> NotebookResult:
+    """Run a notebook from top to bottom in a process of its own, every code cell a durable cell; wait for its end.
+
+    What was done before is restored: run again after a failure, an interrupt or the death of the process it continues
+    with the first cell that is not done, or that has changed. Cells are known by their ids, or by what ``%%step`` calls
+    them, and shared with the notebook in Jupyter. Cells are executed in the folder of the notebook, on the journal of
+    this process. Magics that only set something up, such as ``%load_ext``, and settings such as ``sys.path.append`` are
+    done again where a cell is restored.
+
+    Args:
+        path: of the notebook, of format 4.
+        inputs: variables that are set first, or after the cell that is tagged ``parameters``, to replace its values.
+        output: where the executed notebook is written, with all outputs, also if a cell fails.
+
+    Raises:
+        NotebookFailed: a cell failed, ended the process, or was killed with it; the message says which and what to do.
+        DefinitionError: it is no notebook, an input is no variable, or the journal is one in memory.
+        OSError: the notebook can't be read, or the output can't be written.
+    """
+    engine = REGISTRY.engine()
+    found = Path(path).absolute()
+    written = None if output is None else Path(output).absolute()
+    request = _request(engine, found, inputs or {}, written)
+    with TemporaryDirectory(prefix="ironflow-") as folder:
+        request["report"] = str(Path(folder) / "report.json")
+        asked = Path(folder) / "request"
+        asked.write_bytes(pickled(request))
+        engine.flush()
+        end = _in_process(asked, found.parent)
+        report = _report(Path(request["report"]))
+    if end.code != 0 or not report.is_over:
+        raise _failure(found, written, report, end)
+    return NotebookResult(engine, found, written, report.cells)
+
+
+def _request(engine: Engine, path: Path, inputs: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
+    bad = [name for name in inputs if not name.isidentifier()]
+    if bad:
+        raise DefinitionError(f"inputs are named as variables are, not {bad[0]!r}")
+    location = engine.ledger.journal.location
+    if location in {MEMORY, "memory"}:
+        raise DefinitionError(
+            "a notebook is run in a process of its own, which can't see a journal in memory; use one on disk: "
+            "iron.use('journal.db')"
+        )
+    read_notebook(path)  # what can't be read is said here, and not by another process
+    return {
+        "path": str(path),
+        "inputs": dict(inputs),
+        "journal": location,
+        "durability": engine.durability.value,
+        "output": None if output is None else str(output),
+    }
+
+
+def _in_process(asked: Path, folder: Path) -> _End:
+    """Run the request in another process; return how that ended. An interrupt is passed on."""
+    package = str(Path(__file__).parent.parent.parent)
+    paths = [path for path in (os.environ.get("PYTHONPATH"), package) if path]
+    # What it printed before it was killed is not to be lost with its buffers.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", MODULE, str(asked)]
+    streams = asked.with_name("stdout"), asked.with_name("stderr")
+    with streams[0].open("wb") as printed, streams[1].open("wb") as errors:
+        process = subprocess.Popen(  # noqa: S603 -- our own module, in the interpreter that runs this
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=printed, stderr=errors
+        )
+        try:
+            code = process.wait()
+        except BaseException:
+            with suppress(OSError):
+                process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+            process.wait()
+            raise
+    return _End(code, streams[0].read_bytes(), streams[1].read_bytes())
+
+
+class _End(NamedTuple):
+    """How the process of a notebook ended, and what it had printed."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+    def __str__(self) -> str:
+        if self.code >= 0:
+            return f"its process ended by itself, with code {self.code}"
+        try:
+            name = signal.Signals(-self.code).name
+        except ValueError:
+            name = str(-self.code)
+        why = ", as happens where memory runs out" if name == "SIGKILL" else ""
+        return f"its process was killed by {name}{why}"
+
+
+class _Report(msgspec.Struct):
+    """What became of the cells; `is_over` says that no cell was being executed when the process ended."""
+
+    is_over: bool = False
+    cells: list[dict[str, Any]] = []
+
+
+def _report(path: Path) -> _Report:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Report)
+    except (OSError, msgspec.MsgspecError):
+        return _Report()
+
+
+def _failure(path: Path, output: Path | None, report: _Report, end: _End) -> NotebookFailed:
+    cell = report.cells[-1] if report.cells else None
+    if cell is not None and cell["status"] == RUNNING:
+        return _died(path, output, cell, end)
+    if cell is not None and cell["status"] in {"failed", "interrupted"}:
+        is_failed = cell["status"] == "failed"
+        what = f"failed: {cell['error']}\n\n{cell['traceback']}\n\n" if is_failed else "was interrupted; "
+        return NotebookFailed(
+            f"cell {cell['number']} ({cell['name']}) of {path.name} {what}{_advice(cell, 'mend it and ' * is_failed)}",
+            path=str(path),
+            number=cell["number"],
+            name=cell["name"],
+        )
+    words = end.stderr.decode("utf-8", "replace")[-_LAST_WORDS:]
+    return NotebookFailed(f"{path.name} was not run: {end}\n{words}".rstrip(), path=str(path))
+
+
+def _died(path: Path, output: Path | None, cell: dict[str, Any], end: _End) -> NotebookFailed:
+    """Return the failure of a notebook whose process ended in a cell, and let the executed notebook say so."""
+    said = f"cell {cell['number']} ({cell['name']}) of {path.name} was being executed when {end}; {_advice(cell, '')}"
+    texts = [stream[start:].decode("utf-8", "replace") for stream, start in zip(end[1:], cell["printed"], strict=True)]
+    if output is not None:
+        with suppress(DefinitionError, OSError):  # it may lie on a disk that is full
+            _note_end(output, said, texts)
+    words = "".join(texts)[-_LAST_WORDS:]
+    return NotebookFailed(f"{said}\n{words}".rstrip(), path=str(path), number=cell["number"], name=cell["name"])
+
+
+def _note_end(output: Path, said: str, texts: list[str]) -> None:
+    notebook = read_notebook(output)
+    for cell in notebook["cells"]:
+        about = cell.get("metadata", {}).get("ironflow", {})
+        if about.get("status") == RUNNING:
+            about["status"] = "died"
+            printed = [
+                {"output_type": "stream", "name": name, "text": text}
+                for name, text in zip(("stdout", "stderr"), texts, strict=True)
+                if text
+            ]
+            error = {"output_type": "error", "ename": "NotebookFailed", "evalue": said, "traceback": [said]}
+            cell["outputs"] = [*printed, error]
+    write_notebook(notebook, output)
+
+
+def _advice(cell: dict[str, Any], first: str) -> str:
+    done = "; the cells before it are done, and are restored" if cell["number"] > 1 else ""
+    return f"{first}run the notebook again: it continues with this cell{done}"

@@ -1,0 +1,133 @@
+"""``%%step``: a whole cell is a durable step."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
+
+from ironflow_nb.durable_cells.cell import KIND, MAGIC, OPTIONS, Cell, parse
+from ironflow_nb.durable_cells.notebook_file import as_python
+from ironflow_nb.durable_cells.registered_cell import RegisteredCell, place_of
+from ironflow_nb.durable_cells.run_cell import run_cell
+from ironflow_nb.errors import DefinitionError, NotAllowedInStep
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.session.replay import FAILED_STEP
+from ironflow_nb.execution.system.frontend import face
+from ironflow_nb.notebook.notebook_hooks import NotebookHooks
+from ironflow_nb.notebook.output_capture import OutputCapture
+from ironflow_nb.notebook.tracebacks import own_frames_only
+
+
+@magics_class
+class StepMagics(Magics):
+    """The magic of durable cells."""
+
+    @no_var_expand
+    @cell_magic
+    def step(self, line: str, cell: str) -> None:
+        """Make the cell a durable step: once it is done it is not executed again until something changes.
+
+        %%step NAME [--in a,b] [--out df,model] [--retries N] [--timeout-s S] [--cache [7d]]
+
+        --in         what it takes in; by default the data that it reads before it assigns it
+        --out        what it leaves behind; by default what it assigns or changes in place, but for _names
+        --retries    how often it is tried again when it fails, after 1, 2, 4, ... seconds
+        --timeout-s  how many seconds an attempt may take
+        --cache      its results are shared by all notebooks on the journal, for ever or for as long as this
+
+        When the notebook is run again the cell is restored: its names, definitions and imports, and what it showed. It
+        is executed again when its code, the code of yours that it refers to, or what it takes in has changed.
+        In Python: iron.cell_step(NAME, source).
+        """
+        __tracebackhide__ = True
+        assert self.shell is not None
+        made = make_cell(self.shell, line, cell)
+        note(made)
+        try:
+            place = place_of(REGISTRY.engine(), self.shell.user_ns, OutputCapture(self.shell))
+            run_cell(made, place)
+        except (DefinitionError, NotAllowedInStep) as error:
+            if hasattr(error, FAILED_STEP):  # the body itself raised it
+                show_own_frames(self.shell, error, made.file)
+                raise
+            raise UsageError(f"{MAGIC}: {error}") from None
+        except BaseException as error:
+            show_own_frames(self.shell, error, made.file)
+            raise
+
+
+def complete_options(_shell: Any, event: Any) -> list[str]:
+    """Complete the options, and before them the names of the cells of this kernel."""
+    words = event.line.split()
+    if event.symbol.startswith("-") or len(words) > 2:
+        return [option for option in OPTIONS if option not in words or option == event.symbol]
+    return [known.name for known in REGISTRY.definitions(KIND)] or list(OPTIONS)
+
+
+def make_cell(shell: Any, line: str, body: str) -> Cell:
+    """Return the cell; line for line it is what stands in the notebook, the magic's own line included.
+
+    Raises:
+        UsageError: it can't be a durable cell.
+    """
+    text = f"{MAGIC} {line}\n{body}"
+    source = as_python(text, shell.transform_cell)
+    file = shell.compile.cache(source, shell.execution_count, text)
+    try:
+        name, options = parse(line)
+        return Cell(name, text, source, options, file, cell_id())
+    except DefinitionError as error:
+        raise UsageError(f"{MAGIC}: {error}") from None
+
+
+def show_own_frames(shell: Any, error: BaseException, file: str) -> None:
+    """Let the traceback of the error begin in the cell: what called it is of no use to who reads it."""
+    if own_frames(error, file) is not None:
+        with suppress(AttributeError):  # a class with __slots__
+            # IPython asks an error for its own picture.
+            error._render_traceback_ = partial(rendered, shell, error, file)  # type: ignore[attr-defined]
+
+
+def rendered(shell: Any, error: BaseException, file: str) -> list[str]:
+    """Return the traceback of the error from the cell on, as IPython shows it."""
+    with own_frames_only(error):
+        frames = own_frames(error, file) or error.__traceback__
+        lines: list[str] = shell.InteractiveTB.structured_traceback(type(error), error, frames, tb_offset=0)
+    return lines
+
+
+def own_frames(error: BaseException, file: str) -> TracebackType | None:
+    """Return the frames of the error from the cell on."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename != file:
+        frames = frames.tb_next
+    return frames
+
+
+def cell_id() -> str | None:
+    """Return the id of the cell that is being executed, if the front end tells it."""
+    found: Any = face()
+    return found.cell_id() if isinstance(found, NotebookHooks) else None
+
+
+def note(cell: Cell) -> None:
+    """Note the cell among those of this kernel.
+
+    Raises:
+        UsageError: another cell of the notebook has its name.
+    """
+    known = REGISTRY.find(KIND, cell.name)
+    if isinstance(known, RegisteredCell) and (rival := known.rival(cell)) is not None:
+        raise UsageError(
+            f"{MAGIC}: two cells of this notebook are called {cell.name!r}: this one, and the one that begins with\n"
+            f"    {rival}\nGive one of them another name; if the other one is gone, run this one once more."
+        )
+    for other in REGISTRY.definitions(KIND):  # what it was called before
+        if isinstance(other, RegisteredCell) and other.cell.cell_id == cell.cell_id and cell.cell_id is not None:
+            REGISTRY.forget(KIND, other.name)
+    REGISTRY.define(RegisteredCell(cell, REGISTRY.engine().ledger.clock.now()))

@@ -1,0 +1,140 @@
+"""Dying at every write: `crash_everywhere` kills a flow before and after each commit, and lets it continue."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from ironflow_nb.core.identity import RunId, StepRef
+from ironflow_nb.core.status import RunStatus
+from ironflow_nb.journal.ports import Durability, Journal, Reader, Select
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
+from ironflow_nb.testing.clock import SimClock
+from ironflow_nb.testing.process_death import MOMENTS, Died, DyingJournal, abandon, completed, outcome_of, process_on
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ironflow_nb.handles.runnable import Runnable
+
+
+def crash_everywhere(
+    flow: Runnable,
+    *args: Any,
+    journal: Callable[[], Journal] | None = None,
+    durability: str = "process",
+    before_each: Callable[[], None] | None = None,
+    **kwargs: Any,
+) -> pd.DataFrame:
+    """Run the flow once for every commit and moment, die there, continue in a new engine, and check what came of it.
+
+    Each time: the run completes with the result of an undisturbed one, its recorded steps are a legal history, and no
+    step that was recorded as completed before the death has another attempt.
+
+    Columns: commit (at which it died, from 1), moment (``before`` or ``after``), n_kept (steps recorded as completed
+    when it died), n_completed (in the end), in this order.
+
+    Args:
+        flow: of either colour, or a graph; its steps should be repeatable.
+        args: of the call.
+        journal: makes the journal of a round; by default a SQLite file in a folder of its own.
+        durability: of the runs.
+        before_each: is called before each round, to put the outer world back to its beginning.
+        kwargs: of the call.
+
+    Raises:
+        AssertionError: one of the above does not hold; the message names commit and moment.
+    """
+    import pandas as pd
+
+    rows: list[tuple[int, str, int, int]] = []
+    with TemporaryDirectory(prefix="ironflow-crashes-") as folder, _silent():
+        places = _places(Path(folder)) if journal is None else iter(journal, None)
+        prepare = before_each or (lambda: None)
+        prepare()
+        expected = _Round(next(places), durability).undisturbed(flow, args, kwargs)
+        for moment in MOMENTS:
+            commit = 0
+            is_over = False
+            while not is_over:
+                commit += 1
+                prepare()
+                found = _Round(next(places), durability).crashed(flow, args, kwargs, commit, moment, expected)
+                is_over = found is None
+                rows += [] if found is None else [(commit, moment, *found)]
+    return pd.DataFrame(rows, columns=["commit", "moment", "n_kept", "n_completed"])
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what a process that dies would never have said."""
+    loggers = [logging.getLogger(name) for name in ("asyncio", "ironflow_nb")]
+    for logger in loggers:
+        logger.addFilter(_drop)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_drop)
+
+
+def _drop(_: logging.LogRecord) -> bool:
+    return False
+
+
+def _places(folder: Path) -> Iterator[Journal]:
+    n_round = 0
+    while True:
+        n_round += 1
+        yield SqliteJournal(folder / str(n_round) / "journal.db")
+
+
+class _Round:
+    """One journal, and the engines that work on it one after the other."""
+
+    def __init__(self, journal: Journal, durability: str) -> None:
+        self.journal = journal
+        self.durability = Durability(durability)
+        self.clock = SimClock()
+
+    def undisturbed(self, flow: Runnable, args: Any, kwargs: Any) -> bytes:
+        with process_on(self.journal, self.durability, self.clock) as engine:
+            value = outcome_of(flow, args, kwargs)
+            return engine.ledger.digester.digest(value).digest
+
+    def crashed(
+        self, flow: Runnable, args: Any, kwargs: Any, commit: int, moment: str, expected: bytes
+    ) -> tuple[int, int] | None:
+        where = f"died {moment} commit {commit}"
+        dying = DyingJournal(self.journal, at_commit=commit, moment=moment)
+        with process_on(dying, self.durability, self.clock) as engine:
+            with contextlib.suppress(Died):
+                outcome_of(flow, args, kwargs, is_dead=lambda: dying.is_dead)
+            owner = engine.ledger.owner
+            abandon(engine)
+        if not dying.is_dead:
+            self.journal.close()
+            return None
+        with process_on(self.journal, self.durability, self.clock) as engine:
+            # The process of this owner is this one, which lives; without a lease it counts as dead.
+            engine.ledger.journal.release(owner)
+            with engine.reading() as reader:
+                kept = _completed(reader)
+            value = completed(flow, args, kwargs)
+            assert engine.ledger.digester.digest(value).digest == expected, f"{where}: another result"
+            with engine.reading() as reader:
+                rows, n_completed = reader.steps(Select()), len(_completed(reader))
+                statuses = {run.status for run in reader.runs(Select())}
+            assert statuses == {RunStatus.COMPLETED}, f"{where}: runs are {statuses}"
+            for row in rows:
+                again = row.attempt > kept.get((row.run_id, row.step), row.attempt)
+                assert not again, f"{where}: {row.step} was recorded and ran again"
+        return len(kept), n_completed
+
+
+def _completed(reader: Reader) -> dict[tuple[RunId, StepRef], int]:
+    return {(row.run_id, row.step): row.attempt for row in reader.steps(Select()) if row.output_id is not None}

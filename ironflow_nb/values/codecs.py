@@ -1,0 +1,343 @@
+"""The ladder of codecs: tagged JSON, raw bytes, npy, Arrow, and signed pickles for the rest.
+
+Small values go back to their caller as they were decoded from what was stored, so that a first run sees exactly what
+a replay will see. A codec that can't prove its round trip leaves the value to the pickle.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from ironflow_nb.core.identity import Digest, ValueId
+from ironflow_nb.errors import FileUnreadable, JournalError, ValueNotStorable, ValueUnreadable
+from ironflow_nb.values.classes import class_name, is_findable
+from ironflow_nb.values.digest import CANONICAL, ONCE_ONLY, Digester, is_of_numpy, refusal
+from ironflow_nb.values.shared_parts import Extent, is_soon_written
+from ironflow_nb.values.signed_pickles import Signer, has_numpy, pickled, settled, unpickled
+from ironflow_nb.values.stored_value import (
+    ARROW,
+    INLINE_LIMIT,
+    PARTS,
+    RECORD,
+    StoredValue,
+    decode_record,
+    legible,
+    tree_of_parts,
+    value_id,
+    value_of_parts,
+)
+from ironflow_nb.values.tagged import TAG, Rules, Tree, is_plain, tag, tag_by_class, untag
+
+JSON: Final = "json"
+BYTES: Final = "bytes"
+NPY: Final = "npy"
+PICKLE: Final = "pickle"
+INPUTS: Final = "inputs"
+
+REFERENCE: Final = "ref"
+"""The tag of an argument, in the record of a call, that is a value of its own."""
+NOT_KEPT: Final = "gone"
+"""The tag of an argument of which only the class is kept."""
+INPUT_INLINE_LIMIT: Final = 4 * 1024
+INPUT_LIMIT: Final = 1024 * 1024
+
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODER: Final = msgspec.json.Decoder()
+_TAG_TEXT: Final = b'"~"'
+# Decoded to themselves: no need to go there and back.
+_IMMUTABLE: Final = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+class Untaggable(Exception):
+    """The value has no tagged form that can be read back."""
+
+
+def _tag_other(value: object, rules: Rules) -> Tree:
+    if isinstance(value, ONCE_ONLY):
+        raise ValueNotStorable(refusal(value))
+    tree = tag_by_class(value, rules)
+    if tree is None or ("c" in tree and not is_findable(type(value))):
+        raise Untaggable(class_name(type(value)))
+    return tree
+
+
+def store_rules() -> Rules:
+    """Return the rules by which one value is tagged to be read back."""
+    return Rules(_tag_other, lambda pairs: pairs, CANONICAL.encode, Extent().meet)
+
+
+class ValueCodec:
+    """Encodes and decodes the values of one engine."""
+
+    def __init__(self, digester: Digester, signer: Signer) -> None:
+        self.digester = digester
+        self.signer = signer
+
+    def store(self, value: object) -> tuple[StoredValue, Any]:
+        """Return the value as it will lie in the journal, and as its caller is to get it: as a replay will see it.
+
+        Raises:
+            ValueNotStorable: it is an iterator or an open file, or no codec takes it.
+        """
+        stored = self.encode(value)
+        if type(value) in _IMMUTABLE:
+            return stored, value
+        if stored.codec == PICKLE:
+            # Whatever its size: the parts of a pickle identify as they are once it was loaded.
+            return stored, self._loadable(stored)
+        # Above the limit the other codecs hand the value on as it is: they are exact, digest for digest.
+        with suppress(RecursionError):  # what runs here is so deep that the stack is nearly full
+            return stored, self._decode(stored) if stored.size < INLINE_LIMIT else value
+        return stored, value
+
+    def encode(self, value: object) -> StoredValue:
+        """Return the value as it will lie in the journal.
+
+        Raises:
+            ValueNotStorable: it is an iterator or an open file, or no codec takes it.
+        """
+        try:
+            if is_plain(value):
+                return _stored(JSON, _ENCODER.encode(value), value)
+        except (UnicodeEncodeError, RecursionError):  # a lone surrogate; or it contains itself
+            pass
+        if isinstance(value, ONCE_ONLY):
+            raise ValueNotStorable(refusal(value))
+        if type(value) is bytes:
+            return _stored(BYTES, value, value, preview=f"{len(value)} bytes")
+        return self._array(value) or self._tagged(value) or self._pickle(value)
+
+    def _array(self, value: Any) -> StoredValue | None:
+        if not is_of_numpy(value):
+            return None
+        from ironflow_nb.values import arrays, arrow
+
+        try:
+            if arrays.is_npy(value):
+                return _stored(NPY, arrays.to_npy(value), value, preview=f"ndarray {value.dtype} {value.shape}")
+            if _has_arrow() and arrow.is_arrow(value):
+                content, known_id = arrow.to_arrow(value)
+                return _stored(ARROW, content, value, preview=_frame_preview(value), known_id=known_id)
+        except Exception:  # noqa: BLE001 -- what these libraries refuse after all, the pickle takes
+            return None
+        return None
+
+    def _tagged(self, value: object) -> StoredValue | None:
+        try:
+            return self._proven(JSON, value, tag(value, store_rules()), untag)
+        except (ValueNotStorable, FileUnreadable):
+            raise
+        except RecursionError:  # it is too deep, shares its parts too often, or contains itself
+            return self._in_parts(value)
+        except Exception:  # noqa: BLE001 -- whatever a class of the user does, the round trip is not proven
+            return None
+
+    def _in_parts(self, value: object) -> StoredValue | None:
+        if type(value) not in {list, dict}:
+            return None
+        try:
+            return self._proven(PARTS, value, tree_of_parts(value, store_rules()), value_of_parts)
+        except Exception:  # noqa: BLE001 -- then the pickle may take it
+            return None
+
+    def _proven(self, codec: str, value: object, tree: Tree, read: Callable[[Tree], Any]) -> StoredValue | None:
+        """Return the tree as it will be stored, if what is read back is the same."""
+        content = _ENCODER.encode(tree)
+        digest = self.digester.digest(value).digest
+        is_exact = self.digester.digest(read(_DECODER.decode(content))).digest == digest
+        preview = None if codec == JSON else f"{type(value).__name__} of {len(value)}"  # type: ignore[arg-type]
+        return _stored(codec, content, value, digest=digest, preview=preview) if is_exact else None
+
+    def _pickle(self, value: object) -> StoredValue:
+        try:
+            content = pickled(value, self.digester.code.note)
+            if has_numpy(value):
+                content = settled(content)
+        except ValueNotStorable:  # it says itself what to do instead
+            raise
+        except Exception as error:
+            raise _not_storable(class_name(type(value)), error) from error
+        stored = _stored(PICKLE, content, value, preview=_object_preview(value, len(content)))
+        return replace(stored, mac=self.signer.sign(PICKLE, content))
+
+    def decode(self, stored: StoredValue) -> Any:
+        """Return the value that was stored.
+
+        Raises:
+            ValueUnreadable: its content is missing or damaged, or its class does not exist here.
+            UntrustedValue: it is a pickle, or the record of a cell, that this user did not sign.
+        """
+        if stored.content is None:
+            why = stored.trouble or "its content is missing"
+            raise ValueUnreadable(
+                f"a stored {stored.type_name} ({stored.size} bytes) can't be read: {why}; put it back from a copy",
+                value_id=stored.value_id,
+            )
+        try:
+            return self._decode(stored)
+        except ValueUnreadable:
+            raise
+        except Exception as error:
+            raise ValueUnreadable(
+                f"a stored {stored.type_name} ({stored.codec}, {stored.size} bytes) can't be decoded: "
+                f"{type(error).__name__}: {error}",
+                value_id=stored.value_id,
+            ) from error
+
+    def _decode(self, stored: StoredValue) -> Any:
+        content = stored.content
+        assert content is not None
+        match stored.codec:
+            case "json":
+                tree = _DECODER.decode(content)
+                return untag(tree) if _TAG_TEXT in content else tree
+            case "bytes":
+                return bytes(content)
+            case "npy" | "arrow":
+                from ironflow_nb.values import arrays, arrow
+
+                return arrays.from_npy(content) if stored.codec == NPY else arrow.from_arrow(content)
+            case "pickle":
+                self.signer.check(PICKLE, content, stored.mac)
+                return unpickled(content)
+            case "parts":
+                return value_of_parts(_DECODER.decode(content))
+            case "record":
+                self.signer.check(RECORD, content, stored.mac)
+                return decode_record(bytes(content))
+            case _:
+                raise ValueUnreadable(
+                    f"a value was stored with codec {stored.codec!r}, which is not known here", codec=stored.codec
+                )
+
+    def _loadable(self, stored: StoredValue) -> Any:
+        try:
+            return unpickled(stored.content or b"")
+        except ValueUnreadable as error:  # a class whose __reduce__ does not fit its __init__
+            raise _not_storable(stored.type_name, error) from error
+
+    # -- inputs --------------------------------------------------------------------------------------------------
+
+    def store_inputs(self, arguments: Mapping[str, object]) -> list[StoredValue]:
+        """Return the arguments of a call as stored values: last the record of the call, before it what it refers to.
+
+        Arguments up to 4 kB stand in the record, larger ones are values of their own, and of those above 1 MB, and
+        of those that nothing stores, only the type is kept.
+        """
+        content = self._plain_inputs(arguments)
+        if content is not None:
+            return [_record_of_inputs(content)]
+        parts: list[StoredValue] = []
+        fields: dict[str, Tree] = {}
+        for name, value in arguments.items():
+            stored = self._stored_input(value)
+            if stored is None:
+                fields[name] = {TAG: NOT_KEPT, "c": class_name(type(value))}
+            elif stored.codec == JSON and stored.size <= INPUT_INLINE_LIMIT:
+                fields[name] = msgspec.Raw(stored.content or b"null")
+            else:
+                parts.append(stored)
+                fields[name] = {TAG: REFERENCE, "v": stored.value_id.hex()}
+        return [*parts, _record_of_inputs(_ENCODER.encode(fields))]
+
+    @staticmethod
+    def _plain_inputs(arguments: Mapping[str, object]) -> bytes | None:
+        """Return the record of a call whose arguments all stand in it as they are, as most do."""
+        try:
+            content = _ENCODER.encode(arguments) if is_plain(arguments) else None
+        except (UnicodeEncodeError, RecursionError):
+            return None
+        return content if content is not None and len(content) <= INPUT_INLINE_LIMIT else None
+
+    def _stored_input(self, value: object) -> StoredValue | None:
+        if _n_bytes(value) > INPUT_LIMIT:
+            return None
+        try:
+            stored = self.encode(value)
+        except (ValueNotStorable, JournalError):  # no codec takes it; or there is no key to sign it
+            return None
+        return stored if stored.size <= INPUT_LIMIT else None
+
+
+def _record_of_inputs(content: bytes) -> StoredValue:
+    return StoredValue(value_id(INPUTS, content), INPUTS, content, len(content), "inputs")
+
+
+def input_references(record: StoredValue) -> tuple[dict[str, Tree], dict[str, str], dict[str, str]]:
+    """Split the record of a call: arguments as trees, ids of values (hex), and the classes of what was not kept."""
+    fields = _DECODER.decode(record.content or b"{}")
+    here: dict[str, Tree] = {}
+    elsewhere: dict[str, str] = {}
+    gone: dict[str, str] = {}
+    for name, tree in fields.items():
+        kind = tree.get(TAG) if type(tree) is dict else None
+        if kind == REFERENCE:
+            elsewhere[name] = tree["v"]
+        elif kind == NOT_KEPT:
+            gone[name] = tree["c"]
+        else:
+            here[name] = tree
+    return here, elsewhere, gone
+
+
+def _stored(
+    codec: str,
+    content: bytes,
+    value: object,
+    *,
+    known_id: ValueId | None = None,
+    preview: str | None = None,
+    digest: Digest | None = None,
+) -> StoredValue:
+    kind = type(value)
+    type_name = kind.__name__ if kind.__module__ == "builtins" else class_name(kind)
+    shown = None if preview is None else legible(preview)
+    content_id = known_id or value_id(codec, content)
+    return StoredValue(content_id, codec, content, len(content), type_name, shown, digest)
+
+
+def _not_storable(kind: str, error: Exception) -> ValueNotStorable:
+    return ValueNotStorable(
+        f"a value of type {kind} can't be stored: {type(error).__name__}: {error}; return something that can be "
+        "pickled, for instance its path, its content or its settings"
+    )
+
+
+def _has_arrow() -> bool:
+    return "pyarrow" in sys.modules or find_spec("pyarrow") is not None
+
+
+def _n_bytes(value: Any) -> int:
+    """Return the size of an array or frame without encoding it; 0 for what does not tell."""
+    if type(value).__module__.partition(".")[0] not in {"numpy", "pandas"}:
+        return 0
+    if hasattr(value, "memory_usage"):
+        usage = value.memory_usage(index=True, deep=False) if hasattr(value, "index") else value.memory_usage()
+        return int(usage.sum() if hasattr(usage, "sum") else usage)
+    return int(getattr(value, "nbytes", 0))
+
+
+def _frame_preview(value: Any) -> str:
+    if value.ndim == 1:
+        return f"Series of {len(value)} {value.dtype}"
+    columns = ", ".join(map(str, value.columns[:8]))
+    return f"DataFrame {value.shape[0]} x {value.shape[1]} ({columns}{', ...' if value.shape[1] > 8 else ''})"
+
+
+def _object_preview(value: Any, size: int) -> str:
+    root = type(value).__module__.partition(".")[0]
+    if root == "pandas" and hasattr(value, "shape") and hasattr(value, "ndim") and hasattr(value, "dtypes"):
+        return _frame_preview(value)
+    if size < INLINE_LIMIT and is_soon_written(value):
+        try:
+            return repr(value)
+        except Exception as error:  # noqa: BLE001 -- a foreign __repr__ may raise anything
+            return f"{class_name(type(value))} (its repr raises {type(error).__name__})"
+    return f"{class_name(type(value))} ({size} bytes)"

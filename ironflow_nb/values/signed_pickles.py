@@ -1,0 +1,217 @@
+"""Pickles, signed: what no safe codec takes is stored by cloudpickle, and loaded only if this user wrote it."""
+
+from __future__ import annotations
+
+import hmac
+import io
+import math
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from types import FunctionType, MethodType
+from typing import Any, ClassVar, Final
+
+from ironflow_nb.errors import JournalError, UntrustedValue, ValueNotStorable, ValueUnreadable
+from ironflow_nb.values.classes import is_findable
+from ironflow_nb.values.digest import is_of_numpy
+from ironflow_nb.values.private_files import make_folder, new_file, publish
+from ironflow_nb.values.stored_code import noting
+
+KEY_BYTES: Final = 32
+MAC_BYTES: Final = 32
+_ROUNDS: Final = 4
+KEY_VARIABLE: Final = "IRONFLOW_KEY"
+_DANGERS: Final = {
+    "pickle": "loading a pickle can run any code",
+    "record": "restoring the record of a cell imports modules, binds names and shows what somebody else chose",
+}
+
+
+class _BoundedBuffer(io.BytesIO):
+    """Takes so many bytes and no more, so that what is far too large is not made before it is refused."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def write(self, part: Any) -> int:
+        if self.tell() + len(part) > self._limit:
+            raise ValueNotStorable(f"its pickle has more than {self._limit} bytes")
+        return super().write(part)
+
+
+def pickled(value: object, note: Callable[[Any], bytes] | None = None, *, limit: float = math.inf) -> bytes:
+    """Return the pickle of the value, with a note of each function and class in it that is not there by its name.
+
+    Whatever the classes of the value raise passes through.
+
+    Raises:
+        ValueNotStorable: it has more bytes than the limit.
+    """
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, MethodType) and getattr(obj.__self__, getattr(obj, "__name__", ""), None) == obj:
+                return getattr, (obj.__self__, obj.__name__)
+            is_code = isinstance(obj, FunctionType | type)
+            if is_code and _goes_by_name(obj):
+                return NotImplemented
+            reduced = super().reducer_override(obj)
+            return noting(reduced, note(obj)) if note and is_code and isinstance(reduced, tuple) else reduced
+
+    buffer = io.BytesIO() if limit == math.inf else _BoundedBuffer(limit)
+    Pickler(buffer, protocol=5).dump(value)
+    return buffer.getvalue()
+
+
+def _goes_by_name(code: Any) -> bool:
+    """Tell whether it is what a class of a cell defines: that comes back as what has the name then."""
+    is_of_class = isinstance(code, type) or "." in code.__qualname__
+    return code.__module__ == "__main__" and is_of_class and "<locals>" not in code.__qualname__ and is_findable(code)
+
+
+def unpickled(content: bytes) -> Any:
+    """Return the value of a pickle whose signature was checked before.
+
+    Raises:
+        ValueUnreadable: it can't be rebuilt here.
+    """
+    import pickle
+
+    try:
+        return pickle.loads(content)  # noqa: S301 -- the caller has checked the signature
+    except Exception as error:
+        raise ValueUnreadable(
+            f"a pickled value can't be rebuilt here: {type(error).__name__}: {error}; run the cells or import the "
+            "modules that define its classes, then read it again"
+        ) from error
+
+
+def has_numpy(value: Any) -> bool:
+    """Tell whether the value is an array or a frame, or a list, tuple or dict with one directly in it."""
+    kind = type(value)
+    items = value.values() if kind is dict else value if kind in {list, tuple} else (value,)
+    return any(map(is_of_numpy, items))
+
+
+def settled(content: bytes) -> bytes:
+    """Return the pickle to which arrays and frames come when they are loaded and pickled again.
+
+    How their memory lies, and which of their parts are one object, stands in a pickle; it does not make another value.
+    """
+    for _ in range(_ROUNDS):
+        value = unpickled(content)
+        # A copy of a frame has one block for all columns of a dtype, however it was put together.
+        again = pickled(value.copy() if is_of_numpy(value) and hasattr(value, "copy") else value)
+        if again == content:
+            break
+        content = again
+    return content
+
+
+class Signer:
+    """Signs stored bytes with this user's key, as Jupyter signs notebooks.
+
+    The key is ``IRONFLOW_KEY`` (any text), else a file in the user's data directory that is made at the first
+    signature. Checking never makes one.
+    """
+
+    _passing_keys: ClassVar[list[bytes]] = []
+    """The first of them is what this process signs with where no key can be made."""
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self._entropy = entropy
+        self._key: bytes | None = None
+
+    def sign(self, codec: str, content: bytes) -> bytes:
+        """Return the MAC of a value's codec and bytes.
+
+        Raises:
+            JournalError: there is no key, and none can be made.
+        """
+        if self._known_key() is None:
+            self._key = _create_key(key_path(), self._entropy(KEY_BYTES))
+        assert self._key is not None
+        return _mac(self._key, codec, content)
+
+    def mark(self, codec: str, content: bytes) -> bytes:
+        """Return the MAC of what has to go on without a key, too: where none can be made, one of this process."""
+        try:
+            return self.sign(codec, content)
+        except JournalError:
+            self._passing_keys.append(self._entropy(KEY_BYTES))
+            return _mac(self._passing_keys[0], codec, content)
+
+    def is_own(self, codec: str, content: bytes, mac: bytes | None) -> bool:
+        """Tell whether this user signed the value."""
+        keys = self._passing_keys[:1]
+        with suppress(JournalError):  # a key that can't be read has signed nothing that counts now
+            keys += filter(None, [self._known_key()])
+        return type(mac) is bytes and any(hmac.compare_digest(mac, _mac(key, codec, content)) for key in keys)
+
+    def check(self, codec: str, content: bytes, mac: bytes | None) -> None:
+        """Raise `UntrustedValue` unless this user signed the value."""
+        self._known_key()  # what keeps it from being read is said
+        if not self.is_own(codec, content, mac):
+            raise UntrustedValue(
+                f"a stored value is a {codec} that was not written by you on this machine, and {_DANGERS[codec]}; if "
+                "you know where the journal comes from, run iron.trust(path_of_the_journal)"
+            )
+
+    def _known_key(self) -> bytes | None:
+        if self._key is None:
+            text = os.environ.get(KEY_VARIABLE)
+            own = blake2b(os.fsencode(text), digest_size=KEY_BYTES).digest() if text else None
+            self._key = own or _read_key(key_path())
+        return self._key
+
+
+def key_path() -> Path:
+    """Return where this user's signing key lies."""
+    from platformdirs import user_data_path
+
+    return user_data_path("ironflow_nb", appauthor=False) / "signing.key"
+
+
+def _mac(key: bytes, codec: str, content: bytes) -> bytes:
+    state = blake2b(key=key, digest_size=MAC_BYTES)
+    state.update(codec.encode() + b"\0")
+    state.update(content)
+    return state.digest()
+
+
+def _read_key(path: Path) -> bytes | None:
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise JournalError(f"the signing key {path} can't be read: {error}") from error
+    return key if len(key) == KEY_BYTES else None
+
+
+def _create_key(path: Path, key: bytes) -> bytes:
+    """Write the key where none is, and return the one that is there then: two first processes agree on one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{id(key):x}.tmp")
+    try:
+        make_folder(path.parent)
+        try:
+            with new_file(temporary) as file:
+                file.write(key)
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):  # another process was first
+                publish(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise JournalError(
+            f"the signing key {path} can't be written: {error}; set {KEY_VARIABLE} to a secret text of your own"
+        ) from error
+    written = _read_key(path)
+    if written is None:
+        raise JournalError(f"the signing key {path} is damaged: it has not {KEY_BYTES} bytes; delete it or restore it")
+    return written

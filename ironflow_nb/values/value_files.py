@@ -1,0 +1,147 @@
+"""Large values: one file each, named by what it contains, written and synced before any row speaks of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from ironflow_nb.core.identity import ValueId
+from ironflow_nb.errors import JournalError, JournalFull, JournalReadOnly, ValueUnreadable
+from ironflow_nb.values.private_files import make_folder, new_file, refuse_used
+from ironflow_nb.values.stored_value import ContentParts
+
+_CHUNK: Final = 1 << 20
+_SYSTEM: Final = str(sys.platform)  # a plain text, so that type checkers look at every branch
+_TO_THE_DISK: Final = "F_FULLFSYNC"
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+_NO_RIGHT: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+class ValueFiles:
+    """The folder of value files beside a journal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, value_id: ValueId) -> Path:
+        """Return where the content of that value lies."""
+        name = value_id.hex()
+        return self.folder / name[2:4] / name
+
+    def write(self, value_id: ValueId, content: bytes | ContentParts) -> None:
+        """Write the content durably, unless its file is there already and undamaged.
+
+        Raises:
+            JournalFull, JournalReadOnly, JournalError: the file can't be written.
+        """
+        path = self.path(value_id)
+        # Two engines of one process may write one value at once.
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.{id(content):x}.tmp")
+        try:
+            if _holds(path, content):
+                _sync_folder(path.parent)  # who wrote it may not have come so far yet
+                return
+            _make_folder(path.parent)
+            try:
+                with new_file(temporary) as file:
+                    file.writelines(_parts(content))
+                    file.flush()
+                    _sync(file.fileno())
+                _put_in_place(temporary, path, content)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise _refusal(error, f"a value of {len(content)} bytes can't be written to {path.parent}", path) from error
+
+    def read(self, value_id: ValueId, size: int) -> bytes:
+        """Return the content.
+
+        Raises:
+            ValueUnreadable: the file is missing, or not as long as it was.
+        """
+        path = self.path(value_id)
+        try:
+            refuse_used(path)
+            content = path.read_bytes()
+        except FileNotFoundError as error:
+            raise ValueUnreadable(f"the value file {path} is missing", value_id=value_id) from error
+        except OSError as error:
+            raise ValueUnreadable(f"the value file {path} can't be read: {error}", value_id=value_id) from error
+        if len(content) != size:
+            raise ValueUnreadable(
+                f"the value file {path} has {len(content)} bytes and was written with {size}", value_id=value_id
+            )
+        return content
+
+
+def _refusal(error: OSError, what: str, path: Path) -> JournalError:
+    kind: type[JournalError]
+    if error.errno in _NO_SPACE:
+        kind, to_do = JournalFull, "make space there, then run the cell again: it continues from what was recorded"
+    elif error.errno in _NO_RIGHT:
+        kind, to_do = JournalReadOnly, "check the permissions of the folder"
+    else:
+        kind, to_do = JournalError, "see that its disk is still there, then run the cell again"
+    return kind(f"{what}: {error.strerror or error}; {to_do}", path=path, errno=error.errno)
+
+
+def _parts(content: bytes | ContentParts) -> Iterator[memoryview]:
+    """Yield the content in parts of a bounded size."""
+    for part in content.parts if isinstance(content, ContentParts) else [memoryview(content)]:
+        for start in range(0, len(part), _CHUNK):
+            yield part[start : start + _CHUNK]
+
+
+def _holds(path: Path, content: bytes | ContentParts) -> bool:
+    """Tell whether the file has exactly that content: one of the same length may have been damaged since."""
+    try:
+        if path.stat().st_size != len(content):
+            return False
+        refuse_used(path)
+        with path.open("rb") as file:
+            return all(file.read(len(part)) == part for part in _parts(content))
+    except OSError:
+        return False
+
+
+def _put_in_place(temporary: Path, path: Path, content: bytes | ContentParts) -> None:
+    try:
+        temporary.replace(path)
+    except PermissionError:
+        # Windows replaces no file that somebody reads; it is as good if another process has written it meanwhile.
+        if not _holds(path, content):
+            raise
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        make_folder(folder)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # A name is only durable once its folder is; Windows can't open a folder and needs no such thing.
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    if _SYSTEM == "darwin":  # whose fsync leaves what is written in the cache of the disk
+        import fcntl
+
+        with suppress(OSError):  # a disk that knows no other way
+            fcntl.fcntl(descriptor, getattr(fcntl, _TO_THE_DISK))
+            return
+    os.fsync(descriptor)
