@@ -152,12 +152,12 @@ def test_resume_continues_a_run_in_the_background_and_returns_it(ready: Shell) -
 
 def test_resume_says_what_is_missing(ready: Shell) -> None:
     ready.fine("""
-from ironflow_nb.execution.registry import HOME
-known = dict(HOME._definitions)
-HOME._definitions.clear()
+from ironflow_nb.execution.registry import REGISTRY
+known = dict(REGISTRY._definitions)
+REGISTRY._definitions.clear()
 """)
     text = ready.run("%ironflow resume").refused()
-    ready.fine("HOME._definitions.update(known)")
+    ready.fine("REGISTRY._definitions.update(known)")
     assert "%ironflow resume: run" in text
     assert "is of flow main, which is not defined here; run the cell" in text
 
