@@ -18,8 +18,8 @@ NOUNS = {"listing", "templating"}
 # Words that stood here for something which the field calls by another name.
 METAPHORS = {
     "Recall", "Memo", "Ledger", "Home", "Workshop", "Filler", "Charted", "Face", "Piece", "Settled", "Job", "Left",
-    "Kept", "Looked", "Asked", "Resident", "Past", "Draft", "Order", "Orders", "Worker", "Launchable", "Replans", "Fact",
-    "Entry", "Sketch", "Tail", "Drawn", "Stage", "Troubles", "Varying", "Delayed",
+    "Kept", "Looked", "Asked", "Resident", "Past", "Draft", "Order", "Orders", "Worker", "Launchable", "Replans",
+    "Fact", "Entry", "Sketch", "Tail", "Drawn", "Stage", "Troubles", "Varying", "Delayed",
 }  # fmt: skip
 
 # The rooms of the engine, each above those that it may import.
