@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from datetime import datetime
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Final, Generic
 
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import RunId
@@ -27,6 +27,14 @@ from ironflow_nb.execution.system.frontend import logger, say
 if TYPE_CHECKING:
     import pandas as pd
 
+_INSIDE: Final = frozenset({
+    "checks_purity", "code", "command_codec", "command_names", "continue_run", "decide_with", "definition_id",
+    "effect_codec", "event_codec", "evolve_code", "evolve_with", "functions", "handlers", "has_unique_key",
+    "instance_of", "is_terminal", "keep_state", "known_state", "memory", "module", "on_change", "samples",
+    "status_field", "status_of", "terminal_statuses", "unique_key_of", "warned_in",
+})  # fmt: skip
+"""What is the package's own, and nothing to choose from with Tab."""
+
 
 class Decider(DiagramMixin[State, Command, Event, Effect]):
     """A state machine: commands are decided, events recorded, effects performed, timers fired.
@@ -34,6 +42,9 @@ class Decider(DiagramMixin[State, Command, Event, Effect]):
     Its functions are given with `evolve`, `decide` and `perform`. Defining one of the same name again replaces it, and
     ends what the one before does in the background; where another module defines it, a warning says so.
     """
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _INSIDE]
 
     def _is_made(self) -> None:
         """Let the process know the machine; one of the same name gives way."""

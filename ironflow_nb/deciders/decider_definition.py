@@ -242,8 +242,8 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
         decision = call_body(self._decide, (state, command, now) if self._takes_time else (state, command), {})
         if not isinstance(decision, Accept | Reject):
             raise DecisionError(
-                f"decide of {self.name} returned {decision!r} for {command!r}; return iron.accept(event, ...) or "
-                "iron.reject(reason)"
+                f"decide of {self.name} returned {decision!r} for {command!r}; it is called with the state, then the "
+                "command, and returns iron.accept(event, ...) or iron.reject(reason)"
             )
         return decision
 

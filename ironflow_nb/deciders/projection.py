@@ -131,6 +131,9 @@ class Projection(Generic[State]):
         self._projector: Projector | None = None
         self._follower: Follower | None = None
 
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in {"continue_run", "fold", "on_change"}]
+
     @property
     def state(self) -> State:
         """The state after every event that is committed now.

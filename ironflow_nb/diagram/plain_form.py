@@ -58,7 +58,7 @@ def _way(entering: list[Edge]) -> str:
 def _said(state: NodeState | None) -> str:
     if state is None:
         return ""
-    return f": {counts(state) or in_words(state.status)}"
+    return f": {state.words or counts(state) or in_words(state.status)}"
 
 
 def _ways_out(ending: list[Edge]) -> str:

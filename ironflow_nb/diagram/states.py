@@ -43,6 +43,8 @@ class NodeState:
     duration_s: float | None = None
     progress: str = ""
     """How far the only step is that is going on: that of a child run."""
+    words: str = ""
+    """What the node says instead of its status or counts."""
     detail: str = ""
     """More than a node can show, for its tooltip: the runs of its children."""
 
@@ -183,6 +185,8 @@ def _not_done(state: NodeState) -> list[str]:
 
 def saying(state: NodeState) -> str:
     """Return the state in words: its counts, or its status, unless that is the ordinary end."""
+    if state.words:
+        return state.words
     if state.n_total > 1:
         return counts(state)
     if state.status is StepStatus.RUNNING and state.progress:

@@ -326,5 +326,5 @@ def _cached(claim: CachedResult, output_id: Any, now: int, duration_s: float, ke
 
 def _note(error: BaseException, cell: Cell) -> None:
     """Say what to do, after the user's own traceback."""
-    how = "was interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-    error.add_note(f"ironflow: the cell {cell.name} {how}; run it again, and the cells before it are restored")
+    what = "was interrupted; run it" if isinstance(error, KeyboardInterrupt) else "failed; mend it and run it"
+    error.add_note(f"ironflow: the cell {cell.name} {what} again: the cells before it are restored")

@@ -23,9 +23,8 @@ from ironflow_nb.history.tables import INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ironflow_nb.diagram.draw import Picture
+    from ironflow_nb.history.pictured import PicturedFrame
 
 COLUMNS: Final = {
     "name": TEXT, "status": TEXT, "reason": TEXT, "ins": TEXT, "outs": TEXT, "duration_s": "float64",
@@ -41,10 +40,11 @@ _SHOWN: Final = {
 }
 
 
-def cells(notebook: str | None = None) -> pd.DataFrame:
-    """Return the durable cells of the notebook, one row each, in the order in which they stand in it.
+def cells(notebook: str | None = None) -> PicturedFrame:
+    """Return the durable cells of the notebook, one row each, in the order in which they stand in it, with a picture.
 
-    Where its file can't be read they come by their first execution. Nothing is executed or written.
+    Where its file can't be read they come by their first execution. The picture is that of `cells_diagram`. Nothing is
+    executed or written.
 
     Columns: name, status (fresh: it would be restored; stale: it would run again; running, failed, never run; gone: it
     stands in the notebook no more), reason, ins and outs (names with commas), duration_s and finished_at (UTC) of the
@@ -53,7 +53,11 @@ def cells(notebook: str | None = None) -> pd.DataFrame:
     Args:
         notebook: the path of another notebook; by default that of this kernel.
     """
-    return frame_of_records(COLUMNS, [_record(each) for each in judged(REGISTRY.engine(), notebook)])
+    from ironflow_nb.history.pictured import PicturedFrame
+
+    found = judged(REGISTRY.engine(), notebook)
+    frame = frame_of_records(COLUMNS, [_record(each) for each in found])
+    return PicturedFrame.of_frame(frame, CellsDiagram(found, _notebook_name(notebook)).picture() if found else None)
 
 
 def cells_diagram(notebook: str | None = None) -> CellsDiagram:
@@ -62,16 +66,20 @@ def cells_diagram(notebook: str | None = None) -> CellsDiagram:
     Args:
         notebook: the path of another notebook; by default that of this kernel.
     """
-    return CellsDiagram(judged(REGISTRY.engine(), notebook), Path(notebook or notebook_path() or "notebook").name)
+    return CellsDiagram(judged(REGISTRY.engine(), notebook), _notebook_name(notebook))
+
+
+def _notebook_name(notebook: str | None) -> str:
+    return Path(notebook or notebook_path() or "notebook").name
 
 
 class CellsDiagram:
-    """A graph of durable cells that shows itself. Stale cells are pending, for they would run again."""
+    """A graph of durable cells that shows itself. Stale cells look as pending steps do, for they would run again."""
 
     def __init__(self, found: list[CellFreshness], name: str) -> None:
         self.diagram = _diagram(found, name)
-        shown = {each.name: _SHOWN.get(each.status) for each in found}
-        self.states = {name: NodeState(status=status) for name, status in shown.items() if status is not None}
+        known = [each for each in found if each.status in _SHOWN]
+        self.states = {each.name: NodeState(status=_SHOWN[each.status], words=each.status) for each in known}
 
     def picture(self) -> Picture:
         """Draw it."""

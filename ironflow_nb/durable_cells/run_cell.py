@@ -183,6 +183,7 @@ def _request(place: CellContext, wanted: CellCall, missing: NoExecution) -> RunR
         reason="resume",
         orders=orders,
         reopens=True,
+        notes_end=False,  # the cell itself says what to do
     )
 
 

@@ -44,6 +44,12 @@ from ironflow_nb.journal.ports import Select, StoredDefinition
 if TYPE_CHECKING:
     from ironflow_nb.history.plans import Plan
 
+_INSIDE: Final = frozenset({
+    "define_steps", "definition", "definition_id", "grants", "refuse_names", "refuse_secrets", "replanned", "shape",
+    "tracked",
+})  # fmt: skip
+"""What is the package's own, and nothing to choose from with Tab."""
+
 
 class Graph(GraphDiagramMixin, Runnable):
     """A flow of nodes that pass data by JMESPath: ``iron.Graph("triage")``, then `node` for each of them.
@@ -86,6 +92,9 @@ class Graph(GraphDiagramMixin, Runnable):
         data: dict[str, Any] = {"graph": name, **{key: each for key, each in given.items() if each is not None}}
         self._set(from_data(data | {"allow": True if allow is None else allow, "nodes": []}), functions or {}, None)
         REGISTRY.define(self)
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _INSIDE]
 
     def _set(self, source: GraphSource, functions: Functions, grants: Grants | None) -> None:
         self._source = source

@@ -129,7 +129,9 @@ class _AttemptHistory:
         return self._left_out[min(ended)] if ended else self._now
 
     def afterwards(self, row: StepRow) -> Iterator[str]:
-        """Yield what became of the step in the newest stretch, if it did not run there."""
+        """Yield how the step failed, and what became of it in the newest stretch, if it did not run there."""
+        if row.status is StepStatus.FAILED:
+            yield f"it failed{self._error(row)}"
         began = self._began[-1] if self._began else 0
         if row.version > began:
             return

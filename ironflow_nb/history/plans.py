@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from html import escape
+from collections.abc import Iterable
 from typing import Any, Final
-
-import pandas as pd
 
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.plain_text import plain
@@ -15,6 +12,7 @@ from ironflow_nb.core.status import StepStatus
 from ironflow_nb.diagram.draw import Picture, draw
 from ironflow_nb.diagram.model import Diagram
 from ironflow_nb.diagram.states import NodeState, node_states
+from ironflow_nb.history.pictured import PicturedFrame
 from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
 
 COLUMNS: Final = {
@@ -22,7 +20,6 @@ COLUMNS: Final = {
     "attempt": COUNT, "finished_at": INSTANT,
 }  # fmt: skip
 
-_SHOWN: Final = 60
 _VERBS: Final = {
     Action.REUSE: "reused", Action.REPLAY: "failed and lived with", Action.RETRY: "tried again",
     Action.REDO: "done again", Action.STOP: "stopped at", Action.ASK: "to be asked about",
@@ -37,21 +34,16 @@ _STATUSES: Final = {
 }  # fmt: skip
 
 
-class Plan(pd.DataFrame):
+class Plan(PicturedFrame):
     """What would happen to each recorded step, one a row; `headline` says what that comes to."""
-
-    _metadata = ["headline", "picture"]  # noqa: RUF012 -- how pandas lets a subclass have attributes of its own
-    headline: str
-    picture: Picture | None
 
     @classmethod
     def of(cls, planned: Iterable[Planned], begin: str, diagram: Diagram | None = None) -> Plan:
         """Make the plan; `begin` says what becomes of the run, and `diagram` is that of its flow."""
         steps = list(planned)
-        made = cls(frame_of_records(COLUMNS, [_record(each) for each in steps]))
-        made.headline = plain(f"{begin}{_summary(steps)}")
-        made.picture = None if diagram is None else draw(diagram, _states(steps), prefix=f"iron-plan-{diagram.name}")
-        return made
+        frame = frame_of_records(COLUMNS, [_record(each) for each in steps])
+        picture = None if diagram is None else draw(diagram, _states(steps), prefix=f"iron-plan-{diagram.name}")
+        return cls.of_frame(frame, picture, plain(f"{begin}{_summary(steps)}"))
 
     def diagram(self) -> Picture | None:
         """Return the diagram of the flow with what would become of its steps; None where nothing is recorded.
@@ -59,20 +51,6 @@ class Plan(pd.DataFrame):
         What would be done again or tried again is pending, what stops the run waits, and what nobody knows is unknown.
         """
         return self.picture
-
-    @property
-    def _constructor(self) -> Callable[..., Plan]:
-        return Plan
-
-    def __repr__(self) -> str:
-        return f"{getattr(self, 'headline', '')}\n{super().__repr__()}".lstrip("\n")
-
-    def _repr_html_(self) -> str | None:
-        with pd.option_context("display.max_rows", _SHOWN, "display.max_colwidth", None):
-            table: str | None = pd.DataFrame(self)._repr_html_()  # type: ignore[operator]
-        picture = getattr(self, "picture", None)
-        drawn = f"<div>{picture.html}</div>" if picture is not None and picture.html is not None else ""
-        return f"<div><b>{escape(getattr(self, 'headline', ''))}</b>{drawn}{table}</div>"
 
 
 def _states(planned: list[Planned]) -> dict[str, NodeState]:

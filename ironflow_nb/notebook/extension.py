@@ -1,11 +1,11 @@
 """``%load_ext ironflow_nb``: what the extension adds to a shell, and takes away again.
 
-``fetch?`` without the call of the decorator's own class, which takes anything.
+``fetch?`` without what IPython tells of the decorator's own class: its call, which takes anything, and its texts.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from ironflow_nb.durable_cells.cell import KIND
 from ironflow_nb.durable_cells.cell import MAGIC as CELL_MAGIC
@@ -20,6 +20,8 @@ from ironflow_nb.notebook.notebook_hooks import NotebookHooks
 from ironflow_nb.notebook.step_magic import StepMagics, complete_options
 from ironflow_nb.notebook.unfinished_card import show_unfinished
 
+_OF_THE_CLASS: Final = ("call_def", "call_docstring", "class_docstring", "init_docstring", "string_form")
+
 
 def attach(shell: Any) -> None:
     """Let the shell's inspector tell of a step or flow how its function is called, and nothing of how it wraps that."""
@@ -29,7 +31,7 @@ def attach(shell: Any) -> None:
     def info(value: Any, *args: Any, **options: Any) -> Any:
         found = plain(value, *args, **options)
         if isinstance(value, Bindable):
-            found |= {"call_def": None, "call_docstring": None}
+            found |= dict.fromkeys(_OF_THE_CLASS)
         return found
 
     inspector.info = info

@@ -13,10 +13,9 @@ from typing import Any, Final, NoReturn
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
-from IPython.display import display
 
 from ironflow_nb.diagnosis.doctor import doctor
-from ironflow_nb.durable_cells.listing import cells, cells_diagram
+from ironflow_nb.durable_cells.listing import cells
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import api as engine_api
 from ironflow_nb.execution.registry import REGISTRY
@@ -150,7 +149,6 @@ def _debug(magics: IronflowMagics, words: list[str]) -> Any:
 
 def _cells(_magics: IronflowMagics, words: list[str]) -> Any:
     Parser("ironflow cells").parse_args(words)
-    display(cells_diagram())  # type: ignore[no-untyped-call]
     return cells()
 
 

@@ -128,6 +128,7 @@ def note(cell: Cell) -> None:
             f"    {rival}\nGive one of them another name; if the other one is gone, run this one once more."
         )
     for other in REGISTRY.definitions(KIND):  # what it was called before
-        if isinstance(other, RegisteredCell) and other.cell.cell_id == cell.cell_id and cell.cell_id is not None:
+        is_same = isinstance(other, RegisteredCell) and other.cell.cell_id == cell.cell_id is not None
+        if is_same and other.name != cell.name:  # under its own name it keeps its place in the order
             REGISTRY.forget(KIND, other.name)
     REGISTRY.define(RegisteredCell(cell, REGISTRY.engine().ledger.clock.now()))

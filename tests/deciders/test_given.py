@@ -25,7 +25,7 @@ def returning(decision: Any) -> Any:
 @pytest.mark.parametrize("returned", [None, [Added(1)], Added(1), "no"])
 def test_what_is_no_decision_passes_no_test(returned: Any) -> None:
     decider = returning(returned)
-    with pytest.raises(iron.errors.DecisionError, match=r"decide of told returned .* for Add"):
+    with pytest.raises(iron.errors.DecisionError, match=r"decide of told returned .* for Add.*state, then the command"):
         decider.given().when(Add("c"))
     with pytest.raises(iron.errors.DecisionError, match=r"decide of told returned .* for Add"):
         check_invariants(decider, [Add("c")], lambda state: True)

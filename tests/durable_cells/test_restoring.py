@@ -107,7 +107,7 @@ def test_a_failed_cell_runs_again_and_its_traceback_has_its_own_lines(notebook: 
         notebook.step("load", "n = 2\n1 / 0")
     frames = [frame for frame in caught.traceback if str(frame.path).startswith("<durable")]
     assert [frame.lineno + 1 for frame in frames] == [3]
-    assert "the cell load failed; run it again" in caught.value.__notes__[0]
+    assert "the cell load failed; mend it and run it again" in caught.value.__notes__[0]
     notebook.step("load", "n = 2\n1 / 1")
     assert notebook.step("load", "n = 2\n1 / 1").is_restored
     assert notebook.bodies() == ["load", "load"]

@@ -90,8 +90,8 @@ def broken() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "then call it again with the same arguments in a script that is started anew, or iron.resume("),
-        ({"key": "x"}, "then call it again with the same arguments and key, or iron.resume("),
+        ({}, "then start the script again, or iron.resume("),
+        ({"key": "x"}, "then call it again with the same key, or iron.resume("),
         ({"fresh": True}, "mend what failed, then iron.resume("),
         ({"on_rerun": "new"}, "mend what failed, then iron.resume("),
     ],
@@ -103,7 +103,7 @@ def test_calling_again_is_advised_where_it_continues(lab: Lab, options: dict[str
     lab.cell()
     with pytest.raises(OSError, match="off"):
         broken.options(**options)()
-    assert len(iron.runs()) == (1 if "call it again" in said else 2)
+    assert len(iron.runs()) == (1 if "again" in said else 2)
 
 
 def test_under_pytest_only_the_run_itself_is_continued() -> None:

@@ -184,6 +184,25 @@ def test_an_explanation_tells_of_failures_and_of_what_was_reused(cells: dict[str
     assert run.explain("clean[1]").reasons[-1] == "reused by the latest continuation"
 
 
+def test_an_explanation_ends_with_the_failure_of_the_latest_attempt(lab: Lab) -> None:
+    @iron.step
+    def print_out(n: int) -> int:
+        raise ConnectionError("printer on fire")
+
+    @iron.flow
+    def main() -> int:
+        return print_out(1)
+
+    with pytest.raises(ConnectionError):
+        main()
+    assert main.last is not None
+    reasons = main.last.explain("print_out").reasons
+    assert reasons[-2:] == (
+        "attempt 1 (failed): new, it was asked for the first time",
+        "it failed: ConnectionError: printer on fire",
+    )
+
+
 def test_an_explanation_shows_what_was_edited(cells: dict[str, Any]) -> None:
     run_cell(EDITED, cells)
     cells["main"](3)

@@ -122,7 +122,7 @@ def main(texts):
         assert shown.error.startswith("ValueError")
         assert "ironflow_nb/execution" not in shown.traceback
         assert "2 finished steps are kept" in shown.traceback
-        assert "call it again with the same arguments in a cell that is run anew" in shown.traceback
+        assert "run the cell again, or iron.resume(" in shown.traceback
         assert shown.traceback.index("int(text)") < shown.traceback.index("2 finished steps are kept")
         fixed = kernel.run("""
 @step

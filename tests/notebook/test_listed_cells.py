@@ -145,3 +145,20 @@ def test_a_cell_with_blank_lines_above_its_magic_is_the_one_that_was_executed(re
     known = REGISTRY.find(KIND, "load")
     assert isinstance(known, RegisteredCell)
     assert (cells[0].text, cells[0].source.rstrip()) == (known.cell.text.rstrip(), known.cell.source.rstrip())
+
+
+def test_the_frame_of_cells_shows_their_picture(ready: Shell) -> None:
+    ready.fine(HELPER + " + 1")
+    shown = ready.fine("import ironflow_nb as iron\niron.cells()").value
+    drawn = iron.cells_diagram()
+    assert "clean: stale" in repr(drawn)
+    assert "load: fresh" in repr(drawn)
+    assert drawn.picture().html in shown._repr_html_()
+    assert "<object" not in shown[shown["status"] == "stale"]._repr_html_()
+
+
+def test_a_cell_that_is_executed_again_keeps_its_place(shell: Shell) -> None:
+    shell.fine("%load_ext ironflow_nb")
+    for name, n in (("load", 1), ("clean", 2), ("load", 3)):
+        shell.ipython.run_cell(f"%%step {name}\n{name}_ = {n}", store_history=True, cell_id=name)
+    assert iron.cells()["name"].tolist() == ["load", "clean"]

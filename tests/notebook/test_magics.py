@@ -260,6 +260,18 @@ def test_names_of_the_inside_are_not_offered(ready: Shell, internal: str) -> Non
     assert {"map", "submit", "options", "fn", "name"} <= set(dir(ready.space["work"]))
 
 
+def test_names_of_the_inside_of_deciders_graphs_and_projections_are_not_offered() -> None:
+    decider = iron.Decider("order", initial=0)
+    totals = iron.projection("totals", initial=0)(lambda state, event: state)
+    for value, inside, outside in (
+        (decider, {"decide_with", "event_codec", "memory", "continue_run"}, {"send", "decide", "state", "diagram"}),
+        (iron.Graph("g"), {"define_steps", "tracked", "request", "definition"}, {"node", "validate", "start", "plan"}),
+        (totals, {"fold", "continue_run"}, {"state", "frame", "rebuild", "start"}),
+    ):
+        assert not inside & set(dir(value))
+        assert outside <= set(dir(value))
+
+
 # -- the words themselves ----------------------------------------------------------------------------------------
 
 

@@ -143,5 +143,7 @@ def test_how_the_decorator_is_called_is_not_told(shell: Shell, name: str) -> Non
     assert told["definition"].startswith(f"{name}(")
     assert not told["call_def"]
     assert not told["call_docstring"]
+    assert "Class docstring" not in asked(shell, name)
+    assert "Init docstring" not in asked(shell, name)
     shell.fine("%unload_ext ironflow_nb")
     assert shell.ipython.inspector.info(shell.space[name], name)["call_def"]

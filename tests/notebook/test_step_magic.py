@@ -112,7 +112,7 @@ def test_a_traceback_has_the_lines_of_the_notebook_and_begins_in_the_cell(ready:
     lines = [line for line in shown.text.splitlines() if "line" in line and ("Cell" in line or "File" in line)]
     assert "line 6" in lines[0] or ":6" in lines[0]
     assert not any("ironflow_nb" in line or "IPython" in line for line in lines)
-    assert "the cell bad failed; run it again" in shown.text
+    assert "the cell bad failed; mend it and run it again" in shown.text
 
 
 def test_a_syntax_error_shows_its_line(ready: Shell) -> None:
@@ -167,3 +167,12 @@ def test_the_value_of_a_cell_is_what_it_left_behind_by_name(ready: Shell) -> Non
 def test_the_run_of_a_cell_can_not_be_resumed_by_itself(ready: Shell) -> None:
     ready.run("%%step load\n1 / 0")
     assert "of the cell load; run the cell again instead" in ready.run("%ironflow resume").refused()
+
+
+def test_what_a_failed_cell_says_is_about_cells(shell: Shell) -> None:
+    shell.fine("%load_ext ironflow_nb")
+    failed = shell.run("%%step bad\n1 / 0")
+    assert isinstance(failed.error, ZeroDivisionError)
+    assert failed.error.__notes__ == [
+        "ironflow: the cell bad failed; mend it and run it again: the cells before it are restored"
+    ]

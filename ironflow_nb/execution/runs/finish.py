@@ -22,7 +22,7 @@ from ironflow_nb.execution.session.attempts import Promise
 from ironflow_nb.execution.session.replay import FAILED_STEP
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.stop_request import RunStopped, StopRequest
-from ironflow_nb.execution.system.frontend import logger, next_execution, say
+from ironflow_nb.execution.system.frontend import logger, run_again, say
 
 SAY_AFTER_S: Final = 1.0
 _NOTE: Final = "ironflow: "
@@ -176,19 +176,20 @@ def _note(session: Session, error: BaseException, what: str, to_do: str | None) 
     """Note on the error what became of its run; of a child its parent tells, for who continues that continues both."""
     row = session.stream.row
     is_child = row is not None and row.parent_run_id is not None
-    if not is_child and not any(note.startswith(f"{_NOTE}{what}") for note in getattr(error, "__notes__", ())):
+    is_noted = any(note.startswith(f"{_NOTE}{what}") for note in getattr(error, "__notes__", ()))
+    if session.rejoined_by is not None and not is_child and not is_noted:
         more = "" if to_do is None else f"\n{_NOTE}{to_do}{_how_to_continue(session)}: it continues from there"
         error.add_note(f"{_NOTE}{what}.{more}")
 
 
 def _how_to_continue(session: Session) -> str:
     """Say what continues the run where this is read: an equal call in the same cell or script begins another one."""
-    resume, where = f'iron.resume("{session.run_id}")', next_execution()
+    resume, where = f'iron.resume("{session.run_id}")', run_again()
     match session.rejoined_by:
         case RejoinedBy.CALL:
-            return f"call it again with the same arguments and key, or {resume}"
+            return f"call it again with the same key, or {resume}"
         case RejoinedBy.NEW_EXECUTION if where is not None:
-            return f"call it again with the same arguments {where}, or {resume} at once"
+            return f"{where} again, or {resume} now"
         case _:
             return resume
 

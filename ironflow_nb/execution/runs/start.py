@@ -364,7 +364,7 @@ def _storage(engine: Engine, request: RunRequest) -> RunStorage:
 def _look_after(engine: Engine, session: Session, request: RunRequest) -> None:
     if request.definition_id not in engine.ledger.defined:
         session.definitions.of_flow = request.define
-    session.rejoined_by = _rejoined_by(engine, request.policy)
+    session.rejoined_by = _rejoined_by(engine, request.policy) if request.notes_end else None
     session.recall.sites = CallSites(request.function, request.definition_id)
     engine.open_session(session)
 

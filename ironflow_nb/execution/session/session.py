@@ -65,7 +65,7 @@ class Session:
         self.children: list[Child] = []
         self.calls: set[Attempt] = set()
         self.n_awaited = 0
-        self.rejoined_by = RejoinedBy.CALL
+        self.rejoined_by: RejoinedBy | None = RejoinedBy.CALL
         self.claims = CacheClaims(stream)
         self.recorder = Recorder(stream, recall, self.claims)
         self.definitions = DefinitionWrites(stream)

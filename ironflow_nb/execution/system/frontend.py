@@ -57,11 +57,11 @@ def is_interactive() -> bool:
     return kernel is None or bool(getattr(kernel, "_allow_stdin", False))
 
 
-def next_execution() -> str | None:
-    """Say where a call belongs to another execution than the one that goes on; None where only another process does."""
+def run_again() -> str | None:
+    """Say what begins another execution in which an equal call continues; None where only another process does."""
     if shell() is not None:
-        return "in a cell that is run anew"
-    return None if sys.flags.interactive or hasattr(sys, "ps1") else "in a script that is started anew"
+        return "run the cell"
+    return None if sys.flags.interactive or hasattr(sys, "ps1") else "start the script"
 
 
 def say(line: str) -> None:
