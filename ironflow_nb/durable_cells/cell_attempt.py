@@ -10,28 +10,21 @@ import linecache
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
-from msgspec.structs import replace
-
 from ironflow_nb.core.durations import spoken
-from ironflow_nb.core.events import StepCompleted
 from ironflow_nb.durable_cells.cell import Cell
 from ironflow_nb.durable_cells.cell_lookup import CellCall, NoExecution, code_text, digest_of
 from ironflow_nb.durable_cells.cell_record import CellEffects, CellRecord, is_over, keep, within_limit
 from ironflow_nb.durable_cells.registered_cell import CellContext
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.run_writer import PendingEvent
-from ironflow_nb.execution.session.attempts import Attempt, AttemptResult
-from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.recording.journal_access import EncodedResult, RunStorage
 from ironflow_nb.execution.steps import step_runner
-from ironflow_nb.execution.steps.attempt_results import raised
 from ironflow_nb.execution.steps.context import SCOPE
-from ironflow_nb.execution.steps.result_cache import shared
 from ironflow_nb.execution.system.frontend import say
-from ironflow_nb.execution.system.interrupts import INTERRUPTS, call_body
-from ironflow_nb.journal.ports import CachedResult
+from ironflow_nb.execution.system.interrupts import call_body
 from ironflow_nb.values.stored_value import ValueRecord
 
 _FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -188,50 +181,42 @@ class CellAttempt:
         self._is_said = missing.is_unreadable
         self._before = {name: place.namespace[name] for name in wanted.ins}
         self._bound = dict(place.namespace)
+        self._n_attempts = 0
 
     def __call__(self) -> None:
         """Perform the step; called as the flow of the run."""
         __tracebackhide__ = True
         scope = SCOPE.get()
         assert scope is not None
-        self.record = step_runner.call(self._wanted.spec, scope, (), self._wanted.ins, self._attempt)
+        scope.encode_with(partial(_CellStorage, self._encoded))
+        spec = self._wanted.spec.performed_by(self._attempt, may_retry=self._may_retry)
+        self.record = step_runner.call(spec, scope, (), self._wanted.ins)
 
-    def _attempt(self, session: Session, job: Attempt) -> AttemptResult:
+    def _attempt(self, **_ins: str) -> CellEffects:
         __tracebackhide__ = True
-        if job.failed is not None:
-            session.wait_until_due(job)
+        if self._n_attempts:
             self._place.namespace.update(self._before)
-        if job.spec.cache_s is not None and (settled := shared(session, job)) is not None:
-            return settled
-        INTERRUPTS.check()  # one that came while the run was begun
-        session.start(job, is_beside=False)
+        self._n_attempts += 1
         # Flows that the cell calls are runs of their own: a cell that is executed again continues them.
         token = SCOPE.set(None)
         try:
-            left = self._perform()
-        except Exception as error:  # noqa: BLE001 -- whatever a body raises is its outcome
-            _note(error, self._wanted.cell)
-            self._refuse_retry(job, error)
-            return raised(session, job, error)
+            return self._perform()
         except BaseException as error:
             _note(error, self._wanted.cell)
-            session.give_back(job)
             raise
         finally:
             SCOPE.reset(token)
-        return self._settled(session, job, left)
 
-    def _refuse_retry(self, job: Attempt, error: BaseException) -> None:
-        """Let the attempt be the last one if the next could not begin with what it takes in as it was."""
-        retries = self._wanted.cell.options.retries
-        changed = self._changed() if job.n_failed < retries else ()
+    def _may_retry(self, error: BaseException) -> bool:
+        """Return False if the next attempt could not begin with what it takes in as it was."""
+        changed = self._changed()
         if changed:
-            job.n_failed = retries
             names = ", ".join(changed)
             error.add_note(
                 f"ironflow: it is not tried again, for it has changed {names} in place; run the cell that makes "
                 f"{names} first, or let this one work on a copy"
             )
+        return not changed
 
     def _perform(self) -> CellEffects:
         __tracebackhide__ = True
@@ -251,17 +236,10 @@ class CellAttempt:
             code=code_text(self._wanted),
         )
 
-    def _settled(self, session: Session, job: Attempt, left: CellEffects) -> AttemptResult:
-        duration_s = session.ledger.clock.monotonic() - job.started_s
-        self.kept = keep(session.ledger, left)
+    def _encoded(self, left: CellEffects) -> EncodedResult:
+        self.kept = keep(self._place.engine.ledger, left)
         self._warn()
-        record = self.kept.values[-1]
-        completed = StepCompleted(output=record.value_id.hex(), duration_s=duration_s)
-        cached = None
-        if job.claim is not None:
-            cached = _cached(job.claim, record.value_id, session.ledger.clock.now(), duration_s, self.kept)
-        piece = PendingEvent(completed, job.step, job.attempt, job.row, self.kept.values, cached)
-        return AttemptResult(job, piece, value=self.kept.record)
+        return EncodedResult(self.kept.values, self.kept.record, is_shareable=not self.kept.about.lost)
 
     def _left(self) -> dict[str, Any]:
         """Return the names that the cell assigned and, if it was not told which, those it changed in place."""
@@ -317,11 +295,16 @@ class CellAttempt:
             )
 
 
-def _cached(claim: CachedResult, output_id: Any, now: int, duration_s: float, kept: CellRecord) -> CachedResult:
-    """Return what other notebooks may take; where something of it could not be stored, the claim, given back."""
-    if kept.about.lost:
-        return claim
-    return replace(claim, owner=None, output_id=output_id, finished_at=now, duration_s=duration_s)
+class _CellStorage(RunStorage):
+    """The storage of a cell's run, whose one result is a record of values."""
+
+    def __init__(self, encode: Callable[[CellEffects], EncodedResult], inner: RunStorage) -> None:
+        self._encode = encode
+        super().__init__(inner.values)
+
+    def encode_result(self, value: Any) -> EncodedResult:
+        """See the base class."""
+        return self._encode(value)
 
 
 def _note(error: BaseException, cell: Cell) -> None:

@@ -23,7 +23,8 @@ from ironflow_nb.execution.recording.journal_access import JournalAccess
 from ironflow_nb.execution.recording.run_writer import PendingEvent
 from ironflow_nb.execution.session.attempts import Take
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.steps.step_runner import work, work_async
+from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, run_to_end
+from ironflow_nb.execution.steps.step_runner import perform_attempts
 from ironflow_nb.execution.system.frontend import CellExecution, is_interactive, logger, shell
 from ironflow_nb.execution.system.interrupts import INTERRUPTS, AwaitedRuns, looking_up
 from ironflow_nb.execution.system.system import Clock, Entropy, SystemClock, SystemThreads, Threads, system_entropy
@@ -133,9 +134,10 @@ class Engine:
     def start_worker(self, spec: StepSpec, session: Session, take: Take, *, is_limited: bool) -> None:
         """Start something that performs jobs of the step: a thread of the pool, or a task of the loop."""
         if spec.is_async:
-            self.spawn(work_async(session, take))
+            self.spawn(perform_attempts(ON_LOOP, session, take))
         else:
-            self.pool.submit(partial(work, session, take), is_limited=is_limited)
+            # The coroutine is made on its thread: one that waits in the queue holds nothing.
+            self.pool.submit(lambda: run_to_end(perform_attempts(IN_THREAD, session, take)), is_limited=is_limited)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run a coroutine on the engine's own loop."""

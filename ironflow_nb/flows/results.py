@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, overlo
 
 from ironflow_nb.errors import ResultTimeout, ValueNotStorable, WrongColour
 from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.runs.execute import until
 from ironflow_nb.execution.session.attempts import RecordedAnswer
 from ironflow_nb.execution.steps.attempt_results import failure_of
 from ironflow_nb.execution.steps.context import RunContext
+from ironflow_nb.execution.steps.drivers import ON_LOOP, wait
 from ironflow_nb.execution.steps.fan_out import FanOut, Submission
 from ironflow_nb.execution.system.interrupts import call_body
 
@@ -51,13 +51,13 @@ class StepFuture(Generic[T]):
             session = self._submission.session
             if session.is_on_loop():
                 raise WrongColour(f"{self._name}.submit(...).result() would block the event loop; await the future")
-            if not session.wait(self.done, timeout_s):
+            if not wait(session, self.done, timeout_s):
                 raise ResultTimeout(f"{self._name} did not end within {timeout_s:g} s; it goes on", name=self._name)
         return self._submission.read()  # type: ignore[no-any-return]
 
     def __await__(self) -> Generator[Any, Any, T]:
         if self._submission is not None and not self.done():
-            yield from until(self._submission.session, self.done).__await__()
+            yield from ON_LOOP.wait(self._submission.session, self.done).__await__()
         return self.result()
 
     def __reduce__(self) -> NoReturn:
@@ -110,7 +110,7 @@ class MapResult(Sequence[T]):
 
     def __await__(self) -> Generator[Any, Any, list[T]]:
         if self._fanout is not None and not self._fanout.is_finished():
-            yield from until(self._fanout.session, self._fanout.is_finished).__await__()
+            yield from ON_LOOP.wait(self._fanout.session, self._fanout.is_finished).__await__()
         return list(self._all())
 
     @property
@@ -152,7 +152,7 @@ class MapResult(Sequence[T]):
                 f"event loop; use await {self._name}.map(...)",
                 name=self._name,
             )
-        self._fanout.session.wait(is_done)
+        wait(self._fanout.session, is_done)
 
     def __ironflow_list__(self) -> list[T]:
         return list(self)
@@ -263,7 +263,7 @@ def _plain_call(
     try:
         return RecordedAnswer(call_body(spec.function, args, kwargs))
     except Exception as error:  # noqa: BLE001 -- whatever a body raises is its outcome
-        failure = failure_of(error, spec.name)
+        failure = failure_of(error, f"step {spec.name}")
         if not collects:
             raise failure from failure.__cause__
         return RecordedAnswer(error=failure)

@@ -20,11 +20,11 @@ from ironflow_nb.execution.definitions.run_request import FlowCall, RunPolicy, R
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.runs.child_runs import attempt_async_child, attempt_child
 from ironflow_nb.execution.runs.execute import await_child, await_here, is_async, run_here, run_in_background
 from ironflow_nb.execution.runs.lookup import recorded_arguments
 from ironflow_nb.execution.runs.start import begin
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
+from ironflow_nb.execution.steps.drivers import wait
 from ironflow_nb.execution.steps.step_runner import call, call_async
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_plan import plan_of_call
@@ -155,15 +155,14 @@ class Runnable:
         def run_waiting(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
             future = engine.spawn(run_async(run_id, parent))
             future.add_done_callback(lambda _: scope.session.wakeups.wake())
-            scope.session.wait(future.done)
+            wait(scope.session, future.done)
             return future.result()
 
         if recorded is not None:
-            attempt = attempt_child(engine, run_waiting if is_async(body) else run)
-            return call(spec, scope, (), recorded, attempt)
+            return call(spec, scope, (), recorded, run_waiting if is_async(body) else run)
         if is_async(body):
-            return call_async(spec, scope, body.args, body.kwargs, attempt_async_child(engine, run_async))
-        return call(spec, scope, body.args, body.kwargs, attempt_child(engine, run))
+            return call_async(spec, scope, body.args, body.kwargs, run_async)
+        return call(spec, scope, body.args, body.kwargs, run)
 
     def _follow(self, engine: Engine, request: RunRequest, body: FlowCall, run: RunRow) -> Any:
         """Wait for a run that goes on elsewhere; if its owner dies meanwhile, continue it here."""

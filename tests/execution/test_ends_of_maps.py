@@ -232,3 +232,18 @@ def test_a_retry_still_sees_which_error_it_was(lab: Lab) -> None:
     with pytest.raises(RuntimeError, match="raised StopIteration"):
         main()
     assert len(tries) == 3
+
+
+@pytest.mark.parametrize("is_background", [False, True])
+def test_a_flow_that_raises_stop_iteration_fails_with_an_error_that_says_so(is_background: bool) -> None:
+    @flow
+    def main() -> None:
+        parse("a,1")
+        next(iter([]))
+
+    with pytest.raises(RuntimeError, match="main raised StopIteration") as raised:
+        main.start().result() if is_background else main()
+    if not is_background:
+        assert isinstance(raised.value.__cause__, StopIteration)
+    assert main.last is not None
+    assert main.last.status == "failed"

@@ -103,20 +103,28 @@ def test_a_handler_sees_to_the_failure_of_a_child(world: World) -> None:
     assert graph() == "y is broken"
 
 
-def test_a_child_is_tried_again_if_it_says_so(lab: Lab, world: World) -> None:
-    lab.simulate_time()
+@pytest.mark.parametrize("is_beside", [False, True])
+def test_a_child_is_tried_again_after_its_delay_and_goes_on_from_where_it_failed(
+    lab: Lab, world: World, is_beside: bool
+) -> None:
+    clock = lab.simulate_time()
+    called_at = []
 
     def twice() -> int:
-        world.did("y")
-        if len(world.log) < 2:
+        called_at.append(clock.monotonic())
+        if len(called_at) < 2:
             raise ConnectionError("once")
         return 1
 
     graph_of(work("x"), {"id": "y", "python": "twice"}, name="inner", functions={**doing(world), "twice": twice})
-    graph = graph_of({"id": "c", "workflow": "inner", "retry": {"attempts": 3, "delay_s": 1}})
-    world.log.clear()
+    child = {"id": "c", "workflow": "inner", "retry": {"attempts": 3, "delay_s": 1}}
+    graph = graph_of(
+        child, *([work("z", depends_on=[])] if is_beside else []), functions=doing(world), output="{{ c }}"
+    )
     assert graph() == 1
     assert world.log.count("x") == 1
+    assert called_at[1] - called_at[0] >= 1
+    assert len(iron.runs()) == 2
 
 
 @pytest.mark.parametrize("is_beside", [False, True])

@@ -5,6 +5,7 @@ How the code of a step differs from the code of then, in words.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import re
@@ -109,6 +110,12 @@ class StepSpec:
         self.parameters = parameters or Parameters(function)
         self.key = _key(options, self.parameters)
         self.code_source: StepCode = code or Tracker(function, self.depends)
+
+    def performed_by(self, function: Callable[..., Any], *, may_retry: Callable[[BaseException], bool]) -> StepSpec:
+        """Return the same step, performed by another function, and tried again only if `may_retry` says so."""
+        other = copy.copy(self)
+        other.function, other.retry = function, replace(self.retry, on=may_retry)
+        return other
 
     @property
     def code(self) -> Digest:

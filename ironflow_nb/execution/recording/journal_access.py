@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -38,20 +38,36 @@ from ironflow_nb.values.signed_pickles import Signer
 from ironflow_nb.values.stored_value import StoredValue
 
 
+class EncodedResult(NamedTuple):
+    """The encoded result of a step: the last of the `values`, which may refer to the others.
+
+    `echo` is what its caller gets, as a replay will. One that is not `is_shareable` is no result for other runs.
+    """
+
+    values: Sequence[StoredValue]
+    echo: Any
+    is_shareable: bool = True
+
+
 class RunStorage:
     """Makes what a run stores; a style that has something to hide gives the session its own."""
 
     def __init__(self, values: ValueCodec) -> None:
-        self._values = values
+        self.values = values
         self.signer = values.signer
 
     def store(self, value: object) -> tuple[StoredValue, Any]:
         """See `ValueCodec`."""
-        return self._values.store(value)
+        return self.values.store(value)
+
+    def encode_result(self, value: object) -> EncodedResult:
+        """Return what is recorded of the result of a step."""
+        stored, echo = self.store(value)
+        return EncodedResult((stored,), echo)
 
     def store_inputs(self, arguments: Mapping[str, object]) -> list[StoredValue]:
         """See `ValueCodec`."""
-        return self._values.store_inputs(arguments)
+        return self.values.store_inputs(arguments)
 
     def store_failure(self, error: BaseException) -> StoredValue:
         """See `store_failure`."""

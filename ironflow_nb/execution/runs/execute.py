@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final
@@ -15,12 +15,12 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.runs import finish as run_finish
 from ironflow_nb.execution.runs.start import begin
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.stop_request import RunStopped, StopRequest
+from ironflow_nb.execution.session.stop_request import StopRequest
+from ironflow_nb.execution.steps.attempt_results import failure_of
 from ironflow_nb.execution.steps.context import SCOPE, RunContext, leave
+from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.system.frontend import face
 from ironflow_nb.execution.system.interrupts import call_body
-from ironflow_nb.execution.system.threads import LoopWakeup
-from ironflow_nb.values.digest import listed
 
 LAST_WORDS_S: Final = 1.0
 """How long an await that is cancelled waits for the end of its run; a body that blocks the loop may take longer."""
@@ -59,27 +59,37 @@ def _announced(engine: Engine, request: RunRequest, session: Session) -> Iterato
 def run_session(engine: Engine, session: Session, body: FlowCall) -> Any:
     """Run a ``def`` flow in this thread, from the first call to the last commit."""
     __tracebackhide__ = True
-    session.thread = engine.threads.ident()
+    return run_to_end(_executed(IN_THREAD, engine, session, body))
+
+
+async def _executed(driver: Driver, engine: Engine, session: Session, body: FlowCall) -> Any:
+    """Run a flow from the first call to the last commit."""
+    __tracebackhide__ = True
+    driver.enter(session)
     token = SCOPE.set(RunContext(session, stretch=session.recall))
     try:
         try:
-            value = listed(call_body(body.function, body.args, body.kwargs))
-            if session.has_more() or session.is_unwinding or not session.is_interrupted:  # else nothing is left to stop
-                session.wait(lambda: not session.has_more())
+            value = call_body(body.function, body.args, body.kwargs)
+            if driver.is_async:
+                value = await value
+            value = await driver.finish(session, value)
         finally:
-            SCOPE.reset(token)
+            leave(token)
         run_finish.warn_forgotten(session)
         run_finish.raise_unobserved(session)
         return run_finish.complete(session, value)
-    except (Exception, RunStopped) as error:
+    except BaseException as raised:
+        error = failure_of(raised, f"flow {session.name}")
+        if not driver.is_end(session, error):
+            run_finish.interrupt(engine, session, error, type(error).__name__)
+            raise
         if not session.is_interrupted:
-            _wait_for_bodies(engine, session)
+            await _wait_for_bodies(driver, engine, session)
         if session.stopped is not None:
             raise run_finish.stop(engine, session, session.stopped) from _user_error(error)
         run_finish.fail(engine, session, error)
-        raise
-    except BaseException as error:
-        run_finish.interrupt(engine, session, error, type(error).__name__)
+        if error is not raised:
+            raise error from raised
         raise
     finally:
         engine.close_session(session)
@@ -90,13 +100,13 @@ def _user_error(error: BaseException) -> BaseException | None:
     return error if isinstance(error, Exception) else None
 
 
-def _wait_for_bodies(engine: Engine, session: Session) -> None:
-    """Let bodies in flight end before the last event is recorded; an interrupt ends the waiting."""
+async def _wait_for_bodies(driver: Driver, engine: Engine, session: Session) -> None:
+    """Wait for bodies in flight to end before the last event is recorded; an interrupt ends the waiting."""
     session.is_ending = True
     try:
-        if not session.wait(lambda: not session.in_flight(), run_finish.SAY_AFTER_S):
+        if not await driver.wait(session, lambda: not session.in_flight(), run_finish.SAY_AFTER_S):
             run_finish.say_waiting(session)
-            session.wait(lambda: not session.in_flight())
+            await driver.wait(session, lambda: not session.in_flight())
     except BaseException as interruption:
         run_finish.interrupt(engine, session, interruption, type(interruption).__name__)
         raise
@@ -203,90 +213,6 @@ async def _until_interrupted_ended(engine: Engine, request: RunRequest) -> None:
     await ended.wait()
 
 
-# -- on the engine's loop ----------------------------------------------------------------------------------------
-
-
 async def run_on_loop(engine: Engine, session: Session, body: FlowCall) -> Any:
     """Run an ``async def`` flow in this task of the engine's loop, from the first call to the last commit."""
-    import asyncio
-
-    session.loop, session.task, session.thread = (
-        asyncio.get_running_loop(),
-        asyncio.current_task(),
-        engine.threads.ident(),
-    )
-    session.on_settled = _Draining(session, session.loop)
-    token = SCOPE.set(RunContext(session, stretch=session.recall))
-    try:
-        try:
-            value = await body.function(*body.args, **body.kwargs)
-            if hasattr(type(value), "__ironflow_list__"):  # of a map, whose results may still come
-                value = await value
-            await asyncio.sleep(0)  # tasks that it made a moment ago begin their steps
-            await until(session, lambda: not session.has_more())
-            session.obey_stop()  # its tasks were cancelled, whatever it made of that
-        finally:
-            leave(token)
-        run_finish.warn_forgotten(session)
-        run_finish.raise_unobserved(session)
-        return run_finish.complete(session, value)
-    except BaseException as error:
-        if isinstance(error, Exception) or session.stopped is not None:
-            if not session.is_interrupted:
-                await _until_bodies_end(engine, session)
-            if session.stopped is not None:
-                raise run_finish.stop(engine, session, session.stopped) from _user_error(error)
-            run_finish.fail(engine, session, error)
-            raise
-        run_finish.interrupt(engine, session, error, type(error).__name__)
-        raise
-    finally:
-        engine.close_session(session)
-
-
-async def _until_bodies_end(engine: Engine, session: Session) -> None:
-    """Do as `_wait_for_bodies` does in a coroutine."""
-    import asyncio
-
-    session.is_ending = True
-    saying = asyncio.get_running_loop().call_later(run_finish.SAY_AFTER_S, run_finish.say_waiting, session)
-    try:
-        await until(session, lambda: not session.in_flight())
-    except BaseException as interruption:
-        run_finish.interrupt(engine, session, interruption, type(interruption).__name__)
-        raise
-    finally:
-        saying.cancel()
-
-
-class _Draining:
-    """Schedules one commit on the loop for all that is handed in until it comes to it."""
-
-    def __init__(self, session: Session, loop: Any) -> None:
-        self._session = session
-        self._loop = loop
-        self._is_scheduled = False
-
-    def __call__(self) -> None:
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._loop.call_soon_threadsafe(self._drain)
-
-    def _drain(self) -> None:
-        self._is_scheduled = False
-        self._session.drain()
-        with suppress(RunStopped):  # who awaits meets it too
-            self._session.pump()
-
-
-async def until(session: Session, is_done: Callable[[], bool]) -> None:
-    """Drive the run from a coroutine until it is done."""
-    clock = session.ledger.clock
-    with session.wakeups.woken(LoopWakeup()) as wakeup:
-        while True:
-            session.delayed.begin_due()
-            session.pump()
-            session.drain()
-            if is_done():
-                return
-            await clock.wait_on_loop(wakeup, session.delayed.shortened(None), is_idle=session.is_idle())
+    return await _executed(ON_LOOP, engine, session, body)

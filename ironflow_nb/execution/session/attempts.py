@@ -105,6 +105,14 @@ class Promise:
         self.error = error
         self._call_back()
 
+    def result(self) -> Any:
+        """Return the value, which is there, or raise the error."""
+        __tracebackhide__ = True
+        self.is_observed = True
+        if self.error is not None:
+            raise self.error
+        return self.value
+
     def when_done(self, callback: Callable[[], None]) -> None:
         """Call back once the outcome is there, at once if it is."""
         if self.is_done:
@@ -170,7 +178,7 @@ class Attempt:
         again = Attempt(self.spec, self.code, self.call, self.step, self.index, self.attempt + 1, "retry")
         again.claim, again.is_owed, again.stretch = self.claim, self.is_owed, self.stretch
         again.outcome, again.failed, again.begin_again = self.outcome, failed, self.begin_again
-        again.n_failed, again.context = self.n_failed + 1, self.context
+        again.n_failed, again.context, again.child_run_id = self.n_failed + 1, self.context, self.child_run_id
         return again
 
     def continued(self, spec: StepSpec, stretch: object) -> Attempt:

@@ -40,7 +40,6 @@ from ironflow_nb.execution.session.recorder import Recorder
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.retry_queue import RetryQueue
 from ironflow_nb.execution.session.stop_request import RunStopped, StopRequest
-from ironflow_nb.execution.system.interrupts import INTERRUPTS
 from ironflow_nb.execution.system.threads import Wakeups
 
 
@@ -203,9 +202,10 @@ class Session:
             if is_beside:
                 self._in_flight[job.step, job.attempt] = job
             # That a step which runs once began is committed, so that nobody who finds no end of it can think that it
-            # never did; and so is, before any body, what recorded calls gave: the body may act on it, and its process
-            # may die meanwhile. The lock is held, so no result that this body may have seen is noted in between.
-            if job.spec.once or (self.stream.is_seen and has_body):
+            # never did; so is that a child began, before its run does; and so is, before any body, what recorded calls
+            # gave: the body may act on it, and its process may die meanwhile. The lock is held, so no result that this
+            # body may have seen is noted in between.
+            if job.spec.once or job.child_run_id is not None or (self.stream.is_seen and has_body):
                 self.recorder.append()
         job.started_s = self.ledger.clock.monotonic()
 
@@ -258,10 +258,6 @@ class Session:
                 settled.tell(trouble)
                 raise trouble
             return settled.job.retry(settled.job.row)
-
-    def wait_until_due(self, job: Attempt) -> None:
-        """Wait until the attempt may begin."""
-        self.wait(lambda: self.delayed.seconds_until(job) <= 0, self.delayed.seconds_until(job))
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
@@ -329,6 +325,8 @@ class Session:
         with self.lock:
             self._land(job)
             self.give_back(job)
+            if job.child_run_id is not None and job.is_started:
+                job.outcome.undone = job  # before anybody is told: a call that waits for the child continues it
             job.outcome.fail(error)
         self.wakeups.wake()
 
@@ -443,26 +441,11 @@ class Session:
             child.is_finished() for child in list(self.children)
         )
 
-    # -- waiting -------------------------------------------------------------------------------------------------
-
-    def wait(self, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        """Drive the run until it is done; return False after `timeout_s`. An interrupt of the main thread passes."""
-        clock = self.ledger.clock
-        deadline = None if timeout_s is None else clock.monotonic() + timeout_s
-        with self.wakeups.woken(self.ledger.threads.wakeup()) as wakeup:
-            while True:
-                self.delayed.begin_due()
-                self.pump()
-                self.drain()
-                INTERRUPTS.check()
-                self.obey_stop()
-                if is_done():
-                    return True
-                left_s = None if deadline is None else deadline - clock.monotonic()
-                if left_s is not None and left_s <= 0:
-                    return False
-                with INTERRUPTS.waiting(wakeup):
-                    clock.wait(wakeup, self.delayed.shortened(left_s), is_idle=self.is_idle())
+    def advance(self) -> None:
+        """Begin what is due, pull items of open maps, commit what was handed in; done by all who wait for the run."""
+        self.delayed.begin_due()
+        self.pump()
+        self.drain()
 
     def is_idle(self) -> bool:
         """Tell whether no body runs beside the flow."""

@@ -21,16 +21,17 @@ def returned(session: Session, job: Attempt, value: Any) -> AttemptResult:
     """Return what is to be recorded of a returned job; a value that nothing stores makes it a failed one."""
     duration_s = _duration_s(session, job)
     try:
-        stored, echo = session.storage.store(listed(value))
+        values, echo, is_shareable = session.storage.encode_result(listed(value))
     except ValueNotStorable as error:
         error.add_note(f"It is the result of {job.step} in run {session.run_id}.")
         return raised(session, job, error)
+    stored = values[-1]
     completed = StepCompleted(output=stored.value_id.hex(), duration_s=duration_s)
-    cached = None
-    if job.claim is not None:
+    cached = job.claim
+    if cached is not None and is_shareable:
         now = session.ledger.clock.now()
-        cached = replace(job.claim, owner=None, output_id=stored.value_id, finished_at=now, duration_s=duration_s)
-    piece = PendingEvent(completed, job.step, job.attempt, job.row, (stored,), cached)
+        cached = replace(cached, owner=None, output_id=stored.value_id, finished_at=now, duration_s=duration_s)
+    piece = PendingEvent(completed, job.step, job.attempt, job.row, values, cached)
     return AttemptResult(job, piece, value=echo, kept=StoredResult(stored.value_id, stored.size))
 
 
@@ -40,7 +41,7 @@ def raised(session: Session, job: Attempt, error: BaseException) -> AttemptResul
     fallback = vars(error).pop("fallback", None)  # the record of a failure does not need it
     if delay_s is None and fallback is not None:
         return returned(session, job, fallback)
-    error, retry_at = failure_of(error, job.spec.name), None
+    error, retry_at = failure_of(error, f"step {job.spec.name}"), None
     stored = session.storage.store_failure(error)
     if isinstance(error, Exception):  # who handles it gets what a replay will give
         error = recorded_error(stored, session.ledger.signer, where=f"{job.step} of run {session.run_id}", raised=error)
@@ -52,11 +53,11 @@ def raised(session: Session, job: Attempt, error: BaseException) -> AttemptResul
     return AttemptResult(job, piece, error=mark(error, session.run_id, job.step), retry_at=retry_at)
 
 
-def failure_of(error: BaseException, name: str) -> BaseException:
-    """Return the error as the failure of a step: what iterators say at their end is none, as in generators."""
+def failure_of(error: BaseException, what: str) -> BaseException:
+    """Return the error as the failure of a step or flow: what iterators say at their end is none, as in generators."""
     if not isinstance(error, StopIteration | StopAsyncIteration):
         return error
-    failure = RuntimeError(f"step {name} raised {type(error).__name__}")
+    failure = RuntimeError(f"{what} raised {type(error).__name__}")
     failure.__cause__ = error
     return failure
 

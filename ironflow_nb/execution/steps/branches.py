@@ -12,6 +12,7 @@ from ironflow_nb.execution.definitions.parameters import closure_of
 from ironflow_nb.execution.session.attempts import Promise
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
+from ironflow_nb.execution.steps.drivers import wait
 from ironflow_nb.execution.system.interrupts import call_body
 from ironflow_nb.execution.system.system import THREAD_PREFIX
 
@@ -77,7 +78,7 @@ def gathered(scope: RunContext, functions: Sequence[Callable[[], Any]]) -> list[
             branch.outcome.when_done(partial(_note_failure, branch, failed))
         session.add_child(branch, scope.stretch)
         branch.begin()
-    session.wait(lambda: all(branch.is_finished() for branch in branches))
+    wait(session, lambda: all(branch.is_finished() for branch in branches))
     for branch in branches:
         session.children.remove(branch)
     if failed:

@@ -11,6 +11,7 @@ from typing import Final, ParamSpec, TypeVar
 import msgspec
 
 from ironflow_nb.core.identity import ROOT_BRANCH, BranchId, StepRef
+from ironflow_nb.execution.recording.journal_access import RunStorage
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.system.interrupts import call_body
 
@@ -38,6 +39,10 @@ class RunContext(msgspec.Struct, frozen=True):
         if self.stretch is not self.session.recall:
             raise self.session.finished()
         return self.session
+
+    def encode_with(self, around: Callable[[RunStorage], RunStorage]) -> None:
+        """Let what the run records from here on be encoded by the storage that is made around its own."""
+        self.session.storage = around(self.session.storage)
 
 
 SCOPE: Final[ContextVar[RunContext | None]] = ContextVar("ironflow_scope", default=None)

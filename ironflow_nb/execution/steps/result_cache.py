@@ -21,23 +21,6 @@ POLL_S: Final = 0.05
 """How often a job that waits for somebody's result looks for it."""
 
 
-def shared(session: Session, job: Attempt) -> AttemptResult | None:
-    """Return another run's result of the job, waiting for one that is being computed; None if its body is to run."""
-    while isinstance(found := look(session, job), CachedResult):
-        session.wait(lambda: False, POLL_S)
-    return found
-
-
-async def shared_async(session: Session, job: Attempt) -> AttemptResult | None:
-    """Do as `shared` does in a coroutine."""
-    import asyncio
-
-    while isinstance(found := look(session, job), CachedResult):
-        await asyncio.sleep(POLL_S)
-        session.refuse_if_over()
-    return found
-
-
 def look(session: Session, job: Attempt) -> AttemptResult | CachedResult | None:
     """Return the result if there is one, the claim of somebody who computes it, or None once it is claimed here."""
     max_age_s = job.spec.cache_s

@@ -27,6 +27,7 @@ from ironflow_nb.execution.session.attempts import Attempt
 from ironflow_nb.execution.steps import step_runner
 from ironflow_nb.execution.steps.attempt_results import returned
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
+from ironflow_nb.execution.steps.drivers import wait
 from ironflow_nb.execution.steps.fan_out import Submission
 from ironflow_nb.graphs.compiled_graph import (
     CONTINUE,
@@ -95,7 +96,7 @@ class Interpreter:
                 self._ended.popleft()()
             elif not ended:
                 assert self._n_running, "a block waits for nothing"
-                self._session.wait(lambda: bool(self._ended))
+                wait(self._session, lambda: bool(self._ended))
         if ended[0].failures:
             raise one(self._definition.name, ended[0].failures)
         return self._result(ended[0])

@@ -1,0 +1,200 @@
+"""How the coroutines of the engine wait: blocking a thread, or suspending a task.
+
+Calls, attempts, retries and whole runs are coroutines that are written once. `IN_THREAD` never suspends one, so
+`run_to_end` runs it in one go in the calling thread; `ON_LOOP` awaits on the engine's loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from contextvars import Context
+from typing import Any, Final, TypeVar
+
+from ironflow_nb.execution.session.attempts import Attempt, Promise
+from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.session.stop_request import RunStopped
+from ironflow_nb.execution.system.interrupts import INTERRUPTS
+from ironflow_nb.execution.system.threads import LoopWakeup
+from ironflow_nb.values.digest import listed
+
+T = TypeVar("T")
+
+
+class Driver:
+    """Blocks the calling thread. An interrupt of the main thread, and a stop of the run, are raised where it waits."""
+
+    is_async = False
+    """True if bodies are awaited. Then a stop of the run cancels them; others it does not disturb."""
+
+    def enter(self, session: Session) -> None:
+        """Note in the session what executes its run."""
+        session.thread = session.ledger.threads.ident()
+
+    async def finish(self, session: Session, value: Any) -> Any:
+        """Wait until nothing runs beside the flow that returned the value; return that, of a map as a list."""
+        value = listed(value)
+        if session.has_more() or session.is_unwinding or not session.is_interrupted:  # else nothing is left to stop
+            await self.wait(session, lambda: not session.has_more())
+        return value
+
+    def is_end(self, session: Session, error: BaseException) -> bool:
+        """Return True if the error is the flow's own or that of its stop; any other one cuts the run off."""
+        return isinstance(error, Exception | RunStopped)
+
+    def is_beside(self, session: Session, job: Attempt) -> bool:
+        """Return True if the attempt runs beside its flow, so that a later continuation may find it at work."""
+        return job.begin_again is not None or session.is_beside()
+
+    async def run_in(self, context: Context | None, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run the coroutine in that context; None is the caller's own."""
+        return run_to_end(coroutine) if context is None else context.run(run_to_end, coroutine)
+
+    # -- waiting -------------------------------------------------------------------------------------------------
+
+    async def wait(self, session: Session, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Drive the run until `is_done`; return False after `timeout_s`."""
+        clock = session.ledger.clock
+        deadline = None if timeout_s is None else clock.monotonic() + timeout_s
+        with session.wakeups.woken(self._wakeup(session)) as wakeup:
+            while True:
+                session.advance()
+                self._check(session)
+                if is_done():
+                    return True
+                left_s = None if deadline is None else deadline - clock.monotonic()
+                if left_s is not None and left_s <= 0:
+                    return False
+                await self._sleep(session, wakeup, session.delayed.shortened(left_s))
+
+    async def pause(self, session: Session, duration_s: float) -> None:
+        """Wait so long."""
+        await self.wait(session, lambda: False, duration_s)
+
+    async def settled(self, session: Session, outcome: Promise) -> None:
+        """Wait until the outcome is there."""
+        await self.wait(session, lambda: outcome.is_done)
+
+    def _wakeup(self, session: Session) -> Any:
+        return session.ledger.threads.wakeup()
+
+    async def _sleep(self, session: Session, wakeup: Any, timeout_s: float | None) -> None:
+        with INTERRUPTS.waiting(wakeup):
+            session.ledger.clock.wait(wakeup, timeout_s, is_idle=session.is_idle())
+
+    def _check(self, session: Session) -> None:
+        INTERRUPTS.check()
+        session.obey_stop()
+
+
+class LoopDriver(Driver):
+    """Suspends the calling task. A stop of the run cancels the task of its flow, so a body may raise because of it."""
+
+    is_async = True
+
+    def enter(self, session: Session) -> None:
+        """See `Driver`."""
+        import asyncio
+
+        super().enter(session)
+        session.loop, session.task = asyncio.get_running_loop(), asyncio.current_task()
+        session.on_settled = _Draining(session)
+
+    async def finish(self, session: Session, value: Any) -> Any:
+        """See `Driver`."""
+        import asyncio
+
+        if hasattr(type(value), "__ironflow_list__"):  # of a map, whose results may still come
+            value = await value
+        await asyncio.sleep(0)  # tasks that it made a moment ago begin their steps
+        await self.wait(session, lambda: not session.has_more())
+        session.obey_stop()  # its tasks were cancelled, whatever it made of that
+        return value
+
+    def is_end(self, session: Session, error: BaseException) -> bool:
+        """See `Driver`: a task that is cancelled may be so because of the stop."""
+        return isinstance(error, Exception) or session.stopped is not None
+
+    def is_beside(self, session: Session, job: Attempt) -> bool:
+        """See `Driver`: other tasks of the flow go on meanwhile."""
+        return True
+
+    def run_in(self, context: Context | None, coroutine: Coroutine[Any, Any, T]) -> Awaitable[T]:  # type: ignore[override]
+        """See `Driver`: of a task, only another task has another context."""
+        import asyncio
+
+        return coroutine if context is None else asyncio.Task(coroutine, context=context)
+
+    async def pause(self, session: Session, duration_s: float) -> None:
+        """See `Driver`; what wakes the run's own waits does not concern it."""
+        await self._sleep(session, LoopWakeup(), duration_s)
+
+    async def settled(self, session: Session, outcome: Promise) -> None:
+        """See `Driver`."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+
+        def settle() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        def call_back() -> None:
+            if asyncio._get_running_loop() is loop:  # noqa: SLF001 -- public in all but its name, and 100 times cheaper
+                settle()
+            else:
+                with suppress(RuntimeError):  # the loop of a cell that was interrupted is closed: nobody waits any more
+                    loop.call_soon_threadsafe(settle)
+
+        with session.lock:
+            outcome.when_done(call_back)
+        await done
+
+    def _wakeup(self, session: Session) -> Any:
+        return LoopWakeup()
+
+    async def _sleep(self, session: Session, wakeup: Any, timeout_s: float | None) -> None:
+        await session.ledger.clock.wait_on_loop(wakeup, timeout_s, is_idle=session.is_idle())
+
+    def _check(self, session: Session) -> None:
+        """Raise nothing: the task of the flow is cancelled."""
+
+
+class _Draining:
+    """Schedules one commit on the loop for all that is handed in until it comes to it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._is_scheduled = False
+
+    def __call__(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._session.loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        self._is_scheduled = False
+        self._session.drain()
+        with suppress(RunStopped):  # who awaits meets it too
+            self._session.pump()
+
+
+IN_THREAD: Final = Driver()
+ON_LOOP: Final = LoopDriver()
+
+
+def run_to_end(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that `IN_THREAD` drives, which never suspends, and return its value."""
+    __tracebackhide__ = True
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    raise AssertionError("a coroutine suspended in a thread")
+
+
+def wait(session: Session, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
+    """Drive the run in the calling thread until `is_done`; return False after `timeout_s`."""
+    return run_to_end(IN_THREAD.wait(session, is_done, timeout_s))
