@@ -175,6 +175,10 @@ class StepReused(StepChange, frozen=True):
     site: str = ""
 
 
+AFTER_FAILURE: Final = " failed"
+"""How the reason of a skip ends that follows from a failure: a run that is continued decides it anew."""
+
+
 class StepSkipped(StepChange, frozen=True):
     """The step was left out, for that reason; if it is not left out any more, its next attempt begins."""
 

@@ -159,12 +159,13 @@ class RecordedSteps:
         recorded_in = records[0].attempts[0].branch
         return records[0] if recorded_in != branch and is_same_line(branch, recorded_in) else None
 
-    def skip(self, name: str, branch: BranchId) -> bool:
-        """Return True if the branch leaves the step out that nothing is recorded of yet; note that it does."""
+    def skip(self, name: str, branch: BranchId, reason: str) -> bool:
+        """Return True if nothing is recorded of the step, or only that it was left out for another reason; note it."""
         if self._places is None:
             firsts = (record.attempts[0] for record in self._records.values())
             self._places = {(first.name, first.branch) for first in firsts} | self._skipped.keys()
-        is_new = (name, branch) not in self._places
+        before = self._skipped.get((name, branch))
+        is_new = (name, branch) not in self._places or (before is not None and before.reason != reason)
         self._places.add((name, branch))
         return is_new
 

@@ -1,6 +1,6 @@
-"""The diagram in Mermaid, which GitHub, GitLab and JupyterLab draw in Markdown.
+"""The diagram in DOT, for Graphviz and whatever else reads it.
 
-The diagram in DOT, for Graphviz and whatever else reads it.
+The diagram in Mermaid, which GitHub, GitLab and JupyterLab draw in Markdown.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind, TransitionTone
 from ironflow_nb.diagram.palette import DRIFT, LINE, WAY, StatusStyle, step_look
 from ironflow_nb.diagram.sizes import one_line
-from ironflow_nb.diagram.states import NodeState, saying, saying_with_time, state_of
+from ironflow_nb.diagram.states import NodeState, saying, saying_with_time, state_of, with_reasons
 
 _SHAPES: Final = {
     NodeKind.START: "oval",
@@ -63,7 +63,10 @@ def _label(node: Node, state: NodeState | None) -> str:
 def _attributes(node: Node, state: NodeState | None) -> dict[str, str]:
     look = step_look(None if state is None else state.status)
     colours = {"fillcolor": look.fill, "color": look.stroke, "fontcolor": look.text}
-    words = {"id": _escaped(node.id), "tooltip": _escaped(node.title or node.label)}
+    about = node.title or node.label
+    if state is not None and state.reasons:
+        about = f"{with_reasons(saying_with_time(state), state)}: {about}"
+    words = {"id": _escaped(node.id), "tooltip": _escaped(about)}
     rings = {"peripheries": "2"} if node.kind is NodeKind.FINAL else {}
     return rings | {"shape": _SHAPES[node.kind], "style": _STYLES.get(node.kind, "filled"), **colours, **words}
 
@@ -121,7 +124,7 @@ def to_mermaid(diagram: Diagram, states: Mapping[str, NodeState]) -> str:
 def _node(name: str, node: Node, state: NodeState | None) -> str:
     opening, closing = _MERMAID_SHAPES[node.kind]
     glyph = "" if state is None else f"{step_look(state.status).glyph} "
-    words = node.note or (saying(state) if state is not None else "")
+    words = node.note or (with_reasons(saying(state), state) if state is not None else "")
     said = f"<br>{_mermaid_escaped(words)}" if words else ""
     status = "" if state is None else f":::{state.status}"
     return f'{name}{opening}"{glyph}{_mermaid_escaped(node.label)}{said}"{closing}{status}'

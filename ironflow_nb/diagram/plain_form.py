@@ -14,7 +14,7 @@ from typing import Final
 from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind, TransitionTone
 from ironflow_nb.diagram.palette import step_look
 from ironflow_nb.diagram.sizes import one_line
-from ironflow_nb.diagram.states import Caption, NodeState, counts, in_words, state_of
+from ironflow_nb.diagram.states import Caption, NodeState, counts, in_words, state_of, with_reasons
 
 _INDENT: Final = "  "
 _ENDS: Final = frozenset({NodeKind.START, NodeKind.END})
@@ -58,7 +58,7 @@ def _way(entering: list[Edge]) -> str:
 def _said(state: NodeState | None) -> str:
     if state is None:
         return ""
-    return f": {state.words or counts(state) or in_words(state.status)}"
+    return one_line(f": {with_reasons(state.words or counts(state) or in_words(state.status), state)}")
 
 
 def _ways_out(ending: list[Edge]) -> str:

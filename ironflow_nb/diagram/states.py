@@ -47,6 +47,8 @@ class NodeState:
     """What the node says instead of its status or counts."""
     detail: str = ""
     """More than a node can show, for its tooltip: the runs of its children."""
+    reasons: tuple[str, ...] = ()
+    """Why steps of it were skipped, as far as that is recorded."""
 
     @property
     def is_past(self) -> bool:
@@ -89,13 +91,17 @@ class Caption:
 
 
 def node_states(
-    records: Iterable[tuple[str, NodeStatus, int, float | None]], *, n_expected: Mapping[str, int] | None = None
+    records: Iterable[tuple[str, NodeStatus, int, float | None]],
+    *,
+    n_expected: Mapping[str, int] | None = None,
+    reasons: Mapping[str, Iterable[str]] | None = None,
 ) -> dict[str, NodeState]:
     """Fold recorded steps (name, status, how many, their seconds) into one state for each name.
 
     Args:
         records: how many steps of one name have one status, by their latest attempts.
         n_expected: how many steps there will be under a name, where that is known; those missing count as pending.
+        reasons: why steps of a name were skipped.
     """
     counted: dict[str, dict[NodeStatus, int]] = {}
     durations: dict[str, float] = {}
@@ -106,7 +112,12 @@ def node_states(
             durations[name] = durations.get(name, 0.0) + duration_s
     for name, n_wanted in (n_expected or {}).items():
         _expect(counted.setdefault(name, {}), n_wanted)
-    return {name: _state(of_name, durations.get(name)) for name, of_name in counted.items() if of_name}
+    why = {name: tuple(dict.fromkeys(given)) for name, given in (reasons or {}).items()}
+    return {
+        name: replace(_state(of_name, durations.get(name)), reasons=why.get(name, ()))
+        for name, of_name in counted.items()
+        if of_name
+    }
 
 
 def _expect(of_name: dict[NodeStatus, int], n_expected: int) -> None:
@@ -129,13 +140,15 @@ def with_left_out(
     Nodes within others come after them.
     """
     found = dict(states)
+    labels = {node.step: node.id for node in diagram.nodes}
     for node in diagram.nodes:
         if node.step is None or node.within is None or node.step in found:
             continue
         around = found.get(node.within)
         is_over = run_status is RunStatus.COMPLETED if not node.within else around is not None and around.is_past
         if is_over:
-            found[node.step] = NodeState(status=StepStatus.SKIPPED, n_by_status={StepStatus.SKIPPED: 1})
+            why = f"{labels.get(node.within, 'the run')} ended without it"
+            found[node.step] = NodeState(status=StepStatus.SKIPPED, n_by_status={StepStatus.SKIPPED: 1}, reasons=(why,))
     return found
 
 
@@ -176,6 +189,11 @@ def counts(state: NodeState) -> str:
 def in_words(status: NodeStatus) -> str:
     """Return the status in words."""
     return status.words if isinstance(status, Handled) else str(status)
+
+
+def with_reasons(words: str, state: NodeState) -> str:
+    """Return the words for the state with why steps of it were skipped, if that is recorded."""
+    return f"{words} ({'; '.join(state.reasons)})" if state.reasons else words
 
 
 def _not_done(state: NodeState) -> list[str]:

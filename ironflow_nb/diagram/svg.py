@@ -33,7 +33,7 @@ from ironflow_nb.diagram.sizes import (
     xml_attribute,
     xml_text,
 )
-from ironflow_nb.diagram.states import Caption, NodeState, saying_with_time, state_of
+from ironflow_nb.diagram.states import Caption, NodeState, saying_with_time, state_of, with_reasons
 from ironflow_nb.diagram.svg_shapes import (
     at,
     edge_paths,
@@ -208,7 +208,7 @@ def _look(state: NodeState | None, ended: RunStatus | None) -> tuple[StatusStyle
 
 def _title(node: Node, state: NodeState | None) -> str:
     first = one_line(node.label)
-    said = first if state is None else f"{first}: {saying_with_time(state)}"
+    said = first if state is None else f"{first}: {with_reasons(saying_with_time(state), state)}"
     return "\n".join(filter(None, [said, "" if state is None else state.detail, node.title]))
 
 

@@ -73,10 +73,9 @@ def progress_of(engine: Engine, run_id: RunId) -> Progress:
         return Progress(run, status)
     is_completed = status is RunStatus.COMPLETED
     with engine.ledger.journal.reading() as reader:
-        found = reader.places(run_id, without=not_asked_for(reader, run) if is_completed else ())
-        # Of steps that never began the diagram itself knows whether they were left out, or the run has not got to them.
-        begun = [tally for tally in found if tally.status is not StepStatus.SKIPPED]
-        tallies = [tally for tally in begun if not tally.name.startswith(OWN_PREFIX)]
+        unused = not_asked_for(reader, run) if is_completed else ()
+        found = reader.places(run_id, without=unused, continued_at=run.session_version if status in OWNED else 0)
+        tallies = [tally for tally in found if not tally.name.startswith(OWN_PREFIX)]
         totals = _totals(reader, run, since=run.session_version if is_completed else 0)
         return Progress(run, status, tallies, totals, _children(engine, reader, tallies))
 
@@ -197,7 +196,11 @@ def _laid(engine: Engine, progress: Progress, diagram: Diagram) -> tuple[Diagram
         expected[key_of[place]] += n_items
     keyed = [(key_of[tally.place], tally) for tally in progress.tallies]
     told = [each for key, tally in keyed for each in _shown(key, tally, progress.status)]
-    states = node_states(told, n_expected=expected)
+    reasons: dict[str, list[str]] = {}
+    for key, tally in keyed:
+        if tally.reason:
+            reasons.setdefault(key, []).append(tally.reason)
+    states = node_states(told, n_expected=expected, reasons=reasons)
     for place, children in progress.children.items():
         if key_of[place] in states:
             states[key_of[place]] = _with_children(states[key_of[place]], children)
@@ -214,7 +217,8 @@ def _with_ways(
     exact = sites.exact()
     if not exact:
         return diagram
-    called = {node_id for node_id, key in exact.items() if key in states or key in expected}
+    begun = {key for key, state in states.items() if state.status is not StepStatus.SKIPPED}
+    called = {node_id for node_id, key in exact.items() if key in begun or key in expected}
     done = {
         node_id
         for node_id in called

@@ -74,11 +74,12 @@ class StepTally(msgspec.Struct, frozen=True):
 class SiteTally(StepTally, frozen=True):
     """As a tally, of the steps that were called at one site, an empty text where that is not known.
 
-    Steps that are child runs are counted one by one.
+    Steps that are child runs are counted one by one, skipped ones by their reason.
     """
 
     site: str = ""
     child_run_id: RunId | None = None
+    reason: str = ""
 
     @property
     def place(self) -> tuple[str, str]:
@@ -272,8 +273,11 @@ class Reader(Protocol):
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[StepTally]]:
         """Count the steps of each of the runs by name and status, in order of both; runs without steps are left out."""
 
-    def places(self, run_id: RunId, *, without: Collection[StepRef] = ()) -> list[SiteTally]:
-        """Count the steps of the run but those by their latest attempts, in the order in which these began."""
+    def places(self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0) -> list[SiteTally]:
+        """Count the steps of the run but those by their latest attempts, in the order in which these began.
+
+        What was skipped after a failure before the version `continued_at` is left out: it is being decided anew.
+        """
 
     def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
         """Return all attempts of the run by step and attempt, each with its output.

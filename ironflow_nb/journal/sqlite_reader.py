@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from ironflow_nb.core.events import AFTER_FAILURE
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.errors import ValueUnreadable
@@ -164,21 +165,22 @@ class SqliteReader:
             found.setdefault(run_id, []).append(StepTally(name, sql.step_status(run_id, status), *counted))
         return found
 
-    def places(self, run_id: RunId, *, without: Collection[StepRef] = ()) -> list[SiteTally]:
+    def places(self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0) -> list[SiteTally]:
         """See the port."""
         rows = self._connection.execute(
             """
             SELECT s.name, s.status, count(*), sum(s.duration_s), sum(n_failed > (s.status = 'failed')),
                 sum(s.lived_with), ifnull(CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.site') END, '')
-                AS site, s.child_run_id
+                AS site, s.child_run_id, CASE s.status WHEN 'skipped' THEN s.reason ELSE '' END AS why
             FROM (
-                SELECT name, status, duration_s, lived_with, child_run_id, version, max(attempt),
+                SELECT name, status, duration_s, lived_with, child_run_id, reason, version, max(attempt),
                     sum(status = 'failed') AS n_failed
                 FROM steps WHERE run_id = ?1 AND step NOT IN (SELECT value FROM json_each(?2)) GROUP BY name, "index"
             ) s LEFT JOIN events e ON e.run_id = ?1 AND e.version = s.version
-            GROUP BY s.name, s.status, site, s.child_run_id ORDER BY min(s.version)
+            WHERE NOT (s.status = 'skipped' AND s.version < ?3 AND substr(s.reason, -length(?4)) = ?4)
+            GROUP BY s.name, s.status, site, s.child_run_id, why ORDER BY min(s.version)
             """,
-            (run_id, _as_json(without)),
+            (run_id, _as_json(without), continued_at, AFTER_FAILURE),
         )
         return [SiteTally(name, sql.step_status(run_id, status), *rest) for name, status, *rest in rows]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import StepReused, StepStarted, decode_event, encode_event, event_type
+from ironflow_nb.core.events import AFTER_FAILURE, StepReused, StepStarted, decode_event, encode_event, event_type
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
@@ -270,20 +270,21 @@ class MemoryJournal:
             found.setdefault(run_id, []).append(StepTally(name, status, *_counted(rows, again)))
         return found
 
-    def places(self, run_id: RunId, *, without: Collection[StepRef] = ()) -> list[SiteTally]:
+    def places(self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0) -> list[SiteTally]:
         """See the port."""
         latest, again = self._latest(Select(run_ids=[run_id]))
         started = {row.version: row for row in self.events(Select(run_ids=[run_id])) if row.step is not None}
-        groups: dict[tuple[str, StepStatus, str, RunId | None], list[StepRow]] = {}
+        groups: dict[tuple[str, StepStatus, str, RunId | None, str], list[StepRow]] = {}
         for row in sorted(latest, key=lambda row: row.version):
             event = started.get(row.version)
             began = None if event is None else decode_event(event.type, event.data)
             site = began.site if isinstance(began, StepStarted | StepReused) else ""
-            if row.step not in without:
-                groups.setdefault((row.name, row.status, site, row.child_run_id), []).append(row)
+            why = row.reason if row.status is StepStatus.SKIPPED else ""
+            if row.step not in without and not (why.endswith(AFTER_FAILURE) and row.version < continued_at):
+                groups.setdefault((row.name, row.status, site, row.child_run_id, why), []).append(row)
         return [
-            SiteTally(name, status, *_counted(rows, again), site, child_run_id)
-            for (name, status, site, child_run_id), rows in groups.items()
+            SiteTally(name, status, *_counted(rows, again), site, child_run_id, why)
+            for (name, status, site, child_run_id, why), rows in groups.items()
         ]
 
     def _latest(self, select: Select) -> tuple[list[StepRow], set[tuple[RunId, StepRef]]]:

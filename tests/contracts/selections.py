@@ -8,7 +8,15 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import RunCompleted, RunContinued, RunFailed, RunInterrupted, StepRetryScheduled
+from ironflow_nb.core.events import (
+    AFTER_FAILURE,
+    RunCompleted,
+    RunContinued,
+    RunFailed,
+    RunInterrupted,
+    StepRetryScheduled,
+    StepSkipped,
+)
 from ironflow_nb.core.identity import RunId, step_ref
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.journal.event_columns import columns_of
@@ -216,6 +224,20 @@ class SelectContract:
                 SiteTally("fetch", StepStatus.RUNNING, 1, None, 1, site="d:3"),
             ]
             assert reader.places(STRANGER) == []
+
+    def test_skipped_steps_are_counted_by_their_reason(self, journal: Journal) -> None:
+        author = Author()
+        author.start(A)
+        for index, reason in enumerate(["when is false", f"x{AFTER_FAILURE}", "when is false"]):
+            skipped = StepSkipped(name="fetch", index=index, identity=digest(3).hex(), reason=reason)
+            author.note(A, skipped, step=step_ref("fetch", index), attempt=1)
+        journal.append([author.entry(A)], durability=FAST)
+        false = SiteTally("fetch", StepStatus.SKIPPED, 2, None, reason="when is false")
+        failed = SiteTally("fetch", StepStatus.SKIPPED, 1, None, reason=f"x{AFTER_FAILURE}")
+        with journal.reading() as reader:
+            assert reader.places(A) == [false, failed]
+            assert reader.places(A, continued_at=3) == [false, failed]
+            assert reader.places(A, continued_at=4) == [false]
 
     def test_the_head_of_a_run_is_its_newest_event(self, world: Journal) -> None:
         with world.reading() as reader:

@@ -135,7 +135,16 @@ def test_a_step_that_has_begun_since_it_was_left_out_is_known_by_its_call() -> N
 def test_what_is_left_out_is_new_once_and_not_where_something_is_recorded() -> None:
     skipped = step_row("fetch", 0, identity=digest("skipped"), branch=LEFT, status=StepStatus.SKIPPED)
     memo = RecordedSteps([skipped, recorded(1, RIGHT)])
-    assert [memo.skip("fetch", branch) for branch in (LEFT, RIGHT, ROOT, ROOT)] == [False, False, True, False]
+    why = skipped.reason
+    assert [memo.skip("fetch", branch, why) for branch in (LEFT, RIGHT, ROOT, ROOT)] == [False, False, True, False]
+
+
+def test_what_is_left_out_for_another_reason_than_before_is_noted_as_another_attempt() -> None:
+    skipped = step_row("fetch", 0, identity=digest("skipped"), branch=LEFT, status=StepStatus.SKIPPED)
+    memo = RecordedSteps([skipped])
+    assert memo.skip("fetch", LEFT, "when is false")
+    assert new_ref(memo, "fetch", LEFT) == ("fetch[0]", 0, 2)
+    assert not memo.skip("fetch", LEFT, "when is false")
 
 
 @given(st.sets(st.integers(0, 8)), st.integers(0, 8))

@@ -123,3 +123,10 @@ def test_every_kind_has_its_shape_in_both() -> None:
     # Start and end are alike, and so are steps and states, of which no diagram has both.
     assert len(shapes) == len(NodeKind) - 2
     assert len(to_mermaid(diagram, {}).splitlines()) == 1 + len(NodeKind)
+
+
+def test_both_say_why_a_step_was_skipped() -> None:
+    skipped = node_states([("left", StepStatus.SKIPPED, 1, None)], reasons={"left": ["when is false"]})
+    graph = AGraph(string=to_dot(looped(), skipped))
+    assert graph.get_node("n3").attr["tooltip"] == "skipped (when is false): left"
+    assert '("↷ left<br>skipped (when is false)"):::skipped' in to_mermaid(looped(), skipped)

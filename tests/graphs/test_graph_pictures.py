@@ -110,20 +110,20 @@ def test_what_was_not_taken_looks_left_out() -> None:
     made(message="hi", ok=True, teams=["red", "blue"], mail=False, loud=False)
     found = text_of(made.last)
     assert "[then] ✓ ack: completed" in found
-    assert "[else] ↷ note: skipped" in found
+    assert "[else] ↷ note: skipped (created took then)" in found
     assert "✓ sent (map): 2 of 2" in found
-    assert "[yes] ✓ again: completed" in found
-    assert "[mail, if input.mail] ↷ m: skipped" in found
+    assert "[yes] ✓ again: 1 of 2, 1 skipped (when is false)" in found
+    assert "[mail, if input.mail] ↷ m: skipped (when of mail is false)" in found
     assert "[chat] ✓ c: completed" in found
-    assert "[on error] ↷ refund: skipped" in found
-    assert "[yes] ↷ end: skipped" in " ".join(found)
+    assert "[on error] ↷ refund: skipped (charge ended without it)" in found
+    assert "[yes] ↷ end: skipped (when is false)" in found
 
 
-def test_what_comes_after_a_failure_is_not_left_out_but_not_reached() -> None:
+def test_what_comes_after_a_failure_is_skipped_because_of_it() -> None:
     made = graph("graph: g\nnodes:\n  - {id: a, python: fail}\n  - {id: b, log: b}\n", fail=lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         made()
-    assert text_of(made.last) == ["g: failed", "✗ a: failed", "· b"]
+    assert text_of(made.last) == ["g: failed", "✗ a: failed", "↷ b: skipped (a failed)"]
 
 
 def test_a_loop_says_how_far_it_is_while_it_runs() -> None:

@@ -10,6 +10,7 @@ import ironflow_nb as iron
 from ironflow_nb.errors import NothingToDo
 from tests.cells import World
 from tests.conftest import Lab
+from tests.diagram.drawn import Drawn, title
 from tests.graphs.playing import Node, doing, fail, graph_of, work
 
 
@@ -92,7 +93,7 @@ def test_what_comes_after_a_failure_is_skipped_until_the_run_continues(lab: Lab,
     world.is_broken = False
     assert run.resume().result() is None
     assert world.log == ["a", "f", "f", "x"]
-    assert reasons(run) == {"never[0]": "f failed"}
+    assert reasons(run) == {"never[0]": "when is false"}
     attempts = run.attempts()
     of_x = attempts[attempts["step"] == "g.x[0]"]
     assert list(zip(of_x["attempt"], of_x["status"], strict=True)) == [(1, "skipped"), (2, "completed")]
@@ -145,8 +146,63 @@ def test_a_skipped_node_of_a_completed_run_is_skipped_in_the_run_that_is_built_o
     assert reasons(edited.last) == {"x[0]": "when is false"}
 
 
-def test_the_picture_and_the_text_show_what_was_left_out(lab: Lab, world: World) -> None:
-    graph = graph_of({"id": "c", "condition": True, "then": [work("a")], "else": [work("x")]}, functions=doing(world))
+def shown(run: iron.Run[Any] | None) -> dict[str, str]:
+    """Return what the tooltips say of the nodes that are drawn as skipped."""
+    assert run is not None
+    nodes = [each for each in Drawn.of(run.diagram().svg).root.iter() if each.get("data-status") == "skipped"]
+    return dict(title(node).split("\n")[0].split(": ", 1) for node in nodes)
+
+
+MANY: list[Node] = [
+    {"id": "c", "condition": True, "then": [work("a")], "else": [work("x")]},
+    work("w", when=False),
+    {"id": "l", "loop": [1, 2, 3], "do": [work("e", when="{{ item != `2` }}")]},
+    {"id": "none", "loop": [], "do": [work("i")]},
+    work("h", on_error=[work("rescue")]),
+]
+
+
+def test_a_node_that_was_left_out_is_drawn_as_skipped_with_the_reason(lab: Lab, world: World) -> None:
+    graph = graph_of(*MANY, functions=doing(world))
     graph()
     assert graph.last is not None
-    assert "x: skipped" in repr(graph.last.diagram().text)
+    assert shown(graph.last) == {
+        "x": "skipped (c took then)",
+        "w": "skipped (when is false)",
+        "i": "skipped (none ended without it)",
+        "rescue": "skipped (h ended without it)",
+    }
+    picture = graph.last.diagram()
+    assert "e: 2 of 3, 1 skipped (when is false)" in picture.text
+    assert "[else] ↷ x: skipped (c took then)" in picture.text
+    [head] = [each for each in Drawn.of(picture.svg).root.iter() if str(each.get("id")).endswith("-head")]
+    assert "3 skipped" in title(head)
+
+
+def test_what_follows_a_failure_is_drawn_as_skipped_until_the_run_goes_on(lab: Lab, world: World) -> None:
+    world.is_broken = True
+    seen: list[dict[str, str]] = []
+
+    def look() -> None:
+        seen.append(shown(graph.last))
+
+    nodes = [work("w", when=False), fail("f"), {"id": "look", "python": "look"}, work("x"), work("n", when=False)]
+    graph = graph_of(*nodes, functions=doing(world) | {"look": look})
+    with pytest.raises(ConnectionError):
+        graph()
+    after = {"look": "skipped (f failed)", "x": "skipped (f failed)", "n": "skipped (f failed)"}
+    assert shown(graph.last) == after | {"w": "skipped (when is false)"}
+    world.is_broken = False
+    lab.cell()
+    graph()
+    assert seen == [{"w": "skipped (when is false)"}]
+    assert shown(graph.last) == {"w": "skipped (when is false)", "n": "skipped (when is false)"}
+
+
+def test_another_process_draws_the_same(lab: Lab, world: World) -> None:
+    graph = graph_of(*MANY, functions=doing(world))
+    graph()
+    assert graph.last is not None
+    text = graph.last.diagram().text
+    lab.die()
+    assert iron.get_run(graph.last.id).diagram().text == text

@@ -128,8 +128,8 @@ class Replayer:
         self._allowed_changes.add((name, code))
 
     def skip(self, name: str, branch: BranchId, reason: str) -> PendingEvent | None:
-        """Return what notes that a step is left out; None if something is recorded of it."""
-        if not self._memo.skip(name, branch):
+        """Return what notes that a step is left out; None if that, or more, is recorded of it."""
+        if not self._memo.skip(name, branch, reason):
             return None
         step, index, attempt = new_ref(self._memo, name, branch)
         identity = step_identity(f"skipped {name}", Digest(b"")).hex()

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from ironflow_nb.core.events import AFTER_FAILURE
 from ironflow_nb.core.identity import BranchId
 from ironflow_nb.errors import (
     FileUnreadable,
@@ -165,4 +166,4 @@ def skip_after_failures(session: Session, graph: str, activity: Activity) -> Non
     if failed:
         nodes = zip(activity.block.nodes, activity.n_waiting, strict=True)
         never = [node for node, n_waiting in nodes if n_waiting]
-        skip_nodes(session, graph, never, activity.frame.branch, f"{failed} failed")
+        skip_nodes(session, graph, never, activity.frame.branch, f"{failed}{AFTER_FAILURE}")
