@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, overlo
 from ironflow_nb.errors import ResultTimeout, ValueNotStorable, WrongColour
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.session.attempts import RecordedAnswer
-from ironflow_nb.execution.steps.attempt_results import failure_of
+from ironflow_nb.execution.session.replay import failure_of
 from ironflow_nb.execution.steps.context import RunContext
 from ironflow_nb.execution.steps.drivers import ON_LOOP, wait
 from ironflow_nb.execution.steps.fan_out import FanOut, Submission
@@ -219,7 +219,8 @@ def map_items(
         raise ValueError(f"concurrency is a whole number, at least 1, not {concurrency!r}")
     if on_error not in {"raise", "collect"}:
         raise ValueError(f'on_error is "raise" or "collect", not {on_error!r}')
-    items = zip(*map(repeat, receiver), *map(iter, iterables), strict=False)
+    # As a list: a StopIteration of `__iter__` would end a `map`, and there would be no items.
+    items = zip(*map(repeat, receiver), *[iter(iterable) for iterable in iterables], strict=False)
     if scope is None:
         answers = [_plain_call(spec, item, fixed, collects=on_error == "collect") for item in items]
         values = [answer.value if answer.error is None else answer.error for answer in answers]

@@ -14,9 +14,9 @@ from ironflow_nb.execution.definitions.run_request import FlowCall, RunRequest
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.runs import finish as run_finish
 from ironflow_nb.execution.runs.start import begin
+from ironflow_nb.execution.session.replay import failure_of
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.stop_request import StopRequest
-from ironflow_nb.execution.steps.attempt_results import failure_of
 from ironflow_nb.execution.steps.context import SCOPE, RunContext, leave
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.system.frontend import face

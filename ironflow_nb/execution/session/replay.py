@@ -157,11 +157,14 @@ class Replayer:
     ) -> tuple[StepCall, Digest]:
         """Return the call with its identity, not yet numbered, and the digest of its arguments. Needs no lock."""
         arguments = spec.parameters.bind(args, kwargs)
-        digest, opaque = self._ledger.digester.arguments(f"step {spec.name}", arguments)
-        if spec.key is None:
-            identity = step_identity(spec.name, digest)
-        else:
-            identity = keyed_identity(spec.name, self._ledger.digester.digest(spec.key_of(arguments)).digest)
+        try:
+            digest, opaque = self._ledger.digester.arguments(f"step {spec.name}", arguments)
+            if spec.key is None:
+                identity = step_identity(spec.name, digest)
+            else:
+                identity = keyed_identity(spec.name, self._ledger.digester.digest(spec.key_of(arguments)).digest)
+        except (StopIteration, StopAsyncIteration) as error:  # of the user's key function, or of a class of theirs
+            raise failure_of(error, f"the call of step {spec.name}") from error
         return StepCall(arguments, args, kwargs, (identity, branch, 0), opaque), digest
 
     def ask(
@@ -417,6 +420,15 @@ def _as_before(spec: StepSpec, record: RecordedStep | None) -> Reuse | None:
     """Return the result of the function's own code: journals of before what it refers to was tracked know only that."""
     done = None if record is None else record.completed(spec.tracked.own)
     return None if done is None else Reuse(done)
+
+
+def failure_of(error: BaseException, who: str) -> BaseException:
+    """Return the error as the failure of `who`, a step or flow: what iterators raise at their end is no failure."""
+    if not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    failure = RuntimeError(f"{who} raised {type(error).__name__}")
+    failure.__cause__ = error
+    return failure
 
 
 def mark(error: BaseException, run_id: RunId, step: StepRef) -> BaseException:

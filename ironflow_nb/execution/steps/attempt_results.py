@@ -11,7 +11,7 @@ from ironflow_nb.core.retry import MAX_DELAY_S
 from ironflow_nb.errors import IronflowError, ValueNotStorable
 from ironflow_nb.execution.recording.run_writer import PendingEvent
 from ironflow_nb.execution.session.attempts import Attempt, AttemptResult, StoredResult
-from ironflow_nb.execution.session.replay import mark
+from ironflow_nb.execution.session.replay import failure_of, mark
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.values.digest import listed
 from ironflow_nb.values.failures import recorded_error
@@ -51,15 +51,6 @@ def raised(session: Session, job: Attempt, error: BaseException) -> AttemptResul
     cached = None if retry_at is not None else job.claim
     piece = PendingEvent(failed, job.step, job.attempt, job.row, (stored,), cached)
     return AttemptResult(job, piece, error=mark(error, session.run_id, job.step), retry_at=retry_at)
-
-
-def failure_of(error: BaseException, what: str) -> BaseException:
-    """Return the error as the failure of a step or flow: what iterators say at their end is none, as in generators."""
-    if not isinstance(error, StopIteration | StopAsyncIteration):
-        return error
-    failure = RuntimeError(f"{what} raised {type(error).__name__}")
-    failure.__cause__ = error
-    return failure
 
 
 def _delay_if_told(session: Session, job: Attempt, error: BaseException) -> float | None:

@@ -176,8 +176,12 @@ class _Draining:
     def _drain(self) -> None:
         self._is_scheduled = False
         self._session.drain()
-        with suppress(RunStopped):  # who awaits meets it too
+        try:
             self._session.pump()
+        except BaseException as error:
+            if isinstance(error, Exception):
+                raise
+            # Who awaits meets it too: the stop of the run, or what ended the items of a map.
 
 
 IN_THREAD: Final = Driver()

@@ -24,6 +24,9 @@ from ironflow_nb.execution.system.interrupts import call_body
 WINDOW: Final = 4
 """Items that may be pulled and not yet committed, as a multiple of the concurrency."""
 
+SOURCE_ERRORS: Final = 1000
+"""After so many errors with no item between them a source is given up: it would raise for ever."""
+
 HELD_BYTES: Final = 32 * 1024 * 1024
 """Results of so many bytes are kept in memory, and those of the window; the others are read again when wanted."""
 
@@ -66,7 +69,7 @@ class FanOut:
         self._job_of: dict[Promise, Attempt] = {}
         self._n_open = 0
         self._n_workers = 0
-        self._n_read = self._n_released = self._n_held = 0
+        self._n_read = self._n_released = self._n_held = self._n_errors = 0
         self._is_pumped = False
         self._is_asked_for = False
         with session.lock:
@@ -114,15 +117,18 @@ class FanOut:
         try:
             # The iterable may be a generator that calls steps: it stands where the map was called.
             item = self._context.run(call_body, next, (self._items, _END), {})
+            self._n_errors = 0
             if item is _END:
                 self._exhaust()
                 return
             asked = self.session.ask(
                 self._spec, self._scope.branch, item, self._fixed, stretch=self._scope.stretch, site=self._series.site
             )
-        except Exception as error:  # noqa: BLE001 -- of the user's iterable, or of the call itself
+        except BaseException as error:  # of the user's iterable, or of the call itself
             self._take_error(error)
-            return
+            if isinstance(error, Exception):
+                return
+            raise  # an exit unwinds who pulls as well, who need not be who reads the map
         if type(asked) is Promise:
             self._follow(asked)
         elif type(asked) is RecordedAnswer:
@@ -155,9 +161,16 @@ class FanOut:
             self._jobs.append(job)
         self._hire()
 
-    def _take_error(self, error: Exception) -> None:
-        """Let the item fail that could not even be asked for; a generator that raised has nothing more to give."""
-        if not (self._collects and _is_collected(error)):
+    def _take_error(self, error: BaseException) -> None:
+        """Let the item fail that could not even be asked for, whatever its error; or the map, if all of them do.
+
+        A generator is at its end after an error: taken for no more than that, it would leave the map short.
+        """
+        self._n_errors += 1
+        is_last = self._n_errors == SOURCE_ERRORS
+        if is_last:
+            error.add_note(f"the items of {self._spec.name}.map(...) raised {SOURCE_ERRORS} times without giving one")
+        if is_last or not (self._collects and _is_collected(error)):
             self.first_error = self.first_error or error
             self.is_exhausted = True
         self._answer(RecordedAnswer(error=error))
@@ -270,7 +283,7 @@ class FanOut:
             self._n_read = max(self._n_read, index + 1)
             return outcome.value
         self._observe(outcome)
-        if self._collects and _is_collected(outcome.error):
+        if self._collects and outcome.error is not self.first_error and _is_collected(outcome.error):
             return outcome.error
         raise outcome.error
 
@@ -283,9 +296,9 @@ class FanOut:
 
     def unobserved_error(self) -> BaseException | None:
         """Return the failure of which the flow never saw anything."""
-        if self._collects or any(outcome.error is not None and outcome.is_observed for outcome in self.outcomes):
-            return None
-        return self.first_error
+        seen = [outcome.error for outcome in self.outcomes if outcome.error is not None and outcome.is_observed]
+        is_seen = any(error is self.first_error for error in seen) if self._collects else bool(seen)
+        return None if is_seen else self.first_error
 
 
 def _is_collected(error: BaseException) -> bool:
