@@ -1,18 +1,19 @@
 """The facts of a run: a closed union of events, and how they become the text in the journal.
 
-An event's own data never holds a value of the user, only ids, digests (as hex) and counts, so that a value can be
-redacted without touching history. Which run, version, instant, step and attempt it belongs to stands beside it, in
-a `RecordedEvent` and in the columns of the journal.
+An event's own data never holds a value of the user, only ids, digests and counts, so that a value can be redacted
+without touching history. Ids of values and digests are bytes here, and hex in the text. Which run, version, instant,
+step and attempt it belongs to stands beside it, in a `RecordedEvent` and in the columns of the journal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, TypeAlias, get_args
+from typing import Any, Final, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
+from msgspec.structs import force_setattr, replace
 
-from ironflow_nb.core.identity import RunId, StepRef
+from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
 from ironflow_nb.errors import JournalCorrupt
 
 
@@ -39,9 +40,9 @@ class RunStarted(RunChange, frozen=True):
     name: str
     owner: str
     durability: str
-    definition: str
-    inputs_digest: str
-    inputs: str | None = None
+    definition: Digest
+    inputs_digest: Digest
+    inputs: ValueId | None = None
     execution: str | None = None
     ordinal: int = 0
     key: str | None = None
@@ -61,7 +62,7 @@ class RunContinued(RunChange, frozen=True):
 
     reason: str
     owner: str
-    definition: str
+    definition: Digest
     durability: str
     execution: str | None = None
     ordinal: int = 0
@@ -98,13 +99,13 @@ class RunCancelRequested(RunChange, frozen=True):
 class RunCompleted(RunChange, frozen=True):
     """The flow returned; `output` is the id of its value."""
 
-    output: str
+    output: ValueId
 
 
 class RunFailed(RunChange, frozen=True):
     """The flow raised; `caused_by` are the steps whose failures are in the chain of the error."""
 
-    error: str
+    error: ValueId
     caused_by: tuple[StepRef, ...] = ()
 
 
@@ -123,11 +124,11 @@ class StepStarted(StepChange, frozen=True):
 
     name: str
     index: int
-    identity: str
-    code: str
+    identity: Digest
+    code: Digest
     branch: str = ""
     nth: int = 0
-    inputs: str | None = None
+    inputs: ValueId | None = None
     reason: str = "new"
     lived_with: tuple[StepRef, ...] = ()
     once: bool = False
@@ -138,14 +139,14 @@ class StepStarted(StepChange, frozen=True):
 class StepCompleted(StepChange, frozen=True):
     """The attempt returned; `output` is the id of its value."""
 
-    output: str
+    output: ValueId
     duration_s: float
 
 
 class StepFailed(StepChange, frozen=True):
     """The attempt raised; `error` is the id of the recorded exception."""
 
-    error: str
+    error: ValueId
     duration_s: float
 
 
@@ -163,9 +164,9 @@ class StepReused(StepChange, frozen=True):
 
     name: str
     index: int
-    identity: str
-    code: str
-    output: str
+    identity: Digest
+    code: Digest
+    output: ValueId
     origin_run_id: RunId
     origin_step: StepRef
     branch: str = ""
@@ -184,9 +185,9 @@ class StepSkipped(StepChange, frozen=True):
 
     name: str
     index: int
-    identity: str
+    identity: Digest
     reason: str
-    code: str = ""
+    code: Digest = Digest(b"")
     branch: str = ""
     nth: int = 0
 
@@ -213,7 +214,7 @@ class SignalReceived(RunChange, frozen=True):
 
     name: str
     signal_id: int
-    payload: str | None = None
+    payload: ValueId | None = None
 
 
 class WaitStarted(NoteEvent, frozen=True):
@@ -222,7 +223,7 @@ class WaitStarted(NoteEvent, frozen=True):
     name: str
     branch: str = ""
     nth: int = 0
-    payload: str | None = None
+    payload: ValueId | None = None
     due_at: int | None = None
 
 
@@ -230,7 +231,7 @@ class WaitEnded(RunChange, frozen=True):
     """The wait ended: by a signal, an answer, its instant, or a cancellation."""
 
     outcome: str
-    payload: str | None = None
+    payload: ValueId | None = None
 
 
 class TimerSet(NoteEvent, frozen=True):
@@ -255,7 +256,7 @@ class TimerCancelled(NoteEvent, frozen=True):
 class OutputInjected(StepChange, frozen=True):
     """A recorded output was replaced by `output`; the old one stays in history."""
 
-    output: str
+    output: ValueId
     reason: str
 
 
@@ -270,7 +271,7 @@ class EffectRequested(NoteEvent, frozen=True):
 
     effect_id: str
     kind: str
-    payload: str | None = None
+    payload: ValueId | None = None
 
 
 class EffectSettled(NoteEvent, frozen=True):
@@ -278,7 +279,7 @@ class EffectSettled(NoteEvent, frozen=True):
 
     effect_id: str
     outcome: str
-    payload: str | None = None
+    payload: ValueId | None = None
 
 
 class SessionEnded(RunChange, frozen=True):
@@ -315,10 +316,18 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     attempt: int | None = None
 
 
+E = TypeVar("E", bound=Event)
+
 EVENT_TYPES: Final[Mapping[str, type[RunEvent]]] = {kind.__name__: kind for kind in get_args(RunEvent)}
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
-_DECODERS: Final = {kind: msgspec.json.Decoder(kind) for kind in EVENT_TYPES.values() if kind is not DomainEvent}
+_DECODER: Final = msgspec.json.Decoder(dict[str, Any])
+# The fields that are bytes here and hex in the journal. To evaluate annotations, which are texts, takes milliseconds.
+_BYTES: Final = {
+    kind: [name for name, hint in kind.__annotations__.items() if hint in {"Digest", "ValueId", "ValueId | None"}]
+    for kind in EVENT_TYPES.values()
+    if kind is not DomainEvent
+}
 
 
 def event_type(event: RunEvent) -> str:
@@ -328,7 +337,14 @@ def event_type(event: RunEvent) -> str:
 
 def encode_event(event: RunEvent) -> str:
     """Return the event's data as JSON text with sorted keys."""
-    return _ENCODER.encode(msgspec.json.decode(event.data) if isinstance(event, DomainEvent) else event).decode()
+    if isinstance(event, DomainEvent):
+        return _ENCODER.encode(msgspec.json.decode(event.data)).decode()
+    written = replace(event)  # a copy
+    for name in _BYTES[type(event)]:
+        content = getattr(event, name)
+        if content:
+            force_setattr(written, name, content.hex())
+    return _ENCODER.encode(written).decode()
 
 
 def decode_event(type_name: str, data: str) -> RunEvent:
@@ -341,8 +357,16 @@ def decode_event(type_name: str, data: str) -> RunEvent:
         if "." in type_name:
             msgspec.json.decode(data)
             return DomainEvent(type=type_name, data=msgspec.Raw(data.encode()))
-        return _DECODERS[EVENT_TYPES[type_name]].decode(data)
+        kind = EVENT_TYPES[type_name]
+        names, fields = _BYTES[kind], _DECODER.decode(data)
+        fields |= {name: bytes.fromhex(text) for name in names if isinstance(text := fields.get(name), str)}
+        return msgspec.convert(fields, kind, builtin_types=(bytes,))
     except KeyError:
         raise JournalCorrupt(f"unknown event type {type_name!r} in the journal", event_type=type_name) from None
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, ValueError) as error:  # of which UnicodeError is one
         raise JournalCorrupt(f"an event {type_name} can't be read: {error}", event_type=type_name) from error
+
+
+def decode_as(kind: type[E], data: str) -> E:
+    """Return the event of that kind, which is not a decider's own; see `decode_event`."""
+    return cast("E", decode_event(kind.__name__, data))

@@ -106,9 +106,9 @@ def evolve_run(run_id: RunId, row: RunRow | None, fact: RecordedEvent) -> RunRow
         case events.RunCancelled():
             return _ended_run(row, fact, RunStatus.CANCELLED)
         case events.RunFailed():
-            return _ended_run(row, fact, RunStatus.FAILED, error_id=_value(event.error))
+            return _ended_run(row, fact, RunStatus.FAILED, error_id=event.error)
         case events.RunCompleted():
-            return _ended_run(row, fact, RunStatus.COMPLETED, output_id=_value(event.output))
+            return _ended_run(row, fact, RunStatus.COMPLETED, output_id=event.output)
         case events.SessionEnded():
             return replace(row, n_reused=event.n_reused, updated_at=fact.at)
         case events.SignalReceived() | events.WaitEnded():
@@ -130,12 +130,12 @@ def evolve_step(run_id: RunId, row: StepRow | None, fact: RecordedEvent) -> Step
             status = StepStatus.UNKNOWN if event.once else StepStatus.RUNNING
             return _new_attempt(
                 run_id, row, fact, event,
-                status=status, reason=event.reason, inputs_id=_value(event.inputs), child_run_id=event.child_run_id,
+                status=status, reason=event.reason, inputs_id=event.inputs, child_run_id=event.child_run_id,
             )  # fmt: skip
         case events.StepReused():
             return _new_attempt(
                 run_id, row, fact, event,
-                status=StepStatus.COMPLETED, reason="reused", output_id=_value(event.output),
+                status=StepStatus.COMPLETED, reason="reused", output_id=event.output,
                 origin_run_id=event.origin_run_id, finished_at=fact.at, duration_s=event.duration_s or 0.0,
                 child_run_id=event.child_run_id,
             )  # fmt: skip
@@ -144,15 +144,15 @@ def evolve_step(run_id: RunId, row: StepRow | None, fact: RecordedEvent) -> Step
                 run_id, row, fact, event, status=StepStatus.SKIPPED, reason=event.reason, finished_at=fact.at
             )
         case events.StepCompleted():
-            ending = {"status": StepStatus.COMPLETED, "output_id": _value(event.output)}
+            ending = {"status": StepStatus.COMPLETED, "output_id": event.output}
             return _ended_step(run_id, row, fact, duration_s=event.duration_s, **ending)
         case events.StepFailed():
-            ending = {"status": StepStatus.FAILED, "error_id": _value(event.error)}
+            ending = {"status": StepStatus.FAILED, "error_id": event.error}
             return _ended_step(run_id, row, fact, duration_s=event.duration_s, **ending)
         case events.StepRetryScheduled():
             return replace(_begun(run_id, row, fact), status=StepStatus.RETRYING, due_at=event.due_at)
         case events.OutputInjected():
-            return replace(_begun(run_id, row, fact), output_id=_value(event.output))
+            return replace(_begun(run_id, row, fact), output_id=event.output)
         case events.RunChange() | events.NoteEvent():
             return row
         case _:
@@ -172,10 +172,10 @@ def _started_run(run_id: RunId, row: RunRow | None, fact: RecordedEvent) -> RunR
         started_at=fact.at,
         updated_at=fact.at,
         durability=event.durability,
-        inputs_digest=_digest(event.inputs_digest),
-        definition_id=_digest(event.definition),
+        inputs_digest=event.inputs_digest,
+        definition_id=event.definition,
         key=event.key,
-        inputs_id=_value(event.inputs),
+        inputs_id=event.inputs,
         execution=event.execution,
         ordinal=event.ordinal,
         notebook=event.notebook,
@@ -192,7 +192,7 @@ def _continued_run(row: RunRow, fact: RecordedEvent, event: events.RunContinued)
         row,
         status=RunStatus.RUNNING,
         owner=event.owner,
-        definition_id=_digest(event.definition),
+        definition_id=event.definition,
         durability=event.durability,
         execution=event.execution or row.execution,
         ordinal=event.ordinal if event.execution else row.ordinal,
@@ -230,8 +230,8 @@ def _new_attempt(
         index=event.index,
         attempt=fact.attempt,
         version=fact.version,
-        identity=_digest(event.identity),
-        code=_digest(event.code),
+        identity=event.identity,
+        code=event.code,
         started_at=fact.at,
         branch=BranchId(event.branch),
         nth=event.nth,
@@ -254,21 +254,6 @@ def _begun(run_id: RunId, row: StepRow | None, fact: RecordedEvent) -> StepRow:
             run_id=run_id,
         )
     return row
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise JournalCorrupt(f"an event speaks of {text!r}, which is no digest and no id of a value") from None
-
-
-def _digest(text: str) -> Digest:
-    return Digest(_bytes(text))
-
-
-def _value(text: str | None) -> ValueId | None:
-    return None if text is None else ValueId(_bytes(text))
 
 
 class RunState(msgspec.Struct):

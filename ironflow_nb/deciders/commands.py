@@ -214,8 +214,8 @@ class DecisionTransaction:
                 name=decider.name,
                 owner=self._ledger.owner,
                 durability=self._durability,
-                definition=decider.definition_id.hex(),
-                inputs_digest=digest_bytes(draft.instance.encode()).hex(),
+                definition=decider.definition_id,
+                inputs_digest=digest_bytes(draft.instance.encode()),
                 execution=order.execution,
                 key=draft.instance,
             )
@@ -228,7 +228,7 @@ class DecisionTransaction:
         effect_id = self._ledger.entropy(8).hex()
         key = f"{name}/{effect_id}"
         payload = self._payload(draft, key, name, data)
-        draft.add(EffectRequested(effect_id=effect_id, kind=name, payload=payload.hex()))
+        draft.add(EffectRequested(effect_id=effect_id, kind=name, payload=payload))
         draft.put(
             QueueItem(
                 run_id=draft.run_id, kind=EFFECT, key=key, due_at=self.now, created_at=self.now, payload_id=payload
@@ -266,7 +266,7 @@ class DecisionTransaction:
     def _complete(self, draft: InstanceChanges) -> None:
         # What JSON does not know is shown as its text: a result is looked at, and never read back.
         output = draft.store(msgspec.json.encode(draft.state, enc_hook=repr).decode(), type(draft.state).__name__)
-        draft.add(RunCompleted(output=output.hex()))
+        draft.add(RunCompleted(output=output))
         for key in self._pending(draft, UNIQUE) if self._decider.has_unique_key else ():
             draft.done(UNIQUE, key)
 

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from ironflow_nb.code_identity.user_code import is_user_file
-from ironflow_nb.core.events import RunFailed
+from ironflow_nb.core.events import RunFailed, decode_as
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
@@ -79,7 +77,7 @@ def step_to_debug(reader: Reader, run_id: RunId, status: RunStatus, rows: Sequen
 
 def _causes(reader: Reader, run_id: RunId) -> tuple[StepRef, ...]:
     ends = reader.events(Select(run_ids=[run_id], name=RunFailed.__name__))
-    return msgspec.json.decode(ends[-1].data, type=RunFailed).caused_by if ends else ()
+    return decode_as(RunFailed, ends[-1].data).caused_by if ends else ()
 
 
 def recorded_call(engine: Engine, row: StepRow, *, is_own: bool = True) -> RecordedCall:

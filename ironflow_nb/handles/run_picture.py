@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace as changed
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ironflow_nb.core.events import ItemsCounted, RunContinued, RunStarted, decode_event
+from ironflow_nb.core.events import ItemsCounted, RunContinued, RunStarted, decode_as
 from ironflow_nb.core.identity import OWN_PREFIX, Digest, RunId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status
@@ -88,8 +88,8 @@ def _totals(reader: Reader, run: RunRow, *, since: int) -> Counter[tuple[str, st
     """
     latest: dict[tuple[str, str, int], ItemsCounted] = {}
     for row in reader.events(Select(run_ids=[run.run_id], name=ItemsCounted.__name__)):
-        counted = decode_event(row.type, row.data)
-        if row.version >= since and isinstance(counted, ItemsCounted):
+        counted = decode_as(ItemsCounted, row.data)
+        if row.version >= since:
             latest[counted.name, counted.branch, counted.nth] = counted
     totals: Counter[tuple[str, str]] = Counter()
     for counted in latest.values():
@@ -126,10 +126,9 @@ def _child(run_id: RunId, status: RunStatus, tallies: Iterable[StepTally]) -> Ch
 def definitions_of(reader: Reader, run: RunRow) -> list[Digest]:
     """Return the ids of the definitions that the run had, oldest first."""
     [started] = reader.events(Select(run_ids=[run.run_id], name=RunStarted.__name__))
-    began = decode_event(started.type, started.data)
-    assert isinstance(began, RunStarted)
+    began = decode_as(RunStarted, started.data)
     ids = [began.definition, *(event.definition for _, event in continuations(reader, run))]
-    return [Digest(bytes.fromhex(definition)) for definition in dict.fromkeys(ids)]
+    return list(dict.fromkeys(ids))
 
 
 HTML: Final = "text/html"

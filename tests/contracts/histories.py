@@ -86,25 +86,25 @@ class Author:
             "name": "pages.report",
             "owner": "me",
             "durability": "process",
-            "definition": digest(1).hex(),
-            "inputs_digest": digest(2).hex(),
+            "definition": digest(1),
+            "inputs_digest": digest(2),
         }
         self.note(run, RunStarted(**{**usual, **given}), at=at)
 
     def begin_step(
         self, run: RunId, name: str, index: int = 0, attempt: int = 1, *, at: int | None = None, **given: Any
     ) -> None:
-        event = StepStarted(name=name, index=index, identity=digest(3).hex(), code=digest(4).hex(), **given)
+        event = StepStarted(name=name, index=index, identity=digest(3), code=digest(4), **given)
         self.note(run, event, step=step_ref(name, index), attempt=attempt, at=at)
 
     def complete_step(
         self, run: RunId, name: str, index: int = 0, attempt: int = 1, *, output: ValueId, duration_s: float = 0.5
     ) -> None:
-        event = StepCompleted(output=output.hex(), duration_s=duration_s)
+        event = StepCompleted(output=output, duration_s=duration_s)
         self.note(run, event, step=step_ref(name, index), attempt=attempt)
 
     def fail_step(self, run: RunId, name: str, index: int = 0, attempt: int = 1, *, duration_s: float = 0.25) -> None:
-        event = StepFailed(error=digest(9).hex(), duration_s=duration_s)
+        event = StepFailed(error=digest(9), duration_s=duration_s)
         self.note(run, event, step=step_ref(name, index), attempt=attempt)
 
     def entry(

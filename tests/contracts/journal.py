@@ -135,7 +135,7 @@ class JournalContract:
         slow.note(A, RunInterrupted(reason="mine"))
         with pytest.raises(JournalConflict):
             journal.append([slow.entry(A)], durability=FAST)
-        author.note(A, RunContinued(reason="resume", owner="x", definition=digest(1).hex(), durability="power"))
+        author.note(A, RunContinued(reason="resume", owner="x", definition=digest(1), durability="power"))
         journal.append([author.entry(A)], durability=FAST)
         with other_handle.reading() as reader:
             assert [row.type for row in reader.events(Select())] == ["RunStarted", "RunInterrupted", "RunContinued"]

@@ -41,11 +41,11 @@ def a_small_world() -> list[RunCommit]:
     author.complete_step(A, "pages.fetch", 2, output=OUTPUT, duration_s=2.0)
     first = author.entry(A)
     author.start(B, name="report", kind="agent", at=100)
-    author.note(B, RunFailed(error=digest(5).hex()), at=160)
+    author.note(B, RunFailed(error=digest(5)), at=160)
     second = author.entry(B)
     author.start(C, name="xreport", at=90)
     author.begin_step(C, "fetch", at=170)
-    author.note(C, RunCompleted(output=OUTPUT.hex()), at=180)
+    author.note(C, RunCompleted(output=OUTPUT), at=180)
     return [first, second, author.entry(C)]
 
 
@@ -229,7 +229,7 @@ class SelectContract:
         author = Author()
         author.start(A)
         for index, reason in enumerate(["when is false", f"x{AFTER_FAILURE}", "when is false"]):
-            skipped = StepSkipped(name="fetch", index=index, identity=digest(3).hex(), reason=reason)
+            skipped = StepSkipped(name="fetch", index=index, identity=digest(3), reason=reason)
             author.note(A, skipped, step=step_ref("fetch", index), attempt=1)
         journal.append([author.entry(A)], durability=FAST)
         false = SiteTally("fetch", StepStatus.SKIPPED, 2, None, reason="when is false")
@@ -268,8 +268,7 @@ class SelectContract:
         journal.append([author.entry(A)], durability=FAST)
         assert joined() == B
         author.note(
-            A,
-            RunContinued(reason="rerun", owner="x", definition=digest(1).hex(), durability="power", execution="cell 4"),
+            A, RunContinued(reason="rerun", owner="x", definition=digest(1), durability="power", execution="cell 4")
         )
         journal.append([author.entry(A)], durability=FAST)
         assert joined() == A

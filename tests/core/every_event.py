@@ -13,13 +13,13 @@ from ironflow_nb.core.events import EVENT_TYPES, RunEvent
 from ironflow_nb.core.identity import RunId, StepRef
 from tests.core.made import digest, run_started, step_started, value
 
-OUTPUT, ERROR = value("output").hex(), value("error").hex()
+OUTPUT, ERROR = value("output"), value("error")
 
 SAMPLES: Final[dict[str, RunEvent]] = {
     type(event).__name__: event
     for event in (
         run_started(),
-        events.RunContinued(reason="rerun", owner="you", definition=digest("edited").hex(), durability="process"),
+        events.RunContinued(reason="rerun", owner="you", definition=digest("edited"), durability="process"),
         events.RunInterrupted(reason="KeyboardInterrupt"),
         events.RunWaiting(waiting_for="an answer"),
         events.RunPaused(asked_by="you"),
@@ -34,13 +34,13 @@ SAMPLES: Final[dict[str, RunEvent]] = {
         events.StepReused(
             name="fetch",
             index=0,
-            identity=digest("fetch 0").hex(),
-            code=digest("code").hex(),
+            identity=digest("fetch 0"),
+            code=digest("code"),
             output=OUTPUT,
             origin_run_id=RunId("ba9876543210"),
             origin_step=StepRef("fetch[7]"),
         ),
-        events.StepSkipped(name="fetch", index=0, identity=digest("skipped").hex(), reason="when is false"),
+        events.StepSkipped(name="fetch", index=0, identity=digest("skipped"), reason="when is false"),
         events.ItemsCounted(name="fetch", n_items=61),
         events.StepDiscarded(reason="late", n_bytes=12),
         events.SignalReceived(name="go", signal_id=3),
@@ -49,7 +49,7 @@ SAMPLES: Final[dict[str, RunEvent]] = {
         events.TimerSet(key="alarm", due_at=9_000_000),
         events.TimerFired(key="alarm"),
         events.TimerCancelled(key="alarm"),
-        events.OutputInjected(output=value("by hand").hex(), reason="the page was empty"),
+        events.OutputInjected(output=value("by hand"), reason="the page was empty"),
         events.InjectionUndone(),
         events.EffectRequested(effect_id="mail 1", kind="mail"),
         events.EffectSettled(effect_id="mail 1", outcome="performed"),

@@ -101,7 +101,7 @@ class Life:
     def reuse(self, number: int) -> None:
         index = len(self.latest())
         place = StepRef(f"fetch[{index}]"), 1
-        identity = digest(f"fetch {index}").hex()
+        identity = digest(f"fetch {index}")
         self.tell(replace(SAMPLES["StepReused"], index=index, identity=identity, nth=number % 2), place)
         self.steps[place] = self.beginning(place, index, "", number % 2) | {
             "status": "completed",
@@ -115,7 +115,7 @@ class Life:
     def skip(self, _number: int) -> None:
         index = len(self.latest())
         place = StepRef(f"fetch[{index}]"), 1
-        identity = digest(f"fetch {index}").hex()
+        identity = digest(f"fetch {index}")
         self.tell(replace(SAMPLES["StepSkipped"], index=index, identity=identity), place)
         self.steps[place] = self.beginning(place, index, "", 0) | {
             "status": "skipped",
@@ -129,10 +129,10 @@ class Life:
         place = running[number % len(running)]
         what = value(f"result {number}")
         if number % 2:
-            self.tell(events.StepFailed(error=what.hex(), duration_s=float(number)), place)
+            self.tell(events.StepFailed(error=what, duration_s=float(number)), place)
             self.steps[place] |= {"status": "failed", "error_id": what}
         else:
-            self.tell(events.StepCompleted(output=what.hex(), duration_s=float(number)), place)
+            self.tell(events.StepCompleted(output=what, duration_s=float(number)), place)
             self.steps[place] |= {"status": "completed", "output_id": what}
         self.steps[place] |= {"finished_at": self.at, "duration_s": float(number)}
 

@@ -29,15 +29,15 @@ def run_started(**fields: Any) -> RunStarted:
         "name": "report",
         "owner": "me",
         "durability": "power",
-        "definition": digest("flow code").hex(),
-        "inputs_digest": digest("inputs").hex(),
+        "definition": digest("flow code"),
+        "inputs_digest": digest("inputs"),
     }
     return RunStarted(**(given | fields))
 
 
 def step_started(name: str = "fetch", index: int = 0, **fields: Any) -> StepStarted:
     """Return the beginning of an attempt, with defaults for what a test does not speak of."""
-    given: dict[str, Any] = {"identity": digest(f"{name} {index}").hex(), "code": digest("code").hex()}
+    given: dict[str, Any] = {"identity": digest(f"{name} {index}"), "code": digest("code")}
     return StepStarted(name=name, index=index, **(given | fields))
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,10 +21,12 @@ from ironflow_nb.core.events import (
     encode_event,
     event_type,
 )
+from ironflow_nb.core.identity import Digest, ValueId
 from ironflow_nb.errors import JournalCorrupt
 from tests.core.every_event import KINDS, SAMPLES, any_event
 from tests.core.made import run_started, step_started
 
+RELEASED = sorted((Path(__file__).parent.parent / "journals").glob("*.db"))
 CLOSED_UNION = [
     "RunStarted", "RunContinued", "RunInterrupted", "RunWaiting", "RunPaused", "RunCancelRequested", "RunCompleted",
     "RunFailed", "RunCancelled", "StepStarted", "StepCompleted", "StepFailed", "StepRetryScheduled", "StepReused",
@@ -65,7 +70,7 @@ def test_an_event_can_not_be_changed() -> None:
 
 def test_the_type_of_a_deciders_event_is_its_own() -> None:
     assert event_type(DomainEvent(type="order.Shipped")) == "order.Shipped"
-    assert event_type(RunCompleted(output="00")) == "RunCompleted"
+    assert event_type(RunCompleted(output=ValueId(b"\0"))) == "RunCompleted"
 
 
 def test_a_deciders_data_is_kept_but_for_the_order_of_its_keys() -> None:
@@ -77,7 +82,7 @@ def test_a_deciders_data_is_kept_but_for_the_order_of_its_keys() -> None:
 
 def test_what_a_later_version_adds_to_an_event_is_passed_over() -> None:
     read = decode_event("StepFailed", '{"duration_s":1.5,"error":"00","mood":"bad"}')
-    assert read == StepFailed(error="00", duration_s=1.5)
+    assert read == StepFailed(error=ValueId(b"\0"), duration_s=1.5)
 
 
 @pytest.mark.parametrize("name", ["", "Unknown", "runstarted", "Event", "RunChange", "DomainEvent"])
@@ -99,3 +104,29 @@ def test_data_that_is_no_json_is_a_corrupt_journal(name: str, data: str) -> None
 def test_data_of_another_shape_is_a_corrupt_journal(data: str) -> None:
     with pytest.raises(JournalCorrupt, match="StepFailed can't be read"):
         decode_event("StepFailed", data)
+
+
+def test_digests_and_ids_are_bytes_in_an_event_and_hex_in_the_journal() -> None:
+    event = step_started(identity=Digest(b"\x01\xab"), code=Digest(b"\x01"), inputs=ValueId(b"\xff"))
+    text = '{"code":"01","identity":"01ab","index":0,"inputs":"ff","name":"fetch"}'
+    assert encode_event(event) == text
+    assert decode_event("StepStarted", text) == event
+    assert (event.identity, event.inputs) == (b"\x01\xab", b"\xff")  # what was encoded is as it was
+
+
+@pytest.mark.parametrize("text", ["xyz", "abc", "é"])
+@pytest.mark.parametrize("name", ["definition", "inputs_digest", "inputs"])
+def test_what_is_no_digest_and_no_id_of_a_value_is_a_corrupt_journal(name: str, text: str) -> None:
+    data = json.loads(encode_event(run_started())) | {name: text}
+    with pytest.raises(JournalCorrupt, match="RunStarted can't be read"):
+        decode_event("RunStarted", json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parent.parent / "journals").glob("*.db")), ids=lambda path: path.stem
+)
+def test_what_released_versions_wrote_is_written_alike(path: Path) -> None:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+        rows = connection.execute("SELECT type, data FROM events").fetchall()
+    assert len(rows) > 10
+    assert [encode_event(decode_event(name, data)) for name, data in rows] == [data for _, data in rows]

@@ -113,7 +113,7 @@ class Scribe:
             kind=kind,
             name=name,
             key=key if is_free else None,
-            inputs_digest=digest(number % 2).hex(),
+            inputs_digest=digest(number % 2),
             execution=(None, "cell 1", "cell 2")[number % 3],
             ordinal=number // 40,
             parent_run_id=D if number % 7 == 0 else None,
@@ -141,7 +141,7 @@ class Scribe:
             case "reuse" if row is None:
                 author.note(run, reused(name, index, output.value_id), step=step, attempt=1)
             case "inject" if row and state is StepStatus.COMPLETED:
-                author.note(run, OutputInjected(output=output.value_id.hex(), reason="x"), step=step, attempt=attempt)
+                author.note(run, OutputInjected(output=output.value_id, reason="x"), step=step, attempt=attempt)
                 values.append(output)
             case "note":
                 decided = msgspec.Raw(b'{"z": 1, "a": [%d]}' % number)
@@ -176,10 +176,10 @@ class Scribe:
             run,
             (
                 RunInterrupted(reason="gone"),
-                RunFailed(error=digest(9).hex(), caused_by=last[-1:]),
+                RunFailed(error=digest(9), caused_by=last[-1:]),
                 RunPaused(),
                 RunCancelRequested(asked_by="me"),
-                RunCompleted(output=value(b"x" * 3).value_id.hex()),
+                RunCompleted(output=value(b"x" * 3).value_id),
             )[number % 5],
         )
 
@@ -195,14 +195,14 @@ class Scribe:
 
 def continued(number: int) -> RunContinued:
     return RunContinued(
-        reason="rerun", owner="you", definition=digest(number % 4).hex(), durability="power",
+        reason="rerun", owner="you", definition=digest(number % 4), durability="power",
         execution=(None, "cell 2", "cell 3")[number % 3], ordinal=number // 40,
     )  # fmt: skip
 
 
 def reused(name: str, index: int, output: ValueId) -> StepReused:
     return StepReused(
-        name=name, index=index, identity=digest(3).hex(), code=digest(4).hex(), output=output.hex(),
+        name=name, index=index, identity=digest(3), code=digest(4), output=output,
         origin_run_id=D, origin_step=step_ref(name, index),
     )  # fmt: skip
 

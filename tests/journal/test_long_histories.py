@@ -38,7 +38,7 @@ def journal_of(path: Path, n_runs: int) -> Path:
         author.start(run, name="lab.often" if number else "lab.once", at=next(at))
         author.begin_step(run, "fetch", at=next(at))
         author.complete_step(run, "fetch", output=OUTPUT)
-        author.note(run, RunCompleted(output=OUTPUT.hex()), at=next(at))
+        author.note(run, RunCompleted(output=OUTPUT), at=next(at))
         journal.append([author.entry(run)], durability=Durability.PROCESS)
     journal.close()
     return path

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 
-import msgspec
-
-from ironflow_nb.core.events import RunContinued, SessionEnded
+from ironflow_nb.core.events import RunContinued, SessionEnded, decode_as
 from ironflow_nb.core.identity import Digest, StepRef
 from ironflow_nb.core.plan import Action, Current, Planned, discarded, plan
 from ironflow_nb.core.recorded_steps import RecordedSteps
@@ -68,7 +66,7 @@ def _current(spec: StepSpec, rows: list[StepRow]) -> Current:
 def not_asked_for(reader: Reader, run: RunRow) -> tuple[StepRef, ...]:
     """Return the recorded steps that the latest stretch of an ended run had no use for."""
     ends = reader.events(Select(run_ids=[run.run_id], name=SessionEnded.__name__)) if run.n_sessions > 1 else []
-    return msgspec.json.decode(ends[-1].data, type=SessionEnded).not_asked_for if ends else ()
+    return decode_as(SessionEnded, ends[-1].data).not_asked_for if ends else ()
 
 
 def continuations(reader: Reader, run: RunRow) -> list[tuple[int, RunContinued]]:
@@ -76,4 +74,4 @@ def continuations(reader: Reader, run: RunRow) -> list[tuple[int, RunContinued]]
     if run.n_sessions == 1:
         return []
     rows = reader.events(Select(run_ids=[run.run_id], name=RunContinued.__name__))
-    return [(row.version, msgspec.json.decode(row.data, type=RunContinued)) for row in rows]
+    return [(row.version, decode_as(RunContinued, row.data)) for row in rows]

@@ -59,7 +59,7 @@ def complete(session: Session, value: Any) -> Any:
     ended = session.ending
     session.refuse_if_stopped()
     stored, echo = session.storage.store(value)
-    completed = PendingEvent(events.RunCompleted(output=stored.value_id.hex()), values=(stored,))
+    completed = PendingEvent(events.RunCompleted(output=stored.value_id), values=(stored,))
     session.end(*_account(session), completed)
     with session.lock:
         ended.succeed(echo)
@@ -76,7 +76,7 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
         what = f"run {session.run_id} of {session.name} failed{where}; {_kept(session)}"
         is_told = isinstance(error, CodeChanged | OutcomeUnknown | InputInvalid)  # what to do, if it can be done
         _note(session, error, what, None if is_told else "mend what failed, then ")
-        failed = events.RunFailed(error=stored.value_id.hex(), caused_by=causes)
+        failed = events.RunFailed(error=stored.value_id, caused_by=causes)
         try:
             session.disown(causes)
             session.end_by_and_by(*_account(session), PendingEvent(failed, values=(stored,)))

@@ -82,9 +82,9 @@ class BaseRun:
         reused = StepReused(
             name=row.name,
             index=ref[1],
-            identity=identity.hex(),
-            code=code.hex(),
-            output=row.output_id.hex(),
+            identity=identity,
+            code=code,
+            output=row.output_id,
             origin_run_id=row.run_id,
             origin_step=row.step,
             branch=branch,

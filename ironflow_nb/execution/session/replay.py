@@ -132,7 +132,7 @@ class Replayer:
         if not self._memo.skip(name, branch, reason):
             return None
         step, index, attempt = new_ref(self._memo, name, branch)
-        identity = step_identity(f"skipped {name}", Digest(b"")).hex()
+        identity = step_identity(f"skipped {name}", Digest(b""))
         skipped = StepSkipped(name=name, index=index, identity=identity, reason=reason, branch=branch)
         return PendingEvent(skipped, step, attempt)
 

@@ -26,7 +26,7 @@ def returned(session: Session, job: Attempt, value: Any) -> AttemptResult:
         error.add_note(f"It is the result of {job.step} in run {session.run_id}.")
         return raised(session, job, error)
     stored = values[-1]
-    completed = StepCompleted(output=stored.value_id.hex(), duration_s=duration_s)
+    completed = StepCompleted(output=stored.value_id, duration_s=duration_s)
     cached = job.claim
     if cached is not None and is_shareable:
         now = session.ledger.clock.now()
@@ -47,7 +47,7 @@ def raised(session: Session, job: Attempt, error: BaseException) -> AttemptResul
         error = recorded_error(stored, session.ledger.signer, where=f"{job.step} of run {session.run_id}", raised=error)
     if delay_s is not None:
         retry_at = session.ledger.clock.now() + round(delay_s * 1e6)
-    failed = StepFailed(error=stored.value_id.hex(), duration_s=_duration_s(session, job))
+    failed = StepFailed(error=stored.value_id, duration_s=_duration_s(session, job))
     cached = None if retry_at is not None else job.claim
     piece = PendingEvent(failed, job.step, job.attempt, job.row, (stored,), cached)
     return AttemptResult(job, piece, error=mark(error, session.run_id, job.step), retry_at=retry_at)

@@ -69,9 +69,9 @@ def _reused(session: Session, job: Attempt, found: CachedResult) -> AttemptResul
     event = StepReused(
         name=job.spec.name,
         index=job.index,
-        identity=identity.hex(),
-        code=job.code.hex(),
-        output=found.output_id.hex(),
+        identity=identity,
+        code=job.code,
+        output=found.output_id,
         origin_run_id=found.run_id,
         origin_step=found.step,
         branch=branch,
