@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.test_architecture import NAME, dotted, known, modules, tree
+from tests.test_architecture import NAME, dotted, known, modules, room, tree
 
 HEAVY: Final = {
     "IPython": "only a shell has it",
@@ -53,37 +53,31 @@ LATE: Final = HEAVY | {
     "uuid": "few need it",
 }
 LATE_OF_OURS: Final = {
-    "deciders.state_diagram": "only a diagram needs it",
-    "diagnosis.report": "it needs pandas",
-    "diagram": "a run leaves its diagram behind without drawing it",
-    "errors": "the root imports what is asked for",
-    "execution.home": "every run of pytest loads the plugin, also in projects that do not use it",
-    "execution.loops": "it needs asyncio",
-    "execution.windows": "it can be imported on Windows alone",
-    "flows.shape": "a flow is not drawn before the first step has run",
-    "graphs.catalog": "most notebooks have no graphs",
-    "graphs.formats": "most notebooks have no graphs",
-    "graphs.graph": "most notebooks have no graphs",
-    "graphs.language.functions": "most notebooks have no graphs",
-    "graphs.nodes.http_wire": "it needs httpx",
-    "graphs.nodes.rendering": "it needs jinja2",
-    "graphs.shape": "only a diagram needs it",
-    "history.history_frame": "it needs pandas",
-    "history.plans": "it needs pandas",
-    "journal.migrations": "60 ms that only old journals cost",
-    "journal.sqlite": "a process needs one kind of journal",
-    "journal.sqlite_memory": "a process needs one kind of journal",
-    "notebook.live_deciders": "most notebooks show no decider",
-    "testing.clock": "every run of pytest loads the plugin, also in projects that do not use it",
-    "tracking.computed": "only an edit needs it",
-    "tracking.declared": "few steps declare anything",
-    "tracking.origin": "the code of a step is not read before the first one has run",
-    "tracking.reading": "the code of a step is not read before the first one has run",
-    "tracking.walk": "the code of a step is not read before the first one has run",
-    "values.arrays": "it needs numpy and pandas",
-    "values.arrow": "it needs pyarrow",
+    "ironflow_nb.deciders.state_diagram": "only a diagram needs it",
+    "ironflow_nb.diagnosis.findings": "it needs pandas",
+    "ironflow_nb.diagram": "a run leaves its diagram behind without drawing it",
+    "ironflow_nb.errors": "the root imports what is asked for",
+    "ironflow_nb.execution.registry": "every run of pytest loads the plugin, also in projects that do not use it",
+    "ironflow_nb.execution.steps.event_loop": "it needs asyncio",
+    "ironflow_nb.execution.system.process_identity": "it can be imported on Windows alone",
+    "ironflow_nb.flows.flow_definition": "a flow is not drawn before the first step has run",
+    "ironflow_nb.graphs": "most notebooks have no graphs, and most graphs need few of their libraries",
+    "ironflow_nb.history.history_frame": "it needs pandas",
+    "ironflow_nb.history.plans": "it needs pandas",
+    "ironflow_nb.journal.migrations": "60 ms that only old journals cost",
+    "ironflow_nb.journal.sqlite_journal": "a process needs one kind of journal",
+    "ironflow_nb.journal.sqlite_memory": "a process needs one kind of journal",
+    "ironflow_nb.notebook.live_pictures": "most notebooks show no decider",
+    "ironflow_nb.testing.clock": "every run of pytest loads the plugin, also in projects that do not use it",
+    "ironflow_nb.code_identity.constants": "only an edit needs it",
+    "ironflow_nb.code_identity.declared": "few steps declare anything",
+    "ironflow_nb.code_identity.user_code": "the code of a step is not read before the first one has run",
+    "ironflow_nb.code_identity.definitions": "the code of a step is not read before the first one has run",
+    "ironflow_nb.code_identity.dependency_walk": "the code of a step is not read before the first one has run",
+    "ironflow_nb.values.arrays": "it needs numpy and pandas",
+    "ironflow_nb.values.arrow": "it needs pyarrow",
 }
-REASONS: Final = LATE | {f"{NAME}.{name}": reason for name, reason in LATE_OF_OURS.items()}
+REASONS: Final = LATE | LATE_OF_OURS
 
 A_STEP = """
 import sys
@@ -121,7 +115,10 @@ def test_what_a_function_imports_has_its_reason(path: Path) -> None:
 
 
 def test_each_reason_is_needed() -> None:
-    assert REASONS.keys() == {reason_of(module) for path in modules() for module in late(path)}
+    found = {reason_of(module) for path in modules() for module in late(path)}
+    assert LATE.keys() <= found
+    rooms = {room(module) for module in known()}
+    assert {name.removeprefix(f"{NAME}.") for name in LATE_OF_OURS} <= known() | rooms
 
 
 def test_a_durable_step_waits_for_no_heavy_module(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.plan import NONE, ResumeOptions
@@ -59,6 +60,8 @@ class Registry:
         self._engine: Engine | None = None
         self._definitions: dict[tuple[str, str], RegisteredDefinition] = {}
         self._engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+        self.registered: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        """What styles look up by name beside definitions: by what it is for, and by its name."""
         self._steps: weakref.WeakValueDictionary[str, StepSpec] = weakref.WeakValueDictionary()
 
     def adopt(self, engine: Engine) -> Engine:

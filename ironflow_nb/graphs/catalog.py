@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from ironflow_nb.errors import DefinitionError
+from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.graphs.kinds import Kind, kind_of
 from ironflow_nb.graphs.nodes.aws_lambda import LAMBDA
 from ironflow_nb.graphs.nodes.files import FILE
@@ -24,20 +25,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 ENTRY_POINTS: Final = "ironflow_nb.nodes"
 """The group of entry points that installed packages offer kinds of nodes under: a `Kind`, or a function."""
 
+NODE_KINDS: Final = "kinds of nodes"
+"""Under this the process knows the kinds that users have added."""
+
 BUILT_IN: Final = {
     kind.name: kind
     for kind in (HTTP, LAMBDA, SHELL, FILE, SQL, TRANSFORM, FILTER, FOREACH, PARSE, FORMAT, TEMPLATE, HASH, LOG)
 }
-
-
-class _Registered:
-    """The kinds that users have added in this process."""
-
-    def __init__(self) -> None:
-        self.by_name: dict[str, Kind] = {}
-
-
-REGISTERED: Final = _Registered()
 
 
 @overload
@@ -77,15 +71,20 @@ def node(
                 f"a kind of node can't be called {chosen!r}, for graphs have one of that name (iron.nodes() lists "
                 f"them); choose another name, such as 'my_{chosen}'"
             )
-        REGISTERED.by_name[chosen] = kind_of(chosen, function, description=description, schema=schema)
+        REGISTRY.registered[NODE_KINDS][chosen] = kind_of(chosen, function, description=description, schema=schema)
         return function
 
     return register
 
 
+def registered() -> Mapping[str, Kind]:
+    """Return the kinds that users have added in this process, by name."""
+    return REGISTRY.registered[NODE_KINDS]
+
+
 def kinds() -> Mapping[str, Kind]:
     """Return every kind by name; one of the user goes before one of the same name that is not."""
-    return BUILT_IN | _installed() | REGISTERED.by_name
+    return BUILT_IN | _installed() | REGISTRY.registered[NODE_KINDS]
 
 
 @cache
@@ -119,6 +118,6 @@ def nodes() -> pd.DataFrame:
 
 
 def _source(name: str) -> str:
-    if name in REGISTERED.by_name:
+    if name in registered():
         return "user"
     return "package" if name in BUILT_IN else "installed"

@@ -22,7 +22,7 @@ from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.steps.context import SCOPE
-from ironflow_nb.graphs.catalog import REGISTERED, kinds
+from ironflow_nb.graphs.catalog import kinds, registered
 from ironflow_nb.graphs.compiled_graph import CompiledGraph
 from ironflow_nb.graphs.compiler.compiler import compile_graph, sound_grants
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding, DataPath, invalid
@@ -226,8 +226,8 @@ class Graph(GraphDiagramMixin, Runnable):
         return self
 
     def _compile(self) -> tuple[CompiledGraph, list[CompilerFinding]]:
-        if self._compiled is None or self._registered != REGISTERED.by_name:
-            self._workshop, self._registered = None, dict(REGISTERED.by_name)
+        if self._compiled is None or self._registered != registered():
+            self._workshop, self._registered = None, dict(registered())
             definition, findings = compile_graph(self._source, kinds(), grants=self._grants)
             self._compiled = definition, list(findings.all)
         return self._compiled

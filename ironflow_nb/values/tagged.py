@@ -268,8 +268,7 @@ def _untag_numpy_scalar(tree: dict[str, Tree]) -> Any:
     return numpy.frombuffer(b64decode(tree["v"]), dtype=numpy.dtype(tree["t"]))[0]
 
 
-_KINDS: Final = (kind for kind in vars(pathlib).values() if isinstance(kind, type))
-_PATHS: Final = {kind.__name__: kind for kind in _KINDS if issubclass(kind, pathlib.PurePath)}
+_PATHS: Final = {name: getattr(pathlib, name) for name in pathlib.__all__ if name.endswith("Path")}
 _PANDAS_SCALARS: Final = frozenset({"Timestamp", "Timedelta", "NaTType", "NAType"})
 
 

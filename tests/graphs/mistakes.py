@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ironflow_nb.errors import GraphInvalid
-from ironflow_nb.graphs.catalog import REGISTERED
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.graphs.catalog import NODE_KINDS
 from ironflow_nb.graphs.graph import Graph
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
 
@@ -61,4 +62,4 @@ def fetching(monkeypatch: pytest.MonkeyPatch) -> None:
         required=["url"],
     )
     kind = Kind(name="fetch", description="fetches", schema=schema, perform=perform, shorthand="url")
-    monkeypatch.setitem(REGISTERED.by_name, "fetch", kind)
+    monkeypatch.setitem(REGISTRY.registered[NODE_KINDS], "fetch", kind)

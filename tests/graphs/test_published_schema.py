@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import ironflow_nb as iron
-from ironflow_nb.graphs.catalog import BUILT_IN, REGISTERED, kinds
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.graphs.catalog import BUILT_IN, NODE_KINDS, kinds
 from ironflow_nb.graphs.compiler.json_schema import CONTROL, published
 from ironflow_nb.graphs.compiler.source_reader import read_text
 from ironflow_nb.graphs.graph import Graph
@@ -142,7 +143,7 @@ def test_a_kind_may_have_a_schema_with_references_of_its_own(monkeypatch: pytest
 
     schema = options_schema({"point": {"$ref": "#/$defs/point"}}, **{"$defs": {"point": {"type": "integer"}}})
     kind = Kind(name="draw", description="draws", schema=schema, perform=perform)
-    monkeypatch.setitem(REGISTERED.by_name, "draw", kind)
+    monkeypatch.setitem(REGISTRY.registered[NODE_KINDS], "draw", kind)
     for point, is_fine in [(1, True), ("{{ input.p }}", True), ("x", False)]:
         node = {"id": "a", "draw": {"point": point}}
         assert (said({"graph": "g", "nodes": [node]}) == []) is is_fine

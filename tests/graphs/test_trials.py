@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.graphs.catalog import REGISTERED
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.graphs.catalog import NODE_KINDS
 from ironflow_nb.graphs.kinds import Kind, options_schema
 from tests.conftest import Lab
 
@@ -33,7 +34,7 @@ def touch(monkeypatch: pytest.MonkeyPatch) -> None:
 
     schema = options_schema({"what": {}}, required=["what"])
     kind = Kind(name="touch", description="", schema=schema, perform=perform, shorthand="what", is_outside=True)
-    monkeypatch.setitem(REGISTERED.by_name, "touch", kind)
+    monkeypatch.setitem(REGISTRY.registered[NODE_KINDS], "touch", kind)
 
 
 def triage() -> iron.Graph:

@@ -8,7 +8,8 @@ import pytest
 from IPython.core.completer import provisionalcompleter
 
 import ironflow_nb as iron
-from ironflow_nb.graphs.catalog import REGISTERED
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.graphs.catalog import NODE_KINDS
 from tests.notebook.shells import Shell
 
 KINDS = {way["required"][0] for way in iron.Graph.schema()["$defs"]["node"]["oneOf"]}
@@ -38,7 +39,7 @@ def notify(team):
     return team
 """)
     yield shell
-    REGISTERED.by_name.pop("say", None)
+    REGISTRY.registered[NODE_KINDS].pop("say", None)
 
 
 def offered(shell: Shell, text: str) -> set[str]:

@@ -9,7 +9,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.graphs.catalog import REGISTERED
+from ironflow_nb.graphs.catalog import NODE_KINDS
 from tests.notebook.shells import Shell
 
 KIND = """
@@ -39,7 +39,7 @@ def ready(shell: Shell) -> Iterator[Shell]:
     shell.fine("%load_ext ironflow_nb")
     shell.fine(KIND)
     yield shell
-    REGISTERED.by_name.pop("say", None)
+    REGISTRY.registered[NODE_KINDS].pop("say", None)
     for known in REGISTRY.definitions("graph"):
         REGISTRY.forget("graph", known.name)
 

@@ -61,7 +61,6 @@ def run(program: Program) -> ProgramResult:
         SUPERVISOR.start()
     process = _start(program)
     try:
-        _RUNNING[process.pid] = os.getpid()
         SUPERVISOR.add(process.pid)
         assert process.stdout is not None
         assert process.stderr is not None
@@ -73,7 +72,6 @@ def run(program: Program) -> ProgramResult:
             err.wait(DRAIN_S)
     finally:
         end(process)
-        _RUNNING.pop(process.pid, None)
         SUPERVISOR.remove(process.pid)
     out.wait(DRAIN_S)
     err.wait(DRAIN_S)
@@ -201,15 +199,4 @@ def _end_tree_of_windows(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-_RUNNING: Final[dict[int, int]] = {}
-"""The programs that run, each with the process that has started it: a fork of that has the table, but not the right."""
-
-
-def _end_all() -> None:
-    for group, owner in list(_RUNNING.items()):
-        if owner == os.getpid() and not _IS_WINDOWS:
-            _signal(group, signal.SIGTERM)
-    SUPERVISOR.end()
-
-
-atexit.register(_end_all)
+atexit.register(SUPERVISOR.end)

@@ -9,6 +9,7 @@ moment is not known yet: on Linux it is found by a variable in its environment.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import Final
@@ -86,21 +87,20 @@ while time.monotonic() < until:
         break
 """
 
-_LOCK: Final = SystemThreads().lock()
-
 
 class Supervisor:
     """The supervisor of this process, started with the first program."""
 
     def __init__(self) -> None:
         self.mark = ""
+        self._lock = SystemThreads().lock()
         self._groups: set[int] = set()
         self._owner = 0
         self._pipe = -1
 
     def start(self) -> None:
         """See that it runs; a fork of the process that has one needs its own."""
-        with _LOCK:
+        with self._lock:
             if self._owner != os.getpid():
                 if self._pipe >= 0:
                     os.close(self._pipe)
@@ -109,19 +109,22 @@ class Supervisor:
 
     def add(self, group: int) -> None:
         """Let it end the group with this process."""
-        with _LOCK:
+        with self._lock:
             self._groups.add(group)
             self._tell(f"+{group}\n")
 
     def remove(self, group: int) -> None:
         """Let it forget a group that has ended."""
-        with _LOCK:
+        with self._lock:
             self._groups.discard(group)
             self._tell(f"-{group}\n")
 
     def end(self) -> None:
-        """Let it end what still runs in an orderly way: this process is about to end."""
-        if self._owner == os.getpid():
+        """End what still runs, first in an orderly way: this process is about to end."""
+        if self._owner == os.getpid():  # a fork has the groups, but not the right
+            for group in list(self._groups):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(group, signal.SIGTERM)
             self._tell("end\n")
 
     def _tell(self, message: str) -> None:
