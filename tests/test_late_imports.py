@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.test_architecture import NAME, dotted, known, modules, room, tree
+from tests.test_architecture import NAME, dotted, known, modules, tree
 
 HEAVY: Final = {
     "IPython": "only a shell has it",
@@ -54,15 +54,15 @@ LATE: Final = HEAVY | {
 }
 LATE_OF_OURS: Final = {
     "ironflow_nb.deciders.state_diagram": "only a diagram needs it",
-    "ironflow_nb.diagnosis.findings": "it needs pandas",
+    "ironflow_nb.diagnosis.findings": "only the doctor needs it, and it needs pandas",
     "ironflow_nb.diagram": "a run leaves its diagram behind without drawing it",
     "ironflow_nb.errors": "the root imports what is asked for",
     "ironflow_nb.execution.registry": "every run of pytest loads the plugin, also in projects that do not use it",
     "ironflow_nb.execution.steps.event_loop": "it needs asyncio",
-    "ironflow_nb.execution.system.process_identity": "it can be imported on Windows alone",
     "ironflow_nb.flows.flow_definition": "a flow is not drawn before the first step has run",
     "ironflow_nb.graphs": "most notebooks have no graphs, and most graphs need few of their libraries",
     "ironflow_nb.history.history_frame": "it needs pandas",
+    "ironflow_nb.history.pictured": "it needs pandas",
     "ironflow_nb.history.plans": "it needs pandas",
     "ironflow_nb.journal.migrations": "60 ms that only old journals cost",
     "ironflow_nb.journal.sqlite_journal": "a process needs one kind of journal",
@@ -115,10 +115,7 @@ def test_what_a_function_imports_has_its_reason(path: Path) -> None:
 
 
 def test_each_reason_is_needed() -> None:
-    found = {reason_of(module) for path in modules() for module in late(path)}
-    assert LATE.keys() <= found
-    rooms = {room(module) for module in known()}
-    assert {name.removeprefix(f"{NAME}.") for name in LATE_OF_OURS} <= known() | rooms
+    assert REASONS.keys() == {reason_of(module) for path in modules() for module in late(path)}
 
 
 def test_a_durable_step_waits_for_no_heavy_module(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""What modules hold does not change: the state of a process is its registry, and what is listed here."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import importlib
+import logging
+import operator
+import pathlib
+import re
+import types
+import typing
+from collections.abc import Iterator
+from contextvars import ContextVar
+from datetime import date
+from enum import Enum
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from tests.test_architecture import INNER, NAME, dotted, modules, tree
+
+STATE: Final = {
+    "code_identity.constants._DIGESTER": "it names constants that it can't read, for as long as they live",
+    "code_identity.definitions._CLASSES": "what was read of classes, compared before each use; at most 256",
+    "code_identity.definitions._READINGS": "what was read of functions, for as long as their code lives",
+    "code_identity.imports._TEXTS": "what was read of modules of the user, compared before each use",
+    "code_identity.tracker._EPOCH": "a cell is executed in the process, whatever engines there are",
+    "execution.registry.REGISTRY": "the default engine, and what is defined in the process",
+    "execution.system.interrupts.INTERRUPTS": "a process has one handler of SIGINT",
+    "execution.system.process_identity._GIVEN_UP": "an engine was closed, but its journal refused to delete its lease",
+    "graphs.language.functions.EXTRA": "the functions of the module enter themselves while it is imported",
+    "graphs.nodes.supervisor.SUPERVISOR": "programs end with the process that began them",
+    "graphs.runtime.time_limits._LEFT_ALONE": "a function on a thread can outlive its engine",
+    "journal.migrations.MIGRATIONS": "the library collects migrations while the module is imported",
+    "values.private_files._USED": "closing a descriptor of a file takes the locks of the whole process on it away",
+    "values.stored_code._NOTES": "how unpickled functions and classes were read, for as long as they live",
+}
+"""What changes, and why it belongs to the process."""
+
+UNCHANGED: Final = {
+    "CallSites": "it is made once",
+    "FixtureFunctionDefinition": "pytest's own",
+    "OptionParameters": "it is made once",
+    "SourceSpans": "it is made once",
+    "StepSpec": "a step of the package itself",
+    "Table": "statements made of names of columns",
+}
+"""Classes of objects that could be changed and are not."""
+
+ATOMS: Final = (
+    str, bytes, int, float, complex, type(None), type(...), range, type, Enum, date, pathlib.PurePath, re.Pattern,
+    types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType,
+    types.ModuleType, types.GenericAlias, types.UnionType, typing.TypeVar, typing.ParamSpec, typing.NewType,
+    operator.attrgetter, operator.itemgetter, msgspec.json.Encoder, msgspec.json.Decoder, logging.Logger, ContextVar,
+)  # fmt: skip
+CHANGES: Final = {
+    "add", "append", "clear", "discard", "extend", "insert", "move_to_end", "pop", "popitem", "remove", "setdefault",
+    "update",
+}  # fmt: skip
+
+
+def held(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
+    """Yield the names that the module gives to values, and the values."""
+    module = importlib.import_module(f"{NAME}.{dotted(path)}".removesuffix("."))
+    for node in tree(path).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if is_given(node) else []
+        for name in (inner.id for target in targets for inner in ast.walk(target) if isinstance(inner, ast.Name)):
+            yield name, getattr(module, name)
+        if isinstance(node, ast.FunctionDef):
+            yield node.name, getattr(module, node.name)
+
+
+def is_given(node: ast.stmt) -> typing.TypeGuard[ast.AnnAssign]:
+    return isinstance(node, ast.AnnAssign) and node.value is not None
+
+
+def is_constant(value: Any) -> bool:
+    """Return True if the value can't change, or is a filled table of such; of tables the source tells the rest."""
+    return is_part(value) and not (isinstance(value, dict | list | set) and not value)
+
+
+def is_part(value: Any) -> bool:
+    match value:
+        case dict() | types.MappingProxyType():
+            return all(map(is_part, (*value.keys(), *value.values())))
+        case list() | set() | tuple() | frozenset():
+            return all(map(is_part, value))
+        case functools.partial():
+            return all(map(is_part, (value.func, *value.args, *value.keywords.values())))
+        case types.MethodType():
+            return is_part(value.__self__)
+        case functools._lru_cache_wrapper():
+            return value.cache_parameters()["maxsize"] is not None or has_few_answers(value)
+        case msgspec.Struct():
+            return value.__struct_config__.frozen
+    if dataclasses.is_dataclass(value):
+        return bool(value.__dataclass_params__.frozen)  # type: ignore[attr-defined]
+    is_bare = not getattr(value, "__dict__", None) and not hasattr(type(value), "__len__") and is_without_slots(value)
+    return isinstance(value, ATOMS) or typing.get_origin(value) is not None or is_bare
+
+
+def is_without_slots(value: Any) -> bool:
+    return not any(vars(kind).get("__slots__") for kind in type(value).__mro__)
+
+
+def has_few_answers(cached: Any) -> bool:
+    """Return True if the function takes nothing, or the kind of a run or of a class, of which there are few."""
+    return set(cached.__wrapped__.__code__.co_varnames[: cached.__wrapped__.__code__.co_argcount]) <= {"kind"}
+
+
+@pytest.mark.parametrize("path", INNER, ids=dotted)
+def test_a_module_holds_nothing_that_changes(path: pathlib.Path) -> None:
+    if path.stem == "__init__" or "Windows alone" in (ast.get_docstring(tree(path)) or ""):
+        return
+    for name, value in held(path):
+        known = f"{dotted(path)}.{name}" in STATE or type(value).__name__ in UNCHANGED
+        assert known or is_constant(value), f"{dotted(path)}.{name} can change; let an engine or the registry hold it"
+
+
+def changed(path: pathlib.Path) -> Iterator[str]:
+    """Yield the names whose values functions of the file change."""
+    for node in ast.walk(tree(path)):
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign | ast.Delete):
+            targets = [each.value for each in node.targets if isinstance(each, ast.Subscript)]
+        elif isinstance(node, ast.AugAssign):
+            targets = [node.target.value if isinstance(node.target, ast.Subscript) else node.target]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGES:
+            targets = [node.func.value]
+        yield from (each.id for each in targets if isinstance(each, ast.Name))
+
+
+@pytest.mark.parametrize("path", INNER, ids=dotted)
+def test_no_table_of_a_module_is_changed(path: pathlib.Path) -> None:
+    origins = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}".removeprefix(f"{NAME}.")
+        for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }  # fmt: skip
+    own = {name: f"{dotted(path)}.{name}" for node in tree(path).body for name in assigned(node)}
+    constants = {name for name in changed(path) if name.lstrip("_").isupper()}
+    assert {(origins | own)[name] for name in constants if name in origins | own} <= STATE.keys()
+
+
+def assigned(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        yield from (each.id for each in targets if isinstance(each, ast.Name))
+
+
+def test_what_is_listed_is_there() -> None:
+    for place in STATE:
+        module, _, name = place.rpartition(".")
+        assert hasattr(importlib.import_module(f"{NAME}.{module}"), name)
+
+
+def test_no_function_binds_a_name_of_its_module() -> None:
+    assert not [dotted(path) for path in modules() for node in ast.walk(tree(path)) if isinstance(node, ast.Global)]
+
+
+class Thing:
+    def __init__(self) -> None:
+        self.n = 0
+
+
+@pytest.mark.parametrize("value", [{}, [], set(), Thing(), [Thing()], functools.cache(lambda value: value)])
+def test_the_search_for_state_finds_some(value: Any) -> None:
+    assert not is_constant(value)
+
+
+@pytest.mark.parametrize(
+    "value", [1, "a", (1, frozenset("a")), {"a": [1]}, object(), print, functools.cache(lambda: 1)]
+)  # fmt: skip
+def test_the_search_for_state_leaves_constants_alone(value: Any) -> None:
+    assert is_constant(value)
