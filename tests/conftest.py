@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
@@ -47,6 +48,38 @@ def own_key_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IRONFLOW_DB", raising=False)
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+class Connection(sqlite3.Connection):
+    """A connection that knows whether it is open."""
+
+    is_open = True
+
+    def close(self) -> None:
+        super().close()
+        self.is_open = False
+
+
+@pytest.fixture(autouse=True)
+def closed_connections(own_key_and_folder: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail the test that leaves a file of SQLite open; Python 3.13 warns of it, but in some later test."""
+    opened: list[Connection] = []
+    connect = sqlite3.connect
+
+    def open_tracked(place: Any, *arguments: Any, **options: Any) -> sqlite3.Connection:
+        if place == ":memory:":  # it ends with the last who holds it
+            return connect(place, *arguments, **options)
+        connection = connect(place, *arguments, **{"factory": Connection, **options})
+        if isinstance(connection, Connection):
+            opened.append(connection)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", open_tracked)
+    yield
+    left_open = [connection for connection in opened if connection.is_open]
+    for connection in left_open:
+        connection.close()
+    assert not left_open
 
 
 @dataclass

@@ -47,7 +47,7 @@ _RUN_NAMES: Final = """
     WITH RECURSIVE known(name) AS (
         SELECT min(name) FROM runs UNION ALL SELECT (SELECT min(name) FROM runs WHERE name > known.name) FROM known
         WHERE known.name IS NOT NULL
-    ) SELECT name FROM known WHERE substr(name, -1 - length(?1)) = '.' || ?1 OR name = ?1
+    ) SELECT name FROM known WHERE substr(name, -1 - length(:name)) = '.' || :name OR name = :name
 """
 _IS_LATEST: Final = """ AND NOT EXISTS (
     SELECT 1 FROM steps n WHERE (n.run_id, n.name, n."index") = (s.run_id, s.name, s."index") AND n.attempt > s.attempt
@@ -96,7 +96,9 @@ class SqliteReader:
 
     def _has_name(self, column: str, name: str, select: Select, given: dict[str, Any]) -> str:
         """Return the condition that a run has the name, and put its parameter to the others."""
-        names = [name] if select.is_full_name else [found for (found,) in self._connection.execute(_RUN_NAMES, (name,))]
+        names = [name]
+        if not select.is_full_name:
+            names = [found for (found,) in self._connection.execute(_RUN_NAMES, {"name": name})]
         given["run_names"] = _as_json(names)
         return f" AND {_in(column, names, 'run_names')}"
 
@@ -175,12 +177,21 @@ class SqliteReader:
             FROM (
                 SELECT name, status, duration_s, lived_with, child_run_id, reason, version, max(attempt),
                     sum(status = 'failed') AS n_failed
-                FROM steps WHERE run_id = ?1 AND step NOT IN (SELECT value FROM json_each(?2)) GROUP BY name, "index"
-            ) s LEFT JOIN events e ON e.run_id = ?1 AND e.version = s.version
-            WHERE NOT (s.status = 'skipped' AND s.version < ?3 AND substr(s.reason, -length(?4)) = ?4)
+                FROM steps WHERE run_id = :run_id AND step NOT IN (SELECT value FROM json_each(:without))
+                GROUP BY name, "index"
+            ) s LEFT JOIN events e ON e.run_id = :run_id AND e.version = s.version
+            WHERE NOT (
+                s.status = 'skipped' AND s.version < :continued_at
+                AND substr(s.reason, -length(:after_failure)) = :after_failure
+            )
             GROUP BY s.name, s.status, site, s.child_run_id, why ORDER BY min(s.version)
             """,
-            (run_id, _as_json(without), continued_at, AFTER_FAILURE),
+            {
+                "run_id": run_id,
+                "without": _as_json(without),
+                "continued_at": continued_at,
+                "after_failure": AFTER_FAILURE,
+            },
         )
         return [SiteTally(name, sql.step_status(run_id, status), *rest) for name, status, *rest in rows]
 

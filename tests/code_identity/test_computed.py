@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
 from ironflow_nb.code_identity.code_parts import compare
 from ironflow_nb.code_identity.constants import explained
@@ -107,7 +108,7 @@ def test_an_attribute_of_a_class_is_looked_for_in_its_body(module: Any) -> None:
 
 
 def test_in_a_notebook_the_last_cell_that_gives_the_name_tells() -> None:
-    shell = InteractiveShell.instance()
+    shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
     try:
         for cell in (
             "import time\nVALUE = 1",

@@ -197,29 +197,28 @@ def test_a_pool_that_is_shut_down_is_nothing_that_has_to_be_kept(notebook: Noteb
     assert "pool" not in notebook.space
 
 
-@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")  # the cells of these tests leave it open
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_a_with_bound_and_nothing_stores_is_left_out_and_said(notebook: Notebook) -> None:
     source = "import sqlite3\nwith sqlite3.connect(':memory:') as db:\n    n = db.execute('SELECT 1').fetchone()[0]"
     notebook.step("ask", source)
     assert (
         notebook.said == "ask: db (sqlite3.Connection) of a with can't be stored, and is not there where it is restored"
     )
+    notebook.space["db"].close()
     notebook.restart()
     assert notebook.step("ask", source).is_restored
     assert (notebook.space["n"], "db" in notebook.space) == (1, False)
     db = notebook.step("ask", source, outs=("db", "n"))
     assert "db (sqlite3.Connection) can't be stored, so the cell runs again" in notebook.said
     assert not db.is_restored
+    notebook.space["db"].close()
 
 
-@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")  # the cells of these tests leave it open
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_object_of_a_with_that_has_another_name_is_lost_with_that_name(notebook: Notebook) -> None:
     source = "import sqlite3\nwith sqlite3.connect(':memory:') as db:\n    kept = db"
     for _ in range(2):
         notebook.step("ask", source)
         assert notebook.space["kept"] is notebook.space["db"]
+        notebook.space["db"].close()
         notebook.restart()
     assert notebook.bodies() == ["ask", "ask"]
 

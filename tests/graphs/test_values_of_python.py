@@ -26,6 +26,7 @@ from tests.graphs.asking import perform
 from tests.graphs.evaluations import value_of
 from tests.graphs.playing import graph_of
 from tests.graphs.servers import replying, serving
+from tests.values.catalogue_frames import NAT_WITHOUT_UNIT
 
 
 class Colour(StrEnum):
@@ -80,7 +81,8 @@ RELATIVES = [
     ({np.str_("k"): Colour.RED}, {"k": "red"}),
     (pd.NA, None),
     (pd.NaT, None),
-    (np.datetime64("NaT"), None),
+    (np.datetime64("NaT", "ns"), None),
+    (NAT_WITHOUT_UNIT, None),
     (MappingProxyType({"a": (1,)}), {"a": [1]}),
     (np.datetime64("2026-01-02", "ns"), datetime(2026, 1, 2)),
 ]

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,12 @@ NewLab = Callable[[Path], Lab]
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "place" / "journal.db"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[SqliteJournal]:
+    with closing(SqliteJournal(path)) as journal:
+        yield journal
 
 
 @pytest.fixture
@@ -99,7 +105,8 @@ def test_a_flow_whose_journal_is_lost_stops_with_a_word_and_can_begin_afresh(
     flow: iron.Flow, lose: Callable[[Path, Path], Any], word: str, path: Path, other: Path, lab: Lab, world: World
 ) -> None:
     world.plan = [loses_at(2, lambda: lose(path, other))]
-    with pytest.raises(iron.JournalError, match=rf"{path} was {word} .*iron\.use\("):
+    # Of a folder that is deleted the log may be missed first.
+    with pytest.raises(iron.JournalError, match=rf"{path}(-wal)? was {word} .*iron\.use\("):
         flow(world)
     lab.cell()
     with pytest.raises(iron.JournalError, match=word):  # and so does everything after it
@@ -111,6 +118,7 @@ def test_a_flow_whose_journal_is_lost_stops_with_a_word_and_can_begin_afresh(
     assert flow(world) == 50
     assert iron.runs()["status"].tolist()[0] == "completed"
     assert iron.runs()["name"].tolist()[1:] == before
+    iron.engine().close()
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
@@ -262,8 +270,7 @@ def test_a_flow_whose_log_is_lost_stops_and_keeps_what_was_acknowledged(
 
 
 @pytest.mark.parametrize("n_bytes", [0, 32, 5000])
-def test_a_log_that_was_cut_is_noticed_before_the_next_write(path: Path, n_bytes: int) -> None:
-    journal = SqliteJournal(path)
+def test_a_log_that_was_cut_is_noticed_before_the_next_write(path: Path, journal: SqliteJournal, n_bytes: int) -> None:
     journal.append([one_run(A)], durability=Durability.PROCESS)
     cut(path.with_name(f"{path.name}-wal"), n_bytes)
     with pytest.raises(iron.JournalError, match="-wal was cut"):
@@ -275,27 +282,27 @@ def test_a_journal_that_is_reached_by_a_link_has_its_log_and_its_values_beside_i
     for each in (link, path):
         each.parent.mkdir()
     link.symlink_to(path)
-    by_link = SqliteJournal(link)
     large = value(b"x" * INLINE_LIMIT)
-    by_link.append([replace(one_run(A), values=[large])], durability=Durability.PROCESS)
-    with SqliteJournal(path).reading() as reader:
-        assert reader.values([large.value_id])[large.value_id].content == large.content
-    assert journal_of(path.with_name("journal.db-wal")) == path
-    path.with_name("journal.db-wal").unlink()
-    with pytest.raises(iron.errors.JournalError, match="deleted"):
-        by_link.append([one_run(B)], durability=Durability.PROCESS)
+    with closing(SqliteJournal(link)) as by_link:
+        by_link.append([replace(one_run(A), values=[large])], durability=Durability.PROCESS)
+        with SqliteJournal(path).reading() as reader:
+            assert reader.values([large.value_id])[large.value_id].content == large.content
+        assert journal_of(path.with_name("journal.db-wal")) == path
+        path.with_name("journal.db-wal").unlink()
+        with pytest.raises(iron.errors.JournalError, match="deleted"):
+            by_link.append([one_run(B)], durability=Durability.PROCESS)
 
 
-def test_a_journal_that_is_emptied_is_no_longer_written(path: Path) -> None:
-    journal = SqliteJournal(path)
+def test_a_journal_that_is_emptied_is_no_longer_written(path: Path, journal: SqliteJournal) -> None:
     journal.append([one_run(A)], durability=Durability.PROCESS)
     os.truncate(path, 0)  # SQLite deletes the log beside an empty file, with all that it holds
     with pytest.raises(iron.JournalError, match="emptied"):
         journal.append([one_run(B)], durability=Durability.PROCESS)
 
 
-def test_a_journal_that_is_moved_and_linked_to_its_place_is_no_longer_written(path: Path) -> None:
-    journal = SqliteJournal(path)
+def test_a_journal_that_is_moved_and_linked_to_its_place_is_no_longer_written(
+    path: Path, journal: SqliteJournal
+) -> None:
     journal.append([one_run(A)], durability=Durability.PROCESS)
     path.symlink_to(path.rename(path.with_name("moved.db")))  # SQLite looks for its log beside it, under that name
     with pytest.raises(iron.JournalError, match="replaced"):
@@ -304,8 +311,7 @@ def test_a_journal_that_is_moved_and_linked_to_its_place_is_no_longer_written(pa
         assert [run.run_id for run in reader.runs(Select())] == [A]
 
 
-def test_a_log_that_another_tool_has_written_back_and_cut_is_gone_on_with(path: Path) -> None:
-    journal = SqliteJournal(path)
+def test_a_log_that_another_tool_has_written_back_and_cut_is_gone_on_with(path: Path, journal: SqliteJournal) -> None:
     for run in (A, B, C):
         journal.append([one_run(run)], durability=Durability.PROCESS)
         with closing(sqlite3.connect(path)) as tool:

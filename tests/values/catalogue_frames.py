@@ -18,6 +18,8 @@ def _array(values: Any, dtype: Any) -> np.ndarray[Any, Any]:
     return np.array(values, dtype=dtype)
 
 
+# numpy warns of it where it is written down; who has one has it from a file.
+NAT_WITHOUT_UNIT = np.frombuffer(bytes.fromhex("0000000000000080"), "M8")[0]
 _RECORD = [("a", "<i4"), ("b", "<f8")]
 
 NUMPY: dict[str, Callable[[], Any]] = {
@@ -31,7 +33,8 @@ NUMPY: dict[str, Callable[[], Any]] = {
     "scalar bytes": lambda: np.bytes_(b"ab"),
     "scalar day": lambda: np.datetime64("2020-01-01", "D"),
     "scalar nanosecond": lambda: np.datetime64("2020-01-01", "ns"),
-    "scalar not a time": lambda: np.datetime64("NaT"),
+    "scalar not a time": lambda: np.datetime64("NaT", "ns"),
+    "scalar not a time without unit": lambda: NAT_WITHOUT_UNIT,
     "scalar span": lambda: np.timedelta64(5, "s"),
     "scalar record": lambda: np.array([(1, 2.0)], dtype=_RECORD)[0],
     "scalar void": lambda: np.void(b"abc"),
