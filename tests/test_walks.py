@@ -1,0 +1,67 @@
+"""How much of the package one call enters, from the user's line to the commit and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import flow, step
+from tests.deciders.counters import Add, counters
+from tests.walks import Walk, walk_of
+
+# How it stands: a change that needs more has to say why. The aim is 15 files for a step and 12 for a command.
+STEP_FILES, STEP_CALLS = 33, 142
+REPLAYED_STEP_FILES, REPLAYED_STEP_CALLS = 16, 33
+COMMAND_FILES, COMMAND_CALLS = 29, 138
+
+
+@pytest.fixture(autouse=True)
+def journal_file(tmp_path: Path) -> Iterator[None]:
+    with iron.open(tmp_path / "journal.db"):
+        yield
+
+
+@step
+def fetch(number: int) -> int:
+    return number + 1
+
+
+def test_a_recorded_step_enters_few_files() -> None:
+    walks: list[Walk] = []
+
+    @flow
+    def work() -> None:
+        numbers = count()
+        walks.append(walk_of(lambda: fetch(next(numbers)), warm_up=lambda: fetch(next(numbers))))
+
+    work()
+    assert len(walks[0].files) <= STEP_FILES, sorted(walks[0].files)
+    assert walks[0].n_calls <= STEP_CALLS
+
+
+def test_a_replayed_step_enters_few_files() -> None:
+    walks: list[Walk] = []
+
+    @flow
+    def work() -> None:
+        numbers = count()
+        walks.append(walk_of(lambda: fetch(next(numbers)), warm_up=lambda: fetch(next(numbers))))
+        if len(walks) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    work.resume().wait()
+    assert len(walks[1].files) <= REPLAYED_STEP_FILES, sorted(walks[1].files)
+    assert walks[1].n_calls <= REPLAYED_STEP_CALLS
+
+
+def test_a_command_enters_few_files() -> None:
+    counter = counters()
+    walk = walk_of(lambda: counter.send(Add("a")), warm_up=lambda: counter.send(Add("a")))
+    assert len(walk.files) <= COMMAND_FILES, sorted(walk.files)
+    assert walk.n_calls <= COMMAND_CALLS

@@ -1,0 +1,61 @@
+"""The way of one call through the package: which of its files and functions it enters. Counts do not depend on the machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import ironflow_nb
+
+PACKAGE = Path(ironflow_nb.__file__).parent
+
+
+class Walk:
+    """The calls of functions of the package in the calling thread, in their order."""
+
+    def __init__(self) -> None:
+        self.entered: list[tuple[str, str]] = []
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        """Note a call, as `sys.setprofile` reports it."""
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(str(PACKAGE)):
+            self.entered.append((Path(code.co_filename).relative_to(PACKAGE).as_posix(), code.co_qualname))
+
+    @property
+    def n_calls(self) -> int:
+        """How many functions were called."""
+        return len(self.entered)
+
+    @property
+    def files(self) -> set[str]:
+        """Return the files that were entered, relative to the package."""
+        return {file for file, _ in self.entered}
+
+    @property
+    def n_file_changes(self) -> int:
+        """How often the next call was in another file."""
+        return sum(one[0] != other[0] for one, other in zip(self.entered, self.entered[1:], strict=False))
+
+
+@contextmanager
+def walked() -> Iterator[Walk]:
+    """Collect the calls that are made inside."""
+    walk = Walk()
+    sys.setprofile(walk)
+    try:
+        yield walk
+    finally:
+        sys.setprofile(None)
+
+
+def walk_of(call: Callable[[], object], *, warm_up: Callable[[], object]) -> Walk:
+    """Return the way of a call that is made after three others, so that nothing of it is done for the first time."""
+    for _ in range(3):
+        warm_up()
+    with walked() as walk:
+        call()
+    return walk
