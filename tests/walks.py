@@ -1,4 +1,4 @@
-"""The way of one call through the package: which of its files and functions it enters. Counts do not depend on the machine."""
+"""The way of one call through the package: which files and functions it enters. The counts are the same everywhere."""
 
 from __future__ import annotations
 

@@ -17,10 +17,21 @@ from typing import Any, Final
 from ironflow_nb.core.identity import step_name
 from ironflow_nb.errors import ValueUnreadable
 
+# Where classes of this package that values may hold stood when older journals were written.
+FORMER_MODULES: Final = {
+    "ironflow_nb.core.retrying": "ironflow_nb.core.retry",
+    "ironflow_nb.flows.steps": "ironflow_nb.flows.step",
+    "ironflow_nb.values.input_file": "ironflow_nb.values.argument_types",
+    "ironflow_nb.values.resource": "ironflow_nb.values.argument_types",
+}
+_RECORDED_NAMES: Final = {"ironflow_nb.core.retry.Retry": "ironflow_nb.core.retrying.Retry"}
+_CURRENT_NAMES: Final = {recorded: current for current, recorded in _RECORDED_NAMES.items()}
+
 
 def class_name(kind: type) -> str:
-    """Return what the class is called in the journal: its qualname, with its module unless that is ``__main__``."""
-    return step_name(kind.__module__, kind.__qualname__)
+    """Return the name of the class in the journal: its qualname, with its module unless that is ``__main__``."""
+    name = step_name(kind.__module__, kind.__qualname__)
+    return _RECORDED_NAMES.get(name, name)
 
 
 def is_findable(kind: Any) -> bool:
@@ -52,7 +63,7 @@ def find_class(name: str, fits: Callable[[type], bool]) -> type:
 
 def lookup(name: str) -> Any:
     """Return what the dotted name stands for in ``__main__`` or the loaded modules, or None."""
-    parts = name.split(".")
+    parts = _CURRENT_NAMES.get(name, name).split(".")
     for length in range(len(parts) - 1, -1, -1):
         found: Any = sys.modules.get(".".join(parts[:length]) or "__main__")
         for part in parts[length:]:

@@ -8,16 +8,20 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from types import FunctionType, MethodType
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ironflow_nb.errors import JournalError, UntrustedValue, ValueNotStorable, ValueUnreadable
-from ironflow_nb.values.classes import is_findable
+from ironflow_nb.values.classes import FORMER_MODULES, is_findable
 from ironflow_nb.values.digest import is_of_numpy
 from ironflow_nb.values.private_files import make_folder, new_file, publish
 from ironflow_nb.values.stored_code import noting
+
+if TYPE_CHECKING:
+    import pickle
 
 KEY_BYTES: Final = 32
 MAC_BYTES: Final = 32
@@ -79,15 +83,24 @@ def unpickled(content: bytes) -> Any:
     Raises:
         ValueUnreadable: it can't be rebuilt here.
     """
-    import pickle
-
     try:
-        return pickle.loads(content)  # noqa: S301 -- the caller has checked the signature
+        return _unpickler()(io.BytesIO(content)).load()
     except Exception as error:
         raise ValueUnreadable(
             f"a pickled value can't be rebuilt here: {type(error).__name__}: {error}; run the cells or import the "
             "modules that define its classes, then read it again"
         ) from error
+
+
+@cache
+def _unpickler() -> type[pickle.Unpickler]:
+    import pickle
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            return super().find_class(FORMER_MODULES.get(module, module), name)
+
+    return Unpickler
 
 
 def has_numpy(value: Any) -> bool:
