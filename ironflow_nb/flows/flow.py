@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import digest_bytes
@@ -78,6 +78,7 @@ class Flow(Bindable, Runnable, Generic[P, R]):
         Raises:
             NotAllowedInStep: it was called inside a step.
         """
+        self.refuse_lost_class()
         return self.start_call(self.receiver + args, kwargs)
 
     def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
@@ -112,7 +113,13 @@ class Flow(Bindable, Runnable, Generic[P, R]):
 
         Nothing runs. Steps that will be new, and arguments that will differ, only show when the flow runs.
         """
+        self.refuse_lost_class()
         return self.plan_call(self.receiver + args, kwargs)
+
+    def _copy(self) -> Self:
+        """See `Runnable`."""
+        self.refuse_lost_class()
+        return super()._copy()
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Flow[P, R]: ...

@@ -68,13 +68,14 @@ class Bindable:
         """Refuse what Python takes past the class since 3.13: an attribute of a class method around a definition.
 
         Raises:
-            DefinitionError: that is so; the first item would be taken for the class.
+            DefinitionError: that is so; the first argument would be taken for the class.
         """
         code = getattr(self._given, "__code__", None)
         if (
             self.receiver
             or not isinstance(code, types.CodeType)
             or code.co_varnames[: code.co_argcount][:1] != ("cls",)
+            or not _is_in_class(self._given.__qualname__)
         ):
             return
         raise DefinitionError(
@@ -82,6 +83,11 @@ class Bindable:
             "@classmethod and not below it",
             name=self._given.__qualname__,
         )
+
+
+def _is_in_class(qualname: str) -> bool:
+    """Return True if the qualified name is that of a function in the body of a class."""
+    return qualname.rpartition(".")[0].rpartition(".")[2] not in {"", "<locals>"}
 
 
 P = ParamSpec("P")
@@ -200,6 +206,7 @@ class Step(Bindable, Generic[P, R]):
         depends: Iterable[Any] | UnsetType | None = UNSET,
     ) -> Step[P, R]:
         """Return the same step with other options; what is not given stays, and None is the default."""
+        self.refuse_lost_class()
         options = with_step_options(
             self.spec.options, key=key, retries=retries, once=once, cache=cache, on_change=on_change, depends=depends
         )

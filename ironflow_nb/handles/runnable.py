@@ -95,7 +95,7 @@ class Runnable:
         Raises:
             TypeError, ValueError: an option has a value that it does not know.
         """
-        other = copy.copy(self)  # with the same code, which was read already
+        other = self._copy()
         other.policy = with_options(
             self.policy,
             key=key,
@@ -107,6 +107,10 @@ class Runnable:
             durability=durability,
         )
         return other
+
+    def _copy(self) -> Self:
+        """Return another flow or graph with the same code, which was read already."""
+        return copy.copy(self)
 
     # -- running -------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -264,9 +265,35 @@ def test_an_object_that_is_called_async_is_an_async_step(lab: Lab) -> None:
     assert main() == [2, 3]
 
 
-def test_a_class_method_that_lost_its_class_is_refused_with_what_to_do() -> None:
-    # So does Python since 3.13 with a step that is wrapped in a class method.
-    lost: Any = types.MethodType(vars(Scaler)["class_method_around"].__func__, Scaler)
-    for use in (lambda: lost.map([1]), lambda: lost.submit(1)):
-        with pytest.raises(iron.errors.DefinitionError, match="above @classmethod"):
-            use()
+def lost(name: str) -> Any:
+    """Return the class method as Python binds it since 3.13, where a definition is wrapped in it."""
+    return types.MethodType(vars(Scaler)[name].__func__, Scaler)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: lost("class_method_around").map([1]),
+        lambda: lost("class_method_around").submit(1),
+        lambda: lost("class_method_around").options(retries=1),
+        lambda: lost("class_flow_around").start(1),
+        lambda: lost("class_flow_around").plan(1),
+        lambda: lost("class_flow_around").options(fresh=True),
+    ],
+)
+def test_a_class_method_that_lost_its_class_is_refused_with_what_to_do(lab: Lab, use: Callable[[], Any]) -> None:
+    with pytest.raises(iron.errors.DefinitionError, match="above @classmethod"):
+        use()
+    assert lost("class_flow_around")(1) == ("Scaler", 1)
+
+
+def test_a_function_that_takes_a_class_is_no_class_method(lab: Lab) -> None:
+    @step
+    def name_of(cls: type) -> str:
+        return cls.__name__
+
+    @flow
+    def main(cls: type) -> list[str]:
+        return list(name_of.options(retries=1).map([cls, Scaler]))
+
+    assert main.start(Inheriting).result(timeout_s=20) == ["Inheriting", "Scaler"]
