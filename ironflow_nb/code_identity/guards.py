@@ -65,7 +65,7 @@ class Guards:
 
     def attributes(self, kind: type) -> None:
         """Watch all attributes of the class."""
-        copyreg._slotnames(kind)  # type: ignore[attr-defined]  # noqa: SLF001 -- the first copy of an object adds it
+        copyreg._slotnames(kind)  # type: ignore[attr-defined]  # the first copy of an object adds it
         self._mappings[id(kind)] = kind, vars(kind), list(vars(kind).values())
 
     def registry(self, mapping: Mapping[Any, Any]) -> None:

@@ -140,7 +140,7 @@ def _depth(cells: list[RunningCell], result: Any) -> int:
 
 def is_in_cell() -> bool:
     """Tell whether a cell is being executed by the calling thread; a configuration loads the extension before any."""
-    frame = sys._getframe()  # noqa: SLF001 -- the one way to walk the stack without making a traceback of it
+    frame = sys._getframe()  # walks the stack without a traceback
     running = InteractiveShell.run_code.__code__
     while frame.f_code is not running:
         if frame.f_back is None:

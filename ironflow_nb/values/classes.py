@@ -99,7 +99,7 @@ def adds_only_attributes(kind: type, base: type) -> bool:
     """
     has_dict = kind.__dictoffset__ and not base.__dictoffset__ and not kind.__flags__ & _MANAGED_DICT
     has_weakref = kind.__weakrefoffset__ > 0 and base.__weakrefoffset__ <= 0
-    n_pointers = bool(has_dict) + has_weakref + len(copyreg._slotnames(kind))  # type: ignore[attr-defined]  # noqa: SLF001
+    n_pointers = bool(has_dict) + has_weakref + len(copyreg._slotnames(kind))  # type: ignore[attr-defined]
     return kind.__basicsize__ <= base.__basicsize__ + _POINTER * n_pointers and kind.__itemsize__ == base.__itemsize__
 
 

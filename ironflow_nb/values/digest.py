@@ -348,7 +348,7 @@ def _sorted_pairs(pairs: list[list[Tree]]) -> list[list[Tree]]:
 
 def _wrapped(value: Any) -> Any:
     """Return the function that a step, a flow or a cache of results stands for; these are made again by their cells."""
-    if isinstance(value, functools._lru_cache_wrapper):  # noqa: SLF001 -- it has no other name
+    if isinstance(value, functools._lru_cache_wrapper):
         return value.__wrapped__
     return getattr(value, "fn", None) if hasattr(type(value), "__ironflow_definition__") else None
 

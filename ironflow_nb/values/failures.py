@@ -229,7 +229,7 @@ def _contents(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
     found = dict(more[0] or {}) if more else {}
     if isinstance(error, NameError):  # of which its pickles know nothing
         found["name"] = error.name
-    slots = copyreg._slotnames(kind)  # type: ignore[attr-defined]  # noqa: SLF001
+    slots = copyreg._slotnames(kind)  # type: ignore[attr-defined]
     found |= {name: getattr(error, name) for name in slots if hasattr(error, name)}
     return arguments, {name: value for name, value in found.items() if not name.startswith(("__", "_ironflow"))}
 

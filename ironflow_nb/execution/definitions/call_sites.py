@@ -37,7 +37,7 @@ class CallSites:
             of_codes = self._of_codes = self._read()
         if not of_codes:
             return ""
-        frame: FrameType | None = sys._getframe(n_passed)  # noqa: SLF001 -- a tenth of a microsecond; `inspect` takes a hundred
+        frame: FrameType | None = sys._getframe(n_passed)  # a tenth of a microsecond; `inspect` takes a hundred
         while frame is not None:
             sites = of_codes.get(id(frame.f_code))
             if sites is not None:

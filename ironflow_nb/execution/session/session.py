@@ -433,7 +433,7 @@ class Session:
         That some loop runs in this thread says nothing: under every cell of a notebook there is one.
         """
         asyncio = sys.modules.get("asyncio")
-        return self.loop is not None and asyncio is not None and asyncio._get_running_loop() is self.loop  # noqa: SLF001
+        return self.loop is not None and asyncio is not None and asyncio._get_running_loop() is self.loop
 
     def has_more(self) -> bool:
         """Tell whether something runs beside the flow, or is still to run."""

@@ -141,7 +141,7 @@ class LoopDriver(Driver):
                 done.set_result(None)
 
         def call_back() -> None:
-            if asyncio._get_running_loop() is loop:  # noqa: SLF001 -- public in all but its name, and 100 times cheaper
+            if asyncio._get_running_loop() is loop:  # 100 times cheaper than to catch an error
                 settle()
             else:
                 with suppress(RuntimeError):  # the loop of a cell that was interrupted is closed: nobody waits any more
