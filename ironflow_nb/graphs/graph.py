@@ -26,9 +26,16 @@ from ironflow_nb.graphs.catalog import kinds, registered
 from ironflow_nb.graphs.compiled_graph import CompiledGraph
 from ironflow_nb.graphs.compiler.compiler import compile_graph, sound_grants
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding, DataPath, invalid
+from ironflow_nb.graphs.compiler.graph_source import (
+    GraphSource,
+    as_written,
+    extended,
+    from_data,
+    read_source,
+    read_text,
+    write_yaml,
+)
 from ironflow_nb.graphs.compiler.json_schema import GRAPH_NAME, published
-from ironflow_nb.graphs.compiler.source_reader import GraphSource, extended, from_data, read_source, read_text
-from ironflow_nb.graphs.compiler.yaml_writer import as_written, write_yaml
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.graph_diagram import GraphDiagramMixin
 from ironflow_nb.graphs.kinds import COMMON_KEYS, Kind

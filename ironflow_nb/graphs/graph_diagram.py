@@ -25,8 +25,8 @@ from ironflow_nb.graphs.compiled_graph import (
     Switch,
     While,
     Workflow,
+    in_order,
 )
-from ironflow_nb.graphs.compiler.dependency_order import in_order
 from ironflow_nb.graphs.language.templates import Literal, Template, written
 from ironflow_nb.handles.run_picture import bundle_of
 

@@ -19,7 +19,7 @@ from ironflow_nb.errors import FlowNotDefined, JournalCorrupt, UntrustedRun
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.signatures import is_own_definition, own_runs, untrusted
 from ironflow_nb.graphs.compiler.compiler_findings import DataPath, dotted
-from ironflow_nb.graphs.compiler.source_reader import GraphSource, source_of
+from ironflow_nb.graphs.compiler.graph_source import GraphSource, source_of
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kinds import COMMON_KEYS, CONTROL_KEYS
 

@@ -26,7 +26,7 @@ from ironflow_nb.notebook.notebook_hooks import NotebookHooks
 
 if TYPE_CHECKING:
     from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding
-    from ironflow_nb.graphs.compiler.source_reader import GraphSource
+    from ironflow_nb.graphs.compiler.graph_source import GraphSource
     from ironflow_nb.graphs.graph import Graph
 
 MAGIC: Final = "%%graph"
@@ -96,7 +96,7 @@ def _checked(name: str, line: str, cell: str) -> Graph:
     """
     from ironflow_nb.graphs.catalog import kinds
     from ironflow_nb.graphs.compiler.compiler import compile_graph
-    from ironflow_nb.graphs.compiler.source_reader import read_source
+    from ironflow_nb.graphs.compiler.graph_source import read_source
 
     try:
         # The line of the magic counts, so that every place is that of the cell.
@@ -128,7 +128,7 @@ def _named(source: GraphSource, name: str, cell: str) -> tuple[GraphSource, list
 
 def _made(name: str, cell: str, data: Mapping[str, Any]) -> Graph:
     """Return the graph, as it was written where that is a text that needs no cell around it."""
-    from ironflow_nb.graphs.compiler.source_reader import read_source
+    from ironflow_nb.graphs.compiler.graph_source import read_source
     from ironflow_nb.graphs.graph import Graph
 
     for text in (f"\n{cell}", f"graph: {name}\n{cell}"):

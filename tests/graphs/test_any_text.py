@@ -10,8 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ironflow_nb.errors import GraphInvalid
-from ironflow_nb.graphs.compiler.source_reader import read_text
-from ironflow_nb.graphs.compiler.yaml_writer import write_yaml
+from ironflow_nb.graphs.compiler.graph_source import read_text, write_yaml
 from ironflow_nb.graphs.graph import Graph
 
 any_character = st.characters(exclude_categories=["Cs"])

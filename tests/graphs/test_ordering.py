@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.graphs.compiler.dependency_order import cycle_in, ended_before
+from ironflow_nb.graphs.compiled_graph import cycle_in, ended_before
 
 Graphs = list[tuple[int, ...]]
 

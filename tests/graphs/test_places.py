@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.graphs.compiler.positions import Key
-from ironflow_nb.graphs.compiler.source_reader import read_text
-from ironflow_nb.graphs.compiler.yaml_writer import write_yaml
+from ironflow_nb.graphs.compiler.compiler_findings import Key
+from ironflow_nb.graphs.compiler.graph_source import read_text, write_yaml
 from ironflow_nb.graphs.graph import Graph
 from tests.graphs.mistakes import fetching, graph_text, said, said_of
 

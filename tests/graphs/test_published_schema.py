@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator
 import ironflow_nb as iron
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.graphs.catalog import BUILT_IN, NODE_KINDS, kinds
+from ironflow_nb.graphs.compiler.graph_source import read_text
 from ironflow_nb.graphs.compiler.json_schema import CONTROL, published
-from ironflow_nb.graphs.compiler.source_reader import read_text
 from ironflow_nb.graphs.graph import Graph
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
 from tests.graphs.mistakes import fetching, said

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ironflow_nb.errors import GraphInvalid
-from ironflow_nb.graphs.compiler.source_reader import MOST_BYTES, read_text
+from ironflow_nb.graphs.compiler.graph_source import MOST_BYTES, read_text
 from ironflow_nb.graphs.graph import Graph
 from tests.graphs.mistakes import said
 

@@ -25,15 +25,14 @@ from ironflow_nb.graphs.compiled_graph import (
     Switch,
     While,
     Workflow,
+    cycle_in,
+    ended_before,
 )
-from ironflow_nb.graphs.compiler import schema_check
-from ironflow_nb.graphs.compiler.compiler_findings import CompilerFindings, dotted
-from ironflow_nb.graphs.compiler.dependency_order import cycle_in, ended_before
+from ironflow_nb.graphs.compiler import json_schema, schema_check
+from ironflow_nb.graphs.compiler.compiler_findings import CompilerFindings, DataPath, Key, dotted, value_at
 from ironflow_nb.graphs.compiler.graph_input import INPUT, declared_inputs
-from ironflow_nb.graphs.compiler.name_scope import MOST_SHOWN, NameScope
-from ironflow_nb.graphs.compiler.nested_nodes import NestedNodes
-from ironflow_nb.graphs.compiler.positions import DataPath, Key, value_at
-from ironflow_nb.graphs.compiler.source_reader import GraphSource
+from ironflow_nb.graphs.compiler.graph_source import GraphSource
+from ironflow_nb.graphs.compiler.name_scope import MOST_SHOWN, NameScope, NestedNodes
 from ironflow_nb.graphs.compiler.tasks import TaskCompiler
 from ironflow_nb.graphs.grants import SCHEMA as GRANTS
 from ironflow_nb.graphs.grants import Grant, Grants, Need
@@ -47,8 +46,8 @@ from ironflow_nb.graphs.kinds import (
     RESERVED_NAMES,
     Kind,
 )
+from ironflow_nb.graphs.language.data import Tree
 from ironflow_nb.graphs.language.expression import LENIENT_FUNCTIONS, field_of
-from ironflow_nb.graphs.language.parser import Tree
 from ironflow_nb.graphs.language.templates import Template, expressions_of
 from ironflow_nb.graphs.secrets import variable_of
 
@@ -149,7 +148,7 @@ class _GraphCompiler:
 
     def definition(self) -> CompiledGraph:
         data = self._data
-        self._check((), {"type": "object", "properties": dict(schema_check.TOP), "additionalProperties": False}, data)
+        self._check((), {"type": "object", "properties": dict(json_schema.TOP), "additionalProperties": False}, data)
         for key in ("graph", "nodes"):
             if data and key not in data:
                 self.findings.add((), f"{key}: is missing")
@@ -334,7 +333,7 @@ class _GraphCompiler:
 
     def _check_keys(self, data: Mapping[str, Any], path: DataPath, name: str | None) -> None:
         common = {key: value for key, value in data.items() if key in COMMON_KEYS and key != "id"}
-        self._check(path, {"type": "object", "properties": dict(schema_check.COMMON)}, common)
+        self._check(path, {"type": "object", "properties": dict(json_schema.COMMON)}, common)
         if name is None:
             return
         own = {name} | CONTROL_KEYS.get(name, frozenset()) | (PYTHON_KEYS if name == PYTHON else frozenset())
@@ -346,9 +345,9 @@ class _GraphCompiler:
                 self.findings.add((*path, Key(key)), f"a {name} node has no {key!r}{schema_check.hint(key, known)}")
             elif key in MEANINGLESS.get(name, ()):
                 self.findings.add((*path, Key(key)), _meaningless(key, name))
-        if name in schema_check.CONTROL:
+        if name in json_schema.CONTROL:
             own_data = {key: data[key] for key in own if key in data}
-            part = {"type": "object", "properties": schema_check.CONTROL[name], "required": schema_check.REQUIRED[name]}
+            part = {"type": "object", "properties": json_schema.CONTROL[name], "required": json_schema.REQUIRED[name]}
             self._check(path, part, own_data)
 
     def _retry(self, options: Mapping[str, Any], data: Mapping[str, Any], path: DataPath) -> Retry:

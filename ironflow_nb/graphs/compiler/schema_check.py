@@ -8,12 +8,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ironflow_nb.graphs.compiler.json_schema import COMMON, CONTROL, EXPRESSION, NODES, REQUIRED, SPOKEN, TOP
-from ironflow_nb.graphs.compiler.positions import DataPath, Key
+from ironflow_nb.graphs.compiler.compiler_findings import DataPath, Key
+from ironflow_nb.graphs.compiler.json_schema import EXPRESSION, NODES, SPOKEN
 from ironflow_nb.graphs.language.data import near
 from ironflow_nb.graphs.language.templates import OPENING
-
-__all__ = ["COMMON", "CONTROL", "REQUIRED", "TOP", "hint", "is_filled_in", "problems"]
 
 
 def problems(schema: Mapping[str, Any], data: Any, *, is_written: bool) -> Iterator[tuple[DataPath, str]]:

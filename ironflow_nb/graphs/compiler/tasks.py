@@ -23,10 +23,8 @@ from ironflow_nb.graphs.compiled_graph import (
     Workflow,
 )
 from ironflow_nb.graphs.compiler import schema_check
-from ironflow_nb.graphs.compiler.compiler_findings import CompilerFindings
-from ironflow_nb.graphs.compiler.name_scope import NameScope
-from ironflow_nb.graphs.compiler.nested_nodes import NestedNodes
-from ironflow_nb.graphs.compiler.positions import DataPath, Key
+from ironflow_nb.graphs.compiler.compiler_findings import CompilerFindings, DataPath, Key
+from ironflow_nb.graphs.compiler.name_scope import NameScope, NestedNodes
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kinds import RESERVED_NAMES, Kind
 from ironflow_nb.graphs.language.expression import ExpressionSyntaxError

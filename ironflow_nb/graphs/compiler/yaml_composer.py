@@ -15,8 +15,14 @@ from functools import cache
 from typing import Any, Final
 
 from ironflow_nb.errors import GraphInvalid
-from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding, invalid
-from ironflow_nb.graphs.compiler.positions import DataPath, Position, SourceSpans, TextSpan
+from ironflow_nb.graphs.compiler.compiler_findings import (
+    CompilerFinding,
+    DataPath,
+    Position,
+    SourceSpans,
+    TextSpan,
+    invalid,
+)
 
 NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}

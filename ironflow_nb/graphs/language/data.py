@@ -18,9 +18,12 @@ from enum import Enum
 from functools import cache
 from math import isfinite
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any, Final, NoReturn, TypeAlias
 
 import msgspec
+
+Tree: TypeAlias = dict[str, Any]
+"""A node of JMESPath's syntax tree: ``type``, ``children``, and ``value`` where it has one."""
 
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
@@ -188,6 +191,19 @@ def as_json(value: Any) -> Any:
     return found
 
 
+def read_json(text: str) -> Any:
+    """Return what the JSON says.
+
+    Raises:
+        ValueError: it is no JSON; NaN and Infinity are none.
+    """
+    return json.loads(text, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
 def write_json(value: Any, **options: Any) -> str:
     """Return the value as JSON, without blanks unless the options of `json.dumps` say so.
 
@@ -203,7 +219,7 @@ def encoder() -> msgspec.json.Encoder:
     return msgspec.json.Encoder(enc_hook=as_json, decimal_format="number")
 
 
-def written(tree: dict[str, Any]) -> str:
+def written(tree: Tree) -> str:
     """Return the tree as a text that people recognise, for messages."""
     children = [written(child) for child in tree.get("children", ()) if isinstance(child, dict)]
     match tree["type"]:

@@ -15,10 +15,9 @@ from functools import cache
 from typing import Any, Final
 
 from ironflow_nb.graphs.language.budget import Budget, BudgetExceeded
-from ironflow_nb.graphs.language.data import PLAIN, meaning, meant, shape, written
+from ironflow_nb.graphs.language.data import PLAIN, Tree, meaning, meant, shape, written
 from ironflow_nb.graphs.language.expression import LENIENT_FUNCTIONS, Expression
 from ironflow_nb.graphs.language.functions import Recorded, call_function
-from ironflow_nb.graphs.language.parser import Tree
 
 
 class MissingValue(LookupError):

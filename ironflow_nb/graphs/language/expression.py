@@ -9,83 +9,130 @@ inside of the other. Where no text says that, what is made is not larger than wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from itertools import pairwise
-from typing import Final, TypeAlias
+from functools import cache, lru_cache
+from typing import Any, Final
 
 import msgspec
 
-from ironflow_nb.graphs.language import parser
-from ironflow_nb.graphs.language.data import near
+from ironflow_nb.graphs.language.budget import FieldPath, is_repeating, paths_of, weigh
+from ironflow_nb.graphs.language.data import Tree, near, read_json
 from ironflow_nb.graphs.language.functions import EXTRA, known_functions
-from ironflow_nb.graphs.language.parser import SHOWN, Tree
 
-FieldPath: TypeAlias = tuple[str, ...]
-"""Fields, one inside of the other, from the value that an expression looks at down to a part of it."""
-
-_MAKING: Final = frozenset({"multi_select_list", "multi_select_dict"})
-_JOINING: Final = frozenset({"zip", "concat", "merge"})
-"""Functions that put what they are given into one value."""
-
-_KEEPING: Final = _JOINING | {
-    "coalesce", "default", "from_json", "group_by", "map", "max_by", "min_by", "not_null", "reverse", "sort", "sort_by",
-    "to_array", "values",
-}  # fmt: skip
-"""Functions whose results have what they were given in them, and are not texts or numbers made of it."""
-
-_APPLIED: Final = frozenset({"projection", "value_projection", "filter_projection"})
+SHOWN: Final = 200
+"""Of a longer expression messages show the beginning."""
 
 
-def paths_of(tree: Tree) -> tuple[FieldPath, ...]:
-    """Return the places that what the tree gives comes from; a place may stand for more than is taken of it."""
-    children = [child for child in tree.get("children", ()) if isinstance(child, dict)]
-    match tree["type"]:
-        case "field":
-            return ((tree["value"],),)
-        case "current" | "identity":
-            return ((),)
-        case "subexpression":
-            first, *others = map(paths_of, children)
-            for then in others:
-                first = tuple(one + each for one in first for each in then) if len(first) == 1 else first
-            return first
-        case "multi_select_list" | "multi_select_dict" | "key_val_pair" | "or_expression" | "and_expression":
-            return tuple(path for child in children for path in paths_of(child))
-        case "function_expression":
-            is_keeping = tree["value"] in _KEEPING
-            given = [child for child in children if child["type"] != "expref"] if is_keeping else []
-            return tuple(path for child in given for path in paths_of(child))
-        case "literal" | "comparator" | "not_expression" | "expref":
-            return ()
-        case _:
-            return paths_of(children[0]) if children else ((),)
+_BELOW_FLATTEN: Final = 8
+"""Binds looser than everything that goes on into a value, and tighter than comparisons."""
 
 
-def is_repeating(tree: Tree) -> bool:
-    """Tell whether two parts of what is made there come from the same place."""
-    is_joining = tree["type"] == "function_expression" and tree["value"] in _JOINING
-    if tree["type"] not in _MAKING and not is_joining:
-        return False
-    return overlap(path for child in tree["children"] for path in set(paths_of(child)))
+class ExpressionSyntaxError(ValueError):
+    """An expression can't be compiled; `offset` is where in its text, from zero."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
 
 
-def overlap(paths: Iterable[FieldPath]) -> bool:
-    """Tell whether one of the places is another one, or around it."""
-    return any(after[: len(before)] == before for before, after in pairwise(sorted(paths)))
+def parse(text: str) -> Tree:
+    """Return the syntax tree of the text; functions, objects and ``&`` have a ``start``, their place in it.
+
+    Raises:
+        ExpressionSyntaxError: it is no JMESPath.
+    """
+    from jmespath.exceptions import JMESPathError, LexerError, ParseError
+
+    if not text.strip():
+        raise ExpressionSyntaxError("the expression is empty", 0)
+    shown = repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
+    try:
+        parsed: Tree = _parser()()._do_parse(text).parsed  # noqa: SLF001 -- without a cache that others share
+    except LexerError as error:
+        raise ExpressionSyntaxError(f"{error.message} in {shown}", error.lexer_position) from None
+    except ParseError as error:
+        met = "the end" if error.token_type in {None, "EOF"} else repr(str(error.token_value))
+        place = min(error.lex_position, len(text))
+        raise ExpressionSyntaxError(f"{met} was not expected in {shown}", place) from None
+    except RecursionError:
+        raise ExpressionSyntaxError(f"{shown} is nested too deep", 0) from None
+    except ExpressionSyntaxError:
+        raise
+    except (JMESPathError, ValueError) as error:  # a number of thousands of digits, for one
+        raise ExpressionSyntaxError(f"{error} in {shown}", 0) from None
+    return parsed
 
 
-def weigh(tree: Tree) -> int:
-    """Note of every part that is applied to each item of something how many steps that takes, and return the tree's."""
-    children = [child for child in tree.get("children", ()) if isinstance(child, dict)]
-    weights = [weigh(child) for child in children]
-    if tree["type"] in _APPLIED:
-        for child, weight in zip(children, weights, strict=True):
-            child["weight"] = weight
-    applied = [weight for child, weight in zip(children, weights, strict=True) if child["type"] == "expref"]
-    if applied:
-        tree["weight"] = sum(applied)
-    size = len(msgspec.json.encode(tree["value"])) if tree["type"] == "literal" else 0
-    return 1 + size + sum(weights)
+@cache
+def _parser() -> Any:
+    from jmespath.exceptions import LexerError, ParseError
+    from jmespath.lexer import Lexer
+    from jmespath.parser import ParsedResult, Parser
+
+    class _Lexer(Lexer):  # type: ignore[misc]
+        def _consume_literal(self) -> Tree:
+            start = self._position
+            lexeme = self._consume_until("`").replace("\\`", "`")
+            try:
+                value = read_json(lexeme)
+            except ValueError:
+                message = "what stands between backquotes is JSON, and a text stands between '...'"
+                raise LexerError(start, lexeme, message) from None
+            return {"type": "literal", "value": value, "start": start, "end": self._position}
+
+    class _StrictParser(Parser):  # type: ignore[misc]
+        def _parse(self, expression: str) -> Any:
+            self._tokens = list(_Lexer().tokenize(expression))
+            self._index = 0
+            parsed = self._expression(binding_power=0)
+            if self._current_token() != "eof":
+                self._raise_parse_error_for_token(self._lookahead_token(0), "unexpected token")
+            return ParsedResult(expression, parsed)
+
+        def _token_nud_quoted_identifier(self, token: Tree) -> Tree:
+            if self._current_token() == "lparen":
+                raise ParseError(token["start"], token["value"], token["type"])
+            return super()._token_nud_quoted_identifier(token)  # type: ignore[no-any-return]
+
+        def _token_nud_not(self, _token: Tree) -> Tree:
+            # The library reads !a.b as (!a).b, which nobody means: here ! takes all up to the next operator.
+            return {"type": "not_expression", "children": [self._expression(_BELOW_FLATTEN)]}
+
+        def _token_nud_expref(self, token: Tree) -> Tree:
+            return super()._token_nud_expref(token) | {"start": token["start"]}  # type: ignore[no-any-return]
+
+        def _token_led_lparen(self, left: Tree) -> Tree:
+            name = self._lookahead_token(-2)
+            if left["type"] != "field" or name["type"] != "unquoted_identifier":
+                raise ParseError(self._lookahead_token(-1)["start"], "(", "lparen")
+            arguments = []
+            while self._current_token() != "rparen":
+                arguments.append(self._expression())
+                if self._current_token() == "rparen":
+                    break
+                self._match("comma")
+                if self._current_token() == "rparen":
+                    self._raise_parse_error_for_token(self._lookahead_token(0), "a comma before it")
+            self._match("rparen")
+            called = {"type": "function_expression", "children": arguments, "value": left["value"]}
+            return called | {"start": name["start"]}
+
+        def _parse_multi_select_hash(self) -> Tree:
+            pairs: dict[str, Tree] = {}
+            while True:
+                key = self._lookahead_token(0)
+                self._match_multiple_tokens(["quoted_identifier", "unquoted_identifier"])
+                if key["value"] in pairs:
+                    raise ExpressionSyntaxError(f"the key {key['value']!r} is there twice", key["start"])
+                self._match("colon")
+                value = self._expression(0)
+                pairs[key["value"]] = {"type": "key_val_pair", "children": [value], "value": key["value"]}
+                if self._current_token() != "comma":
+                    break
+                self._match("comma")
+            self._match("rbrace")
+            return {"type": "multi_select_dict", "children": list(pairs.values())}
+
+    return _StrictParser
 
 
 EVERYTHING: Final = "@"
@@ -99,8 +146,6 @@ LENIENT_FUNCTIONS: Final = frozenset({"default", "coalesce", "not_null"})
 
 MOST_DEPTH: Final = 100
 """An expression is not nested deeper: where the stack ends would depend on who evaluates it."""
-
-ExpressionSyntaxError = parser.ExpressionSyntaxError
 
 
 class Expression(msgspec.Struct, frozen=True):
@@ -128,7 +173,7 @@ def compile_expression(text: str) -> Expression:
         ExpressionSyntaxError: it is no JMESPath, or calls a function that there is none of, or with too many or few
             arguments, or is nested too deep.
     """
-    tree = parser.parse(text)
+    tree = parse(text)
     _check_depth(tree, text)
     functions = set(_check_functions(tree))
     looking = list(_of_context(tree))

@@ -13,8 +13,7 @@ from itertools import zip_longest
 from typing import Any, Final, NamedTuple, Protocol
 
 from ironflow_nb.graphs.language.budget import Budget
-from ironflow_nb.graphs.language.data import PLAIN, meant, shape, write_json
-from ironflow_nb.graphs.language.parser import read_json
+from ironflow_nb.graphs.language.data import PLAIN, meant, read_json, shape, write_json
 from ironflow_nb.graphs.language.patterns import is_found, replaced
 
 MOST_ITEMS: Final = 1_000_000

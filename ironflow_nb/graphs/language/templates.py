@@ -13,9 +13,9 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from ironflow_nb.graphs.language.budget import Budget
+from ironflow_nb.graphs.language.budget import Budget, overlap
 from ironflow_nb.graphs.language.data import encoder, shape
-from ironflow_nb.graphs.language.expression import Expression, ExpressionSyntaxError, compile_expression, overlap
+from ironflow_nb.graphs.language.expression import Expression, ExpressionSyntaxError, compile_expression
 
 OPENING: Final = "{{"
 CLOSING: Final = "}}"

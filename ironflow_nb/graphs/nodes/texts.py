@@ -9,12 +9,10 @@ from typing import Any, Final, Literal
 
 from ironflow_nb.errors import GraphInvalid
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding
-from ironflow_nb.graphs.compiler.source_reader import read_text
-from ironflow_nb.graphs.compiler.yaml_writer import write_yaml
+from ironflow_nb.graphs.compiler.graph_source import read_text, write_yaml
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
-from ironflow_nb.graphs.language.data import meaning, meant, shape, write_json
+from ironflow_nb.graphs.language.data import meaning, meant, read_json, shape, write_json
 from ironflow_nb.graphs.language.functions import HASHES, digest
-from ironflow_nb.graphs.language.parser import read_json
 
 _FORMATS: Final = ("json", "csv", "yaml")
 _ONE_FORMAT: Final[dict[str, Any]] = {"oneOf": [{"required": [each]} for each in _FORMATS]}
