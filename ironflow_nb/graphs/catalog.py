@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.graphs.kinds import Kind, kind_of
+from ironflow_nb.graphs.kinds import Kind, kind_from_function
 from ironflow_nb.graphs.nodes.aws_lambda import LAMBDA
 from ironflow_nb.graphs.nodes.files import FILE
 from ironflow_nb.graphs.nodes.http import HTTP
@@ -71,7 +71,9 @@ def node(
                 f"a kind of node can't be called {chosen!r}, for graphs have one of that name (iron.nodes() lists "
                 f"them); choose another name, such as 'my_{chosen}'"
             )
-        REGISTRY.registered[NODE_KINDS][chosen] = kind_of(chosen, function, description=description, schema=schema)
+        REGISTRY.registered[NODE_KINDS][chosen] = kind_from_function(
+            chosen, function, description=description, schema=schema
+        )
         return function
 
     return register
@@ -94,7 +96,7 @@ def _installed() -> dict[str, Kind]:
     found = {}
     for entry in entry_points(group=ENTRY_POINTS):
         offered = entry.load()
-        kind = offered if isinstance(offered, Kind) else kind_of(entry.name, offered)
+        kind = offered if isinstance(offered, Kind) else kind_from_function(entry.name, offered)
         if kind.name in BUILT_IN:
             raise DefinitionError(f"{entry.value} offers the kind of node {kind.name!r}, which graphs have already")
         found[kind.name] = kind

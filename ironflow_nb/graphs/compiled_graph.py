@@ -55,7 +55,7 @@ class Switch(msgspec.Struct, frozen=True):
     default: Block
 
 
-class Choice(msgspec.Struct, frozen=True):
+class ParallelBranch(msgspec.Struct, frozen=True):
     """One way of a branch, taken if `when` is true, or there is none."""
 
     name: str
@@ -66,7 +66,7 @@ class Choice(msgspec.Struct, frozen=True):
 class ParallelBlocks(msgspec.Struct, frozen=True):
     """Blocks side by side; it ends when all that were chosen have."""
 
-    choices: tuple[Choice, ...]
+    branches: tuple[ParallelBranch, ...]
 
 
 class Loop(msgspec.Struct, frozen=True):
@@ -150,8 +150,8 @@ def blocks_of(node: GraphNode) -> tuple[Block, ...]:
             inside: tuple[Block, ...] = (then, otherwise)
         case Switch(cases=cases, default=default):
             inside = (*(block for _, block in cases), default)
-        case ParallelBlocks(choices=choices):
-            inside = tuple(choice.do for choice in choices)
+        case ParallelBlocks(branches=branches):
+            inside = tuple(branch.do for branch in branches)
         case Loop(do=do) | While(do=do):
             inside = (do,)
         case NodeWork() | PythonCall() | Workflow() | Assertion():
@@ -159,11 +159,11 @@ def blocks_of(node: GraphNode) -> tuple[Block, ...]:
     return (*inside, node.on_error) if isinstance(node.on_error, Block) else inside
 
 
-After = Sequence[tuple[int, ...]]
+Dependencies = Sequence[tuple[int, ...]]
 """For each node the numbers of those that it waits for."""
 
 
-def cycle_in(after: After) -> list[int] | None:
+def find_cycle(after: Dependencies) -> list[int] | None:
     """Return a circle of nodes that wait for each other, the first of them again at its end; None if there is none."""
     state = [0] * len(after)  # 0 unseen, 1 on the way, 2 done
     for first in range(len(after)):
@@ -187,7 +187,7 @@ def cycle_in(after: After) -> list[int] | None:
     return None
 
 
-def ended_before(after: After) -> list[int]:
+def ended_masks(after: Dependencies) -> list[int]:
     """Return for each node a mask over the numbers of those that have ended before it begins; there is no circle."""
     masks: dict[int, int] = {}
     for first in range(len(after)):
@@ -206,7 +206,7 @@ def ended_before(after: After) -> list[int]:
     return [masks[number] for number in range(len(after))]
 
 
-def in_order(after: After) -> list[int]:
+def topological_order(after: Dependencies) -> list[int]:
     """Return the numbers so that each comes behind those it waits for, otherwise as they stand; there is no circle."""
     ordered: dict[int, None] = {}
     for first in range(len(after)):

@@ -23,7 +23,7 @@ from ironflow_nb.errors import NotGranted
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
-NAME_PATTERN: Final = r"^(\*\.)?[^\s/?#@*\\%]+$"
+HOST_PATTERN: Final = r"^(\*\.)?[^\s/?#@*\\%]+$"
 """What a name of hosts looks like, for schemas; `means` is stricter."""
 
 _URL: Final = re.compile(r"(https?)://([^/?#\\\s]+)(?=[/?#]|\Z)", re.IGNORECASE)
@@ -62,7 +62,7 @@ def host_of(url: str) -> str:
     return str(origin_of(url) or "")
 
 
-def means(name: str, origin: UrlOrigin) -> bool:
+def matches_host(name: str, origin: UrlOrigin) -> bool:
     """Tell whether a name in ``allow`` or ``auth`` means that host, on that port."""
     read = _read(name.removeprefix("*."))
     if read is None:
@@ -73,7 +73,7 @@ def means(name: str, origin: UrlOrigin) -> bool:
     return _is_below(origin.host, host) if name.startswith("*.") else origin.host == host
 
 
-def covers(wide: str, narrow: str) -> bool:
+def covers_hosts(wide: str, narrow: str) -> bool:
     """Tell whether everything that the one name means is meant by the other too."""
     reads = [_read(name.removeprefix("*.")) for name in (wide, narrow)]
     if reads[0] is None or reads[1] is None or reads[0][1] != reads[1][1]:
@@ -84,10 +84,10 @@ def covers(wide: str, narrow: str) -> bool:
     return _is_below(inner, outer) or (narrow.startswith("*.") and inner == outer)
 
 
-def both(ones: tuple[str, ...], others: tuple[str, ...]) -> Iterator[str]:
+def common_hosts(ones: tuple[str, ...], others: tuple[str, ...]) -> Iterator[str]:
     """Yield names that together mean the hosts that both sides mean."""
-    yield from (name for name in ones if any(covers(other, name) for other in others))
-    yield from (name for name in others if any(covers(one, name) for one in ones))
+    yield from (name for name in ones if any(covers_hosts(other, name) for other in others))
+    yield from (name for name in others if any(covers_hosts(one, name) for one in ones))
 
 
 def _is_below(host: str, domain: str) -> bool:
@@ -132,19 +132,19 @@ def _canonical_address(text: str) -> str | None:
 
 
 Grant: TypeAlias = Literal["http", "files", "shell", "shell_env", "env", "keyring", "lambda", "python"]
-KINDS: Final[tuple[Grant, ...]] = get_args(Grant)
+GRANT_NAMES: Final[tuple[Grant, ...]] = get_args(Grant)
 
-COMMAND_LINE: Final = "a text for the shell"
+SHELL_TEXT: Final = "a text for the shell"
 """What a command that is no list asks for: the shell itself, which only ``shell: true`` grants."""
 
-SCHEMA: Final[Mapping[str, Any]] = {
+GRANTS_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
         "http": {
             "description": "hosts: example.org is that host on the ports of http and https, example.org:8080 that "
             "host and port, *.example.org every host below it; true is every host",
-            "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "pattern": NAME_PATTERN}}],
+            "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "pattern": HOST_PATTERN}}],
         },
         "files": {
             "description": "folders and files, relative to the folder of the graph's own file, or the working "
@@ -198,7 +198,7 @@ class Grants(msgspec.Struct, frozen=True):
     def of(cls, allow: Mapping[str, Any] | None, *, base: str | None = None) -> Grants:
         """Return the grants that an ``allow`` says; of None, everything."""
         if allow is None:
-            return cls(dict.fromkeys(KINDS, True), base or ".")
+            return cls(dict.fromkeys(GRANT_NAMES, True), base or ".")
         allowed = {kind: names if isinstance(names, bool) else tuple(names) for kind, names in allow.items()}
         if allowed.get("shell") is True:  # the whole shell can set any variable by itself
             allowed["shell_env"] = True
@@ -230,7 +230,7 @@ class Grants(msgspec.Struct, frozen=True):
         match need.grant:
             case "http":
                 origin = origin_of(need.what)
-                return origin is not None and any(means(name, origin) for name in names)
+                return origin is not None and any(matches_host(name, origin) for name in names)
             case "files":
                 path = self._found(need.what)
                 return path is not None and self._is_path_granted(path, names)
@@ -306,7 +306,7 @@ def _refusal(need: Need, names: tuple[str, ...]) -> str:
     if not wanted:
         return f"{need.grant}: what is asked for is no URL with a plain host, so it can't be granted"
     granted = f"granted are {', '.join(names)}" if names else "nothing of it is granted"
-    if need == Need("shell", COMMAND_LINE):
+    if need == Need("shell", SHELL_TEXT):
         return (
             f"a command that is a text needs the whole shell ({granted}); write it as a list, the program first, or "
             "grant it: allow: {shell: true}"
@@ -335,7 +335,7 @@ def _both(kind: str, one: bool | tuple[str, ...], other: bool | tuple[str, ...])
     if isinstance(other, bool):
         return one if other else False
     if kind == "http":
-        found = tuple(both(one, other))
+        found = tuple(common_hosts(one, other))
     else:
         is_within = {"files": _is_path_within, "python": _is_module_within}.get(kind, str.__eq__)
         found = tuple(name for name in one if any(is_within(name, each) for each in other))

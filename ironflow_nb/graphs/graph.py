@@ -24,26 +24,26 @@ from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.steps.context import SCOPE
 from ironflow_nb.graphs.catalog import kinds, registered
 from ironflow_nb.graphs.compiled_graph import CompiledGraph
-from ironflow_nb.graphs.compiler.compiler import compile_graph, sound_grants
-from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding, DataPath, invalid
+from ironflow_nb.graphs.compiler.compiler import compile_graph, valid_grants
+from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding, DataPath, invalid_graph
 from ironflow_nb.graphs.compiler.graph_source import (
     GraphSource,
-    as_written,
-    extended,
-    from_data,
+    keys_as_data,
     read_source,
-    read_text,
+    read_yaml,
+    source_from_data,
+    with_value,
     write_yaml,
 )
-from ironflow_nb.graphs.compiler.json_schema import GRAPH_NAME, published
+from ironflow_nb.graphs.compiler.json_schema import GRAPH_NAME, graph_schema
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.graph_diagram import GraphDiagramMixin
 from ironflow_nb.graphs.kinds import COMMON_KEYS, Kind
-from ironflow_nb.graphs.mock_run import MockRun, check_mocks, try_out, without_waiting
+from ironflow_nb.graphs.mock_run import MockRun, check_mocks, run_with_mocks, without_retry_delays
 from ironflow_nb.graphs.runtime.child_graphs import ChildCode, check_inputs_of_children, say_undefined, tracked_graph
 from ironflow_nb.graphs.runtime.node_environment import Functions, equipped, input_of, performed
 from ironflow_nb.graphs.runtime.node_steps import PARAMETERS, NodeSteps
-from ironflow_nb.graphs.stored_graph import kept_graph, kept_id, kept_text, replanned
+from ironflow_nb.graphs.stored_graph import load_graph, plan_after_edit, stored_id, text_to_store
 from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.journal.ports import Select, StoredDefinition
@@ -97,7 +97,9 @@ class Graph(GraphDiagramMixin, Runnable):
             )
         given = {"input": input, "secrets": secrets, "concurrency": concurrency}
         data: dict[str, Any] = {"graph": name, **{key: each for key, each in given.items() if each is not None}}
-        self._set(from_data(data | {"allow": True if allow is None else allow, "nodes": []}), functions or {}, None)
+        self._set(
+            source_from_data(data | {"allow": True if allow is None else allow, "nodes": []}), functions or {}, None
+        )
         REGISTRY.define(self)
 
     def __dir__(self) -> list[str]:
@@ -143,7 +145,7 @@ class Graph(GraphDiagramMixin, Runnable):
         Raises:
             GraphInvalid: it is no mapping.
         """
-        graph = cls._of(from_data(data), allow, functions)
+        graph = cls._of(source_from_data(data), allow, functions)
         REGISTRY.define(graph)
         return graph
 
@@ -153,7 +155,7 @@ class Graph(GraphDiagramMixin, Runnable):
         grants = None
         if allow is not None:
             own = source.data.get("allow") if isinstance(source.data, Mapping) else None
-            grants = sound_grants(own, source.base).within(Grants.of(allow, base=source.base))
+            grants = valid_grants(own, source.base).within(Grants.of(allow, base=source.base))
         graph._set(source, functions or {}, grants)  # noqa: SLF001 -- its own
         return graph
 
@@ -172,7 +174,7 @@ class Graph(GraphDiagramMixin, Runnable):
         engine = REGISTRY.engine()
         with engine.reading() as reader:
             row = reader.runs(Select(run_ids=[handle.id]))[0]
-        graph = _kept(engine, row, functions)
+        graph = _load_graph(engine, row, functions)
         if graph._foreign is None and REGISTRY.find(graph.kind, graph.name) is None:  # noqa: SLF001 -- its own
             REGISTRY.define(graph)
         return graph
@@ -187,10 +189,10 @@ class Graph(GraphDiagramMixin, Runnable):
         is called as it is. What every node may have, such as ``retry``, is not there if it is None.
         """
         given = {key: value for key, value in keys.items() if value is not None or key not in COMMON_KEYS}
-        written = as_written(given, self._functions)
+        written = keys_as_data(given, self._functions)
         nodes = self.data.get("nodes")
         if not isinstance(nodes, list):
-            raise invalid(self.name, self.findings())
+            raise invalid_graph(self.name, self.findings())
         self._change(("nodes", len(nodes)), {"id": id, **written})
         return self
 
@@ -200,7 +202,7 @@ class Graph(GraphDiagramMixin, Runnable):
         return self
 
     def _change(self, path: DataPath, value: Any) -> None:
-        self._source = extended(self._source, path, value)
+        self._source = with_value(self._source, path, value)
         self._compiled = self._workshop = None
 
     # -- what it is ----------------------------------------------------------------------------------------------
@@ -248,13 +250,13 @@ class Graph(GraphDiagramMixin, Runnable):
         """
         definition, findings = self._compile()
         if findings:
-            raise invalid(self.name, findings)
+            raise invalid_graph(self.name, findings)
         return definition
 
     @property
     def grants(self) -> Grants:
         """What the graph may touch."""
-        return self._grants or sound_grants(self.data.get("allow"), self._source.base)
+        return self._grants or valid_grants(self.data.get("allow"), self._source.base)
 
     def to_yaml(self) -> str:
         """Return the graph as YAML: what it was read from, or its data written out.
@@ -265,7 +267,7 @@ class Graph(GraphDiagramMixin, Runnable):
         if self._source.text is not None:
             return self._source.text
         if self._source.findings:
-            raise invalid(self.name, self._source.findings)
+            raise invalid_graph(self.name, self._source.findings)
         return write_yaml(self.data)
 
     @property
@@ -275,7 +277,7 @@ class Graph(GraphDiagramMixin, Runnable):
         return digest_bytes(f"graph {self.name}\0".encode() + content)
 
     def _kept_id(self) -> Digest:
-        return kept_id(self.definition_id, self.grants, is_bounded=self._grants is not None)
+        return stored_id(self.definition_id, self.grants, is_bounded=self._grants is not None)
 
     def _defined(self) -> StoredDefinition:
         from ironflow_nb.diagram.model import encode_diagram
@@ -284,7 +286,7 @@ class Graph(GraphDiagramMixin, Runnable):
             definition_id=self._kept_id(),
             kind="graph",
             name=self.name,
-            source=kept_text(self.to_yaml(), self.grants, is_bounded=self._grants is not None),
+            source=text_to_store(self.to_yaml(), self.grants, is_bounded=self._grants is not None),
             diagram=encode_diagram(self.shape()),
         )
 
@@ -336,7 +338,7 @@ class Graph(GraphDiagramMixin, Runnable):
             stored = reader.definition(run.definition_id)
         if stored is None or stored.definition_id == self._kept_id():
             return planned
-        return replanned(self.name, read_text(stored.source).data, self.data, planned)
+        return plan_after_edit(self.name, read_yaml(stored.source).data, self.data, planned)
 
     def test(
         self, input: Mapping[str, Any] | None = None, /, *, mocks: Mapping[str, Any] | None = None, **values: Any
@@ -353,15 +355,15 @@ class Graph(GraphDiagramMixin, Runnable):
         """
         definition = self.definition
         check_mocks(definition.block, mocks or {})
-        quick = replace(definition, block=without_waiting(definition.block))
+        quick = replace(definition, block=without_retry_delays(definition.block))
         request, made = self.request((input_of(input, values),), {})
         body = functools.partial(performed, quick, self._new_workshop(mocks or {}), self.grants)
-        return try_out(replace(request, policy=RunPolicy(fresh=True)), FlowCall(body, made.args, {}))
+        return run_with_mocks(replace(request, policy=RunPolicy(fresh=True)), FlowCall(body, made.args, {}))
 
     @staticmethod
     def schema() -> dict[str, Any]:
         """Return the JSON schema of graphs, with all kinds of nodes that there are here, for editors."""
-        return published(kinds())
+        return graph_schema(kinds())
 
     def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
         """See `Runnable`."""
@@ -440,21 +442,21 @@ class Graph(GraphDiagramMixin, Runnable):
         return f"<graph {plain(self.name)}: {len(nodes) if isinstance(nodes, list) else 0} nodes>"
 
 
-def revived(engine: Engine, run: RunRow) -> Graph:
+def stored_graph_of_run(engine: Engine, run: RunRow) -> Graph:
     """Return the graph that the journal keeps of the run, to continue it.
 
     Raises:
         FlowNotDefined: it keeps none.
         UntrustedRun: it was written by somebody else.
     """
-    graph = _kept(engine, run, None)
+    graph = _load_graph(engine, run, None)
     if graph._foreign is not None:  # noqa: SLF001 -- its own
         raise graph._foreign  # noqa: SLF001
     return graph
 
 
-def _kept(engine: Engine, run: RunRow, functions: Functions | None) -> Graph:
-    kept = kept_graph(engine, run)
+def _load_graph(engine: Engine, run: RunRow, functions: Functions | None) -> Graph:
+    kept = load_graph(engine, run)
     graph = Graph.__new__(Graph)
     graph._set(kept.source, functions or {}, kept.grants)  # noqa: SLF001 -- its own
     graph._foreign = kept.foreign  # noqa: SLF001

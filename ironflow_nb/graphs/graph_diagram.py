@@ -25,9 +25,9 @@ from ironflow_nb.graphs.compiled_graph import (
     Switch,
     While,
     Workflow,
-    in_order,
+    topological_order,
 )
-from ironflow_nb.graphs.language.templates import Literal, Template, written
+from ironflow_nb.graphs.language.templates import Literal, Template, template_text
 from ironflow_nb.handles.run_picture import bundle_of
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class _Where(NamedTuple):
     is_each: bool = False
 
 
-def shape_of(definition: CompiledGraph) -> Diagram:
+def build_diagram(definition: CompiledGraph) -> Diagram:
     """Return the diagram of the graph."""
     drawing = _Drawing(definition.name)
     drawing.nodes.append(Drawn(id=START, kind=NodeKind.START, label="start"))
@@ -76,7 +76,7 @@ class _Drawing:
     def block(self, block: Block, tails: list[Tail], where: _Where) -> list[Tail]:
         """Draw a block behind the tails; return those of its last nodes."""
         ends: dict[int, list[Tail]] = {}
-        for number in in_order([node.after for node in block.nodes]):
+        for number in topological_order([node.after for node in block.nodes]):
             node = block.nodes[number]
             before = [tail for other in node.after for tail in ends[other]] if node.after else tails
             ends[number] = self._node(node, before, where)
@@ -110,12 +110,12 @@ class _Drawing:
                 self._add(node, NodeKind.CONDITION, _short(value), tails, where)
                 ways = [*cases, ("default", default)]
                 return [tail for name, each in ways for tail in self.block(each, [(node.id, name, False)], inside)]
-            case ParallelBlocks(choices=choices):
+            case ParallelBlocks(branches=branches):
                 self._add(node, NodeKind.FORK, "", tails, where)
                 return [
                     tail
-                    for choice in choices
-                    for tail in self.block(choice.do, [(node.id, _way(choice.name, choice.when), False)], inside)
+                    for branch in branches
+                    for tail in self.block(branch.do, [(node.id, _way(branch.name, branch.when), False)], inside)
                 ]
             case Loop(items=items, name=name, do=do):
                 self._add(node, NodeKind.LOOP, f"{name} in {_text(items)}", tails, where)
@@ -193,7 +193,7 @@ def _text(template: Template) -> str:
             return str(value)
         case _:
             try:
-                return written(template).removeprefix("{{").removesuffix("}}").strip()
+                return template_text(template).removeprefix("{{").removesuffix("}}").strip()
             except TypeError:
                 return "..."
 
@@ -227,7 +227,7 @@ class GraphDiagramMixin:
 
     def shape(self) -> Diagram:
         """Return the diagram of the graph, before any run."""
-        return shape_of(self.definition)
+        return build_diagram(self.definition)
 
     def diagram(self) -> Picture:
         """Return the picture of the graph, before any run."""

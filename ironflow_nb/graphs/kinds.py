@@ -37,7 +37,7 @@ PYTHON_KEYS: Final = frozenset({"with"})
 
 _DECIDING: Final = frozenset({"retry", "timeout_s", "once", "cache"})
 
-MEANINGLESS: Final = {
+INAPPLICABLE_KEYS: Final = {
     **dict.fromkeys(("condition", "switch", "branch", "loop", "assert"), _DECIDING),
     "workflow": frozenset({"timeout_s", "cache"}),
 }
@@ -106,7 +106,7 @@ class NodeContext(Protocol):
         """
 
     def log(self, message: str, level: str = "info") -> None:
-        """Tell something to whoever watches the run: secrets are blackened."""
+        """Tell something to whoever watches the run: secrets are redacted."""
 
     def has_secret(self, content: str | bytes) -> bool:
         """Tell whether a secret of the graph is in a text or in bytes, in whatever form."""
@@ -180,7 +180,7 @@ def options_schema(properties: Mapping[str, Any], *, required: Iterable[str] = (
 # -- kinds of users ----------------------------------------------------------------------------------------------
 
 
-def kind_of(
+def kind_from_function(
     name: str, function: Callable[..., Any], *, description: str | None = None, schema: Mapping[str, Any] | None = None
 ) -> Kind:
     """Return the kind of node that calls the function.

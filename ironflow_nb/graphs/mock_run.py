@@ -14,7 +14,7 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import MEMORY, make_engine
 from ironflow_nb.execution.runs.execute import run_here
 from ironflow_nb.graphs.compiled_graph import Block, GraphNode, NodeWork, Workflow, blocks_of
-from ironflow_nb.graphs.language.data import near
+from ironflow_nb.graphs.language.data import closest
 from ironflow_nb.handles.run import Run
 from ironflow_nb.journal.ports import Select
 
@@ -51,7 +51,7 @@ def check_mocks(block: Block, mocks: Mapping[str, Any]) -> None:
     nodes = {node.id: node for node in _all(block)}
     for name in mocks:
         if name not in nodes:
-            meant = near(name, nodes)
+            meant = closest(name, nodes)
             hint = f"; did you mean {meant}?" if meant else f" (there are: {', '.join(nodes)})"
             raise DefinitionError(f"there is a mock for {name!r}, and no node of that id{hint}", name=name)
     outside = [f"{node.id} ({_what(node)})" for node in _unmocked(block, mocks) if _is_outside(node)]
@@ -94,18 +94,18 @@ def _what(node: GraphNode) -> str:
     return node.task.kind.name if isinstance(node.task, NodeWork) else "workflow"
 
 
-def without_waiting(block: Block) -> Block:
+def without_retry_delays(block: Block) -> Block:
     """Return the block with retries that follow each other at once."""
     return Block(tuple(map(_without_waiting, block.nodes)))
 
 
 def _without_waiting(node: GraphNode) -> GraphNode:
     quick = replace(node.retry, delay_s=0.0, max_delay_s=0.0, jitter=0.0)
-    handler = without_waiting(node.on_error) if isinstance(node.on_error, Block) else node.on_error
+    handler = without_retry_delays(node.on_error) if isinstance(node.on_error, Block) else node.on_error
     return replace(node, retry=quick, on_error=handler)
 
 
-def try_out(request: RunRequest, body: FlowCall) -> MockRun:
+def run_with_mocks(request: RunRequest, body: FlowCall) -> MockRun:
     """Run the graph on a journal in memory, and return what came of it."""
     output, error = None, None
     with make_engine(MEMORY) as engine:

@@ -15,9 +15,9 @@ from functools import cached_property, lru_cache
 from html.entities import codepoint2name
 from typing import Any, Final
 
-BLACKENED: Final = "***"
+REDACTED: Final = "***"
 
-SHORTEST: Final = 4
+SHORTEST_SECRET: Final = 4
 """A shorter text is not searched for: it would blacken half of everything."""
 
 _PART: Final = 8
@@ -43,14 +43,14 @@ _ESCAPED: Final = re.compile(
 _QUOTED_BYTES: Final = re.compile(r"(?:=[0-9A-Fa-f]{2})+")
 
 
-class Form:
+class SecretForm:
     """One form of a secret: a pattern, and what must be in a text for it to be worth looking."""
 
     def __init__(self, pattern: str, text: str) -> None:
         self.source = pattern
         known = _bare(text)
         # Where its own characters look like escapes, the text can be read in several ways.
-        self._is_ambiguous = len(known) < SHORTEST or not text.isascii() or not set(text).isdisjoint("%\\&")
+        self._is_ambiguous = len(known) < SHORTEST_SECRET or not text.isascii() or not set(text).isdisjoint("%\\&")
         self._known = known
 
     @cached_property
@@ -63,11 +63,11 @@ class Form:
         return self._is_ambiguous or any(self._known in reading for reading in readings)
 
 
-class Forms:
+class SecretForms:
     """Everything that some secrets are searched for as."""
 
     def __init__(self, secrets: Iterable[str], around: Iterable[str] = ()) -> None:
-        """Search for secrets, and for texts `around` them, which are blackened whole where they stand as they are."""
+        """Search for secrets, and for texts `around` them, which are redacted whole where they stand as they are."""
         self._around = sorted(around, key=len, reverse=True)
         self._texts = sorted({each for secret in secrets for each in _texts_of(secret)}, key=len, reverse=True)
         forms = [form for text in self._texts for form in _forms_of(text)]
@@ -77,31 +77,31 @@ class Forms:
         """Those that are numbers, which may be kept as such."""
         self._has_slashes = any("/" in text for text in self._texts)
 
-    def blackened(self, text: str) -> str:
+    def redacted(self, text: str) -> str:
         """Return the text without any form of a secret."""
-        if len(text) < SHORTEST:
+        if len(text) < SHORTEST_SECRET:
             return text
         was = text
         for whole in self._around:
-            text = text.replace(whole, BLACKENED)
+            text = text.replace(whole, REDACTED)
         readings = _readings(text)
         for form in self._forms:
             if form.may_be_in(readings):
-                text = form.pattern.sub(BLACKENED, text)
+                text = form.pattern.sub(REDACTED, text)
         text = self._without_parts(text)
-        return text if text == was else re.sub(r"(\*\*\*){2,}", BLACKENED, text)
+        return text if text == was else re.sub(r"(\*\*\*){2,}", REDACTED, text)
 
-    def blackened_content(self, content: bytes) -> bytes:
+    def redacted_bytes(self, content: bytes) -> bytes:
         """Return the bytes without any form of a secret."""
         for form, encoding in self._contents:
-            content = content.replace(form, BLACKENED.encode(encoding))
+            content = content.replace(form, REDACTED.encode(encoding))
         text = content.decode("utf-8", "surrogateescape")
-        clean = self.blackened(text)
+        clean = self.redacted(text)
         return content if clean == text else clean.encode("utf-8", "surrogateescape")
 
     def is_in(self, content: str | bytes) -> bool:
         """Tell whether any form of a secret is in the text or the bytes."""
-        clean: str | bytes = self.blackened(content) if isinstance(content, str) else self.blackened_content(content)
+        clean: str | bytes = self.redacted(content) if isinstance(content, str) else self.redacted_bytes(content)
         return clean != content
 
     def is_in_pickle(self, content: bytes) -> bool:
@@ -124,23 +124,23 @@ class Forms:
         whole = str(int(number)) if isinstance(number, float) and number.is_integer() else ""
         return any(digits in f"{number} {whole}" for digits in self.numbers)
 
-    def blackened_data(self, value: Any) -> Any:
+    def redacted_data(self, value: Any) -> Any:
         """Return plain data without any form of a secret, keys included; what is none stays the very object."""
         match value:
             case str():
-                clean: Any = self.blackened(value)
+                clean: Any = self.redacted(value)
             case bytes():
-                clean = self.blackened_content(value)
+                clean = self.redacted_bytes(value)
             case bool() | None:
                 return value
             case int() | float():
-                return BLACKENED if self.is_number(value) else value
+                return REDACTED if self.is_number(value) else value
             case dict():
-                clean = {self.blackened_data(key): self.blackened_data(each) for key, each in value.items()}
+                clean = {self.redacted_data(key): self.redacted_data(each) for key, each in value.items()}
             case list():
-                clean = [self.blackened_data(each) for each in value]
+                clean = [self.redacted_data(each) for each in value]
             case tuple() if type(value) is tuple:
-                clean = tuple(map(self.blackened_data, value))
+                clean = tuple(map(self.redacted_data, value))
             case _:
                 return value
         return value if clean == value else clean
@@ -153,9 +153,9 @@ class Forms:
                 continue
             for length in range(len(secret) - 1, max(_PART, len(secret) // 2) - 1, -1):
                 if bare.endswith(secret[:length]):
-                    return self._without_parts(bare[:-length] + BLACKENED + text[len(bare) :])
+                    return self._without_parts(bare[:-length] + REDACTED + text[len(bare) :])
                 if text.startswith(secret[-length:]):
-                    return self._without_parts(BLACKENED + text[length:])
+                    return self._without_parts(REDACTED + text[length:])
         return text
 
 
@@ -169,19 +169,19 @@ def _texts_of(secret: str) -> Iterator[str]:
 
 
 @lru_cache(maxsize=256)
-def _forms_of(text: str) -> tuple[Form, ...]:
+def _forms_of(text: str) -> tuple[SecretForm, ...]:
     return tuple(_made_of(text))
 
 
-def _made_of(text: str) -> Iterator[Form]:
+def _made_of(text: str) -> Iterator[SecretForm]:
     for piece in _pieces(text):
-        yield Form("".join(map(_character, piece)), piece)
-        yield Form("".join(map(_character, reversed(piece))), piece[::-1])
+        yield SecretForm("".join(map(_character, piece)), piece)
+        yield SecretForm("".join(map(_character, reversed(piece))), piece[::-1])
         hexed = [f"{byte:02x}" for byte in _utf8(piece)]
-        yield Form(f"(?i:{'[ :-]?'.join(hexed)})", "".join(hexed))
+        yield SecretForm(f"(?i:{'[ :-]?'.join(hexed)})", "".join(hexed))
     for encoded in _in_base64(text):
         for piece in _pieces(encoded):
-            yield Form(_BREAKS.join(map(_letter, piece)), piece)
+            yield SecretForm(_BREAKS.join(map(_letter, piece)), piece)
 
 
 def _pieces(text: str) -> list[str]:
@@ -237,7 +237,7 @@ def _in_base64(text: str) -> Iterator[str]:
         # Only the letters that no byte before or after it has a part in.
         first, last = -(-before * 8 // 6), (before + len(content)) * 8 // 6
         inside = b64encode(b"\0" * before + content).decode()[first:last]
-        if len(inside) > SHORTEST:
+        if len(inside) > SHORTEST_SECRET:
             yield inside
 
 

@@ -1,4 +1,4 @@
-"""Secrets of graphs: known by name until the moment in which a node needs them, and blackened in all that is kept.
+"""Secrets of graphs: known by name until the moment in which a node needs them, and redacted in all that is kept.
 
 What a graph says of a secret is where to find it. Its value is looked up inside of the step that uses it; what the
 journal keeps as the arguments of that step is the text of the expression. Everything that its run stores is searched
@@ -16,9 +16,9 @@ import msgspec
 
 from ironflow_nb.errors import ExpressionFailed, NotGranted, SecretMissing, ValueNotStorable
 from ironflow_nb.graphs.grants import Grants, Need
-from ironflow_nb.graphs.secret_forms import SHORTEST, Forms
+from ironflow_nb.graphs.secret_forms import SHORTEST_SECRET, SecretForms
 
-SCHEMA: Final[Mapping[str, Any]] = {
+SECRETS_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
     "description": "where each secret is found, by the name that expressions know it by",
     "additionalProperties": {
@@ -35,7 +35,7 @@ SCHEMA: Final[Mapping[str, Any]] = {
 }
 
 _MOST_AROUND: Final = 100
-"""So many texts around secrets are blackened as a whole; of those that a loop makes beyond that, the secret only."""
+"""So many texts around secrets are redacted as a whole; of those that a loop makes beyond that, the secret only."""
 
 Ask = Callable[[str], str]
 
@@ -56,7 +56,7 @@ class Secrets:
         self._values: dict[str, str] = {}
         self._texts: dict[str, None] = {}  # several threads add to it, and to those around them
         self._around: dict[str, None] = {}
-        self._forms: tuple[int, Forms] = 0, Forms(())
+        self._forms: tuple[int, SecretForms] = 0, SecretForms(())
 
     @property
     def has_any(self) -> bool:
@@ -64,11 +64,11 @@ class Secrets:
         return bool(self._sources)
 
     @property
-    def forms(self) -> Forms:
+    def forms(self) -> SecretForms:
         """What everything is searched for: the secrets that were looked up so far, and what was made of them."""
         n_known = len(self._texts) + len(self._around)
         if self._forms[0] != n_known:
-            self._forms = n_known, Forms(list(self._texts), list(self._around))
+            self._forms = n_known, SecretForms(list(self._texts), list(self._around))
         return self._forms[1]
 
     def value(self, name: str) -> str:
@@ -80,10 +80,10 @@ class Secrets:
         """
         if name not in self._values:
             value = self._look_up(name)
-            if len(value) < SHORTEST:
+            if len(value) < SHORTEST_SECRET:
                 raise SecretMissing(
-                    f"secret {name} has only {len(value)} characters; one of fewer than {SHORTEST} can't be told from "
-                    "other texts, and would be kept in the clear: use a longer one",
+                    f"secret {name} has only {len(value)} characters; fewer than {SHORTEST_SECRET} can't be told "
+                    "from other texts, and would be kept in the clear: use a longer one",
                     secret=name,
                 )
             self.note(value)
@@ -101,7 +101,7 @@ class Secrets:
         elif self._ask is None and name not in self._values:
             raise SecretMissing(f"secret {name} is to be asked for, and there is nobody to ask", secret=name)
 
-    def find_all(self) -> None:
+    def look_up_all(self) -> None:
         """Look up every secret that is there without asking anybody, so that it is known what to search for."""
         for name, source in self._sources.items():
             if "prompt" not in source:
@@ -114,7 +114,7 @@ class Secrets:
         Raises:
             ValueNotStorable: one is there.
         """
-        self.find_all()
+        self.look_up_all()
         for what, value in given.items() if self._texts else ():
             if self.forms.is_in(msgspec.json.encode(value, enc_hook=repr)):
                 raise ValueNotStorable(
@@ -151,11 +151,11 @@ class Secrets:
     # -- hiding --------------------------------------------------------------------------------------------------
 
     def note(self, text: str) -> None:
-        """Note a text that is secret, so that it is blackened from now on."""
-        if len(text) >= SHORTEST:
+        """Note a text that is secret, so that it is redacted from now on."""
+        if len(text) >= SHORTEST_SECRET:
             self._texts[text] = None
 
-    def note_made(self, made: Any, expression: str, sees: Mapping[str, Any]) -> None:
+    def add_derived(self, made: Any, expression: str, sees: Mapping[str, Any]) -> None:
         """Note what an expression with a secret has made; what it says or sees itself is no part of the secret.
 
         Raises:
@@ -169,20 +169,20 @@ class Secrets:
             if self.forms.is_in(text):
                 if len(self._around) < _MOST_AROUND:
                     self._around[text] = None
-            elif len(text) >= SHORTEST:
+            elif len(text) >= SHORTEST_SECRET:
                 self.note(text)
             else:
                 short.append(text)
         for secret in self._values.values():
-            if 2 * sum(len(text) for text in short if text in secret) >= max(len(secret), 2 * SHORTEST):
+            if 2 * sum(len(text) for text in short if text in secret) >= max(len(secret), 2 * SHORTEST_SECRET):
                 raise ExpressionFailed(
-                    f"what {expression} makes of a secret has parts of fewer than {SHORTEST} characters, which can't "
-                    "be told from other texts, and would be kept in the clear; leave the secret whole"
+                    f"what {expression} makes of a secret has parts of fewer than {SHORTEST_SECRET} characters, which "
+                    "can't be told from other texts, and would be kept in the clear; leave the secret whole"
                 )
 
-    def blackened(self, text: str) -> str:
+    def redacted(self, text: str) -> str:
         """Return the text without any secret."""
-        return self.forms.blackened(text) if self._texts else text
+        return self.forms.redacted(text) if self._texts else text
 
     def are_in(self, content: str | bytes) -> bool:
         """Tell whether any secret is in a text or bytes."""
@@ -191,7 +191,7 @@ class Secrets:
 
 def _is_literal(text: str, expression: str) -> bool:
     """Tell whether the text stands in the expression; of a short one every letter would."""
-    return text in expression if len(text) >= SHORTEST else any(f"{q}{text}{q}" in expression for q in "'`\"")
+    return text in expression if len(text) >= SHORTEST_SECRET else any(f"{q}{text}{q}" in expression for q in "'`\"")
 
 
 def _leaves(value: Any) -> Iterator[str]:

@@ -18,8 +18,8 @@ from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.errors import FlowNotDefined, JournalCorrupt, UntrustedRun
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.signatures import is_own_definition, own_runs, untrusted
-from ironflow_nb.graphs.compiler.compiler_findings import DataPath, dotted
-from ironflow_nb.graphs.compiler.graph_source import GraphSource, source_of
+from ironflow_nb.graphs.compiler.compiler_findings import DataPath, format_path
+from ironflow_nb.graphs.compiler.graph_source import GraphSource, parse_source
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kinds import COMMON_KEYS, CONTROL_KEYS
 
@@ -38,7 +38,7 @@ class StoredGraph(msgspec.Struct, frozen=True):
     foreign: UntrustedRun | None
 
 
-def kept_text(text: str, grants: Grants, *, is_bounded: bool) -> str:
+def text_to_store(text: str, grants: Grants, *, is_bounded: bool) -> str:
     """Return what is to be kept of a graph: its text, and the bounds that its runs have, if there are any.
 
     A text that ends in such a line itself gets another one: what its author wrote there bounds and grants nothing.
@@ -47,7 +47,7 @@ def kept_text(text: str, grants: Grants, *, is_bounded: bool) -> str:
     return text + (bounds or (f"{_BOUNDS}{{}}" if _BOUNDS in text else ""))
 
 
-def kept_id(definition_id: Digest, grants: Grants, *, is_bounded: bool) -> Digest:
+def stored_id(definition_id: Digest, grants: Grants, *, is_bounded: bool) -> Digest:
     """Return the identity of what is kept: of the definition and the bounds."""
     bounds = _bounds(grants, is_bounded=is_bounded)
     return digest_bytes(definition_id + bounds.encode()) if bounds else definition_id
@@ -62,7 +62,7 @@ def _bounds(grants: Grants, *, is_bounded: bool) -> str:
     return _BOUNDS + msgspec.json.encode(bounds, order="sorted").decode() if bounds else ""
 
 
-def kept_graph(engine: Engine, run: RunRow) -> StoredGraph:
+def load_graph(engine: Engine, run: RunRow) -> StoredGraph:
     """Return what is kept of the graph of the run.
 
     Raises:
@@ -83,14 +83,14 @@ def kept_graph(engine: Engine, run: RunRow) -> StoredGraph:
     foreign = None if is_fine else untrusted(run, engine.ledger.journal.location)
     text, sign, line = stored.source.rpartition(_BOUNDS)
     if not sign:  # of a version that kept no bounds, or one that has none
-        return StoredGraph(source_of(stored.source), None, foreign)
+        return StoredGraph(parse_source(stored.source), None, foreign)
     try:
         bounds = msgspec.json.decode(line, type=dict[str, Any])
     except msgspec.MsgspecError as error:
         what = f"the bounds that run {run.run_id} of {run.name} was begun with can't be read: {error}"
         raise JournalCorrupt(f"{what}; put the journal back from a copy", run_id=run.run_id) from error
     base, allow = bounds.get("base"), bounds.get("allow")
-    return StoredGraph(source_of(text, base), None if allow is None else Grants.of(allow, base=base), foreign)
+    return StoredGraph(parse_source(text, base), None if allow is None else Grants.of(allow, base=base), foreign)
 
 
 _SHOWN: Final = 3
@@ -124,7 +124,7 @@ def _inside(node: NodeData) -> Iterator[Any]:
             yield way.get("do") if isinstance(way, Mapping) else way
 
 
-def replanned(graph: str, before: Any, now: Any, planned: Iterable[Planned]) -> list[Planned]:
+def plan_after_edit(graph: str, before: Any, now: Any, planned: Iterable[Planned]) -> list[Planned]:
     """Return the plan with what the edit from one definition to the other means for each recorded node.
 
     A node whose own options were edited runs again if they come to something else; one that is gone is not asked for.
@@ -143,7 +143,7 @@ def _replanned(planned: Planned, name: str, old: Mapping[str, NodeData], new: Ma
     changed = list(_changes(_asked(old[name]), _asked(node), ()))
     if not changed:
         return planned
-    shown = ", ".join(dotted(path) for path in changed[:_SHOWN]) + (", ..." if len(changed) > _SHOWN else "")
+    shown = ", ".join(format_path(path) for path in changed[:_SHOWN]) + (", ..." if len(changed) > _SHOWN else "")
     return replace(planned, action=Action.REDO, reason=f"edited: {shown}; runs again if that comes to something else")
 
 

@@ -35,5 +35,5 @@ def perform(
         retry=retry,
         timeout_s=timeout_s,
     )
-    assert not list(schema_check.problems(kind.schema, dict(options), is_written=False))
+    assert not list(schema_check.problems(kind.schema, dict(options), allows_expressions=False))
     return kind.perform(options, context)

@@ -30,7 +30,7 @@ def perform(*, allow: Mapping[str, Any] | None = ALLOW, timeout_s: float | None 
 
 
 def written(**options: Any) -> list[str]:
-    return [message for _, message in schema_check.problems(FILE.schema, options, is_written=True)]
+    return [message for _, message in schema_check.problems(FILE.schema, options, allows_expressions=True)]
 
 
 def names(folder: Path) -> list[str]:

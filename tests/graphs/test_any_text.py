@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ironflow_nb.errors import GraphInvalid
-from ironflow_nb.graphs.compiler.graph_source import read_text, write_yaml
+from ironflow_nb.graphs.compiler.graph_source import read_yaml, write_yaml
 from ironflow_nb.graphs.graph import Graph
 
 any_character = st.characters(exclude_categories=["Cs"])
@@ -31,7 +31,7 @@ values = st.recursive(
 @settings(max_examples=400)
 @given(values)
 def test_what_is_written_is_read_as_what_it_was(data: Any) -> None:
-    found = read_text(write_yaml(data)).data
+    found = read_yaml(write_yaml(data)).data
     assert found == data
     assert repr(found) == repr(data)  # 1 is not 1.0, nor true
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ironflow_nb.graphs.language.functions import EXTRA
+from ironflow_nb.graphs.language.functions import EXTRA_FUNCTIONS
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "graphs.md"
 
 
 def table() -> str:
-    rows = [f"| `{each.signature}` | {each.description.replace('``', '`')} |" for each in EXTRA.values()]
+    rows = [f"| `{each.signature}` | {each.description.replace('``', '`')} |" for each in EXTRA_FUNCTIONS.values()]
     return "\n".join(["| function | gives |", "| --- | --- |", *rows])
 
 

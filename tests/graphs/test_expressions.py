@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.graphs.language.data import shape
+from ironflow_nb.graphs.language.data import describe
 from ironflow_nb.graphs.language.evaluation import EvaluationError
-from ironflow_nb.graphs.language.expression import EVERYTHING, MOST_DEPTH, ExpressionSyntaxError, compile_expression
+from ironflow_nb.graphs.language.expression import MOST_DEPTH, WHOLE_CONTEXT, ExpressionSyntaxError, compile_expression
 from tests.graphs.evaluations import value_of
 
 ALERT: dict[str, Any] = {
@@ -137,12 +137,12 @@ def test_a_message_has_shapes_and_no_content(text: str) -> None:
 
 
 def test_a_shape_of_a_large_object_shows_some_of_its_keys() -> None:
-    assert shape({f"k{number}": 0 for number in range(20)}).endswith("k7, ...")
-    assert [shape(each) for each in (None, True, 1.5, "ab", {}, [], (1,))] == [
+    assert describe({f"k{number}": 0 for number in range(20)}).endswith("k7, ...")
+    assert [describe(each) for each in (None, True, 1.5, "ab", {}, [], (1,))] == [
         "null", "a boolean", "a number", "a text of 2 characters", "an empty object", "an empty list",
         "a list of 1, first a number",
     ]  # fmt: skip
-    assert shape(object()) == "a object"
+    assert describe(object()) == "a object"
 
 
 def test_a_literal_that_is_changed_by_who_gets_it_stays_as_it_is_written() -> None:
@@ -165,10 +165,10 @@ TAKES = [
     ("a.{x: b}", {"a"}, set()),
     ("`1`", set(), set()),
     ("'a.b'", set(), set()),
-    ("@", {EVERYTHING}, set()),
-    ("keys(@)", {EVERYTHING}, set()),
-    ("*", {EVERYTHING}, set()),
-    ("[0]", {EVERYTHING}, set()),
+    ("@", {WHOLE_CONTEXT}, set()),
+    ("keys(@)", {WHOLE_CONTEXT}, set()),
+    ("*", {WHOLE_CONTEXT}, set()),
+    ("[0]", {WHOLE_CONTEXT}, set()),
     ("a || b && !c", {"a", "b", "c"}, set()),
     ("sort_by(a, &b)[0].c", {"a"}, set()),
     ('"odd name".x', {"odd name"}, {("odd name", "x")}),
@@ -228,7 +228,7 @@ def test_a_value_depends_on_nothing_but_the_names_that_are_taken(
     text: str, context: dict[str, Any], other: dict[str, Any]
 ) -> None:
     names = compile_expression(text).names
-    if EVERYTHING not in names:
+    if WHOLE_CONTEXT not in names:
         assert _outcome(text, context) == _outcome(text, other | {name: context[name] for name in names})
 
 

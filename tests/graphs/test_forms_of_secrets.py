@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.graphs.secret_forms import BLACKENED, Forms
+from ironflow_nb.graphs.secret_forms import REDACTED, SecretForms
 
 SECRETS = {
     "token": "sk_live_51Habcdefghijklmnop",
@@ -90,8 +90,8 @@ WRITTEN: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_is_found_however_it_is_written(name: str, form: str) -> None:
     text = WRITTEN[form](SECRETS[name])
-    clean = Forms([SECRETS[name]]).blackened(text)
-    assert BLACKENED in clean
+    clean = SecretForms([SECRETS[name]]).redacted(text)
+    assert REDACTED in clean
     assert len(clean) < max(0.6 * len(text), 40)
 
 
@@ -102,36 +102,36 @@ def test_a_secret_is_found_in_bytes_of_any_encoding(name: str, encoding: str) ->
         content = b"\x00\xff" + SECRETS[name].encode(encoding) + b"\xfe"
     except UnicodeEncodeError:
         pytest.skip("it has no such form")
-    assert Forms([SECRETS[name]]).is_in(content)
+    assert SecretForms([SECRETS[name]]).is_in(content)
 
 
 def test_single_lines_and_pieces_of_a_key_are_found() -> None:
-    forms = Forms([SECRETS["key"], SECRETS["long"]])
-    assert forms.blackened("got MIIEabcdEFGH1234/+= there") == "got *** there"
-    assert forms.blackened(f"x{SECRETS['long'][32:64]}x") == "x***x"
+    forms = SecretForms([SECRETS["key"], SECRETS["long"]])
+    assert forms.redacted("got MIIEabcdEFGH1234/+= there") == "got *** there"
+    assert forms.redacted(f"x{SECRETS['long'][32:64]}x") == "x***x"
 
 
 @pytest.mark.parametrize("length", [14, 20, 26])
 def test_a_secret_that_was_cut_in_the_middle_is_found(length: int) -> None:
     token = SECRETS["token"]
-    forms = Forms([token])
-    assert forms.blackened(f"denied for {token[:length]}") == "denied for ***"
-    assert forms.blackened(f"denied for {token[:length]}...") == "denied for ***..."
-    assert forms.blackened(f"{token[-length:]} was denied") == "*** was denied"
+    forms = SecretForms([token])
+    assert forms.redacted(f"denied for {token[:length]}") == "denied for ***"
+    assert forms.redacted(f"denied for {token[:length]}...") == "denied for ***..."
+    assert forms.redacted(f"{token[-length:]} was denied") == "*** was denied"
 
 
 @pytest.mark.parametrize("number", [123456, 123456.0, -123456, 91234560])
 def test_a_secret_that_is_a_number_is_found_in_numbers(number: float) -> None:
-    assert Forms(["123456"]).is_number(number)
-    assert not Forms(["123457"]).is_number(number)
-    assert not Forms(["12345x"]).is_number(number)
+    assert SecretForms(["123456"]).is_number(number)
+    assert not SecretForms(["123457"]).is_number(number)
+    assert not SecretForms(["12345x"]).is_number(number)
 
 
 @given(st.text(max_size=200), st.text(min_size=12, max_size=40))
 def test_other_texts_stay_as_they_are(text: str, secret: str) -> None:
-    clean = Forms([secret]).blackened(text)
+    clean = SecretForms([secret]).redacted(text)
     folded, wanted = text.casefold(), secret.casefold()
-    if clean != text:  # nothing of what is blackened is unlike the secret
+    if clean != text:  # nothing of what is redacted is unlike the secret
         assert any(part in folded or part[::-1] in folded for part in (wanted[:1], wanted[-1:]))
     if len({*wanted}) > 6 and not {*wanted} & {*folded}:
         assert clean == text
@@ -139,12 +139,12 @@ def test_other_texts_stay_as_they_are(text: str, secret: str) -> None:
 
 @given(st.text(max_size=20), st.text(min_size=4, max_size=100), st.text(max_size=20))
 def test_no_secret_is_left_whatever_it_is_made_of(before: str, secret: str, after: str) -> None:
-    clean = Forms([secret]).blackened(before + secret + after)
-    assert secret not in clean or secret in BLACKENED * 3
+    clean = SecretForms([secret]).redacted(before + secret + after)
+    assert secret not in clean or secret in REDACTED * 3
 
 
 def test_texts_without_a_secret_are_searched_without_any_pattern() -> None:
-    forms = Forms(["a-token-that-no-other-test-has-0123456789"])
+    forms = SecretForms(["a-token-that-no-other-test-has-0123456789"])
     text = "".join(blake2b(bytes([n])).hexdigest() for n in range(256))
-    assert forms.blackened(text) == text
+    assert forms.redacted(text) == text
     assert not any("pattern" in vars(form) for form in forms._forms)

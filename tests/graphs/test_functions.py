@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ironflow_nb.graphs.language.evaluation import EvaluationError
-from ironflow_nb.graphs.language.expression import VARYING, ExpressionSyntaxError, compile_expression
-from ironflow_nb.graphs.language.functions import EXTRA, MOST_ITEMS, known_functions
+from ironflow_nb.graphs.language.expression import NONDETERMINISTIC, ExpressionSyntaxError, compile_expression
+from ironflow_nb.graphs.language.functions import EXTRA_FUNCTIONS, MOST_ITEMS, known_functions
 from ironflow_nb.graphs.language.patterns import MOST_CHARACTERS
 from tests.graphs.evaluations import ID, NOW, value_of
 
@@ -121,14 +121,14 @@ def test_a_function_says_what_it_can_not_take(text: str, said: str) -> None:
 def test_every_function_stands_in_both_tables() -> None:
     called = [set(re.findall(r"(\w+)\(", text)) for table in (GOOD, BAD) for text, _ in table]
     good, bad = set().union(*called[: len(GOOD)]), set().union(*called[len(GOOD) :])
-    assert EXTRA.keys() <= good
+    assert EXTRA_FUNCTIONS.keys() <= good
     # These take anything.
-    assert EXTRA.keys() - bad == {"now", "uuid", "default", "coalesce"}
+    assert EXTRA_FUNCTIONS.keys() - bad == {"now", "uuid", "default", "coalesce"}
 
 
-@pytest.mark.parametrize("name", sorted(EXTRA))
+@pytest.mark.parametrize("name", sorted(EXTRA_FUNCTIONS))
 def test_a_function_with_too_many_or_few_arguments_is_an_error_of_the_text(name: str) -> None:
-    function = EXTRA[name]
+    function = EXTRA_FUNCTIONS[name]
     wrong = [function.n_least - 1] * (function.n_least > 0)
     wrong += [int(function.n_most) + 1] if math.isfinite(function.n_most) else []
     assert wrong
@@ -137,21 +137,23 @@ def test_a_function_with_too_many_or_few_arguments_is_an_error_of_the_text(name:
             compile_expression(f"{name}({', '.join(['a'] * n_given)})")
 
 
-@pytest.mark.parametrize("name", sorted(EXTRA))
+@pytest.mark.parametrize("name", sorted(EXTRA_FUNCTIONS))
 def test_a_function_is_described_by_one_sentence_and_its_signature(name: str) -> None:
-    function = EXTRA[name]
+    function = EXTRA_FUNCTIONS[name]
     assert function.signature.startswith(f"{name}(")
     assert function.description.endswith(".")
     assert "\n" not in function.description
 
 
 def test_only_the_functions_that_are_recorded_vary() -> None:
-    assert known_functions().keys() >= VARYING
-    assert {name for name in EXTRA if compile_expression(f"[{name}({_arguments(name)})]").is_varying} == VARYING
+    assert known_functions().keys() >= NONDETERMINISTIC
+    assert {
+        name for name in EXTRA_FUNCTIONS if compile_expression(f"[{name}({_arguments(name)})]").is_nondeterministic
+    } == NONDETERMINISTIC
 
 
 def _arguments(name: str) -> str:
-    return ", ".join(["'a'"] * EXTRA[name].n_least)
+    return ", ".join(["'a'"] * EXTRA_FUNCTIONS[name].n_least)
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))

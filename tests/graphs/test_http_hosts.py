@@ -98,11 +98,11 @@ def test_a_request_that_goes_without_its_credential_says_so(server: Server, capl
 def test_no_url_but_those_of_its_host_gets_a_credential(rest: str) -> None:
     import httpx
 
-    from ironflow_nb.graphs.grants import means, origin_of
+    from ironflow_nb.graphs.grants import matches_host, origin_of
 
     url = f"http://{rest}a.test{rest}"
     origin = origin_of(url)
-    if origin is not None and means("a.test", origin):
+    if origin is not None and matches_host("a.test", origin):
         assert httpx.URL(url.replace("\t", "%09")).host == "a.test"
 
 
@@ -324,7 +324,7 @@ def test_a_server_that_echoes_basic_authorization_does_not_give_the_password_to_
     error: Any = caught.value
     sent = server.last.headers["authorization"].removeprefix("Basic ")
     assert sent in repr(error.output)
-    clean = secrets_of("correct horse").forms.blackened_data
+    clean = secrets_of("correct horse").forms.redacted_data
     for left in (sent, "correct", "horse"):
         assert left not in repr(clean(error.output)) + repr(clean(error.ids))
 
@@ -335,4 +335,4 @@ def test_a_secret_within_something_in_base64_is_found(before: bytes, secret: str
         whole = b64encode(before + secret.encode() + after).decode()
     except UnicodeEncodeError:
         return
-    assert "***" in secrets_of(secret).blackened(whole)
+    assert "***" in secrets_of(secret).redacted(whole)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.graphs.compiled_graph import cycle_in, ended_before
+from ironflow_nb.graphs.compiled_graph import ended_masks, find_cycle
 
 Graphs = list[tuple[int, ...]]
 
@@ -44,14 +44,14 @@ def ancestors(after: Graphs, number: int) -> set[int]:
 
 @given(acyclic())
 def test_without_a_circle_every_node_knows_all_that_went_before(after: Graphs) -> None:
-    assert cycle_in(after) is None
-    for number, mask in enumerate(ended_before(after)):
+    assert find_cycle(after) is None
+    for number, mask in enumerate(ended_masks(after)):
         assert {each for each in range(len(after)) if mask >> each & 1} == ancestors(after, number)
 
 
 @given(any_graph)
 def test_a_circle_is_found_where_there_is_one_and_is_one(after: Graphs) -> None:
-    circle = cycle_in(after)
+    circle = find_cycle(after)
     has_circle = any(number in ancestors(after, number) for number in range(len(after)))
     assert (circle is not None) == has_circle
     if circle is not None:
@@ -61,5 +61,5 @@ def test_a_circle_is_found_where_there_is_one_and_is_one(after: Graphs) -> None:
 
 def test_a_chain_of_100_000_is_no_trouble() -> None:
     chain: Graphs = [(number - 1,) if number else () for number in range(100_000)]
-    assert cycle_in(chain[:50_000]) is None
-    assert cycle_in([(49_999,), *chain[1:50_000]]) is not None
+    assert find_cycle(chain[:50_000]) is None
+    assert find_cycle([(49_999,), *chain[1:50_000]]) is not None

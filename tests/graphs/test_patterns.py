@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ironflow_nb.graphs.language import patterns
-from ironflow_nb.graphs.language.patterns import MOST_CHARACTERS, is_found, replaced
+from ironflow_nb.graphs.language.patterns import MOST_CHARACTERS, has_match, replace_matches
 
 LEAVES = ["a", "b", "c", ".", "[ab]", "[^a]", r"\w", r"\d", "^", "$", r"\b", "(?i:A)", "é", r"\n", r"\A", r"\Z"]
 
@@ -32,7 +32,7 @@ TEXTS = st.text(alphabet="abcA1é \n", max_size=7)
 
 @given(PATTERNS, TEXTS)
 def test_a_pattern_is_found_where_re_finds_it(pattern: str, text: str) -> None:
-    assert is_found(pattern, text) == (re.search(pattern, text) is not None)
+    assert has_match(pattern, text) == (re.search(pattern, text) is not None)
 
 
 CASES = [
@@ -49,7 +49,7 @@ CASES = [
 
 @pytest.mark.parametrize(("pattern", "replacement", "text", "expected"), CASES)
 def test_a_replacement_may_name_groups(pattern: str, replacement: str, text: str, expected: str) -> None:
-    assert replaced(pattern, replacement, text) == expected == re.sub(pattern, replacement, text)
+    assert replace_matches(pattern, replacement, text) == expected == re.sub(pattern, replacement, text)
 
 
 @pytest.mark.parametrize(
@@ -59,29 +59,29 @@ def test_a_pattern_that_might_run_for_ever_ends(pattern: str) -> None:
     begun = time.perf_counter()
     for text in ("a" * 5000 + "b", "word " * 1000 + "!", "x" * 3000, "foo" * 6000):
         with suppress(ValueError):
-            is_found(pattern, text)
+            has_match(pattern, text)
     assert time.perf_counter() - begun < 60  # far from it, for machines that do much else
 
 
 def test_a_pattern_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patterns, "LONGEST_S", 0.05)
     with pytest.raises(ValueError, match="fewer ways to fit"):
-        is_found("(?:a|aa)+$", "a" * 5000 + "b")
+        has_match("(?:a|aa)+$", "a" * 5000 + "b")
     with pytest.raises(ValueError, match="fewer ways to fit"):
-        replaced("a.*b|a", "", "a" * 50_000)
+        replace_matches("a.*b|a", "", "a" * 50_000)
 
 
 @pytest.mark.parametrize("pattern", ["(", "[", "*", "(?P<a", "(" * 5000])
 def test_what_is_no_pattern_is_an_error(pattern: str) -> None:
     with pytest.raises(ValueError, match="no regular expression"):
-        is_found(pattern, "")
+        has_match(pattern, "")
 
 
 def test_a_replacement_that_names_what_is_not_there_is_an_error() -> None:
     with pytest.raises(ValueError, match="does not fit"):
-        replaced("a", "\\3", "a")
+        replace_matches("a", "\\3", "a")
 
 
 def test_a_pattern_does_not_look_at_a_text_without_end() -> None:
     with pytest.raises(ValueError, match=f"{MOST_CHARACTERS} at most"):
-        is_found("a", "a" * (MOST_CHARACTERS + 1))
+        has_match("a", "a" * (MOST_CHARACTERS + 1))

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ironflow_nb.graphs.compiler.compiler_findings import Key
-from ironflow_nb.graphs.compiler.graph_source import read_text, write_yaml
+from ironflow_nb.graphs.compiler.graph_source import read_yaml, write_yaml
 from ironflow_nb.graphs.graph import Graph
 from tests.graphs.mistakes import fetching, graph_text, said, said_of
 
 
 def test_a_value_is_where_it_begins_and_a_key_where_it_is() -> None:
     text = "a: 1\nb:\n  c: 'x'\n  'd' : [1, {e: 2}]\n? f\n: &x !!str g\nh: *x\n"
-    places = read_text(text).places
+    places = read_yaml(text).spans
     assert places.of(("a",)) == (1, 4)
     assert places.of(("b",)) == (3, 3)
     assert places.of(("b", "c")) == (3, 6)
@@ -27,7 +27,7 @@ def test_a_value_is_where_it_begins_and_a_key_where_it_is() -> None:
 
 
 def test_what_is_nowhere_is_in_what_is_around_it() -> None:
-    places = read_text("a: {b: [1]}\n").places
+    places = read_yaml("a: {b: [1]}\n").spans
     assert places.of(("a", "b", 7, "x")) == (1, 8)
     assert places.of(("a", Key("x"))) == (1, 4)
     assert places.of(("z",)) == (1, 1)
@@ -56,23 +56,29 @@ STYLES = [
 
 @pytest.mark.parametrize(("written", "line", "column"), STYLES, ids=[written for written, _, _ in STYLES])
 def test_a_character_is_found_in_every_way_to_quote(written: str, line: int, column: int) -> None:
-    source = read_text(f"x: {written}")
+    source = read_yaml(f"x: {written}")
     value = source.data["x"]
-    assert source.places.of_character(("x",), value, value.index("@bad")) == (line, column if line > 1 else column + 3)
+    assert source.spans.position_of_character(("x",), value, value.index("@bad")) == (
+        line,
+        column if line > 1 else column + 3,
+    )
 
 
 @pytest.mark.parametrize(("written", "line", "column"), STYLES, ids=[written for written, _, _ in STYLES])
 def test_it_is_so_with_other_ends_of_lines(written: str, line: int, column: int) -> None:
-    source = read_text(f"x: {written}".replace("\n", "\r\n"))
+    source = read_yaml(f"x: {written}".replace("\n", "\r\n"))
     value = source.data["x"]
-    assert source.places.of_character(("x",), value, value.index("@bad")) == (line, column if line > 1 else column + 3)
+    assert source.spans.position_of_character(("x",), value, value.index("@bad")) == (
+        line,
+        column if line > 1 else column + 3,
+    )
 
 
 @given(st.text("ab \n\t'\"\\:#é{}\x85\u2028-", max_size=20), st.text("ab \n'\"\\", max_size=8))
 def test_every_character_that_is_no_blank_is_found(before: str, after: str) -> None:
     value = f"{before}Z{after}"
-    source = read_text(write_yaml({"x": [value]}))
-    line, column = source.places.of_character(("x", 0), value, len(before)) or (0, 0)
+    source = read_yaml(write_yaml({"x": [value]}))
+    line, column = source.spans.position_of_character(("x", 0), value, len(before)) or (0, 0)
     assert source.text is not None
     assert source.text.split("\n")[line - 1][column - 1] == "Z"
 

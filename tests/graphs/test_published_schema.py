@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator
 import ironflow_nb as iron
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.graphs.catalog import BUILT_IN, NODE_KINDS, kinds
-from ironflow_nb.graphs.compiler.graph_source import read_text
-from ironflow_nb.graphs.compiler.json_schema import CONTROL, published
+from ironflow_nb.graphs.compiler.graph_source import read_yaml
+from ironflow_nb.graphs.compiler.json_schema import CONTROL, graph_schema
 from ironflow_nb.graphs.graph import Graph
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, options_schema
 from tests.graphs.mistakes import fetching, said
@@ -58,7 +58,7 @@ output: "{{ {id: alert.body.id, told: tell[].sent} }}"
 
 @cache
 def validator(kinds_there: tuple[str, ...]) -> Draft202012Validator:
-    return Draft202012Validator(published(kinds()))
+    return Draft202012Validator(graph_schema(kinds()))
 
 
 def misfits(data: Any) -> list[str]:
@@ -78,14 +78,14 @@ def test_the_schema_is_a_schema() -> None:
 
 def test_the_copy_among_the_documents_is_the_schema_of_the_built_in_kinds() -> None:
     command = 'python -c "import json, ironflow_nb as iron; print(json.dumps(iron.Graph.schema(), indent=1))"'
-    assert json.loads(COPY.read_text()) == json.loads(json.dumps(published(BUILT_IN))), f"{command} > {COPY}"
+    assert json.loads(COPY.read_text()) == json.loads(json.dumps(graph_schema(BUILT_IN))), f"{command} > {COPY}"
 
 
 def test_the_example_of_the_format_compiles_and_fits() -> None:
     if "http" not in kinds():
         pytest.skip("there is no http yet")
     assert said(EXAMPLE) == []
-    assert misfits(read_text(EXAMPLE).data) == []
+    assert misfits(read_yaml(EXAMPLE).data) == []
 
 
 @settings(max_examples=60)

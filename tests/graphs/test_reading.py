@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ironflow_nb.errors import GraphInvalid
-from ironflow_nb.graphs.compiler.graph_source import MOST_BYTES, read_text
+from ironflow_nb.graphs.compiler.graph_source import MOST_BYTES, read_yaml
 from ironflow_nb.graphs.graph import Graph
 from tests.graphs.mistakes import said
 
@@ -32,7 +32,7 @@ MEANINGS: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("text", "meaning"), MEANINGS, ids=[text for text, _ in MEANINGS])
 def test_a_value_means_what_yaml_1_2_says(text: str, meaning: Any) -> None:
-    found = read_text(f"value: {text}\n").data["value"]
+    found = read_yaml(f"value: {text}\n").data["value"]
     assert found == meaning
     assert type(found) is type(meaning)
 
@@ -72,20 +72,20 @@ REFUSED = [
 @pytest.mark.parametrize(("text", "message"), REFUSED, ids=[text[:30] for text, _ in REFUSED])
 def test_what_is_no_plain_data_is_refused(text: str, message: str) -> None:
     with pytest.raises(GraphInvalid) as caught:
-        read_text(f"value: {text}\n")
+        read_yaml(f"value: {text}\n")
     assert message in str(caught.value)
     assert "line " in str(caught.value)
 
 
 def test_an_alias_is_what_it_stands_for() -> None:
-    data = read_text("a: &x {b: [1]}\nc: *x\n&k key: 1\nd: [*k, *x]\n").data
+    data = read_yaml("a: &x {b: [1]}\nc: *x\n&k key: 1\nd: [*k, *x]\n").data
     assert data == {"a": {"b": [1]}, "c": {"b": [1]}, "key": 1, "d": ["key", {"b": [1]}]}
     data["a"]["b"].append(2)
     assert data["c"] == {"b": [1]}
 
 
 def test_a_quoted_merge_key_is_a_key_like_others() -> None:
-    assert read_text("'<<': 1\n").data == {"<<": 1}
+    assert read_yaml("'<<': 1\n").data == {"<<": 1}
 
 
 def test_keys_that_are_there_twice_are_told_together_with_all_else() -> None:
@@ -100,19 +100,19 @@ def test_a_small_text_does_not_become_a_large_graph() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
     with pytest.raises(GraphInvalid, match="with all its aliases written out; this is taken for an attack"):
-        read_text("\n".join(lines))
+        read_yaml("\n".join(lines))
 
 
 @pytest.mark.parametrize("text", ["[" * 5000 + "]" * 5000, "\n".join(" " * n + "a:" for n in range(3000))])
 def test_what_is_nested_too_deep_is_refused_where_it_becomes_so(text: str) -> None:
     with pytest.raises(GraphInvalid, match=r"line \d+, column 101: this is nested deeper than 100"):
-        read_text(text)
+        read_yaml(text)
 
 
 def test_aliases_can_not_nest_deeper_than_what_is_written() -> None:
     lines = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 150)]
     with pytest.raises(GraphInvalid, match="nested deeper than 100"):
-        read_text("\n".join(lines))
+        read_yaml("\n".join(lines))
 
 
 def test_a_huge_text_and_a_huge_file_are_refused_unread(tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_what_is_no_mapping_is_no_graph(text: str) -> None:
 @pytest.mark.parametrize(("version", "message"), [("1.1", "read as YAML 1.2"), ("1.0", "no YAML"), ("2.0", "no YAML")])
 def test_a_text_of_another_version_is_refused(version: str, message: str) -> None:
     with pytest.raises(GraphInvalid, match=message):
-        read_text(f"%YAML {version}\n---\na: yes\n")
-    assert read_text("%YAML 1.2\n---\na: yes\n").data == {"a": "yes"}
+        read_yaml(f"%YAML {version}\n---\na: yes\n")
+    assert read_yaml("%YAML 1.2\n---\na: yes\n").data == {"a": "yes"}
 
 
 GOOD = "graph: g\nnodes:\n  - {id: a, python: f}\n"

@@ -12,7 +12,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.errors import GraphInvalid, NodeFailed
-from ironflow_nb.graphs.language.data import near
+from ironflow_nb.graphs.language.data import closest
 from tests.graphs.mistakes import messages, said, work
 
 
@@ -136,7 +136,7 @@ def test_only_what_is_like_a_word_is_proposed_for_it() -> None:
         "timeout": "timeout_s", "sqll": "sql", "pyton": "python", "Condition": "condition", "asert": "assert",
         "asserts": "assert",
     }  # fmt: skip
-    assert {word: near(word, known) for word in meant} == meant
+    assert {word: closest(word, known) for word in meant} == meant
 
 
 HALF = "a\ud83d"

@@ -28,7 +28,7 @@ def made(value: Any, items: Any = ROWS, **more: Any) -> Any:
 @pytest.mark.parametrize("value", [1, None, "text", [1], {}, {"value": 1}, {"a": {"b": 1}}])
 def test_transform_gives_the_value_that_is_written_whatever_it_is(value: Any) -> None:
     options = TRANSFORM.options_of(value)
-    assert list(problems(TRANSFORM.schema, options, is_written=True)) == []
+    assert list(problems(TRANSFORM.schema, options, allows_expressions=True)) == []
     assert TRANSFORM.perform(options, context_of()) == value
 
 
@@ -97,9 +97,9 @@ def test_a_broken_expression_is_told_also_of_an_empty_list() -> None:
 
 
 def test_the_schema_tells_what_is_wrong_before_anything_runs() -> None:
-    assert list(problems(FILTER.schema, {"items": "{{ a }}", "where": "{{ item }}"}, is_written=True)) == []
+    assert list(problems(FILTER.schema, {"items": "{{ a }}", "where": "{{ item }}"}, allows_expressions=True)) == []
     for options in ({"items": []}, {"items": [], "where": "item.n"}, {"items": [], "where": "{{ a }}", "wher": 1}):
-        assert list(problems(FILTER.schema, options, is_written=True))
+        assert list(problems(FILTER.schema, options, allows_expressions=True))
 
 
 def test_a_list_of_100_000_items_takes_about_a_second() -> None:

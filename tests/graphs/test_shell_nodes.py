@@ -16,7 +16,7 @@ import pytest
 from ironflow_nb.errors import NodeFailed, NodeTimeout, NotGranted
 from ironflow_nb.execution.system.system import SystemClock
 from ironflow_nb.graphs.compiler import schema_check
-from ironflow_nb.graphs.grants import COMMAND_LINE, Grants, Need
+from ironflow_nb.graphs.grants import SHELL_TEXT, Grants, Need
 from ironflow_nb.graphs.nodes.shell import SHELL
 from ironflow_nb.graphs.runtime.node_context import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
@@ -30,7 +30,7 @@ def perform(
     command: Any, *, allow: Mapping[str, Any] | None = None, timeout_s: float | None = None, **options: Any
 ) -> dict[str, Any]:
     given = {"command": command, **options}
-    assert not list(schema_check.problems(SHELL.schema, given, is_written=False))
+    assert not list(schema_check.problems(SHELL.schema, given, allows_expressions=False))
     result: dict[str, Any] = SHELL.perform(given, context_of(allow, timeout_s))
     return result
 
@@ -41,7 +41,7 @@ def context_of(allow: Mapping[str, Any] | None, timeout_s: float | None) -> Work
 
 
 def written(**options: Any) -> list[str]:
-    return [message for _, message in schema_check.problems(SHELL.schema, options, is_written=True)]
+    return [message for _, message in schema_check.problems(SHELL.schema, options, allows_expressions=True)]
 
 
 def is_running(pid: int) -> bool:
@@ -372,7 +372,7 @@ def test_a_program_is_looked_for_in_the_path_of_the_machine(tmp_path: Path) -> N
 
 def test_needs_are_what_is_written() -> None:
     assert list(SHELL.needs({"command": ["git", "x"], "cwd": "data"})) == [Need("shell", "git"), Need("files", "data")]
-    assert list(SHELL.needs({"command": "ls -l"})) == [Need("shell", COMMAND_LINE)]
+    assert list(SHELL.needs({"command": "ls -l"})) == [Need("shell", SHELL_TEXT)]
     assert list(SHELL.needs({"command": ["{{ input.tool }}"], "cwd": "{{ input.folder }}"})) == []
 
 

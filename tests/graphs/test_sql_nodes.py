@@ -43,7 +43,7 @@ def perform(
 
 
 def written(**options: Any) -> list[str]:
-    return [message for _, message in schema_check.problems(SQL.schema, options, is_written=True)]
+    return [message for _, message in schema_check.problems(SQL.schema, options, allows_expressions=True)]
 
 
 def rows(query: str) -> list[Any]:

@@ -52,7 +52,7 @@ PARSED = [
 
 @pytest.mark.parametrize(("options", "expected"), PARSED, ids=[str(options)[:40] for options, _ in PARSED])
 def test_parse_gives_the_data_of_a_text(options: Any, expected: Any) -> None:
-    assert list(problems(PARSE.schema, options, is_written=False)) == []
+    assert list(problems(PARSE.schema, options, allows_expressions=False)) == []
     assert parsed(**options) == expected
 
 
@@ -115,7 +115,7 @@ UNFORMATTED = [
 
 @pytest.mark.parametrize(("options", "expected"), FORMATTED, ids=range(len(FORMATTED)))
 def test_format_gives_a_text_of_data(options: Any, expected: str) -> None:
-    assert list(problems(FORMAT.schema, options, is_written=False)) == []
+    assert list(problems(FORMAT.schema, options, allows_expressions=False)) == []
     assert formatted(**options) == expected
 
 
@@ -325,4 +325,4 @@ def test_every_kind_and_option_is_described() -> None:
     for kind in texts.KINDS:
         assert kind.description.endswith(".")
         assert all(option["description"].endswith(".") for option in kind.schema["properties"].values())
-        assert list(problems(kind.schema, {"nope": 1}, is_written=True))
+        assert list(problems(kind.schema, {"nope": 1}, allows_expressions=True))

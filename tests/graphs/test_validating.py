@@ -9,7 +9,7 @@ import pytest
 
 from ironflow_nb.errors import GraphInvalid
 from ironflow_nb.graphs.graph import Graph
-from ironflow_nb.graphs.kinds import kind_of
+from ironflow_nb.graphs.kinds import kind_from_function
 from tests.graphs.mistakes import fetching, messages, said, said_of, work
 
 
@@ -243,8 +243,8 @@ def test_options_are_checked_with_expressions_for_what_is_not_known_yet() -> Non
 
 
 def test_a_function_of_open_options_has_no_short_form_of_them() -> None:
-    assert kind_of("k", lambda **options: options).shorthand is None
-    assert kind_of("k", lambda url, **options: options).shorthand == "url"
+    assert kind_from_function("k", lambda **options: options).shorthand is None
+    assert kind_from_function("k", lambda url, **options: options).shorthand == "url"
 
 
 @pytest.mark.parametrize("given", [None, {}, [], {"x": "{{ input.x }}"}, ["{{ input.x }}"], "{{ input.x }}", 3, "text"])

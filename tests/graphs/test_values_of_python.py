@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from ironflow_nb.errors import ExpressionFailed
-from ironflow_nb.graphs.language.data import as_data, meaning
+from ironflow_nb.graphs.language.data import as_data, coerce
 from ironflow_nb.graphs.nodes.texts import FORMAT
 from tests.conftest import Lab
 from tests.graphs.asking import perform
@@ -116,7 +116,7 @@ def test_a_relative_of_a_type_of_json_is_that_type_in_a_graph(given: Any, expect
     found = as_data(given)
     assert found == expected
     assert types_of(found) == types_of(expected)
-    assert type(meaning(given)) is type(meaning(expected))
+    assert type(coerce(given)) is type(coerce(expected))
 
 
 @pytest.mark.parametrize(("given", "expected"), MEANINGS, ids=range(len(MEANINGS)))
@@ -124,7 +124,7 @@ def test_what_json_has_no_type_for_is_passed_on_as_it_is_and_means_something_to_
     given: Any, expected: Any
 ) -> None:
     assert as_data(given) is given
-    assert types_of(meaning(given)) == types_of(expected)
+    assert types_of(coerce(given)) == types_of(expected)
     context = {"x": given, "same": expected, "all": [given]}
     assert value_of("x == same && same == x && all[0] == same", context) is True
     assert value_of("to_string(x)", context) == value_of("to_string(same)", context)

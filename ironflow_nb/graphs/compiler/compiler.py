@@ -25,22 +25,23 @@ from ironflow_nb.graphs.compiled_graph import (
     Switch,
     While,
     Workflow,
-    cycle_in,
-    ended_before,
+    ended_masks,
+    find_cycle,
 )
-from ironflow_nb.graphs.compiler import json_schema, schema_check
-from ironflow_nb.graphs.compiler.compiler_findings import CompilerFindings, DataPath, Key, dotted, value_at
+from ironflow_nb.graphs.compiler import json_schema
+from ironflow_nb.graphs.compiler.compiler_findings import CompilerFindings, DataPath, Key, format_path, value_at
 from ironflow_nb.graphs.compiler.graph_input import INPUT, declared_inputs
 from ironflow_nb.graphs.compiler.graph_source import GraphSource
 from ironflow_nb.graphs.compiler.name_scope import MOST_SHOWN, NameScope, NestedNodes
+from ironflow_nb.graphs.compiler.schema_check import has_expression, problems, suggestion
 from ironflow_nb.graphs.compiler.tasks import TaskCompiler
-from ironflow_nb.graphs.grants import SCHEMA as GRANTS
+from ironflow_nb.graphs.grants import GRANTS_SCHEMA as GRANTS
 from ironflow_nb.graphs.grants import Grant, Grants, Need
 from ironflow_nb.graphs.kinds import (
     COMMON_KEYS,
     CONTROL_KEYS,
+    INAPPLICABLE_KEYS,
     LATER_KEYS,
-    MEANINGLESS,
     PYTHON,
     PYTHON_KEYS,
     RESERVED_NAMES,
@@ -75,8 +76,8 @@ def _always_filled(node: GraphNode) -> Iterator[Template]:
             yield template
         case Workflow(target=target, input=given):
             yield from (target, given)
-        case ParallelBlocks(choices=choices):
-            yield from (choice.when for choice in choices if choice.when is not None)
+        case ParallelBlocks(branches=branches):
+            yield from (branch.when for branch in branches if branch.when is not None)
         case Assertion(checks=checks):
             yield from (operand for check in checks for operand in check.operands)
 
@@ -123,11 +124,11 @@ def compile_graph(
     return compiler.definition(), compiler.findings
 
 
-def sound_grants(allow: Any, base: str | None) -> Grants:
+def valid_grants(allow: Any, base: str | None) -> Grants:
     """Return what an ``allow`` grants: nothing where it is missing, or not what it is to be."""
     if allow is True:
         return Grants.of(None, base=base)
-    is_sound = isinstance(allow, Mapping) and not list(schema_check.problems(GRANTS, allow, is_written=False))
+    is_sound = isinstance(allow, Mapping) and not list(problems(GRANTS, allow, allows_expressions=False))
     return Grants.of(allow if is_sound else {}, base=base)
 
 
@@ -135,13 +136,13 @@ class _GraphCompiler:
     """Compiles one graph."""
 
     def __init__(self, source: GraphSource, kinds: Mapping[str, Kind], grants: Grants | None) -> None:
-        self.findings = CompilerFindings(source.data, source.places, source.findings)
+        self.findings = CompilerFindings(source.data, source.spans, source.findings)
         self._data: Mapping[str, Any] = source.data if isinstance(source.data, Mapping) else {}
         self._kinds = kinds
         self._paths: dict[str, DataPath] = {}
         if not isinstance(source.data, Mapping) or not source.data:
             self.findings.add((), "a graph is a mapping with graph: and nodes:")
-        self.grants = grants or sound_grants(self._data.get("allow"), source.base)
+        self.grants = grants or valid_grants(self._data.get("allow"), source.base)
         self._secrets = self._data.get("secrets") if isinstance(self._data.get("secrets"), Mapping) else {}
         self._all = NestedNodes(self._data)
         self._tasks = TaskCompiler(kinds, self.findings, self.grants, self._all, self.block)
@@ -179,9 +180,9 @@ class _GraphCompiler:
         )
 
     def _check(self, path: DataPath, part: Mapping[str, Any], data: Any) -> None:
-        for inner, message in schema_check.problems(part, data, is_written=False):
+        for inner, message in problems(part, data, allows_expressions=False):
             if not self.findings.is_spoiled((*path, *inner)):
-                hint = "; an expression can't stand here" if schema_check.is_filled_in(value_at(data, inner)) else ""
+                hint = "; an expression can't stand here" if has_expression(value_at(data, inner)) else ""
                 self.findings.add((*path, *inner), message + hint)
 
     def _require(self, path: DataPath, need: Need) -> None:
@@ -202,7 +203,7 @@ class _GraphCompiler:
         paths = [(*path, number) for number, _ in written]
         after = self._order([each for _, each in written], paths, numbers)
         everything = [(1 << len(written)) - 1] * len(written)
-        before = everything if after is None else ended_before(after)
+        before = everything if after is None else ended_masks(after)
         nodes: list[GraphNode] = []
         for place, (number, each) in enumerate(written):
             inside = visible.with_nodes(before[place], numbers)
@@ -232,7 +233,7 @@ class _GraphCompiler:
         elif name in RESERVED_NAMES or name in visible.names:
             self.findings.add(path, f"{name!r} means something else in expressions; choose another id")
         if name in self._paths:
-            first = self.findings.line_of(self._paths[name]) or f" by {dotted(self._paths[name][:-1])}"
+            first = self.findings.line_of(self._paths[name]) or f" by {format_path(self._paths[name][:-1])}"
             self.findings.add(path, f"the id {name!r} is taken{first}; ids are unique in the whole graph")
         else:
             self._paths[name] = path
@@ -249,7 +250,7 @@ class _GraphCompiler:
                 continue
             found = [self._place(name, places, (*path, "depends_on", at)) for at, name in enumerate(wanted)]
             after.append(tuple(sorted({place for place in found if place is not None})))
-        circle = cycle_in(after)
+        circle = find_cycle(after)
         if circle is None:
             return after
         self.findings.add((*paths[circle[0]], "depends_on"), _told_circle([nodes[number] for number in circle]))
@@ -262,7 +263,7 @@ class _GraphCompiler:
             return places[name]
         other = self._all.find(name)
         if other is None:
-            self.findings.add(path, f"there is no node {name!r}{schema_check.hint(name, list(places)[:MOST_SHOWN])}")
+            self.findings.add(path, f"there is no node {name!r}{suggestion(name, list(places)[:MOST_SHOWN])}")
         elif other.is_in_list_around(path):
             self.findings.add(path, f"{name} is in a list around this one; let the node around this one wait for it")
         else:
@@ -276,7 +277,7 @@ class _GraphCompiler:
         name = self._kind_of(data, path)
         self._check_keys(data, path, name)
         task = self._tasks.task(name, data, path, visible)
-        if data.get("once") is True and data.get("cache") and "cache" not in MEANINGLESS.get(name or "", ()):
+        if data.get("once") is True and data.get("cache") and "cache" not in INAPPLICABLE_KEYS.get(name or "", ()):
             said = "cache takes the result of another run, and once is for what must happen; choose one of them"
             self.findings.add((*path, Key("cache")), said)
         retry_options = data.get("retry") if isinstance(data.get("retry"), Mapping) else {}
@@ -324,9 +325,9 @@ class _GraphCompiler:
         owners = [name for name, keys in CONTROL_KEYS.items() if key in keys] + [PYTHON] * (key in PYTHON_KEYS)
         if owners:
             return f"{key} is for a {' or '.join(owners)} node, and this one says not of which kind it is"
-        if not schema_check.hint(key, sorted(COMMON_KEYS)).startswith(" "):
-            return f"{key!r} is not known here{schema_check.hint(key, sorted(COMMON_KEYS | known))}"
-        return f"there is no kind of node {key!r}{schema_check.hint(key, sorted(known))}"
+        if not suggestion(key, sorted(COMMON_KEYS)).startswith(" "):
+            return f"{key!r} is not known here{suggestion(key, sorted(COMMON_KEYS | known))}"
+        return f"there is no kind of node {key!r}{suggestion(key, sorted(known))}"
 
     def _refuse_later(self, key: str, path: DataPath) -> None:
         self.findings.add((*path, Key(key)), f"{key} is kept for a later version; graphs have nothing like it yet")
@@ -341,9 +342,9 @@ class _GraphCompiler:
             if key in LATER_KEYS:
                 self._refuse_later(key, path)
             elif key not in COMMON_KEYS and key not in own:
-                known = sorted(COMMON_KEYS - MEANINGLESS.get(name, frozenset()) | own)
-                self.findings.add((*path, Key(key)), f"a {name} node has no {key!r}{schema_check.hint(key, known)}")
-            elif key in MEANINGLESS.get(name, ()):
+                known = sorted(COMMON_KEYS - INAPPLICABLE_KEYS.get(name, frozenset()) | own)
+                self.findings.add((*path, Key(key)), f"a {name} node has no {key!r}{suggestion(key, known)}")
+            elif key in INAPPLICABLE_KEYS.get(name, ()):
                 self.findings.add((*path, Key(key)), _meaningless(key, name))
         if name in json_schema.CONTROL:
             own_data = {key: data[key] for key in own if key in data}

@@ -72,7 +72,7 @@ class SourceSpans(msgspec.Struct, frozen=True):
         place = self.values.get(path)
         return None if place is None else place.position
 
-    def of_character(self, path: DataPath, value: Any, offset: int) -> Position | None:
+    def position_of_character(self, path: DataPath, value: Any, offset: int) -> Position | None:
         """Return where a character of the text that is at the path stands."""
         place = self.values.get(path)
         if place is None or not isinstance(value, str):
@@ -159,10 +159,10 @@ class CompilerFinding(NamedTuple):
 
     def __str__(self) -> str:
         where = "" if self.position is None else f"line {self.position.line}, column {self.position.column}: "
-        return f"{where}{dotted(self.path)}: {self.message}" if self.path else f"{where}{self.message}"
+        return f"{where}{format_path(self.path)}: {self.message}" if self.path else f"{where}{self.message}"
 
 
-def dotted(path: DataPath) -> str:
+def format_path(path: DataPath) -> str:
     """Return the path as people write it: ``nodes[0].http.url``."""
     text = ""
     for part in path:
@@ -173,9 +173,9 @@ def dotted(path: DataPath) -> str:
 class CompilerFindings:
     """Gathers what is wrong with one definition."""
 
-    def __init__(self, data: Any = None, places: SourceSpans = NOWHERE, found: Iterable[CompilerFinding] = ()) -> None:
+    def __init__(self, data: Any = None, spans: SourceSpans = NOWHERE, found: Iterable[CompilerFinding] = ()) -> None:
         self._data = data
-        self._places = places
+        self._spans = spans
         self._found = list(found)
         self._spoiled = {each.path for each in self._found}
 
@@ -186,16 +186,16 @@ class CompilerFindings:
 
     def add(self, path: DataPath, message: str) -> None:
         """Note what is wrong with the value at the path, or with the key if the path ends with a `Key`."""
-        self._found.append(CompilerFinding(path, message, self._places.of(path)))
+        self._found.append(CompilerFinding(path, message, self._spans.of(path)))
 
     def add_inside(self, path: DataPath, message: str, offset: int) -> None:
         """Note what is wrong with a character of the text that is at the path, and with what follows it."""
-        position = self._places.of_character(path, value_at(self._data, path), offset)
+        position = self._spans.position_of_character(path, value_at(self._data, path), offset)
         self._found.append(CompilerFinding(path, message, position))
 
     def line_of(self, path: DataPath) -> str:
         """Return in which line the path is, in words after a statement; nothing if that is not known."""
-        position = self._places.of(path)
+        position = self._spans.of(path)
         return "" if position is None else f" in line {position.line}"
 
     def is_spoiled(self, path: DataPath) -> bool:
@@ -220,7 +220,7 @@ def _order(data: Any, path: DataPath) -> Iterable[int]:
             return
 
 
-def invalid(name: str | None, findings: Iterable[CompilerFinding]) -> GraphInvalid:
+def invalid_graph(name: str | None, findings: Iterable[CompilerFinding]) -> GraphInvalid:
     """Return the error that tells all findings; `name` is that of the graph, None if it is no graph yet."""
     told = tuple(findings)
     count = "1 thing is" if len(told) == 1 else f"{len(told)} things are"

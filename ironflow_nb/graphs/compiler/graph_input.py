@@ -15,9 +15,9 @@ import msgspec
 
 from ironflow_nb.errors import InputInvalid
 from ironflow_nb.graphs.compiler import schema_check
-from ironflow_nb.graphs.compiler.compiler_findings import CompilerFindings, dotted
+from ironflow_nb.graphs.compiler.compiler_findings import CompilerFindings, format_path
 from ironflow_nb.graphs.compiler.json_schema import TYPES
-from ironflow_nb.graphs.language.data import as_data, meant, near
+from ironflow_nb.graphs.language.data import as_data, closest, coerce_deep
 
 INPUT: Final = "input"
 
@@ -77,7 +77,7 @@ class GraphInput(msgspec.Struct, frozen=True):
         if self.declared is not None:
             for name in given:
                 if name not in self.declared:
-                    yield f"there is no input {name!r}{schema_check.hint(str(name), self.declared)}"
+                    yield f"there is no input {name!r}{schema_check.suggestion(str(name), self.declared)}"
 
     def _missing(self, given: Mapping[str, Any]) -> Iterator[str]:
         if self.declared is not None:
@@ -85,7 +85,7 @@ class GraphInput(msgspec.Struct, frozen=True):
             return
         for name, where in self.needed.items():
             if name not in given:
-                meant_as = near(name, [each for each in given if each not in self.needed])
+                meant_as = closest(name, [each for each in given if each not in self.needed])
                 instead = f"; did you mean it by {meant_as}?" if meant_as else ""
                 shown = ", ".join(map(str, given)) or "nothing"
                 yield f"{name} is missing, which {where} takes (given: {shown}){instead}"
@@ -113,7 +113,7 @@ def declared_inputs(data: Any, findings: CompilerFindings) -> GraphInput:
         declared[str(name)] = _schema_of(written)
         if "default" in written:
             defaults[str(name)] = default = written["default"]
-            if schema_check.is_filled_in(default):
+            if schema_check.has_expression(default):
                 findings.add((INPUT, name, "default"), "an expression can't stand here")
             elif default is not None:
                 for message in _faults(declared[str(name)], default, ""):
@@ -161,9 +161,9 @@ def _faults(part: Mapping[str, Any], value: Any, name: str) -> Iterator[str]:
     """Yield what of the value does not fit the schema of its input, after the name where there is one."""
     value = as_data(value)
     with suppress(ValueError):  # a decimal that no number of JSON is
-        value = meant(value)
+        value = coerce_deep(value)
     told: dict[str, None] = {}
-    for path, message in schema_check.problems({"properties": {INPUT: part}}, {INPUT: value}, is_written=False):
-        inner = dotted((name, *path[1:]) if name else path[1:])
+    for path, message in schema_check.problems({"properties": {INPUT: part}}, {INPUT: value}, allows_expressions=False):
+        inner = format_path((name, *path[1:]) if name else path[1:])
         told[f"{inner}: {message}" if inner else message] = None
     yield from told

@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from ironflow_nb.errors import GraphInvalid
-from ironflow_nb.graphs.compiler.compiler_findings import NOWHERE, CompilerFinding, DataPath, SourceSpans, invalid
-from ironflow_nb.graphs.compiler.yaml_composer import MOST_DEPTH, MOST_VALUES, composed, whole_characters
+from ironflow_nb.graphs.compiler.compiler_findings import NOWHERE, CompilerFinding, DataPath, SourceSpans, invalid_graph
+from ironflow_nb.graphs.compiler.yaml_composer import MOST_DEPTH, MOST_VALUES, compose_yaml, join_surrogates
 from ironflow_nb.values.private_files import refuse_used
 
 MOST_BYTES: Final = 5_000_000
@@ -27,7 +27,7 @@ class GraphSource(msgspec.Struct, frozen=True):
     """
 
     data: Any
-    places: SourceSpans = NOWHERE
+    spans: SourceSpans = NOWHERE
     text: str | None = None
     base: str | None = None
     findings: tuple[CompilerFinding, ...] = ()
@@ -43,9 +43,9 @@ def read_source(text_or_path: str | FilePath) -> GraphSource:
         FileNotFoundError: it is a path, and there is no such file.
     """
     if isinstance(text_or_path, str) and _is_text(text_or_path):
-        return source_of(text_or_path)
+        return parse_source(text_or_path)
     path = FilePath(text_or_path)
-    return source_of(_content(path), str(path.resolve().parent))
+    return parse_source(_content(path), str(path.resolve().parent))
 
 
 def _is_text(text: str) -> bool:
@@ -75,19 +75,19 @@ def _content(path: FilePath) -> str:
         raise GraphInvalid(f"{str(path)[:200]!r} can't be read: {error}") from None
 
 
-def read_text(text: str) -> GraphSource:
+def read_yaml(text: str) -> GraphSource:
     """Read data from YAML.
 
     Raises:
         GraphInvalid: it is no YAML, too large, or says something twice.
     """
-    source = source_of(text)
+    source = parse_source(text)
     if source.findings:
-        raise invalid(None, source.findings)
+        raise invalid_graph(None, source.findings)
     return source
 
 
-def source_of(text: str, base: str | None = None) -> GraphSource:
+def parse_source(text: str, base: str | None = None) -> GraphSource:
     """Read a definition from a text, whatever it looks like.
 
     Raises:
@@ -95,14 +95,14 @@ def source_of(text: str, base: str | None = None) -> GraphSource:
     """
     if len(text) > MOST_BYTES:
         raise GraphInvalid(f"the text has {len(text)} characters; {MOST_BYTES} are the most")
-    data, places, findings = composed(text.removeprefix("\ufeff"))
-    return GraphSource(data, places, text, base, tuple(findings))
+    data, spans, findings = compose_yaml(text.removeprefix("\ufeff"))
+    return GraphSource(data, spans, text, base, tuple(findings))
 
 
 # -- data --------------------------------------------------------------------------------------------------------
 
 
-def from_data(data: Any) -> GraphSource:
+def source_from_data(data: Any) -> GraphSource:
     """Take a definition that is data already; what JSON has not is a finding of it.
 
     Raises:
@@ -114,7 +114,7 @@ def from_data(data: Any) -> GraphSource:
     return GraphSource(copying.plain(data, ()), findings=tuple(copying.findings))
 
 
-def extended(source: GraphSource, path: DataPath, value: Any) -> GraphSource:
+def with_value(source: GraphSource, path: DataPath, value: Any) -> GraphSource:
     """Return the definition with another value at the path: a key of its own, or a number in its list of nodes.
 
     Raises:
@@ -161,7 +161,7 @@ class _Copying:
 
     def _text(self, value: str, path: DataPath) -> str:
         try:
-            return whole_characters(str.__str__(value))  # of a member of an enumeration what it stands for
+            return join_surrogates(str.__str__(value))  # of a member of an enumeration what it stands for
         except ValueError as error:
             self._refuse(path, str(error))
             return ""
@@ -304,7 +304,7 @@ def _literal(head: str, text: str, indent: int) -> Iterator[str]:
         yield f"{' ' * indent}{line}" if line else ""
 
 
-def as_written(keys: Mapping[str, Any], functions: dict[str, Callable[..., Any]]) -> dict[str, Any]:
+def keys_as_data(keys: Mapping[str, Any], functions: dict[str, Callable[..., Any]]) -> dict[str, Any]:
     """Return the keys of a node as the format has them; functions become names, which are noted in `functions`."""
     return {str(key).rstrip("_"): _named(value, functions) for key, value in keys.items()}
 
@@ -312,7 +312,7 @@ def as_written(keys: Mapping[str, Any], functions: dict[str, Callable[..., Any]]
 def _named(value: Any, functions: dict[str, Callable[..., Any]]) -> Any:
     match value:
         case Mapping():
-            return as_written(value, functions)
+            return keys_as_data(value, functions)
         case list() | tuple():
             return [_named(each, functions) for each in value]
         case _ if callable(value):

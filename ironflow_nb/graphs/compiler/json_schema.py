@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ironflow_nb.core.retry import LONGEST_DELAY_S
 from ironflow_nb.graphs import grants, secrets
-from ironflow_nb.graphs.kinds import MEANINGLESS, Kind
+from ironflow_nb.graphs.kinds import INAPPLICABLE_KEYS, Kind
 
 EXPRESSION: Final = {"type": "string", "pattern": r"\{\{", "description": "one expression: {{ ... }}"}
 NODES: Final = {"type": "array", "items": {"$ref": "#/$defs/node"}}
@@ -37,12 +37,12 @@ NAME: Final = "^[A-Za-z_][A-Za-z0-9_]*$"
 GRAPH_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_.\-]*$"
 DURATION: Final = r"^\s*([0-9]+(\.[0-9]+)?\s*(ms|min|s|m|h|d|w)\s*)+$"
 
-SPOKEN: Final = {
+PATTERN_TEXTS: Final = {
     NAME: "letters, digits and underscores, with no digit first",
     GRAPH_NAME: "letters, digits, underscores, dots and dashes, with a letter or an underscore first",
     DURATION: 'true, false, seconds, or a duration such as "90s", "2h 30m" or "7d"',
     EXPRESSION["pattern"]: "an expression in {{ }}",
-    grants.NAME_PATTERN: "a host, such as example.org, example.org:8080 or *.example.org",
+    grants.HOST_PATTERN: "a host, such as example.org, example.org:8080 or *.example.org",
 }
 """What the patterns mean in words."""
 
@@ -178,8 +178,8 @@ TOP: Final[Mapping[str, Any]] = {
     "graph": {"type": "string", "pattern": GRAPH_NAME, "description": "the name of the graph"},
     "description": {"type": "string"},
     "input": INPUT,
-    "allow": {"anyOf": [{"const": True, "description": "everything"}, grants.SCHEMA]},
-    "secrets": secrets.SCHEMA,
+    "allow": {"anyOf": [{"const": True, "description": "everything"}, grants.GRANTS_SCHEMA]},
+    "secrets": secrets.SECRETS_SCHEMA,
     "concurrency": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "nodes at once; 16 unless said"},
     "nodes": NODES,
     "output": {"description": "what a run results in; by default the output of the last node"},
@@ -195,7 +195,7 @@ _SCHEMAS_BY_NAME: Final = frozenset({"properties", "patternProperties", "$defs"}
 _WITHIN: Final = frozenset({"items", "additionalProperties"})
 
 
-def published(kinds: Mapping[str, Kind]) -> dict[str, Any]:
+def graph_schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:
     """Return the schema of a whole graph with these kinds of nodes."""
     return {
         "$schema": DIALECT,
@@ -222,7 +222,7 @@ def _node_schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:
         "oneOf": [{"required": [name]} for name in (*CONTROL, *kinds)],
         "dependentRequired": {key: [name] for key, name in owners.items()} | needed,
         "dependentSchemas": {
-            name: {"properties": dict.fromkeys(sorted(keys), False)} for name, keys in MEANINGLESS.items()
+            name: {"properties": dict.fromkeys(sorted(keys), False)} for name, keys in INAPPLICABLE_KEYS.items()
         },
     }
 

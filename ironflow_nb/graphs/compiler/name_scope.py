@@ -11,8 +11,8 @@ import msgspec
 from ironflow_nb.graphs.compiler.compiler_findings import DataPath
 from ironflow_nb.graphs.compiler.graph_input import INPUT
 from ironflow_nb.graphs.grants import Grants, Need
-from ironflow_nb.graphs.language.data import near
-from ironflow_nb.graphs.language.expression import EVERYTHING, Expression
+from ironflow_nb.graphs.language.data import closest
+from ironflow_nb.graphs.language.expression import WHOLE_CONTEXT, Expression
 
 SECRETS = "secrets"
 ENVIRONMENT = "env"
@@ -79,13 +79,13 @@ class NameScope(msgspec.Struct, frozen=True):
         for name in sorted(expression.names):
             if not self._is_fine(name):
                 yield name, self._unseen(name, nodes, path)
-        if EVERYTHING in expression.names:
-            yield EVERYTHING, "@ is all that can be seen from here; name what of it is needed"
+        if WHOLE_CONTEXT in expression.names:
+            yield WHOLE_CONTEXT, "@ is all that can be seen from here; name what of it is needed"
         if SECRETS in expression.names:
             yield from self._secret(expression)
         for name, field in sorted(expression.fields):
             if name == INPUT and self.inputs is not None and field not in self.inputs:
-                meant = near(field, self.inputs)
+                meant = closest(field, self.inputs)
                 known = (
                     f"; did you mean {meant}?"
                     if meant
@@ -104,7 +104,7 @@ class NameScope(msgspec.Struct, frozen=True):
         return grants.refusal(Need("env", variable))
 
     def _is_fine(self, name: str) -> bool:
-        return name in {EVERYTHING, SECRETS} or self.sees(name)
+        return name in {WHOLE_CONTEXT, SECRETS} or self.sees(name)
 
     def _secret(self, expression: Expression) -> Iterator[tuple[str, str]]:
         if self.place:
@@ -129,7 +129,7 @@ class NameScope(msgspec.Struct, frozen=True):
         if name in _ELSEWHERE:
             return f"there is no {name!r} here: {_ELSEWHERE[name]}"
         seen = self._all()
-        meant = near(name, seen)
+        meant = closest(name, seen)
         shown = ", ".join(seen[:MOST_SHOWN])
         return f"there is no {name!r} here" + (f"; did you mean {meant}?" if meant else f" (there are: {shown})")
 

@@ -9,18 +9,18 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from ironflow_nb.graphs.compiler.compiler_findings import DataPath, Key
-from ironflow_nb.graphs.compiler.json_schema import EXPRESSION, NODES, SPOKEN
-from ironflow_nb.graphs.language.data import near
+from ironflow_nb.graphs.compiler.json_schema import EXPRESSION, NODES, PATTERN_TEXTS
+from ironflow_nb.graphs.language.data import closest
 from ironflow_nb.graphs.language.templates import OPENING
 
 
-def problems(schema: Mapping[str, Any], data: Any, *, is_written: bool) -> Iterator[tuple[DataPath, str]]:
+def problems(schema: Mapping[str, Any], data: Any, *, allows_expressions: bool) -> Iterator[tuple[DataPath, str]]:
     """Yield what of the data does not fit the schema, each with its path; no message shows a value.
 
     Args:
         schema: a JSON schema.
         data: the data.
-        is_written: the data are as they were written, so that a text with an expression may become anything.
+        allows_expressions: the data are as they were written, so that a text with an expression may become anything.
     """
     rules, validator = _compiled(msgspec.json.encode(schema))
     try:
@@ -29,7 +29,7 @@ def problems(schema: Mapping[str, Any], data: Any, *, is_written: bool) -> Itera
         data = _as_json(data)
         errors = list(validator.iter_errors(data))
     for error in errors:
-        yield from _problems(_fault(error, rules, data), is_written=is_written)
+        yield from _problems(_fault(error, rules, data), allows_expressions=allows_expressions)
 
 
 @lru_cache(maxsize=512)
@@ -91,18 +91,18 @@ def _at(data: Any, parts: Iterable[str | int]) -> tuple[DataPath, Any]:
     return tuple(path), data
 
 
-def _problems(fault: _Fault, *, is_written: bool) -> Iterator[tuple[DataPath, str]]:
-    if is_written and is_filled_in(fault.instance) and not _is_about_expressions(fault):
+def _problems(fault: _Fault, *, allows_expressions: bool) -> Iterator[tuple[DataPath, str]]:
+    if allows_expressions and has_expression(fault.instance) and not _is_about_expressions(fault):
         return
     if _is_about_keys(fault) and not isinstance(fault.instance, Mapping):
         return  # its type is told
     if fault.ways and all(fault.ways):  # of several that it fits, some have no fault
-        yield from _problems_of_ways(fault, is_written=is_written)
+        yield from _problems_of_ways(fault, allows_expressions=allows_expressions)
     elif fault.keyword == "additionalProperties":
         known = list(fault.schema.get("properties", {}))
         for key in fault.instance:
             if key not in known:
-                yield (*fault.path, Key(key)), f"{key!r} is not known here{hint(key, known)}"
+                yield (*fault.path, Key(key)), f"{key!r} is not known here{suggestion(key, known)}"
     else:
         yield fault.path, _message(fault)
 
@@ -114,15 +114,18 @@ def _is_about_keys(fault: _Fault) -> bool:
     )
 
 
-def is_filled_in(value: Any) -> bool:
+def has_expression(value: Any) -> bool:
     """Tell whether the value is a text with an expression in it."""
     return isinstance(value, str) and OPENING in value
 
 
-def _problems_of_ways(fault: _Fault, *, is_written: bool) -> Iterator[tuple[DataPath, str]]:
+def _problems_of_ways(fault: _Fault, *, allows_expressions: bool) -> Iterator[tuple[DataPath, str]]:
     """Yield what is wrong with what fits none of several ways: of the only one that it is meant for, or of all."""
-    found = [[each for inner in way for each in _problems(inner, is_written=is_written)] for way in fault.ways]
-    if is_written and not all(found):
+    found = [
+        [each for inner in way for each in _problems(inner, allows_expressions=allows_expressions)]
+        for way in fault.ways
+    ]
+    if allows_expressions and not all(found):
         return
     all_inner = [inner for way in fault.ways for inner in way]
     meant = [
@@ -156,15 +159,15 @@ def _wanted(fault: _Fault) -> str:
     value = fault.value
     match fault.keyword:
         case "type" if fault.schema.get("pattern") == EXPRESSION["pattern"]:
-            return SPOKEN[EXPRESSION["pattern"]]
+            return PATTERN_TEXTS[EXPRESSION["pattern"]]
         case "type":
             return _ARTICLES.get(value, str(value)) if isinstance(value, str) else " or ".join(map(_article, value))
         case "const":
             return _in_json(value)
         case "enum":
             return f"one of {', '.join(map(_in_json, value))}"
-        case "pattern" if value in SPOKEN:
-            return SPOKEN[value]
+        case "pattern" if value in PATTERN_TEXTS:
+            return PATTERN_TEXTS[value]
         case _:
             return f"something that fits {fault.keyword}: {_in_json(value)}"
 
@@ -210,10 +213,14 @@ def _message(fault: _Fault) -> str:
             missing = [key for key in value if key not in instance]
             return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
         case "enum":
-            near = hint(str(instance), [str(each) for each in value], is_listed=False)
-            return f"it is to be one of {', '.join(map(str, value))}{near}"
+            hint = suggestion(str(instance), [str(each) for each in value], is_listed=False)
+            return f"it is to be one of {', '.join(map(str, value))}{hint}"
         case "pattern":
-            return f"it is to be {SPOKEN[value]}" if value in SPOKEN else f"it does not fit the pattern {value}"
+            return (
+                f"it is to be {PATTERN_TEXTS[value]}"
+                if value in PATTERN_TEXTS
+                else f"it does not fit the pattern {value}"
+            )
         case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
             words = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
             return f"it is to be {words.get(fault.keyword, 'less than')} {value:.12g}"
@@ -238,10 +245,10 @@ def _message(fault: _Fault) -> str:
             return f"it does not fit {fault.keyword}: {_in_json(value)}"
 
 
-def hint(word: str, known: Iterable[str], *, is_listed: bool = True) -> str:
+def suggestion(word: str, known: Iterable[str], *, is_listed: bool = True) -> str:
     """Return what was perhaps meant by a word that is not known, to be put behind a statement; else all there is."""
     names = list(known)
-    meant = near(word, names)
+    meant = closest(word, names)
     if meant is not None:
         return f"; did you mean {meant}?"
     return f" (there {'is' if len(names) == 1 else 'are'}: {', '.join(names)})" if names and is_listed else ""

@@ -11,11 +11,11 @@ from ironflow_nb.graphs.compiled_graph import (
     Block,
     Check,
     CheckKind,
-    Choice,
     Condition,
     Loop,
     NodeWork,
     ParallelBlocks,
+    ParallelBranch,
     PythonCall,
     Switch,
     Task,
@@ -140,7 +140,7 @@ class TaskCompiler:
 
     def _branch(self, data: Mapping[str, Any], path: DataPath, visible: NameScope) -> ParallelBlocks:
         branches = data["branch"]
-        choices = []
+        compiled = []
         for name, each in branches.items() if isinstance(branches, Mapping) else ():
             if not isinstance(each, Mapping):
                 continue  # the schema has told
@@ -148,8 +148,8 @@ class TaskCompiler:
             when = None
             if "when" in each:
                 when = self.test(each["when"], (*inside, "when"), visible.without_secrets("when"))
-            choices.append(Choice(str(name), when, self._block(each.get("do"), (*inside, "do"), visible)))
-        return ParallelBlocks(tuple(choices))
+            compiled.append(ParallelBranch(str(name), when, self._block(each.get("do"), (*inside, "do"), visible)))
+        return ParallelBlocks(tuple(compiled))
 
     def _loop(self, data: Mapping[str, Any], path: DataPath, visible: NameScope) -> Loop | While:
         over = data["loop"]
@@ -210,7 +210,7 @@ class TaskCompiler:
     def _work(self, kind: Kind, value: Any, path: DataPath, visible: NameScope) -> NodeWork:
         options = kind.options_of(value)
         is_short = options is not value
-        found = list(schema_check.problems(kind.schema, options, is_written=True))
+        found = list(schema_check.problems(kind.schema, options, allows_expressions=True))
         for inner, message in found:
             self._findings.add(_written_path(kind, path, inner, is_short=is_short), message)
         if not isinstance(options, Mapping):

@@ -21,7 +21,7 @@ from ironflow_nb.graphs.compiler.compiler_findings import (
     Position,
     SourceSpans,
     TextSpan,
-    invalid,
+    invalid_graph,
 )
 
 NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
@@ -40,7 +40,7 @@ MOST_DIGITS: Final = 1000
 """A whole number has no more; Python would need long for it, or refuse."""
 
 
-def whole_characters(text: str) -> str:
+def join_surrogates(text: str) -> str:
     """Return the text with the surrogate pairs that JSON writes for a character beyond U+FFFF as that character.
 
     Raises:
@@ -89,19 +89,19 @@ def tagged_value(text: str, tag: str) -> Any:
         return text
     wanted = _TAGGED.get(tag.removeprefix(PREFIX)) if tag.startswith(PREFIX) else None
     if wanted is None:
-        raise ValueError(f"the tag {shown(tag)} is refused: values are plain data, as JSON has them")
+        raise ValueError(f"the tag {_format_tag(tag)} is refused: values are plain data, as JSON has them")
     value = plain_value(text)
     if wanted is float and type(value) is int:
         return float(value)
     if type(value) is not wanted:
-        raise ValueError(f"the tag {shown(tag)} does not fit this value")
+        raise ValueError(f"the tag {_format_tag(tag)} does not fit this value")
     return value
 
 
 _TAGGED: Final = {"int": int, "float": float, "bool": bool, "null": type(None)}
 
 
-def shown(tag: str) -> str:
+def _format_tag(tag: str) -> str:
     """Return a tag as people write it."""
     return f"!!{tag.removeprefix(PREFIX)}" if tag.startswith(PREFIX) else tag
 
@@ -115,7 +115,7 @@ _QUOTED: Final = 'a text that begins with {{ is to be quoted: "{{ ... }}"'
 _COLLECTIONS: Final = {"Mapping": f"{PREFIX}map", "Sequence": f"{PREFIX}seq"}
 
 
-def composed(text: str) -> tuple[Any, SourceSpans, list[CompilerFinding]]:
+def compose_yaml(text: str) -> tuple[Any, SourceSpans, list[CompilerFinding]]:
     """Return the data of a YAML text, the places of it, and what is wrong with it that leaves the rest readable.
 
     Raises:
@@ -125,7 +125,7 @@ def composed(text: str) -> tuple[Any, SourceSpans, list[CompilerFinding]]:
     if root is None:
         raise GraphInvalid("the text is empty; a graph begins with graph: NAME, and has nodes:")
     reader = _TreeReader(text)
-    return reader.value(root, ()), reader.places, reader.findings
+    return reader.value(root, ()), reader.spans, reader.findings
 
 
 # -- the tree ----------------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def _unreadable(error: Exception, text: str) -> GraphInvalid:
 
 
 def _wrong(message: str, position: Position | None) -> GraphInvalid:
-    return invalid(None, [CompilerFinding((), message, position)])
+    return invalid_graph(None, [CompilerFinding((), message, position)])
 
 
 def _check_document(event: Any, *, is_first: bool) -> None:
@@ -252,7 +252,7 @@ class _TreeReader:
 
     def __init__(self, text: str) -> None:
         self._n_values = 0
-        self.places = SourceSpans(text=text, values={}, keys={})
+        self.spans = SourceSpans(text=text, values={}, keys={})
         self.findings: list[CompilerFinding] = []
 
     def value(self, node: _Node, path: DataPath, alias: TextSpan | None = None) -> Any:
@@ -265,7 +265,7 @@ class _TreeReader:
                 "aliases written out; this is taken for an attack, or a mistake"
             )
         # What is wrong with the copy that an alias makes is told of the alias.
-        place = self.places.values[path] = alias or node.place
+        place = self.spans.values[path] = alias or node.place
         if node.kind == "Scalar":
             return self._scalar(node.event, path, place)
         if node.event.tag not in {None, "!", _COLLECTIONS[node.kind]}:
@@ -276,7 +276,7 @@ class _TreeReader:
 
     def _scalar(self, event: Any, path: DataPath, place: TextSpan) -> Any:
         try:
-            text = whole_characters(event.value)
+            text = join_surrogates(event.value)
             if event.tag is not None:
                 return tagged_value(text, str(event.tag))
             return plain_value(text) if event.implicit[0] else text
@@ -293,17 +293,17 @@ class _TreeReader:
                 continue
             inside = (*path, key)
             if key in found:
-                first = self.places.keys[inside].line + 1
+                first = self.spans.keys[inside].line + 1
                 self._refuse(inside, f"{key} is there twice, first in line {first}", place)
                 continue
-            self.places.keys[inside] = place
+            self.spans.keys[inside] = place
             found[key] = self.value(value_node, inside, alias)
         return found
 
     def _key(self, node: _Node, path: DataPath, place: TextSpan) -> str | None:
         event = (node.target or node).event
         if (node.target or node).kind != "Scalar":
-            is_expression = self.places.text.startswith("{{", place.start - 1)
+            is_expression = self.spans.text.startswith("{{", place.start - 1)
             self._refuse(path, _QUOTED if is_expression else "a key is a text, not a list or a mapping", place)
             return None
         if event.tag not in {None, "!", f"{PREFIX}str"}:
@@ -313,7 +313,7 @@ class _TreeReader:
             self._refuse(path, "YAML 1.2 merges nothing by <<; write the keys out", place)
             return None
         try:
-            return whole_characters(event.value)
+            return join_surrogates(event.value)
         except ValueError as error:
             self._refuse(path, f"a key: {error}", place)
             return None
@@ -323,4 +323,4 @@ class _TreeReader:
 
 
 def _refused(tag: Any) -> str:
-    return f"the tag {shown(str(tag))} is refused: values are plain data, as JSON has them"
+    return f"the tag {_format_tag(str(tag))} is refused: values are plain data, as JSON has them"

@@ -101,7 +101,7 @@ def _numpy_scalar(value: Any) -> Any:
 # -- where an expression looks at a value ------------------------------------------------------------------------
 
 
-def meaning(value: Any) -> Any:
+def coerce(value: Any) -> Any:
     """Return what an expression takes the value for: a list, a text or a number; what has no such meaning stays.
 
     Raises:
@@ -117,14 +117,14 @@ def meaning(value: Any) -> Any:
         case Decimal():
             return _number(value)
         case Enum() if not isinstance(value, str | int | float):
-            return meaning(value.value)
+            return coerce(value.value)
         case _ if isinstance(value, PurePath) or type(value).__module__ == "uuid":
             return str(value)
         case date() | time() if value == value:  # noqa: PLR0124 -- the NaT of pandas is another one than itself
             return _iso(value)
         case _:
-            near = _listed(value) if getattr(value, "ndim", 0) else as_data(value)
-            return near if near is value else meaning(near)
+            converted = _listed(value) if getattr(value, "ndim", 0) else as_data(value)
+            return converted if converted is value else coerce(converted)
 
 
 def _iso(value: date | time) -> str:
@@ -135,10 +135,10 @@ def _iso(value: date | time) -> str:
 def _number(value: Decimal) -> int | float:
     if value.is_finite() and value == value.to_integral_value() and value.adjusted() < MOST_DIGITS:
         return int(value)
-    near = float(value)
-    if not isfinite(near) or Decimal(repr(near)) != value:
+    number = float(value)
+    if not isfinite(number) or Decimal(repr(number)) != value:
         raise ValueError("a Decimal that no number of JSON is exactly; round it, or make a text of it")
-    return near
+    return number
 
 
 MOST_DIGITS: Final = 300
@@ -152,14 +152,14 @@ def _listed(value: Any) -> Any:
     return as_data(value.tolist()) if is_array and value.size <= MOST_ITEMS else value
 
 
-def meant(value: Any) -> Any:
+def coerce_deep(value: Any) -> Any:
     """Return the meaning of the value, and of everything in it."""
-    value = meaning(value)
+    value = coerce(value)
     match value:
         case list():
-            return [meant(each) for each in value]
+            return [coerce_deep(each) for each in value]
         case dict():
-            return {meant(key): meant(each) for key, each in value.items()}
+            return {coerce_deep(key): coerce_deep(each) for key, each in value.items()}
         case _:
             return value
 
@@ -170,10 +170,10 @@ def is_true(value: Any) -> bool:
     Raises:
         ValueError: it is something else.
     """
-    value = meaning(value)
+    value = coerce(value)
     if value is None or isinstance(value, bool):
         return value is True
-    raise ValueError(f"gives {shape(value)}, which is neither true nor false; compare it with something")
+    raise ValueError(f"gives {describe(value)}, which is neither true nor false; compare it with something")
 
 
 # -- as JSON -----------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def as_json(value: Any) -> Any:
     Raises:
         TypeError: nothing does.
     """
-    found = meaning(value)
+    found = coerce(value)
     if found is value:
         raise TypeError(f"a {type(value).__name__} is nothing that JSON has")
     return found
@@ -214,14 +214,14 @@ def write_json(value: Any, **options: Any) -> str:
 
 
 @cache
-def encoder() -> msgspec.json.Encoder:
+def text_encoder() -> msgspec.json.Encoder:
     """Return what writes values into texts: as JSON, with times as ISO 8601."""
     return msgspec.json.Encoder(enc_hook=as_json, decimal_format="number")
 
 
-def written(tree: Tree) -> str:
+def tree_text(tree: Tree) -> str:
     """Return the tree as a text that people recognise, for messages."""
-    children = [written(child) for child in tree.get("children", ()) if isinstance(child, dict)]
+    children = [tree_text(child) for child in tree.get("children", ()) if isinstance(child, dict)]
     match tree["type"]:
         case "field":
             value: str = tree["value"]
@@ -250,7 +250,7 @@ def written(tree: Tree) -> str:
             return "..."
 
 
-def near(word: str, known: Iterable[str]) -> str | None:
+def closest(word: str, known: Iterable[str]) -> str | None:
     """Return the one of the known words that was perhaps meant: mistyped, or with another ending."""
     for each in get_close_matches(word, list(known), n=3):
         n_alike = sum(block.size for block in SequenceMatcher(None, word, each).get_matching_blocks())
@@ -264,7 +264,7 @@ _BEGINNING: Final = 4
 """Words that begin alike, so far, are alike whatever their endings are."""
 
 
-def shape(value: object, *, depth: int = 1) -> str:
+def describe(value: object, *, depth: int = 1) -> str:
     """Return what a value is, for messages: its kind, size and keys, and nothing of its content."""
     match value:
         case None:
@@ -279,7 +279,7 @@ def shape(value: object, *, depth: int = 1) -> str:
             keys = ", ".join(map(str, list(value)[:8])) + (", ..." if len(value) > 8 else "")
             return f"an object with {keys}" if value else "an empty object"
         case list() | tuple():
-            inside = f", first {shape(value[0], depth=0)}" if value and depth else ""
+            inside = f", first {describe(value[0], depth=0)}" if value and depth else ""
             return f"a list of {len(value)}{inside}" if value else "an empty list"
         case _:
             return f"a {type(value).__name__}"

@@ -15,9 +15,9 @@ from functools import cache
 from typing import Any, Final
 
 from ironflow_nb.graphs.language.budget import Budget, BudgetExceeded
-from ironflow_nb.graphs.language.data import PLAIN, Tree, meaning, meant, shape, written
+from ironflow_nb.graphs.language.data import PLAIN, Tree, coerce, coerce_deep, describe, tree_text
 from ironflow_nb.graphs.language.expression import LENIENT_FUNCTIONS, Expression
-from ironflow_nb.graphs.language.functions import Recorded, call_function
+from ironflow_nb.graphs.language.functions import RecordedValues, call_function
 
 
 class MissingValue(LookupError):
@@ -31,7 +31,7 @@ class MissingValue(LookupError):
 
     def below(self, tree: Tree) -> None:
         """Note that it was looked for in what the tree gives."""
-        text = written(tree)
+        text = tree_text(tree)
         self.path = f"{text}.{self.path}" if self.path else text
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ class EvaluationError(ValueError):
     """An expression could not be evaluated; the message names it, and what it met."""
 
 
-def evaluate(expression: Expression, context: Mapping[str, Any], recorded: Recorded) -> Any:
+def evaluate(expression: Expression, context: Mapping[str, Any], recorded: RecordedValues) -> Any:
     """Return what the expression gives in the context.
 
     Raises:
@@ -67,7 +67,7 @@ def _said(error: Exception) -> str:
     if wanted is None:
         return str(error)
     kinds = " or ".join(wanted)
-    return f"it takes {kinds}, not {shape(getattr(error, 'current_value', None))}"
+    return f"it takes {kinds}, not {describe(getattr(error, 'current_value', None))}"
 
 
 @cache
@@ -77,7 +77,7 @@ def _class() -> Any:
     class _StrictVisitor(TreeInterpreter, Budget):  # type: ignore[misc]
         is_repeating = False
 
-        def __init__(self, recorded: Recorded) -> None:  # one is made for each evaluation: so, nothing else
+        def __init__(self, recorded: RecordedValues) -> None:  # one is made for each evaluation: so, nothing else
             self.recorded = recorded
 
         @property
@@ -97,21 +97,21 @@ def _class() -> Any:
         def visit_field(self, node: Tree, value: Any) -> Any:
             name = node["value"]
             if not isinstance(value, Mapping):
-                raise MissingValue(f"a field {written(node)}", shape(value))
+                raise MissingValue(f"a field {tree_text(node)}", describe(value))
             if name not in value:
-                raise MissingValue(f"a field {written(node)}", shape(value))
+                raise MissingValue(f"a field {tree_text(node)}", describe(value))
             return value[name]
 
         def visit_index(self, node: Tree, value: Any) -> Any:
-            items = value if type(value) is list else meaning(value)
+            items = value if type(value) is list else coerce(value)
             if not isinstance(items, list) or not -len(items) <= node["value"] < len(items):
-                raise MissingValue(f"an item {written(node)}", shape(value))
+                raise MissingValue(f"an item {tree_text(node)}", describe(value))
             return items[node["value"]]
 
         def visit_slice(self, node: Tree, value: Any) -> Any:
-            items = meaning(value)
+            items = coerce(value)
             if not isinstance(items, list):
-                raise MissingValue("items", shape(value))
+                raise MissingValue("items", describe(value))
             return items[slice(*node["children"])]
 
         def _chain(self, node: Tree, value: Any) -> Any:
@@ -143,7 +143,7 @@ def _class() -> Any:
         def visit_flatten(self, node: Tree, value: Any) -> Any:
             items: list[Any] = []
             for item in self._items(node["children"][0], value):
-                found = meaning(item)
+                found = coerce(item)
                 items += found if isinstance(found, list) else [item]
             return items
 
@@ -166,13 +166,13 @@ def _class() -> Any:
 
         def _items(self, tree: Tree, value: Any) -> list[Any]:
             base = self.visit(tree, value)
-            items = meaning(base)
+            items = coerce(base)
             if not isinstance(items, list):
                 raise self._at(tree, "items", base)
             return items
 
         def _at(self, tree: Tree, wanted: str, met: Any) -> MissingValue:
-            missing = MissingValue(wanted, shape(met))
+            missing = MissingValue(wanted, describe(met))
             missing.below(tree)
             return missing
 
@@ -192,12 +192,12 @@ def _class() -> Any:
                     n_missing += 1
                     found.append(None)
             if missing is not None and n_missing == len(found):
-                missing.path = f"each item of {written(base)}" + (f", at {missing.path}," if missing.path else "")
+                missing.path = f"each item of {tree_text(base)}" + (f", at {missing.path}," if missing.path else "")
                 raise missing
             return found
 
         def _is_false(self, value: Any) -> bool:
-            value = meaning(value)
+            value = coerce(value)
             return value is None or value is False or (type(value) in MAY_BE_EMPTY and not value)
 
         # -- what may be missing ----------------------------------------------------------------------------------
@@ -227,14 +227,14 @@ def _class() -> Any:
                 left, right = _alike(left, right)
             compare = self.COMPARATOR_FUNC[node["value"]]
             if node["value"] not in self._EQUALITY_OPS and not _is_ordered(left, right):
-                raise TypeError(f"{shape(left)} and {shape(right)} have no order")
+                raise TypeError(f"{describe(left)} and {describe(right)} have no order")
             return compare(left, right)
 
         def visit_function_expression(self, node: Tree, value: Any) -> Any:
             name = node["value"]
             look = self._leniently if name in LENIENT_FUNCTIONS else self.visit
             try:
-                arguments = [meaning(look(child, value)) for child in node["children"]]
+                arguments = [coerce(look(child, value)) for child in node["children"]]
                 n_given = sum([len(each) for each in arguments if type(each) in _ITEMS])
                 self.spend(n_given * node["weight"] if "weight" in node else n_given)
                 return self._called(name, arguments)
@@ -250,7 +250,7 @@ def _class() -> Any:
             except BudgetExceeded:
                 raise
             except (TypeError, ValueError):  # a decimal or time among the items of a list, for instance
-                found = call_function(name, [meant(argument) for argument in arguments], self)
+                found = call_function(name, [coerce_deep(argument) for argument in arguments], self)
             if type(found) in MAY_BE_EMPTY:
                 if self.is_repeating:
                     self.measure(found)
@@ -276,7 +276,9 @@ _ORDERED: Final = ((int, float), str, date)
 
 def _alike(left: Any, right: Any) -> tuple[Any, Any]:
     """Return what two values are compared by: times by themselves, for there are many texts for one."""
-    return (left, right) if isinstance(left, date) and isinstance(right, date) else (meant(left), meant(right))
+    return (
+        (left, right) if isinstance(left, date) and isinstance(right, date) else (coerce_deep(left), coerce_deep(right))
+    )
 
 
 def _is_ordered(left: Any, right: Any) -> bool:

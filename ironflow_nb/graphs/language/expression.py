@@ -15,8 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from ironflow_nb.graphs.language.budget import FieldPath, is_repeating, paths_of, weigh
-from ironflow_nb.graphs.language.data import Tree, near, read_json
-from ironflow_nb.graphs.language.functions import EXTRA, known_functions
+from ironflow_nb.graphs.language.data import Tree, closest, read_json
+from ironflow_nb.graphs.language.functions import EXTRA_FUNCTIONS, known_functions
 
 SHOWN: Final = 200
 """Of a longer expression messages show the beginning."""
@@ -135,10 +135,10 @@ def _parser() -> Any:
     return _StrictParser
 
 
-EVERYTHING: Final = "@"
+WHOLE_CONTEXT: Final = "@"
 """Among the names of an expression: it takes the whole context, so everything that can be seen."""
 
-VARYING: Final = frozenset({"now", "uuid"})
+NONDETERMINISTIC: Final = frozenset({"now", "uuid"})
 
 LENIENT_FUNCTIONS: Final = frozenset({"default", "coalesce", "not_null"})
 """Functions for what may be missing: their arguments are null where nothing is found."""
@@ -160,7 +160,7 @@ class Expression(msgspec.Struct, frozen=True):
     tree: Tree
     names: frozenset[str]
     fields: frozenset[tuple[str, str]]
-    is_varying: bool
+    is_nondeterministic: bool
     paths: tuple[FieldPath, ...]
     is_repeating: bool
 
@@ -183,7 +183,7 @@ def compile_expression(text: str) -> Expression:
         tree=tree,
         names=frozenset(_names(looking)),
         fields=frozenset(_fields(looking)),
-        is_varying=bool(functions & VARYING),
+        is_nondeterministic=bool(functions & NONDETERMINISTIC),
         paths=paths_of(tree),
         is_repeating=any(map(is_repeating, _walk(tree))),
     )
@@ -237,8 +237,12 @@ def _stray(expression: Tree) -> ExpressionSyntaxError:
 
 
 def _near(name: str) -> str:
-    meant = near(name, known_functions())
-    return f"; did you mean {meant}()?" if meant else f"; besides JMESPath's own there are: {', '.join(sorted(EXTRA))}"
+    meant = closest(name, known_functions())
+    return (
+        f"; did you mean {meant}()?"
+        if meant
+        else f"; besides JMESPath's own there are: {', '.join(sorted(EXTRA_FUNCTIONS))}"
+    )
 
 
 def _children(node: Tree) -> list[Tree]:
@@ -278,7 +282,7 @@ def _names(looking: Iterable[Tree]) -> Iterator[str]:
         if node["type"] == "field":
             yield node["value"]
         elif node["type"] in {"current", "identity", "index", "slice"}:
-            yield EVERYTHING
+            yield WHOLE_CONTEXT
 
 
 def _fields(looking: Iterable[Tree]) -> Iterator[tuple[str, str]]:

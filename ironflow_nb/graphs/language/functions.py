@@ -13,8 +13,8 @@ from itertools import zip_longest
 from typing import Any, Final, NamedTuple, Protocol
 
 from ironflow_nb.graphs.language.budget import Budget
-from ironflow_nb.graphs.language.data import PLAIN, meant, read_json, shape, write_json
-from ironflow_nb.graphs.language.patterns import is_found, replaced
+from ironflow_nb.graphs.language.data import PLAIN, coerce_deep, describe, read_json, write_json
+from ironflow_nb.graphs.language.patterns import has_match, replace_matches
 
 MOST_ITEMS: Final = 1_000_000
 """A range is not longer than that: what a graph computes fits into memory."""
@@ -22,7 +22,7 @@ MOST_ITEMS: Final = 1_000_000
 HASHES: Final = ("sha256", "sha1", "sha512", "md5", "blake2b")
 
 
-class Recorded(Protocol):
+class RecordedValues(Protocol):
     """Where ``now()`` and ``uuid()`` come from: recorded in a run, so that a replay gets them again."""
 
     def now(self) -> datetime:
@@ -35,7 +35,7 @@ class Recorded(Protocol):
 class CallContext(Protocol):
     """What every function gets before its own arguments."""
 
-    recorded: Recorded
+    recorded: RecordedValues
 
     @property
     def budget(self) -> Budget:
@@ -67,7 +67,7 @@ class Function(NamedTuple):
         return f"{self.n_least} to {int(self.n_most)} arguments"
 
 
-EXTRA: Final[dict[str, Function]] = {}
+EXTRA_FUNCTIONS: Final[dict[str, Function]] = {}
 
 F = Callable[..., Any]
 
@@ -78,7 +78,9 @@ def _extra(signature: str, n_least: int, n_most: float | None = None) -> Callabl
     def register(function: F) -> F:
         name = signature.partition("(")[0]
         description = (function.__doc__ or "").strip()
-        EXTRA[name] = Function(function, n_least, n_least if n_most is None else n_most, signature, description)
+        EXTRA_FUNCTIONS[name] = Function(
+            function, n_least, n_least if n_most is None else n_most, signature, description
+        )
         return function
 
     return register
@@ -100,7 +102,7 @@ def known_functions() -> Mapping[str, Function]:
     own["join"] = own["join"]._replace(call=_join)
     own["type"] = own["type"]._replace(call=_type)
     own["contains"] = own["contains"]._replace(call=_contains)
-    return own | EXTRA
+    return own | EXTRA_FUNCTIONS
 
 
 def call_function(name: str, arguments: list[Any], given: CallContext) -> Any:
@@ -125,7 +127,7 @@ def _own_functions() -> Any:
 
 def _text(value: Any, what: str = "its argument") -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{what} is a text, not {shape(value)}")
+        raise TypeError(f"{what} is a text, not {describe(value)}")
     return value
 
 
@@ -138,13 +140,13 @@ def _utf8(text: str) -> bytes:
 
 def _list(value: Any, what: str = "its argument") -> list[Any]:
     if not isinstance(value, list):
-        raise TypeError(f"{what} is a list, not {shape(value)}")
+        raise TypeError(f"{what} is a list, not {describe(value)}")
     return value
 
 
 def _whole(value: Any, what: str) -> int:
     if type(value) is not int:
-        raise TypeError(f"{what} is a whole number, not {shape(value)}")
+        raise TypeError(f"{what} is a whole number, not {describe(value)}")
     return value
 
 
@@ -160,7 +162,7 @@ def _type(_: CallContext, value: Any) -> str:
 
 def _contains(_: CallContext, subject: Any, search: Any) -> Any:
     if isinstance(subject, list) and not PLAIN.issuperset(map(type, subject)):
-        subject = meant(subject)
+        subject = coerce_deep(subject)
     return _own_functions().call_function("contains", [subject, search])
 
 
@@ -228,20 +230,20 @@ def _joinable(value: Any) -> str:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return json.dumps(value)
-    raise TypeError(f"it takes texts and numbers, or lists, not {shape(value)}")
+    raise TypeError(f"it takes texts and numbers, or lists, not {describe(value)}")
 
 
 @_extra("regex_match(text, pattern)", 2)
 def _regex_match(given: CallContext, text: Any, pattern: Any) -> bool:
     """Whether the pattern is found anywhere in the text."""
-    return is_found(_text(pattern, "the pattern"), _text(text, "the text"), given.budget)
+    return has_match(_text(pattern, "the pattern"), _text(text, "the text"), given.budget)
 
 
 @_extra("regex_replace(text, pattern, replacement)", 3)
 def _regex_replace(given: CallContext, text: Any, pattern: Any, replacement: Any) -> str:
     r"""The text with every match replaced; ``\1`` in the replacement is the first group."""
     replacement = _text(replacement, "the replacement")
-    return replaced(_text(pattern, "the pattern"), replacement, _text(text, "the text"), given.budget)
+    return replace_matches(_text(pattern, "the pattern"), replacement, _text(text, "the text"), given.budget)
 
 
 @_extra("hash(value, algorithm?)", 1, 2)
@@ -345,7 +347,7 @@ def _group_by(_: CallContext, items: Any, field: Any) -> dict[str, list[Any]]:
     _text(field, "the field")
     for number, item in enumerate(_list(items, "its first argument")):
         if not isinstance(item, Mapping) or field not in item:
-            raise ValueError(f"item {number} of the list is {shape(item)}, without the field")
+            raise ValueError(f"item {number} of the list is {describe(item)}, without the field")
         is_text = isinstance(item[field], str)
         name = item[field] if is_text else write_json(item[field], sort_keys=True, separators=None)
         if kinds.setdefault(name, is_text) is not is_text:

@@ -28,7 +28,7 @@ class PatternError(ValueError):
     offset = 0
 
 
-def is_found(pattern: str, text: str, budget: Budget | None = None) -> bool:
+def has_match(pattern: str, text: str, budget: Budget | None = None) -> bool:
     """Tell whether the pattern is found anywhere in the text.
 
     Raises:
@@ -38,7 +38,7 @@ def is_found(pattern: str, text: str, budget: Budget | None = None) -> bool:
     return _searched(lambda timeout_s: compiled.search(text, timeout=timeout_s), text, budget or Budget()) is not None
 
 
-def replaced(pattern: str, replacement: str, text: str, budget: Budget | None = None) -> str:
+def replace_matches(pattern: str, replacement: str, text: str, budget: Budget | None = None) -> str:
     r"""Return the text with every match replaced; ``\1`` and ``\g<name>`` in the replacement are groups.
 
     Raises:

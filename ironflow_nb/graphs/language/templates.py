@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from ironflow_nb.graphs.language.budget import Budget, overlap
-from ironflow_nb.graphs.language.data import encoder, shape
+from ironflow_nb.graphs.language.data import describe, text_encoder
 from ironflow_nb.graphs.language.expression import Expression, ExpressionSyntaxError, compile_expression
 
 OPENING: Final = "{{"
@@ -196,13 +196,13 @@ def _as_text(expression: Expression, value: Any) -> str:
             f"{expression.text!r} gives null, which has no place in a text; write default({expression.text}, 'text')"
         )
     try:
-        text = encoder().encode(_not_binary(value)).decode()
+        text = text_encoder().encode(_not_binary(value)).decode()
         return msgspec.json.decode(text, type=str) if text.startswith('"') else text  # a time, for one
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
-        raise ValueError(f"{expression.text!r} gives {shape(value)}, which has no text") from None
+        raise ValueError(f"{expression.text!r} gives {describe(value)}, which has no text") from None
 
 
-def written(template: Template) -> str:
+def template_text(template: Template) -> str:
     """Return a template that is one text as it was written."""
     match template:
         case Whole(expression=expression):

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout
-from ironflow_nb.graphs.grants import NAME_PATTERN, Need
+from ironflow_nb.graphs.grants import HOST_PATTERN, Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
 from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes import http_bodies
@@ -53,7 +53,7 @@ _AUTH: Final = {
         "host": {
             "description": "the host, with its port unless that is the one of http and https",
             "type": "string",
-            "pattern": NAME_PATTERN.replace(r"(\*\.)?", ""),
+            "pattern": HOST_PATTERN.replace(r"(\*\.)?", ""),
         },
         "bearer": {"description": "a token, sent as Authorization: Bearer", "type": "string", "minLength": 1},
         "basic": options_schema(

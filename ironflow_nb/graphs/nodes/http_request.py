@@ -11,9 +11,9 @@ from urllib.parse import urlencode
 import msgspec
 
 from ironflow_nb.errors import NotGranted
-from ironflow_nb.graphs.grants import Need, UrlOrigin, means, origin_of
+from ironflow_nb.graphs.grants import Need, UrlOrigin, matches_host, origin_of
 from ironflow_nb.graphs.kinds import NodeContext, Options, failure
-from ironflow_nb.graphs.language.data import meaning, write_json
+from ironflow_nb.graphs.language.data import coerce, write_json
 
 if TYPE_CHECKING:
     import httpx
@@ -151,7 +151,7 @@ def _add_bound(headers: dict[str, str], auth: Mapping[str, Any], origin: UrlOrig
     """Add the credential, if it is for that host and no other."""
     if not auth:
         return
-    if not means(auth["host"], origin):
+    if not matches_host(auth["host"], origin):
         context.log(f"auth is for {auth['host']}, and the request goes to {origin}: it goes without", "warning")
         return
     match auth:
@@ -219,5 +219,5 @@ def _pairs(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _text(value: Any) -> str:
-    value = meaning(value)
+    value = coerce(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout
-from ironflow_nb.graphs.grants import COMMAND_LINE, Need
+from ironflow_nb.graphs.grants import SHELL_TEXT, Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
 from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.processes import Program, ProgramResult, run
@@ -81,7 +81,7 @@ _SCHEMA: Final = options_schema(
 def _needs(options: Options) -> Iterator[Need]:
     command, cwd = options.get("command"), options.get("cwd")
     if isinstance(command, str):
-        yield Need("shell", COMMAND_LINE)
+        yield Need("shell", SHELL_TEXT)
     elif isinstance(command, list) and command and isinstance(command[0], str) and OPENING not in command[0]:
         yield Need("shell", command[0])
     if isinstance(cwd, str) and OPENING not in cwd:
@@ -145,7 +145,7 @@ def _command(options: Options, context: NodeContext) -> tuple[str, list[str] | s
     if not isinstance(command, str):
         program, *rest = map(_written, command)
         return repr(program), [_found(program, context), *rest, *arguments]
-    context.grants.require(Need("shell", COMMAND_LINE))
+    context.grants.require(Need("shell", SHELL_TEXT))
     if os.name != "nt":
         return "the command", ["/bin/sh", "-c", command, "sh", *arguments]
     if arguments:

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from ironflow_nb.errors import IronflowError, NodeFailed, NodeTimeout
 from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
-from ironflow_nb.graphs.language.data import meaning
+from ironflow_nb.graphs.language.data import coerce
 from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.journal.schema import APPLICATION_ID
 from ironflow_nb.values.private_files import ENDINGS, refuse_used
@@ -301,7 +301,7 @@ def _value(value: Any, name: str, context: NodeContext) -> Any:
         case list() | tuple() | Mapping():
             told = f"parameter {name} is a {type(value).__name__}; give its JSON, to_string(...), and use json_each"
             raise failure(context, told)
-        case _ if (plain := meaning(value)) is not value:
+        case _ if (plain := coerce(value)) is not value:
             return _value(plain, name, context)
         case _:
             raise failure(context, f"parameter {name} is a {type(value).__name__}, which SQLite can't store")

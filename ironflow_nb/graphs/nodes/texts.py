@@ -9,9 +9,9 @@ from typing import Any, Final, Literal
 
 from ironflow_nb.errors import GraphInvalid
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFinding
-from ironflow_nb.graphs.compiler.graph_source import read_text, write_yaml
+from ironflow_nb.graphs.compiler.graph_source import read_yaml, write_yaml
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
-from ironflow_nb.graphs.language.data import meaning, meant, read_json, shape, write_json
+from ironflow_nb.graphs.language.data import coerce, coerce_deep, describe, read_json, write_json
 from ironflow_nb.graphs.language.functions import HASHES, digest
 
 _FORMATS: Final = ("json", "csv", "yaml")
@@ -44,7 +44,7 @@ def _parse(options: Options, context: NodeContext) -> Any:
     form = _chosen(options, context)
     text = options[form]
     if not isinstance(text, str):
-        raise failure(context, f"{form} is {shape(text)}, and not a text; what is data already needs no parse")
+        raise failure(context, f"{form} is {describe(text)}, and not a text; what is data already needs no parse")
     try:
         return _READERS[form](text.removeprefix("\ufeff"), options)
     except (_Unfit, ValueError, RecursionError) as error:
@@ -61,7 +61,7 @@ def _read_yaml(text: str, _options: Options) -> Any:
     if all(line in {"", "---", "..."} or line.startswith("#") for line in lines):
         return None
     try:
-        return read_text(text).data
+        return read_yaml(text).data
     except GraphInvalid as error:
         findings = getattr(error, "findings", ())
         said = "; ".join(map(_told, findings)) or "it has too many values, or is nested too deep, with its aliases"
@@ -124,9 +124,9 @@ def _format(options: Options, context: NodeContext) -> str:
     try:
         return _WRITERS[form](options[form], options)
     except RecursionError:
-        raise failure(context, f"{shape(options[form])} is nested too deep for {form.upper()}") from None
+        raise failure(context, f"{describe(options[form])} is nested too deep for {form.upper()}") from None
     except _Unfit as error:
-        raise failure(context, f"{shape(options[form])} can't be written as {form.upper()}: {error}") from None
+        raise failure(context, f"{describe(options[form])} can't be written as {form.upper()}: {error}") from None
 
 
 def _write_json(data: Any, options: Options) -> str:
@@ -138,7 +138,7 @@ def _write_json(data: Any, options: Options) -> str:
 
 def _write_yaml(data: Any, _options: Options) -> str:
     _write_json(data, {})  # what JSON has not, YAML would write in a way that only one library reads
-    return write_yaml(meant(data))
+    return write_yaml(coerce_deep(data))
 
 
 def _write_csv(data: Any, options: Options) -> str:
@@ -159,14 +159,14 @@ def _rows(data: Any, options: Options) -> list[list[Any]]:
         return ([list(columns)] if columns else []) + [list(row) for row in data]
     for number, row in enumerate(data):
         if not isinstance(row, Mapping):
-            raise _Unfit(f"row {number} is {shape(row)}, and not an object as others are")
+            raise _Unfit(f"row {number} is {describe(row)}, and not an object as others are")
     names = list(columns) if columns else list(dict.fromkeys(name for row in data for name in row))
     header = [names] if options.get("header", True) else []
     return header + [[row.get(name) for name in names] for row in data]
 
 
 def _cell(value: Any) -> str:
-    value = meaning(value)
+    value = coerce(value)
     if value is None:
         return ""
     return value if isinstance(value, str) else _write_json(value, {})
@@ -240,7 +240,7 @@ def _hash(options: Options, context: NodeContext) -> str:
     try:
         return digest(options["value"], options.get("algorithm", "sha256"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise failure(context, f"{shape(options['value'])} has no digest: {error}") from None
+        raise failure(context, f"{describe(options['value'])} has no digest: {error}") from None
 
 
 HASH: Final = Kind(
@@ -267,8 +267,8 @@ def _log(options: Options, context: NodeContext) -> Any:
 
 
 def _shown(value: Any) -> Any:
-    found = meaning(value)
-    return shape(value) if found is value else found
+    found = coerce(value)
+    return describe(value) if found is value else found
 
 
 LOG: Final = Kind(

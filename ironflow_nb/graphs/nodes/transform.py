@@ -8,7 +8,7 @@ from typing import Any, Final
 from ironflow_nb.errors import ExpressionFailed, NodeTimeout
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
 from ironflow_nb.graphs.language.budget import Budget, BudgetExceeded
-from ironflow_nb.graphs.language.data import is_true, meaning, shape
+from ironflow_nb.graphs.language.data import coerce, describe, is_true
 from ironflow_nb.graphs.language.expression import Expression, ExpressionSyntaxError
 from ironflow_nb.graphs.language.templates import Template, compile_template, fill
 
@@ -54,9 +54,9 @@ def _foreach(options: Options, context: NodeContext) -> list[Any]:
 
 def _each(options: Options, written: Any, context: NodeContext) -> Iterator[tuple[Any, int, Any]]:
     """Yield every item with its index, and what is written for each of them gives for it."""
-    items = meaning(options["items"])
+    items = coerce(options["items"])
     if not isinstance(items, list):
-        raise failure(context, f"items is {shape(items)}, and not a list")
+        raise failure(context, f"items is {describe(items)}, and not a list")
     template = _compiled(written, context)
     names: dict[str, Any] = {"values": options.get("values", {})}
 

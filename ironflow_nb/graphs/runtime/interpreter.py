@@ -45,7 +45,7 @@ from ironflow_nb.graphs.compiled_graph import (
     Workflow,
 )
 from ironflow_nb.graphs.language.budget import Budget
-from ironflow_nb.graphs.language.data import as_data, meaning, shape
+from ironflow_nb.graphs.language.data import as_data, coerce, describe
 from ironflow_nb.graphs.runtime.activity import (
     Activity,
     Done,
@@ -363,10 +363,10 @@ class Interpreter:
         node = activity.block.nodes[number]
         chosen = [
             choice
-            for choice in branch.choices
+            for choice in branch.branches
             if self._filler.is_true(choice.when, activity.frame, f"{node.id}, {choice.name}")
         ]
-        for choice in branch.choices:
+        for choice in branch.branches:
             if choice not in chosen:
                 self._skip(choice.do.nodes, activity.frame, f"when of {choice.name} is false")
         ended: dict[str, Activity] = {}
@@ -397,9 +397,9 @@ class Interpreter:
     def _loop(self, activity: Activity, number: int, loop: Loop) -> None:
         __tracebackhide__ = True
         node = activity.block.nodes[number]
-        items = meaning(self._filler.filled(loop.items, activity.frame, node.id))
+        items = coerce(self._filler.filled(loop.items, activity.frame, node.id))
         if not isinstance(items, list):
-            raise ExpressionFailed(f"{node.id}: loop goes over a list, not over {shape(items)}", node=node.id)
+            raise ExpressionFailed(f"{node.id}: loop goes over a list, not over {describe(items)}", node=node.id)
         self._count_items(activity, loop.do, len(items))
         results: list[Any] = [None] * len(items)
         failures: dict[int, list[Exception]] = {}

@@ -104,7 +104,7 @@ class WorkContext:
     def log(self, message: str, level: str = "info") -> None:
         """See the protocol."""
         number = logging.getLevelNamesMapping()[level.upper()]
-        logging.getLogger(_LOGGER).log(number, "%s: %s", self.node, self._secrets.blackened(message))
+        logging.getLogger(_LOGGER).log(number, "%s: %s", self.node, self._secrets.redacted(message))
 
     def has_secret(self, content: str | bytes) -> bool:
         """See the protocol."""

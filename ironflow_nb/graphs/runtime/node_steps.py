@@ -23,12 +23,12 @@ from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.graphs.compiled_graph import Assertion, Block, GraphNode, NodeWork, PythonCall, blocks_of
 from ironflow_nb.graphs.compiler import schema_check
-from ironflow_nb.graphs.compiler.compiler_findings import dotted
+from ironflow_nb.graphs.compiler.compiler_findings import format_path
 from ironflow_nb.graphs.kinds import Kind
-from ironflow_nb.graphs.language.data import encoder, is_true, meaning, meant
+from ironflow_nb.graphs.language.data import coerce, coerce_deep, is_true, text_encoder
 from ironflow_nb.graphs.language.evaluation import evaluate
-from ironflow_nb.graphs.language.patterns import is_found
-from ironflow_nb.graphs.language.templates import Template, fill, written
+from ironflow_nb.graphs.language.patterns import has_match
+from ironflow_nb.graphs.language.templates import Template, fill, template_text
 from ironflow_nb.graphs.runtime.node_context import FreshCalls, WorkContext
 from ironflow_nb.graphs.runtime.searched_storage import SearchedStorage
 from ironflow_nb.graphs.runtime.time_limits import awaited, bounded
@@ -45,7 +45,7 @@ class SecretOption:
     @classmethod
     def of(cls, template: Template, sees: dict[str, Any]) -> SecretOption:
         """Return the option, as it is recorded, with what makes its value here."""
-        sealed = cls(written(template), sees)
+        sealed = cls(template_text(template), sees)
         object.__setattr__(sealed, "_template", template)  # no field: neither identity nor record
         return sealed
 
@@ -134,7 +134,7 @@ class NodeSteps:
     def hide_secrets(self, session: Session) -> None:
         """Let everything that the run stores be searched for the secrets, those too that no node of it has used yet."""
         session.storage = SearchedStorage.around(session.storage, self.secrets)
-        self.secrets.find_all()
+        self.secrets.look_up_all()
 
     def require_functions(self, block: Block) -> None:
         """See that every function of Python that nodes of the block call is known here.
@@ -270,7 +270,7 @@ class NodeSteps:
                 context: dict[str, Any] = {**value.sees, "secrets": _SecretView(self.secrets)}
                 recorded = FreshCalls(value.sees)
                 made = fill(value.template, lambda expression: evaluate(expression, context, recorded))
-                self.secrets.note_made(made, value.text, value.sees)
+                self.secrets.add_derived(made, value.text, value.sees)
                 return made
             case dict():
                 return {key: self._revealed(each) for key, each in value.items()}
@@ -339,7 +339,7 @@ def _checked(node: GraphNode, kind: Kind, options: dict[str, Any]) -> dict[str, 
     __tracebackhide__ = True
     found = _unfit(kind, options)
     if found:  # an array for a list, for instance
-        options = {name: meant(each) for name, each in options.items()}
+        options = {name: coerce_deep(each) for name, each in options.items()}
         found = _unfit(kind, options)
     if found:
         told = f"{node.id}: the options of {kind.name} are wrong: {'; '.join(found)}"
@@ -348,8 +348,8 @@ def _checked(node: GraphNode, kind: Kind, options: dict[str, Any]) -> dict[str, 
 
 
 def _unfit(kind: Kind, options: dict[str, Any]) -> list[str]:
-    found = schema_check.problems(kind.schema, options, is_written=False)
-    return [f"{dotted(path)}: {message}" if path else message for path, message in found]
+    found = schema_check.problems(kind.schema, options, allows_expressions=False)
+    return [f"{format_path(path)}: {message}" if path else message for path, message in found]
 
 
 def _call_python(function: Callable[..., Any], options: dict[str, Any]) -> Any:
@@ -384,8 +384,8 @@ def _mismatch(check: dict[str, Any]) -> str | None:
         case {"not_equals": [left, right]}:
             is_held, said = not _is_equal(left, right), f"{_shown(left)} is what it is not to be"
         case {"matches": [text, pattern]}:
-            text = meaning(text)
-            is_held = isinstance(text, str) and is_found(str(pattern), text)
+            text = coerce(text)
+            is_held = isinstance(text, str) and has_match(str(pattern), text)
             said = f"{_shown(text)} does not match {_shown(pattern)}"
         case {"holds": value}:
             is_held, said = _held(value, check["text"])
@@ -404,14 +404,14 @@ def _held(value: Any, text: str) -> tuple[bool, str]:
 def _shown(value: Any) -> str:
     """Return the value as JSON, or as Python writes what JSON does not have."""
     try:
-        return encoder().encode(value).decode()
+        return text_encoder().encode(value).decode()
     except (TypeError, ValueError, msgspec.MsgspecError):
         return repr(value)
 
 
 def _is_equal(left: Any, right: Any) -> bool:
     """Compare as JSON does: true is not 1, and 1 is 1.0."""
-    left, right = meaning(left), meaning(right)
+    left, right = coerce(left), coerce(right)
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, dict) and isinstance(right, dict):

@@ -1,6 +1,6 @@
 """What runs with secrets store: searched once it is encoded, so that no form and no type hides a secret.
 
-Data is blackened in its encoded form, whatever its classes are, and handed on as it reads then. What has no such form
+Data is redacted in its encoded form, whatever its classes are, and handed on as it reads then. What has no such form
 (pickles, frames, arrays) is refused if a secret is in it.
 """
 
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from ironflow_nb.errors import IronflowError, NodeFailed, ValueNotStorable
 from ironflow_nb.execution.recording.journal_access import RunStorage
-from ironflow_nb.graphs.secret_forms import BLACKENED, Forms
+from ironflow_nb.graphs.secret_forms import REDACTED, SecretForms
 from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.journal.ports import StoredDefinition
 from ironflow_nb.values.codecs import BYTES, JSON
@@ -47,13 +47,13 @@ class SearchedStorage(RunStorage):
         """See the base class.
 
         Raises:
-            ValueNotStorable: a secret is in something in which nothing can be blackened.
+            ValueNotStorable: a secret is in something in which nothing can be redacted.
         """
         stored, echo = self._inner.store(value)
         if not self._is_in(stored):
             return self._shown(stored), echo
         try:
-            stored, echo = self._inner.store(self._blackened(stored))
+            stored, echo = self._inner.store(self._redacted(stored))
         except IronflowError:
             raise _not_hidden(stored) from None
         if self._is_in(stored):
@@ -61,14 +61,14 @@ class SearchedStorage(RunStorage):
         return self._shown(stored), echo
 
     def store_inputs(self, arguments: Mapping[str, object]) -> list[StoredValue]:
-        """See the base class; they are for people to read, so what can't be blackened is left out."""
+        """See the base class; they are for people to read, so what can't be redacted is left out."""
         stored = self._inner.store_inputs(arguments)
         if any(map(self._is_in, stored)):
             stored = self._inner.store_inputs({name: self._argument(each) for name, each in arguments.items()})
         return [self._shown(each) for each in stored]
 
     def store_failure(self, error: BaseException) -> StoredValue:
-        """See the base class; what an exception carries and can't be blackened becomes a text."""
+        """See the base class; what an exception carries and can't be redacted becomes a text."""
         stored = self._cleaned_failure(self._inner.store_failure(error))
         try:
             said = f"{recorded_error(stored, self.signer, where='')!s}"
@@ -90,16 +90,16 @@ class SearchedStorage(RunStorage):
 
     def _failure(self, failure: Failure) -> Failure:
         """Return what was recorded of an exception without secrets."""
-        blackened = self._secrets.blackened
+        redacted = self._secrets.redacted
         state = {name: self._tree(tree) for name, tree in failure.state.items()}
         is_pickle_clean = failure.pickled is None or not self._secrets.forms.is_in_pickle(failure.pickled)
         if not is_pickle_clean:  # of an argument, the text that shows it is there already
-            state |= {name: BLACKENED for name in failure.pickles if name.isidentifier()}
+            state |= {name: REDACTED for name in failure.pickles if name.isidentifier()}
         return replace(
             failure,
-            text=blackened(failure.text),
-            traceback=blackened(failure.traceback),
-            notes=tuple(map(blackened, failure.notes)),
+            text=redacted(failure.text),
+            traceback=redacted(failure.traceback),
+            notes=tuple(map(redacted, failure.notes)),
             arguments=tuple(map(self._tree, failure.arguments)),
             state=state,
             pickled=failure.pickled if is_pickle_clean else None,
@@ -112,19 +112,19 @@ class SearchedStorage(RunStorage):
         """See the base class; the text of the graph itself was seen to be free of secrets before it ran."""
         return replace(
             self._inner.definition(definition),
-            source=self._secrets.blackened(definition.source),
-            diagram=self._secrets.blackened(definition.diagram),
+            source=self._secrets.redacted(definition.source),
+            diagram=self._secrets.redacted(definition.diagram),
         )
 
     def _argument(self, value: Any) -> Any:
         try:
             return self.store(value)[1]
         except IronflowError:
-            return BLACKENED
+            return REDACTED
 
     def _shown(self, stored: StoredValue) -> StoredValue:
         preview = stored.preview
-        return stored if preview is None else replace(stored, preview=self._secrets.blackened(preview))
+        return stored if preview is None else replace(stored, preview=self._secrets.redacted(preview))
 
     # -- searching -----------------------------------------------------------------------------------------------
 
@@ -143,18 +143,18 @@ class SearchedStorage(RunStorage):
             case _:
                 return forms.is_in(content)
 
-    def _blackened(self, stored: StoredValue) -> Any:
+    def _redacted(self, stored: StoredValue) -> Any:
         """Return the value without secrets.
 
         Raises:
-            ValueNotStorable: in what it is nothing can be blackened.
+            ValueNotStorable: in what it is nothing can be redacted.
             ValueUnreadable: it can't be without its secret.
         """
         assert stored.content is not None
         if stored.codec == JSON:
             return untag(self._tree(msgspec.json.decode(stored.content)))
         if stored.codec == BYTES:
-            return self._secrets.forms.blackened_content(bytes(stored.content))
+            return self._secrets.forms.redacted_bytes(bytes(stored.content))
         raise _not_hidden(stored)
 
     def _tree(self, tree: Tree) -> Tree:
@@ -162,13 +162,13 @@ class SearchedStorage(RunStorage):
         if type(tree) is list:
             return [self._tree(each) for each in tree]
         if type(tree) is not dict:
-            return self._secrets.forms.blackened_data(tree)
+            return self._secrets.forms.redacted_data(tree)
         kind = tree.get(TAG)
         if kind is None:
-            return {self._secrets.blackened(key): self._tree(each) for key, each in tree.items()}
+            return {self._secrets.redacted(key): self._tree(each) for key, each in tree.items()}
         if kind in _IN_BASE64 or (type(tree.get("v")) is str and kind != "path"):
             is_number = kind == "numpy" and self._secrets.forms.is_number(untag(tree))
-            return BLACKENED if is_number or self._is_in_scalar(kind, tree["v"]) else tree
+            return REDACTED if is_number or self._is_in_scalar(kind, tree["v"]) else tree
         if kind in _NAMED:
             return {**tree, "v": {name: self._tree(each) for name, each in tree["v"].items()}}
         return {name: each if name in {TAG, "c", "t"} else self._tree(each) for name, each in tree.items()}
@@ -180,7 +180,7 @@ class SearchedStorage(RunStorage):
         return forms.is_in(written) or (kind == "int" and forms.is_number(int(written, 16)))
 
 
-def _is_in_array(content: bytes, forms: Forms) -> bool:
+def _is_in_array(content: bytes, forms: SecretForms) -> bool:
     if not forms.numbers:
         return False
     from ironflow_nb.values import arrays
@@ -188,7 +188,7 @@ def _is_in_array(content: bytes, forms: Forms) -> bool:
     return _has_number(arrays.from_npy(content), forms)
 
 
-def _is_in_frame(content: bytes, forms: Forms) -> bool:
+def _is_in_frame(content: bytes, forms: SecretForms) -> bool:
     """Tell whether a secret is in a frame, which is compressed as it is stored."""
     import pyarrow as pa
 
@@ -204,7 +204,7 @@ def _is_in_frame(content: bytes, forms: Forms) -> bool:
     )
 
 
-def _has_number(array: Any, forms: Forms) -> bool:
+def _has_number(array: Any, forms: SecretForms) -> bool:
     if array.dtype.kind == "O":
         return any(forms.is_number(each) for each in array.ravel() if isinstance(each, int | float))
     return array.dtype.kind in "iuf" and any(map(forms.is_number, array.ravel().tolist()))
@@ -212,6 +212,6 @@ def _has_number(array: Any, forms: Forms) -> bool:
 
 def _not_hidden(stored: StoredValue) -> ValueNotStorable:
     return ValueNotStorable(
-        f"a secret is in a value of type {stored.type_name}, which is kept as {stored.codec}: nothing can be blackened "
+        f"a secret is in a value of type {stored.type_name}, which is kept as {stored.codec}: nothing can be redacted "
         "in it, and it would be kept in the clear; return it without the secret, or as plain data"
     )

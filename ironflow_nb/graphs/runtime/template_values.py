@@ -11,7 +11,7 @@ from ironflow_nb.execution import deterministic
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.graphs.compiled_graph import Assertion, GraphNode
 from ironflow_nb.graphs.language.budget import Budget
-from ironflow_nb.graphs.language.data import is_true, meaning, shape, write_json
+from ironflow_nb.graphs.language.data import coerce, describe, is_true, write_json
 from ironflow_nb.graphs.language.evaluation import EvaluationError, evaluate
 from ironflow_nb.graphs.language.expression import Expression
 from ironflow_nb.graphs.language.templates import Fields, Items, Template, expressions_of, fill, is_repeating
@@ -60,8 +60,8 @@ class TemplateValues:
             if "secrets" not in names:
                 return None
             seen = {name: frame[name] for name in sorted(names - {"secrets"})}
-            is_varying = any(each.is_varying for each in expressions_of(text))
-            return SecretOption.of(text, {**seen, **self._drawn(frame, node.id)} if is_varying else seen)
+            is_nondeterministic = any(each.is_nondeterministic for each in expressions_of(text))
+            return SecretOption.of(text, {**seen, **self._drawn(frame, node.id)} if is_nondeterministic else seen)
 
         return self.filled(template, frame, node.id, seal=seal if self._has_secrets else None)
 
@@ -101,7 +101,7 @@ class TemplateValues:
         return found
 
     def _evaluated(self, expression: Expression, frame: NameFrame, place: str) -> Any:
-        if not expression.is_varying:
+        if not expression.is_nondeterministic:
             return evaluate(expression, frame, RECORDED)
         with self._recorded_at(frame, place):
             return evaluate(expression, frame, RECORDED)
@@ -128,11 +128,11 @@ def as_case(value: Any, node: GraphNode) -> str:
     Raises:
         ExpressionFailed: it is a list or an object.
     """
-    value = meaning(value)
+    value = coerce(value)
     if isinstance(value, str):
         return value
     if isinstance(value, int | float | None):
         return write_json(value)
     raise ExpressionFailed(
-        f"{node.id}: switch takes a text, a number or true or false, not {shape(value)}", node=node.id
+        f"{node.id}: switch takes a text, a number or true or false, not {describe(value)}", node=node.id
     )
