@@ -262,7 +262,7 @@ def test_the_stop_button_interrupts_an_async_flow_and_it_continues(
         run(cell(main))
     interrupted = main.last.wait(LIMIT_S)
     assert interrupted.status == RunStatus.INTERRUPTED
-    assert [note for note in notes_of(caught.value) if "was interrupted" in note and "call it again" in note]
+    assert [note for note in notes_of(caught.value) if "was interrupted" in note and "it continues from there" in note]
     statuses = {iron.get_run(run_id).wait(LIMIT_S).status for run_id in iron.runs()["run_id"]}
     assert statuses <= {RunStatus.INTERRUPTED, RunStatus.COMPLETED}
     assert set(iron.steps()["status"]) <= {StepStatus.INTERRUPTED, StepStatus.COMPLETED}

@@ -98,7 +98,7 @@ def test_a_name_with_such_a_character_is_refused_where_it_is_given(make: Any, na
 def test_so_it_is_for_deciders_and_graphs(name: str) -> None:
     with pytest.raises(iron.errors.DecisionError, match="control character"):
         iron.Decider(name, initial=0)
-    with suppress(iron.GraphInvalid):
+    with suppress(iron.errors.DefinitionError, iron.GraphInvalid):
         assert not OBEYED.search(repr(iron.Graph(name)))
 
 

@@ -78,7 +78,7 @@ def test_a_stopped_cell_says_what_is_kept_and_continues(tmp_path: Path, name: st
         assert shown.error is not None
         assert shown.error.startswith(("KeyboardInterrupt", "CancelledError"))
         assert f"{name} was interrupted; 1 finished step is kept" in shown.traceback
-        assert "call it again" in shown.traceback
+        assert "run the cell again" in shown.traceback
         assert kernel.run("1 + 1").of("text/plain") == ["2"]  # no interrupt is left
         assert kernel.run("print({*iron.runs()['status']}, len(iron.runs()))").text.startswith("{'interrupted'}")
         (tmp_path / "slow").unlink()
