@@ -39,7 +39,7 @@ def test_a_dict_that_a_cell_imports_is_an_input(notebook: Notebook, write: Write
     write("rates = {'a': 3}\nLIMIT = 10\n")
     notebook.restart()
     notebook.step("load", source)
-    assert "input its changed; it runs again" in notebook.said
+    assert notebook.said.startswith("load: edited own_data, input its changed; it runs again")
 
 
 def test_an_object_that_can_not_be_recognised_is_no_input(notebook: Notebook, write: Write) -> None:

@@ -238,10 +238,14 @@ def test_magics_show_runs_and_refuse_typos(tmp_path: Path) -> None:
         define(kernel)
         kernel.run("main(3)")
         run_id = kernel.run("print(main.last.id)").text.strip()
-        assert run_id in kernel.run("%ironflow runs").of("text/plain")[0]
+        assert run_id[:6] in kernel.run("%ironflow runs").of("text/plain")[0]
         assert "work[2]" in kernel.run("%ironflow steps").of("text/plain")[0]
         assert "StepCompleted" in kernel.run(f"%ironflow events {run_id[:4]}").of("text/plain")[0]
         assert "work" in kernel.run("%ironflow show").of("image/svg+xml")[0]
+        overview = kernel.run("%ironflow")
+        assert overview.error is None
+        assert run_id[:6] in overview.of("text/plain")[0]
+        assert "%ironflow runs | show | " in overview.text
         assert "did you mean %ironflow runs" in kernel.run("%ironflow rnus").text
         for line in ("%ironflow show zzzz", "%ironflow steps --status green", "%ironflow runs --limit many"):
             shown = kernel.run(line)

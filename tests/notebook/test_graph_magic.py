@@ -183,7 +183,11 @@ def test_the_help_says_how_it_is_used_and_what_comes_after(ready: Shell) -> None
 
 
 def test_unloading_takes_the_magic_away(ready: Shell) -> None:
-    n_matchers = len(ready.ipython.Completer.custom_matchers)
+    def own_matchers() -> list[str]:
+        kinds = [type(matcher) for matcher in ready.ipython.Completer.custom_matchers]
+        return sorted(kind.__name__ for kind in kinds if kind.__module__.startswith("ironflow_nb."))
+
+    assert own_matchers() == ["GraphMatcher", "RunMatcher"]
     ready.fine("%unload_ext ironflow_nb")
     assert "graph" not in ready.ipython.magics_manager.magics["cell"]
-    assert len(ready.ipython.Completer.custom_matchers) == n_matchers - 2  # of graphs, and of runs
+    assert own_matchers() == []
