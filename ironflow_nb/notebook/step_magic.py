@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -77,12 +78,27 @@ def make_cell(shell: Any, line: str, body: str) -> Cell:
     """
     text = f"{MAGIC} {line}\n{body}"
     source = as_python(text, shell.transform_cell)
-    file = shell.compile.cache(source, shell.execution_count, text)
+    file = shell.compile.cache(source, _cell_number(shell), text)
     try:
         name, options = parse(line)
         return Cell(name, text, source, options, file, cell_id())
     except DefinitionError as error:
         raise UsageError(f"{MAGIC}: {error}") from None
+
+
+def _cell_number(shell: Any) -> int:
+    """Return the number of the cell that is being executed.
+
+    Newer releases of IPython count up before they execute a cell, and older ones afterwards. The frame of the cell has
+    a file with its number.
+    """
+    numbers: dict[str, int] = getattr(shell.compile, "_filename_map", {})
+    number: int = shell.execution_count
+    frame = inspect.currentframe()
+    while frame is not None:  # the outermost one is that of the cell: those inside may be of functions of other cells
+        number = numbers.get(frame.f_code.co_filename, number)
+        frame = frame.f_back
+    return number
 
 
 def show_own_frames(shell: Any, error: BaseException, file: str) -> None:
@@ -102,11 +118,18 @@ def rendered(shell: Any, error: BaseException, file: str) -> list[str]:
 
 
 def own_frames(error: BaseException, file: str) -> TracebackType | None:
-    """Return the frames of the error from the cell on."""
+    """Return the frames of the error from the body of the cell on.
+
+    A cell that ends with an empty line has the text, and so the file, of the call of the magic, which is outside of it.
+    """
+    found = None
     frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename != file:
+    while frames is not None:
+        code = frames.tb_frame.f_code
+        if code.co_filename == file and (found is None or code.co_name == "<module>"):
+            found = frames
         frames = frames.tb_next
-    return frames
+    return found
 
 
 def cell_id() -> str | None:

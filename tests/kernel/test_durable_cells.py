@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.kernel.kernels import Kernel, Shown
 
 pytestmark = pytest.mark.kernel
 
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 HELPER = "def scale(df, by):\n    return df * by\n"
 LOG = "with open('bodies.log', 'a') as log:\n    log.write('{name}\\n')\n"
 
@@ -141,3 +143,42 @@ def test_cells_may_be_executed_out_of_order(tmp_path: Path) -> None:
         assert "restored first" in kernel.run("%%step first\nn = 2").text
         assert "restored second" in kernel.run("%%step second\nm = n * 10").text
         assert kernel.run("m").of("text/plain") == ["20"]
+
+
+FAILING = "def helper(n):\n    m = n + 1\n    return 1 / (m - m)"
+
+
+def cells_of(shown: Shown) -> list[str]:
+    """Return the places that a traceback names, from the outside in."""
+    assert shown.error is not None
+    return re.findall(r"(?:Cell )?(In\[\d+\], line \d+|File \S+)", ANSI.sub("", shown.traceback))
+
+
+def test_the_traceback_of_a_failing_cell_names_the_cells_by_their_numbers(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as kernel:
+        kernel.run("%load_ext ironflow_nb")  # In[1]
+        kernel.run(FAILING)  # In[2]
+        inner = "In[2], line 3"
+        assert cells_of(kernel.run("%%step a\nx = 1\ny = helper(x)")) == ["In[3], line 3", inner]
+        assert cells_of(kernel.run("%%step b\nz = 1 / 0")) == ["In[4], line 2"]
+        assert cells_of(kernel.run("%%step a\nx = 1\ny = helper(x)\n")) == ["In[5], line 3", inner]
+        assert cells_of(kernel.run("%%step c --retries 1\nhelper(1)")) == ["In[6], line 2", inner]
+        kernel.run(f"# moved\n{FAILING}")  # In[7]
+        inner = "In[7], line 4"
+        assert cells_of(kernel.run("%%step a\nx = 1\ny = helper(x)")) == ["In[8], line 3", inner]
+        awaiting = "%%step d\nimport asyncio\nawait asyncio.sleep(0)\nhelper(1)"
+        assert cells_of(kernel.run(awaiting)) == ["In[9], line 4", inner]
+        flow = "%%step e\nimport ironflow_nb as iron\n@iron.step\ndef work(n):\n    return helper(n)\n"
+        flow += "@iron.flow\ndef main():\n    return work(1)\nmain()"
+        assert cells_of(kernel.run(flow)) == [f"In[10], line {line}" for line in (9, 8, 5)] + [inner]
+        assert "In[11], line 2" in cells_of(kernel.run("%%step g\nx = (1,"))
+        kernel.run("%%step tools\ndef other(n):\n    return helper(n)")  # In[12]
+        assert cells_of(kernel.run("%%step h\nother(1)")) == ["In[13], line 2", "In[12], line 3", inner]
+    with Kernel(tmp_path) as kernel:
+        kernel.run("1")
+        kernel.run("%load_ext ironflow_nb")
+        kernel.run(FAILING)
+        kernel.run("%%step tools\ndef other(n):\n    return helper(n)")
+        shown = kernel.run("%%step h\nother(1)")
+        assert cells_of(shown) == ["In[5], line 2", "In[4], line 3", "In[3], line 3"]
+        assert "the cell h failed" in shown.traceback
