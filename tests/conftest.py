@@ -34,13 +34,6 @@ settings.register_profile("ironflow", deadline=None)
 settings.load_profile("ironflow")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what starts kernels and browsers on one worker: side by side they would wait for each other's processors."""
-    for item in items:
-        if any(item.get_closest_marker(name) for name in ("kernel", "browser", "notebook")):
-            item.add_marker(pytest.mark.xdist_group("kernels"))
-
-
 @pytest.fixture(autouse=True)
 def own_key_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test sign with, or write into, what belongs to the person who runs it."""

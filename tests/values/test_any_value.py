@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any
@@ -86,16 +86,28 @@ def is_hashable(value: Any) -> bool:
     return isinstance(value, Hashable)
 
 
+def made_of(kind: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Return what makes a container of items; an empty one of those that can't be compared, as Decimal and np.int64."""
+
+    def make(items: Any) -> Any:
+        try:
+            return kind(items)
+        except TypeError:
+            return kind()
+
+    return make
+
+
 def containers(items: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     keys = items.filter(is_hashable)
     return st.one_of(
         st.lists(items, max_size=3),
         st.lists(items, max_size=3).map(tuple),
-        st.sets(keys, max_size=3),
-        st.frozensets(keys, max_size=3),
+        st.lists(keys, max_size=3).map(made_of(set)),
+        st.lists(keys, max_size=3).map(made_of(frozenset)),
         st.dictionaries(ANY_TEXT, items, max_size=3),
         st.dictionaries(st.sampled_from(["~", "v", "a"]), items, max_size=3),
-        st.dictionaries(keys, items, max_size=3),
+        st.lists(st.tuples(keys, items), max_size=3).map(made_of(dict)),
         st.builds(bytearray, st.binary(max_size=2)),
         st.builds(Point, items, items),
         st.builds(Inherited, items, items, items),
@@ -133,7 +145,7 @@ CLOSE = st.recursive(
     lambda items: st.one_of(
         st.lists(items, max_size=2),
         st.lists(items, max_size=2).map(tuple),
-        st.sets(items.filter(is_hashable), max_size=2),
+        st.lists(items.filter(is_hashable), max_size=2).map(made_of(set)),
         st.dictionaries(st.sampled_from(["a", "~", 0]), items, max_size=2),
         st.builds(Point, items),
         st.builds(Frozen, items),
