@@ -17,7 +17,7 @@ from ironflow_nb.core.identity import Digest, RunId
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.ports import Addition, Reader
 from ironflow_nb.journal.sqlite_rows import sound
-from ironflow_nb.journal.table import Table, insert
+from ironflow_nb.journal.table import Table, insert, json_list
 from ironflow_nb.values.stored_value import StoredValue
 
 DECIDER: Final = "decider"
@@ -328,9 +328,5 @@ def _of_domain(select: DomainSelect) -> tuple[str, dict[str, Any]]:
     if select.classes is not None:
         where += _OF_CLASSES
     limit = -1 if select.limit is None else select.limit
-    names = {"deciders": _as_json(select.deciders), "classes": _as_json(select.classes)}
+    names = {"deciders": json_list(select.deciders), "classes": json_list(select.classes)}
     return where, {"after": select.after, "limit": limit, **names}
-
-
-def _as_json(names: Collection[str] | None) -> str | None:
-    return None if names is None else msgspec.json.encode(sorted(names)).decode()

@@ -1,4 +1,4 @@
-"""Copies of a journal, taken by SQLite while others write to it."""
+"""Copies of a journal, which SQLite makes while others write to it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LARGE: Final = 'SELECT value_id, size FROM "values" WHERE size >= ?'
 
 
 def copy_journal(source: Path, target: Path) -> list[str]:
-    """Write a copy of the journal as it is at one moment, and of its value files; return what of these can't be read.
+    """Copy one moment of the journal, and its value files; return messages on the value files that can't be read.
 
-    Nobody owns the runs of the copy, so those that are going on are interrupted ones there.
+    The copy has no leases, so runs that are going on are interrupted in the copy.
 
     Raises:
         JournalError: something is in the way, or a file can't be read or written.

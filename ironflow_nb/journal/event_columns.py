@@ -1,4 +1,4 @@
-"""Events as columns: what frames of many events are made of."""
+"""Events as columns, from which frames of many events are made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from ironflow_nb.journal.ports import EventColumns, EventRow
 
-# SQLite makes one text of each column; no text of an event has this character, and damaged ones are noticed by it.
+# SQLite joins each column to one text with this character, which no event contains; a damaged one that does is noticed.
 SEPARATOR: Final = "\x1f"
 
 COLUMNS_OF_PIECE: Final = f"""
@@ -25,7 +25,7 @@ _ATTEMPTS: Final = msgspec.json.Decoder(list[int | None])
 
 
 def event_data(text: str | bytes) -> dict[str, Any] | None:
-    """Return the fields of an event, or None where they are damaged."""
+    """Return the fields of an event, or None if they are damaged."""
     try:
         return _DATA.decode(text)
     except (msgspec.MsgspecError, TypeError, UnicodeError):
@@ -43,7 +43,7 @@ def columns_of(rows: Iterable[EventRow]) -> EventColumns:
 
 
 def columns_of_piece(piece: tuple[Any, ...]) -> EventColumns | None:
-    """Return the events of a row of `COLUMNS_OF_PIECE`, or None if one of them is damaged."""
+    """Return the events in a row of `COLUMNS_OF_PIECE`, or None if one of them is damaged."""
     n_events, run_id, position, version, at, kind, step, attempt, data = piece
     if not n_events:
         return columns_of(())

@@ -1,4 +1,4 @@
-"""Where a journal lies: on a disk of this machine, or on a file system that other machines write to as well.
+"""Detection of network file systems, on which other machines may write to a journal.
 
 The write-ahead log needs memory that all its users share, which two machines do not have: SQLite's documentation says
 that WAL does not work over a network file system.
@@ -17,7 +17,7 @@ _NETWORK: Final = frozenset({
     "nfs4", "ocfs2", "orangefs", "panfs", "prl_fs", "pvfs2", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs",
     "wekafs",
 })  # fmt: skip
-# Others in user space have their files elsewhere more often than not; a rollback journal is right there in any case.
+# Most other file systems in user space are on a network; a rollback journal works on all of them.
 _LOCAL_IN_USER_SPACE: Final = frozenset({
     "bindfs", "cryfs", "encfs", "exfat", "fuse-overlayfs", "gocryptfs", "mergerfs", "ntfs-3g", "unionfs",
 })  # fmt: skip
@@ -38,7 +38,7 @@ def network_file_system(path: Path) -> str | None:
 
 
 def file_system(path: PurePosixPath, mounts: str) -> str:
-    """Return the type of the file system that holds the path, by the text of ``mountinfo``; empty if none does."""
+    """Return the type of the file system of the path by the text of ``mountinfo``, or an empty text."""
     found, depth = "", 0
     for line in mounts.split("\n"):
         place, separator, source = line.partition(" - ")
@@ -46,14 +46,14 @@ def file_system(path: PurePosixPath, mounts: str) -> str:
         if not separator or len(fields) < 5:
             continue
         point = PurePosixPath(_ESCAPED.sub(lambda match: chr(int(match[1], 8)), fields[4]))
-        # Of what is mounted over one another at one place, the last is what is seen.
+        # Of several mounts at one place the last one is visible.
         if len(point.parts) >= depth and path.is_relative_to(point):
             found, depth = kinds[0], len(point.parts)
     return found
 
 
 def is_network(kind: str) -> bool:
-    """Tell whether files of that type of file system may lie on another machine."""
+    """Return True if files of a file system of that type may lie on another machine."""
     family, _, kind_in_user_space = kind.partition(".")
     if family == "fuse":
         return kind_in_user_space not in _LOCAL_IN_USER_SPACE

@@ -1,8 +1,8 @@
-"""How a journal of an older schema becomes one of the current one; imported only by who meets such a journal.
+"""Migrations of the schema; imported only when an older journal is opened for writing.
 
-A migration adds and never takes away, so that a process of the older version goes on writing through the connection
-that it has; whenever it opens the journal anew, as for every look at its history, it is told `JournalTooNew`. Each
-migration may meet its own work, for a new journal is made by one script and has no record of migrations.
+A migration adds and never deletes, so a process of the older version can go on writing through its open connection.
+When it opens the journal anew, as for every look at its history, it gets `JournalTooNew`. Each migration must allow
+that its tables exist already: a new journal is made by one script, without a record of migrations.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ MIGRATIONS: Final = Migrations("ironflow_nb")
 
 @MIGRATIONS(transactional=False)
 def schema_2(database: Database) -> None:
-    """Add the results that steps with ``cache=`` share between runs, what deciders were sent, and projections."""
+    """Add the tables of results that runs share, of commands and states of deciders, and of projections."""
     _add(database, CACHED + OBSERVATIONS + PROJECTIONS)
 
 
 @MIGRATIONS(transactional=False)
 def schema_3(database: Database) -> None:
-    """Add the indexes by which runs of one name, and open runs, are listed."""
+    """Add the indexes for listings of runs by name and by status."""
     _add(database, INDEXES)
 
 
@@ -36,6 +36,9 @@ def _add(database: Database, script: str) -> None:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the journal to the current schema; called in a transaction, which its caller commits."""
+    """Bring the journal to the current schema.
+
+    Lock: in a transaction, which the caller commits.
+    """
     MIGRATIONS.apply(Database(connection))
     connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")

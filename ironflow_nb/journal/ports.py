@@ -1,7 +1,7 @@
-"""The port of the journal: what the engine asks of a store, and what it may rely on.
+"""The port of the journal: the methods of a store, and what the engine may rely on.
 
-Events are the truth; `runs` and `steps` are read models that are written in the transaction of their events and can
-be folded from them again. Every adapter passes the contract suite in ``tests/contracts``.
+Events are the truth. The rows of runs and steps are read models: they are written in the transaction of their events,
+and can be folded from them again. Every adapter passes the contract suite in ``tests/contracts``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MEMO_LIMIT = 1024
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """Who an owner is and when it last showed life; times are microseconds UTC."""
+    """An owner of runs, and its last sign of life. Times are microseconds UTC."""
 
     owner: str
     host: str
@@ -48,7 +48,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredDefinition(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run was started from: enough to show it in a process that does not have its code."""
+    """The definition of a run: enough to show the run in a process that does not have its code."""
 
     definition_id: Digest
     kind: str
@@ -58,9 +58,10 @@ class StoredDefinition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepTally(msgspec.Struct, frozen=True):
-    """How many steps of one name of a run have one status, by their latest attempts, and their seconds if known.
+    """The number of a run's steps of one name that have one status, by their latest attempts, and their seconds.
 
-    `n_tried_again` of them had failed before; `n_lived_with` are failures that the flow went on after.
+    The seconds are None where none are known. `n_tried_again` of the steps failed before; `n_lived_with` are failures
+    that the flow went on after.
     """
 
     name: str
@@ -72,9 +73,9 @@ class StepTally(msgspec.Struct, frozen=True):
 
 
 class SiteTally(StepTally, frozen=True):
-    """As a tally, of the steps that were called at one site, an empty text where that is not known.
+    """A tally of the steps that were called at one site; the site is an empty text where it is not known.
 
-    Steps that are child runs are counted one by one, skipped ones by their reason.
+    Steps that are child runs are counted one by one, skipped steps by their reason.
     """
 
     site: str = ""
@@ -88,7 +89,7 @@ class SiteTally(StepTally, frozen=True):
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody asks of a run's owner; `sent_at` is microseconds UTC, and the store gives the id."""
+    """A request to the owner of a run. `sent_at` is microseconds UTC; the store gives the id."""
 
     run_id: RunId
     name: str
@@ -99,9 +100,9 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CachedResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest result of a step with ``cache=``, or, where it has an owner, that somebody is computing it.
+    """The newest result of a step with ``cache=``, for all runs. One with an owner is being computed by it.
 
-    `run_id` and `step` are where it came from, or is computed; `finished_at` is microseconds UTC.
+    `run_id` and `step` say where it was computed, or is. `finished_at` is microseconds UTC.
     """
 
     identity: Digest
@@ -115,14 +116,14 @@ class CachedResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 IsTaken = Callable[[CachedResult, Mapping[str, Lease]], bool]
-"""Tells whether a result or a claim binds others, given the leases by owner."""
+"""Returns True if a result or a claim binds others, given the leases by owner."""
 
 
 class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
-    """Something still to do for a run: an effect to perform, a timer to fire. Instants are microseconds UTC.
+    """Work of a run that is still to do: an effect to perform, a timer to fire. Instants are microseconds UTC.
 
-    Kind and key name it within its run. While it has an owner, only that one works on it, until `leased_until`;
-    `attempts` counts the times it was claimed. With `dead_at` nobody tries it any more.
+    Kind and key name it within its run. An owner has it for itself until `leased_until`. `attempts` counts how often it
+    was claimed. An item with `dead_at` is not tried again.
     """
 
     run_id: RunId
@@ -140,24 +141,27 @@ class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Addition(msgspec.Struct, frozen=True):
-    """What another room adds to the transaction of an entry, in tables of its own."""
+    """A row of another room's own table, written in the transaction of a run's commit."""
 
     @property
     def n_bytes(self) -> int:
-        """About how many bytes it adds to the database, if they are many."""
+        """The size of its large content, by which the write-ahead log grows."""
         return 0
 
     def write(self, connection: sqlite3.Connection, run_id: RunId) -> None:
-        """Write it, within the transaction; what it raises takes everything back."""
+        """Write the row. An error takes the whole transaction back.
+
+        Lock: the engine's; inside the transaction.
+        """
         raise NotImplementedError
 
 
 class RunCommit(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run adds to the journal in one transaction: its next facts and the rows as they are after them.
+    """The next events of one run and its rows after them, written in one transaction.
 
-    `taken` are the ids of signals that its owner has taken notice of. `cached` are results for other runs; one without
-    an output gives back that its owner was computing it in this run. `put_work` replaces work of the same kind and key,
-    and `done_work` (kind and key) takes it away. `additions` are what other rooms write with it.
+    `taken` are the ids of signals that the owner has received. `cached` are results for other runs; one without an
+    output ends this run's claim to compute it. `put_work` replaces items of the same kind and key, `done_work` deletes
+    items by kind and key. `additions` are the rows of other rooms.
     """
 
     run_id: RunId
@@ -174,7 +178,7 @@ class RunCommit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One event as it lies in the journal; `at` is microseconds UTC, `data` is JSON text."""
+    """One event as it is stored. `at` is microseconds UTC, `data` is JSON text."""
 
     position: int
     run_id: RunId
@@ -187,7 +191,7 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class EventColumns(msgspec.Struct, frozen=True, kw_only=True):
-    """Events as lists of equal length, one for each column; `data` is decoded, and None where it is damaged."""
+    """Events as lists of equal length, one for each column. `data` is decoded, and None where it is damaged."""
 
     run_id: list[RunId]
     position: list[int]
@@ -200,11 +204,11 @@ class EventColumns(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Select(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows are asked for; what is None does not narrow. Times are microseconds UTC.
+    """A selection of rows. A field that is None does not restrict it. Times are microseconds UTC.
 
-    `without` are the ids of runs that are left out. `name` is that of a run or a step, or the type of an event;
-    `run_name` is that of the run of steps and events. Both also find a name by its last part, ``fetch`` finds
-    ``pages.fetch``, unless `is_full_name`. `step_statuses` and `is_latest`, the last attempt of each, choose steps.
+    `without` are the ids of runs to leave out. `name` is the name of a run or a step, or the type of an event;
+    `run_name` is the name of the run of steps and events. Both also find a name by its last part, ``fetch`` finds
+    ``pages.fetch``, unless `is_full_name`. `step_statuses` and `is_latest`, the last attempt of each, select steps.
     """
 
     run_ids: Collection[str] | None = None
@@ -222,12 +226,12 @@ class Select(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QueueSelect(msgspec.Struct, frozen=True, kw_only=True):
-    """Which work is asked for; what is None does not narrow.
+    """A selection of the work queue. A field that is None does not restrict it.
 
-    `of` are kinds and names of the runs. With `claimable_at`, microseconds UTC, it is what is due then, not dead, and
-    worked on by nobody, or by somebody whose lease has run out or who is none of the `alive` owners. `effects` leaves
-    out effects of other names; their keys are name and id, with a slash between. `without` are the ids of work that is
-    left out.
+    `of` are kinds and names of the runs. `claimable_at`, microseconds UTC, selects items that are due then, not dead,
+    and free: without an owner, with a lease that has run out, or with an owner that is not in `alive`. `effects` leaves
+    out effects of other names; the key of an effect is its name and id, with a slash between. `without` are the ids of
+    items to leave out.
     """
 
     of: Collection[tuple[str, str]] | None = None
@@ -243,7 +247,7 @@ class QueueSelect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A call as joining sees it: of which definition, with which inputs, which among equals, in which execution."""
+    """The key by which a call joins a run: definition, inputs, number among equal calls, and execution."""
 
     kind: str
     name: str
@@ -253,98 +257,98 @@ class CallKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reader(Protocol):
-    """Reads of one moment of the journal. A journal that does not exist yet is an empty one."""
+    """Reads of one moment of the journal. A journal that does not exist yet reads as an empty one."""
 
     def runs(self, select: Select) -> list[RunRow]:
-        """Return runs, the one that was begun last first, whatever its clock said."""
+        """Return runs, newest first: by the order of their beginnings, not by their clocks."""
 
     def run_by_key(self, kind: str, name: str, key: str) -> RunRow | None:
         """Return the run of that user key."""
 
     def run_to_join(self, call: CallKey) -> RunRow | None:
-        """Return the run of the same call in the latest other execution that made one; never a child run."""
+        """Return the run of the same call in the latest other execution, or None. Child runs are never returned."""
 
     def steps(self, select: Select) -> list[StepRow]:
-        """Return attempts of the selected runs, by run (newest first), first fact of the step, and attempt.
+        """Return attempts of the selected runs, by run (newest first), first event of the step, and attempt.
 
         `statuses` and `kind` do not apply.
         """
 
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[StepTally]]:
-        """Count the steps of each of the runs by name and status, in order of both; runs without steps are left out."""
+        """Count the steps of each run by name and status, in the order of both. Runs without steps are left out."""
 
     def places(self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0) -> list[SiteTally]:
-        """Count the steps of the run but those by their latest attempts, in the order in which these began.
+        """Count the steps of the run, except `without`, by their latest attempts, in the order of their beginnings.
 
-        What was skipped after a failure before the version `continued_at` is left out: it is being decided anew.
+        Steps that were skipped after a failure before the version `continued_at` are left out: they are decided anew.
         """
 
     def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
         """Return all attempts of the run by step and attempt, each with its output.
 
-        Outputs above `MEMO_LIMIT` come without content, to be asked for by their ids.
+        Outputs above `MEMO_LIMIT` come without content; `values` returns it.
         """
 
     def events(self, select: Select) -> list[EventRow]:
-        """Return events by position; `name` selects their type, and with `limit` they are the newest of them."""
+        """Return events by position. `name` selects their type; `limit` keeps the newest."""
 
     def event_columns(self, select: Select) -> Iterator[EventColumns]:
-        """Yield the same events as columns, in pieces of a size that the store likes; all while it is read."""
+        """Yield the same events as columns, in pieces. The size of a piece is up to the store."""
 
     def head(self, run_id: RunId) -> tuple[int, int] | None:
         """Return version and instant of the newest event of the run."""
 
     def values(self, ids: Collection[ValueId], *, content_limit: int | None = None) -> dict[ValueId, StoredValue]:
-        """Return those of the values that exist; content above the limit (bytes) is left None.
-
-        Content that is missing or damaged is None too.
-        """
+        """Return the values that exist. Content above the limit (bytes), missing or damaged is None."""
 
     def value_ids(self, codec: str) -> list[ValueId]:
         """Return the ids of all values of that codec."""
 
     def definition(self, definition_id: Digest) -> StoredDefinition | None:
-        """Return what was stored of the definition."""
+        """Return the stored definition."""
 
     def cached(self, identity: Digest, code: Digest) -> CachedResult | None:
-        """Return what there is of that step for all runs."""
+        """Return the result or the claim for all runs of that step."""
 
     def work(self, select: QueueSelect) -> list[QueueItem]:
-        """Return work, by when it is due."""
+        """Return items of the work queue in the order in which they are due."""
 
     def signals(self, run_ids: Collection[str]) -> list[Signal]:
-        """Return the signals to these runs that nobody has taken yet, in the order of their sending."""
+        """Return the signals to these runs that their owners have not received yet, in the order of sending."""
 
     def leases(self) -> dict[str, Lease]:
         """Return all leases by owner."""
 
     def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
-        """Return another room's reads of the same moment, of that class."""
+        """Return the reads of another room, made by `kind`, of the same moment."""
 
 
 class Journal(Protocol):
-    """An append-only store of runs. One thread at a time uses it; its engine sees to that."""
+    """An append-only store of runs.
+
+    Lock: the engine's, for everything but `reading` and `location`: one thread at a time uses a journal.
+    """
 
     location: str
-    """What the journal is called in messages: its absolute path, or ``memory``."""
+    """The name of the journal in messages: its absolute path, or ``memory``."""
 
-    def append(self, entries: Sequence[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:
-        """Commit all entries in one transaction, and the lease of who writes them.
+    def append(self, commits: Sequence[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:
+        """Write the commits and the writer's lease in one transaction.
 
-        On return everything is as durable as asked. On an error nothing of it is there.
+        On return everything is as durable as asked. On an error nothing is written.
 
         Raises:
-            JournalConflict: a run has its next version already, or another run has its key; `run_id` names the run. Or
-                what an addition raises.
+            JournalConflict: a run has its next version already, or another run has its key; `run_id` names the run. An
+                addition may raise one too.
             JournalBusy, JournalReadOnly, JournalError: the store refuses.
         """
 
     def exchange(
         self, act: Callable[[Reader], Sequence[RunCommit]], *, durability: Durability, lease: Lease | None = None
     ) -> None:
-        """Read and commit in one transaction: `act` is given what is there, and what it returns is written.
+        """Read and write in one transaction: `act` reads, and the commits that it returns are written.
 
-        Nobody else writes in between, so `act` has to be quick. What it raises takes everything back.
+        Nobody else writes meanwhile, so `act` must be quick. An error of it takes everything back.
 
         Raises:
             JournalConflict, JournalBusy, JournalReadOnly, JournalError: as `append`.
@@ -354,31 +358,34 @@ class Journal(Protocol):
         """Write the lease alone, as a sign of life."""
 
     def send(self, signal: Signal) -> None:
-        """Put a signal into the mailbox of its run; its owner sees it by the change of the token."""
+        """Put a signal into the mailbox of its run. The owner notices it by the change token."""
 
     def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:
-        """Note in one transaction that somebody computes a result, and the lease of who does.
+        """Claim the right to compute a result, and write the lease of the owner, in one transaction.
 
-        If what is there already `is_taken`, it is returned, and nothing is written.
+        If a result or claim is there that `is_taken`, return that one and write nothing.
         """
 
     def release(self, *owners: str) -> None:
         """Delete the leases of the owners."""
 
     def resign_values(self, codec: str, macs: dict[ValueId, bytes]) -> int:
-        """Replace the signatures of values of that codec; return how many there were."""
+        """Replace the signatures of these values of that codec; return the number of values that exist."""
 
     def current(self) -> AbstractContextManager[Reader]:
-        """Read what this process has committed, on the writer's own connection."""
+        """Read what this process has committed, through the connection that writes."""
 
     def reading(self) -> AbstractContextManager[Reader]:
-        """Read one moment of the journal without disturbing who writes; safe from any thread."""
+        """Read one moment of the journal without blocking the writer.
+
+        Lock: none; any thread.
+        """
 
     def change_token(self) -> int:
-        """Return a number that differs after another engine has committed; it may differ after this one has."""
+        """Return a number that changes when another engine has committed, and may change when this one has."""
 
     def exists(self) -> bool:
-        """Tell whether anything was ever written."""
+        """Return True if anything was ever written."""
 
     def close(self) -> None:
-        """Give everything back; the journal can't be used after it."""
+        """Release everything. The journal can't be written to afterwards."""

@@ -13,8 +13,8 @@ APPLICATION_ID: Final = 0x49524F4E  # "IRON"
 SCHEMA_VERSION: Final = 3
 
 TABLES: Final = """
--- What happened, append-only: the truth. data is JSON with sorted keys and holds no value of the user.
--- position needs no AUTOINCREMENT, a page more in every commit, as long as the newest event is never deleted.
+-- The events, append-only: the truth. data is JSON with sorted keys and holds no value of the user.
+-- position needs no AUTOINCREMENT, which costs a page a commit, because the newest event is never deleted.
 CREATE TABLE events (
     position INTEGER PRIMARY KEY,
     run_id TEXT NOT NULL,
@@ -33,7 +33,7 @@ BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
 CREATE TRIGGER events_refuse_delete BEFORE DELETE ON events
 BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
 
--- One row a run, folded from its events.
+-- One row for each run, folded from its events.
 CREATE TABLE runs (
     run_id TEXT PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -66,7 +66,7 @@ CREATE UNIQUE INDEX runs_by_key ON runs (kind, name, key) WHERE key IS NOT NULL;
 CREATE INDEX runs_by_call ON runs (name, inputs_digest, ordinal);
 CREATE INDEX runs_by_start ON runs (started_at);
 
--- One row an attempt of a step, folded from the events of its run.
+-- One row for each attempt of a step, folded from the events of its run.
 CREATE TABLE steps (
     run_id TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -93,7 +93,7 @@ CREATE TABLE steps (
     PRIMARY KEY (run_id, name, "index", attempt)
 ) WITHOUT ROWID;
 
--- Content, once each; large content lies in a file beside the journal, and data is null.
+-- Each value once. Large content lies in a file beside the journal, and data is null.
 CREATE TABLE "values" (
     value_id BLOB PRIMARY KEY,
     codec TEXT NOT NULL,
@@ -105,7 +105,7 @@ CREATE TABLE "values" (
     mac BLOB
 );
 
--- What runs were started from.
+-- The definitions of runs.
 CREATE TABLE definitions (
     definition_id BLOB PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -114,7 +114,7 @@ CREATE TABLE definitions (
     diagram TEXT NOT NULL
 );
 
--- Who works on runs, and when it last showed life.
+-- The owners of runs, with their last signs of life.
 CREATE TABLE leases (
     owner TEXT PRIMARY KEY,
     host TEXT NOT NULL,
@@ -124,7 +124,7 @@ CREATE TABLE leases (
     lease_s REAL NOT NULL
 );
 
--- What is still to do: timers, effects, retries. A mailbox, not history.
+-- The queue of work that is still to do: timers, effects, retries. Not history.
 CREATE TABLE work (
     work_id INTEGER PRIMARY KEY AUTOINCREMENT,
     run_id TEXT NOT NULL,
@@ -143,7 +143,7 @@ CREATE TABLE work (
 
 CREATE INDEX work_by_due ON work (due_at) WHERE dead_at IS NULL;
 
--- What others ask of a run's owner, who turns it into events. A mailbox, not history.
+-- Requests to the owner of a run, who turns them into events. Not history.
 CREATE TABLE signals (
     signal_id INTEGER PRIMARY KEY AUTOINCREMENT,
     run_id TEXT NOT NULL,
@@ -183,7 +183,7 @@ CREATE TABLE cached (
 """
 
 OBSERVATIONS: Final = """
--- Every command that a decider was sent, and what came of it.
+-- Every command that was sent to a decider, with its outcome.
 CREATE TABLE observations (
     observation_id INTEGER PRIMARY KEY,
     name TEXT NOT NULL,
@@ -209,7 +209,7 @@ CREATE TABLE observations (
 CREATE UNIQUE INDEX observations_by_key ON observations (name, instance, command_key) WHERE command_key IS NOT NULL;
 CREATE INDEX observations_by_instance ON observations (name, instance);
 
--- States of deciders at a version, so that not every event has to be read again.
+-- States of deciders at a version, which save reading all events again.
 CREATE TABLE snapshots (
     run_id TEXT PRIMARY KEY,
     version INTEGER NOT NULL,
@@ -219,7 +219,7 @@ CREATE TABLE snapshots (
 """
 
 PROJECTIONS: Final = """
--- The states of projections, replaced in place; generation counts how often one was begun.
+-- The states of projections, replaced in place. generation counts their beginnings.
 CREATE TABLE projection_states (
     name TEXT PRIMARY KEY,
     generation INTEGER NOT NULL,
@@ -232,7 +232,7 @@ CREATE TABLE projection_states (
     mac BLOB
 );
 
--- Events that projections could not fold, and left out.
+-- Events that a projection could not fold and skipped.
 CREATE TABLE projection_skips (
     name TEXT NOT NULL,
     position INTEGER NOT NULL,
@@ -267,7 +267,7 @@ FROM events ORDER BY position;
 VIEWS: Final = _VIEWS.format(**{column: _ISO.format(column) for column in ("started_at", "ended_at", "at")})
 
 INDEXES: Final = """
--- A listing of one name, or of the runs that are open, takes as long as it has rows, however long the history is.
+-- The time of a listing by name, or of open runs, depends on its rows only, not on the length of the history.
 CREATE INDEX runs_by_name ON runs (name);
 CREATE INDEX runs_by_status ON runs (status);
 """

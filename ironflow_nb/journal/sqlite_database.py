@@ -1,4 +1,4 @@
-"""What a journal in SQLite writes and reads, wherever its database lies: one connection writes."""
+"""The journal in a database of SQLite, in a file or in memory: the transactions of the one connection that writes."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from ironflow_nb.core.identity import ValueId
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.ports import CachedResult, Durability, IsTaken, Lease, Reader, RunCommit, Signal
-from ironflow_nb.journal.sqlite_file import transaction
+from ironflow_nb.journal.sqlite_file import roll_back, transaction
 from ironflow_nb.journal.sqlite_reader import LargeValues, SqliteReader
 from ironflow_nb.values.stored_value import INLINE_LIMIT
 
 
 class DatabaseJournal(ABC):
-    """The statements of a journal. A subclass says where the database lies, and how it is opened and guarded.
+    """A journal in SQLite. Its subclasses open the database and guard the connection.
 
-    Lock: the one of the engine, except for `reading`, which needs none.
+    Lock: the engine's, for everything but `reading`.
     """
 
     location: str
     files: LargeValues
     _guard: AbstractContextManager[object]
-    """Held while the connection is used."""
+    """Entered around every use of the connection."""
 
     @abstractmethod
     def _writer(self) -> sqlite3.Connection:
-        """Return the connection that writes, outside of any transaction."""
+        """Return the connection that writes, in no transaction."""
 
     def _writing(self, durability: Durability | None = None) -> sqlite3.Connection:
         """Return the connection that writes, ready for a commit of that durability."""
         return self._writer()
 
     def _refuse_lost(self) -> None:  # noqa: B027 -- a database in memory is never lost
-        """Raise if the database has gone while it was written to."""
+        """Raise an error if the file is not the one that was opened."""
 
     @abstractmethod
     def exists(self) -> bool:
@@ -44,13 +44,13 @@ class DatabaseJournal(ABC):
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def append(self, entries: Sequence[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:
+    def append(self, commits: Sequence[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:
         """See the port."""
         with self._guard:
             connection = self._writing(durability)
-            self._write_files(entries)
-            _transact(connection, lambda: entries, lease)
-            self._refuse_lost()  # for it may have gone since it was looked at
+            self._write_files(commits)
+            _transact(connection, lambda: commits, lease)
+            self._refuse_lost()  # after COMMIT: the file may have gone since `_writing` looked at it
 
     def exchange(
         self, act: Callable[[Reader], Sequence[RunCommit]], *, durability: Durability, lease: Lease | None = None
@@ -60,23 +60,23 @@ class DatabaseJournal(ABC):
             connection = self._writing(durability)
 
             def answered() -> Sequence[RunCommit]:
-                entries = act(SqliteReader(connection, self.files))
-                self._write_files(entries)
-                return entries
+                commits = act(SqliteReader(connection, self.files))
+                self._write_files(commits)
+                return commits
 
             _transact(connection, answered, lease)
             self._refuse_lost()
 
-    def _write_files(self, entries: Sequence[RunCommit]) -> int:
-        """Write large values; return how many bytes the values have that go into the database itself."""
+    def _write_files(self, commits: Sequence[RunCommit]) -> int:
+        """Write large values to their files; return the number of bytes that go into the database."""
         n_bytes = 0
-        for entry in entries:
-            for value in entry.values:
+        for commit in commits:
+            for value in commit.values:
                 if value.size >= INLINE_LIMIT and value.content is not None:
                     self.files.write(value.value_id, value.content)
                 else:
                     n_bytes += value.size
-            n_bytes += sum(addition.n_bytes for addition in entry.additions)
+            n_bytes += sum(addition.n_bytes for addition in commit.additions)
         return n_bytes
 
     def write_lease(self, lease: Lease) -> None:
@@ -125,68 +125,68 @@ class DatabaseJournal(ABC):
         """See the port."""
         with self._guard:
             connection = self._writer()
-            connection.execute("BEGIN")  # what is read inside is one moment, whatever other processes commit
+            connection.execute("BEGIN")  # all reads inside are of one moment, whatever other processes commit
             try:
                 yield SqliteReader(connection, self.files)
             finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                roll_back(connection)
 
 
 def _transact(connection: sqlite3.Connection, make: Callable[[], Sequence[RunCommit]], lease: Lease | None) -> None:
     is_committing = False
-    entries: Sequence[RunCommit] = ()
+    commits: Sequence[RunCommit] = ()
     try:
         connection.execute("BEGIN IMMEDIATE")
-        entries = make()
+        commits = make()
         if lease is not None:
             connection.execute(sql.LEASES.put, sql.LEASES.values(lease))
-        for entry in entries:
-            _write_entry(connection, entry)
+        for commit in commits:
+            _write_commit(connection, commit)
         is_committing = True
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        # Only the file knows whether a COMMIT that was disturbed took place.
-        if not is_committing or not entries or not all(_is_written(connection, entry) for entry in entries):
+        roll_back(connection)
+        # An interrupt may have come before or after COMMIT took effect: only the file knows.
+        if not is_committing or not commits or not all(_is_written(connection, commit) for commit in commits):
             raise
 
 
-def _write_entry(connection: sqlite3.Connection, entry: RunCommit) -> None:
+def _write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
     execute = connection.execute
-    for value in entry.values:
+    for value in commit.values:
         execute(sql.PUT_VALUE, sql.value_values(value))
-    for definition in entry.definitions:
+    for definition in commit.definitions:
         execute(sql.DEFINITIONS.put, sql.DEFINITIONS.values(definition))
     try:
-        for fact in entry.facts:
-            execute(sql.EVENTS.put, sql.event_values(entry.run_id, fact))
-        if entry.run is not None:
-            execute(sql.RUNS.put, sql.RUNS.values(entry.run))
+        for fact in commit.facts:
+            execute(sql.EVENTS.put, sql.event_values(commit.run_id, fact))
+        if commit.run is not None:
+            execute(sql.RUNS.put, sql.RUNS.values(commit.run))
     except sqlite3.IntegrityError as error:
-        raise JournalConflict(f"somebody else appended to run {entry.run_id}: {error}", run_id=entry.run_id) from error
-    for row in entry.steps:
+        raise JournalConflict(
+            f"another engine appended to run {commit.run_id}: {error}", run_id=commit.run_id
+        ) from error
+    for row in commit.steps:
         execute(sql.STEPS.put, sql.STEPS.values(row))
-    for kind, key in entry.done_work:
-        execute(sql.DONE_WORK, (entry.run_id, kind, key))
-    for work in entry.put_work:
+    for kind, key in commit.done_work:
+        execute(sql.DONE_WORK, (commit.run_id, kind, key))
+    for work in commit.put_work:
         execute(sql.WORK.put, sql.WORK.values(work))
-    for addition in entry.additions:
-        addition.write(connection, entry.run_id)
-    for cached in entry.cached:
+    for addition in commit.additions:
+        addition.write(connection, commit.run_id)
+    for cached in commit.cached:
         if cached.output_id is None:
             execute(sql.GIVE_BACK, (cached.identity, cached.code, cached.run_id, cached.owner))
         else:
             execute(sql.CACHED.put, sql.CACHED.values(cached))
-    for signal_id in entry.taken:
-        execute("UPDATE signals SET taken_version = ? WHERE signal_id = ?", (entry.facts[-1].version, signal_id))
+    for signal_id in commit.taken:
+        execute(sql.TAKE_SIGNAL, (commit.facts[-1].version, signal_id))
 
 
-def _is_written(connection: sqlite3.Connection, entry: RunCommit) -> bool:
-    if not entry.facts:
+def _is_written(connection: sqlite3.Connection, commit: RunCommit) -> bool:
+    if not commit.facts:
         return False
-    last = entry.facts[-1]
-    found = connection.execute(sql.EVENT_OF_VERSION, (entry.run_id, last.version)).fetchone()
-    written: bool = found == sql.event_values(entry.run_id, last)
+    last = commit.facts[-1]
+    found = connection.execute(sql.EVENT_OF_VERSION, (commit.run_id, last.version)).fetchone()
+    written: bool = found == sql.event_values(commit.run_id, last)
     return written

@@ -1,4 +1,4 @@
-"""The journal file: how it is opened, what it must be, and SQLite's errors in the package's words."""
+"""The journal file: opening it, checking what it is, and translating the errors of SQLite."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ _REFUSED: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, s
 
 
 def own_place(path: Path) -> Path:
-    """Return where the file itself lies that a path leads to: SQLite makes the log beside it, not beside a link."""
+    """Return the path of the file itself, without a link: SQLite makes the log beside the file, not beside the link."""
     path = path.expanduser().absolute()
     return Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114 -- raises nothing
 
 
 def look_at(path: Path | str) -> os.stat_result | None:
-    """Return what the file system says of the file, not following a link, or None if there is none.
+    """Return the status of the file, not of the target of a link, or None if there is no file.
 
     Raises:
-        JournalReadOnly: it doesn't say.
+        JournalReadOnly: the system refuses to say.
     """
     try:
-        return os.lstat(path)  # twice for every commit, and a method of a path takes half as long again
+        return os.lstat(path)  # called twice a commit; the method of a path takes half as long again
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -65,12 +65,12 @@ def _is_folder(path: Path) -> bool:
 
 
 def open_writer(path: Path, network: Callable[[Path], str | None] = network_file_system) -> sqlite3.Connection:
-    """Return the connection that writes; the file is made if there is none.
+    """Return the connection that writes; create the file if there is none.
 
-    A file that has a rollback journal keeps it wherever it lies now: two machines may see it at different places, and
-    the one that sees a disk of its own must not give it a log.
+    A file with a rollback journal keeps it, wherever it lies now: two machines may see one file, and the machine that
+    sees a local disk must not give it a write-ahead log.
 
-    The connection does not write its log back after commits; `Log` does, while nobody writes.
+    The connection does not write its log back after commits; `WriteAheadLog` does, while nobody writes.
     """
     prepare_folder(path)
     _make_private(path)
@@ -88,10 +88,10 @@ def open_writer(path: Path, network: Callable[[Path], str | None] = network_file
         elif not schema or journal_mode(connection) == WAL:
             _switch_to_wal(connection)
         connection.execute("PRAGMA wal_autocheckpoint=0")
-        # Only macOS heeds these: its plain fsync leaves what is written in the cache of the disk.
+        # For macOS, whose plain fsync leaves the data in the cache of the disk.
         connection.execute("PRAGMA fullfsync=ON")
         connection.execute("PRAGMA checkpoint_fullfsync=ON")
-        # A log that a reader kept from being reused is cut to this when it has left.
+        # A reader can keep the log from being reused; it is cut to this size afterwards.
         connection.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
         if not schema:
             create_tables(connection)
@@ -104,16 +104,16 @@ def open_writer(path: Path, network: Callable[[Path], str | None] = network_file
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """Return a connection that only reads, and leaves no trace."""
+    """Return a connection that only reads, and leaves no file behind."""
     if _is_folder(path):
         raise NotAJournal(f"{path} is a folder; give the path of a journal file", path=path)
     try:
-        # A connection that may write takes away the files beside the journal that every reader makes.
+        # Every reader makes files beside the journal; only a connection that may write deletes them.
         return _open_reader(path, "mode=rw")
     except sqlite3.OperationalError as error:
         if _code(error) not in _REFUSED | _NO_SPACE:
             raise
-        # Where there is no space for the memory that users share, nobody uses it, but an empty log may be left.
+        # Without space for the shared memory nobody can be using the journal, but an empty log may be left.
         is_log_of_use = _code(error) in _REFUSED
     log = look_at(path.with_name(f"{path.name}-wal"))
     is_in_use = log is not None and (is_log_of_use or log.st_size > 0)
@@ -132,14 +132,14 @@ def _open_reader(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def begin_reading(connection: sqlite3.Connection, path: Path) -> None:
-    """Begin a transaction that reads one moment of the journal, which is an empty one if nothing was written yet."""
+    """Begin a transaction that reads one moment. A file in which nothing was written yet reads as an empty journal."""
     connection.execute("BEGIN")
     if _schema(connection, path) < SCHEMA_VERSION:
         _stand_in(connection)
 
 
 def _stand_in(connection: sqlite3.Connection) -> None:
-    """Let the tables that an older schema lacks be there, and empty, for this connection, which only reads."""
+    """Make the tables that an older schema lacks, empty, and visible to this connection only."""
     known = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     connection.execute("PRAGMA query_only=OFF")
     for statement in statements(DDL):
@@ -150,7 +150,7 @@ def _stand_in(connection: sqlite3.Connection) -> None:
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Return a connection to the file, opened as SQLite's parameters of an address say."""
+    """Return a connection to the file; `mode` are the parameters of SQLite's URI."""
     return _connect(f"{path.as_uri()}?{mode}")
 
 
@@ -160,7 +160,7 @@ def connect_memory() -> sqlite3.Connection:
 
 
 def _connect(address: str) -> sqlite3.Connection:
-    # The engine's lock serialises all use, and closing may happen on another thread than opening.
+    # The engine's lock serialises all use; the thread that closes may be another one than the thread that opened.
     return sqlite3.connect(
         address,
         uri=True,
@@ -172,11 +172,11 @@ def _connect(address: str) -> sqlite3.Connection:
 
 
 def prepare_folder(path: Path) -> None:
-    """Make the folder of a journal, if it is missing.
+    """Make the folder of a journal if it is missing.
 
     Raises:
-        NotAJournal: the path is that of a folder.
-        JournalReadOnly: it can't be made.
+        NotAJournal: the path itself is a folder.
+        JournalReadOnly: the folder can't be made.
     """
     folder = path.parent
     if _is_folder(path):
@@ -195,7 +195,7 @@ def prepare_folder(path: Path) -> None:
 
 
 def _make_private(path: Path) -> None:
-    """See that only its user can read the journal; SQLite gives what it makes beside it the rights of the file."""
+    """Make the journal readable by its user only. SQLite gives the files beside it the same rights."""
     if look_at(path) is None:
         _create_private(path)
     beside = [path.with_name(f"{path.name}{ending}") for ending in ENDINGS]
@@ -212,9 +212,9 @@ def _make_private(path: Path) -> None:
 
 
 def _create_private(path: Path) -> None:
-    # Made under another name: closing a descriptor of the journal would take locks of this process on it away.
+    # Created under another name: to close a descriptor of the journal itself would drop this process's locks on it.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{id(path):x}.new")
-    with suppress(OSError):  # then SQLite makes it, or says why it can't be
+    with suppress(OSError):  # SQLite then creates the file, or says why it can't
         try:
             new_file(temporary).close()
             publish(temporary, path)
@@ -223,7 +223,10 @@ def _create_private(path: Path) -> None:
 
 
 def _schema(connection: sqlite3.Connection, path: Path) -> int:
-    """Return the version of the schema, 0 for an empty file; called in a transaction, so that it sees one moment."""
+    """Return the version of the schema, 0 for an empty file.
+
+    Lock: in a transaction, so that version, application and tables are of one moment.
+    """
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     if application != APPLICATION_ID:
@@ -242,9 +245,9 @@ def _schema(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def _refuse_cut(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that ends within a page, of which SQLite would read the rest as zeros.
+    """Refuse a file that ends within a page: SQLite would read the rest of the page as zeros.
 
-    Beside a log, or a rollback journal, it may end so for a while: what is missing lies there.
+    Beside a log or a rollback journal a file may end so for a while; the rest lies there.
     """
     page_size = connection.execute("PRAGMA page_size").fetchone()[0]
     found = look_at(path)
@@ -254,12 +257,11 @@ def _refuse_cut(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _forget_deleted(connection: sqlite3.Connection, path: Path) -> None:
-    """Take the shared memory of a journal that was deleted here, and that others still have open, out of the way.
+    """Delete the shared memory of a deleted journal of this path, which other processes may still have open.
 
-    SQLite deletes the log beside an empty file by itself. An exclusive lock on a file that is empty proves that nobody
-    uses it yet.
+    SQLite deletes the log beside an empty file by itself.
     """
-    connection.execute("BEGIN EXCLUSIVE")
+    connection.execute("BEGIN EXCLUSIVE")  # on an empty file it proves that no process uses this file yet
     try:
         found = look_at(path)
         if found is not None and found.st_size == 0:
@@ -269,7 +271,7 @@ def _forget_deleted(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def journal_mode(connection: sqlite3.Connection) -> str:
-    """Return what keeps the transactions of the file whole: ``wal``, or a rollback journal such as ``delete``."""
+    """Return the journal mode of SQLite: ``wal``, or a rollback journal such as ``delete``."""
     mode: str = connection.execute("PRAGMA journal_mode").fetchone()[0]
     return mode
 
@@ -292,7 +294,7 @@ def _switch_to_rollback(connection: sqlite3.Connection, path: Path, kind: str, *
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    # The switch of a new file does not wait for a rival who switches it too; an empty write transaction does.
+    # SQLite does not wait when two processes switch a new file at once; an empty write transaction does wait.
     for attempt in range(_WAL_ATTEMPTS):
         try:
             connection.execute("PRAGMA journal_mode=WAL").fetchone()
@@ -306,7 +308,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
-    """Make the tables of a new journal, unless another process was faster."""
+    """Make the tables of a new journal, unless another process has made them."""
     with transaction(connection):
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
             for statement in statements(DDL):
@@ -319,25 +321,30 @@ def _migrate(connection: sqlite3.Connection) -> None:
     from ironflow_nb.journal.migrations import migrate
 
     with transaction(connection):
-        if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:  # nobody was faster
+        if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:  # no other process was faster
             migrate(connection)
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """End the transaction of the connection, if it is in one, and take back what it did."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit what is done inside, or take all of it back."""
+    """Commit what is done inside, or take all of it back if it raises."""
     try:
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        roll_back(connection)
         raise
 
 
 class translated:  # noqa: N801 -- a context manager; one made of a generator costs ten times as much
-    """Raise what SQLite raises inside as an error of the journal."""
+    """Raises the errors of SQLite inside as errors of the journal."""
 
     __slots__ = ("_path",)
 
@@ -378,7 +385,7 @@ def _translation(error: sqlite3.Error, path: Path) -> JournalError:
             errno=errno.ENOSPC,
         )
     if code == sqlite3.SQLITE_IOERR:
-        # SQLite tells a full disk apart, but neither a quota nor a limit on the size of files.
+        # SQLite knows a full disk, but not a quota or a limit on the size of files.
         return JournalError(
             f"the system refused to read or write the journal {path} ({error}); see that its disk is still there and "
             "has space left within the quota, then run the cell again: it continues from what was recorded",
@@ -390,7 +397,7 @@ def _translation(error: sqlite3.Error, path: Path) -> JournalError:
 
 
 def _writers(path: Path) -> list[int]:
-    """Return the processes that hold a lock for writing on the journal; none where the system does not tell."""
+    """Return the processes that hold a write lock on the journal, as far as the system tells."""
     try:
         files = [path.with_name(f"{path.name}{ending}").stat() for ending in ("", "-shm") if path.exists()]
         locks = _LOCKS.read_text()
@@ -401,7 +408,7 @@ def _writers(path: Path) -> list[int]:
     fields = [line.split() for line in locks.splitlines()]
     held = (each for each in fields if len(each) > 5 and each[3] == "WRITE")
     pids = {int(each[4]) for each in held if each[5].rpartition(":")[2] in inodes}
-    return sorted(pid for pid in pids if pid > 0 and pid != os.getpid())  # 0 and less are in another container
+    return sorted(pid for pid in pids if pid > 0 and pid != os.getpid())  # 0 and below: in another container
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -1,4 +1,4 @@
-"""The journal in one SQLite file: one connection writes, short-lived ones read."""
+"""The journal in one file of SQLite: one connection writes, short-lived ones read."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ironflow_nb.journal.sqlite_file import (
     open_reader,
     open_writer,
     own_place,
+    roll_back,
     translated,
 )
 from ironflow_nb.journal.sqlite_reader import SqliteReader
@@ -35,17 +36,17 @@ _ROLLED_BACK: Final = {Durability.POWER: "EXTRA", Durability.PROCESS: "FULL"}
 
 
 class SqliteJournal(DatabaseJournal):
-    """A journal file; it is created by the first write.
+    """A journal in a file, which the first write creates.
 
-    On a network file system it has a rollback journal in the place of the log: a commit waits there until nobody reads.
+    On a network file system it has a rollback journal instead of the write-ahead log, and a commit waits for readers.
     """
 
     def __init__(
         self, path: Path, *, read_only: bool = False, network: Callable[[Path], str | None] = network_file_system
     ) -> None:
-        """Take the path, which becomes absolute now; nothing is opened before it is used.
+        """Make the path absolute; the file is opened at its first use.
 
-        `network` names the file system of a path, if it is one of a network.
+        `network` returns the type of the file system of a path if other machines may write to it.
         """
         self.path = own_place(path)
         self._name = str(self.path)
@@ -62,8 +63,8 @@ class SqliteJournal(DatabaseJournal):
         self._levels = _LOGGED
         note_use(self)
 
-    def _write_files(self, entries: Sequence[RunCommit]) -> int:
-        n_bytes = super()._write_files(entries)
+    def _write_files(self, commits: Sequence[RunCommit]) -> int:
+        n_bytes = super()._write_files(commits)
         if self._log is not None:
             self._log.n_bytes += n_bytes
         return n_bytes
@@ -128,7 +129,7 @@ class SqliteJournal(DatabaseJournal):
                 lost.close()
 
     def _watcher(self) -> sqlite3.Connection:
-        # The token is one of a connection, so a journal that only reads keeps one for it.
+        # The token compares two looks of one connection, so a journal that only reads keeps one.
         if self._connection is None:
             self._connection = open_reader(self.path)
         return self._connection
@@ -142,22 +143,21 @@ class SqliteJournal(DatabaseJournal):
             self._connection = open_writer(self.path, self._network)
             self._levels = _LOGGED if journal_mode(self._connection) == WAL else _ROLLED_BACK
             self._opened, self._log = look_at(self.path), WriteAheadLog(self._connection, self.path)
-        elif self._connection.in_transaction:
-            # Left open by something that stopped a transaction from outside; nothing of it was acknowledged.
-            self._connection.execute("ROLLBACK")
+        else:
+            # A second interrupt stopped the rollback of the first; nothing of this transaction was acknowledged.
+            roll_back(self._connection)
         return self._connection
 
     def _refuse_lost(self) -> None:
-        # A deleted file takes every write and keeps none, and so does one that another has taken the place of.
+        # SQLite goes on writing to a file that was deleted or replaced, and nobody finds what it writes.
         if self._opened is None:
             return
         found = look_at(self._name)
         if found is None or not os.path.samestat(found, self._opened) or not found.st_size:
             became = "deleted" if found is None else "replaced" if found.st_size else "emptied"
-            self._give_up(
-                WriteAheadLog.leave if became != "emptied" else None
-            )  # half a journal would be less than none
-            self._log = None  # so that the file can be put back
+            # An emptied file keeps its log: written back, it would be half a journal.
+            self._give_up(None if became == "emptied" else WriteAheadLog.leave)
+            self._log = None  # the file can be put back
             raise JournalError(
                 f"the journal {self.path} was {became} while this process had it open, so nothing more can be recorded "
                 f"in it; put it back, or open what is there now, or a new one, with iron.use({self.location!r})",
@@ -175,7 +175,7 @@ class SqliteJournal(DatabaseJournal):
 
     def _give_up(self, act: Callable[[WriteAheadLog, sqlite3.Connection], object] | None) -> None:
         if self._connection is not None:
-            # Not closed: as long as it is open, no other file has the number by which this one is known.
+            # Not closed: while it is open, the system gives the number of its file to no other file.
             self._lost, self._connection, self._synchronous = self._connection, None, None
         if self._lost is not None and self._log is not None and act is not None:
             act(self._log, self._lost)

@@ -1,9 +1,8 @@
 """The journal of ``:memory:``: a database of SQLite that ends with its process.
 
-It has one connection. Two would need SQLite's shared cache, in which a reader locks tables against the writer, who is
-refused at once and can't wait, or its file system ``memdb``, which SQLite has since 3.36 only, and which has no
-write-ahead log: there a commit waits until nobody reads. So a reader is given a copy, which SQLite makes page by page
-(30 ms for 100,000 events), and a lock keeps two threads from using the connection at once.
+It has one connection. A second one would need SQLite's shared cache, where the tables of a reader are locked and a
+commit fails at once, or its file system ``memdb`` (since 3.36), where a commit waits for readers. So each reader gets a
+copy, which SQLite makes page by page (30 ms for 100,000 events).
 """
 
 from __future__ import annotations
@@ -18,13 +17,16 @@ from ironflow_nb.core.identity import ValueId
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.journal.ports import Durability, Lease, Reader, RunCommit
 from ironflow_nb.journal.sqlite_database import DatabaseJournal
-from ironflow_nb.journal.sqlite_file import connect_memory, create_tables
+from ironflow_nb.journal.sqlite_file import connect_memory, create_tables, roll_back
 from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.values.stored_value import ContentParts
 
 
 class SqliteMemoryJournal(DatabaseJournal):
-    """A journal in memory; `lock` is one that its holder may take again."""
+    """A journal in memory. Its `lock` is re-entrant; it keeps two threads from using the connection at once.
+
+    Lock: the engine's, then this one, which `reading` takes alone.
+    """
 
     location = "memory"
 
@@ -39,13 +41,14 @@ class SqliteMemoryJournal(DatabaseJournal):
         self, act: Callable[[Reader], Sequence[RunCommit]], *, durability: Durability, lease: Lease | None = None
     ) -> None:
         """See the port."""
-        with self._guard:  # nobody else writes between the two
-            # Not in a transaction that writes: SQLite copies nothing then, and `act` may read through a copy.
+        with self._guard:  # no other thread writes between `act` and `append`
+            # `act` runs in a transaction that only reads: SQLite would make no copy for `reading` in one that writes.
             with self.current() as reader:
-                entries = act(reader)
-            self.append(entries, durability=durability, lease=lease)
+                commits = act(reader)
+            self.append(commits, durability=durability, lease=lease)
 
     def _writer(self) -> sqlite3.Connection:
+        roll_back(self._connection)  # a second interrupt may have stopped a rollback
         return self._connection
 
     @contextmanager
@@ -53,7 +56,7 @@ class SqliteMemoryJournal(DatabaseJournal):
         """See the port."""
         with closing(connect_memory()) as copy:
             with self._guard:
-                self._connection.backup(copy)
+                self._writer().backup(copy)  # waits as long as a transaction is open that writes
             yield SqliteReader(copy, self.files)
 
     def change_token(self) -> int:
@@ -65,11 +68,11 @@ class SqliteMemoryJournal(DatabaseJournal):
         return self._connection.total_changes > 0
 
     def close(self) -> None:
-        """Do nothing: what was recorded can be read as long as somebody holds the journal."""
+        """Do nothing: the journal can be read as long as an object refers to it."""
 
 
 class _MemoryValues:
-    """The content of large values, which is not copied for readers."""
+    """The content of large values, which readers share."""
 
     def __init__(self) -> None:
         self._contents: dict[ValueId, bytes] = {}

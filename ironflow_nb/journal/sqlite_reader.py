@@ -1,4 +1,4 @@
-"""Reads of a journal file."""
+"""Reads of a journal in SQLite."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from ironflow_nb.journal.ports import (
     StoredDefinition,
 )
 from ironflow_nb.journal.sqlite_work import find_work
-from ironflow_nb.journal.table import columns
+from ironflow_nb.journal.table import columns, json_list
 from ironflow_nb.values.stored_value import INLINE_LIMIT, ContentParts, StoredValue
 
 E = TypeVar("E")
 
 _CHUNK: Final = 500  # SQLite before 3.32 binds at most 999 parameters
-_PIECE: Final = 2000  # as columns; the texts of more of them leave the processor's cache
-_SCATTERED: Final = 8  # as many events between two that are asked for are looked up and not scanned
-_FEW: Final = 1000  # runs whose events are looked up by their ids; of more, most events are of one of them
-_NAMED: Final = "({0} = :name OR (NOT :is_full_name AND substr({0}, -1 - length(:name)) = '.' || :name))"
-# The index is asked for the next name that is greater, which takes a moment however many runs there are.
+_EVENTS_OF_PIECE: Final = 2000  # the texts of more events leave the processor's cache
+_SCATTERED: Final = 8  # events that are farther apart are looked up one by one, not scanned
+_FEW_RUNS: Final = 1000  # the events of more runs are scanned: most events are then of one of them
+_HAS_STEP_NAME: Final = "({0} = :name OR (NOT :is_full_name AND substr({0}, -1 - length(:name)) = '.' || :name))"
+# Each name is looked up as the next greater one in the index, so the time does not grow with the number of runs.
 _RUN_NAMES: Final = """
     WITH RECURSIVE known(name) AS (
         SELECT min(name) FROM runs UNION ALL SELECT (SELECT min(name) FROM runs WHERE name > known.name) FROM known
@@ -55,10 +55,10 @@ _IS_LATEST: Final = """ AND NOT EXISTS (
 
 
 class LargeValues(Protocol):
-    """Where the content of large values lies: outside of the database, by their ids."""
+    """The content of large values, by their ids, outside of the database."""
 
     def write(self, value_id: ValueId, content: bytes | ContentParts) -> None:
-        """Keep the content; on return it is as durable as the journal can be."""
+        """Write the content; on return it is as durable as the journal can be."""
 
     def read(self, value_id: ValueId, size: int) -> bytes:
         """Return the content.
@@ -68,11 +68,14 @@ class LargeValues(Protocol):
         """
 
     def path(self, value_id: ValueId) -> Path:
-        """Return where the content lies, as messages name it."""
+        """Return the path of the content for messages."""
 
 
 class SqliteReader:
-    """Reads through one connection, in whatever transaction it is."""
+    """Reads through one connection.
+
+    Lock: that of the connection; the caller begins the transaction whose moment is read.
+    """
 
     def __init__(self, connection: sqlite3.Connection, files: LargeValues) -> None:
         self._connection = connection
@@ -80,8 +83,8 @@ class SqliteReader:
 
     def runs(self, select: Select) -> list[RunRow]:
         """See the port."""
-        where, given = _narrowed(select, "runs")
-        # Few are soonest found in their order, with what does not fit passed over; all are found by an index.
+        where, given = _run_conditions(select, "runs")
+        # A few rows are found fastest in their order, passing over those that don't fit; all rows by an index.
         unindexed = "" if select.limit is None else "+"
         if select.since is not None:
             where += f" AND {unindexed}started_at >= :since"
@@ -91,52 +94,46 @@ class SqliteReader:
             where += self._has_name("name", select.name, select, given)
         if select.statuses is not None:
             unindexed = "" if len(select.statuses) == 1 else unindexed
-            where += f" AND {_in(f'{unindexed}status', select.statuses, 'statuses')}"
-        return self._runs(f"{where} ORDER BY {_row_order(select, 'runs')} DESC LIMIT :limit", given)
+            where += f" AND {_is_one_of(f'{unindexed}status', select.statuses, 'statuses')}"
+        rest = f"WHERE {where} ORDER BY {_row_order(select, 'runs')} DESC LIMIT :limit"
+        return list(sql.RUNS.find(self._connection, rest, given))
 
     def _has_name(self, column: str, name: str, select: Select, given: dict[str, Any]) -> str:
-        """Return the condition that a run has the name, and put its parameter to the others."""
+        """Return the condition that a run has the name, and add its parameter to `given`."""
         names = [name]
         if not select.is_full_name:
             names = [found for (found,) in self._connection.execute(_RUN_NAMES, {"name": name})]
-        given["run_names"] = _as_json(names)
-        return f" AND {_in(column, names, 'run_names')}"
+        given["run_names"] = json_list(names)
+        return f" AND {_is_one_of(column, names, 'run_names')}"
 
     def run_by_key(self, kind: str, name: str, key: str) -> RunRow | None:
         """See the port."""
-        found = self._runs("kind = :kind AND name = :name AND key = :key", {"kind": kind, "name": name, "key": key})
-        return found[0] if found else None
+        return sql.RUNS.first(self._connection, "WHERE kind = ? AND name = ? AND key = ?", (kind, name, key))
 
     def run_to_join(self, call: CallKey) -> RunRow | None:
         """See the port."""
-        found = self._runs(
-            """
-            kind = :kind AND name = :name AND inputs_digest = :inputs_digest AND ordinal = :ordinal
+        where = """
+            WHERE kind = :kind AND name = :name AND inputs_digest = :inputs_digest AND ordinal = :ordinal
             AND key IS NULL AND parent_run_id IS NULL AND execution IS NOT :execution
             ORDER BY (SELECT position FROM events e WHERE e.run_id = runs.run_id AND e.version = runs.session_version)
             DESC LIMIT 1
-            """,
-            {name: getattr(call, name) for name in ("kind", "name", "inputs_digest", "ordinal", "execution")},
-        )
-        return found[0] if found else None
-
-    def _runs(self, where: str, given: dict[str, Any]) -> list[RunRow]:
-        return list(sql.RUNS.find(self._connection, f"WHERE {where}", given))
+        """
+        return sql.RUNS.first(self._connection, where, msgspec.structs.asdict(call))
 
     def steps(self, select: Select) -> list[StepRow]:
         """See the port."""
-        where, given = _narrowed(select, "r")
+        where, given = _run_conditions(select, "r")
         if select.since is not None:
             where += " AND s.started_at >= :since"
         if select.run_name is not None:
             where += self._has_name("r.name", select.run_name, select, given)
         if select.name is not None:
-            where += f" AND {_NAMED.format('s.name')}"
+            where += f" AND {_HAS_STEP_NAME.format('s.name')}"
         if select.step_statuses is not None:
-            where += f" AND {_in('s.status', select.step_statuses, 'step_statuses')}"
+            where += f" AND {_is_one_of('s.status', select.step_statuses, 'step_statuses')}"
         if select.is_latest:
             where += _IS_LATEST
-        # CROSS JOIN keeps the order: run by run, and only as many as are asked for.
+        # CROSS JOIN keeps the order, run by run, so that LIMIT stops the search.
         rows = self._connection.execute(
             f"""
             SELECT {sql.STEPS.columns("s")} FROM runs r CROSS JOIN steps s ON s.run_id = r.run_id WHERE {where}
@@ -150,8 +147,8 @@ class SqliteReader:
 
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[StepTally]]:
         """See the port."""
-        where, given = _narrowed(Select(run_ids=run_ids), "steps")
-        # SQLite takes the bare columns status, duration_s and lived_with from the row that has the maximum.
+        where, given = _run_conditions(Select(run_ids=run_ids), "steps")
+        # SQLite takes the bare columns status, duration_s and lived_with from the row with the maximum.
         rows = self._connection.execute(
             f"""
             SELECT run_id, name, status, count(*), sum(duration_s), sum(n_failed > (status = 'failed')), sum(lived_with)
@@ -188,7 +185,7 @@ class SqliteReader:
             """,
             {
                 "run_id": run_id,
-                "without": _as_json(without),
+                "without": json_list(without),
                 "continued_at": continued_at,
                 "after_failure": AFTER_FAILURE,
             },
@@ -210,16 +207,16 @@ class SqliteReader:
         return [
             (
                 sql.STEPS.row(row[:n_columns]),
-                None if row[n_columns] is None else _if_small(StoredValue(*row[n_columns:])),
+                None if row[n_columns] is None else _with_small_content(StoredValue(*row[n_columns:])),
             )
             for row in rows
         ]
 
     def events(self, select: Select) -> list[EventRow]:
         """See the port."""
-        where, given = self._of_events(select)
-        # Within a run both are the same order, and that of versions has an index.
-        column = "version" if _is_of_one(select) else "position"
+        where, given = self._event_conditions(select)
+        # Within one run versions are in the order of positions, and have an index.
+        column = "version" if _selects_one_run(select) else "position"
         order = column if select.limit is None else f"{column} DESC"
         found = self._events(f"{where} ORDER BY {order} LIMIT :limit", given)
         return found if select.limit is None else found[::-1]
@@ -229,40 +226,42 @@ class SqliteReader:
 
     def event_columns(self, select: Select) -> Iterator[EventColumns]:
         """See the port."""
-        where, given = self._of_events(select)
+        where, given = self._event_conditions(select)
         chosen = f"events WHERE {where}"
         if select.limit is not None:
             chosen = f"(SELECT position FROM {chosen} ORDER BY position DESC LIMIT :limit)"
-        # Asked for alone, each of them is looked up; together they would be a scan.
+        # Each in a query of its own is a look-up; all three in one query would be a scan.
         bounds = (f"(SELECT {what} FROM {chosen})" for what in ("count(*)", "min(position)", "max(position)"))
         n_events, first, last = self._connection.execute(f"SELECT {', '.join(bounds)}", given).fetchone()
         if not n_events or last - first > n_events * _SCATTERED:
             yield columns_of(self.events(select))
             return
-        for start in range(first, last + 1, _PIECE):
-            yield self._piece(where, given | {"start": start, "end": min(start + _PIECE - 1, last)})
+        for start in range(first, last + 1, _EVENTS_OF_PIECE):
+            yield self._columns_of_piece(
+                where, given | {"start": start, "end": min(start + _EVENTS_OF_PIECE - 1, last)}
+            )
 
-    def _of_events(self, select: Select) -> tuple[str, dict[str, Any]]:
-        where, given = _narrowed(select, "events")
+    def _event_conditions(self, select: Select) -> tuple[str, dict[str, Any]]:
+        where, given = _run_conditions(select, "events")
         if select.since is not None:
             where += " AND at >= :since"
         if select.name is not None:
             where += " AND type = :name"
         if select.run_name is not None:
             has_name = self._has_name("r.name", select.run_name, select, given)
-            query = f"SELECT run_id FROM runs r WHERE 1 {has_name} LIMIT {_FEW + 1}"
+            query = f"SELECT run_id FROM runs r WHERE 1 {has_name} LIMIT {_FEW_RUNS + 1}"
             few = [run_id for (run_id,) in self._connection.execute(query, given)]
-            if len(few) <= _FEW:
-                given["few"] = _as_json(few)
+            if len(few) <= _FEW_RUNS:
+                given["few"] = json_list(few)
                 where += " AND run_id IN (SELECT value FROM json_each(:few))"
             else:
                 where += f" AND EXISTS (SELECT 1 FROM runs r WHERE r.run_id = events.run_id {has_name})"
         return where, given
 
-    def _piece(self, where: str, given: dict[str, Any]) -> EventColumns:
+    def _columns_of_piece(self, where: str, given: dict[str, Any]) -> EventColumns:
         where = f"position BETWEEN :start AND :end AND {where}"
         try:
-            # In order of position, since no other index may be used; a text of them all has to fit into memory.
+            # NOT INDEXED reads in the order of positions. The texts of a piece must fit into memory.
             row = self._connection.execute(f"SELECT {COLUMNS_OF_PIECE} FROM events NOT INDEXED WHERE {where}", given)
             columns = columns_of_piece(row.fetchone())
         except (sqlite3.DataError, sqlite3.OperationalError):
@@ -321,7 +320,7 @@ class SqliteReader:
     def signals(self, run_ids: Collection[str]) -> list[Signal]:
         """See the port."""
         where = "WHERE taken_version IS NULL AND run_id IN (SELECT value FROM json_each(?)) ORDER BY signal_id"
-        return list(sql.SIGNALS.find(self._connection, where, (_as_json(run_ids),)))
+        return list(sql.SIGNALS.find(self._connection, where, (json_list(run_ids),)))
 
     def leases(self) -> dict[str, Lease]:
         """See the port."""
@@ -332,49 +331,45 @@ class SqliteReader:
         return kind(self._connection)
 
 
-def _if_small(stored: StoredValue) -> StoredValue:
+def _with_small_content(stored: StoredValue) -> StoredValue:
     return sql.sound(stored) if stored.size <= MEMO_LIMIT else stored
 
 
-def _narrowed(select: Select, table: str) -> tuple[str, dict[str, Any]]:
-    """Return the conditions on the run, which all tables share, and all parameters by name."""
+def _run_conditions(select: Select, table: str) -> tuple[str, dict[str, Any]]:
+    """Return the conditions on the run, which all tables share, and the parameters of all conditions."""
     where = ["1"]
     if select.run_ids is not None:
-        compared = "=" if _is_of_one(select) else "IN"
+        compared = "=" if _selects_one_run(select) else "IN"
         where.append(f"{table}.run_id {compared} (SELECT value FROM json_each(:run_ids))")
     if select.without:
         where.append(f"{table}.run_id NOT IN (SELECT value FROM json_each(:without))")
     if select.run_prefix is not None:
-        # A range uses the index, which LIKE does only under a matching collation.
+        # A range uses the index; LIKE uses it only under a matching collation.
         where.append(f"{table}.run_id >= :prefix AND {table}.run_id < :prefix || char(127)")
     return " AND ".join(where), {
-        "run_ids": _as_json(select.run_ids),
-        "without": _as_json(select.without),
+        "run_ids": json_list(select.run_ids),
+        "without": json_list(select.without),
         "prefix": select.run_prefix,
         "since": select.since,
         "kind": select.kind,
         "name": select.name,
         "is_full_name": select.is_full_name,
-        "statuses": _as_json(select.statuses),
-        "step_statuses": _as_json(select.step_statuses),
+        "statuses": json_list(select.statuses),
+        "step_statuses": json_list(select.step_statuses),
         "limit": -1 if select.limit is None else select.limit,
     }
 
 
-def _is_of_one(select: Select) -> bool:
+def _selects_one_run(select: Select) -> bool:
     return select.run_ids is not None and len(select.run_ids) == 1
 
 
-def _in(column: str, values: Collection[str], name: str) -> str:
-    """Return the condition that the column has one of the values, which the named parameter lists."""
-    compared = "=" if len(values) == 1 else "IN"  # an index keeps the order of the rows of one value
+def _is_one_of(column: str, values: Collection[str], name: str) -> str:
+    """Return the condition that the column has one of the values, which are in the parameter `name` as JSON."""
+    compared = "=" if len(values) == 1 else "IN"  # with one value, an index keeps the order of the rows
     return f"{column} {compared} (SELECT value FROM json_each(:{name}))"
 
 
 def _row_order(select: Select, table: str) -> str:
-    """Return by what runs are in the order in which they were begun; known ids are looked up and not searched for."""
+    """Return the column that orders runs by their beginnings; its plus sign stops SQLite from scanning it for ids."""
     return f"{'' if select.run_ids is None and select.run_prefix is None else '+'}{table}.rowid"
-
-
-def _as_json(texts: Collection[str] | None) -> str | None:
-    return None if texts is None else msgspec.json.encode(list(texts)).decode()

@@ -18,7 +18,7 @@ from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue, value_id
 S = TypeVar("S", RunStatus, StepStatus)
 
 VALUE_COLUMNS: Final = ("value_id", "codec", "data", "size", "type", "preview", "digest", "mac")
-# Content that was damaged, and a signature that was another user's, are mended by storing the value again.
+# Storing a value again repairs damaged content and replaces another user's signature.
 PUT_VALUE: Final = (
     f"{insert('values', VALUE_COLUMNS, ['value_id'], update=['data', 'mac'])} "
     "WHERE data IS NOT excluded.data OR mac IS NOT excluded.mac"
@@ -27,11 +27,12 @@ SELECT_VALUES: Final = f'SELECT {columns(VALUE_COLUMNS)} FROM "values"'
 EVENT_OF_VERSION: Final = (
     "SELECT run_id, version, at, type, step, attempt, data FROM events WHERE run_id = ? AND version = ?"
 )
+TAKE_SIGNAL: Final = "UPDATE signals SET taken_version = ? WHERE signal_id = ?"
 GIVE_BACK: Final = "DELETE FROM cached WHERE identity = ? AND code = ? AND run_id = ? AND owner = ?"
 DONE_WORK: Final = "DELETE FROM work WHERE run_id = ? AND kind = ? AND key = ?"
 SIGN_VALUE: Final = 'UPDATE "values" SET mac = ? WHERE value_id = ? AND codec = ?'
 
-# A call of an enum costs ten times as much, and a replay makes one for every step.
+# To call an enum costs ten times as much, and a replay needs one status a step.
 _STEP_STATUSES: Final = {status.value: status for status in StepStatus}
 _RUN_STATUSES: Final = {status.value: status for status in RunStatus}
 _STATUS, _STARTED_AT, _BRANCH, _DURATION, _LIVED_WITH = map(
@@ -41,7 +42,7 @@ _DURATIONS: Final = frozenset({float, type(None)})
 
 
 def sound(stored: StoredValue) -> StoredValue:
-    """Return the value without its content if that is not what was once written."""
+    """Return the value, without its content if that is missing or has other bytes than its id says."""
     is_sound = stored.content is not None and value_id(stored.codec, stored.content) == stored.value_id
     if is_sound:
         return stored
@@ -50,19 +51,19 @@ def sound(stored: StoredValue) -> StoredValue:
 
 
 def event_values(run_id: RunId, fact: RecordedEvent) -> tuple[Any, ...]:
-    """Return the parameters of `EVENTS.put`."""
+    """Return the parameters of `EVENTS.put` for the event."""
     event = fact.event
     return run_id, fact.version, fact.at, event_type(event), fact.step, fact.attempt, encode_event(event)
 
 
 def value_values(value: StoredValue) -> tuple[Any, ...]:
-    """Return the parameters of `PUT_VALUE`; large content lies in its file."""
+    """Return the parameters of `PUT_VALUE`. Large content is not among them: it lies in its file."""
     content = value.content if value.size < INLINE_LIMIT else None
     return value.value_id, value.codec, content, value.size, value.type_name, value.preview, value.digest, value.mac
 
 
 def step_status(run_id: str, text: str) -> StepStatus:
-    """Return the status of a step of the run, as it was written."""
+    """Return the status of a step that the text stands for."""
     return _STEP_STATUSES.get(text) or _status(StepStatus, run_id, text, "a step")
 
 
@@ -75,7 +76,7 @@ def _status(kind: type[S], run_id: str, text: str, which: str) -> S:
 
 
 def _run(row: tuple[Any, ...]) -> RunRow:
-    """Return the run of its row."""
+    """Return the run that a row of the table stands for."""
     fields = dict(zip(RunRow.__struct_fields__, row, strict=True))
     status = fields["status"]
     fields["status"] = _RUN_STATUSES.get(status) or _status(RunStatus, fields["run_id"], status, "a row")
@@ -83,9 +84,9 @@ def _run(row: tuple[Any, ...]) -> RunRow:
 
 
 def _step(row: tuple[Any, ...]) -> StepRow:
-    """Return the attempt of its row."""
+    """Return the attempt that a row of the table stands for."""
     status = _STEP_STATUSES.get(row[_STATUS]) or _status(StepStatus, row[0], row[_STATUS], f"step {row[1]}")
-    # SQLite keeps a value of any type in any column.
+    # A column of SQLite holds values of any type.
     if type(row[_STARTED_AT]) is not int or type(row[_BRANCH]) is not str or type(row[_DURATION]) not in _DURATIONS:
         what = f"run {row[0]} has step {row[1]} with columns that the package never wrote"
         raise JournalCorrupt(f"{what}; put the journal back from a copy", run_id=row[0])
@@ -97,7 +98,7 @@ def _step(row: tuple[Any, ...]) -> StepRow:
 RUNS: Final = Table("runs", RunRow, ["run_id"], read=_run)
 STEPS: Final = Table("steps", StepRow, ["run_id", "name", "index", "attempt"], generated=["step"], read=_step)
 EVENTS: Final = Table("events", EventRow, generated=["position"])
-# Names that a flow could not see at its first run may exist by now; the newer diagram knows more.
+# A newer diagram knows names that did not exist at the first run of the flow.
 DEFINITIONS: Final = Table("definitions", StoredDefinition, ["definition_id"], update=["source", "diagram"])
 LEASES: Final = Table("leases", Lease, ["owner"])
 SIGNALS: Final = Table("signals", Signal, generated=["signal_id"])

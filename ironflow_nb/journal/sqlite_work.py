@@ -1,29 +1,28 @@
-"""The queue of work in the journal: what is claimed, and in which order."""
+"""The work queue of the journal: which items can be claimed, and in which order."""
 
 from __future__ import annotations
 
 import sqlite3
 from typing import Any
 
-import msgspec
-
 from ironflow_nb.journal.ports import QueueItem, QueueSelect
 from ironflow_nb.journal.sqlite_rows import WORK
+from ironflow_nb.journal.table import json_list
 
 
 def find_work(connection: sqlite3.Connection, select: QueueSelect) -> list[QueueItem]:
-    """Return work, by when it is due."""
+    """Return the selected items in the order in which they are due."""
     where = ["1"]
     given: dict[str, Any] = {
         "at": select.claimable_at,
         "limit": -1 if select.limit is None else select.limit,
         "kind": select.kind,
         "key": select.key,
-        "effects": _as_json(select.effects),
-        "runs": _as_json(select.run_ids),
-        "alive": _as_json(select.alive),
-        "without": _as_json(select.without),
-        "names": None if select.of is None else _as_json(f"{kind}\x1f{name}" for kind, name in select.of),
+        "effects": json_list(select.effects),
+        "runs": json_list(select.run_ids),
+        "alive": json_list(select.alive),
+        "without": json_list(select.without),
+        "names": None if select.of is None else json_list(f"{kind}\x1f{name}" for kind, name in select.of),
     }
     if select.run_ids is not None:
         where.append("w.run_id IN (SELECT value FROM json_each(:runs))")
@@ -51,7 +50,3 @@ def find_work(connection: sqlite3.Connection, select: QueueSelect) -> list[Queue
         WHERE {" AND ".join(where)} ORDER BY w.due_at, w.work_id LIMIT :limit
     """
     return list(map(WORK.row, connection.execute(query, given)))
-
-
-def _as_json(texts: Any) -> str | None:
-    return None if texts is None else msgspec.json.encode(list(texts)).decode()

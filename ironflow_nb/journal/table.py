@@ -1,8 +1,8 @@
-"""One table of the journal whose rows are structs: its statements, and how a row is written and read."""
+"""Tables of the journal whose rows are structs: statements and conversions are made from the fields of the struct."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,14 +16,14 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 
 
 def columns(names: Sequence[str], alias: str = "") -> str:
-    """Return the columns as SQL; some are called like words of SQL."""
+    """Return the columns as SQL, quoted: some have the names of SQL keywords."""
     return ", ".join(f'{alias}"{name}"' for name in names)
 
 
 def insert(table: str, names: Sequence[str], key: Sequence[str] = (), *, update: Sequence[str] | None = None) -> str:
     """Return the statement that adds a row.
 
-    With a `key` it changes the row that has the key already: all other columns, or those in `update`.
+    A row that has the same `key` is changed instead: all other columns, or those in `update`.
     """
     marks = ", ".join("?" * len(names))
     changed = [name for name in names if name not in key] if update is None else update
@@ -32,10 +32,16 @@ def insert(table: str, names: Sequence[str], key: Sequence[str] = (), *, update:
     return f'INSERT INTO "{table}" ({columns(names)}) VALUES ({marks}){conflict}'
 
 
-class Table(Generic[R]):
-    """A table whose columns have the names of the struct's fields, in their order.
+def json_list(items: Iterable[object] | None) -> str | None:
+    """Return the items as JSON, for ``json_each``: one parameter holds any number of them."""
+    return None if items is None else msgspec.json.encode(list(items)).decode()
 
-    `put` is the statement that writes a row. `values` makes its parameters of a struct, `row` a struct of what is read.
+
+class Table(Generic[R]):
+    """A table whose columns are the fields of a struct, by name and in their order.
+
+    `put` is the statement that writes a row, `values` returns its parameters for a struct, and `row` returns the struct
+    of a row that was read.
     """
 
     def __init__(
@@ -50,12 +56,12 @@ class Table(Generic[R]):
     ) -> None:
         """Take the name, the struct and the key.
 
-        `update` is as of `insert`, SQLite makes the `generated` columns, and `read` makes a struct of a row.
+        `update` is that of `insert`. SQLite makes the `generated` columns itself. `read` replaces the default `row`.
         """
         self.fields = row.__struct_fields__
         written = [field for field in self.fields if field not in generated]
         self.put = insert(name, written, key, update=update)
-        # An enum is bound by a protocol of Python, which takes ten times as long as a text.
+        # sqlite3 binds an enum by a Python protocol, which takes ten times as long as binding a text.
         self.values: Callable[[R], tuple[Any, ...]] = attrgetter(
             *("status.value" if field == "status" else field for field in written)
         )
@@ -64,16 +70,16 @@ class Table(Generic[R]):
         self.row = read or self._make
 
     def columns(self, alias: str) -> str:
-        """Return the columns as SQL, those of the table of that alias."""
+        """Return the columns as SQL, with the alias of the table."""
         return columns(self.fields, f"{alias}.")
 
     def _make(self, values: tuple[Any, ...]) -> R:
         return self._struct(**dict(zip(self.fields, values, strict=True)))
 
     def find(self, connection: sqlite3.Connection, where: str = "", given: Parameters = ()) -> Iterator[R]:
-        """Yield the rows that the rest of the statement selects, in its order."""
+        """Yield the rows of ``SELECT ... FROM table`` with `where` as the rest of the statement."""
         return map(self.row, connection.execute(f"{self._select} {where}", given))
 
     def first(self, connection: sqlite3.Connection, where: str, given: Parameters = ()) -> R | None:
-        """Return the first of these rows, or None."""
+        """Return the first row of `find`, or None."""
         return next(self.find(connection, where, given), None)

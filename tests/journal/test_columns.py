@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteJournal]:
     """A journal of two runs that take turns, read in pieces of eight events."""
-    monkeypatch.setattr(sqlite_reader, "_PIECE", 8)
+    monkeypatch.setattr(sqlite_reader, "_EVENTS_OF_PIECE", 8)
     author, journal = Author(), SqliteJournal(path)
     for run in (A, B):
         author.start(run)
