@@ -1,4 +1,4 @@
-"""Durations as people write them: seconds, a `timedelta`, or text such as ``"7d"``."""
+"""Durations in the forms that people write: seconds, a `timedelta`, or text such as ``"7d"``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def seconds(duration: Duration) -> float:
     """Return the duration in seconds.
 
     Raises:
-        ValueError: it is negative, not a number, too large for one, or text that is no duration.
-        TypeError: it is of another type (a bool too).
+        ValueError: it is negative, nan, too large for a float, or text that is no duration.
+        TypeError: it has another type; a bool is refused too.
     """
     try:
         result = _seconds(duration)
@@ -51,7 +51,7 @@ _SPOKEN: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1
 
 
 def spoken(duration_s: float) -> str:
-    """Return the duration as a person says it: ``480 ms``, ``3.2 s``, ``4 min 10 s``, ``2 h 5 min``, ``3 d``."""
+    """Return the duration in the words of a person: ``480 ms``, ``3.2 s``, ``4 min 10 s``, ``2 h 5 min``, ``3 d``."""
     if not math.isfinite(duration_s):
         return "for ever"
     if round(duration_s * 1000) < 1000:

@@ -1,8 +1,8 @@
-"""The facts of a run: a closed union of events, and how they become the text in the journal.
+"""The events of a run, a closed union, and their text in the journal.
 
 An event's own data never holds a value of the user, only ids, digests and counts, so that a value can be redacted
-without touching history. Ids of values and digests are bytes here, and hex in the text. Which run, version, instant,
-step and attempt it belongs to stands beside it, in a `RecordedEvent` and in the columns of the journal.
+without a change of history. Ids of values and digests are bytes here, and hex in the text. Version, instant, step and
+attempt of an event are in its `RecordedEvent`, and in columns of the journal.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from ironflow_nb.errors import JournalCorrupt
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The base of every event: immutable, written with its defaults left out."""
+    """The base of all events: immutable, written without its defaults."""
 
 
 class RunChange(Event, frozen=True):
-    """What changes its run as a whole."""
+    """An event that changes the row of its run."""
 
 
 class StepChange(Event, frozen=True):
-    """What changes one attempt of a step."""
+    """An event that changes the row of one attempt of a step."""
 
 
 class NoteEvent(Event, frozen=True):
-    """What is noted, and changes neither the row of its run nor that of an attempt."""
+    """An event that changes no row."""
 
 
 class RunStarted(RunChange, frozen=True):
-    """The run began; everything that names it and its call."""
+    """The run began. The fields identify it and its call."""
 
     kind: str
     name: str
@@ -54,10 +54,10 @@ class RunStarted(RunChange, frozen=True):
 
 
 class RunContinued(RunChange, frozen=True):
-    """An owner took the run on: `reason` is rerun, resume or takeover.
+    """An owner continued the run: `reason` is rerun, resume or takeover.
 
-    `retry` are failures that the flow lived with and that are tried again, `rerun` finished steps that run again,
-    `keep` finished steps that are kept though their code has changed.
+    `retry` are failures that the flow had gone on after and that are tried again, `rerun` are finished steps that run
+    again, `keep` are finished steps that are kept although their code has changed.
     """
 
     reason: str
@@ -73,25 +73,25 @@ class RunContinued(RunChange, frozen=True):
 
 
 class RunInterrupted(RunChange, frozen=True):
-    """The owner stopped before the end: a keyboard interrupt, the end of its process."""
+    """The owner stopped before the end of the run: by a keyboard interrupt, or the end of its process."""
 
     reason: str
 
 
 class RunWaiting(RunChange, frozen=True):
-    """Nothing can be done until somebody answers or an instant comes."""
+    """The run can't go on before an answer, a signal or an instant."""
 
     waiting_for: str
 
 
 class RunPaused(RunChange, frozen=True):
-    """The run stopped at a step boundary because somebody asked for it."""
+    """The run stopped between two steps, by request."""
 
     asked_by: str | None = None
 
 
 class RunCancelRequested(RunChange, frozen=True):
-    """Somebody asked the owner to cancel the run."""
+    """The owner was asked to cancel the run."""
 
     asked_by: str | None = None
 
@@ -110,16 +110,16 @@ class RunFailed(RunChange, frozen=True):
 
 
 class RunCancelled(RunChange, frozen=True):
-    """The run was cancelled and nothing of it goes on."""
+    """The run was cancelled, and no step of it goes on."""
 
     reason: str | None = None
 
 
 class StepStarted(StepChange, frozen=True):
-    """An attempt of a step began; `lived_with` are failures that the flow had seen and gone on after.
+    """An attempt of a step began. `lived_with` are failures that the flow had seen and gone on after.
 
-    Of one that runs `once`, nobody knows what came of it as long as no end is recorded. `site` is where in the
-    source of its flow it was called, where that is known.
+    The outcome of a step that runs `once` is unknown until its end is recorded. `site` is the place of the call in the
+    source of the flow, or empty.
     """
 
     name: str
@@ -157,7 +157,7 @@ class StepRetryScheduled(StepChange, frozen=True):
 
 
 class StepReused(StepChange, frozen=True):
-    """The step was answered by another run's output, which took `duration_s` there; None where that is not known.
+    """The output of another run answered the step. It took `duration_s` there, None if that is not known.
 
     `child_run_id` is the child that ran there, if it was a flow.
     """
@@ -177,11 +177,11 @@ class StepReused(StepChange, frozen=True):
 
 
 AFTER_FAILURE: Final = " failed"
-"""How the reason of a skip ends that follows from a failure: a run that is continued decides it anew."""
+"""The end of the reason of a skip after a failure. A continued run decides such a skip anew."""
 
 
 class StepSkipped(StepChange, frozen=True):
-    """The step was left out, for that reason; if it is not left out any more, its next attempt begins."""
+    """The step was skipped for that reason. If it runs later, that is its next attempt."""
 
     name: str
     index: int
@@ -193,7 +193,7 @@ class StepSkipped(StepChange, frozen=True):
 
 
 class ItemsCounted(NoteEvent, frozen=True):
-    """A map or loop of a step turned out to have that many items; the latest word on the n-th of a branch counts."""
+    """The number of items of a map or loop of a step is known. The latest event on the n-th of a branch counts."""
 
     name: str
     n_items: int
@@ -203,7 +203,7 @@ class ItemsCounted(NoteEvent, frozen=True):
 
 
 class StepDiscarded(NoteEvent, frozen=True):
-    """A late or replaced result was not taken; `n_bytes` is its size."""
+    """A late or replaced result was not used. `n_bytes` is its size."""
 
     reason: str
     n_bytes: int = 0
@@ -235,14 +235,14 @@ class WaitEnded(RunChange, frozen=True):
 
 
 class TimerSet(NoteEvent, frozen=True):
-    """A timer was set under its key, replacing one that had it."""
+    """A timer was set. It replaces the timer of the same key."""
 
     key: str
     due_at: int
 
 
 class TimerFired(NoteEvent, frozen=True):
-    """The timer of that key came due and was acted on."""
+    """The timer of that key was due, and its command was sent."""
 
     key: str
 
@@ -267,7 +267,7 @@ class InjectionUndone(NoteEvent, frozen=True):
 
 
 class EffectRequested(NoteEvent, frozen=True):
-    """Something outside is to be done, at least once; `payload` is the id of what to do."""
+    """An effect is to be performed, at least once. `payload` is the id of its value."""
 
     effect_id: str
     kind: str
@@ -275,7 +275,7 @@ class EffectRequested(NoteEvent, frozen=True):
 
 
 class EffectSettled(NoteEvent, frozen=True):
-    """The effect was performed, or given up: `outcome` is performed, dead or discarded."""
+    """The effect is no longer pending: `outcome` is performed, dead or discarded."""
 
     effect_id: str
     outcome: str
@@ -283,14 +283,14 @@ class EffectSettled(NoteEvent, frozen=True):
 
 
 class SessionEnded(RunChange, frozen=True):
-    """One owner's stretch of the run ended: how many steps it reused, and which recorded ones it did not ask for."""
+    """A continuation of the run ended: it reused `n_reused` steps, and did not call those in `not_asked_for`."""
 
     n_reused: int
     not_asked_for: tuple[StepRef, ...] = ()
 
 
 class DomainEvent(RunChange, frozen=True):
-    """A decider's own fact, carried as it is; its type in the journal is ``<decider>.<Event>``."""
+    """An event of a decider, unchanged. Its type in the journal is ``<decider>.<Event>``."""
 
     type: str
     data: msgspec.Raw = msgspec.Raw(b"{}")
@@ -303,11 +303,11 @@ RunEvent: TypeAlias = (
     | SignalReceived | WaitStarted | WaitEnded | TimerSet | TimerFired | TimerCancelled | OutputInjected
     | InjectionUndone | EffectRequested | EffectSettled | SessionEnded | DomainEvent
 )  # fmt: skip
-"""Everything that can have happened in a run."""
+"""All events of runs."""
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event of a run with its place: version from 1, instant in microseconds UTC, step and attempt if any."""
+    """One event of a run with its version (from 1), instant (microseconds UTC), step and attempt, if any."""
 
     version: int
     at: int
@@ -336,7 +336,7 @@ def event_type(event: RunEvent) -> str:
 
 
 def encode_event(event: RunEvent) -> str:
-    """Return the event's data as JSON text with sorted keys."""
+    """Return the event as JSON text with sorted keys."""
     if isinstance(event, DomainEvent):
         return _ENCODER.encode(msgspec.json.decode(event.data)).decode()
     written = replace(event)  # a copy

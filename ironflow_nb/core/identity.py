@@ -1,7 +1,4 @@
-"""How a step is recognised: by what it was asked to do, not by where it stands.
-
-The identifiers of the package, and how they look.
-"""
+"""Identifiers and identities: runs have random ids; steps are recognised by what they were called with."""
 
 from __future__ import annotations
 
@@ -25,10 +22,10 @@ ValueId = NewType("ValueId", bytes)
 
 RUN_ID_LENGTH: Final = 12
 ID_SHOWN: Final = 6
-"""How many characters of a run's id are shown: two of a thousand runs share them in one journal of two thousand."""
+"""Characters of a run's id that are shown. In one of 2,000 journals with 1,000 runs two runs share them."""
 RUN_ID_ENTROPY_BYTES: Final = 8
 _CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-# Crockford's reading rules: what a person may have typed for a character that looks alike.
+# Crockford's rules for reading characters that look alike.
 _READ_AS: Final = str.maketrans({"o": "0", "i": "1", "l": "1", "-": None})
 
 
@@ -39,7 +36,7 @@ def run_id(entropy: bytes) -> RunId:
 
 
 def run_id_prefix(text: str) -> str | None:
-    """Return `text` as the prefix of a run id, or None if no id can begin like that."""
+    """Return `text` as the prefix of a run id, or None if no run id can begin with it."""
     prefix = text.strip().lower().translate(_READ_AS)
     if not prefix or len(prefix) > RUN_ID_LENGTH or any(c not in _CROCKFORD for c in prefix):
         return None
@@ -52,7 +49,7 @@ def step_ref(name: str, index: int) -> StepRef:
 
 
 def parse_step_ref(text: str) -> tuple[str, int | None]:
-    """Split ``fetch[12]`` into name and index; the index is None where the text has none."""
+    """Split ``fetch[12]`` into name and index. A text without an index has the index None."""
     if text.endswith("]"):
         name, _, index = text[:-1].rpartition("[")
         if name and index.isdecimal():
@@ -64,7 +61,7 @@ RECIPE: Final = b"\x01"
 """The first byte of every digest: the recipe that made it."""
 
 OWN_PREFIX: Final = "iron."
-"""Stands before the names of recorded calls of the package; no function of a user can have such a name."""
+"""The prefix of the package's own recorded calls. A function of a user can't have such a name."""
 
 ROOT_BRANCH: Final = BranchId("")
 
@@ -91,13 +88,13 @@ def keyed_identity(name: str, key: Digest) -> Digest:
 
 
 def branch_id(parent: BranchId, name: str, arguments: Digest | None, nth: int) -> BranchId:
-    """Return the path of a branch: its parent's and a word of name, arguments and which one among equals it is."""
+    """Return the path of a branch: the parent's path, and a word of name, arguments and number among equal branches."""
     own = name.replace("%", "%25").replace("/", "%2F")
     word = f"{own}.{nth}" if arguments is None else f"{own}.{arguments.hex()[2:18]}.{nth}"
     return BranchId(f"{parent}/{word}")
 
 
 def is_same_line(a: BranchId, b: BranchId) -> bool:
-    """Tell whether one branch is the other, its ancestor or its descendant."""
+    """Return True if one branch is the other, its ancestor or its descendant."""
     shorter, longer = sorted((a, b), key=len)
     return longer == shorter or longer.startswith(f"{shorter}/")

@@ -1,11 +1,11 @@
-"""Whether a call joins a run that was begun before, or begins a new one.
+"""The decision whether a call joins an existing run or begins a new one.
 
-Call n among the equal calls of a new cell execution joins the run of call n of the latest execution that had one, if
-that run is unfinished and young enough. So ``[f.start(x) for _ in range(5)]`` is five runs, and running that cell
-again continues those of them that are not finished.
+The n-th of equal calls in a cell execution joins the run of the n-th in the latest execution that had one, if that run
+is unfinished and young enough. So ``[f.start(x) for _ in range(5)]`` makes five runs, and the same cell, run again,
+continues those that are not finished.
 
-A completed run is built on, too, where a person works in a notebook: an edit is followed by a new run that takes over
-what the edit does not touch, and the same cells in another kernel get the recorded result.
+In a notebook a completed run counts too: after an edit a new run takes over the steps that the edit does not touch, and
+the same cells in another kernel get the recorded result.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ironflow_nb.core.status import CLOSED, OWNED, RunStatus, derived_run_status
 
 
 class OnRerun(StrEnum):
-    """What a call does when an equal one was made before."""
+    """What a call does if an equal call was made before."""
 
     CONTINUE = "continue"
     REUSE = "reuse"
@@ -31,9 +31,9 @@ class OnRerun(StrEnum):
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """A new run, `after` one of an equal call that is completed; if it `takes_over`, what that one has finished.
+    """A new run begins: `after` a completed run of an equal call, and with its finished steps if it `takes_over`.
 
-    `planned` is what an edit means for the steps of the completed run.
+    `planned` is the plan for the steps of the completed run.
     """
 
     because: str | None = None
@@ -43,13 +43,13 @@ class Begin(msgspec.Struct, frozen=True):
 
 
 class Continue(msgspec.Struct, frozen=True):
-    """The run is taken on from where it stopped."""
+    """The call continues the run from where it stopped."""
 
     run: RunRow
 
 
 class Attach(msgspec.Struct, frozen=True):
-    """Somebody is working on the run: wait for it and watch."""
+    """The call waits for the run: another call executes it, or it is completed."""
 
     run: RunRow
 
@@ -58,7 +58,7 @@ Joining: TypeAlias = Begin | Continue | Attach
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """What the decision has to know of the call; instants are microseconds UTC."""
+    """The caller's side of the decision. Instants are microseconds UTC."""
 
     now: int
     last_active_at: int
@@ -68,7 +68,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def join(candidate: RunRow | None, caller: Caller, *, owner_is_alive: bool) -> Joining:
-    """Return what a call does, given the run of the same ordinal in the latest execution that had one."""
+    """Return what a call does; the candidate is the run of the same ordinal in the latest execution that had one."""
     if candidate is None or candidate.status in CLOSED:
         return Begin(after=candidate if candidate is not None and candidate.status is RunStatus.COMPLETED else None)
     if caller.now - caller.last_active_at > caller.continue_within_s * 1e6:
@@ -82,10 +82,9 @@ def join(candidate: RunRow | None, caller: Caller, *, owner_is_alive: bool) -> J
 def build_on(
     completed: RunRow, planned: Sequence[Planned], *, definition_id: Digest, is_own_kernel: bool, reuses: bool
 ) -> Joining:
-    """Return what a call does whose equal has completed, where completed runs are built on.
+    """Return what a call does after a completed run of an equal call, in a notebook.
 
-    In the kernel that completed it, and with nothing edited, the person wants it done again, unless `reuses` says that
-    they never do.
+    In the kernel that completed the run, and with nothing edited, the call begins a new run unless it `reuses` runs.
     """
     redone = {Action.REDO, Action.STOP}
     is_step_edited = any(each.action in redone or each.row.run_id != completed.run_id for each in planned)
@@ -97,16 +96,13 @@ def build_on(
 
 
 def is_of_another_notebook(run: RunRow, notebook: str | None, *, other_exists: bool) -> bool:
-    """Tell whether the run belongs to another known notebook, whose file is still there."""
+    """Return True if the run belongs to another known notebook, whose file still exists."""
     known = run.notebook is not None and notebook is not None
     return known and run.notebook != notebook and other_exists
 
 
 def keyed(candidate: RunRow | None, *, owner_is_alive: bool, reopens: bool = False) -> Joining:
-    """Return what a call with ``key=`` does: the same key is the same run, for ever.
-
-    With `reopens` a run that is closed is taken on again.
-    """
+    """Return what a call with ``key=`` does: one key is one run, for ever. With `reopens` closed runs continue too."""
     if candidate is None:
         return Begin()
     status = derived_run_status(candidate.status, owner_is_alive=owner_is_alive)

@@ -1,4 +1,4 @@
-"""Texts as a terminal may show them."""
+"""Texts that are safe to show in a terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _ESCAPED: Final = {number: f"\\x{number:02x}" for number in _CONTROLS} | {
 
 
 def plain(text: str) -> str:
-    """Return the text with control characters, and those that turn the direction of writing, as escapes.
+    """Return the text with escapes for control characters and for those that change the direction of writing.
 
-    A terminal obeys them: what comes from a journal could move its cursor, or show something else than is there. The
-    ends of lines and tabs stay.
+    A terminal obeys them: a text from a journal could move the cursor, or show something that is not there. Tabs and
+    ends of lines stay.
     """
     return text if text.isprintable() else text.translate(_ESCAPED)

@@ -1,7 +1,4 @@
-"""What a continuation would do with the steps that are recorded: the verdicts of the engine, asked for beforehand.
-
-What a resumption is told about steps that are recorded.
-"""
+"""The plan of a continuation: the engine's verdicts on all recorded steps, made before it runs; and its options."""
 
 from __future__ import annotations
 
@@ -28,9 +25,9 @@ from ironflow_nb.core.run_state import StepRow
 
 
 class ResumeOptions(msgspec.Struct, frozen=True):
-    """Which steps are tried again though the flow lived with their failures, run again, or kept as they are.
+    """The steps to `retry` although the flow went on after their failures, to `rerun`, or to `keep` as they are.
 
-    To try again also what may have happened, the outcome of a step that runs once, its step is named.
+    A step that runs once and has an unknown outcome is tried again only if it is named.
     """
 
     retry: tuple[StepRef, ...] = ()
@@ -45,16 +42,16 @@ NONE = ResumeOptions()
 
 
 def discarded(continuations: Iterable[tuple[int, RunContinued]]) -> Mapping[StepRef, int]:
-    """Return the version before which attempts of a step are no answer any more, for each that was to run again.
+    """Return the steps that were to run again, with the version before which their attempts answer nothing.
 
-    `continuations` are versions and events, oldest first. An order holds until the step was performed, whatever
-    interrupts the run meanwhile.
+    `continuations` are versions and events, oldest first. A request holds until the step has run, through any number of
+    interruptions.
     """
     return {step: version for version, event in continuations for step in (*event.retry, *event.rerun)}
 
 
 class Action(StrEnum):
-    """What happens to a recorded step when it is asked for again."""
+    """What happens to a recorded step when it is called again."""
 
     REUSE = "reuse"
     REPLAY = "replay"
@@ -66,7 +63,7 @@ class Action(StrEnum):
 
 
 class Current(msgspec.Struct, frozen=True):
-    """A step as it is defined now."""
+    """The definition of a step in this process."""
 
     code: Digest
     once: bool = False
@@ -74,7 +71,7 @@ class Current(msgspec.Struct, frozen=True):
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """One recorded step: what happens to it and why; `row` is the attempt that the reason speaks of."""
+    """One recorded step, what happens to it, and why. `row` is the attempt that the reason is about."""
 
     step: StepRef
     action: Action
@@ -83,20 +80,20 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 WhyChanged = Callable[[str, Digest], str]
-"""Tells in words how the code of a step, by name, differs from that digest."""
+"""Returns in words how the code of the named step differs from the code of that digest."""
 
 AtStake = Callable[[str, Digest], tuple[int, float]]
-"""Tells how many finished steps of a name have other code than that, and their seconds."""
+"""Returns the number of finished steps of a name that have other code than that, and their seconds."""
 
 
 def plan(
     memo: RecordedSteps, steps: Mapping[str, Current], on_change: OnChange, why_changed: WhyChanged
 ) -> list[Planned]:
-    """Return what would happen to each recorded step, in order of first start, if it were asked for again.
+    """Return what would happen to each recorded step, by first start, if it were called again.
 
-    Only what is recorded can be planned: steps that are new, and arguments that will differ, show when the flow runs.
+    Only recorded steps can be planned. New steps, and arguments that differ, show when the flow runs.
     """
-    at_stake = cache(memo.work_at_stake)  # it looks at every record, and is the same for all steps of a name
+    at_stake = cache(memo.work_at_stake)  # it reads every record, and is the same for all steps of a name
     found = [_planned(at_stake, record, steps, on_change, why_changed) for record in memo.records()]
     is_upstream_redone = False
     planned = []
@@ -117,7 +114,7 @@ def _planned(
         return Planned(latest.step, Action.MISSING, f"no step {latest.name} is defined here", latest)
     verdict = judge(record, current.code, once=current.once)
     if not isinstance(verdict, PolicyDecides):
-        return _simple(latest, verdict)
+        return _planned_without_policy(latest, verdict)
     row = verdict.row
     _, at_stake_s = at_stake(row.name, current.code)
     why = why_changed(row.name, row.code)
@@ -130,7 +127,7 @@ def _planned(
             return Planned(row.step, Action.STOP, f"{why}; the run stops before it is done again", row)
 
 
-def _simple(latest: StepRow, verdict: Reuse | Replay | Perform | Unknown) -> Planned:
+def _planned_without_policy(latest: StepRow, verdict: Reuse | Replay | Perform | Unknown) -> Planned:
     match verdict:
         case Reuse(row=row):
             is_older = row.run_id != latest.run_id
@@ -139,6 +136,6 @@ def _simple(latest: StepRow, verdict: Reuse | Replay | Perform | Unknown) -> Pla
         case Replay(row=row):
             return Planned(row.step, Action.REPLAY, "failed, and the flow lived with it", row)
         case Unknown(row=row):
-            return Planned(row.step, Action.ASK, "runs once, and nobody knows what came of it", row)
+            return Planned(row.step, Action.ASK, "runs once, and its outcome is unknown", row)
         case Perform(reason=reason):
             return Planned(latest.step, Action.RETRY, reason, latest)

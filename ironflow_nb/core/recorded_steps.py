@@ -1,8 +1,8 @@
-"""The memory of one run: which recorded step answers a call, and which number a new step gets.
+"""The recorded steps of one run: which of them answers a call, and which index a new step gets.
 
-A record answers a call of its identity in its own branch, at its n-th time there. If the identity was recorded only
-once in the whole run, that record also answers a call from an ancestor or descendant of its branch, never from a
-sibling's: otherwise two gathered branches that make equal calls would swap their results on replay.
+A recorded step answers the n-th call of its identity in its own branch, if it was the n-th there. If the identity was
+recorded only once in the whole run, it also answers a call from an ancestor or descendant of its branch, never from a
+sibling: otherwise two gathered branches that make equal calls would swap their results on replay.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from ironflow_nb.core.status import StepStatus
 class RecordedStep(msgspec.Struct):
     """A recorded step with all its attempts, oldest first.
 
-    Attempts that began before version `discarded_before` of the run are no answer; `is_kept` lets one of any code be.
-    `older` are attempts that earlier runs completed, newest first: they answer for code that the run had not.
+    Attempts that began before version `discarded_before` of the run answer nothing. With `is_kept` an attempt of any
+    code answers. `older` are attempts that earlier runs completed, newest first; they answer for code that this run did
+    not have.
     """
 
     attempts: list[StepRow]
@@ -35,7 +36,7 @@ class RecordedStep(msgspec.Struct):
         return self.attempts[-1]
 
     def completed(self, code: Digest) -> StepRow | None:
-        """Return the newest completed attempt of that code."""
+        """Return the newest completed attempt of that code, or None."""
         for row in reversed(self.attempts):
             if row.status is StepStatus.COMPLETED and row.code == code and row.version >= self.discarded_before:
                 return row
@@ -44,23 +45,26 @@ class RecordedStep(msgspec.Struct):
         return next((row for row in self.older if row.code == code), None)
 
     def completed_with_any_code(self) -> StepRow | None:
-        """Return the newest completed attempt."""
+        """Return the newest completed attempt, or None."""
         done = (row for row in reversed(self.attempts) if row.status is StepStatus.COMPLETED)
         return next((row for row in done if row.version >= self.discarded_before), None)
 
     @property
     def is_discarded(self) -> bool:
-        """Tell whether what was recorded is to be done again."""
+        """Return True if the step is to run again, whatever is recorded."""
         return self.latest.version < self.discarded_before
 
     @property
     def is_owed(self) -> bool:
-        """Tell whether somebody asked for it to be done again, and it has no result since."""
+        """Return True if the step is to run again by request, and has not completed since."""
         return self.discarded_before > 0 and self.completed_with_any_code() is None
 
 
 class RecordedSteps:
-    """The recorded steps of one run, and the counters that number its calls. Not thread-safe."""
+    """The recorded steps of one run, and the counters that number its calls.
+
+    Lock: session.
+    """
 
     def __init__(
         self,
@@ -69,10 +73,10 @@ class RecordedSteps:
         discarded: Mapping[StepRef, int] | None = None,
         kept: Collection[StepRef] = (),
     ) -> None:
-        """Index `rows`, which hold every attempt of every step in order of step and attempt.
+        """Index `rows`, which are all attempts of all steps, by step and attempt.
 
-        Attempts of a step that began before the version it has in `discarded` are no answer. Of steps that are `kept`
-        an attempt of any code is one.
+        `discarded` are the steps that run again, with the version before which their attempts answer nothing. `kept`
+        are the steps of which an attempt of any code answers.
         """
         self._records: dict[StepRef, RecordedStep] = {}
         self._skipped: dict[tuple[str, BranchId], StepRow] = {}
@@ -103,20 +107,20 @@ class RecordedSteps:
                 self._records[step].is_kept = True
 
     def __len__(self) -> int:
-        """Return how many recorded steps there are."""
+        """Return the number of recorded steps."""
         return len(self._records)
 
     def records(self) -> Iterable[RecordedStep]:
-        """Return every recorded step."""
+        """Return all recorded steps."""
         return self._records.values()
 
     def learn(self, row: StepRow) -> None:
-        """Take what became of an attempt that was recorded as begun when the memory was made."""
+        """Replace the row of an attempt that had only begun when the rows were indexed."""
         attempts = self._records[row.step].attempts
         attempts[next(place for place, each in enumerate(attempts) if each.attempt == row.attempt)] = row
 
     def learn_older(self, rows: Iterable[StepRow]) -> None:
-        """Take what earlier runs of the same call completed, newest first: it answers where this one has no answer."""
+        """Add attempts that earlier runs of the same call completed, newest first. This run's own attempts go first."""
         for row in rows:
             place = row.identity, row.branch, row.nth
             record = self._by_place.get(place)
@@ -126,23 +130,23 @@ class RecordedSteps:
                 record.older = (*record.older, row)
 
     def first_version(self, step: StepRef) -> int:
-        """Return the version of the run at which the recorded step first began."""
+        """Return the version of the first event of the recorded step."""
         return self._records[step].attempts[0].version
 
     def latest(self, step: StepRef) -> StepRow | None:
-        """Return the newest recorded attempt of the step."""
+        """Return the newest recorded attempt of the step, or None."""
         record = self._records.get(step)
         return None if record is None else record.latest
 
     def count_call(self, identity: Digest, branch: BranchId) -> int:
-        """Return which time this is that the branch asks for the identity, counted from zero."""
+        """Return how many calls of the identity the branch has made before this one, and count this one."""
         place = identity, branch
         nth = self._n_calls.get(place, 0)
         self._n_calls[place] = nth + 1
         return nth
 
     def find(self, identity: Digest, branch: BranchId, nth: int) -> RecordedStep | None:
-        """Return the record that answers the call, and note that it was asked for."""
+        """Return the recorded step for this call and mark it used, or None."""
         if not self._records:
             return None
         record = self._by_place.get((identity, branch, nth))
@@ -160,7 +164,7 @@ class RecordedSteps:
         return records[0] if recorded_in != branch and is_same_line(branch, recorded_in) else None
 
     def skip(self, name: str, branch: BranchId, reason: str) -> bool:
-        """Return True if nothing is recorded of the step, or only that it was left out for another reason; note it."""
+        """Return True if the skip is not recorded yet, or was recorded with another reason; note that it is."""
         if self._places is None:
             firsts = (record.attempts[0] for record in self._records.values())
             self._places = {(first.name, first.branch) for first in firsts} | self._skipped.keys()
@@ -170,11 +174,11 @@ class RecordedSteps:
         return is_new
 
     def take_skipped(self, name: str, branch: BranchId) -> StepRow | None:
-        """Return the step of that name that the branch had left out, which it does not any more."""
+        """Return the last attempt of a step that the branch had skipped and now runs, or None."""
         return self._skipped.pop((name, branch), None) if self._skipped else None
 
     def take_index(self, name: str) -> int:
-        """Return the lowest index that no step of that name has."""
+        """Return the lowest free index of that name, and take it."""
         index = self._next_index.get(name, 0)
         taken = self._taken.get(name)
         if taken:
@@ -184,7 +188,7 @@ class RecordedSteps:
         return index
 
     def work_at_stake(self, name: str, code: Digest) -> tuple[int, float]:
-        """Return how many completed steps of that name have only other code, and their recorded seconds."""
+        """Return the number of completed steps of that name that have no result of this code, and their seconds."""
         stake = [
             done.duration_s or 0.0
             for record in self._records.values()
@@ -195,17 +199,17 @@ class RecordedSteps:
         return len(stake), sum(stake)
 
     def next_not_asked_for(self, name: str) -> RecordedStep | None:
-        """Return the first recorded step of that name, in order of its first call, that no call asked for yet."""
+        """Return the first recorded step of that name, by first call, that no call has used yet, or None."""
         waiting = (record for record in self._records.values() if not record.asked_for and record.latest.name == name)
         return min(waiting, key=lambda record: record.attempts[0].version, default=None)
 
     def not_asked_for(self) -> tuple[StepRef, ...]:
-        """Return the recorded steps that no call asked for yet."""
+        """Return the recorded steps that no call has used yet."""
         return tuple(ref for ref, record in self._records.items() if not record.asked_for)
 
 
 def new_ref(memo: RecordedSteps, name: str, branch: BranchId) -> tuple[StepRef, int, int]:
-    """Return the reference, index and attempt of a step that begins for the first time, or was left out before."""
+    """Return the reference, index and attempt of a step that begins for the first time, or after a skip."""
     skipped = memo.take_skipped(name, branch)
     if skipped is not None:
         return skipped.step, skipped.index, skipped.attempt + 1

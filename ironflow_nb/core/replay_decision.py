@@ -1,4 +1,4 @@
-"""What to do with a call whose identity was recorded: reuse it, replay its failure, perform it, or stop and ask."""
+"""The decision on a call whose identity is recorded: reuse it, replay its failure, perform it, or stop and ask."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepStatus
 
 GUARD_S: Final = 60.0
-"""Recorded work below this is redone without asking when its code has changed."""
+"""Recorded work of fewer seconds is redone without asking when its code has changed."""
 
 
 class OnChange(StrEnum):
-    """What happens to finished steps whose code is another one now."""
+    """What happens to finished steps whose code has changed."""
 
     GUARD = "guard"
     REFRESH = "refresh"
@@ -32,7 +32,7 @@ class Reuse(msgspec.Struct, frozen=True):
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """The recorded failure answers the call: the flow has gone on after it."""
+    """The recorded failure answers the call: the flow went on after it."""
 
     row: StepRow
 
@@ -44,13 +44,13 @@ class Perform(msgspec.Struct, frozen=True):
 
 
 class PolicyDecides(msgspec.Struct, frozen=True):
-    """The code has changed, and the policy decides with the work that is at stake."""
+    """The code has changed; the policy decides by the work that is at stake."""
 
     row: StepRow
 
 
 class Unknown(msgspec.Struct, frozen=True):
-    """The step runs once, it began, and nobody knows what came of it."""
+    """The step runs once and has begun; its outcome is unknown."""
 
     row: StepRow
 
@@ -61,7 +61,7 @@ NEW: Final = Perform("new")
 
 
 def judge(record: RecordedStep | None, code: Digest, *, once: bool = False) -> Verdict:
-    """Return the verdict on a call of that code, before any policy about changed code; there is none for `once`."""
+    """Return the verdict on a call of that code. The policy on changed code is not applied yet; `once` needs none."""
     if record is None:
         return NEW
     done = record.completed_with_any_code() if once else record.completed(code)
@@ -76,19 +76,19 @@ def judge(record: RecordedStep | None, code: Digest, *, once: bool = False) -> V
         if latest.lived_with and latest.code == code:
             return Replay(latest)
     elif latest.status is StepStatus.RETRYING:
-        return _redo(record, Perform("retry"))
+        return _redo_unless_completed(record, Perform("retry"))
     elif latest.status is not StepStatus.COMPLETED:
-        return _redo(record, Perform("interrupted"))
-    return _redo(record, Perform("failed before"))
+        return _redo_unless_completed(record, Perform("interrupted"))
+    return _redo_unless_completed(record, Perform("failed before"))
 
 
-def _redo(record: RecordedStep, otherwise: Perform) -> Verdict:
+def _redo_unless_completed(record: RecordedStep, otherwise: Perform) -> Verdict:
     other_code = record.completed_with_any_code()
     return otherwise if other_code is None else PolicyDecides(other_code)
 
 
 def settle_change(policy: OnChange, row: StepRow, at_stake_s: float) -> Reuse | Perform | None:
-    """Return what the policy makes of changed code, or None if it stops before anything is redone."""
+    """Return the policy's decision on changed code, or None if the run stops before anything is redone."""
     match policy:
         case OnChange.KEEP:
             return Reuse(row)

@@ -1,4 +1,4 @@
-"""When a failed step is tried again."""
+"""The policy by which failed steps are tried again."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MOST_ATTEMPTS: Final = 1000
 LONGEST_DELAY_S: Final = 86400.0
 
 Excuses: TypeAlias = type[BaseException] | Collection[type[BaseException]] | Callable[[BaseException], bool]
-"""Which exceptions are worth another try: classes, or a function that tells."""
+"""The exceptions that are worth another try: classes, or a function that returns True for them."""
 
 
 class _NamesItsNumbers(msgspec.StructMeta):
-    """Refuses positional arguments: of one number nobody could tell whether it counts tries or repetitions."""
+    """Refuses positional arguments: one number would not say whether it counts attempts or retries."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         if args:
@@ -32,12 +32,12 @@ class _NamesItsNumbers(msgspec.StructMeta):
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_NamesItsNumbers):
-    """How often a failed step is tried, and after how long: ``step(retries=iron.Retry(attempts=5, delay_s=0.5))``.
+    """The number of attempts and the delays between them: ``step(retries=iron.Retry(attempts=5, delay_s=0.5))``.
 
-    `attempts` counts the first one too. The delay grows by `factor` from try to try, up to `max_delay_s`, by
-    default a minute or `delay_s`, whichever is longer; up to the fraction `jitter` of it is taken away by chance, so
-    that many that failed together do not come back together.
-    `on` says which exceptions are worth another try: a class, several in a list, or a function of the exception.
+    `attempts` counts the first one too. The delay grows by `factor` with each attempt, up to `max_delay_s`, by default
+    a minute or `delay_s`, whichever is longer. A random part of it, up to the fraction `jitter`, is left out, so that
+    steps that failed together are not tried again together. `on` are the exceptions that are worth another try: a
+    class, several in a list, or a function of the exception.
     """
 
     attempts: int = 3
@@ -48,10 +48,10 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_NamesItsNumber
     on: Excuses | None = None
 
     def __post_init__(self) -> None:
-        """See that it makes sense.
+        """Check the values.
 
         Raises:
-            ValueError: a number is out of its range, or none, or `on` says nothing of exceptions.
+            ValueError: a value is out of its range or no number, or `on` is neither classes nor a function.
         """
         msgspec.structs.force_setattr(self, "on", _excuses(self.on))
         if type(self.attempts) is not int or not 1 <= self.attempts <= MOST_ATTEMPTS:
@@ -71,7 +71,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_NamesItsNumber
         return max(MAX_DELAY_S, self.delay_s) if self.max_delay_s is None else self.max_delay_s
 
     def is_excused(self, error: BaseException) -> bool:
-        """Tell whether the exception is worth another try."""
+        """Return True if the exception is worth another try."""
         if self.on is None:
             return True
         if isinstance(self.on, tuple):
@@ -79,16 +79,16 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_NamesItsNumber
         return bool(self.on(error))  # type: ignore[operator]
 
     def delay_after(self, n_failed: int, chance: float = 0.0) -> float:
-        """Return the seconds to wait after so many failures in a row; `chance`, from 0 to 1, decides on the jitter."""
+        """Return the seconds to wait after `n_failed` failures in a row; `chance`, from 0 to 1, sets the jitter."""
         grown_s = self.delay_s * self.factor ** min(n_failed - 1, 64)
         return min(grown_s, self.longest_s) * (1.0 - self.jitter * chance)
 
 
 def _excuses(on: Any) -> Any:
-    """Return the exceptions as a tuple of classes, or the function that tells.
+    """Return the exceptions as a tuple of classes, or the function.
 
     Raises:
-        ValueError: it is neither, and would let nothing be tried again.
+        ValueError: `on` is neither; it would never allow another try.
     """
     is_several = isinstance(on, list | tuple | set | frozenset)
     classes = tuple(on) if is_several else get_args(on) if isinstance(on, UnionType) else (on,)
@@ -102,7 +102,7 @@ def _excuses(on: Any) -> Any:
 
 
 def _is_within(number: float, least: float, most: float) -> bool:
-    # A comparison with nan is never true.
+    # All comparisons with nan are False.
     return isinstance(number, int | float) and not isinstance(number, bool) and least <= number <= most
 
 
@@ -110,5 +110,5 @@ NEVER: Final = Retry(attempts=1)
 
 
 def retrying(retries: int) -> Retry:
-    """Return how a step is tried again that often: after 1, 2, 4, ... and never more than 60 seconds."""
+    """Return the policy of that many retries: after 1, 2, 4, ... and at most 60 seconds."""
     return Retry(attempts=retries + 1) if retries else NEVER

@@ -1,7 +1,4 @@
-"""The read models of a run, folded from its facts: one `RunRow`, and one `StepRow` for each attempt of a step.
-
-The fold: the whole read model of a run from its facts.
-"""
+"""The state of a run, folded from its events: one `RunRow`, and one `StepRow` for each attempt of a step."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ _BEGUN: Final = frozenset({StepStatus.RUNNING, StepStatus.UNKNOWN})
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One run as the journal knows it; times are microseconds UTC."""
+    """The row of a run. Times are microseconds UTC."""
 
     run_id: RunId
     kind: str
@@ -50,8 +47,8 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     n_reused: int = 0
 
 
-class StepRow(msgspec.Struct, frozen=True, gc=False):  # nothing in it refers to it
-    """One attempt of a step; `version` is that of its first fact, times are microseconds UTC."""
+class StepRow(msgspec.Struct, frozen=True, gc=False):  # gc: it can't be in a circle
+    """The row of an attempt of a step. `version` is that of its first event; times are microseconds UTC."""
 
     run_id: RunId
     step: StepRef
@@ -77,90 +74,90 @@ class StepRow(msgspec.Struct, frozen=True, gc=False):  # nothing in it refers to
     origin_run_id: RunId | None = None
 
 
-def evolve_run(run_id: RunId, row: RunRow | None, fact: RecordedEvent) -> RunRow:
-    """Return the run after the fact.
+def evolve_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> RunRow:
+    """Return the run after the event.
 
     Raises:
         JournalCorrupt: the run does not begin with `RunStarted`, or begins twice.
     """
-    event = fact.event
+    event = recorded.event
     if row is None:
-        return _started_run(run_id, row, fact)
+        return _started_run(run_id, row, recorded)
     match event:
         case events.DomainEvent():
-            return replace(row, updated_at=fact.at)
+            return replace(row, updated_at=recorded.at)
         case events.StepChange() | events.NoteEvent():
             return row
         case events.RunStarted():
-            return _started_run(run_id, row, fact)
+            return _started_run(run_id, row, recorded)
         case events.RunContinued():
-            return _continued_run(row, fact, event)
+            return _continued_run(row, recorded, event)
         case events.RunWaiting():
-            return replace(row, status=RunStatus.WAITING, updated_at=fact.at)
+            return replace(row, status=RunStatus.WAITING, updated_at=recorded.at)
         case events.RunCancelRequested():
-            return replace(row, status=RunStatus.CANCELLING, updated_at=fact.at)
+            return replace(row, status=RunStatus.CANCELLING, updated_at=recorded.at)
         case events.RunInterrupted():
-            return _ended_run(row, fact, RunStatus.INTERRUPTED)
+            return _ended_run(row, recorded, RunStatus.INTERRUPTED)
         case events.RunPaused():
-            return _ended_run(row, fact, RunStatus.PAUSED)
+            return _ended_run(row, recorded, RunStatus.PAUSED)
         case events.RunCancelled():
-            return _ended_run(row, fact, RunStatus.CANCELLED)
+            return _ended_run(row, recorded, RunStatus.CANCELLED)
         case events.RunFailed():
-            return _ended_run(row, fact, RunStatus.FAILED, error_id=event.error)
+            return _ended_run(row, recorded, RunStatus.FAILED, error_id=event.error)
         case events.RunCompleted():
-            return _ended_run(row, fact, RunStatus.COMPLETED, output_id=event.output)
+            return _ended_run(row, recorded, RunStatus.COMPLETED, output_id=event.output)
         case events.SessionEnded():
-            return replace(row, n_reused=event.n_reused, updated_at=fact.at)
+            return replace(row, n_reused=event.n_reused, updated_at=recorded.at)
         case events.SignalReceived() | events.WaitEnded():
             status = RunStatus.RUNNING if row.status is RunStatus.WAITING else row.status
-            return replace(row, status=status, updated_at=fact.at)
+            return replace(row, status=status, updated_at=recorded.at)
         case _:
             assert_never(event)
 
 
-def evolve_step(run_id: RunId, row: StepRow | None, fact: RecordedEvent) -> StepRow | None:
-    """Return the attempt that the fact belongs to after it, or None if the fact concerns no attempt.
+def evolve_step(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> StepRow | None:
+    """Return the attempt after the event, or None if the event concerns no attempt.
 
     Raises:
         JournalCorrupt: an attempt begins twice, or ends without having begun, or after it ended.
     """
-    event = fact.event
+    event = recorded.event
     match event:
         case events.StepStarted():
             status = StepStatus.UNKNOWN if event.once else StepStatus.RUNNING
             return _new_attempt(
-                run_id, row, fact, event,
+                run_id, row, recorded, event,
                 status=status, reason=event.reason, inputs_id=event.inputs, child_run_id=event.child_run_id,
             )  # fmt: skip
         case events.StepReused():
             return _new_attempt(
-                run_id, row, fact, event,
+                run_id, row, recorded, event,
                 status=StepStatus.COMPLETED, reason="reused", output_id=event.output,
-                origin_run_id=event.origin_run_id, finished_at=fact.at, duration_s=event.duration_s or 0.0,
+                origin_run_id=event.origin_run_id, finished_at=recorded.at, duration_s=event.duration_s or 0.0,
                 child_run_id=event.child_run_id,
             )  # fmt: skip
         case events.StepSkipped():
             return _new_attempt(
-                run_id, row, fact, event, status=StepStatus.SKIPPED, reason=event.reason, finished_at=fact.at
+                run_id, row, recorded, event, status=StepStatus.SKIPPED, reason=event.reason, finished_at=recorded.at
             )
         case events.StepCompleted():
             ending = {"status": StepStatus.COMPLETED, "output_id": event.output}
-            return _ended_step(run_id, row, fact, duration_s=event.duration_s, **ending)
+            return _ended_step(run_id, row, recorded, duration_s=event.duration_s, **ending)
         case events.StepFailed():
             ending = {"status": StepStatus.FAILED, "error_id": event.error}
-            return _ended_step(run_id, row, fact, duration_s=event.duration_s, **ending)
+            return _ended_step(run_id, row, recorded, duration_s=event.duration_s, **ending)
         case events.StepRetryScheduled():
-            return replace(_begun(run_id, row, fact), status=StepStatus.RETRYING, due_at=event.due_at)
+            return replace(_begun(run_id, row, recorded), status=StepStatus.RETRYING, due_at=event.due_at)
         case events.OutputInjected():
-            return replace(_begun(run_id, row, fact), output_id=event.output)
+            return replace(_begun(run_id, row, recorded), output_id=event.output)
         case events.RunChange() | events.NoteEvent():
             return row
         case _:
             assert_never(event)
 
 
-def _started_run(run_id: RunId, row: RunRow | None, fact: RecordedEvent) -> RunRow:
-    event = fact.event
+def _started_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> RunRow:
+    event = recorded.event
     if row is not None or not isinstance(event, events.RunStarted):
         what = f"begins with {type(event).__name__} and not with" if row is None else "has a second"
         raise JournalCorrupt(f"run {run_id} {what} RunStarted", run_id=run_id)
@@ -169,8 +166,8 @@ def _started_run(run_id: RunId, row: RunRow | None, fact: RecordedEvent) -> RunR
         kind=event.kind,
         name=event.name,
         status=RunStatus.RUNNING,
-        started_at=fact.at,
-        updated_at=fact.at,
+        started_at=recorded.at,
+        updated_at=recorded.at,
         durability=event.durability,
         inputs_digest=event.inputs_digest,
         definition_id=event.definition,
@@ -187,7 +184,7 @@ def _started_run(run_id: RunId, row: RunRow | None, fact: RecordedEvent) -> RunR
     )
 
 
-def _continued_run(row: RunRow, fact: RecordedEvent, event: events.RunContinued) -> RunRow:
+def _continued_run(row: RunRow, recorded: RecordedEvent, event: events.RunContinued) -> RunRow:
     return replace(
         row,
         status=RunStatus.RUNNING,
@@ -200,64 +197,60 @@ def _continued_run(row: RunRow, fact: RecordedEvent, event: events.RunContinued)
         output_id=None,
         error_id=None,
         ended_at=None,
-        updated_at=fact.at,
+        updated_at=recorded.at,
         n_sessions=row.n_sessions + 1,
-        session_version=fact.version,
+        session_version=recorded.version,
         n_reused=0,
     )
 
 
-def _ended_run(row: RunRow, fact: RecordedEvent, status: RunStatus, **more: ValueId | None) -> RunRow:
-    return replace(row, status=status, owner=None, ended_at=fact.at, updated_at=fact.at, **more)
+def _ended_run(row: RunRow, recorded: RecordedEvent, status: RunStatus, **more: ValueId | None) -> RunRow:
+    return replace(row, status=status, owner=None, ended_at=recorded.at, updated_at=recorded.at, **more)
 
 
 def _new_attempt(
     run_id: RunId,
     row: StepRow | None,
-    fact: RecordedEvent,
+    recorded: RecordedEvent,
     event: events.StepStarted | events.StepReused | events.StepSkipped,
     **more: Any,
 ) -> StepRow:
-    if row is not None or fact.step is None or fact.attempt is None:
-        raise JournalCorrupt(
-            f"run {run_id}: {type(event).__name__} of {fact.step} attempt {fact.attempt} twice, or of no attempt",
-            run_id=run_id,
-        )
+    if row is not None or recorded.step is None or recorded.attempt is None:
+        what = f"{type(event).__name__} of {recorded.step} attempt {recorded.attempt}"
+        raise JournalCorrupt(f"run {run_id}: {what} twice, or of no attempt", run_id=run_id)
     return StepRow(
         run_id=run_id,
-        step=fact.step,
+        step=recorded.step,
         name=event.name,
         index=event.index,
-        attempt=fact.attempt,
-        version=fact.version,
+        attempt=recorded.attempt,
+        version=recorded.version,
         identity=event.identity,
         code=event.code,
-        started_at=fact.at,
+        started_at=recorded.at,
         branch=BranchId(event.branch),
         nth=event.nth,
         **more,
     )
 
 
-def _ended_step(run_id: RunId, row: StepRow | None, fact: RecordedEvent, **ending: Any) -> StepRow:
-    begun = _begun(run_id, row, fact)
+def _ended_step(run_id: RunId, row: StepRow | None, recorded: RecordedEvent, **ending: Any) -> StepRow:
+    begun = _begun(run_id, row, recorded)
     if begun.status not in _BEGUN:
-        what = f"{type(fact.event).__name__} of {begun.step} attempt {begun.attempt}, which is {begun.status}"
+        what = f"{type(recorded.event).__name__} of {begun.step} attempt {begun.attempt}, which is {begun.status}"
         raise JournalCorrupt(f"run {run_id}: {what} already", run_id=run_id)
-    return replace(begun, finished_at=fact.at, **ending)
+    return replace(begun, finished_at=recorded.at, **ending)
 
 
-def _begun(run_id: RunId, row: StepRow | None, fact: RecordedEvent) -> StepRow:
+def _begun(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> StepRow:
     if row is None:
-        raise JournalCorrupt(
-            f"run {run_id}: {type(fact.event).__name__} of {fact.step} attempt {fact.attempt} without its StepStarted",
-            run_id=run_id,
-        )
+        what = f"{type(recorded.event).__name__} of {recorded.step} attempt {recorded.attempt}"
+        raise JournalCorrupt(f"run {run_id}: {what} without its StepStarted", run_id=run_id)
     return row
 
 
 class RunState(msgspec.Struct):
-    """A run after its newest version, and the attempts of its steps in order of their first facts."""
+    """A run at its newest version, and the attempts of its steps in the order of their first events."""
 
     run_id: RunId
     version: int = 0
@@ -266,33 +259,33 @@ class RunState(msgspec.Struct):
     n_attempts: dict[StepRef, int] = msgspec.field(default_factory=dict)
 
     def latest(self, step: StepRef) -> StepRow | None:
-        """Return the latest attempt of the step, if there is one."""
+        """Return the latest attempt of the step, or None."""
         return self.steps.get((step, self.n_attempts.get(step, 0)))
 
 
-def evolve(state: RunState, fact: RecordedEvent) -> None:
-    """Take the fact into the state.
+def evolve(state: RunState, recorded: RecordedEvent) -> None:
+    """Apply the event to the state.
 
     Raises:
         JournalCorrupt: no run can have such a history.
     """
-    if fact.version != state.version + 1:
+    if recorded.version != state.version + 1:
         raise JournalCorrupt(
-            f"run {state.run_id} goes on with version {fact.version} after {state.version}", run_id=state.run_id
+            f"run {state.run_id} goes on with version {recorded.version} after {state.version}", run_id=state.run_id
         )
-    state.version = fact.version
-    state.run = evolve_run(state.run_id, state.run, fact)
-    if isinstance(fact.event, StepChange):
-        _change_attempt(state, fact)
-    for step, lived_with in verdicts(fact):
+    state.version = recorded.version
+    state.run = evolve_run(state.run_id, state.run, recorded)
+    if isinstance(recorded.event, StepChange):
+        _change_attempt(state, recorded)
+    for step, lived_with in verdicts(recorded):
         latest = state.latest(step)
         if latest is not None:
             state.steps[step, latest.attempt] = replace(latest, lived_with=lived_with)
 
 
-def _change_attempt(state: RunState, fact: RecordedEvent) -> None:
-    place = fact.step or StepRef(""), fact.attempt or 0
-    row = evolve_step(state.run_id, state.steps.get(place), fact)
+def _change_attempt(state: RunState, recorded: RecordedEvent) -> None:
+    place = recorded.step or StepRef(""), recorded.attempt or 0
+    row = evolve_step(state.run_id, state.steps.get(place), recorded)
     if row is None:
         return
     state.steps[place] = row
@@ -304,10 +297,10 @@ def _change_attempt(state: RunState, fact: RecordedEvent) -> None:
         state.steps[step, attempt - 1] = replace(before, status=StepStatus.FAILED)
 
 
-def verdicts(fact: RecordedEvent) -> list[tuple[StepRef, bool]]:
-    """Return the failures that the fact proves the flow lived with (True), or did not survive (False)."""
-    match fact.event:
-        case StepCompleted():  # which half of all facts are
+def verdicts(recorded: RecordedEvent) -> list[tuple[StepRef, bool]]:
+    """Return the failures that the flow is now known to have gone on after (True), or to have failed of (False)."""
+    match recorded.event:
+        case StepCompleted():  # half of all events
             return []
         case StepStarted(lived_with=steps):
             return [(step, True) for step in steps]
@@ -316,13 +309,13 @@ def verdicts(fact: RecordedEvent) -> list[tuple[StepRef, bool]]:
     return []
 
 
-def fold(run_id: RunId, facts: Iterable[RecordedEvent]) -> RunState:
-    """Return the state of the run after all of `facts`, which come in order of version.
+def fold(run_id: RunId, history: Iterable[RecordedEvent]) -> RunState:
+    """Return the state of the run after its `history`, which is in the order of versions.
 
     Raises:
         JournalCorrupt: no run can have such a history.
     """
     state = RunState(run_id)
-    for fact in facts:
-        evolve(state, fact)
+    for recorded in history:
+        evolve(state, recorded)
     return state

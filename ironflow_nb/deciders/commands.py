@@ -74,8 +74,8 @@ class DecisionTransaction:
             if draft.is_folded and draft.row is not None:
                 known = KnownState(draft.version, self._code, draft.state, draft.kept_version)
                 memory.keep(self._ledger, draft.run_id, known)
-            elif draft.n_facts:  # none of them is the decider's own: they settled work
-                memory.move(self._ledger, draft.run_id, draft.version - draft.n_facts, draft.version)
+            elif draft.n_events:  # none of them is the decider's own: they settled work
+                memory.move(self._ledger, draft.run_id, draft.version - draft.n_events, draft.version)
 
     def draft(self, instance: str) -> InstanceChanges:
         """Return the instance as it is, and as this transaction changes it."""
@@ -306,8 +306,8 @@ def send(
         if not isinstance(outcome, Accepted):
             return outcome
         before[:] = _before(deciding, order)
-        n_facts = sum(draft.n_facts for draft in deciding.drafts)
-        return replace(outcome, position=deciders_of(deciding.reader).last_position() + n_facts)
+        n_events = sum(draft.n_events for draft in deciding.drafts)
+        return replace(outcome, position=deciders_of(deciding.reader).last_position() + n_events)
 
     outcome = exchange(engine, decider, act)
     for observation in before:

@@ -53,7 +53,7 @@ def _instance(machine: AnyMachine, reader: Reader, row: RunRow, prefix: str, wor
     mine = [each for each in work if each.run_id == row.run_id and each.kind in {EFFECT, TIMER}]
     return {
         "instance": row.key, "status": _status(machine, reader, row), "is_completed": row.ended_at is not None,
-        "n_events": sum(kind.startswith(prefix) for _, _, kind, _ in deciders_of(reader).facts_after(row.run_id, 0)),
+        "n_events": sum(kind.startswith(prefix) for _, _, kind, _ in deciders_of(reader).events_after(row.run_id, 0)),
         "started_at": row.started_at, "updated_at": row.updated_at, "completed_at": row.ended_at,
         "n_pending": sum(each.dead_at is None for each in mine),
         "n_dead": sum(each.dead_at is not None for each in mine), "run_id": row.run_id,
@@ -74,8 +74,8 @@ def history(engine: Engine, machine: AnyMachine, row: RunRow) -> pd.DataFrame:
     prefix, state = f"{machine.name}.", machine.initial
     records: list[dict[str, Any]] = []
     with engine.reading() as reader:
-        facts = deciders_of(reader).facts_after(row.run_id, 0)
-    for version, at, kind, data in facts:
+        events = deciders_of(reader).events_after(row.run_id, 0)
+    for version, at, kind, data in events:
         if kind.startswith(prefix):
             name = kind[len(prefix) :]
             try:

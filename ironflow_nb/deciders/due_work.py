@@ -132,7 +132,7 @@ def requeue(engine: Engine, machine: AnyMachine, *, instance: str | None, key: s
             replace(work, attempts=0, dead_at=None, error_id=None, due_at=now)
             for work, _ in dead_work(reader, machine, instance=instance, key=key)
         ]
-        found[:] = [RunCommit(run_id=work.run_id, facts=(), put_work=(work,)) for work in again]
+        found[:] = [RunCommit(run_id=work.run_id, events=(), put_work=(work,)) for work in again]
         return found
 
     engine.ledger.exchange(act, engine.durability)

@@ -253,7 +253,7 @@ class Performer:
             for work, at in due.items()
             if work.due_at > at
         ]
-        return [RunCommit(run_id=work.run_id, facts=(), put_work=(work,)) for work in late]
+        return [RunCommit(run_id=work.run_id, events=(), put_work=(work,)) for work in late]
 
     def _longest_wait(self, work: QueueItem) -> int:
         if not work.attempts:
@@ -264,7 +264,7 @@ class Performer:
         """Claim what is due next, unless this transaction changes its instance: then it may not be due any more."""
         work = self._next(reader) if self._goes_on() else None
         self._held = [] if work is None or work.run_id in changed else [self._claimed(reader, work)]
-        return [RunCommit(run_id=claimed.work.run_id, facts=(), put_work=(claimed.work,)) for claimed in self._held]
+        return [RunCommit(run_id=claimed.work.run_id, events=(), put_work=(claimed.work,)) for claimed in self._held]
 
     def _claimed(self, reader: Reader, work: QueueItem) -> ClaimedWork:
         name, data = payload(reader, work)

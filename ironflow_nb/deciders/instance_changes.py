@@ -1,4 +1,4 @@
-"""What one transaction adds to one instance: facts, rows, work."""
+"""What one transaction adds to one instance: events, rows, work."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class InstanceChanges:
         self._state: Any = None
         self.kept_version = 0
         self.stored_state: StoredState | None = None
-        self._facts: list[RecordedEvent] = []
+        self._events: list[RecordedEvent] = []
         self._values: list[StoredValue] = []
         self._put: list[QueueItem] = []
         self._done: list[tuple[str, str]] = []
@@ -67,16 +67,16 @@ class InstanceChanges:
         return self._fold is None
 
     @property
-    def n_facts(self) -> int:
+    def n_events(self) -> int:
         """How many events are to be written."""
-        return len(self._facts)
+        return len(self._events)
 
     def add(self, event: RunEvent) -> None:
         """Append an event."""
         self.version += 1
-        fact = RecordedEvent(self.version, self.at, event)
-        self._facts.append(fact)
-        self.row = evolve_run(self.run_id, self.row, fact)
+        recorded = RecordedEvent(self.version, self.at, event)
+        self._events.append(recorded)
+        self.row = evolve_run(self.run_id, self.row, recorded)
 
     def add_domain(self, decider: str, name: str, data: str) -> None:
         """Append an event of the user's."""
@@ -125,8 +125,8 @@ class InstanceChanges:
         """Return what is to be written."""
         return RunCommit(
             run_id=self.run_id,
-            facts=tuple(self._facts),
-            run=self.row if self._facts else None,
+            events=tuple(self._events),
+            run=self.row if self._events else None,
             values=tuple(self._values),
             put_work=tuple(self._put),
             done_work=tuple(self._done),

@@ -54,8 +54,8 @@ def state_at(
     """
     if version is None and at is None:
         return _newest(decider, reader, run_id, instance)[0]
-    facts = takewhile(lambda fact: not _is_later(fact, version, at), deciders_of(reader).facts_after(run_id, 0))
-    return _folded(decider, reader, run_id, instance, decider.initial, [*facts])
+    events = takewhile(lambda fact: not _is_later(fact, version, at), deciders_of(reader).events_after(run_id, 0))
+    return _folded(decider, reader, run_id, instance, decider.initial, [*events])
 
 
 def _newest(decider: AnyMachine, reader: Reader, run_id: RunId, instance: str) -> tuple[Any, int]:
@@ -65,21 +65,21 @@ def _newest(decider: AnyMachine, reader: Reader, run_id: RunId, instance: str) -
     known = None if kept is None else decider.known_state(kept)
     if known is not None and kept is not None:
         state, after = known[0], kept.version
-    return _folded(decider, reader, run_id, instance, state, deciders_of(reader).facts_after(run_id, after)), after
+    return _folded(decider, reader, run_id, instance, state, deciders_of(reader).events_after(run_id, after)), after
 
 
 def _is_later(fact: Stored, version: int | None, at: int | None) -> bool:
     return (version is not None and fact[0] > version) or (at is not None and fact[1] > at)
 
 
-def _folded(decider: AnyMachine, reader: Reader, run_id: RunId, instance: str, state: Any, facts: list[Stored]) -> Any:
+def _folded(decider: AnyMachine, reader: Reader, run_id: RunId, instance: str, state: Any, events: list[Stored]) -> Any:
     prefix, decode_as, evolve = (
         f"{decider.name}.",
         decider.event_codec.decoder,
         decider.functions[0] or decider.evolve_with,
     )
     decoders: dict[str, Callable[[str], Any] | None] = {}
-    for number, _, kind, data in facts:
+    for number, _, kind, data in events:
         if kind not in decoders:
             decoders[kind] = decode_as(kind[len(prefix) :]) if kind.startswith(prefix) else None
         decode = decoders[kind]
@@ -111,7 +111,7 @@ def _sequence(reader: Reader, run_id: RunId, prefix: str, version: int) -> int:
     """Return which event of the decider's own that version is, counted from 1."""
     return sum(
         kind.startswith(prefix)
-        for number, _, kind, _ in deciders_of(reader).facts_after(run_id, 0)
+        for number, _, kind, _ in deciders_of(reader).events_after(run_id, 0)
         if number <= version
     )
 

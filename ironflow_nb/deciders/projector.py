@@ -356,7 +356,7 @@ class Projector:
 
     def _commit(self, batch: _Batch, projected: ProjectionProgress) -> None:
         # What a power cut takes of it is folded again, so it need not wait for the disk.
-        self._ledger.append([RunCommit(run_id=RunId(""), facts=(), additions=(projected,))], Durability.PROCESS)
+        self._ledger.append([RunCommit(run_id=RunId(""), events=(), additions=(projected,))], Durability.PROCESS)
         self._seen = projected.place
         if batch.start.because is not None:
             say(f"projection {self._fold.name}: {batch.start.because}; it is folded again from the beginning")

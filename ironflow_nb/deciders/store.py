@@ -1,7 +1,7 @@
-"""What only deciders keep in the journal: commands, states, projections; and their own events in the order of all.
+"""The rows that only deciders keep in the journal: commands, states, projections; and reads of their events.
 
-Their rows are additions to an entry, so they are written in the transaction of the events that they belong to. The
-tables are made with all others of a journal, by `ironflow_nb.journal.schema`.
+The rows are additions to a run's commit, so they are written in the transaction of its events. The tables are made with
+all other tables of a journal, in `ironflow_nb.journal.schema`.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ _OF_CLASSES: Final = " AND substr(e.type, instr(e.type, '.') + 1) IN (SELECT val
 
 
 class Observation(Addition, frozen=True, kw_only=True):
-    """A command that a decider was sent, and what came of it; `at` is microseconds UTC.
+    """A command that was sent to a decider, and its outcome. `at` is microseconds UTC.
 
-    `source` says who sent it (``user``, an effect, a timer), `version` is that of the instance afterwards, `data` and
-    `reason` are JSON text, `effects` and `timers` JSON lists of names.
+    `source` is the sender (``user``, an effect, a timer), `version` the version of the instance afterwards. `data` and
+    `reason` are JSON text, `effects` and `timers` are JSON lists of names.
     """
 
     name: str
@@ -91,7 +91,7 @@ OBSERVATIONS: Final = Table("observations", Observation)
 class StoredState(Addition, frozen=True):
     """The state of a run after its event of that version, as JSON text, made by an `evolve` of that code.
 
-    It replaces the state that is kept of the run.
+    It replaces the stored state of the run.
     """
 
     version: int
@@ -104,7 +104,7 @@ class StoredState(Addition, frozen=True):
 
 
 class SkippedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that a projection could not fold and left out; `at` is when, in microseconds UTC."""
+    """An event that a projection could not fold and skipped, at the instant `at` (microseconds UTC)."""
 
     name: str
     position: int
@@ -120,11 +120,11 @@ _SKIPS: Final = Table("projection_skips", SkippedEvent)
 
 
 class ProjectionProgress(Addition, frozen=True, kw_only=True):
-    """How far a projection has folded: every event up to `position` is in its state, or skipped. It is of no run.
+    """The position of a projection: every event up to it is in the state, or skipped. A projection is of no run.
 
-    `generation` counts how often it was begun, and `code` is what folded it. To be written it carries what was skipped
-    since, the generation and position that it goes on from, and the state where that is another one, which it always
-    is in a new generation.
+    `generation` counts the beginnings of the projection, `code` is the digest of its fold. To be written it carries the
+    events skipped since, the place `before` that it goes on from, and the state if that has changed. In a new
+    generation it always has.
     """
 
     name: str
@@ -139,7 +139,7 @@ class ProjectionProgress(Addition, frozen=True, kw_only=True):
 
     @property
     def place(self) -> tuple[int, int]:
-        """Generation and position, which only grow."""
+        """Generation and position. A place only grows."""
         return self.generation, self.position
 
     @property
@@ -148,14 +148,14 @@ class ProjectionProgress(Addition, frozen=True, kw_only=True):
         return 0 if self.state is None else self.state.size
 
     def refuse_overtaken(self, found: tuple[int, int] | None) -> None:
-        """Raise if the projection is found elsewhere than it is to go on from, or would go back.
+        """Raise an error unless the projection was `found` where this one goes on from.
 
         Raises:
-            JournalConflict: it is; `name` names the projection.
+            JournalConflict: it was found elsewhere, or would go back; `name` names the projection.
         """
         if found != self.before or (found is not None and self.place < found):
             raise JournalConflict(
-                f"somebody else has folded projection {self.name} meanwhile: it is at {found} and not at "
+                f"another engine has folded projection {self.name} meanwhile: it is at {found} and not at "
                 f"{self.before}; read it again",
                 name=self.name,
             )
@@ -164,7 +164,7 @@ class ProjectionProgress(Addition, frozen=True, kw_only=True):
         """See `Addition`.
 
         Raises:
-            JournalConflict: somebody else has folded the projection meanwhile.
+            JournalConflict: another engine has folded the projection meanwhile.
         """
         execute = connection.execute
         found = execute(_PLACE, (self.name,)).fetchone()
@@ -185,7 +185,7 @@ class ProjectionProgress(Addition, frozen=True, kw_only=True):
 
 
 class DomainSelect(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events of deciders are asked for: after a position, of those deciders, of classes of those names."""
+    """A selection of the events of deciders: after a position, of these deciders, of classes of these names."""
 
     after: int = 0
     deciders: Collection[str] | None = None
@@ -194,7 +194,7 @@ class DomainSelect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DomainRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An event of a decider; `sequence` counts those of its instance from 1, `at` is microseconds UTC."""
+    """An event of a decider. `sequence` numbers the events of its instance from 1; `at` is microseconds UTC."""
 
     position: int
     run_id: RunId
@@ -206,24 +206,24 @@ class DomainRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeciderReader:
-    """Reads of what deciders keep, through the connection of a reader of the journal."""
+    """Reads of the rows of deciders, through the connection of a reader of the journal."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def facts_after(self, run_id: RunId, version: int) -> list[tuple[int, int, str, str]]:
+    def events_after(self, run_id: RunId, version: int) -> list[tuple[int, int, str, str]]:
         """Return version, instant, type and data of the events of a run after that version, in order."""
         query = "SELECT version, at, type, data FROM events WHERE run_id = ? AND version > ? ORDER BY version"
         return self._connection.execute(query, (run_id, version)).fetchall()
 
     def state(self, run_id: RunId) -> StoredState | None:
-        """Return the state that is kept of a run."""
+        """Return the stored state of a run, or None."""
         query = "SELECT version, code, data FROM snapshots WHERE run_id = ?"
         row = self._connection.execute(query, (run_id,)).fetchone()
         return None if row is None else StoredState(*row)
 
     def observations(self, name: str | None = None, instance: str | None = None) -> list[Observation]:
-        """Return what deciders were sent, oldest first."""
+        """Return commands, oldest first."""
         where = """
             WHERE (:name IS NULL OR name = :name) AND (:instance IS NULL OR instance = :instance)
             ORDER BY observation_id
@@ -231,12 +231,12 @@ class DeciderReader:
         return list(OBSERVATIONS.find(self._connection, where, {"name": name, "instance": instance}))
 
     def observation_of(self, name: str, instance: str, command_key: str) -> Observation | None:
-        """Return what came of the command of that key."""
+        """Return the command of that key, or None."""
         where = "WHERE name = ? AND instance = ? AND command_key = ?"
         return OBSERVATIONS.first(self._connection, where, (name, instance, command_key))
 
     def accepted_before(self, observation: Observation) -> Observation | None:
-        """Return the newest equal command to the same instance that was accepted in another execution."""
+        """Return the newest equal command to the same instance that another execution sent and that was accepted."""
         where = """
             WHERE name = ? AND instance = ? AND digest = ? AND outcome = 'accepted' AND execution <> ?
             ORDER BY observation_id DESC LIMIT 1
@@ -247,13 +247,13 @@ class DeciderReader:
     def last_position(self) -> int:
         """Return the position of the newest event of the journal, or 0.
 
-        Positions become visible in their order: whatever is committed later has a higher one.
+        Positions become visible in their order: a later commit has higher ones.
         """
         found: int = self._connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
         return found
 
     def domain_events(self, select: DomainSelect) -> list[DomainRow]:
-        """Return events of deciders by position; with `limit` the first of them."""
+        """Return events of deciders by position. `limit` keeps the first."""
         where, given = _of_domain(select)
         query = f"SELECT e.position, e.run_id, coalesce(r.key, ''), e.version, e.at, e.type, e.data {where}"
         rows = self._connection.execute(f"{query} ORDER BY e.position LIMIT :limit", given).fetchall()
@@ -270,32 +270,32 @@ class DeciderReader:
         ]  # fmt: skip
 
     def _sequences(self, versions: dict[RunId, list[int]]) -> dict[RunId, dict[int, int]]:
-        """Number the deciders' own events of these runs within each, from 1; the versions are in order."""
+        """Number the events of deciders within each of these runs, from 1. The versions are in order."""
         numbers: dict[RunId, dict[int, int]] = {}
         for run_id, found in versions.items():
-            # The first version is that of the run itself, and most instances are short.
+            # Version 1 is `RunStarted`. Most instances are short.
             before = self._connection.execute(_BEFORE, (run_id, found[0])).fetchone()[0] if found[0] > 2 else 0
             between = self._connection.execute(_BETWEEN, (run_id, found[0], found[-1]))
             numbers[run_id] = {version: number for number, (version,) in enumerate(between, before + 1)}
         return numbers
 
     def n_domain_events(self, select: DomainSelect) -> int:
-        """Count the events of deciders, whatever the limit."""
+        """Count the events of deciders; the limit does not apply."""
         where, given = _of_domain(select)
         n_events: int = self._connection.execute(f"SELECT count(*) {where}", given).fetchone()[0]
         return n_events
 
     def projection(self, name: str) -> ProjectionProgress | None:
-        """Return how far the projection has folded, without its state."""
+        """Return the projection without its state, or None."""
         row = self._connection.execute(f"{_KNOWN} WHERE name = ?", (name,)).fetchone()
         return None if row is None else _projected(row)
 
     def projections(self) -> list[ProjectionProgress]:
-        """Return the same of all projections, by name."""
+        """Return all projections without their states, by name."""
         return [_projected(row) for row in self._connection.execute(f"{_KNOWN} ORDER BY name")]
 
     def projection_state(self, name: str) -> StoredValue | None:
-        """Return the state of the projection; its content is None where it is damaged."""
+        """Return the state of the projection, or None. Damaged content is None."""
         query = """
             SELECT p.state_id, s.codec, s.data, s.size, s.type, s.preview, s.digest, s.mac
             FROM projections p JOIN projection_states s USING (name) WHERE name = ?
@@ -304,12 +304,12 @@ class DeciderReader:
         return None if row is None else sound(StoredValue(*row))
 
     def skipped(self, name: str) -> list[SkippedEvent]:
-        """Return what the projection has skipped since it was begun, by position."""
+        """Return the events that the projection has skipped in this generation, by position."""
         return list(_SKIPS.find(self._connection, "WHERE name = ? ORDER BY position", (name,)))
 
 
 def deciders_of(reader: Reader) -> DeciderReader:
-    """Return what deciders keep, as of the moment of the reader."""
+    """Return the reads of the rows of deciders, at the moment of the reader."""
     return reader.extension(DeciderReader)
 
 
@@ -321,7 +321,7 @@ def _projected(row: tuple[Any, ...]) -> ProjectionProgress:
 
 
 def _of_domain(select: DomainSelect) -> tuple[str, dict[str, Any]]:
-    """Return where the events are found, and the parameters."""
+    """Return the tables and conditions of the selection, and the parameters."""
     where = _DOMAIN
     if select.deciders is not None:
         where += _OF_DECIDERS

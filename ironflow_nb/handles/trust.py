@@ -78,7 +78,7 @@ def _sign_runs(engine: Engine) -> int:
         with ledger.current() as reader:
             missing = missing_signatures(ledger.signer, reader, reader.runs(Select(run_ids=piece)))
         if missing:
-            ledger.append([RunCommit(run_id=RunId(""), facts=(), values=tuple(missing))], engine.durability)
+            ledger.append([RunCommit(run_id=RunId(""), events=(), values=tuple(missing))], engine.durability)
         n_signed += len(missing)
     return n_signed
 

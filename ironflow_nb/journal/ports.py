@@ -165,7 +165,7 @@ class RunCommit(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     run_id: RunId
-    facts: tuple[RecordedEvent, ...]
+    events: tuple[RecordedEvent, ...]
     run: RunRow | None = None
     steps: tuple[StepRow, ...] = ()
     values: tuple[StoredValue, ...] = ()

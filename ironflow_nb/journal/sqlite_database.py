@@ -158,8 +158,8 @@ def _write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
     for definition in commit.definitions:
         execute(sql.DEFINITIONS.put, sql.DEFINITIONS.values(definition))
     try:
-        for fact in commit.facts:
-            execute(sql.EVENTS.put, sql.event_values(commit.run_id, fact))
+        for recorded in commit.events:
+            execute(sql.EVENTS.put, sql.event_values(commit.run_id, recorded))
         if commit.run is not None:
             execute(sql.RUNS.put, sql.RUNS.values(commit.run))
     except sqlite3.IntegrityError as error:
@@ -180,13 +180,13 @@ def _write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
         else:
             execute(sql.CACHED.put, sql.CACHED.values(cached))
     for signal_id in commit.taken:
-        execute(sql.TAKE_SIGNAL, (commit.facts[-1].version, signal_id))
+        execute(sql.TAKE_SIGNAL, (commit.events[-1].version, signal_id))
 
 
 def _is_written(connection: sqlite3.Connection, commit: RunCommit) -> bool:
-    if not commit.facts:
+    if not commit.events:
         return False
-    last = commit.facts[-1]
+    last = commit.events[-1]
     found = connection.execute(sql.EVENT_OF_VERSION, (commit.run_id, last.version)).fetchone()
     written: bool = found == sql.event_values(commit.run_id, last)
     return written

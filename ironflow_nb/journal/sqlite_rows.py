@@ -50,10 +50,18 @@ def sound(stored: StoredValue) -> StoredValue:
     return replace(stored, content=None, trouble=trouble)
 
 
-def event_values(run_id: RunId, fact: RecordedEvent) -> tuple[Any, ...]:
+def event_values(run_id: RunId, recorded: RecordedEvent) -> tuple[Any, ...]:
     """Return the parameters of `EVENTS.put` for the event."""
-    event = fact.event
-    return run_id, fact.version, fact.at, event_type(event), fact.step, fact.attempt, encode_event(event)
+    event = recorded.event
+    return (
+        run_id,
+        recorded.version,
+        recorded.at,
+        event_type(event),
+        recorded.step,
+        recorded.attempt,
+        encode_event(event),
+    )
 
 
 def value_values(value: StoredValue) -> tuple[Any, ...]:

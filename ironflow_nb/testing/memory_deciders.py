@@ -1,4 +1,4 @@
-"""What deciders keep, in plain Python: the reference of their store."""
+"""The store of deciders in plain Python: the reference of `ironflow_nb.deciders.store`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ironflow_nb.values.stored_value import StoredValue
 
 
 class MemoryDeciders(DeciderReader):
-    """What a journal in memory knows of deciders, beside its own `events` and `runs`."""
+    """The rows of deciders of a journal in memory, which has the `events` and `runs`."""
 
     def __init__(self, events: Sequence[EventRow], runs: Mapping[RunId, RunRow]) -> None:
         self._events, self._runs = events, runs
@@ -37,7 +37,7 @@ class MemoryDeciders(DeciderReader):
         self._skipped: dict[str, list[SkippedEvent]] = {}
 
     def copy(self, events: Sequence[EventRow], runs: Mapping[RunId, RunRow]) -> MemoryDeciders:
-        """Return another one with the same content, for a copy of the journal."""
+        """Return a copy, for a copy of the journal."""
         other = MemoryDeciders(events, runs)
         other._observations, other._states = list(self._observations), dict(self._states)
         other._projected, other._projection_states = dict(self._projected), dict(self._projection_states)
@@ -45,10 +45,10 @@ class MemoryDeciders(DeciderReader):
         return other
 
     def refuse_conflicts(self, entries: Sequence[RunCommit]) -> None:
-        """Raise the conflict that the additions of the entries would have, before anything of them is written.
+        """Raise the conflict that writing the additions of these commits would raise, before anything is written.
 
         Raises:
-            JournalConflict: a command was decided already, or somebody else has folded a projection.
+            JournalConflict: a command was decided already, or a projection was folded by another engine.
         """
         observed: set[tuple[str, str, str]] = set()
         for entry in entries:
@@ -63,7 +63,7 @@ class MemoryDeciders(DeciderReader):
                     observed.add(key)
 
     def put(self, run_id: RunId, additions: Collection[Addition]) -> None:
-        """Take in what deciders add to an entry."""
+        """Put the additions of a commit of that run."""
         for addition in additions:
             match addition:
                 case Observation():
@@ -83,7 +83,7 @@ class MemoryDeciders(DeciderReader):
             self._projection_states[name] = replace(state, content=content)
         self._projected[name] = replace(projected, state=None, skipped=(), before=None)
 
-    def facts_after(self, run_id: RunId, version: int) -> list[tuple[int, int, str, str]]:
+    def events_after(self, run_id: RunId, version: int) -> list[tuple[int, int, str, str]]:
         """See `DeciderReader`."""
         found = [row for row in self._events if row.run_id == run_id and row.version > version]
         return [(row.version, row.at, row.type, row.data) for row in found]

@@ -45,7 +45,7 @@ E = TypeVar("E")
 
 
 class MemoryJournal:
-    """A journal that ends with its process. It is its own reader."""
+    """A journal that ends with its process, and its own reader."""
 
     location = "memory"
 
@@ -80,7 +80,7 @@ class MemoryJournal:
                 if keys.setdefault(key, self._by_key.get(key, entry.run_id)) != entry.run_id:
                     raise JournalConflict(f"another run has the key {entry.run.key!r}", run_id=entry.run_id)
         self._deciders.refuse_conflicts(entries)
-        # From here on nothing can fail, and who copies meanwhile sees an odd count.
+        # From here on nothing can fail. While the count is odd, `_copy` waits.
         self._n_changes += 1
         self._heads |= heads
         self._by_key |= keys
@@ -94,21 +94,21 @@ class MemoryJournal:
 
     def _events_of(self, entry: RunCommit, heads: dict[RunId, tuple[int, int]], position: int) -> list[EventRow]:
         rows: list[EventRow] = []
-        for fact in entry.facts:
+        for recorded in entry.events:
             version, _ = heads.get(entry.run_id) or self._heads.get(entry.run_id) or (0, 0)
-            if fact.version != version + 1:
-                raise JournalConflict(f"somebody else appended to run {entry.run_id}", run_id=entry.run_id)
-            heads[entry.run_id] = fact.version, fact.at
+            if recorded.version != version + 1:
+                raise JournalConflict(f"another engine appended to run {entry.run_id}", run_id=entry.run_id)
+            heads[entry.run_id] = recorded.version, recorded.at
             rows.append(
                 EventRow(
                     position=position + len(rows) + 1,
                     run_id=entry.run_id,
-                    version=fact.version,
-                    at=fact.at,
-                    type=event_type(fact.event),
-                    step=fact.step,
-                    attempt=fact.attempt,
-                    data=encode_event(fact.event),
+                    version=recorded.version,
+                    at=recorded.at,
+                    type=event_type(recorded.event),
+                    step=recorded.step,
+                    attempt=recorded.attempt,
+                    data=encode_event(recorded.event),
                 )
             )
         return rows
@@ -198,7 +198,7 @@ class MemoryJournal:
         yield self._copy()
 
     def _copy(self) -> MemoryJournal:
-        """Return a journal with what is in this one at one moment, whoever writes meanwhile."""
+        """Return a copy of one moment: an odd or changed count says that another thread has written meanwhile."""
         other = MemoryJournal()
         while True:
             n_changes = self._n_changes

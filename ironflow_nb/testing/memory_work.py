@@ -19,13 +19,13 @@ class MemoryWork:
         self._n_work = 0
 
     def copy(self) -> MemoryWork:
-        """Return another one with the same content."""
+        """Return a copy."""
         other = MemoryWork()
         other._work, other._n_work = dict(self._work), self._n_work
         return other
 
     def write(self, entry: RunCommit) -> None:
-        """Take in what the entry says of work."""
+        """Put and delete the work of a commit."""
         for kind, key in entry.done_work:
             self._work.pop((entry.run_id, kind, key), None)
         for work in entry.put_work:
@@ -36,7 +36,7 @@ class MemoryWork:
             self._work[work.run_id, work.kind, work.key] = replace(work, work_id=number)
 
     def work(self, select: QueueSelect, runs: Mapping[RunId, RunRow]) -> list[QueueItem]:
-        """Return work, by when it is due."""
+        """Return the selected items in the order in which they are due."""
         found = [work for work in self._work.values() if work.run_id in runs and _fits(work, select, runs[work.run_id])]
         return sorted(found, key=lambda work: (work.due_at, work.work_id or 0))[: select.limit]
 

@@ -55,11 +55,11 @@ def definition(number: int = 1, *, source: str = "def f(): ...", diagram: str = 
 
 
 class Author:
-    """Writes the facts of runs and hands them out as entries, with the rows that follow from them."""
+    """Writes the events of runs and hands them out as entries, with the rows that follow from them."""
 
     def __init__(self) -> None:
         self.states: dict[RunId, RunState] = {}
-        self._facts: dict[RunId, list[RecordedEvent]] = {}
+        self._events: dict[RunId, list[RecordedEvent]] = {}
         self._before: dict[RunId, dict[tuple[StepRef, int], StepRow]] = {}
         self.now = 1_700_000_000_000_000
 
@@ -78,7 +78,7 @@ class Author:
         self._before.setdefault(run, dict(state.steps))
         fact = RecordedEvent(state.version + 1, self.now, event, step, attempt)
         evolve(state, fact)
-        self._facts.setdefault(run, []).append(fact)
+        self._events.setdefault(run, []).append(fact)
 
     def start(self, run: RunId, *, at: int | None = None, **given: Any) -> None:
         usual: dict[str, Any] = {
@@ -115,14 +115,14 @@ class Author:
         definition: StoredDefinition | None = None,
         taken: Sequence[int] = (),
     ) -> RunCommit:
-        """Return all facts of the run since its last entry, and what they changed."""
+        """Return all events of the run since its last entry, and what they changed."""
         state = self.states[run]
         before = self._before.pop(run, state.steps)
         changed = tuple(row for place, row in state.steps.items() if before.get(place) != row)
-        facts = tuple(self._facts.pop(run, ()))
+        events = tuple(self._events.pop(run, ()))
         return RunCommit(
             run_id=run,
-            facts=facts,
+            events=events,
             run=state.run,
             steps=changed,
             values=tuple(values),

@@ -68,7 +68,7 @@ class JournalContract:
         for view in (journal.reading, journal.current):
             with view() as reader:
                 rows = reader.events(Select())
-            expected = [(entry.run_id, fact) for entry in (first, second, third) for fact in entry.facts]
+            expected = [(entry.run_id, fact) for entry in (first, second, third) for fact in entry.events]
             assert [(row.run_id, row.version, row.at, row.step, row.attempt) for row in rows] == [
                 (run, fact.version, fact.at, fact.step, fact.attempt) for run, fact in expected
             ]
@@ -261,10 +261,10 @@ class JournalContract:
         claim = computing(A)
         journal.claim(claim, lambda *_: True)
         for other in (replace(claim, run_id=B), replace(claim, owner="you")):
-            journal.append([RunCommit(run_id=other.run_id, facts=(), cached=(other,))], durability=FAST)
+            journal.append([RunCommit(run_id=other.run_id, events=(), cached=(other,))], durability=FAST)
             with journal.current() as reader:
                 assert reader.cached(digest(1), digest(2)) == claim
-        journal.append([RunCommit(run_id=A, facts=(), cached=(claim,))], durability=FAST)
+        journal.append([RunCommit(run_id=A, events=(), cached=(claim,))], durability=FAST)
         with journal.current() as reader:
             assert reader.cached(digest(1), digest(2)) is None
 

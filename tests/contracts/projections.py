@@ -22,7 +22,7 @@ SKIPPED = SkippedEvent(
 
 
 def entry(*projected: ProjectionProgress) -> RunCommit:
-    return RunCommit(run_id=RunId(""), facts=(), additions=projected)
+    return RunCommit(run_id=RunId(""), events=(), additions=projected)
 
 
 def happened(author: Author, run: RunId, kind: str) -> None:

@@ -24,7 +24,7 @@ def effect(run: RunId, key: str, *, due_at: int = 10, kind: str = "effect", **gi
 
 
 def queued(*works: QueueItem) -> list[RunCommit]:
-    return [RunCommit(run_id=work.run_id, facts=(), put_work=(work,)) for work in works]
+    return [RunCommit(run_id=work.run_id, events=(), put_work=(work,)) for work in works]
 
 
 def observation(instance: str = "o-1", **given: Any) -> Observation:
@@ -38,7 +38,7 @@ def observation(instance: str = "o-1", **given: Any) -> Observation:
 
 
 def observed(*found: Observation) -> RunCommit:
-    return RunCommit(run_id=A, facts=(), additions=found)
+    return RunCommit(run_id=A, events=(), additions=found)
 
 
 def keys(reader: Reader, **select: Any) -> list[str]:
@@ -136,8 +136,8 @@ class WorkContract:
         started.append(queued(effect(A, "k"), effect(A, "k", kind="timer"), effect(B, "k")), durability=FAST)
         again = effect(A, "k", due_at=99)
         done = (("effect", "k"), ("effect", "nobody knows"))
-        started.append([RunCommit(run_id=A, facts=(), done_work=done, put_work=(again,))], durability=FAST)
-        started.append([RunCommit(run_id=B, facts=(), done_work=(("effect", "k"),))], durability=FAST)
+        started.append([RunCommit(run_id=A, events=(), done_work=done, put_work=(again,))], durability=FAST)
+        started.append([RunCommit(run_id=B, events=(), done_work=(("effect", "k"),))], durability=FAST)
         with started.reading() as reader:
             found = [(work.kind, work.due_at) for work in reader.work(QueueSelect())]
         assert found == [("timer", 10), ("effect", 99)]
@@ -243,21 +243,21 @@ class WorkContract:
     def test_one_state_is_kept_of_a_run(self, started: Journal) -> None:
         for version in (1, 3):
             state = StoredState(version, digest(version), f'{{"n":{version}}}')
-            started.append([RunCommit(run_id=A, facts=(), additions=(state,))], durability=FAST)
+            started.append([RunCommit(run_id=A, events=(), additions=(state,))], durability=FAST)
         with started.reading() as reader:
             assert deciders_of(reader).state(A) == StoredState(3, digest(3), '{"n":3}')
             assert deciders_of(reader).state(B) is None
 
-    def test_facts_after_a_version_come_in_order(self, journal: Journal) -> None:
+    def test_events_after_a_version_come_in_order(self, journal: Journal) -> None:
         author = Author()
         author.start(A)
         for reason in ("one", "two", "three"):
             author.note(A, RunInterrupted(reason=reason))
         journal.append([author.entry(A), one_run(B)], durability=FAST)
         with journal.reading() as reader:
-            assert [number for number, *_ in deciders_of(reader).facts_after(A, 0)] == [1, 2, 3, 4]
-            found = deciders_of(reader).facts_after(A, 2)
+            assert [number for number, *_ in deciders_of(reader).events_after(A, 0)] == [1, 2, 3, 4]
+            found = deciders_of(reader).events_after(A, 2)
             assert [(number, kind, data) for number, _, kind, data in found] == [
                 (3, "RunInterrupted", '{"reason":"two"}'), (4, "RunInterrupted", '{"reason":"three"}'),
             ]  # fmt: skip
-            assert deciders_of(reader).facts_after(A, 4) == deciders_of(reader).facts_after(C, 0) == []
+            assert deciders_of(reader).events_after(A, 4) == deciders_of(reader).events_after(C, 0) == []

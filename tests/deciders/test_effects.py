@@ -36,7 +36,7 @@ def owned_elsewhere(lab: Lab, work: QueueItem, *, lease_s: float = 300, host: st
         "owner": "rival", "leased_until": now + round(lease_s * 1e6), "attempts": work.attempts + 1,
     })  # fmt: skip
     with lab.engine.ledger.current():
-        entry = RunCommit(run_id=work.run_id, facts=(), put_work=(claimed,))
+        entry = RunCommit(run_id=work.run_id, events=(), put_work=(claimed,))
     lab.engine.ledger.journal.append([entry], durability=Durability.PROCESS, lease=lease)
 
 

@@ -257,7 +257,7 @@ def append_elsewhere(lab: Lab, run_id: RunId) -> None:
             head = reader.head(run_id)
         assert head is not None
         fact = RecordedEvent(head[0] + 1, head[1], events.RunInterrupted(reason="elsewhere"))
-        journal.append([RunCommit(run_id=run_id, facts=(fact,))], durability=Durability.PROCESS)
+        journal.append([RunCommit(run_id=run_id, events=(fact,))], durability=Durability.PROCESS)
 
 
 def test_an_attempt_that_was_to_be_tried_again_has_failed_once_the_result_of_another_run_is_taken(lab: Lab) -> None:

@@ -57,7 +57,7 @@ def test_they_wait_for_no_commit_of_their_own(lab: Lab, monkeypatch: pytest.Monk
     append = lab.engine.ledger.journal.append
 
     def counted(entries: Sequence[RunCommit], **given: Any) -> None:
-        commits.append(sum(len(entry.facts) for entry in entries))
+        commits.append(sum(len(entry.events) for entry in entries))
         append(entries, **given)
 
     monkeypatch.setattr(lab.engine.ledger.journal, "append", counted)

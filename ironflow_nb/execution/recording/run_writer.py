@@ -50,7 +50,7 @@ class RunWriter:
         self.at = 0
         self.row: RunRow | None = None
         self.is_seen = False
-        self._facts: list[RecordedEvent] = []
+        self._events: list[RecordedEvent] = []
         self._run: RunRow | None = None
         self._steps: dict[tuple[StepRef, int], StepRow] = {}
         self._values: list[StoredValue] = []
@@ -61,7 +61,7 @@ class RunWriter:
     @property
     def is_pending(self) -> bool:
         """Tell whether something waits for the next commit."""
-        return bool(self._facts or self._steps or self._definitions or self._cached)
+        return bool(self._events or self._steps or self._definitions or self._cached)
 
     def take(self, signal_id: int) -> None:
         """Let the journal know with the next event that a signal was taken notice of."""
@@ -77,16 +77,16 @@ class RunWriter:
 
     def defer(self, piece: PendingEvent) -> StepRow | None:
         """Let the piece ride with the next commit; return the attempt that it concerns, as it is after it."""
-        fact = self._fact(piece, self.version + len(self._facts) + 1, self.at)
-        self.at = fact.at
-        self._facts.append(fact)
+        recorded = self._recorded(piece, self.version + len(self._events) + 1, self.at)
+        self.at = recorded.at
+        self._events.append(recorded)
         self._values += piece.values
         if piece.step is None:
-            after = evolve_run(self.run_id, self.row, fact)
+            after = evolve_run(self.run_id, self.row, recorded)
             if after is not self.row:
                 self._run = self.row = after
             return None
-        row = evolve_step(self.run_id, piece.before, fact)
+        row = evolve_step(self.run_id, piece.before, recorded)
         if row is not None:
             self.put(row)
         return row
@@ -102,42 +102,42 @@ class RunWriter:
             JournalConflict: somebody else appends to the run.
             JournalError: the journal refuses; nothing was written and everything pending stays so.
         """
-        facts = [*self._facts]
+        events = [*self._events]
         steps = dict(self._steps)
         values = [*self._values]
         run, at = self.row, self.at
         rows: list[StepRow | None] = []
         for piece in pieces:
-            fact = self._fact(piece, self.version + len(facts) + 1, at)
-            at = fact.at
-            facts.append(fact)
+            recorded = self._recorded(piece, self.version + len(events) + 1, at)
+            at = recorded.at
+            events.append(recorded)
             values += piece.values
             row = None
             if piece.step is None:
-                run = evolve_run(self.run_id, run, fact)
-            elif (row := evolve_step(self.run_id, self._before(piece, steps), fact)) is not None:
+                run = evolve_run(self.run_id, run, recorded)
+            elif (row := evolve_step(self.run_id, self._before(piece, steps), recorded)) is not None:
                 steps[row.step, row.attempt] = row
             rows.append(row)
         cached = [*self._cached, *(piece.cached for piece in pieces if piece.cached is not None)]
-        if not (facts or steps or cached or self._definitions):
+        if not (events or steps or cached or self._definitions):
             return rows
         is_run_changed = run is not self.row or self._run is not None
         entry = RunCommit(
             run_id=self.run_id,
-            facts=tuple(facts),
+            events=tuple(events),
             run=run if is_run_changed else None,
             steps=tuple(steps.values()),
             values=tuple(values),
             definitions=tuple(self._definitions),
-            taken=tuple(self._taken) if facts else (),
+            taken=tuple(self._taken) if events else (),
             cached=tuple(cached),
         )
         self.ledger.append([entry], self.durability)
-        self.version += len(facts)
+        self.version += len(events)
         self.at, self.row = at, run
         self._definitions.clear()
         self._cached.clear()
-        if facts:
+        if events:
             self._taken.clear()
         self._forget_pending()
         return rows
@@ -154,7 +154,7 @@ class RunWriter:
             self.commit()
 
     def _forget_pending(self) -> None:
-        self._facts.clear()
+        self._events.clear()
         self._steps.clear()
         self._values.clear()
         self._run = None
@@ -167,6 +167,6 @@ class RunWriter:
         assert piece.attempt is not None
         return steps.get((piece.step, piece.attempt), piece.before)
 
-    def _fact(self, piece: PendingEvent, version: int, not_before: int) -> RecordedEvent:
+    def _recorded(self, piece: PendingEvent, version: int, not_before: int) -> RecordedEvent:
         at = max(self.ledger.clock.now(), not_before)
         return RecordedEvent(version, at, piece.event, piece.step, piece.attempt)
