@@ -32,7 +32,7 @@ STATE: Final = {
     "execution.registry.REGISTRY": "the default engine, and what is defined in the process",
     "execution.system.interrupts.INTERRUPTS": "a process has one handler of SIGINT",
     "execution.system.process_identity._GIVEN_UP": "an engine was closed, but its journal refused to delete its lease",
-    "graphs.language.functions.EXTRA": "the functions of the module enter themselves while it is imported",
+    "graphs.language.functions.EXTRA_FUNCTIONS": "the functions of the module enter themselves while it is imported",
     "graphs.nodes.supervisor.SUPERVISOR": "programs end with the process that began them",
     "graphs.runtime.time_limits._LEFT_ALONE": "a function on a thread can outlive its engine",
     "journal.migrations.MIGRATIONS": "the library collects migrations while the module is imported",

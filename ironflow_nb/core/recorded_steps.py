@@ -198,12 +198,12 @@ class RecordedSteps:
         ]
         return len(stake), sum(stake)
 
-    def next_not_asked_for(self, name: str) -> RecordedStep | None:
+    def next_unused(self, name: str) -> RecordedStep | None:
         """Return the first recorded step of that name, by first call, that no call has used yet, or None."""
         waiting = (record for record in self._records.values() if not record.asked_for and record.latest.name == name)
         return min(waiting, key=lambda record: record.attempts[0].version, default=None)
 
-    def not_asked_for(self) -> tuple[StepRef, ...]:
+    def unused_steps(self) -> tuple[StepRef, ...]:
         """Return the recorded steps that no call has used yet."""
         return tuple(ref for ref, record in self._records.items() if not record.asked_for)
 

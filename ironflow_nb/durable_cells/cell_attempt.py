@@ -21,8 +21,8 @@ from ironflow_nb.durable_cells.registered_cell import CellContext
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.journal_access import EncodedResult, RunStorage
-from ironflow_nb.execution.steps import step_runner
 from ironflow_nb.execution.steps.context import SCOPE
+from ironflow_nb.execution.steps.durable_calls import call, encode_with
 from ironflow_nb.execution.system.frontend import say
 from ironflow_nb.execution.system.interrupts import call_body
 from ironflow_nb.values.stored_value import ValueRecord
@@ -188,9 +188,9 @@ class CellAttempt:
         __tracebackhide__ = True
         scope = SCOPE.get()
         assert scope is not None
-        scope.encode_with(partial(_CellStorage, self._encoded))
+        encode_with(scope, partial(_CellStorage, self._encoded))
         spec = self._wanted.spec.performed_by(self._attempt, may_retry=self._may_retry)
-        self.record = step_runner.call(spec, scope, (), self._wanted.ins)
+        self.record = call(spec, scope, (), self._wanted.ins)
 
     def _attempt(self, **_ins: str) -> CellEffects:
         __tracebackhide__ = True

@@ -21,7 +21,7 @@ from ironflow_nb.durable_cells.cell_record import CODE, SHOWN, CellNotes, about_
 from ironflow_nb.errors import IronflowError, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.runs.continuation_plan import continuations
-from ironflow_nb.execution.runs.run_status import status_of
+from ironflow_nb.history.run_status import status_of
 from ironflow_nb.values.stored_value import ValueRecord
 
 _OPEN: Final = frozenset({"not defined", "not imported yet"})

@@ -28,11 +28,11 @@ from ironflow_nb.execution.definitions.run_request import FlowCall, RunPolicy, R
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.signatures import FOREIGN, advice
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.runs import run_status
 from ironflow_nb.execution.runs.execute import run_session
 from ironflow_nb.execution.runs.start import begin
 from ironflow_nb.execution.steps.context import SCOPE
 from ironflow_nb.execution.system.frontend import say
+from ironflow_nb.history import run_status
 from ironflow_nb.journal.ports import StoredDefinition
 from ironflow_nb.values.stored_value import ValueRecord
 
@@ -148,7 +148,7 @@ def _executed(place: CellContext, wanted: CellCall, missing: NoExecution) -> Cel
         if isinstance(begun, RunRow):
             _wait(engine, wanted.cell, begun)
             return None
-        begun.recall.allow_change(wanted.cell.name, wanted.spec.code)
+        begun.replayer.allow_change(wanted.cell.name, wanted.spec.code)
         execution = CellAttempt(place, wanted, missing)
         run_session(engine, begun, FlowCall(execution, (), {}))
     if execution.kept is None:  # it was done meanwhile, or another notebook shares it

@@ -9,8 +9,8 @@ from typing import Final
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.recording.journal_access import JournalAccess
+from ironflow_nb.execution.session.run_phase import StopRequest
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.stop_request import StopRequest
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.execution.system.process_identity import HEARTBEAT_S
 from ironflow_nb.execution.system.system import Threads
@@ -90,8 +90,7 @@ class BackgroundThread:
 
     def _tick(self) -> None:
         for session in list(self._sessions.values()):
-            if session.interrupted_by is not None:
-                self._try("interrupting a run", session.take_interrupt)
+            self._try("interrupting a run", session.take_interrupt)
             self._try("writing what nobody waits for", session.flush)
             self._try("letting go of a run", partial(self.let_go, session))
         self._try("reading signals", self._read_signals)

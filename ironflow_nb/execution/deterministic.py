@@ -14,9 +14,8 @@ from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.execution.definitions.step_spec import StepOptions, StepSpec
 from ironflow_nb.execution.recording.journal_access import JournalAccess
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.session.attempts import Attempt, RecordedAnswer
-from ironflow_nb.execution.steps.attempt_results import returned
 from ironflow_nb.execution.steps.context import SCOPE
+from ironflow_nb.execution.steps.durable_calls import record
 from ironflow_nb.execution.system.system import random_uuid
 
 if TYPE_CHECKING:
@@ -65,19 +64,11 @@ def _recorded(spec: StepSpec, make: Any) -> Any:
     scope = SCOPE.get()
     if scope is None or scope.step is not None:
         return make(REGISTRY.engine().ledger)
-    session = scope.open_session()
-    asked = session.ask(spec, scope.branch, (), {}, stretch=scope.stretch, site="")
-    if type(asked) is RecordedAnswer:
-        return asked.value
-    assert isinstance(asked, Attempt)
-    session.start(asked, is_beside=False, has_body=False)
-    settled = returned(session, asked, make(session.ledger))
-    session.note(settled, is_seen=True)
-    return settled.value
+    return record(scope, spec, {}, lambda: make(scope.session.ledger), is_seen=True)
 
 
 def commit_seen() -> None:
     """Commit what recorded calls gave to the calling flow, before something that outlives its process rests on it."""
     scope = SCOPE.get()
-    if scope is not None and scope.session.stream.is_seen:
+    if scope is not None and scope.session.writer.is_seen:
         scope.session.flush()

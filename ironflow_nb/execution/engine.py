@@ -97,7 +97,7 @@ class Engine:
     def flush(self) -> None:
         """Commit what waits for the worker."""
         for session in list(self.sessions.values()):
-            if session.stream.is_pending or session.in_flight():
+            if session.writer.is_pending or session.in_flight():
                 with suppress(RunTakenOver):
                     session.flush()
 
@@ -131,7 +131,7 @@ class Engine:
 
     # -- threads and loop ----------------------------------------------------------------------------------------
 
-    def start_worker(self, spec: StepSpec, session: Session, take: Take, *, is_limited: bool) -> None:
+    def start_performer(self, spec: StepSpec, session: Session, take: Take, *, is_limited: bool) -> None:
         """Start something that performs jobs of the step: a thread of the pool, or a task of the loop."""
         if spec.is_async:
             self.spawn(perform_attempts(ON_LOOP, session, take))
@@ -177,7 +177,7 @@ class Engine:
         for session in list(self.sessions.values()):
             try:
                 if session.is_open:
-                    session.drain()
+                    session.commit_queued()
                     session.end(PendingEvent(RunInterrupted(reason="exit")))
                 else:
                     session.flush()

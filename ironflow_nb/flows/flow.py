@@ -18,6 +18,7 @@ from ironflow_nb.flows.step import Bindable, Step, arguments_of
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_picture import bundle_of
 from ironflow_nb.handles.runnable import Runnable
+from ironflow_nb.handles.volatile_arguments import VolatileArguments
 
 if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
@@ -93,6 +94,7 @@ class Flow(Bindable, Runnable, Generic[P, R]):
             arguments=arguments,
             policy=self.policy,
             function=self.spec.function,
+            new_adviser=VolatileArguments,
         )
         return request, FlowCall(self.spec.function, plain_args, dict(plain_kwargs))
 

@@ -13,6 +13,7 @@ from ironflow_nb.execution.session.attempts import RecordedAnswer
 from ironflow_nb.execution.session.replay import failure_of
 from ironflow_nb.execution.steps.context import RunContext
 from ironflow_nb.execution.steps.drivers import ON_LOOP, wait
+from ironflow_nb.execution.steps.durable_calls import submit
 from ironflow_nb.execution.steps.fan_out import FanOut, Submission
 from ironflow_nb.execution.system.interrupts import call_body
 
@@ -166,10 +167,10 @@ class MapResult(Sequence[T]):
     def __repr__(self) -> str:
         if self._fanout is None:
             return f"MapResult({list(self._values)!r})"
-        is_short = len(self._fanout.outcomes) <= SHOWN
+        is_short = len(self._fanout.promises) <= SHOWN
         if is_short and self._fanout.is_finished() and self._fanout.first_error is None:
-            return f"MapResult({[outcome.error or outcome.value for outcome in self._fanout.outcomes]!r})"
-        n_done = sum(outcome.is_done for outcome in self._fanout.outcomes)
+            return f"MapResult({[outcome.error or outcome.value for outcome in self._fanout.promises]!r})"
+        n_done = sum(outcome.is_done for outcome in self._fanout.promises)
         return f"<results of {self._name}: {n_done} done>"
 
 
@@ -197,9 +198,7 @@ def submit_call(
     """Begin a call beside its flow; outside of one it is made at once."""
     if scope is None:
         return StepFuture(spec.name, None, _plain_call(spec, args, kwargs))
-    session = scope.open_session()
-    asked = session.ask(spec, scope.branch, args, kwargs, stretch=scope.stretch)
-    return StepFuture(spec.name, Submission(session, asked, is_limited=True))
+    return StepFuture(spec.name, submit(scope, spec, args, kwargs))
 
 
 def map_items(

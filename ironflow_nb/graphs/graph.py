@@ -46,6 +46,7 @@ from ironflow_nb.graphs.runtime.node_steps import PARAMETERS, NodeSteps
 from ironflow_nb.graphs.stored_graph import load_graph, plan_after_edit, stored_id, text_to_store
 from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.handles.runnable import Runnable
+from ironflow_nb.handles.volatile_arguments import VolatileArguments
 from ironflow_nb.journal.ports import Select, StoredDefinition
 
 if TYPE_CHECKING:
@@ -377,6 +378,7 @@ class Graph(GraphDiagramMixin, Runnable):
             arguments={"input": given},
             policy=self.policy,
             define_steps=self.define_steps,
+            new_adviser=VolatileArguments,
         )
         body = functools.partial(performed, definition, workshop, self.grants)
         return request, FlowCall(body, (given,), {})

@@ -61,7 +61,7 @@ class _AttemptHistory:
             for row in reader.events(Select(run_ids=[run_id], name=SessionEnded.__name__))
         }
         session = engine.sessions.get(run_id)
-        self._now = session.recall.not_asked_for() if session is not None and session.is_open else ()
+        self._now = session.replayer.unused_steps() if session is not None and session.is_open else ()
         self.diff = ""
 
     def reason(self, row: StepRow, before: StepRow | None) -> str:
@@ -109,7 +109,7 @@ class _AttemptHistory:
         return "; ".join(changed) or f"new, beside {twin.step}, which was asked for in another branch"
 
     def _twin(self, row: StepRow) -> StepRow | None:
-        """Return the step of the same name that was recorded before this stretch and is no longer asked for."""
+        """Return the step of the same name that was recorded before this continuation and is no longer asked for."""
         began = max((version for version in self._began if version < row.version), default=None)
         if began is None:
             return None
@@ -129,7 +129,7 @@ class _AttemptHistory:
         return self._left_out[min(ended)] if ended else self._now
 
     def afterwards(self, row: StepRow) -> Iterator[str]:
-        """Yield how the step failed, and what became of it in the newest stretch, if it did not run there."""
+        """Yield how the step failed, and what became of it in the newest continuation, if it did not run there."""
         if row.status is StepStatus.FAILED:
             yield f"it failed{self._error(row)}"
         began = self._began[-1] if self._began else 0

@@ -21,8 +21,8 @@ from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.signatures import FOREIGN, advice
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.runs.lookup import read_arguments, resolve_step, resolve_steps
 from ironflow_nb.execution.system.frontend import shell
+from ironflow_nb.history.lookup import read_arguments, resolve_step, resolve_steps
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.failures import Failure, load_failure, recorded_error
 from ironflow_nb.values.stored_value import legible

@@ -15,17 +15,16 @@ from ironflow_nb.errors import JournalError, StepNotFound, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.runs import run_status
-from ironflow_nb.execution.runs.lookup import read_value, resolve_run, resolve_step, resolve_steps
-from ironflow_nb.execution.runs.stop import ask_to_stop
+from ironflow_nb.execution.session.run_phase import StopRequest
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.stop_request import StopRequest
 from ironflow_nb.handles.arguments import arguments_of
 from ironflow_nb.handles.explanation import Explanation, explain_step
 from ironflow_nb.handles.recorded_call import RecordedCall, hand_over, recorded_call, step_to_debug
 from ironflow_nb.handles.run_picture import bundle_of, picture_of
 from ironflow_nb.handles.run_plan import ordered, plan_of
-from ironflow_nb.history import frames
+from ironflow_nb.handles.stop import ask_to_stop
+from ironflow_nb.history import frames, run_status
+from ironflow_nb.history.lookup import read_value, resolve_run, resolve_step, resolve_steps
 from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class Run(Generic[T]):
         """
         __tracebackhide__ = True
         run, status = run_status.wait_ended(self._engine, self.id, timeout_s)
-        own = None if self._session is None else self._session.ending
+        own = None if self._session is None else self._session.completion
         if own is not None and own.is_done:
             if own.error is None:
                 return own.value  # type: ignore[no-any-return]

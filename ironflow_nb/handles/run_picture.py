@@ -16,8 +16,8 @@ from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status
 from ironflow_nb.execution.definitions.call_sites import definition_prefix
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.runs.continuation_plan import continuations, not_asked_for
-from ironflow_nb.execution.runs.run_status import look, statuses_of
+from ironflow_nb.execution.runs.continuation_plan import continuations, unused_steps
+from ironflow_nb.history.run_status import look, statuses_of
 from ironflow_nb.journal.ports import Reader, Select, SiteTally, StepTally
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def progress_of(engine: Engine, run_id: RunId) -> Progress:
         return Progress(run, status)
     is_completed = status is RunStatus.COMPLETED
     with engine.ledger.journal.reading() as reader:
-        unused = not_asked_for(reader, run) if is_completed else ()
+        unused = unused_steps(reader, run) if is_completed else ()
         found = reader.places(run_id, without=unused, continued_at=run.session_version if status in OWNED else 0)
         tallies = [tally for tally in found if not tally.name.startswith(OWN_PREFIX)]
         totals = _totals(reader, run, since=run.session_version if is_completed else 0)
@@ -83,8 +83,8 @@ def progress_of(engine: Engine, run_id: RunId) -> Progress:
 def _totals(reader: Reader, run: RunRow, *, since: int) -> Counter[tuple[str, str]]:
     """Return how many items the maps and loops have, as far as that was known.
 
-    A series that a later stretch of the run begins again counts as it is there. One that it did not get to counts as it
-    was, unless the run has completed without it.
+    A series that a later continuation of the run begins again counts as it is there. One that it did not get to counts
+    as it was, unless the run has completed without it.
     """
     latest: dict[tuple[str, str, int], ItemsCounted] = {}
     for row in reader.events(Select(run_ids=[run.run_id], name=ItemsCounted.__name__)):
@@ -165,14 +165,14 @@ def _shown(key: str, tally: StepTally, run_status: RunStatus) -> Iterable[tuple[
 
 
 def _account(engine: Engine, progress: Progress) -> RunFigures:
-    """Return how long the latest stretch of the run took by the clock, once it has ended, and what it did not do."""
+    """Return how long the latest continuation took by the clock, once it has ended, and what it did not do."""
     from ironflow_nb.diagram.states import RunFigures
 
     run, status = progress.run, progress.status
     session = engine.sessions.get(run.run_id) if run is not None else None
     n_again = sum(tally.n_tried_again for tally in progress.tallies)
     if run is None or status in OWNED:
-        return RunFigures(n_reused=0 if session is None else session.recall.n_reused, n_tried_again=n_again)
+        return RunFigures(n_reused=0 if session is None else session.replayer.n_reused, n_tried_again=n_again)
     with engine.ledger.journal.reading() as reader:
         began = reader.events(Select(run_ids=[run.run_id], name=RunContinued.__name__)) if run.n_sessions > 1 else []
         head = reader.head(run.run_id)
@@ -257,7 +257,7 @@ def diagram_of(engine: Engine, run: RunRow | None) -> Diagram:
     with engine.ledger.journal.reading() as reader:
         definition = reader.definition(run.definition_id)
     if definition is None and (session := engine.sessions.get(run.run_id)) is not None:
-        definition = session.definitions.flow()  # it is written after the first step
+        definition = session.definition()  # it is written after the first step
     found = Diagram(run.name) if definition is None else decode_diagram(definition.diagram)
     return found if found.name else Diagram(run.name, found.nodes, found.edges)
 

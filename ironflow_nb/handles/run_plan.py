@@ -24,10 +24,10 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.runs.continuation_plan import plan_of_run
-from ironflow_nb.execution.runs.lookup import resolve_steps
-from ironflow_nb.execution.runs.run_status import status_of
 from ironflow_nb.execution.runs.start import foresee
 from ironflow_nb.handles.run_picture import diagram_of
+from ironflow_nb.history.lookup import resolve_steps
+from ironflow_nb.history.run_status import status_of
 from ironflow_nb.journal.ports import Reader
 
 if TYPE_CHECKING:

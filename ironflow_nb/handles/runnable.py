@@ -21,14 +21,13 @@ from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.runs.execute import await_child, await_here, is_async, run_here, run_in_background
-from ironflow_nb.execution.runs.lookup import recorded_arguments
 from ironflow_nb.execution.runs.start import begin
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
-from ironflow_nb.execution.steps.drivers import wait
-from ironflow_nb.execution.steps.step_runner import call, call_async
+from ironflow_nb.execution.steps.durable_calls import call, call_async, wait_for_future
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_plan import plan_of_call
 from ironflow_nb.history import frames
+from ironflow_nb.history.lookup import recorded_arguments
 from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
@@ -157,10 +156,7 @@ class Runnable:
             return await Run[Any](engine, value.run_id) if isinstance(value, RunRow) else value
 
         def run_waiting(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
-            future = engine.spawn(run_async(run_id, parent))
-            future.add_done_callback(lambda _: scope.session.wakeups.wake())
-            wait(scope.session, future.done)
-            return future.result()
+            return wait_for_future(scope, engine.spawn(run_async(run_id, parent)))
 
         if recorded is not None:
             return call(spec, scope, (), recorded, run_waiting if is_async(body) else run)

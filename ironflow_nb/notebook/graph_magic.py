@@ -18,9 +18,9 @@ from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.errors import GraphInvalid, IronflowError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.runs.lookup import recorded_arguments
-from ironflow_nb.execution.runs.run_status import statuses_of
 from ironflow_nb.execution.system.frontend import face
+from ironflow_nb.history.lookup import recorded_arguments
+from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.journal.ports import Select
 from ironflow_nb.notebook.notebook_hooks import NotebookHooks
 

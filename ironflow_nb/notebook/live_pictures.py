@@ -18,10 +18,10 @@ from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.deciders.decider import Decider
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.runs.run_status import look
 from ironflow_nb.execution.system.frontend import shell
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_picture import Progress, bundle_of, picture_of, progress_of
+from ironflow_nb.history.run_status import look
 from ironflow_nb.journal.ports import QueueSelect, Select
 
 FIRST_S: Final = 0.15

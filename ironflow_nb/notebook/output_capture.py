@@ -145,20 +145,20 @@ class _Tee:
     """A stream that also tells what is written to it."""
 
     def __init__(self, stream: Any, name: str, collected: _Collected) -> None:
-        self._stream = stream
+        self._writer = stream
         self._name = name
         self._collected = collected
 
     def write(self, text: str) -> Any:
         self._collected.write(self._name, text)
-        return self._stream.write(text)
+        return self._writer.write(text)
 
     def writelines(self, lines: Any) -> None:
         for line in lines:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self._writer, name)
 
 
 def _plain(bundle: Any) -> dict[str, Any]:

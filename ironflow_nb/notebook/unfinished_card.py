@@ -16,9 +16,9 @@ from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.signatures import FOREIGN, advice, own_runs
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.runs.run_status import statuses_of
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.history.frames import count
+from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.journal.ports import QueueSelect, Select
 
 SHOWN: Final = 5

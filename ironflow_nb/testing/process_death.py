@@ -154,7 +154,7 @@ def outcome_of(
     assert session is not None
     clock, wakeup = SystemClock(), SystemThreads().wakeup()
     deadline = clock.monotonic() + LIMIT_S
-    while not session.ending.is_done and not is_dead():
+    while not session.completion.is_done and not is_dead():
         clock.wait(wakeup, 0.001)
         assert clock.monotonic() < deadline, "the flow hangs"
     if is_dead():

@@ -39,7 +39,7 @@ def test_an_empty_memory_answers_nothing() -> None:
     assert len(memo) == 0
     assert memo.find(PAGE, ROOT, 0) is None
     assert memo.latest(StepRef("fetch[0]")) is None
-    assert memo.not_asked_for() == ()
+    assert memo.unused_steps() == ()
     assert memo.work_at_stake("fetch", PAGE) == (0, 0.0)
 
 
@@ -104,7 +104,7 @@ def test_calls_are_answered_by_place_then_by_the_only_relative_and_each_record_o
             expected = alike[0] if other != branch and other in LINES[branch] else None
         assert answer(memo, branch, nth, name) == (None if expected is None else step_ref("fetch", expected))
         unasked.pop(-1 if expected is None else expected, None)
-    assert memo.not_asked_for() == tuple(step_ref("fetch", index) for index in unasked)
+    assert memo.unused_steps() == tuple(step_ref("fetch", index) for index in unasked)
 
 
 @given(st.lists(st.tuples(IDENTITIES, BRANCHES), max_size=20))
@@ -119,7 +119,7 @@ def test_calls_are_counted_for_each_identity_and_branch(calls: list[tuple[str, B
 def test_a_step_that_was_left_out_begins_as_its_next_attempt_in_the_branch_that_left_it_out() -> None:
     skipped = step_row("fetch", 0, identity=digest("skipped"), branch=LEFT, status=StepStatus.SKIPPED)
     memo = RecordedSteps([skipped, recorded(1, RIGHT)])
-    assert (len(memo), memo.latest(StepRef("fetch[0]")), memo.not_asked_for()) == (1, None, ("fetch[1]",))
+    assert (len(memo), memo.latest(StepRef("fetch[0]")), memo.unused_steps()) == (1, None, ("fetch[1]",))
     assert new_ref(memo, "fetch", RIGHT) == ("fetch[2]", 2, 1)
     assert new_ref(memo, "fetch", LEFT) == ("fetch[0]", 0, 2)
     assert new_ref(memo, "fetch", LEFT) == ("fetch[3]", 3, 1)
@@ -201,4 +201,4 @@ def test_at_stake_is_what_steps_of_that_name_have_completed_with_other_code_only
 def test_only_what_no_call_asked_for_is_told_in_the_order_of_the_record() -> None:
     memo = RecordedSteps([recorded(index, nth=index) for index in (2, 0, 1)])
     memo.find(PAGE, ROOT, 0)
-    assert memo.not_asked_for() == ("fetch[2]", "fetch[1]")
+    assert memo.unused_steps() == ("fetch[2]", "fetch[1]")

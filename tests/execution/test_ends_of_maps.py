@@ -235,7 +235,7 @@ def test_a_retry_still_sees_which_error_it_was(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("is_background", [False, True])
-def test_a_flow_that_raises_stop_iteration_fails_with_an_error_that_says_so(is_background: bool) -> None:
+def test_a_flow_that_raises_stop_iteration_fails_with_an_error_that_says_so(lab: Lab, is_background: bool) -> None:
     @flow
     def main() -> None:
         parse("a,1")

@@ -58,7 +58,7 @@ def test_what_was_let_go_of_is_read_again(lab: Lab, little_memory: None) -> None
     def main() -> None:
         pages = page.map(range(N), concurrency=2)
         assert [number(each) for each in pages] == list(range(N))
-        assert sum(outcome.is_released for outcome in pages._fanout.outcomes) > N - 50
+        assert sum(outcome.is_released for outcome in pages._fanout.promises) > N - 50
         assert [number(each) for each in pages] == list(range(N))
         assert (number(pages[3]), number(pages[-1]), len(pages)) == (3, N - 1, N)
         assert [number(each) for each in pages[10:12]] == [10, 11]
@@ -76,7 +76,7 @@ def test_results_that_nobody_has_read_yet_are_let_go_of_beyond_the_window(lab: L
     def main() -> list[int]:
         pages = page.map(range(N), concurrency=2)
         assert len(pages) == N
-        released = [outcome.is_released for outcome in pages._fanout.outcomes]
+        released = [outcome.is_released for outcome in pages._fanout.promises]
         assert not any(released[:8])
         assert all(released[30:])
         return [number(each) for each in pages]
@@ -91,7 +91,7 @@ def test_a_map_that_is_replayed_holds_what_fits(lab: Lab, little_memory: None, w
         found = [number(each) for each in pages]
         if world.is_broken:
             world.die()
-        assert sum(outcome.is_released for outcome in pages._fanout.outcomes) > N - 50
+        assert sum(outcome.is_released for outcome in pages._fanout.promises) > N - 50
         return found
 
     with pytest.raises(SystemExit):

@@ -179,7 +179,7 @@ def interrupted_once() -> int:
     if not STALE:
         while not scope.session.in_flight():
             time.sleep(0.001)
-        asked = scope.session.ask(work.spec, scope.branch, (2,), {}, stretch=scope.stretch)
+        asked = scope.session.resolve_call(work.spec, scope.branch, (2,), {}, continuation=scope.continuation)
         assert isinstance(asked, Attempt)
         STALE.append(asked)
         raise KeyboardInterrupt

@@ -149,7 +149,7 @@ def test_another_engine_pauses(lab: Lab, world: World, gate: Gate) -> None:
         elsewhere = iron.get_run(run.id)
         assert elsewhere.status == "running"
         elsewhere.pause()
-        until(lambda: run._session is not None and run._session.stopped is not None)
+        until(lambda: run._session is not None and run._session.stop_request is not None)
         gate.is_open.set()
         assert elsewhere.wait(timeout_s=20).status == "paused"
         assert iron.events().iloc[-1]["type"] == "RunPaused"

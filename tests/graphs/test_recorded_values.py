@@ -1,4 +1,4 @@
-"""The time and ids in expressions: recorded, and the same in every stretch of a run, whatever runs first."""
+"""The time and ids in expressions: recorded, and the same in every continuation of a run, whatever runs first."""
 
 from __future__ import annotations
 

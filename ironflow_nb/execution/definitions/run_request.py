@@ -57,7 +57,9 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     run and step, and is begun under that id if it was not before. With `reopens` the run of that id, or of
     the policy's key, is taken on again also when it is closed. `define_steps` sees that the steps which the definition
     can have are known here by name, where that takes more than defining it. `function` is the one in whose source
-    the steps are called. `notes_end` adds to an error that ends the run what became of it and what continues it.
+    the steps are called. `new_adviser`, called with the journal, the id and the recorded steps of a run that is
+    continued, gives a function that is called with the name and the arguments of each new call. `notes_end` adds to
+    an error that ends the run what became of it and what continues it.
     """
 
     kind: str
@@ -73,6 +75,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     reopens: bool = False
     define_steps: Callable[[], None] | None = None
     function: Callable[..., Any] | None = None
+    new_adviser: Callable[..., Callable[[str, dict[str, Any]], None]] | None = None
     notes_end: bool = True
 
 

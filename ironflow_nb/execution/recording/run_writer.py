@@ -12,11 +12,13 @@ from contextlib import suppress
 
 import msgspec
 
+from ironflow_nb.code_identity.code_parts import encode_parts
 from ironflow_nb.core.events import RecordedEvent, RunEvent
-from ironflow_nb.core.identity import RunId, StepRef
+from ironflow_nb.core.identity import Digest, RunId, StepRef
 from ironflow_nb.core.run_state import RunRow, StepRow, evolve_run, evolve_step
 from ironflow_nb.errors import JournalError
-from ironflow_nb.execution.recording.journal_access import JournalAccess
+from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.recording.journal_access import JournalAccess, RunStorage
 from ironflow_nb.journal.ports import CachedResult, Durability, RunCommit, StoredDefinition
 from ironflow_nb.values.stored_value import StoredValue
 
@@ -55,6 +57,7 @@ class RunWriter:
         self._steps: dict[tuple[StepRef, int], StepRow] = {}
         self._values: list[StoredValue] = []
         self._definitions: list[StoredDefinition] = []
+        self._defined: set[Digest] = set()
         self._taken: list[int] = []
         self._cached: list[CachedResult] = []
 
@@ -64,39 +67,50 @@ class RunWriter:
         return bool(self._events or self._steps or self._definitions or self._cached)
 
     def take(self, signal_id: int) -> None:
-        """Let the journal know with the next event that a signal was taken notice of."""
+        """Add to the next commit with an event that a signal was taken notice of."""
         self._taken.append(signal_id)
 
     def give_back(self, claim: CachedResult) -> None:
-        """Let the journal know with the next commit that a result for all runs is not computed here any more."""
+        """Add to the next commit that a result for all runs is not computed here any more."""
         self._cached.append(claim)
 
     def define(self, definition: StoredDefinition) -> None:
-        """Let the definition of the run, or of one of its steps, ride with the next commit."""
+        """Add the definition of the run, or of one of its steps, to the next commit."""
         self._definitions.append(definition)
 
-    def defer(self, piece: PendingEvent) -> StepRow | None:
-        """Let the piece ride with the next commit; return the attempt that it concerns, as it is after it."""
-        recorded = self._recorded(piece, self.version + len(self._events) + 1, self.at)
+    def define_step(self, spec: StepSpec, code: Digest, storage: RunStorage) -> None:
+        """Add to the next commit what the code of the step consists of: so any process can tell what was edited."""
+        if code in self._defined:
+            return
+        self._defined.add(code)
+        tracked = spec.tracked
+        if code not in self.ledger.defined and tracked.digest == code:
+            parts = encode_parts(tracked)
+            of_step = StoredDefinition(definition_id=code, kind="step", name=spec.name, source=parts, diagram="")
+            self.define(storage.definition(of_step))
+
+    def defer(self, pending: PendingEvent) -> StepRow | None:
+        """Add the event to the next commit; return the attempt that it concerns, as it is after it."""
+        recorded = self._recorded(pending, self.version + len(self._events) + 1, self.at)
         self.at = recorded.at
         self._events.append(recorded)
-        self._values += piece.values
-        if piece.step is None:
+        self._values += pending.values
+        if pending.step is None:
             after = evolve_run(self.run_id, self.row, recorded)
             if after is not self.row:
                 self._run = self.row = after
             return None
-        row = evolve_step(self.run_id, piece.before, recorded)
+        row = evolve_step(self.run_id, pending.before, recorded)
         if row is not None:
             self.put(row)
         return row
 
     def put(self, row: StepRow) -> None:
-        """Let a changed row ride with the next commit."""
+        """Add a changed row to the next commit."""
         self._steps[row.step, row.attempt] = row
 
-    def commit(self, *pieces: PendingEvent) -> list[StepRow | None]:
-        """Write all that is pending and the pieces in one transaction; return the attempt of each piece after it.
+    def commit(self, *pending_events: PendingEvent) -> list[StepRow | None]:
+        """Write all that is pending and the events in one transaction; return the attempt of each event after it.
 
         Raises:
             JournalConflict: somebody else appends to the run.
@@ -107,18 +121,18 @@ class RunWriter:
         values = [*self._values]
         run, at = self.row, self.at
         rows: list[StepRow | None] = []
-        for piece in pieces:
-            recorded = self._recorded(piece, self.version + len(events) + 1, at)
+        for pending in pending_events:
+            recorded = self._recorded(pending, self.version + len(events) + 1, at)
             at = recorded.at
             events.append(recorded)
-            values += piece.values
+            values += pending.values
             row = None
-            if piece.step is None:
+            if pending.step is None:
                 run = evolve_run(self.run_id, run, recorded)
-            elif (row := evolve_step(self.run_id, self._before(piece, steps), recorded)) is not None:
+            elif (row := evolve_step(self.run_id, self._before(pending, steps), recorded)) is not None:
                 steps[row.step, row.attempt] = row
             rows.append(row)
-        cached = [*self._cached, *(piece.cached for piece in pieces if piece.cached is not None)]
+        cached = [*self._cached, *(pending.cached for pending in pending_events if pending.cached is not None)]
         if not (events or steps or cached or self._definitions):
             return rows
         is_run_changed = run is not self.row or self._run is not None
@@ -161,12 +175,12 @@ class RunWriter:
         self.is_seen = False
 
     @staticmethod
-    def _before(piece: PendingEvent, steps: Mapping[tuple[StepRef, int], StepRow]) -> StepRow | None:
-        """Return the attempt before the piece: what this very commit makes of it, or what the piece says."""
-        assert piece.step is not None
-        assert piece.attempt is not None
-        return steps.get((piece.step, piece.attempt), piece.before)
+    def _before(pending: PendingEvent, steps: Mapping[tuple[StepRef, int], StepRow]) -> StepRow | None:
+        """Return the attempt before the pending event: what this very commit makes of it, or what that says."""
+        assert pending.step is not None
+        assert pending.attempt is not None
+        return steps.get((pending.step, pending.attempt), pending.before)
 
-    def _recorded(self, piece: PendingEvent, version: int, not_before: int) -> RecordedEvent:
+    def _recorded(self, pending: PendingEvent, version: int, not_before: int) -> RecordedEvent:
         at = max(self.ledger.clock.now(), not_before)
-        return RecordedEvent(version, at, piece.event, piece.step, piece.attempt)
+        return RecordedEvent(version, at, pending.event, pending.step, pending.attempt)

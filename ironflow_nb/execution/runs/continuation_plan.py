@@ -63,8 +63,8 @@ def _current(spec: StepSpec, rows: list[StepRow]) -> Current:
     return Current(tracked.own if is_older else tracked.digest, spec.once, spec.on_change)
 
 
-def not_asked_for(reader: Reader, run: RunRow) -> tuple[StepRef, ...]:
-    """Return the recorded steps that the latest stretch of an ended run had no use for."""
+def unused_steps(reader: Reader, run: RunRow) -> tuple[StepRef, ...]:
+    """Return the recorded steps that the latest continuation of an ended run had no use for."""
     ends = reader.events(Select(run_ids=[run.run_id], name=SessionEnded.__name__)) if run.n_sessions > 1 else []
     return decode_as(SessionEnded, ends[-1].data).not_asked_for if ends else ()
 

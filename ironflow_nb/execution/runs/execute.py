@@ -15,8 +15,8 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.runs import finish as run_finish
 from ironflow_nb.execution.runs.start import begin
 from ironflow_nb.execution.session.replay import failure_of
+from ironflow_nb.execution.session.run_phase import StopRequest
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.stop_request import StopRequest
 from ironflow_nb.execution.steps.context import SCOPE, RunContext, leave
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.system.frontend import face
@@ -46,14 +46,8 @@ def _announced(engine: Engine, request: RunRequest, session: Session) -> Iterato
             notebook.began(engine, session.run_id)
         yield
         return
-    parent = engine.sessions[request.parent[0]]
-    parent.child_sessions.append(session)
-    if parent.stopped is not None:  # looked at when it can be found: a stop of the parent may have missed it
-        parent.stop_children(parent.stopped.stop, parent.stopped.asked_by)
-    try:
+    with engine.sessions[request.parent[0]].with_child_run(session):
         yield
-    finally:
-        parent.child_sessions.remove(session)
 
 
 def run_session(engine: Engine, session: Session, body: FlowCall) -> Any:
@@ -66,7 +60,7 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
     """Run a flow from the first call to the last commit."""
     __tracebackhide__ = True
     driver.enter(session)
-    token = SCOPE.set(RunContext(session, stretch=session.recall))
+    token = SCOPE.set(RunContext(session, continuation=session.replayer))
     try:
         try:
             value = call_body(body.function, body.args, body.kwargs)
@@ -85,8 +79,8 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
             raise
         if not session.is_interrupted:
             await _wait_for_bodies(driver, engine, session)
-        if session.stopped is not None:
-            raise run_finish.stop(engine, session, session.stopped) from _user_error(error)
+        if session.stop_request is not None:
+            raise run_finish.stop(engine, session, session.stop_request) from _user_error(error)
         run_finish.fail(engine, session, error)
         if error is not raised:
             raise error from raised
@@ -102,7 +96,7 @@ def _user_error(error: BaseException) -> BaseException | None:
 
 async def _wait_for_bodies(driver: Driver, engine: Engine, session: Session) -> None:
     """Wait for bodies in flight to end before the last event is recorded; an interrupt ends the waiting."""
-    session.is_ending = True
+    session.finish()
     try:
         if not await driver.wait(session, lambda: not session.in_flight(), run_finish.SAY_AFTER_S):
             run_finish.say_waiting(session)
@@ -169,7 +163,7 @@ async def await_here(engine: Engine, request: RunRequest, body: FlowCall) -> Any
 def _interrupt_soon(sessions: list[Session], error: BaseException) -> None:
     """Let the engine's own thread interrupt the runs; called by a handler of signals, which can't wait for a lock."""
     for session in sessions:
-        session.interrupted_by = type(error).__name__
+        session.note_interrupt(type(error).__name__)
         with suppress(Exception):  # what it counts may change meanwhile
             run_finish.note_interrupt(session, error)
 
@@ -197,11 +191,11 @@ async def await_child(engine: Engine, request: RunRequest, body: FlowCall) -> An
 
 
 async def _until_interrupted_ended(engine: Engine, request: RunRequest) -> None:
-    """Wait for a stretch of the child that was interrupted and is ending: it needs this loop, which `begin` blocks."""
+    """Wait for an interrupted continuation of the child to end: it needs this loop, which `begin` blocks."""
     import asyncio
 
     session = None if request.run_id is None else engine.sessions.get(request.run_id)
-    if session is None or not (session.is_interrupted or session.interrupted_by is not None):
+    if session is None or not session.is_being_interrupted:
         return
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
@@ -209,7 +203,7 @@ async def _until_interrupted_ended(engine: Engine, request: RunRequest) -> None:
         loop.call_soon_threadsafe(ended.set)
 
     with session.lock:
-        session.ending.when_done(wake)
+        session.completion.when_done(wake)
     await ended.wait()
 
 

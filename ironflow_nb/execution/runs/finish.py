@@ -1,11 +1,10 @@
-"""How a stretch of a run ends: completed, failed or interrupted, always with everything finished committed."""
+"""How a continuation of a run ends: completed, failed or interrupted, always with everything finished committed."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from ironflow_nb.core import events
-from ironflow_nb.core.identity import StepRef
 from ironflow_nb.errors import (
     CodeChanged,
     InputInvalid,
@@ -19,9 +18,9 @@ from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.run_writer import PendingEvent
 from ironflow_nb.execution.session.attempts import Promise
-from ironflow_nb.execution.session.replay import FAILED_STEP
+from ironflow_nb.execution.session.run_phase import RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.stop_request import RunStopped, StopRequest
+from ironflow_nb.execution.steps.durable_calls import steps_behind
 from ironflow_nb.execution.system.frontend import logger, run_again, say
 
 SAY_AFTER_S: Final = 1.0
@@ -30,7 +29,7 @@ _NOTE: Final = "ironflow: "
 
 def raise_unobserved(session: Session) -> None:
     """Raise a failure beside the flow that the flow never looked at: a run does not complete over it."""
-    for child in list(session.children):
+    for child in list(session.beside.children):
         error = child.unobserved_error()
         if error is not None:
             raise error
@@ -38,14 +37,14 @@ def raise_unobserved(session: Session) -> None:
 
 def warn_forgotten(session: Session) -> None:
     """Say which calls of async steps were never awaited."""
-    if session.calls:
-        names = ", ".join(sorted({job.spec.name for job in session.calls}))
+    if session.beside.not_begun:
+        names = ", ".join(sorted({attempt.spec.name for attempt in session.beside.not_begun}))
         say(f"run {session.run_id}: {names} was called and never awaited, so it did not run")
 
 
 def say_waiting(session: Session) -> None:
     """Say for which bodies the end of the run waits."""
-    steps = ", ".join(job.step for job in session.in_flight()[:5])
+    steps = ", ".join(attempt.step for attempt in session.in_flight()[:5])
     say(f"run {session.run_id}: waiting for {steps} to end")
 
 
@@ -56,8 +55,8 @@ def complete(session: Session, value: Any) -> Any:
         ValueNotStorable: no codec takes the value.
         CodeChanged, JournalError: the flow swallowed it, and what it returns rests on less than its steps.
     """
-    ended = session.ending
-    session.refuse_if_stopped()
+    ended = session.completion
+    session.raise_fatal_error()
     stored, echo = session.storage.store(value)
     completed = PendingEvent(events.RunCompleted(output=stored.value_id), values=(stored,))
     session.end(*_account(session), completed)
@@ -68,10 +67,10 @@ def complete(session: Session, value: Any) -> Any:
 
 def fail(engine: Engine, session: Session, error: BaseException) -> None:
     """Record that the flow raised; nothing is recorded any more where another process has taken the run over."""
-    ended = session.ending
+    ended = session.completion
     # A session that is closed here was closed with its engine, which recorded the interruption.
     if session.is_open and not isinstance(error, RunTakenOver):
-        stored, causes = session.storage.store_failure(error), steps_behind(session, error)
+        stored, causes = session.storage.store_failure(error), steps_behind(session.run_id, error)
         where = f" in {causes[0]}" if causes else ""
         what = f"run {session.run_id} of {session.name} failed{where}; {_kept(session)}"
         is_told = isinstance(error, CodeChanged | OutcomeUnknown | InputInvalid)  # what to do, if it can be done
@@ -79,7 +78,7 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
         failed = events.RunFailed(error=stored.value_id, caused_by=causes)
         try:
             session.disown(causes)
-            session.end_by_and_by(*_account(session), PendingEvent(failed, values=(stored,)))
+            session.end_or_defer(*_account(session), PendingEvent(failed, values=(stored,)))
         except IronflowError as trouble:
             logger().warning("run %s: its failure could not be recorded yet: %s", session.run_id, trouble)
     _close(engine, session, ended, error)
@@ -87,16 +86,12 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
 
 def interrupt(engine: Engine, session: Session, error: BaseException, reason: str) -> None:
     """Record that the owner stopped; bodies in flight go on, and a re-run in this process joins them."""
-    ended = session.ending
-    session.is_ending = True
-    session.stopped = session.stopped or RunStopped(
-        StopRequest.INTERRUPT, reason
-    )  # first: a child that ends now has not failed
-    session.stop_children(StopRequest.INTERRUPT, reason)
+    ended = session.completion
+    session.cut_off(reason)  # first: a child that ends now has not failed
     try:
-        session.drain()
+        session.commit_queued()
         if session.is_open:  # else the engine was closed, and has recorded it
-            session.end_by_and_by(*_account(session), PendingEvent(events.RunInterrupted(reason=reason)))
+            session.end_or_defer(*_account(session), PendingEvent(events.RunInterrupted(reason=reason)))
     except IronflowError as trouble:
         logger().warning("run %s: its interruption could not be recorded yet: %s", session.run_id, trouble)
     note_interrupt(session, error)
@@ -105,20 +100,20 @@ def interrupt(engine: Engine, session: Session, error: BaseException, reason: st
 
 def stop(engine: Engine, session: Session, stopped: RunStopped) -> IronflowError:
     """Record that the run was cancelled, paused or interrupted; return what its caller is to be told."""
-    ended = session.ending
+    ended = session.completion
     error: IronflowError
-    if stopped.stop is StopRequest.INTERRUPT:
+    if stopped.request is StopRequest.INTERRUPT:
         error = _interrupted(session, "interrupted")
         interrupt(engine, session, error, stopped.asked_by or "")
         return error
-    if stopped.stop is StopRequest.CANCEL:
+    if stopped.request is StopRequest.CANCEL:
         last, what = PendingEvent(events.RunCancelled(reason=f"asked by {stopped.asked_by}")), "cancelled"
         error = RunCancelled(f"run {session.run_id} of {session.name} was cancelled", run_id=session.run_id)
     else:
         last, what = PendingEvent(events.RunPaused(asked_by=stopped.asked_by)), "paused"
         error = _interrupted(session, "paused")
     try:
-        session.end_by_and_by(*_account(session), last)
+        session.end_or_defer(*_account(session), last)
     except IronflowError as trouble:
         logger().warning("run %s: that it was %s could not be recorded yet: %s", session.run_id, what, trouble)
     _close(engine, session, ended, error)
@@ -139,42 +134,21 @@ def note_interrupt(session: Session, error: BaseException) -> None:
 
 
 def _close(engine: Engine, session: Session, ended: Promise, error: BaseException) -> None:
-    with session.lock:
-        if session.ending is ended:  # else the run is continued already, since its last event is recorded
-            session.is_open = False
-        ended.fail(error)  # under the lock, as whoever waits is registered: else one could come in between
+    session.resolve(ended, error)
     engine.close_session(session)
 
 
 def _account(session: Session) -> list[PendingEvent]:
-    """Return the event that sums up a stretch which had something to reuse."""
-    recall = session.recall
-    if not (recall.n_recorded or recall.n_reused):
+    """Return the event that sums up a continuation which had something to reuse."""
+    replayer = session.replayer
+    if not (replayer.n_recorded or replayer.n_reused):
         return []
-    return [PendingEvent(events.SessionEnded(n_reused=recall.n_reused, not_asked_for=recall.not_asked_for()))]
-
-
-def steps_behind(session: Session, error: BaseException) -> tuple[StepRef, ...]:
-    """Return the steps of the run whose failures are in the chain of the error."""
-    steps: dict[StepRef, None] = {}
-    seen: set[int] = set()
-    left: list[BaseException | None] = [error]
-    while left:
-        link = left.pop()
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
-        run_id, step = getattr(link, FAILED_STEP, (None, None))
-        if run_id == session.run_id and step is not None:
-            steps[step] = None
-        left += [link.__cause__, link.__context__]
-        left += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
-    return tuple(steps)
+    return [PendingEvent(events.SessionEnded(n_reused=replayer.n_reused, not_asked_for=replayer.unused_steps()))]
 
 
 def _note(session: Session, error: BaseException, what: str, to_do: str | None) -> None:
     """Note on the error what became of its run; of a child its parent tells, for who continues that continues both."""
-    row = session.stream.row
+    row = session.writer.row
     is_child = row is not None and row.parent_run_id is not None
     is_noted = any(note.startswith(f"{_NOTE}{what}") for note in getattr(error, "__notes__", ()))
     if session.rejoined_by is not None and not is_child and not is_noted:
@@ -195,5 +169,5 @@ def _how_to_continue(session: Session) -> str:
 
 
 def _kept(session: Session) -> str:
-    n_kept = session.recall.n_finished
+    n_kept = session.replayer.n_finished
     return "1 finished step is kept" if n_kept == 1 else f"{n_kept} finished steps are kept"

@@ -30,7 +30,7 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.journal_access import JournalAccess, RunStorage
 from ironflow_nb.execution.recording.run_writer import PendingEvent, RunWriter
 from ironflow_nb.execution.recording.signatures import FOREIGN, advice, own_runs, signature_of_run
-from ironflow_nb.execution.runs.continuation_plan import continuations, not_asked_for, plan_after, plan_of_edits
+from ironflow_nb.execution.runs.continuation_plan import continuations, plan_after, plan_of_edits, unused_steps
 from ironflow_nb.execution.runs.finish import SAY_AFTER_S, say_waiting
 from ironflow_nb.execution.session.base_run import BaseRun, completed_in, lineage
 from ironflow_nb.execution.session.replay import Replayer
@@ -111,14 +111,14 @@ def _interrupted_here(engine: Engine, run: RunRow) -> Session | None:
     session = engine.sessions.get(run.run_id)
     if session is None or run.owner != engine.ledger.owner or run.status in CLOSED:
         return None
-    return session if session.is_interrupted or session.interrupted_by is not None else None
+    return session if session.is_being_interrupted else None
 
 
 def _wait_until_ended(engine: Engine, session: Session) -> None:
-    """Wait for a stretch that was interrupted and is ending on the loop: a call goes on after it, and not with it."""
+    """Wait for an interrupted continuation to end on the loop: a call goes on after it, and not with it."""
     wakeup = engine.threads.wakeup()
     with session.lock:
-        session.ending.when_done(wakeup.set)
+        session.completion.when_done(wakeup.set)
     with engine.interrupts.waiting(wakeup):
         if not engine.ledger.clock.wait(wakeup, SAY_AFTER_S):
             say_waiting(session)
@@ -202,7 +202,7 @@ def _say_what_failed(engine: Engine, run: RunRow) -> None:
         if not any(tally.status is StepStatus.FAILED for tally in reader.tallies([run.run_id]).get(run.run_id, [])):
             return
         latest = {row.step: row.status for row in reader.steps(Select(run_ids=[run.run_id]))}
-        left_out = not_asked_for(reader, run)
+        left_out = unused_steps(reader, run)
     n_failed = sum(status is StepStatus.FAILED and step not in left_out for step, status in latest.items())
     if n_failed:
         steps = "1 step failed" if n_failed == 1 else f"{n_failed} steps failed"
@@ -279,7 +279,7 @@ def _after_completed(engine: Engine, reader: Reader, request: RunRequest, run: R
 def _begin_child(engine: Engine, reader: Reader, parent: tuple[RunId, StepRef]) -> Begin:
     """Return how a child begins: built on the child that its parent's origin had in its place, if there is one."""
     session = engine.sessions.get(parent[0])
-    origin = None if session is None else session.recall.origin
+    origin = None if session is None else session.replayer.origin
     child = None if origin is None else origin.children.get(parent[1])
     found = [] if child is None else reader.runs(Select(run_ids=[child]))
     return Begin(after=found[0], takes_over=True) if found else Begin()
@@ -311,7 +311,7 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
     run_id = request.run_id or ledger.new_run_id()
     parent_run_id, parent_step = request.parent or (None, None)
     durability = policy.durability or engine.durability
-    stream = RunWriter(ledger, run_id, durability)
+    writer = RunWriter(ledger, run_id, durability)
     storage = _storage(engine, request)
     inputs = storage.store_inputs(request.arguments)
     inputs_id = inputs[-1].value_id
@@ -333,26 +333,25 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
         origin_run_id=None if origin is None else origin.run_id,
     )
     if policy.key is None and request.parent is None:
-        stream.defer(PendingEvent(started, values=[*inputs, signature]))
+        writer.defer(PendingEvent(started, values=[*inputs, signature]))
     else:
-        stream.commit(PendingEvent(started, values=[*inputs, signature]))
+        writer.commit(PendingEvent(started, values=[*inputs, signature]))
     built_on = None
     if origin is not None:
         with ledger.current() as reader:
-            built_on = _origin(ledger, reader, stream, origin.run_id)
-    recall = Replayer(ledger, run_id, call.name, policy.on_change, origin=built_on)
-    session = Session(stream, recall, start_worker=engine.start_worker)
-    session.storage = storage
+            built_on = _origin(ledger, reader, writer, origin.run_id)
+    replayer = Replayer(ledger, run_id, call.name, policy.on_change, origin=built_on)
+    session = Session(writer, replayer, storage, start_performer=engine.start_performer)
     _look_after(engine, session, request)
     return session
 
 
-def _origin(ledger: JournalAccess, reader: Reader, stream: RunWriter, run_id: RunId | None) -> BaseRun | None:
-    """Return what is recorded of the completed run that the run of the stream is built on."""
+def _origin(ledger: JournalAccess, reader: Reader, writer: RunWriter, run_id: RunId | None) -> BaseRun | None:
+    """Return what is recorded of the completed run that the run of the writer is built on."""
     runs = lineage(ledger.signer, reader, run_id)
     if not runs:
         return None
-    return BaseRun(runs[0].run_id, reader.memo(runs[0].run_id), completed_in(reader, runs[1:]), stream.defer)
+    return BaseRun(runs[0].run_id, reader.memo(runs[0].run_id), completed_in(reader, runs[1:]), writer.defer)
 
 
 def _storage(engine: Engine, request: RunRequest) -> RunStorage:
@@ -362,26 +361,26 @@ def _storage(engine: Engine, request: RunRequest) -> RunStorage:
 
 
 def _look_after(engine: Engine, session: Session, request: RunRequest) -> None:
-    if request.definition_id not in engine.ledger.defined:
-        session.definitions.of_flow = request.define
-    session.rejoined_by = _rejoined_by(engine, request.policy) if request.notes_end else None
-    session.recall.sites = CallSites(request.function, request.definition_id)
+    session.describe(
+        sites=CallSites(request.function, request.definition_id),
+        rejoined_by=_rejoined_by(engine, request.policy) if request.notes_end else None,
+        define=None if request.definition_id in engine.ledger.defined else request.define,
+    )
     engine.open_session(session)
 
 
 def _continued(engine: Engine, request: RunRequest, call: CallKey, run: RunRow) -> Session:
     earlier = engine.sessions.get(run.run_id)
     if earlier is None:
-        stream = RunWriter(engine.ledger, run.run_id, request.policy.durability or engine.durability)
-        recall = _take_on(engine, request, call, run, stream)
-        session = Session(stream, recall, start_worker=engine.start_worker)
-        session.storage = _storage(engine, request)
+        writer = RunWriter(engine.ledger, run.run_id, request.policy.durability or engine.durability)
+        replayer = _take_on(engine, request, call, run, writer)
+        session = Session(writer, replayer, _storage(engine, request), start_performer=engine.start_performer)
     else:
         session = earlier
-        # Bodies of the earlier stretch are still running; none of them may commit between the reading and the taking.
+        # Bodies of the earlier continuation still run; none of them may commit between the reading and the taking.
         with session.lock:
             session.flush()
-            session.reopen(_take_on(engine, request, call, run, session.stream))
+            session.reopen(_take_on(engine, request, call, run, session.writer))
     _look_after(engine, session, request)
     return session
 
@@ -392,7 +391,7 @@ def refuse_changed(reader: Reader, run: RunRow) -> None:
         raise JournalConflict(f"somebody else appended to run {run.run_id}", run_id=run.run_id)
 
 
-def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, stream: RunWriter) -> Replayer:
+def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, writer: RunWriter) -> Replayer:
     """Read what is recorded of the run, and commit that this engine continues it.
 
     Raises:
@@ -409,16 +408,16 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, st
         stale = reader.signals([run.run_id])
         foreign = "" if own_runs(ledger.signer, reader, [run]) else f", {FOREIGN}"
         continued_before = continuations(reader, run)
-        origin = _origin(ledger, reader, stream, run.origin_run_id)
+        origin = _origin(ledger, reader, writer, run.origin_run_id)
         planned = plan_of_edits(reader, run, [row for row, _ in recorded], request.policy.on_change) if is_rerun else []
     assert head is not None
-    stream.version, stream.at, stream.row = head[0], max(head[1], stream.at), run
+    writer.version, writer.at, writer.row = head[0], max(head[1], writer.at), run
     was = derived_run_status(run.status, owner_is_alive=alive)
     continued = RunContinued(
         reason=request.reason if run.status is was else "takeover",
         owner=ledger.owner,
         definition=request.definition_id,
-        durability=stream.durability.value,
+        durability=writer.durability.value,
         execution=call.execution if is_rerun else None,
         ordinal=call.ordinal if is_rerun else 0,
         notebook=notebook_path(),
@@ -428,19 +427,21 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, st
     )
     for signal in stale:  # what was asked of an owner that is gone says nothing about this one
         assert signal.signal_id is not None
-        stream.take(signal.signal_id)
-    stream.commit(PendingEvent(continued))
-    orders = discarded([*continued_before, (stream.version, continued)])
-    recall = Replayer(
+        writer.take(signal.signal_id)
+    writer.commit(PendingEvent(continued))
+    orders = discarded([*continued_before, (writer.version, continued)])
+    replayer = Replayer(
         ledger, run.run_id, call.name, request.policy.on_change, recorded, discarded=orders, kept=continued.keep,
         origin=origin,
     )  # fmt: skip
+    if request.new_adviser is not None:
+        replayer.advise = request.new_adviser(ledger, run.run_id, replayer.recorded)
     if is_rerun:
-        recall.announced = {each.row.name for each in planned if each.action is Action.REDO}
-        steps = _said(planned, "kept") if planned else f"{_counted(recall.n_finished)} kept"
+        replayer.announced = {each.row.name for each in planned if each.action is Action.REDO}
+        steps = _said(planned, "kept") if planned else f"{_counted(replayer.n_finished)} kept"
         ago = spoken(max(ledger.clock.now() - head[1], 0) / 1e6)
         say(
             f"{call.name}: continuing run {run.run_id} ({was.value} {ago} ago{foreign}); "
             f"{steps}. {_to_start_anew(call)}"
         )
-    return recall
+    return replayer

@@ -1,10 +1,11 @@
-"""A call of a step on its way: asked, answered or performed, settled."""
+"""A call of a step on its way: asked, answered or performed, result."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import Context
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -56,7 +57,7 @@ class RecordedAnswer(msgspec.Struct, frozen=True):
 class Promise:
     """A value or an error that comes once; who waits is called back. Used under the session's lock.
 
-    Of a job that was let go of without a result, `undone` is what a later stretch of the run has to continue.
+    Of an attempt that was let go of without a result, `undone` is what a later continuation of the run has to continue.
     """
 
     __slots__ = ("_callbacks", "_read", "_value", "error", "is_observed", "kept", "undone")
@@ -72,7 +73,7 @@ class Promise:
 
     @property
     def is_done(self) -> bool:
-        """Tell whether the outcome is there."""
+        """Tell whether the promise is there."""
         return self._value is not PENDING or self.error is not None
 
     @property
@@ -114,7 +115,7 @@ class Promise:
         return self.value
 
     def when_done(self, callback: Callable[[], None]) -> None:
-        """Call back once the outcome is there, at once if it is."""
+        """Call back once the promise is there, at once if it is."""
         if self.is_done:
             callback()
         else:
@@ -136,28 +137,28 @@ class Attempt:
     """
 
     __slots__ = (
-        "attempt", "begin_again", "call", "child_run_id", "claim", "code", "context", "due_s", "failed", "index",
-        "is_owed", "n_failed", "outcome", "reason", "row", "spec", "started_s", "step", "stretch",
+        "begin_again", "call", "child_run_id", "claim", "code", "context", "continuation", "due_s", "failed", "index",
+        "is_owed", "n_failed", "number", "promise", "reason", "row", "spec", "started_s", "step",
     )  # fmt: skip
 
     row: StepRow
-    stretch: object
-    """The memory that made it, or that of a later stretch of the run with a call that it answers.
+    continuation: object
+    """The memory that made it, or that of a later continuation of the run with a call that it answers.
 
-    No attempt of an earlier stretch than the current one begins any more.
+    No attempt of an earlier continuation than the current one begins any more.
     """
 
     def __init__(
-        self, spec: StepSpec, code: Digest, call: StepCall, step: StepRef, index: int, attempt: int, reason: str
+        self, spec: StepSpec, code: Digest, call: StepCall, step: StepRef, index: int, number: int, reason: str
     ) -> None:
         self.spec = spec
         self.code = code
         self.call = call
         self.step = step
         self.index = index
-        self.attempt = attempt
+        self.number = number
         self.reason = reason
-        self.outcome = Promise()
+        self.promise = Promise()
         self.started_s = 0.0
         self.due_s: float | None = None
         self.failed: StepRow | None = None
@@ -175,16 +176,16 @@ class Attempt:
 
     def retry(self, failed: StepRow) -> Attempt:
         """Return the attempt after this one, which failed."""
-        again = Attempt(self.spec, self.code, self.call, self.step, self.index, self.attempt + 1, "retry")
-        again.claim, again.is_owed, again.stretch = self.claim, self.is_owed, self.stretch
-        again.outcome, again.failed, again.begin_again = self.outcome, failed, self.begin_again
+        again = Attempt(self.spec, self.code, self.call, self.step, self.index, self.number + 1, "retry")
+        again.claim, again.is_owed, again.continuation = self.claim, self.is_owed, self.continuation
+        again.promise, again.failed, again.begin_again = self.promise, failed, self.begin_again
         again.n_failed, again.context, again.child_run_id = self.n_failed + 1, self.context, self.child_run_id
         return again
 
-    def continued(self, spec: StepSpec, stretch: object) -> Attempt:
-        """Return the attempt that continues this one's child run, in a stretch of the parent that waited for it."""
-        again = Attempt(spec, spec.code, self.call, self.step, self.index, self.attempt + 1, "interrupted")
-        again.child_run_id, again.stretch = self.child_run_id, stretch
+    def continued(self, spec: StepSpec, continuation: object) -> Attempt:
+        """Return the attempt that continues this one's child run, in a continuation that waited for it."""
+        again = Attempt(spec, spec.code, self.call, self.step, self.index, self.number + 1, "interrupted")
+        again.child_run_id, again.continuation = self.child_run_id, continuation
         return again
 
     @property
@@ -198,34 +199,44 @@ class Attempt:
         return hasattr(self, "row")
 
 
-class AttemptResult(msgspec.Struct, frozen=True):
-    """A performed attempt with what is to be recorded of it and what its caller gets, or when it is tried again."""
+class AttemptResult(PendingEvent, frozen=True, kw_only=True):
+    """The event of a performed attempt, with what its caller gets, or the instant of its retry in microseconds UTC."""
 
-    job: Attempt
-    piece: PendingEvent
+    performed: Attempt
     value: Any = None
     error: BaseException | None = None
     retry_at: int | None = None
-    kept: StoredResult | None = None
+    stored: StoredResult | None = None
 
-    def tell(self, trouble: BaseException | None = None) -> None:
-        """Let who waits for the job know what it came to, or why that could not be recorded."""
+    def resolve_promise(self, trouble: BaseException | None = None) -> None:
+        """Resolve the promise of the attempt, with an error if it could not be recorded."""
         error = trouble or self.error
         if error is not None:
-            self.job.outcome.fail(error)
+            self.performed.promise.fail(error)
         else:
-            self.job.outcome.succeed(self.value, self.kept)
+            self.performed.promise.succeed(self.value, self.stored)
 
 
 Take = Callable[[AttemptResult | None], Attempt | None]
-"""Gives a worker its next job, told what its last one came to; None where there is nothing more to do."""
+"""Gives a performer its next attempt, and is told the result of its last one; None where nothing more is to do."""
 
 
-class Child(Protocol):
-    """Work beside the flow that the flow must answer for."""
+class PromisedWork:
+    """Work beside the flow that has one result."""
+
+    def __init__(self, lock: AbstractContextManager[object], promise: Promise | None = None) -> None:
+        self.promise = promise or Promise()
+        self._lock = lock
 
     def is_finished(self) -> bool:
-        """Tell whether nothing of it is still to come."""
+        """Return True if nothing of it is still to come."""
+        return self.promise.is_done
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call back once it is finished, at once if it is; in any thread, under the lock."""
+        with self._lock:
+            self.promise.when_done(callback)
 
     def unobserved_error(self) -> BaseException | None:
         """Return a failure that the flow never saw."""
+        return None if self.promise.is_observed else self.promise.error

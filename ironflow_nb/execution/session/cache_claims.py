@@ -13,29 +13,29 @@ from ironflow_nb.journal.ports import CachedResult
 class CacheClaims:
     """The claims of one run, each held by the newest attempt of its step. Used under the session's lock."""
 
-    def __init__(self, stream: RunWriter) -> None:
-        self._stream = stream
+    def __init__(self, writer: RunWriter) -> None:
+        self._writer = writer
         self._held: dict[tuple[Digest, Digest], CachedResult] = {}
 
     def add(self, claim: CachedResult) -> None:
         """Note that an attempt holds the claim."""
         self._held[claim.identity, claim.code] = claim
 
-    def settle(self, job: Attempt) -> None:
-        """Forget a claim that is given back in the commit of what the job came to."""
-        self._forget(job.claim)
+    def settle(self, attempt: Attempt) -> None:
+        """Forget a claim that is given back in the commit of what the attempt came to."""
+        self._forget(attempt.claim)
 
-    def give_back(self, job: Attempt) -> None:
-        """Let other runs compute what this job was to compute for all of them."""
-        claim, job.claim = job.claim, None
+    def give_back(self, attempt: Attempt) -> None:
+        """Let other runs compute what this attempt was to compute for all of them."""
+        claim, attempt.claim = attempt.claim, None
         if claim is not None and self._forget(claim):
-            self._stream.give_back(claim)
+            self._writer.give_back(claim)
 
-    def give_back_all_but(self, jobs: Collection[Attempt]) -> None:
-        """Give back what is left over when the run ends; these jobs go on."""
-        for claim in {*self._held.values()} - {job.claim for job in jobs}:
+    def give_back_all_but(self, attempts: Collection[Attempt]) -> None:
+        """Give back what is left over when the run ends; these attempts go on."""
+        for claim in {*self._held.values()} - {attempt.claim for attempt in attempts}:
             self._forget(claim)
-            self._stream.give_back(claim)
+            self._writer.give_back(claim)
 
     def _forget(self, claim: CachedResult | None) -> bool:
         """Take the claim from those that are held, if it is; a newer one of its place stays."""

@@ -11,7 +11,7 @@ from ironflow_nb.core.run_state import StepRow
 
 
 class ObservedFailures:
-    """The failures of one stretch of a run. Used under the session's lock; `put` records a changed row."""
+    """The failures of one continuation of a run. Used under the session's lock; `put` records a changed row."""
 
     def __init__(self, put: Callable[[StepRow], None]) -> None:
         self._put = put

@@ -1,4 +1,4 @@
-"""Writing what happens in one stretch of a run, and what becomes of results that can't be written."""
+"""Writing what happens in one continuation of a run, and what becomes of results that can't be written."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ironflow_nb.execution.system.frontend import logger
 
 
 class Recorder:
-    """Commits the results of one stretch of a run. Not thread-safe: the session's lock is held around every call.
+    """Commits the results of one continuation of a run. Not thread-safe: the session's lock is held around every call.
 
-    `stopped_by` is the error that the flow can't get past, whatever it swallows.
+    `fatal_error` is the error that the flow can't get past, whatever it swallows.
     """
 
-    def __init__(self, stream: RunWriter, recall: Replayer, claims: CacheClaims) -> None:
-        self.stopped_by: IronflowError | None = None
-        self._stream = stream
-        self._recall = recall
+    def __init__(self, writer: RunWriter, replayer: Replayer, claims: CacheClaims) -> None:
+        self.fatal_error: IronflowError | None = None
+        self._writer = writer
+        self._replayer = replayer
         self._claims = claims
 
     def record(self, batch: list[AttemptResult]) -> IronflowError | None:
@@ -38,90 +38,90 @@ class Recorder:
         return None
 
     def _commit(self, batch: list[AttemptResult]) -> None:
-        pieces: list[PendingEvent] = []
-        jobs: list[Attempt] = []
-        for settled in batch:
-            job = settled.job
-            pieces.append(settled.piece)
-            jobs.append(job)
-            if job.failed is not None and type(settled.piece.event) is StepReused:  # so it never began
-                self._stream.put(replace(job.failed, status=StepStatus.FAILED))
-            if settled.retry_at is not None:
-                pieces.append(PendingEvent(StepRetryScheduled(due_at=settled.retry_at), job.step, job.attempt))
-                jobs.append(job)
+        events: list[PendingEvent] = []
+        attempts: list[Attempt] = []
+        for result in batch:
+            attempt = result.performed
+            events.append(result)
+            attempts.append(attempt)
+            if attempt.failed is not None and type(result.event) is StepReused:  # so it never began
+                self._writer.put(replace(attempt.failed, status=StepStatus.FAILED))
+            if result.retry_at is not None:
+                events.append(PendingEvent(StepRetryScheduled(due_at=result.retry_at), attempt.step, attempt.number))
+                attempts.append(attempt)
         try:
-            rows = self.append(*pieces)
+            rows = self.append(*events)
         except JournalError as error:
-            self.stopped_by = error  # what was finished is not recorded: a flow that swallows this can't go on
+            self.fatal_error = error  # what was finished is not recorded: a flow that swallows this can't go on
             raise
-        for job, row in zip(jobs, rows, strict=True):
-            self.take(job, row)
-        for settled in batch:
-            if settled.piece.cached is not None:
-                self._claims.settle(settled.job)
-        self._recall.n_reused += sum(type(settled.piece.event) is StepReused for settled in batch)
-        for settled in batch:
-            if settled.error is None:
-                self._recall.note_finished(settled.job.step)
+        for attempt, row in zip(attempts, rows, strict=True):
+            self.take(attempt, row)
+        for result in batch:
+            if result.cached is not None:
+                self._claims.settle(result.performed)
+        self._replayer.n_reused += sum(type(result.event) is StepReused for result in batch)
+        for result in batch:
+            if result.error is None:
+                self._replayer.note_finished(result.performed.step)
 
-    def take(self, job: Attempt, row: StepRow | None) -> None:
-        """Take the attempt as it is recorded now; what ends late is told to the memory of the current stretch.
+    def take(self, attempt: Attempt, row: StepRow | None) -> None:
+        """Take the attempt as it is recorded now; what ends late is told to the memory of the current continuation.
 
         That memory was read from the journal while the body still ran, and under the session's lock: so it has the
         attempt as begun, and whatever becomes of it afterwards comes along here. Every way to record a step does.
         """
         assert row is not None
-        job.row = row
-        if self.is_late(job):
-            self._recall.learn(row)
+        attempt.row = row
+        if self.is_late(attempt):
+            self._replayer.learn(row)
 
-    def is_late(self, job: Attempt) -> bool:
-        """Tell whether the job is of an earlier stretch, and answers no call of this one."""
-        return job.stretch is not self._recall
+    def is_late(self, attempt: Attempt) -> bool:
+        """Tell whether the attempt is of an earlier continuation, and answers no call of this one."""
+        return attempt.continuation is not self._replayer
 
-    def is_void(self, settled: AttemptResult) -> bool:
-        """Tell whether nothing of a late job is recorded.
+    def is_void(self, result: AttemptResult) -> bool:
+        """Tell whether nothing of a late attempt is recorded.
 
         One that took another run's result never began, and its step may be another one's now. A child has a record of
-        its own, which the attempt of the current stretch reads.
+        its own, which the attempt of the current continuation reads.
         """
-        job = settled.job
-        return self.is_late(job) and (not job.is_started or job.child_run_id is not None)
+        attempt = result.performed
+        return self.is_late(attempt) and (not attempt.is_started or attempt.child_run_id is not None)
 
-    def append(self, *pieces: PendingEvent) -> list[StepRow | None]:
-        """Commit the pieces with all that is pending; return the attempt of each after it.
+    def append(self, *events: PendingEvent) -> list[StepRow | None]:
+        """Commit the events with all that is pending; return the attempt of each after it.
 
         Raises:
             RunTakenOver: another process continues the run.
             JournalError: the journal refuses; everything pending stays so.
         """
-        if not isinstance(self.stopped_by, RunTakenOver):
+        if not isinstance(self.fatal_error, RunTakenOver):
             try:
-                return self._tried_twice(pieces)
+                return self._tried_twice(events)
             except JournalConflict as error:
-                run_id = self._stream.run_id
-                self.stopped_by = RunTakenOver(
+                run_id = self._writer.run_id
+                self.fatal_error = RunTakenOver(
                     f"run {run_id} is continued by another process now; what this one still does is not recorded",
                     run_id=run_id,
                 )
-                self.stopped_by.__cause__ = error
-                logger().warning("%s", self.stopped_by)
+                self.fatal_error.__cause__ = error
+                logger().warning("%s", self.fatal_error)
         self._claims.give_back_all_but(())
-        self._stream.give_up()
-        raise self.stopped_by
+        self._writer.give_up()
+        raise self.fatal_error
 
-    def _tried_twice(self, pieces: Sequence[PendingEvent]) -> list[StepRow | None]:
+    def _tried_twice(self, events: Sequence[PendingEvent]) -> list[StepRow | None]:
         """Commit, and once more after an error that the journal does not know: no memory, the end of the stack."""
         try:
-            return self._stream.commit(*pieces)
+            return self._writer.commit(*events)
         except IronflowError:
             raise
         except Exception as error:  # noqa: BLE001 -- of any kind, for others wait for this commit
-            self._stream.ledger.troubles.note("writing to the journal", error)
+            self._writer.ledger.troubles.note("writing to the journal", error)
         try:
-            return self._stream.commit(*pieces)
+            return self._writer.commit(*events)
         except IronflowError:
             raise
         except Exception as error:
-            what = f"run {self._stream.run_id} could not be written to the journal: {type(error).__name__}: {error}"
+            what = f"run {self._writer.run_id} could not be written to the journal: {type(error).__name__}: {error}"
             raise JournalError(what) from error

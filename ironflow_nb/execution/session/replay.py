@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.events import StepSkipped
@@ -31,7 +32,6 @@ from ironflow_nb.execution.recording.run_writer import PendingEvent
 from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
 from ironflow_nb.execution.session.attempts import Attempt, AttemptRef, Promise, RecordedAnswer, StepCall, StoredResult
 from ironflow_nb.execution.session.base_run import BaseRun
-from ironflow_nb.execution.session.volatile_arguments import VolatileArguments
 from ironflow_nb.execution.system.frontend import say
 from ironflow_nb.journal.ports import Select
 from ironflow_nb.values.failures import recorded_error
@@ -44,6 +44,15 @@ FAILED_STEP: Final = "_ironflow_step"
 """Set on an exception that a step raised: which run and step it was."""
 
 
+class ItemSeries(NamedTuple):
+    """The calls of one map or loop: of a step, in a branch, the n-th series of the step there."""
+
+    name: str
+    branch: BranchId
+    nth: int
+    site: str
+
+
 class Replayer:
     """What one session knows of what was recorded before it. Not thread-safe: the session's lock is held."""
 
@@ -53,7 +62,7 @@ class Replayer:
         run_id: RunId,
         flow: str,
         on_change: OnChange,
-        recorded: Iterable[tuple[StepRow, StoredValue | None]] = (),
+        rows: Iterable[tuple[StepRow, StoredValue | None]] = (),
         *,
         discarded: Mapping[StepRef, int] | None = None,
         kept: Collection[StepRef] = (),
@@ -64,7 +73,7 @@ class Replayer:
         What is not recorded is looked for in the `origin`, the completed run that this one is built on. That steps of
         the names in `announced` are done again was said when the run began.
         """
-        rows = list(recorded)
+        rows = list(rows)
         self.n_reused = 0
         self.origin = origin
         self.sites = NOWHERE
@@ -73,7 +82,7 @@ class Replayer:
         self._run_id = run_id
         self._flow = flow
         self._on_change = on_change
-        self._memo = RecordedSteps((row for row, _ in rows), discarded=discarded, kept=kept)
+        self.recorded = RecordedSteps((row for row, _ in rows), discarded=discarded, kept=kept)
         self._outputs = {(row.step, row.attempt): stored for row, stored in rows if stored is not None}
         self._codes: dict[tuple[str, str], list[tuple[str, Digest]]] = {}
         self._keys: dict[tuple[str, Digest], Digest] = {}
@@ -83,19 +92,20 @@ class Replayer:
         self._done_again: set[StepRef] = set()
         self._warned_of: set[tuple[str, str]] = set()
         self._lost_s = 0.0
+        self._n_series: Counter[tuple[str, BranchId]] = Counter()
         self._sites_of_branches: dict[BranchId, str] = {}
-        self._varying = VolatileArguments(ledger, run_id, self._memo)
+        self.advise: Callable[[str, dict[str, Any]], None] | None = None
 
     @property
     def n_recorded(self) -> int:
         """How many steps were recorded before."""
-        return len(self._memo)
+        return len(self.recorded)
 
     @property
     def n_finished(self) -> int:
         """How many steps have a result that the next call would find: each counts once, whatever was done for it."""
         n_taken_over = 0 if self.origin is None else self.origin.n_taken_over
-        return self._n_added + n_taken_over + sum(map(self._is_finished, self._memo.records()))
+        return self._n_added + n_taken_over + sum(map(self._is_finished, self.recorded.records()))
 
     def _is_finished(self, record: RecordedStep) -> bool:
         if record.latest.step in self._done_again:
@@ -104,24 +114,24 @@ class Replayer:
         return (record.completed_with_any_code() if code is None else record.completed(code)) is not None
 
     def note_finished(self, step: StepRef) -> None:
-        """Note that the step has a result of this stretch."""
-        if self._memo.latest(step) is None:
+        """Note that the step has a result of this continuation."""
+        if self.recorded.latest(step) is None:
             self._n_added += 1
         else:
             self._done_again.add(step)
 
-    def not_asked_for(self) -> tuple[StepRef, ...]:
+    def unused_steps(self) -> tuple[StepRef, ...]:
         """Return the recorded steps that nothing asked for yet."""
-        return self._memo.not_asked_for()
+        return self.recorded.unused_steps()
 
     def lived_with(self, step: StepRef) -> StepRow | None:
         """Return the recorded failure of the step, if the flow went on after it."""
-        latest = self._memo.latest(step)
+        latest = self.recorded.latest(step)
         return latest if latest is not None and latest.lived_with else None
 
     def learn(self, row: StepRow) -> None:
-        """Take what became of an attempt that an earlier stretch of this process had begun."""
-        self._memo.learn(row)
+        """Take what became of an attempt that an earlier continuation of this process had begun."""
+        self.recorded.learn(row)
 
     def allow_change(self, name: str, code: Digest) -> None:
         """Let steps of that name have new code, which somebody has been told of already."""
@@ -129,16 +139,22 @@ class Replayer:
 
     def skip(self, name: str, branch: BranchId, reason: str) -> PendingEvent | None:
         """Return what notes that a step is left out; None if that, or more, is recorded of it."""
-        if not self._memo.skip(name, branch, reason):
+        if not self.recorded.skip(name, branch, reason):
             return None
-        step, index, attempt = new_ref(self._memo, name, branch)
+        step, index, attempt = new_ref(self.recorded, name, branch)
         identity = step_identity(f"skipped {name}", Digest(b""))
         skipped = StepSkipped(name=name, index=index, identity=identity, reason=reason, branch=branch)
         return PendingEvent(skipped, step, attempt)
 
+    def begin_series(self, name: str, branch: BranchId, site: str) -> ItemSeries:
+        """Return the next map or loop of that step in the branch; a later continuation numbers them alike."""
+        series = ItemSeries(name, branch, self._n_series[name, branch], site)
+        self._n_series[name, branch] += 1
+        return series
+
     def open_branch(self, parent: BranchId, name: str, arguments: Digest | None) -> BranchId:
         """Return the id of a new branch: by name and arguments, and which one among equals it is."""
-        nth = self._memo.count_call(step_identity(f"branch {name}", arguments or Digest(b"")), parent)
+        nth = self.recorded.count_call(step_identity(f"branch {name}", arguments or Digest(b"")), parent)
         opened = branch_id(parent, name, arguments, nth)
         self._sites_of_branches[opened] = self.site_of(parent)
         return opened
@@ -167,10 +183,10 @@ class Replayer:
             raise failure_of(error, f"the call of step {spec.name}") from error
         return StepCall(arguments, args, kwargs, (identity, branch, 0), opaque), digest
 
-    def ask(
+    def resolve(
         self, spec: StepSpec, call: StepCall, digest: Digest, in_flight: Mapping[AttemptRef, Attempt]
     ) -> RecordedAnswer | Promise | Attempt:
-        """Number the call, and answer it from memory or from what is in flight, or return the job to perform.
+        """Number the call, and answer it from memory or from what is in flight, or return the attempt to perform.
 
         Raises:
             CodeChanged: the code of finished work has changed, and the policy stops before redoing it.
@@ -182,23 +198,23 @@ class Replayer:
         self._note_code(spec, code)
         if spec.key is not None:
             self._note_key(spec, identity, digest)
-        call.place = identity, branch, self._memo.count_call(identity, branch)
-        record = self._memo.find(*call.place)
+        call.place = identity, branch, self.recorded.count_call(identity, branch)
+        record = self.recorded.find(*call.place)
         flying = _flying(record, code, in_flight, once=spec.once)
         if flying is not None:
-            flying.stretch = self  # it answers a call of this stretch now, and so may be tried again in it
-            return flying.outcome
+            flying.continuation = self  # it answers a call of this continuation now, and so may be tried again in it
+            return flying.promise
         if record is None and self.origin is not None:
             return self._ask_origin(self.origin, spec, code, call)
         verdict = judge(record, code, once=spec.once)
         if isinstance(verdict, PolicyDecides):
-            verdict = _as_before(spec, record) or self._settle_change(spec, code, verdict.row, self._memo)
+            verdict = _as_before(spec, record) or self._settle_change(spec, code, verdict.row, self.recorded)
         match verdict:
             case Reuse(row=row):
                 stored = self._stored(row, self._outputs)
                 if stored is None or stored.content is None:
                     self._settle_loss(row, stored)
-                    return self._job(spec, code, call, record, "result lost")
+                    return self._attempt(spec, code, call, record, "result lost")
                 self.n_reused += 1
                 return RecordedAnswer(self._decoded(row, stored), kept=StoredResult(stored.value_id, stored.size))
             case Replay(row=row):
@@ -213,10 +229,10 @@ class Replayer:
                     step=row.step,
                 )
             case Perform(reason=reason):
-                return self._job(spec, code, call, record, reason)
+                return self._attempt(spec, code, call, record, reason)
 
     def _ask_origin(self, origin: BaseRun, spec: StepSpec, code: Digest, call: StepCall) -> RecordedAnswer | Attempt:
-        """Answer a call that is new to this run with what its origin has finished, or return the job."""
+        """Answer a call that is new to this run with what its origin has finished, or return the attempt."""
         found = origin.find(call.place)
         verdict = judge(found, code, once=spec.once)
         if isinstance(verdict, PolicyDecides):
@@ -225,37 +241,39 @@ class Replayer:
             stored = self._stored(verdict.row, origin.outputs_of(verdict.row))
             if stored is not None and stored.content is not None:
                 value = self._decoded(verdict.row, stored)
-                ref = new_ref(self._memo, spec.name, call.place[1])
+                ref = new_ref(self.recorded, spec.name, call.place[1])
                 origin.take_over(verdict.row, ref, call.place, verdict.row.code, self._site(call))
                 self.n_reused += 1
                 return RecordedAnswer(value, kept=StoredResult(stored.value_id, stored.size))
         is_redone = isinstance(verdict, Perform) and verdict.reason == "code changed"
-        job = self._job(spec, code, call, None, "code changed" if is_redone else "new")
+        attempt = self._attempt(spec, code, call, None, "code changed" if is_redone else "new")
         if found is not None and found.latest.child_run_id is not None:
-            origin.children[job.step] = found.latest.child_run_id
-        return job
+            origin.children[attempt.step] = found.latest.child_run_id
+        return attempt
 
-    def _job(self, spec: StepSpec, code: Digest, call: StepCall, record: RecordedStep | None, reason: str) -> Attempt:
+    def _attempt(
+        self, spec: StepSpec, code: Digest, call: StepCall, record: RecordedStep | None, reason: str
+    ) -> Attempt:
         self._site(call)
         if call.opaque:
             self._warn_opaque(spec, call.arguments)
         if record is None:
-            if len(self._memo):
-                self._varying.look(spec.name, call.arguments)
-            job = Attempt(spec, code, call, *new_ref(self._memo, spec.name, call.place[1]), reason)
+            if self.advise is not None:
+                self.advise(spec.name, call.arguments)
+            attempt = Attempt(spec, code, call, *new_ref(self.recorded, spec.name, call.place[1]), reason)
         else:
             latest = record.latest
-            job = Attempt(spec, code, call, latest.step, latest.index, latest.attempt + 1, reason)
+            attempt = Attempt(spec, code, call, latest.step, latest.index, latest.attempt + 1, reason)
             is_begun = latest.status is not StepStatus.COMPLETED or reason == "code changed"
             child = latest.child_run_id if is_begun and not record.is_discarded else None
             if latest.origin_run_id is None:
-                job.child_run_id = child
+                attempt.child_run_id = child
             elif child is not None and self.origin is not None:  # it is another run's, and is built on
-                self.origin.children[job.step] = child
-            job.failed = latest if latest.status is StepStatus.RETRYING else None
-            job.is_owed = record.is_owed
-        job.stretch = self
-        return job
+                self.origin.children[attempt.step] = child
+            attempt.failed = latest if latest.status is StepStatus.RETRYING else None
+            attempt.is_owed = record.is_owed
+        attempt.continuation = self
+        return attempt
 
     def _note_code(self, spec: StepSpec, code: Digest) -> None:
         codes = self._codes.setdefault((spec.name, spec.variant), [])
@@ -286,24 +304,24 @@ class Replayer:
             )
 
     def _settle_change(self, spec: StepSpec, code: Digest, row: StepRow, memo: RecordedSteps) -> Reuse | Perform:
-        settled = self._settled_change(spec, code, row, memo)
-        if isinstance(settled, Perform):
+        result = self._settled_change(spec, code, row, memo)
+        if isinstance(result, Perform):
             self._redone[spec.name] = code
-        return settled
+        return result
 
     def _settled_change(self, spec: StepSpec, code: Digest, row: StepRow, memo: RecordedSteps) -> Reuse | Perform:
         on_change = spec.on_change or self._on_change
         if row.child_run_id is not None and on_change in {OnChange.GUARD, OnChange.REFRESH}:
             return Perform("code changed")  # its own steps are looked at one by one, there
         if (spec.name, code) in self._allowed_changes:
-            settled = settle_change(on_change, row, 0.0)
-            assert settled is not None
-            return settled
+            result = settle_change(on_change, row, 0.0)
+            assert result is not None
+            return result
         n_steps, at_stake_s = memo.work_at_stake(spec.name, code)
         why = why_changed(self._ledger.definition, row.code, spec)
         steps = "1 finished step" if n_steps == 1 else f"{n_steps} finished steps"
-        settled = settle_change(on_change, row, at_stake_s)
-        if settled is None:
+        result = settle_change(on_change, row, at_stake_s)
+        if result is None:
             ways = [f'{self._flow}.options(on_change="{way}").resume()' for way in ("keep", "refresh")]
             if spec.on_change is not None:  # over which that of the flow has no say
                 ways = [f'iron.resume("{self._run_id}", {way}=["{spec.name}"])' for way in ("keep", "rerun")]
@@ -318,11 +336,11 @@ class Replayer:
                 at_stake_s=at_stake_s,
             )
         self._allowed_changes.add((spec.name, code))
-        if memo is self._memo and spec.name not in self.announced:  # of an origin its line has said so
-            becomes = "kept" if isinstance(settled, Reuse) else "done again"
+        if memo is self.recorded and spec.name not in self.announced:  # of an origin its line has said so
+            becomes = "kept" if isinstance(result, Reuse) else "done again"
             of_them = f"{n_steps} of the finished steps {'is' if n_steps == 1 else 'are'} {becomes}"
             say(f"run {self._run_id}: {spec.name}: {why}; {of_them} ({spoken(at_stake_s)} of work)")
-        return settled
+        return result
 
     def _warn_opaque(self, spec: StepSpec, arguments: Mapping[str, Any]) -> None:
         for name, value in arguments.items():
@@ -401,19 +419,19 @@ class Replayer:
 def _flying(
     record: RecordedStep | None, code: Digest, in_flight: Mapping[AttemptRef, Attempt], *, once: bool
 ) -> Attempt | None:
-    """Return the attempt of the record that an earlier stretch began and whose body still runs, if it is an answer.
+    """Return the attempt that an earlier continuation began and whose body still runs, if it answers the call.
 
     One that runs other code than the call, or began before somebody asked for another, is none; but what runs once is
-    never begun beside itself. A child is none, either: it stops with the stretch that called it, and the next attempt
-    waits for that and continues it.
+    never begun beside itself. A child is none, either: it stops with the continuation that called it, and the next
+    attempt waits for that and continues it.
     """
     if record is None or not in_flight:
         return None
     latest = record.latest
-    job = in_flight.get((latest.step, latest.attempt))
-    if job is None or job.child_run_id is not None:
+    attempt = in_flight.get((latest.step, latest.attempt))
+    if attempt is None or attempt.child_run_id is not None:
         return None
-    return job if once or (job.code == code and not record.is_discarded) else None
+    return attempt if once or (attempt.code == code and not record.is_discarded) else None
 
 
 def _as_before(spec: StepSpec, record: RecordedStep | None) -> Reuse | None:

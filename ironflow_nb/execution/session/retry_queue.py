@@ -15,49 +15,49 @@ class RetryQueue:
     def __init__(self, clock: Clock, lock: AbstractContextManager[object]) -> None:
         self._clock = clock
         self._lock = lock
-        self._jobs: list[Attempt] = []
+        self._attempts: list[Attempt] = []
 
-    def keep(self, job: Attempt) -> None:
+    def keep(self, attempt: Attempt) -> None:
         """Keep an attempt until it is due."""
         with self._lock:
-            self._jobs.append(job)
+            self._attempts.append(attempt)
 
-    def look_again(self, job: Attempt, after_s: float) -> None:
+    def look_again(self, attempt: Attempt, after_s: float) -> None:
         """Keep an attempt that another run may come before, and begin it again after that time."""
-        job.due_s = self._clock.monotonic() + after_s
-        self.keep(job)
+        attempt.due_s = self._clock.monotonic() + after_s
+        self.keep(attempt)
 
     def clear(self) -> None:
-        """Forget all of them: another stretch of the run asks for what it needs."""
+        """Forget all of them: another continuation of the run asks for what it needs."""
         with self._lock:
-            self._jobs.clear()
+            self._attempts.clear()
 
     def begin_due(self) -> None:
         """Put to work what is due; called by the flow's threads and by the worker."""
-        if not self._jobs:
+        if not self._attempts:
             return
         with self._lock:
-            due = [job for job in self._jobs if self.seconds_until(job) <= 0]
-            for job in due:
-                self._jobs.remove(job)
-        for job in due:
-            assert job.begin_again is not None
-            job.begin_again(job)
+            due = [attempt for attempt in self._attempts if self.seconds_until(attempt) <= 0]
+            for attempt in due:
+                self._attempts.remove(attempt)
+        for attempt in due:
+            assert attempt.begin_again is not None
+            attempt.begin_again(attempt)
 
-    def seconds_until(self, job: Attempt) -> float:
+    def seconds_until(self, attempt: Attempt) -> float:
         """Return in how many seconds the attempt may begin.
 
         A clock that is set back, here or since another process failed, prolongs the wait to no more than the longest
         delay there is.
         """
-        now_s, left_s = self._clock.monotonic(), (job.due_at - self._clock.now()) / 1e6
-        if job.failed is None:
-            return (job.due_s or now_s) - now_s
-        if job.due_s is None:
-            job.due_s = now_s + min(left_s, max(job.spec.retry.longest_s, MAX_DELAY_S))
-        return min(left_s, job.due_s - now_s)
+        now_s, left_s = self._clock.monotonic(), (attempt.due_at - self._clock.now()) / 1e6
+        if attempt.failed is None:
+            return (attempt.due_s or now_s) - now_s
+        if attempt.due_s is None:
+            attempt.due_s = now_s + min(left_s, max(attempt.spec.retry.longest_s, MAX_DELAY_S))
+        return min(left_s, attempt.due_s - now_s)
 
     def shortened(self, timeout_s: float | None) -> float | None:
         """Return how long a wait of that length may last: at most until the next attempt is due."""
-        due_s = [max(0.0, self.seconds_until(job)) for job in list(self._jobs)]
+        due_s = [max(0.0, self.seconds_until(attempt)) for attempt in list(self._attempts)]
         return min([*due_s, *([] if timeout_s is None else [timeout_s])], default=None)

@@ -1,163 +1,167 @@
-"""One owner's stretch of one run: asks its memory, starts and settles steps, and commits what they came to.
+"""State of one run while this process executes it: replay index, attempts in flight, results to be committed.
 
-A session is used by the thread of its flow, by the threads of its steps and by the engine's worker. Everything it
-knows changes under its own lock, which is taken before the ledger's lock and never the other way round. Results of
-steps that run beside the flow queue up without the lock, and whoever waits next (or the worker, if nobody does)
-commits all of them in one transaction.
+The thread of the flow uses it, and so do the threads of its steps and the engine's background thread. All that it knows
+changes under its own lock, which is taken before the journal's lock and never the other way round. Only two things do
+not take it: results of attempts beside the flow are queued without it, for a deque is thread-safe, and a handler of
+signals notes an interrupt without it, for it can't wait for a lock.
+
+`phase` says how far the run has come. `stop` makes an open run STOPPING; the next call raises `RunStopped`, which makes
+it UNWINDING; FINISHING begins when the flow has ended otherwise than by returning, and its bodies in flight are waited
+for; CLOSED when the last event is committed, or pending because the journal refuses it. `reopen` begins a further
+continuation: of the same run, with another `Replayer`, by which code that outlived its own continuation is told apart.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import RunCancelRequested, StepStarted
+from ironflow_nb.core.events import ItemsCounted, RunCancelRequested, StepStarted
 from ironflow_nb.core.identity import BranchId, RunId, StepRef
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import CodeChanged, IronflowError, JournalError, OutcomeUnknown, RunFinished
+from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import RunStorage
 from ironflow_nb.execution.recording.run_writer import PendingEvent, RunWriter
-from ironflow_nb.execution.session.attempts import (
-    Attempt,
-    AttemptRef,
-    AttemptResult,
-    Child,
-    Promise,
-    RecordedAnswer,
-    Take,
-)
+from ironflow_nb.execution.session.attempts import Attempt, AttemptRef, AttemptResult, Promise, RecordedAnswer, Take
 from ironflow_nb.execution.session.cache_claims import CacheClaims
-from ironflow_nb.execution.session.definition_writes import DefinitionWrites
-from ironflow_nb.execution.session.item_totals import ItemTotals
+from ironflow_nb.execution.session.concurrent_work import ConcurrentWork
 from ironflow_nb.execution.session.observed_failures import ObservedFailures
 from ironflow_nb.execution.session.recorder import Recorder
-from ironflow_nb.execution.session.replay import Replayer
+from ironflow_nb.execution.session.replay import ItemSeries, Replayer
 from ironflow_nb.execution.session.retry_queue import RetryQueue
-from ironflow_nb.execution.session.stop_request import RunStopped, StopRequest
+from ironflow_nb.execution.session.run_phase import RunLifecycle, RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.system.threads import Wakeups
+from ironflow_nb.journal.ports import StoredDefinition
 
 
 class StartPerformer(Protocol):
-    """Starts something that performs jobs of the step, as long as it is given any."""
+    """Starts a thread or task that performs attempts of the step, as long as it is given any."""
 
     def __call__(self, spec: StepSpec, session: Session, take: Take, *, is_limited: bool) -> None:
         """Start it, or if it is limited, queue it until fewer others are at work."""
 
 
-class Session:
-    """The memory and the pen of one run."""
+class Session(RunLifecycle):
+    """One run in this process. Attributes are read from outside and written here only."""
 
-    def __init__(self, stream: RunWriter, recall: Replayer, *, start_worker: StartPerformer) -> None:
-        self.start_worker = start_worker
-        self.ledger = stream.ledger
-        self.stream = stream
-        self.recall = recall
-        self.run_id: RunId = stream.run_id
-        self.lock = self.ledger.threads.lock()
-        self.pumps: list[Callable[[], None]] = []
-        self.children: list[Child] = []
-        self.calls: set[Attempt] = set()
-        self.n_awaited = 0
+    def __init__(
+        self, writer: RunWriter, replayer: Replayer, storage: RunStorage, *, start_performer: StartPerformer
+    ) -> None:
+        self.start_performer = start_performer
+        self.ledger = writer.ledger
+        self.writer = writer
+        self.storage = storage
+        self.run_id: RunId = writer.run_id
+        super().__init__(self.ledger.threads.lock())
+        self.claims = CacheClaims(writer)
+        self.wakeups = Wakeups()
+        self.delayed = RetryQueue(self.ledger.clock, self.lock)
+        self.child_sessions: list[Session] = []
         self.rejoined_by: RejoinedBy | None = RejoinedBy.CALL
-        self.claims = CacheClaims(stream)
-        self.recorder = Recorder(stream, recall, self.claims)
-        self.definitions = DefinitionWrites(stream)
-        self.storage = RunStorage(stream.ledger.values)
-        self.totals = ItemTotals(stream)
-        self.on_settled: Callable[[], None] | None = None
         self.loop: Any = None
         self.thread: int | None = None
-        self.is_open = True
-        self.is_ending = False
-        self.ending = Promise()
-        self.stopped: RunStopped | None = None
-        self.is_unwinding = False
-        self.child_sessions: list[Session] = []
-        self.task: Any = None
-        self.interrupted_by: str | None = None
-        self._seen_failures = ObservedFailures(stream.put)
+        self._on_result: Callable[[], None] | None = None
+        self._define: Callable[[], StoredDefinition] | None = None
         self._in_flight: dict[AttemptRef, Attempt] = {}
-        self._settled: deque[AttemptResult] = deque()
-        self.delayed = RetryQueue(self.ledger.clock, self.lock)
-        self.wakeups = Wakeups()
+        self._results: deque[AttemptResult] = deque()
+        self._begin(replayer)
+
+    def _begin(self, replayer: Replayer) -> None:
+        self.replayer = replayer
+        self.recorder = Recorder(self.writer, replayer, self.claims)
+        self.completion = Promise()
+        self.open()
+        self.beside = ConcurrentWork(self.lock, self.wakeups)
+        self._task: Any = None
+        self._failures = ObservedFailures(self.writer.put)
+
+    def reopen(self, replayer: Replayer) -> None:
+        """Begin another continuation; what is in flight in this process stays so."""
+        with self.lock:
+            self.delayed.clear()
+            self._begin(replayer)
+
+    def describe(
+        self, sites: CallSites, rejoined_by: RejoinedBy | None, define: Callable[[], StoredDefinition] | None
+    ) -> None:
+        """Note where steps are called, what continues the run, and what gives its definition if that is not stored."""
+        self.replayer.sites = sites
+        self.rejoined_by = rejoined_by
+        self._define = define or self._define
+
+    def enter(self, *, loop: Any = None, task: Any = None, on_result: Callable[[], None] | None = None) -> None:
+        """Note the thread that executes the flow, and for an async one the loop and the task."""
+        self.thread = self.ledger.threads.ident()
+        self.loop, self._task, self._on_result = loop, task, on_result
+
+    def encode_with(self, around: Callable[[RunStorage], RunStorage]) -> None:
+        """Let what the run records from here on be encoded by the storage that is made around its own."""
+        self.storage = around(self.storage)
 
     @property
     def name(self) -> str:
         """The name of what runs."""
-        return self.stream.row.name if self.stream.row is not None else "the flow"
+        return self.writer.row.name if self.writer.row is not None else "the flow"
 
-    def reopen(self, recall: Replayer) -> None:
-        """Begin another stretch with a fresh memory; what is in flight in this process stays so."""
-        with self.lock:
-            self.recall = recall
-            self.pumps.clear()
-            self.children.clear()
-            self.calls.clear()
-            self.n_awaited = 0
-            self.totals = ItemTotals(self.stream)
-            self.delayed.clear()
-            self._seen_failures = ObservedFailures(self.stream.put)
-            self.recorder = Recorder(self.stream, recall, self.claims)
-            self.stopped = self.task = self.interrupted_by = None
-            self.is_open = True
-            self.is_ending = self.is_unwinding = False
-            self.ending = Promise()
+    # -- calls and attempts --------------------------------------------------------------------------------------
 
-    # -- steps ---------------------------------------------------------------------------------------------------
-
-    def ask(
-        self, spec: StepSpec, branch: BranchId, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, stretch: object,
-        site: str | None = None,
+    def resolve_call(
+        self, spec: StepSpec, branch: BranchId, args: tuple[Any, ...], kwargs: Mapping[str, Any], *,
+        continuation: object, site: str | None = None,
     ) -> RecordedAnswer | Promise | Attempt:  # fmt: skip
-        """Answer the call of code of that stretch, made at the `site`, or return the job to start; see `Replayer.ask`.
+        """Answer a call made at the `site` by code of that continuation, or return the attempt to perform.
 
         Raises:
             RunFinished, RunTakenOver: the run is over for this session, or for that code.
         """
-        call, digest = self.recall.recognise(spec, branch, args, kwargs)
+        self.raise_if_outlived(continuation)
+        call, digest = self.replayer.recognise(spec, branch, args, kwargs)
         call.site = site
         with self.lock:
-            self.refuse_if_outlived(stretch)
-            self.refuse_if_over()
+            # Asked again: the run may have been continued meanwhile. The call would be numbered among those of the code
+            # that runs now, whose own call then is another one.
+            self.raise_if_outlived(continuation)
+            self.raise_if_over()
             try:
-                return self.recall.ask(spec, call, digest, self._in_flight)
+                return self.replayer.resolve(spec, call, digest, self._in_flight)
             except (CodeChanged, OutcomeUnknown) as error:
-                self.recorder.stopped_by = error  # so that code which swallows it can't go on
+                self.recorder.fatal_error = error  # so that code which swallows it can't go on
                 raise
 
-    def refuse_if_stopped(self) -> None:
+    def raise_fatal_error(self) -> None:
         """Raise again what a flow must not get past, whatever it swallows."""
-        if self.recorder.stopped_by is not None:
-            raise self.recorder.stopped_by
+        if self.recorder.fatal_error is not None:
+            raise self.recorder.fatal_error
 
-    def refuse_if_over(self) -> None:
-        """Raise what a call, or a job that is about to begin, meets in a run that is over, or is to stop."""
-        if self.recorder.stopped_by is None and self.stopped is None and self.is_open:
+    def raise_if_over(self) -> None:
+        """Raise what a call, or an attempt that is about to begin, meets in a run that is over, or is to stop."""
+        if self.recorder.fatal_error is None and self.phase is RunPhase.OPEN:
             return  # asked by every call, and true for nearly all
-        self.refuse_if_stopped()
-        self.obey_stop()
-        if not self.is_open:
+        self.raise_fatal_error()
+        self.raise_if_stop_requested()
+        if self.phase is RunPhase.CLOSED:
             raise self.finished()
 
-    def refuse_if_outlived(self, stretch: object) -> None:
-        """Raise what code meets that has outlived its stretch of the run. Called under the lock.
+    def raise_if_outlived(self, continuation: object) -> None:
+        """Raise what code meets that has outlived its continuation of the run."""
+        if continuation is not self.replayer:
+            raise self.finished()
 
-        Looked at before only, as by `Scope.open_session`, it could be true and the run be continued a moment later: the
-        call would be numbered among those of the code that runs now, whose own call then is another one.
+    def raise_if_late(self, attempt: Attempt) -> None:
+        """Raise what an attempt meets that begins when its continuation of the run is over.
+
+        Lock: session.
         """
-        if stretch is not self.recall:
-            raise self.finished()
-
-    def refuse_if_late(self, job: Attempt) -> None:
-        """Raise what a job meets that begins when its stretch of the run is over. Called under the lock."""
-        self.refuse_if_over()
-        if self.recorder.is_late(job):
+        self.raise_if_over()
+        if self.recorder.is_late(attempt):
             raise self.finished()
 
     def finished(self) -> RunFinished:
@@ -168,179 +172,130 @@ class Session:
             run_id=self.run_id,
         )
 
-    def start(self, job: Attempt, *, is_beside: bool, has_body: bool = True) -> None:
-        """Record that the body of the job begins now; beside its flow, a later stretch will find it.
+    def start(self, attempt: Attempt, *, is_beside: bool, has_body: bool = True) -> None:
+        """Record that the body of the attempt begins now; one beside its flow is found by a later continuation.
 
-        What has no body, a recorded call for instance, is noted at once with what it gives.
+        What has no body, a recorded call for instance, is recorded at once with what it gives.
         """
-        inputs = self.storage.store_inputs(job.call.arguments)
-        identity, branch, nth = job.call.place
+        inputs = self.storage.store_inputs(attempt.call.arguments)
+        identity, branch, nth = attempt.call.place
         with self.lock:
-            self.refuse_if_late(job)
-            if is_beside and self.is_ending:
+            self.raise_if_late(attempt)
+            if is_beside and self.phase >= RunPhase.FINISHING:
                 raise self.finished()
             started = StepStarted(
-                name=job.spec.name,
-                index=job.index,
+                name=attempt.spec.name,
+                index=attempt.index,
                 identity=identity,
-                code=job.code,
+                code=attempt.code,
                 branch=branch,
                 nth=nth,
                 inputs=inputs[-1].value_id,
-                reason=job.reason,
-                lived_with=self._seen_failures.prove(branch),
-                once=job.spec.once,
-                child_run_id=job.child_run_id,
-                site=job.call.site or "",
+                reason=attempt.reason,
+                lived_with=self._failures.prove(branch),
+                once=attempt.spec.once,
+                child_run_id=attempt.child_run_id,
+                site=attempt.call.site or "",
             )
-            self.definitions.note_step(job, self.storage)
-            if job.failed is not None:
-                self.stream.put(replace(job.failed, status=StepStatus.FAILED))
-            row = self.stream.defer(PendingEvent(started, job.step, job.attempt, values=inputs))
+            self.writer.define_step(attempt.spec, attempt.code, self.storage)
+            if attempt.failed is not None:
+                self.writer.put(replace(attempt.failed, status=StepStatus.FAILED))
+            row = self.writer.defer(PendingEvent(started, attempt.step, attempt.number, values=inputs))
             assert row is not None
-            job.row = row
+            attempt.row = row
             if is_beside:
-                self._in_flight[job.step, job.attempt] = job
+                self._in_flight[attempt.step, attempt.number] = attempt
             # That a step which runs once began is committed, so that nobody who finds no end of it can think that it
             # never did; so is that a child began, before its run does; and so is, before any body, what recorded calls
             # gave: the body may act on it, and its process may die meanwhile. The lock is held, so no result that this
             # body may have seen is noted in between.
-            if job.spec.once or job.child_run_id is not None or (self.stream.is_seen and has_body):
+            if attempt.spec.once or attempt.child_run_id is not None or (self.writer.is_seen and has_body):
                 self.recorder.append()
-        job.started_s = self.ledger.clock.monotonic()
+        attempt.started_s = self.ledger.clock.monotonic()
+
+    def record(self, result: AttemptResult) -> Any:
+        """Commit the result of an attempt; return its value, as a replay will, or raise its error."""
+        __tracebackhide__ = True
+        with self.lock:
+            is_beside = self._land(result.performed)
+            if self.recorder.is_void(result):
+                raise self.finished()
+            trouble = self.recorder.record([result])
+            if is_beside:  # another continuation of the run, or the end of the flow, waits for it
+                result.resolve_promise(trouble)
+                self.wakeups.wake()
+        if trouble is not None:
+            raise trouble
+        if result.error is not None:
+            self.observe(result.performed)
+            raise result.error
+        return result.value
+
+    def record_retry(self, result: AttemptResult) -> Attempt:
+        """Commit a failure after which the step is tried again; return that attempt."""
+        with self.lock:
+            is_beside = self._land(result.performed)
+            trouble = self.recorder.record([result])
+            if is_beside:
+                self.wakeups.wake()
+            if trouble is not None:
+                result.resolve_promise(trouble)
+                raise trouble
+            return result.performed.retry(result.performed.row)
+
+    def record_later(self, result: AttemptResult, *, is_seen: bool) -> None:
+        """Add the result to the next commit; `is_seen` if it can't be made again and the flow goes on with it."""
+        with self.lock:
+            self.writer.is_seen |= is_seen
+            self.recorder.take(result.performed, self.writer.defer(result))
+            self.replayer.note_finished(result.performed.step)
+
+    def skip(self, name: str, branch: BranchId, reason: str) -> None:
+        """Add to the next commit that a step is left out, unless something is recorded of it."""
+        with self.lock:
+            if self.phase is RunPhase.OPEN and self.recorder.fatal_error is None:
+                skipped = self.replayer.skip(name, branch, reason)
+                if skipped is not None:
+                    self.writer.defer(skipped)
+
+    def count_items(self, series: ItemSeries, n_items: int) -> None:
+        """Add to the next commit how many items the map or loop has, whatever becomes of them."""
+        with self.lock:
+            self.writer.defer(PendingEvent(ItemsCounted(n_items=n_items, **series._asdict())))
+
+    def observe(self, attempt: Attempt) -> None:
+        """Note that the flow sees the failure of the attempt."""
+        with self.lock:
+            self._failures.note(attempt.branch, attempt.row)
 
     def disown(self, steps: Iterable[StepRef]) -> None:
         """Take back that the flow lived with these failures: they are in the chain of the run's own error."""
         with self.lock:
-            self._seen_failures.disown(steps, self.recall.lived_with)
+            self._failures.disown(steps, self.replayer.lived_with)
 
-    def record(self, settled: AttemptResult) -> Any:
-        """Commit what a job came to; return its value, as a replay will, or raise its error."""
-        __tracebackhide__ = True
+    def drop(self, attempt: Attempt, error: BaseException) -> None:
+        """Let go of an attempt without a result, because it was cancelled or its run ended before it began."""
         with self.lock:
-            is_beside = self._land(settled.job)
-            if self.recorder.is_void(settled):
-                raise self.finished()
-            trouble = self.recorder.record([settled])
-            if is_beside:  # another stretch of the run, or the end of the flow, waits for it
-                settled.tell(trouble)
-                self.wakeups.wake()
-        if trouble is not None:
-            raise trouble
-        if settled.error is not None:
-            self.observe(settled.job)
-            raise settled.error
-        return settled.value
-
-    def note(self, settled: AttemptResult, *, is_seen: bool) -> None:
-        """Let what a job came to ride with the next commit; what cannot be made again `is_seen` by what follows."""
-        with self.lock:
-            self.stream.is_seen |= is_seen
-            self.recorder.take(settled.job, self.stream.defer(settled.piece))
-            self.recall.note_finished(settled.job.step)
-
-    def skip(self, name: str, branch: BranchId, reason: str) -> None:
-        """Let it ride with the next commit that a step is left out, unless something is recorded of it."""
-        with self.lock:
-            if self.is_open and self.stopped is None and self.recorder.stopped_by is None:
-                piece = self.recall.skip(name, branch, reason)
-                if piece is not None:
-                    self.stream.defer(piece)
-
-    def record_retry(self, settled: AttemptResult) -> Attempt:
-        """Commit a failure after which the step is tried again; return that attempt."""
-        with self.lock:
-            is_beside = self._land(settled.job)
-            trouble = self.recorder.record([settled])
-            if is_beside:
-                self.wakeups.wake()
-            if trouble is not None:
-                settled.tell(trouble)
-                raise trouble
-            return settled.job.retry(settled.job.row)
-
-    # -- stopping ------------------------------------------------------------------------------------------------
-
-    def stop(
-        self, stop: StopRequest, asked_by: str | None, signal_id: int | None = None, *, with_parent: bool = False
-    ) -> None:
-        """Let the run stop at the next boundary of a step; bodies on threads are not disturbed, awaited ones cancelled.
-
-        An async child runs in a task of its parent, which is cancelled once, `with_parent` there. An interrupt also
-        ends the wait for bodies with which a flow ends.
-        """
-        with self.lock:
-            if signal_id is not None:
-                self.stream.take(signal_id)
-            if not self.is_open or self.is_interrupted:
-                return
-            if stop is not StopRequest.INTERRUPT and (self.is_ending or self.stopped is not None):
-                return
-            if stop is StopRequest.CANCEL:
-                self.recorder.append(PendingEvent(RunCancelRequested(asked_by=asked_by)))
-            self.stopped = RunStopped(stop, asked_by)
-        self.stop_children(stop, asked_by)
-        self.wakeups.wake()
-        if self.task is not None and self.loop is not None and not with_parent:
-            self.loop.call_soon_threadsafe(self.task.cancel)
-
-    def take_interrupt(self) -> None:
-        """Carry out the interrupt that a handler of signals has noted, in the stretch that it was noted in."""
-        with self.lock:
-            if self.interrupted_by is not None:
-                self.stop(StopRequest.INTERRUPT, self.interrupted_by)
-
-    def stop_children(self, stop: StopRequest, asked_by: str | None) -> None:
-        """Let the children stop with this run."""
-        for child in list(self.child_sessions):
-            child.stop(stop, asked_by, with_parent=self.task is not None)
-
-    @property
-    def is_interrupted(self) -> bool:
-        """Tell whether an interrupt stops the run."""
-        return self.stopped is not None and self.stopped.stop is StopRequest.INTERRUPT
-
-    def obey_stop(self) -> None:
-        """Unwind the flow if it was asked to stop.
-
-        Raises:
-            Stopped: it was.
-        """
-        if self.stopped is not None and not self.is_ending:
-            self.unwind()
-
-    def unwind(self, error: BaseException | None = None) -> NoReturn:
-        """Raise that the run stops, in place of the error that came of it; a flow that swallows it still stops."""
-        assert self.stopped is not None
-        self.is_unwinding = True
-        raise RunStopped(self.stopped.stop, self.stopped.asked_by) from error
-
-    def observe(self, job: Attempt) -> None:
-        """Note that the flow sees the failure of the job."""
-        with self.lock:
-            self._seen_failures.note(job.branch, job.row)
-
-    def drop(self, job: Attempt, error: BaseException) -> None:
-        """Let go of a job that came to nothing, because it was cancelled or its run ended before it began."""
-        with self.lock:
-            self._land(job)
-            self.give_back(job)
-            if job.child_run_id is not None and job.is_started:
-                job.outcome.undone = job  # before anybody is told: a call that waits for the child continues it
-            job.outcome.fail(error)
+            self._land(attempt)
+            self.claims.give_back(attempt)
+            if attempt.child_run_id is not None and attempt.is_started:
+                attempt.promise.undone = attempt  # before anybody is told: a call that waits for the child continues it
+            attempt.promise.fail(error)
         self.wakeups.wake()
 
-    def give_back(self, job: Attempt) -> None:
-        """Let other runs compute what this job was to compute for all of them."""
+    def give_back(self, attempt: Attempt) -> None:
+        """Let other runs compute what this attempt was to compute for all of them."""
         with self.lock:
-            self.claims.give_back(job)
+            self.claims.give_back(attempt)
 
-    def _land(self, job: Attempt) -> bool:
-        """Take the job from what is in flight; tell whether it was there."""
-        return self._in_flight.pop((job.step, job.attempt), None) is not None
+    def _land(self, attempt: Attempt) -> bool:
+        """Take the attempt from those in flight; return True if it was among them."""
+        return self._in_flight.pop((attempt.step, attempt.number), None) is not None
+
+    # -- beside the flow -----------------------------------------------------------------------------------------
 
     def open_branch(
-        self, parent: BranchId, name: str, arguments: Mapping[str, Any] | None, *, stretch: object
+        self, parent: BranchId, name: str, arguments: Mapping[str, Any] | None, *, continuation: object
     ) -> BranchId:
         """Return the id of a new branch of `parent` that does `name` with those arguments."""
         digest = None
@@ -351,84 +306,39 @@ class Session:
             except IronflowError:  # an iterator or an open file among them
                 digest = None
         with self.lock:
-            self.refuse_if_outlived(stretch)
-            return self.recall.open_branch(parent, name, digest)
+            self.raise_if_outlived(continuation)
+            return self.replayer.open_branch(parent, name, digest)
 
-    def add_child(self, child: Child, stretch: object, pump: Callable[[], None] | None = None) -> None:
-        """Let the flow answer for work beside it, and its threads drive that."""
+    def begin_series(self, name: str, branch: BranchId, site: str | None = None, *, continuation: object) -> ItemSeries:
+        """Return the next map or loop of calls of that step in the branch."""
         with self.lock:
-            self.refuse_if_outlived(stretch)
-            self.children.append(child)
-            if pump is not None:
-                self.pumps.append(pump)
+            self.raise_if_outlived(continuation)
+            return self.replayer.begin_series(name, branch, self.replayer.site_of(branch) if site is None else site)
 
-    # -- beside the flow -----------------------------------------------------------------------------------------
+    @contextmanager
+    def with_child_run(self, child: Session) -> Iterator[None]:
+        """Stop a child run together with this one."""
+        self.child_sessions.append(child)
+        if self.stop_request is not None:  # looked at when the child can be found: a stop may have missed it
+            self._stop_children(self.stop_request)
+        try:
+            yield
+        finally:
+            self.child_sessions.remove(child)
 
-    def hand_in(self, settled: AttemptResult) -> None:
-        """Queue what a job beside the flow came to; whoever waits, or the worker, commits it."""
-        self._settled.append(settled)
-        if self.on_settled is not None:
-            self.on_settled()
+    def queue_result(self, result: AttemptResult) -> None:
+        """Queue the result of an attempt beside the flow; a thread that waits, or the background thread, commits it."""
+        self._results.append(result)
+        if self._on_result is not None:
+            self._on_result()
         self.wakeups.wake()
 
     def is_beside(self) -> bool:
-        """Tell whether the calling thread runs beside that of the flow: a branch, or one that the user started."""
+        """Return True if the calling thread runs beside that of the flow: a branch, or one that the user started."""
         return self.thread is not None and self.ledger.threads.ident() != self.thread
 
-    def drain(self) -> None:
-        """Commit everything that was handed in, and let its callers know."""
-        with self.lock:
-            batch: list[AttemptResult] = []
-            while self._settled:
-                settled = self._settled.popleft()
-                if self.recorder.is_void(settled):
-                    settled.tell(self.finished())
-                else:
-                    batch.append(settled)
-            if not batch:
-                return
-            try:
-                trouble = self.recorder.record(batch)
-            except BaseException:  # an interrupt that is not the engine's own: nothing of it is lost
-                self._settled.extendleft(reversed(batch))
-                raise
-            for settled in batch:
-                job = settled.job
-                self._land(job)
-                # Of an earlier stretch only what answers a call of this one is tried again: the others are in the
-                # memory of this stretch, which tries them again itself when it asks for them.
-                if trouble is None and settled.retry_at is not None and not self.recorder.is_late(job):
-                    self.delayed.keep(job.retry(job.row))
-                    continue
-                settled.tell(trouble)
-        self.wakeups.wake()
-
-    def flush(self) -> None:
-        """Commit what is pending and what nobody waits for; called by the worker."""
-        self.drain()
-        self.delayed.begin_due()
-        self._write_definition()
-        if self.stream.is_pending:
-            with self.lock:
-                self.recorder.append()
-
-    def in_flight(self) -> list[Attempt]:
-        """Return the jobs that run beside the flow."""
-        with self.lock:
-            return list(self._in_flight.values())
-
-    @property
-    def n_in_flight(self) -> int:
-        """How many jobs run beside the flow."""
-        return len(self._in_flight)
-
-    @property
-    def is_over(self) -> bool:
-        """Tell whether nothing of it goes on or waits to be recorded."""
-        return not self.is_open and not self.stream.is_pending and not self.in_flight()
-
     def is_on_loop(self) -> bool:
-        """Tell whether the calling code runs on the loop of this async flow, which it must not block.
+        """Return True if the calling code runs on the loop of this async flow, which it must not block.
 
         That some loop runs in this thread says nothing: under every cell of a notebook there is one.
         """
@@ -436,56 +346,156 @@ class Session:
         return self.loop is not None and asyncio is not None and asyncio._get_running_loop() is self.loop
 
     def has_more(self) -> bool:
-        """Tell whether something runs beside the flow, or is still to run."""
-        return bool(self._in_flight or self._settled or self.n_awaited) or not all(
-            child.is_finished() for child in list(self.children)
-        )
-
-    def advance(self) -> None:
-        """Begin what is due, pull items of open maps, commit what was handed in; done by all who wait for the run."""
-        self.delayed.begin_due()
-        self.pump()
-        self.drain()
+        """Return True if something runs beside the flow, or is still to run."""
+        return bool(self._in_flight or self._results) or self.beside.has_more()
 
     def is_idle(self) -> bool:
-        """Tell whether no body runs beside the flow."""
-        return not (self._in_flight or self._settled)
+        """Return True if no body runs beside the flow."""
+        return not (self._in_flight or self._results)
 
-    def pump(self) -> None:
-        """Let every open map pull items into its window; only the flow's own threads do that."""
-        for pump in list(self.pumps):
-            pump()
+    def in_flight(self) -> list[Attempt]:
+        """Return the attempts that run beside the flow."""
+        with self.lock:
+            return list(self._in_flight.values())
 
-    # -- writing -------------------------------------------------------------------------------------------------
+    @property
+    def n_in_flight(self) -> int:
+        """How many attempts run beside the flow."""
+        return len(self._in_flight)
+
+    def advance(self) -> None:
+        """Begin what is due, pull items of open maps, commit queued results; done by all who wait for the run."""
+        self.delayed.begin_due()
+        self.beside.pull()
+        self.commit_queued()
+
+    def commit_queued(self) -> None:
+        """Commit all queued results in one transaction, then resolve their promises."""
+        with self.lock:
+            batch: list[AttemptResult] = []
+            while self._results:
+                result = self._results.popleft()
+                if self.recorder.is_void(result):
+                    result.resolve_promise(self.finished())
+                else:
+                    batch.append(result)
+            if not batch:
+                return
+            try:
+                trouble = self.recorder.record(batch)
+            except BaseException:  # an interrupt that is not the engine's own: nothing of it is lost
+                self._results.extendleft(reversed(batch))
+                raise
+            for result in batch:
+                attempt = result.performed
+                self._land(attempt)
+                # Of an earlier continuation only what answers a call of this one is tried again: the others are in the
+                # index of this continuation, which tries them again itself when they are called.
+                if trouble is None and result.retry_at is not None and not self.recorder.is_late(attempt):
+                    self.delayed.keep(attempt.retry(attempt.row))
+                    continue
+                result.resolve_promise(trouble)
+        self.wakeups.wake()
+
+    def flush(self) -> None:
+        """Commit what is pending and what nobody waits for; called by the background thread."""
+        self.commit_queued()
+        self.delayed.begin_due()
+        self._write_definition()
+        if self.writer.is_pending:
+            with self.lock:
+                self.recorder.append()
+
+    # -- stopping ------------------------------------------------------------------------------------------------
+
+    def stop(
+        self, request: StopRequest, asked_by: str | None, signal_id: int | None = None, *, with_parent: bool = False
+    ) -> None:
+        """Stop the run at the next call of a step; bodies on threads are not disturbed, awaited ones cancelled.
+
+        An async child runs in a task of its parent, which is cancelled once, `with_parent` there. An interrupt also
+        ends the wait for bodies with which a flow ends.
+        """
+        with self.lock:
+            if signal_id is not None:
+                self.writer.take(signal_id)
+            if self.phase is RunPhase.CLOSED or self.is_interrupted:
+                return
+            if request is not StopRequest.INTERRUPT and self.phase is not RunPhase.OPEN:
+                return
+            if request is StopRequest.CANCEL:
+                self.recorder.append(PendingEvent(RunCancelRequested(asked_by=asked_by)))
+            self.note_stop(RunStopped(request, asked_by), RunPhase.STOPPING)
+        self._stop_children(self.stop_request)
+        self.wakeups.wake()
+        if self._task is not None and self.loop is not None and not with_parent:
+            self.loop.call_soon_threadsafe(self._task.cancel)
+
+    def cut_off(self, reason: str) -> None:
+        """Note that the flow was cut off by an interrupt, unless it is to stop anyway; its children stop, too."""
+        with self.lock:
+            self.note_stop(self.stop_request or RunStopped(StopRequest.INTERRUPT, reason), RunPhase.FINISHING)
+        self._stop_children(RunStopped(StopRequest.INTERRUPT, reason))
+
+    def _stop_children(self, stop: RunStopped | None) -> None:
+        if stop is not None:
+            for child in list(self.child_sessions):
+                child.stop(stop.request, stop.asked_by, with_parent=self._task is not None)
+
+    def take_interrupt(self) -> None:
+        """Carry out the interrupt that a handler of signals has noted, in the continuation that it was noted in."""
+        if self.interrupted_by is not None:
+            with self.lock:
+                if self.interrupted_by is not None:  # else another continuation has begun
+                    self.stop(StopRequest.INTERRUPT, self.interrupted_by)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Return True if nothing of it goes on or waits to be recorded."""
+        return not self.is_open and not self.writer.is_pending and not self.in_flight()
+
+    def definition(self) -> StoredDefinition | None:
+        """Return the definition of the run, if it is not written yet."""
+        define = self._define
+        return None if define is None else define()
 
     def _write_definition(self) -> None:
-        """Let what is known of the definition ride with the next commit, once."""
-        definition = self.definitions.take_flow()
+        """Add the definition to the next commit, once. It is made outside of the lock, for that takes a while."""
+        definition, self._define = self.definition(), None
         if definition is not None:
             with self.lock:
-                self.stream.define(self.storage.definition(definition))
+                self.writer.define(self.storage.definition(definition))
 
-    def end(self, *pieces: PendingEvent) -> None:
-        """Commit the last events of this stretch; from now on calls are refused."""
+    def end(self, *events: PendingEvent) -> None:
+        """Commit the last events of this continuation; from now on calls are refused."""
         self._write_definition()
         with self.lock:
             self.claims.give_back_all_but(self._in_flight.values())
-            self.recorder.append(*pieces)
-            self.is_open = False
+            self.recorder.append(*events)
+            self.close()
 
-    def end_by_and_by(self, *pieces: PendingEvent) -> None:
-        """End as `end` does; what the journal refuses now stays pending, and the worker tries it again.
+    def end_or_defer(self, *events: PendingEvent) -> None:
+        """Like `end`, but what the journal refuses now stays pending, and the background thread tries it again.
 
-        A run that were not ended in the journal would seem to be going on for as long as this process lives.
+        Without an end in the journal the run would seem to be going on for as long as this process lives.
 
         Raises:
             IronflowError: it was refused, or the run is another process's now.
         """
         try:
-            self.end(*pieces)
+            self.end(*events)
         except JournalError:
             with self.lock:
-                self.is_open = False
-                for piece in pieces:
-                    self.stream.defer(piece)
+                self.close()
+                for event in events:
+                    self.writer.defer(event)
             raise
+
+    def resolve(self, completion: Promise, error: BaseException) -> None:
+        """Close the continuation that the promise is of, and let those who wait for its end know the error."""
+        with self.lock:
+            if self.completion is completion:  # else the run is continued already, since its last event is recorded
+                self.close()
+            completion.fail(error)  # under the lock, in which those who wait register: else one could come in between

@@ -9,32 +9,30 @@ from typing import Any
 
 from ironflow_nb.core.identity import step_name
 from ironflow_nb.execution.definitions.parameters import closure_of
-from ironflow_nb.execution.session.attempts import Promise
-from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.session.attempts import PromisedWork
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.drivers import wait
 from ironflow_nb.execution.system.interrupts import call_body
 from ironflow_nb.execution.system.system import THREAD_PREFIX
 
 
-class Branch:
-    """One function that runs beside the others; its flow answers for it."""
+class Branch(PromisedWork):
+    """A function that runs beside its flow, on a thread of its own. What began it raises its failure."""
 
-    def __init__(self, scope: RunContext, function: Callable[[], Any]) -> None:
-        """Number the branch, by the function and what it was given, among those of its flow."""
-        self.session: Session = scope.session
-        self.outcome = Promise()
+    def __init__(self, context: RunContext, function: Callable[[], Any]) -> None:
+        super().__init__(context.session.lock)
+        self.promise.is_observed = True
+        self._context = context
         self._function = function
-        name, arguments = _described(function)
-        branch = self.session.open_branch(scope.branch, name, arguments, stretch=scope.stretch)
-        self._scope = RunContext(self.session, branch, stretch=scope.stretch)
 
     def begin(self) -> None:
-        """Start the function on a thread of its own."""
+        """Start the function."""
+        self._context.add_child(self)
         context = contextvars.copy_context()
-        context.run(SCOPE.set, self._scope)
+        context.run(SCOPE.set, self._context)
         try:
-            self.session.ledger.threads.spawn(f"{THREAD_PREFIX}branch", partial(context.run, self._run))
+            threads = self._context.session.ledger.threads
+            threads.spawn(f"{THREAD_PREFIX}branch", partial(context.run, self._run))
         except Exception as error:  # noqa: BLE001 -- no thread can be started; others of the flow may go on
             self._end(None, error)
 
@@ -47,48 +45,39 @@ class Branch:
         self._end(value, error)
 
     def _end(self, value: Any, error: BaseException | None) -> None:
-        with self.session.lock:
+        session = self._context.session
+        with session.lock:
+            session.beside.remove(self)
             if error is None:
-                self.outcome.succeed(value)
+                self.promise.succeed(value)
             else:
-                self.outcome.fail(error)
-        self.session.wakeups.wake()
-
-    def is_finished(self) -> bool:
-        """Tell whether the function has ended."""
-        return self.outcome.is_done
-
-    def unobserved_error(self) -> BaseException | None:
-        """Return nothing: who gathered the branch raises its failure."""
-        return None
+                self.promise.fail(error)
+        session.wakeups.wake()
 
 
 def gathered(scope: RunContext, functions: Sequence[Callable[[], Any]]) -> list[Any]:
     """Run the functions as branches of the flow, wait for all of them, and return their results in order.
 
+    Each is recognised by its function and by what that was given.
+
     Raises:
         BaseException: that of the branch which failed first; the others have ended by then.
     """
     __tracebackhide__ = True
-    session = scope.open_session()
-    branches = [Branch(scope, function) for function in functions]
+    branches = [Branch(scope.branched(*_described(function)), function) for function in functions]
     failed: list[Branch] = []
     for branch in branches:
-        with session.lock:
-            branch.outcome.when_done(partial(_note_failure, branch, failed))
-        session.add_child(branch, scope.stretch)
+        branch.when_done(partial(_note_failure, branch, failed))
         branch.begin()
-    wait(session, lambda: all(branch.is_finished() for branch in branches))
-    for branch in branches:
-        session.children.remove(branch)
+    wait(scope.session, lambda: all(branch.is_finished() for branch in branches))
     if failed:
-        assert failed[0].outcome.error is not None
-        raise failed[0].outcome.error
-    return [branch.outcome.value for branch in branches]
+        assert failed[0].promise.error is not None
+        raise failed[0].promise.error
+    return [branch.promise.value for branch in branches]
 
 
 def _note_failure(branch: Branch, failed: list[Branch]) -> None:
-    if branch.outcome.error is not None:
+    if branch.promise.error is not None:
         failed.append(branch)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token, copy_context
 from functools import wraps
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import msgspec
 
 from ironflow_nb.core.identity import ROOT_BRANCH, BranchId, StepRef
-from ironflow_nb.execution.recording.journal_access import RunStorage
+from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.recording.journal_access import JournalAccess
+from ironflow_nb.execution.session.attempts import Attempt, Promise, RecordedAnswer
+from ironflow_nb.execution.session.concurrent_work import Child
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.system.interrupts import call_body
 
@@ -22,27 +25,42 @@ R = TypeVar("R")
 class RunContext(msgspec.Struct, frozen=True):
     """A place inside a run: the branch of its flow, and the step whose body is running, if one is.
 
-    `stretch` is the memory of the stretch of the run in which the code began.
+    `continuation` is the memory of the continuation of the run in which the code began.
     """
 
     session: Session
     branch: BranchId = ROOT_BRANCH
     step: StepRef | None = None
-    stretch: object = None
+    continuation: object = None
 
-    def open_session(self) -> Session:
-        """Return the session for a call.
+    def resolve(
+        self, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: str | None = None
+    ) -> RecordedAnswer | Promise | Attempt:
+        """Answer a call of the code here, or return the attempt to perform.
 
         Raises:
             RunFinished: the run was interrupted and continued since the calling code began, which has outlived it.
         """
-        if self.stretch is not self.session.recall:
-            raise self.session.finished()
-        return self.session
+        return self.session.resolve_call(spec, self.branch, args, kwargs, continuation=self.continuation, site=site)
 
-    def encode_with(self, around: Callable[[RunStorage], RunStorage]) -> None:
-        """Let what the run records from here on be encoded by the storage that is made around its own."""
-        self.session.storage = around(self.session.storage)
+    @property
+    def ledger(self) -> JournalAccess:
+        """The journal of the run, with the clock, the threads and the digester that go with it."""
+        return self.session.ledger
+
+    def at(self, branch: BranchId) -> RunContext:
+        """Return the place in another branch that is open."""
+        return RunContext(self.session, branch, continuation=self.continuation)
+
+    def branched(self, name: str, arguments: Mapping[str, Any] | None) -> RunContext:
+        """Return the place of a new branch, that does `name` with those arguments."""
+        return self.at(self.session.open_branch(self.branch, name, arguments, continuation=self.continuation))
+
+    def add_child(self, child: Child, pull: Callable[[], None] | None = None) -> None:
+        """Let the flow answer for work beside it; its threads `pull` the items of a map."""
+        with self.session.lock:
+            self.session.raise_if_outlived(self.continuation)
+            self.session.beside.add(child, pull)
 
 
 SCOPE: Final[ContextVar[RunContext | None]] = ContextVar("ironflow_scope", default=None)

@@ -12,8 +12,8 @@ from contextvars import Context
 from typing import Any, Final, TypeVar
 
 from ironflow_nb.execution.session.attempts import Attempt, Promise
+from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.stop_request import RunStopped
 from ironflow_nb.execution.system.interrupts import INTERRUPTS
 from ironflow_nb.execution.system.threads import LoopWakeup
 from ironflow_nb.values.digest import listed
@@ -29,12 +29,14 @@ class Driver:
 
     def enter(self, session: Session) -> None:
         """Note in the session what executes its run."""
-        session.thread = session.ledger.threads.ident()
+        session.enter()
 
     async def finish(self, session: Session, value: Any) -> Any:
         """Wait until nothing runs beside the flow that returned the value; return that, of a map as a list."""
         value = listed(value)
-        if session.has_more() or session.is_unwinding or not session.is_interrupted:  # else nothing is left to stop
+        if (
+            session.has_more() or session.phase is RunPhase.UNWINDING or not session.is_interrupted
+        ):  # else nothing is left to stop
             await self.wait(session, lambda: not session.has_more())
         return value
 
@@ -42,9 +44,9 @@ class Driver:
         """Return True if the error is the flow's own or that of its stop; any other one cuts the run off."""
         return isinstance(error, Exception | RunStopped)
 
-    def is_beside(self, session: Session, job: Attempt) -> bool:
+    def is_beside(self, session: Session, attempt: Attempt) -> bool:
         """Return True if the attempt runs beside its flow, so that a later continuation may find it at work."""
-        return job.begin_again is not None or session.is_beside()
+        return attempt.begin_again is not None or session.is_beside()
 
     async def run_in(self, context: Context | None, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine in that context; None is the caller's own."""
@@ -71,9 +73,9 @@ class Driver:
         """Wait so long."""
         await self.wait(session, lambda: False, duration_s)
 
-    async def settled(self, session: Session, outcome: Promise) -> None:
-        """Wait until the outcome is there."""
-        await self.wait(session, lambda: outcome.is_done)
+    async def resolved(self, session: Session, promise: Promise) -> None:
+        """Wait until the promise is resolved."""
+        await self.wait(session, lambda: promise.is_done)
 
     def _wakeup(self, session: Session) -> Any:
         return session.ledger.threads.wakeup()
@@ -84,7 +86,7 @@ class Driver:
 
     def _check(self, session: Session) -> None:
         INTERRUPTS.check()
-        session.obey_stop()
+        session.raise_if_stop_requested()
 
 
 class LoopDriver(Driver):
@@ -96,9 +98,9 @@ class LoopDriver(Driver):
         """See `Driver`."""
         import asyncio
 
-        super().enter(session)
-        session.loop, session.task = asyncio.get_running_loop(), asyncio.current_task()
-        session.on_settled = _Draining(session)
+        session.enter(
+            loop=asyncio.get_running_loop(), task=asyncio.current_task(), on_result=_ScheduledCommit(session).schedule
+        )
 
     async def finish(self, session: Session, value: Any) -> Any:
         """See `Driver`."""
@@ -108,14 +110,14 @@ class LoopDriver(Driver):
             value = await value
         await asyncio.sleep(0)  # tasks that it made a moment ago begin their steps
         await self.wait(session, lambda: not session.has_more())
-        session.obey_stop()  # its tasks were cancelled, whatever it made of that
+        session.raise_if_stop_requested()  # its tasks were cancelled, whatever it made of that
         return value
 
     def is_end(self, session: Session, error: BaseException) -> bool:
         """See `Driver`: a task that is cancelled may be so because of the stop."""
-        return isinstance(error, Exception) or session.stopped is not None
+        return isinstance(error, Exception) or session.stop_request is not None
 
-    def is_beside(self, session: Session, job: Attempt) -> bool:
+    def is_beside(self, session: Session, attempt: Attempt) -> bool:
         """See `Driver`: other tasks of the flow go on meanwhile."""
         return True
 
@@ -129,7 +131,7 @@ class LoopDriver(Driver):
         """See `Driver`; what wakes the run's own waits does not concern it."""
         await self._sleep(session, LoopWakeup(), duration_s)
 
-    async def settled(self, session: Session, outcome: Promise) -> None:
+    async def resolved(self, session: Session, promise: Promise) -> None:
         """See `Driver`."""
         import asyncio
 
@@ -148,7 +150,7 @@ class LoopDriver(Driver):
                     loop.call_soon_threadsafe(settle)
 
         with session.lock:
-            outcome.when_done(call_back)
+            promise.when_done(call_back)
         await done
 
     def _wakeup(self, session: Session) -> Any:
@@ -161,23 +163,24 @@ class LoopDriver(Driver):
         """Raise nothing: the task of the flow is cancelled."""
 
 
-class _Draining:
-    """Schedules one commit on the loop for all that is handed in until it comes to it."""
+class _ScheduledCommit:
+    """Schedules one commit on the loop for all results that are queued until the loop comes to it."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._is_scheduled = False
 
-    def __call__(self) -> None:
+    def schedule(self) -> None:
+        """Schedule it, if it is not."""
         if not self._is_scheduled:
             self._is_scheduled = True
-            self._session.loop.call_soon_threadsafe(self._drain)
+            self._session.loop.call_soon_threadsafe(self._commit)
 
-    def _drain(self) -> None:
+    def _commit(self) -> None:
         self._is_scheduled = False
-        self._session.drain()
+        self._session.commit_queued()
         try:
-            self._session.pump()
+            self._session.beside.pull()
         except BaseException as error:
             if isinstance(error, Exception):
                 raise

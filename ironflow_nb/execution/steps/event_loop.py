@@ -101,7 +101,4 @@ def _branch(scope: RunContext, coroutine: Any) -> RunContext:
     name = step_name(None, getattr(coroutine, "__qualname__", "task"))
     # Of a coroutine that has not begun, the locals are its arguments.
     frame = getattr(coroutine, "cr_frame", None)
-    branch = scope.session.open_branch(
-        scope.branch, name, dict(frame.f_locals) if frame else None, stretch=scope.stretch
-    )
-    return RunContext(scope.session, branch, stretch=scope.stretch)
+    return scope.branched(name, dict(frame.f_locals) if frame else None)

@@ -1,7 +1,7 @@
 """One step over many items: pulled in a window, performed by some workers, answered in the order of the items.
 
-The flow's own thread pulls items, so that equal items are numbered in their order. Workers take pulled jobs one after
-another and queue what they came to; at most four times as many items as there are workers are pulled and not yet
+The flow's own thread pulls items, so that equal items are numbered in their order. Performers take pulled attempts one
+after another and queue the results; at most four times as many items as there are workers are pulled and not yet
 committed, which bounds the finished work that a crash can lose. After a failure nothing more is pulled or started,
 unless failures are collected.
 """
@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.session.attempts import Attempt, AttemptResult, Promise, RecordedAnswer
+from ironflow_nb.execution.session.attempts import Attempt, AttemptResult, Promise, PromisedWork, RecordedAnswer
 from ironflow_nb.execution.session.replay import FAILED_STEP
-from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.session.run_phase import RunPhase
 from ironflow_nb.execution.steps.context import RunContext
 from ironflow_nb.execution.system.interrupts import call_body
 
@@ -53,7 +53,7 @@ class FanOut:
         `n_expected` is how many items there will be, where that is known before they are pulled.
         """
         session = self.session = scope.session
-        self.outcomes: list[Promise] = []
+        self.promises: list[Promise] = []
         self.is_exhausted = False
         self.first_error: BaseException | None = None
         self._is_failing = False
@@ -65,25 +65,23 @@ class FanOut:
         self._collects = collects
         self._is_next_ready = is_next_ready
         self._context = copy_context()
-        self._jobs: deque[Attempt] = deque()
-        self._job_of: dict[Promise, Attempt] = {}
+        self._attempts: deque[Attempt] = deque()
+        self._attempt_of: dict[Promise, Attempt] = {}
         self._n_open = 0
         self._n_workers = 0
         self._n_read = self._n_released = self._n_held = self._n_errors = 0
         self._is_pumped = False
         self._is_asked_for = False
-        with session.lock:
-            session.refuse_if_outlived(scope.stretch)
-            self._series = session.totals.begin(spec.name, scope.branch, session.recall.site_of(scope.branch))
-            self._is_counted = n_expected is not None
-            if n_expected is not None:
-                session.totals.note(self._series, n_expected)
-        session.add_child(self, scope.stretch, self.pump)  # from here on any thread of the flow may pull its items
-        session.pump()
+        self._series = session.begin_series(spec.name, scope.branch, continuation=scope.continuation)
+        self._is_counted = n_expected is not None
+        if n_expected is not None:
+            session.count_items(self._series, n_expected)
+        scope.add_child(self, self.pull)  # from here on any thread of the flow may pull its items
+        session.beside.pull()
 
     # -- pulling -------------------------------------------------------------------------------------------------
 
-    def pump(self) -> None:
+    def pull(self) -> None:
         """Pull items while the window is open; called by the flow's own threads, of which one pulls at a time."""
         self._is_asked_for = True
         while self._is_asked_for:
@@ -91,22 +89,21 @@ class FanOut:
                 if self._is_pumped:  # by another branch, which looks again, or by an item that calls steps
                     return
                 self._is_pumped, self._is_asked_for = True, False
-            before = len(self.outcomes), self.is_exhausted
+            before = len(self.promises), self.is_exhausted
             try:
                 self._fill_window()
             finally:
                 self._is_pumped = False
-                if before != (len(self.outcomes), self.is_exhausted):
+                if before != (len(self.promises), self.is_exhausted):
                     self.session.wakeups.wake_others()
 
     def _fill_window(self) -> None:
         window = WINDOW * self._concurrency
-        while self.is_pulling and self._n_open < window and self._is_next_ready(len(self.outcomes)):
+        while self.is_pulling and self._n_open < window and self._is_next_ready(len(self.promises)):
             self._pull()
-        if not self.is_pulling and self._n_open == 0 and self.pump in self.session.pumps:
-            self.session.pumps.remove(self.pump)
-            if self.first_error is None:
-                self.session.children.remove(self)
+        is_over = not self.is_pulling and self._n_open == 0
+        if is_over and self.session.beside.remove_pull(self.pull) and self.first_error is None:
+            self.session.beside.remove(self)
 
     @property
     def is_pulling(self) -> bool:
@@ -121,8 +118,13 @@ class FanOut:
             if item is _END:
                 self._exhaust()
                 return
-            asked = self.session.ask(
-                self._spec, self._scope.branch, item, self._fixed, stretch=self._scope.stretch, site=self._series.site
+            asked = self.session.resolve_call(
+                self._spec,
+                self._scope.branch,
+                item,
+                self._fixed,
+                continuation=self._scope.continuation,
+                site=self._series.site,
             )
         except BaseException as error:  # of the user's iterable, or of the call itself
             self._take_error(error)
@@ -135,10 +137,10 @@ class FanOut:
             self._answer(asked)
         else:
             assert isinstance(asked, Attempt)
-            self._follow(asked.outcome)
+            self._follow(asked.promise)
             asked.begin_again, asked.context = self._begin, self._context.copy()
             if asked.failed is not None:
-                self._job_of[asked.outcome] = asked
+                self._attempt_of[asked.promise] = asked
                 self.session.delayed.keep(asked)
             else:
                 self._begin(asked)
@@ -147,18 +149,17 @@ class FanOut:
         """Note that there are no more items, and so how many there are."""
         self.is_exhausted = True
         if not self._is_counted:
-            with self.session.lock:
-                self.session.totals.note(self._series, len(self.outcomes))
+            self.session.count_items(self._series, len(self.promises))
 
-    def _begin(self, job: Attempt) -> None:
+    def _begin(self, attempt: Attempt) -> None:
         """Let a worker perform the attempt as soon as one is free."""
         with self.session.lock:
-            self._job_of[job.outcome] = job
+            self._attempt_of[attempt.promise] = attempt
             if self._is_failing:  # its failure stays the last word, and may be what the flow waits for
-                self.session.give_back(job)
+                self.session.give_back(attempt)
                 self.session.wakeups.wake()
                 return
-            self._jobs.append(job)
+            self._attempts.append(attempt)
         self._hire()
 
     def _take_error(self, error: BaseException) -> None:
@@ -176,47 +177,42 @@ class FanOut:
         self._answer(RecordedAnswer(error=error))
 
     def _answer(self, answer: RecordedAnswer) -> None:
-        outcome = Promise()
-        if answer.error is None:
-            outcome.succeed(answer.value, answer.kept)
-        else:
-            outcome.fail(answer.error)
-        self._follow(outcome)
+        self._follow(_promise_of(answer))
 
-    def _follow(self, outcome: Promise) -> None:
-        index = len(self.outcomes)
-        self.outcomes.append(outcome)
+    def _follow(self, promise: Promise) -> None:
+        index = len(self.promises)
+        self.promises.append(promise)
         with self.session.lock:
             self._n_open += 1
-            outcome.when_done(lambda: self._note_done(index, outcome))
+            promise.when_done(lambda: self._note_done(index, promise))
 
-    def _note_done(self, index: int, outcome: Promise) -> None:
+    def _note_done(self, index: int, promise: Promise) -> None:
         self._n_open -= 1
-        if outcome.error is None:
-            self._job_of.pop(outcome, None)
-            self._hold(index, outcome)
+        if promise.error is None:
+            self._attempt_of.pop(promise, None)
+            self._hold(index, promise)
         elif not self._collects:
-            self.first_error = self.first_error or outcome.error
+            self.first_error = self.first_error or promise.error
             self._begin_no_more()
 
-    def _hold(self, index: int, outcome: Promise) -> None:
+    def _hold(self, index: int, promise: Promise) -> None:
         """Keep the result in memory, unless it is too much: then those go that were read, and those far ahead."""
-        self._n_held += 0 if outcome.kept is None else outcome.kept.size
+        self._n_held += 0 if promise.kept is None else promise.kept.size
         while self._n_held > HELD_BYTES and self._n_released < self._n_read:
-            self._release(self.outcomes[self._n_released])
+            self._release(self.promises[self._n_released])
             self._n_released += 1
         if self._n_held > HELD_BYTES and index >= self._n_read + WINDOW * self._concurrency:
-            self._release(outcome)
+            self._release(promise)
 
-    def _release(self, outcome: Promise) -> None:
-        if outcome.kept is not None and not outcome.is_released:
-            self._n_held -= outcome.kept.size
-            outcome.release(self.session.ledger.read)
+    def _release(self, promise: Promise) -> None:
+        if promise.kept is not None and not promise.is_released:
+            self._n_held -= promise.kept.size
+            promise.release(self.session.ledger.read)
 
     def _begin_no_more(self) -> None:
         self._is_failing = True
-        while self._jobs:  # among them what was to be tried again
-            self.session.give_back(self._jobs.popleft())
+        while self._attempts:  # among them what was to be tried again
+            self.session.give_back(self._attempts.popleft())
 
     # -- performing ----------------------------------------------------------------------------------------------
 
@@ -226,7 +222,7 @@ class FanOut:
                 return
             self._n_workers += 1
         try:
-            self.session.start_worker(self._spec, self.session, self._take, is_limited=False)
+            self.session.start_performer(self._spec, self.session, self._take, is_limited=False)
         except Exception as error:  # noqa: BLE001 -- no thread can be started
             self._dismiss(error)
 
@@ -235,19 +231,19 @@ class FanOut:
         self.session.ledger.troubles.note("starting a thread for steps", error)
         with self.session.lock:
             self._n_workers -= 1
-            while self._jobs and not self._n_workers:
-                job = self._jobs.popleft()
-                self.session.give_back(job)
-                job.outcome.fail(error)
+            while self._attempts and not self._n_workers:
+                attempt = self._attempts.popleft()
+                self.session.give_back(attempt)
+                attempt.promise.fail(error)
         self.session.wakeups.wake()
 
-    def _take(self, settled: AttemptResult | None) -> Attempt | None:
+    def _take(self, result: AttemptResult | None) -> Attempt | None:
         with self.session.lock:
-            is_failed = settled is not None and settled.error is not None and settled.retry_at is None
+            is_failed = result is not None and result.error is not None and result.retry_at is None
             if is_failed and not self._collects:
                 self._begin_no_more()  # at once, though the failure is committed by and by
-            if self._jobs and not self.session.is_ending:
-                return self._jobs.popleft()
+            if self._attempts and not self.session.phase >= RunPhase.FINISHING:
+                return self._attempts.popleft()
             self._n_workers -= 1
             return None
 
@@ -255,9 +251,9 @@ class FanOut:
 
     def is_ready(self, index: int) -> bool:
         """Tell whether item `index` can be read, or is known never to come, without waiting."""
-        if index < len(self.outcomes) and self.outcomes[index].is_done:
+        if index < len(self.promises) and self.promises[index].is_done:
             return True
-        return self._is_stuck() or (self.is_exhausted and index >= len(self.outcomes))
+        return self._is_stuck() or (self.is_exhausted and index >= len(self.promises))
 
     def is_finished(self) -> bool:
         """Tell whether nothing more will come: all items are done, or one failed and nothing is in flight."""
@@ -266,39 +262,55 @@ class FanOut:
     def _is_stuck(self) -> bool:
         if self._collects or self.first_error is None:
             return False
-        return not any(job.is_started and not outcome.is_done for outcome, job in list(self._job_of.items()))
+        return not any(
+            attempt.is_started and not promise.is_done for promise, attempt in list(self._attempt_of.items())
+        )
 
     @property
     def n_items(self) -> int:
         """How many items there are by now; where a failure ended the map, it counts once for all that never came."""
-        return len(self.outcomes) + (self.first_error is not None and not self.is_exhausted)
+        return len(self.promises) + (self.first_error is not None and not self.is_exhausted)
 
     def read(self, index: int) -> Any:
         """Return the result of item `index`, which is ready; of a failed one its error, or raise that."""
         __tracebackhide__ = True
-        outcome = self.outcomes[index] if index < len(self.outcomes) else None
-        if outcome is None or not outcome.is_done:
-            outcome = next(outcome for outcome in self.outcomes if outcome.error is self.first_error)
-        if outcome.error is None:
+        promise = self.promises[index] if index < len(self.promises) else None
+        if promise is None or not promise.is_done:
+            promise = next(promise for promise in self.promises if promise.error is self.first_error)
+        if promise.error is None:
             self._n_read = max(self._n_read, index + 1)
-            return outcome.value
-        self._observe(outcome)
-        if self._collects and outcome.error is not self.first_error and _is_collected(outcome.error):
-            return outcome.error
-        raise outcome.error
+            return promise.value
+        self._observe(promise)
+        if self._collects and promise.error is not self.first_error and _is_collected(promise.error):
+            return promise.error
+        raise promise.error
 
-    def _observe(self, outcome: Promise) -> None:
-        if not outcome.is_observed:
-            outcome.is_observed = True
-            job = self._job_of.get(outcome)
-            if job is not None and job.is_started:
-                self.session.observe(job)
+    def _observe(self, promise: Promise) -> None:
+        if not promise.is_observed:
+            promise.is_observed = True
+            attempt = self._attempt_of.get(promise)
+            if attempt is not None and attempt.is_started:
+                self.session.observe(attempt)
 
     def unobserved_error(self) -> BaseException | None:
         """Return the failure of which the flow never saw anything."""
-        seen = [outcome.error for outcome in self.outcomes if outcome.error is not None and outcome.is_observed]
+        seen = [promise.error for promise in self.promises if promise.error is not None and promise.is_observed]
         is_seen = any(error is self.first_error for error in seen) if self._collects else bool(seen)
         return None if is_seen else self.first_error
+
+
+def _promise_of(asked: RecordedAnswer | Promise | Attempt) -> Promise:
+    """Return the promise of a call, resolved if it is answered."""
+    if isinstance(asked, Attempt):
+        return asked.promise
+    if isinstance(asked, Promise):
+        return asked
+    promise = Promise()
+    if asked.error is None:
+        promise.succeed(asked.value, asked.kept)
+    else:
+        promise.fail(asked.error)
+    return promise
 
 
 def _is_collected(error: BaseException) -> bool:
@@ -306,66 +318,48 @@ def _is_collected(error: BaseException) -> bool:
     return isinstance(error, Exception) and (hasattr(error, FAILED_STEP) or not isinstance(error, IronflowError))
 
 
-class Submission:
+class Submission(PromisedWork):
     """One call that runs beside its flow; a limited one waits while many others run."""
 
-    def __init__(self, session: Session, asked: RecordedAnswer | Promise | Attempt, *, is_limited: bool) -> None:
-        self.session = session
+    def __init__(self, scope: RunContext, asked: RecordedAnswer | Promise | Attempt, *, is_limited: bool) -> None:
+        super().__init__(scope.session.lock, _promise_of(asked))
+        self.session = scope.session
         self._is_limited = is_limited
-        self._job = asked if isinstance(asked, Attempt) else None
+        self._attempt = asked if isinstance(asked, Attempt) else None
         self._is_taken = False
-        if isinstance(asked, RecordedAnswer):
-            self.outcome = Promise()
-            if asked.error is None:
-                self.outcome.succeed(asked.value)
-            else:
-                self.outcome.fail(asked.error)
-        elif isinstance(asked, Promise):
-            self.outcome = asked
-        else:
-            self.outcome = asked.outcome
-            session.children.append(self)
-            with session.lock:
-                self.outcome.when_done(self._note_done)
+        if isinstance(asked, Attempt):
+            scope.add_child(self)
+            self.when_done(self._note_done)
             asked.begin_again, asked.context = self._begin, copy_context()
             if asked.failed is not None:
-                session.delayed.keep(asked)
+                self.session.delayed.keep(asked)
             else:
                 self._begin(asked)
 
-    def _begin(self, job: Attempt) -> None:
-        self._job, self._is_taken = job, False
+    def _begin(self, attempt: Attempt) -> None:
+        self._attempt, self._is_taken = attempt, False
         try:
-            self.session.start_worker(job.spec, self.session, self._take, is_limited=self._is_limited)
+            self.session.start_performer(attempt.spec, self.session, self._take, is_limited=self._is_limited)
         except Exception as error:  # noqa: BLE001 -- no thread can be started
-            self.session.drop(job, error)
+            self.session.drop(attempt, error)
 
-    def _take(self, _settled: AttemptResult | None) -> Attempt | None:
-        if self._is_taken or self.session.is_ending:
+    def _take(self, _results: AttemptResult | None) -> Attempt | None:
+        if self._is_taken or self.session.phase >= RunPhase.FINISHING:
             return None
         self._is_taken = True
-        return self._job
+        return self._attempt
 
     def _note_done(self) -> None:
-        # Another stretch of the run does not know it as its own.
-        if self.outcome.error is None and self in self.session.children:
-            self.session.children.remove(self)
+        if self.promise.error is None:
+            self.session.beside.remove(self)
 
     def read(self) -> Any:
         """Return the result, which is there, or raise the error."""
         __tracebackhide__ = True
-        if self.outcome.error is None:
-            return self.outcome.value
-        if not self.outcome.is_observed:
-            self.outcome.is_observed = True
-            if self._job is not None and self._job.is_started:
-                self.session.observe(self._job)
-        raise self.outcome.error
-
-    def is_finished(self) -> bool:
-        """Tell whether the outcome is there."""
-        return self.outcome.is_done
-
-    def unobserved_error(self) -> BaseException | None:
-        """Return the failure, if the flow never saw it."""
-        return None if self.outcome.is_observed else self.outcome.error
+        if self.promise.error is None:
+            return self.promise.value
+        if not self.promise.is_observed:
+            self.promise.is_observed = True
+            if self._attempt is not None and self._attempt.is_started:
+                self.session.observe(self._attempt)
+        raise self.promise.error

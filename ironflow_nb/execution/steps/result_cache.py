@@ -1,6 +1,6 @@
 """Steps with ``cache=``: results that runs share, each computed by one of them at a time.
 
-Before its body runs, a job claims its identity and code in the journal. Whoever finds them claimed by somebody who
+Before its body runs, an attempt claims its identity and code in the journal. Whoever finds them claimed by somebody who
 lives waits; whoever finds a result that is young enough takes it, which its own run records as `StepReused`. A claim is
 given back in the commit that records what the body came to; one whose process died binds nobody.
 """
@@ -12,50 +12,49 @@ from typing import Final
 
 from ironflow_nb.core.events import StepReused
 from ironflow_nb.errors import ValueUnreadable
-from ironflow_nb.execution.recording.run_writer import PendingEvent
 from ironflow_nb.execution.session.attempts import Attempt, AttemptResult, StoredResult
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.journal.ports import CachedResult
 
 POLL_S: Final = 0.05
-"""How often a job that waits for somebody's result looks for it."""
+"""How often an attempt that waits for somebody's result looks for it."""
 
 
-def look(session: Session, job: Attempt) -> AttemptResult | CachedResult | None:
+def look(session: Session, attempt: Attempt) -> AttemptResult | CachedResult | None:
     """Return the result if there is one, the claim of somebody who computes it, or None once it is claimed here."""
-    max_age_s = job.spec.cache_s
-    if max_age_s is None or job.claim is not None:
+    max_age_s = attempt.spec.cache_s
+    if max_age_s is None or attempt.claim is not None:
         return None
     ledger = session.ledger
     oldest = ledger.clock.now() - max_age_s * 1e6
 
     def is_fresh(found: CachedResult) -> bool:
-        return not job.is_owed and found.output_id is not None and (found.finished_at or 0) >= oldest
+        return not attempt.is_owed and found.output_id is not None and (found.finished_at or 0) >= oldest
 
     wanted = CachedResult(
-        identity=job.call.place[0], code=job.code, run_id=session.run_id, step=job.step, owner=ledger.owner
+        identity=attempt.call.place[0], code=attempt.code, run_id=session.run_id, step=attempt.step, owner=ledger.owner
     )
-    found = _claim(session, job, wanted, is_fresh)
+    found = _claim(session, attempt, wanted, is_fresh)
     if found is None or found.owner is not None:
         return found
-    reused = _reused(session, job, found)
-    return _claim(session, job, wanted, lambda _: False) if reused is None else reused
+    reused = _reused(session, attempt, found)
+    return _claim(session, attempt, wanted, lambda _: False) if reused is None else reused
 
 
 def _claim(
-    session: Session, job: Attempt, wanted: CachedResult, is_fresh: Callable[[CachedResult], bool]
+    session: Session, attempt: Attempt, wanted: CachedResult, is_fresh: Callable[[CachedResult], bool]
 ) -> CachedResult | None:
-    """Claim for a job whose run goes on, and at its end gives back what is left; see `Ledger.claim`."""
+    """Claim for an attempt whose run goes on, and at its end gives back what is left; see `Ledger.claim`."""
     with session.lock:
-        session.refuse_if_late(job)
+        session.raise_if_late(attempt)
         found = session.ledger.claim(wanted, is_fresh)
         if found is None:
-            job.claim = wanted
+            attempt.claim = wanted
             session.claims.add(wanted)
         return found
 
 
-def _reused(session: Session, job: Attempt, found: CachedResult) -> AttemptResult | None:
+def _reused(session: Session, attempt: Attempt, found: CachedResult) -> AttemptResult | None:
     assert found.output_id is not None
     stored = session.ledger.value(found.output_id)
     if stored is None or stored.content is None:
@@ -64,13 +63,13 @@ def _reused(session: Session, job: Attempt, found: CachedResult) -> AttemptResul
         value = session.ledger.values.decode(stored)
     except ValueUnreadable:
         return None
-    session.recall.say_shared(job.spec, found.run_id)
-    identity, branch, nth = job.call.place
+    session.replayer.say_shared(attempt.spec, found.run_id)
+    identity, branch, nth = attempt.call.place
     event = StepReused(
-        name=job.spec.name,
-        index=job.index,
+        name=attempt.spec.name,
+        index=attempt.index,
         identity=identity,
-        code=job.code,
+        code=attempt.code,
         output=found.output_id,
         origin_run_id=found.run_id,
         origin_step=found.step,
@@ -78,5 +77,6 @@ def _reused(session: Session, job: Attempt, found: CachedResult) -> AttemptResul
         nth=nth,
     )
     return AttemptResult(
-        job, PendingEvent(event, job.step, job.attempt), value=value, kept=StoredResult(stored.value_id, stored.size)
-    )
+        event, attempt.step, attempt.number,
+        performed=attempt, value=value, stored=StoredResult(stored.value_id, stored.size),
+    )  # fmt: skip

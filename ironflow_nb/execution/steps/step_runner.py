@@ -6,19 +6,19 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from ironflow_nb.core.identity import RunId, StepRef
+from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import RunInterrupted, WrongColour
 from ironflow_nb.execution.definitions.parameters import unwrapped
 from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.runs.child_runs import child_to_continue
 from ironflow_nb.execution.session.attempts import Attempt, AttemptResult, Promise, RecordedAnswer, Take
+from ironflow_nb.execution.session.run_phase import RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.stop_request import RunStopped, StopRequest
 from ironflow_nb.execution.steps.attempt_results import raised, returned
 from ironflow_nb.execution.steps.context import SCOPE, RunContext, leave
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.steps.result_cache import POLL_S, look
 from ironflow_nb.execution.system.interrupts import INTERRUPTS, call_body
-from ironflow_nb.journal.ports import CachedResult
+from ironflow_nb.journal.ports import CachedResult, Select
 
 Parent = tuple[RunId, StepRef]
 
@@ -31,8 +31,7 @@ def call(
 ) -> Any:
     """Return the result of a ``def`` step, or of a ``def`` child, called directly in a flow."""
     __tracebackhide__ = True
-    session = scope.open_session()
-    asked = session.ask(spec, scope.branch, args, kwargs, stretch=scope.stretch)
+    session, asked = scope.session, scope.resolve(spec, args, kwargs)
     if isinstance(asked, RecordedAnswer):
         return _deliver(asked)
     return run_to_end(_resolved(IN_THREAD, session, spec, asked, child))
@@ -54,10 +53,9 @@ def call_async(
         raise WrongColour(
             f"{spec.name} is async and was called in a def flow, where nothing can await it; {instead}", name=spec.name
         )
-    session = scope.open_session()
-    asked = session.ask(spec, scope.branch, args, kwargs, stretch=scope.stretch)
+    session, asked = scope.session, scope.resolve(spec, args, kwargs)
     if type(asked) is Attempt:
-        session.calls.add(asked)
+        session.beside.not_begun.add(asked)
     return _awaited(spec, session, asked, child)
 
 
@@ -71,14 +69,12 @@ async def _awaited(
 ) -> Any:
     if isinstance(asked, RecordedAnswer):
         return _deliver(asked)
-    stretch = session.recall
-    session.n_awaited += 1  # on the loop's thread only
+    beside = session.beside  # that of this continuation, whatever comes
+    beside.begin_await()
     try:
         return await _resolved(ON_LOOP, session, spec, asked, child)
     finally:
-        if session.recall is stretch:
-            session.n_awaited -= 1
-            session.wakeups.wake()  # the end of the flow may wait for it
+        beside.end_await()
 
 
 def _deliver(answer: RecordedAnswer) -> Any:
@@ -95,66 +91,78 @@ async def _resolved(
     """Return the result of a call that nothing recorded answers."""
     __tracebackhide__ = True
     if isinstance(asked, Promise):  # it is in flight: an interrupted call of before, or a twin that was submitted
-        stretch = session.recall
-        await driver.settled(session, asked)
+        continuation = session.replayer
+        await driver.resolved(session, asked)
         if asked.undone is None:
             return asked.result()
-        session.refuse_if_outlived(stretch)
-        asked = asked.undone.continued(spec, stretch)
-    settled = await attempt(driver, session, asked, child)
-    while settled.retry_at is not None:
-        settled = await attempt(driver, session, session.record_retry(settled), child)
-    if driver.is_async and (session.calls or session.n_in_flight > 1):
-        session.hand_in(settled)  # others are about to end as well: share one commit
-        outcome = settled.job.outcome
-        await driver.settled(session, outcome)
-        if outcome.error is not None:
-            session.observe(settled.job)
-        return outcome.result()
+        session.raise_if_outlived(continuation)
+        asked = asked.undone.continued(spec, continuation)
+    result = await perform_attempt(driver, session, asked, child)
+    while result.retry_at is not None:
+        result = await perform_attempt(driver, session, session.record_retry(result), child)
+    if driver.is_async and (session.beside.not_begun or session.n_in_flight > 1):
+        session.queue_result(result)  # others are about to end as well: share one commit
+        promise = result.performed.promise
+        await driver.resolved(session, promise)
+        if promise.error is not None:
+            session.observe(result.performed)
+        return promise.result()
     try:
-        return session.record(settled)
+        return session.record(result)
     finally:
         INTERRUPTS.check()
 
 
-async def attempt(driver: Driver, session: Session, job: Attempt, child: RunChild | None = None) -> AttemptResult:
+async def perform_attempt(
+    driver: Driver, session: Session, attempt: Attempt, child: RunChild | None = None
+) -> AttemptResult:
     """Perform one attempt; what is no Exception, as a keyboard interrupt, passes through unrecorded."""
     __tracebackhide__ = True
-    session.calls.discard(job)
-    stretch = session.recall
+    session.beside.not_begun.discard(attempt)
+    continuation = session.replayer
     try:
-        while job.failed is not None and (left_s := session.delayed.seconds_until(job)) > 0:
+        while attempt.failed is not None and (left_s := session.delayed.seconds_until(attempt)) > 0:
             await driver.pause(session, left_s)
-        if job.spec.cache_s is not None:
-            while isinstance(found := look(session, job), CachedResult):
+        if attempt.spec.cache_s is not None:
+            while isinstance(found := look(session, attempt), CachedResult):
                 await driver.pause(session, POLL_S)
             if found is not None:
                 return found
         if child is not None:
-            job.child_run_id = child_to_continue(session, job) or session.ledger.new_run_id()
-        session.start(job, is_beside=driver.is_beside(session, job))
+            attempt.child_run_id = _child_to_continue(session, attempt) or session.ledger.new_run_id()
+        session.start(attempt, is_beside=driver.is_beside(session, attempt))
         # The body is called in this very coroutine, for another one would change its StopIteration.
-        token = None if child is not None else SCOPE.set(RunContext(session, job.branch, job.step))
+        token = None if child is not None else SCOPE.set(RunContext(session, attempt.branch, attempt.step))
         try:
             if child is None:
-                value = call_body(job.spec.function, *unwrapped(job.call.args, job.call.kwargs))
+                value = call_body(attempt.spec.function, *unwrapped(attempt.call.args, attempt.call.kwargs))
             else:
-                value = call_body(child, (job.child_run_id, (session.run_id, job.step)), {})
+                value = call_body(child, (attempt.child_run_id, (session.run_id, attempt.step)), {})
             if driver.is_async:
                 value = await value
-        except Exception as error:  # noqa: BLE001 -- whatever a body raises is its outcome, unless the run stops
-            _raise_stop(driver, session, job, error, stretch)
-            return raised(session, job, error)
+        except Exception as error:  # noqa: BLE001 -- whatever a body raises is its promise, unless the run stops
+            _raise_stop(driver, session, attempt, error, continuation)
+            return raised(session, attempt, error)
         finally:
             if token is not None:
                 leave(token)
-        return returned(session, job, value)
+        return returned(session, attempt, value)
     except BaseException as error:
-        session.drop(job, error)
+        session.drop(attempt, error)
         raise
 
 
-def _raise_stop(driver: Driver, session: Session, job: Attempt, error: Exception, stretch: object) -> None:
+def _child_to_continue(session: Session, attempt: Attempt) -> RunId | None:
+    """Return the run that an earlier attempt began and that this one continues: not a cancelled one."""
+    if attempt.child_run_id is None:
+        return None
+    with session.ledger.current() as reader:
+        found = reader.runs(Select(run_ids=[attempt.child_run_id]))
+    is_cancelled = bool(found) and found[0].status is RunStatus.CANCELLED
+    return None if is_cancelled else attempt.child_run_id
+
+
+def _raise_stop(driver: Driver, session: Session, attempt: Attempt, error: Exception, continuation: object) -> None:
     """Raise that the run stops, where the error only came of that.
 
     A child stops with its parent, which may be in a later continuation by the time that the child has stopped.
@@ -162,31 +170,31 @@ def _raise_stop(driver: Driver, session: Session, job: Attempt, error: Exception
     Raises:
         Stopped: that is so.
     """
-    is_child = job.child_run_id is not None
-    if session.stopped is not None and (driver.is_async or is_child):
+    is_child = attempt.child_run_id is not None
+    if session.stop_request is not None and (driver.is_async or is_child):
         session.unwind(error)
-    if is_child and isinstance(error, RunInterrupted) and session.recall is not stretch:
+    if is_child and isinstance(error, RunInterrupted) and session.replayer is not continuation:
         raise RunStopped(StopRequest.INTERRUPT, None) from error
 
 
 async def perform_attempts(driver: Driver, session: Session, take: Take) -> None:
     """Perform attempts beside the flow, as long as there are any."""
-    settled: AttemptResult | None = None
-    while (job := take(settled)) is not None:
+    result: AttemptResult | None = None
+    while (attempt := take(result)) is not None:
         try:
-            settled = await driver.run_in(job.context, _attempt_beside(driver, session, job))
-            if settled is not None:
-                session.hand_in(settled)
+            result = await driver.run_in(attempt.context, _attempt_beside(driver, session, attempt))
+            if result is not None:
+                session.queue_result(result)
         except BaseException as error:
-            settled = None
-            session.drop(job, error)
+            result = None
+            session.drop(attempt, error)
             if driver.is_async and not isinstance(error, Exception | RunStopped):
                 raise
 
 
-async def _attempt_beside(driver: Driver, session: Session, job: Attempt) -> AttemptResult | None:
+async def _attempt_beside(driver: Driver, session: Session, attempt: Attempt) -> AttemptResult | None:
     """Perform the attempt; None if another run computes its result: then it is begun again later, and waits nowhere."""
-    if job.spec.cache_s is not None and isinstance(look(session, job), CachedResult):
-        session.delayed.look_again(job, POLL_S)
+    if attempt.spec.cache_s is not None and isinstance(look(session, attempt), CachedResult):
+        session.delayed.look_again(attempt, POLL_S)
         return None
-    return await attempt(driver, session, job)
+    return await perform_attempt(driver, session, attempt)

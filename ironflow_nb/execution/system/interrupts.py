@@ -32,7 +32,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _PACKAGE: Final = __name__.partition(".")[0]
-_LIKE_THE_USERS: Final = (f"{_PACKAGE}.graphs", f"{_PACKAGE}.values.resource")
+_LIKE_THE_USERS: Final = (f"{_PACKAGE}.graphs", f"{_PACKAGE}.values.argument_types")
 """What a graph does stands for a flow and the bodies of its steps, and a resource for the object that it wraps."""
 
 

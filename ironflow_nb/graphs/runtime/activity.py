@@ -26,7 +26,8 @@ from ironflow_nb.errors import (
     StepFailed,
     ValueNotStorable,
 )
-from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.steps.context import RunContext
+from ironflow_nb.execution.steps.durable_calls import skip
 from ironflow_nb.graphs.compiled_graph import Block, Condition, GraphNode, ParallelBlocks, Switch, blocks_of
 from ironflow_nb.graphs.language.data import as_data
 
@@ -141,10 +142,10 @@ def one(name: str, failures: list[Exception]) -> Exception:
     return ExceptionGroup(f"{len(failures)} nodes of {name} failed", failures)
 
 
-def skip_nodes(session: Session, graph: str, nodes: Iterable[GraphNode], branch: BranchId, reason: str) -> None:
+def skip_nodes(context: RunContext, graph: str, nodes: Iterable[GraphNode], branch: BranchId, reason: str) -> None:
     """Record that the nodes are left out, and those inside of them; they ride with the next commit."""
     for node in _with_inner(nodes):
-        session.skip(f"{graph}.{node.id}", branch, reason)
+        skip(context.at(branch), f"{graph}.{node.id}", reason)
 
 
 def _with_inner(nodes: Iterable[GraphNode]) -> Iterator[GraphNode]:
@@ -160,10 +161,10 @@ def _with_inner(nodes: Iterable[GraphNode]) -> Iterator[GraphNode]:
                     yield from _with_inner(block.nodes)
 
 
-def skip_after_failures(session: Session, graph: str, activity: Activity) -> None:
+def skip_after_failures(context: RunContext, graph: str, activity: Activity) -> None:
     """Record which nodes of the block never began, because those that they wait for have failed."""
     failed = ", ".join(activity.block.nodes[number].id for number in activity.failed)
     if failed:
         nodes = zip(activity.block.nodes, activity.n_waiting, strict=True)
         never = [node for node, n_waiting in nodes if n_waiting]
-        skip_nodes(session, graph, never, activity.frame.branch, f"{failed}{AFTER_FAILURE}")
+        skip_nodes(context, graph, never, activity.frame.branch, f"{failed}{AFTER_FAILURE}")

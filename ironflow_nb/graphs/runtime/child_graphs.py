@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextvars
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final, Protocol, cast
@@ -13,10 +12,8 @@ from ironflow_nb.core.identity import Digest, digest_bytes
 from ironflow_nb.errors import DefinitionError, FlowNotDefined, GraphInvalid, NodeFailed, NotGranted
 from ironflow_nb.execution.definitions.step_spec import StepOptions, StepSpec
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.steps.context import SCOPE, RunContext
+from ironflow_nb.execution.steps.context import RunContext
 from ironflow_nb.execution.system.frontend import say
-from ironflow_nb.execution.system.system import THREAD_PREFIX
 from ironflow_nb.graphs.compiled_graph import Block, CompiledGraph, GraphNode, NodeWork, PythonCall, Workflow, blocks_of
 from ironflow_nb.graphs.language.data import as_data
 from ironflow_nb.graphs.language.templates import Fields, Literal, Template
@@ -30,8 +27,6 @@ MOST_LEVELS: Final = 16
 _LEVEL: Final[ContextVar[int]] = ContextVar("ironflow_graph_level", default=0)
 
 _READING: Final[ContextVar[frozenset[str]]] = ContextVar("ironflow_code_of_graphs", default=frozenset())
-
-Ended = Callable[[Any, BaseException | None], None]
 
 
 class ChildCode:
@@ -154,7 +149,7 @@ def _names_of(given: Template) -> list[str] | None:
 
 
 class ChildCall:
-    """One call of a child, here or on a thread of its own."""
+    """One call of a child."""
 
     def __init__(self, node: GraphNode, name: Any, given: Any, graph: str, secrets: Secrets) -> None:
         self._node = node
@@ -172,7 +167,6 @@ class ChildCall:
             parameters=PARAMETERS,
             variant=str(name),
         )
-        self.is_done = False
 
     def call(self, scope: RunContext) -> Any:
         """Run the child in this thread, as a child of the run that the scope is of."""
@@ -200,39 +194,6 @@ class ChildCall:
         self._secrets.refuse_in({"the input": given}, f"{self._name}, the child of node {self._node.id}")
         if target.kind == "graph":
             cast("_Graph", target).refuse_secrets(given)
-
-    def begin(self, scope: RunContext, ended: Ended) -> None:
-        """Run the child on a thread of its own; `ended` is told there what came of it."""
-        session = scope.session
-        context = contextvars.copy_context()
-        context.run(SCOPE.set, scope)
-        session.add_child(self, scope.stretch)
-
-        def run() -> None:
-            __tracebackhide__ = True
-            value, error = None, None
-            try:
-                value = as_data(self.call(scope))
-            except BaseException as raised:  # noqa: BLE001 -- whatever it is, the graph sees to it
-                error = raised
-            self._leave(session)
-            ended(value, error)
-
-        session.ledger.threads.spawn(f"{THREAD_PREFIX}branch", lambda: context.run(run))
-
-    def _leave(self, session: Session) -> None:
-        with session.lock:
-            self.is_done = True
-            if self in session.children:
-                session.children.remove(self)
-
-    def is_finished(self) -> bool:
-        """See `Child`."""
-        return self.is_done
-
-    def unobserved_error(self) -> BaseException | None:
-        """See `Child`: the graph sees to it."""
-        return None
 
     def _target(self) -> Runnable:
         found = REGISTRY.find("graph", str(self._name)) or REGISTRY.find("flow", str(self._name))

@@ -11,7 +11,7 @@ other threads comes only that a step has ended, through `_ended`, a deque, whose
 
 A node that fails lets everything go on that does not wait for it. Then its block fails, and so do the nodes around it
 up to one with a handler; without one, the run. Recorded failures that nothing handled are tried again by the next
-stretch of the run.
+continuation of the run.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ from typing import Any
 
 from ironflow_nb.core.identity import BranchId
 from ironflow_nb.errors import ExpressionFailed, NodeFailed
-from ironflow_nb.execution.runs.finish import steps_behind
-from ironflow_nb.execution.session.attempts import Attempt
-from ironflow_nb.execution.steps import step_runner
-from ironflow_nb.execution.steps.attempt_results import returned
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
-from ironflow_nb.execution.steps.drivers import wait
+from ironflow_nb.execution.steps.durable_calls import (
+    call,
+    count_items,
+    open_branch,
+    record,
+    run_beside,
+    submit,
+    unobserve,
+    wait_for,
+)
 from ironflow_nb.execution.steps.fan_out import Submission
 from ironflow_nb.graphs.compiled_graph import (
     CONTINUE,
@@ -62,7 +67,7 @@ from ironflow_nb.graphs.runtime.template_values import TemplateValues, as_case
 
 
 class Interpreter:
-    """One stretch of the run of one graph."""
+    """One continuation of the run of one graph."""
 
     def __init__(self, definition: CompiledGraph, workshop: NodeSteps, names: Mapping[str, Any]) -> None:
         scope = SCOPE.get()
@@ -71,8 +76,7 @@ class Interpreter:
         self._definition = definition
         self._workshop = workshop
         self._scope: RunContext = scope
-        self._session = scope.open_session()
-        workshop.hide_secrets(self._session)
+        workshop.hide_secrets(scope)
         self._names = dict(names)
         self._filler = TemplateValues(scope, workshop.graph, has_secrets=workshop.secrets.has_any)
         self._ready: deque[tuple[Activity, int]] = deque()
@@ -96,7 +100,7 @@ class Interpreter:
                 self._ended.popleft()()
             elif not ended:
                 assert self._n_running, "a block waits for nothing"
-                wait(self._session, lambda: bool(self._ended))
+                wait_for(self._scope, lambda: bool(self._ended))
         if ended[0].failures:
             raise one(self._definition.name, ended[0].failures)
         return self._result(ended[0])
@@ -155,10 +159,10 @@ class Interpreter:
             self._handle(activity, number, node.on_error, error)
 
     def _fail_block(self, activity: Activity, number: int, error: Exception) -> None:
-        """Let the block fail; where nothing around it handles that, the next stretch of the run tries it again."""
+        """Let the block fail; where nothing around it handles that, the next continuation of the run tries it again."""
         __tracebackhide__ = True
         if not activity.is_handled:
-            self._session.disown(steps_behind(self._session, error))
+            unobserve(self._scope, error)
         activity.fail(number, error)
         self._close(activity)
 
@@ -180,7 +184,7 @@ class Interpreter:
     def _close(self, activity: Activity) -> None:
         activity.n_open -= 1
         if activity.n_open == 0:
-            skip_after_failures(self._session, self._workshop.graph, activity)
+            skip_after_failures(self._scope, self._workshop.graph, activity)
             activity.done(activity)
 
     # -- nodes ---------------------------------------------------------------------------------------------------
@@ -201,7 +205,7 @@ class Interpreter:
             self._fail(activity, number, error)
 
     def _skip(self, nodes: Iterable[GraphNode], frame: NameFrame, reason: str) -> None:
-        skip_nodes(self._session, self._workshop.graph, nodes, frame.branch, reason)
+        skip_nodes(self._scope, self._workshop.graph, nodes, frame.branch, reason)
 
     def _later(self, go_on: Callable[[], None]) -> None:
         """Go on when this node is done with: what fails from there on is no failure of it."""
@@ -253,12 +257,11 @@ class Interpreter:
         spec = self._workshop.spec(node)
         is_alone = not (self._ready or self._n_running or self._ended) and not spec.is_async and node.timeout_s is None
         if is_alone:
-            scope = RunContext(self._session, activity.frame.branch, stretch=self._scope.stretch)
-            seen = self._seen(node, step_runner.call(spec, scope, (), options))
+            seen = self._seen(node, call(spec, self._scope.at(activity.frame.branch), (), options))
             self._later(lambda: self._finish(activity, number, seen))
             return
-        asked = self._session.ask(spec, activity.frame.branch, (), options, stretch=self._scope.stretch)
-        submission = Submission(self._session, asked, is_limited=False)  # the graph has a limit of its own
+        scope = self._scope.at(activity.frame.branch)
+        submission = submit(scope, spec, (), options, is_limited=False)  # the graph has a limit of its own
         self._n_running += 1
 
         def take() -> None:
@@ -272,8 +275,7 @@ class Interpreter:
             else:
                 self._finish(activity, number, seen)
 
-        with self._session.lock:
-            submission.outcome.when_done(lambda: self._ended.append(take))
+        submission.when_done(lambda: self._ended.append(take))
 
     def _seen(self, node: GraphNode, value: Any) -> Any:
         """Return the output as expressions take it, where it comes from code of the user."""
@@ -287,35 +289,35 @@ class Interpreter:
     def _child(self, activity: Activity, number: int, name: Any, given: Any) -> None:
         node = activity.block.nodes[number]
         child = ChildCall(node, name, given, self._workshop.graph, self._workshop.secrets)
-        scope = RunContext(self._session, activity.frame.branch, stretch=self._scope.stretch)
+        scope = self._scope.at(activity.frame.branch)
         if not (self._ready or self._n_running or self._ended):
             seen = as_data(child.call(scope))
             self._later(lambda: self._finish(activity, number, seen))
             return
         self._n_running += 1
 
-        def ended(value: Any, error: BaseException | None) -> None:
-            def take() -> None:
-                __tracebackhide__ = True
-                self._n_running -= 1
-                if error is not None:
-                    self._fail(activity, number, error)
-                else:
-                    self._finish(activity, number, value)
+        def take(value: Any, error: BaseException | None) -> None:
+            __tracebackhide__ = True
+            self._n_running -= 1
+            if error is not None:
+                self._fail(activity, number, error)
+            else:
+                self._finish(activity, number, value)
 
-            self._ended.append(take)
-            self._session.wakeups.wake()
-
-        child.begin(scope, ended)
+        run_beside(
+            scope,
+            lambda: as_data(child.call(scope)),
+            lambda value, error: self._ended.append(lambda: take(value, error)),
+        )
 
     def _record_failure(self, activity: Activity, number: int, error: NodeFailed) -> None:
         """Record a node that could not even be asked for, so that it is seen where the run failed."""
         __tracebackhide__ = True
         node = activity.block.nodes[number]
-        scope = RunContext(self._session, activity.frame.branch, stretch=self._scope.stretch)
+        scope = self._scope.at(activity.frame.branch)
         try:
             spec = self._workshop.failing_spec(node, error)
-            step_runner.call(spec, scope, (), {"failed": str(error)})
+            call(spec, scope, (), {"failed": str(error)})
         except Exception as raised:  # noqa: BLE001
             self._fail(activity, number, raised)
 
@@ -347,16 +349,9 @@ class Interpreter:
     def _record(self, activity: Activity, number: int, decided: dict[str, Any], output: Any) -> None:
         spec = self._workshop.spec(activity.block.nodes[number])
         Budget().measure(output)  # each node inside may have given the whole of what the graph has so far
-        result = self._session.ledger.digester.digest(output).digest
-        asked = self._session.ask(
-            spec, activity.frame.branch, (), {**decided, "result": result.hex()}, stretch=self._scope.stretch
-        )
-        if isinstance(asked, Attempt):
-            self._session.start(asked, is_beside=False, has_body=False)
-            settled = returned(self._session, asked, output)
-            self._session.note(settled, is_seen=False)
-            if settled.error is not None:
-                raise settled.error
+        result = self._scope.ledger.digester.digest(output).digest
+        arguments = {**decided, "result": result.hex()}
+        record(self._scope.at(activity.frame.branch), spec, arguments, lambda: output, is_seen=False)
 
     def _fan_out(self, activity: Activity, number: int, branch: ParallelBlocks) -> None:
         __tracebackhide__ = True
@@ -471,22 +466,20 @@ class Interpreter:
 
     def _branch(self, activity: Activity, node: GraphNode, arguments: dict[str, Any]) -> BranchId:
         name = f"{self._workshop.graph}.{node.id}"
-        return self._session.open_branch(activity.frame.branch, name, arguments, stretch=self._scope.stretch)
+        return open_branch(self._scope.at(activity.frame.branch), name, arguments).branch
 
     def _count_items(self, activity: Activity, block: Block, n_items: int) -> None:
         """Let the diagram know how many steps there will be."""
-        with self._session.lock:
-            for node in block.nodes:
-                if node.when is None:
-                    series = self._session.totals.begin(f"{self._workshop.graph}.{node.id}", activity.frame.branch)
-                    self._session.totals.note(series, n_items)
+        for node in block.nodes:
+            if node.when is None:
+                count_items(self._scope.at(activity.frame.branch), f"{self._workshop.graph}.{node.id}", n_items)
 
 
 def _read(submission: Submission, *, is_handled: bool) -> Any:
     __tracebackhide__ = True
     if is_handled:
         return submission.read()  # the run sees the failure, and lives with it
-    outcome = submission.outcome
+    outcome = submission.promise
     outcome.is_observed = True
     if outcome.error is not None:
         raise outcome.error

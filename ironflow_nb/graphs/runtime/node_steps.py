@@ -20,7 +20,8 @@ from ironflow_nb.errors import AssertionsFailed, DefinitionError, FlowNotDefined
 from ironflow_nb.execution.definitions.parameters import Parameters, closure_of
 from ironflow_nb.execution.definitions.step_spec import DEFAULTS, StepOptions, StepSpec
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.steps.context import RunContext
+from ironflow_nb.execution.steps.durable_calls import encode_with
 from ironflow_nb.graphs.compiled_graph import Assertion, Block, GraphNode, NodeWork, PythonCall, blocks_of
 from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.compiler.compiler_findings import format_path
@@ -131,9 +132,9 @@ class NodeSteps:
             self._specs[node.id] = known
         return known[1]
 
-    def hide_secrets(self, session: Session) -> None:
+    def hide_secrets(self, context: RunContext) -> None:
         """Let everything that the run stores be searched for the secrets, those too that no node of it has used yet."""
-        session.storage = SearchedStorage.around(session.storage, self.secrets)
+        encode_with(context, lambda storage: SearchedStorage.around(storage, self.secrets))
         self.secrets.look_up_all()
 
     def require_functions(self, block: Block) -> None:

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from ironflow_nb.errors import ExpressionFailed, IronflowError
 from ironflow_nb.execution import deterministic
-from ironflow_nb.execution.steps.context import SCOPE, RunContext
+from ironflow_nb.execution.steps.context import RunContext
+from ironflow_nb.execution.steps.durable_calls import entered, open_branch
 from ironflow_nb.graphs.compiled_graph import Assertion, GraphNode
 from ironflow_nb.graphs.language.budget import Budget
 from ironflow_nb.graphs.language.data import coerce, describe, is_true, write_json
@@ -25,11 +26,10 @@ Seal = Callable[[Template], SecretOption | None]
 
 
 class TemplateValues:
-    """Gives the values of the templates of one graph in one stretch of its run."""
+    """Gives the values of the templates of one graph in one continuation of its run."""
 
     def __init__(self, scope: RunContext, graph: str, *, has_secrets: bool) -> None:
         self._scope = scope
-        self._session = scope.session
         self._graph = graph
         self._has_secrets = has_secrets
         self._repeating: dict[int, bool] = {}
@@ -114,12 +114,8 @@ class TemplateValues:
     @contextmanager
     def _recorded_at(self, frame: NameFrame, place: str) -> Iterator[None]:
         # What is recorded there is recognised by the place, whichever of several nodes at once is evaluated first.
-        branch = self._session.open_branch(frame.branch, f"{self._graph}.{place}", None, stretch=self._scope.stretch)
-        token = SCOPE.set(RunContext(self._session, branch, stretch=self._scope.stretch))
-        try:
+        with entered(open_branch(self._scope.at(frame.branch), f"{self._graph}.{place}")):
             yield
-        finally:
-            SCOPE.reset(token)
 
 
 def as_case(value: Any, node: GraphNode) -> str:

@@ -9,9 +9,9 @@ from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.errors import JournalConflict, RunFinished
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.run_writer import PendingEvent, RunWriter
-from ironflow_nb.execution.runs.run_status import look
 from ironflow_nb.execution.runs.start import refuse_changed
-from ironflow_nb.execution.session.stop_request import StopRequest
+from ironflow_nb.execution.session.run_phase import StopRequest
+from ironflow_nb.history.run_status import look
 from ironflow_nb.journal.ports import Durability
 
 _DONE = {StopRequest.CANCEL: RunStatus.CANCELLED, StopRequest.PAUSE: RunStatus.PAUSED}
@@ -56,6 +56,6 @@ def _cancel_idle(engine: Engine, run: RunRow) -> None:
         refuse_changed(reader, run)
         head = reader.head(run.run_id)
     assert head is not None
-    stream = RunWriter(engine.ledger, run.run_id, Durability(run.durability))
-    stream.version, stream.at, stream.row = head[0], head[1], run
-    stream.commit(PendingEvent(events.RunCancelled(reason=f"asked by {engine.ledger.owner}")))
+    writer = RunWriter(engine.ledger, run.run_id, Durability(run.durability))
+    writer.version, writer.at, writer.row = head[0], head[1], run
+    writer.commit(PendingEvent(events.RunCancelled(reason=f"asked by {engine.ledger.owner}")))

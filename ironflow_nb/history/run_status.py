@@ -61,7 +61,7 @@ def look(engine: Engine, run_id: RunId) -> tuple[RunRow | None, RunStatus]:
         if found:
             return _looked_at(engine, reader, found)[0]
     if session is not None:
-        row = session.stream.row
+        row = session.writer.row
         return row, RunStatus.RUNNING if session.is_open else RunStatus.INTERRUPTED
     raise RunNotFound(f"there is no run {run_id} in {engine.ledger.journal.location}", run_id=run_id)
 
@@ -79,7 +79,7 @@ def wait_ended(engine: Engine, run_id: RunId, timeout_s: float | None = None) ->
         session = engine.sessions.get(run_id)
         if session is not None and session.is_open:
             with session.lock:
-                session.ending.when_done(wakeup.set)
+                session.completion.when_done(wakeup.set)
             poll_s = None
         else:
             run, status = look(engine, run_id)

@@ -1,4 +1,4 @@
-"""Arguments that differ each time a flow runs: the time, ids. They make steps run again, and nobody sees why."""
+"""Advice on arguments that differ each time a flow runs: times and ids, which make steps run again."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ _SHOWN: Final = 40
 
 
 class VolatileArguments:
-    """Compares new calls of a continued run with recorded ones that nobody asks for any more, once for each step."""
+    """Compares the first new call of each step of a continued run with a recorded one that is no longer called."""
 
     def __init__(self, ledger: JournalAccess, run_id: RunId, memo: RecordedSteps) -> None:
         self._ledger = ledger
         self._run_id = run_id
         self._memo = memo
-        self._told: set[str] = set()
+        self._seen: set[str] = set()
 
-    def look(self, name: str, arguments: Mapping[str, Any]) -> None:
-        """Say so if the call differs from the next recorded one only by what is another one each time."""
-        record = None if name in self._told else self._memo.next_not_asked_for(name)
+    def __call__(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Say so if the call differs from the recorded one only by values that are others each time."""
+        if name in self._seen:
+            return
+        self._seen.add(name)  # whatever is found: the search goes through all that is recorded
+        record = self._memo.next_unused(name)
         if record is None or record.latest.inputs_id is None:
             return
-        self._told.add(name)
         before = self._recorded(record.latest.inputs_id)
         differing = [each for each in arguments if each not in before or before[each] != arguments[each]]
         if differing and all(each in before and _varies(before[each], arguments[each]) for each in differing):

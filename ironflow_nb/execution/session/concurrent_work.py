@@ -1,0 +1,74 @@
+"""Work beside a flow that the flow must answer for: maps, submissions, branches, and calls that tasks await."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from ironflow_nb.execution.session.attempts import Attempt
+from ironflow_nb.execution.system.threads import Wakeups
+
+
+class Child(Protocol):
+    """Work beside the flow."""
+
+    def is_finished(self) -> bool:
+        """Return True if nothing of it is still to come."""
+
+    def unobserved_error(self) -> BaseException | None:
+        """Return a failure that the flow never saw."""
+
+
+class ConcurrentWork:
+    """The work beside one continuation of a run. A run ends when all of it has ended.
+
+    `not_begun` are async calls that something has to await before they begin.
+    """
+
+    def __init__(self, lock: AbstractContextManager[object], wakeups: Wakeups) -> None:
+        self.children: list[Child] = []
+        self.not_begun: set[Attempt] = set()
+        self._lock = lock
+        self._wakeups = wakeups
+        self._pulls: list[Callable[[], None]] = []
+        self._n_awaited = 0
+
+    def has_more(self) -> bool:
+        """Return True if some of it goes on, or is still to begin."""
+        return bool(self._n_awaited) or not all(child.is_finished() for child in list(self.children))
+
+    def add(self, child: Child, pull: Callable[[], None] | None = None) -> None:
+        """Add work; all threads of the flow that wait `pull` the items of a map."""
+        with self._lock:
+            self.children.append(child)
+            if pull is not None:
+                self._pulls.append(pull)
+
+    def remove(self, child: Child) -> None:
+        """Let go of the work, if it is of this continuation."""
+        with self._lock:
+            if child in self.children:
+                self.children.remove(child)
+
+    def remove_pull(self, pull: Callable[[], None]) -> bool:
+        """Let a map pull no more items; return True if it still did."""
+        with self._lock:
+            is_there = pull in self._pulls
+            if is_there:
+                self._pulls.remove(pull)
+            return is_there
+
+    def pull(self) -> None:
+        """Let every open map pull items into its window; only the flow's own threads do that."""
+        for pull in list(self._pulls):
+            pull()
+
+    def begin_await(self) -> None:
+        """Note that a task awaits a call of a step. Called on the loop's thread only."""
+        self._n_awaited += 1
+
+    def end_await(self) -> None:
+        """Note that a task has awaited its call. Called on the loop's thread only."""
+        self._n_awaited -= 1
+        self._wakeups.wake()  # the end of the flow may wait for it

@@ -1,0 +1,135 @@
+"""What a style does inside of a run: calls, submissions, records, branches and waits, at the place of the calling code.
+
+Flows, graphs and durable cells perform steps through this module, and never through `Session`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ironflow_nb.core.identity import StepRef
+from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.recording.journal_access import RunStorage
+from ironflow_nb.execution.session.attempts import Attempt, RecordedAnswer
+from ironflow_nb.execution.session.replay import FAILED_STEP
+from ironflow_nb.execution.steps import drivers
+from ironflow_nb.execution.steps.attempt_results import returned
+from ironflow_nb.execution.steps.branches import Branch
+from ironflow_nb.execution.steps.context import SCOPE, RunContext
+from ironflow_nb.execution.steps.fan_out import Submission
+from ironflow_nb.execution.steps.step_runner import call, call_async
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = [
+    "call", "call_async", "count_items", "encode_with", "entered", "open_branch", "record", "run_beside", "skip",
+    "steps_behind", "submit", "unobserve", "wait_for", "wait_for_future",
+]  # fmt: skip
+
+
+def submit(
+    context: RunContext, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_limited: bool = True
+) -> Submission:
+    """Begin a call beside the flow; a limited one waits while many others run."""
+    return Submission(context, context.resolve(spec, args, kwargs), is_limited=is_limited)
+
+
+def record(
+    context: RunContext, spec: StepSpec, arguments: Mapping[str, Any], make: Callable[[], Any], *, is_seen: bool
+) -> Any:
+    """Return what is recorded of the call, or what `make` gives; that is added to the next commit.
+
+    It is committed before the next body begins, if it `is_seen` by the flow and can't be made again.
+    """
+    session, asked = context.session, context.resolve(spec, (), arguments, site="")
+    if isinstance(asked, RecordedAnswer):
+        return asked.value
+    assert isinstance(asked, Attempt)
+    session.start(asked, is_beside=False, has_body=False)
+    result = returned(session, asked, make())
+    session.record_later(result, is_seen=is_seen)
+    if result.error is not None:
+        raise result.error
+    return result.value
+
+
+def open_branch(context: RunContext, name: str, arguments: Mapping[str, Any] | None = None) -> RunContext:
+    """Return the place of a new branch that does `name` with those arguments."""
+    return context.branched(name, arguments)
+
+
+@contextmanager
+def entered(context: RunContext) -> Iterator[None]:
+    """Let the calling code stand at that place."""
+    token = SCOPE.set(context)
+    try:
+        yield
+    finally:
+        SCOPE.reset(token)
+
+
+def wait_for(context: RunContext, is_done: Callable[[], bool]) -> None:
+    """Drive the run in the calling thread until `is_done`; what makes it so wakes the run."""
+    drivers.wait(context.session, is_done)
+
+
+def wait_for_future(context: RunContext, future: Future[Any]) -> Any:
+    """Drive the run in the calling thread until the future is done; return its result."""
+    future.add_done_callback(lambda _: context.session.wakeups.wake())
+    wait_for(context, future.done)
+    return future.result()
+
+
+def run_beside(
+    context: RunContext, function: Callable[[], Any], when_done: Callable[[Any, BaseException | None], None]
+) -> None:
+    """Run a function at that place on a thread of its own; `when_done` gets its value and error there.
+
+    Lock: `when_done` is called under that of the session.
+    """
+    branch = Branch(context, function)
+    branch.when_done(lambda: when_done(branch.promise.value, branch.promise.error))
+    branch.begin()
+
+
+def skip(context: RunContext, name: str, reason: str) -> None:
+    """Add to the next commit that the step is left out at that place, unless something is recorded of it."""
+    context.session.skip(name, context.branch, reason)
+
+
+def count_items(context: RunContext, name: str, n_items: int) -> None:
+    """Add to the next commit how often a loop will call the step at that place."""
+    series = context.session.begin_series(name, context.branch, "", continuation=context.continuation)
+    context.session.count_items(series, n_items)
+
+
+def encode_with(context: RunContext, around: Callable[[RunStorage], RunStorage]) -> None:
+    """Let what the run records from here on be encoded by the storage that is made around its own."""
+    context.session.encode_with(around)
+
+
+def unobserve(context: RunContext, error: BaseException) -> None:
+    """Take back that the flow lived with the failures behind the error: a later continuation tries them again."""
+    session = context.session
+    session.disown(steps_behind(session.run_id, error))
+
+
+def steps_behind(run_id: str, error: BaseException) -> tuple[StepRef, ...]:
+    """Return the steps of the run whose failures are in the chain of the error."""
+    steps: dict[StepRef, None] = {}
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        link = left.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        of_run, step = getattr(link, FAILED_STEP, (None, None))
+        if of_run == run_id and step is not None:
+            steps[step] = None
+        left += [link.__cause__, link.__context__]
+        left += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+    return tuple(steps)
