@@ -21,8 +21,8 @@ from ironflow_nb.testing.clock import SimClock
 from tests.graphs.evaluations import value_of
 from tests.graphs.playing import graph_of
 
-STEPS_TOLD = f"more than {MOST_STEPS:,} steps; .* raise the variable {STEPS}"
-SIZE_TOLD = f"more than {MOST_SIZE:,} characters and values in all; .* raise the variable {SIZE}"
+STEPS_TOLD = f"more than {MOST_STEPS:,} steps; .* raise the environment variable {STEPS}"
+SIZE_TOLD = f"more than {MOST_SIZE:,} characters and values in all; .* raise the environment variable {SIZE}"
 
 CONTEXT: dict[str, Any] = {
     "x": [1],
@@ -71,7 +71,7 @@ TOO_LONG = [
 
 @pytest.mark.parametrize("text", TOO_LARGE, ids=range(len(TOO_LARGE)))
 def test_what_makes_too_much_of_little_is_stopped(text: str) -> None:
-    with pytest.raises(EvaluationError, match=f"{SIZE_TOLD}|{STEPS_TOLD}|a pattern looks at 1000000 at most"):
+    with pytest.raises(EvaluationError, match=f"{SIZE_TOLD}|{STEPS_TOLD}|a pattern searches at most 1000000"):
         value_of(text, CONTEXT)
 
 
@@ -100,7 +100,7 @@ def test_a_pattern_with_very_many_parts_is_refused_before_it_is_compiled() -> No
         "a{99999999999}",
     ):
         with pytest.raises(
-            ValueError, match=f"parts, with what its counts repeat written out; {MOST_PARTS:,} are the most"
+            ValueError, match=f"parts with its counts written out; at most {MOST_PARTS:,} are allowed"
         ):
             compile_pattern(pattern)
     for pattern in (
@@ -116,7 +116,7 @@ def test_a_pattern_with_very_many_parts_is_refused_before_it_is_compiled() -> No
 def test_all_searches_of_one_expression_share_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Budget, "patterns_s", 0.5)
     pattern, text = "(a|aa)+$", "a" * 26 + "b"
-    with pytest.raises(EvaluationError, match="was not done"):
+    with pytest.raises(EvaluationError, match="did not finish"):
         value_of(f"map(&regex_match(@, '{pattern}'), map(&'{text}', range(`100000`)))", {})
 
 

@@ -120,7 +120,7 @@ def test_headers_are_sent_with_texts_numbers_and_booleans(server: Server) -> Non
         ({"headers": {"content-length": 1}}, "follows from the url"),
         ({"headers": {"X-A": "1", "x-a": "2"}}, "there twice"),
         ({"json": {"a": float("nan")}}, "can't be written as JSON"),
-        ({"json": {"a": b"bytes"}}, "a bytes is nothing that JSON has"),
+        ({"json": {"a": b"bytes"}}, "a bytes has no JSON form"),
     ],
 )
 def test_what_can_t_be_sent_is_said_and_nothing_is_sent(server: Server, options: Any, what: str) -> None:

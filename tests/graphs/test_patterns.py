@@ -65,15 +65,15 @@ def test_a_pattern_that_might_run_for_ever_ends(pattern: str) -> None:
 
 def test_a_pattern_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patterns, "LONGEST_S", 0.05)
-    with pytest.raises(ValueError, match="fewer ways to fit"):
+    with pytest.raises(ValueError, match="fewer ways to match"):
         has_match("(?:a|aa)+$", "a" * 5000 + "b")
-    with pytest.raises(ValueError, match="fewer ways to fit"):
+    with pytest.raises(ValueError, match="fewer ways to match"):
         replace_matches("a.*b|a", "", "a" * 50_000)
 
 
 @pytest.mark.parametrize("pattern", ["(", "[", "*", "(?P<a", "(" * 5000])
 def test_what_is_no_pattern_is_an_error(pattern: str) -> None:
-    with pytest.raises(ValueError, match="no regular expression"):
+    with pytest.raises(ValueError, match="not a regular expression"):
         has_match(pattern, "")
 
 
@@ -83,5 +83,5 @@ def test_a_replacement_that_names_what_is_not_there_is_an_error() -> None:
 
 
 def test_a_pattern_does_not_look_at_a_text_without_end() -> None:
-    with pytest.raises(ValueError, match=f"{MOST_CHARACTERS} at most"):
+    with pytest.raises(ValueError, match=f"at most {MOST_CHARACTERS}"):
         has_match("a", "a" * (MOST_CHARACTERS + 1))

@@ -21,12 +21,12 @@ class Colour(enum.StrEnum):
 
 
 STRANGE: list[tuple[Any, str]] = [
-    (math.nan, "nan is no number that JSON has"),
-    (-math.inf, "-inf is no number that JSON has"),
-    (date(2026, 1, 1), "a date is nothing that JSON has; pass it as input"),
-    ({1, 2}, "a set is nothing that JSON has; pass it as input"),
-    (b"x", "a bytes is nothing that JSON has; pass it as input"),
-    (object(), "an object is nothing that JSON has; pass it as input"),
+    (math.nan, "nan is not a number of JSON"),
+    (-math.inf, "-inf is not a number of JSON"),
+    (date(2026, 1, 1), "a date has no JSON form; pass it as input"),
+    ({1, 2}, "a set has no JSON form; pass it as input"),
+    (b"x", "a bytes has no JSON form; pass it as input"),
+    (object(), "an object has no JSON form; pass it as input"),
     ("\ud800", "the text has half of a character in it (a lone surrogate)"),
     ({(1, 2): 3}, "a key is a text, not a tuple"),
     ({1: "a", "1": "b"}, "1 is there twice, as a text and as a str"),
@@ -43,9 +43,7 @@ def test_what_json_has_not_is_a_finding_with_its_path(value: Any, message: str) 
 
 def test_a_graph_that_is_built_finds_the_same() -> None:
     graph = iron.Graph("g").node("a", python="f", with_={"at": date(2026, 1, 1)})
-    assert [str(each) for each in graph.findings()] == [
-        "nodes[0].with.at: a date is nothing that JSON has; pass it as input"
-    ]
+    assert [str(each) for each in graph.findings()] == ["nodes[0].with.at: a date has no JSON form; pass it as input"]
 
 
 def test_keys_and_members_of_enumerations_become_what_yaml_would_say() -> None:
@@ -94,7 +92,7 @@ def test_findings_come_in_the_order_of_the_data_and_once() -> None:
 
 
 def test_a_value_that_is_refused_is_not_told_of_again() -> None:
-    assert messages(work("a", timeout_s=math.nan)) == ["nan is no number that JSON has"]
+    assert messages(work("a", timeout_s=math.nan)) == ["nan is not a number of JSON"]
 
 
 # -- what was built ----------------------------------------------------------------------------------------------
@@ -103,9 +101,9 @@ def test_a_value_that_is_refused_is_not_told_of_again() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (float("inf"), "inf is no number that JSON has"),
-        ([{"a": float("nan")}], "nan is no number that JSON has"),
-        (object(), "an object is nothing that JSON has"),
+        (float("inf"), "inf is not a number of JSON"),
+        ([{"a": float("nan")}], "nan is not a number of JSON"),
+        (object(), "an object has no JSON form"),
         ("\ud800", "half of a character"),
     ],
     ids=["infinity", "nan", "object", "surrogate"],

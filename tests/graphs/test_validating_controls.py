@@ -59,7 +59,7 @@ ROUNDS = {"while": "{{ input.a }}", "max_rounds": 2}
         ({"assert": [{"equals": [1, 2, 3]}]}, "it has 3 items, and 2 is the most"),
         ({"assert": [{"equals": [1, 2], "holds": True}]}, "it has equals and holds; only one of them can be"),
         ({"assert": [{"holds": "yes"}]}, "it is to be true or false or an expression in {{ }}, not a text"),
-        ({"assert": [{"matches": ["a", "("]}]}, "the pattern is no regular expression: missing ) (at character 2)"),
+        ({"assert": [{"matches": ["a", "("]}]}, "the pattern is not a regular expression: missing ) (at character 2)"),
     ],
 )  # fmt: skip
 def test_a_node_that_decides_is_checked(keys: dict[str, Any], message: str) -> None:

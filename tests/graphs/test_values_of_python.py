@@ -240,9 +240,9 @@ def test_times_are_ordered_by_the_moment_and_not_by_how_it_is_written() -> None:
 def test_a_decimal_that_no_number_of_json_is_is_an_error_and_still_passed_on() -> None:
     exact = Decimal("0.1234567890123456789012345")
     assert value_of("x", {"x": exact}) is exact
-    with pytest.raises(ValueError, match="a Decimal that no number of JSON is exactly"):
+    with pytest.raises(ValueError, match="it is a Decimal that JSON can't represent exactly"):
         value_of("x > `0`", {"x": exact})
-    with pytest.raises(ValueError, match="a Decimal that no number of JSON is exactly"):
+    with pytest.raises(ValueError, match="it is a Decimal that JSON can't represent exactly"):
         value_of("sum(x)", {"x": [exact]})
 
 

@@ -1,1 +1,1 @@
-"""The language of expressions: JMESPath, strictly, with functions beside its own, in texts."""
+"""The expression language: strict JMESPath with additional functions, and templates of texts with expressions."""

@@ -1,8 +1,9 @@
-"""Budgets: how much work one expression or template may make, however short its text is.
+"""Budgets: a bound on the work of one expression or template, because a short text can demand very much of it.
 
-A step is a value that is looked at, the size of a value how many characters and values it has, with all that is in it.
-Ordinary expressions spend next to nothing: what is counted is what grows, which are the items of projections, what
-functions are given and give, and objects and lists that hold the same thing more than once.
+A budget counts steps and size. A step is one value that the evaluation visits. The size of a value is the number of
+its characters and values, with everything nested in it. Only what can grow is counted: the items of projections, the
+arguments and results of functions, and lists and objects that contain the same value more than once. The syntax tree
+tells in advance which expressions need that (`is_repeating`) and how many steps an item costs (`weigh`).
 """
 
 from __future__ import annotations
@@ -20,91 +21,91 @@ from ironflow_nb.graphs.language.data import Tree
 
 STEPS: Final = "IRONFLOW_EXPRESSION_STEPS"
 SIZE: Final = "IRONFLOW_EXPRESSION_SIZE"
-"""Variables of the environment that raise the bounds, for texts cannot raise them themselves."""
+"""Environment variables that raise the bounds. A graph cannot raise them by its own text."""
 
 MOST_STEPS: Final = 10_000_000
 MOST_SIZE: Final = 100_000_000
 
 PATTERNS_S: Final = 10.0
-"""How long all patterns of one expression may search."""
+"""Search time of all patterns of one expression together."""
 
 
 Measured: TypeAlias = dict[int, tuple[Any, int]]
-"""Lists and objects by their identity, each with its size: what is there many times is measured once."""
+"""Lists and objects by `id()`, each with its size, so that a value that occurs many times is measured once."""
 
 
 class BudgetExceeded(ValueError):
-    """An expression or template takes more work than it may."""
+    """An expression or template exceeds its budget."""
 
 
 @cache
 def bounds() -> tuple[int, int]:
-    """Return how many steps there may be, and how large what is made may be."""
+    """Return the largest number of steps and the largest size of results."""
     return _bound(STEPS, MOST_STEPS), _bound(SIZE, MOST_SIZE)
 
 
-def _bound(variable: str, otherwise: int) -> int:
-    written = os.environ.get(variable, "")
-    return int(written) if written.isascii() and written.isdigit() else otherwise
+def _bound(variable: str, default: int) -> int:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isascii() and text.isdigit() else default
 
 
 class Budget:
-    """What one evaluation may still do. Its numbers are those of the class until the first is spent."""
+    """The remaining budget of one evaluation. A new one reads the class attributes, so it is cheap to make."""
 
     steps, size = bounds()
     patterns_s = PATTERNS_S
     measured: Measured | None = None
 
     def spend(self, n_steps: int) -> None:
-        """Take steps.
+        """Subtract steps.
 
         Raises:
-            BudgetExceeded: there are not so many left.
+            BudgetExceeded: fewer are left.
         """
         self.steps -= n_steps
         if self.steps < 0:
             raise BudgetExceeded(
-                f"it takes more than {bounds()[0]:,} steps; give it less data, or raise the variable {STEPS} of the "
-                "environment"
+                f"it takes more than {bounds()[0]:,} steps; give it less data, or raise the "
+                f"environment variable {STEPS}"
             )
 
     def make(self, size: int) -> None:
-        """Take the size of something.
+        """Subtract the size of a new value.
 
         Raises:
-            BudgetExceeded: there is not so much left.
+            BudgetExceeded: less is left.
         """
         self.require(size)
         self.size -= size
 
     def require(self, size: int) -> None:
-        """See that something so large may be made.
+        """Check that a value of this size may be made, and subtract nothing.
 
         Raises:
-            BudgetExceeded: it may not.
+            BudgetExceeded: less is left.
         """
         if size > self.size:
             raise BudgetExceeded(
                 f"it makes more than {bounds()[1]:,} characters and values in all; make less of it, or raise the "
-                f"variable {SIZE} of the environment"
+                f"environment variable {SIZE}"
             )
 
     def is_measured(self, value: Any) -> bool:
-        """Tell whether a list or object has been measured before."""
+        """Return True if the list or object was measured before."""
         return self.measured is not None and id(value) in self.measured
 
     def measure(self, value: Any) -> int:
-        """Return the size of a value with everything in it counted as often as it is in there, if it may be so large.
+        """Return the size of a value, in which a nested value counts as often as it occurs.
 
         Raises:
-            BudgetExceeded: it may not.
+            BudgetExceeded: the size is larger than what is left, or the value is nested too deep.
         """
         if self.measured is None:
             self.measured = {}
         try:
             size = _size_of(value, self.measured)
         except RecursionError:
-            raise BudgetExceeded("what it makes is nested too deep") from None
+            raise BudgetExceeded("its result is nested too deep") from None
         self.require(size)
         return size
 
@@ -122,44 +123,44 @@ def _size_of(value: Any, measured: Measured) -> int:
 
 
 class Stopwatch:
-    """The time of one search with a pattern, taken from a budget."""
+    """Measures one search of a pattern and subtracts its time from a budget."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._begun_s = 0.0
+        self._started_s = 0.0
 
     def __enter__(self) -> float:
-        """Begin, and return how long it may take."""
-        self._begun_s = monotonic()
+        """Start, and return the seconds that are left."""
+        self._started_s = monotonic()
         return max(self._budget.patterns_s, 0.001)
 
     def __exit__(self, *_: object) -> None:
-        self._budget.patterns_s -= monotonic() - self._begun_s
+        self._budget.patterns_s -= monotonic() - self._started_s
 
 
 monotonic: Final = SystemClock().monotonic
 
 
-# -- what a text says ------------------------------------------
+# -- what a syntax tree tells ------------------------------------------
 
 FieldPath: TypeAlias = tuple[str, ...]
-"""Fields, one inside of the other, from the value that an expression looks at down to a part of it."""
+"""Field names from the context of an expression down to a part of it."""
 
-_MAKING: Final = frozenset({"multi_select_list", "multi_select_dict"})
-_JOINING: Final = frozenset({"zip", "concat", "merge"})
-"""Functions that put what they are given into one value."""
+_CONSTRUCTORS: Final = frozenset({"multi_select_list", "multi_select_dict"})
+_COMBINING: Final = frozenset({"zip", "concat", "merge"})
+"""Functions whose result contains all of their arguments."""
 
-_KEEPING: Final = _JOINING | {
+_CONTAINING: Final = _COMBINING | {
     "coalesce", "default", "from_json", "group_by", "map", "max_by", "min_by", "not_null", "reverse", "sort", "sort_by",
     "to_array", "values",
 }  # fmt: skip
-"""Functions whose results have what they were given in them, and are not texts or numbers made of it."""
+"""Functions whose result contains an argument itself, or parts of it."""
 
-_APPLIED: Final = frozenset({"projection", "value_projection", "filter_projection"})
+_PROJECTIONS: Final = frozenset({"projection", "value_projection", "filter_projection"})
 
 
 def paths_of(tree: Tree) -> tuple[FieldPath, ...]:
-    """Return the places that what the tree gives comes from; a place may stand for more than is taken of it."""
+    """Return the paths in the context that the result is taken from. A path may cover more than the result takes."""
     children = [child for child in tree.get("children", ()) if isinstance(child, dict)]
     match tree["type"]:
         case "field":
@@ -174,8 +175,8 @@ def paths_of(tree: Tree) -> tuple[FieldPath, ...]:
         case "multi_select_list" | "multi_select_dict" | "key_val_pair" | "or_expression" | "and_expression":
             return tuple(path for child in children for path in paths_of(child))
         case "function_expression":
-            is_keeping = tree["value"] in _KEEPING
-            given = [child for child in children if child["type"] != "expref"] if is_keeping else []
+            is_containing = tree["value"] in _CONTAINING
+            given = [child for child in children if child["type"] != "expref"] if is_containing else []
             return tuple(path for child in given for path in paths_of(child))
         case "literal" | "comparator" | "not_expression" | "expref":
             return ()
@@ -184,23 +185,23 @@ def paths_of(tree: Tree) -> tuple[FieldPath, ...]:
 
 
 def is_repeating(tree: Tree) -> bool:
-    """Tell whether two parts of what is made there come from the same place."""
-    is_joining = tree["type"] == "function_expression" and tree["value"] in _JOINING
-    if tree["type"] not in _MAKING and not is_joining:
+    """Return True if the node makes one value of two parts that come from the same path."""
+    is_combining = tree["type"] == "function_expression" and tree["value"] in _COMBINING
+    if tree["type"] not in _CONSTRUCTORS and not is_combining:
         return False
     return overlap(path for child in tree["children"] for path in set(paths_of(child)))
 
 
 def overlap(paths: Iterable[FieldPath]) -> bool:
-    """Tell whether one of the places is another one, or around it."""
+    """Return True if one path equals another one or is a prefix of it."""
     return any(after[: len(before)] == before for before, after in pairwise(sorted(paths)))
 
 
 def weigh(tree: Tree) -> int:
-    """Note of every part that is applied to each item of something how many steps that takes, and return the tree's."""
+    """Store, in each subtree that is applied to items, its steps per item as ``weight``; return those of the tree."""
     children = [child for child in tree.get("children", ()) if isinstance(child, dict)]
     weights = [weigh(child) for child in children]
-    if tree["type"] in _APPLIED:
+    if tree["type"] in _PROJECTIONS:
         for child, weight in zip(children, weights, strict=True):
             child["weight"] = weight
     applied = [weight for child, weight in zip(children, weights, strict=True) if child["type"] == "expref"]

@@ -1,10 +1,8 @@
-"""What values of Python stand for in expressions.
+"""Values of Python in expressions: their conversion to the types of JSON, and their description in messages.
 
-Relatives of JSON's types (scalars of numpy, members of ``StrEnum``, tuples, records) become those types where they
-enter a graph: see `as_data`. A value that JSON has no type for, such as a time, a path or an array, is passed on as it
-is, and means a text, a number or a list where an expression looks at it: see `meaning`.
-
-Values and expressions in words, for messages.
+Relatives of JSON's types (numpy scalars, members of ``StrEnum``, tuples, records) become those types when they enter a
+graph: see `as_data`. A value without a JSON type, such as a time, a path or an array, is passed on unchanged. It is
+converted to a text, a number or a list where an expression reads it: see `coerce`.
 """
 
 from __future__ import annotations
@@ -28,16 +26,16 @@ Tree: TypeAlias = dict[str, Any]
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 PLAIN: Final = _SCALARS | {list, dict}
-"""The types of JSON: what is of one of them, and of no subclass, stands for itself."""
+"""The types of JSON. A value of exactly one of these types, not of a subclass, needs no conversion."""
 
 _PANDAS_NULLS: Final = frozenset({"NAType", "NaTType"})
 
 MOST_ITEMS: Final = 10_000_000
-"""An array of more items is no list."""
+"""Larger arrays are not converted to lists."""
 
 
 def as_data(value: Any) -> Any:
-    """Return what came from Python with JSON's own types in place of their relatives, at every depth."""
+    """Return the value with relatives of JSON's types converted to these types, at every depth."""
     kind = type(value)
     if kind in _SCALARS:
         return value
@@ -47,7 +45,7 @@ def as_data(value: Any) -> Any:
         return [as_data(each) for each in value]
     match value:
         case str():
-            return str.__str__(value)  # of a member of an enumeration what it stands for
+            return str.__str__(value)  # the value of an enumeration member, not its name
         case int():
             return int.__int__(value)
         case float():
@@ -55,15 +53,15 @@ def as_data(value: Any) -> Any:
         case Mapping():
             return as_data(dict(value))
         case _:
-            return _of_another_kind(value)
+            return _convert_other(value)
 
 
 def _as_key(key: Any) -> Any:
     found = as_data(key)
-    return key if type(found) in {list, dict} else found  # which can be no key
+    return key if type(found) in {list, dict} else found  # a list or dict can't be a key
 
 
-def _of_another_kind(value: Any) -> Any:
+def _convert_other(value: Any) -> Any:
     fields = _fields(value)
     if fields is not None:
         return {str(name): as_data(each) for name, each in fields.items()}
@@ -78,7 +76,7 @@ def _of_another_kind(value: Any) -> Any:
 
 
 def _fields(value: Any) -> dict[str, Any] | None:
-    """Return the fields of a record; None of what is none."""
+    """Return the fields of a record (namedtuple, struct, dataclass, attrs); None for other values."""
     if hasattr(value, "_asdict"):
         fields: dict[str, Any] = value._asdict()
         return fields
@@ -86,7 +84,7 @@ def _fields(value: Any) -> dict[str, Any] | None:
     names = getattr(kind, "__struct_fields__", None) or getattr(kind, "__dataclass_fields__", None)
     if names is None and hasattr(kind, "__attrs_attrs__"):
         names = [each.name for each in kind.__attrs_attrs__]
-    # A field without a default that is left out of __init__ may not be there yet.
+    # A field without a default that __init__ does not set may be missing.
     return None if names is None else {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
@@ -98,14 +96,14 @@ def _numpy_scalar(value: Any) -> Any:
     return plain if type(plain) is type(value) else as_data(plain)
 
 
-# -- where an expression looks at a value ------------------------------------------------------------------------
+# -- values that an expression reads ------------------------------------------------------------------------
 
 
 def coerce(value: Any) -> Any:
-    """Return what an expression takes the value for: a list, a text or a number; what has no such meaning stays.
+    """Return the list, object, text or number that an expression sees in place of the value; others are unchanged.
 
     Raises:
-        ValueError: it is a decimal that no number of JSON is.
+        ValueError: a decimal that JSON cannot represent exactly.
     """
     if type(value) in PLAIN:
         return value
@@ -115,45 +113,45 @@ def coerce(value: Any) -> Any:
         case Mapping():
             return dict(value)
         case Decimal():
-            return _number(value)
+            return _decimal_as_number(value)
         case Enum() if not isinstance(value, str | int | float):
             return coerce(value.value)
         case _ if isinstance(value, PurePath) or type(value).__module__ == "uuid":
             return str(value)
-        case date() | time() if value == value:  # noqa: PLR0124 -- the NaT of pandas is another one than itself
-            return _iso(value)
+        case date() | time() if value == value:  # noqa: PLR0124 -- the NaT of pandas differs from itself
+            return _format_time(value)
         case _:
-            converted = _listed(value) if getattr(value, "ndim", 0) else as_data(value)
+            converted = _array_as_list(value) if getattr(value, "ndim", 0) else as_data(value)
             return converted if converted is value else coerce(converted)
 
 
-def _iso(value: date | time) -> str:
+def _format_time(value: date | time) -> str:
     text = value.isoformat()
     return f"{text.removesuffix('+00:00')}Z" if text.endswith("+00:00") else text
 
 
-def _number(value: Decimal) -> int | float:
+def _decimal_as_number(value: Decimal) -> int | float:
     if value.is_finite() and value == value.to_integral_value() and value.adjusted() < MOST_DIGITS:
         return int(value)
     number = float(value)
     if not isfinite(number) or Decimal(repr(number)) != value:
-        raise ValueError("a Decimal that no number of JSON is exactly; round it, or make a text of it")
+        raise ValueError("it is a Decimal that JSON can't represent exactly; round it, or convert it to a text")
     return number
 
 
 MOST_DIGITS: Final = 300
-"""A decimal with more digits before the point is no number."""
+"""Decimals with more digits before the point are not converted to int."""
 
 
-def _listed(value: Any) -> Any:
-    """Return an array, series or index as a list; a frame, or what is none of them, as it is."""
+def _array_as_list(value: Any) -> Any:
+    """Return an array, series or index as a list, and other values, frames too, unchanged."""
     module = type(value).__module__.partition(".")[0]
     is_array = module in {"numpy", "pandas"} and hasattr(value, "tolist")
     return as_data(value.tolist()) if is_array and value.size <= MOST_ITEMS else value
 
 
 def coerce_deep(value: Any) -> Any:
-    """Return the meaning of the value, and of everything in it."""
+    """Return the value coerced at every depth."""
     value = coerce(value)
     match value:
         case list():
@@ -165,10 +163,10 @@ def coerce_deep(value: Any) -> Any:
 
 
 def is_true(value: Any) -> bool:
-    """Tell whether a condition holds: true does, false does not, nor does null, which ``&&`` gives of what is missing.
+    """Return True for true, and False for false and null (``&&`` gives null for missing values).
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the value is none of these.
     """
     value = coerce(value)
     if value is None or isinstance(value, bool):
@@ -180,47 +178,47 @@ def is_true(value: Any) -> bool:
 
 
 def as_json(value: Any) -> Any:
-    """Return what stands in JSON for a value that JSON has no type for: the hook of encoders.
+    """Return the JSON form of a value without a JSON type; the hook of encoders.
 
     Raises:
-        TypeError: nothing does.
+        TypeError: the value has no JSON form.
     """
     found = coerce(value)
     if found is value:
-        raise TypeError(f"a {type(value).__name__} is nothing that JSON has")
+        raise TypeError(f"a {type(value).__name__} has no JSON form")
     return found
 
 
 def read_json(text: str) -> Any:
-    """Return what the JSON says.
+    """Return the data of a JSON text.
 
     Raises:
-        ValueError: it is no JSON; NaN and Infinity are none.
+        ValueError: the text is not valid JSON. NaN and Infinity are not valid.
     """
-    return json.loads(text, parse_constant=_no_constant)
+    return json.loads(text, parse_constant=_refuse_constant)
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def write_json(value: Any, **options: Any) -> str:
-    """Return the value as JSON, without blanks unless the options of `json.dumps` say so.
+    """Return the value as a JSON text without blanks; `options` are those of `json.dumps`.
 
     Raises:
-        TypeError, ValueError: JSON has nothing for it.
+        TypeError, ValueError: the value has no JSON form.
     """
     return json.dumps(value, **{"separators": (",", ":"), "allow_nan": False, "default": as_json, **options})
 
 
 @cache
 def text_encoder() -> msgspec.json.Encoder:
-    """Return what writes values into texts: as JSON, with times as ISO 8601."""
+    """Return the encoder for values inside texts: JSON, times as ISO 8601, decimals as numbers."""
     return msgspec.json.Encoder(enc_hook=as_json, decimal_format="number")
 
 
 def tree_text(tree: Tree) -> str:
-    """Return the tree as a text that people recognise, for messages."""
+    """Return the expression of a syntax tree as text, for messages; parts that are too long become ``...``."""
     children = [tree_text(child) for child in tree.get("children", ()) if isinstance(child, dict)]
     match tree["type"]:
         case "field":
@@ -251,21 +249,21 @@ def tree_text(tree: Tree) -> str:
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """Return the one of the known words that was perhaps meant: mistyped, or with another ending."""
+    """Return the known word that is most similar to a mistyped one; None if none is similar enough."""
     for each in get_close_matches(word, list(known), n=3):
         n_alike = sum(block.size for block in SequenceMatcher(None, word, each).get_matching_blocks())
         n_most = max(len(word), len(each))
-        if n_most - n_alike <= max(1, n_most // 3) or word[:_BEGINNING] == each[:_BEGINNING]:
+        if n_most - n_alike <= max(1, n_most // 3) or word[:_COMMON_PREFIX] == each[:_COMMON_PREFIX]:
             return each
     return None
 
 
-_BEGINNING: Final = 4
-"""Words that begin alike, so far, are alike whatever their endings are."""
+_COMMON_PREFIX: Final = 4
+"""Words that share that many first letters count as similar, whatever their endings."""
 
 
 def describe(value: object, *, depth: int = 1) -> str:
-    """Return what a value is, for messages: its kind, size and keys, and nothing of its content."""
+    """Return the type, size and keys of a value for messages, without its content, which may be secret."""
     match value:
         case None:
             return "null"

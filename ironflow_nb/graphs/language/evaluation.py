@@ -1,9 +1,9 @@
-"""Evaluating expressions strictly: what is not there is an error that says where, and never a silent null.
+"""Strict evaluation of expressions: a missing value is an error that names its path, never a silent null.
 
-JMESPath gives null for a field that is missing, for an index beyond the end, and for a projection of what is no list.
-Here that is an error, except where the expression itself allows for it: as an argument of ``default``, ``coalesce``
-and ``not_null``, left of ``||``, in ``&&`` and ``!``, and compared with null. Of the elements of a projection or filter
-some may lack a field; if all do, that is an error too, for it is most often misspelt.
+JMESPath gives null for a missing field, for an index beyond the end, and for a projection of a value that is not a
+list. Here these are errors, unless the expression allows for them: as an argument of ``default``, ``coalesce`` or
+``not_null``, left of ``||``, in ``&&`` and ``!``, and in a comparison with null. Some items of a projection or filter
+may lack a field. If all items lack it, that is an error too, because the field is most often misspelt.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ironflow_nb.graphs.language.functions import RecordedValues, call_function
 
 
 class MissingValue(LookupError):
-    """Something was not there; `path` is where it was looked for."""
+    """A value is missing; `path` is the expression of the value that should contain it."""
 
     def __init__(self, wanted: str, met: str) -> None:
         super().__init__(wanted, met)
@@ -29,8 +29,8 @@ class MissingValue(LookupError):
         self.met = met
         self.path = ""
 
-    def below(self, tree: Tree) -> None:
-        """Note that it was looked for in what the tree gives."""
+    def prepend(self, tree: Tree) -> None:
+        """Put the expression of the tree in front of `path`."""
         text = tree_text(tree)
         self.path = f"{text}.{self.path}" if self.path else text
 
@@ -39,16 +39,16 @@ class MissingValue(LookupError):
 
 
 class EvaluationError(ValueError):
-    """An expression could not be evaluated; the message names it, and what it met."""
+    """An expression failed; the message names the expression and the value that it met, without content."""
 
 
 def evaluate(expression: Expression, context: Mapping[str, Any], recorded: RecordedValues) -> Any:
-    """Return what the expression gives in the context.
+    """Return the result of the expression in the context.
 
     Raises:
-        EvaluationError: something is missing, a function can't take what it is given, or it is too much work.
+        EvaluationError: a value is missing, a function refuses its arguments, or the budget is exceeded.
     """
-    interpreter = _class()(recorded)
+    interpreter = _visitor_class()(recorded)
     if expression.is_repeating:
         interpreter.is_repeating = True
     try:
@@ -58,11 +58,11 @@ def evaluate(expression: Expression, context: Mapping[str, Any], recorded: Recor
     except RecursionError:
         raise EvaluationError(f"{expression.text[:200]!r} is nested too deep") from None
     except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
-        raise EvaluationError(f"{expression.text!r} failed: {_said(error)}") from None
+        raise EvaluationError(f"{expression.text!r} failed: {_error_text(error)}") from None
 
 
-def _said(error: Exception) -> str:
-    """Return what is wrong, without any content: JMESPath's own message shows the value, which may be a secret."""
+def _error_text(error: Exception) -> str:
+    """Return the message without content. JMESPath's own message shows the value, which may be secret."""
     wanted = getattr(error, "expected_types", None)
     if wanted is None:
         return str(error)
@@ -71,13 +71,13 @@ def _said(error: Exception) -> str:
 
 
 @cache
-def _class() -> Any:
+def _visitor_class() -> Any:
     from jmespath.visitor import TreeInterpreter
 
     class _StrictVisitor(TreeInterpreter, Budget):  # type: ignore[misc]
         is_repeating = False
 
-        def __init__(self, recorded: RecordedValues) -> None:  # one is made for each evaluation: so, nothing else
+        def __init__(self, recorded: RecordedValues) -> None:  # one per evaluation, so it does nothing else
             self.recorded = recorded
 
         @property
@@ -88,11 +88,11 @@ def _class() -> Any:
             return methods[node["type"]](self, node, value)
 
         def visit_literal(self, node: Tree, _value: Any) -> Any:
-            written_value = node["value"]  # a copy of it: whoever gets it may change it in place
-            is_changeable = isinstance(written_value, list | dict)
-            return copy.deepcopy(written_value) if is_changeable else written_value
+            literal = node["value"]
+            # A copy, because user code may change the value in place and the tree is shared.
+            return copy.deepcopy(literal) if isinstance(literal, list | dict) else literal
 
-        # -- what may not be missing -----------------------------------------------------------------------------
+        # -- values that must exist -----------------------------------------------------------------------------
 
         def visit_field(self, node: Tree, value: Any) -> Any:
             name = node["value"]
@@ -114,17 +114,17 @@ def _class() -> Any:
                 raise MissingValue("items", describe(value))
             return items[slice(*node["children"])]
 
-        def _chain(self, node: Tree, value: Any) -> Any:
+        def _visit_chain(self, node: Tree, value: Any) -> Any:
             for number, child in enumerate(node["children"]):
                 try:
                     value = self.visit(child, value)
                 except MissingValue as missing:
                     for before in reversed(node["children"][:number]):
-                        missing.below(before)
+                        missing.prepend(before)
                     raise
             return value
 
-        visit_subexpression = visit_index_expression = visit_pipe = _chain
+        visit_subexpression = visit_index_expression = visit_pipe = _visit_chain
 
         def visit_multi_select_dict(self, node: Tree, value: Any) -> Any:
             made = {child["value"]: self.visit(child, value) for child in node["children"]}
@@ -142,44 +142,44 @@ def _class() -> Any:
 
         def visit_flatten(self, node: Tree, value: Any) -> Any:
             items: list[Any] = []
-            for item in self._items(node["children"][0], value):
+            for item in self._visit_list(node["children"][0], value):
                 found = coerce(item)
                 items += found if isinstance(found, list) else [item]
             return items
 
         def visit_projection(self, node: Tree, value: Any) -> Any:
             base, then = node["children"]
-            return self._project(then, self._items(base, value), base)
+            return self._project(then, self._visit_list(base, value), base)
 
         def visit_value_projection(self, node: Tree, value: Any) -> Any:
             tree, then = node["children"]
             base = self.visit(tree, value)
             if not isinstance(base, Mapping):
-                raise self._at(tree, "values", base)
+                raise self._missing_in(tree, "values", base)
             return self._project(then, list(base.values()), tree)
 
         def visit_filter_projection(self, node: Tree, value: Any) -> Any:
             base, then, condition = node["children"]
-            items = self._items(base, value)
-            chosen = [self._is_true(held) for held in self._each(condition, items, base)]
+            items = self._visit_list(base, value)
+            chosen = [self._is_true(result) for result in self._visit_items(condition, items, base)]
             return self._project(then, [item for item, is_chosen in zip(items, chosen, strict=True) if is_chosen], base)
 
-        def _items(self, tree: Tree, value: Any) -> list[Any]:
+        def _visit_list(self, tree: Tree, value: Any) -> list[Any]:
             base = self.visit(tree, value)
             items = coerce(base)
             if not isinstance(items, list):
-                raise self._at(tree, "items", base)
+                raise self._missing_in(tree, "items", base)
             return items
 
-        def _at(self, tree: Tree, wanted: str, met: Any) -> MissingValue:
+        def _missing_in(self, tree: Tree, wanted: str, met: Any) -> MissingValue:
             missing = MissingValue(wanted, describe(met))
-            missing.below(tree)
+            missing.prepend(tree)
             return missing
 
         def _project(self, tree: Tree, items: list[Any], base: Tree) -> list[Any]:
-            return [found for found in self._each(tree, items, base) if found is not None]
+            return [found for found in self._visit_items(tree, items, base) if found is not None]
 
-        def _each(self, tree: Tree, items: list[Any], base: Tree) -> list[Any]:
+        def _visit_items(self, tree: Tree, items: list[Any], base: Tree) -> list[Any]:
             self.spend(len(items) * tree["weight"])
             found: list[Any] = []
             missing: MissingValue | None = None
@@ -188,7 +188,7 @@ def _class() -> Any:
                 try:
                     found.append(self.visit(tree, item))
                 except MissingValue as error:
-                    missing = missing or error
+                    missing = missing or error  # the first one is reported
                     n_missing += 1
                     found.append(None)
             if missing is not None and n_missing == len(found):
@@ -200,31 +200,31 @@ def _class() -> Any:
             value = coerce(value)
             return value is None or value is False or (type(value) in MAY_BE_EMPTY and not value)
 
-        # -- what may be missing ----------------------------------------------------------------------------------
+        # -- values that may be missing --------------------------------------------------------------------------------
 
-        def _leniently(self, tree: Tree, value: Any) -> Any:
+        def _visit_or_null(self, tree: Tree, value: Any) -> Any:
             try:
                 return self.visit(tree, value)
             except MissingValue:
                 return None
 
         def visit_or_expression(self, node: Tree, value: Any) -> Any:
-            left = self._leniently(node["children"][0], value)
+            left = self._visit_or_null(node["children"][0], value)
             return self.visit(node["children"][1], value) if self._is_false(left) else left
 
         def visit_and_expression(self, node: Tree, value: Any) -> Any:
-            left = self._leniently(node["children"][0], value)
-            return left if self._is_false(left) else self._leniently(node["children"][1], value)
+            left = self._visit_or_null(node["children"][0], value)
+            return left if self._is_false(left) else self._visit_or_null(node["children"][1], value)
 
         def visit_not_expression(self, node: Tree, value: Any) -> Any:
-            return self._is_false(self._leniently(node["children"][0], value))
+            return self._is_false(self._visit_or_null(node["children"][0], value))
 
         def visit_comparator(self, node: Tree, value: Any) -> Any:
-            is_test = any(child["type"] == "literal" and child["value"] is None for child in node["children"])
-            look = self._leniently if is_test else self.visit
-            left, right = (look(child, value) for child in node["children"])
+            is_null_test = any(child["type"] == "literal" and child["value"] is None for child in node["children"])
+            visit = self._visit_or_null if is_null_test else self.visit
+            left, right = (visit(child, value) for child in node["children"])
             if type(left) not in PLAIN or type(right) not in PLAIN:
-                left, right = _alike(left, right)
+                left, right = _comparable(left, right)
             compare = self.COMPARATOR_FUNC[node["value"]]
             if node["value"] not in self._EQUALITY_OPS and not _is_ordered(left, right):
                 raise TypeError(f"{describe(left)} and {describe(right)} have no order")
@@ -232,24 +232,24 @@ def _class() -> Any:
 
         def visit_function_expression(self, node: Tree, value: Any) -> Any:
             name = node["value"]
-            look = self._leniently if name in LENIENT_FUNCTIONS else self.visit
+            visit = self._visit_or_null if name in LENIENT_FUNCTIONS else self.visit
             try:
-                arguments = [coerce(look(child, value)) for child in node["children"]]
+                arguments = [coerce(visit(child, value)) for child in node["children"]]
                 n_given = sum([len(each) for each in arguments if type(each) in _ITEMS])
                 self.spend(n_given * node["weight"] if "weight" in node else n_given)
-                return self._called(name, arguments)
-            except MissingValue as missing:  # in an expression that the function applies to the items of a list
+                return self._call(name, arguments)
+            except MissingValue as missing:  # of an expression argument, which the function applies to items
                 missing.path = f"an item in {name}()" + (f", at {missing.path}," if missing.path else "")
                 raise
             except (ValueError, TypeError, KeyError, OverflowError) as error:
-                raise ValueError(f"{name}(): {_said(error)}") from None
+                raise ValueError(f"{name}(): {_error_text(error)}") from None
 
-        def _called(self, name: str, arguments: list[Any]) -> Any:
+        def _call(self, name: str, arguments: list[Any]) -> Any:
             try:
                 found = call_function(name, arguments, self)
             except BudgetExceeded:
                 raise
-            except (TypeError, ValueError):  # a decimal or time among the items of a list, for instance
+            except (TypeError, ValueError):  # an item may be a decimal or a time, which needs coercion
                 found = call_function(name, [coerce_deep(argument) for argument in arguments], self)
             if type(found) in MAY_BE_EMPTY:
                 if self.is_repeating:
@@ -259,7 +259,9 @@ def _class() -> Any:
             return found
 
     methods = {
-        name.removeprefix("visit_"): getattr(_StrictVisitor, name) for name in dir(_StrictVisitor) if "visit_" in name
+        name.removeprefix("visit_"): getattr(_StrictVisitor, name)
+        for name in dir(_StrictVisitor)
+        if name.startswith("visit_")
     }
     return _StrictVisitor
 
@@ -269,13 +271,13 @@ MAY_BE_EMPTY: Final = frozenset({str, list, dict})
 _ITEMS: Final = frozenset({list, dict})
 
 _SMALL: Final = 1_000
-"""What a function gives counts from this size on: less is not more than what it was given."""
+"""Results of functions count from this size on. Smaller ones are not larger than their arguments."""
 
 _ORDERED: Final = ((int, float), str, date)
 
 
-def _alike(left: Any, right: Any) -> tuple[Any, Any]:
-    """Return what two values are compared by: times by themselves, for there are many texts for one."""
+def _comparable(left: Any, right: Any) -> tuple[Any, Any]:
+    """Return both values in a form that compares: times unchanged, because one time has many texts."""
     return (
         (left, right) if isinstance(left, date) and isinstance(right, date) else (coerce_deep(left), coerce_deep(right))
     )

@@ -1,9 +1,7 @@
-"""JMESPath expressions: compiled once, with what they refer to known before anything runs.
+"""JMESPath expressions: parsed strictly and compiled once, with the names that they use.
 
-What an expression may have in it more than once: known from its text, so that most results need no look.
-
-An object or list in an expression holds something twice only if two of its parts come from the same place, or one from
-inside of the other. Where no text says that, what is made is not larger than what was there.
+The parser refuses texts that the library accepts without meaning: a missing comma, a literal between backquotes that
+is not JSON, an object with the same key twice, and a ``&`` where no function takes one. Each error has its offset.
 """
 
 from __future__ import annotations
@@ -18,16 +16,16 @@ from ironflow_nb.graphs.language.budget import FieldPath, is_repeating, paths_of
 from ironflow_nb.graphs.language.data import Tree, closest, read_json
 from ironflow_nb.graphs.language.functions import EXTRA_FUNCTIONS, known_functions
 
-SHOWN: Final = 200
-"""Of a longer expression messages show the beginning."""
+MOST_SHOWN: Final = 200
+"""Messages show at most this many characters of an expression."""
 
 
 _BELOW_FLATTEN: Final = 8
-"""Binds looser than everything that goes on into a value, and tighter than comparisons."""
+"""A binding power below that of fields, indexes and projections, and above that of comparisons."""
 
 
 class ExpressionSyntaxError(ValueError):
-    """An expression can't be compiled; `offset` is where in its text, from zero."""
+    """An expression can't be compiled; `offset` is the character in its text, counted from 0."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)
@@ -35,35 +33,35 @@ class ExpressionSyntaxError(ValueError):
 
 
 def parse(text: str) -> Tree:
-    """Return the syntax tree of the text; functions, objects and ``&`` have a ``start``, their place in it.
+    """Return the syntax tree of the text; functions, objects and ``&`` have their offset as ``start``.
 
     Raises:
-        ExpressionSyntaxError: it is no JMESPath.
+        ExpressionSyntaxError: the text is not valid JMESPath.
     """
     from jmespath.exceptions import JMESPathError, LexerError, ParseError
 
     if not text.strip():
         raise ExpressionSyntaxError("the expression is empty", 0)
-    shown = repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
+    shown = repr(text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}...")
     try:
-        parsed: Tree = _parser()()._do_parse(text).parsed  # noqa: SLF001 -- without a cache that others share
+        parsed: Tree = _parser_class()()._do_parse(text).parsed  # noqa: SLF001 -- without the shared cache of the library
     except LexerError as error:
         raise ExpressionSyntaxError(f"{error.message} in {shown}", error.lexer_position) from None
     except ParseError as error:
-        met = "the end" if error.token_type in {None, "EOF"} else repr(str(error.token_value))
-        place = min(error.lex_position, len(text))
-        raise ExpressionSyntaxError(f"{met} was not expected in {shown}", place) from None
+        token = "the end" if error.token_type in {None, "EOF"} else repr(str(error.token_value))
+        offset = min(error.lex_position, len(text))
+        raise ExpressionSyntaxError(f"{token} was not expected in {shown}", offset) from None
     except RecursionError:
         raise ExpressionSyntaxError(f"{shown} is nested too deep", 0) from None
     except ExpressionSyntaxError:
         raise
-    except (JMESPathError, ValueError) as error:  # a number of thousands of digits, for one
+    except (JMESPathError, ValueError) as error:  # for example a number with thousands of digits
         raise ExpressionSyntaxError(f"{error} in {shown}", 0) from None
     return parsed
 
 
 @cache
-def _parser() -> Any:
+def _parser_class() -> Any:
     from jmespath.exceptions import LexerError, ParseError
     from jmespath.lexer import Lexer
     from jmespath.parser import ParsedResult, Parser
@@ -75,7 +73,7 @@ def _parser() -> Any:
             try:
                 value = read_json(lexeme)
             except ValueError:
-                message = "what stands between backquotes is JSON, and a text stands between '...'"
+                message = "a literal between backquotes must be JSON; write a text as '...'"
                 raise LexerError(start, lexeme, message) from None
             return {"type": "literal", "value": value, "start": start, "end": self._position}
 
@@ -94,7 +92,7 @@ def _parser() -> Any:
             return super()._token_nud_quoted_identifier(token)  # type: ignore[no-any-return]
 
         def _token_nud_not(self, _token: Tree) -> Tree:
-            # The library reads !a.b as (!a).b, which nobody means: here ! takes all up to the next operator.
+            # The library reads !a.b as (!a).b. Here ! applies to everything up to the next operator.
             return {"type": "not_expression", "children": [self._expression(_BELOW_FLATTEN)]}
 
         def _token_nud_expref(self, token: Tree) -> Tree:
@@ -122,7 +120,7 @@ def _parser() -> Any:
                 key = self._lookahead_token(0)
                 self._match_multiple_tokens(["quoted_identifier", "unquoted_identifier"])
                 if key["value"] in pairs:
-                    raise ExpressionSyntaxError(f"the key {key['value']!r} is there twice", key["start"])
+                    raise ExpressionSyntaxError(f"the key {key['value']!r} is repeated", key["start"])
                 self._match("colon")
                 value = self._expression(0)
                 pairs[key["value"]] = {"type": "key_val_pair", "children": [value], "value": key["value"]}
@@ -136,24 +134,24 @@ def _parser() -> Any:
 
 
 WHOLE_CONTEXT: Final = "@"
-"""Among the names of an expression: it takes the whole context, so everything that can be seen."""
+"""Stands in `Expression.names` if the expression uses the whole context, so every visible name."""
 
 NONDETERMINISTIC: Final = frozenset({"now", "uuid"})
 
 LENIENT_FUNCTIONS: Final = frozenset({"default", "coalesce", "not_null"})
-"""Functions for what may be missing: their arguments are null where nothing is found."""
+"""Functions whose arguments may be missing; a missing argument is null."""
 
 
 MOST_DEPTH: Final = 100
-"""An expression is not nested deeper: where the stack ends would depend on who evaluates it."""
+"""Nesting bound of expressions. Without it the depth of the caller's stack would decide what evaluates."""
 
 
 class Expression(msgspec.Struct, frozen=True):
     """A compiled expression.
 
-    `names` are what it takes from its context: names of nodes, ``input``, ``env``, ``secrets``, loop variables.
-    `fields` are pairs of a name and the field that is taken of it, where the text itself says which. `paths` are where
-    in its context all that it can give comes from; what `is_repeating` may hold something of it more than once.
+    `names` are the names that it takes from its context: ids of nodes, ``input``, ``env``, ``secrets``, loop variables.
+    `fields` are pairs of such a name and a field of it, where the text names the field. `paths` are the paths in the
+    context that its result can come from. `is_repeating` says that the result may contain one value more than once.
     """
 
     text: str
@@ -170,26 +168,26 @@ def compile_expression(text: str) -> Expression:
     """Compile the text.
 
     Raises:
-        ExpressionSyntaxError: it is no JMESPath, or calls a function that there is none of, or with too many or few
-            arguments, or is nested too deep.
+        ExpressionSyntaxError: the text is not valid JMESPath, is nested too deep, or calls an unknown function or one
+            with a wrong number of arguments.
     """
     tree = parse(text)
     _check_depth(tree, text)
     functions = set(_check_functions(tree))
-    looking = list(_of_context(tree))
+    context_nodes = list(_context_nodes(tree))
     weigh(tree)
     return Expression(
         text=text,
         tree=tree,
-        names=frozenset(_names(looking)),
-        fields=frozenset(_fields(looking)),
+        names=frozenset(_names(context_nodes)),
+        fields=frozenset(_fields(context_nodes)),
         is_nondeterministic=bool(functions & NONDETERMINISTIC),
         paths=paths_of(tree),
         is_repeating=any(map(is_repeating, _walk(tree))),
     )
 
 
-# -- what must not be --------------------------------------------------------------------------------------------
+# -- checks --------------------------------------------------------------------------------------------
 
 
 def _check_depth(tree: Tree, text: str) -> None:
@@ -198,13 +196,13 @@ def _check_depth(tree: Tree, text: str) -> None:
         level = [child for node in level for child in _children(node)]
         depth += 1
         if depth > MOST_DEPTH:
-            raise ExpressionSyntaxError(f"{text[:SHOWN]!r} is nested deeper than {MOST_DEPTH}", 0)
+            raise ExpressionSyntaxError(f"{text[:MOST_SHOWN]!r} is nested deeper than {MOST_DEPTH}", 0)
 
 
 def _check_functions(tree: Tree) -> Iterator[str]:
-    """Yield the name of every function that is called, and see that each gets what it takes."""
+    """Yield the name of every called function; raise if one is called wrongly."""
     if tree["type"] == "expref":
-        raise _stray(tree)
+        raise _misplaced_reference(tree)
     for node in _walk(tree):
         if node["type"] == "function_expression":
             _check_call(node)
@@ -212,31 +210,31 @@ def _check_functions(tree: Tree) -> Iterator[str]:
         else:
             for child in _children(node):
                 if child["type"] == "expref":
-                    raise _stray(child)
+                    raise _misplaced_reference(child)
 
 
 def _check_call(node: Tree) -> None:
     name, arguments, start = node["value"], node["children"], node["start"]
     known = known_functions().get(name)
     if known is None:
-        raise ExpressionSyntaxError(f"there is no function {name}(){_near(name)}", start)
+        raise ExpressionSyntaxError(f"there is no function {name}(){_function_suggestion(name)}", start)
     if not known.takes(len(arguments)):
         raise ExpressionSyntaxError(f"{name}() takes {known.arity}, not {len(arguments)}", start)
     for number, argument in enumerate(arguments):
         is_wanted = number in known.expressions
         if argument["type"] == "expref" and not is_wanted:
-            raise _stray(argument)
+            raise _misplaced_reference(argument)
         if is_wanted and argument["type"] != "expref":
             wanted = f"{name}() takes an expression as argument {number + 1}: a field with & before it"
             raise ExpressionSyntaxError(wanted, start)
 
 
-def _stray(expression: Tree) -> ExpressionSyntaxError:
+def _misplaced_reference(expression: Tree) -> ExpressionSyntaxError:
     takers = ", ".join(f"{name}()" for name, known in sorted(known_functions().items()) if known.expressions)
     return ExpressionSyntaxError(f"& stands before an argument of {takers}, and nowhere else", expression["start"])
 
 
-def _near(name: str) -> str:
+def _function_suggestion(name: str) -> str:
     meant = closest(name, known_functions())
     return (
         f"; did you mean {meant}()?"
@@ -257,46 +255,46 @@ def _walk(tree: Tree) -> Iterator[Tree]:
         left += reversed(_children(node))
 
 
-# -- what is taken from the context ------------------------------------------------------------------------------
+# -- names from the context ------------------------------------------------------------------------------
 
-# What a node of these types does to its second child, and a filter's third: it looks at another value than the whole.
-_LOOKING_ON: Final = frozenset(
+# The second child of these nodes, and a filter's third, is evaluated on the result of the first, not on the context.
+_CHAINS: Final = frozenset(
     {"subexpression", "index_expression", "pipe", "projection", "value_projection", "filter_projection"}
 )
 
 
-def _of_context(tree: Tree) -> Iterator[Tree]:
-    """Yield the parts that look at the whole context, and not at what another part has given."""
+def _context_nodes(tree: Tree) -> Iterator[Tree]:
+    """Yield the nodes that are evaluated on the whole context, not on the result of another node."""
     left = [tree]
     while left:
         node = left.pop()
         yield node
-        if node["type"] in _LOOKING_ON:
+        if node["type"] in _CHAINS:
             left.append(node["children"][0])
-        elif node["type"] != "expref":  # which is applied to the elements of something else
+        elif node["type"] != "expref":  # which is evaluated on the items of another argument
             left += _children(node)
 
 
-def _names(looking: Iterable[Tree]) -> Iterator[str]:
-    for node in looking:
+def _names(context_nodes: Iterable[Tree]) -> Iterator[str]:
+    for node in context_nodes:
         if node["type"] == "field":
             yield node["value"]
         elif node["type"] in {"current", "identity", "index", "slice"}:
             yield WHOLE_CONTEXT
 
 
-def _fields(looking: Iterable[Tree]) -> Iterator[tuple[str, str]]:
-    for node in looking:
+def _fields(context_nodes: Iterable[Tree]) -> Iterator[tuple[str, str]]:
+    for node in context_nodes:
         found = field_of(node)
         if found is not None:
             yield found
 
 
 def field_of(node: Tree) -> tuple[str, str] | None:
-    """Return the name and the field that is taken of it, where that is how the node begins: ``a.b``, ``a.b[0].c``."""
+    """Return ``(a, b)`` if the node begins with a field of a name, as ``a.b`` and ``a.b[0].c`` do; else None."""
     if node["type"] != "subexpression":
         return None
     first, second = node["children"][:2]
-    while second["type"] in _LOOKING_ON:
+    while second["type"] in _CHAINS:
         second = second["children"][0]
     return (first["value"], second["value"]) if first["type"] == second["type"] == "field" else None

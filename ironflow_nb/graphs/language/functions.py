@@ -1,4 +1,4 @@
-"""The functions of expressions, beyond JMESPath's own."""
+"""Functions of expressions: those of JMESPath, some of them stricter, and additional ones."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from ironflow_nb.graphs.language.data import PLAIN, coerce_deep, describe, read_
 from ironflow_nb.graphs.language.patterns import has_match, replace_matches
 
 MOST_ITEMS: Final = 1_000_000
-"""A range is not longer than that: what a graph computes fits into memory."""
+"""The longest list that ``range()`` returns."""
 
 HASHES: Final = ("sha256", "sha1", "sha512", "md5", "blake2b")
 
 
 class RecordedValues(Protocol):
-    """Where ``now()`` and ``uuid()`` come from: recorded in a run, so that a replay gets them again."""
+    """The source of ``now()`` and ``uuid()``; a run records their values, so that a replay returns the same."""
 
     def now(self) -> datetime:
-        """Return the time."""
+        """Return the current time."""
 
     def uuid(self) -> str:
         """Return a random id."""
 
 
 class CallContext(Protocol):
-    """What every function gets before its own arguments."""
+    """The first argument of every function."""
 
     recorded: RecordedValues
 
     @property
     def budget(self) -> Budget:
-        """What the expression may still do."""
+        """The remaining budget of the evaluation."""
 
 
 class Function(NamedTuple):
-    """A function with how many arguments it takes; `n_most` is infinite where there is no end."""
+    """A function and its number of arguments; `n_most` is infinite if variadic. `call` is None for JMESPath's own."""
 
     call: Callable[..., Any] | None
     n_least: int
@@ -51,15 +51,15 @@ class Function(NamedTuple):
     signature: str = ""
     description: str = ""
     expressions: frozenset[int] = frozenset()
-    """The arguments that are expressions themselves, with ``&`` before them."""
+    """Numbers of the arguments that are expressions, written with ``&``."""
 
     def takes(self, n_given: int) -> bool:
-        """Tell whether it takes so many arguments."""
+        """Return True if the function can be called with that number of arguments."""
         return self.n_least <= n_given <= self.n_most
 
     @property
     def arity(self) -> str:
-        """How many arguments it takes, in words."""
+        """The number of arguments in words, for messages."""
         if self.n_most == math.inf:
             return f"at least {self.n_least} argument{'s' if self.n_least != 1 else ''}"
         if self.n_least == self.n_most:
@@ -73,7 +73,7 @@ F = Callable[..., Any]
 
 
 def _extra(signature: str, n_least: int, n_most: float | None = None) -> Callable[[F], F]:
-    """Register a function, which gets what is recorded before its own arguments."""
+    """Register a function of expressions; its docstring is its public description."""
 
     def register(function: F) -> F:
         name = signature.partition("(")[0]
@@ -105,48 +105,48 @@ def known_functions() -> Mapping[str, Function]:
     return own | EXTRA_FUNCTIONS
 
 
-def call_function(name: str, arguments: list[Any], given: CallContext) -> Any:
+def call_function(name: str, arguments: list[Any], context: CallContext) -> Any:
     """Call a function with evaluated arguments.
 
     Raises:
-        ValueError, TypeError, OverflowError: it can't take them; the message says why.
+        ValueError, TypeError, OverflowError: the function refuses the arguments.
     """
     call = known_functions()[name].call
-    found = _own_functions().call_function(name, arguments) if call is None else call(given, *arguments)
-    if isinstance(found, float) and not math.isfinite(found):
-        raise ValueError("that is no number that JSON has")
-    return found
+    result = _jmespath_functions().call_function(name, arguments) if call is None else call(context, *arguments)
+    if isinstance(result, float) and not math.isfinite(result):
+        raise ValueError("the result is not a number of JSON")
+    return result
 
 
 @cache
-def _own_functions() -> Any:
+def _jmespath_functions() -> Any:
     from jmespath.functions import Functions
 
     return Functions()
 
 
-def _text(value: Any, what: str = "its argument") -> str:
+def _require_text(value: Any, what: str = "its argument") -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{what} is a text, not {describe(value)}")
+        raise TypeError(f"{what} must be a text, not {describe(value)}")
     return value
 
 
 def _utf8(text: str) -> bytes:
     try:
         return text.encode()
-    except UnicodeEncodeError:  # which shows what it met
-        raise ValueError("the text has half of a surrogate pair, which UTF-8 has not") from None
+    except UnicodeEncodeError:  # its own message shows the text
+        raise ValueError("the text has a lone surrogate, which UTF-8 can't encode") from None
 
 
-def _list(value: Any, what: str = "its argument") -> list[Any]:
+def _require_list(value: Any, what: str = "its argument") -> list[Any]:
     if not isinstance(value, list):
-        raise TypeError(f"{what} is a list, not {describe(value)}")
+        raise TypeError(f"{what} must be a list, not {describe(value)}")
     return value
 
 
-def _whole(value: Any, what: str) -> int:
+def _require_integer(value: Any, what: str) -> int:
     if type(value) is not int:
-        raise TypeError(f"{what} is a whole number, not {describe(value)}")
+        raise TypeError(f"{what} must be a whole number, not {describe(value)}")
     return value
 
 
@@ -155,21 +155,21 @@ def _to_string(_: CallContext, value: Any) -> str:
 
 
 def _type(_: CallContext, value: Any) -> str:
-    """Return the type of JSON; of a value that JSON has no type for, the name of its class."""
-    found: str | None = _own_functions().call_function("type", [value])
-    return type(value).__name__ if found is None else found
+    """Return the name of the JSON type; for a value without one, the name of its class."""
+    name: str | None = _jmespath_functions().call_function("type", [value])
+    return type(value).__name__ if name is None else name
 
 
 def _contains(_: CallContext, subject: Any, search: Any) -> Any:
     if isinstance(subject, list) and not PLAIN.issuperset(map(type, subject)):
         subject = coerce_deep(subject)
-    return _own_functions().call_function("contains", [subject, search])
+    return _jmespath_functions().call_function("contains", [subject, search])
 
 
-def _join(given: CallContext, separator: Any, items: Any) -> Any:
+def _join(context: CallContext, separator: Any, items: Any) -> Any:
     if isinstance(separator, str) and isinstance(items, list):
-        given.budget.require(len(separator) * len(items) + sum(len(item) for item in items if isinstance(item, str)))
-    return _own_functions().call_function("join", [separator, items])
+        context.budget.require(len(separator) * len(items) + sum(len(item) for item in items if isinstance(item, str)))
+    return _jmespath_functions().call_function("join", [separator, items])
 
 
 # -- texts -------------------------------------------------------------------------------------------------------
@@ -178,54 +178,54 @@ def _join(given: CallContext, separator: Any, items: Any) -> Any:
 @_extra("base64_encode(text)", 1)
 def _base64_encode(_: CallContext, text: Any) -> str:
     """The text, as UTF-8, in base64."""
-    return base64.b64encode(_utf8(_text(text))).decode()
+    return base64.b64encode(_utf8(_require_text(text))).decode()
 
 
 @_extra("base64_decode(text)", 1)
 def _base64_decode(_: CallContext, text: Any) -> str:
-    """What the base64 says, read as UTF-8."""
+    """The text that the base64 contains, decoded as UTF-8."""
     try:
-        return base64.b64decode(_text(text), validate=True).decode()
+        return base64.b64decode(_require_text(text), validate=True).decode()
     except ValueError:
-        raise ValueError("its argument is no base64 of a text") from None
+        raise ValueError("its argument is not base64 of a text in UTF-8") from None
 
 
 @_extra("upper(text)", 1)
 def _upper(_: CallContext, text: Any) -> str:
     """The text in upper case."""
-    return _text(text).upper()
+    return _require_text(text).upper()
 
 
 @_extra("lower(text)", 1)
 def _lower(_: CallContext, text: Any) -> str:
     """The text in lower case."""
-    return _text(text).lower()
+    return _require_text(text).lower()
 
 
 @_extra("capitalize(text)", 1)
 def _capitalize(_: CallContext, text: Any) -> str:
-    """The text with its first character in upper case; the others stay."""
-    return _text(text)[:1].upper() + _text(text)[1:]
+    """The text with its first character in upper case and the others unchanged."""
+    return _require_text(text)[:1].upper() + _require_text(text)[1:]
 
 
 @_extra("split(text, separator)", 2)
 def _split(_: CallContext, text: Any, separator: Any) -> list[str]:
     """The parts of the text between the separators."""
-    if not _text(separator, "the separator"):
+    if not _require_text(separator, "the separator"):
         raise ValueError("the separator is empty")
-    return _text(text, "the text").split(separator)
+    return _require_text(text, "its first argument").split(separator)
 
 
 @_extra("concat(value, ...)", 1, math.inf)
-def _concat(given: CallContext, *values: Any) -> str | list[Any]:
+def _concat(context: CallContext, *values: Any) -> str | list[Any]:
     """Texts and numbers as one text, or lists as one list."""
-    given.budget.require(sum(len(value) for value in values if isinstance(value, str | list)))
+    context.budget.require(sum(len(value) for value in values if isinstance(value, str | list)))
     if all(isinstance(value, list) for value in values):
         return [item for value in values for item in value]
-    return "".join(map(_joinable, values))
+    return "".join(map(_concat_text, values))
 
 
-def _joinable(value: Any) -> str:
+def _concat_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -234,16 +234,18 @@ def _joinable(value: Any) -> str:
 
 
 @_extra("regex_match(text, pattern)", 2)
-def _regex_match(given: CallContext, text: Any, pattern: Any) -> bool:
-    """Whether the pattern is found anywhere in the text."""
-    return has_match(_text(pattern, "the pattern"), _text(text, "the text"), given.budget)
+def _regex_match(context: CallContext, text: Any, pattern: Any) -> bool:
+    """True if the pattern matches anywhere in the text."""
+    return has_match(_require_text(pattern, "the pattern"), _require_text(text, "its first argument"), context.budget)
 
 
 @_extra("regex_replace(text, pattern, replacement)", 3)
-def _regex_replace(given: CallContext, text: Any, pattern: Any, replacement: Any) -> str:
+def _regex_replace(context: CallContext, text: Any, pattern: Any, replacement: Any) -> str:
     r"""The text with every match replaced; ``\1`` in the replacement is the first group."""
-    replacement = _text(replacement, "the replacement")
-    return replace_matches(_text(pattern, "the pattern"), replacement, _text(text, "the text"), given.budget)
+    replacement = _require_text(replacement, "the replacement")
+    return replace_matches(
+        _require_text(pattern, "the pattern"), replacement, _require_text(text, "its first argument"), context.budget
+    )
 
 
 @_extra("hash(value, algorithm?)", 1, 2)
@@ -256,10 +258,10 @@ def digest(value: Any, algorithm: Any = "sha256") -> str:
     """Return the hex digest of bytes, of a text as UTF-8, or of other data as JSON with sorted keys.
 
     Raises:
-        ValueError, TypeError: there is no such algorithm, or the data has no JSON.
+        ValueError, TypeError: the algorithm is unknown, or the data has no JSON form.
     """
     if not isinstance(algorithm, str) or algorithm not in HASHES:
-        raise ValueError(f"the algorithm is one of {', '.join(HASHES)}")
+        raise ValueError(f"the algorithm must be one of {', '.join(HASHES)}")
     if isinstance(value, bytes):
         content = value
     elif isinstance(value, str):
@@ -271,32 +273,32 @@ def digest(value: Any, algorithm: Any = "sha256") -> str:
 
 @_extra("from_json(text)", 1)
 def _from_json(_: CallContext, text: Any) -> Any:
-    """What the JSON says."""
+    """The data of a JSON text."""
     try:
-        return read_json(_text(text))
+        return read_json(_require_text(text))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"its argument is no JSON: {error}") from None
+        raise ValueError(f"its argument is not JSON: {error}") from None
 
 
-# -- time and chance ---------------------------------------------------------------------------------------------
+# -- time and random ids ---------------------------------------------------------------------------------------------
 
 
 @_extra("now()", 0)
-def _now(given: CallContext) -> str:
-    """The time as ISO 8601 in UTC; recorded, so a continued run gets it again."""
-    return given.recorded.now().isoformat()
+def _now(context: CallContext) -> str:
+    """The current time as ISO 8601 in UTC; recorded, so a continued run gets the same."""
+    return context.recorded.now().isoformat()
 
 
 @_extra("uuid()", 0)
-def _uuid(given: CallContext) -> str:
-    """A random id; recorded, so a continued run gets it again."""
-    return given.recorded.uuid()
+def _uuid(context: CallContext) -> str:
+    """A random id; recorded, so a continued run gets the same."""
+    return context.recorded.uuid()
 
 
 @_extra("format_date(instant, format)", 2)
 def _format_date(_: CallContext, instant: Any, template: Any) -> str:
     """The instant, ISO 8601 or seconds since 1970 (in UTC), by a format of ``strftime``."""
-    _utf8(_text(template, "the format"))
+    _utf8(_require_text(template, "the format"))  # strftime itself fails without a message
     return _instant(instant).strftime(template)
 
 
@@ -306,17 +308,17 @@ def _instant(value: Any) -> datetime:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return datetime.fromtimestamp(value, UTC)
     try:
-        return datetime.fromisoformat(_text(value, "the instant"))
+        return datetime.fromisoformat(_require_text(value, "the instant"))
     except ValueError:
         raise ValueError("the instant is neither ISO 8601 nor seconds since 1970") from None
 
 
-# -- what may be missing -----------------------------------------------------------------------------------------
+# -- values that may be missing ---------------------------------------------------------------------------------------
 
 
 @_extra("default(value, otherwise)", 2)
 def _default(_: CallContext, value: Any, otherwise: Any) -> Any:
-    """The value, or the other one where it is null or missing."""
+    """The value, or the other one if the value is null or missing."""
     return otherwise if value is None else value
 
 
@@ -331,27 +333,29 @@ def _coalesce(_: CallContext, *values: Any) -> Any:
 
 @_extra("zip(list, list, ...)", 2, math.inf)
 def _zip(_: CallContext, *lists: Any) -> list[list[Any]]:
-    """Lists of equal length side by side: a list of the first items, one of the second, and so on."""
+    """Lists of equal length as rows: a list of the first items, a list of the second items, and so on."""
     missing = object()
-    rows = [list(row) for row in zip_longest(*map(_list, lists), fillvalue=missing)]
+    rows = [list(row) for row in zip_longest(*map(_require_list, lists), fillvalue=missing)]
     if rows and any(each is missing for each in rows[-1]):
-        raise ValueError(f"the lists have {', '.join(str(len(each)) for each in lists)} items, and not equally many")
+        raise ValueError(
+            f"the lists have {', '.join(str(len(each)) for each in lists)} items; they must have the same number"
+        )
     return rows
 
 
 @_extra("group_by(list, field)", 2)
 def _group_by(_: CallContext, items: Any, field: Any) -> dict[str, list[Any]]:
-    """The objects of a list by the value of one field, as an object of lists."""
+    """The objects of a list grouped by the value of one field, as an object of lists."""
     groups: dict[str, list[Any]] = {}
     kinds: dict[str, bool] = {}
-    _text(field, "the field")
-    for number, item in enumerate(_list(items, "its first argument")):
+    _require_text(field, "the field")
+    for number, item in enumerate(_require_list(items, "its first argument")):
         if not isinstance(item, Mapping) or field not in item:
             raise ValueError(f"item {number} of the list is {describe(item)}, without the field")
         is_text = isinstance(item[field], str)
         name = item[field] if is_text else write_json(item[field], sort_keys=True, separators=None)
         if kinds.setdefault(name, is_text) is not is_text:
-            raise ValueError("the field is a text in one item and something else, that is written alike, in another")
+            raise ValueError("the field is a text in one item and another value with the same text in another item")
         groups.setdefault(name, []).append(item)
     return groups
 
@@ -360,10 +364,10 @@ def _group_by(_: CallContext, items: Any, field: Any) -> dict[str, list[Any]]:
 def _range(_: CallContext, *bounds: Any) -> list[int]:
     """The whole numbers from start, or 0, up to but not including stop."""
     names = ("the start", "the stop", "the step") if len(bounds) > 1 else ("the stop",)
-    whole = [_whole(bound, name) for bound, name in zip(bounds, names, strict=False)]
+    whole = [_require_integer(bound, name) for bound, name in zip(bounds, names, strict=False)]
     if len(whole) == 3 and whole[2] == 0:
         raise ValueError("the step is 0")
     numbers = range(*whole)
     if abs(numbers.stop - numbers.start) // abs(numbers.step) > MOST_ITEMS:
-        raise ValueError(f"that are more than {MOST_ITEMS} numbers")
+        raise ValueError(f"the range has more than {MOST_ITEMS} numbers")
     return list(numbers)

@@ -1,7 +1,7 @@
-r"""Regular expressions of graphs, in bounded time.
+r"""Regular expressions of graphs, with a time limit.
 
-Python's own ``re`` can't be stopped: ``(a+)+$`` takes years on some dozen characters, and holds all threads meanwhile.
-The package regex has the same syntax, and a time limit.
+Python's own ``re`` can't be stopped: ``(a+)+$`` runs for years on some dozen characters and blocks all threads. The
+package regex has the same syntax and a timeout.
 """
 
 from __future__ import annotations
@@ -14,77 +14,76 @@ from typing import Any, Final
 from ironflow_nb.graphs.language.budget import PATTERNS_S, Budget, Stopwatch
 
 MOST_CHARACTERS: Final = 1_000_000
-"""A pattern does not look at a longer text."""
+"""Longer texts are not searched."""
 
 MOST_PARTS: Final = 20_000
-"""A pattern has no more characters, with what its counts repeat written out: to compile it takes longer and longer."""
+"""Bound of a pattern's length with its counts written out, because the time to compile grows with that."""
 
 LONGEST_S: Final = 2.0
 
 
 class PatternError(ValueError):
-    """A text is no regular expression; `offset` is where in it, as far as that is known."""
+    """A text is not a regular expression; `offset` is the character of the error, 0 if unknown."""
 
     offset = 0
 
 
 def has_match(pattern: str, text: str, budget: Budget | None = None) -> bool:
-    """Tell whether the pattern is found anywhere in the text.
+    """Return True if the pattern matches anywhere in the text.
 
     Raises:
-        ValueError: it is no regular expression, it or the text is too long, or looking took too long.
+        ValueError: the pattern is not a regular expression, it or the text is too long, or the search timed out.
     """
     compiled = compile_pattern(pattern)
-    return _searched(lambda timeout_s: compiled.search(text, timeout=timeout_s), text, budget or Budget()) is not None
+    return _search(lambda timeout_s: compiled.search(text, timeout=timeout_s), text, budget or Budget()) is not None
 
 
 def replace_matches(pattern: str, replacement: str, text: str, budget: Budget | None = None) -> str:
     r"""Return the text with every match replaced; ``\1`` and ``\g<name>`` in the replacement are groups.
 
     Raises:
-        ValueError: as `is_found`, or the replacement names a group that there is none of, or too much is made.
+        ValueError: as `has_match`; also if the replacement names an unknown group, or the result is too large.
     """
     import regex
 
     compiled, budget = compile_pattern(pattern), budget or Budget()
     n_groups = replacement.count("\\")
-    put: str | Callable[[Any], str] = replacement
+    substitute: str | Callable[[Any], str] = replacement
     if (len(text) + 1) * (len(replacement) + n_groups * len(text)) > budget.size:
-        put = _counting(replacement, n_groups, budget)
+        substitute = _bounded_replacement(replacement, n_groups, budget)
     try:
-        compiled.sub(replacement, "", timeout=LONGEST_S)  # whether it fits, though nothing may be found
-        made: str = _searched(lambda timeout_s: compiled.sub(put, text, timeout=timeout_s), text, budget)
+        compiled.sub(replacement, "", timeout=LONGEST_S)  # raises for a wrong replacement, even without a match
+        result: str = _search(lambda timeout_s: compiled.sub(substitute, text, timeout=timeout_s), text, budget)
     except (regex.error, IndexError):
         raise ValueError("the replacement does not fit the pattern") from None
-    return made
+    return result
 
 
-def _counting(replacement: str, n_groups: int, budget: Budget) -> Callable[[Any], str]:
-    """Return what makes the text for one match, as far as all of them together are not too large."""
+def _bounded_replacement(replacement: str, n_groups: int, budget: Budget) -> Callable[[Any], str]:
+    """Return a function that expands one match, and raises once all results together exceed the budget."""
     size = 0
 
-    def put(match: Any) -> str:
+    def expand(match: Any) -> str:
         nonlocal size
         longest = max(len(group or "") for group in (match[0], *match.groups()))
         budget.require(size + len(replacement) + n_groups * longest)
-        made: str = match.expand(replacement)
-        size += len(made)
-        return made
+        expanded: str = match.expand(replacement)
+        size += len(expanded)
+        return expanded
 
-    return put
+    return expand
 
 
-def _searched(search: Callable[[float], Any], text: str, budget: Budget) -> Any:
+def _search(search: Callable[[float], Any], text: str, budget: Budget) -> Any:
     if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"the text has {len(text)} characters, and a pattern looks at {MOST_CHARACTERS} at most")
+        raise ValueError(f"the text has {len(text)} characters; a pattern searches at most {MOST_CHARACTERS}")
     try:
         with Stopwatch(budget) as left_s:
             return search(min(left_s, LONGEST_S))
     except TimeoutError:
         raise ValueError(
-            f"the pattern was not done with a text of {len(text)} characters after {LONGEST_S:g} s, or with all texts "
-            f"together after {PATTERNS_S:g} s; write it so that there are fewer ways to fit, without a repetition "
-            "inside of another"
+            f"the pattern did not finish on a text of {len(text)} characters within {LONGEST_S:g} s, or on all texts "
+            f"together within {PATTERNS_S:g} s; write it with fewer ways to match, without a repetition inside another"
         ) from None
 
 
@@ -93,16 +92,16 @@ def compile_pattern(text: str) -> Any:
     """Compile a pattern in the syntax of Python's ``re``.
 
     Raises:
-        PatternError: it is no regular expression; the message shows nothing of it.
-        ValueError: it is too long.
+        PatternError: the text is not a regular expression; the message does not show it.
+        ValueError: the text is too long.
     """
     import regex
 
     n_parts = _n_parts(text)
     if n_parts > MOST_PARTS:
         raise ValueError(
-            f"the pattern has {n_parts:,} parts, with what its counts repeat written out; {MOST_PARTS:,} are the most: "
-            "to look for many words, split the text and use contains()"
+            f"the pattern has {n_parts:,} parts with its counts written out; at most {MOST_PARTS:,} are allowed: "
+            "to search for many words, split the text and use contains()"
         )
     try:
         return regex.compile(text)
@@ -110,9 +109,9 @@ def compile_pattern(text: str) -> Any:
         place = getattr(error, "pos", None)
         where = "" if place is None else f" (at character {place + 1})"
         what = getattr(error, "msg", "it is nested too deep")
-        told = PatternError(f"the pattern is no regular expression: {what}{where}")
-        told.offset = place or 0
-        raise told from None
+        failure = PatternError(f"the pattern is not a regular expression: {what}{where}")
+        failure.offset = place or 0
+        raise failure from None
 
 
 _PART: Final = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(\d+)(?:,\d*)?\}|[()]|.", re.DOTALL)
@@ -120,7 +119,7 @@ _PART: Final = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(\d+)(?:,\d*)?\}|[(
 
 
 def _n_parts(text: str) -> int:
-    """Return how many parts a pattern has, where what is in front of a count is there as often as it says."""
+    """Return the number of parts of a pattern, in which a part before a count is counted that many times."""
     groups = [0]
     last = 0
     for found in _PART.finditer(text):

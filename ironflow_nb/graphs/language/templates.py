@@ -1,7 +1,7 @@
 r"""Templates: values with ``{{ expressions }}`` in their texts, compiled once and filled in many times.
 
-A text that is one expression and nothing else becomes what that gives, with its type; an expression beside other text
-becomes text itself. ``\{{`` stands for two braces that mean nothing.
+A text that is exactly one expression becomes the result of the expression, with its type. An expression beside other
+text is converted to text. ``\{{`` is an escape for two literal braces.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CLOSING: Final = "}}"
 
 
 class Whole(msgspec.Struct, frozen=True):
-    """A text that is one expression: its value keeps its type."""
+    """A text that is exactly one expression, whose result keeps its type."""
 
     expression: Expression
 
@@ -54,16 +54,16 @@ class Literal(msgspec.Struct, frozen=True):
 Template: TypeAlias = Literal | Whole | Text | Items | Fields
 
 Fault: TypeAlias = Callable[[tuple[str | int, ...], ExpressionSyntaxError], None]
-"""Told where in a value an expression can't be compiled; the offset is that in the text."""
+"""Called with the path of a text and the error of its expression; the error's offset counts in that text."""
 
 Evaluate: TypeAlias = Callable[[Expression], Any]
 
 Seal: TypeAlias = Callable[[Any], Any]
-"""Given a text with expressions; returns what stands for it, or None where it is to be filled in."""
+"""Called with a text that has expressions; returns a value in its place, or None to fill it in."""
 
 
 def compile_template(value: Any, fault: Fault, path: tuple[str | int, ...] = ()) -> Template:
-    """Compile every expression in the value; what can't be is told to `fault`, and stays as it is."""
+    """Compile every expression in the value. An invalid one is reported to `fault`, and its text stays literal."""
     match value:
         case str() if OPENING in value:
             try:
@@ -95,7 +95,7 @@ def _compile_text(text: str) -> Template:
             parts.append(text[at:opening])
         start = opening + len(OPENING)
         end = _end_of_expression(text, start)
-        parts.append(_compiled(text, start, end))
+        parts.append(_compile_part(text, start, end))
         at = end + len(CLOSING)
     if at < len(text):
         parts.append(text[at:])
@@ -106,7 +106,7 @@ def _compile_text(text: str) -> Template:
     return Text(tuple(parts))
 
 
-def _compiled(text: str, start: int, end: int) -> Expression:
+def _compile_part(text: str, start: int, end: int) -> Expression:
     inside = text[start:end]
     lead = len(inside) - len(inside.lstrip())
     try:
@@ -116,7 +116,7 @@ def _compiled(text: str, start: int, end: int) -> Expression:
 
 
 def _end_of_expression(text: str, start: int) -> int:
-    """Return where the expression that starts there is closed; braces and quotes inside of it are its own."""
+    """Return the index of the closing braces; braces and quotes inside the expression belong to it."""
     depth, at = 0, start
     while at < len(text):
         character = text[at]
@@ -161,13 +161,13 @@ def expressions_of(template: Template) -> Iterator[Expression]:
 
 
 def fill(template: Template, evaluate: Evaluate, seal: Seal | None = None) -> Any:
-    """Return the value with what its expressions give; a text that `seal` has something for becomes that.
+    """Return the value with its expressions evaluated, or with what `seal` returns for a text.
 
     Raises:
-        ValueError: an expression that stands beside other text gives null, or what has no text, or it makes too much.
+        ValueError: an expression beside other text gives null or a value without a text, or the text is too large.
     """
     match template:
-        case Literal(value=value):  # a copy of it: whoever gets it may change it in place
+        case Literal(value=value):  # a copy, because user code may change it in place and the template is shared
             return copy.deepcopy(value) if isinstance(value, list | dict) else value
         case Whole() | Text() if seal is not None and (sealed := seal(template)) is not None:
             return sealed
@@ -184,7 +184,7 @@ def fill(template: Template, evaluate: Evaluate, seal: Seal | None = None) -> An
 
 
 def is_repeating(template: Template) -> bool:
-    """Tell whether the value may have in it several times what an expression sees."""
+    """Return True if the filled value may contain one value of the context more than once."""
     return overlap(path for expression in expressions_of(template) for path in set(expression.paths))
 
 
@@ -192,18 +192,17 @@ def _as_text(expression: Expression, value: Any) -> str:
     if isinstance(value, str):
         return value
     if value is None:
-        raise ValueError(
-            f"{expression.text!r} gives null, which has no place in a text; write default({expression.text}, 'text')"
-        )
+        raise ValueError(f"{expression.text!r} gives null, which has no text; write default({expression.text}, 'text')")
     try:
-        text = text_encoder().encode(_not_binary(value)).decode()
-        return msgspec.json.decode(text, type=str) if text.startswith('"') else text  # a time, for one
+        text = text_encoder().encode(_require_text_form(value)).decode()
+        # A time is a JSON string; its quotes do not belong in the text.
+        return msgspec.json.decode(text, type=str) if text.startswith('"') else text
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         raise ValueError(f"{expression.text!r} gives {describe(value)}, which has no text") from None
 
 
 def template_text(template: Template) -> str:
-    """Return a template that is one text as it was written."""
+    """Return the source of a template that is one text."""
     match template:
         case Whole(expression=expression):
             return f"{{{{ {expression.text} }}}}"
@@ -212,10 +211,10 @@ def template_text(template: Template) -> str:
         case Literal(value=str() as text):
             return text
         case _:
-            raise TypeError(f"a {type(template).__name__} is no text")
+            raise TypeError(f"a {type(template).__name__} is not a text")
 
 
-def _not_binary(value: Any) -> Any:
+def _require_text_form(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview) or (isinstance(value, float) and isnan(value)):
         raise TypeError("bytes and NaN have no text")
     return value
