@@ -417,7 +417,7 @@ class Graph(GraphDiagramMixin, Runnable):
         Raises:
             InputInvalid: it does not fit what the graph declares, or what its nodes take.
         """
-        return self.definition.inputs.filled(input_of(given, values), self.name)
+        return self.definition.inputs.with_defaults(input_of(given, values), self.name)
 
     def _shop(self) -> NodeSteps:
         if self._workshop is None:

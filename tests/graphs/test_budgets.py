@@ -99,9 +99,7 @@ def test_a_pattern_with_very_many_parts_is_refused_before_it_is_compiled() -> No
         "(?:ab?){1000000}",
         "a{99999999999}",
     ):
-        with pytest.raises(
-            ValueError, match=f"parts with its counts written out; at most {MOST_PARTS:,} are allowed"
-        ):
+        with pytest.raises(ValueError, match=f"parts with its counts written out; at most {MOST_PARTS:,} are allowed"):
             compile_pattern(pattern)
     for pattern in (
         r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",

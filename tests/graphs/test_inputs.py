@@ -50,12 +50,12 @@ def test_a_call_that_spells_a_default_out_is_the_same_call(triage: iron.Graph, w
     ("given", "said"),
     [
         ({"team": ["a"], "at": ""}, ["there is no input 'team'; did you mean teams?", "teams is missing"]),
-        ({"teams": "a", "at": ""}, ["teams: it is to be a list, not a text"]),
-        ({"teams": ["a", 1], "at": ""}, ["teams[1]: it is to be a text, not a whole number"]),
-        ({"teams": [], "at": None}, ["at: it is to be a text, not null"]),
-        ({"teams": [], "at": "", "mail": 1}, ["mail: it is to be true or false, not a whole number"]),
-        ({"teams": [], "at": "", "n": 1.5}, ["n: it is to be a whole number or null, not a number with a fraction"]),
-        ({"teams": [], "at": "", "level": "mid"}, ["level: it is to be one of low, high"]),
+        ({"teams": "a", "at": ""}, ["teams: must be a list, not a text"]),
+        ({"teams": ["a", 1], "at": ""}, ["teams[1]: must be a text, not a whole number"]),
+        ({"teams": [], "at": None}, ["at: must be a text, not null"]),
+        ({"teams": [], "at": "", "mail": 1}, ["mail: must be true or false, not a whole number"]),
+        ({"teams": [], "at": "", "n": 1.5}, ["n: must be a whole number or null, not a number with a fraction"]),
+        ({"teams": [], "at": "", "level": "mid"}, ["level: must be one of low, high"]),
         ({}, ["teams is missing", "at is missing"]),
     ],
 )
@@ -90,14 +90,14 @@ def test_a_run_that_is_continued_has_to_fit_what_the_graph_declares_by_then(lab:
 @pytest.mark.parametrize(
     ("declared", "said"),
     [
-        ({"a": "lisst"}, ["input.a: it is to be one of string,", "did you mean list?"]),
+        ({"a": "lisst"}, ["input.a: must be one of string,", "did you mean list?"]),
         ({"a": {"typ": "list"}}, ["'typ' is not known here; did you mean type?"]),
-        ({"a": {"type": ["integer", "foo"]}}, ["input.a.type[1]: it is to be one of"]),
+        ({"a": {"type": ["integer", "foo"]}}, ["input.a.type[1]: must be one of"]),
         ({"a": {"type": "list", "items": {"$ref": "http://a.org"}}}, ["input.a.items", "'$ref' is not known here"]),
-        ({"a": {"type": "integer", "default": "x"}}, ["input.a.default: it is to be a whole number, not a text"]),
+        ({"a": {"type": "integer", "default": "x"}}, ["input.a.default: must be a whole number, not a text"]),
         ({"a": {"default": "{{ env.A }}"}}, ["input.a.default: an expression can't stand here"]),
-        ({"a": 5}, ["input.a: it is to be a text"]),
-        (["a"], ["input: it is to be a mapping, not a list"]),
+        ({"a": 5}, ["input.a: must be a text"]),
+        (["a"], ["input: must be a mapping, not a list"]),
     ],
 )
 def test_a_declaration_that_is_wrong_is_found_with_its_place(declared: Any, said: list[str]) -> None:
@@ -123,7 +123,7 @@ def test_a_graph_that_is_built_declares_its_input_as_well(lab: Lab) -> None:
     graph.output("{{ input }}")
     assert graph(x=1) == {"x": 1, "y": []}
     assert iron.Graph.from_yaml(graph.to_yaml()).data == graph.data
-    with pytest.raises(InputInvalid, match="x: it is to be a whole number"):
+    with pytest.raises(InputInvalid, match="x: must be a whole number"):
         graph(x="1")
 
 
@@ -143,7 +143,7 @@ def test_a_default_is_another_one_for_each_run(lab: Lab) -> None:
 
 def test_an_input_that_a_run_would_fail_without_is_told_before_anything_runs(lab: Lab, world: World) -> None:
     graph = graph_of(work("first"), work("second", "{{ length(input.teams) }}"), functions=doing(world))
-    with pytest.raises(InputInvalid, match=r"teams is missing, which second takes \(given: team\); did you mean it by"):
+    with pytest.raises(InputInvalid, match=r"teams is missing, which second reads \(given: team\); did you mean it by"):
         graph(team=["a"])
     with pytest.raises(InputInvalid, match=r"given: nothing"):
         graph.start()
@@ -184,7 +184,7 @@ def test_an_input_that_a_run_may_do_without_is_not_asked_for(lab: Lab, node: Nod
     ],
 )
 def test_an_input_that_a_node_takes_which_always_runs_is_asked_for(lab: Lab, node: Node) -> None:
-    with pytest.raises(InputInvalid, match="x is missing, which a takes"):
+    with pytest.raises(InputInvalid, match="x is missing, which a reads"):
         graph_of(node)(z=1)
 
 

@@ -14,23 +14,23 @@ from tests.graphs.mistakes import fetching, graph_text, said, said_of
 
 def test_a_value_is_where_it_begins_and_a_key_where_it_is() -> None:
     text = "a: 1\nb:\n  c: 'x'\n  'd' : [1, {e: 2}]\n? f\n: &x !!str g\nh: *x\n"
-    places = read_yaml(text).spans
-    assert places.of(("a",)) == (1, 4)
-    assert places.of(("b",)) == (3, 3)
-    assert places.of(("b", "c")) == (3, 6)
-    assert places.of(("b", "d")) == (4, 9)
-    assert places.of(("b", "d", 1, "e")) == (4, 17)
-    assert places.of(("b", Key("d"))) == (4, 3)
-    assert places.of(("f",)) == (6, 3)
-    assert places.of((Key("f"),)) == (5, 3)
-    assert places.of(("h",)) == (7, 4)
+    spans = read_yaml(text).spans
+    assert spans.position_of(("a",)) == (1, 4)
+    assert spans.position_of(("b",)) == (3, 3)
+    assert spans.position_of(("b", "c")) == (3, 6)
+    assert spans.position_of(("b", "d")) == (4, 9)
+    assert spans.position_of(("b", "d", 1, "e")) == (4, 17)
+    assert spans.position_of(("b", Key("d"))) == (4, 3)
+    assert spans.position_of(("f",)) == (6, 3)
+    assert spans.position_of((Key("f"),)) == (5, 3)
+    assert spans.position_of(("h",)) == (7, 4)
 
 
 def test_what_is_nowhere_is_in_what_is_around_it() -> None:
-    places = read_yaml("a: {b: [1]}\n").spans
-    assert places.of(("a", "b", 7, "x")) == (1, 8)
-    assert places.of(("a", Key("x"))) == (1, 4)
-    assert places.of(("z",)) == (1, 1)
+    spans = read_yaml("a: {b: [1]}\n").spans
+    assert spans.position_of(("a", "b", 7, "x")) == (1, 8)
+    assert spans.position_of(("a", Key("x"))) == (1, 4)
+    assert spans.position_of(("z",)) == (1, 1)
 
 
 STYLES = [

@@ -28,8 +28,8 @@ STRANGE: list[tuple[Any, str]] = [
     (b"x", "a bytes has no JSON form; pass it as input"),
     (object(), "an object has no JSON form; pass it as input"),
     ("\ud800", "the text has half of a character in it (a lone surrogate)"),
-    ({(1, 2): 3}, "a key is a text, not a tuple"),
-    ({1: "a", "1": "b"}, "1 is there twice, as a text and as a str"),
+    ({(1, 2): 3}, "a key must be a text, not a tuple"),
+    ({1: "a", "1": "b"}, "1 is repeated: as a text and as a str"),
 ]
 
 
@@ -82,12 +82,12 @@ def test_only_a_mapping_is_a_graph(data: Any) -> None:
 def test_findings_come_in_the_order_of_the_data_and_once() -> None:
     nodes = [work("b", retries=1), work("a", timeout_s=-1, **{"with": "{{ x }} {{ x }}"}), work("a")]
     assert said({"concurrency": 0, "nodes": nodes, "graph": 3}) == [
-        "concurrency: it is to be at least 1",
+        "concurrency: must be at least 1",
         "nodes[0].retries: a python node has no 'retries'; did you mean retry?",
-        "nodes[1].timeout_s: it is to be more than 0",
+        "nodes[1].timeout_s: must be more than 0",
         "nodes[1].with: there is no 'x' here (there are: env, input, b)",
         "nodes[2].id: the id 'a' is taken by nodes[1]; ids are unique in the whole graph",
-        "graph: it is to be a text, not a whole number",
+        "graph: must be a text, not a whole number",
     ]
 
 

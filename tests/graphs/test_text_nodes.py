@@ -61,12 +61,12 @@ LAUGHS = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
 )
 UNPARSED = [
     ({"json": "{'a': 1}"}, "the text of 8 characters is no JSON: Expecting property name"),
-    ({"json": "[NaN]"}, "is no JSON: NaN is no JSON"),
+    ({"json": "[NaN]"}, "is no JSON: NaN is not JSON"),
     ({"json": "[" * 100_000}, "is no JSON"),
     ({"json": {"a": 1}}, "json is an object with a, and not a text; what is data already needs no parse"),
     ({"json": b"{}"}, "json is a bytes, and not a text"),
     ({"yaml": "a: [1"}, "is no YAML: line "),
-    ({"yaml": "a: 1\na: 2"}, "a is there twice, first in line 1"),
+    ({"yaml": "a: 1\na: 2"}, "a is repeated; it is first in line 1"),
     ({"yaml": "a: !!python/name:os.system x"}, "is no YAML"),
     ({"yaml": LAUGHS}, "too many values, or is nested too deep"),
     ({"yaml": "[" * 5000}, "is no YAML"),

@@ -53,29 +53,29 @@ surplus: 1
 @pytest.mark.parametrize(
     ("top", "message"),
     [
-        ({"graph": 3}, "it is to be a text, not a whole number"),
+        ({"graph": 3}, "must be a text, not a whole number"),
         (
             {"graph": "a b"},
-            "it is to be letters, digits, underscores, dots and dashes, with a letter or an underscore first",
+            "must be letters, digits, underscores, dots and dashes, with a letter or an underscore first",
         ),
-        ({"nodes": {}}, "it is to be a list, not a mapping"),
-        ({"concurrency": 0}, "it is to be at least 1"),
-        ({"concurrency": 1001}, "it is to be at most 1000"),
-        ({"concurrency": 1.5}, "it is to be a whole number, not a number with a fraction"),
-        ({"concurrency": "{{ input.n }}"}, "it is to be a whole number, not a text; an expression can't stand here"),
-        ({"allow": "all"}, "it is to be true or a mapping, not a text"),
+        ({"nodes": {}}, "must be a list, not a mapping"),
+        ({"concurrency": 0}, "must be at least 1"),
+        ({"concurrency": 1001}, "must be at most 1000"),
+        ({"concurrency": 1.5}, "must be a whole number, not a number with a fraction"),
+        ({"concurrency": "{{ input.n }}"}, "must be a whole number, not a text; an expression can't stand here"),
+        ({"allow": "all"}, "must be true or a mapping, not a text"),
         ({"allow": {"htp": []}}, "'htp' is not known here; did you mean http?"),
-        ({"allow": {"shell": [1]}}, "it is to be a text, not a whole number"),
+        ({"allow": {"shell": [1]}}, "must be a text, not a whole number"),
         (
             {"allow": {"http": ["https://a.org/x"]}},
-            "it is to be a host, such as example.org, example.org:8080 or *.example.org",
+            "must be a host, such as example.org, example.org:8080 or *.example.org",
         ),
         ({"secrets": {"a": {"evn": "x"}}}, "'evn' is not known here; did you mean env?"),
         (
             {"secrets": {"a": {"prompt": "x", "keyring": "y"}}, "allow": {"keyring": ["y"]}},
-            "it has prompt, keyring; only 1 of them can be",
+            "it has prompt, keyring; at most 1 of them is allowed",
         ),
-        ({"secrets": {"a": "x"}}, "it is to be a mapping, not a text"),
+        ({"secrets": {"a": "x"}}, "must be a mapping, not a text"),
     ],
 )
 def test_the_keys_of_a_graph_are_checked(top: dict[str, Any], message: str) -> None:
@@ -92,25 +92,25 @@ def test_a_graph_needs_a_name_and_nodes() -> None:
 def test_a_node_is_a_mapping_with_an_id_and_one_kind() -> None:
     assert messages("a", None, {"python": "f"}, {"id": 3, "python": "f"}) == [
         "a node is a mapping with id: and its kind", "a node is a mapping with id: and its kind",
-        "id: is missing", "an id is a text of letters, digits, underscores",
+        "id: is missing", "an id is a text of letters, digits and underscores",
     ]  # fmt: skip
     (several,) = one(python="f", fetch="x")
-    assert several == "a node is of one kind, and this one is python and fetch"
+    assert several == "a node has one kind, and this one has python and fetch"
     (none,) = one()
-    assert none.startswith("the node says not what it does (there are: assert, branch, condition, ")
+    assert none.startswith("the node has no kind (there are: assert, branch, condition, ")
 
 
 def test_an_unknown_kind_is_told_with_what_was_perhaps_meant() -> None:
     assert one(fech="x") == ["there is no kind of node 'fech'; did you mean fetch?"]
     assert one(depend_on=[]) == ["'depend_on' is not known here; did you mean depends_on?"]
     assert one(zzz="x")[0].startswith("there is no kind of node 'zzz' (there are: assert, branch")
-    assert one(cases={}) == ["cases is for a switch node, and this one says not of which kind it is"]
-    assert one(**{"with": {}}) == ["with is for a python node, and this one says not of which kind it is"]
+    assert one(cases={}) == ["cases belongs to a switch node, and this node has no kind"]
+    assert one(**{"with": {}}) == ["with belongs to a python node, and this node has no kind"]
 
 
 @pytest.mark.parametrize("key", ["lane", "approve", "ask", "wait_for", "sleep", "sleep_until", "delay", "compensate"])
 def test_keys_of_a_later_version_are_refused_by_name(key: str) -> None:
-    message = f"{key} is kept for a later version; graphs have nothing like it yet"
+    message = f"{key} is reserved for a later version"
     assert one(**{key: 1}) == [message]
     assert one(python="f", **{key: 1}) == [message]
 
@@ -137,7 +137,7 @@ def test_ids_are_names_and_unique_in_the_whole_graph() -> None:
 
 def test_an_id_inside_of_a_loop_is_not_that_of_the_item() -> None:
     loop = {"id": "l", "loop": [1], "as": "team", "do": [work("team")]}
-    assert messages(loop) == ["'team' means something else in expressions; choose another id"]
+    assert messages(loop) == ["'team' has another meaning in expressions; choose another id"]
 
 
 # -- order -------------------------------------------------------------------------------------------------------
@@ -146,12 +146,12 @@ def test_an_id_inside_of_a_loop_is_not_that_of_the_item() -> None:
 def test_a_node_waits_for_nodes_of_its_own_list() -> None:
     inside = {"id": "c", "condition": True, "then": [work("x", depends_on=["a"]), work("y", depends_on=["z"])]}
     assert messages(work("a"), inside, work("b", depends_on=["x", "cc", 3, "a", "a"])) == [
-        "a is in a list around this one; let the node around this one wait for it",
+        "a is in an outer list; make the node that contains this one depend on it",
         "there is no node 'z' (there are: x, y)",
-        "something is there twice",
-        "x is in another list of nodes, inside of c; wait for c",
+        "it has a repeated item",
+        "x is in another list of nodes, inside c; depend on c",
         "there is no node 'cc'; did you mean c?",
-        "it is to be a text, not a whole number",
+        "must be a text, not a whole number",
     ]  # fmt: skip
 
 
@@ -175,31 +175,31 @@ def test_nodes_that_wait_for_each_other_are_named_and_nothing_is_said_of_what_th
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("depends_on", "a", "it is to be a list, not a text"),
-        ("when", "maybe", "it is to be true or false or an expression in {{ }}, not a text"),
-        ("when", "not {{ input.x }}", "it is to be one expression and nothing beside it; with other text it is a text"),
-        ("retry", 3, "it is to be a mapping, not a whole number"),
-        ("retry", {"attempts": 0}, "it is to be at least 1"),
-        ("retry", {"attempts": 101}, "it is to be at most 100"),
-        ("retry", {"attempts": True}, "it is to be a whole number, not true"),
-        ("retry", {"attempts": "{{ n }}"}, "it is to be a whole number, not a text; an expression can't stand here"),
-        ("retry", {"delay_s": -1}, "it is to be at least 0"),
+        ("depends_on", "a", "must be a list, not a text"),
+        ("when", "maybe", "must be true or false or an expression in {{ }}, not a text"),
+        ("when", "not {{ input.x }}", "must be exactly one expression; with other text beside it the result is a text"),
+        ("retry", 3, "must be a mapping, not a whole number"),
+        ("retry", {"attempts": 0}, "must be at least 1"),
+        ("retry", {"attempts": 101}, "must be at most 100"),
+        ("retry", {"attempts": True}, "must be a whole number, not true"),
+        ("retry", {"attempts": "{{ n }}"}, "must be a whole number, not a text; an expression can't stand here"),
+        ("retry", {"delay_s": -1}, "must be at least 0"),
         ("retry", {"delay_s": math.nan}, "nan is not a number of JSON"),
-        ("retry", {"max_delay_s": 1e9}, "it is to be at most 86400"),
-        ("retry", {"factor": 0.5}, "it is to be at least 1"),
-        ("retry", {"jitter": 2}, "it is to be at most 1"),
-        ("retry", {"on_status": [99]}, "it is to be at least 100"),
+        ("retry", {"max_delay_s": 1e9}, "must be at most 86400"),
+        ("retry", {"factor": 0.5}, "must be at least 1"),
+        ("retry", {"jitter": 2}, "must be at most 1"),
+        ("retry", {"on_status": [99]}, "must be at least 100"),
         ("retry", {"attempt": 3}, "'attempt' is not known here; did you mean attempts?"),
-        ("timeout_s", 0, "it is to be more than 0"),
-        ("timeout_s", -1, "it is to be more than 0"),
-        ("timeout_s", 1e300, "it is to be at most 604800"),
+        ("timeout_s", 0, "must be more than 0"),
+        ("timeout_s", -1, "must be more than 0"),
+        ("timeout_s", 1e300, "must be at most 604800"),
         ("timeout_s", math.inf, "inf is not a number of JSON"),
-        ("timeout_s", "{{ input.t }}", "it is to be a number, not a text; an expression can't stand here"),
-        ("on_error", "stop", 'it is to be "continue" or a list, not a text'),
-        ("once", "yes", "it is to be true or false, not a text"),
-        ("cache", "7 parsecs", 'it is to be true, false, seconds, or a duration such as "90s", "2h 30m" or "7d"'),
-        ("cache", -1, "it is to be at least 0"),
-        ("description", 3, "it is to be a text, not a whole number"),
+        ("timeout_s", "{{ input.t }}", "must be a number, not a text; an expression can't stand here"),
+        ("on_error", "stop", 'must be "continue" or a list, not a text'),
+        ("once", "yes", "must be true or false, not a text"),
+        ("cache", "7 parsecs", 'must be true, false, seconds, or a duration such as "90s", "2h 30m" or "7d"'),
+        ("cache", -1, "must be at least 0"),
+        ("description", 3, "must be a text, not a whole number"),
     ],
 )  # fmt: skip
 def test_what_every_node_may_have_is_checked(key: str, value: Any, message: str) -> None:
@@ -212,17 +212,15 @@ def test_what_a_cache_may_be(cache: Any) -> None:
 
 
 def test_keys_that_contradict_each_other_are_found() -> None:
-    assert one(python="f", once=True, retry={"attempts": 2}) == ["a node with once: true is not tried again by itself"]
-    assert one(python="f", once=True, cache=True)[0].startswith(
-        "cache takes the result of another run, and once is for"
-    )
+    assert one(python="f", once=True, retry={"attempts": 2}) == ["a node with once: true is not retried"]
+    assert one(python="f", once=True, cache=True)[0].startswith("cache may take a result of another run")
     assert one(python="f", once=True, retry={"attempts": 1}, cache=False) == []
 
 
 @pytest.mark.parametrize("key", ["retry", "timeout_s", "once", "cache"])
 def test_what_a_node_that_only_decides_can_not_have(key: str) -> None:
     value = {"retry": {}, "timeout_s": 1}.get(key, True)
-    message = f"a condition node has no '{key}': it only decides; say it of the nodes that do the work"
+    message = f"a condition node has no '{key}': it does no work itself; set it on the nodes inside it"
     assert one(condition=True, **{key: value}) == [message]
 
 
@@ -233,13 +231,13 @@ def test_options_are_checked_with_expressions_for_what_is_not_known_yet() -> Non
     assert one(fetch={"url": "{{ input.u }}", "method": "{{ input.m }}", "times": "{{ input.n }}"}) == []
     assert one(fetch="x") == one(fetch={"url": "x"}) == []
     assert one(fetch={"url": 3, "method": "GTE", "times": 0, "json": 1, "foo": 1}) == [
-        "it is to be a text, not a whole number",
-        "it is to be one of GET, POST; did you mean GET?",
-        "it is to be at least 1",
+        "must be a text, not a whole number",
+        "must be one of GET, POST; did you mean GET?",
+        "must be at least 1",
         "'foo' is not known here (there are: url, method, times, json, headers)",
     ]
     assert one(fetch={}) == ["url is missing"]
-    assert one(fetch={"url": "x", "headers": {"a": 1}}) == ["it is to be a text, not a whole number"]
+    assert one(fetch={"url": "x", "headers": {"a": 1}}) == ["must be a text, not a whole number"]
 
 
 def test_a_function_of_open_options_has_no_short_form_of_them() -> None:

@@ -14,51 +14,51 @@ def one(**keys: Any) -> list[str]:
     return messages({"id": "a", **keys})
 
 
-A_TEXT = "it is to be one expression and nothing beside it; with other text it is a text"
-NO_CACHE = "a workflow node has no 'cache': its child is a run of its own; say it of the nodes in there"
+A_TEXT = "must be exactly one expression; with other text beside it the result is a text"
+NO_CACHE = "a workflow node has no 'cache': its child is a run of its own; set it on the nodes of the child"
 ROUNDS = {"while": "{{ input.a }}", "max_rounds": 2}
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"condition": "yes"}, "it is to be true or false or an expression in {{ }}, not a text"),
+        ({"condition": "yes"}, "must be true or false or an expression in {{ }}, not a text"),
         ({"condition": "x {{ input.a }}"}, A_TEXT),
         ({"condition": r"\{{ input.a }}"}, A_TEXT),
-        ({"condition": True, "then": {}}, "it is to be a list, not a mapping"),
+        ({"condition": True, "then": {}}, "must be a list, not a mapping"),
         ({"condition": True, "els": []}, "a condition node has no 'els'; did you mean else?"),
         ({"switch": 1}, "cases is missing"),
         ({"switch": 1, "cases": {}}, "it is empty"),
-        ({"switch": 1, "cases": {"x": {}}}, "it is to be a list, not a mapping"),
+        ({"switch": 1, "cases": {"x": {}}}, "must be a list, not a mapping"),
         ({"switch": 1, "cases": {"x": []}, "defalt": []}, "a switch node has no 'defalt'; did you mean default?"),
         ({"branch": {}}, "it is empty"),
-        ({"branch": ["x"]}, "it is to be a mapping, not a list"),
-        ({"branch": {"x": []}}, "it is to be a mapping, not a list"),
+        ({"branch": ["x"]}, "must be a mapping, not a list"),
+        ({"branch": {"x": []}}, "must be a mapping, not a list"),
         ({"branch": {"x": {}}}, "do is missing"),
         ({"branch": {"x": {"do": [], "wen": True}}}, "'wen' is not known here; did you mean when?"),
-        ({"branch": {"x": {"do": [], "when": []}}}, "it is to be true or false or an expression in {{ }}, not a list"),
-        ({"loop": 3, "do": []}, "it is to be an expression in {{ }} or a list or a mapping, not a whole number"),
-        ({"loop": "abc", "do": []}, "it is to be an expression in {{ }} or a list or a mapping, not a text"),
+        ({"branch": {"x": {"do": [], "when": []}}}, "must be true or false or an expression in {{ }}, not a list"),
+        ({"loop": 3, "do": []}, "must be an expression in {{ }} or a list or a mapping, not a whole number"),
+        ({"loop": "abc", "do": []}, "must be an expression in {{ }} or a list or a mapping, not a text"),
         ({"loop": "x {{ input.a }}", "do": []}, A_TEXT),
         ({"loop": [1]}, "do is missing"),
         ({"loop": {"while": "{{ input.a }}"}, "do": []}, "max_rounds is missing"),
-        ({"loop": {"while": True, "max_rounds": 3}, "do": []}, "it is to be an expression in {{ }}, not true"),
-        ({"loop": {"while": "{{ input.a }}", "max_rounds": 0}, "do": []}, "it is to be at least 1"),
-        ({"loop": ROUNDS, "do": [], "concurrency": 2}, "the rounds of while: follow each other"),
-        ({"loop": [1], "do": [], "as": "1x"}, "it is to be letters, digits and underscores, with no digit first"),
-        ({"loop": [1], "do": [], "as": "input"}, "'input' is something else already; choose another name for the item"),
-        ({"loop": [1], "do": [], "as": "index"}, "'index' is something else already; choose another name for the item"),
-        ({"loop": [1], "do": [], "concurrency": 0}, "it is to be at least 1"),
+        ({"loop": {"while": True, "max_rounds": 3}, "do": []}, "must be an expression in {{ }}, not true"),
+        ({"loop": {"while": "{{ input.a }}", "max_rounds": 0}, "do": []}, "must be at least 1"),
+        ({"loop": ROUNDS, "do": [], "concurrency": 2}, "the rounds of while: run one after the other"),
+        ({"loop": [1], "do": [], "as": "1x"}, "must be letters, digits and underscores, with no digit first"),
+        ({"loop": [1], "do": [], "as": "input"}, "'input' has another meaning; choose another name for the item"),
+        ({"loop": [1], "do": [], "as": "index"}, "'index' has another meaning; choose another name for the item"),
+        ({"loop": [1], "do": [], "concurrency": 0}, "must be at least 1"),
         ({"workflow": ""}, "it is empty"),
-        ({"workflow": 3}, "it is to be a text, not a whole number"),
+        ({"workflow": 3}, "must be a text, not a whole number"),
         ({"workflow": "x", "cache": 3}, NO_CACHE),
         ({"assert": []}, "it is empty"),
-        ({"assert": {"holds": True}}, "it is to be a list, not a mapping"),
-        ({"assert": [{}]}, "it has one of equals, not_equals, matches, holds, and none of them is there"),
+        ({"assert": {"holds": True}}, "must be a list, not a mapping"),
+        ({"assert": [{}]}, "it needs one of equals, not_equals, matches, holds"),
         ({"assert": [{"equals": [1]}]}, "it has 1 item, and 2 is the least"),
         ({"assert": [{"equals": [1, 2, 3]}]}, "it has 3 items, and 2 is the most"),
-        ({"assert": [{"equals": [1, 2], "holds": True}]}, "it has equals and holds; only one of them can be"),
-        ({"assert": [{"holds": "yes"}]}, "it is to be true or false or an expression in {{ }}, not a text"),
+        ({"assert": [{"equals": [1, 2], "holds": True}]}, "it has equals and holds; only one of them is allowed"),
+        ({"assert": [{"holds": "yes"}]}, "must be true or false or an expression in {{ }}, not a text"),
         ({"assert": [{"matches": ["a", "("]}]}, "the pattern is not a regular expression: missing ) (at character 2)"),
     ],
 )  # fmt: skip
@@ -91,7 +91,7 @@ def test_loops_inside_of_loops_need_names_of_their_own_or_none() -> None:
         return messages({"id": "a", "loop": [1], "as": "team", "do": [inside]})
 
     assert nested() == []
-    assert "'team' is something else already; choose another name for the item" in nested(**{"as": "team"})
+    assert "'team' has another meaning; choose another name for the item" in nested(**{"as": "team"})
     rounds = {"while": "{{ round.index < `2` }}", "max_rounds": 2}
     assert messages({"id": "a", "loop": rounds, "do": [{"id": "b", "loop": rounds, "do": []}]}) == []
 

@@ -34,38 +34,34 @@ def test_ancestors_and_the_input_are_seen() -> None:
 
 
 def test_what_need_not_have_ended_is_named() -> None:
-    assert wrong("{{ alone }}") == ["alone need not have ended by then; add it to depends_on"]
-    assert wrong("{{ later.x }}") == ["later need not have ended by then; add it to depends_on"]
+    assert wrong("{{ alone }}") == ["alone may not have ended by then; add it to depends_on"]
+    assert wrong("{{ later.x }}") == ["later may not have ended by then; add it to depends_on"]
     assert wrong("{{ here }}") == ["here is this node itself"]
 
 
 def inside(name: str, of: str, known_as: str) -> list[str]:
-    return [f"{name} is inside of {of}, and can't be seen from here; it is known as {known_as}"]
+    return [f"{name} is inside {of} and not visible here; write {known_as}"]
 
 
 def test_a_node_inside_of_another_is_told_as_what_gives_it() -> None:
     assert wrong("{{ ack }}") == inside("ack", "made", "made.ack")
-    assert wrong("{{ sent }}") == [
-        "sent is inside of inner, and can't be seen from here; it is known as tell[].inner.sent"
-    ]
+    assert wrong("{{ sent }}") == ["sent is inside inner and not visible here; write tell[].inner.sent"]
     assert wrong("{{ m }}") == inside("m", "fan", "fan.mail.m")
     assert wrong("{{ n }}") == inside("n", "fan", 'fan."a b".n')
-    assert wrong("{{ picked }}") == [
-        "picked is inside of pick, and can't be seen from here; it is known as pick.picked"
-    ]
-    assert wrong("{{ mended }}") == ["mended is inside of ack, and can't be seen from here"]
+    assert wrong("{{ picked }}") == ["picked is inside pick and not visible here; write pick.picked"]
+    assert wrong("{{ mended }}") == ["mended is inside ack and not visible here"]
 
 
 def test_misspelt_names_are_told_with_what_was_perhaps_meant() -> None:
     assert wrong("{{ inputs.x }}") == ["there is no 'inputs' here; did you mean input?"]
     assert wrong("{{ zzz }}") == ["there is no 'zzz' here (there are: env, input, made, tell, fan, pick)"]
-    assert wrong("{{ @ }}") == ["@ is all that can be seen from here; name what of it is needed"]
+    assert wrong("{{ @ }}") == ["@ would be the whole context; use the name of what is needed"]
 
 
 def test_the_names_of_loops_and_handlers_are_seen_inside_of_them_only() -> None:
     assert "it is the item of a loop without as:" in wrong("{{ item }}")[0]
     assert "it is the number of the item or round" in wrong("{{ index }}")[0]
-    assert "it is what on_error handles" in wrong("{{ error.message }}")[0]
+    assert "it exists inside on_error" in wrong("{{ error.message }}")[0]
     assert "there is no 'team' here" in wrong("{{ team }}")[0]
     inside = [seeing("a", "{{ team }} {{ index }}", on_error=[seeing("h", "{{ error.message }} {{ team }}")])]
     assert messages({"id": "l", "loop": [1], "as": "team", "do": inside}) == []
@@ -76,18 +72,18 @@ def test_the_names_of_loops_and_handlers_are_seen_inside_of_them_only() -> None:
 
 def test_what_is_around_a_node_has_not_ended() -> None:
     assert messages({"id": "c", "condition": True, "then": [seeing("a", "{{ c.x }}")]}) == [
-        "c is around this node, and ends after it"
+        "c contains this node and ends after it"
     ]
-    assert messages(work("w", on_error=[seeing("h", "{{ w.x }}")])) == ["w has failed here; error tells how"]
+    assert messages(work("w", on_error=[seeing("h", "{{ w.x }}")])) == ["w has failed here; use error"]
     beside = {"id": "c", "depends_on": [], "condition": True, "then": [seeing("a", "{{ b }}")]}
-    assert messages(beside, work("b")) == ["b need not have ended by then; let the node around this one wait for it"]
+    assert messages(beside, work("b")) == [
+        "b may not have ended by then; make the node that contains this one depend on it"
+    ]
 
 
 def test_the_output_sees_every_node_of_the_graph_itself() -> None:
     assert wrong("x", output="{{ [alone, later, made.ack] }}") == []
-    assert wrong("x", output="{{ ack }}") == [
-        "ack is inside of made, and can't be seen from here; it is known as made.ack"
-    ]
+    assert wrong("x", output="{{ ack }}") == ["ack is inside made and not visible here; write made.ack"]
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------
@@ -117,9 +113,9 @@ def test_secrets_are_for_the_options_of_nodes_that_do_work() -> None:
 
 def test_a_secret_is_one_that_the_graph_has() -> None:
     assert messages(seeing("a", "{{ secrets.tokn }}"), **SECRETS) == [
-        "the graph has no secret 'tokn' (it has: token); say where it is: secrets: {tokn: {env: ...}}"
+        "the graph has no secret 'tokn' (it has: token); declare its source: secrets: {tokn: {env: ...}}"
     ]
-    assert messages(seeing("a", "{{ secrets }}"), **SECRETS) == ["a secret is named: secrets.NAME"]
+    assert messages(seeing("a", "{{ secrets }}"), **SECRETS) == ["name the secret: secrets.NAME"]
 
 
 def test_a_secret_of_a_variable_that_is_not_granted_is_found() -> None:
@@ -172,9 +168,9 @@ nodes:
   - {id: a, log: "{{ env.TOKEN }} {{ env.PLACE }}"}
 """
     (found,) = Graph.from_yaml(text).findings()
-    assert found.message == "env.TOKEN is where a secret comes from, and would be recorded; write secrets.token"
+    assert found.message == "env.TOKEN is the source of a secret, and would be recorded; write secrets.token"
 
 
 def test_values_are_written_in_backquotes() -> None:
     (found,) = Graph.from_dict({"graph": "g", "nodes": [{"id": "a", "log": "{{ null }}"}]}).findings()
-    assert found.message == "there is no 'null' here: as a value it stands in backquotes: `null`"
+    assert found.message == "there is no 'null' here: write the value in backquotes: `null`"

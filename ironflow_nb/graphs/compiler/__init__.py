@@ -1,1 +1,1 @@
-"""From a text or data to a graph that can run: reading, checking, compiling."""
+"""The compiler of graphs: reads a YAML text or plain data, checks it and makes a `CompiledGraph`."""

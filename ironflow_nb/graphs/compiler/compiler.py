@@ -1,7 +1,4 @@
-"""From data to a graph that can run: everything that can be wrong is found here, and told together.
-
-Which inputs a graph needs for certain: those that a node takes which always runs.
-"""
+"""The graph compiler: makes a `CompiledGraph` of plain data, and reports all errors of the graph together."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ from ironflow_nb.graphs.compiled_graph import (
 )
 from ironflow_nb.graphs.compiler import json_schema
 from ironflow_nb.graphs.compiler.compiler_findings import CompilerFindings, DataPath, Key, format_path, value_at
-from ironflow_nb.graphs.compiler.graph_input import INPUT, declared_inputs
+from ironflow_nb.graphs.compiler.graph_input import INPUT, GraphInput, declared_inputs
 from ironflow_nb.graphs.compiler.graph_source import GraphSource
 from ironflow_nb.graphs.compiler.name_scope import MOST_SHOWN, NameScope, NestedNodes
 from ironflow_nb.graphs.compiler.schema_check import has_expression, problems, suggestion
@@ -56,19 +53,19 @@ _LENIENT: Final = frozenset({"or_expression", "and_expression", "not_expression"
 
 
 def needed_inputs(block: Block) -> dict[str, str]:
-    """Return the inputs without which a run of the block fails for certain, each with the node that takes it."""
+    """Return the inputs that every run of the block needs, each with the id of a node that reads it."""
     needed: dict[str, str] = {}
     for node in block.nodes:
         if node.when is None and node.on_error is None:
-            for template in _always_filled(node):
+            for template in _unconditional_templates(node):
                 for expression in expressions_of(template):
-                    for name, field in _strictly(expression.tree):
+                    for name, field in _required_fields(expression.tree):
                         if name == INPUT:
                             needed.setdefault(field, node.id)
     return needed
 
 
-def _always_filled(node: GraphNode) -> Iterator[Template]:
+def _unconditional_templates(node: GraphNode) -> Iterator[Template]:
     match node.task:
         case NodeWork(options=template) | PythonCall(arguments=template):
             yield template
@@ -82,21 +79,21 @@ def _always_filled(node: GraphNode) -> Iterator[Template]:
             yield from (operand for check in checks for operand in check.operands)
 
 
-def _strictly(tree: Tree) -> Iterator[tuple[str, str]]:
-    """Yield the names with their fields that the expression looks at, and fails without."""
-    left = [tree]
-    while left:
-        node = left.pop()
+def _required_fields(tree: Tree) -> Iterator[tuple[str, str]]:
+    """Yield pairs of a name and its field that the expression fails without."""
+    pending = [tree]
+    while pending:
+        node = pending.pop()
         kind, children = node["type"], [each for each in node.get("children", ()) if isinstance(each, dict)]
         if kind == "subexpression":
             found = field_of(node)
             if found is not None:
                 yield found
-            left.append(children[0])
+            pending.append(children[0])
         elif kind in {"multi_select_list", "multi_select_dict", "key_val_pair", "function_expression", "comparator"}:
-            left += () if _is_lenient(node, children) else children
+            pending += () if _is_lenient(node, children) else children
         elif kind not in _LENIENT and children:
-            left.append(children[0])
+            pending.append(children[0])
 
 
 def _is_lenient(node: Tree, children: list[Tree]) -> bool:
@@ -108,28 +105,28 @@ def _is_lenient(node: Tree, children: list[Tree]) -> bool:
 
 
 CONCURRENCY: Final = 16
-"""How many nodes of a graph run at once, unless it says otherwise."""
+"""The default number of nodes of a graph that run at once."""
 
-_SOURCES_TO_GRANT: Final[tuple[Grant, ...]] = ("env", "keyring")
+_GRANTED_SOURCES: Final[tuple[Grant, ...]] = ("env", "keyring")
 
 
 def compile_graph(
     source: GraphSource, kinds: Mapping[str, Kind], *, grants: Grants | None = None
 ) -> tuple[CompiledGraph, CompilerFindings]:
-    """Return the graph with everything that is wrong with it; it can only run if nothing is.
+    """Return the compiled graph and its findings. A graph with findings must not run.
 
-    `grants` bound what its own ``allow`` says; None leaves that as it is.
+    `grants` replace those of its own ``allow``, unless None.
     """
     compiler = _GraphCompiler(source, kinds, grants)
     return compiler.definition(), compiler.findings
 
 
 def valid_grants(allow: Any, base: str | None) -> Grants:
-    """Return what an ``allow`` grants: nothing where it is missing, or not what it is to be."""
+    """Return the grants of an ``allow``: none if it is missing or does not fit its schema."""
     if allow is True:
         return Grants.of(None, base=base)
-    is_sound = isinstance(allow, Mapping) and not list(problems(GRANTS, allow, allows_expressions=False))
-    return Grants.of(allow if is_sound else {}, base=base)
+    is_valid = isinstance(allow, Mapping) and not list(problems(GRANTS, allow, allows_expressions=False))
+    return Grants.of(allow if is_valid else {}, base=base)
 
 
 class _GraphCompiler:
@@ -143,9 +140,10 @@ class _GraphCompiler:
         if not isinstance(source.data, Mapping) or not source.data:
             self.findings.add((), "a graph is a mapping with graph: and nodes:")
         self.grants = grants or valid_grants(self._data.get("allow"), source.base)
-        self._secrets = self._data.get("secrets") if isinstance(self._data.get("secrets"), Mapping) else {}
-        self._all = NestedNodes(self._data)
-        self._tasks = TaskCompiler(kinds, self.findings, self.grants, self._all, self.block)
+        secrets = self._data.get("secrets")
+        self._secrets: Mapping[str, Any] = secrets if isinstance(secrets, Mapping) else {}
+        self._nested = NestedNodes(self._data)
+        self._tasks = TaskCompiler(kinds, self.findings, self.grants, self._nested, self.block)
 
     def definition(self) -> CompiledGraph:
         data = self._data
@@ -153,21 +151,15 @@ class _GraphCompiler:
         for key in ("graph", "nodes"):
             if data and key not in data:
                 self.findings.add((), f"{key}: is missing")
-        for name, source in (self._secrets or {}).items():
-            for grant in _SOURCES_TO_GRANT:
-                if isinstance(source, Mapping) and isinstance(source.get(grant), str):
-                    self._require(("secrets", name), Need(grant, source[grant]))
-        secrets = self._secrets or {}
-        hidden = {variable: name for name, source in secrets.items() if (variable := variable_of(source)) is not None}
+        self._check_secret_sources()
         inputs = declared_inputs(data.get("input"), self.findings)
-        seen = frozenset({"input", "env"})
-        visible = NameScope(seen, secrets=frozenset(secrets), hidden=hidden, inputs=inputs.names)
-        block = self.block(data.get("nodes"), ("nodes",), visible)
+        scope = self._top_scope(inputs)
+        block = self.block(data.get("nodes"), ("nodes",), scope)
         output = None
         if "output" in data:
-            whole = visible.with_names(node.id for node in block.nodes).without_secrets("output")
+            whole = scope.with_names(node.id for node in block.nodes).without_secrets("output")
             output = self._tasks.template(data["output"], ("output",), whole)
-        name, secrets = data.get("graph"), self._secrets or {}
+        name = data.get("graph")
         concurrency = data.get("concurrency", CONCURRENCY)
         return CompiledGraph(
             name=name if isinstance(name, str) else "",
@@ -175,13 +167,25 @@ class _GraphCompiler:
             block=block,
             output=output,
             concurrency=concurrency if type(concurrency) is int else CONCURRENCY,
-            secrets=secrets,
+            secrets=self._secrets,
             data=data,
         )
 
+    def _top_scope(self, inputs: GraphInput) -> NameScope:
+        sources = ((variable_of(source), name) for name, source in self._secrets.items())
+        hidden = {variable: name for variable, name in sources if variable is not None}
+        names = frozenset({"input", "env"})
+        return NameScope(names, secrets=frozenset(self._secrets), hidden=hidden, inputs=inputs.names)
+
+    def _check_secret_sources(self) -> None:
+        for name, source in self._secrets.items():
+            for grant in _GRANTED_SOURCES:
+                if isinstance(source, Mapping) and isinstance(source.get(grant), str):
+                    self._require(("secrets", name), Need(grant, source[grant]))
+
     def _check(self, path: DataPath, part: Mapping[str, Any], data: Any) -> None:
         for inner, message in problems(part, data, allows_expressions=False):
-            if not self.findings.is_spoiled((*path, *inner)):
+            if not self.findings.is_unreadable((*path, *inner)):
                 hint = "; an expression can't stand here" if has_expression(value_at(data, inner)) else ""
                 self.findings.add((*path, *inner), message + hint)
 
@@ -192,25 +196,25 @@ class _GraphCompiler:
 
     # -- blocks --------------------------------------------------------------------------------------------------
 
-    def block(self, data: Any, path: DataPath, visible: NameScope) -> Block:
-        """Compile a list of nodes, which see `visible`, and what of their own block comes before them."""
+    def block(self, data: Any, path: DataPath, scope: NameScope) -> Block:
+        """Compile a list of nodes. They see `scope` and the nodes of their block that end before them."""
         if not isinstance(data, list):
-            return Block(())  # the schema has told
-        written = [(number, each) for number, each in enumerate(data) if self._is_node(each, (*path, number), visible)]
+            return Block(())  # reported by the schema
+        valid = [(number, each) for number, each in enumerate(data) if self._check_node(each, (*path, number), scope)]
         numbers: dict[str, int] = {}
-        for place, (_, each) in enumerate(written):
+        for place, (_, each) in enumerate(valid):
             numbers.setdefault(each["id"], place)
-        paths = [(*path, number) for number, _ in written]
-        after = self._order([each for _, each in written], paths, numbers)
-        everything = [(1 << len(written)) - 1] * len(written)
-        before = everything if after is None else ended_masks(after)
+        paths = [(*path, number) for number, _ in valid]
+        after = self._dependencies([each for _, each in valid], paths, numbers)
+        all_ended = [(1 << len(valid)) - 1] * len(valid)
+        before = all_ended if after is None else ended_masks(after)
         nodes: list[GraphNode] = []
-        for place, (number, each) in enumerate(written):
-            inside = visible.with_nodes(before[place], numbers)
+        for place, (number, each) in enumerate(valid):
+            inside = scope.with_nodes(before[place], numbers)
             nodes.append(self._node(each, (*path, number), after[place] if after else (), inside))
         return Block(tuple(nodes))
 
-    def _is_node(self, data: Any, path: DataPath, visible: NameScope) -> bool:
+    def _check_node(self, data: Any, path: DataPath, scope: NameScope) -> bool:
         if not isinstance(data, Mapping):
             self.findings.add(path, "a node is a mapping with id: and its kind")
             return False
@@ -218,80 +222,80 @@ class _GraphCompiler:
         if not isinstance(name, str):
             self.findings.add(
                 (*path, "id"),
-                "id: is missing" if "id" not in data else "an id is a text of letters, digits, underscores",
+                "id: is missing" if "id" not in data else "an id is a text of letters, digits and underscores",
             )
             return False
-        self._check_id(name, (*path, "id"), visible)
+        self._check_id(name, (*path, "id"), scope)
         return True
 
-    def _check_id(self, name: str, path: DataPath, visible: NameScope) -> None:
+    def _check_id(self, name: str, path: DataPath, scope: NameScope) -> None:
         if not name.isidentifier() or not name.isascii():
             self.findings.add(
                 path,
-                f"an id has letters, digits and underscores, with no digit first; {name!r} could be {_fitting(name)}",
+                f"an id has letters, digits and underscores, no digit first; {name!r} could be {_similar_id(name)}",
             )
-        elif name in RESERVED_NAMES or name in visible.names:
-            self.findings.add(path, f"{name!r} means something else in expressions; choose another id")
+        elif name in RESERVED_NAMES or name in scope.names:
+            self.findings.add(path, f"{name!r} has another meaning in expressions; choose another id")
         if name in self._paths:
             first = self.findings.line_of(self._paths[name]) or f" by {format_path(self._paths[name][:-1])}"
             self.findings.add(path, f"the id {name!r} is taken{first}; ids are unique in the whole graph")
         else:
             self._paths[name] = path
 
-    def _order(
-        self, nodes: Sequence[Mapping[str, Any]], paths: Sequence[DataPath], places: Mapping[str, int]
+    def _dependencies(
+        self, nodes: Sequence[Mapping[str, Any]], paths: Sequence[DataPath], numbers: Mapping[str, int]
     ) -> list[tuple[int, ...]] | None:
-        """Return the numbers of the nodes that each node waits for; None if some wait for each other."""
+        """Return for each node the numbers of its dependencies; None if there is a cycle."""
         after: list[tuple[int, ...]] = []
         for number, (node, path) in enumerate(zip(nodes, paths, strict=True)):
             wanted = node.get("depends_on")
             if not isinstance(wanted, list):
                 after.append((number - 1,) if number else ())
                 continue
-            found = [self._place(name, places, (*path, "depends_on", at)) for at, name in enumerate(wanted)]
-            after.append(tuple(sorted({place for place in found if place is not None})))
-        circle = find_cycle(after)
-        if circle is None:
+            found = [self._dependency(name, numbers, (*path, "depends_on", at)) for at, name in enumerate(wanted)]
+            after.append(tuple(sorted({each for each in found if each is not None})))
+        cycle = find_cycle(after)
+        if cycle is None:
             return after
-        self.findings.add((*paths[circle[0]], "depends_on"), _told_circle([nodes[number] for number in circle]))
+        self.findings.add((*paths[cycle[0]], "depends_on"), _cycle_message([nodes[number] for number in cycle]))
         return None
 
-    def _place(self, name: Any, places: Mapping[str, int], path: DataPath) -> int | None:
+    def _dependency(self, name: Any, numbers: Mapping[str, int], path: DataPath) -> int | None:
         if not isinstance(name, str):
-            return None  # the schema has told
-        if name in places:
-            return places[name]
-        other = self._all.find(name)
+            return None  # reported by the schema
+        if name in numbers:
+            return numbers[name]
+        other = self._nested.find(name)
         if other is None:
-            self.findings.add(path, f"there is no node {name!r}{suggestion(name, list(places)[:MOST_SHOWN])}")
-        elif other.is_in_list_around(path):
-            self.findings.add(path, f"{name} is in a list around this one; let the node around this one wait for it")
+            self.findings.add(path, f"there is no node {name!r}{suggestion(name, list(numbers)[:MOST_SHOWN])}")
+        elif other.is_in_outer_list_of(path):
+            self.findings.add(path, f"{name} is in an outer list; make the node that contains this one depend on it")
         else:
-            here = next((f"; wait for {each.id}" for each in other.around if each.id in places), "")
-            self.findings.add(path, f"{name} is in another list of nodes, inside of {other.around[-1].id}{here}")
+            here = next((f"; depend on {each.id}" for each in other.enclosing if each.id in numbers), "")
+            self.findings.add(path, f"{name} is in another list of nodes, inside {other.enclosing[-1].id}{here}")
         return None
 
     # -- nodes ---------------------------------------------------------------------------------------------------
 
-    def _node(self, data: Mapping[str, Any], path: DataPath, after: tuple[int, ...], visible: NameScope) -> GraphNode:
+    def _node(self, data: Mapping[str, Any], path: DataPath, after: tuple[int, ...], scope: NameScope) -> GraphNode:
         name = self._kind_of(data, path)
         self._check_keys(data, path, name)
-        task = self._tasks.task(name, data, path, visible)
+        task = self._tasks.task(name, data, path, scope)
         if data.get("once") is True and data.get("cache") and "cache" not in INAPPLICABLE_KEYS.get(name or "", ()):
-            said = "cache takes the result of another run, and once is for what must happen; choose one of them"
-            self.findings.add((*path, Key("cache")), said)
+            message = "cache may take a result of another run, and a node with once: true must run; choose one"
+            self.findings.add((*path, Key("cache")), message)
         retry_options = data.get("retry") if isinstance(data.get("retry"), Mapping) else {}
         when = data.get("when")
         on_error = data.get("on_error")
         handler: Any = on_error if on_error == CONTINUE else None
         if isinstance(on_error, list):
-            handler = self.block(on_error, (*path, "on_error"), visible.with_names({"error"}))
+            handler = self.block(on_error, (*path, "on_error"), scope.with_names({"error"}))
         return GraphNode(
             id=data["id"],
             task=task,
             after=after,
             path=path,
-            when=None if when is None else self._tasks.test(when, (*path, "when"), visible.without_secrets("when")),
+            when=None if when is None else self._tasks.test(when, (*path, "when"), scope.without_secrets("when")),
             retry=self._retry(retry_options or {}, data, path),
             retry_options=retry_options or {},
             timeout_s=data["timeout_s"] if isinstance(data.get("timeout_s"), int | float) else None,
@@ -307,30 +311,30 @@ class _GraphCompiler:
         if len(found) == 1:
             return str(found[0])
         if found:
-            self.findings.add(path, f"a node is of one kind, and this one is {' and '.join(map(str, found))}")
+            self.findings.add(path, f"a node has one kind, and this one has {' and '.join(map(str, found))}")
             return None
-        if self.findings.is_spoiled(path):
+        if self.findings.is_unreadable(path):
             return None
         later = [key for key in data if key in LATER_KEYS]
         others = [str(key) for key in data if key not in COMMON_KEYS and key not in LATER_KEYS]
         if later:
             self._refuse_later(later[0], path)
         elif others:
-            self.findings.add((*path, Key(others[0])), self._no_kind(others[0], known))
+            self.findings.add((*path, Key(others[0])), self._unknown_key(others[0], known))
         else:
-            self.findings.add(path, f"the node says not what it does (there are: {', '.join(sorted(known))})")
+            self.findings.add(path, f"the node has no kind (there are: {', '.join(sorted(known))})")
         return None
 
-    def _no_kind(self, key: str, known: set[str]) -> str:
+    def _unknown_key(self, key: str, known: set[str]) -> str:
         owners = [name for name, keys in CONTROL_KEYS.items() if key in keys] + [PYTHON] * (key in PYTHON_KEYS)
         if owners:
-            return f"{key} is for a {' or '.join(owners)} node, and this one says not of which kind it is"
+            return f"{key} belongs to a {' or '.join(owners)} node, and this node has no kind"
         if not suggestion(key, sorted(COMMON_KEYS)).startswith(" "):
             return f"{key!r} is not known here{suggestion(key, sorted(COMMON_KEYS | known))}"
         return f"there is no kind of node {key!r}{suggestion(key, sorted(known))}"
 
     def _refuse_later(self, key: str, path: DataPath) -> None:
-        self.findings.add((*path, Key(key)), f"{key} is kept for a later version; graphs have nothing like it yet")
+        self.findings.add((*path, Key(key)), f"{key} is reserved for a later version")
 
     def _check_keys(self, data: Mapping[str, Any], path: DataPath, name: str | None) -> None:
         common = {key: value for key, value in data.items() if key in COMMON_KEYS and key != "id"}
@@ -345,7 +349,7 @@ class _GraphCompiler:
                 known = sorted(COMMON_KEYS - INAPPLICABLE_KEYS.get(name, frozenset()) | own)
                 self.findings.add((*path, Key(key)), f"a {name} node has no {key!r}{suggestion(key, known)}")
             elif key in INAPPLICABLE_KEYS.get(name, ()):
-                self.findings.add((*path, Key(key)), _meaningless(key, name))
+                self.findings.add((*path, Key(key)), _inapplicable_message(key, name))
         if name in json_schema.CONTROL:
             own_data = {key: data[key] for key in own if key in data}
             part = {"type": "object", "properties": json_schema.CONTROL[name], "required": json_schema.REQUIRED[name]}
@@ -360,30 +364,30 @@ class _GraphCompiler:
         try:
             retry = Retry(**known)
         except (TypeError, ValueError):
-            return NEVER  # the schema has told
+            return NEVER  # reported by the schema
         if data.get("once") is True and retry.attempts > 1:
-            self.findings.add((*path, Key("retry")), "a node with once: true is not tried again by itself")
+            self.findings.add((*path, Key("retry")), "a node with once: true is not retried")
         return retry
 
 
-def _meaningless(key: str, name: str) -> str:
+def _inapplicable_message(key: str, name: str) -> str:
     if name == "workflow":
-        return f"a workflow node has no {key!r}: its child is a run of its own; say it of the nodes in there"
-    return f"a {name} node has no {key!r}: it only decides; say it of the nodes that do the work"
+        return f"a workflow node has no {key!r}: its child is a run of its own; set it on the nodes of the child"
+    return f"a {name} node has no {key!r}: it does no work itself; set it on the nodes inside it"
 
 
-def _fitting(name: str) -> str:
-    """Return an id that is like the name."""
+def _similar_id(name: str) -> str:
+    """Return a valid id that is similar to the name."""
     better = "".join(each if each.isalnum() and each.isascii() else "_" for each in name).strip("_")
     return better if better.isidentifier() else f"node_{better}".rstrip("_")
 
 
-def _told_circle(nodes: Sequence[Mapping[str, Any]]) -> str:
+def _cycle_message(nodes: Sequence[Mapping[str, Any]]) -> str:
     ids = [node["id"] for node in nodes]
     if len(ids) == 2:
         return f"{ids[0]} waits for itself"
-    told = f"the nodes wait for each other: {' -> '.join(ids)}"
-    silent = next((node["id"] for node in nodes if "depends_on" not in node), None)
-    if silent is None:
-        return told
-    return f"{told} ({silent} has no depends_on, so it waits for the node above it; depends_on: [] would not)"
+    message = f"the nodes wait for each other: {' -> '.join(ids)}"
+    implicit = next((node["id"] for node in nodes if "depends_on" not in node), None)
+    if implicit is None:
+        return message
+    return f"{message} ({implicit} has no depends_on, so it waits for the node above it; depends_on: [] would not)"

@@ -1,7 +1,7 @@
-"""The input of a graph: what it declares, and what is said of a call that does not fit.
+"""The input of a graph: its declaration, and the check of the values of a call.
 
-A declared input is a name with a type, and perhaps a default. Without a declaration a call may give anything, but not
-leave out what a run would fail without.
+A declared input has a name, a type and possibly a default. Without a declaration a call may give any values, but it
+must give those that every run needs.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from ironflow_nb.graphs.language.data import as_data, closest, coerce_deep
 
 INPUT: Final = "input"
 
-_FOR_PEOPLE: Final = frozenset({"default", "description"})
+_NOT_IN_SCHEMA: Final = frozenset({"default", "description"})
 
 
 class GraphInput(msgspec.Struct, frozen=True):
-    """What a call may give: `declared` are the schemas by name, None without a declaration.
+    """The inputs of a graph: `declared` are their JSON schemas by name, None without a declaration.
 
-    Of those without a default each has to be given; `needed` are the names that nodes take for certain, with where.
+    A declared input without a default must be given. `needed` are the inputs that every run of an undeclared graph
+    reads, each with the id of a node that reads it.
     """
 
     declared: Mapping[str, Mapping[str, Any]] | None = None
@@ -36,42 +37,44 @@ class GraphInput(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> frozenset[str] | None:
-        """The names that there are, if they are declared."""
+        """The declared names; None without a declaration."""
         return None if self.declared is None else frozenset(self.declared)
 
-    def filled(self, given: Mapping[str, Any], graph: str) -> dict[str, Any]:
-        """Return the input with its defaults.
+    def with_defaults(self, given: Mapping[str, Any], graph: str) -> dict[str, Any]:
+        """Return the input completed by its defaults.
 
         Raises:
-            InputInvalid: it does not fit; everything that is wrong is said.
+            InputInvalid: the input does not fit; the message lists all errors.
         """
         missing = {name: value for name, value in self.defaults.items() if name not in given}
         whole = {**given, **copy.deepcopy(missing)}
-        wrong = list(self._faults(whole))
+        wrong = list(self._errors(whole))
         if wrong:
-            takes = f"\n  it takes {self._spoken()}" if self.declared else ""
-            told = "\n".join(f"  {each}" for each in wrong)
-            raise InputInvalid(f"the input does not fit graph {graph}, and nothing has run:\n{told}{takes}", name=graph)
+            takes = f"\n  it takes {self._declaration_text()}" if self.declared else ""
+            lines = "\n".join(f"  {each}" for each in wrong)
+            raise InputInvalid(
+                f"the input does not fit graph {graph}, and nothing has run:\n{lines}{takes}", name=graph
+            )
         return whole
 
     def refuse_names(self, names: Iterable[str], graph: str, node: str) -> None:
-        """Refuse what a node gives the graph as its child, as far as its names tell.
+        """Check the names that a node of another graph passes to this one as its child; values are checked at the call.
 
         Raises:
-            InputInvalid: one is unknown or missing.
+            InputInvalid: a name is unknown or missing.
         """
         given = dict.fromkeys(names)
         wrong = [*self._missing({**self.defaults, **given}), *self._unknown(given)]
         if wrong:
-            told = "\n".join(f"  {each}" for each in wrong)
-            raise InputInvalid(f"{node}: the input does not fit graph {graph}:\n{told}", name=graph)
+            lines = "\n".join(f"  {each}" for each in wrong)
+            raise InputInvalid(f"{node}: the input does not fit graph {graph}:\n{lines}", name=graph)
 
-    def _faults(self, whole: Mapping[str, Any]) -> Iterator[str]:
+    def _errors(self, whole: Mapping[str, Any]) -> Iterator[str]:
         yield from self._unknown(whole)
         yield from self._missing(whole)
         for name, part in (self.declared or {}).items():
             if name in whole:
-                yield from _faults(part, whole[name], name)
+                yield from _schema_errors(part, whole[name], name)
 
     def _unknown(self, given: Iterable[str]) -> Iterator[str]:
         if self.declared is not None:
@@ -83,27 +86,27 @@ class GraphInput(msgspec.Struct, frozen=True):
         if self.declared is not None:
             yield from (f"{name} is missing" for name in self.declared if name not in given)
             return
-        for name, where in self.needed.items():
+        for name, node in self.needed.items():
             if name not in given:
-                meant_as = closest(name, [each for each in given if each not in self.needed])
-                instead = f"; did you mean it by {meant_as}?" if meant_as else ""
+                given_name = closest(name, [each for each in given if each not in self.needed])
+                hint = f"; did you mean it by {given_name}?" if given_name else ""
                 shown = ", ".join(map(str, given)) or "nothing"
-                yield f"{name} is missing, which {where} takes (given: {shown}){instead}"
+                yield f"{name} is missing, which {node} reads (given: {shown}){hint}"
 
-    def _spoken(self) -> str:
-        return ", ".join(map(self._described, self.declared or ()))
+    def _declaration_text(self) -> str:
+        return ", ".join(map(self._input_text, self.declared or ()))
 
-    def _described(self, name: str) -> str:
+    def _input_text(self, name: str) -> str:
         assert self.declared is not None
         kind = self.declared[name].get("type")
-        told = name if kind is None else f"{name}: {kind if isinstance(kind, str) else ' or '.join(kind)}"
+        text = name if kind is None else f"{name}: {kind if isinstance(kind, str) else ' or '.join(kind)}"
         if name in self.defaults:
-            told += f" = {msgspec.json.encode(self.defaults[name], enc_hook=repr).decode()[:40]}"
-        return told
+            text += f" = {msgspec.json.encode(self.defaults[name], enc_hook=repr).decode()[:40]}"
+        return text
 
 
 def declared_inputs(data: Any, findings: CompilerFindings) -> GraphInput:
-    """Return what the value of ``input:`` declares, as far as it is sound; what is not is found by its schema."""
+    """Return the declaration in ``input:``. Invalid parts are left out; the schema of graphs reports them."""
     if not isinstance(data, Mapping):
         return GraphInput()
     declared: dict[str, Mapping[str, Any]] = {}
@@ -116,7 +119,7 @@ def declared_inputs(data: Any, findings: CompilerFindings) -> GraphInput:
             if schema_check.has_expression(default):
                 findings.add((INPUT, name, "default"), "an expression can't stand here")
             elif default is not None:
-                for message in _faults(declared[str(name)], default, ""):
+                for message in _schema_errors(declared[str(name)], default, ""):
                     findings.add((INPUT, name, "default"), message)
             else:
                 declared[str(name)] = _or_null(declared[str(name)])
@@ -124,8 +127,8 @@ def declared_inputs(data: Any, findings: CompilerFindings) -> GraphInput:
 
 
 def _schema_of(written: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is written of a type as JSON schema has it; what it can't be is left out, and found elsewhere."""
-    found = {key: each for key, each in written.items() if key not in _FOR_PEOPLE}
+    """Return the JSON schema of a declared type. Invalid parts are left out; the schema of graphs reports them."""
+    found = {key: each for key, each in written.items() if key not in _NOT_IN_SCHEMA}
     if "type" in found:
         found["type"] = kinds = _types(found["type"])
         if not kinds:
@@ -133,8 +136,8 @@ def _schema_of(written: Mapping[str, Any]) -> dict[str, Any]:
     if "items" in found:
         inner = found["items"]
         found["items"] = _schema_of({"type": inner} if isinstance(inner, str) else _mapping(inner))
-    sound = {"enum": list, "minimum": int | float, "maximum": int | float}
-    return {key: each for key, each in found.items() if key not in sound or isinstance(each, sound[key])}
+    valid_types = {"enum": list, "minimum": int | float, "maximum": int | float}
+    return {key: each for key, each in found.items() if key not in valid_types or isinstance(each, valid_types[key])}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -149,7 +152,7 @@ def _types(value: Any) -> str | list[str]:
 
 
 def _or_null(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema with null allowed: the default may be given, too."""
+    """Return the schema with null allowed, because a call may give the default null itself."""
     return {"anyOf": [dict(part), {"type": "null"}], **({"type": _with_null(part["type"])} if "type" in part else {})}
 
 
@@ -157,13 +160,13 @@ def _with_null(kinds: str | list[str]) -> list[str]:
     return list(dict.fromkeys([*([kinds] if isinstance(kinds, str) else kinds), "null"]))
 
 
-def _faults(part: Mapping[str, Any], value: Any, name: str) -> Iterator[str]:
-    """Yield what of the value does not fit the schema of its input, after the name where there is one."""
+def _schema_errors(part: Mapping[str, Any], value: Any, name: str) -> Iterator[str]:
+    """Yield each error of the value with its path, which begins with the name unless that is empty."""
     value = as_data(value)
-    with suppress(ValueError):  # a decimal that no number of JSON is
+    with suppress(ValueError):  # a decimal that JSON can't represent
         value = coerce_deep(value)
-    told: dict[str, None] = {}
+    messages: dict[str, None] = {}
     for path, message in schema_check.problems({"properties": {INPUT: part}}, {INPUT: value}, allows_expressions=False):
         inner = format_path((name, *path[1:]) if name else path[1:])
-        told[f"{inner}: {message}" if inner else message] = None
-    yield from told
+        messages[f"{inner}: {message}" if inner else message] = None
+    yield from messages

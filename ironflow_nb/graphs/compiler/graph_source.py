@@ -1,4 +1,4 @@
-"""Reading definitions: from YAML 1.2, of which JSON is a part, or from data of Python."""
+"""Sources of graphs: reads YAML 1.2 (JSON is a subset of it) or data of Python, and writes data as YAML."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MOST_BYTES: Final = 5_000_000
 
 
 class GraphSource(msgspec.Struct, frozen=True):
-    """A definition as plain data, with where each part of it stands, if it was read from a text.
+    """A definition as plain data, with the spans of its parts if it was read from a text.
 
-    `findings` are what is wrong with it already: keys that are there twice, values that are not plain. `base` is the
-    folder that its relative paths start from.
+    `findings` are errors that reading found: repeated keys, values that are not plain data. `base` is the folder of
+    relative paths, the one of the graph's file.
     """
 
     data: Any
@@ -34,13 +34,13 @@ class GraphSource(msgspec.Struct, frozen=True):
 
 
 def read_source(text_or_path: str | FilePath) -> GraphSource:
-    """Read a definition from a text, or from the file of a path.
+    """Read a definition from a text, or from a file.
 
-    A text of several lines, or with a colon followed by a blank, is YAML itself; all else is a path.
+    A text with several lines, or with a colon followed by a blank, is YAML. Any other text is a path.
 
     Raises:
-        GraphInvalid: it is no YAML, too large, or no file.
-        FileNotFoundError: it is a path, and there is no such file.
+        GraphInvalid: the text is not valid YAML or too large, or the file is not readable.
+        FileNotFoundError: the file does not exist.
     """
     if isinstance(text_or_path, str) and _is_text(text_or_path):
         return parse_source(text_or_path)
@@ -57,29 +57,29 @@ def _is_text(text: str) -> bool:
 def _content(path: FilePath) -> str:
     try:
         if path.exists() and not path.is_file():
-            raise GraphInvalid(f"{path} is no file; a graph is a text, or the path of its file")
+            raise GraphInvalid(f"{path} is not a file; give the text of a graph, or the path of its file")
         refuse_used(path)
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
-            raise GraphInvalid(f"{path} is larger than {MOST_BYTES} bytes; a graph is not")
+            raise GraphInvalid(f"{path} has more than {MOST_BYTES} bytes, the limit of a graph")
         return content.decode("utf-8")
     except FileNotFoundError:
-        message = "no such file, and a text would have several lines, or a colon followed by a blank"
+        message = "no such file; a YAML text would have several lines, or a colon followed by a blank"
         raise FileNotFoundError(2, message, str(path)) from None
     except UnicodeDecodeError as error:
-        raise GraphInvalid(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}") from None
-    except (OSError, ValueError) as error:  # a folder of somebody else, a name with a null character in it
+        raise GraphInvalid(f"{path} is not a text in UTF-8: {error.reason} at byte {error.start}") from None
+    except (OSError, ValueError) as error:  # no permission, a null character in the name
         if isinstance(error, GraphInvalid):
             raise
         raise GraphInvalid(f"{str(path)[:200]!r} can't be read: {error}") from None
 
 
 def read_yaml(text: str) -> GraphSource:
-    """Read data from YAML.
+    """Read data from YAML; unlike `parse_source`, findings are an error.
 
     Raises:
-        GraphInvalid: it is no YAML, too large, or says something twice.
+        GraphInvalid: the text is not valid YAML, too large, or has findings.
     """
     source = parse_source(text)
     if source.findings:
@@ -88,13 +88,13 @@ def read_yaml(text: str) -> GraphSource:
 
 
 def parse_source(text: str, base: str | None = None) -> GraphSource:
-    """Read a definition from a text, whatever it looks like.
+    """Read a definition from a YAML text.
 
     Raises:
-        GraphInvalid: it is no YAML, or too large.
+        GraphInvalid: the text is not valid YAML, or too large.
     """
     if len(text) > MOST_BYTES:
-        raise GraphInvalid(f"the text has {len(text)} characters; {MOST_BYTES} are the most")
+        raise GraphInvalid(f"the text has {len(text)} characters; the limit is {MOST_BYTES}")
     data, spans, findings = compose_yaml(text.removeprefix("\ufeff"))
     return GraphSource(data, spans, text, base, tuple(findings))
 
@@ -103,36 +103,36 @@ def parse_source(text: str, base: str | None = None) -> GraphSource:
 
 
 def source_from_data(data: Any) -> GraphSource:
-    """Take a definition that is data already; what JSON has not is a finding of it.
+    """Copy a definition from data of Python; a value without a JSON type becomes a finding.
 
     Raises:
-        GraphInvalid: it is no mapping, or without end.
+        GraphInvalid: the data is not a mapping, is nested too deep, or has too many values.
     """
     if not isinstance(data, Mapping):
         raise GraphInvalid(f"a graph is a mapping with graph: and nodes:, not {type(data).__name__}")
-    copying = _Copying()
-    return GraphSource(copying.plain(data, ()), findings=tuple(copying.findings))
+    copier = _DataCopier()
+    return GraphSource(copier.plain(data, ()), findings=tuple(copier.findings))
 
 
 def with_value(source: GraphSource, path: DataPath, value: Any) -> GraphSource:
-    """Return the definition with another value at the path: a key of its own, or a number in its list of nodes.
+    """Return the definition with a value added at the path: a top-level key, or ``("nodes", n)`` to append a node.
 
     Raises:
-        GraphInvalid: the value is without end.
+        GraphInvalid: the value is nested too deep, or has too many values.
     """
-    copying = _Copying()
-    plain = copying.plain(value, path)
+    copier = _DataCopier()
+    plain = copier.plain(value, path)
     data = dict(source.data)
     if len(path) == 1:
         data[str(path[0])] = plain
     else:
         data["nodes"] = [*data["nodes"], plain]
-    kept = tuple(found for found in source.findings if found.path[: len(path)] != path)
-    return GraphSource(data, base=source.base, findings=(*kept, *copying.findings))
+    remaining = tuple(found for found in source.findings if found.path[: len(path)] != path)
+    return GraphSource(data, base=source.base, findings=(*remaining, *copier.findings))
 
 
-class _Copying:
-    """Copies data, so that nobody changes them afterwards, as what JSON has."""
+class _DataCopier:
+    """Copies data as JSON types, so that later changes of the caller's data have no effect."""
 
     def __init__(self) -> None:
         self.findings: list[CompilerFinding] = []
@@ -156,12 +156,12 @@ class _Copying:
             case list() | tuple():
                 return [self.plain(each, (*path, number)) for number, each in enumerate(value)]
             case _:
-                self._refuse(path, f"{_article(type(value).__name__)} is nothing that JSON has; pass it as input")
+                self._refuse(path, f"{_with_article(type(value).__name__)} has no JSON form; pass it as input")
                 return None
 
     def _text(self, value: str, path: DataPath) -> str:
         try:
-            return join_surrogates(str.__str__(value))  # of a member of an enumeration what it stands for
+            return join_surrogates(str.__str__(value))  # the value of an enumeration member, not its name
         except ValueError as error:
             self._refuse(path, str(error))
             return ""
@@ -169,17 +169,17 @@ class _Copying:
     def _number(self, value: float, path: DataPath) -> float | None:
         if math.isfinite(value):
             return value
-        self._refuse(path, f"{value} is no number that JSON has")
+        self._refuse(path, f"{value} is not a number of JSON")
         return None
 
     def _mapping(self, value: Mapping[Any, Any], path: DataPath) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, each in value.items():
-            text = _key(key)
+            text = _key_text(key)
             if text is None:
-                self._refuse(path, f"a key is a text, not {_article(type(key).__name__)}")
+                self._refuse(path, f"a key must be a text, not {_with_article(type(key).__name__)}")
             elif text in found:
-                self._refuse((*path, text), f"{text} is there twice, as a text and as {_article(type(key).__name__)}")
+                self._refuse((*path, text), f"{text} is repeated: as a text and as {_with_article(type(key).__name__)}")
             else:
                 found[self._text(text, path)] = self.plain(each, (*path, text))
         return found
@@ -188,8 +188,8 @@ class _Copying:
         self.findings.append(CompilerFinding(path, message))
 
 
-def _key(key: Any) -> str | None:
-    """Return a key as it would stand in YAML; None if it can't."""
+def _key_text(key: Any) -> str | None:
+    """Return a key as YAML would have it; None if it can't be a key."""
     match key:
         case str():
             return str.__str__(key)
@@ -199,35 +199,35 @@ def _key(key: Any) -> str | None:
             return None
 
 
-def _article(noun: str) -> str:
+def _with_article(noun: str) -> str:
     return f"an {noun}" if noun[:1] in "aeiouAEIOU" else f"a {noun}"
 
 
-_SAFE: Final = re.compile(r"[A-Za-z_/][A-Za-z0-9_./=+()-]*(?: [A-Za-z0-9_./=+()-]+)*")
+_PLAIN_TEXT: Final = re.compile(r"[A-Za-z_/][A-Za-z0-9_./=+()-]*(?: [A-Za-z0-9_./=+()-]+)*")
 _WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
-"""What some reader of some version takes for something else than a text."""
+"""Words that a YAML reader of some version does not read as text."""
 
 _UNPRINTABLE: Final = re.compile(
     "[^\\t\\n\\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 _LONGEST_PLAIN: Final = 100
 _LONGEST_KEY: Final = 1000
-"""A longer key does not stand in one line with its value."""
+"""Longer keys are written in explicit form, on a line without their value."""
 
 
 def write_yaml(data: Any) -> str:
-    """Return data as YAML, in the order that it has."""
+    """Return data as YAML in its own order. A text that any reader could take for another type is quoted."""
     lines = list(_block(data, 0))
     return "\n".join(lines) + "\n"
 
 
 def _block(value: Any, indent: int) -> Iterator[str]:
-    """Yield the lines of a value that begins a line of its own."""
+    """Yield the lines of a value that starts on its own line."""
     pad = " " * indent
     match value:
         case Mapping() if value:
             for key, each in value.items():
-                name = _scalar(str(key))
+                name = _text_scalar(str(key))
                 if len(name) > _LONGEST_KEY:
                     yield f"{pad}? {name}"
                     yield from _entry(f"{pad}:", each, indent)
@@ -237,33 +237,33 @@ def _block(value: Any, indent: int) -> Iterator[str]:
             for each in value:
                 yield from _item(each, indent)
         case _:
-            yield pad + _flat(value)
+            yield pad + _inline(value)
 
 
 def _entry(head: str, value: Any, indent: int) -> Iterator[str]:
-    if isinstance(value, str) and _is_literal(value):
-        yield from _literal(head, value, indent + 2)
+    if isinstance(value, str) and _fits_block(value):
+        yield from _text_block(head, value, indent + 2)
     elif value and isinstance(value, Mapping | list | tuple):
         yield head
         yield from _block(value, indent + 2 if isinstance(value, Mapping) else indent)
     else:
-        yield f"{head} {_flat(value)}"
+        yield f"{head} {_inline(value)}"
 
 
 def _item(value: Any, indent: int) -> Iterator[str]:
     pad = " " * indent
-    if isinstance(value, str) and _is_literal(value):
-        yield from _literal(f"{pad}-", value, indent + 2)
+    if isinstance(value, str) and _fits_block(value):
+        yield from _text_block(f"{pad}-", value, indent + 2)
         return
     first, *rest = _block(value, indent + 2)
     yield f"{pad}- {first[indent + 2 :]}"
     yield from rest
 
 
-def _flat(value: Any) -> str:
+def _inline(value: Any) -> str:
     match value:
         case str():
-            return _scalar(value)
+            return _text_scalar(value)
         case Mapping():
             return "{}"
         case list() | tuple():
@@ -271,23 +271,23 @@ def _flat(value: Any) -> str:
         case None | bool() | int() | float():
             return json.dumps(value, allow_nan=False)
         case _:
-            raise TypeError(f"a {type(value).__name__} is no plain data")
+            raise TypeError(f"a {type(value).__name__} is not plain data")
 
 
-def _scalar(text: str) -> str:
-    """Return a text so that it stays one, in any place."""
-    if _SAFE.fullmatch(text) and text.lower() not in _WORDS and len(text) < _LONGEST_PLAIN:
+def _text_scalar(text: str) -> str:
+    """Return a text as a scalar that every reader reads as text."""
+    if _PLAIN_TEXT.fullmatch(text) and text.lower() not in _WORDS and len(text) < _LONGEST_PLAIN:
         return text
-    return _UNPRINTABLE.sub(_escaped, json.dumps(text, ensure_ascii=False))
+    return _UNPRINTABLE.sub(_escape, json.dumps(text, ensure_ascii=False))
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _escape(found: re.Match[str]) -> str:
     number = ord(found.group())
     return f"\\U{number:08X}" if number > 0xFFFF else f"\\u{number:04X}"
 
 
-def _is_literal(text: str) -> bool:
-    """Tell whether the text can be written as lines, as people read it."""
+def _fits_block(text: str) -> bool:
+    """Return True if the text can be written as a literal block (``|``)."""
     body = text.removesuffix("\n")
     return (
         "\n" in body
@@ -298,23 +298,23 @@ def _is_literal(text: str) -> bool:
     )
 
 
-def _literal(head: str, text: str, indent: int) -> Iterator[str]:
+def _text_block(head: str, text: str, indent: int) -> Iterator[str]:
     yield f"{head} {'|' if text.endswith(chr(10)) else '|-'}"
     for line in text.removesuffix("\n").split("\n"):
         yield f"{' ' * indent}{line}" if line else ""
 
 
 def keys_as_data(keys: Mapping[str, Any], functions: dict[str, Callable[..., Any]]) -> dict[str, Any]:
-    """Return the keys of a node as the format has them; functions become names, which are noted in `functions`."""
-    return {str(key).rstrip("_"): _named(value, functions) for key, value in keys.items()}
+    """Return the keys of `Graph.node` as data of the format. Functions become names, which are added to `functions`."""
+    return {str(key).rstrip("_"): _value_as_data(value, functions) for key, value in keys.items()}
 
 
-def _named(value: Any, functions: dict[str, Callable[..., Any]]) -> Any:
+def _value_as_data(value: Any, functions: dict[str, Callable[..., Any]]) -> Any:
     match value:
         case Mapping():
             return keys_as_data(value, functions)
         case list() | tuple():
-            return [_named(each, functions) for each in value]
+            return [_value_as_data(each, functions) for each in value]
         case _ if callable(value):
             name = str(getattr(value, "name", None) or getattr(value, "__name__", "function"))
             short = name.rpartition(".")[2]

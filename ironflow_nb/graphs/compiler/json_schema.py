@@ -1,8 +1,7 @@
-"""The schemas of the parts of a graph: its own keys, those of every node, and those of the nodes that decide.
+"""JSON schemas of graphs: of their parts, for the compiler, and of whole graphs, for editors and other programs.
 
-The published schema of whole graphs, for editors and other programs.
-
-Whatever compiles fits it. What it can't say is left to `validate`: what names mean, what may be seen, what is granted.
+Every graph that compiles fits the schema of whole graphs. The reverse is not true: `Graph.validate` also checks names,
+scopes and grants.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ PATTERN_TEXTS: Final = {
     EXPRESSION["pattern"]: "an expression in {{ }}",
     grants.HOST_PATTERN: "a host, such as example.org, example.org:8080 or *.example.org",
 }
-"""What the patterns mean in words."""
+"""The patterns in words, for messages."""
 
 COMMON: Final[Mapping[str, Any]] = {
     "id": {"type": "string", "pattern": NAME, "description": "how other nodes know it; unique in the whole graph"},
@@ -73,13 +72,13 @@ COMMON: Final[Mapping[str, Any]] = {
         "description": "takes the result that another run had for the same options, for so long; true is for ever",
     },
 }
-"""What every node may have."""
+"""The keys that every node may have."""
 
 TYPES: Final[Mapping[str, str]] = {
     "string": "string", "number": "number", "integer": "integer", "boolean": "boolean", "array": "array",
     "object": "object", "null": "null", "text": "string", "list": "array", "mapping": "object",
 }  # fmt: skip
-"""The types of inputs: those of JSON Schema, and what the messages call them."""
+"""The types of inputs: those of JSON Schema, and their names in messages."""
 
 _TYPE: Final = {"type": "string", "enum": list(TYPES)}
 _SEVERAL: Final = {"anyOf": [_TYPE, {"type": "array", "items": _TYPE, "minItems": 1}]}
@@ -188,15 +187,15 @@ TOP: Final[Mapping[str, Any]] = {
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-_FILLED_IN: Final = {"type": "string", "pattern": EXPRESSION["pattern"]}
+_ANY_EXPRESSION: Final = {"type": "string", "pattern": EXPRESSION["pattern"]}
 
 _LISTS_OF_SCHEMAS: Final = frozenset({"allOf", "anyOf", "prefixItems"})
 _SCHEMAS_BY_NAME: Final = frozenset({"properties", "patternProperties", "$defs"})
-_WITHIN: Final = frozenset({"items", "additionalProperties"})
+_SCHEMA_KEYS: Final = frozenset({"items", "additionalProperties"})
 
 
 def graph_schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    """Return the schema of a whole graph with these kinds of nodes."""
+    """Return the JSON schema of whole graphs with these kinds of nodes."""
     return {
         "$schema": DIALECT,
         "title": "ironflow_nb graph",
@@ -209,7 +208,7 @@ def graph_schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:
 
 
 def _node_schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    """Return the schema of a node, which looks at each key once, not once for each kind: nodes are inside of nodes."""
+    """Return the schema of a node. It has each key once, not once per kind, because nodes are nested."""
     properties = {key: each for own in CONTROL.values() for key, each in own.items()}
     properties |= {kind.name: _value_schema(kind) for kind in kinds.values()}
     owners = {key: name for name, own in CONTROL.items() for key in own if key != name}
@@ -228,20 +227,20 @@ def _node_schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:
 
 
 def _value_schema(kind: Kind) -> dict[str, Any]:
-    """Return the schema of what stands behind the name of a kind: its options, or what is short for them."""
+    """Return the schema of the value of a kind's key: its options, or their short form."""
     options = _with_expressions(kind.schema)
-    if "$ref" in str(kind.schema):  # which counts from the root of the kind's own schema
+    if "$ref" in str(kind.schema):  # a $ref counts from the root of the kind's own schema
         options = {"$id": f"urn:ironflow:kind:{kind.name}", **options}
-    ways: list[Any] = [] if kind.is_value_whole else [options]
+    forms: list[Any] = [] if kind.is_value_whole else [options]
     if kind.shorthand is not None:
-        ways.append(_short_schema(kind, options))
+        forms.append(_short_schema(kind, options))
     elif not kind.schema.get("required"):
-        ways.append({"type": "null"})
-    return {"description": kind.description, "anyOf": ways}
+        forms.append({"type": "null"})
+    return {"description": kind.description, "anyOf": forms}
 
 
 def _short_schema(kind: Kind, options: Mapping[str, Any]) -> Any:
-    """Return the schema of the one option that a value alone means: options with it must be fine without others."""
+    """Return the schema of the short form: the value of the kind's shorthand option."""
     if "$id" in options:
         return True
     short = options.get("properties", {}).get(kind.shorthand, True)
@@ -249,28 +248,28 @@ def _short_schema(kind: Kind, options: Mapping[str, Any]) -> Any:
 
 
 def _with_expressions(schema: Any) -> Any:
-    """Return the schema with a text that has an expression in it allowed in all places inside of it."""
+    """Return the schema with expressions allowed for all nested values."""
     if not isinstance(schema, Mapping):
         return schema
-    return {key: _inside(key, value) for key, value in _one_of_as_any_of(schema).items()}
+    return {key: _nested_value(key, value) for key, value in _one_of_as_any_of(schema).items()}
 
 
-def _inside(key: str, value: Any) -> Any:
+def _nested_value(key: str, value: Any) -> Any:
     if key in _SCHEMAS_BY_NAME:
-        return {name: _or_filled_in(each) for name, each in value.items()}
+        return {name: _or_expression(each) for name, each in value.items()}
     if key in _LISTS_OF_SCHEMAS:
-        return [_or_filled_in(each) if key == "prefixItems" else _with_expressions(each) for each in value]
-    return _or_filled_in(value) if key in _WITHIN else value
+        return [_or_expression(each) if key == "prefixItems" else _with_expressions(each) for each in value]
+    return _or_expression(value) if key in _SCHEMA_KEYS else value
 
 
-def _or_filled_in(schema: Any) -> Any:
+def _or_expression(schema: Any) -> Any:
     inner = _with_expressions(schema)
     if not isinstance(schema, Mapping) or not schema or _is_about_expressions(schema):
         return inner
     if schema.keys() <= {"type", "description"} and "string" in schema.get("type", ()):
         return inner
     described = {"description": schema["description"]} if "description" in schema else {}
-    return {**described, "anyOf": [inner, _FILLED_IN]}
+    return {**described, "anyOf": [inner, _ANY_EXPRESSION]}
 
 
 def _is_about_expressions(schema: Mapping[str, Any]) -> bool:
@@ -279,9 +278,10 @@ def _is_about_expressions(schema: Mapping[str, Any]) -> bool:
 
 
 def _one_of_as_any_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the schema with ways that an expression may fit several of; which options are there stays as exact."""
-    ways = schema.get("oneOf")
-    if ways is None or all(isinstance(way, Mapping) and way.keys() <= {"required"} for way in ways):
+    """Return the schema with ``anyOf`` for ``oneOf``, because an expression may fit several alternatives."""
+    alternatives = schema.get("oneOf")
+    # Alternatives that only require keys stay exclusive.
+    if alternatives is None or all(isinstance(each, Mapping) and each.keys() <= {"required"} for each in alternatives):
         return schema
     rest = {key: value for key, value in schema.items() if key != "oneOf"}
-    return {**rest, "allOf": [*rest.get("allOf", ()), {"anyOf": ways}]}
+    return {**rest, "allOf": [*rest.get("allOf", ()), {"anyOf": alternatives}]}

@@ -1,4 +1,4 @@
-"""What the expressions of a node can see, and what is said of those that look further."""
+"""Name scopes: which nodes and other names an expression can use, and the messages for names out of scope."""
 
 from __future__ import annotations
 
@@ -18,71 +18,70 @@ SECRETS = "secrets"
 ENVIRONMENT = "env"
 
 MOST_SHOWN: Final = 12
-"""More names than that are not listed in a message."""
+"""Messages list at most this many names."""
 
 _ELSEWHERE: Final = {
-    "error": "it is what on_error handles, inside of that",
-    "item": "it is the item of a loop without as:, inside of its do:",
-    "index": "it is the number of the item or round, inside of the do: of a loop",
-    **{word: f"as a value it stands in backquotes: `{word}`" for word in ("null", "true", "false")},
+    "error": "it exists inside on_error",
+    "item": "it is the item of a loop without as:, inside its do:",
+    "index": "it is the number of the item or round, inside the do: of a loop",
+    **{word: f"write the value in backquotes: `{word}`" for word in ("null", "true", "false")},
 }
 
 
 class NameScope(msgspec.Struct, frozen=True):
-    """What can be seen from a place in a graph.
+    """The names that are visible at one place of a graph.
 
-    `names` are there for all; of each of the `blocks` around the place those nodes that have ended by then: a mask over
-    the numbers of its nodes, which are there by id. So a place in a long chain costs a number, and no set of all that
-    went before. `secrets` are those that the graph has; `place` says in words where none may be used, and is empty
-    where they may.
+    `names` are always visible. `blocks` are the enclosing blocks, innermost last. Each has a bit mask of the nodes that
+    have ended, and the numbers of its nodes by id. A mask costs less than a set of ids in a long chain.
+    `secrets` are those that the graph declares. `no_secrets_in` names a place that can't use them, else it is empty.
     """
 
     names: frozenset[str]
     blocks: tuple[tuple[int, Mapping[str, int]], ...] = ()
     secrets: frozenset[str] = frozenset()
-    place: str = ""
+    no_secrets_in: str = ""
     hidden: Mapping[str, str] = {}
-    """Variables of the environment that secrets come from, with the names of those."""
+    """Environment variables that secrets are read from, with the names of the secrets."""
     inputs: frozenset[str] | None = None
-    """The inputs that the graph declares, if it does."""
+    """The declared inputs; None without a declaration."""
 
     def with_names(self, names: Iterable[str]) -> NameScope:
-        """Return the same place with more to see."""
+        """Return the scope with more names."""
         return msgspec.structs.replace(self, names=self.names | frozenset(names))
 
     def with_nodes(self, mask: int, numbers: Mapping[str, int]) -> NameScope:
-        """Return a place in a block inside of this one, before which those nodes of it have ended."""
+        """Return the scope of a node in a nested block; `mask` has the nodes of that block that ended before it."""
         return msgspec.structs.replace(self, blocks=(*self.blocks, (mask, numbers)))
 
     def without_secrets(self, place: str) -> NameScope:
-        """Return the same place where no secret may be used."""
-        return msgspec.structs.replace(self, place=place)
+        """Return the scope without secrets; `place` names it in messages."""
+        return msgspec.structs.replace(self, no_secrets_in=place)
 
     def only(self, names: Iterable[str]) -> NameScope:
-        """Return a place where nothing but these names can be seen."""
+        """Return a scope of only these names, without secrets."""
         return NameScope(frozenset(names), (), self.secrets, "an expression for each item")
 
     def sees(self, name: str) -> bool:
-        """Tell whether the name can be seen."""
+        """Return True if the name is visible."""
         return name in self.names or any(
             name in numbers and bool(mask >> numbers[name] & 1) for mask, numbers in self.blocks
         )
 
-    def _all(self) -> list[str]:
+    def _visible_names(self) -> list[str]:
         inside = [name for _, numbers in self.blocks for name in numbers if self.sees(name)]
         return [*sorted(self.names), *inside]
 
-    def objections(
+    def scope_errors(
         self, expression: Expression, grants: Grants, nodes: NestedNodes, path: DataPath
     ) -> Iterator[tuple[str, str]]:
-        """Yield the names in the expression that can't be looked at, each with the reason."""
+        """Yield the names of the expression that it can't use, each with a message."""
         for name in sorted(expression.names):
-            if not self._is_fine(name):
-                yield name, self._unseen(name, nodes, path)
+            if name not in {WHOLE_CONTEXT, SECRETS} and not self.sees(name):
+                yield name, self._invisible_message(name, nodes, path)
         if WHOLE_CONTEXT in expression.names:
-            yield WHOLE_CONTEXT, "@ is all that can be seen from here; name what of it is needed"
+            yield WHOLE_CONTEXT, "@ would be the whole context; use the name of what is needed"
         if SECRETS in expression.names:
-            yield from self._secret(expression)
+            yield from self._secret_errors(expression)
         for name, field in sorted(expression.fields):
             if name == INPUT and self.inputs is not None and field not in self.inputs:
                 meant = closest(field, self.inputs)
@@ -93,84 +92,81 @@ class NameScope(msgspec.Struct, frozen=True):
                 )
                 yield name, f"the graph declares no input {field!r}{known}"
             if name == ENVIRONMENT and ENVIRONMENT in self.names:
-                refusal = self._refusal(field, grants)
+                refusal = self._variable_refusal(field, grants)
                 if refusal is not None:
                     yield name, refusal
 
-    def _refusal(self, variable: str, grants: Grants) -> str | None:
+    def _variable_refusal(self, variable: str, grants: Grants) -> str | None:
         if variable in self.hidden:
             secret = self.hidden[variable]
-            return f"env.{variable} is where a secret comes from, and would be recorded; write secrets.{secret}"
+            return f"env.{variable} is the source of a secret, and would be recorded; write secrets.{secret}"
         return grants.refusal(Need("env", variable))
 
-    def _is_fine(self, name: str) -> bool:
-        return name in {WHOLE_CONTEXT, SECRETS} or self.sees(name)
-
-    def _secret(self, expression: Expression) -> Iterator[tuple[str, str]]:
-        if self.place:
-            yield SECRETS, f"{self.place} can't use secrets; they are for the options of nodes that do work"
+    def _secret_errors(self, expression: Expression) -> Iterator[tuple[str, str]]:
+        if self.no_secrets_in:
+            yield SECRETS, f"{self.no_secrets_in} can't use secrets; they are for the options of nodes that do work"
             return
         named = {field for name, field in expression.fields if name == SECRETS}
         if not named:
-            yield SECRETS, "a secret is named: secrets.NAME"
+            yield SECRETS, "name the secret: secrets.NAME"
         known = ", ".join(sorted(self.secrets)) or "none"
         for name in sorted(named - self.secrets):
-            where = f"say where it is: secrets: {{{name}: {{env: ...}}}}"
+            where = f"declare its source: secrets: {{{name}: {{env: ...}}}}"
             yield SECRETS, f"the graph has no secret {name!r} (it has: {known}); {where}"
 
-    def _unseen(self, name: str, nodes: NestedNodes, path: DataPath) -> str:
+    def _invisible_message(self, name: str, nodes: NestedNodes, path: DataPath) -> str:
         other = nodes.find(name)
         if any(name in numbers for _, numbers in self.blocks):
-            return f"{name} {self._why_unended(name, other, path)}"
-        if other is not None and other.around:
+            return f"{name} {self._not_ended_message(name, other, path)}"
+        if other is not None and other.enclosing:
             expression = other.expression(self.sees)
-            instead = "" if expression is None else f"; it is known as {expression}"
-            return f"{name} is inside of {other.around[-1].id}, and can't be seen from here{instead}"
+            instead = "" if expression is None else f"; write {expression}"
+            return f"{name} is inside {other.enclosing[-1].id} and not visible here{instead}"
         if name in _ELSEWHERE:
             return f"there is no {name!r} here: {_ELSEWHERE[name]}"
-        seen = self._all()
+        seen = self._visible_names()
         meant = closest(name, seen)
         shown = ", ".join(seen[:MOST_SHOWN])
         return f"there is no {name!r} here" + (f"; did you mean {meant}?" if meant else f" (there are: {shown})")
 
-    def _why_unended(self, name: str, node: NestedNode | None, path: DataPath) -> str:
+    def _not_ended_message(self, name: str, node: NestedNode | None, path: DataPath) -> str:
         _, own = self.blocks[-1]
-        if node is not None and node.is_around(path):
+        if node is not None and node.encloses(path):
             if name in own:
                 return "is this node itself"
             is_handled = path[len(node.path) : len(node.path) + 1] == ("on_error",)
-            return "has failed here; error tells how" if is_handled else "is around this node, and ends after it"
-        waiting = "add it to depends_on" if name in own else "let the node around this one wait for it"
-        return f"need not have ended by then; {waiting}"
+            return "has failed here; use error" if is_handled else "contains this node and ends after it"
+        waiting = "add it to depends_on" if name in own else "make the node that contains this one depend on it"
+        return f"may not have ended by then; {waiting}"
 
 
 class EnclosingNode(NamedTuple):
-    """A node around another: what follows its id in an expression for what is inside; None if it tells nothing."""
+    """A node that contains another one. `after` follows its id in an expression; None if there is no way in."""
 
     id: str
     after: str | None
 
 
 class NestedNode(NamedTuple):
-    """A node and where it is. The nodes around it come outermost first."""
+    """A node with its path and the nodes that contain it, outermost first."""
 
     id: str
     path: DataPath
-    around: tuple[EnclosingNode, ...] = ()
+    enclosing: tuple[EnclosingNode, ...] = ()
 
-    def is_around(self, path: DataPath) -> bool:
-        """Tell whether the path leads into it."""
+    def encloses(self, path: DataPath) -> bool:
+        """Return True if the path leads into this node."""
         return path[: len(self.path)] == self.path
 
-    def is_in_list_around(self, path: DataPath) -> bool:
-        """Tell whether the path leads into a list inside of the one that it is in."""
+    def is_in_outer_list_of(self, path: DataPath) -> bool:
+        """Return True if the path leads into the list of this node, or a nested one."""
         return path[: len(self.path) - 1] == self.path[:-1]
 
     def expression(self, sees: Callable[[str], bool]) -> str | None:
-        """Return what gives its output from a place that sees so much; None if nothing does."""
-        for number, around in enumerate(self.around):
-            if sees(around.id):
-                inside = self.around[number:]
+        """Return the expression of its output where `sees` is true for visible names; None if there is none."""
+        for number, outer in enumerate(self.enclosing):
+            if sees(outer.id):
+                inside = self.enclosing[number:]
                 if any(each.after is None for each in inside):
                     return None
                 return "".join(f"{each.id}{each.after}." for each in inside) + self.id
@@ -178,35 +174,35 @@ class NestedNode(NamedTuple):
 
 
 class NestedNodes:
-    """All nodes of one graph as they are written; looked through when something is not found."""
+    """All nodes of a graph's data by id, for messages; the index is made when it is first needed."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self._data = data
 
     def find(self, name: str) -> NestedNode | None:
-        """Return where the node is; None if there is none of that id."""
+        """Return the node of that id, or None."""
         return self._by_id.get(name)
 
     @cached_property
     def _by_id(self) -> dict[str, NestedNode]:
         found: dict[str, NestedNode] = {}
-        for inner in _inside(self._data.get("nodes"), ("nodes",), ()):
+        for inner in _nested_nodes(self._data.get("nodes"), ("nodes",), ()):
             found.setdefault(inner.id, inner)
         return found
 
 
-def _inside(nodes: Any, path: DataPath, around: tuple[EnclosingNode, ...]) -> Iterator[NestedNode]:
-    """Yield the nodes of a list, and of the lists in them."""
+def _nested_nodes(nodes: Any, path: DataPath, enclosing: tuple[EnclosingNode, ...]) -> Iterator[NestedNode]:
+    """Yield the nodes of a list and, after each, those inside it."""
     for number, node in enumerate(nodes if isinstance(nodes, list) else ()):
         if not isinstance(node, Mapping) or not isinstance(node.get("id"), str):
             continue
-        yield NestedNode(node["id"], (*path, number), around)
-        for keys, inside, after in _lists(node):
-            yield from _inside(inside, (*path, number, *keys), (*around, EnclosingNode(node["id"], after)))
+        yield NestedNode(node["id"], (*path, number), enclosing)
+        for keys, inside, after in node_lists(node):
+            yield from _nested_nodes(inside, (*path, number, *keys), (*enclosing, EnclosingNode(node["id"], after)))
 
 
-def _lists(node: Mapping[str, Any]) -> Iterator[tuple[DataPath, Any, str | None]]:
-    """Yield the lists of nodes in a node: the keys to each, the list, and what follows the node in an expression."""
+def node_lists(node: Mapping[str, Any]) -> Iterator[tuple[DataPath, Any, str | None]]:
+    """Yield the node lists inside a node: keys, list, and what follows the node's id in an expression of the output."""
     cases, branches = node.get("cases"), node.get("branch")
     for key, after in (("then", ""), ("else", ""), ("default", ""), ("do", "[]"), ("on_error", None)):
         yield (key,), node.get(key), after

@@ -1,4 +1,4 @@
-"""Checks of data against JSON schemas, and what is said of data that do not fit."""
+"""Validation of data against JSON schemas, with messages for people."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from ironflow_nb.graphs.language.templates import OPENING
 
 
 def problems(schema: Mapping[str, Any], data: Any, *, allows_expressions: bool) -> Iterator[tuple[DataPath, str]]:
-    """Yield what of the data does not fit the schema, each with its path; no message shows a value.
+    """Yield each violation of the schema with its path and a message. No message shows a value, which may be secret.
 
     Args:
         schema: a JSON schema.
         data: the data.
-        allows_expressions: the data are as they were written, so that a text with an expression may become anything.
+        allows_expressions: True for data of a definition, in which a text with an expression fits any type.
     """
     rules, validator = _compiled(msgspec.json.encode(schema))
     try:
         errors = list(validator.iter_errors(data))
-    except ValueError:  # of what JSON does not have
+    except ValueError:  # the data has values without a JSON type
         data = _as_json(data)
         errors = list(validator.iter_errors(data))
     for error in errors:
-        yield from _problems(_fault(error, rules, data), allows_expressions=allows_expressions)
+        yield from _messages(_violation(error, rules, data), allows_expressions=allows_expressions)
 
 
 @lru_cache(maxsize=512)
 def _compiled(schema: bytes) -> tuple[Any, Any]:
     from jsonschema_rs import Draft202012Validator
 
-    # Nodes inside of a part are looked at one by one, each with the path that it has.
+    # Nested nodes are validated one by one by the compiler, so their schema is replaced by true.
     rules = msgspec.json.decode(schema.replace(msgspec.json.encode(NODES["items"]), b"true"))
     return rules, Draft202012Validator(rules)
 
 
 def _as_json(value: Any) -> Any:
-    """Return the value as JSON could have it: bytes as a text, and all else that it lacks as an empty object."""
+    """Return the value with JSON types: bytes as a text, other values without a JSON type as an empty object."""
     match value:
         case Mapping():
             return {str(key): _as_json(each) for key, each in value.items()}
         case list() | tuple():
             return [_as_json(each) for each in value]
         case str():
-            return value.encode("utf-8", "replace").decode()  # half of a character in it is not what is looked for
+            return value.encode("utf-8", "replace").decode()  # a lone surrogate is reported elsewhere
         case None | bool() | int() | float():
             return value
         case bytes() | bytearray():
@@ -58,10 +58,10 @@ def _as_json(value: Any) -> Any:
             return {}
 
 
-class _Fault(NamedTuple):
-    """Something that does not fit: what, where, and by which keyword of which schema, with its value.
+class _Violation(NamedTuple):
+    """A violation of a schema: path and instance, and the violated keyword of the schema with its value.
 
-    Of what fits none of several ways, `ways` are the faults of each.
+    For ``anyOf`` and ``oneOf`` without a match, `alternatives` has the violations of each alternative.
     """
 
     path: DataPath
@@ -69,21 +69,22 @@ class _Fault(NamedTuple):
     keyword: str
     value: Any
     schema: Mapping[str, Any]
-    ways: tuple[tuple[_Fault, ...], ...]
+    alternatives: tuple[tuple[_Violation, ...], ...]
 
 
-def _fault(error: Any, rules: Any, data: Any) -> _Fault:
+def _violation(error: Any, rules: Any, data: Any) -> _Violation:
     *around, keyword = error.schema_path
     _, schema = _at(rules, around)
-    ways = tuple(
-        tuple(_fault(inner, rules, data) for inner in way) for way in getattr(error.kind, "context", None) or ()
+    alternatives = tuple(
+        tuple(_violation(inner, rules, data) for inner in alternative)
+        for alternative in getattr(error.kind, "context", None) or ()
     )
     path, instance = _at(data, error.instance_path)
-    return _Fault(path, instance, keyword, schema[keyword], schema, ways)
+    return _Violation(path, instance, keyword, schema[keyword], schema, alternatives)
 
 
 def _at(data: Any, parts: Iterable[str | int]) -> tuple[DataPath, Any]:
-    """Return the path and what is there; the library tells the key ``"0"`` of a mapping as a number."""
+    """Return the path and the value there. The library gives the key ``"0"`` of a mapping as a number."""
     path: list[str | int] = []
     for part in parts:
         path.append(str(part) if isinstance(data, Mapping) else int(part))
@@ -91,74 +92,77 @@ def _at(data: Any, parts: Iterable[str | int]) -> tuple[DataPath, Any]:
     return tuple(path), data
 
 
-def _problems(fault: _Fault, *, allows_expressions: bool) -> Iterator[tuple[DataPath, str]]:
-    if allows_expressions and has_expression(fault.instance) and not _is_about_expressions(fault):
+def _messages(violation: _Violation, *, allows_expressions: bool) -> Iterator[tuple[DataPath, str]]:
+    if allows_expressions and has_expression(violation.instance) and not _is_about_expressions(violation):
         return
-    if _is_about_keys(fault) and not isinstance(fault.instance, Mapping):
-        return  # its type is told
-    if fault.ways and all(fault.ways):  # of several that it fits, some have no fault
-        yield from _problems_of_ways(fault, allows_expressions=allows_expressions)
-    elif fault.keyword == "additionalProperties":
-        known = list(fault.schema.get("properties", {}))
-        for key in fault.instance:
+    if _is_about_keys(violation) and not isinstance(violation.instance, Mapping):
+        return  # its type is reported
+    # With oneOf, a value that fits several alternatives has no violations in these.
+    if violation.alternatives and all(violation.alternatives):
+        yield from _union_messages(violation, allows_expressions=allows_expressions)
+    elif violation.keyword == "additionalProperties":
+        known = list(violation.schema.get("properties", {}))
+        for key in violation.instance:
             if key not in known:
-                yield (*fault.path, Key(key)), f"{key!r} is not known here{suggestion(key, known)}"
+                yield (*violation.path, Key(key)), f"{key!r} is not known here{suggestion(key, known)}"
     else:
-        yield fault.path, _message(fault)
+        yield violation.path, _message(violation)
 
 
-def _is_about_keys(fault: _Fault) -> bool:
-    """Tell whether it says which of several keys there are to be."""
-    return fault.keyword == "oneOf" and all(
-        isinstance(way, Mapping) and way.keys() == {"required"} for way in fault.value
+def _is_about_keys(violation: _Violation) -> bool:
+    """Return True if the violated rule is that exactly one of several keys is present."""
+    return violation.keyword == "oneOf" and all(
+        isinstance(alternative, Mapping) and alternative.keys() == {"required"} for alternative in violation.value
     )
 
 
 def has_expression(value: Any) -> bool:
-    """Tell whether the value is a text with an expression in it."""
+    """Return True if the value is a text with an expression in it."""
     return isinstance(value, str) and OPENING in value
 
 
-def _problems_of_ways(fault: _Fault, *, allows_expressions: bool) -> Iterator[tuple[DataPath, str]]:
-    """Yield what is wrong with what fits none of several ways: of the only one that it is meant for, or of all."""
+def _union_messages(violation: _Violation, *, allows_expressions: bool) -> Iterator[tuple[DataPath, str]]:
+    """Yield the messages of a value that fits no alternative: those of the only one of its type, or one for all."""
     found = [
-        [each for inner in way for each in _problems(inner, allows_expressions=allows_expressions)]
-        for way in fault.ways
+        [each for inner in alternative for each in _messages(inner, allows_expressions=allows_expressions)]
+        for alternative in violation.alternatives
     ]
     if allows_expressions and not all(found):
         return
-    all_inner = [inner for way in fault.ways for inner in way]
+    all_inner = [inner for alternative in violation.alternatives for inner in alternative]
     meant = [
-        number for number, way in enumerate(fault.ways) if not any(_is_of_another_type(each, fault) for each in way)
+        number
+        for number, alternative in enumerate(violation.alternatives)
+        if not any(_is_of_another_type(each, violation) for each in alternative)
     ]
     if all(inner.keyword == "required" for inner in all_inner):
         names = dict.fromkeys(name for inner in all_inner for name in inner.value)
-        yield fault.path, f"it has one of {', '.join(names)}, and none of them is there"
+        yield violation.path, f"it needs one of {', '.join(names)}"
     elif len(meant) == 1:
         yield from found[meant[0]]
     else:
-        wanted = dict.fromkeys(_wanted(inner) for inner in all_inner)
-        yield fault.path, f"it is to be {' or '.join(wanted)}, not {_is(fault.instance)}"
+        wanted = dict.fromkeys(_expectation(inner) for inner in all_inner)
+        yield violation.path, f"must be {' or '.join(wanted)}, not {_type_name(violation.instance)}"
 
 
-def _is_of_another_type(inner: _Fault, outer: _Fault) -> bool:
+def _is_of_another_type(inner: _Violation, outer: _Violation) -> bool:
     is_other = inner.keyword in {"type", "const"} or inner.value == EXPRESSION["pattern"]
     return is_other and inner.path == outer.path
 
 
-def _is_about_expressions(fault: _Fault) -> bool:
-    value = fault.value
-    pattern = value.get("pattern") if fault.keyword == "not" and isinstance(value, Mapping) else value
-    return bool(fault.keyword in {"not", "pattern"} and OPENING.replace("{", r"\{") in str(pattern))
+def _is_about_expressions(violation: _Violation) -> bool:
+    value = violation.value
+    pattern = value.get("pattern") if violation.keyword == "not" and isinstance(value, Mapping) else value
+    return bool(violation.keyword in {"not", "pattern"} and OPENING.replace("{", r"\{") in str(pattern))
 
 
-# -- words -------------------------------------------------------------------------------------------------------
+# -- messages -------------------------------------------------------------------------------------------------------
 
 
-def _wanted(fault: _Fault) -> str:
-    value = fault.value
-    match fault.keyword:
-        case "type" if fault.schema.get("pattern") == EXPRESSION["pattern"]:
+def _expectation(violation: _Violation) -> str:
+    value = violation.value
+    match violation.keyword:
+        case "type" if violation.schema.get("pattern") == EXPRESSION["pattern"]:
             return PATTERN_TEXTS[EXPRESSION["pattern"]]
         case "type":
             return _ARTICLES.get(value, str(value)) if isinstance(value, str) else " or ".join(map(_article, value))
@@ -169,7 +173,7 @@ def _wanted(fault: _Fault) -> str:
         case "pattern" if value in PATTERN_TEXTS:
             return PATTERN_TEXTS[value]
         case _:
-            return f"something that fits {fault.keyword}: {_in_json(value)}"
+            return f"something that fits {violation.keyword}: {_in_json(value)}"
 
 
 _ARTICLES: Final = {
@@ -186,7 +190,7 @@ def _in_json(value: Any) -> str:
     return msgspec.json.encode(value).decode()[:100]
 
 
-def _is(value: Any) -> str:
+def _type_name(value: Any) -> str:
     match value:
         case None | bool():
             return _in_json(value)
@@ -204,49 +208,47 @@ def _is(value: Any) -> str:
             return f"a {type(value).__name__}"
 
 
-def _message(fault: _Fault) -> str:
-    value, instance = fault.value, fault.instance
-    match fault.keyword:
+def _message(violation: _Violation) -> str:
+    value, instance = violation.value, violation.instance
+    match violation.keyword:
         case "type":
-            return f"it is to be {_wanted(fault)}, not {_is(instance)}"
+            return f"must be {_expectation(violation)}, not {_type_name(instance)}"
         case "required":
             missing = [key for key in value if key not in instance]
             return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
         case "enum":
             hint = suggestion(str(instance), [str(each) for each in value], is_listed=False)
-            return f"it is to be one of {', '.join(map(str, value))}{hint}"
+            return f"must be one of {', '.join(map(str, value))}{hint}"
         case "pattern":
             return (
-                f"it is to be {PATTERN_TEXTS[value]}"
-                if value in PATTERN_TEXTS
-                else f"it does not fit the pattern {value}"
+                f"must be {PATTERN_TEXTS[value]}" if value in PATTERN_TEXTS else f"it does not fit the pattern {value}"
             )
         case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
             words = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
-            return f"it is to be {words.get(fault.keyword, 'less than')} {value:.12g}"
+            return f"must be {words.get(violation.keyword, 'less than')} {value:.12g}"
         case "minItems" | "maxItems":
-            bound = "least" if fault.keyword == "minItems" else "most"
+            bound = "least" if violation.keyword == "minItems" else "most"
             count = "1 item" if len(instance) == 1 else f"{len(instance)} items"
             return f"it has {count}, and {value} is the {bound}" if instance else "it is empty"
         case "minProperties" | "minLength":
             return "it is empty"
         case "maxProperties":
-            return f"it has {', '.join(instance)}; only {value} of them can be"
+            return f"it has {', '.join(instance)}; at most {value} of them is allowed"
         case "uniqueItems":
-            return "something is there twice"
+            return "it has a repeated item"
         case "const":
-            return f"it is to be {_in_json(value)}"
-        case "oneOf" if _is_about_keys(fault):
-            names = dict.fromkeys(name for way in value for name in way["required"] if name in instance)
-            return f"it has {' and '.join(names)}; only one of them can be"
+            return f"must be {_in_json(value)}"
+        case "oneOf" if _is_about_keys(violation):
+            names = dict.fromkeys(name for alternative in value for name in alternative["required"] if name in instance)
+            return f"it has {' and '.join(names)}; only one of them is allowed"
         case "not":
-            return str(fault.schema.get("description") or "it is to be something else")
+            return str(violation.schema.get("description") or "must be something else")
         case _:
-            return f"it does not fit {fault.keyword}: {_in_json(value)}"
+            return f"it does not fit {violation.keyword}: {_in_json(value)}"
 
 
 def suggestion(word: str, known: Iterable[str], *, is_listed: bool = True) -> str:
-    """Return what was perhaps meant by a word that is not known, to be put behind a statement; else all there is."""
+    """Return a hint for an unknown word to append to a message: the most similar known word, else all known words."""
     names = list(known)
     meant = closest(word, names)
     if meant is not None:

@@ -1,4 +1,4 @@
-"""Compiling what a node does."""
+"""The compiler of tasks: what a single node does, of whatever kind it is."""
 
 from __future__ import annotations
 
@@ -67,123 +67,123 @@ class TaskCompiler:
         self._nodes = nodes
         self._block = block
 
-    def task(self, name: str | None, data: Mapping[str, Any], path: DataPath, visible: NameScope) -> Task:
-        """Return what the node does; of one that is wrong, something in its place."""
-        plain = visible.without_secrets(str(name))
+    def task(self, name: str | None, data: Mapping[str, Any], path: DataPath, scope: NameScope) -> Task:
+        """Return the task of the node; a placeholder if the node is invalid."""
+        plain = scope.without_secrets(str(name))
         match name:
             case None:
                 return Assertion(())
             case "condition":
                 test = self.test(data["condition"], (*path, "condition"), plain)
-                then, otherwise = (self._inside(data, path, key, visible) for key in ("then", "else"))
+                then, otherwise = (self._nested_block(data, path, key, scope) for key in ("then", "else"))
                 return Condition(test, then, otherwise)
             case "switch":
-                return self._switch(data, path, visible)
+                return self._switch(data, path, scope)
             case "branch":
-                return self._branch(data, path, visible)
+                return self._branch(data, path, scope)
             case "loop":
-                return self._loop(data, path, visible)
+                return self._loop(data, path, scope)
             case "workflow":
                 target = self.template(data["workflow"], (*path, "workflow"), plain)
                 return Workflow(target, self.template(data.get("input"), (*path, "input"), plain))
             case "assert":
                 return self._assertion(data["assert"], (*path, "assert"), plain)
             case "python":
-                return self._python(data, path, visible)
+                return self._python(data, path, scope)
             case _:
-                return self._work(self._kinds[name], data[name], (*path, name), visible)
+                return self._node_work(self._kinds[name], data[name], (*path, name), scope)
 
-    def template(self, value: Any, path: DataPath, visible: NameScope) -> Template:
-        """Compile a value, whose expressions see what is visible there."""
+    def template(self, value: Any, path: DataPath, scope: NameScope) -> Template:
+        """Compile a value and check the names of its expressions."""
 
         def fault(inner: DataPath, error: ExpressionSyntaxError) -> None:
             self._findings.add_inside((*path, *inner), str(error), error.offset)
 
         template = compile_template(value, fault)
-        self._look(template, value, path, visible)
+        self._check_names(template, value, path, scope)
         return template
 
-    def test(self, value: Any, path: DataPath, visible: NameScope) -> Template:
-        """Compile what has to be one expression and nothing beside it: with more it were a text."""
-        written = value.rstrip() if isinstance(value, str) else value  # a block of YAML ends with the end of a line
-        template = self.template(written, path, visible)
+    def test(self, value: Any, path: DataPath, scope: NameScope) -> Template:
+        """Compile a value that must be exactly one expression; with other text beside it the result would be a text."""
+        written = value.rstrip() if isinstance(value, str) else value  # a YAML block ends with a newline
+        template = self.template(written, path, scope)
         is_text = type(template) is Text or (type(template) is Literal and template.value != written)
         if is_text and isinstance(written, str):
-            said = "it is to be one expression and nothing beside it; with other text it is a text"
-            self._findings.add_inside(path, said, 0)
+            message = "must be exactly one expression; with other text beside it the result is a text"
+            self._findings.add_inside(path, message, 0)
         return template
 
-    def _look(self, template: Template, value: Any, path: DataPath, visible: NameScope) -> None:
+    def _check_names(self, template: Template, value: Any, path: DataPath, scope: NameScope) -> None:
         match template:
             case Fields(fields=fields):
                 for key, field in fields:
-                    self._look(field, value[key], (*path, key), visible)
+                    self._check_names(field, value[key], (*path, key), scope)
             case Items(items=items):
                 for number, item in enumerate(items):
-                    self._look(item, value[number], (*path, number), visible)
+                    self._check_names(item, value[number], (*path, number), scope)
             case Whole() | Text():
                 for expression in expressions_of(template):
-                    for name, objection in visible.objections(expression, self._grants, self._nodes, path):
-                        self._findings.add_inside(path, objection, _offset_of(expression.text, name, value))
+                    for name, message in scope.scope_errors(expression, self._grants, self._nodes, path):
+                        self._findings.add_inside(path, message, _offset_of(expression.text, name, value))
 
-    def _inside(self, data: Mapping[str, Any], path: DataPath, key: str, visible: NameScope) -> Block:
-        return self._block(data[key], (*path, key), visible) if key in data else Block(())
+    def _nested_block(self, data: Mapping[str, Any], path: DataPath, key: str, scope: NameScope) -> Block:
+        return self._block(data[key], (*path, key), scope) if key in data else Block(())
 
     # -- control -------------------------------------------------------------------------------------------------
 
-    def _switch(self, data: Mapping[str, Any], path: DataPath, visible: NameScope) -> Switch:
-        value = self.template(data["switch"], (*path, "switch"), visible.without_secrets("switch"))
+    def _switch(self, data: Mapping[str, Any], path: DataPath, scope: NameScope) -> Switch:
+        value = self.template(data["switch"], (*path, "switch"), scope.without_secrets("switch"))
         cases = data.get("cases")
         named = cases.items() if isinstance(cases, Mapping) else ()
-        blocks = tuple((str(name), self._block(each, (*path, "cases", name), visible)) for name, each in named)
-        return Switch(value, blocks, self._inside(data, path, "default", visible))
+        blocks = tuple((str(name), self._block(each, (*path, "cases", name), scope)) for name, each in named)
+        return Switch(value, blocks, self._nested_block(data, path, "default", scope))
 
-    def _branch(self, data: Mapping[str, Any], path: DataPath, visible: NameScope) -> ParallelBlocks:
+    def _branch(self, data: Mapping[str, Any], path: DataPath, scope: NameScope) -> ParallelBlocks:
         branches = data["branch"]
         compiled = []
         for name, each in branches.items() if isinstance(branches, Mapping) else ():
             if not isinstance(each, Mapping):
-                continue  # the schema has told
+                continue  # reported by the schema
             inside = (*path, "branch", name)
             when = None
             if "when" in each:
-                when = self.test(each["when"], (*inside, "when"), visible.without_secrets("when"))
-            compiled.append(ParallelBranch(str(name), when, self._block(each.get("do"), (*inside, "do"), visible)))
+                when = self.test(each["when"], (*inside, "when"), scope.without_secrets("when"))
+            compiled.append(ParallelBranch(str(name), when, self._block(each.get("do"), (*inside, "do"), scope)))
         return ParallelBlocks(tuple(compiled))
 
-    def _loop(self, data: Mapping[str, Any], path: DataPath, visible: NameScope) -> Loop | While:
+    def _loop(self, data: Mapping[str, Any], path: DataPath, scope: NameScope) -> Loop | While:
         over = data["loop"]
         is_while = isinstance(over, Mapping)
         name = data["as"] if isinstance(data.get("as"), str) else "round" if is_while else "item"
-        if "as" in data and (name in RESERVED_NAMES - {"item"} or visible.sees(name)):
-            self._findings.add((*path, "as"), f"{name!r} is something else already; choose another name for the item")
-        inside = visible.with_names({name, "index"})
-        do = self._inside(data, path, "do", inside)
+        if "as" in data and (name in RESERVED_NAMES - {"item"} or scope.sees(name)):
+            self._findings.add((*path, "as"), f"{name!r} has another meaning; choose another name for the item")
+        inside = scope.with_names({name, "index"})
+        do = self._nested_block(data, path, "do", inside)
         concurrency = data.get("concurrency", 1)
         if isinstance(over, Mapping):
             if "concurrency" in data:
-                self._findings.add((*path, Key("concurrency")), "the rounds of while: follow each other")
+                self._findings.add((*path, Key("concurrency")), "the rounds of while: run one after the other")
             test = self.test(over.get("while"), (*path, "loop", "while"), inside.without_secrets("while"))
             rounds = over.get("max_rounds")
             return While(test, rounds if type(rounds) is int else 1, name, do)
-        plain = visible.without_secrets("loop")
+        plain = scope.without_secrets("loop")
         items = self.test(over, (*path, "loop"), plain)
         return Loop(items, name, concurrency if type(concurrency) is int else 1, do)
 
-    def _assertion(self, data: Any, path: DataPath, visible: NameScope) -> Assertion:
+    def _assertion(self, data: Any, path: DataPath, scope: NameScope) -> Assertion:
         checks = []
         for number, each in enumerate(data if isinstance(data, list) else ()):
             if not isinstance(each, Mapping):
                 continue
             kinds = [kind for kind in CHECKS if kind in each]
             if len(kinds) != 1:
-                continue  # the schema has told
+                continue  # reported by the schema
             kind, inside = kinds[0], (*path, number, kinds[0])
             operands = each[kind] if isinstance(each[kind], list) else [each[kind]]
             compiled = (
-                [self.test(each[kind], inside, visible)]
+                [self.test(each[kind], inside, scope)]
                 if kind == "holds"
-                else [self.template(operand, (*inside, place), visible) for place, operand in enumerate(operands)]
+                else [self.template(operand, (*inside, place), scope) for place, operand in enumerate(operands)]
             )
             if kind == "matches" and len(compiled) == MOST_OPERANDS:
                 self._check_pattern(compiled[1], (*inside, 1))
@@ -199,20 +199,20 @@ class TaskCompiler:
 
     # -- work ----------------------------------------------------------------------------------------------------
 
-    def _python(self, data: Mapping[str, Any], path: DataPath, visible: NameScope) -> PythonCall:
+    def _python(self, data: Mapping[str, Any], path: DataPath, scope: NameScope) -> PythonCall:
         name = data["python"]
         if not isinstance(name, str):
             return PythonCall("", NOTHING)
         if not all(part.isidentifier() for part in name.split(".")):
-            self._findings.add((*path, "python"), f"{name!r} is no name of a function")
-        return PythonCall(name, self.template(data.get("with", {}), (*path, "with"), visible))
+            self._findings.add((*path, "python"), f"{name!r} is not the name of a function")
+        return PythonCall(name, self.template(data.get("with", {}), (*path, "with"), scope))
 
-    def _work(self, kind: Kind, value: Any, path: DataPath, visible: NameScope) -> NodeWork:
+    def _node_work(self, kind: Kind, value: Any, path: DataPath, scope: NameScope) -> NodeWork:
         options = kind.options_of(value)
         is_short = options is not value
         found = list(schema_check.problems(kind.schema, options, allows_expressions=True))
         for inner, message in found:
-            self._findings.add(_written_path(kind, path, inner, is_short=is_short), message)
+            self._findings.add(_source_path(kind, path, inner, is_short=is_short), message)
         if not isinstance(options, Mapping):
             if not found:
                 known = ", ".join(kind.schema.get("properties", {}))
@@ -220,15 +220,15 @@ class TaskCompiler:
             return NodeWork(kind, NOTHING, is_checked=False)
         fields: list[tuple[str, Template]] = []
         for key, each in options.items():
-            inside = _written_path(kind, path, (key,), is_short=is_short)
+            inside = _source_path(kind, path, (key,), is_short=is_short)
             if key in kind.verbatim:
                 fields.append((key, Literal(each)))
                 continue
             if key in kind.lazy:
-                self.template(each, inside, visible.only(kind.lazy_names))
+                self.template(each, inside, scope.only(kind.lazy_names))
                 fields.append((key, Literal(each)))
                 continue
-            fields.append((key, self.template(each, inside, visible)))
+            fields.append((key, self.template(each, inside, scope)))
         if not found:
             self._check_needs(kind, options, path)
         is_checked = all(type(template) is Literal for _, template in fields)
@@ -245,13 +245,13 @@ _NAME_CHARACTERS: Final = r"[A-Za-z0-9_]"
 
 
 def _offset_of(expression: str, name: str, text: Any) -> int:
-    """Return where in the text a name of one of its expressions stands; else where the expression does."""
-    begun: int = max(text.find(expression, max(text.find(OPENING), 0)), 0)
+    """Return the offset in the text of a name in one of its expressions; of the expression if it is not found."""
+    start: int = max(text.find(expression, max(text.find(OPENING), 0)), 0)
     word = f"(?<!{_NAME_CHARACTERS}){re.escape(name)}(?!{_NAME_CHARACTERS})"
     found = re.search(word, expression)
-    return begun + (found.start() if found else 0)
+    return start + (found.start() if found else 0)
 
 
-def _written_path(kind: Kind, path: DataPath, inner: DataPath, *, is_short: bool) -> DataPath:
-    """Return where an option stands in the text, which may have its short form."""
+def _source_path(kind: Kind, path: DataPath, inner: DataPath, *, is_short: bool) -> DataPath:
+    """Return the path of an option in the source, where it may be in short form."""
     return (*path, *inner[1:]) if is_short and inner and inner[0] == kind.shorthand else (*path, *inner)
