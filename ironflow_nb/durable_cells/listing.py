@@ -24,7 +24,7 @@ from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
-    from ironflow_nb.history.pictured import PicturedFrame
+    from ironflow_nb.history.pictured_frame import PicturedFrame
 
 COLUMNS: Final = {
     "name": TEXT, "status": TEXT, "reason": TEXT, "ins": TEXT, "outs": TEXT, "duration_s": "float64",
@@ -53,7 +53,7 @@ def cells(notebook: str | None = None) -> PicturedFrame:
     Args:
         notebook: the path of another notebook; by default that of this kernel.
     """
-    from ironflow_nb.history.pictured import PicturedFrame
+    from ironflow_nb.history.pictured_frame import PicturedFrame
 
     found = judged(REGISTRY.engine(), notebook)
     frame = frame_of_records(COLUMNS, [_record(each) for each in found])

@@ -12,7 +12,7 @@ from ironflow_nb.core.status import StepStatus
 from ironflow_nb.diagram.draw import Picture, draw
 from ironflow_nb.diagram.model import Diagram
 from ironflow_nb.diagram.states import NodeState, node_states
-from ironflow_nb.history.pictured import PicturedFrame
+from ironflow_nb.history.pictured_frame import PicturedFrame
 from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
 
 COLUMNS: Final = {

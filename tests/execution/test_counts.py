@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from typing import Any
 
 import pytest
@@ -96,3 +97,60 @@ def test_a_run_that_stops_before_its_edited_steps_keeps_all(cells: Cells, world:
     with pytest.raises(iron.CodeChanged, match="since 20 finished steps"):
         cells.call(2, on_change="strict")
     assert "21 finished steps are kept, it stops before 20 of them are done again (fetch: edited" in cells.caplog.text
+
+
+BEGUN, GO_ON = threading.Semaphore(0), threading.Event()
+
+
+@step
+def quick(n: int) -> int:
+    return n
+
+
+@step
+def slow(n: int) -> int:
+    BEGUN.release()
+    GO_ON.wait(30)
+    return n
+
+
+@flow
+def submitted() -> list[int]:
+    quick(1)
+    futures = [slow.submit(n) for n in (1, 2)]
+    if not GO_ON.is_set():
+        for _ in futures:
+            BEGUN.acquire(timeout=30)
+        raise KeyboardInterrupt
+    return [future.result() for future in futures]
+
+
+def test_an_interrupt_counts_what_still_runs_and_the_next_call_finds_it(lab: Lab) -> None:
+    GO_ON.clear()
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        submitted()
+    said = "1 finished step is kept; 2 more are running, and kept if they end in this process."
+    assert said in stopped.value.__notes__[0]
+    GO_ON.set()
+    lab.cell()
+    assert submitted() == [1, 2]
+    assert iron.attempts()["step"].is_unique
+
+
+@flow
+def inner() -> None:
+    quick(1)
+    quick(2)
+    raise KeyboardInterrupt
+
+
+@flow
+def outer() -> None:
+    quick(3)
+    inner()
+
+
+def test_what_an_unfinished_child_has_finished_is_counted_with_its_parent(lab: Lab) -> None:
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        iron.flow(lambda: outer(), name="outermost")()
+    assert "0 finished steps are kept, and 3 of its child runs." in stopped.value.__notes__[0]

@@ -84,6 +84,24 @@ def test_a_killed_kernel_loses_nothing_and_the_next_one_continues(tmp_path: Path
     assert sorted(set(after)) == list(range(60))
 
 
+def test_a_run_of_another_kernel_is_shown_in_the_cell_that_calls_it(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as first, Kernel(tmp_path) as second:
+        define(first, pause_s=0.1)
+        define(second, pause_s=0.1)
+        running = first.send("sum(main(30))")
+        wait_for_bodies(tmp_path, 3)
+        joined = second.run("sum(main(30))")
+        assert first.collect(running).error is None
+        recorded = second.run("sum(main(30))")
+    assert "is going on already, and this call joins it" in joined.text
+    assert "its result is returned" in recorded.text
+    for shown in (joined, recorded):
+        (picture,) = shown.of("image/svg+xml")
+        assert "30 of 30" in picture
+        assert shown.of("text/plain")[-1] == str(sum(range(30)) * 10)
+    assert bodies(tmp_path) == list(range(30))
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="interrupts of Windows kernels go another way")
 def test_the_stop_button_interrupts_and_the_cell_continues(tmp_path: Path) -> None:
     with Kernel(tmp_path) as kernel:
@@ -203,7 +221,9 @@ def test_two_kernels_on_one_journal_one_executes_and_the_other_watches(tmp_path:
         # A call of the same flow attaches to what the other kernel executes.
         one.run("run = main.start(61)")
         wait_for_bodies(tmp_path, 70)
-        assert two.run("second = main.start(61)\nprint(second.result(timeout_s=30)[-1])").text == "600\n"
+        joined, result = two.run("second = main.start(61)\nprint(second.result(timeout_s=30)[-1])").text.splitlines()
+        assert "is going on already, and this call joins it" in joined
+        assert result == "600"
     assert bodies(tmp_path) == [*range(60), *range(61)]
 
 

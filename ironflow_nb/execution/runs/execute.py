@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
+from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.execution.definitions.run_request import FlowCall, RunRequest
 from ironflow_nb.execution.engine import Engine
@@ -32,18 +33,24 @@ def run_here(engine: Engine, request: RunRequest, body: FlowCall) -> Any | RunRo
     with engine.interrupts.taken():
         begun = begin(engine, request)
         if isinstance(begun, RunRow):
+            _show_in_cell(engine, request, begun.run_id)
             return begun
         with _announced(engine, request, begun):
             return run_session(engine, begun, body)
+
+
+def _show_in_cell(engine: Engine, request: RunRequest, run_id: RunId) -> None:
+    """Show the run in the cell that called it: one that runs here, one that goes on elsewhere, one that is recorded."""
+    notebook = face()
+    if notebook is not None and request.parent is None:
+        notebook.began(engine, run_id)
 
 
 @contextmanager
 def _announced(engine: Engine, request: RunRequest, session: Session) -> Iterator[None]:
     """Show the run in its cell, or let its parent know of it, so that they stop together."""
     if request.parent is None:
-        notebook = face()
-        if notebook is not None:
-            notebook.began(engine, session.run_id)
+        _show_in_cell(engine, request, session.run_id)
         yield
         return
     with engine.sessions[request.parent[0]].with_child_run(session):
@@ -146,6 +153,7 @@ async def await_here(engine: Engine, request: RunRequest, body: FlowCall) -> Any
         with engine.interrupts.taken():
             begun = begin(engine, request)
             if isinstance(begun, RunRow):
+                _show_in_cell(engine, request, begun.run_id)
                 return begun
             sessions.append(begun)  # from here on an interrupt concerns it
             with _handed_over(engine, begun):

@@ -169,5 +169,12 @@ def _how_to_continue(session: Session) -> str:
 
 
 def _kept(session: Session) -> str:
-    n_kept = session.replayer.n_finished
-    return "1 finished step is kept" if n_kept == 1 else f"{n_kept} finished steps are kept"
+    """Say how many results the next call finds, and how many more there may be: bodies of async steps are cancelled."""
+    n_kept, n_inside = session.replayer.n_finished, sum(session.n_kept_by_child.values())
+    n_running = session.n_in_flight if session.loop is None else 0
+    said = "1 finished step is kept" if n_kept == 1 else f"{n_kept} finished steps are kept"
+    if n_inside:
+        said += f", and {n_inside} of its child runs"
+    if n_running:
+        said += f"; {n_running} more {'is' if n_running == 1 else 'are'} running, and kept if they end in this process"
+    return said

@@ -127,16 +127,17 @@ def _wait_until_ended(engine: Engine, session: Session) -> None:
 
 
 def _say_attached(engine: Engine, request: RunRequest, call: CallKey, run: RunRow) -> None:
-    """Say that a recorded result is returned, unless a key asks for it, and whose it is if not the user's own."""
+    """Say that a run is joined or its result returned, unless a key asks for it, and whose it is if not the user's."""
     with engine.ledger.current() as reader:
         is_own = own_runs(engine.ledger.signer, reader, [run])
     if not is_own:
         say(f"{call.name}: the result is that of run {run.run_id}, {FOREIGN}. {_to_start_anew(call)}")
-    elif run.status in CLOSED and request.policy.key is None:
-        say(
-            f"{call.name}: nothing was edited since run {run.run_id} completed {_ago(engine, run)} ago: its "
-            f"result is returned. {_to_start_anew(call)}"
+    elif request.policy.key is None:
+        recorded = (
+            f"nothing was edited since run {run.run_id} completed {_ago(engine, run)} ago: its result is returned"
         )
+        joined = f"run {run.run_id} is going on already, and this call joins it"
+        say(f"{call.name}: {recorded if run.status in CLOSED else joined}. {_to_start_anew(call)}")
 
 
 def _say_new(engine: Engine, call: CallKey, begin: Begin) -> None:

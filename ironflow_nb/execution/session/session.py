@@ -65,6 +65,7 @@ class Session(RunLifecycle):
         self.wakeups = Wakeups()
         self.delayed = RetryQueue(self.ledger.clock, self.lock)
         self.child_sessions: list[Session] = []
+        self.n_kept_by_child: dict[RunId, int] = {}
         self.rejoined_by: RejoinedBy | None = RejoinedBy.CALL
         self.loop: Any = None
         self.thread: int | None = None
@@ -317,12 +318,16 @@ class Session(RunLifecycle):
 
     @contextmanager
     def with_child_run(self, child: Session) -> Iterator[None]:
-        """Stop a child run together with this one."""
+        """Stop a child run together with this one, and count what it has finished if it does not complete."""
         self.child_sessions.append(child)
         if self.stop_request is not None:  # looked at when the child can be found: a stop may have missed it
             self._stop_children(self.stop_request)
         try:
             yield
+            self.n_kept_by_child.pop(child.run_id, None)  # now it counts as one step
+        except BaseException:
+            self.n_kept_by_child[child.run_id] = child.replayer.n_finished + sum(child.n_kept_by_child.values())
+            raise
         finally:
             self.child_sessions.remove(child)
 
