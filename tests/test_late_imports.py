@@ -54,7 +54,7 @@ LATE: Final = HEAVY | {
 }
 LATE_OF_OURS: Final = {
     "ironflow_nb.deciders.state_diagram": "only a diagram needs it",
-    "ironflow_nb.diagnosis.findings": "only the doctor needs it, and it needs pandas",
+    "ironflow_nb.diagnosis.doctor_report": "only the doctor needs it, and it needs pandas",
     "ironflow_nb.diagram": "a run leaves its diagram behind without drawing it",
     "ironflow_nb.errors": "the root imports what is asked for",
     "ironflow_nb.execution.registry": "every run of pytest loads the plugin, also in projects that do not use it",
@@ -62,7 +62,7 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.flows.flow_definition": "a flow is not drawn before the first step has run",
     "ironflow_nb.graphs": "most notebooks have no graphs, and most graphs need few of their libraries",
     "ironflow_nb.history.history_frame": "it needs pandas",
-    "ironflow_nb.history.pictured": "it needs pandas",
+    "ironflow_nb.history.pictured_frame": "it needs pandas",
     "ironflow_nb.history.plans": "it needs pandas",
     "ironflow_nb.journal.migrations": "60 ms that only old journals cost",
     "ironflow_nb.journal.sqlite_journal": "a process needs one kind of journal",

@@ -50,7 +50,7 @@ def doctor(*, engine: Engine | None = None) -> pd.DataFrame:
     Args:
         engine: the one whose journal is looked at; by default the current one.
     """
-    from ironflow_nb.diagnosis.findings import Report
+    from ironflow_nb.diagnosis.doctor_report import Report
 
     return Report.of(findings(engine or REGISTRY.engine()))
 
