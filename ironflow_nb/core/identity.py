@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 from typing import Final, NewType
 
@@ -92,6 +93,12 @@ def branch_id(parent: BranchId, name: str, arguments: Digest | None, nth: int) -
     own = name.replace("%", "%25").replace("/", "%2F")
     word = f"{own}.{nth}" if arguments is None else f"{own}.{arguments.hex()[2:18]}.{nth}"
     return BranchId(f"{parent}/{word}")
+
+
+def task_name(branch: BranchId) -> str:
+    """Return the name of the function that a branch runs, without what it is defined in; empty for the flow's own."""
+    word: str = re.sub(r"(\.[0-9a-f]{16})?\.[0-9]+$", "", branch.rpartition("/")[2])
+    return word.rpartition(".")[2].replace("%2F", "/").replace("%25", "%")
 
 
 def is_same_line(a: BranchId, b: BranchId) -> bool:

@@ -198,6 +198,7 @@ def submit_call(
     """Begin a call beside its flow; outside of one it is made at once."""
     if scope is None:
         return StepFuture(spec.name, None, _plain_call(spec, args, kwargs))
+    scope.raise_if_left_behind()
     return StepFuture(spec.name, submit(scope, spec, args, kwargs))
 
 
@@ -224,6 +225,7 @@ def map_items(
         answers = [_plain_call(spec, item, fixed, collects=on_error == "collect") for item in items]
         values = [answer.value if answer.error is None else answer.error for answer in answers]
         return MapResult(spec.name, None, values)
+    scope.raise_if_left_behind()
     sources = [source for source in iterables if isinstance(source, MapResult)]
     n_expected = _expected(iterables)
     fanout = FanOut(

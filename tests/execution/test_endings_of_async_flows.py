@@ -322,3 +322,106 @@ def test_a_map_whose_failure_leaves_a_retry_behind_is_not_waited_for(lab: Lab) -
     with pytest.raises(KeyError):
         run.result(timeout_s=LIMIT_S)
     assert run.status == RunStatus.FAILED
+
+
+async def calls_for_ever() -> int:
+    async def pulse() -> None:
+        while True:
+            await slow(1)
+
+    beside(pulse())
+    return await quick(2)
+
+
+@step
+async def shaky() -> None:
+    await asyncio.sleep(0.001)
+    raise KeyError("shaky")
+
+
+async def calls_for_ever_whatever_they_raise() -> int:
+    async def pulse() -> None:
+        while True:
+            with suppress(Exception):
+                await shaky()
+
+    beside(pulse())
+    return await quick(2)
+
+
+async def submits_for_ever() -> int:
+    async def pulse() -> None:
+        while True:
+            await slow.submit(1)
+
+    beside(pulse())
+    return await quick(2)
+
+
+async def maps_for_ever() -> int:
+    async def pulse() -> None:
+        while True:
+            await slow.map([1, 2])
+
+    beside(pulse())
+    return await quick(2)
+
+
+async def begins_children_for_ever() -> int:
+    async def pulse() -> None:
+        while True:
+            await child(1)
+
+    beside(pulse())
+    return await quick(2)
+
+
+ENDLESS: list[Ending] = [
+    calls_for_ever,
+    calls_for_ever_whatever_they_raise,
+    submits_for_ever,
+    maps_for_ever,
+    begins_children_for_ever,
+]
+
+
+@pytest.mark.parametrize("ending", ENDLESS, ids=lambda ending: ending.__name__)
+def test_a_task_that_is_left_behind_and_calls_steps_for_ever_is_cancelled_with_a_line(
+    lab: Lab, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, ending: Ending
+) -> None:
+    monkeypatch.setattr("ironflow_nb.execution.runs.finish.SAY_AFTER_S", 0.01)
+    main = flow(ending)
+    with caplog.at_level(logging.INFO, "ironflow_nb"):
+        run = main.start()
+        assert run.result(timeout_s=LIMIT_S) == 2
+    assert run.status == RunStatus.COMPLETED
+    assert set(run.steps()["status"]) <= {StepStatus.COMPLETED, StepStatus.FAILED}
+    lines = [line for line in caplog.messages if "has returned" in line]
+    assert len(lines) == 1
+    assert "pulse, which nobody awaits, is cancelled" in lines[0] or "tried again" in lines[0]
+    assert TASKS[-1].cancelled()
+
+
+def test_a_failed_flow_cancels_a_task_that_calls_steps_whatever_they_raise(lab: Lab) -> None:
+    @flow
+    async def main() -> None:
+        await calls_for_ever_whatever_they_raise()
+        await bad()
+
+    run = ended(main)
+    assert run.status == RunStatus.FAILED
+    assert flow(first_of_two).start().result(timeout_s=LIMIT_S) == 2
+
+
+def test_a_long_step_of_a_task_that_is_left_behind_is_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ironflow_nb.execution.runs.finish.SAY_AFTER_S", 0.001)
+
+    @flow
+    async def main() -> int:
+        beside(slow(1))
+        slow.map(range(20), concurrency=2)
+        return 2
+
+    run = main.start()
+    assert run.result(timeout_s=LIMIT_S) == 2
+    assert list(run.steps()["status"]) == [StepStatus.COMPLETED] * 21

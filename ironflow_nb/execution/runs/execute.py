@@ -16,7 +16,7 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.runs import finish as run_finish
 from ironflow_nb.execution.runs.start import begin
 from ironflow_nb.execution.session.replay import failure_of
-from ironflow_nb.execution.session.run_phase import StopRequest
+from ironflow_nb.execution.session.run_phase import RunPhase, StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.context import SCOPE, RunContext, leave
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
@@ -73,7 +73,8 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
             value = call_body(body.function, body.args, body.kwargs)
             if driver.is_async:
                 value = await value
-            value = await driver.finish(session, value)
+            value = await driver.listed(value)
+            await _wait_for_the_rest(driver, session)
         finally:
             leave(token)
         run_finish.warn_forgotten(session)
@@ -96,6 +97,23 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
         engine.close_session(session)
 
 
+async def _wait_for_the_rest(driver: Driver, session: Session) -> None:
+    """Wait until nothing runs beside the flow, which has returned.
+
+    What its tasks call within the first moment is awaited as well. Then a line says for what the run waits, and a task
+    that calls another step is cancelled: one that does so for ever would keep the run from ending.
+    """
+    is_unwinding = session.phase is RunPhase.UNWINDING
+    if not driver.is_async and session.is_interrupted and not (is_unwinding or session.has_more()):
+        return  # nothing is left to stop
+    if not await driver.wait(session, lambda: not session.has_more(), run_finish.SAY_AFTER_S):
+        session.cancel_tasks()
+        run_finish.say_returned(session)
+        await driver.wait(session, lambda: not session.has_more())
+    if driver.is_async:
+        session.raise_if_stop_requested()  # its tasks were cancelled, whatever it made of that
+
+
 def _user_error(error: BaseException) -> BaseException | None:
     """Return the error that came in the way of a stop, if it was not the stop itself."""
     return error if isinstance(error, Exception) else None
@@ -104,6 +122,7 @@ def _user_error(error: BaseException) -> BaseException | None:
 async def _wait_for_bodies(driver: Driver, engine: Engine, session: Session) -> None:
     """Wait for bodies in flight to end before the last event is recorded; an interrupt ends the waiting."""
     session.finish()
+    session.cancel_tasks()
     try:
         if not await driver.wait(session, lambda: not session.in_flight(), run_finish.SAY_AFTER_S):
             run_finish.say_waiting(session)

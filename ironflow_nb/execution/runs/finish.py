@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ironflow_nb.core import events
+from ironflow_nb.core.identity import task_name
 from ironflow_nb.errors import (
     CodeChanged,
     InputInvalid,
@@ -46,6 +47,15 @@ def say_waiting(session: Session) -> None:
     """Say for which bodies the end of the run waits."""
     steps = ", ".join(attempt.step for attempt in session.in_flight()[:5])
     say(f"run {session.run_id}: waiting for {steps} to end")
+
+
+def say_returned(session: Session) -> None:
+    """Say for which steps a flow waits that has returned, and what becomes of the tasks that it has left behind."""
+    in_flight = session.in_flight()
+    steps = ", ".join(attempt.step for attempt in in_flight[:5]) or "steps that are tried again"
+    tasks = ", ".join(dict.fromkeys(filter(None, (task_name(attempt.branch) for attempt in in_flight))))
+    ends = f"; {tasks}, which nobody awaits, is cancelled where it calls another step" if tasks and session.loop else ""
+    say(f"run {session.run_id}: {session.name} has returned, and waits for {steps} to end{ends}")
 
 
 def complete(session: Session, value: Any) -> Any:

@@ -55,6 +55,7 @@ class RunLifecycle:
         self.phase = RunPhase.OPEN
         self.stop_request: RunStopped | None = None
         self.interrupted_by: str | None = None
+        self.cancels_tasks = False
 
     def note_stop(self, request: RunStopped, phase: RunPhase) -> None:
         """Note that the run is to stop, in that phase if it is not beyond."""
@@ -70,6 +71,10 @@ class RunLifecycle:
         """Note that the flow has ended; bodies in flight are still waited for."""
         with self.lock:
             self.phase = max(self.phase, RunPhase.FINISHING)
+
+    def cancel_tasks(self) -> None:
+        """Let a task that an async flow left behind be cancelled where it calls a step."""
+        self.cancels_tasks = True
 
     def close(self) -> None:
         """Refuse calls from now on."""

@@ -43,6 +43,17 @@ class RunContext(msgspec.Struct, frozen=True):
         """
         return self.session.resolve_call(spec, self.branch, args, kwargs, continuation=self.continuation, site=site)
 
+    def raise_if_left_behind(self) -> None:
+        """Cancel the calling task if an async flow left it behind, which has ended but for what is in flight.
+
+        Raises:
+            CancelledError: it did. No `except Exception` of a loop takes that for a step that failed and goes on.
+        """
+        if self.session.cancels_tasks and self.session.is_on_loop():
+            import asyncio
+
+            raise asyncio.CancelledError
+
     @property
     def ledger(self) -> JournalAccess:
         """The journal of the run, with the clock, the threads and the digester that go with it."""

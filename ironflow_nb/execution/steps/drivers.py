@@ -12,7 +12,7 @@ from contextvars import Context
 from typing import Any, Final, TypeVar
 
 from ironflow_nb.execution.session.attempts import Attempt, Promise
-from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped
+from ironflow_nb.execution.session.run_phase import RunStopped
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.system.interrupts import INTERRUPTS
 from ironflow_nb.execution.system.threads import LoopWakeup
@@ -31,14 +31,9 @@ class Driver:
         """Note in the session what executes its run."""
         session.enter()
 
-    async def finish(self, session: Session, value: Any) -> Any:
-        """Wait until nothing runs beside the flow that returned the value; return that, of a map as a list."""
-        value = listed(value)
-        if (
-            session.has_more() or session.phase is RunPhase.UNWINDING or not session.is_interrupted
-        ):  # else nothing is left to stop
-            await self.wait(session, lambda: not session.has_more())
-        return value
+    async def listed(self, value: Any) -> Any:
+        """Return what a flow returned; of a map a list."""
+        return listed(value)
 
     def is_end(self, session: Session, error: BaseException) -> bool:
         """Return True if the error is the flow's own or that of its stop; any other one cuts the run off."""
@@ -102,15 +97,13 @@ class LoopDriver(Driver):
             loop=asyncio.get_running_loop(), task=asyncio.current_task(), on_result=_ScheduledCommit(session).schedule
         )
 
-    async def finish(self, session: Session, value: Any) -> Any:
+    async def listed(self, value: Any) -> Any:
         """See `Driver`."""
         import asyncio
 
         if hasattr(type(value), "__ironflow_list__"):  # of a map, whose results may still come
             value = await value
         await asyncio.sleep(0)  # tasks that it made a moment ago begin their steps
-        await self.wait(session, lambda: not session.has_more())
-        session.raise_if_stop_requested()  # its tasks were cancelled, whatever it made of that
         return value
 
     def is_end(self, session: Session, error: BaseException) -> bool:

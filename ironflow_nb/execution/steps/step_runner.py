@@ -53,6 +53,7 @@ def call_async(
         raise WrongColour(
             f"{spec.name} is async and was called in a def flow, where nothing can await it; {instead}", name=spec.name
         )
+    scope.raise_if_left_behind()
     session, asked = scope.session, scope.resolve(spec, args, kwargs)
     if type(asked) is Attempt:
         session.beside.not_begun.add(asked)
