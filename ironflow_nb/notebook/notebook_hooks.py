@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -10,6 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.system.frontend import logger
+from ironflow_nb.execution.system.interrupts import INTERRUPTS
 from ironflow_nb.execution.system.system import SystemThreads
 from ironflow_nb.handles.run import Run
 from ironflow_nb.notebook.live_pictures import CellPicture, can_update, show_run
@@ -76,7 +78,14 @@ class NotebookHooks:
         self._cells.setdefault(self._threads.ident(), []).append(RunningCell(self._n_cells, info))
 
     def _end_cell(self, result: Any = None) -> None:
-        """End the cell of that result, and whatever is still open inside it."""
+        """End the cell of that result, and whatever is still open inside it.
+
+        An interrupt that comes meanwhile was meant for a cell that is over: it ends nothing any more.
+        """
+        with suppress(KeyboardInterrupt), INTERRUPTS.taken():
+            self._end(result)
+
+    def _end(self, result: Any) -> None:
         thread = self._threads.ident()
         cells = self._cells.get(thread, [])
         depth = _depth(cells, result)

@@ -154,3 +154,41 @@ def test_what_an_unfinished_child_has_finished_is_counted_with_its_parent(lab: L
     with pytest.raises(KeyboardInterrupt) as stopped:
         iron.flow(lambda: outer(), name="outermost")()
     assert "0 finished steps are kept, and 3 of its child runs." in stopped.value.__notes__[0]
+
+
+def test_children_whose_code_was_edited_are_not_told_as_done_again(
+    lab: Lab, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = """
+@step
+def fetch(n):
+    world.did(n)
+    return n
+
+@flow
+def child(n):
+    return fetch(n) + {version}
+
+@step
+def tail(total):
+    if world.is_broken:
+        raise OSError("off")
+    return total
+
+@flow
+def main():
+    return tail(sum(child(n) for n in range(3)))
+"""
+    space: dict[str, Any] = {"step": step, "flow": flow, "world": world, "__name__": "__main__"}
+    run_cell(program.format(version=0), space)
+    with pytest.raises(OSError, match="off"):
+        space["main"]()
+    lab.cell()
+    world.is_broken = False
+    run_cell(program.format(version=1), space)
+    with caplog.at_level("INFO", logger="ironflow_nb"):
+        assert space["main"]() == 6
+    assert world.log == [0, 1, 2]
+    said = next(line for line in caplog.messages if "child" in line)
+    assert "3 child runs are gone through step by step (" in said
+    assert "done again" not in said

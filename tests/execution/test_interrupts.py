@@ -16,6 +16,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
+from ironflow_nb.execution.system.interrupts import AwaitedRuns
 from ironflow_nb.journal.ports import QueueSelect
 from tests.cells import World
 from tests.conftest import Lab
@@ -271,3 +272,25 @@ def test_an_interrupt_after_a_loop_was_closed_meets_the_users_handler(lab: Lab) 
     waiting.__enter__()
     with pytest.raises(KeyboardInterrupt):
         press()
+
+
+def test_an_await_that_is_closed_late_takes_no_handler_from_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    awaited_runs = AwaitedRuns()
+    before = signal.getsignal(signal.SIGINT)
+    earlier = awaited_runs.listening(lambda: heard.append("earlier"), lambda _: None)
+    earlier.__enter__()
+    getsignal = signal.getsignal
+
+    def closing(number: int) -> Any:
+        """Look at the handler as Python does, with a garbage collector that closes the earlier await meanwhile."""
+        found = getsignal(number)
+        monkeypatch.setattr(signal, "getsignal", getsignal)
+        earlier.__exit__(None, None, None)
+        return found
+
+    monkeypatch.setattr(signal, "getsignal", closing)
+    with pytest.raises(KeyboardInterrupt), awaited_runs.listening(lambda: heard.append("next"), lambda _: None):
+        signal.raise_signal(signal.SIGINT)
+    assert heard == ["next"]
+    assert signal.getsignal(signal.SIGINT) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import threading
 import time
 from pathlib import Path
@@ -172,3 +173,47 @@ def test_a_terminal_shows_a_run_once(shell: Shell, capsys: pytest.CaptureFixture
     time.sleep(2 * live_pictures.FIRST_S)
     assert capsys.readouterr().out == ""
     assert iron.runs()["status"].tolist() == ["completed"]
+
+
+def test_an_interrupt_that_comes_when_a_cell_has_ended_shows_no_error(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pressed:
+        """The picture of a cell, at whose last state the stop button is pressed."""
+
+        def __init__(self) -> None:
+            self.is_finished = False
+
+        def follow(self, *_: object) -> None:
+            """Show the run."""
+
+        def finish(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            self.is_finished = True
+
+    pictures: list[Pressed] = []
+
+    def picture() -> Pressed:
+        pictures.append(Pressed())
+        return pictures[-1]
+
+    monkeypatch.setattr("ironflow_nb.notebook.notebook_hooks.CellPicture", picture)
+    monkeypatch.setattr("ironflow_nb.notebook.notebook_hooks.can_update", lambda: True)
+    shell.fine("%load_ext ironflow_nb")
+    shown = shell.fine("""
+from ironflow_nb import flow, step
+
+@step
+def work():
+    return 1
+
+@flow
+def main():
+    return work()
+
+assert main() == 1
+""")
+    assert [each.is_finished for each in pictures] == [True]
+    assert "Error in callback" not in shown.text
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    shell.fine("assert main() == 1")

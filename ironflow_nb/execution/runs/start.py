@@ -163,12 +163,17 @@ def _said(planned: Sequence[Planned], kept: str) -> str:
     """Say how many of the finished steps an edit leaves as they are, and what is done again because of it."""
     done = [each for each in planned if each.row.status is StepStatus.COMPLETED]
     finished = [each for each in done if each.action is not Action.RETRY]  # whose result somebody did not want
+    edited = [each for each in finished if each.action is Action.REDO and each.row.child_run_id is not None]
+    finished = [each for each in finished if each not in edited]
     redone = [each for each in finished if each.action is Action.REDO]
     stopping = [each for each in finished if each.action is Action.STOP]
     n_kept = len(finished) - len(redone)
-    said = [f"{_counted(n_kept)} {kept}"]
+    said = [f"{_counted(n_kept)} {kept}"] if finished or not edited else []
     if redone:
         said.append(f"{len(redone)} {'is' if len(redone) == 1 else 'are'} done again ({_why(redone)})")
+    if edited:  # a child is taken on, and its steps are looked at one by one
+        runs = "1 child run is" if len(edited) == 1 else f"{len(edited)} child runs are"
+        said.append(f"{runs} gone through step by step ({_why(edited)})")
     if stopping:
         are = "is" if len(stopping) == 1 else "are"
         said.append(f"it stops before {len(stopping)} of them {are} done again ({_why(stopping)})")

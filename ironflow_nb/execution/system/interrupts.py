@@ -165,6 +165,11 @@ class AwaitedRuns:
     """Hands an interrupt on, and tells those who await on the main thread's loop. Used by the main thread only.
 
     It listens for one interrupt: after that the handler of before has the word again.
+
+    No interrupt falls between its parts. One that comes while the handler is put in or taken out meets either handler:
+    the one of before cancels or unwinds the awaiting task itself. One that comes before the loop waits is handled at
+    once, and wakes the loop by its self-pipe. One that Python only notes, because the wait has just begun or another
+    thread got it, is handled when the loop looks up; see `looking_up`.
     """
 
     def __init__(self) -> None:
@@ -177,9 +182,10 @@ class AwaitedRuns:
 
         Both are called at any instant, so they only set what others look at.
         """
-        self._install()
         listener = wake, interrupt
+        # First: an await of an earlier cell that the garbage collector closes meanwhile would take the handler out.
         self._listeners.append(listener)
+        self._install()
         try:
             yield
         finally:
@@ -192,7 +198,7 @@ class AwaitedRuns:
         previous = signal.getsignal(signal.SIGINT)
         if previous == self._handle:
             return
-        self._listeners.clear()  # somebody has put another handler since: they belong to an earlier cell
+        del self._listeners[:-1]  # somebody has put another handler since: they belong to an earlier cell
         if callable(previous):  # ignored stays ignored
             self._previous = previous
             signal.signal(signal.SIGINT, self._handle)
