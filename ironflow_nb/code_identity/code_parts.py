@@ -28,6 +28,11 @@ MUTABLE: Final = "mutable data"
 
 
 CHANGED: Final = "changed by the code itself"
+DYNAMIC: Final = "dynamic"
+"""Why code does not count that is found by a text or by what else is loaded, while the body runs."""
+WHOLE_MODULE: Final = "a module as a whole"
+_OF_OBJECTS: Final = frozenset({"getattr", "vars", "locals", "compile"})
+"""These ask an object for what it has, as a rule; of a module it is named beside them."""
 
 
 class CodePart(msgspec.Struct, frozen=True):
@@ -59,6 +64,12 @@ class TrackedCode(msgspec.Struct, frozen=True):
     def data(self) -> tuple[str, ...]:
         """The names of data in it that may have changed since, and do not count."""
         return tuple(name for name, reason in self.untracked if reason in {MUTABLE, CHANGED} or reason.startswith(DATA))
+
+    @property
+    def looked_up(self) -> tuple[str, ...]:
+        """The names by which it reaches code of the user's that nothing can follow."""
+        reasons = {DYNAMIC, WHOLE_MODULE}
+        return tuple(name for name, reason in self.untracked if reason in reasons and name not in _OF_OBJECTS)
 
     @property
     def own(self) -> Digest:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, get_args, get_origin
 
 import msgspec
 
-from ironflow_nb.code_identity.code_parts import CHANGED, DATA, MUTABLE, Untracked
+from ironflow_nb.code_identity.code_parts import CHANGED, DATA, DYNAMIC, MUTABLE, WHOLE_MODULE, Untracked
 from ironflow_nb.code_identity.constants import is_constant
 from ironflow_nb.code_identity.containers import Members, may_have_members, members_now
 from ironflow_nb.code_identity.definitions import is_code, is_definition, wrapped_by
@@ -25,6 +25,11 @@ from ironflow_nb.core.identity import step_name
 from ironflow_nb.values.classes import class_name
 
 _DYNAMIC: Final = frozenset({"eval", "exec", "globals", "locals", "vars", "__import__", "getattr", "compile"})
+_LOOKUPS: Final = frozenset({
+    "importlib.import_module", "importlib.__import__", "importlib.reload", "runpy.run_module", "runpy.run_path",
+    "sys.modules", "builtins.eval", "builtins.exec", "builtins.globals", "builtins.__import__",
+})  # fmt: skip
+"""What libraries have to reach code by a text."""
 _CONTAINERS: Final = (list, dict, set, bytearray)
 
 
@@ -97,7 +102,7 @@ class NameResolver:
         found = self.watch.item(scope.namespace, name)
         if found is MISSING:
             is_builtin = hasattr(builtins, name)
-            reason = ("dynamic" if name in _DYNAMIC else "built-in") if is_builtin else "not defined"
+            reason = (DYNAMIC if name in _DYNAMIC else "built-in") if is_builtin else "not defined"
             yield Untracked(name, reason)
             return
         # A container of the same type may have taken its place, where the name is not watched itself.
@@ -150,7 +155,13 @@ class NameResolver:
         if value is MISSING:
             yield Untracked(name, "not defined")
         elif isinstance(value, types.ModuleType):
-            yield Untracked(name, "a module as a whole" if is_user_module(value) else "library")
+            path = ".".join([value.__name__, *attributes[:1]])
+            if path in _LOOKUPS:
+                yield Untracked(path, DYNAMIC)
+            else:
+                yield Untracked(name, WHOLE_MODULE if is_user_module(value) else "library")
+        elif f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}" in _LOOKUPS:
+            yield Untracked(name, DYNAMIC)
         elif isinstance(value, type):
             yield from self._class(value, attributes, name)
         elif get_args(value):
@@ -172,6 +183,8 @@ class NameResolver:
             yield from (target for target in self._follow(each, [], name) if isinstance(target, CodeReference))
 
     def _class(self, kind: type, attributes: list[str], name: str) -> Iterator[Target]:
+        if attributes[:1] == ["__subclasses__"]:  # they are what is loaded by then
+            yield Untracked(f"{name}.__subclasses__", DYNAMIC)
         if not is_user_class(kind):
             yield Untracked(name, "built-in" if vars(builtins).get(kind.__name__) is kind else "library")
             return

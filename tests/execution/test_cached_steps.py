@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 
 from ironflow_nb import flow, step
 from ironflow_nb.execution.registry import REGISTRY
+from tests import cells
 from tests.conftest import Lab
 
 pytestmark = pytest.mark.slow
@@ -250,3 +252,71 @@ def test_what_is_not_tracked_is_named_once_where_results_are_reused(lab: Lab, ca
     assert len(said) == 1
     assert "not tracked" in said[0]
     assert "performed" in said[0]
+
+
+def double(n: int) -> int:
+    return 2 * n
+
+
+@step(cache=True)
+def evaluated(n: int) -> int:
+    return int(eval("double(n)"))
+
+
+@step(cache=True)
+def among_globals(n: int) -> int:
+    return int(globals()["double"](n))
+
+
+@step(cache=True)
+def imported(n: int) -> int:
+    return int(importlib.import_module(__name__).double(n))
+
+
+@step(cache=True)
+def among_modules(n: int) -> int:
+    return int(sys.modules[__name__].double(n))
+
+
+@step(cache=True)
+def of_a_module(n: int) -> int:
+    name = "itertools"
+    return int(getattr(cells, name).__name__ == name) * 2 * n
+
+
+@step(cache=True)
+def by_a_class(n: int) -> int:
+    return n * (2 + len(cells.World.__subclasses__()))
+
+
+@step(cache=True)
+def of_an_object(n: int) -> int:
+    return 2 * int(getattr(n, "real", 0))
+
+
+LOOKUPS = [
+    (evaluated, "eval"),
+    (among_globals, "globals"),
+    (imported, "importlib.import_module"),
+    (among_modules, "sys.modules"),
+    (of_a_module, "cells"),
+    (by_a_class, "World.__subclasses__"),
+    (of_an_object, None),
+]
+
+
+@pytest.mark.parametrize(("work", "name"), LOOKUPS, ids=lambda each: getattr(each, "name", each))
+def test_code_that_a_text_leads_to_is_named_where_results_are_reused(
+    lab: Lab, caplog: pytest.LogCaptureFixture, work: Any, name: str | None
+) -> None:
+    @flow
+    def some() -> list[int]:
+        return [work(1), work(2)]
+
+    assert some() == [2, 4]
+    lab.cell()
+    caplog.set_level("INFO", "ironflow_nb")
+    assert some() == [2, 4]
+    said = [message for message in caplog.messages if "are reused" in message]
+    assert len(said) == (name is not None)
+    assert name is None or (name in said[0] and "name it in depends=" in said[0])

@@ -360,13 +360,13 @@ class Replayer:
                 is_own = own_runs(self._ledger.signer, reader, reader.runs(Select(run_ids=[origin])))
             if not is_own:
                 say(f"run {self._run_id}: {spec.name}: results of run {origin}, {FOREIGN}, are reused (cache=)")
-        names = spec.tracked.data
-        if names and (spec.name, "") not in self._warned_of:
+        data, looked_up = spec.tracked.data, spec.tracked.looked_up
+        if (data or looked_up) and (spec.name, "") not in self._warned_of:
             self._warned_of.add((spec.name, ""))
-            say(
-                f"run {self._run_id}: {spec.name}: results of run {origin} are reused; it refers to data that is not "
-                f"tracked: {', '.join(names)}"
-            )
+            said = [f"it refers to data that is not tracked: {', '.join(data)}"] if data else []
+            if looked_up:
+                said.append(f"code that it reaches by {', '.join(looked_up)} is not tracked; name it in depends=")
+            say(f"run {self._run_id}: {spec.name}: results of run {origin} are reused; {'; '.join(said)}")
 
     def _stored(self, row: StepRow, outputs: dict[tuple[StepRef, int], StoredValue]) -> StoredValue | None:
         stored = outputs.pop((row.step, row.attempt), None)
