@@ -32,7 +32,7 @@ IMPURE = SEAMED | {
 }  # fmt: skip
 PURE = {"core"}
 CODE_LIMIT = 510
-ENGINE_LINES = 9_400
+ENGINE_LINES = 9_428
 # Counted apart: the engine asks it for one digest. What it costs is how many ways Python has to refer to code.
 TRACKING_LINES = 1_890
 

@@ -29,8 +29,11 @@ class VolatileArguments:
         self._memo = memo
         self._seen: set[str] = set()
 
-    def __call__(self, name: str, arguments: Mapping[str, Any]) -> None:
-        """Say so if the call differs from the recorded one only by values that are others each time."""
+    def __call__(self, name: str, arguments: Mapping[str, Any], is_first: bool) -> None:  # noqa: FBT001 -- a callback
+        """Say so if the call differs from the recorded one only by values that are others each time.
+
+        `is_first` says that everything before it was reused: a list that differs was changed in place by that, perhaps.
+        """
         if name in self._seen:
             return
         self._seen.add(name)  # whatever is found: the search goes through all that is recorded
@@ -46,6 +49,11 @@ class VolatileArguments:
                 f"{_shown(arguments[first])} now, so the step runs again; if it differs each time, take it from "
                 "iron.now(), iron.uuid4() or iron.random(), which are recorded"
             )
+        elif is_first and (changed := [it for it in differing if _is_changeable(before.get(it), arguments[it])]):
+            say(
+                f"step {name}: argument {changed[0]} is not what it was when run {self._run_id} began, and all before "
+                "it is reused: what a step changes in place is not changed again, so return it; the step runs again"
+            )
 
     def _recorded(self, inputs_id: Any) -> Mapping[str, Any]:
         stored = self._ledger.value(inputs_id)
@@ -54,6 +62,10 @@ class VolatileArguments:
             return {name: untag(tree) for name, tree in here.items()}
         except Exception:  # noqa: BLE001 -- a class that is gone; then there is nothing to say
             return {}
+
+
+def _is_changeable(then: Any, now: Any) -> bool:
+    return type(then) is type(now) and (type(now) in {list, dict, set, bytearray} or hasattr(now, "__dict__"))
 
 
 def _varies(then: Any, now: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ironflow_nb import flow, step
-from tests.cells import World
+from tests.cells import World, run_cell
 from tests.conftest import Lab
 
 HOUR = timedelta(hours=1)
@@ -99,3 +99,73 @@ def test_a_call_that_is_new_besides_is_not_taken_for_one(
     lab.cell()
     main()
     assert not any("iron.now()" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
+def test_an_argument_that_a_reused_step_had_changed_in_place_is_named_once(
+    lab: Lab, world: World, caplog: pytest.LogCaptureFixture, is_async: bool
+) -> None:
+    @step
+    def read() -> list[int]:
+        return [3, 1, 2]
+
+    @step
+    def sort(rows: list[int]) -> None:
+        rows.sort()
+
+    @step
+    def save(rows: list[int]) -> list[int]:
+        world.did(list(rows))
+        return rows
+
+    def body() -> list[int]:
+        rows = read()
+        sort(rows)
+        saved = [save(rows), save([*rows, 4])][0]
+        if world.is_broken:
+            raise RuntimeError
+        return saved
+
+    async def awaited() -> list[int]:
+        return body()
+
+    main = flow(name="main")(awaited if is_async else body)
+    with pytest.raises(RuntimeError):
+        main.start().result(10)
+    world.is_broken = False
+    lab.cell()
+    caplog.set_level("INFO", "ironflow_nb")
+    main.resume().result(10)
+    said = [line for line in caplog.messages if "in place" in line]
+    assert len(said) == 1
+    assert "save: argument rows is not what it was" in said[0]
+
+
+def test_an_argument_that_an_edited_step_makes_another_one_is_not_named(
+    lab: Lab, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = """
+@step
+def read():
+    return [{first}, 1, 2]
+
+@step
+def save(rows):
+    if world.is_broken:
+        raise OSError("off")
+    return rows
+
+@flow
+def main():
+    return save(read())
+"""
+    space: dict[str, Any] = {"step": step, "flow": flow, "world": world, "__name__": "__main__"}
+    run_cell(program.format(first=3), space)
+    with pytest.raises(OSError, match="off"):
+        space["main"]()
+    world.is_broken = False
+    lab.cell()
+    run_cell(program.format(first=4), space)
+    caplog.set_level("INFO", "ironflow_nb")
+    assert space["main"]() == [4, 1, 2]
+    assert not [line for line in caplog.messages if "in place" in line]

@@ -75,7 +75,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     reopens: bool = False
     define_steps: Callable[[], None] | None = None
     function: Callable[..., Any] | None = None
-    new_adviser: Callable[..., Callable[[str, dict[str, Any]], None]] | None = None
+    new_adviser: Callable[..., Callable[[str, dict[str, Any], bool], None]] | None = None
     notes_end: bool = True
 
 

@@ -94,7 +94,7 @@ class Replayer:
         self._lost_s = 0.0
         self._n_series: Counter[tuple[str, BranchId]] = Counter()
         self._sites_of_branches: dict[BranchId, str] = {}
-        self.advise: Callable[[str, dict[str, Any]], None] | None = None
+        self.advise: Callable[[str, dict[str, Any], bool], None] | None = None
 
     @property
     def n_recorded(self) -> int:
@@ -259,7 +259,7 @@ class Replayer:
             self._warn_opaque(spec, call.arguments)
         if record is None:
             if self.advise is not None:
-                self.advise(spec.name, call.arguments)
+                self.advise(spec.name, call.arguments, not (self._n_added or self._done_again))
             attempt = Attempt(spec, code, call, *new_ref(self.recorded, spec.name, call.place[1]), reason)
         else:
             latest = record.latest
