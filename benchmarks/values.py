@@ -110,7 +110,7 @@ def _frame(folder: Path, kind: str, *, has_text: bool) -> Figures:
     found: dict[str, list[float]] = defaultdict(list)
     with iron.open(folder / "frame.db") as engine:
         give_one.options(fresh=True)("small")
-        digest = engine.ledger.digester.digest
+        digest = engine.digester.digest
         digest(small)
         for turn in range(N_TURNS):
             frame.iloc[0, 0] = -turn

@@ -93,7 +93,7 @@ class Lab:
         engine = Engine(
             self.new_journal(),
             durability=Durability.PROCESS,
-            execution=lambda: f"{self.engine.ledger.owner}:{self.n_cells}",
+            execution=lambda: f"{self.engine.owner}:{self.n_cells}",
             clock=self.clock,
             is_interactive=lambda: self.is_interactive,
         )
@@ -114,17 +114,17 @@ class Lab:
     def die(self) -> Engine:
         """End the process as SIGKILL does: nothing more is written, nothing is given back; return the next engine."""
         dead = self.engine
-        journal = dead.ledger.journal
-        dead.ledger.close("it was killed", abandon=True)
+        journal = dead.access.journal
+        dead.access.close("it was killed", abandon=True)
         dead.sessions.clear()
-        dead._worker.stop()
+        dead._background.stop()
         if isinstance(journal, SqliteJournal):
-            with dead.ledger._lock:  # its worker may be looking at the file: SQLite bears no close meanwhile
+            with dead.access._lock:  # its worker may be looking at the file: SQLite bears no close meanwhile
                 journal.close()
         with_next = self.begin()
         # Its process is this one, which lives; without a lease it counts as dead.
-        with with_next.ledger.current():
-            with_next.ledger.journal.release(dead.ledger.owner)
+        with with_next.access.current():
+            with_next.access.journal.release(dead.access.owner)
         self.cell()
         return with_next
 

@@ -49,14 +49,14 @@ class CommandEnvelope:
 class DecisionTransaction:
     """The decisions of one transaction, on however many instances of one decider."""
 
-    def __init__(self, decider: AnyMachine, ledger: JournalAccess, reader: Reader, durability: str) -> None:
+    def __init__(self, decider: AnyMachine, access: JournalAccess, reader: Reader, durability: str) -> None:
         self._decider = decider
-        self._ledger = ledger
+        self._access = access
         self.reader = reader
         self._durability = durability
         self._drafts: dict[str, InstanceChanges] = {}
         self.beside: list[RunCommit] = []
-        self.now = ledger.clock.now()
+        self.now = access.clock.now()
 
     @property
     def drafts(self) -> list[InstanceChanges]:
@@ -73,15 +73,15 @@ class DecisionTransaction:
         for draft in self._drafts.values():
             if draft.is_folded and draft.row is not None:
                 known = KnownState(draft.version, self._code, draft.state, draft.kept_version)
-                memory.keep(self._ledger, draft.run_id, known)
+                memory.keep(self._access, draft.run_id, known)
             elif draft.n_events:  # none of them is the decider's own: they settled work
-                memory.move(self._ledger, draft.run_id, draft.version - draft.n_events, draft.version)
+                memory.move(self._access, draft.run_id, draft.version - draft.n_events, draft.version)
 
     def draft(self, instance: str) -> InstanceChanges:
         """Return the instance as it is, and as this transaction changes it."""
         if instance not in self._drafts:
             self._drafts[instance] = load(
-                self._decider, self._ledger, self.reader, instance, self.now, lambda: self._code
+                self._decider, self._access, self.reader, instance, self.now, lambda: self._code
             )
         return self._drafts[instance]
 
@@ -174,7 +174,7 @@ class DecisionTransaction:
             )
 
     def _decision(self, draft: InstanceChanges, command: Any) -> Accept[Any] | Reject:
-        decider, at = self._decider, self._ledger.instant(self.now)
+        decider, at = self._decider, self._access.instant(self.now)
         before = copy.deepcopy(draft.state) if decider.checks_purity else None
         decision = decider.decide_with(draft.state, command, at)
         if decider.checks_purity:
@@ -212,7 +212,7 @@ class DecisionTransaction:
             RunStarted(
                 kind=decider.kind,
                 name=decider.name,
-                owner=self._ledger.owner,
+                owner=self._access.owner,
                 durability=self._durability,
                 definition=decider.definition_id,
                 inputs_digest=digest_bytes(draft.instance.encode()),
@@ -225,7 +225,7 @@ class DecisionTransaction:
 
     def _request(self, draft: InstanceChanges, effect: Any) -> None:
         name, data = self._decider.effect_codec.encode(effect)
-        effect_id = self._ledger.entropy(8).hex()
+        effect_id = self._access.entropy(8).hex()
         key = f"{name}/{effect_id}"
         payload = self._payload(draft, key, name, data)
         draft.add(EffectRequested(effect_id=effect_id, kind=name, payload=payload))
@@ -244,7 +244,7 @@ class DecisionTransaction:
                 draft.add(TimerCancelled(key=key))
         for timer in decision.timers:
             name, data = self._decider.command_codec.encode(timer.command)
-            key = timer.key or f"~{self._ledger.entropy(6).hex()}"
+            key = timer.key or f"~{self._access.entropy(6).hex()}"
             due_at = self.now + round(timer.delay_s * 1e6)
             draft.add(TimerSet(key=key, due_at=due_at))
             payload = self._payload(draft, key, name, data)
@@ -257,7 +257,7 @@ class DecisionTransaction:
     def _payload(self, draft: InstanceChanges, key: str, name: str, data: str) -> ValueId:
         """Keep what is to be done, signed for this very place: what somebody else puts on the queue is not done."""
         text = f'{{"type":{_json(name)},"run":{_json(draft.run_id)},"key":{_json(key)},"data":{data}}}'
-        return draft.store(text, name, self._ledger.signer)
+        return draft.store(text, name, self._access.signer)
 
     def _pending(self, draft: InstanceChanges, kind: str) -> set[str]:
         stored = self.reader.work(QueueSelect(run_ids=[draft.run_id], kind=kind))
@@ -330,7 +330,7 @@ def _warn(engine: Engine, decider: AnyMachine, before: Observation) -> None:
     if decider.warned_in == execution:
         return
     decider.warned_in = execution
-    age = spoken(max(engine.ledger.clock.now() - before.at, 0) / 1e6)
+    age = spoken(max(engine.clock.now() - before.at, 0) / 1e6)
     say(
         f"{decider.name} {before.instance}: an equal {before.command} was accepted {age} ago, and has been decided "
         "again; with send(command, key=...) it is decided once"
@@ -343,11 +343,11 @@ def exchange(engine: Engine, decider: AnyMachine, act: Callable[[DecisionTransac
     deciding_of: list[DecisionTransaction] = []
 
     def decided(reader: Reader) -> Sequence[RunCommit]:
-        deciding = DecisionTransaction(decider, engine.ledger, reader, engine.durability.value)
+        deciding = DecisionTransaction(decider, engine.access, reader, engine.durability.value)
         deciding_of[:] = [deciding]
         found[:] = [act(deciding)]
         return [*(draft.entry() for draft in deciding.drafts), *deciding.beside]
 
-    engine.ledger.exchange(decided, engine.durability)
+    engine.access.exchange(decided, engine.durability)
     deciding_of[0].remember()
     return found[0]

@@ -182,7 +182,7 @@ class Decider(DiagramMixin[State, Command, Event, Effect]):
     def what_if(self, instance: str, command: Command, *, at: int | datetime | None = None) -> When:
         """Return what the instance would decide, now or at a version or instant; nothing is written."""
         engine = REGISTRY.engine()
-        now = engine.ledger.instant(engine.ledger.clock.now())
+        now = engine.access.instant(engine.clock.now())
         return Given(self, (), now, (self.state(instance, at=at),)).when(command)
 
     def given(self, *events: Event) -> Given:

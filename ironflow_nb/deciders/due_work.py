@@ -35,7 +35,7 @@ def run_until_idle(engine: Engine, machine: AnyMachine, *, wait_s: float = 0.0) 
 
 def _run_until_idle(engine: Engine, machine: AnyMachine, wait_s: float) -> int:
     performer = Performer(engine, machine)
-    clock = engine.ledger.clock
+    clock = engine.clock
     deadline_s = clock.monotonic() + wait_s
     n_performed = performer.perform_all()
     while (look_at := performer.next_look_at()) is not None:
@@ -64,7 +64,7 @@ def _say_unperformed(engine: Engine, machine: AnyMachine) -> None:
 def said_of_foreign(engine: Engine, machine: AnyMachine, n: int) -> str:
     """Return what is said of effects and timers that somebody else put on the queue."""
     things = "1 effect or timer is" if n == 1 else f"{n} effects and timers are"
-    return f"{machine.name}: {things} {FOREIGN} and not performed; {advice(engine.ledger.journal.location)}"
+    return f"{machine.name}: {things} {FOREIGN} and not performed; {advice(engine.journal.location)}"
 
 
 class DueWorkThread:
@@ -74,7 +74,7 @@ class DueWorkThread:
         self.engine = engine
         self._machine = machine
         self._performer = Performer(engine, machine)
-        self._clock = engine.ledger.clock
+        self._clock = engine.clock
         self._wakeup = engine.threads.wakeup()
         self._name = machine.name
         self.is_stopped = False
@@ -91,7 +91,7 @@ class DueWorkThread:
 
     def _run(self) -> None:
         try:
-            while not self.is_stopped and not self.engine.ledger.is_closed:
+            while not self.is_stopped and not self.engine.access.is_closed:
                 self._look()
                 self._clock.wait(self._wakeup, POLL_S)
         except BaseException as error:  # noqa: BLE001 -- nobody else would tell that nothing is performed any more
@@ -106,10 +106,10 @@ class DueWorkThread:
             if len(self._performer.foreign) > n_known == 0:
                 logger().warning("%s", said_of_foreign(self.engine, self._machine, len(self._performer.foreign)))
         except IronflowError as error:
-            if not self.engine.ledger.is_closed:
+            if not self.engine.access.is_closed:
                 logger().warning("decider %s: %s", self._name, error)
         except Exception as error:  # noqa: BLE001 -- no memory, too many open files: what is due is tried again
-            self.engine.ledger.troubles.note(f"performing what is due for {self._name}", error)
+            self.engine.access.background_errors.note(f"performing what is due for {self._name}", error)
 
 
 def dead_work(
@@ -127,7 +127,7 @@ def requeue(engine: Engine, machine: AnyMachine, *, instance: str | None, key: s
     found: list[RunCommit] = []
 
     def act(reader: Reader) -> Sequence[RunCommit]:
-        now = engine.ledger.clock.now()
+        now = engine.clock.now()
         again = [
             replace(work, attempts=0, dead_at=None, error_id=None, due_at=now)
             for work, _ in dead_work(reader, machine, instance=instance, key=key)
@@ -135,5 +135,5 @@ def requeue(engine: Engine, machine: AnyMachine, *, instance: str | None, key: s
         found[:] = [RunCommit(run_id=work.run_id, events=(), put_work=(work,)) for work in again]
         return found
 
-    engine.ledger.exchange(act, engine.durability)
+    engine.access.exchange(act, engine.durability)
     return len(found)

@@ -193,9 +193,9 @@ class Performer:
 
     def next_look_at(self) -> int | None:
         """Return when something may be due that can be performed here, in microseconds UTC; None if nothing waits."""
-        ledger = self._engine.ledger
+        access = self._engine.access
         with self._engine.reading() as reader:
-            now, alive = ledger.clock.now(), ledger.possible_owners(reader)
+            now, alive = access.clock.now(), access.possible_owners(reader)
             waiting = self._waiting(reader)
         looks = (now + BUSY_US if is_held(work, alive, now) else work.due_at for work in waiting)
         return min(looks, default=None)
@@ -212,13 +212,13 @@ class Performer:
 
     def _next(self, reader: Reader) -> QueueItem | None:
         """Return what is due for longest; a unique key is never due, nor is what somebody else put on the queue."""
-        ledger = self._engine.ledger
-        now = ledger.clock.now()
+        access = self._engine.access
+        now = access.clock.now()
         if self.foreign and not 0 <= now - self._sorted_out_at <= UNTRUSTED_US:
             self.foreign.clear()
-        due = self._of_mine(claimable_at=now, alive=ledger.possible_owners(reader), limit=1)
+        due = self._of_mine(claimable_at=now, alive=access.possible_owners(reader), limit=1)
         while found := reader.work(replace(due, without=self.foreign)):
-            if is_own(reader, ledger.signer, found[0]):
+            if is_own(reader, access.signer, found[0]):
                 return found[0]
             assert found[0].work_id is not None
             self.foreign.add(found[0].work_id)
@@ -230,23 +230,23 @@ class Performer:
         if not self._goes_on():
             return
         self._set_times_anew()
-        with self._engine.ledger.current() as reader:
+        with self._engine.access.current() as reader:
             is_idle = self._next(reader) is None
         if not is_idle:  # so that who only looks takes no lock of who writes
-            self._engine.ledger.exchange(lambda reader: self._claims(reader, set()), self._engine.durability)
+            self._engine.access.exchange(lambda reader: self._claims(reader, set()), self._engine.durability)
 
     def _set_times_anew(self) -> None:
         """Let nothing wait longer than it was to wait, if the clock may have been set back since it was put down."""
-        now, before = self._engine.ledger.clock.now(), self._looked_at
+        now, before = self._engine.access.clock.now(), self._looked_at
         self._looked_at = now
         if before is None or now < before:
-            with self._engine.ledger.current() as reader:
+            with self._engine.access.current() as reader:
                 is_late = bool(self._late(reader))
             if is_late:
-                self._engine.ledger.exchange(self._late, self._engine.durability)
+                self._engine.access.exchange(self._late, self._engine.durability)
 
     def _late(self, reader: Reader) -> list[RunCommit]:
-        now, alive = self._engine.ledger.clock.now(), self._engine.ledger.possible_owners(reader)
+        now, alive = self._engine.access.clock.now(), self._engine.access.possible_owners(reader)
         due = {work: now + self._longest_wait(work) for work in self._waiting(reader) if not is_held(work, alive, now)}
         late = [
             replace(work, due_at=at, created_at=min(work.created_at, now))
@@ -269,9 +269,9 @@ class Performer:
     def _claimed(self, reader: Reader, work: QueueItem) -> ClaimedWork:
         name, data = payload(reader, work)
         claimed = ClaimedWork(self._machine, work, run_of(reader, work).key or "", name, data)
-        ledger = self._engine.ledger
-        leased_until = ledger.clock.now() + round(claimed.handler.lease_s * 1e6)
-        taken = replace(work, owner=ledger.owner, leased_until=leased_until, attempts=work.attempts + 1)
+        access = self._engine.access
+        leased_until = access.clock.now() + round(claimed.handler.lease_s * 1e6)
+        taken = replace(work, owner=access.owner, leased_until=leased_until, attempts=work.attempts + 1)
         return dataclasses.replace(claimed, work=taken)
 
     def _give_back(self) -> None:
@@ -313,7 +313,7 @@ class Performer:
             instance=claimed.instance,
             effect_id=work.key.partition("/")[2],
             attempt=work.attempts,
-            created_at=self._engine.ledger.instant(work.created_at),
+            created_at=self._engine.access.instant(work.created_at),
         )
         result = call_body(handler.perform, (effect, context) if handler.takes_context else (effect,), {})
         if not inspect.iscoroutine(result):
@@ -404,7 +404,7 @@ class Performer:
         exchange(self._engine, claimed.machine, act)
 
     def _failed(self, work: QueueItem, handler: Handler, error_id: ValueId) -> QueueItem:
-        now = self._engine.ledger.clock.now()
+        now = self._engine.access.clock.now()
         free = replace(work, owner=None, leased_until=None, error_id=error_id)
         if work.attempts >= handler.attempts:
             return replace(free, dead_at=now)

@@ -21,18 +21,18 @@ Stored = tuple[int, int, str, str]
 
 
 def load(
-    decider: AnyMachine, ledger: JournalAccess, reader: Reader, instance: str, now: int, code: Callable[[], Digest]
+    decider: AnyMachine, access: JournalAccess, reader: Reader, instance: str, now: int, code: Callable[[], Digest]
 ) -> InstanceChanges:
     """Return the instance as it is now, or as one that has not begun; `code` is that of `evolve`."""
     row = reader.run_by_key(decider.kind, decider.name, instance)
     if row is None:
-        return InstanceChanges(ledger.new_run_id(), instance, None, 0, now, lambda: (decider.initial, 0))
+        return InstanceChanges(access.new_run_id(), instance, None, 0, now, lambda: (decider.initial, 0))
     head = reader.head(row.run_id)
     assert head is not None
     run_id, version = row.run_id, head[0]
 
     def fold() -> tuple[Any, int]:
-        known = decider.memory.find(ledger, run_id, version, code())
+        known = decider.memory.find(access, run_id, version, code())
         return _newest(decider, reader, run_id, instance) if known is None else known
 
     return InstanceChanges(run_id, instance, row, version, max(now, head[1]), fold)

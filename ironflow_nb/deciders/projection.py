@@ -77,7 +77,7 @@ def projections_frame(engine: Engine, defined: Mapping[str, Fold], live: Collect
 def _projection(
     engine: Engine, reader: Reader, name: str, known: ProjectionProgress | None, fold: Fold | None, *, is_live: bool
 ) -> dict[str, Any]:
-    is_outdated = known is not None and fold is not None and known.code != fold.code(engine.ledger)
+    is_outdated = known is not None and fold is not None and known.code != fold.code(engine.access)
     position = 0 if known is None else known.position
     lag = None if fold is None else deciders_of(reader).n_domain_events(fold.select(0 if is_outdated else position))
     error = None if known is None else known.error
@@ -176,7 +176,7 @@ class Projection(Generic[State]):
         """How many events are still to be folded."""
         with REGISTRY.engine().reading() as reader:
             known = deciders_of(reader).projection(self.name)
-            is_current = known is not None and known.code == self.fold.code(REGISTRY.engine().ledger)
+            is_current = known is not None and known.code == self.fold.code(REGISTRY.engine().access)
             after = known.position if known is not None and is_current else 0
             return deciders_of(reader).n_domain_events(self.fold.select(after))
 
@@ -205,7 +205,7 @@ class Projection(Generic[State]):
 
     def _wait_for(self, position: int, timeout_s: float | None) -> None:
         engine = REGISTRY.engine()
-        clock, wakeup = engine.ledger.clock, engine.threads.wakeup()
+        clock, wakeup = engine.clock, engine.threads.wakeup()
         deadline_s = None if timeout_s is None else clock.monotonic() + timeout_s
         while True:
             with engine.reading() as reader:

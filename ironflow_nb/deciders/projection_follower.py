@@ -38,8 +38,8 @@ class Follower:
 
     def __init__(self, projector: Projector, name: str) -> None:
         self._projector = projector
-        self._ledger = projector.engine.ledger
-        self._clock = self._ledger.clock
+        self._access = projector.engine.access
+        self._clock = self._access.clock
         self._wakeup = projector.engine.threads.wakeup()
         self._name = name
         self._reached = -1
@@ -51,7 +51,7 @@ class Follower:
     @property
     def is_live(self) -> bool:
         """Tell whether it goes on following."""
-        return not (self.is_stopped or self._ledger.is_closed)
+        return not (self.is_stopped or self._access.is_closed)
 
     def stop(self) -> None:
         """Let it end after its batch."""
@@ -80,7 +80,7 @@ class Follower:
         except IronflowError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 -- no memory, too many open files: it is tried again
-            self._ledger.troubles.note(f"folding events of {self._name}", error)
+            self._access.background_errors.note(f"folding events of {self._name}", error)
             self._wait_longer()
         else:
             self._backoff = Backoff()
@@ -88,7 +88,7 @@ class Follower:
 
     def _follow(self) -> float:
         """Fold what is there; return how many seconds to rest then."""
-        with self._ledger.current() as reader:
+        with self._access.current() as reader:
             newest = deciders_of(reader).last_position()
         if newest == self._reached:
             return POLL_S

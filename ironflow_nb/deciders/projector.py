@@ -86,10 +86,10 @@ class Fold:
     skips: bool
     tracker: Tracker
 
-    def code(self, ledger: JournalAccess) -> Digest:
+    def code(self, access: JournalAccess) -> Digest:
         """Return the identity of what folds now: the function and what it refers to, the beginning, the events."""
         chosen = [None if names is None else sorted(names) for names in (self.deciders, self.classes)]
-        own = self.tracker.current().digest + ledger.digester.digest(self.initial).digest
+        own = self.tracker.current().digest + access.digester.digest(self.initial).digest
         return digest_bytes(b"projection\0" + own + msgspec.json.encode(chosen))
 
     def select(self, after: int, limit: int | None = None) -> DomainSelect:
@@ -141,7 +141,7 @@ class Fold:
         )
 
 
-def event_of(ledger: JournalAccess, row: DomainRow) -> ProjectionEvent:
+def event_of(access: JournalAccess, row: DomainRow) -> ProjectionEvent:
     """Return the event as it is handed to projections."""
     decider, _, name = row.type.partition(".")
     found = REGISTRY.find(DECIDER, decider)
@@ -150,7 +150,7 @@ def event_of(ledger: JournalAccess, row: DomainRow) -> ProjectionEvent:
         instance=row.instance,
         sequence=row.sequence,
         position=row.position,
-        at=ledger.instant(row.at),
+        at=access.instant(row.at),
         name=name,
         _json=row.data,
         _codec=found.event_codec if isinstance(found, DeciderDefinition) else None,
@@ -198,7 +198,7 @@ class Projector:
 
     def __init__(self, engine: Engine, fold: Fold) -> None:
         self.engine = engine
-        self._ledger = engine.ledger
+        self._access = engine.access
         self._fold = fold
         self._seen = (0, 0)  # of a generation: up to where there is nothing else to fold
         self._own_code: Digest | None = None
@@ -225,7 +225,7 @@ class Projector:
             Outdated: with `gives_way`, somebody else began it again with other code than that of here.
         """
         batch = self._read(afresh=afresh, gives_way=gives_way)
-        events = [event_of(self._ledger, row) for row in batch.rows]
+        events = [event_of(self._access, row) for row in batch.rows]
         folded = self._fold.over(events, batch.start.state) if events or batch.start.is_new else None
         try:
             failure = self._write(batch, events, folded)
@@ -239,8 +239,8 @@ class Projector:
     # -- reading -------------------------------------------------------------------------------------------------
 
     def _read(self, *, afresh: bool, gives_way: bool) -> _Batch:
-        code = self._fold.code(self._ledger)
-        with self._ledger.journal.reading() as reader:
+        code = self._fold.code(self._access)
+        with self._access.journal.reading() as reader:
             stored = deciders_of(reader).projection(self._fold.name)
             if gives_way and stored is not None and stored.code != code == self._own_code:
                 raise OutdatedProjection
@@ -270,7 +270,7 @@ class Projector:
         """Return the start with the state that is stored, or the very first one if that can't be read."""
         content = deciders_of(reader).projection_state(self._fold.name)
         assert content is not None
-        decode = partial(self._ledger.values.decode, content)
+        decode = partial(self._access.values.decode, content)
         try:
             first = [decode()]
         except ValueUnreadable as error:
@@ -280,9 +280,9 @@ class Projector:
 
     def state(self) -> Any:
         """Return the state as it is stored, or the initial one."""
-        with self._ledger.journal.reading() as reader:
+        with self._access.journal.reading() as reader:
             content = deciders_of(reader).projection_state(self._fold.name)
-        return self._fold.beginning() if content is None else self._ledger.values.decode(content)
+        return self._fold.beginning() if content is None else self._access.values.decode(content)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -311,9 +311,9 @@ class Projector:
                 generation=start.generation,
                 position=position,
                 code=batch.code,
-                updated_at=self._ledger.clock.now(),
+                updated_at=self._access.clock.now(),
                 error=str(failure) if failure is not None and not skipped else None,
-                state=self._ledger.values.encode(folded.state),
+                state=self._access.values.encode(folded.state),
                 skipped=skipped,
                 before=None if stored is None else stored.place,
             ),
@@ -335,7 +335,7 @@ class Projector:
             sequence=failed.sequence,
             event=failed.name,
             error=f"{type(error).__name__}: {error}",
-            at=self._ledger.clock.now(),
+            at=self._access.clock.now(),
         )
         return failed.position, (skipped,)
 
@@ -349,14 +349,14 @@ class Projector:
                 generation=stored.generation,
                 position=batch.reached,
                 code=batch.code,
-                updated_at=self._ledger.clock.now(),
+                updated_at=self._access.clock.now(),
                 before=stored.place,
             )
             self._commit(batch, moved)
 
     def _commit(self, batch: _Batch, projected: ProjectionProgress) -> None:
         # What a power cut takes of it is folded again, so it need not wait for the disk.
-        self._ledger.append([RunCommit(run_id=RunId(""), events=(), additions=(projected,))], Durability.PROCESS)
+        self._access.append([RunCommit(run_id=RunId(""), events=(), additions=(projected,))], Durability.PROCESS)
         self._seen = projected.place
         if batch.start.because is not None:
             say(f"projection {self._fold.name}: {batch.start.because}; it is folded again from the beginning")

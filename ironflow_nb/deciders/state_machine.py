@@ -75,7 +75,7 @@ def state_machine_of(
         observations = deciders_of(reader).observations(machine.name)
         past = past_of(machine, reader, observations)
     tried = (*machine.samples, *samples, *samples_of(machine, observations))
-    explored = explorer.explored(machine, tried, engine.ledger.instant(engine.ledger.clock.now()))
+    explored = explorer.explored(machine, tried, engine.access.instant(engine.clock.now()))
     hints = hints_of(machine)
     arrows = merged(
         declared=machine.transitions,

@@ -38,35 +38,35 @@ class StateMemory:
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[JournalAccess, _Shelf] = WeakKeyDictionary()
 
-    def find(self, ledger: JournalAccess, run_id: RunId, version: int, code: Digest) -> tuple[Any, int] | None:
+    def find(self, access: JournalAccess, run_id: RunId, version: int, code: Digest) -> tuple[Any, int] | None:
         """Return the state of that version, and the version of the one that is kept, if it is still known."""
-        _, known = self._of(ledger)
+        _, known = self._of(access)
         found = known.get(run_id)
         return found[2:] if found is not None and found[:2] == (version, code) else None
 
-    def keep(self, ledger: JournalAccess, run_id: RunId, committed: KnownState) -> None:
+    def keep(self, access: JournalAccess, run_id: RunId, committed: KnownState) -> None:
         """Remember what was committed."""
         if not is_immutable(committed.state):
             return
-        lock, known = self._of(ledger)
+        lock, known = self._of(access)
         with lock:
             known[run_id] = committed
             known.move_to_end(run_id)
             while len(known) > REMEMBERED:
                 known.popitem(last=False)
 
-    def move(self, ledger: JournalAccess, run_id: RunId, before: int, after: int) -> None:
+    def move(self, access: JournalAccess, run_id: RunId, before: int, after: int) -> None:
         """Remember that the events from one version to the other, which were committed, have not changed the state."""
-        lock, known = self._of(ledger)
+        lock, known = self._of(access)
         with lock:
             found = known.get(run_id)
             if found is not None and found.version == before:
                 known[run_id] = found._replace(version=after)
 
-    def _of(self, ledger: JournalAccess) -> _Shelf:
-        if ledger not in self._known:
-            self._known.setdefault(ledger, (ledger.threads.lock(), OrderedDict()))
-        return self._known[ledger]
+    def _of(self, access: JournalAccess) -> _Shelf:
+        if access not in self._known:
+            self._known.setdefault(access, (access.threads.lock(), OrderedDict()))
+        return self._known[access]
 
 
 def is_immutable(state: Any) -> bool:

@@ -19,7 +19,7 @@ from ironflow_nb.diagnosis.findings import Finding, Severity, counted
 from ironflow_nb.diagnosis.inspection import JournalContents
 from ironflow_nb.execution.engine import CURRENT, Engine
 from ironflow_nb.execution.registry import DEFAULT_PATH, PATH_VARIABLE, REGISTRY
-from ironflow_nb.execution.system.frontend import face, shell
+from ironflow_nb.execution.system.frontend import frontend, shell
 from ironflow_nb.execution.system.process_identity import host_id, is_alive
 from ironflow_nb.journal.ports import Lease
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
@@ -57,7 +57,7 @@ def doctor(*, engine: Engine | None = None) -> pd.DataFrame:
 
 def findings(engine: Engine) -> list[Finding]:
     """Return what there is to say about the engine, its journal and its process."""
-    opened = engine.ledger.journal
+    opened = engine.journal
     if not isinstance(opened, SqliteJournal):
         advice = 'give a path to keep the runs, iron.use("journal.db")'
         kept = Finding("journal", "path", "in memory, and gone with the process", Severity.NOTICE, advice)
@@ -122,7 +122,7 @@ def _absolute(path: str) -> Path:
 def _owners(engine: Engine, contents: JournalContents | None) -> Iterator[Finding]:
     if contents is None:
         return
-    now = engine.ledger.clock.now()
+    now = engine.clock.now()
     of_owner: dict[str | None, list[RunRow]] = {}
     for run in contents.unfinished:
         of_owner.setdefault(run.owner, []).append(run)
@@ -143,11 +143,11 @@ def _owners(engine: Engine, contents: JournalContents | None) -> Iterator[Findin
 
 def _living(engine: Engine, lease: Lease, runs: list[RunRow], now: int) -> Finding:
     silent_s = max(now - lease.heartbeat_at, 0) / 1e6
-    own = [run for run in runs if lease.owner != engine.ledger.owner or engine.is_running_here(run.run_id)]
-    where = "this process" if lease.owner == engine.ledger.owner else _process(lease)
+    own = [run for run in runs if lease.owner != engine.owner or engine.is_running_here(run.run_id)]
+    where = "this process" if lease.owner == engine.owner else _process(lease)
     found = f"{where} is alive, with a sign of life {spoken(silent_s)} ago, and works on {_listed(own) or 'no run'}"
     # One that has nothing to do shows no life, and who looks is awake.
-    if own and silent_s > lease.lease_s and lease.owner != engine.ledger.owner:
+    if own and silent_s > lease.lease_s and lease.owner != engine.owner:
         advice = "it may be stopped, or its machine asleep; its runs go on when it does, or are yours once it has ended"
         return Finding("use", "owners", found, Severity.NOTICE, advice)
     return Finding("use", "owners", found)
@@ -176,7 +176,7 @@ def _listed(runs: list[RunRow]) -> str:
 
 
 def _engine(engine: Engine) -> Iterator[Finding]:
-    closed_because = engine.ledger._closed_because  # noqa: SLF001 -- asking it to write would tell too, and write
+    closed_because = engine.access._closed_because  # noqa: SLF001 -- asking it to write would tell too, and write
     if closed_because is not None:
         advice = "open the journal again, with iron.use(...) or iron.open(...)"
         yield Finding("engine", "engine", f"it can't be used: {closed_because}", Severity.PROBLEM, advice)
@@ -188,7 +188,7 @@ def _engine(engine: Engine) -> Iterator[Finding]:
 
 
 def _troubles(engine: Engine) -> Iterator[Finding]:
-    troubles = engine.ledger.troubles
+    troubles = engine.access.background_errors
     for (activity, kind), count in list(troubles.counts.items()):
         found = f"while {activity}: {kind}, {counted(count, 'time')}, the last one {troubles.latest[activity, kind]!r}"
         advice = "the engine goes on; if the count grows, restart the kernel and run the cell again"
@@ -198,7 +198,7 @@ def _troubles(engine: Engine) -> Iterator[Finding]:
 def _notebook(_engine: Engine) -> Iterator[Finding]:
     if shell() is None:
         return
-    if face() is None:
+    if frontend() is None:
         found = "not loaded: no pictures that follow their runs, and no %ironflow"
         yield Finding("engine", "extension", found, Severity.NOTICE, "%load_ext ironflow_nb")
     else:
@@ -238,7 +238,7 @@ def _clock(engine: Engine, contents: JournalContents | None) -> Iterator[Finding
     if contents is None or contents.newest_at is None:
         return
     newest = max([contents.newest_at, *(lease.heartbeat_at for lease in contents.leases.values())])
-    age_s = (engine.ledger.clock.now() - newest) / 1e6
+    age_s = (engine.clock.now() - newest) / 1e6
     if age_s < -STEPPED_BACK_S:
         found = f"{spoken(-age_s)} behind what is written in the journal: it went back, or another machine's is ahead"
         advice = "set the clocks; until then ages, waits and the leases of other machines are wrong, results are not"

@@ -151,7 +151,7 @@ class _Alarm:
 
     def _ring_after(self, after_s: float) -> Callable[[], None]:
         def ring() -> None:
-            self._engine.ledger.clock.wait(self._wakeup, after_s)
+            self._engine.access.clock.wait(self._wakeup, after_s)
             with self._lock:
                 if self._is_armed:
                     self._is_armed, self.has_rung = False, True
@@ -237,7 +237,7 @@ class CellAttempt:
         )
 
     def _encoded(self, left: CellEffects) -> EncodedResult:
-        self.kept = keep(self._place.engine.ledger, left)
+        self.kept = keep(self._place.engine.access, left)
         self._warn()
         return EncodedResult(self.kept.values, self.kept.record, is_shareable=not self.kept.about.lost)
 

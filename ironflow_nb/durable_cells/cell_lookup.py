@@ -78,7 +78,7 @@ def key_of(engine: Engine, notebook: str | None = None) -> str:
     path = notebook or notebook_path()
     if path is None:
         return NOWHERE
-    place = Path(engine.ledger.journal.location).parent
+    place = Path(engine.journal.location).parent
     whole = Path(path).absolute()
     return os.path.relpath(whole, place) if whole.is_relative_to(place.parent) and place.is_absolute() else str(whole)
 
@@ -105,13 +105,13 @@ def ask_with(
     """Return the cell with inputs of these digests."""
     spec = cell.spec(ins, namespace)
     arguments = spec.parameters.bind((), dict(ins))
-    identity = step_identity(cell.name, engine.ledger.digester.digest(arguments).digest)
+    identity = step_identity(cell.name, engine.digester.digest(arguments).digest)
     return CellCall(cell, spec, ins, identity, opaque)
 
 
 def digest_of(engine: Engine, value: object) -> tuple[str, bool]:
     """Return the digest of a value (hex), and whether it is one of this process only."""
-    digester = engine.ledger.digester
+    digester = engine.digester
     try:
         found = digester.digest(value)
     except ValueNotStorable:  # an iterator or an open file
@@ -144,7 +144,7 @@ def unreadable(run: RunRow, row: StepRow, error: ValueUnreadable) -> NoExecution
 
 
 def _read(engine: Engine, row: StepRow, namespace: Mapping[str, Any]) -> ValueRecord:
-    record = record_of(engine, None if row.output_id is None else engine.ledger.value(row.output_id))
+    record = record_of(engine, None if row.output_id is None else engine.access.value(row.output_id))
     refuse_lost(engine, about_of(record), namespace)
     return record
 
@@ -168,7 +168,7 @@ def differences(engine: Engine, wanted: CellCall, row: StepRow) -> list[str]:
         ValueUnreadable: what is recorded of it can't be read.
     """
     assert row.output_id is not None
-    record = record_of(engine, engine.ledger.value(row.output_id))
+    record = record_of(engine, engine.access.value(row.output_id))
     before = about_of(record).ins
     changed = [f"input {name} changed" for name, digest in wanted.ins.items() if before.get(name, digest) != digest]
     added = [f"input {name} is new" for name in wanted.ins if name not in before]

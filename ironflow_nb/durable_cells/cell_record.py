@@ -133,9 +133,9 @@ class CellEffects:
     code: str
 
 
-def keep(ledger: JournalAccess, left: CellEffects) -> CellRecord:
+def keep(access: JournalAccess, left: CellEffects) -> CellRecord:
     """Return what is to be stored of the execution; what nothing stores is noted as lost."""
-    keeper = _Keeper(ledger)
+    keeper = _Keeper(access)
     for name in sorted(left.outs, key=left.brief.__contains__):  # those last, for another name may keep the object
         keeper.add(name, left.outs[name])
     left_out = {name: keeper.lost.pop(name)[0] for name in list(keeper.lost) if name in left.brief}
@@ -147,22 +147,22 @@ def keep(ledger: JournalAccess, left: CellEffects) -> CellRecord:
         ins=dict(left.ins), modules=keeper.modules, same=keeper.same, gone=left.gone, lost=dict(keeper.lost)
     )
     record = ValueRecord(keeper.parts, msgspec.to_builtins(about))
-    stored = encode_record(record, keeper.previews, ledger.signer)
-    return CellRecord(record, [*keeper.values, stored], about, keeper.troubles, left_out)
+    stored = encode_record(record, keeper.previews, access.signer)
+    return CellRecord(record, [*keeper.values, stored], about, keeper.background_errors, left_out)
 
 
 class _Keeper:
     """Collects the values of one record."""
 
-    def __init__(self, ledger: JournalAccess) -> None:
+    def __init__(self, access: JournalAccess) -> None:
         self.values: list[StoredValue] = []
         self.parts: dict[str, ValueReference] = {}
         self.previews: dict[str, str | None] = {}
         self.modules: dict[str, str] = {}
         self.same: dict[str, str] = {}
         self.lost: dict[str, tuple[str, str]] = {}
-        self.troubles: dict[str, str] = {}
-        self._ledger = ledger
+        self.background_errors: dict[str, str] = {}
+        self._access = access
         self._names: dict[int, str] = {}
 
     def add(self, name: str, value: object) -> None:
@@ -174,18 +174,18 @@ class _Keeper:
             self.same[name] = first
             return
         try:
-            digested = self._ledger.digester.digest(value)
+            digested = self._access.digester.digest(value)
             self.put(name, value, None if digested.opaque else digested.digest)
         except (ValueNotStorable, JournalError) as error:
             self.lose(name, value, str(error))
 
     def lose(self, name: str, value: object, why: str) -> None:
-        token = self._ledger.digester.provenance.token(value).hex()
+        token = self._access.digester.provenance.token(value).hex()
         self.lost[name] = class_name(type(value)), token
-        self.troubles[name] = why
+        self.background_errors[name] = why
 
     def put(self, name: str, value: object, digest: Digest | None = None) -> None:
-        stored = self._ledger.values.encode(value)
+        stored = self._access.values.encode(value)
         self.values.append(stored)
         self.parts[name] = ValueReference(stored.value_id.hex(), None if digest is None else digest.hex())
         if name not in {SHOWN, CODE}:
@@ -237,7 +237,7 @@ class Restorable:
 
     def forget_changed(self) -> None:
         """Let what was changed since it was decoded be decoded anew, as by a decorator that notes what it decorates."""
-        digester = self._engine.ledger.digester
+        digester = self._engine.access.digester
         for name in self._parts.keys() & self._values.keys():
             then, now = self._parts[name].known_digest, digester.digest(self._values[name])
             if then is not None and digester.provenance.recorded(now.digest) != then:
@@ -276,7 +276,7 @@ def record_of(engine: Engine, stored: StoredValue | None) -> ValueRecord:
     """
     if stored is None:
         raise ValueUnreadable("what was recorded of it is missing in the journal")
-    record = engine.ledger.values.decode(stored)
+    record = engine.codecs.decode(stored)
     if not isinstance(record, ValueRecord):
         raise ValueUnreadable(f"what was recorded of it is a {stored.type_name}")
     return record
@@ -285,9 +285,9 @@ def record_of(engine: Engine, stored: StoredValue | None) -> ValueRecord:
 def code_of(engine: Engine, record: ValueRecord) -> str:
     """Return what was kept of the code; nothing if it can't be read."""
     part = record.parts.get(CODE)
-    stored = None if part is None else engine.ledger.value(part.id)
+    stored = None if part is None else engine.access.value(part.id)
     try:
-        return "" if stored is None else str(engine.ledger.values.decode(stored))
+        return "" if stored is None else str(engine.codecs.decode(stored))
     except ValueUnreadable:
         return ""
 
@@ -299,7 +299,7 @@ def refuse_lost(engine: Engine, about: CellNotes, namespace: Mapping[str, Any]) 
         ValueUnreadable: they are not.
     """
     for name, (kind, token) in about.lost.items():
-        if name not in namespace or engine.ledger.digester.provenance.token(namespace[name]).hex() != token:
+        if name not in namespace or engine.digester.provenance.token(namespace[name]).hex() != token:
             raise ValueUnreadable(f"{name} ({kind}) can't be stored")
 
 
@@ -309,7 +309,7 @@ def read_back(engine: Engine, record: ValueRecord, namespace: Mapping[str, Any])
     Raises:
         ValueUnreadable: what the cell has noted can't be read.
     """
-    with engine.ledger.current() as reader:
+    with engine.access.current() as reader:
         stored = reader.values([part.id for name, part in record.parts.items() if name != CODE])
     return Restorable(engine, record, stored, namespace)
 
@@ -318,7 +318,7 @@ def _decoded(engine: Engine, name: str, part: ValueReference, stored: StoredValu
     if stored is None:
         raise ValueUnreadable(f"{name} is missing in the journal")
     try:
-        value = engine.ledger.values.decode(stored)
+        value = engine.codecs.decode(stored)
     except ValueUnreadable as error:
         raise ValueUnreadable(f"{name}: {error}") from error
     if stored.codec == PICKLE:
@@ -330,9 +330,9 @@ def _liken(engine: Engine, part: ValueReference, value: object) -> None:
     """Let an object that came back from a pickle identify as what it was recorded as."""
     then = part.known_digest
     if then is not None:
-        now = engine.ledger.digester.digest(value)
+        now = engine.digester.digest(value)
         if not now.opaque:
-            engine.ledger.digester.provenance.liken(now.digest, then)
+            engine.digester.provenance.liken(now.digest, then)
 
 
 def is_over(value: object) -> bool:

@@ -194,4 +194,4 @@ class NotebookFreshness:
     def _record(self, row: StepRow) -> ValueRecord:
         if row.output_id is None:
             raise ValueUnreadable("what was recorded of it is missing")
-        return record_of(self._engine, self._engine.ledger.value(row.output_id))
+        return record_of(self._engine, self._engine.access.value(row.output_id))

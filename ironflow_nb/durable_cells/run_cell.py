@@ -91,7 +91,7 @@ def _restored(place: CellContext, wanted: CellCall, found: FoundExecution) -> Ce
     except ValueUnreadable as error:
         return unreadable(found.run, row, error)
     work = spoken(row.duration_s or 0.0)
-    ago = spoken(max(place.engine.ledger.clock.now() - (row.finished_at or row.started_at), 0) / 1e6)
+    ago = spoken(max(place.engine.clock.now() - (row.finished_at or row.started_at), 0) / 1e6)
     say(f"restored {wanted.cell.name} ({work} of work, {ago} ago)")
     place.stage.show(shown)
     return CellOutcome(outs, found.record, is_restored=True, work_s=row.duration_s or 0.0)
@@ -101,7 +101,7 @@ def _refuse_untrusted(place: CellContext, cell: Cell, missing: NoExecution) -> N
     """Refuse to do much work again that only has to be trusted."""
     if missing.untrusted is None or missing.row is None or (missing.row.duration_s or 0.0) < GUARD_S:
         return
-    location = place.engine.ledger.journal.location
+    location = place.engine.journal.location
     raise UntrustedValue(
         f"the cell {cell.name} was executed ({spoken(missing.row.duration_s or 0.0)} of work), and what is recorded of "
         f"that was {FOREIGN}, or before it was signed; {advice(location)}, and it is restored. To execute it anew, "

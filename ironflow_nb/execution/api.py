@@ -77,7 +77,7 @@ def backup(path: str | os.PathLike[str], *, engine: Engine | None = None) -> Pat
         JournalError: something is there already, the journal is one in memory, or a file can't be read or written.
     """
     engine = engine or REGISTRY.engine()
-    source, target = engine.ledger.journal, Path(path).expanduser().absolute()
+    source, target = engine.journal, Path(path).expanduser().absolute()
     if not isinstance(source, SqliteJournal) or not source.exists():
         what = "is in memory" if not isinstance(source, SqliteJournal) else "does not exist yet"
         raise JournalError(f"the journal {source.location} {what}, so there is nothing to copy; run something first")

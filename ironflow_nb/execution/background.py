@@ -25,8 +25,8 @@ _STOPS: Final = frozenset(stop.value for stop in StopRequest)
 class BackgroundThread:
     """Ticks every 50 ms while there are sessions, and rests some time after the last of them."""
 
-    def __init__(self, ledger: JournalAccess, sessions: dict[RunId, Session], threads: Threads) -> None:
-        self._ledger = ledger
+    def __init__(self, access: JournalAccess, sessions: dict[RunId, Session], threads: Threads) -> None:
+        self._access = access
         self._sessions = sessions
         self._threads = threads
         self._wakeup = threads.wakeup()
@@ -47,12 +47,12 @@ class BackgroundThread:
             if self._is_running:
                 return
             self._is_running = True
-        self._beat_s = self._ledger.clock.monotonic()
+        self._beat_s = self._access.clock.monotonic()
         try:
             self._threads.spawn("ironflow-worker", self._run)
         except Exception as error:  # noqa: BLE001 -- the run can do without for a while; the next one tries again
             self._is_running = False
-            self._ledger.troubles.note("starting the background thread", error)
+            self._access.background_errors.note("starting the background thread", error)
 
     def let_go(self, session: Session) -> None:
         """Forget the session if it is over: not one in which its run has been continued meanwhile."""
@@ -77,11 +77,11 @@ class BackgroundThread:
 
     def _read_signals(self) -> None:
         """Pass on what other engines ask; that any of them has written something costs no query to know."""
-        token = self._ledger.change_token() if self._sessions else self._token
+        token = self._access.change_token() if self._sessions else self._token
         if token == self._token:
             return
         self._token = token
-        with self._ledger.current() as reader:
+        with self._access.current() as reader:
             signals = reader.signals([*self._sessions])
         for signal in signals:
             session = self._sessions.get(signal.run_id)
@@ -94,10 +94,10 @@ class BackgroundThread:
             self._try("writing what nobody waits for", session.flush)
             self._try("letting go of a run", partial(self.let_go, session))
         self._try("reading signals", self._read_signals)
-        now_s = self._ledger.clock.monotonic()
+        now_s = self._access.clock.monotonic()
         if self._sessions and now_s - self._beat_s >= HEARTBEAT_S:
             self._beat_s = now_s
-            self._try("writing a sign of life", self._ledger.beat)
+            self._try("writing a sign of life", self._access.beat)
 
     def _try(self, activity: str, act: Callable[[], None]) -> None:
         """Do one thing; an error of any kind leaves the thread alive, for everything else rests on it."""
@@ -107,4 +107,4 @@ class BackgroundThread:
             # Whoever commits next meets the same trouble and tells the person.
             logger().debug("%s: %s", activity, error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- user code may be met here: digests, sources
-            self._ledger.troubles.note(activity, error)
+            self._access.background_errors.note(activity, error)

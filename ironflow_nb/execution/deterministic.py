@@ -25,17 +25,17 @@ _FRACTION_BITS: Final = 53
 """As many bits as the fraction of a float has."""
 
 
-def _now(ledger: JournalAccess) -> datetime:
-    microseconds = ledger.clock.now()
+def _now(access: JournalAccess) -> datetime:
+    microseconds = access.clock.now()
     return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
 
 
-def _uuid4(ledger: JournalAccess) -> UUID:
-    return random_uuid(ledger.entropy)
+def _uuid4(access: JournalAccess) -> UUID:
+    return random_uuid(access.entropy)
 
 
-def _random(ledger: JournalAccess) -> float:
-    return (int.from_bytes(ledger.entropy(8), "big") >> (64 - _FRACTION_BITS)) / (1 << _FRACTION_BITS)
+def _random(access: JournalAccess) -> float:
+    return (int.from_bytes(access.entropy(8), "big") >> (64 - _FRACTION_BITS)) / (1 << _FRACTION_BITS)
 
 
 # A new version of the package may write them in another way; what they once gave stays.
@@ -63,8 +63,8 @@ def random() -> float:
 def _recorded(spec: StepSpec, make: Any) -> Any:
     scope = SCOPE.get()
     if scope is None or scope.step is not None:
-        return make(REGISTRY.engine().ledger)
-    return record(scope, spec, {}, lambda: make(scope.session.ledger), is_seen=True)
+        return make(REGISTRY.engine().access)
+    return record(scope, spec, {}, lambda: make(scope.session.access), is_seen=True)
 
 
 def commit_seen() -> None:

@@ -30,6 +30,9 @@ from ironflow_nb.execution.system.interrupts import INTERRUPTS, AwaitedRuns, loo
 from ironflow_nb.execution.system.system import Clock, Entropy, SystemClock, SystemThreads, Threads, system_entropy
 from ironflow_nb.execution.system.threads import ThreadPool
 from ironflow_nb.journal.ports import Durability, Journal, Reader
+from ironflow_nb.values.codecs import ValueCodec
+from ironflow_nb.values.digest import Digester
+from ironflow_nb.values.signed_pickles import Signer
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -60,7 +63,7 @@ class Engine:
         is_interactive: Callable[[], bool] = is_interactive,
     ) -> None:
         self.threads = threads or SystemThreads()
-        self.ledger = JournalAccess(journal, clock=clock or SystemClock(), entropy=entropy, threads=self.threads)
+        self.access = JournalAccess(journal, clock=clock or SystemClock(), entropy=entropy, threads=self.threads)
         self.durability = durability
         self.pool = ThreadPool(self.threads)
         self.interrupts = INTERRUPTS
@@ -68,15 +71,52 @@ class Engine:
         self.sessions: dict[RunId, Session] = {}
         self.joins_by_default = execution is not None
         self.execution = execution or CellExecution(
-            self.ledger.owner, lambda: self.ledger.entropy(6).hex(), self.threads.is_main
+            self.access.owner, lambda: self.access.entropy(6).hex(), self.threads.is_main
         )
         self.is_interactive = is_interactive
         self._loop: Any = None
         self._lock = self.threads.lock()
-        self._worker = BackgroundThread(self.ledger, self.sessions, self.threads)
+        self._background = BackgroundThread(self.access, self.sessions, self.threads)
         self._ordinals: OrderedDict[str, Counter[tuple[str, str, Digest]]] = OrderedDict()
         self._is_started = False
         self._entered: list[None] = []
+
+    # -- what it works with ----------------------------------------------------------------------------------------
+
+    @property
+    def journal(self) -> Journal:
+        """The store; writes go through `access`, which holds the lock."""
+        return self.access.journal
+
+    @property
+    def clock(self) -> Clock:
+        """The time of the engine."""
+        return self.access.clock
+
+    @property
+    def entropy(self) -> Entropy:
+        """The source of random bytes."""
+        return self.access.entropy
+
+    @property
+    def codecs(self) -> ValueCodec:
+        """What encodes and decodes values."""
+        return self.access.values
+
+    @property
+    def digester(self) -> Digester:
+        """What digests values."""
+        return self.access.digester
+
+    @property
+    def signer(self) -> Signer:
+        """What signs pickles and definitions with this user's key."""
+        return self.access.signer
+
+    @property
+    def owner(self) -> str:
+        """The name under which this engine owns runs."""
+        return self.access.owner
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -88,11 +128,11 @@ class Engine:
                 atexit.register(self._exit)
                 if hasattr(os, "register_at_fork"):
                     os.register_at_fork(after_in_child=partial(_forsake, weakref.ref(self)))
-        self._worker.look_after(session)
+        self._background.look_after(session)
 
     def close_session(self, session: Session) -> None:
         """Let go of a session, unless bodies of it are still running, or its end is not recorded yet."""
-        self._worker.let_go(session)
+        self._background.let_go(session)
 
     def flush(self) -> None:
         """Commit what waits for the worker."""
@@ -106,7 +146,7 @@ class Engine:
         """Read the journal at one moment, in which everything that this process has begun is there."""
         with suppress(IronflowError):  # what can't be written now is no reason not to read
             self.flush()
-        with self.ledger.journal.reading() as reader:
+        with self.access.journal.reading() as reader:
             yield reader
 
     def is_running_here(self, run_id: RunId) -> bool:
@@ -146,7 +186,7 @@ class Engine:
 
             with self._lock:
                 if self._loop is None:
-                    self._loop = EngineLoop(self.threads, self.ledger.troubles)
+                    self._loop = EngineLoop(self.threads, self.access.background_errors)
         except BaseException:  # its thread can't be started
             coroutine.close()
             raise
@@ -184,10 +224,10 @@ class Engine:
             except IronflowError as error:
                 logger().warning("run %s could not be closed: %s", session.run_id, error)
         self.sessions.clear()
-        self._worker.stop()
+        self._background.stop()
         if self._loop is not None:
             self._loop.close()
-        self.ledger.close("it was closed")
+        self.access.close("it was closed")
 
     def _exit(self) -> None:
         """Close at the end of the process; a script says on stderr what was cut off, for nobody looks at its log."""
@@ -216,10 +256,10 @@ class Engine:
             self.close()
 
     def __repr__(self) -> str:
-        return f"Engine({self.ledger.journal.location!r}, durability={self.durability.value!r})"
+        return f"Engine({self.access.journal.location!r}, durability={self.durability.value!r})"
 
 
 def _forsake(reference: weakref.ref[Engine]) -> None:
     engine = reference()
     if engine is not None:
-        engine.ledger.close("this process was forked from the one that opened it", abandon=True)
+        engine.access.close("this process was forked from the one that opened it", abandon=True)

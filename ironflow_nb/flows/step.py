@@ -227,7 +227,7 @@ class Step(Bindable, Generic[P, R]):
         return documentation("step", self.spec, self.spec.options)
 
     def __ironflow_digest__(self) -> bytes:
-        receiver = [REGISTRY.engine().ledger.digester.digest(each).digest for each in self.receiver]
+        receiver = [REGISTRY.engine().digester.digest(each).digest for each in self.receiver]
         return digest_bytes(b"".join([self.spec.name.encode(), self.spec.code, *receiver]))
 
     def __repr__(self) -> str:

@@ -69,18 +69,18 @@ def load_graph(engine: Engine, run: RunRow) -> StoredGraph:
         FlowNotDefined: nothing is.
         JournalCorrupt: its bounds can't be read.
     """
-    signer = engine.ledger.signer
+    signer = engine.signer
     with engine.reading() as reader:
         stored = reader.definition(run.definition_id)
         is_own = stored is not None and is_own_definition(signer, reader, stored) and own_runs(signer, reader, [run])
     if stored is None or stored.kind != "graph":
         raise FlowNotDefined(
-            f"run {run.run_id} of {run.kind} {run.name} left no graph in {engine.ledger.journal.location}",
+            f"run {run.run_id} of {run.kind} {run.name} left no graph in {engine.journal.location}",
             run_id=run.run_id,
             name=run.name,
         )
     is_fine = is_own and stored.name == run.name
-    foreign = None if is_fine else untrusted(run, engine.ledger.journal.location)
+    foreign = None if is_fine else untrusted(run, engine.journal.location)
     text, sign, line = stored.source.rpartition(_BOUNDS)
     if not sign:  # of a version that kept no bounds, or one that has none
         return StoredGraph(parse_source(stored.source), None, foreign)

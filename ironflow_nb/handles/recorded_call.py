@@ -89,19 +89,15 @@ def recorded_call(engine: Engine, row: StepRow, *, is_own: bool = True) -> Recor
     """
     found, gone = read_arguments(engine, row.inputs_id, lambda what: _lost(what, row))
     spec = REGISTRY.step(row.name)
-    stored = None if row.error_id is None else engine.ledger.value(row.error_id)
+    stored = None if row.error_id is None else engine.access.value(row.error_id)
     failure = None if stored is None else load_failure(stored)
-    call = (
-        _call(row, spec, found, gone)
-        if is_own
-        else [f"# the run was {FOREIGN}; {advice(engine.ledger.journal.location)}"]
-    )
+    call = _call(row, spec, found, gone) if is_own else [f"# the run was {FOREIGN}; {advice(engine.journal.location)}"]
     lines = [*_comments(row, failure, gone), *call]
     where = f"{row.step} of run {row.run_id}"
     return RecordedCall(
         step=row.step,
         inputs=dict(unwrapped((), found)[1]),
-        error=None if stored is None else recorded_error(stored, engine.ledger.signer, where=where),
+        error=None if stored is None else recorded_error(stored, engine.signer, where=where),
         error_text="" if failure is None else failure.traceback or f"{failure.kind}: {failure.text}",
         code="\n".join(lines),
         function=None if spec is None else spec.function,

@@ -272,8 +272,8 @@ class Run(Generic[T]):
         """Tell whether this user began the run; instances of deciders are nobody's."""
         if run is None or run.kind == run_status.PASSIVE_KIND or self.id in self._engine.sessions:
             return True
-        with self._engine.ledger.journal.reading() as reader:
-            return bool(own_runs(self._engine.ledger.signer, reader, [run]))
+        with self._engine.access.journal.reading() as reader:
+            return bool(own_runs(self._engine.access.signer, reader, [run]))
 
     def _attempts(self) -> list[StepRow]:
         with self._engine.reading() as reader:

@@ -72,7 +72,7 @@ def progress_of(engine: Engine, run_id: RunId) -> Progress:
     if run is None:
         return Progress(run, status)
     is_completed = status is RunStatus.COMPLETED
-    with engine.ledger.journal.reading() as reader:
+    with engine.journal.reading() as reader:
         unused = unused_steps(reader, run) if is_completed else ()
         found = reader.places(run_id, without=unused, continued_at=run.session_version if status in OWNED else 0)
         tallies = [tally for tally in found if not tally.name.startswith(OWN_PREFIX)]
@@ -173,7 +173,7 @@ def _account(engine: Engine, progress: Progress) -> RunFigures:
     n_again = sum(tally.n_tried_again for tally in progress.tallies)
     if run is None or status in OWNED:
         return RunFigures(n_reused=0 if session is None else session.replayer.n_reused, n_tried_again=n_again)
-    with engine.ledger.journal.reading() as reader:
+    with engine.journal.reading() as reader:
         began = reader.events(Select(run_ids=[run.run_id], name=RunContinued.__name__)) if run.n_sessions > 1 else []
         head = reader.head(run.run_id)
     ended_at = run.ended_at or (run.updated_at if head is None else head[1])
@@ -240,7 +240,7 @@ def _moves(engine: Engine, progress: Progress, diagram: Diagram) -> dict[str, Ma
     moves: dict[str, Mapping[int, int] | None] = {own: None}
     wanted = {site.partition(":")[0] for _, site in progress.places if site} - {own}
     if wanted:
-        with engine.ledger.journal.reading() as reader:
+        with engine.journal.reading() as reader:
             for each in definitions_of(reader, run):
                 found = reader.definition(each) if definition_prefix(each) in wanted else None
                 if found is not None:
@@ -254,7 +254,7 @@ def diagram_of(engine: Engine, run: RunRow | None) -> Diagram:
 
     if run is None:
         return Diagram("")
-    with engine.ledger.journal.reading() as reader:
+    with engine.journal.reading() as reader:
         definition = reader.definition(run.definition_id)
     if definition is None and (session := engine.sessions.get(run.run_id)) is not None:
         definition = session.definition()  # it is written after the first step

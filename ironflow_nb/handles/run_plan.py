@@ -102,11 +102,11 @@ def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -
     if isinstance(definition, PlannedDefinition):
         definition.define_steps()
     with engine.reading() as reader:
-        status, is_own = status_of(engine, reader, run), own_runs(engine.ledger.signer, reader, [run])
+        status, is_own = status_of(engine, reader, run), own_runs(engine.signer, reader, [run])
         planned = plan_of_run(reader, run, on_change or _on_change(run))
     if isinstance(definition, PlannedDefinition):
         planned = definition.replanned(engine, run, planned)
-    ago = spoken(max(engine.ledger.clock.now() - run.updated_at, 0) / 1e6)
+    ago = spoken(max(engine.clock.now() - run.updated_at, 0) / 1e6)
     how = "would be continued" if is_own else f"was {FOREIGN}, and is not continued before iron.trust()"
     begin = f"{run.name}: run {run.run_id} ({status.value} {ago} ago) {how}"
     return Plan.of(planned, begin, diagram_of(engine, run))
@@ -134,7 +134,7 @@ def plan_of_call(engine: Engine, request: RunRequest) -> Plan:
 
 
 def _completed(engine: Engine, run: RunRow) -> str:
-    ago = spoken(max(engine.ledger.clock.now() - run.updated_at, 0) / 1e6)
+    ago = spoken(max(engine.clock.now() - run.updated_at, 0) / 1e6)
     return f"run {run.run_id}, completed {ago} ago"
 
 
@@ -148,7 +148,7 @@ def _again(engine: Engine, reader: Reader, planned: Planned) -> Planned:
     spec = REGISTRY.step(planned.row.name)
     if spec is not None and spec.cache_s is not None:
         found = reader.cached(planned.row.identity, spec.code)
-        oldest = engine.ledger.clock.now() - spec.cache_s * 1e6
+        oldest = engine.clock.now() - spec.cache_s * 1e6
         if found is not None and found.output_id is not None and (found.finished_at or 0) >= oldest:
             return replace(planned, action=Action.REUSE, reason=f"cached by run {found.run_id}")
     return replace(planned, action=Action.REDO, reason="a new run does it again")

@@ -236,7 +236,7 @@ class Runnable:
                 return Run(engine, run.run_id, engine.sessions.get(run.run_id))
             if status not in ENDED:
                 return handle
-        raise RunNotFound(f"{self.name} has no unfinished run in {engine.ledger.journal.location}", name=self.name)
+        raise RunNotFound(f"{self.name} has no unfinished run in {engine.journal.location}", name=self.name)
 
     def continue_run(self, engine: Engine, run: RunRow, orders: ResumeOptions = NONE) -> RunId:
         """Continue the run in the background with its recorded arguments, under `orders`; return its id.
@@ -245,7 +245,7 @@ class Runnable:
             UntrustedRun: this user did not begin it.
         """
         with engine.reading() as reader:
-            engine.ledger.refuse_foreign(reader, run)
+            engine.access.refuse_foreign(reader, run)
         args, kwargs = self.recorded_call(recorded_arguments(engine, run))
         request, body = self.request(args, kwargs)
         asked = replace(request, run_id=run.run_id, reason="resume", orders=orders)

@@ -30,10 +30,10 @@ def ask_to_stop(engine: Engine, run_id: RunId, stop: StopRequest) -> None:
             return
         session = engine.sessions.get(run_id)
         if session is not None and session.is_open:
-            session.stop(stop, engine.ledger.owner)
+            session.stop(stop, engine.owner)
             return
         if status not in ENDED:
-            engine.ledger.send(run_id, stop.value)
+            engine.access.send(run_id, stop.value)
             return
         if stop is StopRequest.PAUSE or status is RunStatus.COMPLETED or run is None:
             raise RunFinished(
@@ -52,10 +52,10 @@ def _cancel_idle(engine: Engine, run: RunRow) -> None:
     Raises:
         JournalConflict: somebody works on it.
     """
-    with engine.ledger.current() as reader:
+    with engine.access.current() as reader:
         refuse_changed(reader, run)
         head = reader.head(run.run_id)
     assert head is not None
-    writer = RunWriter(engine.ledger, run.run_id, Durability(run.durability))
+    writer = RunWriter(engine.access, run.run_id, Durability(run.durability))
     writer.version, writer.at, writer.row = head[0], head[1], run
-    writer.commit(PendingEvent(events.RunCancelled(reason=f"asked by {engine.ledger.owner}")))
+    writer.commit(PendingEvent(events.RunCancelled(reason=f"asked by {engine.owner}")))

@@ -34,8 +34,8 @@ def trust(path: str | os.PathLike[str] | None = None) -> int:
     """
     chosen = REGISTRY.engine() if path is None else make_engine(path)
     try:
-        if not chosen.ledger.journal.exists():
-            raise NotAJournal(f"there is no journal at {chosen.ledger.journal.location}, so there is nothing to trust")
+        if not chosen.access.journal.exists():
+            raise NotAJournal(f"there is no journal at {chosen.access.journal.location}, so there is nothing to trust")
         return _sign_values(chosen) + _sign_payloads(chosen) + _sign_runs(chosen)
     finally:
         if path is not None:
@@ -45,21 +45,21 @@ def trust(path: str | os.PathLike[str] | None = None) -> int:
 def _sign_values(engine: Engine) -> int:
     n_signed = 0
     for codec in (PICKLE, RECORD, ERROR):
-        with engine.ledger.current() as reader:
+        with engine.access.current() as reader:
             ids = reader.value_ids(codec)
         n_signed += sum(_sign(engine, codec, piece) for piece in _pieces(ids))
     return n_signed
 
 
 def _sign_payloads(engine: Engine) -> int:
-    with engine.ledger.current() as reader:
+    with engine.access.current() as reader:
         ids = [work.payload_id for work in reader.work(QueueSelect()) if work.payload_id is not None]
     return sum(_sign(engine, JSON, piece) for piece in _pieces(ids))
 
 
 def _sign(engine: Engine, codec: str, ids: Sequence[ValueId]) -> int:
-    signer = engine.ledger.signer
-    with engine.ledger.current() as reader:
+    signer = engine.signer
+    with engine.access.current() as reader:
         values = reader.values(ids)
     macs = {
         key: signer.sign(codec, value.content)
@@ -67,18 +67,18 @@ def _sign(engine: Engine, codec: str, ids: Sequence[ValueId]) -> int:
         if value.content is not None and not signer.is_own(codec, value.content, value.mac)
         if codec != ERROR or has_pickles(value.content)
     }
-    return engine.ledger.resign(codec, macs)
+    return engine.access.resign(codec, macs)
 
 
 def _sign_runs(engine: Engine) -> int:
-    n_signed, ledger = 0, engine.ledger
-    with ledger.current() as reader:
+    n_signed, access = 0, engine.access
+    with access.current() as reader:
         ids = [run.run_id for run in sound(reader.runs, Select())]
     for piece in _pieces(ids):
-        with ledger.current() as reader:
-            missing = missing_signatures(ledger.signer, reader, reader.runs(Select(run_ids=piece)))
+        with access.current() as reader:
+            missing = missing_signatures(access.signer, reader, reader.runs(Select(run_ids=piece)))
         if missing:
-            ledger.append([RunCommit(run_id=RunId(""), events=(), values=tuple(missing))], engine.durability)
+            access.append([RunCommit(run_id=RunId(""), events=(), values=tuple(missing))], engine.durability)
         n_signed += len(missing)
     return n_signed
 

@@ -23,8 +23,8 @@ _SHOWN: Final = 40
 class VolatileArguments:
     """Compares the first new call of each step of a continued run with a recorded one that is no longer called."""
 
-    def __init__(self, ledger: JournalAccess, run_id: RunId, memo: RecordedSteps) -> None:
-        self._ledger = ledger
+    def __init__(self, access: JournalAccess, run_id: RunId, memo: RecordedSteps) -> None:
+        self._access = access
         self._run_id = run_id
         self._memo = memo
         self._seen: set[str] = set()
@@ -56,7 +56,7 @@ class VolatileArguments:
             )
 
     def _recorded(self, inputs_id: Any) -> Mapping[str, Any]:
-        stored = self._ledger.value(inputs_id)
+        stored = self._access.value(inputs_id)
         try:
             here = {} if stored is None else input_references(stored)[0]
             return {name: untag(tree) for name, tree in here.items()}

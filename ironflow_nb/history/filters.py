@@ -44,7 +44,7 @@ def selected(
         run_name=None if flow is None else _flow_name(flow),
         is_full_name=not isinstance(flow, str),
         run_ids=None if run is None else [resolve_run(reader, getattr(run, "id", run)).run_id],
-        since=_instant(since, engine.ledger.clock.now()),
+        since=_instant(since, engine.clock.now()),
         limit=n_rows(limit),
     )
 

@@ -253,7 +253,7 @@ def _run_columns(
     rows = [row for row, _ in found]
     tallies = sound_tallies(reader, [row.run_id for row in rows])
     texts, calls = _previews(reader, found), _calls(reader, rows)
-    now = engine.ledger.clock.now()
+    now = engine.clock.now()
     until = [row.ended_at or (now if status in OWNED else None) for row, status in found]
     took = [None if at is None else max(at - row.started_at, 0) / 1e6 for row, at in zip(rows, until, strict=True)]
     of_rows = [tallies.get(row.run_id, ()) for row in rows]

@@ -105,16 +105,16 @@ def read_value(engine: Engine, stored: StoredValue) -> Any:
     Raises:
         ValueUnreadable: it, or something it refers to, can't be read here.
     """
-    value = engine.ledger.values.decode(stored)
+    value = engine.codecs.decode(stored)
     if not isinstance(value, ValueRecord):
         return value
     ids = {name: value_id for name, value_id in value.ids().items() if name.isidentifier()}
-    with engine.ledger.current() as reader:
+    with engine.access.current() as reader:
         parts = reader.values(list(ids.values()))
     missing = [name for name, value_id in ids.items() if value_id not in parts]
     if missing:
         raise ValueUnreadable(f"{', '.join(missing)} of a record is missing in the journal; put that back from a copy")
-    return {name: engine.ledger.values.decode(parts[value_id]) for name, value_id in ids.items()}
+    return {name: engine.codecs.decode(parts[value_id]) for name, value_id in ids.items()}
 
 
 def recorded_arguments(engine: Engine, run: RunRow) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class RecordedArguments(NamedTuple):
         """
         try:
             stored = self.values.get(name)
-            return untag(self.here[name]) if stored is None else engine.ledger.values.decode(stored)
+            return untag(self.here[name]) if stored is None else engine.codecs.decode(stored)
         except ValueUnreadable as error:
             error.add_note(f"It is the recorded argument `{name}`.")
             raise
@@ -189,12 +189,12 @@ class RecordedArguments(NamedTuple):
 
 def find_arguments(engine: Engine, inputs_id: ValueId | None) -> RecordedArguments | None:
     """Return what is recorded of the arguments of a call, None if that is missing or damaged."""
-    record = None if inputs_id is None else engine.ledger.value(inputs_id)
+    record = None if inputs_id is None else engine.access.value(inputs_id)
     if record is None or record.content is None:
         return None
     here, elsewhere, not_kept = map(own_arguments, input_references(record))
     ids = {name: ValueId(bytes.fromhex(text)) for name, text in elsewhere.items()}
-    with engine.ledger.current() as reader:
+    with engine.access.current() as reader:
         found = reader.values(list(ids.values()))
     return RecordedArguments(record, here, {name: found.get(each) for name, each in ids.items()}, not_kept)
 

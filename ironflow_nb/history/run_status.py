@@ -35,7 +35,7 @@ def _looked_at(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> list[t
     if not in_doubt:
         return found
     # They may have ended, and their owners with them, between the reading of their rows and the look at the owners.
-    with engine.ledger.journal.reading() as newer:
+    with engine.journal.reading() as newer:
         ended = {run.run_id: run for run in newer.runs(Select(run_ids=in_doubt)) if run.status not in OWNED}
     now = [ended.get(run.run_id, run) for run, _ in found]
     return [(run, run.status if run.run_id in ended else status) for run, (_, status) in zip(now, found, strict=True)]
@@ -44,9 +44,9 @@ def _looked_at(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> list[t
 def _is_alive(engine: Engine, reader: Reader, run: RunRow) -> bool:
     if run.kind == PASSIVE_KIND:
         return True
-    if run.owner == engine.ledger.owner:
+    if run.owner == engine.owner:
         return engine.is_running_here(run.run_id)
-    return engine.ledger.is_owner_alive(reader, run.owner)
+    return engine.access.is_owner_alive(reader, run.owner)
 
 
 def look(engine: Engine, run_id: RunId) -> tuple[RunRow | None, RunStatus]:
@@ -56,14 +56,14 @@ def look(engine: Engine, run_id: RunId) -> tuple[RunRow | None, RunStatus]:
         RunNotFound: nobody knows it.
     """
     session = engine.sessions.get(run_id)
-    with engine.ledger.journal.reading() as reader:
+    with engine.journal.reading() as reader:
         found = reader.runs(Select(run_ids=[run_id]))
         if found:
             return _looked_at(engine, reader, found)[0]
     if session is not None:
         row = session.writer.row
         return row, RunStatus.RUNNING if session.is_open else RunStatus.INTERRUPTED
-    raise RunNotFound(f"there is no run {run_id} in {engine.ledger.journal.location}", run_id=run_id)
+    raise RunNotFound(f"there is no run {run_id} in {engine.journal.location}", run_id=run_id)
 
 
 def wait_ended(engine: Engine, run_id: RunId, timeout_s: float | None = None) -> tuple[RunRow | None, RunStatus]:
@@ -72,7 +72,7 @@ def wait_ended(engine: Engine, run_id: RunId, timeout_s: float | None = None) ->
     Raises:
         ResultTimeout: it goes on after `timeout_s`.
     """
-    clock = engine.ledger.clock
+    clock = engine.clock
     deadline = None if timeout_s is None else clock.monotonic() + timeout_s
     wakeup = engine.threads.wakeup()
     while True:
@@ -106,9 +106,9 @@ def result_of(engine: Engine, run: RunRow | None, run_id: RunId, status: RunStat
         RunInterrupted, RunCancelled: it ended like that.
     """
     if status is RunStatus.COMPLETED and run is not None and run.output_id is not None:
-        stored = engine.ledger.value(run.output_id)
+        stored = engine.access.value(run.output_id)
         if stored is not None:
-            return engine.ledger.values.decode(stored)
+            return engine.codecs.decode(stored)
         raise ValueUnreadable(
             f"the result of run {run_id} is missing in the journal; put the journal back from a copy", run_id=run_id
         )
@@ -126,11 +126,11 @@ def result_of(engine: Engine, run: RunRow | None, run_id: RunId, status: RunStat
 
 def failure_of(engine: Engine, run: RunRow) -> BaseException:
     """Return the exception with which the run failed, rebuilt, or `RunFailed` in its place."""
-    stored = None if run.error_id is None else engine.ledger.value(run.error_id)
+    stored = None if run.error_id is None else engine.access.value(run.error_id)
     if stored is None:
         return RunFailed(f"run {run.run_id} of {run.name} failed, and its error is missing", run_id=run.run_id)
     failure = load_failure(stored)
-    error = recorded_error(stored, engine.ledger.signer, where=f"run {run.run_id}")
+    error = recorded_error(stored, engine.signer, where=f"run {run.run_id}")
     if type(error).__name__ == "StepFailed" and failure.kind != "ironflow_nb.errors.StepFailed":
         standing_in = RunFailed(str(error), run_id=run.run_id, kind=failure.kind)
         for note in failure.notes:

@@ -49,11 +49,11 @@ def load_ipython_extension(shell: Any) -> None:
     """
     if getattr(shell, FACE_ATTRIBUTE, None) is not None:
         return
-    face = NotebookHooks(shell)
-    face.attach()
+    frontend = NotebookHooks(shell)
+    frontend.attach()
     tracebacks.attach(shell)
     attach(shell)
-    setattr(shell, FACE_ATTRIBUTE, face)
+    setattr(shell, FACE_ATTRIBUTE, frontend)
     shell.register_magics(IronflowMagics)
     shell.register_magics(StepMagics)
     shell.register_magics(GraphMagics)
@@ -64,10 +64,10 @@ def load_ipython_extension(shell: Any) -> None:
 
 def unload_ipython_extension(shell: Any) -> None:
     """Take away what loading has added."""
-    face = getattr(shell, FACE_ATTRIBUTE, None)
-    if face is None:
+    frontend = getattr(shell, FACE_ATTRIBUTE, None)
+    if frontend is None:
         return
-    face.detach()
+    frontend.detach()
     tracebacks.detach(shell)
     detach(shell)
     for known in REGISTRY.definitions(KIND):

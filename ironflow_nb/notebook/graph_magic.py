@@ -18,7 +18,7 @@ from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.errors import GraphInvalid, IronflowError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.system.frontend import face
+from ironflow_nb.execution.system.frontend import frontend
 from ironflow_nb.history.lookup import recorded_arguments
 from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.journal.ports import Select
@@ -170,7 +170,7 @@ def _pointed(wrong: _Wrong, lines: list[str]) -> str:
 
 def _tell_unfinished(made: Graph) -> None:
     """Say what a repeated call would do with the newest run that did not end well, if it would continue that."""
-    found: Any = face()
+    found: Any = frontend()
     if not isinstance(found, NotebookHooks):
         return
     try:

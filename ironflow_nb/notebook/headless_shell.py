@@ -128,7 +128,7 @@ class Headless:
         self.reports.append(report)
         self._stage.outputs = []
         cell.setdefault("metadata", {})["ironflow"] = {"status": RUNNING}
-        clock, began_s = self._engine.ledger.clock, self._engine.ledger.clock.monotonic()
+        clock, began_s = self._engine.access.clock, self._engine.access.clock.monotonic()
         file = ""
         try:
             made = whole_cell(text_of(cell), report.name, self._shell.transform_cell, cell.get("id"))

@@ -90,7 +90,7 @@ class IronflowMagics(Magics):
         with engine.reading() as reader:
             newest = reader.runs(Select(limit=1))
         if not newest:
-            raise UsageError(f"%ironflow: there are no runs in {engine.ledger.journal.location}")
+            raise UsageError(f"%ironflow: there are no runs in {engine.journal.location}")
         return Run(engine, newest[0].run_id)
 
 
@@ -99,7 +99,7 @@ def _overview() -> Any:
     engine = REGISTRY.engine()
     newest = frames.runs(limit=_NEWEST)
     going = ", ".join(f"{n} {status}" for status, n in newest["status"].value_counts().items())
-    print(f"{engine.ledger.journal.location}: {f'the newest runs ({going})' if going else 'no runs'}")
+    print(f"{engine.journal.location}: {f'the newest runs ({going})' if going else 'no runs'}")
     print(f"%ironflow {' | '.join(VERBS)}; %ironflow? tells more")
     return None if newest.empty else newest
 

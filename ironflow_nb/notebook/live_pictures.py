@@ -57,7 +57,7 @@ class LiveOutput:
         self._engine.threads.spawn("ironflow-picture", self._keep_up)
 
     def _keep_up(self) -> None:
-        clock = self._engine.ledger.clock
+        clock = self._engine.access.clock
         self._wakeup.take(FIRST_S)
         while True:
             began_s = clock.monotonic()
@@ -136,7 +136,7 @@ def _goes_on(engine: Engine, run_id: RunId) -> bool:
 
 def new_display_id(engine: Engine) -> str:
     """Return a fresh id of an output."""
-    return f"ironflow-{engine.ledger.entropy(8).hex()}"
+    return f"ironflow-{engine.entropy(8).hex()}"
 
 
 def first_word(display_id: str) -> None:
@@ -225,7 +225,7 @@ class LiveDeciderOutput:
     def paint(self) -> bool:
         """Show the decider as it is, if that differs from what is shown; tell whether it did."""
         with self._brush:
-            if self._is_over or self._engine.ledger.is_closed or REGISTRY.engine() is not self._engine:
+            if self._is_over or self._engine.access.is_closed or REGISTRY.engine() is not self._engine:
                 self._is_over = True
                 return False
             progress = self._progress()
@@ -236,7 +236,7 @@ class LiveDeciderOutput:
             return True
 
     def _keep_up(self) -> None:
-        clock, rest_s = self._engine.ledger.clock, EVERY_S
+        clock, rest_s = self._engine.access.clock, EVERY_S
         while not self._is_over:
             self._wakeup.take(rest_s)
             began_s = clock.monotonic()

@@ -59,10 +59,10 @@ class NotebookResult:
         if made is None:
             known = ", ".join(dict.fromkeys(each for cell in self._cells for each in cell["values"])) or "none"
             raise StepNotFound(f"no cell of {self.path.name} has left {name!r} behind; there are: {known}", name=name)
-        stored = self._engine.ledger.value(ValueId(bytes.fromhex(made)))
+        stored = self._engine.access.value(ValueId(bytes.fromhex(made)))
         if stored is None:
             raise ValueUnreadable(f"{name} is missing in the journal; put that back from a copy", name=name)
-        return self._engine.ledger.values.decode(stored)
+        return self._engine.access.values.decode(stored)
 
     def __repr__(self) -> str:
         statuses = [cell["status"] for cell in self._cells]
@@ -111,7 +111,7 @@ def _request(engine: Engine, path: Path, inputs: Mapping[str, Any], output: Path
     bad = [name for name in inputs if not name.isidentifier()]
     if bad:
         raise DefinitionError(f"inputs are named as variables are, not {bad[0]!r}")
-    location = engine.ledger.journal.location
+    location = engine.journal.location
     if location in {MEMORY, "memory"}:
         raise DefinitionError(
             "a notebook is run in a process of its own, which can't see a journal in memory; use one on disk: "

@@ -18,7 +18,7 @@ from ironflow_nb.durable_cells.run_cell import run_cell
 from ironflow_nb.errors import DefinitionError, NotAllowedInStep
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.session.replay import FAILED_STEP
-from ironflow_nb.execution.system.frontend import face
+from ironflow_nb.execution.system.frontend import frontend
 from ironflow_nb.notebook.notebook_hooks import NotebookHooks
 from ironflow_nb.notebook.output_capture import OutputCapture
 from ironflow_nb.notebook.tracebacks import own_frames_only
@@ -134,7 +134,7 @@ def own_frames(error: BaseException, file: str) -> TracebackType | None:
 
 def cell_id() -> str | None:
     """Return the id of the cell that is being executed, if the front end tells it."""
-    found: Any = face()
+    found: Any = frontend()
     return found.cell_id() if isinstance(found, NotebookHooks) else None
 
 
@@ -154,4 +154,4 @@ def note(cell: Cell) -> None:
         is_same = isinstance(other, RegisteredCell) and other.cell.cell_id == cell.cell_id is not None
         if is_same and other.name != cell.name:  # under its own name it keeps its place in the order
             REGISTRY.forget(KIND, other.name)
-    REGISTRY.define(RegisteredCell(cell, REGISTRY.engine().ledger.clock.now()))
+    REGISTRY.define(RegisteredCell(cell, REGISTRY.engine().clock.now()))

@@ -81,7 +81,7 @@ def _wait(counts: Counter[str]) -> str:
 
 def unfinished(engine: Engine) -> list[Unfinished]:
     """Return the interrupted and waiting runs of the last 30 days, newest first; reads only."""
-    now = engine.ledger.clock.now()
+    now = engine.clock.now()
     recorded = OWNED | {RunStatus.INTERRUPTED}
     with engine.reading() as reader:
         rows = reader.runs(Select(statuses=recorded, since=now - round(WITHIN_S * 1e6)))
@@ -89,7 +89,7 @@ def unfinished(engine: Engine) -> list[Unfinished]:
         wanted = {RunStatus.INTERRUPTED, RunStatus.WAITING}
         rows = [row for row in rows if statuses.get(row.run_id) in wanted]
         tallies = reader.tallies([row.run_id for row in rows])
-        own = own_runs(engine.ledger.signer, reader, rows)
+        own = own_runs(engine.signer, reader, rows)
         ages = {row.run_id: (now - (reader.head(row.run_id) or (0, row.updated_at))[1]) / 1e6 for row in rows}
     n_finished = {row.run_id: count(tallies.get(row.run_id, ()), StepStatus.COMPLETED) for row in rows}
     return [
@@ -131,7 +131,7 @@ def _words(item: Unfinished) -> str:
 def _advice(found: list[Unfinished]) -> str:
     own = [item.run for item in found if item.is_own]
     if not own:
-        return f"Nothing of them is executed; {advice(REGISTRY.engine().ledger.journal.location)}."
+        return f"Nothing of them is executed; {advice(REGISTRY.engine().journal.location)}."
     first = own[0]
     if first.kind == KIND:
         return f"Run the cell {first.name} again; what stands before it is restored."

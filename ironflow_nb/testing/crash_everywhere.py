@@ -104,7 +104,7 @@ class _Round:
     def undisturbed(self, flow: Runnable, args: Any, kwargs: Any) -> bytes:
         with process_on(self.journal, self.durability, self.clock) as engine:
             value = outcome_of(flow, args, kwargs)
-            return engine.ledger.digester.digest(value).digest
+            return engine.digester.digest(value).digest
 
     def crashed(
         self, flow: Runnable, args: Any, kwargs: Any, commit: int, moment: str, expected: bytes
@@ -114,18 +114,18 @@ class _Round:
         with process_on(dying, self.durability, self.clock) as engine:
             with contextlib.suppress(Died):
                 outcome_of(flow, args, kwargs, is_dead=lambda: dying.is_dead)
-            owner = engine.ledger.owner
+            owner = engine.owner
             abandon(engine)
         if not dying.is_dead:
             self.journal.close()
             return None
         with process_on(self.journal, self.durability, self.clock) as engine:
             # The process of this owner is this one, which lives; without a lease it counts as dead.
-            engine.ledger.journal.release(owner)
+            engine.journal.release(owner)
             with engine.reading() as reader:
                 kept = _completed(reader)
             value = completed(flow, args, kwargs)
-            assert engine.ledger.digester.digest(value).digest == expected, f"{where}: another result"
+            assert engine.digester.digest(value).digest == expected, f"{where}: another result"
             with engine.reading() as reader:
                 rows, n_completed = reader.steps(Select()), len(_completed(reader))
                 statuses = {run.status for run in reader.runs(Select())}

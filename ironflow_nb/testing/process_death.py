@@ -128,7 +128,7 @@ def process_on(journal: Journal, durability: Durability, clock: Clock | None = N
     engine = REGISTRY.adopt(
         Engine(journal, durability=durability, clock=clock, threads=_NoWorker(), execution=lambda: "a script")
     )
-    engine.execution = lambda: engine.ledger.owner
+    engine.execution = lambda: engine.owner
     with REGISTRY.replaced(engine):
         yield engine
     engine.close()
@@ -173,7 +173,7 @@ def abandon(engine: Engine) -> None:
     while engine.pool.n_unfinished:
         clock.wait(wakeup, 0.001)
         assert clock.monotonic() < deadline, "a body hangs"
-    engine.ledger.close("its process died", abandon=True)
+    engine.access.close("its process died", abandon=True)
     engine.sessions.clear()
 
 

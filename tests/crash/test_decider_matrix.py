@@ -96,10 +96,10 @@ def died(script: Script, journal: Journal, durability: Durability, clock: SimClo
     with process_on(dying, durability, clock) as engine:
         with contextlib.suppress(Died):
             script(handled)
-        owner = engine.ledger.owner
+        owner = engine.owner
         abandon(engine)
     with process_on(journal, durability, clock) as engine:
-        engine.ledger.journal.release(owner)  # its process is this one, which lives; without a lease it counts as dead
+        engine.journal.release(owner)  # its process is this one, which lives; without a lease it counts as dead
         if dying.is_dead:
             script(handled)
         with engine.reading() as reader:

@@ -114,7 +114,7 @@ def test_whatever_is_left_of_the_log_the_run_continues(
                 check_rows(reader)
                 owners = {run.owner for run in reader.runs(Select()) if run.owner is not None}
             for owner in owners:
-                engine.ledger.journal.release(owner)
+                engine.journal.release(owner)
             assert completed(flows.FLOWS[name]) == expected, f"{kind} {n_frames}"
             with engine.reading() as reader:
                 check_rows(reader)

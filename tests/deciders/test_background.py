@@ -148,7 +148,7 @@ def test_the_background_outlives_errors_that_are_none_of_ours(
     log: list[str] = []
     counter = performing(log)
     counter.start()
-    ledger, left = lab.engine.ledger, [3]
+    ledger, left = lab.engine.access, [3]
     claim = ledger.exchange
 
     def struck(*args: Any, **kwargs: Any) -> Any:
@@ -162,5 +162,5 @@ def test_the_background_outlives_errors_that_are_none_of_ours(
     eventually(lambda: log == ["one"])
     counter.stop()
     assert left == [0]
-    assert [*ledger.troubles.counts.values()] == [3]
+    assert [*ledger.background_errors.counts.values()] == [3]
     assert caplog.text.count("while performing what is due") == 1

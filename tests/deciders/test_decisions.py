@@ -194,7 +194,7 @@ def test_a_decide_that_changes_its_state_is_found_when_purity_is_checked(lab: La
 
 def test_a_decide_that_sends_or_reads_the_journal_is_refused_and_harms_nothing(lab: Lab) -> None:
     counter = counters()
-    for reach in (lambda: counter.send(Add("c")), lambda: lab.engine.ledger.current().__enter__()):
+    for reach in (lambda: counter.send(Add("c")), lambda: lab.engine.access.current().__enter__()):
         decider = deciding(lambda state, command, reach=reach: reach())
         decider._takes_time = False
         with pytest.raises(iron.errors.DecisionError, match="they are pure"):
@@ -210,7 +210,7 @@ def test_the_time_of_a_decision_is_that_of_the_engine(lab: Lab) -> None:
     order.send(Place("o-1", 5.0))
     clock.advance(60)
     order.send(Pay("o-1"))
-    assert order.history("o-1")["at"].iloc[-1] == lab.engine.ledger.instant(clock.now())
+    assert order.history("o-1")["at"].iloc[-1] == lab.engine.access.instant(clock.now())
     assert order.history("o-1")["data"].iloc[-1] == {"at": "2030-01-01T00:01:00Z"}
 
 
@@ -262,7 +262,7 @@ def test_the_end_of_a_state_that_json_does_not_know_is_kept_as_text(lab: Lab) ->
     decider.decide(lambda state, command: iron.accept(Added(1)))
     decider.send(Send("c"))
     (run,) = [row for row in everything(lab)[1] if row.key == "c"]
-    stored = lab.engine.ledger.value(run.output_id)
+    stored = lab.engine.access.value(run.output_id)
     assert stored is not None
     assert stored.content is not None
     assert msgspec.json.decode(stored.content) == {"status": "ended", "what": "(3+4j)"}

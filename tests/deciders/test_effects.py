@@ -26,7 +26,7 @@ def queue(lab: Lab, **select: Any) -> list[QueueItem]:
 
 def owned_elsewhere(lab: Lab, work: QueueItem, *, lease_s: float = 300, host: str | None = None) -> None:
     """Let another process have claimed the work: one of this host that lives, or one of another host."""
-    mine, now = lab.engine.ledger.lease, lab.engine.ledger.clock.now()
+    mine, now = lab.engine.access.lease, lab.engine.clock.now()
     lease = Lease(
         owner="rival", host=host or host_id(), pid=mine.pid, process_started_at=mine.process_started_at,
         heartbeat_at=now, lease_s=30.0,
@@ -35,9 +35,9 @@ def owned_elsewhere(lab: Lab, work: QueueItem, *, lease_s: float = 300, host: st
         **{name: getattr(work, name) for name in work.__struct_fields__},
         "owner": "rival", "leased_until": now + round(lease_s * 1e6), "attempts": work.attempts + 1,
     })  # fmt: skip
-    with lab.engine.ledger.current():
+    with lab.engine.access.current():
         entry = RunCommit(run_id=work.run_id, events=(), put_work=(claimed,))
-    lab.engine.ledger.journal.append([entry], durability=Durability.PROCESS, lease=lease)
+    lab.engine.journal.append([entry], durability=Durability.PROCESS, lease=lease)
 
 
 def test_an_effect_is_in_the_journal_after_send_and_nobody_has_performed_it(lab: Lab) -> None:

@@ -83,7 +83,7 @@ def test_what_an_instance_would_decide_follows_from_its_state_and_the_time_of_no
     clock, order = lab.simulate_time(), orders()
     order.send(Place("o-1", 5.0))
     clock.advance(60)
-    paid = order.what_if("o-1", Pay("o-1")).then(Paid(lab.engine.ledger.instant(clock.now())), state=Order("paid", 5.0))
+    paid = order.what_if("o-1", Pay("o-1")).then(Paid(lab.engine.access.instant(clock.now())), state=Order("paid", 5.0))
     paid.when(Pay("o-1")).then(rejected="Pay is not valid for an order that is paid", state=Order("paid", 5.0))
     assert order.state("o-1").status == "placed"
 

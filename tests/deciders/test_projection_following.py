@@ -46,7 +46,7 @@ def test_it_follows_what_this_process_commits(lab: Lab) -> None:
 
 
 def test_it_follows_what_another_engine_commits(lab: Lab) -> None:
-    journal = lab.engine.ledger.journal
+    journal = lab.engine.journal
     if not isinstance(journal, SqliteJournal):
         pytest.skip("a journal in memory has one engine")
     seen = tally().start()

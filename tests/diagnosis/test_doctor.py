@@ -156,7 +156,7 @@ def other_application(path: Path) -> None:
 
 def too_new(path: Path) -> None:
     engine = make_engine(path)
-    engine.ledger.journal.write_lease(engine.ledger.lease)
+    engine.journal.write_lease(engine.access.lease)
     engine.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")

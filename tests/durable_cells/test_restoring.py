@@ -369,7 +369,7 @@ def test_a_cell_inside_a_flow_is_refused(notebook: Notebook) -> None:
 
 
 def test_what_can_not_be_read_any_more_is_made_again_with_one_line(notebook: Notebook) -> None:
-    journal = notebook.lab.engine.ledger.journal
+    journal = notebook.lab.engine.journal
     source = "text = 'x' * 100_000\nn = 1"
     notebook.step("load", source)
     if journal.location == "memory":

@@ -55,8 +55,8 @@ def test_gathered_steps_share_commits(lab: Lab) -> None:
         return await asyncio.gather(*[work(n) for n in range(200)])
 
     commits = []
-    append = lab.engine.ledger.journal.append
-    lab.engine.ledger.journal.append = lambda *args, **kwargs: (commits.append(1), append(*args, **kwargs))[1]
+    append = lab.engine.journal.append
+    lab.engine.journal.append = lambda *args, **kwargs: (commits.append(1), append(*args, **kwargs))[1]
     assert run(main()) == list(range(200))
     assert len(commits) < 40
 

@@ -191,7 +191,7 @@ def test_the_claim_of_a_process_that_died_binds_nobody(tmp_path: Path) -> None:
 
 def test_what_can_not_be_read_any_more_is_computed_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     assert one(3) == 6
-    ledger = REGISTRY.engine().ledger
+    ledger = REGISTRY.engine().access
     monkeypatch.setattr(type(ledger), "value", lambda *_: None)
     assert one.options(fresh=True)(3) == 6
     assert performed == [3, 3]

@@ -157,7 +157,7 @@ def test_a_child_that_completed_before_its_parent_knew_is_not_run_again(lab: Lab
     def parent() -> int:
         return child()
 
-    store = lab.engine.ledger.append
+    store = lab.engine.access.append
     is_child_completed = False
 
     def dying(entries: Sequence[RunCommit], durability: Durability) -> None:
@@ -169,7 +169,7 @@ def test_a_child_that_completed_before_its_parent_knew_is_not_run_again(lab: Lab
         is_child_completed = any(entry.run and entry.run.status is RunStatus.COMPLETED for entry in entries)
 
     types: list[str] = []
-    lab.engine.ledger.append = dying  # type: ignore[method-assign]
+    lab.engine.access.append = dying  # type: ignore[method-assign]
     with pytest.raises(SystemExit):
         parent()
     with lab.engine.reading():

@@ -164,12 +164,12 @@ def beside(lab: Lab) -> Engine:
 def computing(engine: Engine) -> CachedResult:
     """Say that the engine computes something."""
     return CachedResult(
-        identity=Digest(b"i"), code=Digest(b"c"), run_id=RunId("r"), step=step_ref("f", 0), owner=engine.ledger.owner
+        identity=Digest(b"i"), code=Digest(b"c"), run_id=RunId("r"), step=step_ref("f", 0), owner=engine.owner
     )
 
 
 def claim(engine: Engine) -> CachedResult | None:
-    return engine.ledger.claim(computing(engine), lambda _: True)
+    return engine.access.claim(computing(engine), lambda _: True)
 
 
 def test_who_has_written_nothing_else_yet_is_believed_to_compute(lab: Lab) -> None:
@@ -180,7 +180,7 @@ def test_who_has_written_nothing_else_yet_is_believed_to_compute(lab: Lab) -> No
 
 def test_of_two_who_claim_at_once_one_computes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = lab.engine, beside(lab)
-    journal, rivals, claimed = first.ledger.journal, [second], []
+    journal, rivals, claimed = first.access.journal, [second], []
     claim_in_journal = journal.claim
 
     def claim_after_rivals(*args: Any, **kwargs: Any) -> Any:

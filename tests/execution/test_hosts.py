@@ -195,7 +195,7 @@ def test_leases_of_killed_processes_are_taken_away_by_the_next_one_that_writes(t
         assert len(iron.runs()) == 4
         flow(lambda: 1, name="next")()
         with journal.reading() as reader:
-            assert set(reader.leases()) == {engine.ledger.owner, "elsewhere"}
+            assert set(reader.leases()) == {engine.owner, "elsewhere"}
     with closing(journal), journal.reading() as reader:
         assert set(reader.leases()) == {"elsewhere"}
 
@@ -225,7 +225,7 @@ def test_an_engine_is_closed_by_the_last_with_that_ends(tmp_path: Path, lab: Lab
         assert main.options(fresh=True)() == 1
     assert iron.engine() is lab.engine
     with pytest.raises(iron.errors.EngineClosed):
-        engine.ledger.send(A, "pause")
+        engine.access.send(A, "pause")
 
 
 def test_threads_share_an_engine_each_with_its_own_with(tmp_path: Path, lab: Lab) -> None:
@@ -247,5 +247,5 @@ def test_threads_share_an_engine_each_with_its_own_with(tmp_path: Path, lab: Lab
             thread.join()
         assert found == [True] * 80
         assert len(iron.runs()) == 80
-    assert engine.ledger.is_closed
+    assert engine.access.is_closed
     assert iron.engine() is lab.engine

@@ -40,7 +40,7 @@ def press() -> None:
 
 def press_at_next_commit(lab: Lab, monkeypatch: pytest.MonkeyPatch, n_presses: int = 1) -> None:
     """Press stop in the middle of the engine's work."""
-    journal = lab.engine.ledger.journal
+    journal = lab.engine.journal
     append, presses = journal.append, [press] * n_presses
 
     def pressed(entries: Any, **given: Any) -> None:
@@ -236,14 +236,14 @@ def test_an_interrupt_of_effects_leaves_no_claim(
 
     for n in range(3):
         counter.send(Ask("c", f"call {n}"))
-    exchange = lab.engine.ledger.journal.exchange
+    exchange = lab.engine.journal.exchange
 
     def pressed(act: Any, **given: Any) -> None:
         press_at("before")
         exchange(act, **given)
         press_at("after")
 
-    monkeypatch.setattr(lab.engine.ledger.journal, "exchange", pressed)
+    monkeypatch.setattr(lab.engine.journal, "exchange", pressed)
     with pytest.raises(KeyboardInterrupt):
         counter.run_until_idle()
     assert left == []

@@ -42,7 +42,7 @@ def test_a_map_that_is_read_as_it_comes_holds_what_fits(lab: Lab, little_memory:
         pages = page.map(range(N), concurrency=2)
         return sum(length.map(pages, concurrency=2)) if is_chained else sum(map(len, pages))
 
-    if isinstance(lab.engine.ledger.journal, MemoryJournal):
+    if isinstance(lab.engine.journal, MemoryJournal):
         pytest.skip("a journal in memory holds everything")
     tracemalloc.start()
     try:
@@ -108,7 +108,7 @@ def test_small_results_are_read_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) 
     @flow
     def main() -> list[int]:
         doubled = double.map(range(1000))
-        monkeypatch.setattr(lab.engine.ledger, "read", None)
+        monkeypatch.setattr(lab.engine.access, "read", None)
         return [*doubled, *doubled]
 
     assert main() == [2 * n for n in range(1000)] * 2

@@ -71,7 +71,7 @@ def test_an_engine_closes_although_its_journal_was_ruined(tmp_path: Path, caplog
         for path in tmp_path.glob("journal.db*"):
             path.write_bytes(b"noise" * 1000)
     assert "could not be given back" in caplog.text
-    with pytest.raises(iron.errors.EngineClosed), engine.ledger.current():
+    with pytest.raises(iron.errors.EngineClosed), engine.access.current():
         pass
 
 
@@ -82,7 +82,7 @@ def test_a_status_that_nobody_wrote_is_a_damaged_journal(tmp_path: Path) -> None
 
     with iron.open(tmp_path / "journal.db") as engine:
         main()
-        journal = engine.ledger.journal
+        journal = engine.journal
         assert isinstance(journal, SqliteJournal)
         journal._writer().execute("UPDATE runs SET status = 'green'")
         run_id = journal._writer().execute("SELECT run_id FROM runs").fetchone()[0]

@@ -139,7 +139,7 @@ def test_an_end_that_was_refused_is_recorded_before_the_run_continues() -> None:
 
 
 def test_what_the_engine_reads_at_once_is_of_one_moment(lab: Lab, tmp_path: Path) -> None:
-    journal = lab.engine.ledger.journal
+    journal = lab.engine.journal
     if not isinstance(journal, SqliteJournal):
         pytest.skip("the journal in memory is not shared between processes")
     for _ in range(2):
@@ -147,7 +147,7 @@ def test_what_the_engine_reads_at_once_is_of_one_moment(lab: Lab, tmp_path: Path
         with pytest.raises(RuntimeError):
             main(1)
     other = SqliteJournal(tmp_path / "journal.db")
-    with closing(other), lab.engine.ledger.current() as reader:
+    with closing(other), lab.engine.access.current() as reader:
         before = reader.events(Select())
         (run, *_) = reader.runs(Select())
         state = folded(before, run.run_id)
@@ -157,7 +157,7 @@ def test_what_the_engine_reads_at_once_is_of_one_moment(lab: Lab, tmp_path: Path
             with pytest.raises(RuntimeError):
                 main(2)
         assert reader.events(Select()) == before
-    with lab.engine.ledger.current() as reader:
+    with lab.engine.access.current() as reader:
         assert len(reader.events(Select())) > len(before)
 
 

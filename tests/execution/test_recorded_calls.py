@@ -54,13 +54,13 @@ def test_a_continued_flow_gets_what_the_first_run_got(lab: Lab, world: World) ->
 
 def test_they_wait_for_no_commit_of_their_own(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     commits: list[int] = []
-    append = lab.engine.ledger.journal.append
+    append = lab.engine.journal.append
 
     def counted(entries: Sequence[RunCommit], **given: Any) -> None:
         commits.append(sum(len(entry.events) for entry in entries))
         append(entries, **given)
 
-    monkeypatch.setattr(lab.engine.ledger.journal, "append", counted)
+    monkeypatch.setattr(lab.engine.journal, "append", counted)
 
     @flow
     def main() -> None:

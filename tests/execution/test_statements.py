@@ -43,7 +43,7 @@ def mapped(n_steps: int) -> int:
 @contextmanager
 def counted(engine: Engine) -> Iterator[Counter[str]]:
     """Count the statements of the connection that writes, by their first words."""
-    journal = engine.ledger.journal
+    journal = engine.journal
     assert isinstance(journal, SqliteJournal)
     found: Counter[str] = Counter()
 
@@ -128,7 +128,7 @@ def test_a_commit_syncs_as_the_durability_says(durability: str, synchronous: int
     with iron.open(tmp_path / "journal.db", durability=durability) as engine:
         assert REGISTRY.engine() is engine
         sequential(1)
-        journal = engine.ledger.journal
+        journal = engine.journal
         assert isinstance(journal, SqliteJournal)
         assert journal._writer().execute("PRAGMA synchronous").fetchone() == (synchronous,)
         assert journal._writer().execute("PRAGMA fullfsync").fetchone() == (1,)

@@ -69,7 +69,7 @@ def test_that_it_began_is_recorded_before_its_body_runs(lab: Lab) -> None:
 
     @step(once=True)
     def look() -> None:
-        with lab.engine.ledger.journal.reading() as reader:
+        with lab.engine.journal.reading() as reader:
             seen.append(len(reader.events(Select(name="StepStarted"))))
 
     @flow

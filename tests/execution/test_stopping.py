@@ -153,7 +153,7 @@ def test_another_engine_pauses(lab: Lab, world: World, gate: Gate) -> None:
         gate.is_open.set()
         assert elsewhere.wait(timeout_s=20).status == "paused"
         assert iron.events().iloc[-1]["type"] == "RunPaused"
-        assert iron.events().iloc[-1]["data"] == {"asked_by": other.ledger.owner}
+        assert iron.events().iloc[-1]["data"] == {"asked_by": other.access.owner}
     with lab.engine.reading() as reader:
         assert reader.signals([run.id]) == []
     assert run.resume().result(timeout_s=20) == 45
@@ -218,7 +218,7 @@ def test_what_was_asked_of_an_owner_that_died_does_not_stop_the_next(lab: Lab, w
             world.is_broken = False
             run = main.last
             assert run is not None
-            iron.engine().ledger.send(run.id, "ironflow:cancel")
+            iron.engine().access.send(run.id, "ironflow:cancel")
             world.die()
         return "done"
 

@@ -173,7 +173,7 @@ def test_a_commit_that_meets_a_passing_error_is_tried_again(
 ) -> None:
     expected = flow.start().result(timeout_s=LIMIT_S)
     lab.cell()
-    disturbed = Disturbed(lab.engine.ledger.journal, "append", error, lambda n_call: n_call == 1)
+    disturbed = Disturbed(lab.engine.journal, "append", error, lambda n_call: n_call == 1)
     with caplog.at_level(logging.WARNING, "ironflow_nb"):
         run = flow.start()
         assert run.result(timeout_s=LIMIT_S) == expected
@@ -187,11 +187,11 @@ def test_a_commit_that_meets_a_passing_error_is_tried_again(
 def test_a_commit_that_never_succeeds_fails_the_run_and_nobody_waits_for_ever(lab: Lab, flow: Any) -> None:
     expected = flow.start().result(timeout_s=LIMIT_S)
     lab.cell()
-    append = lab.engine.ledger.journal.append
-    Disturbed(lab.engine.ledger.journal, "append", MemoryError("no memory"), lambda _: True)
+    append = lab.engine.journal.append
+    Disturbed(lab.engine.journal, "append", MemoryError("no memory"), lambda _: True)
     with pytest.raises(iron.JournalError, match="MemoryError"):
         flow.start().result(timeout_s=LIMIT_S)
-    lab.engine.ledger.journal.append = append
+    lab.engine.journal.append = append
     lab.cell()
     assert flow.start().result(timeout_s=LIMIT_S) == expected
 
@@ -212,7 +212,7 @@ def test_the_background_thread_outlives_any_error(
     def main() -> int:
         return held()
 
-    worker: Any = lab.engine._worker
+    worker: Any = lab.engine._background
     with caplog.at_level(logging.WARNING, "ironflow_nb"):
         disturbed = Disturbed(worker, "_read_signals", error, lambda n_call: n_call < 5)
         run = main.start()
@@ -238,7 +238,7 @@ def test_a_background_thread_that_can_t_be_started_is_started_by_the_next_run(la
     threads.spawn = spawn  # type: ignore[method-assign]
     lab.cell()
     assert one_by_one() == sum(range(4))
-    assert lab.engine._worker._is_running
+    assert lab.engine._background._is_running
 
 
 @pytest.mark.parametrize("is_async", [False, True])

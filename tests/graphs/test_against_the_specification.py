@@ -134,13 +134,13 @@ def test_a_graph_whose_process_dies_comes_to_the_same(kind: str, seed: int, comm
             first = None
             with contextlib.suppress(Died):
                 first = outcome(defined(graphs, bodies))
-            owner = engine.ledger.owner
+            owner = engine.owner
             abandon(engine)
         if not dying.is_dead:
             assert first == expected
             return
         with process_on(journal, Durability.PROCESS, clock) as engine:
-            engine.ledger.journal.release(owner)
+            engine.journal.release(owner)
             kept = completed(engine)
             graph = defined(graphs, bodies)
             last = graph.last

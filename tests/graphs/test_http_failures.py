@@ -315,7 +315,7 @@ def test_a_large_body_lies_in_a_file_beside_the_journal_and_is_not_asked_for_aga
         return len(download(url)["body"])
 
     assert flow_with_a_download(url) == 2_000_000
-    if isinstance(lab.engine.ledger.journal, SqliteJournal):
+    if isinstance(lab.engine.journal, SqliteJournal):
         large = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 2_000_000]
         assert large
         assert not any(path.name.startswith("journal.db") and path.parent == tmp_path for path in large)

@@ -86,7 +86,7 @@ def test_an_argument_that_cant_be_read_here_raises_by_itself_and_hides_no_other(
     main(1, "a", Local())
     run = main.last
     assert run is not None
-    lab.engine.ledger.signer._key = b"somebody else"  # type: ignore[attr-defined]
+    lab.engine.signer._key = b"somebody else"  # type: ignore[attr-defined]
     assert listed(run).startswith("x=1, path='a', rest=")
     assert run.arguments["x"] == 1
     with pytest.raises(ValueUnreadable):

@@ -96,13 +96,13 @@ def test_a_repr_says_what_became_of_the_journal(lab: Lab, tmp_path: Path, ruin: 
     survey(3)
     run = survey.last
     assert run is not None
-    lab.engine.ledger.journal.close()
+    lab.engine.journal.close()
     RUINS[ruin](tmp_path / "journal.db")
     text = repr(run)
     assert text.startswith(f"<run {run.id}")
     assert bundle(run)["text/plain"].startswith(f"run {run.id}: ")
     assert bundle(survey)["text/plain"]
-    lab.engine.ledger.close("its journal is ruined", abandon=True)
+    lab.engine.access.close("its journal is ruined", abandon=True)
     what = "green" if ruin == "strange rows" else "journal.db"
     assert what in text
     assert what in bundle(run)["text/plain"]
@@ -155,7 +155,7 @@ RUINS: dict[str, Callable[[Path], None]] = {
 def test_a_repr_survives_the_loss_of_the_whole_folder(lab: Lab, tmp_path: Path) -> None:
     survey(2)
     run = survey.last
-    lab.engine.ledger.journal.close()
+    lab.engine.journal.close()
     shutil.rmtree(tmp_path)
     tmp_path.mkdir()
     assert "there is no run" in repr(run)

@@ -253,7 +253,7 @@ def test_runs_whose_processes_died_are_looked_at_once_more_all_together(
     for n in range(4):
         with pytest.raises(SystemExit):
             main(n)
-    journal, n_readings = lab.engine.ledger.journal, []
+    journal, n_readings = lab.engine.journal, []
     reading = journal.reading
     monkeypatch.setattr(journal, "reading", lambda: (n_readings.append(1), reading())[1])
     assert iron.runs()["status"].tolist() == ["interrupted"] * 4

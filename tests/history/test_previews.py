@@ -148,7 +148,7 @@ def test_a_pickle_of_somebody_else_is_listed_and_not_loaded(lab: Lab, monkeypatc
 )
 def test_damaged_and_lost_values_block_no_listing(lab: Lab, tmp_path: Path, damage: str, expected: str | None) -> None:
     assert shown(Point(1)) == "Point(x=1, tags=())"
-    lab.engine.ledger.journal.close()
+    lab.engine.journal.close()
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection, connection:
         connection.execute(damage)
     connection.close()

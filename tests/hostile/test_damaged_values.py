@@ -138,7 +138,7 @@ def test_a_costly_step_whose_result_is_lost_is_not_run_again_unasked(tmp_path: P
     assert caught.value.step == f"{train.name}[0]"
     assert world.log == ["train"]
     # Put back, it is taken as if nothing had been.
-    place = lab.engine.ledger.journal.files.path(lab.engine.ledger.values.encode(b"x" * SIZE).value_id)
+    place = lab.engine.journal.files.path(lab.engine.codecs.encode(b"x" * SIZE).value_id)
     place.write_bytes(content)
     lab.cell()
     assert costly(world) == SIZE

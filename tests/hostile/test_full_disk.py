@@ -220,7 +220,7 @@ def test_a_database_that_may_not_grow_is_full(tmp_path: Path, new_lab: NewLab) -
 
     def limit(n: int) -> None:
         if n == 2:
-            journal = lab.engine.ledger.journal
+            journal = lab.engine.journal
             assert isinstance(journal, SqliteJournal)
             assert journal._connection is not None
             journal._connection.execute("PRAGMA max_page_count=1")
@@ -237,9 +237,9 @@ def test_a_database_that_may_not_grow_is_full(tmp_path: Path, new_lab: NewLab) -
 def test_a_value_file_that_was_never_finished_is_not_taken_for_the_value(tmp_path: Path, new_lab: NewLab) -> None:
     lab = new_lab(tmp_path / "journal.db")
     world = World(lab.die_in_flow)
-    journal = lab.engine.ledger.journal
+    journal = lab.engine.journal
     assert isinstance(journal, SqliteJournal)
-    stored = lab.engine.ledger.values.encode(bytes([0]) * LARGE)
+    stored = lab.engine.codecs.encode(bytes([0]) * LARGE)
     place = journal.files.path(stored.value_id)
     place.parent.mkdir(parents=True)
     place.write_bytes(b"half")  # as a copying that broke off leaves it

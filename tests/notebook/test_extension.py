@@ -9,7 +9,7 @@ import pytest
 from IPython.core.completer import provisionalcompleter
 
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.system.frontend import face
+from ironflow_nb.execution.system.frontend import frontend
 from ironflow_nb.notebook.ironflow_magic import VERBS
 from tests.notebook.shells import Shell
 
@@ -50,10 +50,10 @@ def test_loading_adds_a_magic_that_documents_itself_and_completes(shell: Shell) 
 
 def test_loading_twice_changes_nothing_more(shell: Shell) -> None:
     shell.fine("%load_ext ironflow_nb")
-    loaded, n_hooks = face(), hooks(shell)
+    loaded, n_hooks = frontend(), hooks(shell)
     assert "already loaded" in shell.fine("%load_ext ironflow_nb").text
     shell.fine("import ironflow_nb\nironflow_nb.load_ipython_extension(get_ipython())")
-    assert face() is loaded
+    assert frontend() is loaded
     assert hooks(shell) == n_hooks
 
 
@@ -62,7 +62,7 @@ def test_unloading_takes_everything_away(shell: Shell) -> None:
     shell.fine("%load_ext ironflow_nb")
     assert hooks(shell) == n_hooks + 2
     shell.fine("%unload_ext ironflow_nb")
-    assert face() is None
+    assert frontend() is None
     assert hooks(shell) == n_hooks
     assert "UsageError" in shell.run("%ironflow runs").warnings
     assert not {"runs", "resume"} & set(completions(shell, "%ironflow "))
@@ -73,7 +73,7 @@ def test_unloading_what_is_not_loaded_is_no_error(shell: Shell) -> None:
     n_hooks = hooks(shell)
     shell.fine("import ironflow_nb\nironflow_nb.unload_ipython_extension(get_ipython())")
     assert hooks(shell) == n_hooks
-    assert face() is None
+    assert frontend() is None
 
 
 def test_reloading_works_as_loading(shell: Shell) -> None:
@@ -127,7 +127,7 @@ def test_loading_beside_something_that_is_no_journal_warns_and_loads(
 
 def test_each_cell_is_an_execution_and_a_cell_inside_a_cell_does_not_end_it(shell: Shell) -> None:
     shell.fine("%load_ext ironflow_nb")
-    shell.space["cell"] = lambda: face().cell()  # type: ignore[union-attr]
+    shell.space["cell"] = lambda: frontend().cell()  # type: ignore[union-attr]
     first = shell.fine("cell()").value
     shell.fine("""
 before = cell()
@@ -140,11 +140,11 @@ after = cell()
     assert first < space["before"] < space["inner"]
     assert space["after"] == space["before"]
     assert shell.fine("cell()").value > space["inner"]
-    assert face().cell() is None  # type: ignore[union-attr]
+    assert frontend().cell() is None  # type: ignore[union-attr]
 
 
 def test_a_cell_inside_the_loading_cell_does_not_end_that_one(shell: Shell) -> None:
-    shell.space["face"] = face
+    shell.space["face"] = frontend
     shell.fine("""
 %load_ext ironflow_nb
 before = face().cell()
@@ -153,14 +153,14 @@ after = face().cell()
 """)
     assert shell.space["before"] == shell.space["after"] is not None
     assert shell.space["inner"] not in {None, shell.space["before"]}
-    assert face().cell() is None  # type: ignore[union-attr]
+    assert frontend().cell() is None  # type: ignore[union-attr]
 
 
 def test_outside_of_cells_there_is_none_even_if_a_configuration_loaded_the_extension(shell: Shell) -> None:
     shell.ipython.extension_manager.load_extension("ironflow_nb")
-    assert face().cell() is None  # type: ignore[union-attr]
+    assert frontend().cell() is None  # type: ignore[union-attr]
     shell.fine("1 + 1")
-    assert face().cell() is None  # type: ignore[union-attr]
+    assert frontend().cell() is None  # type: ignore[union-attr]
 
 
 def test_what_other_threads_say_is_logged_and_not_printed_into_a_cell(
@@ -168,7 +168,7 @@ def test_what_other_threads_say_is_logged_and_not_printed_into_a_cell(
 ) -> None:
     caplog.set_level("INFO", "ironflow_nb")
     shell.fine("%load_ext ironflow_nb")
-    shell.space["face"] = face
+    shell.space["face"] = frontend
     shown = shell.fine("""
 import threading
 thread = threading.Thread(target=lambda: face().say("from beside"))

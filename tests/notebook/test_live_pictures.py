@@ -117,7 +117,7 @@ def test_a_journal_that_is_gone_ends_the_following_with_a_word(lab: Lab, tmp_pat
     run = begun("c")
     GATES["c"].set()
     run.wait(20)
-    lab.engine.ledger.close("it is gone")
+    lab.engine.access.close("it is gone")
     shutil.rmtree(tmp_path)
     tmp_path.mkdir()
     following = live_pictures.LiveOutput(lab.engine, "an id")

@@ -115,7 +115,7 @@ def test_a_run_that_can_not_be_found_is_refused(ready: Shell, verb: str, words: 
 @pytest.mark.parametrize("verb", ["show", "steps", "events", "resume"])
 def test_an_ambiguous_prefix_lists_the_runs(ready: Shell, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = iter([0xAA0 << 52, 0xAA1 << 52])
-    ledger = iron.engine().ledger
+    ledger = iron.engine().access
     entropy = ledger.entropy
     monkeypatch.setattr(ledger, "entropy", lambda n: next(given).to_bytes(8, "big"))
     ready.fine("one, two = main.start(5).wait(), main.start(6).wait()")

@@ -86,7 +86,7 @@ class Kernel:
         except Died:
             self.n_deaths += 1
             # What the machine knows at once of a process that ended; the process of this test lives.
-            self.journal.release(engine.ledger.owner)
+            self.journal.release(engine.owner)
             self.simulator.start(self.live)
 
     def complete(self, process: SimProcess) -> None:

@@ -142,8 +142,8 @@ class Kernels(RuleBasedStateMachine):
         self.begin_process()
 
     def die(self) -> None:
-        owner = self.engine.ledger.owner
-        self.engine.ledger.close("it was killed", abandon=True)
+        owner = self.engine.owner
+        self.engine.access.close("it was killed", abandon=True)
         self.engine.sessions.clear()
         self.journal.release(owner)
         raise SystemExit

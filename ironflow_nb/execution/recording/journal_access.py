@@ -98,7 +98,7 @@ class JournalAccess:
         self.signer = Signer(entropy)
         self.values = ValueCodec(self.digester, self.signer)
         self.defined: set[Digest] = set()
-        self.troubles = BackgroundErrors()
+        self.background_errors = BackgroundErrors()
         self.on_append: Callable[[], None] | None = None
         self._lock = threads.lock()
         self._lease_is_written = False

@@ -44,8 +44,8 @@ class RunWriter:
     before they are committed.
     """
 
-    def __init__(self, ledger: JournalAccess, run_id: RunId, durability: Durability) -> None:
-        self.ledger = ledger
+    def __init__(self, access: JournalAccess, run_id: RunId, durability: Durability) -> None:
+        self.access = access
         self.run_id = run_id
         self.durability = durability
         self.version = 0
@@ -84,7 +84,7 @@ class RunWriter:
             return
         self._defined.add(code)
         tracked = spec.tracked
-        if code not in self.ledger.defined and tracked.digest == code:
+        if code not in self.access.defined and tracked.digest == code:
             parts = encode_parts(tracked)
             of_step = StoredDefinition(definition_id=code, kind="step", name=spec.name, source=parts, diagram="")
             self.define(storage.definition(of_step))
@@ -146,7 +146,7 @@ class RunWriter:
             taken=tuple(self._taken) if events else (),
             cached=tuple(cached),
         )
-        self.ledger.append([entry], self.durability)
+        self.access.append([entry], self.durability)
         self.version += len(events)
         self.at, self.row = at, run
         self._definitions.clear()
@@ -182,5 +182,5 @@ class RunWriter:
         return steps.get((pending.step, pending.attempt), pending.before)
 
     def _recorded(self, pending: PendingEvent, version: int, not_before: int) -> RecordedEvent:
-        at = max(self.ledger.clock.now(), not_before)
+        at = max(self.access.clock.now(), not_before)
         return RecordedEvent(version, at, pending.event, pending.step, pending.attempt)

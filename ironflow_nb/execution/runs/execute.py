@@ -20,7 +20,7 @@ from ironflow_nb.execution.session.run_phase import RunPhase, StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.context import SCOPE, RunContext, leave
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
-from ironflow_nb.execution.system.frontend import face
+from ironflow_nb.execution.system.frontend import frontend
 from ironflow_nb.execution.system.interrupts import call_body
 
 LAST_WORDS_S: Final = 1.0
@@ -41,7 +41,7 @@ def run_here(engine: Engine, request: RunRequest, body: FlowCall) -> Any | RunRo
 
 def _show_in_cell(engine: Engine, request: RunRequest, run_id: RunId) -> None:
     """Show the run in the cell that called it: one that runs here, one that goes on elsewhere, one that is recorded."""
-    notebook = face()
+    notebook = frontend()
     if notebook is not None and request.parent is None:
         notebook.began(engine, run_id)
 

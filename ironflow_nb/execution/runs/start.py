@@ -35,7 +35,7 @@ from ironflow_nb.execution.runs.finish import SAY_AFTER_S, say_waiting
 from ironflow_nb.execution.session.base_run import BaseRun, completed_in, lineage
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.system.frontend import face, is_under_pytest, notebook_exists, notebook_path, say
+from ironflow_nb.execution.system.frontend import frontend, is_under_pytest, notebook_exists, notebook_path, say
 from ironflow_nb.journal.ports import CallKey, Reader, Select
 
 _ATTEMPTS: Final = 5
@@ -53,7 +53,7 @@ def begin(engine: Engine, request: RunRequest) -> Session | RunRow:
         DuplicateKey: the run of that key was begun with other arguments.
         RunNotFound: the run that was to be continued does not exist.
     """
-    inputs, opaque = engine.ledger.digester.arguments(request.name, request.arguments)
+    inputs, opaque = engine.digester.arguments(request.name, request.arguments)
     if opaque and request.run_id is None:
         say(
             f"{request.name}: an argument ({opaque[0]}) can't be recognised in another process, so a new "
@@ -74,7 +74,7 @@ def begin(engine: Engine, request: RunRequest) -> Session | RunRow:
 
 def foresee(engine: Engine, request: RunRequest) -> Joining:
     """Return which run a call would begin, continue or attach to, without doing it."""
-    inputs = engine.ledger.digester.arguments(request.name, request.arguments).digest
+    inputs = engine.digester.arguments(request.name, request.arguments).digest
     execution = engine.execution()
     ordinal = engine.next_ordinal(execution, request.kind, request.name, inputs, is_taken=False)
     call = CallKey(kind=request.kind, name=request.name, inputs_digest=inputs, ordinal=ordinal, execution=execution)
@@ -84,7 +84,7 @@ def foresee(engine: Engine, request: RunRequest) -> Joining:
 
 def _begin(engine: Engine, request: RunRequest, call: CallKey) -> Session | RunRow:
     engine.flush()  # a run that was begun a moment ago can be joined as well
-    with engine.ledger.current() as reader:
+    with engine.access.current() as reader:
         joining = _decide(engine, reader, request, call)
     match joining:
         case Begin(after=after):
@@ -109,7 +109,7 @@ def _interrupted_here(engine: Engine, run: RunRow) -> Session | None:
     Bodies in flight may keep one that has ended, whose run is another owner's by now.
     """
     session = engine.sessions.get(run.run_id)
-    if session is None or run.owner != engine.ledger.owner or run.status in CLOSED:
+    if session is None or run.owner != engine.owner or run.status in CLOSED:
         return None
     return session if session.is_being_interrupted else None
 
@@ -120,16 +120,16 @@ def _wait_until_ended(engine: Engine, session: Session) -> None:
     with session.lock:
         session.completion.when_done(wakeup.set)
     with engine.interrupts.waiting(wakeup):
-        if not engine.ledger.clock.wait(wakeup, SAY_AFTER_S):
+        if not engine.clock.wait(wakeup, SAY_AFTER_S):
             say_waiting(session)
-            engine.ledger.clock.wait(wakeup, None)
+            engine.clock.wait(wakeup, None)
     engine.interrupts.check()
 
 
 def _say_attached(engine: Engine, request: RunRequest, call: CallKey, run: RunRow) -> None:
     """Say that a run is joined or its result returned, unless a key asks for it, and whose it is if not the user's."""
-    with engine.ledger.current() as reader:
-        is_own = own_runs(engine.ledger.signer, reader, [run])
+    with engine.access.current() as reader:
+        is_own = own_runs(engine.signer, reader, [run])
     if not is_own:
         say(f"{call.name}: the result is that of run {run.run_id}, {FOREIGN}. {_to_start_anew(call)}")
     elif request.policy.key is None:
@@ -155,7 +155,7 @@ def _say_new(engine: Engine, call: CallKey, begin: Begin) -> None:
             f"{call.name}: nothing was edited since run {after.run_id} completed {_ago(engine, after)} ago; a new run "
             f"does its {spoken(work_s)} of work again. For its result: iron.get_run({after.run_id!r}).result()"
         )
-    elif after is not None and face() is not None:  # a script has nobody who would try them again
+    elif after is not None and frontend() is not None:  # a script has nobody who would try them again
         _say_what_failed(engine, after)
 
 
@@ -195,7 +195,7 @@ def _work_s(planned: Sequence[Planned]) -> float:
 
 
 def _ago(engine: Engine, run: RunRow) -> str:
-    return spoken(max(engine.ledger.clock.now() - run.updated_at, 0) / 1e6)
+    return spoken(max(engine.clock.now() - run.updated_at, 0) / 1e6)
 
 
 def _to_start_anew(call: CallKey) -> str:
@@ -204,7 +204,7 @@ def _to_start_anew(call: CallKey) -> str:
 
 def _say_what_failed(engine: Engine, run: RunRow) -> None:
     """Say how to try again what a completed run has lived with, and has asked for to its end."""
-    with engine.ledger.current() as reader:
+    with engine.access.current() as reader:
         if not any(tally.status is StepStatus.FAILED for tally in reader.tallies([run.run_id]).get(run.run_id, [])):
             return
         latest = {row.step: row.status for row in reader.steps(Select(run_ids=[run.run_id]))}
@@ -239,7 +239,7 @@ def _decide(engine: Engine, reader: Reader, request: RunRequest, call: CallKey) 
         return _after_completed(engine, reader, request, candidate)
     head = reader.head(candidate.run_id)
     caller = Caller(
-        now=engine.ledger.clock.now(),
+        now=engine.clock.now(),
         last_active_at=candidate.updated_at if head is None else head[1],
         continue_within_s=policy.continue_within_s,
         notebook=notebook_path(),
@@ -255,13 +255,13 @@ def _rejoined_by(engine: Engine, policy: RunPolicy) -> RejoinedBy:
 def _after_completed(engine: Engine, reader: Reader, request: RunRequest, run: RunRow) -> Joining:
     """Return what a call does whose equal has completed: where nobody works interactively it begins anew."""
     policy = request.policy
-    is_young = engine.ledger.clock.now() - run.updated_at <= policy.reuse_within_s * 1e6
+    is_young = engine.clock.now() - run.updated_at <= policy.reuse_within_s * 1e6
     reuses = policy.on_rerun is OnRerun.REUSE
     is_answer = reuses and run.definition_id == request.definition_id  # at any age
     if not (is_answer or (is_young and (reuses or engine.is_interactive()))):
         return Begin(after=run)
-    if not own_runs(engine.ledger.signer, reader, [run]):
-        why = f"run {run.run_id}, which is completed, was {FOREIGN}; {advice(engine.ledger.journal.location)}"
+    if not own_runs(engine.signer, reader, [run]):
+        why = f"run {run.run_id}, which is completed, was {FOREIGN}; {advice(engine.journal.location)}"
         return Begin(because=why)
     if is_answer:
         return Attach(run)
@@ -271,13 +271,13 @@ def _after_completed(engine: Engine, reader: Reader, request: RunRequest, run: R
         request.define_steps()
 
     def older() -> list[StepRow]:
-        return completed_in(reader, lineage(engine.ledger.signer, reader, run.run_id)[1:])
+        return completed_in(reader, lineage(engine.signer, reader, run.run_id)[1:])
 
     return build_on(
         run,
         plan_after(reader, run, older, policy.on_change),
         definition_id=request.definition_id,
-        is_own_kernel=(run.execution or "").startswith(engine.ledger.owner),
+        is_own_kernel=(run.execution or "").startswith(engine.owner),
         reuses=reuses,
     )
 
@@ -307,25 +307,25 @@ def _decide_keyed(engine: Engine, reader: Reader, key: str, call: CallKey, *, re
 
 def _is_owned(engine: Engine, reader: Reader, run: RunRow) -> bool:
     """Tell whether somebody works on the run; this very engine does so only while it has a session of it."""
-    if run.owner == engine.ledger.owner:
+    if run.owner == engine.owner:
         return engine.is_running_here(run.run_id)
-    return engine.ledger.is_owner_alive(reader, run.owner)
+    return engine.access.is_owner_alive(reader, run.owner)
 
 
 def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | None) -> Session:
-    ledger, policy = engine.ledger, request.policy
-    run_id = request.run_id or ledger.new_run_id()
+    access, policy = engine.access, request.policy
+    run_id = request.run_id or access.new_run_id()
     parent_run_id, parent_step = request.parent or (None, None)
     durability = policy.durability or engine.durability
-    writer = RunWriter(ledger, run_id, durability)
+    writer = RunWriter(access, run_id, durability)
     storage = _storage(engine, request)
     inputs = storage.store_inputs(request.arguments)
     inputs_id = inputs[-1].value_id
-    signature = signature_of_run(ledger.signer, run_id, call, policy.key, inputs_id)
+    signature = signature_of_run(access.signer, run_id, call, policy.key, inputs_id)
     started = RunStarted(
         kind=call.kind,
         name=call.name,
-        owner=ledger.owner,
+        owner=access.owner,
         durability=durability.value,
         definition=request.definition_id,
         inputs_digest=call.inputs_digest,
@@ -344,17 +344,17 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
         writer.commit(PendingEvent(started, values=[*inputs, signature]))
     built_on = None
     if origin is not None:
-        with ledger.current() as reader:
-            built_on = _origin(ledger, reader, writer, origin.run_id)
-    replayer = Replayer(ledger, run_id, call.name, policy.on_change, origin=built_on)
+        with access.current() as reader:
+            built_on = _origin(access, reader, writer, origin.run_id)
+    replayer = Replayer(access, run_id, call.name, policy.on_change, origin=built_on)
     session = Session(writer, replayer, storage, start_performer=engine.start_performer)
     _look_after(engine, session, request)
     return session
 
 
-def _origin(ledger: JournalAccess, reader: Reader, writer: RunWriter, run_id: RunId | None) -> BaseRun | None:
+def _origin(access: JournalAccess, reader: Reader, writer: RunWriter, run_id: RunId | None) -> BaseRun | None:
     """Return what is recorded of the completed run that the run of the writer is built on."""
-    runs = lineage(ledger.signer, reader, run_id)
+    runs = lineage(access.signer, reader, run_id)
     if not runs:
         return None
     return BaseRun(runs[0].run_id, reader.memo(runs[0].run_id), completed_in(reader, runs[1:]), writer.defer)
@@ -363,14 +363,14 @@ def _origin(ledger: JournalAccess, reader: Reader, writer: RunWriter, run_id: Ru
 def _storage(engine: Engine, request: RunRequest) -> RunStorage:
     """Return what makes the values of the run: a child hides what its parent does."""
     parent = None if request.parent is None else engine.sessions.get(request.parent[0])
-    return RunStorage(engine.ledger.values) if parent is None else parent.storage
+    return RunStorage(engine.codecs) if parent is None else parent.storage
 
 
 def _look_after(engine: Engine, session: Session, request: RunRequest) -> None:
     session.describe(
         sites=CallSites(request.function, request.definition_id),
         rejoined_by=_rejoined_by(engine, request.policy) if request.notes_end else None,
-        define=None if request.definition_id in engine.ledger.defined else request.define,
+        define=None if request.definition_id in engine.access.defined else request.define,
     )
     engine.open_session(session)
 
@@ -378,7 +378,7 @@ def _look_after(engine: Engine, session: Session, request: RunRequest) -> None:
 def _continued(engine: Engine, request: RunRequest, call: CallKey, run: RunRow) -> Session:
     earlier = engine.sessions.get(run.run_id)
     if earlier is None:
-        writer = RunWriter(engine.ledger, run.run_id, request.policy.durability or engine.durability)
+        writer = RunWriter(engine.access, run.run_id, request.policy.durability or engine.durability)
         replayer = _take_on(engine, request, call, run, writer)
         session = Session(writer, replayer, _storage(engine, request), start_performer=engine.start_performer)
     else:
@@ -403,25 +403,25 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
     Raises:
         JournalConflict: the run is no longer as it was when it was decided to continue it.
     """
-    ledger, is_rerun = engine.ledger, request.reason == "rerun"
+    access, is_rerun = engine.access, request.reason == "rerun"
     if is_rerun and request.define_steps is not None:
         request.define_steps()
-    with ledger.current() as reader:
+    with access.current() as reader:
         refuse_changed(reader, run)
         recorded = reader.memo(run.run_id)
         head = reader.head(run.run_id)
         alive = _is_owned(engine, reader, run)
         stale = reader.signals([run.run_id])
-        foreign = "" if own_runs(ledger.signer, reader, [run]) else f", {FOREIGN}"
+        foreign = "" if own_runs(access.signer, reader, [run]) else f", {FOREIGN}"
         continued_before = continuations(reader, run)
-        origin = _origin(ledger, reader, writer, run.origin_run_id)
+        origin = _origin(access, reader, writer, run.origin_run_id)
         planned = plan_of_edits(reader, run, [row for row, _ in recorded], request.policy.on_change) if is_rerun else []
     assert head is not None
     writer.version, writer.at, writer.row = head[0], max(head[1], writer.at), run
     was = derived_run_status(run.status, owner_is_alive=alive)
     continued = RunContinued(
         reason=request.reason if run.status is was else "takeover",
-        owner=ledger.owner,
+        owner=access.owner,
         definition=request.definition_id,
         durability=writer.durability.value,
         execution=call.execution if is_rerun else None,
@@ -437,15 +437,15 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
     writer.commit(PendingEvent(continued))
     orders = discarded([*continued_before, (writer.version, continued)])
     replayer = Replayer(
-        ledger, run.run_id, call.name, request.policy.on_change, recorded, discarded=orders, kept=continued.keep,
+        access, run.run_id, call.name, request.policy.on_change, recorded, discarded=orders, kept=continued.keep,
         origin=origin,
     )  # fmt: skip
     if request.new_adviser is not None:
-        replayer.advise = request.new_adviser(ledger, run.run_id, replayer.recorded)
+        replayer.advise = request.new_adviser(access, run.run_id, replayer.recorded)
     if is_rerun:
         replayer.announced = {each.row.name for each in planned if each.action is Action.REDO}
         steps = _said(planned, "kept") if planned else f"{_counted(replayer.n_finished)} kept"
-        ago = spoken(max(ledger.clock.now() - head[1], 0) / 1e6)
+        ago = spoken(max(access.clock.now() - head[1], 0) / 1e6)
         say(
             f"{call.name}: continuing run {run.run_id} ({was.value} {ago} ago{foreign}); "
             f"{steps}. {_to_start_anew(call)}"

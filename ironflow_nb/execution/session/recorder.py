@@ -117,7 +117,7 @@ class Recorder:
         except IronflowError:
             raise
         except Exception as error:  # noqa: BLE001 -- of any kind, for others wait for this commit
-            self._writer.ledger.troubles.note("writing to the journal", error)
+            self._writer.access.background_errors.note("writing to the journal", error)
         try:
             return self._writer.commit(*events)
         except IronflowError:

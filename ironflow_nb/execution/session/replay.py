@@ -58,7 +58,7 @@ class Replayer:
 
     def __init__(
         self,
-        ledger: JournalAccess,
+        access: JournalAccess,
         run_id: RunId,
         flow: str,
         on_change: OnChange,
@@ -78,7 +78,7 @@ class Replayer:
         self.origin = origin
         self.sites = NOWHERE
         self.announced: Collection[str] = ()
-        self._ledger = ledger
+        self._access = access
         self._run_id = run_id
         self._flow = flow
         self._on_change = on_change
@@ -174,11 +174,11 @@ class Replayer:
         """Return the call with its identity, not yet numbered, and the digest of its arguments. Needs no lock."""
         arguments = spec.parameters.bind(args, kwargs)
         try:
-            digest, opaque = self._ledger.digester.arguments(f"step {spec.name}", arguments)
+            digest, opaque = self._access.digester.arguments(f"step {spec.name}", arguments)
             if spec.key is None:
                 identity = step_identity(spec.name, digest)
             else:
-                identity = keyed_identity(spec.name, self._ledger.digester.digest(spec.key_of(arguments)).digest)
+                identity = keyed_identity(spec.name, self._access.digester.digest(spec.key_of(arguments)).digest)
         except (StopIteration, StopAsyncIteration) as error:  # of the user's key function, or of a class of theirs
             raise failure_of(error, f"the call of step {spec.name}") from error
         return StepCall(arguments, args, kwargs, (identity, branch, 0), opaque), digest
@@ -292,7 +292,7 @@ class Replayer:
         codes.append(mine)
 
     def _ago(self, row: StepRow) -> str:
-        return spoken(max(self._ledger.clock.now() - row.started_at, 0) / 1e6)
+        return spoken(max(self._access.clock.now() - row.started_at, 0) / 1e6)
 
     def _note_key(self, spec: StepSpec, identity: Digest, digest: Digest) -> None:
         if self._keys.setdefault((spec.name, identity), digest) != digest:
@@ -318,7 +318,7 @@ class Replayer:
             assert result is not None
             return result
         n_steps, at_stake_s = memo.work_at_stake(spec.name, code)
-        why = why_changed(self._ledger.definition, row.code, spec)
+        why = why_changed(self._access.definition, row.code, spec)
         steps = "1 finished step" if n_steps == 1 else f"{n_steps} finished steps"
         result = settle_change(on_change, row, at_stake_s)
         if result is None:
@@ -344,7 +344,7 @@ class Replayer:
 
     def _warn_opaque(self, spec: StepSpec, arguments: Mapping[str, Any]) -> None:
         for name, value in arguments.items():
-            kinds = self._ledger.digester.digest(value).opaque
+            kinds = self._access.digester.digest(value).opaque
             if kinds and (spec.name, name) not in self._warned_of:
                 self._warned_of.add((spec.name, name))
                 say(
@@ -356,8 +356,8 @@ class Replayer:
         """Say once of a step whose results another run has what data they rest on, and of a run if it is foreign."""
         if ("", origin) not in self._warned_of:
             self._warned_of.add(("", origin))
-            with self._ledger.current() as reader:
-                is_own = own_runs(self._ledger.signer, reader, reader.runs(Select(run_ids=[origin])))
+            with self._access.current() as reader:
+                is_own = own_runs(self._access.signer, reader, reader.runs(Select(run_ids=[origin])))
             if not is_own:
                 say(f"run {self._run_id}: {spec.name}: results of run {origin}, {FOREIGN}, are reused (cache=)")
         data, looked_up = spec.tracked.data, spec.tracked.looked_up
@@ -371,7 +371,7 @@ class Replayer:
     def _stored(self, row: StepRow, outputs: dict[tuple[StepRef, int], StoredValue]) -> StoredValue | None:
         stored = outputs.pop((row.step, row.attempt), None)
         if (stored is None or stored.content is None) and row.output_id is not None:
-            stored = self._ledger.value(row.output_id)
+            stored = self._access.value(row.output_id)
         return stored
 
     def _settle_loss(self, row: StepRow, stored: StoredValue | None) -> None:
@@ -397,13 +397,13 @@ class Replayer:
 
     def _decoded(self, row: StepRow, stored: StoredValue) -> Any:
         try:
-            return self._ledger.values.decode(stored)
+            return self._access.values.decode(stored)
         except ValueUnreadable as error:
             error.add_note(f"It is the recorded result of {row.step} in run {self._run_id}.")
             raise
 
     def _failure(self, row: StepRow) -> BaseException:
-        stored = None if row.error_id is None else self._ledger.value(row.error_id)
+        stored = None if row.error_id is None else self._access.value(row.error_id)
         if stored is None or stored.content is None:
             raise ValueUnreadable(
                 f"the recorded failure of {row.step} in run {self._run_id}, which the flow lived with, is missing in "
@@ -412,7 +412,7 @@ class Replayer:
                 run_id=self._run_id,
                 step=row.step,
             )
-        error = recorded_error(stored, self._ledger.signer, where=f"{row.step} of run {self._run_id}")
+        error = recorded_error(stored, self._access.signer, where=f"{row.step} of run {self._run_id}")
         return mark(error, self._run_id, row.step)
 
 

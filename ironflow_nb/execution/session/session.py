@@ -56,14 +56,14 @@ class Session(RunLifecycle):
         self, writer: RunWriter, replayer: Replayer, storage: RunStorage, *, start_performer: StartPerformer
     ) -> None:
         self.start_performer = start_performer
-        self.ledger = writer.ledger
+        self.access = writer.access
         self.writer = writer
         self.storage = storage
         self.run_id: RunId = writer.run_id
-        super().__init__(self.ledger.threads.lock())
+        super().__init__(self.access.threads.lock())
         self.claims = CacheClaims(writer)
         self.wakeups = Wakeups()
-        self.delayed = RetryQueue(self.ledger.clock, self.lock)
+        self.delayed = RetryQueue(self.access.clock, self.lock)
         self.child_sessions: list[Session] = []
         self.n_kept_by_child: dict[RunId, int] = {}
         self.rejoined_by: RejoinedBy | None = RejoinedBy.CALL
@@ -100,7 +100,7 @@ class Session(RunLifecycle):
 
     def enter(self, *, loop: Any = None, task: Any = None, on_result: Callable[[], None] | None = None) -> None:
         """Note the thread that executes the flow, and for an async one the loop and the task."""
-        self.thread = self.ledger.threads.ident()
+        self.thread = self.access.threads.ident()
         self.loop, self._task, self._on_result = loop, task, on_result
 
     def encode_with(self, around: Callable[[RunStorage], RunStorage]) -> None:
@@ -212,7 +212,7 @@ class Session(RunLifecycle):
             # body may have seen is noted in between.
             if attempt.spec.once or attempt.child_run_id is not None or (self.writer.is_seen and has_body):
                 self.recorder.append()
-        attempt.started_s = self.ledger.clock.monotonic()
+        attempt.started_s = self.access.clock.monotonic()
 
     def record(self, result: AttemptResult) -> Any:
         """Commit the result of an attempt; return its value, as a replay will, or raise its error."""
@@ -302,7 +302,7 @@ class Session(RunLifecycle):
         digest = None
         if arguments is not None:
             try:
-                digest, opaque = self.ledger.digester.digest(dict(arguments))
+                digest, opaque = self.access.digester.digest(dict(arguments))
                 digest = None if opaque else digest
             except IronflowError:  # an iterator or an open file among them
                 digest = None
@@ -340,7 +340,7 @@ class Session(RunLifecycle):
 
     def is_beside(self) -> bool:
         """Return True if the calling thread runs beside that of the flow: a branch, or one that the user started."""
-        return self.thread is not None and self.ledger.threads.ident() != self.thread
+        return self.thread is not None and self.access.threads.ident() != self.thread
 
     def is_on_loop(self) -> bool:
         """Return True if the calling code runs on the loop of this async flow, which it must not block.

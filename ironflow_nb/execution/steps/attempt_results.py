@@ -29,7 +29,7 @@ def returned(session: Session, attempt: Attempt, value: Any) -> AttemptResult:
     completed = StepCompleted(output=stored.value_id, duration_s=duration_s)
     cached = attempt.claim
     if cached is not None and is_shareable:
-        now = session.ledger.clock.now()
+        now = session.access.clock.now()
         cached = replace(cached, owner=None, output_id=stored.value_id, finished_at=now, duration_s=duration_s)
     return AttemptResult(
         completed, attempt.step, attempt.number, attempt.row, values, cached,
@@ -47,10 +47,10 @@ def raised(session: Session, attempt: Attempt, error: BaseException) -> AttemptR
     stored = session.storage.store_failure(error)
     if isinstance(error, Exception):  # who handles it gets what a replay will give
         error = recorded_error(
-            stored, session.ledger.signer, where=f"{attempt.step} of run {session.run_id}", raised=error
+            stored, session.access.signer, where=f"{attempt.step} of run {session.run_id}", raised=error
         )
     if delay_s is not None:
-        retry_at = session.ledger.clock.now() + round(delay_s * 1e6)
+        retry_at = session.access.clock.now() + round(delay_s * 1e6)
     failed = StepFailed(error=stored.value_id, duration_s=_duration_s(session, attempt))
     cached = None if retry_at is not None else attempt.claim
     return AttemptResult(
@@ -77,10 +77,10 @@ def _delay_s(session: Session, attempt: Attempt, error: BaseException) -> float 
     is_retryable = getattr(error, "is_retryable", not isinstance(error, IronflowError))
     if n_failed >= retry.attempts or not is_retryable or not retry.is_excused(error):
         return None
-    chance = session.ledger.entropy(1)[0] / 255 if retry.jitter else 0.0
+    chance = session.access.entropy(1)[0] / 255 if retry.jitter else 0.0
     asked_s = getattr(error, "retry_after_s", None) or 0.0
     return max(retry.delay_after(n_failed, chance), min(asked_s, MAX_DELAY_S))
 
 
 def _duration_s(session: Session, attempt: Attempt) -> float:
-    return session.ledger.clock.monotonic() - attempt.started_s
+    return session.access.clock.monotonic() - attempt.started_s

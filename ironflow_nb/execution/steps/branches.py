@@ -31,7 +31,7 @@ class Branch(PromisedWork):
         context = contextvars.copy_context()
         context.run(SCOPE.set, self._context)
         try:
-            threads = self._context.session.ledger.threads
+            threads = self._context.session.access.threads
             threads.spawn(f"{THREAD_PREFIX}branch", partial(context.run, self._run))
         except Exception as error:  # noqa: BLE001 -- no thread can be started; others of the flow may go on
             self._end(None, error)

@@ -55,9 +55,9 @@ class RunContext(msgspec.Struct, frozen=True):
             raise asyncio.CancelledError
 
     @property
-    def ledger(self) -> JournalAccess:
+    def access(self) -> JournalAccess:
         """The journal of the run, with the clock, the threads and the digester that go with it."""
-        return self.session.ledger
+        return self.session.access
 
     def at(self, branch: BranchId) -> RunContext:
         """Return the place in another branch that is open."""

@@ -51,7 +51,7 @@ class Driver:
 
     async def wait(self, session: Session, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Drive the run until `is_done`; return False after `timeout_s`."""
-        clock = session.ledger.clock
+        clock = session.access.clock
         deadline = None if timeout_s is None else clock.monotonic() + timeout_s
         with session.wakeups.woken(self._wakeup(session)) as wakeup:
             while True:
@@ -73,11 +73,11 @@ class Driver:
         await self.wait(session, lambda: promise.is_done)
 
     def _wakeup(self, session: Session) -> Any:
-        return session.ledger.threads.wakeup()
+        return session.access.threads.wakeup()
 
     async def _sleep(self, session: Session, wakeup: Any, timeout_s: float | None) -> None:
         with INTERRUPTS.waiting(wakeup):
-            session.ledger.clock.wait(wakeup, timeout_s, is_idle=session.is_idle())
+            session.access.clock.wait(wakeup, timeout_s, is_idle=session.is_idle())
 
     def _check(self, session: Session) -> None:
         INTERRUPTS.check()
@@ -150,7 +150,7 @@ class LoopDriver(Driver):
         return LoopWakeup()
 
     async def _sleep(self, session: Session, wakeup: Any, timeout_s: float | None) -> None:
-        await session.ledger.clock.wait_on_loop(wakeup, timeout_s, is_idle=session.is_idle())
+        await session.access.clock.wait_on_loop(wakeup, timeout_s, is_idle=session.is_idle())
 
     def _check(self, session: Session) -> None:
         """Raise nothing: the task of the flow is cancelled."""

@@ -26,10 +26,10 @@ LAST_WORDS_S: Final = 1.0
 class EngineLoop:
     """An event loop that runs from its first use until it is closed."""
 
-    def __init__(self, threads: Threads, troubles: BackgroundErrors) -> None:
+    def __init__(self, threads: Threads, background_errors: BackgroundErrors) -> None:
         self.loop = threads.event_loop()
         self.loop.set_task_factory(branching_tasks)
-        self._troubles = troubles
+        self._background_errors = background_errors
         self._is_closing = False
         try:
             threads.spawn("ironflow-loop", self._run)
@@ -44,7 +44,7 @@ class EngineLoop:
                 self.loop.run_forever()
             except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
                 # asyncio ends the loop with what it has set on a task already; the other flows of it go on.
-                self._troubles.note("running async flows", error)
+                self._background_errors.note("running async flows", error)
         left = asyncio.all_tasks(self.loop)
         for task in left:
             task.cancel()

@@ -207,7 +207,7 @@ class FanOut:
     def _release(self, promise: Promise) -> None:
         if promise.kept is not None and not promise.is_released:
             self._n_held -= promise.kept.size
-            promise.release(self.session.ledger.read)
+            promise.release(self.session.access.read)
 
     def _begin_no_more(self) -> None:
         self._is_failing = True
@@ -228,7 +228,7 @@ class FanOut:
 
     def _dismiss(self, error: Exception) -> None:
         """Do without a worker that can't be started; where there is no other, what was to be performed fails."""
-        self.session.ledger.troubles.note("starting a thread for steps", error)
+        self.session.access.background_errors.note("starting a thread for steps", error)
         with self.session.lock:
             self._n_workers -= 1
             while self._attempts and not self._n_workers:

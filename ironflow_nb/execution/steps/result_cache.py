@@ -25,14 +25,14 @@ def look(session: Session, attempt: Attempt) -> AttemptResult | CachedResult | N
     max_age_s = attempt.spec.cache_s
     if max_age_s is None or attempt.claim is not None:
         return None
-    ledger = session.ledger
-    oldest = ledger.clock.now() - max_age_s * 1e6
+    access = session.access
+    oldest = access.clock.now() - max_age_s * 1e6
 
     def is_fresh(found: CachedResult) -> bool:
         return not attempt.is_owed and found.output_id is not None and (found.finished_at or 0) >= oldest
 
     wanted = CachedResult(
-        identity=attempt.call.place[0], code=attempt.code, run_id=session.run_id, step=attempt.step, owner=ledger.owner
+        identity=attempt.call.place[0], code=attempt.code, run_id=session.run_id, step=attempt.step, owner=access.owner
     )
     found = _claim(session, attempt, wanted, is_fresh)
     if found is None or found.owner is not None:
@@ -47,7 +47,7 @@ def _claim(
     """Claim for an attempt whose run goes on, and at its end gives back what is left; see `Ledger.claim`."""
     with session.lock:
         session.raise_if_late(attempt)
-        found = session.ledger.claim(wanted, is_fresh)
+        found = session.access.claim(wanted, is_fresh)
         if found is None:
             attempt.claim = wanted
             session.claims.add(wanted)
@@ -56,11 +56,11 @@ def _claim(
 
 def _reused(session: Session, attempt: Attempt, found: CachedResult) -> AttemptResult | None:
     assert found.output_id is not None
-    stored = session.ledger.value(found.output_id)
+    stored = session.access.value(found.output_id)
     if stored is None or stored.content is None:
         return None
     try:
-        value = session.ledger.values.decode(stored)
+        value = session.access.values.decode(stored)
     except ValueUnreadable:
         return None
     session.replayer.say_shared(attempt.spec, found.run_id)

@@ -130,7 +130,7 @@ async def perform_attempt(
             if found is not None:
                 return found
         if child is not None:
-            attempt.child_run_id = _child_to_continue(session, attempt) or session.ledger.new_run_id()
+            attempt.child_run_id = _child_to_continue(session, attempt) or session.access.new_run_id()
         session.start(attempt, is_beside=driver.is_beside(session, attempt))
         # The body is called in this very coroutine, for another one would change its StopIteration.
         token = None if child is not None else SCOPE.set(RunContext(session, attempt.branch, attempt.step))
@@ -157,7 +157,7 @@ def _child_to_continue(session: Session, attempt: Attempt) -> RunId | None:
     """Return the run that an earlier attempt began and that this one continues: not a cancelled one."""
     if attempt.child_run_id is None:
         return None
-    with session.ledger.current() as reader:
+    with session.access.current() as reader:
         found = reader.runs(Select(run_ids=[attempt.child_run_id]))
     is_cancelled = bool(found) and found[0].status is RunStatus.CANCELLED
     return None if is_cancelled else attempt.child_run_id

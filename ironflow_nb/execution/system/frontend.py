@@ -41,7 +41,7 @@ def shell() -> Any | None:
     return None if get_ipython is None else get_ipython()
 
 
-def face() -> Frontend | None:
+def frontend() -> Frontend | None:
     """Return the notebook extension, if it is loaded."""
     found: Frontend | None = getattr(shell(), FACE_ATTRIBUTE, None)
     return found
@@ -66,7 +66,7 @@ def run_again() -> str | None:
 
 def say(line: str) -> None:
     """Tell the person at the notebook, or the log of a script."""
-    notebook = face()
+    notebook = frontend()
     if notebook is not None:
         notebook.say(plain(line))
     else:
@@ -112,7 +112,7 @@ class CellExecution:
         here = shell()
         if here is None:
             return self._process
-        notebook = face()
+        notebook = frontend()
         if notebook is not None:
             cell = notebook.cell()
         else:

@@ -126,23 +126,23 @@ class ThreadPool:
         self._n_spawned = 0
         self.n_unfinished = 0
 
-    def submit(self, job: Callable[[], None], *, is_limited: bool) -> None:
+    def submit(self, attempt: Callable[[], None], *, is_limited: bool) -> None:
         """Run the job, which must not raise, on a thread of the pool; a limited one when it is its turn."""
         with self._lock:
             if is_limited and self._n_limited >= N_LIMITED:
                 self.n_unfinished += 1
-                self._queued.append(job)  # whoever ends a limited job takes it, under this lock
+                self._queued.append(attempt)  # whoever ends a limited job takes it, under this lock
                 return
             self._n_limited += is_limited
         try:
-            self._start(partial(self._run_limited, job) if is_limited else job)
+            self._start(partial(self._run_limited, attempt) if is_limited else attempt)
         except BaseException:
             with self._lock:
                 self._n_limited -= is_limited
             raise
 
-    def _run_limited(self, job: Callable[[], None]) -> None:
-        job()
+    def _run_limited(self, attempt: Callable[[], None]) -> None:
+        attempt()
         while (following := self._next_limited()) is not None:
             following()
             del following  # so that what it holds does not live as long as the next one runs
@@ -156,9 +156,9 @@ class ThreadPool:
             self._n_limited -= 1
             return None
 
-    def _start(self, job: Callable[[], None]) -> None:
+    def _start(self, attempt: Callable[[], None]) -> None:
         with self._lock:
-            self._jobs.append(job)
+            self._jobs.append(attempt)
             self.n_unfinished += 1
             if self._idle:
                 self._idle.pop().set()
@@ -169,8 +169,8 @@ class ThreadPool:
             self._threads.spawn(name, self._work)
         except BaseException:
             with self._lock:
-                if job in self._jobs:  # else another thread has taken it meanwhile
-                    self._jobs.remove(job)
+                if attempt in self._jobs:  # else another thread has taken it meanwhile
+                    self._jobs.remove(attempt)
                     self.n_unfinished -= 1
                     raise
 
@@ -178,14 +178,14 @@ class ThreadPool:
         wakeup = self._threads.wakeup()
         while True:
             with self._lock:
-                job = self._jobs.popleft() if self._jobs else None
-                if job is None:
+                attempt = self._jobs.popleft() if self._jobs else None
+                if attempt is None:
                     self._idle.append(wakeup)
-            if job is not None:
-                job()
+            if attempt is not None:
+                attempt()
                 with self._lock:
                     self.n_unfinished -= 1
-                del job  # so that what it holds does not live as long as the thread idles
+                del attempt  # so that what it holds does not live as long as the thread idles
             elif self._gives_up(wakeup):
                 return
 

@@ -349,7 +349,7 @@ class Interpreter:
     def _record(self, activity: Activity, number: int, decided: dict[str, Any], output: Any) -> None:
         spec = self._workshop.spec(activity.block.nodes[number])
         Budget().measure(output)  # each node inside may have given the whole of what the graph has so far
-        result = self._scope.ledger.digester.digest(output).digest
+        result = self._scope.access.digester.digest(output).digest
         arguments = {**decided, "result": result.hex()}
         record(self._scope.at(activity.frame.branch), spec, arguments, lambda: output, is_seen=False)
 

@@ -40,7 +40,7 @@ def equipped(definition: CompiledGraph, grants: Grants, functions: Functions, mo
         return WorkContext(
             node=node.id,
             grants=grants,
-            clock=REGISTRY.engine().ledger.clock,
+            clock=REGISTRY.engine().clock,
             secrets=secrets,
             functions=functions,
             retry=node.retry_options,

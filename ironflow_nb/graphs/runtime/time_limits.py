@@ -29,7 +29,7 @@ def bounded(node: GraphNode, perform: Callable[[], Any], timeout_s: float) -> An
     __tracebackhide__ = True
     scope = SCOPE.get()
     assert scope is not None  # a body runs inside of its step
-    threads, clock = scope.ledger.threads, scope.ledger.clock
+    threads, clock = scope.access.threads, scope.access.clock
     place = scope.session.run_id, scope.step
     earlier = _LEFT_ALONE.get(place)
     if earlier is not None:
