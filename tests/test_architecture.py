@@ -31,7 +31,7 @@ IMPURE = SEAMED | {
     "sqlite3", "subprocess", "sys", "tempfile", "pandas", "numpy", "IPython", "cloudpickle",
 }  # fmt: skip
 PURE = {"core"}
-CODE_LIMIT = 500
+CODE_LIMIT = 510
 ENGINE_LINES = 9_455
 # Counted apart: the engine asks it for one digest. What it costs is how many ways Python has to refer to code.
 TRACKING_LINES = 1_890
