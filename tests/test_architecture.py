@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -151,6 +153,13 @@ def test_no_room_has_the_name_of_a_public_name() -> None:
     public = {alias.asname for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert None not in public
     assert public & {room(dotted(path)) for path in INNER} == {"errors"}
+
+
+def test_every_entry_point_leads_to_what_it_names() -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    for group, points in project["entry-points"].items():
+        for name, value in points.items():
+            assert EntryPoint(name, value, group).load() is not None
 
 
 def test_the_root_stub_only_imports() -> None:

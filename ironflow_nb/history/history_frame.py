@@ -18,7 +18,7 @@ from ironflow_nb.history.frame_columns import DISPLAYED, ORDINARY
 _DIGEST: Final = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{32}\b")
 _MOST_ROWS: Final = 200
 """Of longer frames pandas shows the first and the last few rows."""
-_AS_MADE: Final = {"display.show_dimensions": False}
+_AS_MADE: Final = ("display.show_dimensions", False)
 
 
 class HistoryFrame(pd.DataFrame):
@@ -35,14 +35,14 @@ class HistoryFrame(pd.DataFrame):
         short = self._short()
         if short is None:
             return super().__repr__()
-        with pd.option_context({**_AS_MADE, "display.max_columns": None}):  # a narrow terminal gets them in turn
+        with pd.option_context(*_AS_MADE, "display.max_columns", None):  # a narrow terminal gets them in turn
             return f"{short!r}\n\n[{self._size(short)}]"
 
     def _repr_html_(self) -> str | None:
         short = self._short()
         if short is None:
             return _html(pd.DataFrame(self))
-        with pd.option_context(_AS_MADE):
+        with pd.option_context(*_AS_MADE):
             table = _html(short)
         return None if table is None else f"{table}<p>{self._size(short)}</p>"
 

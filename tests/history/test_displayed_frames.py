@@ -29,7 +29,7 @@ def main(n: int, path: str = "a.csv") -> list[int]:
 @pytest.fixture(autouse=True)
 def wide() -> Iterator[None]:
     """A terminal that is wide enough for a whole row."""
-    with pd.option_context({"display.width": 200}):
+    with pd.option_context("display.width", 200):
         yield
 
 
@@ -78,7 +78,7 @@ def test_ids_instants_durations_and_digests_are_short_and_what_is_missing_is_emp
     assert f"{frame['started_at'][0]:%Y-%m-%d %H:%M:%S}Z " in row
     assert not {"<NA>", "NaN", "NaT", "None"} & set(repr(frame).split() + repr(events).split())
     digest = events["data"][0]["definition"]
-    with pd.option_context({"display.max_colwidth": None}):
+    with pd.option_context("display.max_colwidth", None):
         assert digest[:8] in repr(events)
         assert digest not in repr(events)
         assert "kind='flow', name=" in repr(events)
@@ -129,14 +129,14 @@ def test_a_frame_that_is_pickled_or_a_result_is_the_plain_frame(lab: Lab) -> Non
 def test_who_asks_pandas_for_all_columns_sees_all(lab: Lab) -> None:
     main(1)
     frame = iron.runs()
-    with pd.option_context({"display.max_columns": None, "display.width": 400}):
+    with pd.option_context("display.max_columns", None, "display.width", 400):
         assert repr(frame) == repr(pd.DataFrame(frame))
         assert frame._repr_html_() == pd.DataFrame(frame)._repr_html_()  # type: ignore[operator]
 
 
 def test_a_narrow_terminal_shows_all_of_these_columns_one_after_another(lab: Lab) -> None:
     main(1)
-    with pd.option_context({"display.width": 60}):
+    with pd.option_context("display.width", 60):
         text = repr(iron.runs())
     assert "..." not in text
     assert all(name in text for name in header(iron.runs()))

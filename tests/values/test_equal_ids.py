@@ -82,7 +82,8 @@ def test_the_way_in_which_a_frame_was_made_does_not_change_its_id(how: str, code
     values = new_values()
     assert values.digester.digest(other) == values.digester.digest(whole)
     assert values.encode(other).value_id == values.encode(whole).value_id
-    assert values.encode(whole).codec == codec
+    # Before pandas 3 a column of texts is one of objects.
+    assert values.encode(whole).codec == (codec if whole["text"].dtype == "str" else "pickle")
 
 
 @pytest.mark.slow
