@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import force_setattr, replace
 
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
+from ironflow_nb.core.status import StepReason
 from ironflow_nb.errors import JournalCorrupt
 
 
@@ -129,7 +130,7 @@ class StepStarted(StepChange, frozen=True):
     branch: str = ""
     nth: int = 0
     inputs: ValueId | None = None
-    reason: str = "new"
+    reason: str = StepReason.NEW.value
     lived_with: tuple[StepRef, ...] = ()
     once: bool = False
     child_run_id: RunId | None = None

@@ -10,7 +10,7 @@ import msgspec
 from ironflow_nb.core.identity import Digest
 from ironflow_nb.core.recorded_steps import RecordedStep
 from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.status import StepStatus
+from ironflow_nb.core.status import StepReason, StepStatus
 
 GUARD_S: Final = 60.0
 """Recorded work of fewer seconds is redone without asking when its code has changed."""
@@ -40,7 +40,7 @@ class Replay(msgspec.Struct, frozen=True):
 class Perform(msgspec.Struct, frozen=True):
     """The body runs, for that reason."""
 
-    reason: str
+    reason: StepReason
 
 
 class PolicyDecides(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ class Unknown(msgspec.Struct, frozen=True):
 
 Verdict: TypeAlias = Reuse | Replay | Perform | PolicyDecides | Unknown
 
-NEW: Final = Perform("new")
+NEW: Final = Perform(StepReason.NEW)
 
 
 def judge(record: RecordedStep | None, code: Digest, *, once: bool = False) -> Verdict:
@@ -69,17 +69,17 @@ def judge(record: RecordedStep | None, code: Digest, *, once: bool = False) -> V
         return Reuse(done)
     latest = record.latest
     if record.is_discarded:
-        return Perform("asked for")
+        return Perform(StepReason.ASKED_FOR)
     if once and latest.status is StepStatus.UNKNOWN:
         return Unknown(latest)
     if latest.status is StepStatus.FAILED:
         if latest.lived_with and latest.code == code:
             return Replay(latest)
     elif latest.status is StepStatus.RETRYING:
-        return _redo_unless_completed(record, Perform("retry"))
+        return _redo_unless_completed(record, Perform(StepReason.RETRY))
     elif latest.status is not StepStatus.COMPLETED:
-        return _redo_unless_completed(record, Perform("interrupted"))
-    return _redo_unless_completed(record, Perform("failed before"))
+        return _redo_unless_completed(record, Perform(StepReason.INTERRUPTED))
+    return _redo_unless_completed(record, Perform(StepReason.FAILED_BEFORE))
 
 
 def _redo_unless_completed(record: RecordedStep, otherwise: Perform) -> Verdict:
@@ -93,8 +93,8 @@ def settle_change(policy: OnChange, row: StepRow, at_stake_s: float) -> Reuse | 
         case OnChange.KEEP:
             return Reuse(row)
         case OnChange.REFRESH:
-            return Perform("code changed")
+            return Perform(StepReason.CODE_CHANGED)
         case OnChange.GUARD if at_stake_s < GUARD_S:
-            return Perform("code changed")
+            return Perform(StepReason.CODE_CHANGED)
         case OnChange.GUARD | OnChange.STRICT:
             return None

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ironflow_nb.core import events
 from ironflow_nb.core.events import RecordedEvent, RunFailed, StepChange, StepCompleted, StepStarted
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
-from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.core.status import RunStatus, StepReason, StepStatus
 from ironflow_nb.errors import JournalCorrupt
 
 _BEGUN: Final = frozenset({StepStatus.RUNNING, StepStatus.UNKNOWN})
@@ -62,7 +62,7 @@ class StepRow(msgspec.Struct, frozen=True, gc=False):  # gc: it can't be in a ci
     started_at: int
     branch: BranchId = BranchId("")
     nth: int = 0
-    reason: str = "new"
+    reason: str = StepReason.NEW.value
     inputs_id: ValueId | None = None
     output_id: ValueId | None = None
     error_id: ValueId | None = None
@@ -132,7 +132,7 @@ def evolve_step(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> 
         case events.StepReused():
             return _new_attempt(
                 run_id, row, recorded, event,
-                status=StepStatus.COMPLETED, reason="reused", output_id=event.output,
+                status=StepStatus.COMPLETED, reason=StepReason.REUSED.value, output_id=event.output,
                 origin_run_id=event.origin_run_id, finished_at=recorded.at, duration_s=event.duration_s or 0.0,
                 child_run_id=event.child_run_id,
             )  # fmt: skip

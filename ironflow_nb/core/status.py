@@ -1,4 +1,4 @@
-"""The statuses of runs and steps."""
+"""The words of runs and steps: kinds, statuses and reasons."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ class _Word(StrEnum):
 
     def __repr__(self) -> str:
         return repr(self.value)
+
+
+class RunKind(_Word):
+    """The kind of definition that a run executes. Other packages may have kinds of their own."""
+
+    FLOW = "flow"
+    GRAPH = "graph"
+    DECIDER = "decider"
+    CELL = "cell"
 
 
 class RunStatus(_Word):
@@ -41,6 +50,19 @@ class StepStatus(_Word):
     INTERRUPTED = "interrupted"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
+
+
+class StepReason(_Word):
+    """Why an attempt of a step ran. A skipped step has the reason of its flow or graph instead, as text."""
+
+    NEW = "new"
+    CODE_CHANGED = "code changed"
+    FAILED_BEFORE = "failed before"
+    RETRY = "retry"
+    INTERRUPTED = "interrupted"
+    ASKED_FOR = "asked for"
+    RESULT_LOST = "result lost"
+    REUSED = "reused"
 
 
 OWNED: Final = frozenset({RunStatus.PENDING, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.CANCELLING})

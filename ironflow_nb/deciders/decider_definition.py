@@ -16,6 +16,7 @@ import msgspec
 from ironflow_nb.code_identity.tracker import Tracker
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import Digest, digest_bytes
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.deciders.codec import Codec, Upcast
 from ironflow_nb.deciders.decisions import Accept, Reject
 from ironflow_nb.deciders.instance_changes import InstanceChanges
@@ -53,7 +54,7 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
     """The definition of a decider, without any journal."""
 
     __ironflow_definition__: Final = "decider"
-    kind: Final = "decider"
+    kind: Final = RunKind.DECIDER
 
     def __new__(cls, *args: Any, **options: Any) -> DeciderDefinition[State, Command, Event, Effect]:
         """Refuse what Python itself would refuse with the name of an inner class. Type checkers read `__init__`.

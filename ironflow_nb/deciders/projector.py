@@ -16,9 +16,10 @@ import msgspec
 
 from ironflow_nb.code_identity.tracker import Tracker
 from ironflow_nb.core.identity import Digest, RunId, digest_bytes
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.deciders.codec import Codec
 from ironflow_nb.deciders.decider_definition import DeciderDefinition
-from ironflow_nb.deciders.store import DECIDER, DomainRow, DomainSelect, ProjectionProgress, SkippedEvent, deciders_of
+from ironflow_nb.deciders.store import DomainRow, DomainSelect, ProjectionProgress, SkippedEvent, deciders_of
 from ironflow_nb.errors import EventUnreadable, JournalConflict, ProjectionFailed, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.journal_access import JournalAccess
@@ -144,7 +145,7 @@ class Fold:
 def event_of(access: JournalAccess, row: DomainRow) -> ProjectionEvent:
     """Return the event as it is handed to projections."""
     decider, _, name = row.type.partition(".")
-    found = REGISTRY.find(DECIDER, decider)
+    found = REGISTRY.find(RunKind.DECIDER, decider)
     return ProjectionEvent(
         decider=decider,
         instance=row.instance,

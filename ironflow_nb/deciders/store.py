@@ -14,13 +14,12 @@ from typing import Any, Final
 import msgspec
 
 from ironflow_nb.core.identity import Digest, RunId
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.ports import Addition, Reader
 from ironflow_nb.journal.sqlite_rows import sound
 from ironflow_nb.journal.table import Table, insert, json_list
 from ironflow_nb.values.stored_value import StoredValue
-
-DECIDER: Final = "decider"
 
 _PUT_STATE: Final = insert("snapshots", ["run_id", "version", "code", "data"], ["run_id"])
 _PUT_PROGRESS: Final = insert("projections", ["name", "position", "code", "updated_at", "error"], ["name"])
@@ -37,7 +36,7 @@ _KNOWN: Final = """
 # CROSS JOIN keeps the order: events by position, and of each of a decider its run.
 _DOMAIN: Final = f"""
     FROM events e CROSS JOIN runs r ON r.run_id = e.run_id
-    WHERE e.position > :after AND instr(e.type, '.') > 0 AND r.kind = '{DECIDER}'
+    WHERE e.position > :after AND instr(e.type, '.') > 0 AND r.kind = '{RunKind.DECIDER}'
 """
 _BEFORE: Final = "SELECT count(*) FROM events WHERE run_id = ? AND version < ? AND instr(type, '.') > 0"
 _BETWEEN: Final = """

@@ -22,6 +22,7 @@ from typing import Any, Final, NoReturn
 from ironflow_nb.code_identity import syntax
 from ironflow_nb.code_identity.definitions import wrapped_by
 from ironflow_nb.core.durations import Duration, seconds
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.durable_cells.name_analysis import NameUses, uses_of
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.definitions.parameters import is_code
@@ -85,7 +86,7 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-KIND: Final = "cell"
+KIND: Final = RunKind.CELL
 _NAME: Final = re.compile(r"\w[\w.\-]*")
 _FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _OF_SHELLS: Final = frozenset({"exit", "quit", "In", "Out"})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, S
 
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import digest_bytes
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.definitions.run_request import FlowCall, RunPolicy, RunRequest, with_options
 from ironflow_nb.execution.definitions.step_spec import StepSpec
@@ -50,7 +51,7 @@ class Flow(Bindable, Runnable, Generic[P, R]):
     @property
     def kind(self) -> str:
         """The style."""
-        return "flow"
+        return RunKind.FLOW
 
     # -- running -------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ import msgspec
 from ironflow_nb.code_identity.code_parts import describe
 from ironflow_nb.code_identity.syntax import source_of
 from ironflow_nb.core.identity import Digest, digest_bytes
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.diagram.model import Diagram, NodeKind
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.flows.diagram_names import Described
@@ -68,7 +69,7 @@ def _define(spec: StepSpec, own_id: Digest) -> StoredDefinition:
 
     return StoredDefinition(
         definition_id=own_id,
-        kind="flow",
+        kind=RunKind.FLOW,
         name=spec.name,
         source=source_of(spec.function),
         diagram=encode_diagram(shape_of(spec)),

@@ -16,6 +16,7 @@ from ironflow_nb.core.identity import Digest, digest_bytes
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import Planned
 from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError, UntrustedRun
 from ironflow_nb.execution.definitions.run_request import FlowCall, RunPolicy, RunRequest
 from ironflow_nb.execution.definitions.step_spec import StepSpec
@@ -211,7 +212,7 @@ class Graph(GraphDiagramMixin, Runnable):
     @property
     def kind(self) -> str:
         """The style."""
-        return "graph"
+        return RunKind.GRAPH
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -285,7 +286,7 @@ class Graph(GraphDiagramMixin, Runnable):
 
         return StoredDefinition(
             definition_id=self._kept_id(),
-            kind="graph",
+            kind=RunKind.GRAPH,
             name=self.name,
             source=text_to_store(self.to_yaml(), self.grants, is_bounded=self._grants is not None),
             diagram=encode_diagram(self.shape()),

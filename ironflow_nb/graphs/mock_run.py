@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.status import StepStatus
+from ironflow_nb.core.status import RunKind, StepStatus
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import MEMORY, make_engine
@@ -120,7 +120,7 @@ def run_with_mocks(request: RunRequest, body: FlowCall) -> MockRun:
 
 def _recorded(engine: Engine, graph: str) -> tuple[list[str], dict[str, Any]]:
     with engine.reading() as reader:
-        (run,) = reader.runs(Select(kind="graph", name=graph, limit=1))
+        (run,) = reader.runs(Select(kind=RunKind.GRAPH, name=graph, limit=1))
         rows = reader.steps(Select(run_ids=[run.run_id]))
     latest = {row.step: row for row in rows if row.status is not StepStatus.SKIPPED}
     ran = [row.name.removeprefix(f"{graph}.") for row in latest.values()]

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.identity import Digest, digest_bytes
 from ironflow_nb.core.plan import Action, Planned
 from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import FlowNotDefined, JournalCorrupt, UntrustedRun
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.signatures import is_own_definition, own_runs, untrusted
@@ -73,7 +74,7 @@ def load_graph(engine: Engine, run: RunRow) -> StoredGraph:
     with engine.reading() as reader:
         stored = reader.definition(run.definition_id)
         is_own = stored is not None and is_own_definition(signer, reader, stored) and own_runs(signer, reader, [run])
-    if stored is None or stored.kind != "graph":
+    if stored is None or stored.kind != RunKind.GRAPH:
         raise FlowNotDefined(
             f"run {run.run_id} of {run.kind} {run.name} left no graph in {engine.journal.location}",
             run_id=run.run_id,

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import InputsNotStored, ValueUnreadable
 from ironflow_nb.execution.definitions.parameters import unwrapped
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.history.lookup import RecordedArguments, find_arguments
-from ironflow_nb.history.tables import GRAPH, call_preview, fields_of_call
+from ironflow_nb.history.tables import call_preview, fields_of_call
 
 
 class Arguments(Mapping[str, Any]):
@@ -79,7 +80,7 @@ def arguments_of(engine: Engine, run: RunRow) -> Mapping[str, Any]:
             run_id=run.run_id,
         )
     arguments = Arguments(engine, run, recorded)
-    if run.kind != GRAPH:
+    if run.kind != RunKind.GRAPH:
         return arguments
     try:
         given = arguments["input"]

@@ -13,7 +13,7 @@ from ironflow_nb.core.events import RunContinued, SessionEnded
 from ironflow_nb.core.identity import RunId, StepRef, ValueId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.status import StepStatus
+from ironflow_nb.core.status import StepReason, StepStatus
 from ironflow_nb.execution.definitions.step_spec import changes_since, parts_of
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.journal.ports import Reader, Select
@@ -70,19 +70,19 @@ class _AttemptHistory:
 
     def _why(self, row: StepRow, before: StepRow | None) -> str:
         match row.reason:
-            case "new":
+            case StepReason.NEW:
                 return self._new(row)
-            case "code changed":
+            case StepReason.CODE_CHANGED:
                 return self._edited(row)
-            case "failed before" | "retry" if before is not None:
+            case StepReason.FAILED_BEFORE | StepReason.RETRY if before is not None:
                 return f"tried again, for attempt {before.attempt} failed{self._error(before)}"
-            case "interrupted":
+            case StepReason.INTERRUPTED:
                 return "begun again, for its process ended or was interrupted in it"
-            case "asked for":
+            case StepReason.ASKED_FOR:
                 return "run again, for it was asked for"
-            case "result lost":
+            case StepReason.RESULT_LOST:
                 return "run again, for its recorded result could not be read"
-            case "reused":
+            case StepReason.REUSED:
                 return f"taken from run {row.origin_run_id}, which had computed it"
         return row.reason
 

@@ -10,7 +10,7 @@ from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import NONE
 from ironflow_nb.core.run_state import RunRow, StepRow
-from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.core.status import RunKind, RunStatus, StepStatus
 from ironflow_nb.errors import JournalError, StepNotFound, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
@@ -270,7 +270,7 @@ class Run(Generic[T]):
 
     def _is_own(self, run: RunRow | None) -> bool:
         """Tell whether this user began the run; instances of deciders are nobody's."""
-        if run is None or run.kind == run_status.PASSIVE_KIND or self.id in self._engine.sessions:
+        if run is None or run.kind == RunKind.DECIDER or self.id in self._engine.sessions:
             return True
         with self._engine.access.journal.reading() as reader:
             return bool(own_runs(self._engine.access.signer, reader, [run]))

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.durations import seconds
 from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import JournalCorrupt
 from ironflow_nb.execution.definitions.step_spec import a_text
 from ironflow_nb.execution.engine import Engine
@@ -26,7 +27,7 @@ from ironflow_nb.journal.ports import EventColumns, Reader, Select, StepTally
 When: TypeAlias = datetime | timedelta | str | float | None
 MOST_ROWS: Final = 2**63 - 1
 """The largest number that a statement takes."""
-_HAVING_RUNS: Final = frozenset({"flow", "graph", "decider"})
+_HAVING_RUNS: Final = frozenset({RunKind.FLOW, RunKind.GRAPH, RunKind.DECIDER})
 
 S = TypeVar("S", bound=StrEnum)
 

@@ -8,14 +8,13 @@ from typing import Any, Final
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.core.status import ENDED, OWNED, RunStatus, derived_run_status
+from ironflow_nb.core.status import ENDED, OWNED, RunKind, RunStatus, derived_run_status
 from ironflow_nb.errors import ResultTimeout, RunCancelled, RunFailed, RunInterrupted, RunNotFound, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.failures import load_failure, recorded_error
 
 POLL_S: Final = 0.05
-PASSIVE_KIND: Final = "decider"
 """Runs that nobody has to work on: between two commands nothing is to be done."""
 
 
@@ -42,7 +41,7 @@ def _looked_at(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> list[t
 
 
 def _is_alive(engine: Engine, reader: Reader, run: RunRow) -> bool:
-    if run.kind == PASSIVE_KIND:
+    if run.kind == RunKind.DECIDER:
         return True
     if run.owner == engine.owner:
         return engine.is_running_here(run.run_id)

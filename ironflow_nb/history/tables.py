@@ -16,6 +16,7 @@ import msgspec
 
 from ironflow_nb.core.identity import ValueId
 from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import JournalCorrupt
 from ironflow_nb.execution.definitions.parameters import CLOSURE
 from ironflow_nb.history.lookup import own_arguments
@@ -30,7 +31,6 @@ LENGTH: Final = 200
 CONTENT_LIMIT: Final = 4 * 1024
 """Values above this are described by what was noted of them, and not read."""
 
-GRAPH: Final = "graph"
 """The kind of runs whose only argument is a mapping with the names of all inputs."""
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any])
 _CLOSURE: Final = CLOSURE.encode()
@@ -65,7 +65,7 @@ def fields_of_call(record: StoredValue, kind: str) -> Mapping[str, Any] | None:
         fields = own_arguments(fields)
     given = fields.get("input")
     # What a graph is called with is one mapping, and people write its items.
-    return given if kind == GRAPH and type(given) is dict and TAG not in given else fields
+    return given if kind == RunKind.GRAPH and type(given) is dict and TAG not in given else fields
 
 
 def references(fields: Mapping[str, Any]) -> Iterator[ValueId]:

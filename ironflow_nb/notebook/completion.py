@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult
 
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.handles.run import Run
@@ -113,7 +114,9 @@ class GraphMatcher:
                 names = self._shell.user_ns.items()
                 yield from (name for name, each in names if name not in hidden and _is_function(name, each))
             case "workflow":
-                yield from (known.name for kind in ("graph", "flow") for known in REGISTRY.definitions(kind))
+                yield from (
+                    known.name for kind in (RunKind.GRAPH, RunKind.FLOW) for known in REGISTRY.definitions(kind)
+                )
 
 
 def _is_function(name: str, value: Any) -> bool:

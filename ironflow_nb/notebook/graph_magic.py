@@ -14,7 +14,7 @@ from IPython.display import display
 from msgspec.structs import replace
 
 from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.core.status import ENDED, RunStatus
+from ironflow_nb.core.status import ENDED, RunKind, RunStatus
 from ironflow_nb.errors import GraphInvalid, IronflowError
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
@@ -185,7 +185,7 @@ def _tell_unfinished(made: Graph) -> None:
 
 def _unfinished(engine: Engine, name: str) -> RunRow | None:
     with engine.reading() as reader:
-        rows = reader.runs(Select(kind="graph", name=name, is_full_name=True, limit=_LOOKED_AT))
+        rows = reader.runs(Select(kind=RunKind.GRAPH, name=name, is_full_name=True, limit=_LOOKED_AT))
         own = [row for row in rows if row.parent_run_id is None]
         statuses = statuses_of(engine, reader, own)
     return next((row for row in own if statuses.get(row.run_id) in _OPEN), None)

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.deciders.store import (
-    DECIDER,
     DeciderReader,
     DomainRow,
     DomainSelect,
@@ -149,7 +149,7 @@ def _domain_events(
     sequences: Counter[RunId] = Counter()
     for event in events:
         decider, dot, name = event.type.partition(".")
-        if not dot or runs[event.run_id].kind != DECIDER:
+        if not dot or runs[event.run_id].kind != RunKind.DECIDER:
             continue
         sequences[event.run_id] += 1
         is_of = select.deciders is None or decider in select.deciders

@@ -11,6 +11,7 @@ import msgspec
 
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.run_state import StepRow
+from ironflow_nb.core.status import StepReason
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.run_writer import PendingEvent
 from ironflow_nb.journal.ports import CachedResult
@@ -149,7 +150,7 @@ class Attempt:
     """
 
     def __init__(
-        self, spec: StepSpec, code: Digest, call: StepCall, step: StepRef, index: int, number: int, reason: str
+        self, spec: StepSpec, code: Digest, call: StepCall, step: StepRef, index: int, number: int, reason: StepReason
     ) -> None:
         self.spec = spec
         self.code = code
@@ -176,7 +177,7 @@ class Attempt:
 
     def retry(self, failed: StepRow) -> Attempt:
         """Return the attempt after this one, which failed."""
-        again = Attempt(self.spec, self.code, self.call, self.step, self.index, self.number + 1, "retry")
+        again = Attempt(self.spec, self.code, self.call, self.step, self.index, self.number + 1, StepReason.RETRY)
         again.claim, again.is_owed, again.continuation = self.claim, self.is_owed, self.continuation
         again.promise, again.failed, again.begin_again = self.promise, failed, self.begin_again
         again.n_failed, again.context, again.child_run_id = self.n_failed + 1, self.context, self.child_run_id
@@ -184,7 +185,7 @@ class Attempt:
 
     def continued(self, spec: StepSpec, continuation: object) -> Attempt:
         """Return the attempt that continues this one's child run, in a continuation that waited for it."""
-        again = Attempt(spec, spec.code, self.call, self.step, self.index, self.number + 1, "interrupted")
+        again = Attempt(spec, spec.code, self.call, self.step, self.index, self.number + 1, StepReason.INTERRUPTED)
         again.child_run_id, again.continuation = self.child_run_id, continuation
         return again
 

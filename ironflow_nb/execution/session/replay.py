@@ -23,7 +23,7 @@ from ironflow_nb.core.replay_decision import (
     settle_change,
 )
 from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.status import StepStatus
+from ironflow_nb.core.status import StepReason, StepStatus
 from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, ValueUnreadable
 from ironflow_nb.execution.definitions.call_sites import NOWHERE
 from ironflow_nb.execution.definitions.step_spec import StepSpec, why_changed
@@ -214,7 +214,7 @@ class Replayer:
                 stored = self._stored(row, self._outputs)
                 if stored is None or stored.content is None:
                     self._settle_loss(row, stored)
-                    return self._attempt(spec, code, call, record, "result lost")
+                    return self._attempt(spec, code, call, record, StepReason.RESULT_LOST)
                 self.n_reused += 1
                 return RecordedAnswer(self._decoded(row, stored), kept=StoredResult(stored.value_id, stored.size))
             case Replay(row=row):
@@ -245,14 +245,14 @@ class Replayer:
                 origin.take_over(verdict.row, ref, call.place, verdict.row.code, self._site(call))
                 self.n_reused += 1
                 return RecordedAnswer(value, kept=StoredResult(stored.value_id, stored.size))
-        is_redone = isinstance(verdict, Perform) and verdict.reason == "code changed"
-        attempt = self._attempt(spec, code, call, None, "code changed" if is_redone else "new")
+        is_redone = isinstance(verdict, Perform) and verdict.reason is StepReason.CODE_CHANGED
+        attempt = self._attempt(spec, code, call, None, StepReason.CODE_CHANGED if is_redone else StepReason.NEW)
         if found is not None and found.latest.child_run_id is not None:
             origin.children[attempt.step] = found.latest.child_run_id
         return attempt
 
     def _attempt(
-        self, spec: StepSpec, code: Digest, call: StepCall, record: RecordedStep | None, reason: str
+        self, spec: StepSpec, code: Digest, call: StepCall, record: RecordedStep | None, reason: StepReason
     ) -> Attempt:
         self._site(call)
         if call.opaque:
@@ -264,7 +264,7 @@ class Replayer:
         else:
             latest = record.latest
             attempt = Attempt(spec, code, call, latest.step, latest.index, latest.attempt + 1, reason)
-            is_begun = latest.status is not StepStatus.COMPLETED or reason == "code changed"
+            is_begun = latest.status is not StepStatus.COMPLETED or reason is StepReason.CODE_CHANGED
             child = latest.child_run_id if is_begun and not record.is_discarded else None
             if latest.origin_run_id is None:
                 attempt.child_run_id = child
@@ -312,7 +312,7 @@ class Replayer:
     def _settled_change(self, spec: StepSpec, code: Digest, row: StepRow, memo: RecordedSteps) -> Reuse | Perform:
         on_change = spec.on_change or self._on_change
         if row.child_run_id is not None and on_change in {OnChange.GUARD, OnChange.REFRESH}:
-            return Perform("code changed")  # its own steps are looked at one by one, there
+            return Perform(StepReason.CODE_CHANGED)  # its own steps are looked at one by one, there
         if (spec.name, code) in self._allowed_changes:
             result = settle_change(on_change, row, 0.0)
             assert result is not None

@@ -192,7 +192,7 @@ class Session(RunLifecycle):
                 branch=branch,
                 nth=nth,
                 inputs=inputs[-1].value_id,
-                reason=attempt.reason,
+                reason=attempt.reason.value,
                 lived_with=self._failures.prove(branch),
                 once=attempt.spec.once,
                 child_run_id=attempt.child_run_id,

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol, cast
 
 from ironflow_nb.code_identity.code_parts import CodePart, TrackedCode
 from ironflow_nb.core.identity import Digest, digest_bytes
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError, FlowNotDefined, GraphInvalid, NodeFailed, NotGranted
 from ironflow_nb.execution.definitions.step_spec import StepOptions, StepSpec
 from ironflow_nb.execution.registry import REGISTRY
@@ -82,7 +83,7 @@ def _run_by(block: Block, workshop: NodeSteps) -> Iterator[TrackedCode]:
     for node in block.nodes:
         match node.task:
             case Workflow(target=Literal(value=name)):
-                child = REGISTRY.find("graph", str(name)) or REGISTRY.find("flow", str(name))
+                child = REGISTRY.find(RunKind.GRAPH, str(name)) or REGISTRY.find(RunKind.FLOW, str(name))
                 if isinstance(child, Runnable):
                     with suppress(GraphInvalid):
                         yield _tracked(child)
@@ -105,7 +106,7 @@ def _undefined(block: Block, workshop: NodeSteps) -> Iterator[str]:
     for node in block.nodes:
         match node.task:
             case Workflow(target=Literal(value=name)):
-                if REGISTRY.find("graph", str(name)) is None and REGISTRY.find("flow", str(name)) is None:
+                if REGISTRY.find(RunKind.GRAPH, str(name)) is None and REGISTRY.find(RunKind.FLOW, str(name)) is None:
                     yield f"{node.id}: workflow {name}"
             case PythonCall(function=name):
                 try:
@@ -126,7 +127,7 @@ def check_inputs_of_children(block: Block) -> None:
     """
     for node in block.nodes:
         if isinstance(node.task, Workflow) and isinstance(node.task.target, Literal):
-            child = REGISTRY.find("graph", str(node.task.target.value))
+            child = REGISTRY.find(RunKind.GRAPH, str(node.task.target.value))
             names = _names_of(node.task.input)
             if child is not None and names is not None:
                 with suppress(GraphInvalid):
@@ -192,14 +193,14 @@ class ChildCall:
     def _refuse_secrets(self, target: Runnable) -> None:
         given = as_data(self._given)
         self._secrets.refuse_in({"the input": given}, f"{self._name}, the child of node {self._node.id}")
-        if target.kind == "graph":
+        if target.kind == RunKind.GRAPH:
             cast("_Graph", target).refuse_secrets(given)
 
     def _target(self) -> Runnable:
-        found = REGISTRY.find("graph", str(self._name)) or REGISTRY.find("flow", str(self._name))
+        found = REGISTRY.find(RunKind.GRAPH, str(self._name)) or REGISTRY.find(RunKind.FLOW, str(self._name))
         if isinstance(found, Runnable):
             return found
-        known = sorted(each.name for kind in ("graph", "flow") for each in REGISTRY.definitions(kind))
+        known = sorted(each.name for kind in (RunKind.GRAPH, RunKind.FLOW) for each in REGISTRY.definitions(kind))
         raise FlowNotDefined(
             f"node {self._node.id} runs {self._name!r} as its child, and no graph or flow of that name is defined here "
             f"(there are: {', '.join(known) or 'none'})",
@@ -217,9 +218,9 @@ def _arguments(target: Runnable, given: Any) -> tuple[tuple[Any, ...], dict[str,
     match given:
         case None:
             return (), {}
-        case dict() if target.kind == "flow":
+        case dict() if target.kind == RunKind.FLOW:
             return (), given
-        case list() if target.kind == "flow":
+        case list() if target.kind == RunKind.FLOW:
             return tuple(given), {}
         case _:
             return (given,), {}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final
 
+from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution.definitions.step_spec import DEFAULTS, StepSpec
 from ironflow_nb.execution.registry import REGISTRY
@@ -87,8 +88,10 @@ def _known(name: str, functions: Functions, grants: Grants) -> PythonFunction | 
         found = None
     if found is None:
         found = _looked_up(name, grants)
-    if isinstance(found, Runnable) or (isinstance(found, StepSpec) and REGISTRY.find("flow", found.name) is not None):
-        kind = found.kind if isinstance(found, Runnable) else "flow"
+    if isinstance(found, Runnable) or (
+        isinstance(found, StepSpec) and REGISTRY.find(RunKind.FLOW, found.name) is not None
+    ):
+        kind = found.kind if isinstance(found, Runnable) else RunKind.FLOW
         raise DefinitionError(
             f"{name} is a {kind}, whose calls are runs; run it as a child: workflow: {found.name}", name=name
         )
