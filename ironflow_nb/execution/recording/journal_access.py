@@ -1,7 +1,4 @@
-"""The journal of one engine behind its lock, with the values, the clock and the owner that go with it.
-
-What one run puts into the journal beside its events: results, failures, arguments and code.
-"""
+"""Thread-safe access of one engine to its journal; and the encoding of the values that a run stores."""
 
 from __future__ import annotations
 
@@ -41,7 +38,8 @@ from ironflow_nb.values.stored_value import StoredValue
 class EncodedResult(NamedTuple):
     """The encoded result of a step: the last of the `values`, which may refer to the others.
 
-    `echo` is what its caller gets, as a replay will. One that is not `is_shareable` is no result for other runs.
+    `echo` is the value for the caller, equal to the one that a replay returns. Other runs may use the result if
+    `is_shareable`.
     """
 
     values: Sequence[StoredValue]
@@ -50,7 +48,7 @@ class EncodedResult(NamedTuple):
 
 
 class RunStorage:
-    """Makes what a run stores; a style that has something to hide gives the session its own."""
+    """Encodes the values that a run stores. A style that keeps secrets gives the session a subclass."""
 
     def __init__(self, values: ValueCodec) -> None:
         self.values = values
@@ -61,7 +59,7 @@ class RunStorage:
         return self.values.store(value)
 
     def encode_result(self, value: object) -> EncodedResult:
-        """Return what is recorded of the result of a step."""
+        """Return the encoded result of a step."""
         stored, echo = self.store(value)
         return EncodedResult((stored,), echo)
 
@@ -74,7 +72,7 @@ class RunStorage:
         return store_failure(error, self.signer)
 
     def definition(self, definition: StoredDefinition) -> StoredDefinition:
-        """Return what the journal is to keep of a definition."""
+        """Return the definition as the journal stores it."""
         return definition
 
 
@@ -82,10 +80,9 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class JournalAccess:
-    """One engine's door to its journal.
+    """Thread-safe access of one engine to its journal.
 
-    One thread at a time writes: `append` and `current` hold the lock. Whoever takes it holds no other lock that a
-    thread inside it could want, except the lock of one run, which is always taken first.
+    Lock: its own, one thread at a time. It is taken after the lock of a session, and no other lock is taken inside it.
     """
 
     def __init__(self, journal: Journal, *, clock: Clock, entropy: Entropy, threads: Threads) -> None:
@@ -113,24 +110,24 @@ class JournalAccess:
 
     @property
     def is_closed(self) -> bool:
-        """Tell whether nothing can be written any more."""
+        """Return True if nothing can be written any more."""
         return self._closed_because is not None
 
-    def append(self, entries: Sequence[RunCommit], durability: Durability) -> None:
-        """Commit entries; the first of an engine brings its lease along."""
-        entries = [self._with_signatures(entry) if entry.definitions else entry for entry in entries]
+    def append(self, commits: Sequence[RunCommit], durability: Durability) -> None:
+        """Write the commits in one transaction. The first of an engine writes its lease too."""
+        commits = [self._with_signatures(commit) if commit.definitions else commit for commit in commits]
         with self._lock:
             self._refuse_closed()
-            self.journal.append(entries, durability=durability, lease=self._first_lease())
+            self.journal.append(commits, durability=durability, lease=self._first_lease())
             self._lease_is_written = True
-            for entry in entries:
-                self.defined.update(definition.definition_id for definition in entry.definitions)
-                self._computing.difference_update((cached.identity, cached.code) for cached in entry.cached)
+            for commit in commits:
+                self.defined.update(definition.definition_id for definition in commit.definitions)
+                self._computing.difference_update((cached.identity, cached.code) for cached in commit.cached)
         if self.on_append is not None:
             self.on_append()
 
     def exchange(self, act: Callable[[Reader], Sequence[RunCommit]], durability: Durability) -> None:
-        """Read and commit in one transaction; see the port. The first of an engine brings its lease along."""
+        """Read and write in one transaction; see the port. The first of an engine writes its lease too."""
         with self._lock:
             self._refuse_closed()
             lease, self._is_exchanging = self._first_lease(), True
@@ -141,7 +138,7 @@ class JournalAccess:
             self._lease_is_written = True
 
     def claim(self, wanted: CachedResult, is_fresh: Callable[[CachedResult], bool]) -> CachedResult | None:
-        """Claim a result for all runs; return a fresh one, or the claim of somebody who computes it, instead."""
+        """Claim the right to compute a result for all runs, or return a fresh result or the claim of another owner."""
 
         def is_taken(found: CachedResult, leases: Mapping[str, Lease]) -> bool:
             if found.owner is None:
@@ -153,7 +150,9 @@ class JournalAccess:
         with self._lock:
             self._refuse_closed()
             with self.journal.current() as reader:
-                found = reader.cached(wanted.identity, wanted.code)  # who waits asks often, and lets others write
+                found = reader.cached(
+                    wanted.identity, wanted.code
+                )  # a waiting caller asks often; a read does not block writers
                 if found is not None and is_taken(found, reader.leases()):
                     return found
             found = self.journal.claim(wanted, is_taken, lease=self._first_lease())
@@ -163,44 +162,44 @@ class JournalAccess:
             return found
 
     def refuse_foreign(self, reader: Reader, run: RunRow) -> None:
-        """Refuse to execute anything for a run that this user did not begin.
+        """Raise an error unless this user began the run.
 
         Raises:
-            UntrustedRun: it was begun by somebody else, or before runs were signed.
+            UntrustedRun: another user began it, or it was begun before runs were signed.
         """
         if not own_runs(self.signer, reader, [run]):
             raise untrusted(run, self.journal.location)
 
     def instant(self, microseconds: int) -> datetime:
-        """Return an instant of the journal as a person reads it."""
+        """Return an instant of the journal as a datetime."""
         return EPOCH + timedelta(microseconds=microseconds)
 
     def send(self, run_id: RunId, name: str) -> None:
-        """Ask something of the owner of a run."""
+        """Send a signal to the owner of a run."""
         with self._lock:
             self._refuse_closed()
             self.journal.send(Signal(run_id=run_id, name=name, sent_at=self.clock.now(), sent_by=self.owner))
 
     def resign(self, codec: str, macs: dict[ValueId, bytes]) -> int:
-        """Replace the signatures of stored values; return how many there were."""
+        """Replace the signatures of stored values; return the number of values that exist."""
         with self._lock:
             self._refuse_closed()
             return self.journal.resign_values(codec, macs)
 
     def change_token(self) -> int:
-        """Return a number that differs after another engine has committed."""
+        """Return a number that changes when another engine has committed."""
         with self._lock:
             return 0 if self._closed_because is not None else self.journal.change_token()
 
     def beat(self) -> None:
-        """Write a sign of life, if this engine has written anything yet."""
+        """Write a sign of life, if this engine has written anything."""
         with self._lock:
             if self._lease_is_written and self._closed_because is None:
                 self.journal.write_lease(replace(self.lease, heartbeat_at=self.clock.now()))
 
     @contextmanager
     def current(self) -> Iterator[Reader]:
-        """Read, with nobody of this process writing meanwhile."""
+        """Read while no thread of this engine writes."""
         with self._lock:
             self._refuse_closed()
             with self.journal.current() as reader:
@@ -223,18 +222,18 @@ class JournalAccess:
         return self.values.decode(stored)
 
     def definition(self, definition_id: Digest) -> StoredDefinition | None:
-        """Return what the journal keeps of a flow, or of the code of a step."""
+        """Return the stored definition of a flow, or of the code of a step."""
         with self.current() as reader:
             return reader.definition(definition_id)
 
     def is_owner_alive(self, reader: Reader, owner: str | None) -> bool:
-        """Tell whether somebody who owns runs still lives."""
+        """Return True if the owner of a run is alive."""
         if owner is None:
             return False
         return owner == self.owner or is_alive(reader.leases().get(owner), now=self.clock.now())
 
     def possible_owners(self, reader: Reader) -> Collection[str]:
-        """Return the owners that are not known to be dead; of work, which has a lease of its own, they are believed."""
+        """Return the owners that are not known to be dead. Work has a lease of its own, so theirs may have run out."""
         return {owner for owner, lease in reader.leases().items() if may_live(lease)} | {self.owner}
 
     def new_run_id(self) -> RunId:
@@ -242,7 +241,7 @@ class JournalAccess:
         return run_id(self.entropy(RUN_ID_ENTROPY_BYTES))
 
     def close(self, because: str, *, abandon: bool = False) -> None:
-        """Give up the lease and the connection; `abandon` leaves both alone, as a forked child must."""
+        """Release the lease and close the journal. `abandon` touches neither, as a forked child must."""
         if abandon:
             self._closed_because = because
             return
@@ -253,18 +252,18 @@ class JournalAccess:
                 try:
                     if self._lease_is_written:
                         self.journal.release(self.owner)
-                except JournalError as error:  # a file that was ruined holds no lease to give back
+                except JournalError as error:  # a damaged file has no lease to release
                     logger().warning("the lease of %s could not be given back: %s", self.owner, error)
                 finally:
                     self.journal.close()
 
-    def _with_signatures(self, entry: RunCommit) -> RunCommit:
-        # The code of a step is only ever shown.
-        signed = [signature_of_definition(self.signer, each) for each in entry.definitions if each.kind != "step"]
-        return replace(entry, values=(*entry.values, *signed))
+    def _with_signatures(self, commit: RunCommit) -> RunCommit:
+        # The code of a step is only shown, never executed.
+        signed = [signature_of_definition(self.signer, each) for each in commit.definitions if each.kind != "step"]
+        return replace(commit, values=(*commit.values, *signed))
 
     def _first_lease(self) -> Lease | None:
-        """Return the lease if it is not written yet; then those of owners that ended without a word are taken away."""
+        """Return the lease if it is not written yet, and delete the leases of owners whose processes have ended."""
         if self._lease_is_written:
             return None
         with self.journal.current() as reader:
@@ -274,7 +273,7 @@ class JournalAccess:
         return replace(self.lease, heartbeat_at=self.clock.now())
 
     def _refuse_closed(self) -> None:
-        if self._is_exchanging:  # the lock lets this thread in again, and the transaction would be lost
+        if self._is_exchanging:  # the lock is re-entrant: this thread would break its own transaction
             raise DecisionError(
                 "decide and evolve were asked to write or read the journal; they are pure: let decide say what "
                 "happened and which effects follow, and do the rest in a handler"

@@ -1,8 +1,7 @@
-"""The events of one run on their way into the journal.
+"""The writer of one run: it numbers events, folds them into rows, and commits both.
 
-What does not have to be durable yet is kept pending and rides with the next commit: `RunStarted` of a new run,
-`StepStarted`, and the rows that go with them. Versions and rows move on only after COMMIT returned, so an error, an
-interrupt or a lost fence leaves the stream as it was.
+Events that need not be durable yet, `RunStarted` of a new run and `StepStarted`, wait for the next commit. Versions and
+rows of the writer change only after COMMIT returned, so an error, an interrupt or a conflict leaves it as it was.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from ironflow_nb.values.stored_value import StoredValue
 
 
 class PendingEvent(msgspec.Struct, frozen=True):
-    """Something to be recorded: an event with its place, the attempt as it was before it, and values to store.
+    """An event to record, with its step and attempt, the row of the attempt before it, and values to store.
 
-    `cached` is what the step comes to for all runs.
+    `cached` is the result of the step for all runs.
     """
 
     event: RunEvent
@@ -38,10 +37,12 @@ class PendingEvent(msgspec.Struct, frozen=True):
 
 
 class RunWriter:
-    """What one owner appends to one run. Not thread-safe: the session's lock is held around every call.
+    """Writes the events of one run for its owner.
 
-    `is_seen` says that among what is pending are results which the flow has seen: nothing may be done on their account
-    before they are committed.
+    `is_seen` is True while results are pending that the flow has seen: they must be committed before anything is done
+    because of them.
+
+    Lock: session.
     """
 
     def __init__(self, access: JournalAccess, run_id: RunId, durability: Durability) -> None:
@@ -63,7 +64,7 @@ class RunWriter:
 
     @property
     def is_pending(self) -> bool:
-        """Tell whether something waits for the next commit."""
+        """Return True if something waits for the next commit."""
         return bool(self._events or self._steps or self._definitions or self._cached)
 
     def take(self, signal_id: int) -> None:
@@ -113,7 +114,7 @@ class RunWriter:
         """Write all that is pending and the events in one transaction; return the attempt of each event after it.
 
         Raises:
-            JournalConflict: somebody else appends to the run.
+            JournalConflict: another engine appended to the run.
             JournalError: the journal refuses; nothing was written and everything pending stays so.
         """
         events = [*self._events]
@@ -136,7 +137,7 @@ class RunWriter:
         if not (events or steps or cached or self._definitions):
             return rows
         is_run_changed = run is not self.row or self._run is not None
-        entry = RunCommit(
+        commit = RunCommit(
             run_id=self.run_id,
             events=tuple(events),
             run=run if is_run_changed else None,
@@ -146,7 +147,8 @@ class RunWriter:
             taken=tuple(self._taken) if events else (),
             cached=tuple(cached),
         )
-        self.access.append([entry], self.durability)
+        self.access.append([commit], self.durability)
+        # After COMMIT: an error before it leaves the writer as it was.
         self.version += len(events)
         self.at, self.row = at, run
         self._definitions.clear()
@@ -157,9 +159,9 @@ class RunWriter:
         return rows
 
     def give_up(self) -> None:
-        """Drop what is pending, for the run belongs to somebody else now, and write only which claims are given back.
+        """Drop everything pending, because the run belongs to another owner now, and only end the claims.
 
-        What the journal refuses of that stays pending.
+        If the journal refuses that, they stay pending.
         """
         self._definitions.clear()
         self._taken.clear()

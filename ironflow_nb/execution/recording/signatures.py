@@ -1,7 +1,7 @@
-"""Who wrote what leads to code: runs and definitions are signed with this user's key, as pickles are.
+"""Signatures of runs and definitions, by the key of the user, as pickles have them: both can lead to execution of code.
 
-A signature is a stored value whose content names what was signed. What is not signed was written by somebody else, or
-before there were signatures: it is shown, and does nothing until `trust`.
+A signature is a stored value whose content is the digest of the signed row. Rows without a signature were written by
+another user, or before there were signatures: they are shown, and nothing of them is executed until `trust`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ironflow_nb.values.stored_value import StoredValue, value_id
 DEFINITION: Final = "signed definition"
 RUN: Final = "signed run"
 FOREIGN: Final = "not written by you"
-"""What is said of a run that somebody else has written."""
+"""How messages describe a run of another user."""
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 
 
 def signature_of_run(signer: Signer, run_id: RunId, call: CallKey, key: str | None, inputs: ValueId) -> StoredValue:
-    """Return the signature of a run: that this user made the call."""
+    """Return the signature of a run, which says that this user made the call."""
     return _signed(signer, _note(RUN, (run_id, call.kind, call.name, key, call.inputs_digest, inputs)))
 
 
@@ -38,19 +38,19 @@ def signature_of_definition(signer: Signer, definition: StoredDefinition) -> Sto
 
 
 def own_runs(signer: Signer, reader: Reader, runs: Iterable[RunRow]) -> set[RunId]:
-    """Return the ids of those of the runs that this user began."""
+    """Return the ids of the runs that this user began."""
     notes = {run.run_id: _run_note(run) for run in runs}
     signed = _own(signer, reader, notes.values())
     return {run_id for run_id, note in notes.items() if note.value_id in signed}
 
 
 def is_own_definition(signer: Signer, reader: Reader, definition: StoredDefinition) -> bool:
-    """Tell whether this user wrote the definition."""
+    """Return True if this user wrote the definition."""
     return bool(_own(signer, reader, [_definition_note(definition)]))
 
 
 def untrusted(run: RunRow, location: str) -> UntrustedRun:
-    """Return the error for a run, or for what it was made of, that this user did not write."""
+    """Return the error for a run, or its definition, that this user did not write."""
     return UntrustedRun(
         f"run {run.run_id} of {run.kind} {run.name} was written by somebody else, or before runs were signed: it can "
         f"be looked at, and nothing of it is executed; {advice(location)}",
@@ -60,12 +60,12 @@ def untrusted(run: RunRow, location: str) -> UntrustedRun:
 
 
 def advice(location: str) -> str:
-    """Return what to do about what somebody else has written."""
+    """Return the sentence that says how to trust a journal."""
     return f"if you know where the journal comes from, run iron.trust({location!r})"
 
 
 def missing_signatures(signer: Signer, reader: Reader, runs: Sequence[RunRow]) -> list[StoredValue]:
-    """Return the signatures that these runs, and what they were made of, lack to be this user's."""
+    """Return the signatures that these runs and their definitions lack."""
     definitions = map(reader.definition, {run.definition_id for run in runs})
     notes = [*map(_run_note, runs), *(_definition_note(each) for each in definitions if each is not None)]
     there = _own(signer, reader, notes)
@@ -91,6 +91,6 @@ def _signed(signer: Signer, note: StoredValue) -> StoredValue:
 
 
 def _own(signer: Signer, reader: Reader, notes: Iterable[StoredValue]) -> set[ValueId]:
-    """Return the ids of those of the notes that the journal has with this user's signature."""
+    """Return the ids of the notes that the journal has with this user's signature."""
     found = reader.values([note.value_id for note in notes])
     return {key for key, each in found.items() if each.content and signer.is_own(each.codec, each.content, each.mac)}
