@@ -18,7 +18,7 @@ from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.ports import Addition, Reader
 from ironflow_nb.journal.sqlite_rows import sound
-from ironflow_nb.journal.table import Table, insert, json_list
+from ironflow_nb.journal.table import Table, insert, parameters
 from ironflow_nb.values.stored_value import StoredValue
 
 _PUT_STATE: Final = insert("snapshots", ["run_id", "version", "code", "data"], ["run_id"])
@@ -326,6 +326,4 @@ def _of_domain(select: DomainSelect) -> tuple[str, dict[str, Any]]:
         where += _OF_DECIDERS
     if select.classes is not None:
         where += _OF_CLASSES
-    limit = -1 if select.limit is None else select.limit
-    names = {"deciders": json_list(select.deciders), "classes": json_list(select.classes)}
-    return where, {"after": select.after, "limit": limit, **names}
+    return where, parameters(select)

@@ -32,7 +32,7 @@ from ironflow_nb.journal.ports import (
     StoredDefinition,
 )
 from ironflow_nb.journal.sqlite_work import find_work
-from ironflow_nb.journal.table import columns, json_list
+from ironflow_nb.journal.table import columns, json_list, parameters
 from ironflow_nb.values.stored_value import INLINE_LIMIT, ContentParts, StoredValue
 
 E = TypeVar("E")
@@ -166,6 +166,7 @@ class SqliteReader:
 
     def places(self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0) -> list[SiteTally]:
         """See the port."""
+        given = {"run_id": run_id, "without": json_list(without), "at": continued_at, "after_failure": AFTER_FAILURE}
         rows = self._connection.execute(
             """
             SELECT s.name, s.status, count(*), sum(s.duration_s), sum(n_failed > (s.status = 'failed')),
@@ -178,17 +179,12 @@ class SqliteReader:
                 GROUP BY name, "index"
             ) s LEFT JOIN events e ON e.run_id = :run_id AND e.version = s.version
             WHERE NOT (
-                s.status = 'skipped' AND s.version < :continued_at
+                s.status = 'skipped' AND s.version < :at
                 AND substr(s.reason, -length(:after_failure)) = :after_failure
             )
             GROUP BY s.name, s.status, site, s.child_run_id, why ORDER BY min(s.version)
             """,
-            {
-                "run_id": run_id,
-                "without": json_list(without),
-                "continued_at": continued_at,
-                "after_failure": AFTER_FAILURE,
-            },
+            given,
         )
         return [SiteTally(name, sql.step_status(run_id, status), *rest) for name, status, *rest in rows]
 
@@ -204,13 +200,7 @@ class SqliteReader:
             """,
             (run_id,),
         )
-        return [
-            (
-                sql.STEPS.row(row[:n_columns]),
-                None if row[n_columns] is None else _with_small_content(StoredValue(*row[n_columns:])),
-            )
-            for row in rows
-        ]
+        return [(sql.STEPS.row(row[:n_columns]), _small_output(row[n_columns:])) for row in rows]
 
     def events(self, select: Select) -> list[EventRow]:
         """See the port."""
@@ -331,7 +321,10 @@ class SqliteReader:
         return kind(self._connection)
 
 
-def _with_small_content(stored: StoredValue) -> StoredValue:
+def _small_output(row: tuple[Any, ...]) -> StoredValue | None:
+    if row[0] is None:
+        return None
+    stored = StoredValue(*row)
     return sql.sound(stored) if stored.size <= MEMO_LIMIT else stored
 
 
@@ -345,19 +338,8 @@ def _run_conditions(select: Select, table: str) -> tuple[str, dict[str, Any]]:
         where.append(f"{table}.run_id NOT IN (SELECT value FROM json_each(:without))")
     if select.run_prefix is not None:
         # A range uses the index; LIKE uses it only under a matching collation.
-        where.append(f"{table}.run_id >= :prefix AND {table}.run_id < :prefix || char(127)")
-    return " AND ".join(where), {
-        "run_ids": json_list(select.run_ids),
-        "without": json_list(select.without),
-        "prefix": select.run_prefix,
-        "since": select.since,
-        "kind": select.kind,
-        "name": select.name,
-        "is_full_name": select.is_full_name,
-        "statuses": json_list(select.statuses),
-        "step_statuses": json_list(select.step_statuses),
-        "limit": -1 if select.limit is None else select.limit,
-    }
+        where.append(f"{table}.run_id >= :run_prefix AND {table}.run_id < :run_prefix || char(127)")
+    return " AND ".join(where), parameters(select)
 
 
 def _selects_one_run(select: Select) -> bool:

@@ -37,6 +37,15 @@ def json_list(items: Iterable[object] | None) -> str | None:
     return None if items is None else msgspec.json.encode(list(items)).decode()
 
 
+def parameters(select: msgspec.Struct) -> dict[str, Any]:
+    """Return the fields of a selection as parameters: collections as JSON, and no limit as -1."""
+    given = {
+        name: each if each is None or isinstance(each, str | int) else json_list(each)
+        for name, each in msgspec.structs.asdict(select).items()
+    }
+    return given | {"limit": -1 if given["limit"] is None else given["limit"]}
+
+
 class Table(Generic[R]):
     """A table whose columns are the fields of a struct, by name and in their order.
 
