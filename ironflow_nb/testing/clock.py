@@ -11,7 +11,7 @@ START_AT: Final = 1_893_456_000_000_000  # 2030-01-01T00:00:00Z in microseconds
 
 
 class SimClock:
-    """Time that stands still until `advance`, and that moves on by what somebody waited in vain."""
+    """A clock that stands still. `advance` moves it, and so does every wait that times out."""
 
     def __init__(self, start_at: int = START_AT) -> None:
         self._now = start_at
@@ -22,20 +22,20 @@ class SimClock:
         return self._now
 
     def monotonic(self) -> float:
-        """Return seconds that go on when time passes, and stay when the clock is set back."""
+        """Return seconds that grow when the clock moves on, and stay when it is set back."""
         return self._monotonic_s
 
     def advance(self, duration_s: float) -> None:
-        """Let time pass, or go back: clocks of machines do that too."""
+        """Move the clock on, or back, as clocks of machines are sometimes set back."""
         self._now += round(duration_s * 1e6)
         self._monotonic_s += max(duration_s, 0.0)
 
     def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
-        """Wait for the wakeup in real time, or hardly at all where nothing goes on; then the time has passed here."""
+        """Wait for the wakeup in real time, 1 ms if nothing is running; move the clock on by a timeout."""
         return self._passed(wakeup.take(_real_s(timeout_s, is_idle=is_idle)), timeout_s)
 
     async def wait_on_loop(self, wakeup: AwaitedWakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
-        """Do as `wait` does in a coroutine."""
+        """Like `wait`, in a coroutine."""
         return self._passed(await wakeup.taken(_real_s(timeout_s, is_idle=is_idle)), timeout_s)
 
     def _passed(self, woken: bool, timeout_s: float | None) -> bool:  # noqa: FBT001

@@ -1,4 +1,4 @@
-"""Dying at every write: `crash_everywhere` kills a flow before and after each commit, and lets it continue."""
+"""Death at every write: `crash_everywhere` kills a flow before and after each commit, and continues it."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def crash_everywhere(
     before_each: Callable[[], None] | None = None,
     **kwargs: Any,
 ) -> pd.DataFrame:
-    """Run the flow once for every commit and moment, die there, continue in a new engine, and check what came of it.
+    """Run the flow once for every commit and moment, die there, continue in a new engine, and check the run.
 
-    Each time: the run completes with the result of an undisturbed one, its recorded steps are a legal history, and no
-    step that was recorded as completed before the death has another attempt.
+    The run must complete with the result of an undisturbed one, its recorded steps must be a legal history, and no step
+    that was recorded as completed before the death may have another attempt.
 
     Columns: commit (at which it died, from 1), moment (``before`` or ``after``), n_kept (steps recorded as completed
     when it died), n_completed (in the end), in this order.
 
     Args:
-        flow: of either colour, or a graph; its steps should be repeatable.
-        args: of the call.
-        journal: makes the journal of a round; by default a SQLite file in a folder of its own.
-        durability: of the runs.
-        before_each: is called before each round, to put the outer world back to its beginning.
-        kwargs: of the call.
+        flow: a sync or async flow, or a graph; its steps should be repeatable.
+        args: arguments of the call.
+        journal: a function that makes the journal of a round; by default a SQLite file in a folder of its own.
+        durability: the durability of the runs.
+        before_each: a function that resets the world outside before each round.
+        kwargs: keyword arguments of the call.
 
     Raises:
         AssertionError: one of the above does not hold; the message names commit and moment.
@@ -71,7 +71,7 @@ def crash_everywhere(
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Drop what a process that dies would never have said."""
+    """Drop log messages that a dead process could not have written."""
     loggers = [logging.getLogger(name) for name in ("asyncio", "ironflow_nb")]
     for logger in loggers:
         logger.addFilter(_drop)
@@ -120,7 +120,7 @@ class _Round:
             self.journal.close()
             return None
         with process_on(self.journal, self.durability, self.clock) as engine:
-            # The process of this owner is this one, which lives; without a lease it counts as dead.
+            # The owner's process is this one, which is alive. Without a lease it counts as dead.
             engine.journal.release(owner)
             with engine.reading() as reader:
                 kept = _completed(reader)

@@ -13,7 +13,7 @@ from ironflow_nb.deciders.decisions import Accept
 from ironflow_nb.deciders.given_when_then import NOW
 
 Life = list[tuple[Any, float]]
-"""Commands, each with the seconds after the beginning at which it is decided."""
+"""Commands, each with the seconds from the beginning to its decision."""
 
 _SHOWN: Final = 12
 
@@ -28,24 +28,24 @@ def check_invariants(
     pause: Duration = 60.0,
     seed: int = 0,
 ) -> int:
-    """Let instances live through random commands; return how many were accepted.
+    """Send random commands to instances, check each state, and return the number of accepted commands.
 
     Args:
-        decider: what decides.
-        commands: samples to choose from, or a function of a source of chance and the state.
-        invariant: is given the state after each accepted command; it returns a false value, or raises, where the state
-            can't be.
-        n_lives: so many instances.
-        n_commands: so many commands to each, unless it is completed before.
-        pause: the time from one command to the next; each time somewhere between nothing and this.
-        seed: decides everything.
+        decider: the decider to check.
+        commands: samples to choose from, or a function of a `random.Random` and the state.
+        invariant: a function of the state after each accepted command; it returns a false value, or raises, for an
+            impossible state.
+        n_lives: the number of instances.
+        n_commands: the number of commands to each instance, unless it is completed before.
+        pause: the longest time between two commands; each time is chosen between zero and this.
+        seed: the seed of all choices.
 
     Raises:
-        AssertionError: a state can't be; the message has the shortest list of commands found that leads to such a
-            state, and their times.
+        AssertionError: a state is impossible; the message has the shortest list of commands found that leads to such
+            a state, and their times.
     """
     __tracebackhide__ = True
-    chance = random.Random(seed)  # noqa: S311 -- a test that can be repeated, no secret
+    chance = random.Random(seed)  # noqa: S311 -- repeatable, not secret
     choose = commands if callable(commands) else _from(list(commands))
     n_accepted = 0
     for _ in range(n_lives):
@@ -56,8 +56,8 @@ def check_invariants(
             life.append((choose(chance, state), after_s))
             state, is_accepted = _after(decider, state, *life[-1])
             n_accepted += is_accepted
-            if is_accepted and (trouble := _trouble(invariant, state)) is not None:
-                raise AssertionError(_told(decider, *_shortest(decider, life, trouble, invariant), seed))
+            if is_accepted and (trouble := _find_violation(invariant, state)) is not None:
+                raise AssertionError(_failure_message(decider, *_shortest(decider, life, trouble, invariant), seed))
     return n_accepted
 
 
@@ -76,42 +76,42 @@ def _after(decider: Decider[Any, Any, Any, Any], state: Any, command: Any, after
     return state, True
 
 
-def _trouble(invariant: Callable[[Any], object], state: Any) -> str | None:
+def _find_violation(invariant: Callable[[Any], object], state: Any) -> str | None:
     try:
         return None if invariant(state) else f"{state!r} can't be"
-    except Exception as error:  # noqa: BLE001 -- whatever the check raises says what is wrong
+    except Exception as error:  # noqa: BLE001 -- any error of the check is a finding
         return f"{state!r} can't be: {type(error).__name__}: {error}"
 
 
 def _shortest(
     decider: Decider[Any, Any, Any, Any], life: Life, trouble: str, invariant: Callable[[Any], object]
 ) -> tuple[Life, str]:
-    """Leave commands out, one after the other, as long as there is trouble; return what is left, and its trouble."""
+    """Leave out commands one by one while the state stays impossible; return the rest, and the finding."""
     for place in reversed(range(len(life) - 1)):
-        shorter = _up_to_trouble(decider, life[:place] + life[place + 1 :], invariant)
+        shorter = _up_to_find_violation(decider, life[:place] + life[place + 1 :], invariant)
         if shorter is not None:
             life, trouble = shorter
     return life, trouble
 
 
-def _up_to_trouble(
+def _up_to_find_violation(
     decider: Decider[Any, Any, Any, Any], life: Life, invariant: Callable[[Any], object]
 ) -> tuple[Life, str] | None:
-    """Return the life as far as its first trouble, and that; None if it has none, or can't be lived."""
+    """Return the commands up to the first finding, and the finding; None if there is none, or a command raises."""
     state = decider.initial
     for n_lived, (command, after_s) in enumerate(life, 1):
         try:
             if decider.is_terminal(state):
                 return None
             state, is_accepted = _after(decider, state, command, after_s)
-        except Exception:  # noqa: BLE001 -- a command that needs one before it is no shorter way
+        except Exception:  # noqa: BLE001 -- a command may need one that was left out
             return None
-        if is_accepted and (trouble := _trouble(invariant, state)) is not None:
+        if is_accepted and (trouble := _find_violation(invariant, state)) is not None:
             return life[:n_lived], trouble
     return None
 
 
-def _told(decider: Decider[Any, Any, Any, Any], life: Life, trouble: str, seed: int) -> str:
+def _failure_message(decider: Decider[Any, Any, Any, Any], life: Life, trouble: str, seed: int) -> str:
     lines = [f"  {command!r} at {after_s:.6f} s" for command, after_s in life[-_SHOWN:]]
     more = [f"  ({len(life) - _SHOWN} before)"] if len(life) > _SHOWN else []
     return "\n".join([f"{decider.name}: {trouble}, after (seed {seed}):", *more, *lines])

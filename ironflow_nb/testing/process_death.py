@@ -1,4 +1,4 @@
-"""Processes that die: engines on one journal, one after the other, that end as SIGKILL ends them."""
+"""Processes that die: engines on one journal, one after the other, that end as by SIGKILL."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ LIMIT_S: Final = 60.0
 
 
 class Died(BaseException):
-    """The simulated death of the process; no `Exception`, for nothing in a flow survives its process."""
+    """The simulated death of the process. It is no `Exception`: nothing in a flow can survive it."""
 
 
 class DyingJournal:
-    """A journal whose process dies at one of its commits: before it, or when it is done but nobody knows."""
+    """A journal whose process dies at one of its commits: before it, or after it without knowing."""
 
     def __init__(self, journal: Journal, *, at_commit: int | None, moment: str) -> None:
         self.journal = journal
@@ -115,7 +115,7 @@ class DyingJournal:
 
 
 class _NoWorker(SystemThreads):
-    """Threads without the engine's worker, so that only the flow's own commits are counted."""
+    """Threads without the engine's background thread, so that only the flow's own commits are counted."""
 
     def spawn(self, name: str, body: Callable[[], None]) -> None:
         if name != "ironflow-worker":
@@ -124,7 +124,7 @@ class _NoWorker(SystemThreads):
 
 @contextlib.contextmanager
 def process_on(journal: Journal, durability: Durability, clock: Clock | None = None) -> Iterator[Engine]:
-    """Be a process of its own on the journal: an engine in which every call is one of a new execution."""
+    """Make an engine that stands for a new process on the journal: its calls are of a new execution."""
     engine = REGISTRY.adopt(
         Engine(journal, durability=durability, clock=clock, threads=_NoWorker(), execution=lambda: "a script")
     )
@@ -141,7 +141,7 @@ def outcome_of(
     *,
     is_dead: Callable[[], bool] = lambda: False,
 ) -> Any:
-    """Return what a call of the flow comes to, of either colour.
+    """Return the result of a call of a sync or async flow.
 
     Raises:
         Died: the process died meanwhile.
@@ -164,7 +164,7 @@ def outcome_of(
 
 
 def abandon(engine: Engine) -> None:
-    """Leave an engine as a killed process does: nothing more is written, nothing is given back.
+    """Leave an engine as a killed process does: it writes nothing more and releases nothing.
 
     Bodies on threads can't be killed here; they end, and nobody takes what they return.
     """

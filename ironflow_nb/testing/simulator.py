@@ -1,9 +1,9 @@
-"""Simulated processes: their threads run one at a time, in an order that a seed decides, in a time of their own.
+"""Simulated processes: their threads run one at a time, in an order that a seed decides, in simulated time.
 
-A thread goes on until it comes to a seam of the engine: a lock, a wakeup, the clock, a new thread, the wait of an event
-loop. There the seed decides who goes on. When all wait, time moves to the first who waits no longer; when nobody ever
-would, it is a deadlock, and raised. What the bytecodes of two threads do to each other between two seams is not
-simulated; the callbacks of one event loop run in their order, as they do everywhere.
+A thread runs until its next call of the engine's system: a lock, a wakeup, the clock, a new thread, the wait of an
+event loop. There the seed decides which thread runs next. If all threads wait, time moves to the first deadline; if
+there is none, that is a deadlock, and raised. Races of bytecodes between two such calls are not simulated. The callbacks
+of one event loop run in their order, as in every loop.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from ironflow_nb.testing.clock import START_AT
 from ironflow_nb.testing.process_death import Died
 
 _SWITCHES: Final = 0.4
-"""How often a seam at which nobody has to wait is used to let another one go on."""
+"""The probability that another thread runs next after a call at which the thread need not wait."""
 _HANGS_S: Final = 60.0
 _LATEST_S: Final = 1_000.0
-"""No program of a test takes that long."""
+"""Simulated seconds after which a program counts as a deadlock."""
 
 
 class Deadlock(AssertionError):
-    """All threads wait, none of them for a time; or only for times, and nothing else ever happens."""
+    """All threads wait without a deadline, or only for deadlines without end."""
 
 
 class _Actor:
-    """One thread; it runs while it has the baton."""
+    """One thread. It runs while it has the baton, of which there is one."""
 
     __slots__ = ("baton", "deadline", "name", "process")
 
@@ -48,7 +48,7 @@ class Simulator:
     """The threads and the time of all simulated processes of one seed."""
 
     def __init__(self, seed: object) -> None:
-        self.dice = Random(str(seed))  # noqa: S311 -- the same numbers again are what it is for
+        self.dice = Random(str(seed))  # noqa: S311 -- repeatable, not secret
         self.now_s = 0.0
         self.skew_s = 0.0
         self.n_switches = 0
@@ -62,7 +62,7 @@ class Simulator:
         self._over = threading.Semaphore(0)
 
     def start(self, body: Callable[[SimProcess], None]) -> SimProcess:
-        """Begin a process whose main thread runs the body, and ends the process with it."""
+        """Start a process. Its main thread runs the body; the process ends with it."""
         if self._is_played:
             raise Died
         process = SimProcess(self)
@@ -80,10 +80,10 @@ class Simulator:
         return process
 
     def play(self) -> None:
-        """Let the processes run until the main thread of each has ended.
+        """Run the processes until their main threads have ended.
 
         Raises:
-            Deadlock: none of them would ever go on.
+            Deadlock: no thread could ever go on.
         """
         self._pass_on(None)
         if not self._over.acquire(timeout=_HANGS_S):
@@ -95,7 +95,7 @@ class Simulator:
             raise self.trouble
 
     def spawn(self, process: SimProcess, name: str, body: Callable[[], None]) -> None:
-        """Begin a thread of a process."""
+        """Start a thread of a process."""
         actor = _Actor(process, name)
 
         def run() -> None:
@@ -105,7 +105,7 @@ class Simulator:
                     body()
             except Died:
                 pass
-            except BaseException as error:  # noqa: BLE001 -- told by `play`
+            except BaseException as error:  # noqa: BLE001 -- `play` raises it
                 self.trouble = self.trouble or error
             self._pass_on(None)
 
@@ -113,7 +113,7 @@ class Simulator:
         self._ready.append(actor)
 
     def seam(self) -> None:
-        """Let another thread go on, perhaps."""
+        """Give the baton to another thread, or keep it, as the seed decides."""
         actor = self._actor()
         if self.dice.random() < _SWITCHES:
             self._ready.append(actor)
@@ -121,7 +121,7 @@ class Simulator:
         self._refuse_dead(actor)
 
     def wait(self, timeout_s: float | None) -> None:
-        """Wait to be woken, or for that time."""
+        """Wait until `wake`, or for that time."""
         actor = self._actor()
         actor.deadline = None if timeout_s is None else self.now_s + timeout_s
         self._waiting[actor] = None
@@ -129,13 +129,13 @@ class Simulator:
         self._refuse_dead(actor)
 
     def wake(self, actor: _Actor) -> None:
-        """Let a thread that waits go on later."""
+        """Make a waiting thread ready to run."""
         if actor in self._waiting:
             del self._waiting[actor]
             self._ready.append(actor)
 
     def wake_all_of(self, process: SimProcess) -> None:
-        """Let all threads of a process go on later."""
+        """Make all waiting threads of a process ready to run."""
         for actor in [actor for actor in self._waiting if actor.process is process]:
             self.wake(actor)
 
@@ -154,7 +154,7 @@ class Simulator:
             raise Died
 
     def _pass_on(self, giver: _Actor | None) -> None:
-        """Give the baton to the next; `giver` gets it back some time, and None has ended."""
+        """Give the baton to the next thread, and wait until `giver` gets it back. None has ended."""
         self.n_switches += 1
         taker = self._next()
         self._running = taker
@@ -177,7 +177,7 @@ class Simulator:
                 if (actor.deadline or 0.0) <= self.now_s:
                     self.wake(actor)
             return self._next()
-        if self._waiting:  # a deadlock, or threads that only wait for work that will never come
+        if self._waiting:  # a deadlock; or, after the main threads, background threads without work
             if self._n_mains:
                 names = ", ".join(sorted(actor.name for actor in self._waiting))
                 self.trouble = self.trouble or Deadlock(f"all wait for each other: {names}")
@@ -189,7 +189,7 @@ class Simulator:
 
 
 class SimProcess:
-    """One process: the threads and the clock of its engine, to be given to it as both."""
+    """One process. Its engine gets it as `threads` and as `clock`."""
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
@@ -197,7 +197,7 @@ class SimProcess:
         self._loops: list[_Loop] = []
 
     def kill(self) -> None:
-        """Let the process die: each of its threads ends at the next seam."""
+        """Kill the process: each of its threads ends at its next call."""
         self.is_dead = True
         self.simulator.wake_all_of(self)
 
@@ -230,12 +230,12 @@ class SimProcess:
         return self._loops[-1]
 
     def close_loops(self) -> None:
-        """End the coroutines of the dead now: the garbage collector would find them in the middle of the next seed."""
+        """Close the coroutines of a dead process. Later the garbage collector would do so, within the next seed."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # some were never awaited
             for loop in self._loops:
                 for task in asyncio.all_tasks(loop):
-                    with suppress(BaseException):  # they come to seams that nobody simulates any more
+                    with suppress(BaseException):  # they may call the simulator, which has ended
                         task.get_coro().close()
                 loop.close()
 
@@ -263,7 +263,7 @@ class SimProcess:
 
 
 class _Lock:
-    """A lock that its holder may take again."""
+    """A re-entrant lock."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
@@ -321,13 +321,13 @@ class _Wakeup:
 
 
 class _Loop(asyncio.BaseEventLoop):
-    """An event loop that waits at a seam, in simulated time; it has no sockets and no signals."""
+    """An event loop that waits in simulated time. It has no sockets and no signals."""
 
     def __init__(self, process: SimProcess) -> None:
         super().__init__()
         self._process = process
         self._selector = _Selector(process)
-        self.set_exception_handler(lambda *_: None)  # of the dead nobody hears
+        self.set_exception_handler(lambda *_: None)  # errors of a dead process are not reported
 
     def time(self) -> float:
         """Return simulated seconds."""
@@ -341,7 +341,7 @@ class _Loop(asyncio.BaseEventLoop):
 
 
 class _Selector:
-    """Waits for what other threads tell a loop."""
+    """The selector of a loop: it waits for calls of other threads."""
 
     def __init__(self, process: SimProcess) -> None:
         self.wakeup = process.wakeup()
