@@ -2,8 +2,8 @@
 
 A thread runs until its next call of the engine's system: a lock, a wakeup, the clock, a new thread, the wait of an
 event loop. There the seed decides which thread runs next. If all threads wait, time moves to the first deadline; if
-there is none, that is a deadlock, and raised. Races of bytecodes between two such calls are not simulated. The callbacks
-of one event loop run in their order, as in every loop.
+there is none, that is a deadlock, and raised. Races of bytecodes between two such calls are not simulated. Callbacks of
+one event loop run in their order, as in every loop.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Simulator:
     """The threads and the time of all simulated processes of one seed."""
 
     def __init__(self, seed: object) -> None:
-        self.dice = Random(str(seed))  # noqa: S311 -- repeatable, not secret
+        self.chance = Random(str(seed))  # noqa: S311 -- repeatable, not secret
         self.now_s = 0.0
         self.skew_s = 0.0
         self.n_switches = 0
@@ -87,7 +87,7 @@ class Simulator:
         """
         self._pass_on(None)
         if not self._over.acquire(timeout=_HANGS_S):
-            self.trouble = self.trouble or Deadlock("a thread does not come to a seam")
+            self.trouble = self.trouble or Deadlock("a thread does not come to a switch")
         self._is_played = True
         for process in self._processes:
             process.close_loops()
@@ -112,10 +112,10 @@ class Simulator:
         threading.Thread(target=run, name=name, daemon=True).start()
         self._ready.append(actor)
 
-    def seam(self) -> None:
+    def switch(self) -> None:
         """Give the baton to another thread, or keep it, as the seed decides."""
         actor = self._actor()
-        if self.dice.random() < _SWITCHES:
+        if self.chance.random() < _SWITCHES:
             self._ready.append(actor)
             self._pass_on(actor)
         self._refuse_dead(actor)
@@ -146,7 +146,7 @@ class Simulator:
     def _actor(self) -> _Actor:
         if self._is_played:
             raise Died
-        assert self._running is not None, "a thread that is not simulated uses a simulated seam"
+        assert self._running is not None, "a thread that is not simulated uses the simulated system"
         return self._running
 
     def _refuse_dead(self, actor: _Actor) -> None:
@@ -169,7 +169,7 @@ class Simulator:
 
     def _next(self) -> _Actor | None:
         if self._ready:
-            return self._ready.pop(self.dice.randrange(len(self._ready)))
+            return self._ready.pop(self.chance.randrange(len(self._ready)))
         timed = [actor for actor in self._waiting if actor.deadline is not None]
         if timed and self._n_mains and self.now_s < _LATEST_S:
             self.now_s = max(self.now_s, min(actor.deadline or 0.0 for actor in timed))
@@ -206,7 +206,7 @@ class SimProcess:
     def spawn(self, name: str, body: Callable[[], None]) -> None:
         """See `Threads`."""
         self.simulator.spawn(self, name, body)
-        self.simulator.seam()
+        self.simulator.switch()
 
     def lock(self) -> _Lock:
         """See `Threads`."""
@@ -273,7 +273,7 @@ class _Lock:
 
     def __enter__(self) -> Self:
         simulator = self._simulator
-        simulator.seam()
+        simulator.switch()
         actor = simulator.running()
         while self._holder is not None and self._holder is not actor:
             self._waiting.append(actor)
@@ -311,7 +311,7 @@ class _Wakeup:
         """See `Wakeup`."""
         simulator = self._simulator
         if self._is_set:
-            simulator.seam()
+            simulator.switch()
         else:
             self._waiter = simulator.running()
             simulator.wait(timeout_s)
@@ -350,7 +350,7 @@ class _Selector:
     def select(self, timeout_s: float | None) -> list[Any]:
         """Wait for the wakeup, or for that time."""
         if timeout_s is not None and timeout_s <= 0:
-            self._simulator.seam()
+            self._simulator.switch()
         else:
             self.wakeup.take(timeout_s)
         return []

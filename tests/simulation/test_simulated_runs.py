@@ -37,13 +37,13 @@ class Faulty(DyingJournal):
     """A journal that refuses now and then, and whose process dies at one of its commits."""
 
     def __init__(self, journal: Journal, process: SimProcess, *, at_commit: int | None) -> None:
-        dice = process.simulator.dice
+        dice = process.simulator.chance
         super().__init__(journal, at_commit=at_commit, moment=dice.choice(MOMENTS))
         self._process = process
         self._refused = REFUSED if dice.random() < 0.3 else 0.0
 
     def append(self, entries: list[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:  # type: ignore[override]
-        if self._process.simulator.dice.random() < self._refused:
+        if self._process.simulator.chance.random() < self._refused:
             raise JournalBusy("somebody else holds the journal", path=self.location)
         try:
             super().append(entries, durability=durability, lease=lease)
@@ -67,7 +67,7 @@ class Kernel:
         self.results: list[int] = []
 
     def live(self, process: SimProcess) -> None:
-        dice = self.simulator.dice
+        dice = self.simulator.chance
         at_commit = dice.randrange(1, 25) if self.n_deaths < N_DEATHS and dice.random() < 0.7 else None
         journal = Faulty(self.journal, process, at_commit=at_commit)
         engine = REGISTRY.adopt(
@@ -98,12 +98,12 @@ class Kernel:
                 self.results.append(self.called(process, call))
                 return
             process.sleep(1.0)
-            if self.simulator.dice.random() < 0.2:
-                self.simulator.skew_s += self.simulator.dice.choice([-3600.0, 10.0])
+            if self.simulator.chance.random() < 0.2:
+                self.simulator.skew_s += self.simulator.chance.choice([-3600.0, 10.0])
 
     def called(self, process: SimProcess, call: Any) -> int:
         """Call the flow here, await it on a loop of the kernel's own, or start it beside."""
-        dice = self.simulator.dice
+        dice = self.simulator.chance
         if call.name != programs.main_async.name:
             return int(call(self.program))
         if dice.random() < 0.3:
