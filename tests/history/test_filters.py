@@ -196,7 +196,7 @@ def test_filters_work_together(ids: SimpleNamespace, name: str) -> None:
         ({"since": -5}, ValueError, "zero or more seconds"),
         ({"since": True}, TypeError, "a duration is seconds"),
         ({"since": float("nan")}, ValueError, "zero or more seconds"),
-        ({"flow": 3}, TypeError, "flow is a flow or the name of one, not 3"),
+        ({"flow": 3}, TypeError, "flow is a flow, a graph, a decider or the name of one, not 3"),
         ({"run": "zzzz"}, iron.RunNotFound, "no run begins with 'zzzz'"),
         ({"run": ""}, iron.RunNotFound, "no run begins with ''"),
         ({"run": 3}, iron.RunNotFound, "no run begins with 3"),
