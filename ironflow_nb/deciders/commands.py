@@ -307,7 +307,7 @@ def send(
             return outcome
         before[:] = _before(deciding, order)
         n_events = sum(draft.n_events for draft in deciding.drafts)
-        return replace(outcome, position=deciders_of(deciding.reader).last_position() + n_events)
+        return replace(outcome, position=deciding.reader.last_position() + n_events)
 
     outcome = exchange(engine, decider, act)
     for observation in before:

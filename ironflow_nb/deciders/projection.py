@@ -209,7 +209,7 @@ class Projection(Generic[State]):
         deadline_s = None if timeout_s is None else clock.monotonic() + timeout_s
         while True:
             with engine.reading() as reader:
-                newest = deciders_of(reader).last_position()
+                newest = reader.last_position()
             if newest >= position:
                 return
             if deadline_s is not None and clock.monotonic() >= deadline_s:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from ironflow_nb.deciders.projector import OutdatedProjection, Projector
-from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.system.frontend import logger
 
@@ -89,7 +88,7 @@ class Follower:
     def _follow(self) -> float:
         """Fold what is there; return how many seconds to rest then."""
         with self._access.current() as reader:
-            newest = deciders_of(reader).last_position()
+            newest = reader.last_position()
         if newest == self._reached:
             return POLL_S
         began_s = self._clock.monotonic()

@@ -250,7 +250,7 @@ class Projector:
             if rows and not start.is_new:
                 start = self._with_state(reader, start)
                 rows = rows if not start.is_new else self._rows(reader, start)
-            reached = rows[-1].position if len(rows) == BATCH else deciders_of(reader).last_position()
+            reached = rows[-1].position if len(rows) == BATCH else reader.last_position()
         return _Batch(start, code, rows, reached)
 
     def _rows(self, reader: Reader, start: _Start) -> list[DomainRow]:

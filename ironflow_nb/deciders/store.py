@@ -243,14 +243,6 @@ class DeciderReader:
         given = (observation.name, observation.instance, observation.digest, observation.execution or "")
         return OBSERVATIONS.first(self._connection, where, given)
 
-    def last_position(self) -> int:
-        """Return the position of the newest event of the journal, or 0.
-
-        Positions become visible in their order: a later commit has higher ones.
-        """
-        found: int = self._connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
-        return found
-
     def domain_events(self, select: DomainSelect) -> list[DomainRow]:
         """Return events of deciders by position. `limit` keeps the first."""
         where, given = _of_domain(select)

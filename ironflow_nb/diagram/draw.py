@@ -18,12 +18,13 @@ from ironflow_nb.diagram.geometry import Layout
 from ironflow_nb.diagram.layout import lay_out
 from ironflow_nb.diagram.model import Diagram, sound
 from ironflow_nb.diagram.plain_form import to_machine_text, to_text
-from ironflow_nb.diagram.sizes import label_sizes_of, sizes_of, xml_attribute
+from ironflow_nb.diagram.sizes import label_sizes_of, sizes_of, xml_attribute, xml_text
 from ironflow_nb.diagram.states import Caption, NodeState, RunFigures, with_active, with_left_out, with_recorded
 from ironflow_nb.diagram.states import caption as caption_of
+from ironflow_nb.diagram.svg import Tooltip
 
 NOTHING: Final = RunFigures()
-_SIZE: Final = re.compile(r'<svg xmlns="[^"]*" (width="[0-9.]+" height="[0-9.]+")')
+_SIZE: Final = re.compile(r'<svg xmlns="[^"]*" (width="([0-9.]+)" height="([0-9.]+)")')
 log = logging.getLogger(__name__)
 
 
@@ -33,6 +34,7 @@ class Picture:
 
     svg: str | None
     text: str
+    tooltips: tuple[Tooltip, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", plain(self.text))
@@ -46,11 +48,35 @@ class Picture:
         """
         if self.svg is None or (size := _SIZE.match(self.svg)) is None:
             return None
-        address = f"data:image/svg+xml;base64,{b64encode(self.svg.encode()).decode()}"
+        address = _address(self.svg)
         image = f'<img src="{address}" alt={xml_attribute(self.text)}>'
         # Without a colour scheme of its own a browser puts white behind it where the page is dark.
         about = f'type="image/svg+xml" {size[1]} style="color-scheme: normal"'
         return f'<object data="{address}" {about}>{image}</object>'
+
+    @property
+    def moving_html(self) -> str | None:
+        """The SVG as an image within HTML, its titles over it: replaced all the time, a document would flicker."""
+        if self.svg is None or (size := _SIZE.match(self.svg)) is None:
+            return None
+        width, height = float(size[2]), float(size[3])
+        style = "display: block; max-width: 100%; height: auto"
+        image = f'<img src="{_address(self.svg)}" alt={xml_attribute(self.text)} style="{style}">'
+        places = "".join(_place(tooltip, width, height) for tooltip in self.tooltips)
+        return f'<div style="position: relative; display: inline-block; max-width: 100%">{image}{places}</div>'
+
+
+def _address(document: str) -> str:
+    return f"data:image/svg+xml;base64,{b64encode(document.encode()).decode()}"
+
+
+def _place(tooltip: Tooltip, width: float, height: float) -> str:
+    """Return an empty box over the image, which may be drawn smaller than it is."""
+    box = tooltip.box
+    where = f"left: {box.left / width:.2%}; top: {box.top / height:.2%}"
+    size = f"width: {box.width / width:.2%}; height: {box.height / height:.2%}"
+    title = xml_text(tooltip.text).replace('"', "&quot;").replace("\n", "&#10;")
+    return f'<span title="{title}" style="position: absolute; {where}; {size}"></span>'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +123,7 @@ def draw(
     view = _View(diagram, states, Caption(name=diagram.name, run_status=run_status, run_id=run_id, account=account))
     try:
         view = _view(view, max_nodes)
-        return Picture(svg=_svg(view, prefix), text=to_text(view.diagram, view.states, caption=view.caption))
+        return _picture(view, prefix, to_text(view.diagram, view.states, caption=view.caption))
     except Exception:
         log.debug("the diagram of %r could not be prepared", diagram.name, exc_info=True)
         return Picture(svg=None, text=diagram.name if run_status is None else f"{diagram.name}: {run_status}")
@@ -110,7 +136,7 @@ def draw_machine(
     try:
         shown = reduced(sound(diagram), states, max_nodes=max_nodes)
         view = _View(shown.diagram, shown.states, caption)
-        return Picture(svg=_svg(view, prefix), text=to_machine_text(sound(diagram), states, caption=caption))
+        return _picture(view, prefix, to_machine_text(sound(diagram), states, caption=caption))
     except Exception:
         log.debug("the diagram of %r could not be prepared", caption.name, exc_info=True)
         return Picture(svg=None, text=caption.name)
@@ -146,12 +172,15 @@ def _view(given: _View, max_nodes: int) -> _View:
     return _View(shown.diagram, shown.states, above)
 
 
-def _svg(view: _View, prefix: str) -> str | None:
+def _picture(view: _View, prefix: str, text: str) -> Picture:
     try:
-        return svg.render(view.diagram, _layout(view.diagram), view.states, caption=view.caption, prefix=prefix)
+        layout = _layout(view.diagram)
+        drawn = svg.render(view.diagram, layout, view.states, caption=view.caption, prefix=prefix)
+        tooltips = svg.tooltips(view.diagram, layout, view.states, caption=view.caption)
     except Exception:
         log.debug("the diagram of %r could not be drawn", view.caption.name, exc_info=True)
-        return None
+        return Picture(svg=None, text=text)
+    return Picture(svg=drawn, text=text, tooltips=tooltips)
 
 
 def _layout(diagram: Diagram) -> Layout:

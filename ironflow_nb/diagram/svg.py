@@ -28,6 +28,7 @@ from ironflow_nb.diagram.sizes import (
     clipped,
     edge_label,
     fitting,
+    label_sizes_of,
     one_line,
     width,
     xml_attribute,
@@ -43,6 +44,7 @@ from ironflow_nb.diagram.svg_shapes import (
     outline,
     text_element,
     transition_element,
+    transition_title,
 )
 
 HEAD_HEIGHT: Final = 84.0
@@ -72,9 +74,13 @@ def head_element(caption: Caption, middle: float, *, element_id: str) -> str:
     """Return the head as an SVG group around `middle`: a chip in the colours of the run, and a line below it."""
     status = str(caption.run_status or "")
     name = f'id="{element_id}" data-status="{status or "none"}"'
-    title = " ".join(filter(None, [caption.name, caption.run_id, status]))
-    title = "\n".join(filter(None, [title, caption.summary, caption.account.words]))
-    return f"<g {name}><title>{xml_text(title)}</title>{_chip(caption, middle, status)}{_summary(caption, middle)}</g>"
+    title = xml_text(_title_of_head(caption))
+    return f"<g {name}><title>{title}</title>{_chip(caption, middle, status)}{_summary(caption, middle)}</g>"
+
+
+def _title_of_head(caption: Caption) -> str:
+    title = " ".join(filter(None, [caption.name, caption.run_id, str(caption.run_status or "")]))
+    return "\n".join(filter(None, [title, caption.summary, caption.account.words]))
 
 
 def _summary(caption: Caption, middle: float) -> str:
@@ -163,6 +169,35 @@ def elements(
         ended = caption.run_status if node.kind is NodeKind.END and caption.run_status in _OVER else None
         found[name] = _node(node, layout.boxes[node.id], state_of(node, states), ended, name)
     return found
+
+
+class Tooltip(NamedTuple):
+    """A title of the document, and where it is."""
+
+    box: Box
+    text: str
+
+
+def tooltips(
+    diagram: Diagram, layout: Layout, states: Mapping[str, NodeState], *, caption: Caption
+) -> tuple[Tooltip, ...]:
+    """Return the titles of the head, the nodes and the labels of edges, for where the document is only an image."""
+    width = picture_size(layout, caption)[0]
+    x = (width - layout.size.width) / 2
+    found = [Tooltip(Box(width / 2, HEAD_HEIGHT / 2, width, HEAD_HEIGHT), _title_of_head(caption))]
+    sizes = label_sizes_of(diagram)
+    for edge, route in zip(diagram.edges, layout.routes, strict=True):
+        if edge.label in sizes and route.label is not None and len(route.points) >= 4:
+            title = edge.label if edge.tone is None else transition_title(edge)
+            found.append(Tooltip(_moved(Box(*route.label, *sizes[edge.label]), x), title))
+    return (
+        *found,
+        *(Tooltip(_moved(layout.boxes[node.id], x), _title(node, state_of(node, states))) for node in diagram.nodes),
+    )
+
+
+def _moved(box: Box, x: float) -> Box:
+    return Box(box.x + x, box.y + HEAD_HEIGHT, box.width, box.height)
 
 
 def picture_size(layout: Layout, caption: Caption) -> tuple[float, float]:

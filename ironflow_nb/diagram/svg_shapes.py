@@ -236,6 +236,11 @@ def edge_paths(route: Route) -> tuple[str, str]:
     return f"M{at(points[0])}{curves}", arrow
 
 
+def transition_title(edge: Edge) -> str:
+    """Return what a transition says in its tooltip."""
+    return edge.title or edge.label or str(edge.tone)
+
+
 def transition_element(edge: Edge, route: Route) -> str:
     """Return a transition as an SVG group: what happened is solid, the more often the heavier; what did not is broken.
 
@@ -247,7 +252,7 @@ def transition_element(edge: Edge, route: Route) -> str:
     about = f'data-tone="{edge.tone}" data-seen="{edge.n_seen}" data-taken="{str(edge.is_taken).lower()}"'
     line = f'<path d="{curves}" stroke="{colour}" stroke-width="{_heaviness(edge):g}"{dashes}/>'
     head = f'<path d="{arrow}" fill="{colour}" stroke="none"/>'
-    title = f"<title>{xml_text(edge.title or edge.label or str(edge.tone))}</title>"
+    title = f"<title>{xml_text(transition_title(edge))}</title>"
     return f"<g {about}>{title}{line}{head}{_label(edge, route, colour)}</g>"
 
 

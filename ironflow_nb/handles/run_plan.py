@@ -25,7 +25,8 @@ from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.runs.continuation_plan import plan_of_run
 from ironflow_nb.execution.runs.start import foresee
-from ironflow_nb.handles.run_picture import diagram_of
+from ironflow_nb.handles.run_picture import placed
+from ironflow_nb.handles.run_progress import definitions_of, sites_of
 from ironflow_nb.history.lookup import resolve_steps
 from ironflow_nb.history.run_status import status_of
 from ironflow_nb.journal.ports import Reader
@@ -94,8 +95,6 @@ class PlannedDefinition(Protocol):
 
 def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -> Plan:
     """Return what continuing the run would do with its recorded steps."""
-    from ironflow_nb.history.plans import Plan
-
     definition: object = None
     with suppress(FlowNotDefined, UntrustedRun):  # what somebody else has written is not asked
         definition = REGISTRY.definition(run, engine)
@@ -109,7 +108,19 @@ def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -
     ago = spoken(max(engine.clock.now() - run.updated_at, 0) / 1e6)
     how = "would be continued" if is_own else f"was {FOREIGN}, and is not continued before iron.trust()"
     begin = f"{run.name}: run {run.run_id} ({status.value} {ago} ago) {how}"
-    return Plan.of(planned, begin, diagram_of(engine, run))
+    return _pictured(engine, run, planned, begin)
+
+
+def _pictured(engine: Engine, run: RunRow, planned: Sequence[Planned], begin: str) -> Plan:
+    """Return the plan with the picture of the run that is planned upon: each step is shown where it was called."""
+    from ironflow_nb.history.plans import Plan
+
+    with engine.reading() as reader:
+        site_of = sites_of(reader, run)
+        place_of = {each.step: (each.row.name, site_of.get(each.step, "")) for each in planned}
+        definitions = definitions_of(engine, reader, run, place_of.values())
+    sites, key_of = placed(run, definitions, set(place_of.values()))
+    return Plan.of(planned, begin, sites.diagram(), {step: key_of[place] for step, place in place_of.items()})
 
 
 def plan_of_call(engine: Engine, request: RunRequest) -> Plan:
@@ -119,10 +130,10 @@ def plan_of_call(engine: Engine, request: RunRequest) -> Plan:
     match foresee(engine, request):
         case Begin(after=RunRow() as after, planned=planned, takes_over=True):
             begin = f"{request.name}: a new run would begin, built on {_completed(engine, after)}"
-            return Plan.of(planned, begin, diagram_of(engine, after))
+            return _pictured(engine, after, planned, begin)
         case Begin(after=RunRow() as after, planned=planned) if planned:
             begin = f"{request.name}: a new run would begin; nothing was edited since {_completed(engine, after)}"
-            return Plan.of(_anew(engine, planned), begin, diagram_of(engine, after))
+            return _pictured(engine, after, _anew(engine, planned), begin)
         case Begin(because=because):
             why = "" if because is None else f", because {because}"
             return Plan.of((), f"{request.name}: a new run would begin{why}; nothing of it is recorded")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ironflow_nb.core.durations import spoken
+from ironflow_nb.core.identity import StepRef
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import Action, Planned
 from ironflow_nb.core.status import StepStatus
@@ -38,11 +39,26 @@ class Plan(PicturedFrame):
     """What would happen to each recorded step, one a row; `headline` says what that comes to."""
 
     @classmethod
-    def of(cls, planned: Iterable[Planned], begin: str, diagram: Diagram | None = None) -> Plan:
-        """Make the plan; `begin` says what becomes of the run, and `diagram` is that of its flow."""
+    def of(
+        cls,
+        planned: Iterable[Planned],
+        begin: str,
+        diagram: Diagram | None = None,
+        keys: Mapping[StepRef, str] | None = None,
+    ) -> Plan:
+        """Make the plan.
+
+        Args:
+            planned: what would happen to the recorded steps.
+            begin: what would become of the run, in words.
+            diagram: that of its flow.
+            keys: what the nodes that show the steps are called by; by default the steps' names.
+        """
         steps = list(planned)
         frame = frame_of_records(COLUMNS, [_record(each) for each in steps])
-        picture = None if diagram is None else draw(diagram, _states(steps), prefix=f"iron-plan-{diagram.name}")
+        picture = (
+            None if diagram is None else draw(diagram, _states(steps, keys or {}), prefix=f"iron-plan-{diagram.name}")
+        )
         return cls.of_frame(frame, picture, plain(f"{begin}{_summary(steps)}"))
 
     def diagram(self) -> Picture | None:
@@ -53,8 +69,10 @@ class Plan(PicturedFrame):
         return self.picture
 
 
-def _states(planned: list[Planned]) -> dict[str, NodeState]:
-    return node_states((each.row.name, _STATUSES[each.action], 1, each.row.duration_s) for each in planned)
+def _states(planned: list[Planned], keys: Mapping[StepRef, str]) -> dict[str, NodeState]:
+    return node_states(
+        (keys.get(each.step, each.row.name), _STATUSES[each.action], 1, each.row.duration_s) for each in planned
+    )
 
 
 def _record(planned: Planned) -> dict[str, Any]:

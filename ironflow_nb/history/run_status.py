@@ -11,6 +11,7 @@ from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import ENDED, OWNED, RunKind, RunStatus, derived_run_status
 from ironflow_nb.errors import ResultTimeout, RunCancelled, RunFailed, RunInterrupted, RunNotFound, ValueUnreadable
 from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.session.session import Session
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.failures import load_failure, recorded_error
 
@@ -25,10 +26,11 @@ def status_of(engine: Engine, reader: Reader, run: RunRow) -> RunStatus:
 
 def statuses_of(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> dict[RunId, RunStatus]:
     """Return what each of the runs is really doing."""
-    return {run.run_id: status for run, status in _looked_at(engine, reader, runs)}
+    return {run.run_id: status for run, status in looked_at(engine, reader, runs)}
 
 
-def _looked_at(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> list[tuple[RunRow, RunStatus]]:
+def looked_at(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> list[tuple[RunRow, RunStatus]]:
+    """Return the runs with what each is really doing; one that has ended since it was read is as it is now."""
     found = [(run, derived_run_status(run.status, owner_is_alive=_is_alive(engine, reader, run))) for run in runs]
     in_doubt = [run.run_id for run, status in found if status is not run.status]
     if not in_doubt:
@@ -58,7 +60,16 @@ def look(engine: Engine, run_id: RunId) -> tuple[RunRow | None, RunStatus]:
     with engine.journal.reading() as reader:
         found = reader.runs(Select(run_ids=[run_id]))
         if found:
-            return _looked_at(engine, reader, found)[0]
+            return looked_at(engine, reader, found)[0]
+    return unwritten(engine, run_id, session)
+
+
+def unwritten(engine: Engine, run_id: RunId, session: Session | None) -> tuple[RunRow | None, RunStatus]:
+    """Return a run of which the journal has nothing yet; `session` was looked up before the journal was read.
+
+    Raises:
+        RunNotFound: nobody knows it.
+    """
     if session is not None:
         row = session.writer.row
         return row, RunStatus.RUNNING if session.is_open else RunStatus.INTERRUPTED

@@ -295,6 +295,12 @@ class Reader(Protocol):
     def event_columns(self, select: Select) -> Iterator[EventColumns]:
         """Yield the same events as columns, in pieces. The size of a piece is up to the store."""
 
+    def last_position(self) -> int:
+        """Return the position of the newest event of the journal, or 0.
+
+        Positions become visible in their order: whatever is committed later has a higher one.
+        """
+
     def head(self, run_id: RunId) -> tuple[int, int] | None:
         """Return version and instant of the newest event of the run."""
 

@@ -258,6 +258,11 @@ class SqliteReader:
             columns = None
         return columns or columns_of(self._events(f"{where} ORDER BY position", given))
 
+    def last_position(self) -> int:
+        """See the port."""
+        found: int = self._connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
+        return found
+
     def head(self, run_id: RunId) -> tuple[int, int] | None:
         """See the port."""
         row: tuple[int, int] | None = self._connection.execute(

@@ -14,14 +14,14 @@ from __future__ import annotations
 from typing import Any, Final, TypeAlias
 
 from ironflow_nb.core.identity import RunId
-from ironflow_nb.core.status import ENDED, RunStatus
+from ironflow_nb.core.status import ENDED
 from ironflow_nb.deciders.decider import Decider
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.system.frontend import shell
 from ironflow_nb.handles.run import Run
-from ironflow_nb.handles.run_picture import Progress, bundle_of, picture_of, progress_of
-from ironflow_nb.history.run_status import look
+from ironflow_nb.handles.run_picture import bundle_of, drawn, trouble
+from ironflow_nb.handles.run_progress import Moment, Progress, progress_of, progress_since
 from ironflow_nb.journal.ports import QueueSelect, Select
 
 FIRST_S: Final = 0.15
@@ -40,6 +40,7 @@ class LiveOutput:
         self._display_id = display_id
         self._wakeup = engine.threads.wakeup()
         self._run_id: RunId | None = None
+        self._moment: Moment | None = None
         self._shown: Progress | None = None
         self._is_following = False
         self._lock = engine.threads.lock()
@@ -81,15 +82,16 @@ class LiveOutput:
             run_id = self._run_id
             assert run_id is not None
             try:
-                progress = progress_of(self._engine, run_id)
-                status = progress.status
-            except Exception:  # noqa: BLE001 -- whatever became of the journal, its picture tells, and there is no more
-                status, progress = RunStatus.INTERRUPTED, None
-            if progress is None or progress != self._shown:
-                self._shown = progress
-                moving = status not in ENDED
-                update(self._display_id, bundle_of(picture_of(self._engine, run_id), is_moving=moving))
-            return status in ENDED and run_id == self._run_id
+                moment, progress = progress_since(self._engine, run_id, self._moment)
+                is_over = moment.status in ENDED
+                if progress is not None and progress != self._shown:
+                    update(self._display_id, bundle_of(drawn(run_id, progress), is_moving=not is_over))
+                    self._shown = progress
+                self._moment = moment
+            except Exception as error:  # noqa: BLE001 -- whatever became of the journal, the picture tells, and ends
+                is_over = True
+                update(self._display_id, bundle_of(trouble(run_id, error)))
+            return is_over and run_id == self._run_id
 
 
 class CellPicture:
@@ -116,8 +118,13 @@ def show_run(run: Run[Any]) -> None:
     """Display a run, and follow it as long as it goes on; a terminal, where nothing can be replaced, shows it once."""
     engine = run._engine  # noqa: SLF001 -- the face of a handle is part of the handle
     display_id = new_display_id(engine)
-    moving = can_update() and _goes_on(engine, run.id)
-    publish(display_id, bundle_of(picture_of(engine, run.id), is_moving=moving))
+    try:
+        progress = progress_of(engine, run.id)
+        moving = can_update() and progress.status not in ENDED
+        bundle = bundle_of(drawn(run.id, progress), is_moving=moving)
+    except Exception as error:  # noqa: BLE001 -- a display never raises, whatever became of the journal
+        moving, bundle = False, bundle_of(trouble(run.id, error))
+    publish(display_id, bundle)
     if moving:
         LiveOutput(engine, display_id).follow(run.id)
 
@@ -125,13 +132,6 @@ def show_run(run: Run[Any]) -> None:
 def can_update() -> bool:
     """Tell whether what is shown can be replaced later."""
     return hasattr(shell(), "kernel")
-
-
-def _goes_on(engine: Engine, run_id: RunId) -> bool:
-    try:
-        return look(engine, run_id)[1] not in ENDED
-    except Exception:  # noqa: BLE001 -- a display never raises, whatever became of the journal
-        return False
 
 
 def new_display_id(engine: Engine) -> str:

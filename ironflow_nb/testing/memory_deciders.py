@@ -88,10 +88,6 @@ class MemoryDeciders(DeciderReader):
         found = [row for row in self._events if row.run_id == run_id and row.version > version]
         return [(row.version, row.at, row.type, row.data) for row in found]
 
-    def last_position(self) -> int:
-        """See `DeciderReader`."""
-        return len(self._events)
-
     def domain_events(self, select: DomainSelect) -> list[DomainRow]:
         """See `DeciderReader`."""
         return list(islice(_domain_events(self._events, self._runs, select), select.limit))

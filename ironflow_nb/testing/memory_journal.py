@@ -321,6 +321,10 @@ class MemoryJournal:
         """See the port."""
         yield columns_of(self.events(select))
 
+    def last_position(self) -> int:
+        """See the port."""
+        return len(self._events)
+
     def head(self, run_id: RunId) -> tuple[int, int] | None:
         """See the port."""
         return self._heads.get(run_id)

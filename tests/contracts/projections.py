@@ -68,7 +68,7 @@ class ProjectionContract:
             assert [row.position for row in deciders_of(reader).domain_events(select)] == expected
             if select.limit is None:
                 assert deciders_of(reader).n_domain_events(select) == len(expected)
-            assert deciders_of(reader).last_position() == 8
+            assert reader.last_position() == 8
 
     def test_an_event_of_a_decider_is_numbered_within_its_instance(self, orders: Journal) -> None:
         with orders.reading() as reader:
@@ -86,7 +86,7 @@ class ProjectionContract:
         for view in (journal.reading, journal.current):
             with view() as reader:
                 known = deciders_of(reader)
-                assert (known.last_position(), known.domain_events(DomainSelect())) == (0, [])
+                assert (reader.last_position(), known.domain_events(DomainSelect())) == (0, [])
                 assert (known.projections(), known.projection("p"), known.projection_state("p")) == ([], None, None)
                 assert (known.skipped("p"), known.n_domain_events(DomainSelect())) == ([], 0)
 

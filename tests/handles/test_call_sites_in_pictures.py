@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import xml.etree.ElementTree as ET
 from typing import Any
 
@@ -222,3 +223,77 @@ async def main():
     assert boxes(lab) == {
         "load(n)": "completed 3 of 3", "load(n + 10)": "completed", "load(20)": "completed", "load(21)": "completed",
     }  # fmt: skip
+
+
+def planned(plan: Any) -> dict[str, str]:
+    """Return what the picture of a plan says of each box, by its call in the source."""
+    found: dict[str, str] = {}
+    for element in Drawn.of(plan.diagram().svg).root.iter():
+        if element.get("data-kind") in {"step", "map", "child", "other"}:
+            said, *_, source, _ = title(element).splitlines()
+            place = said.partition(": ")[0] if element.get("data-kind") == "other" else source
+            found[place] = str(element.get("data-status"))
+    return found
+
+
+PLANNED = """
+@iron.step
+def act(n):
+    if n in broken:
+        raise ValueError(n)
+    return n
+
+@iron.flow
+def main():
+    act(1)
+    if broken:
+        fetch(2)
+    else:
+        fetch(8)
+    act(3)
+    return list(act.map([4, 5]))
+"""
+
+
+def test_a_plan_shows_each_step_where_it_was_called(lab: Lab) -> None:
+    space = cell(lab, PLANNED, None, 3)
+    with pytest.raises(ValueError, match="3"):
+        space["main"]()
+    lab.cell()
+    assert planned(space["main"].plan()) == {
+        "act(1)": "completed", "fetch(2)": "completed", "fetch(8)": "none", "act(3)": "pending",
+        "act.map([4, 5])": "none",
+    }  # fmt: skip
+    cell(lab, PLANNED.replace("    return n\n", "    return n + 0\n"), space, 3)
+    found = planned(space["main"].plan())
+    assert found == planned(space["main"].last.plan())
+    assert (found["act(1)"], found["fetch(2)"], found["act.map([4, 5])"]) == ("pending", "completed", "none")
+
+
+def test_a_plan_of_a_completed_run_and_of_an_edited_one_shows_steps_where_they_were_called(lab: Lab) -> None:
+    lab.is_interactive = True
+    space = cell(lab, PLANNED, None)
+    space["main"]()
+    edited = PLANNED.replace("    act(3)\n", "    act(6)\n    act(3)\n")
+    cell(lab, edited, space)
+    assert planned(space["main"].plan())["fetch(8)"] in {"completed", "pending"}
+    assert planned(space["main"].plan())["fetch(2)"] == "none"
+
+
+def test_a_plan_of_an_async_flow_shows_steps_where_they_were_called(lab: Lab) -> None:
+    source = """
+@iron.flow
+async def main(ways):
+    await load(1)
+    if broken:
+        raise ValueError
+    await load(2)
+"""
+    space = cell(lab, source, None, 1)
+    with pytest.raises(ValueError):  # noqa: PT011 -- it says nothing
+        asyncio.run(_awaited(space["main"](0)))
+    assert planned(space["main"].last.plan()) == {"load(1)": "completed", "load(2)": "none"}
+
+
+async def _awaited(call: Any) -> Any:
+    return await call

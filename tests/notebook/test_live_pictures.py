@@ -72,7 +72,7 @@ def test_a_slow_drawing_is_not_shown_after_a_later_one(
     following = live_pictures.LiveOutput(lab.engine, "an id")
     following._run_id = run.id
     drawing, go_on = threading.Event(), threading.Event()
-    draw = live_pictures.picture_of
+    draw = live_pictures.drawn
 
     def slowly(*arguments: Any) -> Any:
         picture = draw(*arguments)
@@ -81,7 +81,7 @@ def test_a_slow_drawing_is_not_shown_after_a_later_one(
             assert go_on.wait(20)
         return picture
 
-    monkeypatch.setattr(live_pictures, "picture_of", slowly)
+    monkeypatch.setattr(live_pictures, "drawn", slowly)
     painters = [threading.Thread(target=following.paint)]
     painters[0].start()
     assert drawing.wait(20)

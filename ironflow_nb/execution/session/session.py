@@ -468,10 +468,13 @@ class Session(RunLifecycle):
 
     def _write_definition(self) -> None:
         """Add the definition to the next commit, once. It is made outside of the lock, for that takes a while."""
-        definition, self._define = self.definition(), None
+        definition = self.definition()
         if definition is not None:
+            stored = self.storage.definition(definition)
             with self.lock:
-                self.writer.define(self.storage.definition(definition))
+                if self._define is not None:  # only now: who finds it gone may commit the end of the run
+                    self._define = None
+                    self.writer.define(stored)
 
     def end(self, *events: PendingEvent) -> None:
         """Commit the last events of this continuation; from now on calls are refused."""

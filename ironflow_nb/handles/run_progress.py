@@ -1,0 +1,225 @@
+"""How far a run is: all that its picture shows, read from the journal in one transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from ironflow_nb.core.events import ItemsCounted, RunContinued, RunStarted, StepReused, StepStarted, decode_as
+from ironflow_nb.core.identity import OWN_PREFIX, Digest, RunId, StepRef
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.status import OWNED, RunStatus, StepStatus
+from ironflow_nb.execution.definitions.call_sites import definition_prefix
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.runs.continuation_plan import continuations, unused_steps
+from ironflow_nb.execution.session.session import Session
+from ironflow_nb.history.run_status import looked_at, statuses_of, unwritten
+from ironflow_nb.journal.ports import Reader, Select, SiteTally, StepTally, StoredDefinition
+
+_CHILDREN: Final = 5
+"""So many runs of the children of one node are told, the newest."""
+
+Place: TypeAlias = tuple[str, str]
+"""The name and the call site of a step."""
+
+
+class ChildRun(NamedTuple):
+    """How far the run of a child is."""
+
+    run_id: RunId
+    status: RunStatus
+    n_done: int
+    n_failed: int
+
+    def __str__(self) -> str:
+        return f"run {self.run_id}: {self.status}, {self.progress}"
+
+    @property
+    def progress(self) -> str:
+        """What is done of it, in words."""
+        done = f"{self.n_done} step{'' if self.n_done == 1 else 's'} done"
+        return f"{done}, {self.n_failed} failed" if self.n_failed else done
+
+
+class Definitions(NamedTuple):
+    """The definition of a run, None if it is not recorded, and by its id's beginning each other that has call sites."""
+
+    latest: StoredDefinition | None = None
+    older: Mapping[str, StoredDefinition] = {}
+
+
+class Progress(NamedTuple):
+    """What is recorded of a run, and what became of its children; `totals` are those of maps, by name and site.
+
+    `continued_at` and `ended_at` are those of the latest stretch, microseconds UTC; a run that goes on has neither.
+    """
+
+    run: RunRow | None
+    status: RunStatus
+    definitions: Definitions = Definitions()
+    tallies: Sequence[SiteTally] = ()
+    totals: Mapping[Place, int] = {}
+    children: Mapping[Place, Sequence[ChildRun]] = {}
+    continued_at: int | None = None
+    ended_at: int | None = None
+    n_reused: int = 0
+
+    @property
+    def places(self) -> set[Place]:
+        """Names and call sites of all steps that are recorded or expected."""
+        return {tally.place for tally in self.tallies} | set(self.totals)
+
+
+class Moment(NamedTuple):
+    """What tells a moment of a run from others; while it stays the same, nothing has happened."""
+
+    run_id: RunId
+    position: int
+    status: RunStatus
+    n_reused: int
+
+
+def progress_of(engine: Engine, run_id: RunId) -> Progress:
+    """Return how far the run is; the time, ids and chance are no work to look at.
+
+    Of a run that completed is left out what it had no use for any more, as failures of before an edit.
+
+    Raises:
+        RunNotFound: nobody knows it.
+    """
+    progress = progress_since(engine, run_id, None)[1]
+    assert progress is not None
+    return progress
+
+
+def progress_since(engine: Engine, run_id: RunId, moment: Moment | None) -> tuple[Moment, Progress | None]:
+    """Return the moment that the journal shows now, and how far the run is if that is another one than before."""
+    while True:
+        session = engine.sessions.get(run_id)  # before reading: one that ends is written before it is forgotten
+        with engine.journal.reading() as reader:
+            found = reader.runs(Select(run_ids=[run_id]))
+            run, status = looked_at(engine, reader, found)[0] if found else unwritten(engine, run_id, session)
+            if found and run is not found[0]:
+                continue  # it has ended since this transaction began, so its steps are to be read again
+            n_reused = session.replayer.n_reused if session is not None else 0 if run is None else run.n_reused
+            now = Moment(run_id, reader.last_position(), status, n_reused)
+            if now == moment:
+                return now, None
+            if run is None or not found:
+                return now, Progress(run, status, _definitions(reader, run, session, set()), n_reused=n_reused)
+            return now, _read(engine, reader, run, status, session, n_reused)
+
+
+def _read(
+    engine: Engine, reader: Reader, run: RunRow, status: RunStatus, session: Session | None, n_reused: int
+) -> Progress:
+    is_completed, goes_on = status is RunStatus.COMPLETED, status in OWNED
+    unused = unused_steps(reader, run) if is_completed else ()
+    found = reader.places(run.run_id, without=unused, continued_at=run.session_version if goes_on else 0)
+    tallies = [tally for tally in found if not tally.name.startswith(OWN_PREFIX)]
+    totals = _totals(reader, run, since=run.session_version if is_completed else 0)
+    places = {tally.place for tally in tallies} | set(totals)
+    return Progress(
+        run=run,
+        status=status,
+        definitions=_definitions(reader, run, session, places),
+        tallies=tallies,
+        totals=totals,
+        children=_children(engine, reader, tallies),
+        continued_at=None if goes_on else _continued_at(reader, run),
+        ended_at=None if goes_on else run.ended_at or _last_sign_at(reader, run),
+        n_reused=n_reused,
+    )
+
+
+def _continued_at(reader: Reader, run: RunRow) -> int | None:
+    if run.n_sessions == 1:
+        return None
+    began = reader.events(Select(run_ids=[run.run_id], name=RunContinued.__name__, limit=1))
+    return began[-1].at if began else None
+
+
+def _last_sign_at(reader: Reader, run: RunRow) -> int:
+    """Return when a run that nobody ended was last heard of."""
+    head = reader.head(run.run_id)
+    return run.updated_at if head is None else head[1]
+
+
+def _totals(reader: Reader, run: RunRow, *, since: int) -> Counter[Place]:
+    """Return how many items the maps and loops have, as far as that was known.
+
+    A series that a later stretch of the run begins again counts as it is there. One that it did not get to counts as it
+    was, unless the run has completed without it.
+    """
+    latest: dict[tuple[str, str, int], ItemsCounted] = {}
+    for row in reader.events(Select(run_ids=[run.run_id], name=ItemsCounted.__name__)):
+        counted = decode_as(ItemsCounted, row.data)
+        if row.version >= since:
+            latest[counted.name, counted.branch, counted.nth] = counted
+    totals: Counter[Place] = Counter()
+    for counted in latest.values():
+        totals[counted.name, counted.site] += counted.n_items
+    return totals
+
+
+def _children(engine: Engine, reader: Reader, tallies: Iterable[SiteTally]) -> dict[Place, Sequence[ChildRun]]:
+    """Return how far the newest children of each place are."""
+    ids: dict[Place, list[RunId]] = {}
+    for tally in tallies:
+        if tally.child_run_id is not None:
+            ids.setdefault(tally.place, []).append(tally.child_run_id)
+    wanted = [child for children in ids.values() for child in children[-_CHILDREN:]]
+    if not wanted:
+        return {}
+    runs = {run.run_id: run for run in reader.runs(Select(run_ids=wanted))}
+    statuses, counted = statuses_of(engine, reader, list(runs.values())), reader.tallies(list(runs))
+    return {
+        place: [_child(child, statuses[child], counted.get(child, ())) for child in children if child in runs]
+        for place, children in ids.items()
+    }
+
+
+def _child(run_id: RunId, status: RunStatus, tallies: Iterable[StepTally]) -> ChildRun:
+    counts = Counter[StepStatus]()
+    for tally in tallies:
+        counts[tally.status] += 0 if tally.name.startswith(OWN_PREFIX) else tally.n
+    return ChildRun(run_id, status, counts[StepStatus.COMPLETED], counts[StepStatus.FAILED])
+
+
+def sites_of(reader: Reader, run: RunRow) -> dict[StepRef, str]:
+    """Return where each step of the run was called last."""
+    sites: dict[StepRef, str] = {}
+    kinds: tuple[type[StepReused | StepStarted], ...] = (StepReused, StepStarted)
+    for kind in kinds:  # a step that was taken over from another run may have begun anew since
+        for row in reader.events(Select(run_ids=[run.run_id], name=kind.__name__)):
+            if row.step is not None:
+                sites[row.step] = decode_as(kind, row.data).site
+    return sites
+
+
+# -- definitions -------------------------------------------------------------------------------------------------
+
+
+def definitions_of(engine: Engine, reader: Reader, run: RunRow, places: Iterable[Place]) -> Definitions:
+    """Return the definition of the run, and the older ones that the call sites of these places speak of."""
+    return _definitions(reader, run, engine.sessions.get(run.run_id), places)
+
+
+def _definitions(reader: Reader, run: RunRow | None, session: Session | None, places: Iterable[Place]) -> Definitions:
+    if run is None:
+        return Definitions()
+    latest = reader.definition(run.definition_id)
+    if latest is None and session is not None:
+        latest = session.definition()  # it is written after the first step
+    wanted = {site.partition(":")[0] for _, site in places if site} - {definition_prefix(run.definition_id)}
+    ids = [each for each in _ids(reader, run) if definition_prefix(each) in wanted] if wanted else []
+    found = {definition_prefix(each): reader.definition(each) for each in ids}
+    return Definitions(latest, {prefix: each for prefix, each in found.items() if each is not None})
+
+
+def _ids(reader: Reader, run: RunRow) -> list[Digest]:
+    """Return the ids of the definitions that the run had, oldest first."""
+    [started] = reader.events(Select(run_ids=[run.run_id], name=RunStarted.__name__))
+    began = decode_as(RunStarted, started.data)
+    return list(dict.fromkeys([began.definition, *(event.definition for _, event in continuations(reader, run))]))
