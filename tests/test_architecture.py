@@ -34,7 +34,9 @@ IMPURE = SEAMED | {
 }  # fmt: skip
 PURE = {"core"}
 CODE_LIMIT = 510
-ENGINE_LINES = 9_455
+# What other rooms use of the engine.
+N_OFFERED = 79
+ENGINE_LINES = 9_480
 # Counted apart: the engine asks it for one digest. What it costs is how many ways Python has to refer to code.
 TRACKING_LINES = 1_890
 
@@ -100,6 +102,46 @@ def test_only_the_test_kit_imports_the_test_kit(path: Path) -> None:
 @pytest.mark.parametrize("path", INNER, ids=dotted)
 def test_nothing_inside_imports_the_root(path: Path) -> None:
     assert NAME not in set(imported(path)) - {f"{NAME}.{room(dotted(path))}"}
+
+
+def offered() -> set[str]:
+    """Return the names that the engine offers to other rooms."""
+    stub = ast.parse((PACKAGE / "execution" / "__init__.pyi").read_text())
+    return {alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
+@pytest.mark.parametrize("path", [path for path in INNER if room(dotted(path)) != "execution"], ids=dotted)
+def test_other_rooms_import_of_the_engine_only_what_its_front_door_offers(path: Path) -> None:
+    door = f"{NAME}.execution"
+    of_engine = {name for name in imported(path) if name == door or name.startswith(f"{door}.")}
+    assert of_engine <= {door, *(f"{door}.{name}" for name in offered())}
+
+
+def test_the_front_door_offers_only_what_other_rooms_use() -> None:
+    door = f"{NAME}.execution"
+    used = {name for path in INNER if room(dotted(path)) != "execution" for name in imported(path)}
+    assert {f"{door}.{name}" for name in offered()} <= used
+    assert len(offered()) <= N_OFFERED
+
+
+@pytest.mark.parametrize("path", [path for path in INNER if room(dotted(path)) in STYLES], ids=dotted)
+def test_a_style_knows_no_session(path: Path) -> None:
+    assert f"{NAME}.execution.Session" not in imported(path)
+    reads = {ast.unparse(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
+    assert not {read for read in reads if read.endswith((".session", "._session"))} - {"boto3.session"}
+
+
+@pytest.mark.parametrize("path", INNER, ids=dotted)
+def test_only_a_session_writes_its_attributes(path: Path) -> None:
+    written = {
+        ast.unparse(target.value)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        for target in (target.elts if isinstance(target, ast.Tuple) else [target])
+        if isinstance(target, ast.Attribute)
+    }
+    assert not {owner for owner in written if owner.rpartition(".")[2] in {"session", "_session", "begun", "parent"}}
 
 
 def test_no_circle_of_modules() -> None:

@@ -57,7 +57,7 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.diagnosis.doctor_report": "only the doctor needs it, and it needs pandas",
     "ironflow_nb.diagram": "a run leaves its diagram behind without drawing it",
     "ironflow_nb.errors": "the root imports what is asked for",
-    "ironflow_nb.execution.registry": "every run of pytest loads the plugin, also in projects that do not use it",
+    "ironflow_nb.execution": "every run of pytest loads the plugin, also in projects that do not use it",
     "ironflow_nb.execution.steps.event_loop": "it needs asyncio",
     "ironflow_nb.flows.flow_definition": "a flow is not drawn before the first step has run",
     "ironflow_nb.graphs": "most notebooks have no graphs, and most graphs need few of their libraries",

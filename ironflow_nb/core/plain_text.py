@@ -1,4 +1,4 @@
-"""Texts that are safe to show in a terminal."""
+"""Texts for people: safe to show in a terminal, and with numbers that fit their nouns."""
 
 from __future__ import annotations
 
@@ -18,3 +18,13 @@ def plain(text: str) -> str:
     ends of lines stay.
     """
     return text if text.isprintable() else text.translate(_ESCAPED)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return the number with its noun: ``1 step``, ``1,234 steps``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def are(number: int) -> str:
+    """Return the verb that goes with the number."""
+    return "is" if number == 1 else "are"

@@ -24,10 +24,7 @@ from ironflow_nb.deciders.instances import load
 from ironflow_nb.deciders.state_memory import KnownState
 from ironflow_nb.deciders.store import Observation, deciders_of
 from ironflow_nb.errors import DecisionError, DuplicateKey, UniqueKeyTaken, ValueNotStorable, VersionConflict
-from ironflow_nb.execution.deterministic import commit_seen
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.journal_access import JournalAccess
-from ironflow_nb.execution.system.frontend import say, shell
+from ironflow_nb.execution import Engine, JournalAccess, commit_seen, say, shell
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, RunCommit
 
 EFFECT = "effect"

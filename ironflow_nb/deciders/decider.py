@@ -19,10 +19,7 @@ from ironflow_nb.deciders.diagram_mixin import DiagramMixin
 from ironflow_nb.deciders.due_work import DueWorkThread, requeue, run_until_idle
 from ironflow_nb.deciders.given_when_then import Given, When
 from ironflow_nb.deciders.instances import moment, require_version, state_at
-from ironflow_nb.execution.definitions.step_spec import a_text
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.system.frontend import logger, say
+from ironflow_nb.execution import REGISTRY, Engine, a_text, logger, say
 
 if TYPE_CHECKING:
     import pandas as pd

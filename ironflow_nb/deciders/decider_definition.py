@@ -24,8 +24,7 @@ from ironflow_nb.deciders.state_memory import StateMemory, is_immutable
 from ironflow_nb.deciders.store import StoredState
 from ironflow_nb.deciders.transitions import declared_transitions
 from ironflow_nb.errors import DecisionError
-from ironflow_nb.execution.definitions.step_spec import a_text
-from ironflow_nb.execution.system.interrupts import call_body
+from ironflow_nb.execution import a_text, call_body
 
 State = TypeVar("State")
 Command = TypeVar("Command")

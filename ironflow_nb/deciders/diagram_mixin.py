@@ -16,8 +16,7 @@ from ironflow_nb.deciders.instances import state_at
 from ironflow_nb.deciders.state_machine import StateMachine, state_machine_of
 from ironflow_nb.deciders.transitions import MergedTransition
 from ironflow_nb.errors import InstanceNotFound
-from ironflow_nb.execution.definitions.step_spec import a_text
-from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution import REGISTRY, a_text
 from ironflow_nb.history.tables import INSTANT, TEXT, frame_of_records
 
 if TYPE_CHECKING:

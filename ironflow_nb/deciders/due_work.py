@@ -15,9 +15,7 @@ from ironflow_nb.deciders.commands import EFFECT
 from ironflow_nb.deciders.decider_definition import AnyMachine
 from ironflow_nb.deciders.effects import Performer
 from ironflow_nb.errors import IronflowError
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.signatures import FOREIGN, advice
-from ironflow_nb.execution.system.frontend import logger, say
+from ironflow_nb.execution import FOREIGN, Engine, advice, logger, say
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, RunCommit, Select
 
 POLL_S: Final = 0.1

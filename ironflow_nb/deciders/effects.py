@@ -26,9 +26,7 @@ from ironflow_nb.deciders.commands import EFFECT, TIMER, CommandEnvelope, Decisi
 from ironflow_nb.deciders.decider_definition import AnyMachine, Handler
 from ironflow_nb.deciders.instance_changes import InstanceChanges
 from ironflow_nb.errors import EngineClosed, EventUnreadable
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.system.frontend import logger
-from ironflow_nb.execution.system.interrupts import call_body
+from ironflow_nb.execution import Engine, call_body, logger
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, RunCommit, Select
 from ironflow_nb.values.failures import store_failure
 from ironflow_nb.values.signed_pickles import Signer

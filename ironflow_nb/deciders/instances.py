@@ -14,7 +14,7 @@ from ironflow_nb.deciders.decider_definition import AnyMachine
 from ironflow_nb.deciders.instance_changes import InstanceChanges
 from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.errors import EventUnreadable, VersionNotFound
-from ironflow_nb.execution.recording.journal_access import EPOCH, JournalAccess
+from ironflow_nb.execution import EPOCH, JournalAccess
 from ironflow_nb.journal.ports import Reader
 
 Stored = tuple[int, int, str, str]

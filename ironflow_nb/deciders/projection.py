@@ -22,9 +22,7 @@ from ironflow_nb.deciders.projection_follower import POLL_S, Follower
 from ironflow_nb.deciders.projector import Fold, ProjectionEvent, Projector
 from ironflow_nb.deciders.store import ProjectionProgress, deciders_of
 from ironflow_nb.errors import DefinitionError, ResultTimeout, ValueUnreadable
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.system.frontend import say
+from ironflow_nb.execution import REGISTRY, Engine, say
 from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import Reader
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from ironflow_nb.deciders.projector import OutdatedProjection, Projector
 from ironflow_nb.errors import IronflowError
-from ironflow_nb.execution.system.frontend import logger
+from ironflow_nb.execution import logger
 
 POLL_S: Final = 0.05
 """How often the position of the newest event is looked at, whoever wrote it."""

@@ -21,10 +21,7 @@ from ironflow_nb.deciders.codec import Codec
 from ironflow_nb.deciders.decider_definition import DeciderDefinition
 from ironflow_nb.deciders.store import DomainRow, DomainSelect, ProjectionProgress, SkippedEvent, deciders_of
 from ironflow_nb.errors import EventUnreadable, JournalConflict, ProjectionFailed, ValueUnreadable
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.journal_access import JournalAccess
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.system.frontend import say
+from ironflow_nb.execution import REGISTRY, Engine, JournalAccess, say
 from ironflow_nb.journal.ports import Durability, Reader, RunCommit
 
 

@@ -13,7 +13,7 @@ from ironflow_nb.deciders.observed_transitions import ObservedHistory, past_of, 
 from ironflow_nb.deciders.source_transitions import SourceTransition, hints_of
 from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.deciders.transitions import Key, MergedTransition, merged
-from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution import Engine
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from ironflow_nb.core.identity import Digest, RunId
-from ironflow_nb.execution.recording.journal_access import JournalAccess
+from ironflow_nb.execution import JournalAccess
 
 REMEMBERED: Final = 1024
 _PLAIN: Final = (int, float, str, bytes, bool, tuple, frozenset)

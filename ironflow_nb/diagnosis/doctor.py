@@ -12,15 +12,23 @@ from typing import TYPE_CHECKING, Final
 from ironflow_nb._version import __version__
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.plain_text import counted
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.diagnosis import file_checks
 from ironflow_nb.diagnosis.file_checks import examined
-from ironflow_nb.diagnosis.findings import Finding, Severity, counted
+from ironflow_nb.diagnosis.findings import Finding, Severity
 from ironflow_nb.diagnosis.inspection import JournalContents
-from ironflow_nb.execution.engine import CURRENT, Engine
-from ironflow_nb.execution.registry import DEFAULT_PATH, PATH_VARIABLE, REGISTRY
-from ironflow_nb.execution.system.frontend import frontend, shell
-from ironflow_nb.execution.system.process_identity import host_id, is_alive
+from ironflow_nb.execution import (
+    CURRENT,
+    DEFAULT_PATH,
+    PATH_VARIABLE,
+    REGISTRY,
+    Engine,
+    frontend,
+    host_id,
+    is_alive,
+    shell,
+)
 from ironflow_nb.journal.ports import Lease
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.values.signed_pickles import KEY_BYTES, KEY_VARIABLE, key_path

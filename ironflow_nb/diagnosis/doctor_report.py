@@ -10,7 +10,8 @@ from typing import Final
 import pandas as pd
 from msgspec.structs import astuple
 
-from ironflow_nb.diagnosis.findings import GLYPHS, GRAVEST_FIRST, Finding, Severity, counted
+from ironflow_nb.core.plain_text import counted
+from ironflow_nb.diagnosis.findings import GLYPHS, GRAVEST_FIRST, Finding, Severity
 
 COLUMNS: Final = Finding.__struct_fields__
 _WIDTH: Final = 110

@@ -42,8 +42,3 @@ def in_bytes(size: float) -> str:
     power = min(int(log10(size) / 3), len(_UNITS))
     scaled = size / 1000**power
     return f"{scaled:.1f} {_UNITS[power - 1]}" if scaled < 10 else f"{scaled:,.0f} {_UNITS[power - 1]}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return so many of these: ``1 step``, ``1,234 steps``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -18,7 +18,7 @@ import msgspec
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import OWNED
 from ironflow_nb.errors import JournalError
-from ironflow_nb.execution.system.system import Clock
+from ironflow_nb.execution import Clock
 from ironflow_nb.journal.ports import Lease, Select
 from ironflow_nb.journal.sqlite_file import begin_reading, translated
 from ironflow_nb.journal.sqlite_reader import SqliteReader

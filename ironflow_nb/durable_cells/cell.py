@@ -25,8 +25,7 @@ from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.durable_cells.name_analysis import NameUses, uses_of
 from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution.definitions.parameters import is_code
-from ironflow_nb.execution.definitions.step_spec import StepOptions, StepSpec
+from ironflow_nb.execution import StepOptions, StepSpec, is_code
 
 MAGIC: Final = "%%step"
 OPTIONS: Final = ("--in", "--out", "--retries", "--timeout-s", "--cache")

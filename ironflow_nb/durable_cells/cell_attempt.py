@@ -19,12 +19,7 @@ from ironflow_nb.durable_cells.cell_lookup import CellCall, NoExecution, code_te
 from ironflow_nb.durable_cells.cell_record import CellEffects, CellRecord, is_over, keep, within_limit
 from ironflow_nb.durable_cells.registered_cell import CellContext
 from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.journal_access import EncodedResult, RunStorage
-from ironflow_nb.execution.steps.context import SCOPE
-from ironflow_nb.execution.steps.durable_calls import call, encode_with
-from ironflow_nb.execution.system.frontend import say
-from ironflow_nb.execution.system.interrupts import call_body
+from ironflow_nb.execution import SCOPE, EncodedResult, Engine, RunStorage, call_body, durable_calls, say
 from ironflow_nb.values.stored_value import ValueRecord
 
 _FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -188,9 +183,9 @@ class CellAttempt:
         __tracebackhide__ = True
         scope = SCOPE.get()
         assert scope is not None
-        encode_with(scope, partial(_CellStorage, self._encoded))
+        durable_calls.encode_with(scope, partial(_CellStorage, self._encoded))
         spec = self._wanted.spec.performed_by(self._attempt, may_retry=self._may_retry)
-        self.record = call(spec, scope, (), self._wanted.ins)
+        self.record = durable_calls.call(spec, scope, (), self._wanted.ins)
 
     def _attempt(self, **_ins: str) -> CellEffects:
         __tracebackhide__ = True

@@ -23,10 +23,7 @@ from ironflow_nb.core.status import StepStatus
 from ironflow_nb.durable_cells.cell import KIND, Cell, is_data
 from ironflow_nb.durable_cells.cell_record import about_of, code_of, record_of, refuse_lost
 from ironflow_nb.errors import UntrustedValue, ValueNotStorable, ValueUnreadable
-from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.runs.continuation_plan import continuations
-from ironflow_nb.execution.system.frontend import notebook_path
+from ironflow_nb.execution import Engine, StepSpec, continuations, notebook_path
 from ironflow_nb.values.classes import class_name
 from ironflow_nb.values.stored_value import ValueRecord
 

@@ -16,8 +16,7 @@ import msgspec
 
 from ironflow_nb.core.identity import Digest, ValueId
 from ironflow_nb.errors import JournalError, ValueNotStorable, ValueUnreadable
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.journal_access import JournalAccess
+from ironflow_nb.execution import Engine, JournalAccess
 from ironflow_nb.values.classes import class_name
 from ironflow_nb.values.codecs import PICKLE
 from ironflow_nb.values.stored_value import StoredValue, ValueRecord, ValueReference, encode_record

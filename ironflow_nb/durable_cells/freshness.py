@@ -19,8 +19,7 @@ from ironflow_nb.durable_cells.cell import KIND, Cell, is_data
 from ironflow_nb.durable_cells.cell_lookup import CellCall, ask_with, differences, digest_of, imported_data
 from ironflow_nb.durable_cells.cell_record import CODE, SHOWN, CellNotes, about_of, code_of, record_of
 from ironflow_nb.errors import IronflowError, ValueUnreadable
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.runs.continuation_plan import continuations
+from ironflow_nb.execution import Engine, continuations
 from ironflow_nb.history.run_status import status_of
 from ironflow_nb.values.stored_value import ValueRecord
 

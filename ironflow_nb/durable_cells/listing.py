@@ -15,9 +15,7 @@ from ironflow_nb.durable_cells.freshness import CellFreshness, CellStatus, Noteb
 from ironflow_nb.durable_cells.notebook_file import cell_of_text, cells_in, python_of
 from ironflow_nb.durable_cells.registered_cell import RegisteredCell
 from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.system.frontend import notebook_path, shell
+from ironflow_nb.execution import REGISTRY, Engine, notebook_path, shell
 from ironflow_nb.handles.run_picture import bundle_of
 from ironflow_nb.history.tables import INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import Select

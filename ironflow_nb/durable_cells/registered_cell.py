@@ -16,7 +16,7 @@ from ironflow_nb.durable_cells.cell import KIND, Cell
 from ironflow_nb.durable_cells.cell_lookup import key_of
 from ironflow_nb.durable_cells.cell_record import OutputSink
 from ironflow_nb.errors import FlowNotDefined
-from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution import Engine
 
 
 @dataclass(frozen=True, slots=True)

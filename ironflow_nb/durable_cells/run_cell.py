@@ -24,14 +24,19 @@ from ironflow_nb.durable_cells.cell_record import NoOutputSink
 from ironflow_nb.durable_cells.registered_cell import CellContext, place_of
 from ironflow_nb.durable_cells.restore import put_back
 from ironflow_nb.errors import DefinitionError, NotAllowedInStep, UntrustedValue, ValueUnreadable
-from ironflow_nb.execution.definitions.run_request import FlowCall, RunPolicy, RunRequest
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.signatures import FOREIGN, advice
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.runs.execute import run_session
-from ironflow_nb.execution.runs.start import begin
-from ironflow_nb.execution.steps.context import SCOPE
-from ironflow_nb.execution.system.frontend import say
+from ironflow_nb.execution import (
+    FOREIGN,
+    REGISTRY,
+    SCOPE,
+    Engine,
+    FlowCall,
+    RunPolicy,
+    RunRequest,
+    advice,
+    begin,
+    run_session,
+    say,
+)
 from ironflow_nb.history import run_status
 from ironflow_nb.journal.ports import StoredDefinition
 from ironflow_nb.values.stored_value import ValueRecord

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ironflow_nb.core.identity import OWN_PREFIX
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.execution.definitions.step_spec import StepOptions, StepSpec
+from ironflow_nb.execution.durable_calls import record
 from ironflow_nb.execution.recording.journal_access import JournalAccess
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.steps.context import SCOPE
-from ironflow_nb.execution.steps.durable_calls import record
 from ironflow_nb.execution.system.system import random_uuid
 
 if TYPE_CHECKING:

@@ -10,10 +10,7 @@ from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution.definitions.run_request import FlowCall, RunPolicy, RunRequest, with_options
-from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.steps.context import SCOPE
+from ironflow_nb.execution import REGISTRY, SCOPE, FlowCall, RunPolicy, RunRequest, StepSpec, with_options
 from ironflow_nb.flows.flow_definition import define, definition_id, documentation
 from ironflow_nb.flows.step import Bindable, Step, arguments_of
 from ironflow_nb.handles.run import Run

@@ -20,7 +20,7 @@ from ironflow_nb.code_identity.syntax import source_of
 from ironflow_nb.core.identity import Digest, digest_bytes
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.diagram.model import Diagram, NodeKind
-from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution import StepSpec
 from ironflow_nb.flows.diagram_names import Described
 from ironflow_nb.flows.diagram_statements import extract
 from ironflow_nb.journal.ports import StoredDefinition

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ironflow_nb.errors import WrongColour
-from ironflow_nb.execution.steps.branches import gathered
-from ironflow_nb.execution.steps.context import SCOPE
-from ironflow_nb.execution.system.interrupts import call_body
+from ironflow_nb.execution import SCOPE, call_body, gathered
 from ironflow_nb.flows.results import StepFuture
 
 T = TypeVar("T")
@@ -37,7 +35,7 @@ def gather(*branches: Callable[[], T] | StepFuture[T]) -> list[T]:
     scope = SCOPE.get()
     if scope is None or scope.step is not None:
         return [_plain(branch) for branch in branches]
-    if scope.session.is_on_loop():
+    if scope.is_on_loop():
         raise WrongColour("iron.gather would block the event loop of this async flow; use await asyncio.gather(...)")
     functions: list[Callable[[], Any]] = [branch for branch in branches if not isinstance(branch, StepFuture)]
     values = iter(gathered(scope, functions))

@@ -8,14 +8,16 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, overload
 
 from ironflow_nb.errors import ResultTimeout, ValueNotStorable, WrongColour
-from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.session.attempts import RecordedAnswer
-from ironflow_nb.execution.session.replay import failure_of
-from ironflow_nb.execution.steps.context import RunContext
-from ironflow_nb.execution.steps.drivers import ON_LOOP, wait
-from ironflow_nb.execution.steps.durable_calls import submit
-from ironflow_nb.execution.steps.fan_out import FanOut, Submission
-from ironflow_nb.execution.system.interrupts import call_body
+from ironflow_nb.execution import (
+    FanOut,
+    RecordedAnswer,
+    RunContext,
+    StepSpec,
+    Submission,
+    call_body,
+    durable_calls,
+    failure_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,16 +51,16 @@ class StepFuture(Generic[T]):
         if self._submission is None:
             return _plain(self._answer)  # type: ignore[no-any-return]
         if not self.done():
-            session = self._submission.session
-            if session.is_on_loop():
+            context = self._submission.context
+            if context.is_on_loop():
                 raise WrongColour(f"{self._name}.submit(...).result() would block the event loop; await the future")
-            if not wait(session, self.done, timeout_s):
+            if not durable_calls.wait_for(context, self.done, timeout_s):
                 raise ResultTimeout(f"{self._name} did not end within {timeout_s:g} s; it goes on", name=self._name)
         return self._submission.read()  # type: ignore[no-any-return]
 
     def __await__(self) -> Generator[Any, Any, T]:
         if self._submission is not None and not self.done():
-            yield from ON_LOOP.wait(self._submission.session, self.done).__await__()
+            yield from durable_calls.wait_for_async(self._submission.context, self.done).__await__()
         return self.result()
 
     def __reduce__(self) -> NoReturn:
@@ -111,7 +113,7 @@ class MapResult(Sequence[T]):
 
     def __await__(self) -> Generator[Any, Any, list[T]]:
         if self._fanout is not None and not self._fanout.is_finished():
-            yield from ON_LOOP.wait(self._fanout.session, self._fanout.is_finished).__await__()
+            yield from durable_calls.wait_for_async(self._fanout.context, self._fanout.is_finished).__await__()
         return list(self._all())
 
     @property
@@ -147,13 +149,13 @@ class MapResult(Sequence[T]):
         __tracebackhide__ = True
         if self._fanout is None or is_done():
             return
-        if self._fanout.session.is_on_loop():
+        if self._fanout.context.is_on_loop():
             raise WrongColour(
                 f"the results of {self._name}.map(...) are not all there, and waiting for them here would block the "
                 f"event loop; use await {self._name}.map(...)",
                 name=self._name,
             )
-        wait(self._fanout.session, is_done)
+        durable_calls.wait_for(self._fanout.context, is_done)
 
     def __ironflow_list__(self) -> list[T]:
         return list(self)
@@ -199,7 +201,7 @@ def submit_call(
     if scope is None:
         return StepFuture(spec.name, None, _plain_call(spec, args, kwargs))
     scope.raise_if_left_behind()
-    return StepFuture(spec.name, submit(scope, spec, args, kwargs))
+    return StepFuture(spec.name, durable_calls.submit(scope, spec, args, kwargs))
 
 
 def map_items(

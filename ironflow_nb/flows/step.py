@@ -16,12 +16,18 @@ from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.retry import Retry
 from ironflow_nb.errors import DefinitionError, NotInRun
-from ironflow_nb.execution.definitions.step_spec import DEFAULTS, StepOptions, StepSpec, with_step_options
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.steps import step_runner
-from ironflow_nb.execution.steps.context import SCOPE, RunContext
-from ironflow_nb.execution.system.interrupts import call_body
-from ironflow_nb.execution.system.system import is_foreign_thread
+from ironflow_nb.execution import (
+    DEFAULTS,
+    REGISTRY,
+    SCOPE,
+    RunContext,
+    StepOptions,
+    StepSpec,
+    call_body,
+    durable_calls,
+    is_foreign_thread,
+    with_step_options,
+)
 from ironflow_nb.flows.flow_definition import documentation
 from ironflow_nb.flows.results import MapResult, StepFuture, map_items, submit_call
 
@@ -135,8 +141,8 @@ class Step(Bindable, Generic[P, R]):
             return call_body(self.fn, args, kwargs)
         plain_args, plain_kwargs = arguments_of(self.receiver + args, kwargs)
         if self.spec.is_async:
-            return cast("R", step_runner.call_async(self.spec, scope, plain_args, plain_kwargs))
-        return cast("R", step_runner.call(self.spec, scope, plain_args, plain_kwargs))
+            return cast("R", durable_calls.call_async(self.spec, scope, plain_args, plain_kwargs))
+        return cast("R", durable_calls.call(self.spec, scope, plain_args, plain_kwargs))
 
     @overload
     def submit(self: Step[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> StepFuture[T]: ...

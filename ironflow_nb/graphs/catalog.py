@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution import REGISTRY
 from ironflow_nb.graphs.kinds import Kind, kind_from_function
 from ironflow_nb.graphs.nodes.aws_lambda import LAMBDA
 from ironflow_nb.graphs.nodes.files import FILE

@@ -18,11 +18,7 @@ from ironflow_nb.core.plan import Planned
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError, UntrustedRun
-from ironflow_nb.execution.definitions.run_request import FlowCall, RunPolicy, RunRequest
-from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.steps.context import SCOPE
+from ironflow_nb.execution import REGISTRY, SCOPE, Engine, FlowCall, RunPolicy, RunRequest, StepSpec
 from ironflow_nb.graphs.catalog import kinds, registered
 from ironflow_nb.graphs.compiled_graph import CompiledGraph
 from ironflow_nb.graphs.compiler.compiler import compile_graph, valid_grants

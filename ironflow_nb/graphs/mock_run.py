@@ -10,16 +10,14 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.status import RunKind, StepStatus
 from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.registry import MEMORY, make_engine
-from ironflow_nb.execution.runs.execute import run_here
+from ironflow_nb.execution import MEMORY, Engine, make_engine, run_here
 from ironflow_nb.graphs.compiled_graph import Block, GraphNode, NodeWork, Workflow, blocks_of
 from ironflow_nb.graphs.language.data import closest
 from ironflow_nb.handles.run import Run
 from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
-    from ironflow_nb.execution.definitions.run_request import FlowCall, RunRequest
+    from ironflow_nb.execution import FlowCall, RunRequest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,7 @@ from ironflow_nb.core.plan import Action, Planned
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import FlowNotDefined, JournalCorrupt, UntrustedRun
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.signatures import is_own_definition, own_runs, untrusted
+from ironflow_nb.execution import Engine, is_own_definition, own_runs, untrusted
 from ironflow_nb.graphs.compiler.compiler_findings import DataPath, format_path
 from ironflow_nb.graphs.compiler.graph_source import GraphSource, parse_source
 from ironflow_nb.graphs.grants import Grants

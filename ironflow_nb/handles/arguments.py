@@ -8,8 +8,7 @@ from typing import Any
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import InputsNotStored, ValueUnreadable
-from ironflow_nb.execution.definitions.parameters import unwrapped
-from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution import Engine, unwrapped
 from ironflow_nb.history.lookup import RecordedArguments, find_arguments
 from ironflow_nb.history.tables import call_preview, fields_of_call
 

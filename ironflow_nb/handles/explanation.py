@@ -14,8 +14,7 @@ from ironflow_nb.core.identity import RunId, StepRef, ValueId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepReason, StepStatus
-from ironflow_nb.execution.definitions.step_spec import changes_since, parts_of
-from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution import Engine, changes_since, parts_of
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.codecs import input_references
 from ironflow_nb.values.stored_value import legible

@@ -16,12 +16,7 @@ from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import InputsNotStored, StepNotFound
-from ironflow_nb.execution.definitions.parameters import unwrapped
-from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.signatures import FOREIGN, advice
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.system.frontend import shell
+from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, StepSpec, advice, shell, unwrapped
 from ironflow_nb.history.lookup import read_arguments, resolve_step, resolve_steps
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.failures import Failure, load_failure, recorded_error

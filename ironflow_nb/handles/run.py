@@ -12,11 +12,7 @@ from ironflow_nb.core.plan import NONE
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunKind, RunStatus, StepStatus
 from ironflow_nb.errors import JournalError, StepNotFound, ValueUnreadable
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.session.run_phase import StopRequest
-from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, Session, StopRequest, own_runs
 from ironflow_nb.handles.arguments import arguments_of
 from ironflow_nb.handles.explanation import Explanation, explain_step
 from ironflow_nb.handles.recorded_call import RecordedCall, hand_over, recorded_call, step_to_debug

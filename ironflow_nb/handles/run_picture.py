@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunStatus, StepStatus, derived_step_status
-from ironflow_nb.execution.definitions.call_sites import definition_prefix
-from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution import Engine, definition_prefix
 from ironflow_nb.handles.run_progress import ChildRun, Definitions, Place, Progress, progress_of
 from ironflow_nb.journal.ports import StepTally
 

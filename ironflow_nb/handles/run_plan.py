@@ -19,12 +19,7 @@ from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import CLOSED, OWNED, RunStatus, StepStatus
 from ironflow_nb.errors import FlowNotDefined, NothingToDo, RunFinished, UntrustedRun
-from ironflow_nb.execution.definitions.run_request import RunRequest
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.runs.continuation_plan import plan_of_run
-from ironflow_nb.execution.runs.start import foresee
+from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, RunRequest, foresee, own_runs, plan_of_run
 from ironflow_nb.handles.run_picture import placed
 from ironflow_nb.handles.run_progress import definitions_of, sites_of
 from ironflow_nb.history.lookup import resolve_steps

@@ -10,10 +10,7 @@ from ironflow_nb.core.events import ItemsCounted, RunContinued, RunStarted, Step
 from ironflow_nb.core.identity import OWN_PREFIX, Digest, RunId, StepRef
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus
-from ironflow_nb.execution.definitions.call_sites import definition_prefix
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.runs.continuation_plan import continuations, unused_steps
-from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution import Engine, Session, continuations, definition_prefix, unused_steps
 from ironflow_nb.history.run_status import looked_at, statuses_of, unwritten
 from ironflow_nb.journal.ports import Reader, Select, SiteTally, StepTally, StoredDefinition
 

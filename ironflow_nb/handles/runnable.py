@@ -16,14 +16,24 @@ from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import CLOSED, ENDED, RunStatus
 from ironflow_nb.errors import NotAllowedInStep, RunNotFound
-from ironflow_nb.execution.definitions.run_request import FlowCall, RunPolicy, RunRequest, with_options
-from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.runs.execute import await_child, await_here, is_async, run_here, run_in_background
-from ironflow_nb.execution.runs.start import begin
-from ironflow_nb.execution.steps.context import SCOPE, RunContext
-from ironflow_nb.execution.steps.durable_calls import call, call_async, wait_for_future
+from ironflow_nb.execution import (
+    REGISTRY,
+    SCOPE,
+    Engine,
+    FlowCall,
+    RunContext,
+    RunPolicy,
+    RunRequest,
+    StepSpec,
+    await_child,
+    await_here,
+    begin,
+    durable_calls,
+    is_async,
+    run_here,
+    run_in_background,
+    with_options,
+)
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_plan import plan_of_call
 from ironflow_nb.history import frames
@@ -156,13 +166,13 @@ class Runnable:
             return await Run[Any](engine, value.run_id) if isinstance(value, RunRow) else value
 
         def run_waiting(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
-            return wait_for_future(scope, engine.spawn(run_async(run_id, parent)))
+            return durable_calls.wait_for_future(scope, engine.spawn(run_async(run_id, parent)))
 
         if recorded is not None:
-            return call(spec, scope, (), recorded, run_waiting if is_async(body) else run)
+            return durable_calls.call(spec, scope, (), recorded, run_waiting if is_async(body) else run)
         if is_async(body):
-            return call_async(spec, scope, body.args, body.kwargs, run_async)
-        return call(spec, scope, body.args, body.kwargs, run)
+            return durable_calls.call_async(spec, scope, body.args, body.kwargs, run_async)
+        return durable_calls.call(spec, scope, body.args, body.kwargs, run)
 
     def _follow(self, engine: Engine, request: RunRequest, body: FlowCall, run: RunRow) -> Any:
         """Wait for a run that goes on elsewhere; if its owner dies meanwhile, continue it here."""

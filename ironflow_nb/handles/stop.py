@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from ironflow_nb.core import events
 from ironflow_nb.core.identity import RunId
-from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.errors import JournalConflict, RunFinished
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.run_writer import PendingEvent, RunWriter
-from ironflow_nb.execution.runs.start import refuse_changed
-from ironflow_nb.execution.session.run_phase import StopRequest
+from ironflow_nb.execution import Engine, StopRequest, cancel_idle
 from ironflow_nb.history.run_status import look
-from ironflow_nb.journal.ports import Durability
 
 _DONE = {StopRequest.CANCEL: RunStatus.CANCELLED, StopRequest.PAUSE: RunStatus.PAUSED}
 
@@ -40,22 +34,7 @@ def ask_to_stop(engine: Engine, run_id: RunId, stop: StopRequest) -> None:
                 f"run {run_id} is {status.value}, so there is nothing to {stop.name.lower()}", run_id=run_id
             )
         try:
-            _cancel_idle(engine, run)
+            cancel_idle(engine, run)
         except JournalConflict:  # somebody has just taken it on
             continue
         return
-
-
-def _cancel_idle(engine: Engine, run: RunRow) -> None:
-    """Record the end of a run that nobody works on; that its next version is free proves it.
-
-    Raises:
-        JournalConflict: somebody works on it.
-    """
-    with engine.access.current() as reader:
-        refuse_changed(reader, run)
-        head = reader.head(run.run_id)
-    assert head is not None
-    writer = RunWriter(engine.access, run.run_id, Durability(run.durability))
-    writer.version, writer.at, writer.row = head[0], head[1], run
-    writer.commit(PendingEvent(events.RunCancelled(reason=f"asked by {engine.owner}")))

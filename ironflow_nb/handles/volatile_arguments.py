@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.recorded_steps import RecordedSteps
-from ironflow_nb.execution.recording.journal_access import JournalAccess
-from ironflow_nb.execution.system.frontend import say
+from ironflow_nb.execution import JournalAccess, say
 from ironflow_nb.values.codecs import input_references
 from ironflow_nb.values.stored_value import legible
 from ironflow_nb.values.tagged import untag

@@ -18,9 +18,7 @@ from ironflow_nb.core.durations import seconds
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import JournalCorrupt
-from ironflow_nb.execution.definitions.step_spec import a_text
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.system.frontend import logger
+from ironflow_nb.execution import Engine, a_text, logger
 from ironflow_nb.history.lookup import resolve_run
 from ironflow_nb.journal.ports import EventColumns, Reader, Select, StepTally
 

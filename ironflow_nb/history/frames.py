@@ -12,8 +12,7 @@ from ironflow_nb.core.identity import RunId, StepRef, ValueId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status, recorded_step_statuses
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution import REGISTRY, Engine
 from ironflow_nb.history.filters import When, noted, selected, sound, sound_tallies, statuses
 from ironflow_nb.history.frame_columns import ATTEMPT_COLUMNS, EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS
 from ironflow_nb.history.run_status import statuses_of

@@ -14,8 +14,7 @@ from ironflow_nb.core.identity import StepRef, ValueId, parse_step_ref, run_id_p
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.errors import AmbiguousRun, AmbiguousStep, InputsNotStored, RunNotFound, StepNotFound, ValueUnreadable
-from ironflow_nb.execution.definitions.parameters import CLOSURE
-from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution import CLOSURE, Engine
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.codecs import input_references
 from ironflow_nb.values.stored_value import StoredValue, ValueRecord

@@ -10,8 +10,7 @@ from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import ENDED, OWNED, RunKind, RunStatus, derived_run_status
 from ironflow_nb.errors import ResultTimeout, RunCancelled, RunFailed, RunInterrupted, RunNotFound, ValueUnreadable
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution import Engine, Session
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.failures import load_failure, recorded_error
 

@@ -18,7 +18,7 @@ from ironflow_nb.core.identity import ValueId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import JournalCorrupt
-from ironflow_nb.execution.definitions.parameters import CLOSURE
+from ironflow_nb.execution import CLOSURE
 from ironflow_nb.history.lookup import own_arguments
 from ironflow_nb.values.codecs import JSON, NOT_KEPT, REFERENCE
 from ironflow_nb.values.stored_value import StoredValue

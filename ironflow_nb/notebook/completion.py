@@ -14,7 +14,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import IronflowError
-from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution import REGISTRY
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.notebook.graph_magic import MAGIC

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from ironflow_nb.durable_cells.cell import KIND
 from ironflow_nb.durable_cells.cell import MAGIC as CELL_MAGIC
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.system.frontend import FACE_ATTRIBUTE
+from ironflow_nb.execution import FACE_ATTRIBUTE, REGISTRY
 from ironflow_nb.flows.step import Bindable
 from ironflow_nb.notebook import tracebacks
 from ironflow_nb.notebook.completion import GraphMatcher, RunMatcher
@@ -49,11 +48,11 @@ def load_ipython_extension(shell: Any) -> None:
     """
     if getattr(shell, FACE_ATTRIBUTE, None) is not None:
         return
-    frontend = NotebookHooks(shell)
-    frontend.attach()
+    face = NotebookHooks(shell)
+    face.attach()
     tracebacks.attach(shell)
     attach(shell)
-    setattr(shell, FACE_ATTRIBUTE, frontend)
+    setattr(shell, FACE_ATTRIBUTE, face)
     shell.register_magics(IronflowMagics)
     shell.register_magics(StepMagics)
     shell.register_magics(GraphMagics)
@@ -64,10 +63,10 @@ def load_ipython_extension(shell: Any) -> None:
 
 def unload_ipython_extension(shell: Any) -> None:
     """Take away what loading has added."""
-    frontend = getattr(shell, FACE_ATTRIBUTE, None)
-    if frontend is None:
+    face = getattr(shell, FACE_ATTRIBUTE, None)
+    if face is None:
         return
-    frontend.detach()
+    face.detach()
     tracebacks.detach(shell)
     detach(shell)
     for known in REGISTRY.definitions(KIND):

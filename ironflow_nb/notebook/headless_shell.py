@@ -31,8 +31,8 @@ from ironflow_nb.durable_cells.notebook_file import (
 from ironflow_nb.durable_cells.registered_cell import CellContext, place_of
 from ironflow_nb.durable_cells.run_cell import CellOutcome, run_cell
 from ironflow_nb.errors import DefinitionError
+from ironflow_nb.execution import Engine
 from ironflow_nb.execution import api as engine_api
-from ironflow_nb.execution.engine import Engine
 from ironflow_nb.notebook.output_capture import OutputCapture
 from ironflow_nb.notebook.step_magic import rendered
 

@@ -17,8 +17,8 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from ironflow_nb.diagnosis.doctor import doctor
 from ironflow_nb.durable_cells.listing import cells
 from ironflow_nb.errors import IronflowError
+from ironflow_nb.execution import REGISTRY
 from ironflow_nb.execution import api as engine_api
-from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.history import frames
 from ironflow_nb.journal.ports import Select

@@ -16,9 +16,7 @@ from typing import Any, Final, TypeAlias
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.status import ENDED
 from ironflow_nb.deciders.decider import Decider
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.system.frontend import shell
+from ironflow_nb.execution import REGISTRY, Engine, shell
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_picture import bundle_of, drawn, trouble
 from ironflow_nb.handles.run_progress import Moment, Progress, progress_of, progress_since

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from IPython.core.interactiveshell import InteractiveShell
 
 from ironflow_nb.core.identity import RunId
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.system.frontend import logger
-from ironflow_nb.execution.system.interrupts import INTERRUPTS
-from ironflow_nb.execution.system.system import SystemThreads
+from ironflow_nb.execution import INTERRUPTS, Engine, SystemThreads, logger
 from ironflow_nb.handles.run import Run
 from ironflow_nb.notebook.live_pictures import CellPicture, can_update, show_run
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from ironflow_nb.durable_cells.cell_record import Output
-from ironflow_nb.execution.system.frontend import frontend
+from ironflow_nb.execution import frontend
 from ironflow_nb.notebook.notebook_hooks import NotebookHooks
 
 _INLINE: Final = "matplotlib_inline.backend_inline"

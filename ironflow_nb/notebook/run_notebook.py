@@ -17,8 +17,7 @@ import msgspec
 from ironflow_nb.core.identity import ValueId
 from ironflow_nb.durable_cells.notebook_file import RUNNING, read_notebook, write_notebook
 from ironflow_nb.errors import DefinitionError, NotebookFailed, StepNotFound, ValueUnreadable
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.registry import MEMORY, REGISTRY
+from ironflow_nb.execution import MEMORY, REGISTRY, Engine
 from ironflow_nb.history.tables import TEXT, frame_of_records
 from ironflow_nb.values.signed_pickles import pickled
 

@@ -16,9 +16,7 @@ from ironflow_nb.durable_cells.notebook_file import as_python
 from ironflow_nb.durable_cells.registered_cell import RegisteredCell, place_of
 from ironflow_nb.durable_cells.run_cell import run_cell
 from ironflow_nb.errors import DefinitionError, NotAllowedInStep
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.session.replay import FAILED_STEP
-from ironflow_nb.execution.system.frontend import frontend
+from ironflow_nb.execution import REGISTRY, durable_calls, frontend
 from ironflow_nb.notebook.notebook_hooks import NotebookHooks
 from ironflow_nb.notebook.output_capture import OutputCapture
 from ironflow_nb.notebook.tracebacks import own_frames_only
@@ -53,7 +51,7 @@ class StepMagics(Magics):
             place = place_of(REGISTRY.engine(), self.shell.user_ns, OutputCapture(self.shell))
             run_cell(made, place)
         except (DefinitionError, NotAllowedInStep) as error:
-            if hasattr(error, FAILED_STEP):  # the body itself raised it
+            if durable_calls.is_step_failure(error):  # the body itself raised it
                 show_own_frames(self.shell, error, made.file)
                 raise
             raise UsageError(f"{MAGIC}: {error}") from None

@@ -13,10 +13,7 @@ from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus
 from ironflow_nb.durable_cells.cell import KIND
 from ironflow_nb.errors import IronflowError
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.signatures import FOREIGN, advice, own_runs
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.system.frontend import logger
+from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, advice, logger, own_runs
 from ironflow_nb.history.frames import count
 from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.journal.ports import QueueSelect, Select

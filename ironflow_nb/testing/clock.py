@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ironflow_nb.execution.system.system import AwaitedWakeup, Wakeup
+from ironflow_nb.execution import AwaitedWakeup, Wakeup
 
 _IDLE_S: Final = 0.001
 START_AT: Final = 1_893_456_000_000_000  # 2030-01-01T00:00:00Z in microseconds

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ironflow_nb.core.identity import ValueId
 from ironflow_nb.core.status import ENDED, RunStatus
-from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.runs.execute import is_async
-from ironflow_nb.execution.system.system import Clock, SystemClock, SystemThreads
+from ironflow_nb.execution import REGISTRY, Clock, Engine, SystemClock, SystemThreads, is_async
 from ironflow_nb.journal.ports import CachedResult, Durability, IsTaken, Journal, Lease, Reader, RunCommit, Signal
 
 if TYPE_CHECKING:

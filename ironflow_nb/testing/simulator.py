@@ -17,7 +17,7 @@ from random import Random
 from types import TracebackType
 from typing import Any, Final, Self
 
-from ironflow_nb.execution.system.system import AwaitedWakeup, Wakeup
+from ironflow_nb.execution import AwaitedWakeup, Wakeup
 from ironflow_nb.testing.clock import START_AT
 from ironflow_nb.testing.process_death import Died
 

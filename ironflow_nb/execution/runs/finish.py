@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from ironflow_nb.core import events
 from ironflow_nb.core.identity import task_name
+from ironflow_nb.core.plain_text import are, counted
 from ironflow_nb.errors import (
     CodeChanged,
     InputInvalid,
@@ -19,9 +22,9 @@ from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.run_writer import PendingEvent
 from ironflow_nb.execution.session.attempts import Promise
+from ironflow_nb.execution.session.replay import Replayer, steps_behind
 from ironflow_nb.execution.session.run_phase import RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.steps.durable_calls import steps_behind
 from ironflow_nb.execution.system.frontend import logger, run_again, say
 
 SAY_AFTER_S: Final = 1.0
@@ -78,6 +81,7 @@ def complete(session: Session, value: Any) -> Any:
 def fail(engine: Engine, session: Session, error: BaseException) -> None:
     """Record that the flow raised; nothing is recorded any more where another process has taken the run over."""
     ended = session.completion
+    last = None
     # A session that is closed here was closed with its engine, which recorded the interruption.
     if session.is_open and not isinstance(error, RunTakenOver):
         stored, causes = session.storage.store_failure(error), steps_behind(session.run_id, error)
@@ -86,26 +90,24 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
         is_told = isinstance(error, CodeChanged | OutcomeUnknown | InputInvalid)  # what to do, if it can be done
         _note(session, error, what, None if is_told else "mend what failed, then ")
         failed = events.RunFailed(error=stored.value_id, caused_by=causes)
-        try:
+        last = PendingEvent(failed, values=(stored,))
+    with _closing(engine, session, ended, error):
+        if last is not None:
             session.disown(causes)
-            session.end_or_defer(*_account(session), PendingEvent(failed, values=(stored,)))
-        except IronflowError as trouble:
-            logger().warning("run %s: its failure could not be recorded yet: %s", session.run_id, trouble)
-    _close(engine, session, ended, error)
+            session.end_or_defer(*_account(session), last)
 
 
 def interrupt(engine: Engine, session: Session, error: BaseException, reason: str) -> None:
     """Record that the owner stopped; bodies in flight go on, and a re-run in this process joins them."""
     ended = session.completion
     session.cut_off(reason)  # first: a child that ends now has not failed
-    try:
-        session.commit_queued()
-        if session.is_open:  # else the engine was closed, and has recorded it
-            session.end_or_defer(*_account(session), PendingEvent(events.RunInterrupted(reason=reason)))
-    except IronflowError as trouble:
-        logger().warning("run %s: its interruption could not be recorded yet: %s", session.run_id, trouble)
-    note_interrupt(session, error)
-    _close(engine, session, ended, error)
+    with _closing(engine, session, ended, error):
+        try:
+            session.commit_queued()
+            if session.is_open:  # else the engine was closed, and has recorded it
+                session.end_or_defer(*_account(session), PendingEvent(events.RunInterrupted(reason=reason)))
+        finally:
+            note_interrupt(session, error)
 
 
 def stop(engine: Engine, session: Session, stopped: RunStopped) -> IronflowError:
@@ -117,16 +119,13 @@ def stop(engine: Engine, session: Session, stopped: RunStopped) -> IronflowError
         interrupt(engine, session, error, stopped.asked_by or "")
         return error
     if stopped.request is StopRequest.CANCEL:
-        last, what = PendingEvent(events.RunCancelled(reason=f"asked by {stopped.asked_by}")), "cancelled"
+        last = PendingEvent(events.RunCancelled(reason=f"asked by {stopped.asked_by}"))
         error = RunCancelled(f"run {session.run_id} of {session.name} was cancelled", run_id=session.run_id)
     else:
-        last, what = PendingEvent(events.RunPaused(asked_by=stopped.asked_by)), "paused"
+        last = PendingEvent(events.RunPaused(asked_by=stopped.asked_by))
         error = _interrupted(session, "paused")
-    try:
+    with _closing(engine, session, ended, error):
         session.end_or_defer(*_account(session), last)
-    except IronflowError as trouble:
-        logger().warning("run %s: that it was %s could not be recorded yet: %s", session.run_id, what, trouble)
-    _close(engine, session, ended, error)
     return error
 
 
@@ -143,7 +142,13 @@ def note_interrupt(session: Session, error: BaseException) -> None:
     _note(session, error, f"run {session.run_id} of {session.name} was interrupted; {_kept(session)}", "")
 
 
-def _close(engine: Engine, session: Session, ended: Promise, error: BaseException) -> None:
+@contextmanager
+def _closing(engine: Engine, session: Session, ended: Promise, error: BaseException) -> Iterator[None]:
+    """Record the last event inside; then let those who wait for the end know the error, also if that was refused."""
+    try:
+        yield
+    except IronflowError as trouble:
+        logger().warning("run %s: its end could not be recorded yet: %s", session.run_id, trouble)
     session.resolve(ended, error)
     engine.close_session(session)
 
@@ -178,13 +183,17 @@ def _how_to_continue(session: Session) -> str:
             return resume
 
 
+def format_kept(replayer: Replayer) -> str:
+    """Return how many finished steps are kept."""
+    return f"{counted(replayer.n_finished, 'finished step')} {are(replayer.n_finished)} kept"
+
+
 def _kept(session: Session) -> str:
-    """Say how many results the next call finds, and how many more there may be: bodies of async steps are cancelled."""
-    n_kept, n_inside = session.replayer.n_finished, sum(session.n_kept_by_child.values())
-    n_running = session.n_in_flight if session.loop is None else 0
-    said = "1 finished step is kept" if n_kept == 1 else f"{n_kept} finished steps are kept"
+    """Return how many results the next call finds, and how many more there may be: async bodies are cancelled."""
+    n_inside, n_running = sum(session.n_kept_by_child.values()), session.n_in_flight if session.loop is None else 0
+    said = format_kept(session.replayer)
     if n_inside:
         said += f", and {n_inside} of its child runs"
     if n_running:
-        said += f"; {n_running} more {'is' if n_running == 1 else 'are'} running, and kept if they end in this process"
+        said += f"; {n_running} more {are(n_running)} running, and kept if they end in this process"
     return said

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ironflow_nb.core.durations import spoken
-from ironflow_nb.core.events import RunContinued, RunStarted
+from ironflow_nb.core.events import RunCancelled, RunContinued, RunStarted
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.join import (
     Attach,
@@ -20,6 +20,7 @@ from ironflow_nb.core.join import (
     join,
     keyed,
 )
+from ironflow_nb.core.plain_text import are, counted
 from ironflow_nb.core.plan import Action, Planned, discarded
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import CLOSED, RunStatus, StepStatus, derived_run_status
@@ -31,12 +32,12 @@ from ironflow_nb.execution.recording.journal_access import JournalAccess, RunSto
 from ironflow_nb.execution.recording.run_writer import PendingEvent, RunWriter
 from ironflow_nb.execution.recording.signatures import FOREIGN, advice, own_runs, signature_of_run
 from ironflow_nb.execution.runs.continuation_plan import continuations, plan_after, plan_of_edits, unused_steps
-from ironflow_nb.execution.runs.finish import SAY_AFTER_S, say_waiting
+from ironflow_nb.execution.runs.finish import SAY_AFTER_S, format_kept, say_waiting
 from ironflow_nb.execution.session.base_run import BaseRun, completed_in, lineage
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.system.frontend import frontend, is_under_pytest, notebook_exists, notebook_path, say
-from ironflow_nb.journal.ports import CallKey, Reader, Select
+from ironflow_nb.journal.ports import CallKey, Durability, Reader, Select
 
 _ATTEMPTS: Final = 5
 SAY_WORK_S: Final = 60.0
@@ -168,20 +169,15 @@ def _said(planned: Sequence[Planned], kept: str) -> str:
     redone = [each for each in finished if each.action is Action.REDO]
     stopping = [each for each in finished if each.action is Action.STOP]
     n_kept = len(finished) - len(redone)
-    said = [f"{_counted(n_kept)} {kept}"] if finished or not edited else []
+    said = [f"{counted(n_kept, 'finished step')} {are(n_kept)} {kept}"] if finished or not edited else []
     if redone:
-        said.append(f"{len(redone)} {'is' if len(redone) == 1 else 'are'} done again ({_why(redone)})")
+        said.append(f"{len(redone)} {are(len(redone))} done again ({_why(redone)})")
     if edited:  # a child is taken on, and its steps are looked at one by one
-        runs = "1 child run is" if len(edited) == 1 else f"{len(edited)} child runs are"
-        said.append(f"{runs} gone through step by step ({_why(edited)})")
+        n_runs = len(edited)
+        said.append(f"{counted(n_runs, 'child run')} {are(n_runs)} gone through step by step ({_why(edited)})")
     if stopping:
-        are = "is" if len(stopping) == 1 else "are"
-        said.append(f"it stops before {len(stopping)} of them {are} done again ({_why(stopping)})")
+        said.append(f"it stops before {len(stopping)} of them {are(len(stopping))} done again ({_why(stopping)})")
     return ", ".join(said)
-
-
-def _counted(n_steps: int) -> str:
-    return "1 finished step is" if n_steps == 1 else f"{n_steps} finished steps are"
 
 
 def _why(redone: Sequence[Planned]) -> str:
@@ -211,10 +207,9 @@ def _say_what_failed(engine: Engine, run: RunRow) -> None:
         left_out = unused_steps(reader, run)
     n_failed = sum(status is StepStatus.FAILED and step not in left_out for step, status in latest.items())
     if n_failed:
-        steps = "1 step failed" if n_failed == 1 else f"{n_failed} steps failed"
         say(
-            f"{run.name}: a new run is started; in run {run.run_id}, which is completed, {steps}. To try those again "
-            f'there: iron.get_run("{run.run_id}").resume(retry="failed")'
+            f"{run.name}: a new run is started; in run {run.run_id}, which is completed, {counted(n_failed, 'step')} "
+            f'failed. To try those again there: iron.get_run("{run.run_id}").resume(retry="failed")'
         )
 
 
@@ -391,10 +386,25 @@ def _continued(engine: Engine, request: RunRequest, call: CallKey, run: RunRow) 
     return session
 
 
-def refuse_changed(reader: Reader, run: RunRow) -> None:
+def _refuse_changed(reader: Reader, run: RunRow) -> None:
     """Raise `JournalConflict` unless the run is still as it was read before; what is read now goes together then."""
     if reader.runs(Select(run_ids=[run.run_id])) != [run]:
         raise JournalConflict(f"somebody else appended to run {run.run_id}", run_id=run.run_id)
+
+
+def cancel_idle(engine: Engine, run: RunRow) -> None:
+    """Record the end of a run that nobody works on; that its next version is free proves it.
+
+    Raises:
+        JournalConflict: somebody works on it.
+    """
+    with engine.access.current() as reader:
+        _refuse_changed(reader, run)
+        head = reader.head(run.run_id)
+    assert head is not None
+    writer = RunWriter(engine.access, run.run_id, Durability(run.durability))
+    writer.version, writer.at, writer.row = head[0], head[1], run
+    writer.commit(PendingEvent(RunCancelled(reason=f"asked by {engine.owner}")))
 
 
 def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, writer: RunWriter) -> Replayer:
@@ -407,7 +417,7 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
     if is_rerun and request.define_steps is not None:
         request.define_steps()
     with access.current() as reader:
-        refuse_changed(reader, run)
+        _refuse_changed(reader, run)
         recorded = reader.memo(run.run_id)
         head = reader.head(run.run_id)
         alive = _is_owned(engine, reader, run)
@@ -444,7 +454,7 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
         replayer.advise = request.new_adviser(access, run.run_id, replayer.recorded)
     if is_rerun:
         replayer.announced = {each.row.name for each in planned if each.action is Action.REDO}
-        steps = _said(planned, "kept") if planned else f"{_counted(replayer.n_finished)} kept"
+        steps = _said(planned, "kept") if planned else format_kept(replayer)
         ago = spoken(max(access.clock.now() - head[1], 0) / 1e6)
         say(
             f"{call.name}: continuing run {run.run_id} ({was.value} {ago} ago{foreign}); "

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.events import StepSkipped
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, branch_id, keyed_identity, step_identity
+from ironflow_nb.core.plain_text import are, counted
 from ironflow_nb.core.recorded_steps import RecordedStep, RecordedSteps, new_ref
 from ironflow_nb.core.replay_decision import (
     GUARD_S,
@@ -319,7 +320,7 @@ class Replayer:
             return result
         n_steps, at_stake_s = memo.work_at_stake(spec.name, code)
         why = why_changed(self._access.definition, row.code, spec)
-        steps = "1 finished step" if n_steps == 1 else f"{n_steps} finished steps"
+        steps = counted(n_steps, "finished step")
         result = settle_change(on_change, row, at_stake_s)
         if result is None:
             ways = [f'{self._flow}.options(on_change="{way}").resume()' for way in ("keep", "refresh")]
@@ -338,7 +339,7 @@ class Replayer:
         self._allowed_changes.add((spec.name, code))
         if memo is self.recorded and spec.name not in self.announced:  # of an origin its line has said so
             becomes = "kept" if isinstance(result, Reuse) else "done again"
-            of_them = f"{n_steps} of the finished steps {'is' if n_steps == 1 else 'are'} {becomes}"
+            of_them = f"{n_steps} of the finished steps {are(n_steps)} {becomes}"
             say(f"run {self._run_id}: {spec.name}: {why}; {of_them} ({spoken(at_stake_s)} of work)")
         return result
 
@@ -454,3 +455,21 @@ def mark(error: BaseException, run_id: RunId, step: StepRef) -> BaseException:
     with suppress(AttributeError):  # a class with __slots__
         setattr(error, FAILED_STEP, (run_id, step))
     return error
+
+
+def steps_behind(run_id: str, error: BaseException) -> tuple[StepRef, ...]:
+    """Return the steps of the run whose failures are in the chain of the error."""
+    steps: dict[StepRef, None] = {}
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        link = left.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        of_run, step = getattr(link, FAILED_STEP, (None, None))
+        if of_run == run_id and step is not None:
+            steps[step] = None
+        left += [link.__cause__, link.__context__]
+        left += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+    return tuple(steps)

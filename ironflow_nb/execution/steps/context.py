@@ -10,7 +10,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import msgspec
 
-from ironflow_nb.core.identity import ROOT_BRANCH, BranchId, StepRef
+from ironflow_nb.core.identity import ROOT_BRANCH, BranchId, RunId, StepRef
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import JournalAccess
 from ironflow_nb.execution.session.attempts import Attempt, Promise, RecordedAnswer
@@ -55,9 +55,18 @@ class RunContext(msgspec.Struct, frozen=True):
             raise asyncio.CancelledError
 
     @property
+    def run_id(self) -> RunId:
+        """The run."""
+        return self.session.run_id
+
+    @property
     def access(self) -> JournalAccess:
         """The journal of the run, with the clock, the threads and the digester that go with it."""
         return self.session.access
+
+    def is_on_loop(self) -> bool:
+        """Return True if the calling code runs on the loop of this async flow, which it must not block."""
+        return self.session.is_on_loop()
 
     def at(self, branch: BranchId) -> RunContext:
         """Return the place in another branch that is open."""

@@ -60,7 +60,7 @@ class FanOut:
         self._spec = spec
         self._items = items
         self._fixed = fixed
-        self._scope = scope
+        self.context = scope
         self._concurrency = concurrency
         self._collects = collects
         self._is_next_ready = is_next_ready
@@ -120,10 +120,10 @@ class FanOut:
                 return
             asked = self.session.resolve_call(
                 self._spec,
-                self._scope.branch,
+                self.context.branch,
                 item,
                 self._fixed,
-                continuation=self._scope.continuation,
+                continuation=self.context.continuation,
                 site=self._series.site,
             )
         except BaseException as error:  # of the user's iterable, or of the call itself
@@ -323,6 +323,7 @@ class Submission(PromisedWork):
 
     def __init__(self, scope: RunContext, asked: RecordedAnswer | Promise | Attempt, *, is_limited: bool) -> None:
         super().__init__(scope.session.lock, _promise_of(asked))
+        self.context = scope
         self.session = scope.session
         self._is_limited = is_limited
         self._attempt = asked if isinstance(asked, Attempt) else None

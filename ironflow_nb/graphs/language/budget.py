@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from ironflow_nb.execution.system.system import SystemClock
+from ironflow_nb.execution import SystemClock
 from ironflow_nb.graphs.language.data import Tree
 
 STEPS: Final = "IRONFLOW_EXPRESSION_STEPS"

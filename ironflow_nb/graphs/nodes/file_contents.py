@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from ironflow_nb.errors import NodeTimeout
-from ironflow_nb.execution.system.system import system_entropy
+from ironflow_nb.execution import system_entropy
 from ironflow_nb.graphs.grants import Need
 from ironflow_nb.graphs.kinds import NodeContext
 from ironflow_nb.graphs.language.data import write_json

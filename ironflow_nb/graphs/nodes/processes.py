@@ -13,7 +13,7 @@ from typing import IO, Final
 
 import msgspec
 
-from ironflow_nb.execution.system.system import SystemThreads, SystemWakeup
+from ironflow_nb.execution import SystemThreads, SystemWakeup
 from ironflow_nb.graphs.nodes.supervisor import MARK, SUPERVISOR
 
 GRACE_S: Final = 2.0

@@ -14,8 +14,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from ironflow_nb.execution.system.frontend import logger
-from ironflow_nb.execution.system.system import SystemThreads, system_entropy
+from ironflow_nb.execution import SystemThreads, logger, system_entropy
 
 MARK: Final = "IRONFLOW_PROGRAM_OF"
 """The variable by which a program is found whose group the supervisor was not told."""

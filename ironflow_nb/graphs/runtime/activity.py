@@ -26,8 +26,7 @@ from ironflow_nb.errors import (
     StepFailed,
     ValueNotStorable,
 )
-from ironflow_nb.execution.steps.context import RunContext
-from ironflow_nb.execution.steps.durable_calls import skip
+from ironflow_nb.execution import RunContext, durable_calls
 from ironflow_nb.graphs.compiled_graph import Block, Condition, GraphNode, ParallelBlocks, Switch, blocks_of
 from ironflow_nb.graphs.language.data import as_data
 
@@ -145,7 +144,7 @@ def one(name: str, failures: list[Exception]) -> Exception:
 def skip_nodes(context: RunContext, graph: str, nodes: Iterable[GraphNode], branch: BranchId, reason: str) -> None:
     """Record that the nodes are left out, and those inside of them; they ride with the next commit."""
     for node in _with_inner(nodes):
-        skip(context.at(branch), f"{graph}.{node.id}", reason)
+        durable_calls.skip(context.at(branch), f"{graph}.{node.id}", reason)
 
 
 def _with_inner(nodes: Iterable[GraphNode]) -> Iterator[GraphNode]:

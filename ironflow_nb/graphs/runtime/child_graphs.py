@@ -11,10 +11,7 @@ from ironflow_nb.code_identity.code_parts import CodePart, TrackedCode
 from ironflow_nb.core.identity import Digest, digest_bytes
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError, FlowNotDefined, GraphInvalid, NodeFailed, NotGranted
-from ironflow_nb.execution.definitions.step_spec import StepOptions, StepSpec
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.steps.context import RunContext
-from ironflow_nb.execution.system.frontend import say
+from ironflow_nb.execution import REGISTRY, RunContext, StepOptions, StepSpec, say
 from ironflow_nb.graphs.compiled_graph import Block, CompiledGraph, GraphNode, NodeWork, PythonCall, Workflow, blocks_of
 from ironflow_nb.graphs.language.data import as_data
 from ironflow_nb.graphs.language.templates import Fields, Literal, Template

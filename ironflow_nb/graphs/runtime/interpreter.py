@@ -22,18 +22,7 @@ from typing import Any
 
 from ironflow_nb.core.identity import BranchId
 from ironflow_nb.errors import ExpressionFailed, NodeFailed
-from ironflow_nb.execution.steps.context import SCOPE, RunContext
-from ironflow_nb.execution.steps.durable_calls import (
-    call,
-    count_items,
-    open_branch,
-    record,
-    run_beside,
-    submit,
-    unobserve,
-    wait_for,
-)
-from ironflow_nb.execution.steps.fan_out import Submission
+from ironflow_nb.execution import SCOPE, RunContext, Submission, durable_calls
 from ironflow_nb.graphs.compiled_graph import (
     CONTINUE,
     Assertion,
@@ -100,7 +89,7 @@ class Interpreter:
                 self._ended.popleft()()
             elif not ended:
                 assert self._n_running, "a block waits for nothing"
-                wait_for(self._scope, lambda: bool(self._ended))
+                durable_calls.wait_for(self._scope, lambda: bool(self._ended))
         if ended[0].failures:
             raise one(self._definition.name, ended[0].failures)
         return self._result(ended[0])
@@ -162,7 +151,7 @@ class Interpreter:
         """Let the block fail; where nothing around it handles that, the next continuation of the run tries it again."""
         __tracebackhide__ = True
         if not activity.is_handled:
-            unobserve(self._scope, error)
+            durable_calls.unobserve(self._scope, error)
         activity.fail(number, error)
         self._close(activity)
 
@@ -257,11 +246,13 @@ class Interpreter:
         spec = self._workshop.spec(node)
         is_alone = not (self._ready or self._n_running or self._ended) and not spec.is_async and node.timeout_s is None
         if is_alone:
-            seen = self._seen(node, call(spec, self._scope.at(activity.frame.branch), (), options))
+            seen = self._seen(node, durable_calls.call(spec, self._scope.at(activity.frame.branch), (), options))
             self._later(lambda: self._finish(activity, number, seen))
             return
         scope = self._scope.at(activity.frame.branch)
-        submission = submit(scope, spec, (), options, is_limited=False)  # the graph has a limit of its own
+        submission = durable_calls.submit(
+            scope, spec, (), options, is_limited=False
+        )  # the graph has a limit of its own
         self._n_running += 1
 
         def take() -> None:
@@ -304,7 +295,7 @@ class Interpreter:
             else:
                 self._finish(activity, number, value)
 
-        run_beside(
+        durable_calls.run_beside(
             scope,
             lambda: as_data(child.call(scope)),
             lambda value, error: self._ended.append(lambda: take(value, error)),
@@ -317,7 +308,7 @@ class Interpreter:
         scope = self._scope.at(activity.frame.branch)
         try:
             spec = self._workshop.failing_spec(node, error)
-            call(spec, scope, (), {"failed": str(error)})
+            durable_calls.call(spec, scope, (), {"failed": str(error)})
         except Exception as raised:  # noqa: BLE001
             self._fail(activity, number, raised)
 
@@ -351,7 +342,7 @@ class Interpreter:
         Budget().measure(output)  # each node inside may have given the whole of what the graph has so far
         result = self._scope.access.digester.digest(output).digest
         arguments = {**decided, "result": result.hex()}
-        record(self._scope.at(activity.frame.branch), spec, arguments, lambda: output, is_seen=False)
+        durable_calls.record(self._scope.at(activity.frame.branch), spec, arguments, lambda: output, is_seen=False)
 
     def _fan_out(self, activity: Activity, number: int, branch: ParallelBlocks) -> None:
         __tracebackhide__ = True
@@ -466,13 +457,15 @@ class Interpreter:
 
     def _branch(self, activity: Activity, node: GraphNode, arguments: dict[str, Any]) -> BranchId:
         name = f"{self._workshop.graph}.{node.id}"
-        return open_branch(self._scope.at(activity.frame.branch), name, arguments).branch
+        return durable_calls.open_branch(self._scope.at(activity.frame.branch), name, arguments).branch
 
     def _count_items(self, activity: Activity, block: Block, n_items: int) -> None:
         """Let the diagram know how many steps there will be."""
         for node in block.nodes:
             if node.when is None:
-                count_items(self._scope.at(activity.frame.branch), f"{self._workshop.graph}.{node.id}", n_items)
+                durable_calls.count_items(
+                    self._scope.at(activity.frame.branch), f"{self._workshop.graph}.{node.id}", n_items
+                )
 
 
 def _read(submission: Submission, *, is_handled: bool) -> Any:

@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.errors import ExpressionFailed
-from ironflow_nb.execution import deterministic
-from ironflow_nb.execution.system.system import Clock, random_uuid
+from ironflow_nb.execution import Clock, deterministic, random_uuid
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.language.evaluation import evaluate
 from ironflow_nb.graphs.language.expression import ExpressionSyntaxError, compile_expression

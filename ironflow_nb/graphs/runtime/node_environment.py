@@ -13,9 +13,7 @@ from typing import Any, Final
 
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution.definitions.step_spec import DEFAULTS, StepSpec
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.system.frontend import shell
+from ironflow_nb.execution import DEFAULTS, REGISTRY, StepSpec, shell
 from ironflow_nb.graphs.compiled_graph import CompiledGraph, GraphNode
 from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.language.data import as_data

@@ -17,11 +17,16 @@ from ironflow_nb.code_identity.tracker import Tracker
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.retry import NEVER
 from ironflow_nb.errors import AssertionsFailed, DefinitionError, FlowNotDefined, NodeFailed, NotGranted
-from ironflow_nb.execution.definitions.parameters import Parameters, closure_of
-from ironflow_nb.execution.definitions.step_spec import DEFAULTS, StepOptions, StepSpec
-from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.execution.steps.context import RunContext
-from ironflow_nb.execution.steps.durable_calls import encode_with
+from ironflow_nb.execution import (
+    DEFAULTS,
+    REGISTRY,
+    Parameters,
+    RunContext,
+    StepOptions,
+    StepSpec,
+    closure_of,
+    durable_calls,
+)
 from ironflow_nb.graphs.compiled_graph import Assertion, Block, GraphNode, NodeWork, PythonCall, blocks_of
 from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.compiler.compiler_findings import format_path
@@ -134,7 +139,7 @@ class NodeSteps:
 
     def hide_secrets(self, context: RunContext) -> None:
         """Let everything that the run stores be searched for the secrets, those too that no node of it has used yet."""
-        encode_with(context, lambda storage: SearchedStorage.around(storage, self.secrets))
+        durable_calls.encode_with(context, lambda storage: SearchedStorage.around(storage, self.secrets))
         self.secrets.look_up_all()
 
     def require_functions(self, block: Block) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ironflow_nb.errors import IronflowError, NodeFailed, ValueNotStorable
-from ironflow_nb.execution.recording.journal_access import RunStorage
+from ironflow_nb.execution import RunStorage
 from ironflow_nb.graphs.secret_forms import REDACTED, SecretForms
 from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.journal.ports import StoredDefinition

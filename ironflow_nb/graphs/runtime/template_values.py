@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from ironflow_nb.errors import ExpressionFailed, IronflowError
-from ironflow_nb.execution import deterministic
-from ironflow_nb.execution.steps.context import RunContext
-from ironflow_nb.execution.steps.durable_calls import entered, open_branch
+from ironflow_nb.execution import RunContext, deterministic, durable_calls
 from ironflow_nb.graphs.compiled_graph import Assertion, GraphNode
 from ironflow_nb.graphs.language.budget import Budget
 from ironflow_nb.graphs.language.data import coerce, describe, is_true, write_json
@@ -114,7 +112,7 @@ class TemplateValues:
     @contextmanager
     def _recorded_at(self, frame: NameFrame, place: str) -> Iterator[None]:
         # What is recorded there is recognised by the place, whichever of several nodes at once is evaluated first.
-        with entered(open_branch(self._scope.at(frame.branch), f"{self._graph}.{place}")):
+        with durable_calls.entered(durable_calls.open_branch(self._scope.at(frame.branch), f"{self._graph}.{place}")):
             yield
 
 

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.errors import NodeTimeout
-from ironflow_nb.execution.steps.context import SCOPE
-from ironflow_nb.execution.system.system import THREAD_PREFIX, Wakeup
+from ironflow_nb.execution import SCOPE, THREAD_PREFIX, Wakeup
 from ironflow_nb.graphs.compiled_graph import GraphNode
 
 _LEFT_ALONE: Final[dict[tuple[RunId, StepRef | None], Wakeup]] = {}
@@ -30,7 +29,7 @@ def bounded(node: GraphNode, perform: Callable[[], Any], timeout_s: float) -> An
     scope = SCOPE.get()
     assert scope is not None  # a body runs inside of its step
     threads, clock = scope.access.threads, scope.access.clock
-    place = scope.session.run_id, scope.step
+    place = scope.run_id, scope.step
     earlier = _LEFT_ALONE.get(place)
     if earlier is not None:
         clock.wait(earlier, None)

@@ -5,15 +5,14 @@ Flows, graphs and durable cells perform steps through this module, and never thr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ironflow_nb.core.identity import StepRef
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import RunStorage
 from ironflow_nb.execution.session.attempts import Attempt, RecordedAnswer
-from ironflow_nb.execution.session.replay import FAILED_STEP
+from ironflow_nb.execution.session.replay import FAILED_STEP, steps_behind
 from ironflow_nb.execution.steps import drivers
 from ironflow_nb.execution.steps.attempt_results import returned
 from ironflow_nb.execution.steps.branches import Branch
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 __all__ = [
-    "call", "call_async", "count_items", "encode_with", "entered", "open_branch", "record", "run_beside", "skip",
-    "steps_behind", "submit", "unobserve", "wait_for", "wait_for_future",
+    "call", "call_async", "count_items", "encode_with", "entered", "is_step_failure", "open_branch", "record",
+    "run_beside", "skip", "submit", "unobserve", "wait_for", "wait_for_async", "wait_for_future",
 ]  # fmt: skip
 
 
@@ -71,9 +70,17 @@ def entered(context: RunContext) -> Iterator[None]:
         SCOPE.reset(token)
 
 
-def wait_for(context: RunContext, is_done: Callable[[], bool]) -> None:
-    """Drive the run in the calling thread until `is_done`; what makes it so wakes the run."""
-    drivers.wait(context.session, is_done)
+def wait_for(context: RunContext, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
+    """Drive the run in the calling thread until `is_done`, or return False after `timeout_s`.
+
+    What makes it so wakes the run, if it is not an attempt or a branch.
+    """
+    return drivers.wait(context.session, is_done, timeout_s)
+
+
+def wait_for_async(context: RunContext, is_done: Callable[[], bool]) -> Coroutine[Any, Any, bool]:
+    """Drive the run in the calling task until `is_done`."""
+    return drivers.ON_LOOP.wait(context.session, is_done)
 
 
 def wait_for_future(context: RunContext, future: Future[Any]) -> Any:
@@ -117,19 +124,6 @@ def unobserve(context: RunContext, error: BaseException) -> None:
     session.disown(steps_behind(session.run_id, error))
 
 
-def steps_behind(run_id: str, error: BaseException) -> tuple[StepRef, ...]:
-    """Return the steps of the run whose failures are in the chain of the error."""
-    steps: dict[StepRef, None] = {}
-    seen: set[int] = set()
-    left: list[BaseException | None] = [error]
-    while left:
-        link = left.pop()
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
-        of_run, step = getattr(link, FAILED_STEP, (None, None))
-        if of_run == run_id and step is not None:
-            steps[step] = None
-        left += [link.__cause__, link.__context__]
-        left += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
-    return tuple(steps)
+def is_step_failure(error: BaseException) -> bool:
+    """Return True if the error is the failure of a step."""
+    return hasattr(error, FAILED_STEP)
