@@ -63,7 +63,6 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.graphs": "most notebooks have no graphs, and most graphs need few of their libraries",
     "ironflow_nb.history.history_frame": "it needs pandas",
     "ironflow_nb.history.pictured_frame": "it needs pandas",
-    "ironflow_nb.history.plans": "it needs pandas",
     "ironflow_nb.journal.migrations": "60 ms that only old journals cost",
     "ironflow_nb.journal.sqlite_journal": "a process needs one kind of journal",
     "ironflow_nb.journal.sqlite_memory": "a process needs one kind of journal",

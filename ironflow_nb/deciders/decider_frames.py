@@ -14,7 +14,7 @@ from ironflow_nb.deciders.instances import state_at, unreadable
 from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.errors import EventUnreadable
 from ironflow_nb.execution import Engine, logger
-from ironflow_nb.history.filters import n_rows
+from ironflow_nb.history.lookup import n_rows
 from ironflow_nb.history.tables import INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, Select
 

@@ -15,9 +15,8 @@ from typing import Any, Final
 
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.durable_cells.cell import Cell
-from ironflow_nb.durable_cells.cell_lookup import CellCall, NoExecution, code_text, digest_of
+from ironflow_nb.durable_cells.cell_lookup import CellCall, CellContext, NoExecution, code_text, digest_of
 from ironflow_nb.durable_cells.cell_record import CellEffects, CellRecord, is_over, keep, within_limit
-from ironflow_nb.durable_cells.registered_cell import CellContext
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import SCOPE, EncodedResult, Engine, RunStorage, call_body, durable_calls, say
 from ironflow_nb.values.stored_value import ValueRecord

@@ -1,4 +1,7 @@
-"""The first look at a cell: whether an execution of it is recorded that it can be restored from. Nothing is written."""
+"""Lookup of a durable cell: its definition in this process, and the recorded execution that it can be restored from.
+
+Nothing is written.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ from ironflow_nb.code_identity.code_parts import MUTABLE, CodePart, TrackedCode,
 from ironflow_nb.code_identity.constants import is_constant
 from ironflow_nb.code_identity.user_code import is_user_file
 from ironflow_nb.core.identity import ROOT_BRANCH, Digest, RunId, step_identity
-from ironflow_nb.core.plan import discarded
+from ironflow_nb.core.plan import NONE, ResumeOptions, discarded
 from ironflow_nb.core.recorded_steps import RecordedSteps
-from ironflow_nb.core.replay_decision import Reuse, judge
+from ironflow_nb.core.replay_decision import OnChange, Reuse, judge
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.durable_cells.cell import KIND, Cell, is_data
-from ironflow_nb.durable_cells.cell_record import about_of, code_of, record_of, refuse_lost
-from ironflow_nb.errors import UntrustedValue, ValueNotStorable, ValueUnreadable
+from ironflow_nb.durable_cells.cell_record import OutputSink, about_of, code_of, record_of, refuse_lost
+from ironflow_nb.errors import FlowNotDefined, UntrustedValue, ValueNotStorable, ValueUnreadable
 from ironflow_nb.execution import Engine, StepSpec, continuations, notebook_path
 from ironflow_nb.values.classes import class_name
 from ironflow_nb.values.stored_value import ValueRecord
@@ -252,3 +255,60 @@ def _is_of_user(module: str) -> bool:
         return False
     place = None if found is None else found.origin or next(iter(found.submodule_search_locations or ()), None)
     return place is not None and place not in {"built-in", "frozen"} and is_user_file(place)
+
+
+@dataclass(frozen=True, slots=True)
+class CellContext:
+    """Where a cell is executed: which journal and notebook, whose names, and where its output goes."""
+
+    engine: Engine
+    key: str
+    namespace: dict[str, Any]
+    stage: OutputSink
+
+
+def place_of(engine: Engine, namespace: dict[str, Any], stage: OutputSink, notebook: str | None = None) -> CellContext:
+    """Return the place for the cells of a notebook."""
+    return CellContext(engine, key_of(engine, notebook), namespace, stage)
+
+
+class RegisteredCell:
+    """The definition that runs of a cell have. Two cells of one notebook can't have one name.
+
+    `noted_at` is when it was executed or restored last, in microseconds UTC.
+    """
+
+    kind: Final = KIND
+
+    def __init__(self, cell: Cell, noted_at: int) -> None:
+        self.cell = cell
+        self.noted_at = noted_at
+        self._challenger: str | None = None
+
+    on_change: Final = OnChange.REFRESH
+
+    @property
+    def name(self) -> str:
+        """The name of the cell."""
+        return self.cell.name
+
+    def rival(self, cell: Cell) -> str | None:
+        """Return how the other cell of that name begins, if there is one; whoever asks twice takes the name over."""
+        mine, its = self.cell.cell_id, cell.cell_id
+        if mine is None or its is None or its in {mine, self._challenger}:
+            return None
+        self._challenger = its
+        lines = [line for line in self.cell.text.splitlines()[1:] if line.strip()]
+        return lines[0].strip() if lines else self.cell.text.strip()
+
+    def continue_run(self, engine: Engine, run: RunRow, orders: ResumeOptions = NONE) -> RunId:
+        """Refuse: what a cell does belongs to its notebook.
+
+        Raises:
+            FlowNotDefined: always.
+        """
+        raise FlowNotDefined(
+            f"run {run.run_id} is of the cell {self.name}; run the cell again instead, and it is executed or restored",
+            run_id=run.run_id,
+            name=self.name,
+        )

@@ -1,28 +1,222 @@
-"""The durable cells of a notebook as a DataFrame and as a picture."""
+"""The durable cells of a notebook: their status if it were run from top to bottom now, as a DataFrame and as a picture.
+
+Nothing is written or run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ironflow_nb.core.status import StepStatus
+import msgspec
+
+from ironflow_nb.code_identity.code_parts import decode_parts
+from ironflow_nb.core.identity import ROOT_BRANCH, RunId
+from ironflow_nb.core.plan import discarded
+from ironflow_nb.core.recorded_steps import RecordedSteps
+from ironflow_nb.core.replay_decision import Reuse, judge
+from ironflow_nb.core.run_state import RunRow, StepRow
+from ironflow_nb.core.status import OWNED, StepStatus
 from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
 from ironflow_nb.diagram.states import NodeState
-from ironflow_nb.durable_cells.cell import KIND, Cell
-from ironflow_nb.durable_cells.cell_lookup import key_of
-from ironflow_nb.durable_cells.freshness import CellFreshness, CellStatus, NotebookFreshness
+from ironflow_nb.durable_cells.cell import KIND, Cell, is_data
+from ironflow_nb.durable_cells.cell_lookup import (
+    CellCall,
+    RegisteredCell,
+    ask_with,
+    differences,
+    digest_of,
+    imported_data,
+    key_of,
+)
+from ironflow_nb.durable_cells.cell_record import CODE, SHOWN, CellNotes, about_of, code_of, record_of
 from ironflow_nb.durable_cells.notebook_file import cell_of_text, cells_in, python_of
-from ironflow_nb.durable_cells.registered_cell import RegisteredCell
-from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution import REGISTRY, Engine, notebook_path, shell
+from ironflow_nb.errors import DefinitionError, IronflowError, ValueUnreadable
+from ironflow_nb.execution import REGISTRY, Engine, continuations, notebook_path, shell
 from ironflow_nb.handles.run_picture import bundle_of
+from ironflow_nb.history.run_status import status_of
 from ironflow_nb.history.tables import INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import Select
+from ironflow_nb.values.stored_value import ValueRecord
 
 if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
     from ironflow_nb.history.pictured_frame import PicturedFrame
+
+_OPEN: Final = frozenset({"not defined", "not imported yet"})
+
+
+class CellStatus(StrEnum):
+    """How a cell stands to what is recorded of it."""
+
+    FRESH = "fresh"
+    """It would be restored."""
+    STALE = "stale"
+    """It would run again."""
+    RUNNING = "running"
+    FAILED = "failed"
+    NEVER_RUN = "never run"
+    GONE = "gone"
+    """It is recorded, and does not stand in the notebook any more."""
+
+
+class CellFreshness(msgspec.Struct, frozen=True, kw_only=True):
+    """One cell with its status; times are microseconds UTC. `row` is the execution that it was judged by."""
+
+    name: str
+    status: CellStatus
+    reason: str | None = None
+    ins: tuple[str, ...] = ()
+    outs: tuple[str, ...] = ()
+    row: StepRow | None = None
+    run_id: RunId | None = None
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """What the journal has of a cell."""
+
+    run: RunRow
+    is_running: bool
+    rows: list[StepRow]
+    orders: Mapping[Any, int]
+
+    @property
+    def newest(self) -> StepRow | None:
+        """The newest execution that came to its end."""
+        done = [row for row in self.rows if row.status is StepStatus.COMPLETED and row.output_id is not None]
+        return max(done, key=lambda row: row.version, default=None)
+
+
+class NotebookFreshness:
+    """Judges the cells of one notebook in their order, for what one leaves behind the next takes in."""
+
+    def __init__(self, engine: Engine, key: str, namespace: Mapping[str, Any]) -> None:
+        self._engine = engine
+        self._key = key
+        self._namespace = dict(namespace)
+        self._made: dict[str, tuple[str | None, CellFreshness]] = {}
+
+    def judge(self, cell: Cell) -> CellFreshness:
+        """Return the cell with its status; what it leaves behind counts for those that follow."""
+        known = self._look_up(cell.name)
+        try:
+            judged, outs = self._judge(cell, known)
+        except (IronflowError, SyntaxError) as error:
+            run_id = None if known is None else known.run.run_id
+            judged, outs = CellFreshness(name=cell.name, status=CellStatus.STALE, reason=str(error), run_id=run_id), {}
+        for name in judged.outs:
+            self._made[name] = outs.get(name), judged
+        return judged
+
+    def gone(self, name: str) -> CellFreshness:
+        """Return a cell that is recorded and does not stand in the notebook."""
+        known = self._look_up(name)
+        assert known is not None
+        row = known.newest
+        return CellFreshness(name=name, status=CellStatus.GONE, row=row, run_id=known.run.run_id)
+
+    def _judge(self, cell: Cell, known: _Known | None) -> tuple[CellFreshness, Mapping[str, str | None]]:
+        names = tuple(dict.fromkeys([*(cell.options.outs or cell.uses.assigns), *cell.uses.defines]))
+        ins = self._ins_of(cell)
+        if known is None:
+            return CellFreshness(name=cell.name, status=CellStatus.NEVER_RUN, ins=ins, outs=names), {}
+        row = known.newest
+        record = None if row is None else self._record(row)
+        about = CellNotes() if record is None else about_of(record)
+        digests = self._digests(ins, about)
+        wanted = ask_with(self._engine, cell, digests, self._namespace, {})
+        found = RecordedSteps(known.rows, discarded=known.orders).find(wanted.identity, ROOT_BRANCH, 0)
+        verdict = judge(found, wanted.spec.code)
+        if isinstance(verdict, Reuse):
+            row, record = verdict.row, self._record(verdict.row)
+            about = about_of(record)
+        status, reason = self._status(wanted, known, row, is_found=isinstance(verdict, Reuse))
+        made = {} if record is None else {name: part.digest for name, part in record.parts.items()}
+        made = {name: digest for name, digest in made.items() if name not in {SHOWN, CODE}}
+        made |= {name: made.get(first) for name, first in about.same.items()}
+        outs = tuple(dict.fromkeys([*made, *about.modules, *about.lost, *cell.uses.defines])) if made else names
+        judged = CellFreshness(
+            name=cell.name, status=status, reason=reason, ins=tuple(digests), outs=outs, row=row,
+            run_id=known.run.run_id,
+        )  # fmt: skip
+        return judged, made
+
+    def _status(
+        self, wanted: CellCall, known: _Known, row: StepRow | None, *, is_found: bool
+    ) -> tuple[CellStatus, str | None]:
+        if known.is_running:
+            return CellStatus.RUNNING, None
+        stale = self._stale_inputs(wanted)
+        if stale is not None:
+            return CellStatus.STALE, stale
+        if is_found:
+            return CellStatus.FRESH, None
+        latest = max(known.rows, key=lambda each: each.version, default=None)
+        if latest is not None and latest.status is StepStatus.FAILED:
+            return CellStatus.FAILED, "its last execution failed"
+        if row is None:
+            return CellStatus.STALE, "it was interrupted"
+        reasons = differences(self._engine, wanted, row)
+        if not reasons or self._is_only_undefined(wanted, row):
+            return CellStatus.FRESH, "as far as it can be told before what it refers to is defined"
+        return CellStatus.STALE, ", ".join(reasons)
+
+    def _is_only_undefined(self, wanted: CellCall, row: StepRow) -> bool:
+        """Tell whether the cell itself is the same, and what it refers to is not there yet, as in a new kernel."""
+        if row.identity != wanted.identity or not any(each.reason in _OPEN for each in wanted.spec.tracked.untracked):
+            return False
+        try:
+            return decode_parts(code_of(self._engine, self._record(row)))[0].digest == wanted.spec.tracked.own
+        except (ValueError, IndexError):
+            return False
+
+    def _stale_inputs(self, wanted: CellCall) -> str | None:
+        for name in wanted.ins:
+            maker = self._made[name][1] if name in self._made else None
+            if maker is not None and maker.name != wanted.cell.name and maker.status is not CellStatus.FRESH:
+                return f"input {name} comes from {maker.name}, which is {maker.status}"
+        return None
+
+    def _ins_of(self, cell: Cell) -> tuple[str, ...]:
+        if cell.options.ins is not None:
+            return tuple(sorted(set(cell.options.ins)))
+        names = [name for name in cell.uses.reads if not name.startswith("__")]
+        imported = imported_data(self._engine, cell, self._namespace)
+        return tuple(sorted({*(name for name in names if self._is_input(name)), *imported}))
+
+    def _is_input(self, name: str) -> bool:
+        is_made = name in self._made and self._made[name][0] is not None
+        return is_made or (name in self._namespace and is_data(self._namespace[name]))
+
+    def _digests(self, ins: Sequence[str], about: CellNotes) -> dict[str, str]:
+        """Return the digests of the inputs; one that is nowhere yet is taken to be what it was."""
+        found: dict[str, str] = {}
+        for name in dict.fromkeys([*ins, *(name for name in about.ins if name not in self._namespace)]):
+            made = self._made[name][0] if name in self._made else None
+            if made is not None:
+                found[name] = made
+            elif name in self._namespace and is_data(self._namespace[name]):
+                found[name] = digest_of(self._engine, self._namespace[name])[0]
+            elif name in about.ins:
+                found[name] = about.ins[name]
+        return dict(sorted(found.items()))
+
+    def _look_up(self, name: str) -> _Known | None:
+        with self._engine.reading() as reader:
+            run = reader.run_by_key(KIND, name, self._key)
+            if run is None:
+                return None
+            rows = [row for row, _ in reader.memo(run.run_id)]
+            is_running = status_of(self._engine, reader, run) in OWNED
+            return _Known(run, is_running, rows, discarded(continuations(reader, run)))
+
+    def _record(self, row: StepRow) -> ValueRecord:
+        if row.output_id is None:
+            raise ValueUnreadable("what was recorded of it is missing")
+        return record_of(self._engine, self._engine.access.value(row.output_id))
+
 
 COLUMNS: Final = {
     "name": TEXT, "status": TEXT, "reason": TEXT, "ins": TEXT, "outs": TEXT, "duration_s": "float64",
@@ -54,7 +248,7 @@ def cells(notebook: str | None = None) -> PicturedFrame:
     from ironflow_nb.history.pictured_frame import PicturedFrame
 
     found = judged(REGISTRY.engine(), notebook)
-    frame = frame_of_records(COLUMNS, [_record(each) for each in found])
+    frame = frame_of_records(COLUMNS, [_row_of(each) for each in found])
     return PicturedFrame.of_frame(frame, CellsDiagram(found, _notebook_name(notebook)).picture() if found else None)
 
 
@@ -119,19 +313,19 @@ def judged(engine: Engine, notebook: str | None = None) -> list[CellFreshness]:
     """Return the durable cells of the notebook with what would become of them."""
     key = key_of(engine, notebook)
     judge = NotebookFreshness(engine, key, {} if notebook is not None else getattr(shell(), "user_ns", {}))
-    path = _file(notebook or notebook_path())
-    names_recorded = _recorded(engine, key)
-    in_file = None if path is None else _in_file(path, names_recorded)
-    found = list(_current(in_file or {}, path, is_here=notebook is None))
+    path = _notebook_file(notebook or notebook_path())
+    names_recorded = _recorded_names(engine, key)
+    in_file = None if path is None else _cells_in_file(path, names_recorded)
+    found = list(_current_cells(in_file or {}, path, is_here=notebook is None))
     names = {cell.name for cell in found}
     recorded = [name for name in names_recorded if name not in names]
     if in_file is None:  # what stood in a notebook that can't be read is told by the journal
-        found += [cell for name in recorded if (cell := _from_journal(engine, key, name)) is not None]
+        found += [cell for name in recorded if (cell := _cell_from_journal(engine, key, name)) is not None]
         names = {cell.name for cell in found}
     return [*map(judge.judge, found), *(judge.gone(name) for name in recorded if name not in names)]
 
 
-def _current(in_file: dict[str, Cell], path: Path | None, *, is_here: bool) -> Iterator[Cell]:
+def _current_cells(in_file: dict[str, Cell], path: Path | None, *, is_here: bool) -> Iterator[Cell]:
     """Yield the cells as they are now: as they were executed here last, or as they were saved since."""
     known = (
         {each.name: each for each in REGISTRY.definitions(KIND) if isinstance(each, RegisteredCell)} if is_here else {}
@@ -144,24 +338,24 @@ def _current(in_file: dict[str, Cell], path: Path | None, *, is_here: bool) -> I
             yield each.cell
 
 
-def _in_file(path: Path, recorded: list[str]) -> dict[str, Cell] | None:
+def _cells_in_file(path: Path, recorded: list[str]) -> dict[str, Cell] | None:
     try:
         return {cell.name: cell for cell in cells_in(path, python_of, recorded)}
     except (DefinitionError, OSError):
         return None
 
 
-def _file(notebook: str | None) -> Path | None:
+def _notebook_file(notebook: str | None) -> Path | None:
     path = None if notebook is None else Path(notebook)
     return path if path is not None and path.is_file() else None
 
 
-def _recorded(engine: Engine, key: str) -> list[str]:
+def _recorded_names(engine: Engine, key: str) -> list[str]:
     with engine.reading() as reader:
         return [run.name for run in reversed(reader.runs(Select(kind=KIND))) if run.key == key]
 
 
-def _from_journal(engine: Engine, key: str, name: str) -> Cell | None:
+def _cell_from_journal(engine: Engine, key: str, name: str) -> Cell | None:
     with engine.reading() as reader:
         run = reader.run_by_key(KIND, name, key)
         definition = None if run is None else reader.definition(run.definition_id)
@@ -176,7 +370,7 @@ def _from_journal(engine: Engine, key: str, name: str) -> Cell | None:
         return None
 
 
-def _record(each: CellFreshness) -> dict[str, Any]:
+def _row_of(each: CellFreshness) -> dict[str, Any]:
     row = each.row
     return {
         "name": each.name,

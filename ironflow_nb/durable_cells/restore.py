@@ -11,9 +11,9 @@ from typing import Any, Final
 from ironflow_nb.code_identity.syntax import dotted
 from ironflow_nb.durable_cells.cell import Cell
 from ironflow_nb.durable_cells.cell_attempt import execute_plainly
+from ironflow_nb.durable_cells.cell_lookup import CellContext
 from ironflow_nb.durable_cells.cell_record import Output, Restorable, read_back, restore
 from ironflow_nb.durable_cells.name_analysis import defined_names, is_definition, names_in, reached, read_at_once
-from ironflow_nb.durable_cells.registered_cell import CellContext
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.values.stored_value import ValueRecord
 

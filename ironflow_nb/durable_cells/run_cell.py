@@ -19,9 +19,17 @@ from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.diagram.model import Diagram, Node, NodeKind, encode_diagram
 from ironflow_nb.durable_cells.cell import KIND, Cell, CellOptions
 from ironflow_nb.durable_cells.cell_attempt import CellAttempt, refuse_limit
-from ironflow_nb.durable_cells.cell_lookup import CellCall, FoundExecution, NoExecution, asked, look, unreadable
+from ironflow_nb.durable_cells.cell_lookup import (
+    CellCall,
+    CellContext,
+    FoundExecution,
+    NoExecution,
+    asked,
+    look,
+    place_of,
+    unreadable,
+)
 from ironflow_nb.durable_cells.cell_record import NoOutputSink
-from ironflow_nb.durable_cells.registered_cell import CellContext, place_of
 from ironflow_nb.durable_cells.restore import put_back
 from ironflow_nb.errors import DefinitionError, NotAllowedInStep, UntrustedValue, ValueUnreadable
 from ironflow_nb.execution import (

@@ -13,14 +13,14 @@ from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import REGISTRY, SCOPE, FlowCall, RunPolicy, RunRequest, StepSpec, with_options
 from ironflow_nb.flows.flow_definition import define, definition_id, documentation
 from ironflow_nb.flows.step import Bindable, Step, arguments_of
+from ironflow_nb.handles.explanation import VolatileArguments
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_picture import bundle_of
 from ironflow_nb.handles.runnable import Runnable
-from ironflow_nb.handles.volatile_arguments import VolatileArguments
 
 if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
-    from ironflow_nb.history.plans import Plan
+    from ironflow_nb.history.pictured_frame import Plan
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

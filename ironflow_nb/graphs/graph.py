@@ -41,13 +41,13 @@ from ironflow_nb.graphs.runtime.child_graphs import ChildCode, check_inputs_of_c
 from ironflow_nb.graphs.runtime.node_environment import Functions, equipped, input_of, performed
 from ironflow_nb.graphs.runtime.node_steps import PARAMETERS, NodeSteps
 from ironflow_nb.graphs.stored_graph import load_graph, plan_after_edit, stored_id, text_to_store
+from ironflow_nb.handles.explanation import VolatileArguments
 from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.handles.runnable import Runnable
-from ironflow_nb.handles.volatile_arguments import VolatileArguments
 from ironflow_nb.journal.ports import Select, StoredDefinition
 
 if TYPE_CHECKING:
-    from ironflow_nb.history.plans import Plan
+    from ironflow_nb.history.pictured_frame import Plan
 
 _INSIDE: Final = frozenset({
     "define_steps", "definition", "definition_id", "grants", "refuse_names", "refuse_secrets", "replanned", "shape",

@@ -1,10 +1,12 @@
-"""Why the attempts of a step ran, or did not."""
+"""Why steps run again: the explanation of recorded attempts, and advice while a run is continued."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import date, datetime
+from typing import Any, Final
 
 import msgspec
 
@@ -12,15 +14,16 @@ from ironflow_nb.code_identity.code_parts import diff
 from ironflow_nb.core.events import RunContinued, SessionEnded
 from ironflow_nb.core.identity import RunId, StepRef, ValueId
 from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.recorded_steps import RecordedSteps
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepReason, StepStatus
-from ironflow_nb.execution import Engine, changes_since, parts_of
+from ironflow_nb.execution import Engine, JournalAccess, changes_since, parts_of, say
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.codecs import input_references
 from ironflow_nb.values.stored_value import legible
 from ironflow_nb.values.tagged import untag
 
-_SHOWN = 60
+_ARGUMENT_LENGTH = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +157,94 @@ def _differences(reader: Reader, then: Mapping[str, Any], now: Mapping[str, Any]
         if name not in then or name not in now:
             yield f"argument `{name}` is {'new' if name in now else 'gone'}"
         elif then[name] != now[name]:
-            before, after = _shown(reader, then[name]), _shown(reader, now[name])
+            before, after = _legible_argument(reader, then[name]), _legible_argument(reader, now[name])
             # A file, or something long, looks as it did; it is what is in it that differs.
             what = f"the content of {after}" if before == after else f"{before} -> {after}"
             yield f"argument `{name}` changed: {what}"
 
 
-def _shown(reader: Reader, tree: Any) -> str:
+def _legible_argument(reader: Reader, tree: Any) -> str:
     if type(tree) is bytes:
         found = reader.values([ValueId(tree)], content_limit=0).get(ValueId(tree))
-        return "?" if found is None else legible(found.preview or found.type_name, _SHOWN)
+        return "?" if found is None else legible(found.preview or found.type_name, _ARGUMENT_LENGTH)
     try:
-        return legible(repr(untag(tree)), _SHOWN)
+        return legible(repr(untag(tree)), _ARGUMENT_LENGTH)
     except Exception:  # noqa: BLE001 -- a class of the user that is gone, or that can't show itself
-        return legible(repr(tree), _SHOWN)
+        return legible(repr(tree), _ARGUMENT_LENGTH)
+
+
+_EPOCH_S: Final = (1_000_000_000, 10_000_000_000)
+_ID: Final = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
+_ADVICE_LENGTH: Final = 40
+
+
+class VolatileArguments:
+    """Compares the first new call of each step of a continued run with a recorded one that is no longer called."""
+
+    def __init__(self, access: JournalAccess, run_id: RunId, memo: RecordedSteps) -> None:
+        self._access = access
+        self._run_id = run_id
+        self._memo = memo
+        self._seen: set[str] = set()
+
+    def __call__(self, name: str, arguments: Mapping[str, Any], is_first: bool) -> None:  # noqa: FBT001 -- a callback
+        """Say so if the call differs from the recorded one only by values that are others each time.
+
+        `is_first` says that everything before it was reused: a list that differs was changed in place by that, perhaps.
+        """
+        if name in self._seen:
+            return
+        self._seen.add(name)  # whatever is found: the search goes through all that is recorded
+        record = self._memo.next_unused(name)
+        if record is None or record.latest.inputs_id is None:
+            return
+        before = self._recorded(record.latest.inputs_id)
+        differing = [each for each in arguments if each not in before or before[each] != arguments[each]]
+        if differing and all(each in before and _varies(before[each], arguments[each]) for each in differing):
+            first = differing[0]
+            say(
+                f"step {name}: argument {first} was {_legible(before[first])} when run {self._run_id} began and is "
+                f"{_legible(arguments[first])} now, so the step runs again; if it differs each time, take it from "
+                "iron.now(), iron.uuid4() or iron.random(), which are recorded"
+            )
+        elif is_first and (changed := [it for it in differing if _is_changeable(before.get(it), arguments[it])]):
+            say(
+                f"step {name}: argument {changed[0]} is not what it was when run {self._run_id} began, and all before "
+                "it is reused: what a step changes in place is not changed again, so return it; the step runs again"
+            )
+
+    def _recorded(self, inputs_id: Any) -> Mapping[str, Any]:
+        stored = self._access.value(inputs_id)
+        try:
+            here = {} if stored is None else input_references(stored)[0]
+            return {name: untag(tree) for name, tree in here.items()}
+        except Exception:  # noqa: BLE001 -- a class that is gone; then there is nothing to say
+            return {}
+
+
+def _is_changeable(then: Any, now: Any) -> bool:
+    return type(then) is type(now) and (type(now) in {list, dict, set, bytearray} or hasattr(now, "__dict__"))
+
+
+def _varies(then: Any, now: Any) -> bool:
+    if type(then) is not type(now):
+        return False
+    if isinstance(now, datetime | date) or type(now).__qualname__ == "UUID":
+        return True
+    if type(now) in {int, float}:
+        return all(_EPOCH_S[0] < value < _EPOCH_S[1] for value in (then, now))
+    return type(now) is str and all(map(_is_id_or_time, (then, now)))
+
+
+def _is_id_or_time(text: str) -> bool:
+    if _ID.fullmatch(text):
+        return True
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _legible(value: Any) -> str:
+    return legible(str(value), _ADVICE_LENGTH)

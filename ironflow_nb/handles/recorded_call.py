@@ -17,7 +17,8 @@ from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import InputsNotStored, StepNotFound
 from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, StepSpec, advice, shell, unwrapped
-from ironflow_nb.history.lookup import read_arguments, resolve_step, resolve_steps
+from ironflow_nb.history.lookup import resolve_step, resolve_steps
+from ironflow_nb.history.recorded_values import read_arguments
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.failures import Failure, load_failure, recorded_error
 from ironflow_nb.values.stored_value import legible

@@ -1,4 +1,4 @@
-"""A run in the hand: its status, its result, its history."""
+"""The handle of a run: its status, its result, its history; resume, cancel, pause."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import NONE
 from ironflow_nb.core.run_state import RunRow, StepRow
-from ironflow_nb.core.status import RunKind, RunStatus, StepStatus
-from ironflow_nb.errors import JournalError, StepNotFound, ValueUnreadable
-from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, Session, StopRequest, own_runs
-from ironflow_nb.handles.arguments import arguments_of
+from ironflow_nb.core.status import ENDED, RunKind, RunStatus, StepStatus
+from ironflow_nb.errors import JournalConflict, JournalError, RunFinished, StepNotFound, ValueUnreadable
+from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, Session, StopRequest, cancel_idle, own_runs
 from ironflow_nb.handles.explanation import Explanation, explain_step
 from ironflow_nb.handles.recorded_call import RecordedCall, hand_over, recorded_call, step_to_debug
 from ironflow_nb.handles.run_picture import bundle_of, picture_of
 from ironflow_nb.handles.run_plan import ordered, plan_of
-from ironflow_nb.handles.stop import ask_to_stop
 from ironflow_nb.history import frames, run_status
-from ironflow_nb.history.lookup import read_value, resolve_run, resolve_step, resolve_steps
+from ironflow_nb.history.lookup import resolve_run, resolve_step, resolve_steps
+from ironflow_nb.history.recorded_values import arguments_of, read_value
+from ironflow_nb.history.run_status import look
 from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ironflow_nb.diagram.draw import Picture
-    from ironflow_nb.history.plans import Plan
+    from ironflow_nb.history.pictured_frame import Plan
 
 T = TypeVar("T")
 
@@ -337,3 +337,35 @@ def resume(
 ) -> Run[Any]:
     """Continue a run in the background; see `Run.resume`."""
     return get_run(run_id).resume(retry=retry, rerun=rerun, keep=keep)
+
+
+_DONE = {StopRequest.CANCEL: RunStatus.CANCELLED, StopRequest.PAUSE: RunStatus.PAUSED}
+
+
+def ask_to_stop(engine: Engine, run_id: RunId, stop: StopRequest) -> None:
+    """Cancel or pause a run; who works on it does so at the next boundary of a step.
+
+    Raises:
+        RunFinished: it has ended, so that there is nothing to stop.
+    """
+    while True:
+        engine.flush()
+        run, status = look(engine, run_id)
+        if status is _DONE[stop]:
+            return
+        session = engine.sessions.get(run_id)
+        if session is not None and session.is_open:
+            session.stop(stop, engine.owner)
+            return
+        if status not in ENDED:
+            engine.access.send(run_id, stop.value)
+            return
+        if stop is StopRequest.PAUSE or status is RunStatus.COMPLETED or run is None:
+            raise RunFinished(
+                f"run {run_id} is {status.value}, so there is nothing to {stop.name.lower()}", run_id=run_id
+            )
+        try:
+            cancel_idle(engine, run)
+        except JournalConflict:  # somebody has just taken it on
+            continue
+        return

@@ -27,7 +27,7 @@ from ironflow_nb.history.run_status import status_of
 from ironflow_nb.journal.ports import Reader
 
 if TYPE_CHECKING:
-    from ironflow_nb.history.plans import Plan
+    from ironflow_nb.history.pictured_frame import Plan
 
 Named = str | Iterable[object] | None
 FAILED = "failed"
@@ -108,7 +108,7 @@ def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -
 
 def _pictured(engine: Engine, run: RunRow, planned: Sequence[Planned], begin: str) -> Plan:
     """Return the plan with the picture of the run that is planned upon: each step is shown where it was called."""
-    from ironflow_nb.history.plans import Plan
+    from ironflow_nb.history.pictured_frame import Plan
 
     with engine.reading() as reader:
         site_of = sites_of(reader, run)
@@ -120,7 +120,7 @@ def _pictured(engine: Engine, run: RunRow, planned: Sequence[Planned], begin: st
 
 def plan_of_call(engine: Engine, request: RunRequest) -> Plan:
     """Return what a call would do: begin, continue or watch a run, and what with the recorded steps."""
-    from ironflow_nb.history.plans import Plan
+    from ironflow_nb.history.pictured_frame import Plan
 
     match foresee(engine, request):
         case Begin(after=RunRow() as after, planned=planned, takes_over=True):

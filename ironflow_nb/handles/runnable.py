@@ -37,13 +37,13 @@ from ironflow_nb.execution import (
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_plan import plan_of_call
 from ironflow_nb.history import frames
-from ironflow_nb.history.lookup import recorded_arguments
+from ironflow_nb.history.recorded_values import recorded_arguments
 from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ironflow_nb.history.plans import Plan
+    from ironflow_nb.history.pictured_frame import Plan
 
 _INSIDE: Final = frozenset({
     "call_as_child", "continue_run", "on_change", "plan_call", "policy", "recorded_call", "refuse_inside", "request",

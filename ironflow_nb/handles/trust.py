@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from ironflow_nb.core.identity import RunId, ValueId
 from ironflow_nb.errors import NotAJournal
 from ironflow_nb.execution import REGISTRY, Engine, make_engine, missing_signatures
-from ironflow_nb.history.filters import sound
+from ironflow_nb.history.lookup import sound
 from ironflow_nb.journal.ports import QueueSelect, RunCommit, Select
 from ironflow_nb.values.codecs import JSON, PICKLE
 from ironflow_nb.values.failures import ERROR, has_pickles

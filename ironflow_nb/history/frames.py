@@ -13,10 +13,10 @@ from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status, recorded_step_statuses
 from ironflow_nb.execution import REGISTRY, Engine
-from ironflow_nb.history.filters import When, noted, selected, sound, sound_tallies, statuses
-from ironflow_nb.history.frame_columns import ATTEMPT_COLUMNS, EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS
+from ironflow_nb.history.lookup import When, noted, selected, sound, sound_tallies, statuses
+from ironflow_nb.history.recorded_values import CONTENT_LIMIT, call_preview, fields_of_call, preview, references
 from ironflow_nb.history.run_status import statuses_of
-from ironflow_nb.history.tables import CONTENT_LIMIT, call_preview, fields_of_call, frame_of_pieces, preview, references
+from ironflow_nb.history.tables import ATTEMPT_COLUMNS, EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS, frame_of_pieces
 from ironflow_nb.journal.ports import Reader, Select, StepTally
 from ironflow_nb.values.stored_value import INLINE_LIMIT
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pandas as pd
 
 from ironflow_nb.core.identity import ID_SHOWN
-from ironflow_nb.history.frame_columns import DISPLAYED, ORDINARY
+from ironflow_nb.history.tables import DISPLAYED, ORDINARY
 
 _DIGEST: Final = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{32}\b")
 _MOST_ROWS: Final = 200

@@ -1,26 +1,26 @@
-"""Reading the arguments that were recorded of a run or of a step.
-
-Finding runs and steps by what people type.
-"""
+"""Lookup of runs and steps: by reference, and by the filters of the frames; damaged runs are skipped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from operator import index
+from typing import Final, TypeAlias, TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
-from ironflow_nb.core.identity import StepRef, ValueId, parse_step_ref, run_id_prefix
+from ironflow_nb.core.durations import seconds
+from ironflow_nb.core.identity import RunId, StepRef, parse_step_ref, run_id_prefix
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
-from ironflow_nb.errors import AmbiguousRun, AmbiguousStep, InputsNotStored, RunNotFound, StepNotFound, ValueUnreadable
-from ironflow_nb.execution import CLOSURE, Engine
-from ironflow_nb.journal.ports import Reader, Select
-from ironflow_nb.values.codecs import input_references
-from ironflow_nb.values.stored_value import StoredValue, ValueRecord
-from ironflow_nb.values.tagged import Tree, untag
+from ironflow_nb.core.status import RunKind
+from ironflow_nb.errors import AmbiguousRun, AmbiguousStep, JournalCorrupt, RunNotFound, StepNotFound
+from ironflow_nb.execution import Engine, a_text, logger
+from ironflow_nb.journal.ports import EventColumns, Reader, Select, StepTally
 
-_SHOWN: Final = 8
+_LISTED: Final = 8
 
 
 def resolve_run(reader: Reader, text: str) -> RunRow:
@@ -30,19 +30,19 @@ def resolve_run(reader: Reader, text: str) -> RunRow:
         RunNotFound, AmbiguousRun: none or several have it; the message lists what there is.
     """
     prefix = run_id_prefix(text) if isinstance(text, str) else None
-    found = [] if prefix is None else reader.runs(Select(run_prefix=prefix, limit=_SHOWN + 1))
+    found = [] if prefix is None else reader.runs(Select(run_prefix=prefix, limit=_LISTED + 1))
     if len(found) == 1:
         return found[0]
     if found:
-        raise AmbiguousRun(f"several runs begin with {text!r}: {_listed(found)}; give more characters", prefix=text)
+        raise AmbiguousRun(f"several runs begin with {text!r}: {_run_list(found)}; give more characters", prefix=text)
     newest = reader.runs(Select(limit=3))
-    known = f"the newest are {_listed(newest)}" if newest else "the journal has no runs"
+    known = f"the newest are {_run_list(newest)}" if newest else "the journal has no runs"
     raise RunNotFound(f"no run begins with {text!r}; {known}", prefix=text)
 
 
-def _listed(runs: list[RunRow]) -> str:
-    shown = plain(", ".join(f"{run.run_id} ({run.name})" for run in runs[:_SHOWN]))
-    return f"{shown}, ..." if len(runs) > _SHOWN else shown
+def _run_list(runs: list[RunRow]) -> str:
+    shown = plain(", ".join(f"{run.run_id} ({run.name})" for run in runs[:_LISTED]))
+    return f"{shown}, ..." if len(runs) > _LISTED else shown
 
 
 def resolve_step(rows: Iterable[StepRow], reference: object, run_id: str) -> StepRef:
@@ -67,13 +67,13 @@ def resolve_step(rows: Iterable[StepRow], reference: object, run_id: str) -> Ste
     if len(fits) == 1:
         return fits[0]
     if fits:
-        shown = plain(", ".join(sorted(fits, key=lambda ref: refs[ref].index)[:_SHOWN]))
+        shown = plain(", ".join(sorted(fits, key=lambda ref: refs[ref].index)[:_LISTED]))
         raise AmbiguousStep(
-            f"run {run_id} has {len(fits)} steps {text!r}: {shown}{', ...' if len(fits) > _SHOWN else ''}; name one",
+            f"run {run_id} has {len(fits)} steps {text!r}: {shown}{', ...' if len(fits) > _LISTED else ''}; name one",
             run_id=run_id,
             step=text,
         )
-    names = plain(", ".join(sorted({row.name for row in refs.values()})[:_SHOWN])) or "none yet"
+    names = plain(", ".join(sorted({row.name for row in refs.values()})[:_LISTED])) or "none yet"
     raise StepNotFound(f"run {run_id} has no step {text!r}; its steps are: {names}", run_id=run_id, step=text)
 
 
@@ -98,114 +98,120 @@ def resolve_steps(rows: list[StepRow], step: object, run_id: str) -> list[StepRe
     return sorted(refs, key=refs.__getitem__)
 
 
-def read_value(engine: Engine, stored: StoredValue) -> Any:
-    """Return a stored value; a record as the values it refers to, by name, without what its owner notes beside them.
+When: TypeAlias = datetime | timedelta | str | float | None
+MOST_ROWS: Final = 2**63 - 1
+"""The largest number that a statement takes."""
+_HAVING_RUNS: Final = frozenset({RunKind.FLOW, RunKind.GRAPH, RunKind.DECIDER})
+
+S = TypeVar("S", bound=StrEnum)
+
+
+def selected(
+    engine: Engine, reader: Reader, *, flow: object | None, run: str | None, since: When, limit: int | None = None
+) -> Select:
+    """Return the selection of what runs have; a text names flows by their last part too, a flow only itself.
 
     Raises:
-        ValueUnreadable: it, or something it refers to, can't be read here.
+        RunNotFound, AmbiguousRun: `run` names no run, or several.
+        TypeError, ValueError: an argument is not what it should be.
     """
-    value = engine.codecs.decode(stored)
-    if not isinstance(value, ValueRecord):
-        return value
-    ids = {name: value_id for name, value_id in value.ids().items() if name.isidentifier()}
-    with engine.access.current() as reader:
-        parts = reader.values(list(ids.values()))
-    missing = [name for name, value_id in ids.items() if value_id not in parts]
-    if missing:
-        raise ValueUnreadable(f"{', '.join(missing)} of a record is missing in the journal; put that back from a copy")
-    return {name: engine.codecs.decode(parts[value_id]) for name, value_id in ids.items()}
-
-
-def recorded_arguments(engine: Engine, run: RunRow) -> dict[str, Any]:
-    """Return the arguments of the run by name.
-
-    Raises:
-        InputsNotStored: some were too large to be stored, or nothing stores them.
-        ValueUnreadable: some can't be decoded here.
-    """
-    found, gone = read_arguments(engine, run.inputs_id, lambda what: _lost(what, run))
-    if gone:
-        raise InputsNotStored(
-            f"the arguments {', '.join(gone)} of run {run.run_id} were not stored, because they are larger than 1 MB "
-            f"or can't be pickled; continue the run by calling {run.name} again with them",
-            run_id=run.run_id,
-            arguments=list(gone),
-        )
-    return found
-
-
-def read_arguments(
-    engine: Engine, inputs_id: ValueId | None, lost: Callable[[str], InputsNotStored]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the recorded arguments by name, and the classes of those that were not stored.
-
-    Raises:
-        InputsNotStored: some are missing in the journal; it is what `lost` makes of their names.
-        ValueUnreadable: some can't be decoded here; a note names which.
-    """
-    call = find_arguments(engine, inputs_id)
-    if call is None:
-        raise lost("the arguments")
-    missing = call.missing()
-    if missing:
-        raise lost(f"the arguments {', '.join(missing)}")
-    return {name: call.read(engine, name) for name in (*call.here, *call.values)}, call.not_kept
-
-
-class RecordedArguments(NamedTuple):
-    """The arguments of a call as they were recorded, by name.
-
-    `here` are those that stand in the record, as trees; `values` those that are values of their own, None if one is
-    missing; `not_kept` are the classes of those that were not stored.
-    """
-
-    record: StoredValue
-    here: Mapping[str, Tree]
-    values: Mapping[str, StoredValue | None]
-    not_kept: dict[str, str]
-
-    def names(self) -> list[str]:
-        """Return the names of all arguments in the order of the call."""
-        return [*own_arguments(msgspec.json.decode(self.record.content or b"{}"))]
-
-    def missing(self) -> list[str]:
-        """Return the names of the arguments whose values the journal has lost."""
-        return [name for name, stored in self.values.items() if stored is None or stored.content is None]
-
-    def read(self, engine: Engine, name: str) -> Any:
-        """Return an argument that is there.
-
-        Raises:
-            ValueUnreadable: it can't be decoded here; a note names it.
-        """
-        try:
-            stored = self.values.get(name)
-            return untag(self.here[name]) if stored is None else engine.codecs.decode(stored)
-        except ValueUnreadable as error:
-            error.add_note(f"It is the recorded argument `{name}`.")
-            raise
-
-
-def find_arguments(engine: Engine, inputs_id: ValueId | None) -> RecordedArguments | None:
-    """Return what is recorded of the arguments of a call, None if that is missing or damaged."""
-    record = None if inputs_id is None else engine.access.value(inputs_id)
-    if record is None or record.content is None:
-        return None
-    here, elsewhere, not_kept = map(own_arguments, input_references(record))
-    ids = {name: ValueId(bytes.fromhex(text)) for name, text in elsewhere.items()}
-    with engine.access.current() as reader:
-        found = reader.values(list(ids.values()))
-    return RecordedArguments(record, here, {name: found.get(each) for name, each in ids.items()}, not_kept)
-
-
-def own_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments without what the function closes over: that it has by itself."""
-    return {name: value for name, value in arguments.items() if not name.startswith(CLOSURE)}
-
-
-def _lost(what: str, run: RunRow) -> InputsNotStored:
-    return InputsNotStored(
-        f"{what} of run {run.run_id} are missing in the journal or damaged; continue the run by calling {run.name} "
-        "again with them",
-        run_id=run.run_id,
+    return Select(
+        run_name=None if flow is None else _flow_name(flow),
+        is_full_name=not isinstance(flow, str),
+        run_ids=None if run is None else [resolve_run(reader, getattr(run, "id", run)).run_id],
+        since=_instant(since, engine.clock.now()),
+        limit=n_rows(limit),
     )
+
+
+def n_rows(limit: int | None) -> int | None:
+    """Return the limit, if it is one.
+
+    Raises:
+        ValueError: it is no number of rows.
+    """
+    try:
+        found = None if limit is None else index(limit)
+    except TypeError:
+        found = -1
+    if found is not None and found < 0:
+        raise ValueError(f"limit is a number of rows, not {limit!r}")
+    return None if found is None else min(found, MOST_ROWS)
+
+
+def _flow_name(flow: object) -> str:
+    if isinstance(flow, str):
+        return a_text("flow", flow)
+    style, name = (getattr(flow, each, None) for each in ("__ironflow_definition__", "name"))
+    if style in _HAVING_RUNS and isinstance(name, str):
+        return name
+    is_step = style == "step"
+    hint = f"; its attempts are the rows of iron.attempts() whose `name` is {name!r}" if is_step else ""
+    raise TypeError(f"flow is a flow, a graph, a decider or the name of one, not {flow!r}{hint}")
+
+
+def _instant(since: When, now: int) -> int | None:
+    """Return the instant in microseconds UTC; a naive datetime is local time, a duration counts back from now."""
+    if since is None:
+        return None
+    if isinstance(since, str):
+        with suppress(ValueError):
+            since = datetime.fromisoformat(since)
+    if isinstance(since, datetime):
+        return round(since.astimezone(UTC).timestamp() * 1e6)
+    before_s = seconds(since)
+    return now - round(before_s * 1e6) if before_s * 1e6 < now else None
+
+
+def statuses(kind: type[S], given: str | Collection[str] | None) -> frozenset[S] | None:
+    """Return the statuses that were asked for, None if any will do.
+
+    Raises:
+        ValueError: one of them is no status.
+    """
+    if given is None:
+        return None
+    texts = [given] if isinstance(given, str) else list(given)
+    try:
+        return frozenset(kind(text) for text in texts)
+    except ValueError:
+        raise ValueError(f"status is one of {', '.join(kind)}, not {given!r}") from None
+
+
+T = TypeVar("T")
+
+_ADVICE: Final = "iron.doctor() looks at the whole journal"
+
+
+def sound(ask: Callable[[Select], T], select: Select) -> T:
+    """Return the answer to the selection without the runs that have damaged rows.
+
+    Raises:
+        JournalCorrupt: the one run that was asked for has some.
+    """
+    is_one_run = select.run_prefix is not None or (select.run_ids is not None and len(select.run_ids) == 1)
+    without = list(select.without)
+    while True:
+        try:
+            return ask(replace(select, without=without))
+        except JournalCorrupt as error:
+            run_id = error.ids.get("run_id")
+            if not isinstance(run_id, str) or run_id in without or is_one_run:
+                raise
+            logger().warning("%s; it is left out here; %s", error, _ADVICE)
+            without.append(run_id)
+
+
+def sound_tallies(reader: Reader, run_ids: Collection[RunId]) -> dict[RunId, list[StepTally]]:
+    """Return the tallies of the runs; the steps of a run that has damaged ones are not counted."""
+    return sound(lambda select: reader.tallies(set(run_ids) - set(select.without)), Select())
+
+
+def noted(piece: EventColumns) -> EventColumns:
+    """Return the events, after a warning for each that has to be shown without its data."""
+    for n, data in enumerate(piece.data):
+        if data is None:
+            what = "event %s of run %s (%s, %s) has data that the package never wrote; it is shown without; %s"
+            place = piece.version[n], piece.run_id[n], piece.type[n], piece.step[n] or "of the run"
+            logger().warning(what, *place, _ADVICE)
+    return piece

@@ -1,14 +1,22 @@
-"""DataFrames that show a line and a picture above their rows."""
+"""DataFrames that show a headline and a picture above their rows; plans are such frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
-from typing import Self
+from typing import Any, Final, Self
 
 import pandas as pd
 
-from ironflow_nb.diagram.draw import Picture
+from ironflow_nb.core.durations import spoken
+from ironflow_nb.core.identity import StepRef
+from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.plan import Action, Planned
+from ironflow_nb.core.status import StepStatus
+from ironflow_nb.diagram.draw import Picture, draw
+from ironflow_nb.diagram.model import Diagram
+from ironflow_nb.diagram.states import NodeState, node_states
+from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
 
 _SHOWN_ROWS = 60
 
@@ -41,3 +49,81 @@ class PicturedFrame(pd.DataFrame):
         drawn = f"<div>{picture.html}</div>" if picture is not None and picture.html is not None else ""
         headline = f"<b>{escape(self.headline)}</b>" if self.headline else ""
         return f"<div>{headline}{drawn}{table}</div>"
+
+
+COLUMNS: Final = {
+    "step": TEXT, "name": TEXT, "index": "int64", "action": TEXT, "reason": TEXT, "duration_s": "float64",
+    "attempt": COUNT, "finished_at": INSTANT,
+}  # fmt: skip
+
+_VERBS: Final = {
+    Action.REUSE: "reused", Action.REPLAY: "failed and lived with", Action.RETRY: "tried again",
+    Action.REDO: "done again", Action.STOP: "stopped at", Action.ASK: "to be asked about",
+    Action.MISSING: "not defined here",
+}  # fmt: skip
+
+
+_STATUSES: Final = {
+    Action.REUSE: StepStatus.COMPLETED, Action.REPLAY: StepStatus.FAILED, Action.RETRY: StepStatus.PENDING,
+    Action.REDO: StepStatus.PENDING, Action.STOP: StepStatus.WAITING, Action.ASK: StepStatus.UNKNOWN,
+    Action.MISSING: StepStatus.SKIPPED,
+}  # fmt: skip
+
+
+class Plan(PicturedFrame):
+    """What would happen to each recorded step, one a row; `headline` says what that comes to."""
+
+    @classmethod
+    def of(
+        cls,
+        planned: Iterable[Planned],
+        begin: str,
+        diagram: Diagram | None = None,
+        keys: Mapping[StepRef, str] | None = None,
+    ) -> Plan:
+        """Make the plan.
+
+        Args:
+            planned: what would happen to the recorded steps.
+            begin: what would become of the run, in words.
+            diagram: that of its flow.
+            keys: what the nodes that show the steps are called by; by default the steps' names.
+        """
+        steps = list(planned)
+        frame = frame_of_records(COLUMNS, [_record(each) for each in steps])
+        picture = (
+            None if diagram is None else draw(diagram, _states(steps, keys or {}), prefix=f"iron-plan-{diagram.name}")
+        )
+        return cls.of_frame(frame, picture, plain(f"{begin}{_summary(steps)}"))
+
+    def diagram(self) -> Picture | None:
+        """Return the diagram of the flow with what would become of its steps; None where nothing is recorded.
+
+        What would be done again or tried again is pending, what stops the run waits, and what nobody knows is unknown.
+        """
+        return self.picture
+
+
+def _states(planned: list[Planned], keys: Mapping[StepRef, str]) -> dict[str, NodeState]:
+    return node_states(
+        (keys.get(each.step, each.row.name), _STATUSES[each.action], 1, each.row.duration_s) for each in planned
+    )
+
+
+def _record(planned: Planned) -> dict[str, Any]:
+    row = planned.row
+    return {
+        "step": plain(planned.step), "name": plain(row.name), "index": row.index, "action": planned.action.value,
+        "reason": plain(planned.reason), "duration_s": row.duration_s, "attempt": row.attempt,
+        "finished_at": row.finished_at,
+    }  # fmt: skip
+
+
+def _summary(planned: list[Planned]) -> str:
+    parts = []
+    for action, verb in _VERBS.items():
+        chosen = [each for each in planned if each.action is action]
+        if chosen:
+            work_s = sum(each.row.duration_s or 0.0 for each in chosen)
+            parts.append(f"{len(chosen)} {verb} ({spoken(work_s)} of work)")
+    return f": {', '.join(parts)}" if parts else ""

@@ -1,7 +1,4 @@
-"""Columns of values as DataFrames, with dtypes that are said and not guessed.
-
-Stored values in a few words, without ever running code of theirs.
-"""
+"""DataFrames made of columns with stated dtypes, and the columns of the frames of history."""
 
 from __future__ import annotations
 
@@ -12,132 +9,10 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from ironflow_nb.core.identity import ValueId
-from ironflow_nb.core.plain_text import plain
-from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import JournalCorrupt
-from ironflow_nb.execution import CLOSURE
-from ironflow_nb.history.lookup import own_arguments
-from ironflow_nb.values.codecs import JSON, NOT_KEPT, REFERENCE
-from ironflow_nb.values.stored_value import StoredValue
-from ironflow_nb.values.tagged import TAG, untag
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LENGTH: Final = 200
-CONTENT_LIMIT: Final = 4 * 1024
-"""Values above this are described by what was noted of them, and not read."""
-
-"""The kind of runs whose only argument is a mapping with the names of all inputs."""
-_DECODER: Final = msgspec.json.Decoder(dict[str, Any])
-_CLOSURE: Final = CLOSURE.encode()
-_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
-_ARGUMENT_LENGTH: Final = 60
-_BRACKETS: Final = {"tuple": "()", "set": "{}", "frozenset": ("frozenset({", "})")}
-
-
-def preview(stored: StoredValue | None) -> str | None:
-    """Return a few words about the value; None only where there is none."""
-    if stored is None:
-        return None
-    if stored.preview is not None:
-        return clip(stored.preview)
-    if stored.codec == JSON and stored.content is not None:
-        try:
-            return clip(sketch(msgspec.json.decode(stored.content)))
-        except Exception:  # noqa: BLE001 -- of a form that is not known here; its JSON still says something
-            return clip(bytes(stored.content).decode("utf-8", "replace"))
-    return f"{stored.type_name} ({stored.size} bytes)"
-
-
-def fields_of_call(record: StoredValue, kind: str) -> Mapping[str, Any] | None:
-    """Return the arguments that were recorded of a call of that kind of run, as trees; None if that is not known."""
-    if record.content is None:
-        return None
-    try:
-        fields = _DECODER.decode(record.content)
-    except msgspec.MsgspecError:  # of a form that is not known here
-        return None
-    if _CLOSURE in record.content:
-        fields = own_arguments(fields)
-    given = fields.get("input")
-    # What a graph is called with is one mapping, and people write its items.
-    return given if kind == RunKind.GRAPH and type(given) is dict and TAG not in given else fields
-
-
-def references(fields: Mapping[str, Any]) -> Iterator[ValueId]:
-    """Yield the ids of the arguments that are values of their own."""
-    for tree in fields.values():
-        if type(tree) is dict and tree.get(TAG) == REFERENCE:
-            yield ValueId(bytes.fromhex(tree["v"]))
-
-
-def call_preview(fields: Mapping[str, Any], values: Mapping[ValueId, StoredValue]) -> str:
-    """Return the arguments as they would stand in a call, ``x=3, path='a.csv'``; `values` are those referred to."""
-    return clip(", ".join([f"{name}={_argument(tree, values)}" for name, tree in fields.items()]))
-
-
-def _argument(tree: Any, values: Mapping[ValueId, StoredValue]) -> str:
-    if type(tree) in _SCALARS:
-        return _cut(repr(tree), _ARGUMENT_LENGTH)
-    try:
-        text = sketch(tree) if type(tree) is not dict else _of_dict(tree, values)
-    except Exception:  # noqa: BLE001 -- as above
-        text = "..."
-    return _cut(text, _ARGUMENT_LENGTH)
-
-
-def _of_dict(tree: Mapping[str, Any], values: Mapping[ValueId, StoredValue]) -> str:
-    kind = tree.get(TAG)
-    if kind == REFERENCE:
-        return preview(values.get(ValueId(bytes.fromhex(tree["v"])))) or "<missing>"
-    return f"<{tree['c'].rpartition('.')[2]}, not stored>" if kind == NOT_KEPT else sketch(tree)
-
-
-def sketch(tree: Any) -> str:
-    """Return the repr of a value from its tagged form; what has a class of the user is shown without that class."""
-    if type(tree) is list:
-        return f"[{_listed(tree)}]"
-    if type(tree) is not dict:
-        return repr(tree)
-    kind = tree.get(TAG)
-    if kind is None:
-        return f"{{{', '.join(f'{key!r}: {sketch(item)}' for key, item in tree.items())}}}"
-    if "c" in tree:
-        return _of_class(tree)
-    if kind == "dict":
-        return f"{{{', '.join(f'{sketch(key)}: {sketch(item)}' for key, item in tree['v'])}}}"
-    if kind in _BRACKETS and tree["v"]:
-        opening, closing = _BRACKETS[kind]
-        lonely = "," if kind == "tuple" and len(tree["v"]) == 1 else ""
-        return f"{opening}{_listed(tree['v'])}{lonely}{closing}"
-    return repr(untag(tree))
-
-
-def _of_class(tree: Mapping[str, Any]) -> str:
-    name, value = tree["c"].rpartition(".")[2], tree["v"]
-    if tree[TAG] == "enum":
-        return f"{name}.{value}"
-    if tree[TAG] == "flag":
-        return f"{name}({sketch(value)})"
-    return f"{name}({', '.join(f'{field}={sketch(item)}' for field, item in value.items())})"
-
-
-def _listed(trees: list[Any]) -> str:
-    return ", ".join(map(sketch, trees))
-
-
-def clip(text: str) -> str:
-    """Return the text on one line, with an ellipsis where it is too long."""
-    return _cut(plain(" ".join(text.split())), LENGTH)
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
 
 TEXT: Final = "string"
 INSTANT: Final = "datetime64[us, UTC]"
@@ -167,12 +42,12 @@ def frame_of_pieces(columns: Mapping[str, str], pieces: Iterable[Mapping[str, li
     with _collector_paused():
         for piece in pieces:
             for name, dtype in columns.items():
-                with _named(name):
-                    parts[name].append(_part(piece[name], dtype))
+                with _naming_column(name):
+                    parts[name].append(_compact_column(piece[name], dtype))
     data = {}
     for name, dtype in columns.items():
-        with _named(name):
-            data[name] = _joined(parts[name], dtype)
+        with _naming_column(name):
+            data[name] = _joined_column(parts[name], dtype)
     import pandas as pd
 
     return pd.DataFrame(data, columns=list(columns), copy=False)
@@ -191,7 +66,7 @@ def _collector_paused() -> Iterator[None]:
 
 
 @contextmanager
-def _named(column: str) -> Iterator[None]:
+def _naming_column(column: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, OverflowError) as error:
@@ -201,7 +76,7 @@ def _named(column: str) -> Iterator[None]:
         ) from error
 
 
-def _part(values: list[Any], dtype: str) -> Any:
+def _compact_column(values: list[Any], dtype: str) -> Any:
     """Return the values in the form in which many of them take little space, and are joined fast."""
     if dtype == TEXT and _has_arrow():
         import pyarrow as pa
@@ -214,7 +89,7 @@ def _part(values: list[Any], dtype: str) -> Any:
     return values
 
 
-def _joined(parts: list[Any], dtype: str) -> Any:
+def _joined_column(parts: list[Any], dtype: str) -> Any:
     import pandas as pd
 
     if dtype == TEXT and _has_arrow():
@@ -222,11 +97,11 @@ def _joined(parts: list[Any], dtype: str) -> Any:
 
         return pd.arrays.ArrowStringArray(pa.chunked_array(parts).combine_chunks())
     if dtype in _INTEGERS:
-        return _integers(parts, dtype)
+        return _joined_integers(parts, dtype)
     return pd.Series(list(chain.from_iterable(parts)), dtype=dtype)
 
 
-def _integers(parts: list[tuple[array[int], list[bool] | None]], dtype: str) -> Any:
+def _joined_integers(parts: list[tuple[array[int], list[bool] | None]], dtype: str) -> Any:
     import numpy as np
     import pandas as pd
 
@@ -245,3 +120,49 @@ def _has_arrow() -> bool:
     import pandas as pd
 
     return pd.StringDtype().storage == "pyarrow"
+
+
+RUN_COLUMNS: Final = {
+    "run_id": TEXT, "kind": TEXT, "name": TEXT, "arguments": TEXT, "status": TEXT, "started_at": INSTANT,
+    "ended_at": INSTANT, "duration_s": "float64", "n_steps": "int64", "n_completed": "int64", "n_failed": "int64",
+    "n_reused": "int64", "n_sessions": "int64", "output": TEXT, "error": TEXT, "durability": TEXT, "key": TEXT,
+    "notebook": TEXT, "parent_run_id": TEXT,
+}  # fmt: skip
+
+STEP_COLUMNS: Final = {
+    "run_id": TEXT, "step": TEXT, "name": TEXT, "index": "int64", "attempt": "int64", "status": TEXT,
+    "started_at": INSTANT, "finished_at": INSTANT, "duration_s": "float64", "reused": "bool", "reason": TEXT,
+    "output": TEXT, "output_bytes": COUNT, "error": TEXT,
+}  # fmt: skip
+
+ATTEMPT_COLUMNS: Final = {name: dtype for name, dtype in STEP_COLUMNS.items() if name != "reused"} | {"branch": TEXT}
+
+EVENT_COLUMNS: Final = {
+    "run_id": TEXT, "position": "int64", "version": "int64", "at": INSTANT, "type": TEXT, "step": TEXT,
+    "attempt": COUNT, "data": "object",
+}  # fmt: skip
+
+_RUNS: Final = (
+    "run_id", "kind", "name", "key", "arguments", "status", "started_at", "duration_s", "n_steps", "n_failed",
+    "n_reused", "output", "error",
+)  # fmt: skip
+_ATTEMPTS: Final = (
+    "run_id", "branch", "step", "attempt", "status", "started_at", "duration_s", "reason", "output", "error",
+)  # fmt: skip
+_STEPS: Final = (
+    "run_id", "step", "attempt", "status", "started_at", "duration_s", "reused", "reason", "output", "error",
+)  # fmt: skip
+_EVENTS: Final = ("position", "run_id", "at", "type", "step", "attempt", "data")
+
+DISPLAYED: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
+    tuple(RUN_COLUMNS): _RUNS,
+    tuple(STEP_COLUMNS): _STEPS,
+    tuple(ATTEMPT_COLUMNS): _ATTEMPTS,
+    tuple(EVENT_COLUMNS): _EVENTS,
+}
+"""The columns that are displayed, by all columns of a frame."""
+
+ORDINARY: Final[Mapping[str, Any]] = {
+    "kind": "flow", "branch": "", "attempt": 1, "n_failed": 0, "n_reused": 0, "reused": False, "reason": "new",
+}  # fmt: skip
+"""The values that say nothing: a column that has no others is not displayed."""

@@ -12,9 +12,9 @@ from ironflow_nb.durable_cells.cell import MAGIC as CELL_MAGIC
 from ironflow_nb.execution import FACE_ATTRIBUTE, REGISTRY
 from ironflow_nb.flows.step import Bindable
 from ironflow_nb.notebook import tracebacks
-from ironflow_nb.notebook.completion import GraphMatcher, RunMatcher
+from ironflow_nb.notebook.graph_completion import GraphMatcher
 from ironflow_nb.notebook.graph_magic import GraphMagics
-from ironflow_nb.notebook.ironflow_magic import IronflowMagics
+from ironflow_nb.notebook.ironflow_magic import IronflowMagics, RunMatcher
 from ironflow_nb.notebook.notebook_hooks import NotebookHooks
 from ironflow_nb.notebook.step_magic import StepMagics, complete_options
 from ironflow_nb.notebook.unfinished_card import show_unfinished

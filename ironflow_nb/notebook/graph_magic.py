@@ -17,7 +17,7 @@ from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import ENDED, RunKind, RunStatus
 from ironflow_nb.errors import GraphInvalid, IronflowError
 from ironflow_nb.execution import REGISTRY, Engine, frontend
-from ironflow_nb.history.lookup import recorded_arguments
+from ironflow_nb.history.recorded_values import recorded_arguments
 from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.journal.ports import Select
 from ironflow_nb.notebook.notebook_hooks import NotebookHooks

@@ -19,6 +19,7 @@ import msgspec
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+from ironflow_nb.durable_cells.cell_lookup import CellContext, place_of
 from ironflow_nb.durable_cells.cell_record import CODE, SHOWN, Output, within_limit
 from ironflow_nb.durable_cells.notebook_file import (
     RUNNING,
@@ -28,13 +29,12 @@ from ironflow_nb.durable_cells.notebook_file import (
     whole_cell,
     write_notebook,
 )
-from ironflow_nb.durable_cells.registered_cell import CellContext, place_of
 from ironflow_nb.durable_cells.run_cell import CellOutcome, run_cell
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import Engine
 from ironflow_nb.execution import api as engine_api
 from ironflow_nb.notebook.output_capture import OutputCapture
-from ironflow_nb.notebook.step_magic import rendered
+from ironflow_nb.notebook.tracebacks import rendered
 
 PARAMETERS: Final = "parameters"
 INJECTED: Final = "injected-parameters"

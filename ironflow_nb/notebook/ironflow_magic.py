@@ -1,16 +1,15 @@
-"""``%ironflow``: what people type about runs. Every verb has a Python twin.
-
-Reading what stands behind a magic.
-"""
+"""``%ironflow``: what people type about runs, and its completion. Every verb has a twin in Python."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, Final, NoReturn
 
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 
@@ -20,6 +19,7 @@ from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import REGISTRY
 from ironflow_nb.execution import api as engine_api
 from ironflow_nb.handles.run import Run, get_run
+from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.history import frames
 from ironflow_nb.journal.ports import Select
 
@@ -201,3 +201,45 @@ def complete(line: str) -> list[str]:
         except IronflowError:
             return []
     return []
+
+
+_MAGIC_LINE: Final = re.compile(r"\s*%ironflow\s+.*")
+_STEP: Final = re.compile(r"""([A-Za-z_]\w*)(\.last)?\.(?:explain|debug|value|values|inputs)\(\s*(["'])([^"']*)$""")
+_MOST_STEPS: Final = 200
+
+
+class RunMatcher:
+    """Completes verbs, ids of runs and ids of steps, and where it knows some, nothing else is offered."""
+
+    # What IPython's completer asks of a matcher.
+    matcher_identifier: Final = "ironflow_nb.run"
+    matcher_priority: Final = 0
+    matcher_api_version: Final = 2
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self.__qualname__ = type(self).__name__
+
+    def __call__(self, context: CompletionContext) -> SimpleMatcherResult:
+        """Return what fits at the cursor."""
+        line = context.line_with_cursor[: context.cursor_position]
+        if _MAGIC_LINE.fullmatch(line):
+            word = "" if line[-1].isspace() else line.split()[-1]
+            return _matches(complete(line), word)
+        found = _STEP.search(line)
+        return _matches([], "") if found is None else _matches(self._steps(found[1], is_last=bool(found[2])), found[4])
+
+    def _steps(self, name: str, *, is_last: bool) -> list[str]:
+        """Return the ids of the steps of the run that the variable holds, or of the last run of its flow."""
+        held = self._shell.user_ns.get(name)
+        try:
+            run = held.last if is_last and isinstance(held, Runnable) else held
+            steps = run.steps()["step"].tolist() if isinstance(run, Run) else []
+        except IronflowError:
+            return []
+        return [step for step in steps[:_MOST_STEPS] if step.isprintable()]
+
+
+def _matches(offered: list[str], word: str) -> SimpleMatcherResult:
+    fitting = [SimpleCompletion(text=each, type="keyword") for each in offered if each.startswith(word)]
+    return {"completions": fitting, "matched_fragment": word, "suppress": bool(fitting), "ordered": True}

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import suppress
-from functools import partial
-from types import TracebackType
 from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
 
 from ironflow_nb.durable_cells.cell import KIND, MAGIC, OPTIONS, Cell, parse
+from ironflow_nb.durable_cells.cell_lookup import RegisteredCell, place_of
 from ironflow_nb.durable_cells.notebook_file import as_python
-from ironflow_nb.durable_cells.registered_cell import RegisteredCell, place_of
 from ironflow_nb.durable_cells.run_cell import run_cell
 from ironflow_nb.errors import DefinitionError, NotAllowedInStep
 from ironflow_nb.execution import REGISTRY, durable_calls, frontend
 from ironflow_nb.notebook.notebook_hooks import NotebookHooks
 from ironflow_nb.notebook.output_capture import OutputCapture
-from ironflow_nb.notebook.tracebacks import own_frames_only
+from ironflow_nb.notebook.tracebacks import show_own_frames
 
 
 @magics_class
@@ -97,37 +94,6 @@ def _cell_number(shell: Any) -> int:
         number = numbers.get(frame.f_code.co_filename, number)
         frame = frame.f_back
     return number
-
-
-def show_own_frames(shell: Any, error: BaseException, file: str) -> None:
-    """Let the traceback of the error begin in the cell: what called it is of no use to who reads it."""
-    if own_frames(error, file) is not None:
-        with suppress(AttributeError):  # a class with __slots__
-            # IPython asks an error for its own picture.
-            error._render_traceback_ = partial(rendered, shell, error, file)  # type: ignore[attr-defined]
-
-
-def rendered(shell: Any, error: BaseException, file: str) -> list[str]:
-    """Return the traceback of the error from the cell on, as IPython shows it."""
-    with own_frames_only(error):
-        frames = own_frames(error, file) or error.__traceback__
-        lines: list[str] = shell.InteractiveTB.structured_traceback(type(error), error, frames, tb_offset=0)
-    return lines
-
-
-def own_frames(error: BaseException, file: str) -> TracebackType | None:
-    """Return the frames of the error from the body of the cell on.
-
-    A cell that ends with an empty line has the text, and so the file, of the call of the magic, which is outside of it.
-    """
-    found = None
-    frames = error.__traceback__
-    while frames is not None:
-        code = frames.tb_frame.f_code
-        if code.co_filename == file and (found is None or code.co_name == "<module>"):
-            found = frames
-        frames = frames.tb_next
-    return found
 
 
 def cell_id() -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -74,4 +75,35 @@ def _chain(error: BaseException | None) -> list[BaseException]:
             found.append(each)
             waiting += [each.__cause__, each.__context__]
             waiting += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+    return found
+
+
+def show_own_frames(shell: Any, error: BaseException, file: str) -> None:
+    """Let the traceback of the error begin in the cell: what called it is of no use to who reads it."""
+    if own_frames(error, file) is not None:
+        with suppress(AttributeError):  # a class with __slots__
+            # IPython asks an error for its own picture.
+            error._render_traceback_ = partial(rendered, shell, error, file)  # type: ignore[attr-defined]
+
+
+def rendered(shell: Any, error: BaseException, file: str) -> list[str]:
+    """Return the traceback of the error from the cell on, as IPython shows it."""
+    with own_frames_only(error):
+        frames = own_frames(error, file) or error.__traceback__
+        lines: list[str] = shell.InteractiveTB.structured_traceback(type(error), error, frames, tb_offset=0)
+    return lines
+
+
+def own_frames(error: BaseException, file: str) -> TracebackType | None:
+    """Return the frames of the error from the body of the cell on.
+
+    A cell that ends with an empty line has the text, and so the file, of the call of the magic, which is outside of it.
+    """
+    found = None
+    frames = error.__traceback__
+    while frames is not None:
+        code = frames.tb_frame.f_code
+        if code.co_filename == file and (found is None or code.co_name == "<module>"):
+            found = frames
+        frames = frames.tb_next
     return found

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ironflow_nb.durable_cells.cell import Cell, CellOptions
+from ironflow_nb.durable_cells.cell_lookup import place_of
 from ironflow_nb.durable_cells.cell_record import NoOutputSink
-from ironflow_nb.durable_cells.registered_cell import place_of
 from ironflow_nb.durable_cells.run_cell import CellOutcome, run_cell
 from tests.cells import run_cell as define
 from tests.conftest import Lab

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ironflow_nb.durable_cells.freshness import CellStatus, NotebookFreshness
+from ironflow_nb.durable_cells.listing import CellStatus, NotebookFreshness
 from tests.durable_cells.conftest import Notebook
 
 Write = Callable[[str], None]

@@ -12,8 +12,8 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.durable_cells.cell import KIND
+from ironflow_nb.durable_cells.cell_lookup import RegisteredCell
 from ironflow_nb.durable_cells.notebook_file import cells_in, python_of
-from ironflow_nb.durable_cells.registered_cell import RegisteredCell
 from ironflow_nb.execution.registry import REGISTRY
 from tests.notebook.shells import Shell
 

@@ -1,66 +1,153 @@
-"""What Tab offers after ``%ironflow``, and in the quotes where a run wants one of its steps.
-
-What Tab offers in a ``%%graph`` cell: keys, kinds and options by the schema, and the names in expressions.
-"""
+"""Completion in a ``%%graph`` cell: keys, kinds and options by the schema, and the names in expressions."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from inspect import isfunction
 from typing import Any, Final, TypeAlias
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult
 
 from ironflow_nb.core.status import RunKind
-from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import REGISTRY
-from ironflow_nb.handles.run import Run
-from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.notebook.graph_magic import MAGIC
-from ironflow_nb.notebook.ironflow_magic import complete
-from ironflow_nb.notebook.yaml_cursor import CursorPosition, OpenContainer, place_at
 
-_MAGIC: Final = re.compile(r"\s*%ironflow\s+.*")
-_STEP: Final = re.compile(r"""([A-Za-z_]\w*)(\.last)?\.(?:explain|debug|value|values|inputs)\(\s*(["'])([^"']*)$""")
-_MOST: Final = 200
-
-
-class RunMatcher:
-    """Completes verbs, ids of runs and ids of steps, and where it knows some, nothing else is offered."""
-
-    # What IPython's completer asks of a matcher.
-    matcher_identifier: Final = "ironflow_nb.run"
-    matcher_priority: Final = 0
-    matcher_api_version: Final = 2
-
-    def __init__(self, shell: Any) -> None:
-        self._shell = shell
-        self.__qualname__ = type(self).__name__
-
-    def __call__(self, context: CompletionContext) -> SimpleMatcherResult:
-        """Return what fits at the cursor."""
-        line = context.line_with_cursor[: context.cursor_position]
-        if _MAGIC.fullmatch(line):
-            word = "" if line[-1].isspace() else line.split()[-1]
-            return _result(complete(line), word)
-        found = _STEP.search(line)
-        return _result([], "") if found is None else _result(self._steps(found[1], is_last=bool(found[2])), found[4])
-
-    def _steps(self, name: str, *, is_last: bool) -> list[str]:
-        """Return the ids of the steps of the run that the variable holds, or of the last run of its flow."""
-        held = self._shell.user_ns.get(name)
-        try:
-            run = held.last if is_last and isinstance(held, Runnable) else held
-            steps = run.steps()["step"].tolist() if isinstance(run, Run) else []
-        except IronflowError:
-            return []
-        return [step for step in steps[:_MOST] if step.isprintable()]
+_WORD: Final = re.compile(r"[A-Za-z0-9_]*\Z")
+_OWNER: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\.\Z")
+_KEY: Final = re.compile(r"""(["']?)([A-Za-z0-9_.\-]+)\1\s*:(?=\s|\Z)""")
+_DASH: Final = re.compile(r"-(\s+|\Z)")
+_SCALAR: Final = re.compile(r"[A-Za-z0-9_.\-]+")
+_BRACES: Final = {"{": False, "[": True}
+_FLOW: Final = -1
 
 
-def _result(offered: list[str], word: str) -> SimpleMatcherResult:
-    fitting = [SimpleCompletion(text=each, type="keyword") for each in offered if each.startswith(word)]
-    return {"completions": fitting, "matched_fragment": word, "suppress": bool(fitting), "ordered": True}
+@dataclass
+class OpenContainer:
+    """A mapping or list that is open at the cursor; `key` is that whose value is being written.
+
+    `values` are the plain ones of a mapping by key, `ids` those of the nodes of a list, and `inputs` what the graph
+    declares, if it is the mapping of that.
+    """
+
+    is_list: bool
+    column: int
+    values: dict[str, str] = field(default_factory=dict)
+    ids: list[str] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class CursorPosition:
+    """Where the cursor is: in which mappings and lists, before which beginning of a word.
+
+    `is_key` says that a key is written there, and not a value; in an expression it is a field of the name `owner`.
+    """
+
+    frames: tuple[OpenContainer, ...]
+    word: str
+    is_key: bool
+    is_expression: bool
+    owner: str = ""
+
+
+def place_at(text: str) -> CursorPosition:
+    """Return the place at the end of the text."""
+    *lines, last = text.split("\n")
+    reader = _LineReader()
+    for line in lines:
+        reader.line(line)
+    word = _WORD.search(last)
+    assert word is not None  # at least nothing stands there
+    reader.line(before := last[: word.start()], is_last=True)
+    is_expression = before.rfind("{{") > before.rfind("}}")
+    owner = _OWNER.search(before)
+    return CursorPosition(tuple(reader.frames), word[0], reader.is_at_key, is_expression, owner[1] if owner else "")
+
+
+class _LineReader:
+    """Reads line after line; `frames` are open, the outermost first."""
+
+    def __init__(self) -> None:
+        self.frames = [OpenContainer(is_list=False, column=0)]
+        self.is_at_key = True
+
+    def line(self, line: str, *, is_last: bool = False) -> None:
+        self.is_at_key = False
+        rest = line.lstrip(" ")
+        if self.frames[-1].column == _FLOW:
+            self._flow(line)
+            return
+        if not is_last and (not rest or rest.startswith("#")):
+            return
+        column, is_item = len(line) - len(rest), False
+        while (dash := _DASH.match(rest)) is not None:
+            self._item(column, is_inner=is_item)
+            column, rest, is_item = column + dash.end(), rest[dash.end() :], True
+        key = _KEY.match(rest)
+        if key is not None or not rest:
+            self._mapping(column, is_item=is_item)
+            self.is_at_key = key is None
+        if key is not None:
+            self._begin(key[2], rest[key.end() :])
+            rest = rest[key.end() :]
+        self._flow(rest)
+
+    def _item(self, column: int, *, is_inner: bool) -> None:
+        """Begin an item of the list in that column."""
+        if not is_inner:
+            self._close(lambda frame: frame.column > column)
+        if not (self.frames[-1].is_list and self.frames[-1].column == column):
+            self.frames.append(OpenContainer(is_list=True, column=column))
+
+    def _mapping(self, column: int, *, is_item: bool) -> None:
+        """Go on with the mapping in that column, or begin one."""
+        if not is_item:
+            self._close(lambda frame: frame.column > column or (frame.is_list and frame.column == column))
+        if self.frames[-1].is_list or self.frames[-1].column < column:
+            self.frames.append(OpenContainer(is_list=False, column=column))
+
+    def _close(self, is_over: Callable[[OpenContainer], bool]) -> None:
+        while len(self.frames) > 1 and is_over(self.frames[-1]):
+            self.frames.pop()
+
+    def _begin(self, key: str, value: str) -> None:
+        """Note a key of the innermost mapping, and its value if that is a plain one."""
+        frame = self.frames[-1]
+        scalar = _SCALAR.match(value.strip(" \"'"))
+        frame.key = key
+        frame.values[key] = "" if scalar is None else scalar[0]
+        if len(self.frames) == 2 and self.frames[0].key == "input":
+            self.frames[0].inputs.append(key)
+        if key == "id" and len(self.frames) > 1 and self.frames[-2].is_list:
+            self.frames[-2].ids.append(frame.values[key])
+
+    def _flow(self, text: str) -> None:
+        """Read braces and brackets, and the keys in them."""
+        position, quote = 0, ""
+        while position < len(text):
+            char, inside = text[position], self.frames[-1].column == _FLOW
+            if quote:
+                quote = "" if char == quote else quote
+            elif char in "\"'":
+                quote = char
+            elif char in _BRACES and (inside or not text[:position].strip()):
+                self.frames.append(OpenContainer(is_list=_BRACES[char], column=_FLOW))
+            elif inside and char in "}]":
+                self.frames.pop()
+            elif inside and char == ",":
+                self.frames[-1].key = None
+            elif inside and not self.frames[-1].is_list and self.frames[-1].key is None:
+                key = _KEY.match(text, position)
+                if key is not None:
+                    position = key.end() - 1
+                    self._begin(key[2], re.split(r"[,}]", text[key.end() :], maxsplit=1)[0])
+            position += 1
+        frame = self.frames[-1]
+        if frame.column == _FLOW:
+            self.is_at_key = not quote and not frame.is_list and frame.key is None
 
 
 _ALWAYS: Final = ("input", "env")
