@@ -49,7 +49,7 @@ PROMISED = {
         "did you mean method?",
         "did you mean python?",
         "did you mean total?",
-        "courier: 1 of 2, 1 failed",
+        "courier: 1 of 5, 1 failed, 3 skipped (way took else)",
         "courier: POST http://127.0.0.1:",
         "answered 422",
         "({'retry': 1, 'reuse': 10}, {'/courier': 2, '/orders': 3, '/post': 3})",
