@@ -19,7 +19,7 @@ from ironflow_nb.diagram.layout import lay_out
 from ironflow_nb.diagram.model import Diagram, sound
 from ironflow_nb.diagram.plain_form import to_machine_text, to_text
 from ironflow_nb.diagram.sizes import label_sizes_of, sizes_of, xml_attribute, xml_text
-from ironflow_nb.diagram.states import Caption, NodeState, RunFigures, with_active, with_left_out, with_recorded
+from ironflow_nb.diagram.states import Caption, NodeState, RunFigures, with_blocks, with_left_out, with_recorded
 from ironflow_nb.diagram.states import caption as caption_of
 from ironflow_nb.diagram.svg import Tooltip
 
@@ -167,7 +167,8 @@ def draw_parts(
 def _view(given: _View, max_nodes: int) -> _View:
     whole = with_recorded(sound(given.diagram), given.states)
     above = caption_of(whole, given.states, given.caption)
-    states = with_active(whole, with_left_out(whole, given.states, run_status=above.run_status))
+    states = with_left_out(whole, given.states, run_status=above.run_status)
+    whole, states = with_blocks(whole, states, run_status=above.run_status)
     shown = reduced(whole, states, max_nodes=max_nodes)
     return _View(shown.diagram, shown.states, above)
 

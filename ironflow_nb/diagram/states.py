@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Final
 
+import msgspec
+
 from ironflow_nb.core.durations import spoken
-from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.core.status import OWNED, RunStatus, StepStatus
 from ironflow_nb.diagram.model import Diagram, Edge, Handled, Node, NodeKind, NodeStatus
 
 IMPORTANCE: Final[tuple[NodeStatus, ...]] = (
@@ -31,6 +34,9 @@ First what a person must look at, then what is going on, then what will, then wh
 
 LIVELY: Final = frozenset({StepStatus.RUNNING, StepStatus.RETRYING})
 """The statuses of what is being worked on."""
+
+_BLOCKS: Final = frozenset({NodeKind.LOOP, NodeKind.FORK})
+"""The kinds of nodes whose state is that of the nodes inside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,15 +158,60 @@ def with_left_out(
     return found
 
 
-def with_active(diagram: Diagram, states: Mapping[str, NodeState]) -> dict[str, NodeState]:
-    """Return the states, and as running the loops whose inside is: nodes within others come after them."""
-    live: set[str | None] = {name for name, state in states.items() if state.status in LIVELY}
-    for node in reversed(diagram.nodes):
-        if node.step in live and node.within:
-            live.add(node.within)
-    running = NodeState(status=StepStatus.RUNNING, n_by_status={StepStatus.RUNNING: 1})
-    loops = {node.step: running for node in diagram.nodes if node.kind is NodeKind.LOOP and node.step in live}
-    return {**states, **{step: state for step, state in loops.items() if step is not None}}
+def with_blocks(
+    diagram: Diagram, states: Mapping[str, NodeState], *, run_status: RunStatus | None
+) -> tuple[Diagram, dict[str, NodeState]]:
+    """Return diagram and states with a state for each loop, gather and task group whose inside has begun.
+
+    While a block goes on, nothing of it is recorded; in the source of a flow nothing ever is. Its state follows from
+    the nodes inside, which come after it and stand deeper.
+    """
+    if run_status is None:
+        return diagram, dict(states)
+    found, nodes = dict(states), list(diagram.nodes)
+    for position, node in enumerate(nodes):
+        if node.kind not in _BLOCKS:
+            continue
+        inside = _nodes_inside(nodes, position)
+        is_over = run_status not in OWNED or _is_left(diagram, {node.id, *(each.id for each in inside)}, states)
+        state = _block_state([each for other in inside if (each := state_of(other, states))], is_over=is_over)
+        key = node.step or f"block:{node.id}"
+        if state is not None and (key not in states or state.status in LIVELY):
+            found[key] = state
+            nodes[position] = msgspec.structs.replace(node, step=key)
+    return Diagram(diagram.name, tuple(nodes), diagram.edges), found
+
+
+def _nodes_inside(nodes: Sequence[Node], position: int) -> list[Node]:
+    """Return the nodes after that position which stand deeper than the one there."""
+    depth = nodes[position].depth
+    return list(takewhile(lambda node: node.depth > depth, nodes[position + 1 :]))
+
+
+def _is_left(diagram: Diagram, block: set[str], states: Mapping[str, NodeState]) -> bool:
+    """Return True if something that comes after the block has begun."""
+    steps = {node.id: node.step for node in diagram.nodes}
+    reached = set(block)
+    while after := {edge.target for edge in diagram.edges if edge.source in reached and not edge.is_back} - reached:
+        if any(steps[node_id] in states for node_id in after):
+            return True
+        reached |= after
+    return False
+
+
+def _block_state(inside: Sequence[NodeState], *, is_over: bool) -> NodeState | None:
+    """Return the state of a block with these states inside; of those that have not begun nothing follows."""
+    whole = merged(state for state in inside if state.status is not StepStatus.SKIPPED)
+    if whole is None:
+        return None
+    status = whole.status
+    if any(whole.n(each) for each in LIVELY):
+        status = StepStatus.RUNNING
+    elif not is_over:
+        status = StepStatus.WAITING if whole.n(StepStatus.WAITING) else StepStatus.RUNNING
+    elif status is Handled.HANDLED:  # the block went on after it
+        status = StepStatus.COMPLETED
+    return NodeState(status=status, n_by_status={status: 1})
 
 
 def state_of(node: Node, states: Mapping[str, NodeState]) -> NodeState | None:
