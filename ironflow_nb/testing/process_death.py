@@ -126,9 +126,11 @@ def process_on(journal: Journal, durability: Durability, clock: Clock | None = N
         Engine(journal, durability=durability, clock=clock, threads=_NoWorker(), execution=lambda: "a script")
     )
     engine.execution = lambda: engine.owner
-    with REGISTRY.replaced(engine):
-        yield engine
-    engine.close()
+    try:
+        with REGISTRY.replaced(engine):
+            yield engine
+    finally:
+        engine.close()
 
 
 def outcome_of(
