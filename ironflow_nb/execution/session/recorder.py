@@ -31,13 +31,6 @@ class Recorder:
 
     def record(self, batch: list[AttemptResult]) -> IronflowError | None:
         """Commit the results of attempts in one transaction; return the error because of which none is recorded."""
-        try:
-            self._commit(batch)
-        except IronflowError as error:
-            return error
-        return None
-
-    def _commit(self, batch: list[AttemptResult]) -> None:
         events: list[PendingEvent] = []
         attempts: list[Attempt] = []
         for result in batch:
@@ -51,18 +44,19 @@ class Recorder:
                 attempts.append(attempt)
         try:
             rows = self.append(*events)
-        except JournalError as error:
-            self.fatal_error = error  # what was finished is not recorded: a flow that swallows this can't go on
-            raise
+        except IronflowError as error:
+            if isinstance(error, JournalError):  # it is not recorded: a flow that swallows this can't go on
+                self.fatal_error = error
+            return error
         for attempt, row in zip(attempts, rows, strict=True):
             self.take(attempt, row)
         for result in batch:
             if result.cached is not None:
                 self._claims.settle(result.performed)
-        self._replayer.n_reused += sum(type(result.event) is StepReused for result in batch)
-        for result in batch:
+            self._replayer.n_reused += type(result.event) is StepReused
             if result.error is None:
                 self._replayer.note_finished(result.performed.step)
+        return None
 
     def take(self, attempt: Attempt, row: StepRow | None) -> None:
         """Take the attempt as it is recorded now; what ends late is told to the memory of the current continuation.

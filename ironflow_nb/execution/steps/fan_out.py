@@ -242,7 +242,7 @@ class FanOut:
             is_failed = result is not None and result.error is not None and result.retry_at is None
             if is_failed and not self._collects:
                 self._begin_no_more()  # at once, though the failure is committed by and by
-            if self._attempts and not self.session.phase >= RunPhase.FINISHING:
+            if self._attempts and self.session.phase < RunPhase.FINISHING:
                 return self._attempts.popleft()
             self._n_workers -= 1
             return None
