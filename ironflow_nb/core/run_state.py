@@ -277,7 +277,7 @@ def evolve(state: RunState, recorded: RecordedEvent) -> None:
     state.run = evolve_run(state.run_id, state.run, recorded)
     if isinstance(recorded.event, StepChange):
         _change_attempt(state, recorded)
-    for step, lived_with in verdicts(recorded):
+    for step, lived_with in observed_failures(recorded):
         latest = state.latest(step)
         if latest is not None:
             state.steps[step, latest.attempt] = replace(latest, lived_with=lived_with)
@@ -297,7 +297,7 @@ def _change_attempt(state: RunState, recorded: RecordedEvent) -> None:
         state.steps[step, attempt - 1] = replace(before, status=StepStatus.FAILED)
 
 
-def verdicts(recorded: RecordedEvent) -> list[tuple[StepRef, bool]]:
+def observed_failures(recorded: RecordedEvent) -> list[tuple[StepRef, bool]]:
     """Return the failures that the flow is now known to have gone on after (True), or to have failed of (False)."""
     match recorded.event:
         case StepCompleted():  # half of all events

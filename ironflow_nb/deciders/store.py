@@ -17,7 +17,7 @@ from ironflow_nb.core.identity import Digest, RunId
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.ports import Addition, Reader
-from ironflow_nb.journal.sqlite_rows import sound
+from ironflow_nb.journal.sqlite_rows import verified_content
 from ironflow_nb.journal.table import Table, insert, parameters
 from ironflow_nb.values.stored_value import StoredValue
 
@@ -292,7 +292,7 @@ class DeciderReader:
             FROM projections p JOIN projection_states s USING (name) WHERE name = ?
         """
         row = self._connection.execute(query, (name,)).fetchone()
-        return None if row is None else sound(StoredValue(*row))
+        return None if row is None else verified_content(StoredValue(*row))
 
     def skipped(self, name: str) -> list[SkippedEvent]:
         """Return the events that the projection has skipped in this generation, by position."""

@@ -16,7 +16,7 @@ from ironflow_nb.diagram import svg
 from ironflow_nb.diagram.collapse import MAX_NODES, reduced
 from ironflow_nb.diagram.geometry import Layout
 from ironflow_nb.diagram.layout import lay_out
-from ironflow_nb.diagram.model import Diagram, sound
+from ironflow_nb.diagram.model import Diagram, without_dangling_edges
 from ironflow_nb.diagram.plain_form import to_machine_text, to_text
 from ironflow_nb.diagram.sizes import label_sizes_of, sizes_of, xml_attribute, xml_text
 from ironflow_nb.diagram.states import Caption, NodeState, RunFigures, with_blocks, with_left_out, with_recorded
@@ -134,9 +134,9 @@ def draw_machine(
 ) -> Picture:
     """Draw a state machine; it never raises. The arguments are those of `draw`, the caption is written above."""
     try:
-        shown = reduced(sound(diagram), states, max_nodes=max_nodes)
+        shown = reduced(without_dangling_edges(diagram), states, max_nodes=max_nodes)
         view = _View(shown.diagram, shown.states, caption)
-        return _picture(view, prefix, to_machine_text(sound(diagram), states, caption=caption))
+        return _picture(view, prefix, to_machine_text(without_dangling_edges(diagram), states, caption=caption))
     except Exception:
         log.debug("the diagram of %r could not be prepared", caption.name, exc_info=True)
         return Picture(svg=None, text=caption.name)
@@ -165,7 +165,7 @@ def draw_parts(
 
 
 def _view(given: _View, max_nodes: int) -> _View:
-    whole = with_recorded(sound(given.diagram), given.states)
+    whole = with_recorded(without_dangling_edges(given.diagram), given.states)
     above = caption_of(whole, given.states, given.caption)
     states = with_left_out(whole, given.states, run_status=above.run_status)
     whole, states = with_blocks(whole, states, run_status=above.run_status)

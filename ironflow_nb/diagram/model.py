@@ -120,7 +120,7 @@ class Diagram(msgspec.Struct, frozen=True, omit_defaults=True):
         return any(node.kind in MACHINE_KINDS for node in self.nodes)
 
 
-def sound(diagram: Diagram) -> Diagram:
+def without_dangling_edges(diagram: Diagram) -> Diagram:
     """Return the diagram with one node for each id, and only the edges that join two of them."""
     nodes: dict[str, Node] = {}
     for node in diagram.nodes:
@@ -141,7 +141,7 @@ def decode_diagram(text: str) -> Diagram:
     except (ValueError, RecursionError):
         return Diagram("")
     try:
-        return sound(msgspec.convert(found, Diagram))
+        return without_dangling_edges(msgspec.convert(found, Diagram))
     except (msgspec.ValidationError, RecursionError):
         name = found.get("name") if isinstance(found, dict) else None
         return Diagram(name if isinstance(name, str) else "")

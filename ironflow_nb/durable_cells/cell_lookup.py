@@ -125,7 +125,7 @@ def look(engine: Engine, key: str, wanted: CellCall, namespace: Mapping[str, Any
         run = reader.run_by_key(KIND, wanted.cell.name, key)
         if run is None:
             return NoExecution()
-        rows = [row for row, _ in reader.memo(run.run_id)]
+        rows = [row for row, _ in reader.attempts(run.run_id)]
         orders = discarded(continuations(reader, run))
     record = RecordedSteps(rows, discarded=orders).find(wanted.identity, ROOT_BRANCH, 0)
     verdict = judge(record, wanted.spec.code)

@@ -208,7 +208,7 @@ class NotebookFreshness:
             run = reader.run_by_key(KIND, name, self._key)
             if run is None:
                 return None
-            rows = [row for row, _ in reader.memo(run.run_id)]
+            rows = [row for row, _ in reader.attempts(run.run_id)]
             is_running = status_of(self._engine, reader, run) in OWNED
             return _Known(run, is_running, rows, discarded(continuations(reader, run)))
 

@@ -113,7 +113,7 @@ def _read(
 ) -> Progress:
     is_completed, goes_on = status is RunStatus.COMPLETED, status in OWNED
     unused = unused_steps(reader, run) if is_completed else ()
-    found = reader.places(run.run_id, without=unused, continued_at=run.session_version if goes_on else 0)
+    found = reader.sites(run.run_id, without=unused, continued_at=run.session_version if goes_on else 0)
     tallies = [tally for tally in found if not tally.name.startswith(OWN_PREFIX)]
     totals = _totals(reader, run, since=run.session_version if is_completed else 0)
     places = {tally.place for tally in tallies} | set(totals)

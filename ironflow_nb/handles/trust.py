@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from ironflow_nb.core.identity import RunId, ValueId
 from ironflow_nb.errors import NotAJournal
 from ironflow_nb.execution import REGISTRY, Engine, make_engine, missing_signatures
-from ironflow_nb.history.lookup import sound
+from ironflow_nb.history.lookup import skip_damaged
 from ironflow_nb.journal.ports import QueueSelect, RunCommit, Select
 from ironflow_nb.values.codecs import JSON, PICKLE
 from ironflow_nb.values.failures import ERROR, has_pickles
@@ -65,13 +65,13 @@ def _sign(engine: Engine, codec: str, ids: Sequence[ValueId]) -> int:
         if value.content is not None and not signer.is_own(codec, value.content, value.mac)
         if codec != ERROR or has_pickles(value.content)
     }
-    return engine.access.resign(codec, macs)
+    return engine.access.replace_signatures(codec, macs)
 
 
 def _sign_runs(engine: Engine) -> int:
     n_signed, access = 0, engine.access
     with access.current() as reader:
-        ids = [run.run_id for run in sound(reader.runs, Select())]
+        ids = [run.run_id for run in skip_damaged(reader.runs, Select())]
     for piece in _pieces(ids):
         with access.current() as reader:
             missing = missing_signatures(access.signer, reader, reader.runs(Select(run_ids=piece)))

@@ -13,7 +13,7 @@ from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status, recorded_step_statuses
 from ironflow_nb.execution import REGISTRY, Engine
-from ironflow_nb.history.lookup import When, noted, selected, sound, sound_tallies, statuses
+from ironflow_nb.history.lookup import When, noted, selected, skip_damaged, statuses, undamaged_tallies
 from ironflow_nb.history.recorded_values import CONTENT_LIMIT, call_preview, fields_of_call, preview, references
 from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.history.tables import ATTEMPT_COLUMNS, EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS, frame_of_pieces
@@ -161,7 +161,7 @@ def _runs(
         recorded = set(wanted) | OWNED if RunStatus.INTERRUPTED in wanted else wanted
         limit = select.limit if OWNED.isdisjoint(recorded) else None
         narrowed = replace(narrowed, statuses=recorded, limit=limit)
-    rows = sound(reader.runs, narrowed)
+    rows = skip_damaged(reader.runs, narrowed)
     statuses = statuses_of(engine, reader, rows)
     found = [(row, statuses[row.run_id]) for row in rows]
     return [(row, status) for row, status in found if wanted is None or status in wanted][: select.limit]
@@ -176,7 +176,7 @@ def _attempts(
         recorded, is_sure = recorded_step_statuses(wanted)
         narrowed = replace(select, step_statuses=recorded, limit=select.limit if is_sure else None)
     while True:
-        rows = sound(reader.steps, narrowed)
+        rows = skip_damaged(reader.steps, narrowed)
         of_run = {run.run_id: (run, status) for run, status in _runs(engine, reader, _runs_of(rows), None)}
         damaged = {row.run_id for row in rows} - of_run.keys()
         if not damaged:
@@ -250,7 +250,7 @@ def _run_columns(
     """Yield the runs as columns, in one piece."""
     found = _runs(engine, reader, select, wanted)
     rows = [row for row, _ in found]
-    tallies = sound_tallies(reader, [row.run_id for row in rows])
+    tallies = undamaged_tallies(reader, [row.run_id for row in rows])
     texts, calls = _previews(reader, found), _calls(reader, rows)
     now = engine.clock.now()
     until = [row.ended_at or (now if status in OWNED else None) for row, status in found]

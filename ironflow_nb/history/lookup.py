@@ -183,7 +183,7 @@ T = TypeVar("T")
 _ADVICE: Final = "iron.doctor() looks at the whole journal"
 
 
-def sound(ask: Callable[[Select], T], select: Select) -> T:
+def skip_damaged(ask: Callable[[Select], T], select: Select) -> T:
     """Return the answer to the selection without the runs that have damaged rows.
 
     Raises:
@@ -202,9 +202,9 @@ def sound(ask: Callable[[Select], T], select: Select) -> T:
             without.append(run_id)
 
 
-def sound_tallies(reader: Reader, run_ids: Collection[RunId]) -> dict[RunId, list[StepTally]]:
+def undamaged_tallies(reader: Reader, run_ids: Collection[RunId]) -> dict[RunId, list[StepTally]]:
     """Return the tallies of the runs; the steps of a run that has damaged ones are not counted."""
-    return sound(lambda select: reader.tallies(set(run_ids) - set(select.without)), Select())
+    return skip_damaged(lambda select: reader.tallies(set(run_ids) - set(select.without)), Select())
 
 
 def noted(piece: EventColumns) -> EventColumns:

@@ -32,7 +32,7 @@ class Durability(StrEnum):
     PROCESS = "process"
 
 
-MEMO_LIMIT = 1024
+LOADED_LIMIT = 1024
 """Outputs up to this many bytes are loaded when a run is continued, larger ones when a step asks for them."""
 
 
@@ -277,16 +277,16 @@ class Reader(Protocol):
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[StepTally]]:
         """Count the steps of each run by name and status, in the order of both. Runs without steps are left out."""
 
-    def places(self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0) -> list[SiteTally]:
+    def sites(self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0) -> list[SiteTally]:
         """Count the steps of the run, except `without`, by their latest attempts, in the order of their beginnings.
 
         Steps that were skipped after a failure before the version `continued_at` are left out: they are decided anew.
         """
 
-    def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
+    def attempts(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
         """Return all attempts of the run by step and attempt, each with its output.
 
-        Outputs above `MEMO_LIMIT` come without content; `values` returns it.
+        Outputs above `LOADED_LIMIT` come without content; `values` returns it.
         """
 
     def events(self, select: Select) -> list[EventRow]:
@@ -375,7 +375,7 @@ class Journal(Protocol):
     def release(self, *owners: str) -> None:
         """Delete the leases of the owners."""
 
-    def resign_values(self, codec: str, macs: dict[ValueId, bytes]) -> int:
+    def replace_signatures(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """Replace the signatures of these values of that codec; return the number of values that exist."""
 
     def current(self) -> AbstractContextManager[Reader]:

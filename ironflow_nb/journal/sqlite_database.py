@@ -112,7 +112,7 @@ class DatabaseJournal(ABC):
                 with transaction(connection):
                     connection.executemany("DELETE FROM leases WHERE owner = ?", [(owner,) for owner in owners])
 
-    def resign_values(self, codec: str, macs: dict[ValueId, bytes]) -> int:
+    def replace_signatures(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """See the port."""
         rows = [(mac, value_id, codec) for value_id, mac in macs.items()]
         with self._guard:
@@ -176,7 +176,7 @@ def _write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
         addition.write(connection, commit.run_id)
     for cached in commit.cached:
         if cached.output_id is None:
-            execute(sql.GIVE_BACK, (cached.identity, cached.code, cached.run_id, cached.owner))
+            execute(sql.END_CLAIM, (cached.identity, cached.code, cached.run_id, cached.owner))
         else:
             execute(sql.CACHED.put, sql.CACHED.values(cached))
     for signal_id in commit.taken:

@@ -17,7 +17,7 @@ from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.event_columns import COLUMNS_OF_PIECE, columns_of, columns_of_piece
 from ironflow_nb.journal.ports import (
-    MEMO_LIMIT,
+    LOADED_LIMIT,
     CachedResult,
     CallKey,
     EventColumns,
@@ -164,7 +164,7 @@ class SqliteReader:
             found.setdefault(run_id, []).append(StepTally(name, sql.step_status(run_id, status), *counted))
         return found
 
-    def places(self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0) -> list[SiteTally]:
+    def sites(self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0) -> list[SiteTally]:
         """See the port."""
         given = {"run_id": run_id, "without": json_list(without), "at": continued_at, "after_failure": AFTER_FAILURE}
         rows = self._connection.execute(
@@ -188,11 +188,11 @@ class SqliteReader:
         )
         return [SiteTally(name, sql.step_status(run_id, status), *rest) for name, status, *rest in rows]
 
-    def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
+    def attempts(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
         """See the port."""
         n_columns = len(StepRow.__struct_fields__)
         values = columns(sql.VALUE_COLUMNS, "v.")
-        small = values.replace('v."data"', f"CASE WHEN v.size <= {MEMO_LIMIT} THEN v.data END")
+        small = values.replace('v."data"', f"CASE WHEN v.size <= {LOADED_LIMIT} THEN v.data END")
         rows = self._connection.execute(
             f"""
             SELECT {sql.STEPS.columns("s")}, {small} FROM steps s LEFT JOIN "values" v ON v.value_id = s.output_id
@@ -286,9 +286,9 @@ class SqliteReader:
         if limit is not None and stored.size > limit:
             return replace(stored, content=None)
         if stored.size < INLINE_LIMIT:
-            return sql.sound(stored)
+            return sql.verified_content(stored)
         try:
-            read = sql.sound(replace(stored, content=self._files.read(stored.value_id, stored.size)))
+            read = sql.verified_content(replace(stored, content=self._files.read(stored.value_id, stored.size)))
         except ValueUnreadable as error:
             return replace(stored, trouble=str(error))
         if read.content is None:
@@ -330,7 +330,7 @@ def _small_output(row: tuple[Any, ...]) -> StoredValue | None:
     if row[0] is None:
         return None
     stored = StoredValue(*row)
-    return sql.sound(stored) if stored.size <= MEMO_LIMIT else stored
+    return sql.verified_content(stored) if stored.size <= LOADED_LIMIT else stored
 
 
 def _run_conditions(select: Select, table: str) -> tuple[str, dict[str, Any]]:

@@ -28,7 +28,7 @@ EVENT_OF_VERSION: Final = (
     "SELECT run_id, version, at, type, step, attempt, data FROM events WHERE run_id = ? AND version = ?"
 )
 TAKE_SIGNAL: Final = "UPDATE signals SET taken_version = ? WHERE signal_id = ?"
-GIVE_BACK: Final = "DELETE FROM cached WHERE identity = ? AND code = ? AND run_id = ? AND owner = ?"
+END_CLAIM: Final = "DELETE FROM cached WHERE identity = ? AND code = ? AND run_id = ? AND owner = ?"
 DONE_WORK: Final = "DELETE FROM work WHERE run_id = ? AND kind = ? AND key = ?"
 SIGN_VALUE: Final = 'UPDATE "values" SET mac = ? WHERE value_id = ? AND codec = ?'
 
@@ -41,7 +41,7 @@ _STATUS, _STARTED_AT, _BRANCH, _DURATION, _LIVED_WITH = map(
 _DURATIONS: Final = frozenset({float, type(None)})
 
 
-def sound(stored: StoredValue) -> StoredValue:
+def verified_content(stored: StoredValue) -> StoredValue:
     """Return the value, without its content if that is missing or has other bytes than its id says."""
     is_sound = stored.content is not None and value_id(stored.codec, stored.content) == stored.value_id
     if is_sound:

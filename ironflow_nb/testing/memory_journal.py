@@ -16,7 +16,7 @@ from ironflow_nb.deciders.store import DeciderReader
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.event_columns import columns_of
 from ironflow_nb.journal.ports import (
-    MEMO_LIMIT,
+    LOADED_LIMIT,
     CachedResult,
     CallKey,
     Durability,
@@ -180,7 +180,7 @@ class MemoryJournal:
         for owner in owners:
             self._leases.pop(owner, None)
 
-    def resign_values(self, codec: str, macs: dict[ValueId, bytes]) -> int:
+    def replace_signatures(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """See the port."""
         signed = {key: mac for key, mac in macs.items() if key in self._values and self._values[key].codec == codec}
         for key, mac in signed.items():
@@ -270,7 +270,7 @@ class MemoryJournal:
             found.setdefault(run_id, []).append(StepTally(name, status, *_counted(rows, again)))
         return found
 
-    def places(self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0) -> list[SiteTally]:
+    def sites(self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0) -> list[SiteTally]:
         """See the port."""
         latest, again = self._latest(Select(run_ids=[run_id]))
         started = {row.version: row for row in self.events(Select(run_ids=[run_id])) if row.step is not None}
@@ -298,10 +298,10 @@ class MemoryJournal:
             latest[place] = row
         return list(latest.values()), again
 
-    def memo(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
+    def attempts(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
         """See the port."""
         rows = sorted(self._steps.get(run_id, {}).values(), key=lambda row: (row.name, row.index, row.attempt))
-        outputs = self.values([row.output_id for row in rows if row.output_id is not None], content_limit=MEMO_LIMIT)
+        outputs = self.values([row.output_id for row in rows if row.output_id is not None], content_limit=LOADED_LIMIT)
         return [(row, None if row.output_id is None else outputs.get(row.output_id)) for row in rows]
 
     def events(self, select: Select) -> list[EventRow]:

@@ -84,10 +84,10 @@ class DyingJournal:
         self._refuse_dead()
         self.journal.release(*owners)
 
-    def resign_values(self, codec: str, macs: dict[ValueId, bytes]) -> int:
+    def replace_signatures(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """See the port."""
         self._refuse_dead()
-        return self.journal.resign_values(codec, macs)
+        return self.journal.replace_signatures(codec, macs)
 
     def current(self) -> AbstractContextManager[Reader]:
         """See the port."""

@@ -177,7 +177,7 @@ def answers(reader: Reader, selects: Sequence[Select] = (Select(),)) -> dict[str
         "keyed": {row.run_id: row.key and reader.run_by_key(row.kind, row.name, row.key) for row in runs},
         "joined": [reader.run_to_join(call) for call in calls],
         "tallies": reader.tallies(ids),
-        "memos": {run: reader.memo(run) for run in ids},
+        "memos": {run: reader.attempts(run) for run in ids},
         "heads": {run: reader.head(run) for run in ids},
         "value ids": value_ids,
         "values": [reader.values(value_ids, content_limit=limit) for limit in (None, 0, 3, 1024)],

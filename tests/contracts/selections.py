@@ -218,12 +218,12 @@ class SelectContract:
         author.complete_step(A, "fetch", 3, output=OUTPUT, duration_s=0.25)
         journal.append([author.entry(A)], durability=FAST)
         with journal.reading() as reader:
-            assert reader.places(A, without=["fetch[2]"]) == [
+            assert reader.sites(A, without=["fetch[2]"]) == [
                 SiteTally("fetch", StepStatus.RUNNING, 1, None),
                 SiteTally("fetch", StepStatus.COMPLETED, 1, 0.25, site="d:1"),
                 SiteTally("fetch", StepStatus.RUNNING, 1, None, 1, site="d:3"),
             ]
-            assert reader.places(STRANGER) == []
+            assert reader.sites(STRANGER) == []
 
     def test_skipped_steps_are_counted_by_their_reason(self, journal: Journal) -> None:
         author = Author()
@@ -235,9 +235,9 @@ class SelectContract:
         false = SiteTally("fetch", StepStatus.SKIPPED, 2, None, reason="when is false")
         failed = SiteTally("fetch", StepStatus.SKIPPED, 1, None, reason=f"x{AFTER_FAILURE}")
         with journal.reading() as reader:
-            assert reader.places(A) == [false, failed]
-            assert reader.places(A, continued_at=3) == [false, failed]
-            assert reader.places(A, continued_at=4) == [false]
+            assert reader.sites(A) == [false, failed]
+            assert reader.sites(A, continued_at=3) == [false, failed]
+            assert reader.sites(A, continued_at=4) == [false]
 
     def test_the_head_of_a_run_is_its_newest_event(self, world: Journal) -> None:
         with world.reading() as reader:

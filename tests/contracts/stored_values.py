@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from ironflow_nb.journal.ports import MEMO_LIMIT, Durability, Journal
+from ironflow_nb.journal.ports import LOADED_LIMIT, Durability, Journal
 from ironflow_nb.values.stored_value import INLINE_LIMIT, ContentParts
 from tests.contracts.histories import A, Author, B, C, one_run, value
 
@@ -66,8 +66,8 @@ class ValueContract:
         journal.append([replace(one_run(A), values=(tagged, pickled))], durability=FAST)
         unknown = value(b"u", codec="pickle").value_id
         macs = {tagged.value_id: b"new", pickled.value_id: b"new", unknown: b"new"}
-        assert journal.resign_values("pickle", macs) == 1
-        assert journal.resign_values("pickle", {}) == 0
+        assert journal.replace_signatures("pickle", macs) == 1
+        assert journal.replace_signatures("pickle", {}) == 0
         with journal.reading() as reader:
             assert reader.value_ids("pickle") == [pickled.value_id]
             assert reader.values(list(macs)) == {
@@ -77,7 +77,7 @@ class ValueContract:
 
     def test_a_run_is_continued_with_its_outputs_up_to_a_limit(self, journal: Journal) -> None:
         author = Author()
-        small, large, huge = (value(b"x" * size) for size in (MEMO_LIMIT, MEMO_LIMIT + 1, INLINE_LIMIT))
+        small, large, huge = (value(b"x" * size) for size in (LOADED_LIMIT, LOADED_LIMIT + 1, INLINE_LIMIT))
         author.start(A)
         for index, output in ((10, small), (9, large), (2, huge)):
             author.begin_step(A, "fetch", index)
@@ -89,8 +89,8 @@ class ValueContract:
         author.begin_step(B, "not asked for")
         journal.append([author.entry(B), author.entry(A, values=[small, large, huge])], durability=FAST)
         with journal.reading() as reader:
-            memo = reader.memo(A)
-            assert reader.memo(C) == []
+            memo = reader.attempts(A)
+            assert reader.attempts(C) == []
         assert [(row.step, row.attempt) for row, _ in memo] == [
             ("a[0]", 1), ("a[0]", 2), ("fetch[2]", 1), ("fetch[9]", 1), ("fetch[10]", 1),
         ]  # fmt: skip

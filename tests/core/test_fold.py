@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ironflow_nb.core import events
 from ironflow_nb.core.events import RecordedEvent, decode_event, encode_event, event_type
 from ironflow_nb.core.identity import StepRef
-from ironflow_nb.core.run_state import RunState, evolve, fold, verdicts
+from ironflow_nb.core.run_state import RunState, evolve, fold, observed_failures
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import JournalCorrupt
 from tests.core.every_event import ERROR, KINDS, OUTPUT, SAMPLES
@@ -115,9 +115,12 @@ def test_of_several_attempts_the_latest_was_lived_with() -> None:
 
 
 def test_only_a_beginning_step_and_a_failed_run_tell_of_failures() -> None:
-    telling = {name: verdicts(RecordedEvent(1, 1, event)) for name, event in SAMPLES.items()}
+    telling = {name: observed_failures(RecordedEvent(1, 1, event)) for name, event in SAMPLES.items()}
     assert {name: told for name, told in telling.items() if told} == {"RunFailed": [(FETCH, False)]}
-    assert verdicts(RecordedEvent(1, 1, step_started(lived_with=(PARSE, FETCH)))) == [(PARSE, True), (FETCH, True)]
+    assert observed_failures(RecordedEvent(1, 1, step_started(lived_with=(PARSE, FETCH)))) == [
+        (PARSE, True),
+        (FETCH, True),
+    ]
 
 
 def test_an_attempt_that_was_to_be_retried_has_failed_when_the_next_begins() -> None:

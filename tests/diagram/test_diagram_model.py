@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ironflow_nb.diagram.model import Diagram, Edge, NodeKind, decode_diagram, encode_diagram, sound
+from ironflow_nb.diagram.model import Diagram, Edge, NodeKind, decode_diagram, encode_diagram, without_dangling_edges
 from tests.diagram.drawn import diagrams, looped, node
 
 
 @settings(max_examples=40)
 @given(diagrams())
 def test_a_diagram_survives_being_encoded(diagram: Diagram) -> None:
-    assert decode_diagram(encode_diagram(diagram)) == sound(diagram)
+    assert decode_diagram(encode_diagram(diagram)) == without_dangling_edges(diagram)
 
 
 @settings(max_examples=40)
@@ -57,4 +57,4 @@ def test_decoding_never_raises(text: str) -> None:
 def test_a_sound_diagram_has_one_node_for_an_id_and_no_edge_to_nowhere() -> None:
     first, second = node("a"), node("a", NodeKind.MAP)
     edges = (Edge(source="a", target="a"), Edge(source="a", target="b"), Edge(source="b", target="a"))
-    assert sound(Diagram("d", (first, second), edges)) == Diagram("d", (first,), edges[:1])
+    assert without_dangling_edges(Diagram("d", (first, second), edges)) == Diagram("d", (first,), edges[:1])

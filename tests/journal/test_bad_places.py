@@ -29,7 +29,7 @@ WRITES: dict[str, Callable[[SqliteJournal], object]] = {
     "lease": lambda journal: journal.write_lease(lease("me")),
     "send": lambda journal: journal.send(Signal(run_id=A, name="pause", sent_at=1)),
     "release": lambda journal: journal.release("me"),
-    "resign": lambda journal: journal.resign_values("pickle", {value(b"x").value_id: b"m"}),
+    "resign": lambda journal: journal.replace_signatures("pickle", {value(b"x").value_id: b"m"}),
 }
 
 

@@ -229,14 +229,14 @@ def test_signing_values_again_signs_all_or_none(journal: SqliteJournal, path: Pa
     disturbed = disturb(journal, KeyboardInterrupt(), lambda number, _: number == at // 2, after=bool(at % 2))
     macs = {value(b"out").value_id: b"new"}
     try:
-        journal.resign_values("tagged", macs)
+        journal.replace_signatures("tagged", macs)
     except KeyboardInterrupt:
         journal._connection = undisturbed
         if at == 3:  # the COMMIT took place
             assert disturbed.statements == ["BEGIN IMMEDIATE", "COMMIT"]
         else:
             assert outside(path) == inside(journal) == nothing
-        assert journal.resign_values("tagged", macs) == 1
+        assert journal.replace_signatures("tagged", macs) == 1
     else:
         pytest.fail("nothing was disturbed")
     with journal.reading() as reader:

@@ -97,7 +97,7 @@ class Scribe:
             return None
         if deed == "resign":
             known = value(b"x" * SIZES[number % 4]).value_id
-            counts = [journal.resign_values("tagged", {known: b"mac %d" % number}) for journal in self.journals]
+            counts = [journal.replace_signatures("tagged", {known: b"mac %d" % number}) for journal in self.journals]
             assert len(set(counts)) == 1
             return None
         return self.change(deed, run, number)

@@ -180,11 +180,11 @@ class JournalAccess:
             self._refuse_closed()
             self.journal.send(Signal(run_id=run_id, name=name, sent_at=self.clock.now(), sent_by=self.owner))
 
-    def resign(self, codec: str, macs: dict[ValueId, bytes]) -> int:
+    def replace_signatures(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """Replace the signatures of stored values; return the number of values that exist."""
         with self._lock:
             self._refuse_closed()
-            return self.journal.resign_values(codec, macs)
+            return self.journal.replace_signatures(codec, macs)
 
     def change_token(self) -> int:
         """Return a number that changes when another engine has committed."""

@@ -19,12 +19,12 @@ from ironflow_nb.journal.ports import Reader, Select
 
 def plan_of_run(reader: Reader, run: RunRow, on_change: OnChange) -> list[Planned]:
     """Return what would happen to each recorded step of the run, with the steps as they are defined here now."""
-    return _planned(reader, run, [row for row, _ in reader.memo(run.run_id)], on_change)
+    return _planned(reader, run, [row for row, _ in reader.attempts(run.run_id)], on_change)
 
 
 def plan_after(reader: Reader, run: RunRow, older: Callable[[], list[StepRow]], on_change: OnChange) -> list[Planned]:
     """Return the same for a run that is built on it, which has what the `older` runs completed, where one is edited."""
-    rows = [row for row, _ in reader.memo(run.run_id)]
+    rows = [row for row, _ in reader.attempts(run.run_id)]
     planned = _planned(reader, run, rows, on_change)
     is_edited = any(each.action in {Action.REDO, Action.STOP} for each in planned)
     return _planned(reader, run, rows, on_change, older()) if is_edited else planned

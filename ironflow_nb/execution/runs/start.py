@@ -352,7 +352,7 @@ def _origin(access: JournalAccess, reader: Reader, writer: RunWriter, run_id: Ru
     runs = lineage(access.signer, reader, run_id)
     if not runs:
         return None
-    return BaseRun(runs[0].run_id, reader.memo(runs[0].run_id), completed_in(reader, runs[1:]), writer.defer)
+    return BaseRun(runs[0].run_id, reader.attempts(runs[0].run_id), completed_in(reader, runs[1:]), writer.defer)
 
 
 def _storage(engine: Engine, request: RunRequest) -> RunStorage:
@@ -418,7 +418,7 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
         request.define_steps()
     with access.current() as reader:
         _refuse_changed(reader, run)
-        recorded = reader.memo(run.run_id)
+        recorded = reader.attempts(run.run_id)
         head = reader.head(run.run_id)
         alive = _is_owned(engine, reader, run)
         stale = reader.signals([run.run_id])
