@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -157,6 +157,14 @@ def blocks_of(node: GraphNode) -> tuple[Block, ...]:
         case NodeWork() | PythonCall() | Workflow() | Assertion():
             inside = ()
     return (*inside, node.on_error) if isinstance(node.on_error, Block) else inside
+
+
+def nodes_in(block: Block) -> Iterator[GraphNode]:
+    """Yield the nodes of the block and of all blocks inside of it, each before those inside of it."""
+    for node in block.nodes:
+        yield node
+        for inner in blocks_of(node):
+            yield from nodes_in(inner)
 
 
 Dependencies = Sequence[tuple[int, ...]]

@@ -38,8 +38,9 @@ from ironflow_nb.graphs.graph_diagram import GraphDiagramMixin
 from ironflow_nb.graphs.kinds import COMMON_KEYS, Kind
 from ironflow_nb.graphs.mock_run import MockRun, check_mocks, run_with_mocks, without_retry_delays
 from ironflow_nb.graphs.runtime.child_graphs import ChildCode, check_inputs_of_children, say_undefined, tracked_graph
-from ironflow_nb.graphs.runtime.node_environment import Functions, equipped, input_of, performed
-from ironflow_nb.graphs.runtime.node_steps import PARAMETERS, NodeSteps
+from ironflow_nb.graphs.runtime.interpreter import run_graph
+from ironflow_nb.graphs.runtime.node_environment import PARAMETERS, Functions, input_of
+from ironflow_nb.graphs.runtime.node_steps import NodeSteps
 from ironflow_nb.graphs.stored_graph import load_graph, plan_after_edit, stored_id, text_to_store
 from ironflow_nb.handles.explanation import VolatileArguments
 from ironflow_nb.handles.run import Run, get_run
@@ -355,7 +356,7 @@ class Graph(GraphDiagramMixin, Runnable):
         check_mocks(definition.block, mocks or {})
         quick = replace(definition, block=without_retry_delays(definition.block))
         request, made = self.request((input_of(input, values),), {})
-        body = functools.partial(performed, quick, self._new_workshop(mocks or {}), self.grants)
+        body = functools.partial(run_graph, quick, self._new_workshop(mocks or {}), self.grants)
         return run_with_mocks(replace(request, policy=RunPolicy(fresh=True)), FlowCall(body, made.args, {}))
 
     @staticmethod
@@ -377,7 +378,7 @@ class Graph(GraphDiagramMixin, Runnable):
             define_steps=self.define_steps,
             new_adviser=VolatileArguments,
         )
-        body = functools.partial(performed, definition, workshop, self.grants)
+        body = functools.partial(run_graph, definition, workshop, self.grants)
         return request, FlowCall(body, (given,), {})
 
     def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -424,7 +425,7 @@ class Graph(GraphDiagramMixin, Runnable):
     def _new_workshop(self, mocks: Mapping[str, Any]) -> NodeSteps:
         if self._foreign is not None:
             raise self._foreign
-        return equipped(self._compile()[0], self.grants, self._functions, mocks)
+        return NodeSteps(self._compile()[0], self.grants, self._functions, mocks=mocks)
 
     def tracked(self) -> TrackedCode:
         """Return the code of the graph: its definition, and that of the functions and children that its nodes run."""
@@ -434,7 +435,7 @@ class Graph(GraphDiagramMixin, Runnable):
         return bytes(self.definition_id)
 
     def _child_spec(self) -> StepSpec:
-        return StepSpec(performed, name=self.name, code=ChildCode(self), parameters=PARAMETERS)
+        return StepSpec(run_graph, name=self.name, code=ChildCode(self), parameters=PARAMETERS)
 
     def __repr__(self) -> str:
         nodes = self.data.get("nodes")

@@ -129,7 +129,7 @@ def test_no_program_outlives_a_kernel_that_is_killed_while_it_starts_one(tmp_pat
 def test_an_interrupted_supervisor_is_replaced(tmp_path: Path) -> None:
     how = """
 import subprocess
-from ironflow_nb.graphs.nodes.supervisor import SUPERVISOR
+from ironflow_nb.graphs.nodes.processes import SUPERVISOR
 run = graph.start()
 while not os.path.exists("written"):
     threading.Event().wait(0.01)

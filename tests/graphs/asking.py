@@ -9,7 +9,7 @@ from ironflow_nb.execution.system.system import SystemClock
 from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kinds import Kind
-from ironflow_nb.graphs.runtime.node_context import WorkContext
+from ironflow_nb.graphs.runtime.node_environment import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 
 

@@ -10,7 +10,7 @@ from ironflow_nb.execution.system.system import Clock
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.language.evaluation import evaluate
 from ironflow_nb.graphs.language.expression import compile_expression
-from ironflow_nb.graphs.runtime.node_context import WorkContext
+from ironflow_nb.graphs.runtime.node_environment import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.testing.clock import SimClock
 

@@ -13,7 +13,7 @@ from ironflow_nb.execution.system.system import SystemClock
 from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.nodes.files import FILE
-from ironflow_nb.graphs.runtime.node_context import WorkContext
+from ironflow_nb.graphs.runtime.node_environment import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 
 ALLOW = {"files": ["data"]}

@@ -15,7 +15,7 @@ from ironflow_nb.graphs.language.budget import MOST_SIZE, MOST_STEPS, SIZE, STEP
 from ironflow_nb.graphs.language.evaluation import EvaluationError
 from ironflow_nb.graphs.language.patterns import MOST_PARTS, compile_pattern
 from ironflow_nb.graphs.nodes.transform import FILTER, FOREACH
-from ironflow_nb.graphs.runtime.node_context import WorkContext
+from ironflow_nb.graphs.runtime.node_environment import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 from ironflow_nb.testing.clock import SimClock
 from tests.graphs.evaluations import value_of

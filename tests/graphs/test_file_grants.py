@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ironflow_nb.errors import NodeFailed, NotGranted
-from ironflow_nb.graphs.nodes import file_contents, folders
+from ironflow_nb.graphs.nodes import folders
 from tests.graphs.file_nodes import EVERY_WAY, make_data, names, perform, posix
 
 
@@ -119,5 +119,5 @@ def test_devices_pipes_and_sockets_are_left_alone(data: Path, action: str, monke
 
 
 def test_what_is_being_written_is_not_listed(data: Path) -> None:
-    (data / f"{file_contents.PART_PREFIX}0123{file_contents.PART_SUFFIX}").write_text("")
+    (data / f"{folders.PART_PREFIX}0123{folders.PART_SUFFIX}").write_text("")
     assert perform(list="data")["entries"] == []

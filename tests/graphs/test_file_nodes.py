@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ironflow_nb.errors import NodeFailed, NodeTimeout, NotGranted
 from ironflow_nb.graphs.grants import Need
-from ironflow_nb.graphs.nodes import file_contents
+from ironflow_nb.graphs.nodes import folders
 from ironflow_nb.graphs.nodes.files import FILE
 from tests.graphs.file_nodes import EVERY_WAY, make_data, names, perform, posix, written
 
@@ -322,7 +322,7 @@ def test_every_listed_file_can_be_read(data: Path) -> None:
 
 
 def test_more_entries_than_the_most_are_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_contents, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(folders, "MAX_ENTRIES", 3)
     for number in range(4):
         (data / f"{number}").write_text("")
     with pytest.raises(NodeFailed, match="it has more than 3 entries; list less of it, or give a pattern"):

@@ -18,7 +18,7 @@ from ironflow_nb.execution.system.system import SystemClock
 from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.grants import SHELL_TEXT, Grants, Need
 from ironflow_nb.graphs.nodes.shell import SHELL
-from ironflow_nb.graphs.runtime.node_context import WorkContext
+from ironflow_nb.graphs.runtime.node_environment import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the programs are those of POSIX")

@@ -18,7 +18,7 @@ from ironflow_nb.execution.system.system import SystemClock
 from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.nodes.sql import SQL
-from ironflow_nb.graphs.runtime.node_context import WorkContext
+from ironflow_nb.graphs.runtime.node_environment import WorkContext
 from ironflow_nb.graphs.secrets import Secrets
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) AS n FROM n"

@@ -1,7 +1,4 @@
-"""The kind ``file``: one thing done to the files of the granted folders.
-
-What can be written in a node of the kind ``file``.
-"""
+"""The kind ``file``: one action on the files of the granted folders, with the schema of its options."""
 
 from __future__ import annotations
 
@@ -16,19 +13,20 @@ from typing import Any, Final
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.graphs.grants import Grants, Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
+from ironflow_nb.graphs.language.data import write_json
 from ironflow_nb.graphs.language.templates import OPENING
-from ironflow_nb.graphs.nodes.file_contents import (
-    MAX_BYTES,
+from ironflow_nb.graphs.nodes.folders import (
     MAX_ENTRIES,
+    Folder,
     append,
-    bytes_of,
     chunks_of,
     entries_in,
+    open_folder,
     put,
-    text_of,
+    require_file,
 )
-from ironflow_nb.graphs.nodes.folders import Folder, open_folder, require_file
 
+MAX_BYTES: Final = 50_000_000
 ACTIONS: Final = ("read", "write", "append", "copy", "move", "delete", "list", "exists")
 
 
@@ -193,6 +191,34 @@ def programs_of(grants: Grants) -> Iterator[Path]:
 
 
 # -- actions -----------------------------------------------------------------------------------------------------
+
+
+def bytes_of(content: Any, *, is_line: bool = False) -> bytes:
+    """Return what is written of a value: a text and bytes as they are, other data as JSON.
+
+    Raises:
+        ValueError, TypeError: it has no such form.
+    """
+    match content:
+        case str():
+            return content.encode()
+        case bytes() | bytearray() | memoryview():
+            return bytes(content)
+        case _:
+            indent = None if is_line else 2
+            return f"{write_json(content, ensure_ascii=False, indent=indent, separators=None)}\n".encode()
+
+
+def text_of(content: bytes) -> str:
+    """Return the text, without the mark that some programs begin it with.
+
+    Raises:
+        ValueError: it is no UTF-8.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is no text of UTF-8, at byte {error.start}; as: bytes reads it") from None
 
 
 def _read(options: Options, files: _Files) -> dict[str, Any]:

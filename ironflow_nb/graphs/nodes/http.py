@@ -20,8 +20,17 @@ from ironflow_nb.errors import NodeFailed, NodeTimeout
 from ironflow_nb.graphs.grants import HOST_PATTERN, Need
 from ironflow_nb.graphs.kinds import Kind, NodeContext, Options, failure, options_schema
 from ironflow_nb.graphs.language.templates import OPENING
-from ironflow_nb.graphs.nodes import http_bodies
-from ironflow_nb.graphs.nodes.http_request import HttpRequest, asked_of, redirected
+from ironflow_nb.graphs.nodes.http_messages import (
+    BodyTooLarge,
+    BodyUnreadable,
+    HttpRequest,
+    body_format,
+    decode_text,
+    parse_body,
+    read_body,
+    redirected_request,
+    request_from_options,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -152,7 +161,7 @@ def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
 
 def _performed(options: Options, context: NodeContext) -> dict[str, Any]:
     __tracebackhide__ = True
-    asked = asked_of(options, context)
+    asked = request_from_options(options, context)
     from ironflow_nb.graphs.nodes.http_transport import HttpTransport
 
     timeout_s = TIMEOUT_S if context.timeout_s is None else context.timeout_s
@@ -200,7 +209,7 @@ class _Exchange:
             if not (self._options.get("follow_redirects", True) and response.has_redirect_location):
                 return response
             response.close()
-            self._asked = redirected(asked, response.status_code, response.headers["location"], self._context)
+            self._asked = redirected_request(asked, response.status_code, response.headers["location"], self._context)
             if self._asked.origin != asked.origin:
                 self._wire.forget_cookies()
         raise failure(self._context, f"{self._first} was redirected more than {MAX_REDIRECTS} times")
@@ -229,14 +238,14 @@ class _Exchange:
         limit, parse = self._options.get("max_bytes", MAX_BYTES), self._options.get("parse", "auto")
         try:
             content = self._content(response, limit)
-        except http_bodies.BodyTooLarge:
+        except BodyTooLarge:
             raise self._unusable(f"with more than {limit:,} bytes; raise max_bytes to take them", response) from None
-        except http_bodies.BodyUnreadable as error:
+        except BodyUnreadable as error:
             raise self._unusable(f"with a body that can't be read: {error}", response) from None
         content_type = response.headers.get("content-type", "")
         try:
-            return http_bodies.understand(content, content_type, parse)
-        except http_bodies.BodyUnreadable as error:
+            return parse_body(content, content_type, parse)
+        except BodyUnreadable as error:
             said = f"content type {content_type}" if parse == "auto" else "a body that parse: json is to read"
             raise self._unusable(f"with {said}, but {error}; parse: text takes any text", response) from None
 
@@ -250,23 +259,23 @@ class _Exchange:
         broken = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
         try:
             content = self._content(response, min(self._options.get("max_bytes", MAX_BYTES), _ERROR_READ))
-        except (http_bodies.BodyTooLarge, http_bodies.BodyUnreadable, *broken):
+        except (BodyTooLarge, BodyUnreadable, *broken):
             return None
         content_type, parse = response.headers.get("content-type", ""), self._options.get("parse", "auto")
         if len(content) <= _ERROR_BODY:
-            with suppress(http_bodies.BodyUnreadable):
-                return http_bodies.understand(content, content_type, parse)
-        if http_bodies.kind_of(content_type, parse) == "bytes":
+            with suppress(BodyUnreadable):
+                return parse_body(content, content_type, parse)
+        if body_format(content_type, parse) == "bytes":
             return content[:_ERROR_BODY]
-        return http_bodies.text_of(content, content_type)[:_ERROR_TEXT]
+        return decode_text(content, content_type)[:_ERROR_TEXT]
 
     def _content(self, response: httpx.Response, max_bytes: int) -> bytes:
         __tracebackhide__ = True
         has_body = self._asked.method != "HEAD" and response.status_code not in {204, 304}
         said = response.headers.get("content-length", "") if has_body else ""
         if said.isascii() and said.isdigit() and int(said[:20]) > max_bytes:
-            raise http_bodies.BodyTooLarge
-        return http_bodies.read(response.iter_raw(), response.headers.get("content-encoding", ""), max_bytes)
+            raise BodyTooLarge
+        return read_body(response.iter_raw(), response.headers.get("content-encoding", ""), max_bytes)
 
     # -- failures ------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Graphs and flows that a graph runs as children."""
+"""Flows and graphs that a graph runs as children: their code, what can be checked before a run, and the call."""
 
 from __future__ import annotations
 
@@ -12,62 +12,62 @@ from ironflow_nb.core.identity import Digest, digest_bytes
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError, FlowNotDefined, GraphInvalid, NodeFailed, NotGranted
 from ironflow_nb.execution import REGISTRY, RunContext, StepOptions, StepSpec, say
-from ironflow_nb.graphs.compiled_graph import Block, CompiledGraph, GraphNode, NodeWork, PythonCall, Workflow, blocks_of
+from ironflow_nb.graphs.compiled_graph import Block, CompiledGraph, GraphNode, NodeWork, PythonCall, Workflow, nodes_in
 from ironflow_nb.graphs.language.data import as_data
 from ironflow_nb.graphs.language.templates import Fields, Literal, Template
-from ironflow_nb.graphs.runtime.node_steps import PARAMETERS, NodeSteps
-from ironflow_nb.graphs.secrets import Secrets
+from ironflow_nb.graphs.runtime.node_environment import PARAMETERS
+from ironflow_nb.graphs.runtime.node_steps import NodeSteps
 from ironflow_nb.handles.runnable import Runnable
 
 MOST_LEVELS: Final = 16
-"""So deep may children have children: a graph that calls itself without end is stopped there."""
+"""Children may have children so deep, and no deeper: this stops a graph that calls itself without end."""
 
 _LEVEL: Final[ContextVar[int]] = ContextVar("ironflow_graph_level", default=0)
 
 _READING: Final[ContextVar[frozenset[str]]] = ContextVar("ironflow_code_of_graphs", default=frozenset())
+"""The names of the graphs whose code is being read, from the outermost one inwards."""
 
 
 class ChildCode:
-    """The code of a child, as it is now: with other code it runs again, and its own nodes are looked at one by one."""
+    """The code of a child. Changed code runs the child again; its own steps are then compared one by one."""
 
-    def __init__(self, target: Runnable | None) -> None:
-        self.target = target
+    def __init__(self, child: Runnable) -> None:
+        self._child = child
 
     def current(self) -> TrackedCode:
         """See `Code`."""
-        assert self.target is not None
-        return _tracked(self.target)
+        return _tracked_code(self._child)
 
 
 class _Graph(Protocol):
-    """What is asked of a graph that is a child."""
+    """The part of a graph that its parent uses."""
 
     def refuse_names(self, names: Iterable[str], node: str) -> None:
-        """Refuse names of inputs that it does not take, or that are missing."""
+        """Refuse names of inputs that it does not have, and missing ones."""
 
     def refuse_secrets(self, given: Any) -> None:
-        """Refuse its secrets in what the journal keeps as it is."""
+        """Refuse its secrets in an input, which the journal keeps unredacted."""
 
     def tracked(self) -> TrackedCode:
         """Return its code."""
 
 
-def _tracked(target: Runnable) -> TrackedCode:
-    spec = getattr(target, "spec", None)
+def _tracked_code(child: Runnable) -> TrackedCode:
+    spec = getattr(child, "spec", None)
     if isinstance(spec, StepSpec):
         return spec.tracked
-    return cast("_Graph", target).tracked()
+    return cast("_Graph", child).tracked()
 
 
-def tracked_graph(name: str, definition_id: Digest, workshop: NodeSteps, block: Block) -> TrackedCode:
-    """Return the code of a graph: how it is written, and the code of what its nodes run, children of children too."""
+def tracked_graph(name: str, definition_id: Digest, node_steps: NodeSteps, block: Block) -> TrackedCode:
+    """Return the code of a graph: its definition, and the code of its nodes, of its children and of theirs."""
     found = {definition_id}
     parts = [CodePart(name, "declared", definition_id, f"graph {name}")]
     outer = _READING.get()
-    if name not in outer:  # else it runs itself
+    if name not in outer:  # a graph that runs itself has its code already
         token = _READING.set(outer | {name})
         try:
-            for tracked in _run_by(block, workshop):
+            for tracked in _code_of_nodes(block, node_steps):
                 if tracked.digest not in found:
                     found.add(tracked.digest)
                     parts += tracked.parts
@@ -76,65 +76,67 @@ def tracked_graph(name: str, definition_id: Digest, workshop: NodeSteps, block: 
     return TrackedCode(digest_bytes(b"graph " + b"".join(sorted(found))), tuple(parts), ())
 
 
-def _run_by(block: Block, workshop: NodeSteps) -> Iterator[TrackedCode]:
-    for node in block.nodes:
+def _code_of_nodes(block: Block, node_steps: NodeSteps) -> Iterator[TrackedCode]:
+    for node in nodes_in(block):
         match node.task:
             case Workflow(target=Literal(value=name)):
-                child = REGISTRY.find(RunKind.GRAPH, str(name)) or REGISTRY.find(RunKind.FLOW, str(name))
-                if isinstance(child, Runnable):
+                child = _find_runnable(str(name))
+                if child is not None:
                     with suppress(GraphInvalid):
-                        yield _tracked(child)
+                        yield _tracked_code(child)
             case NodeWork() | PythonCall():
                 with suppress(FlowNotDefined, NotGranted, DefinitionError, ValueError):
-                    yield workshop.spec(node).tracked
-        for inside in blocks_of(node):
-            yield from _run_by(inside, workshop)
+                    yield node_steps.spec(node).tracked
 
 
-def say_undefined(definition: CompiledGraph, workshop: NodeSteps) -> None:
-    """Name functions, flows and graphs that the graph needs and that are defined nowhere yet."""
-    missing = list(dict.fromkeys(_undefined(definition.block, workshop)))
+def _find_runnable(name: str) -> Runnable | None:
+    found = REGISTRY.find(RunKind.GRAPH, name) or REGISTRY.find(RunKind.FLOW, name)
+    return found if isinstance(found, Runnable) else None
+
+
+# -- before a run ------------------------------------------------------------------------------------------------
+
+
+def say_undefined(definition: CompiledGraph, node_steps: NodeSteps) -> None:
+    """Say which functions, flows and graphs the graph needs and are not defined yet."""
+    missing = list(dict.fromkeys(_undefined(definition.block, node_steps)))
     if missing:
         say(f"{definition.name}: {', '.join(missing)} is defined nowhere yet; a run needs it")
 
 
-def _undefined(block: Block, workshop: NodeSteps) -> Iterator[str]:
-    """Yield what nodes of the block name and nothing here has defined: functions of Python, flows and graphs."""
-    for node in block.nodes:
+def _undefined(block: Block, node_steps: NodeSteps) -> Iterator[str]:
+    """Yield the nodes that name a function of Python, a flow or a graph that is not defined here, with that name."""
+    for node in nodes_in(block):
         match node.task:
             case Workflow(target=Literal(value=name)):
-                if REGISTRY.find(RunKind.GRAPH, str(name)) is None and REGISTRY.find(RunKind.FLOW, str(name)) is None:
+                if _find_runnable(str(name)) is None:
                     yield f"{node.id}: workflow {name}"
             case PythonCall(function=name):
                 try:
-                    workshop.spec(node)
+                    node_steps.spec(node)
                 except FlowNotDefined:
                     yield f"{node.id}: python {name}"
-                except (NotGranted, DefinitionError, ValueError):  # a run will tell
+                except (NotGranted, DefinitionError, ValueError):  # a run raises it
                     pass
-        for inside in blocks_of(node):
-            yield from _undefined(inside, workshop)
 
 
 def check_inputs_of_children(block: Block) -> None:
-    """Refuse names of inputs that graphs do not have which run as children, as far as they can be seen.
+    """Check the names of the inputs that nodes give to graphs, where both are written in the graph.
 
     Raises:
-        InputInvalid: a node gives its child what that does not take, or leaves out what it needs.
+        InputInvalid: a node gives its child an input that the child does not have, or leaves out one that it needs.
     """
-    for node in block.nodes:
+    for node in nodes_in(block):
         if isinstance(node.task, Workflow) and isinstance(node.task.target, Literal):
             child = REGISTRY.find(RunKind.GRAPH, str(node.task.target.value))
-            names = _names_of(node.task.input)
+            names = _input_names(node.task.input)
             if child is not None and names is not None:
                 with suppress(GraphInvalid):
                     cast("_Graph", child).refuse_names(names, node.id)
-        for inside in blocks_of(node):
-            check_inputs_of_children(inside)
 
 
-def _names_of(given: Template) -> list[str] | None:
-    """Return the names of an input, if they are written down."""
+def _input_names(given: Template) -> list[str] | None:
+    """Return the names of an input; None if only a run knows them."""
     match given:
         case Fields(fields=fields):
             return [name for name, _ in fields]
@@ -146,78 +148,82 @@ def _names_of(given: Template) -> list[str] | None:
             return None
 
 
-class ChildCall:
-    """One call of a child."""
+# -- the call ----------------------------------------------------------------------------------------------------
 
-    def __init__(self, node: GraphNode, name: Any, given: Any, graph: str, secrets: Secrets) -> None:
-        self._node = node
-        self._name = name
-        self._given = given
-        self._secrets = secrets
-        options = StepOptions(retries=node.retry, once=node.once)
-        name_of_step = f"{graph}.{node.id}"
-        self._code = ChildCode(None)
-        self._spec = StepSpec(
-            _performs_nothing,
-            name=name_of_step,
-            options=options,
-            code=self._code,
-            parameters=PARAMETERS,
-            variant=str(name),
+
+def call_child(context: RunContext, node_steps: NodeSteps, node: GraphNode, name: Any, given: Any) -> Any:
+    """Run the child of that name in this thread, as a child of the run, and return its result.
+
+    Raises:
+        FlowNotDefined: no flow or graph of that name is defined here.
+        NodeFailed: children have children too deep, or the child failed.
+    """
+    __tracebackhide__ = True
+    child = _require_child(node, name)
+    level = _LEVEL.get() + 1
+    if level > MOST_LEVELS:
+        raise NodeFailed(
+            f"{node.id}: children have children {MOST_LEVELS} levels deep; a graph that runs itself needs a condition "
+            "that ends it",
+            node=node.id,
+            is_retryable=False,
         )
-
-    def call(self, scope: RunContext) -> Any:
-        """Run the child in this thread, as a child of the run that the scope is of."""
-        __tracebackhide__ = True
-        target = self._code.target = self._target()
-        level = _LEVEL.get() + 1
-        if level > MOST_LEVELS:
-            raise NodeFailed(
-                f"{self._node.id}: children have children {MOST_LEVELS} levels deep by now; a graph that runs itself "
-                "needs a condition that ends it",
-                node=self._node.id,
-                is_retryable=False,
-            )
-        self._refuse_secrets(target)
-        token = _LEVEL.set(level)
-        try:
-            args, kwargs = _arguments(target, self._given)
-            given = {"workflow": target.name, "input": self._given}
-            return target.call_as_child(self._spec, scope, args, kwargs, recorded=given)
-        finally:
-            _LEVEL.reset(token)
-
-    def _refuse_secrets(self, target: Runnable) -> None:
-        given = as_data(self._given)
-        self._secrets.refuse_in({"the input": given}, f"{self._name}, the child of node {self._node.id}")
-        if target.kind == RunKind.GRAPH:
-            cast("_Graph", target).refuse_secrets(given)
-
-    def _target(self) -> Runnable:
-        found = REGISTRY.find(RunKind.GRAPH, str(self._name)) or REGISTRY.find(RunKind.FLOW, str(self._name))
-        if isinstance(found, Runnable):
-            return found
-        known = sorted(each.name for kind in (RunKind.GRAPH, RunKind.FLOW) for each in REGISTRY.definitions(kind))
-        raise FlowNotDefined(
-            f"node {self._node.id} runs {self._name!r} as its child, and no graph or flow of that name is defined here "
-            f"(there are: {', '.join(known) or 'none'})",
-            name=self._name,
+    _refuse_secrets(child, given, f"{name}, the child of node {node.id}", node_steps)
+    token = _LEVEL.set(level)
+    try:
+        args, kwargs = _arguments(child, given)
+        recorded = {"workflow": child.name, "input": given}
+        return child.call_as_child(
+            _child_spec(child, node_steps.graph, node, name), context, args, kwargs, recorded=recorded
         )
+    finally:
+        _LEVEL.reset(token)
 
 
-def _performs_nothing(**_options: Any) -> None:
-    raise AssertionError("a child is run as a run")
+def _require_child(node: GraphNode, name: Any) -> Runnable:
+    found = _find_runnable(str(name))
+    if found is not None:
+        return found
+    known = sorted(each.name for kind in (RunKind.GRAPH, RunKind.FLOW) for each in REGISTRY.definitions(kind))
+    raise FlowNotDefined(
+        f"node {node.id} runs {name!r} as its child, and no graph or flow of that name is defined here "
+        f"(there are: {', '.join(known) or 'none'})",
+        name=name,
+    )
 
 
-def _arguments(target: Runnable, given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the call that an input means: a mapping is arguments by name, a list is arguments, all else is one."""
-    given = as_data(given)  # whoever gets it may change it in place
+def _child_spec(child: Runnable, graph: str, node: GraphNode, name: Any) -> StepSpec:
+    return StepSpec(
+        _has_no_body,
+        name=f"{graph}.{node.id}",
+        options=StepOptions(retries=node.retry, once=node.once),
+        code=ChildCode(child),
+        parameters=PARAMETERS,
+        variant=str(name),
+    )
+
+
+def _has_no_body(**_options: Any) -> None:
+    raise AssertionError("a child is a run of its own")
+
+
+def _refuse_secrets(child: Runnable, given: Any, place: str, node_steps: NodeSteps) -> None:
+    """Refuse secrets of the graph and of the child in the input of the child."""
+    given = as_data(given)
+    node_steps.secrets.refuse_in({"the input": given}, place)
+    if child.kind == RunKind.GRAPH:
+        cast("_Graph", child).refuse_secrets(given)
+
+
+def _arguments(child: Runnable, given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments that an input means. A flow takes a mapping by name and a list by position."""
+    given = as_data(given)  # a copy, because the child may change it in place
     match given:
         case None:
             return (), {}
-        case dict() if target.kind == RunKind.FLOW:
+        case dict() if child.kind == RunKind.FLOW:
             return (), given
-        case list() if target.kind == RunKind.FLOW:
+        case list() if child.kind == RunKind.FLOW:
             return tuple(given), {}
         case _:
             return (given,), {}

@@ -1,17 +1,16 @@
-"""Running a graph: one thread begins what may begin, waits for what runs, and goes on from there.
+"""The interpreter of graphs: one thread begins nodes, waits for those that run, and takes their results.
 
-A block is at work as an `Activity`: it knows for each of its nodes for how many others it still waits. A node whose
-number falls to zero is begun. Nodes that do work are steps of the run. One that is alone is performed in this thread,
-as a step that a flow calls; several at once are submitted, and everything that has ended by then is taken in one go, so
-that they share a commit. Nodes that only decide begin the blocks inside of them, and end when those have; they are
-recorded as a step when they end, with what they decided and what came of it.
+An `ActiveBlock` knows of each of its nodes for how many others it still waits. A node that waits for none is begun. A
+node that does work is a step of the run. One alone is performed in this thread, as a flow calls a step. Several are
+submitted, and all that have ended are taken at once, so that they share a commit. A node that decides opens the blocks
+inside of it and ends with them. Then it is recorded as a step, with its decision and its output.
 
-All of this happens in the thread of the run: there is no lock, and no order in which threads could spoil anything. From
-other threads comes only that a step has ended, through `_ended`, a deque, whose append is atomic.
+All this happens in the thread of the run, so there is no lock and no race. Other threads only append to `_callbacks`
+that a step has ended; appending to a deque is atomic.
 
-A node that fails lets everything go on that does not wait for it. Then its block fails, and so do the nodes around it
-up to one with a handler; without one, the run. Recorded failures that nothing handled are tried again by the next
-continuation of the run.
+If a node fails, all nodes that do not wait for it go on. Then its block fails, and so do the nodes around it up to one
+with a handler; without a handler, the run fails. The next continuation of the run tries recorded failures again that no
+handler took.
 """
 
 from __future__ import annotations
@@ -38,252 +37,262 @@ from ironflow_nb.graphs.compiled_graph import (
     While,
     Workflow,
 )
+from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.language.budget import Budget
 from ironflow_nb.graphs.language.data import as_data, coerce, describe
-from ironflow_nb.graphs.runtime.activity import (
-    Activity,
-    Done,
+from ironflow_nb.graphs.runtime.active_block import (
+    ActiveBlock,
+    BlockCallback,
     NameFrame,
-    can_be_handled,
-    described,
-    one,
+    combine_failures,
+    describe_failure,
+    is_handleable,
     skip_after_failures,
     skip_nodes,
 )
-from ironflow_nb.graphs.runtime.child_graphs import ChildCall
+from ironflow_nb.graphs.runtime.child_graphs import call_child
+from ironflow_nb.graphs.runtime.node_environment import environment
 from ironflow_nb.graphs.runtime.node_steps import NodeSteps
-from ironflow_nb.graphs.runtime.template_values import TemplateValues, as_case
+from ironflow_nb.graphs.runtime.template_values import TemplateValues, case_name
+
+
+def run_graph(definition: CompiledGraph, node_steps: NodeSteps, grants: Grants, given: Any) -> Any:
+    """Execute the graph in the run of the calling code, and return its output."""
+    __tracebackhide__ = True
+    names = {"input": as_data(given), "env": environment(definition, grants)}
+    return Interpreter(definition, node_steps, names).run()
 
 
 class Interpreter:
-    """One continuation of the run of one graph."""
+    """Executes one graph in one continuation of its run."""
 
-    def __init__(self, definition: CompiledGraph, workshop: NodeSteps, names: Mapping[str, Any]) -> None:
+    def __init__(self, definition: CompiledGraph, node_steps: NodeSteps, names: Mapping[str, Any]) -> None:
         scope = SCOPE.get()
         assert scope is not None
         assert scope.step is None
         self._definition = definition
-        self._workshop = workshop
-        self._scope: RunContext = scope
-        workshop.hide_secrets(scope)
+        self._node_steps = node_steps
+        self._context: RunContext = scope
+        node_steps.hide_secrets(scope)
         self._names = dict(names)
-        self._filler = TemplateValues(scope, workshop.graph, has_secrets=workshop.secrets.has_any)
-        self._ready: deque[tuple[Activity, int]] = deque()
-        self._ended: deque[Callable[[], None]] = deque()
+        self._values = TemplateValues(scope, node_steps.graph, has_secrets=node_steps.secrets.has_any)
+        self._ready: deque[tuple[ActiveBlock, int]] = deque()
+        self._callbacks: deque[Callable[[], None]] = deque()
         self._n_running = 0
 
     def run(self) -> Any:
-        """Run the graph from its first node to its output.
+        """Execute the graph and return its output.
 
         Raises:
-            Exception: the failure of a node that nothing handled; of several, an `ExceptionGroup` of them.
+            Exception: the failure of a node that no handler took; an `ExceptionGroup` of several.
         """
         __tracebackhide__ = True
-        ended: list[Activity] = []
-        frame = NameFrame(self._names, None, self._scope.branch)
+        ended: list[ActiveBlock] = []
+        frame = NameFrame(self._names, None, self._context.branch)
         self._open(self._definition.block, frame, ended.append, is_handled=False)
         while not ended:
             while self._ready and self._n_running < self._definition.concurrency:
-                self._begin(*self._ready.popleft())
-            if self._ended:
-                self._ended.popleft()()
+                self._begin_node(*self._ready.popleft())
+            if self._callbacks:
+                self._callbacks.popleft()()
             elif not ended:
                 assert self._n_running, "a block waits for nothing"
-                durable_calls.wait_for(self._scope, lambda: bool(self._ended))
+                durable_calls.wait_for(self._context, lambda: bool(self._callbacks))
         if ended[0].failures:
-            raise one(self._definition.name, ended[0].failures)
+            raise combine_failures(self._definition.name, ended[0].failures)
         return self._result(ended[0])
 
-    def _result(self, activity: Activity) -> Any:
+    def _result(self, active: ActiveBlock) -> Any:
         output = self._definition.output
         if output is not None:
-            return self._filler.filled(output, activity.frame, "output")
-        nodes = activity.block.nodes
-        return activity.outputs.get(nodes[-1].id) if nodes else None
+            return self._values.fill(output, active.frame, "output")
+        nodes = active.block.nodes
+        return active.outputs.get(nodes[-1].id) if nodes else None
 
     # -- blocks --------------------------------------------------------------------------------------------------
 
-    def _open_inside(
-        self, activity: Activity, number: int, block: Block, done: Done, frame: NameFrame | None = None
+    def _open_inner(
+        self, active: ActiveBlock, number: int, block: Block, done: BlockCallback, frame: NameFrame | None = None
     ) -> None:
-        """Begin a block inside of the node."""
-        is_handled = activity.is_handled or activity.block.nodes[number].on_error is not None
-        self._open(block, frame or activity.frame.inside({}), done, is_handled=is_handled)
+        """Open a block inside of the node; `done` is called when it has ended."""
+        is_handled = active.is_handled or active.block.nodes[number].on_error is not None
+        self._open(block, frame or active.frame.inner({}), done, is_handled=is_handled)
 
-    def _open(self, block: Block, frame: NameFrame, done: Done, *, is_handled: bool) -> None:
-        activity = Activity(block, frame, done, is_handled=is_handled)
-        for number, n_waiting in enumerate(activity.n_waiting):
+    def _open(self, block: Block, frame: NameFrame, done: BlockCallback, *, is_handled: bool) -> None:
+        active = ActiveBlock(block, frame, done, is_handled=is_handled)
+        for number, n_waiting in enumerate(active.n_waiting):
             if n_waiting == 0:
-                self._enqueue(activity, number)
+                self._enqueue(active, number)
         if not block.nodes:
-            self._ended.append(lambda: done(activity))
+            self._callbacks.append(lambda: done(active))
 
-    def _enqueue(self, activity: Activity, number: int) -> None:
-        activity.n_open += 1
-        self._ready.append((activity, number))
+    def _enqueue(self, active: ActiveBlock, number: int) -> None:
+        active.n_open += 1
+        self._ready.append((active, number))
 
-    def _finish(self, activity: Activity, number: int, output: Any, *, is_skipped: bool = False) -> None:
-        """Take the output of a node, and begin what waited for nothing else."""
-        name = activity.block.nodes[number].id
+    def _finish_node(self, active: ActiveBlock, number: int, output: Any, *, is_skipped: bool = False) -> None:
+        """Take the output of a node, and enqueue the nodes that waited for it alone."""
+        name = active.block.nodes[number].id
         if not is_skipped:
-            activity.outputs[name] = output
-        activity.frame.put(name, output)
-        for waiting in activity.waited_for_by[number]:
-            activity.n_waiting[waiting] -= 1
-            if activity.n_waiting[waiting] == 0:
-                self._enqueue(activity, waiting)
-        self._close(activity)
+            active.outputs[name] = output
+        active.frame.bind(name, output)
+        for waiting in active.waited_for_by[number]:
+            active.n_waiting[waiting] -= 1
+            if active.n_waiting[waiting] == 0:
+                self._enqueue(active, waiting)
+        self._close_node(active)
 
-    def _fail(self, activity: Activity, number: int, error: BaseException) -> None:
-        """Let the node's handler see to the failure, or let it fail its block."""
+    def _fail_node(self, active: ActiveBlock, number: int, error: BaseException) -> None:
+        """Give the failure to the handler of the node; without one the block fails."""
         __tracebackhide__ = True
-        node = activity.block.nodes[number]
-        if not isinstance(error, Exception) or not can_be_handled(error):
+        node = active.block.nodes[number]
+        if not isinstance(error, Exception) or not is_handleable(error):
             raise error
         if node.on_error is None:
-            self._fail_block(activity, number, error)
+            self._fail_block(active, number, error)
         elif node.on_error == CONTINUE:
-            self._finish(activity, number, {"error": described(node, error)})
+            self._finish_node(active, number, {"error": describe_failure(node, error)})
         else:
-            self._handle(activity, number, node.on_error, error)
+            self._run_handler(active, number, node.on_error, error)
 
-    def _fail_block(self, activity: Activity, number: int, error: Exception) -> None:
-        """Let the block fail; where nothing around it handles that, the next continuation of the run tries it again."""
+    def _fail_block(self, active: ActiveBlock, number: int, error: Exception) -> None:
+        """Add the failure to the block. If no node around it has a handler, the next continuation tries it again."""
         __tracebackhide__ = True
-        if not activity.is_handled:
-            durable_calls.unobserve(self._scope, error)
-        activity.fail(number, error)
-        self._close(activity)
+        if not active.is_handled:
+            durable_calls.unobserve(self._context, error)
+        active.fail(number, error)
+        self._close_node(active)
 
-    def _handle(self, activity: Activity, number: int, handler: Block, error: Exception) -> None:
-        node = activity.block.nodes[number]
+    def _run_handler(self, active: ActiveBlock, number: int, handler: Block, error: Exception) -> None:
+        node = active.block.nodes[number]
 
-        def done(handled: Activity) -> None:
+        def done(handled: ActiveBlock) -> None:
             if handled.failures:
-                failure = one(node.id, handled.failures)
+                failure = combine_failures(node.id, handled.failures)
                 failure.__cause__ = failure.__cause__ or error
-                self._fail_block(activity, number, failure)
+                self._fail_block(active, number, failure)
             else:
                 last = handler.nodes[-1].id if handler.nodes else None
-                self._finish(activity, number, handled.outputs.get(last) if last is not None else None)
+                self._finish_node(active, number, handled.outputs.get(last) if last is not None else None)
 
-        frame = activity.frame.inside({"error": described(node, error)})
-        self._open(handler, frame, done, is_handled=activity.is_handled)
+        frame = active.frame.inner({"error": describe_failure(node, error)})
+        self._open(handler, frame, done, is_handled=active.is_handled)
 
-    def _close(self, activity: Activity) -> None:
-        activity.n_open -= 1
-        if activity.n_open == 0:
-            skip_after_failures(self._scope, self._workshop.graph, activity)
-            activity.done(activity)
+    def _close_node(self, active: ActiveBlock) -> None:
+        active.n_open -= 1
+        if active.n_open == 0:
+            skip_after_failures(self._context, self._node_steps.graph, active)
+            active.done(active)
 
     # -- nodes ---------------------------------------------------------------------------------------------------
 
-    def _begin(self, activity: Activity, number: int) -> None:
+    def _begin_node(self, active: ActiveBlock, number: int) -> None:
         __tracebackhide__ = True
-        node = activity.block.nodes[number]
-        frame = activity.frame
+        node = active.block.nodes[number]
+        frame = active.frame
         try:
-            if self._filler.is_true(node.when, frame, f"{node.id}, when"):
-                self._perform(activity, number, node)
+            if self._values.is_true(node.when, frame, f"{node.id}, when"):
+                self._perform_task(active, number, node)
             else:
-                self._skip([node], frame, "when is false")
-                self._later(lambda: self._finish(activity, number, None, is_skipped=True))
+                self._skip_nodes([node], frame, "when is false")
+                self._call_soon(lambda: self._finish_node(active, number, None, is_skipped=True))
         except ExpressionFailed as error:
-            self._record_failure(activity, number, error)
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the graph says what it means
-            self._fail(activity, number, error)
+            self._record_failure(active, number, error)
+        except Exception as error:  # noqa: BLE001 -- `_fail_node` raises those that no handler may take
+            self._fail_node(active, number, error)
 
-    def _skip(self, nodes: Iterable[GraphNode], frame: NameFrame, reason: str) -> None:
-        skip_nodes(self._scope, self._workshop.graph, nodes, frame.branch, reason)
+    def _skip_nodes(self, nodes: Iterable[GraphNode], frame: NameFrame, reason: str) -> None:
+        skip_nodes(self._context, self._node_steps.graph, nodes, frame.branch, reason)
 
-    def _later(self, go_on: Callable[[], None]) -> None:
-        """Go on when this node is done with: what fails from there on is no failure of it."""
-        self._ended.append(go_on)
+    def _call_soon(self, callback: Callable[[], None]) -> None:
+        """Call it after the present node: an error in it is not an error of that node."""
+        self._callbacks.append(callback)
 
-    def _perform(self, activity: Activity, number: int, node: GraphNode) -> None:
+    def _perform_task(self, active: ActiveBlock, number: int, node: GraphNode) -> None:
         __tracebackhide__ = True
-        frame = activity.frame
-        if node.id in self._workshop.mocks and not isinstance(node.task, NodeWork | PythonCall):
-            self._work(activity, number, {})
+        frame = active.frame
+        if node.id in self._node_steps.mocks and not isinstance(node.task, NodeWork | PythonCall):
+            self._perform_step(active, number, {})
             return
         match node.task:
             case NodeWork(options=options):
-                self._work(activity, number, self._filler.sealed(node, options, frame))
+                self._perform_step(active, number, self._values.fill_options(node, options, frame))
             case PythonCall(arguments=arguments):
-                self._work(activity, number, {"with": self._filler.sealed(node, arguments, frame)})
+                self._perform_step(active, number, {"with": self._values.fill_options(node, arguments, frame)})
             case Assertion():
-                self._work(activity, number, {"checks": self._filler.checks(node, node.task, frame)})
+                self._perform_step(active, number, {"checks": self._values.fill_checks(node, node.task, frame)})
             case Workflow(target=target, input=given):
-                name = self._filler.filled(target, frame, node.id)
-                self._child(activity, number, name, self._filler.filled(given, frame, node.id))
+                name = self._values.fill(target, frame, node.id)
+                self._run_child(active, number, name, self._values.fill(given, frame, node.id))
             case Condition(test=test, then=then, otherwise=otherwise):
-                is_then = self._filler.is_true(test, frame, node.id)
-                way, block, other = ("then", then, otherwise) if is_then else ("else", otherwise, then)
-                self._skip(other.nodes, frame, f"{node.id} took {way}")
-                self._decide(activity, number, way, block)
+                is_then = self._values.is_true(test, frame, node.id)
+                side, block, other = ("then", then, otherwise) if is_then else ("else", otherwise, then)
+                self._skip_nodes(other.nodes, frame, f"{node.id} took {side}")
+                self._open_chosen(active, number, side, block)
             case Switch(value=value, cases=cases, default=default):
-                chosen = as_case(self._filler.filled(value, frame, node.id), node)
+                chosen = case_name(self._values.fill(value, frame, node.id), node)
                 blocks = dict(cases)
                 taken = chosen if chosen in blocks else "default" if default.nodes else None
                 block = blocks.get(chosen, default)
                 others = [each for each in (*blocks.values(), default) if each is not block]
                 reason = f"{node.id} took {'none of its cases' if taken is None else taken}"
-                self._skip([each for other in others for each in other.nodes], frame, reason)
-                self._decide(activity, number, taken, block)
+                self._skip_nodes([each for other in others for each in other.nodes], frame, reason)
+                self._open_chosen(active, number, taken, block)
             case ParallelBlocks():
-                self._fan_out(activity, number, node.task)
+                self._open_branches(active, number, node.task)
             case Loop():
-                self._loop(activity, number, node.task)
+                self._run_loop(active, number, node.task)
             case While():
-                self._repeat(activity, number, node.task)
+                self._run_while(active, number, node.task)
 
     # -- work ----------------------------------------------------------------------------------------------------
 
-    def _work(self, activity: Activity, number: int, options: dict[str, Any]) -> None:
-        """Perform the node as a step: here if it is alone, else beside the others."""
+    def _perform_step(self, active: ActiveBlock, number: int, options: dict[str, Any]) -> None:
+        """Perform the node as a step: in this thread if nothing else runs, else beside the others."""
         __tracebackhide__ = True
-        node = activity.block.nodes[number]
-        spec = self._workshop.spec(node)
-        is_alone = not (self._ready or self._n_running or self._ended) and not spec.is_async and node.timeout_s is None
+        node = active.block.nodes[number]
+        spec = self._node_steps.spec(node)
+        is_alone = (
+            not (self._ready or self._n_running or self._callbacks) and not spec.is_async and node.timeout_s is None
+        )
         if is_alone:
-            seen = self._seen(node, durable_calls.call(spec, self._scope.at(activity.frame.branch), (), options))
-            self._later(lambda: self._finish(activity, number, seen))
+            output = self._as_output(node, durable_calls.call(spec, self._context.at(active.frame.branch), (), options))
+            self._call_soon(lambda: self._finish_node(active, number, output))
             return
-        scope = self._scope.at(activity.frame.branch)
-        submission = durable_calls.submit(
-            scope, spec, (), options, is_limited=False
-        )  # the graph has a limit of its own
+        # No limit of the session: the graph has a limit of its own.
+        submission = durable_calls.submit(self._context.at(active.frame.branch), spec, (), options, is_limited=False)
         self._n_running += 1
 
         def take() -> None:
             __tracebackhide__ = True
             self._n_running -= 1
             try:
-                value = _read(submission, is_handled=activity.is_handled or node.on_error is not None)
-                seen = self._seen(node, value)
+                value = _read_submission(submission, is_handled=active.is_handled or node.on_error is not None)
+                output = self._as_output(node, value)
             except Exception as error:  # noqa: BLE001
-                self._fail(activity, number, error)
+                self._fail_node(active, number, error)
             else:
-                self._finish(activity, number, seen)
+                self._finish_node(active, number, output)
 
-        submission.when_done(lambda: self._ended.append(take))
+        submission.when_done(lambda: self._callbacks.append(take))
 
-    def _seen(self, node: GraphNode, value: Any) -> Any:
-        """Return the output as expressions take it, where it comes from code of the user."""
-        match node.task:
-            case NodeWork(kind=kind):
-                is_of_user = kind.function is not None or node.id in self._workshop.mocks
-            case task:
-                is_of_user = isinstance(task, PythonCall | Workflow) or node.id in self._workshop.mocks
-        return as_data(value) if is_of_user else value
+    def _as_output(self, node: GraphNode, value: Any) -> Any:
+        """Return the output of user code as data that expressions can read; any other output is data already."""
+        task = node.task
+        has_user_code = task.kind.function is not None if isinstance(task, NodeWork) else isinstance(task, PythonCall)
+        return as_data(value) if has_user_code or node.id in self._node_steps.mocks else value
 
-    def _child(self, activity: Activity, number: int, name: Any, given: Any) -> None:
-        node = activity.block.nodes[number]
-        child = ChildCall(node, name, given, self._workshop.graph, self._workshop.secrets)
-        scope = self._scope.at(activity.frame.branch)
-        if not (self._ready or self._n_running or self._ended):
-            seen = as_data(child.call(scope))
-            self._later(lambda: self._finish(activity, number, seen))
+    def _run_child(self, active: ActiveBlock, number: int, name: Any, given: Any) -> None:
+        node = active.block.nodes[number]
+        scope = self._context.at(active.frame.branch)
+
+        def call_data() -> Any:
+            __tracebackhide__ = True
+            return as_data(call_child(scope, self._node_steps, node, name, given))
+
+        if not (self._ready or self._n_running or self._callbacks):
+            output = call_data()
+            self._call_soon(lambda: self._finish_node(active, number, output))
             return
         self._n_running += 1
 
@@ -291,74 +300,72 @@ class Interpreter:
             __tracebackhide__ = True
             self._n_running -= 1
             if error is not None:
-                self._fail(activity, number, error)
+                self._fail_node(active, number, error)
             else:
-                self._finish(activity, number, value)
+                self._finish_node(active, number, value)
 
         durable_calls.run_beside(
-            scope,
-            lambda: as_data(child.call(scope)),
-            lambda value, error: self._ended.append(lambda: take(value, error)),
+            scope, call_data, lambda value, error: self._callbacks.append(lambda: take(value, error))
         )
 
-    def _record_failure(self, activity: Activity, number: int, error: NodeFailed) -> None:
-        """Record a node that could not even be asked for, so that it is seen where the run failed."""
+    def _record_failure(self, active: ActiveBlock, number: int, error: NodeFailed) -> None:
+        """Record the failure of a node whose options have no value, so that the run shows where it failed."""
         __tracebackhide__ = True
-        node = activity.block.nodes[number]
-        scope = self._scope.at(activity.frame.branch)
+        node = active.block.nodes[number]
+        scope = self._context.at(active.frame.branch)
         try:
-            spec = self._workshop.failing_spec(node, error)
+            spec = self._node_steps.failing_spec(node, error)
             durable_calls.call(spec, scope, (), {"failed": str(error)})
         except Exception as raised:  # noqa: BLE001
-            self._fail(activity, number, raised)
+            self._fail_node(active, number, raised)
 
     # -- decisions -----------------------------------------------------------------------------------------------
 
-    def _decide(self, activity: Activity, number: int, taken: str | None, block: Block) -> None:
-        def done(inside: Activity) -> None:
-            self._end_control(activity, number, inside, {"taken": taken}, {"taken": taken, **inside.outputs})
+    def _open_chosen(self, active: ActiveBlock, number: int, taken: str | None, block: Block) -> None:
+        def done(inside: ActiveBlock) -> None:
+            self._end_decision(active, number, inside, {"taken": taken}, {"taken": taken, **inside.outputs})
 
-        self._open_inside(activity, number, block, done)
+        self._open_inner(active, number, block, done)
 
-    def _end_control(
-        self, activity: Activity, number: int, inside: Activity, decided: dict[str, Any], output: Any
+    def _end_decision(
+        self, active: ActiveBlock, number: int, inside: ActiveBlock, decided: dict[str, Any], output: Any
     ) -> None:
         if inside.failures:
-            self._fail(activity, number, one(activity.block.nodes[number].id, inside.failures))
+            self._fail_node(active, number, combine_failures(active.block.nodes[number].id, inside.failures))
         else:
-            self._note(activity, number, decided, output)
+            self._finish_decision(active, number, decided, output)
 
-    def _note(self, activity: Activity, number: int, decided: dict[str, Any], output: Any) -> None:
-        """Record what was decided and what came of it; it rides with the next commit."""
+    def _finish_decision(self, active: ActiveBlock, number: int, decided: dict[str, Any], output: Any) -> None:
+        """Record the decision and the output of the node, and finish it. The events are added to the next commit."""
         try:
-            self._record(activity, number, decided, output)
-        except Exception as error:  # noqa: BLE001 -- what the nodes inside gave can't be told from others, or stored
-            self._fail(activity, number, error)
+            self._record_decision(active, number, decided, output)
+        except Exception as error:  # noqa: BLE001 -- the output can't be digested or encoded
+            self._fail_node(active, number, error)
         else:
-            self._finish(activity, number, output)
+            self._finish_node(active, number, output)
 
-    def _record(self, activity: Activity, number: int, decided: dict[str, Any], output: Any) -> None:
-        spec = self._workshop.spec(activity.block.nodes[number])
-        Budget().measure(output)  # each node inside may have given the whole of what the graph has so far
-        result = self._scope.access.digester.digest(output).digest
+    def _record_decision(self, active: ActiveBlock, number: int, decided: dict[str, Any], output: Any) -> None:
+        spec = self._node_steps.spec(active.block.nodes[number])
+        Budget().measure(output)  # every node inside may have returned all data of the graph
+        result = self._context.access.digester.digest(output).digest
         arguments = {**decided, "result": result.hex()}
-        durable_calls.record(self._scope.at(activity.frame.branch), spec, arguments, lambda: output, is_seen=False)
+        durable_calls.record(self._context.at(active.frame.branch), spec, arguments, lambda: output, is_seen=False)
 
-    def _fan_out(self, activity: Activity, number: int, branch: ParallelBlocks) -> None:
+    def _open_branches(self, active: ActiveBlock, number: int, branch: ParallelBlocks) -> None:
         __tracebackhide__ = True
-        node = activity.block.nodes[number]
+        node = active.block.nodes[number]
         chosen = [
             choice
             for choice in branch.branches
-            if self._filler.is_true(choice.when, activity.frame, f"{node.id}, {choice.name}")
+            if self._values.is_true(choice.when, active.frame, f"{node.id}, {choice.name}")
         ]
         for choice in branch.branches:
             if choice not in chosen:
-                self._skip(choice.do.nodes, activity.frame, f"when of {choice.name} is false")
-        ended: dict[str, Activity] = {}
+                self._skip_nodes(choice.do.nodes, active.frame, f"when of {choice.name} is false")
+        ended: dict[str, ActiveBlock] = {}
 
-        def done_with(name: str) -> Done:
-            def done(inside: Activity) -> None:
+        def done_with(name: str) -> BlockCallback:
+            def done(inside: ActiveBlock) -> None:
                 ended[name] = inside
                 if len(ended) == len(chosen):
                     join()
@@ -368,25 +375,25 @@ class Interpreter:
         def join() -> None:
             failures = [failure for choice in chosen for failure in ended[choice.name].failures]
             if failures:
-                self._fail(activity, number, one(node.id, failures))
+                self._fail_node(active, number, combine_failures(node.id, failures))
                 return
             names = [choice.name for choice in chosen]
-            self._note(activity, number, {"taken": names}, {name: ended[name].outputs for name in names})
+            self._finish_decision(active, number, {"taken": names}, {name: ended[name].outputs for name in names})
 
         for choice in chosen:
-            self._open_inside(activity, number, choice.do, done_with(choice.name))
+            self._open_inner(active, number, choice.do, done_with(choice.name))
         if not chosen:
-            self._later(join)
+            self._call_soon(join)
 
     # -- loops ---------------------------------------------------------------------------------------------------
 
-    def _loop(self, activity: Activity, number: int, loop: Loop) -> None:
+    def _run_loop(self, active: ActiveBlock, number: int, loop: Loop) -> None:
         __tracebackhide__ = True
-        node = activity.block.nodes[number]
-        items = coerce(self._filler.filled(loop.items, activity.frame, node.id))
+        node = active.block.nodes[number]
+        items = coerce(self._values.fill(loop.items, active.frame, node.id))
         if not isinstance(items, list):
             raise ExpressionFailed(f"{node.id}: loop goes over a list, not over {describe(items)}", node=node.id)
-        self._count_items(activity, loop.do, len(items))
+        self._count_items(active, loop.do, len(items))
         results: list[Any] = [None] * len(items)
         failures: dict[int, list[Exception]] = {}
         n_begun = n_open = 0
@@ -398,14 +405,14 @@ class Interpreter:
                 index = n_begun
                 n_begun += 1
                 n_open += 1
-                branch = self._branch(activity, node, {"item": items[index]})
+                branch = self._open_branch(active, node, {"item": items[index]})
                 names = {loop.name: items[index], "index": index}
-                self._open_inside(activity, number, loop.do, done_with(index), activity.frame.inside(names, branch))
+                self._open_inner(active, number, loop.do, done_with(index), active.frame.inner(names, branch))
             if n_open == 0:
-                self._later(end)
+                self._call_soon(end)
 
-        def done_with(index: int) -> Done:
-            def done(inside: Activity) -> None:
+        def done_with(index: int) -> BlockCallback:
+            def done(inside: ActiveBlock) -> None:
                 nonlocal n_open
                 n_open -= 1
                 results[index] = inside.outputs
@@ -417,61 +424,60 @@ class Interpreter:
 
         def end() -> None:
             if failures:
-                self._fail(activity, number, one(node.id, [each for n in sorted(failures) for each in failures[n]]))
+                self._fail_node(
+                    active, number, combine_failures(node.id, [each for n in sorted(failures) for each in failures[n]])
+                )
             else:
-                self._note(activity, number, {"n_items": len(items)}, results)
+                self._finish_decision(active, number, {"n_items": len(items)}, results)
 
         begin_next()
 
-    def _repeat(self, activity: Activity, number: int, loop: While) -> None:
+    def _run_while(self, active: ActiveBlock, number: int, loop: While) -> None:
         __tracebackhide__ = True
-        node = activity.block.nodes[number]
+        node = active.block.nodes[number]
         results: list[Any] = []
 
         def begin_next() -> None:
             __tracebackhide__ = True
-            names = {
-                loop.name: {"index": len(results), "last": results[-1] if results else None},
-                "index": len(results),
-            }
-            frame = activity.frame.inside(names, self._branch(activity, node, {"round": len(results)}))
-            if not self._filler.is_true(loop.test, frame, f"{node.id}, while"):
-                self._later(lambda: self._note(activity, number, {"n_rounds": len(results)}, results))
-            elif len(results) == loop.max_rounds:
+            index, last = len(results), results[-1] if results else None
+            names = {loop.name: {"index": index, "last": last}, "index": index}
+            frame = active.frame.inner(names, self._open_branch(active, node, {"round": index}))
+            if not self._values.is_true(loop.test, frame, f"{node.id}, while"):
+                self._call_soon(lambda: self._finish_decision(active, number, {"n_rounds": index}, results))
+            elif index == loop.max_rounds:
                 error = NodeFailed(f"{node.id}: while is still true after {loop.max_rounds} rounds", node=node.id)
-                self._later(lambda: self._record_failure(activity, number, error))
+                self._call_soon(lambda: self._record_failure(active, number, error))
             else:
-                self._open_inside(activity, number, loop.do, done, frame)
+                self._open_inner(active, number, loop.do, done, frame)
 
-        def done(inside: Activity) -> None:
+        def done(inside: ActiveBlock) -> None:
             if inside.failures:
-                self._fail(activity, number, one(node.id, inside.failures))
+                self._fail_node(active, number, combine_failures(node.id, inside.failures))
                 return
             results.append(inside.outputs)
             try:
                 begin_next()
             except ExpressionFailed as error:
-                self._record_failure(activity, number, error)
+                self._record_failure(active, number, error)
 
         begin_next()
 
-    def _branch(self, activity: Activity, node: GraphNode, arguments: dict[str, Any]) -> BranchId:
-        name = f"{self._workshop.graph}.{node.id}"
-        return durable_calls.open_branch(self._scope.at(activity.frame.branch), name, arguments).branch
+    def _open_branch(self, active: ActiveBlock, node: GraphNode, arguments: dict[str, Any]) -> BranchId:
+        name = f"{self._node_steps.graph}.{node.id}"
+        return durable_calls.open_branch(self._context.at(active.frame.branch), name, arguments).branch
 
-    def _count_items(self, activity: Activity, block: Block, n_items: int) -> None:
-        """Let the diagram know how many steps there will be."""
+    def _count_items(self, active: ActiveBlock, block: Block, n_items: int) -> None:
+        """Record how many steps the loop will have, for the diagram."""
         for node in block.nodes:
             if node.when is None:
-                durable_calls.count_items(
-                    self._scope.at(activity.frame.branch), f"{self._workshop.graph}.{node.id}", n_items
-                )
+                context = self._context.at(active.frame.branch)
+                durable_calls.count_items(context, f"{self._node_steps.graph}.{node.id}", n_items)
 
 
-def _read(submission: Submission, *, is_handled: bool) -> Any:
+def _read_submission(submission: Submission, *, is_handled: bool) -> Any:
     __tracebackhide__ = True
     if is_handled:
-        return submission.read()  # the run sees the failure, and lives with it
+        return submission.read()  # the run has seen the failure and goes on
     outcome = submission.promise
     outcome.is_observed = True
     if outcome.error is not None:

@@ -1,70 +1,268 @@
-"""What the nodes of a graph are given from the process that they run in: functions, variables, somebody to ask."""
+"""What a node gets from its run and from the process: the context of its work, functions, variables and answers.
+
+A function of Python is looked up by name: among the functions that were given to the graph, then among steps, then in
+the notebook or in a module that is granted.
+"""
 
 from __future__ import annotations
 
 import functools
 import getpass
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import import_module
+from itertools import count
 from typing import Any, Final
 
+from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.status import RunKind
-from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution import DEFAULTS, REGISTRY, StepSpec, shell
-from ironflow_nb.graphs.compiled_graph import CompiledGraph, GraphNode
+from ironflow_nb.errors import DefinitionError, ExpressionFailed
+from ironflow_nb.execution import (
+    DEFAULTS,
+    REGISTRY,
+    Clock,
+    Parameters,
+    StepOptions,
+    StepSpec,
+    closure_of,
+    deterministic,
+    random_uuid,
+    shell,
+)
+from ironflow_nb.graphs.compiled_graph import CompiledGraph
 from ironflow_nb.graphs.grants import Grants, Need
-from ironflow_nb.graphs.language.data import as_data
-from ironflow_nb.graphs.runtime.interpreter import Interpreter
-from ironflow_nb.graphs.runtime.node_context import WorkContext
-from ironflow_nb.graphs.runtime.node_steps import NodeSteps, OptionParameters, PythonFunction
+from ironflow_nb.graphs.language.evaluation import evaluate
+from ironflow_nb.graphs.language.expression import ExpressionSyntaxError, compile_expression
+from ironflow_nb.graphs.language.templates import OPENING, Template, Whole, compile_template, fill
 from ironflow_nb.graphs.secrets import Secrets, variable_of
 from ironflow_nb.handles.runnable import Runnable
 
 Functions = Mapping[str, Callable[..., Any]]
 
+_LOGGER: Final = "ironflow_nb.graph"
 _NOTEBOOK: Final = "__main__"
 
-_PUBLIC: Final = {_NOTEBOOK: _NOTEBOOK, "posix": "os", "nt": "os", "posixpath": "os.path", "ntpath": "os.path"}
-"""By which name a module is known that has another one of its own; those in C begin with an underscore."""
+_PUBLIC_NAMES: Final = {_NOTEBOOK: _NOTEBOOK, "posix": "os", "nt": "os", "posixpath": "os.path", "ntpath": "os.path"}
+"""The name by which users know a module, where its own name is another. Modules in C begin with an underscore."""
 
 
-def equipped(definition: CompiledGraph, grants: Grants, functions: Functions, mocks: Mapping[str, Any]) -> NodeSteps:
-    """Return what the nodes of the graph work with here."""
-    secrets = Secrets(definition.secrets, grants, ask=_asking())
+# -- the context of a node ---------------------------------------------------------------------------------------
 
-    def context(node: GraphNode) -> WorkContext:
-        return WorkContext(
-            node=node.id,
-            grants=grants,
-            clock=REGISTRY.engine().clock,
-            secrets=secrets,
-            functions=functions,
-            retry=node.retry_options,
-            timeout_s=node.timeout_s,
+
+class RecordedCalls:
+    """``now()`` and ``uuid()`` of expressions, recorded in the run of the calling code."""
+
+    def now(self) -> datetime:
+        """See the protocol."""
+        return deterministic.now()
+
+    def uuid(self) -> str:
+        """See the protocol."""
+        return str(deterministic.uuid4())
+
+
+RECORDED: Final = RecordedCalls()
+
+NOW: Final = "now()"
+UUID_SEED: Final = "uuid()"
+"""Keys that a secret option has beside names. No expression can write either of them without quotes."""
+
+
+class FreshCalls:
+    """``now()`` and ``uuid()`` of an option with a secret, whose value is made in the body of its step.
+
+    They follow from what was recorded before the body began, so each attempt and each process makes the same.
+    """
+
+    def __init__(self, sees: Mapping[str, Any]) -> None:
+        self._sees = sees
+        self._n_drawn = count()
+
+    def now(self) -> datetime:
+        """See the protocol."""
+        return self._sees[NOW]  # type: ignore[no-any-return]
+
+    def uuid(self) -> str:
+        """See the protocol."""
+        drawn = digest_bytes(f"{self._sees[UUID_SEED]} {next(self._n_drawn)}".encode())
+        return str(random_uuid(lambda n_bytes: drawn[-n_bytes:]))
+
+
+class WorkContext:
+    """The `NodeContext` of one node in one run."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        grants: Grants,
+        clock: Clock,
+        secrets: Secrets,
+        functions: Functions | None = None,
+        retry: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        self.node = node
+        self.grants = grants
+        self.retry: Mapping[str, Any] = retry or {}
+        self.timeout_s = timeout_s
+        self._clock = clock
+        self._secrets = secrets
+        self._functions = functions or {}
+
+    def evaluate(self, text: str, names: Mapping[str, Any]) -> Any:
+        """See the protocol."""
+        try:
+            return fill(_compile(text), lambda expression: evaluate(expression, names, RECORDED))
+        except ValueError as error:
+            raise ExpressionFailed(f"{self.node}: {error}", node=self.node) from None
+
+    def log(self, message: str, level: str = "info") -> None:
+        """See the protocol."""
+        number = logging.getLevelNamesMapping()[level.upper()]
+        logging.getLogger(_LOGGER).log(number, "%s: %s", self.node, self._secrets.redacted(message))
+
+    def has_secret(self, content: str | bytes) -> bool:
+        """See the protocol."""
+        return self._secrets.are_in(content)
+
+    def now(self) -> datetime:
+        """See the protocol."""
+        return datetime.fromtimestamp(self._clock.now() / 1e6, UTC)
+
+    def monotonic(self) -> float:
+        """See the protocol."""
+        return self._clock.monotonic()
+
+    def function(self, name: str) -> Callable[..., Any] | None:
+        """See the protocol."""
+        return self._functions.get(name)
+
+
+@functools.lru_cache(maxsize=8192)
+def _compile(text: str) -> Template:
+    if OPENING not in text:
+        return Whole(compile_expression(text.strip()))
+
+    def raise_error(_path: object, error: ExpressionSyntaxError) -> None:
+        raise error
+
+    return compile_template(text.strip(), raise_error)
+
+
+# -- functions of Python -----------------------------------------------------------------------------------------
+
+
+class OptionParameters(Parameters):
+    """The options of a node as arguments by name, and the values that its function closes over."""
+
+    def __init__(self, function: Callable[..., Any] | None = None) -> None:
+        super().__init__(lambda **options: options)
+        self._plain = function
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Parameters`."""
+        return dict(kwargs) if self._plain is None else {**kwargs, **closure_of(self._plain)}
+
+    def positional(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """See `Parameters`."""
+        return (), dict(arguments)
+
+
+PARAMETERS: Final = OptionParameters()
+
+
+@dataclass(frozen=True)
+class PythonFunction:
+    """A function of Python that nodes may call, without its decorator, and the options of its step."""
+
+    plain: Callable[..., Any]
+    options: StepOptions = DEFAULTS
+
+
+def find_function(name: str, functions: Functions, grants: Grants) -> PythonFunction | None:
+    """Return the function of that name: given, a step, of the notebook, or of a granted module; None if there is none.
+
+    Raises:
+        DefinitionError: it is a flow, a graph or a decider, or its module can't be imported.
+        NotGranted: it is neither granted nor defined in the notebook.
+    """
+    found: Any = functions.get(name) or REGISTRY.step(name)
+    is_node = isinstance(found, StepSpec) and isinstance(found.parameters, OptionParameters)
+    if found is None or is_node:  # the step of a node of a graph is no function
+        found = _look_up(name, grants)
+    if isinstance(found, Runnable) or (
+        isinstance(found, StepSpec) and REGISTRY.find(RunKind.FLOW, found.name) is not None
+    ):
+        kind = found.kind if isinstance(found, Runnable) else RunKind.FLOW
+        raise DefinitionError(
+            f"{name} is a {kind}, whose calls are runs; run it as a child: workflow: {found.name}", name=name
         )
+    spec = found if isinstance(found, StepSpec) else getattr(found, "spec", None)
+    if isinstance(spec, StepSpec) and (spec is found or callable(found)):
+        return PythonFunction(spec.function, spec.options)
+    return PythonFunction(found) if callable(found) else None
 
-    def python(name: str) -> PythonFunction | None:
-        return _known(name, functions, grants)
 
-    return NodeSteps(definition.name, context=context, secrets=secrets, python=python, mocks=mocks)
+def _look_up(name: str, grants: Grants) -> Any:
+    """Return the value of a name of the notebook, or of a module with the name before the last dot; None if not there.
+
+    Raises:
+        NotGranted: it is neither granted nor a function that the notebook has defined.
+    """
+    if "." in name:
+        grants.require(Need("python", name))
+        found = _import_attribute(name)
+    else:
+        found = vars(sys.modules[_NOTEBOOK]).get(name)
+    is_decorated = isinstance(found, Runnable) or isinstance(getattr(found, "spec", None), StepSpec)
+    if callable(found) and not is_decorated:
+        module = _defining_module(found)
+        if module != _NOTEBOOK:
+            grants.require_function(name, module)
+    return found
+
+
+def _defining_module(found: Any) -> str:
+    """Return the module that defines the code of a callable, whatever the callable is bound to and called by."""
+    while True:
+        if isinstance(found, functools.partial | functools.partialmethod):
+            found = found.func
+        elif inspect.ismethod(found):
+            found = found.__func__
+        else:
+            break
+    # Methods of C know only the object that they are bound to, or the class that has them.
+    owner = getattr(found, "__objclass__", None) or getattr(found, "__self__", None)
+    for each in (found, owner if isinstance(owner, type) else type(owner), type(found)):
+        module = getattr(each, "__module__", None)
+        if isinstance(module, str):
+            return _PUBLIC_NAMES.get(module, module.removeprefix("_"))
+    return ""
+
+
+def _import_attribute(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute, None)
+    except ImportError as error:
+        raise DefinitionError(f"{name} can't be imported: {error}", name=name) from error
+
+
+# -- variables and answers ---------------------------------------------------------------------------------------
 
 
 def environment(definition: CompiledGraph, grants: Grants) -> dict[str, str]:
-    """Return the variables of the environment that are granted, without those that secrets come from."""
+    """Return the granted variables of the environment, without those that hold the graph's secrets."""
     allowed = grants.allowed.get("env", False)
     names = (list(os.environ) if allowed else []) if isinstance(allowed, bool) else allowed
     hidden = set(map(variable_of, definition.secrets.values()))
     return {name: os.environ[name] for name in names if name in os.environ and name not in hidden}
-
-
-def performed(definition: CompiledGraph, workshop: NodeSteps, grants: Grants, given: Any) -> Any:
-    """Run a graph in the run that the caller stands in, and return its output."""
-    __tracebackhide__ = True
-    names = {"input": as_data(given), "env": environment(definition, grants)}
-    return Interpreter(definition, workshop, names).run()
 
 
 def input_of(given: Any, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,77 +276,7 @@ def input_of(given: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**(given or {}), **values}
 
 
-def _known(name: str, functions: Functions, grants: Grants) -> PythonFunction | None:
-    """Return the function of that name: given, a step, of the notebook, or of a module that is granted."""
-    found: Any = functions.get(name) or REGISTRY.step(name)
-    is_node = isinstance(found, StepSpec) and isinstance(found.parameters, OptionParameters)
-    if is_node:  # of a graph, and no function
-        found = None
-    if found is None:
-        found = _looked_up(name, grants)
-    if isinstance(found, Runnable) or (
-        isinstance(found, StepSpec) and REGISTRY.find(RunKind.FLOW, found.name) is not None
-    ):
-        kind = found.kind if isinstance(found, Runnable) else RunKind.FLOW
-        raise DefinitionError(
-            f"{name} is a {kind}, whose calls are runs; run it as a child: workflow: {found.name}", name=name
-        )
-    if isinstance(found, StepSpec):
-        return PythonFunction(found.function, found.options)
-    if not callable(found):
-        return None
-    spec = getattr(found, "spec", None)
-    return (
-        PythonFunction(spec.function, spec.options) if isinstance(spec, StepSpec) else PythonFunction(found, DEFAULTS)
-    )
-
-
-def _looked_up(name: str, grants: Grants) -> Any:
-    """Return what a name of the notebook, or of a module, stands for; None if nothing.
-
-    Raises:
-        NotGranted: it is neither granted nor a function that the notebook has defined.
-    """
-    if "." in name:
-        grants.require(Need("python", name))
-        found = _imported(name)
-    else:
-        found = vars(sys.modules[_NOTEBOOK]).get(name)
-    is_decorated = isinstance(found, Runnable) or isinstance(getattr(found, "spec", None), StepSpec)
-    if callable(found) and not is_decorated:
-        home = _home_of(found)
-        if home != _NOTEBOOK:
-            grants.require_function(name, home)
-    return found
-
-
-def _home_of(found: Any) -> str:
-    """Return the module that has defined what a callable does, whatever it is bound to and called by."""
-    while True:
-        if isinstance(found, functools.partial | functools.partialmethod):
-            found = found.func
-        elif inspect.ismethod(found):
-            found = found.__func__
-        else:
-            break
-    # Methods of C know only what they are bound to, or which class has them.
-    owner = getattr(found, "__objclass__", None) or getattr(found, "__self__", None)
-    for each in (found, owner if isinstance(owner, type) else type(owner), type(found)):
-        module = getattr(each, "__module__", None)
-        if isinstance(module, str):
-            return _PUBLIC.get(module, module.removeprefix("_"))
-    return ""
-
-
-def _imported(name: str) -> Any:
-    module, _, attribute = name.rpartition(".")
-    try:
-        return getattr(import_module(module), attribute, None)
-    except ImportError as error:
-        raise DefinitionError(f"{name} can't be imported: {error}", name=name) from error
-
-
-def _asking() -> Callable[[str], str] | None:
-    """Return what asks the person at the keyboard for a secret, if there is one."""
+def secret_prompt() -> Callable[[str], str] | None:
+    """Return the function that asks the person at the keyboard for a secret; None if there is no person."""
     has_person = shell() is not None or (sys.stdin is not None and sys.stdin.isatty())
     return (lambda question: getpass.getpass(f"{question} ")) if has_person else None

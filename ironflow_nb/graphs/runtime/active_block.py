@@ -1,11 +1,4 @@
-"""Blocks of a graph at work.
-
-What the expressions of a block see while it runs.
-
-Failures of nodes: which of them a handler may see to, and what it sees of them.
-
-Nodes that a run of a graph leaves out: each is recorded as skipped, with the reason.
-"""
+"""A block of a graph while it is executed: its names, its outputs, its failures, and the nodes that it skips."""
 
 from __future__ import annotations
 
@@ -32,7 +25,7 @@ from ironflow_nb.graphs.language.data import as_data
 
 
 class NameFrame(Mapping[str, Any]):
-    """Names and their values: of this block, then of the ones around it. That each is there was seen when compiling."""
+    """The names of a block and their values, then those of the blocks around it. The compiler has checked each name."""
 
     __slots__ = ("branch", "outer", "own")
 
@@ -41,12 +34,12 @@ class NameFrame(Mapping[str, Any]):
         self.outer = outer
         self.branch = branch
 
-    def inside(self, own: dict[str, Any], branch: BranchId | None = None) -> NameFrame:
-        """Return the frame of a block inside of this one."""
+    def inner(self, own: dict[str, Any], branch: BranchId | None = None) -> NameFrame:
+        """Return the frame of a block inside of this one, with names of its own."""
         return NameFrame(own, self, self.branch if branch is None else branch)
 
-    def put(self, name: str, value: Any) -> None:
-        """Let the name be seen from now on."""
+    def bind(self, name: str, value: Any) -> None:
+        """Make the name visible in this block and in those inside of it."""
         self.own[name] = value
 
     def __getitem__(self, name: str) -> Any:
@@ -69,18 +62,22 @@ class NameFrame(Mapping[str, Any]):
         return sum(1 for _ in self)
 
 
-Done = Callable[["Activity"], None]
-"""Told that a block has ended: with outputs, or with failures."""
+BlockCallback = Callable[["ActiveBlock"], None]
+"""Called with a block that has ended: it has outputs, or failures."""
 
 
-class Activity:
-    """A block at work. `is_handled` says that some node around it has a handler for its failures."""
+class ActiveBlock:
+    """A block while it is executed.
+
+    `n_waiting` says of each node for how many others it waits, `n_open` how many nodes have begun and not ended.
+    `is_handled` is true if some node around the block has a handler for its failures.
+    """
 
     __slots__ = (
         "_failures", "block", "done", "frame", "is_handled", "n_open", "n_waiting", "outputs", "waited_for_by",
     )  # fmt: skip
 
-    def __init__(self, block: Block, frame: NameFrame, done: Done, *, is_handled: bool) -> None:
+    def __init__(self, block: Block, frame: NameFrame, done: BlockCallback, *, is_handled: bool) -> None:
         self.block = block
         self.frame = frame
         self.done = done
@@ -96,36 +93,36 @@ class Activity:
 
     @property
     def failures(self) -> list[Exception]:
-        """Those of its nodes that nothing handled, in the order of the nodes and not in that of time."""
+        """The failures that no handler took, in the order of the nodes and not of time."""
         return [self._failures[number] for number in sorted(self._failures)]
 
     @property
     def failed(self) -> list[int]:
-        """The numbers of the nodes that failed."""
+        """The numbers of the nodes that failed, in order."""
         return sorted(self._failures)
 
     def fail(self, number: int, error: Exception) -> None:
-        """Note that a node failed."""
+        """Add the failure of a node."""
         self._failures[number] = error
 
 
-_CAN_BE_HANDLED: Final = (
+_HANDLED_ERRORS: Final = (
     NodeFailed, NotGranted, SecretMissing, ValueNotStorable, StepFailed, RunFailed, RunCancelled, FlowNotDefined,
     FileUnreadable,
 )  # fmt: skip
 
 
-def can_be_handled(error: BaseException) -> bool:
-    """Tell whether the failure is one of the node, and not of the journal, or a stop of the whole run."""
+def is_handleable(error: BaseException) -> bool:
+    """Return True if a handler may take the error: it is of a node, not of the journal, and no stop of the run."""
     if isinstance(error, ExceptionGroup):
-        return all(map(can_be_handled, error.exceptions))
+        return all(map(is_handleable, error.exceptions))
     if not isinstance(error, Exception):
         return False
-    return not isinstance(error, IronflowError) or isinstance(error, _CAN_BE_HANDLED)
+    return not isinstance(error, IronflowError) or isinstance(error, _HANDLED_ERRORS)
 
 
-def described(node: GraphNode, error: BaseException) -> dict[str, Any]:
-    """Return what handlers see of a failure."""
+def describe_failure(node: GraphNode, error: BaseException) -> dict[str, Any]:
+    """Return the object that a handler sees as ``error``: node, type, message, output."""
     return {
         "node": node.id,
         "type": type(error).__qualname__,
@@ -134,36 +131,36 @@ def described(node: GraphNode, error: BaseException) -> dict[str, Any]:
     }
 
 
-def one(name: str, failures: list[Exception]) -> Exception:
-    """Return the failures as one."""
+def combine_failures(name: str, failures: list[Exception]) -> Exception:
+    """Return the only failure, or an `ExceptionGroup` of several."""
     if len(failures) == 1:
         return failures[0]
     return ExceptionGroup(f"{len(failures)} nodes of {name} failed", failures)
 
 
 def skip_nodes(context: RunContext, graph: str, nodes: Iterable[GraphNode], branch: BranchId, reason: str) -> None:
-    """Record that the nodes are left out, and those inside of them; they ride with the next commit."""
-    for node in _with_inner(nodes):
+    """Record the nodes, and those inside of them, as skipped. The events are added to the next commit."""
+    for node in _with_nested(nodes):
         durable_calls.skip(context.at(branch), f"{graph}.{node.id}", reason)
 
 
-def _with_inner(nodes: Iterable[GraphNode]) -> Iterator[GraphNode]:
-    """Yield the nodes with those that would be decided on inside of them.
+def _with_nested(nodes: Iterable[GraphNode]) -> Iterator[GraphNode]:
+    """Yield the nodes with those inside of conditions, switches and branches.
 
-    Those inside of a loop are there once an item, so without items there is none; a handler has nothing to handle.
+    Nodes inside of a loop exist once for each item, so a loop without items has none. Handlers have nothing to handle.
     """
     for node in nodes:
         yield node
         if isinstance(node.task, Condition | Switch | ParallelBlocks):
             for block in blocks_of(node):
                 if block is not node.on_error:
-                    yield from _with_inner(block.nodes)
+                    yield from _with_nested(block.nodes)
 
 
-def skip_after_failures(context: RunContext, graph: str, activity: Activity) -> None:
-    """Record which nodes of the block never began, because those that they wait for have failed."""
-    failed = ", ".join(activity.block.nodes[number].id for number in activity.failed)
+def skip_after_failures(context: RunContext, graph: str, active: ActiveBlock) -> None:
+    """Record the nodes of the block that never began as skipped: nodes that they wait for have failed."""
+    failed = ", ".join(active.block.nodes[number].id for number in active.failed)
     if failed:
-        nodes = zip(activity.block.nodes, activity.n_waiting, strict=True)
+        nodes = zip(active.block.nodes, active.n_waiting, strict=True)
         never = [node for node, n_waiting in nodes if n_waiting]
-        skip_nodes(context, graph, never, activity.frame.branch, f"{failed}{AFTER_FAILURE}")
+        skip_nodes(context, graph, never, active.frame.branch, f"{failed}{AFTER_FAILURE}")
