@@ -39,9 +39,9 @@ for n in range(int(sys.argv[3])):
 FOLDER = """
 import sys
 import ironflow_nb as iron
-from ironflow_nb.deciders import projecting
+from ironflow_nb.deciders import projector
 from tests.deciders.test_projections import tally
-projecting.BATCH = 7
+projector.BATCH = 7
 iron.use(sys.argv[1], durability="process")
 seen = tally()
 while len(seen.state) < int(sys.argv[2]):
