@@ -8,6 +8,7 @@ Which ways of a flow's diagram a run has gone, as far as that follows from the s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence, Set
 from difflib import SequenceMatcher
 
@@ -44,12 +45,17 @@ class NodeSites:
         return _key(name, *numbers) if number is None and len(numbers) == 1 else name
 
     def exact(self) -> dict[str, str]:
-        """Return the keys of the nodes that show just what was called there, by their ids."""
-        return {
+        """Return the keys of the nodes that show just what was called there, by their ids.
+
+        Steps that a helper calls have the site of its call, so that two of one name are not told apart.
+        """
+        found = {
             node.id: _key(node.step, node.site)
             for node in self._diagram.nodes
             if node.step is not None and node.site is not None and node.step not in self._unsure
         }
+        n_nodes = Counter(found.values())
+        return {node_id: key for node_id, key in found.items() if n_nodes[key] == 1}
 
     def _key_of(self, node: Node) -> str | None:
         return node.step if node.step is None or node.step in self._by_name else _key(node.step, node.site)

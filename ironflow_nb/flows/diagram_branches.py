@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import types
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ironflow_nb.diagram.model import DiagramBuilder, NodeKind, OpenEdge, Tails
 from ironflow_nb.flows.diagram_expressions import Comprehension, ExpressionReader
-from ironflow_nb.flows.diagram_names import Described, SourceNames
+from ironflow_nb.flows.diagram_names import Described, FunctionSource, Helpers
+
+_MAX_DEPTH: Final = 5
+"""The helpers that are read within each other at most."""
 
 InnerFunction = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -25,15 +30,16 @@ class _Group(NamedTuple):
 class BranchReader(ExpressionReader, ABC):
     """Reads an inner function where it is named first: called there, or given to what will call it."""
 
-    def __init__(
-        self, sketch: DiagramBuilder, names: SourceNames, first_line: int, numbers: Mapping[ast.Call, int]
-    ) -> None:
-        super().__init__(sketch, names, first_line, numbers)
+    def __init__(self, sketch: DiagramBuilder, source: FunctionSource, helpers: Helpers) -> None:
+        super().__init__(sketch, source)
+        self._helpers = helpers
+        self._open_helpers: tuple[Callable[..., Any], ...] = ()
         self._functions: dict[str, InnerFunction] = {}
         self._drawn: set[str] = set()
         self._looked_at: set[str] = set()
         self._gathers: list[int | None] = []
-        self._given: set[tuple[str | None, int | None]] = set()
+        self._given: set[tuple[object, int | None]] = set()
+        self._is_in_task = False
         self._groups: dict[str, _Group] = {}
         self._n_loops = 0
 
@@ -81,7 +87,7 @@ class BranchReader(ExpressionReader, ABC):
                 return self._has_calls(node.body)
             case ast.Name(id=name) if name in self._functions:
                 return self._is_to_draw(name)
-            case ast.Call() if self._names.is_gather(node) and any(map(self._names.given, node.args)):
+            case ast.Call() if self._names.runs_step(node) or any(map(self._is_readable, self._names.helpers_in(node))):
                 return True
         return super()._matters(node, in_loop=in_loop)
 
@@ -102,6 +108,37 @@ class BranchReader(ExpressionReader, ABC):
             for each in ast.walk(node)
         )
 
+    # -- helpers -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def read_helper(self, source: FunctionSource, tails: Tails) -> Tails:
+        """Read the statements of a helper with a reader of its own."""
+
+    def _is_readable(self, helper: types.FunctionType) -> bool:
+        is_deeper = helper not in self._open_helpers and len(self._open_helpers) < _MAX_DEPTH
+        return is_deeper and self._helpers.calls_steps(helper)
+
+    def _helper(self, helper: types.FunctionType, site: int | None, tails: Tails) -> Tails:
+        """Read the helper in the place of its call; one that calls itself is read once."""
+        source = self._helpers.source(helper) if self._is_readable(helper) else None
+        return tails if source is None else self.read_helper(source._replace(site=site), tails)
+
+    def _given_helper(self, helper: types.FunctionType, tails: Tails) -> Tails:
+        """Read a helper that is not called by the flow's own code, once: of several, nothing tells which one ran."""
+        return tails if self._is_given(helper) else self._helper(helper, self._site_of_gather(), tails)
+
+    def _is_given(self, what: object) -> bool:
+        """Return True if the gather around was given the same before."""
+        key = (what, self._site_of_gather())
+        is_known = bool(self._gathers) and key in self._given
+        self._given.add(key)
+        return is_known
+
+    def _site_of_gather(self) -> int | None:
+        if self._source.helper is not None:
+            return self._source.site
+        return self._gathers[-1] if self._gathers else None
+
     # -- side by side --------------------------------------------------------------------------------------------
 
     def _call(self, call: ast.Call, tails: Tails) -> Tails:
@@ -112,40 +149,68 @@ class BranchReader(ExpressionReader, ABC):
                     tails = self.expression(part, tails)
                 return self._inner(name, tails)
             case ast.Attribute(value=ast.Name(id=name), attr="create_task") if name in self._groups:
-                return self._task(self._groups[name], call, tails)
-        if self._names.is_gather(call):
-            return self._gather(call, tails)
+                with self._in_task():
+                    return self._task(self._groups[name], call, tails)
+        if self._names.is_gather(call) or self._names.is_asyncio(call):
+            with self._in_task() if self._names.is_asyncio(call) else nullcontext():
+                return self._gather(call, tails) if self._names.is_gather(call) else self.children(call, tails)
         if self._names.is_partial(call) and (found := self._names.called(call)) is not None:
             return self._add_given(found, call, self.children(call, tails))
-        return super()._call(call, tails)
+        helper = next(self._names.helpers_in(call), None)
+        if helper is None:
+            return super()._call(call, tails)
+        tails = self.children(call, tails)
+        if self._names.is_partial(call):
+            return self._given_helper(helper, tails)
+        # A coroutine in a task runs without the flow's code below it, so its call site is not known.
+        if self._is_in_task and inspect.iscoroutinefunction(helper):
+            return tails if self._is_given(helper) else self._helper(helper, None, tails)
+        return self._helper(helper, self._site(call), tails)
+
+    @contextmanager
+    def _in_task(self) -> Iterator[None]:
+        """Mark what is read meanwhile as given to tasks."""
+        before, self._is_in_task = self._is_in_task, True
+        try:
+            yield
+        finally:
+            self._is_in_task = before
 
     def _gather(self, call: ast.Call, tails: Tails) -> Tails:
-        branches = [each for each in call.args if self._names.given(each) is not None or self.matters(each)]
+        branches = [each for each in call.args if self._is_branch(each)]
         is_fork = len(branches) > 1
         tails = self.add(NodeKind.FORK, "gather", call, tails) if is_fork else tails
-        self._gathers.append(self._numbers.get(call))
+        self._gathers.append(self._site(call))
         out: Tails = ()
         with self.deeper() if is_fork else nullcontext():
             for branch in branches:
-                found = self._names.given(branch)
-                ends = self.expression(branch, tails) if found is None else self._add_given(found, branch, tails)
+                ends = self._branch(branch, tails)
                 out += ends if ends != tails else ()
         self._gathers.pop()
         return out or tails
 
+    def _is_branch(self, expression: ast.expr) -> bool:
+        helper = self._names.helper(expression)
+        is_given = self._names.given(expression) is not None or (helper is not None and self._is_readable(helper))
+        return is_given or self.matters(expression)
+
+    def _branch(self, expression: ast.expr, tails: Tails) -> Tails:
+        found, helper = self._names.given(expression), self._names.helper(expression)
+        if found is not None:
+            return self._add_given(found, expression, tails)
+        return self.expression(expression, tails) if helper is None else self._given_helper(helper, tails)
+
     def _add_given(self, found: Described, source: ast.expr, tails: Tails) -> Tails:
         """Add a step that is not called by the flow's own code, once: of several, nothing tells which one ran."""
-        site = self._gathers[-1] if self._gathers else None
-        if site is not None and (found.name, site) in self._given:
+        if self._is_given(found.name):
             return tails
-        self._given.add((found.name, site))
         label = found.label or (found.name or ast.unparse(source)).rpartition(".")[2]
         return self.add(found.kind, label, source, tails, found=found)
 
     def _site(self, source: ast.stmt | ast.expr) -> int | None:
         if isinstance(source, ast.Call) and not self._names.is_partial(source):
             return super()._site(source)
-        return self._gathers[-1] if self._gathers else None
+        return self._site_of_gather()
 
     def group(self, name: str, call: ast.expr, tails: Tails) -> Tails:
         """Open a task group of that name: from here its tasks begin."""

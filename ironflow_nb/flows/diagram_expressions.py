@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ironflow_nb.diagram.model import DiagramBuilder, Node, NodeKind, OpenEdge, Tails
-from ironflow_nb.flows.diagram_names import Described, SourceNames
+from ironflow_nb.flows.diagram_names import Described, FunctionSource
 
 _LONGEST_TITLE = 300
 _OWN_SCOPE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -20,13 +20,10 @@ Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 class ExpressionReader:
     """Adds the recorded calls of expressions to a sketch."""
 
-    def __init__(
-        self, sketch: DiagramBuilder, names: SourceNames, first_line: int, numbers: Mapping[ast.Call, int]
-    ) -> None:
+    def __init__(self, sketch: DiagramBuilder, source: FunctionSource) -> None:
         self.sketch = sketch
-        self._numbers = numbers
-        self._names = names
-        self._first_line = first_line
+        self._source = source
+        self._names = source.names
         self._depth = 0
 
     @contextmanager
@@ -45,7 +42,8 @@ class ExpressionReader:
         about = [found.title] if found is not None and found.title else []
         if kind not in {NodeKind.CONDITION, NodeKind.LOOP} or len(label) > 40:
             about.append(_shortened(ast.unparse(source)))
-        title = "\n".join([*about, f"line {self._first_line + source.lineno - 1}"])
+        of_helper = f" of {self._source.helper.__name__}" if self._source.helper is not None else ""
+        title = "\n".join([*about, f"line {self._source.first_line + source.lineno - 1}{of_helper}"])
         step, node_id = (None if found is None else found.name), self.sketch.fresh_id()
         site = None if found is None else self._site(source)
         node = Node(id=node_id, kind=kind, label=label, step=step, title=title, depth=self._depth, site=site)
@@ -53,7 +51,9 @@ class ExpressionReader:
 
     def _site(self, source: ast.stmt | ast.expr) -> int | None:
         """Return the number of the call that a node for that piece of the source shows."""
-        return self._numbers.get(source) if isinstance(source, ast.Call) else None
+        if self._source.helper is not None:
+            return self._source.site
+        return self._source.numbers.get(source) if isinstance(source, ast.Call) else None
 
     def matters(self, *nodes: ast.AST, in_loop: bool = False) -> bool:
         """Tell whether there is a recorded call in the nodes, or a jump out of them.

@@ -7,15 +7,18 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from ironflow_nb.code_identity.syntax import FunctionNode, call_numbers, function_tree
 from ironflow_nb.diagram.model import NodeKind
 from ironflow_nb.flows.gather import gather
 
 _NOTHING: Final = object()
 _MISSING: Final = object()
+_MAX_HELPERS: Final = 50
+"""The helpers of one flow that are read at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +62,28 @@ class SourceNames:
                     return _as_map(found) if is_map else found
         return self._described(call.args[0] if self.is_partial(call) else call.func)
 
+    def helper(self, expression: ast.expr) -> types.FunctionType | None:
+        """Return the undecorated function of the same module or notebook that the expression names."""
+        value = self._value(expression)
+        if not isinstance(value, types.FunctionType) or hasattr(value, "__wrapped__"):
+            return None
+        return value if value.__globals__ is self._globals and self._described(expression) is None else None
+
+    def helpers_in(self, call: ast.Call) -> Iterator[types.FunctionType]:
+        """Yield the helpers that the call runs: it calls them, or is given them as `partial` and `gather` are."""
+        given = call.args if self.is_gather(call) else call.args[:1] if self.is_partial(call) else [call.func]
+        for expression in given:
+            found = self.helper(expression)
+            if found is not None:
+                yield found
+
     def given(self, expression: ast.expr) -> Described | None:
         """Return the step that the expression names, and does not call."""
         return self._described(expression) if isinstance(expression, ast.Name | ast.Attribute) else None
+
+    def runs_step(self, call: ast.Call) -> bool:
+        """Return True if the call records something, or is a gather that is given a step."""
+        return self.called(call) is not None or (self.is_gather(call) and any(map(self.given, call.args)))
 
     def is_partial(self, call: ast.Call) -> bool:
         """Tell whether the call only puts a function and arguments together."""
@@ -70,6 +92,11 @@ class SourceNames:
     def is_gather(self, call: ast.Call) -> bool:
         """Tell whether the arguments of the call run side by side."""
         return self._value(call.func) in (gather, _of_asyncio("gather"))
+
+    def is_asyncio(self, call: ast.Call) -> bool:
+        """Return True if the call makes tasks of coroutines, which run apart from the code of the flow."""
+        makers = (_of_asyncio("gather"), _of_asyncio("create_task"))
+        return self._value(call.func) in makers
 
     def is_task_group(self, expression: ast.expr) -> bool:
         """Tell whether the expression makes a task group of asyncio."""
@@ -105,6 +132,65 @@ class SourceNames:
         if name in self._cells:
             return self._cells[name].cell_contents
         return self._globals.get(name, _NOTHING)
+
+
+class FunctionSource(NamedTuple):
+    """The source of a function, and what its names stand for.
+
+    `numbers` are those of the calls of a flow. Of a helper nothing is numbered: all steps that it calls are recorded
+    with the `site` of its own call in the flow, None where that is not known.
+    """
+
+    tree: FunctionNode
+    names: SourceNames
+    first_line: int
+    numbers: Mapping[ast.Call, int] = {}
+    helper: Callable[..., Any] | None = None
+    site: int | None = None
+
+
+def source_of_flow(function: Callable[..., Any], describe: Describe) -> FunctionSource | None:
+    """Return the source of the undecorated function of a flow, or None if it has none."""
+    found = _source(function, describe)
+    return None if found is None else found._replace(numbers=call_numbers(found.tree))
+
+
+def _source(function: Callable[..., Any], describe: Describe) -> FunctionSource | None:
+    tree = function_tree(function)
+    if tree is None:
+        return None
+    first_line: int = inspect.unwrap(function).__code__.co_firstlineno
+    return FunctionSource(tree, SourceNames(function, tree, describe), first_line)
+
+
+class Helpers:
+    """The helpers that a flow calls and that call steps, each read once."""
+
+    def __init__(self, describe: Describe) -> None:
+        self._describe = describe
+        self._sources: dict[types.FunctionType, FunctionSource | None] = {}
+
+    def source(self, function: types.FunctionType) -> FunctionSource | None:
+        """Return the source of the helper; None if it can't be read, or too many were read before."""
+        if function not in self._sources and len(self._sources) < _MAX_HELPERS:
+            found = _source(function, self._describe)
+            self._sources[function] = None if found is None else found._replace(helper=function)
+        return self._sources.get(function)
+
+    def calls_steps(self, function: types.FunctionType) -> bool:
+        """Return True if the helper calls a step, itself or by other helpers."""
+        reached, todo = {function}, [function]
+        while todo:
+            source = self.source(todo.pop())
+            for call in ast.walk(source.tree) if source is not None else ():
+                if source is None or not isinstance(call, ast.Call):
+                    continue
+                if source.names.runs_step(call):
+                    return True
+                found = set(source.names.helpers_in(call)) - reached
+                reached |= found
+                todo += found
+        return False
 
 
 def _of_asyncio(name: str) -> object:

@@ -7,16 +7,14 @@ condition with no such call in it, which jumps nowhere, is not drawn. Nothing is
 from __future__ import annotations
 
 import ast
-import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ironflow_nb.code_identity.syntax import call_numbers, function_tree
 from ironflow_nb.diagram.model import START_ID, Diagram, DiagramBuilder, NodeKind, OpenEdge, Tails
 from ironflow_nb.flows.diagram_branches import BranchReader
-from ironflow_nb.flows.diagram_names import Describe, Described, SourceNames
+from ironflow_nb.flows.diagram_names import Describe, Described, FunctionSource, Helpers, source_of_flow
 
 __all__ = ["Describe", "Described", "extract"]
 
@@ -36,11 +34,9 @@ def extract(function: Callable[..., Any], describe: Describe) -> Diagram:
     name = "flow"
     try:
         name = str(function.__name__)
-        tree = function_tree(function)
-        if tree is not None:
-            first_line: int = inspect.unwrap(function).__code__.co_firstlineno
-            names = SourceNames(function, tree, describe)
-            return _StatementReader(DiagramBuilder(name), names, first_line, call_numbers(tree)).read(tree)
+        source = source_of_flow(function, describe)
+        if source is not None:
+            return _StatementReader(DiagramBuilder(name), source, Helpers(describe)).read()
     except Exception:
         log.debug("the source of %s could not be read as a diagram", name, exc_info=True)
     return DiagramBuilder(name).diagram((OpenEdge(START_ID),))
@@ -49,16 +45,22 @@ def extract(function: Callable[..., Any], describe: Describe) -> Diagram:
 class _StatementReader(BranchReader):
     """Reads statements one after another; `caught` are the jumps that end up at the places around them."""
 
-    def __init__(
-        self, sketch: DiagramBuilder, names: SourceNames, first_line: int, numbers: Mapping[ast.Call, int]
-    ) -> None:
-        super().__init__(sketch, names, first_line, numbers)
+    def __init__(self, sketch: DiagramBuilder, source: FunctionSource, helpers: Helpers) -> None:
+        super().__init__(sketch, source, helpers)
         self._caught: list[dict[str, list[OpenEdge]]] = []
         self._ends: list[OpenEdge] = []
 
-    def read(self, tree: ast.FunctionDef | ast.AsyncFunctionDef) -> Diagram:
-        tails = self._block(tree.body, (OpenEdge(START_ID),))
+    def read(self) -> Diagram:
+        tails = self._block(self._source.tree.body, (OpenEdge(START_ID),))
         return self.sketch.diagram((*tails, *self._ends))
+
+    def read_helper(self, source: FunctionSource, tails: Tails) -> Tails:
+        """See the base; what the helper raises leads where the code around its call catches that."""
+        assert source.helper is not None
+        reader = _StatementReader(self.sketch, source, self._helpers)
+        reader._caught, reader._ends, reader._depth = self._caught, self._ends, self._depth
+        reader._open_helpers = (*self._open_helpers, source.helper)
+        return reader.body(source.tree, tails)
 
     def _block(self, statements: Sequence[ast.stmt], tails: Tails) -> Tails:
         for statement in statements:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import textwrap
 
 import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.diagram.model import Diagram, NodeKind
-from tests.flows.sources import labels, read, ways
+from ironflow_nb.flows.diagram_statements import extract
+from tests.flows.sources import describe, function, labels, read, ways
 
 HEAD = "async def main(xs, x=0):"
 FORKED = {
@@ -74,3 +76,87 @@ def test_a_step_that_a_gathered_partial_calls_has_the_site_of_the_gather() -> No
 
 def test_an_inner_function_that_calls_itself_is_read_once() -> None:
     assert labels(read("def one(n):\n    fetch(n)\n    one(n - 1)\none(3)\nparse(one(2))")) == ["fetch", "parse"]
+
+
+HELPER = """
+def branch(n, x=0):
+    if x:
+        return fetch(n)
+    return parse(n)
+
+async def task(n):
+    await fetch(n)
+
+def plain(n):
+    return n
+
+def deeper(n):
+    plain(n)
+    branch(n)
+    deeper(n - 1)
+
+def raising(n):
+    parse(n)
+    raise ValueError
+
+"""
+
+
+def read_with_helpers(body: str, head: str = "def main(xs, x=0):") -> Diagram:
+    lines = textwrap.indent(textwrap.dedent(body).strip("\n"), "    ")
+    known = {"asyncio": asyncio, "iron": iron, "partial": functools.partial}
+    return extract(function(f"{HELPER}{head}\n{lines}\n", **known), describe)
+
+
+def test_a_helper_that_calls_steps_is_read_in_the_place_of_its_call() -> None:
+    diagram = read_with_helpers("clean(1)\nbranch(1)\npublish(plain(2))")
+    assert ways(diagram) == {
+        "start -> clean", "clean -> x", "x ->[yes] fetch", "x ->[no] parse", "fetch -> publish", "parse -> publish",
+        "publish -> end",
+    }  # fmt: skip
+    assert [(node.label, node.site) for node in diagram.nodes if node.step] == [
+        ("clean", 0), ("fetch", 1), ("parse", 1), ("publish", 2),
+    ]  # fmt: skip
+    assert diagram.nodes[3].title.endswith("line 4 of branch")
+
+
+def test_each_call_of_a_helper_is_drawn_and_one_that_calls_itself_only_once() -> None:
+    assert labels(read_with_helpers("branch(1)\nbranch(2)")) == ["x", "fetch", "parse"] * 2
+    assert labels(read_with_helpers("deeper(1)")) == ["x", "fetch", "parse"]
+    assert labels(read_with_helpers("if x:\n    plain(1)\nfor n in xs:\n    plain(n)")) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "iron.gather(partial(task, 1), parse)\npublish(1)",
+        "iron.gather(task, parse)\npublish(1)",
+        "iron.gather(lambda: task(1), parse)\npublish(1)",
+        "asyncio.gather(task(1), parse(2))\npublish(3)",
+    ],
+)
+def test_a_helper_that_is_gathered_is_a_branch(body: str) -> None:
+    assert ways(read_with_helpers(body)) == FORKED
+
+
+def test_equal_helpers_of_one_gather_are_drawn_once() -> None:
+    diagram = read_with_helpers('iron.gather(partial(branch, "A"), partial(branch, "B"))')
+    assert labels(diagram) == ["gather", "x", "fetch", "parse"]
+    assert {node.site for node in diagram.nodes if node.step} == {0}
+
+
+def test_what_a_coroutine_calls_in_a_task_of_its_own_has_no_call_site() -> None:
+    body = """
+        await task(0)
+        await asyncio.gather(*[task(n) for n in xs])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(task(1))
+        asyncio.create_task(task(2))
+    """
+    sites = [node.site for node in read_with_helpers(body, HEAD).nodes if node.step]
+    assert sites == [0, None, None, None]
+
+
+def test_what_a_helper_raises_is_caught_around_its_call() -> None:
+    body = "try:\n    raising(1)\nexcept ValueError:\n    clean(1)"
+    assert "parse ~>[except ValueError] clean" in ways(read_with_helpers(body))

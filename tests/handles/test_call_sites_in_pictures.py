@@ -171,10 +171,59 @@ def test_comments_and_line_breaks_move_nothing(lab: Lab) -> None:
     assert boxes(lab) == {"fetch(1)": "completed", "fetch(2)": "failed"}
 
 
-def test_what_a_helper_calls_is_not_shown_at_another_call(lab: Lab) -> None:
-    source = "def helper():\n    return fetch(9)\n\n@iron.flow\ndef main(n):\n    helper()\n    return n and fetch(1)\n"
-    cell(lab, source)["main"](0)
-    assert boxes(lab) == {"fetch(1)": "none", "fetch": "completed"}
+def test_what_a_helper_calls_is_shown_in_the_place_of_the_helper(lab: Lab) -> None:
+    helper = "def helper(n):\n    return fetch(n + 1)\n\n"
+    cell(lab, f"{helper}@iron.flow\ndef main(n):\n    helper(8)\n    return n and fetch(1)\n")["main"](0)
+    assert boxes(lab) == {"fetch(n + 1)": "completed", "fetch(1)": "none"}
+
+
+HELPERS = """
+import asyncio
+from functools import partial
+
+@iron.step
+def other(n):
+    return n
+
+def branch(name):
+    if name == "A":
+        return fetch(1)
+    return other(2)
+
+async def coroutine(n):
+    await load(n)
+
+@iron.flow
+def main():
+    branch("A")
+    iron.gather(partial(branch, "A"), partial(branch, "B"), lambda: fetch(3))
+
+@iron.flow
+async def tasks():
+    await coroutine(3)
+    await asyncio.gather(coroutine(1), coroutine(2))
+"""
+
+
+def text_of_latest(lab: Lab) -> list[str]:
+    run_id = iron.runs()["run_id"].iloc[0]
+    return [line.strip() for line in picture_of(lab.engine, run_id).text.splitlines()]
+
+
+def test_each_call_of_a_helper_shows_what_it_did_and_those_of_one_gather_show_it_together(lab: Lab) -> None:
+    cell(lab, HELPERS)["main"]()
+    assert text_of_latest(lab) == [
+        "main: completed",
+        "◇ name == 'A'", "[yes] ✓ fetch: completed", "[no] · other",
+        "⑂ gather: completed",
+        "◇ name == 'A'", "[yes] ✓ fetch: completed", "[no] ✓ other: completed",
+        "✓ fetch: completed",
+    ]  # fmt: skip
+
+
+def test_coroutines_that_are_gathered_show_what_they_did_together(lab: Lab) -> None:
+    asyncio.run(cell(lab, HELPERS)["tasks"]())
+    assert text_of_latest(lab) == ["tasks: completed", "✓ load: completed", "⑂ gather: completed", "✓ load: 2 of 2"]
 
 
 def test_of_steps_without_call_sites_no_way_is_claimed(lab: Lab) -> None:
