@@ -76,7 +76,8 @@ class DatabaseJournal(ABC):
                     self.files.write(value.value_id, value.content)
                 else:
                     n_bytes += value.size
-            n_bytes += sum(addition.n_bytes for addition in commit.additions)
+            for addition in commit.additions:
+                n_bytes += addition.n_bytes
         return n_bytes
 
     def write_lease(self, lease: Lease) -> None:

@@ -143,7 +143,7 @@ class SqliteJournal(DatabaseJournal):
             self._connection = open_writer(self.path, self._network)
             self._levels = _LOGGED if journal_mode(self._connection) == WAL else _ROLLED_BACK
             self._opened, self._log = look_at(self.path), WriteAheadLog(self._connection, self.path)
-        else:
+        elif self._connection.in_transaction:
             # A second interrupt stopped the rollback of the first; nothing of this transaction was acknowledged.
             roll_back(self._connection)
         return self._connection

@@ -72,7 +72,7 @@ class Table(Generic[R]):
         self.put = insert(name, written, key, update=update)
         # sqlite3 binds an enum by a Python protocol, which takes ten times as long as binding a text.
         self.values: Callable[[R], tuple[Any, ...]] = attrgetter(
-            *("status.value" if field == "status" else field for field in written)
+            *("status._value_" if field == "status" else field for field in written)  # `value` is a call
         )
         self._select = f'SELECT {columns(self.fields)} FROM "{name}"'
         self._struct = row
