@@ -32,8 +32,8 @@ def test_a_decider_without_an_initial_state_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"initial": dict}, "is a state, not a class"), ({"id_of": 3}, "is a field of commands or a"),
-        ({"id_of": None}, "is a field of commands or a"), ({"terminal": 3}, "is a list of statuses or a function"),
+        ({"initial": dict}, "must be a state, got a class"), ({"id_of": 3}, "must be the name of a field"),
+        ({"id_of": None}, "must be the name of a field"), ({"terminal": 3}, "must be a list of statuses"),
     ],
 )  # fmt: skip
 def test_a_decider_with_an_option_that_can_not_be_is_refused(options: dict[str, Any], match: str) -> None:
@@ -48,7 +48,7 @@ def test_a_terminal_status_is_one_status() -> None:
 
 @pytest.mark.parametrize("attempts", ["3", 0, 1.5, None])
 def test_an_effect_without_attempts_is_refused(attempts: Any) -> None:
-    with pytest.raises(iron.errors.DecisionError, match="needs at least one attempt"):
+    with pytest.raises(iron.errors.DecisionError, match="attempts must be an int >= 1"):
         iron.Decider("x", initial=0).perform(int, attempts=attempts)
 
 

@@ -1,12 +1,12 @@
-"""Events, commands and effects as JSON under the names of their classes.
+"""Events, commands and effects as JSON, under the names of their classes.
 
-Frozen dataclasses and msgspec structs say by their annotations what they consist of, and by these they are read back.
-What is written is read back at once, so that nothing is stored that a replay could not have.
+The annotations of frozen dataclasses and msgspec structs are the schema. Every written text is decoded at once, so that
+nothing is stored that can't be read back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -16,48 +16,56 @@ import msgspec
 from ironflow_nb.errors import EventUnreadable, ValueNotStorable
 
 VERSION = "~v"
-"""Says in what version of its class an event was written; the first is not said."""
+"""The field with the version of its class in which an event was written; missing for version 1."""
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 
+_decoder_of: Callable[[type], msgspec.json.Decoder[Any]] = lru_cache(maxsize=512)(msgspec.json.Decoder)
+
 
 class Codec:
-    """The classes of one kind (events, commands, effects) of one decider, by name."""
+    """The classes of the events, commands or effects of one decider, by name. `kind` names them in errors.
+
+    `namespace` holds the globals of the functions that match the objects.
+    """
 
     def __init__(self, decider: str, kind: str) -> None:
         self._decider = decider
         self._kind = kind
         self._classes: dict[str, type] = {}
         self._upcasts: dict[tuple[str, int], Upcast] = {}
+        self._versions: dict[str, int] = {}
         self.namespace: Mapping[str, Any] = {}
 
     def learn(self, declared: Any) -> None:
-        """Take the classes of an annotation: a class, or a union of classes."""
+        """Learn the classes of an annotation: a class, or a union of classes."""
         for kind in get_args(declared) if get_origin(declared) in {Union, UnionType} else (declared,):
             if isinstance(kind, type) and kind is not type(None):
                 self._classes[kind.__name__] = kind
 
     def add_upcast(self, kind: type | str, from_version: int, upcast: Upcast) -> None:
-        """Let data of that version be brought to the next one; a class may be named before it is known."""
+        """Register the conversion of data from that version to the next. The class may be learned later."""
         if isinstance(kind, type):
             self._classes[kind.__name__] = kind
-        self._upcasts[kind if isinstance(kind, str) else kind.__name__, from_version] = upcast
+        name = kind if isinstance(kind, str) else kind.__name__
+        self._upcasts[name, from_version] = upcast
+        self._versions[name] = max(self.version(name), from_version + 1)
 
     def version(self, name: str) -> int:
         """Return the version in which objects of the class are written."""
-        return max((number + 1 for other, number in self._upcasts if other == name), default=1)
+        return self._versions.get(name, 1)
 
     def encode(self, value: Any) -> tuple[str, str]:
         """Return the name of the class and the JSON text.
 
         Raises:
-            ValueNotStorable: it would not be read back as it is.
+            ValueNotStorable: the value has no JSON form, or the form is read back as another value.
         """
         kind = type(value)
         self._classes[kind.__name__] = kind
         try:
             content = msgspec.json.encode(value, order="sorted")
-            again = decoder_of(kind).decode(content)
+            again = _decoder_of(kind).decode(content)
         except Exception as error:
             raise self._not_storable(value, str(error)) from error
         if type(again) is not kind or again != value:
@@ -67,10 +75,10 @@ class Codec:
             content = msgspec.json.encode(msgspec.json.decode(content) | {VERSION: version}, order="sorted")
         return kind.__name__, content.decode()
 
-    def _not_storable(self, value: Any, why: str) -> ValueNotStorable:
+    def _not_storable(self, value: Any, reason: str) -> ValueNotStorable:
         return ValueNotStorable(
-            f"{value!r} can't be kept as {self._kind} of decider {self._decider}: {why}; make it a frozen dataclass or "
-            "a msgspec struct with annotated fields of plain types"
+            f"{value!r} can't be stored as {self._kind} of decider {self._decider}: {reason}; make it a frozen "
+            "dataclass or a msgspec struct with annotated fields of plain types"
         )
 
     def decode(self, name: str, data: str) -> Any:
@@ -86,8 +94,8 @@ class Codec:
             )
         try:
             if VERSION in data or (name, 1) in self._upcasts:
-                return self._upcasted(kind, name, data)
-            return decoder_of(kind).decode(data)
+                return self._decode_upcast(kind, name, data)
+            return _decoder_of(kind).decode(data)
         except Exception as error:
             raise EventUnreadable(
                 f"a stored {self._kind} {name} of decider {self._decider} does not fit its class: {error}; if the "
@@ -95,32 +103,22 @@ class Codec:
             ) from error
 
     def decoder(self, name: str) -> Callable[[str], Any]:
-        """Return what reads objects of that class; it may raise whatever it likes, and `decode` tells."""
+        """Return the function that decodes objects of that class. It may raise any error; `decode` explains it."""
         kind = self._class(name)
-        is_plain = kind is not None and all(other != name for other, _ in self._upcasts)
-        return decoder_of(kind).decode if kind is not None and is_plain else partial(self.decode, name)
+        is_plain = kind is not None and name not in self._versions
+        return _decoder_of(kind).decode if kind is not None and is_plain else partial(self.decode, name)
 
     def _class(self, name: str) -> type | None:
-        """Return the class; of one that a cell has defined again the newest, which is the one that functions match."""
+        """Return the class, or None. Of a class that a cell defined again it is the newest, which functions match."""
         known, found = self._classes.get(name), self.namespace.get(name)
         if not isinstance(found, type):
             return known
-        is_same_place = known is not None and (known.__module__, known.__qualname__) == (found.__module__, name)
-        return found if known is None or is_same_place else known
+        is_redefined = known is not None and (known.__module__, known.__qualname__) == (found.__module__, name)
+        return found if known is None or is_redefined else known
 
-    def _upcasted(self, kind: type, name: str, data: str) -> Any:
+    def _decode_upcast(self, kind: type, name: str, data: str) -> Any:
         fields: dict[str, Any] = msgspec.json.decode(data)
         version = fields.pop(VERSION, 1)
         while (upcast := self._upcasts.get((name, version))) is not None:
             fields, version = upcast(fields), version + 1
         return msgspec.convert(fields, kind, strict=False)
-
-
-def decoder_of(kind: type) -> msgspec.json.Decoder[Any]:
-    """Return what reads objects of the class."""
-    return _decoder(kind)
-
-
-@lru_cache(maxsize=512)
-def _decoder(kind: Hashable) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)

@@ -1,4 +1,4 @@
-"""What a decider is made of: pure functions, classes, and how effects are performed."""
+"""The definition of a decider: its pure functions, the classes of its messages, and the handlers of its effects."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, Generic, Literal, TypeVar, get_args, get_type_hints
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -19,12 +20,9 @@ from ironflow_nb.core.identity import Digest, digest_bytes
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.deciders.codec import Codec, Upcast
 from ironflow_nb.deciders.decisions import Accept, Reject
-from ironflow_nb.deciders.instance_changes import InstanceChanges
-from ironflow_nb.deciders.state_memory import StateMemory, is_immutable
-from ironflow_nb.deciders.store import StoredState
 from ironflow_nb.deciders.transitions import declared_transitions
 from ironflow_nb.errors import DecisionError
-from ironflow_nb.execution import a_text, call_body
+from ironflow_nb.execution import JournalAccess, a_text, call_body
 
 State = TypeVar("State")
 Command = TypeVar("Command")
@@ -32,13 +30,12 @@ Event = TypeVar("Event")
 Effect = TypeVar("Effect")
 F = TypeVar("F", bound=Callable[..., Any])
 
-SNAPSHOT_EVERY: Final = 200
-"""So many events are folded again at most, beside what a process still knows."""
+_PLAIN: Final = (int, float, str, bytes, bool, tuple, frozenset)
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """What performs effects of one class, and how often it is tried."""
+    """The function that performs effects of one class, and its retry. Delays and lease are seconds."""
 
     perform: Callable[..., Any]
     attempts: int
@@ -56,7 +53,7 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
     kind: Final = RunKind.DECIDER
 
     def __new__(cls, *args: Any, **options: Any) -> DeciderDefinition[State, Command, Event, Effect]:
-        """Refuse what Python itself would refuse with the name of an inner class. Type checkers read `__init__`.
+        """Refuse a call without `initial`, in which Python would name an inner class. Type checkers read `__init__`.
 
         Raises:
             DecisionError: there is no initial state.
@@ -68,7 +65,7 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
             )
         return super().__new__(cls)
 
-    def __init__(  # noqa: PLR0913 -- all of it is what one machine is; keyword-only
+    def __init__(  # noqa: PLR0913 -- the options of one decider; keyword-only
         self,
         name: str,
         *,
@@ -81,38 +78,45 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
         transitions: Iterable[Any] = (),
         samples: Iterable[Command] = (),
     ) -> None:
-        """Name the machine.
+        """Define a decider; `evolve`, `decide` and `perform` give it its functions.
 
         Args:
-            name: what it is called in the journal, for ever; without a dot.
+            name: its name in the journal, for ever; without a dot.
             initial: the state before the first event; a frozen dataclass or msgspec struct.
-            id_of: the field of commands, or the function, that says which instance they are for.
-            status: the field of states, or the function, that says in a word where an instance stands.
-            terminal: statuses, or the function, that say when an instance decides nothing any more.
-            unique_key: the field of the first command, or the function, whose value no two instances that are not
-                completed may have.
-            check_purity: decide everything twice, and refuse a `decide` that changes its state or says something else.
-            transitions: those there should be, for diagrams: (from, command, to), then effects and timers if wanted.
-            samples: commands with which a diagram finds out what can be reached; those of history are tried too.
+            id_of: the field of commands, or a function of them, with the id of the instance.
+            status: the field of states, or a function of them, with the status of the instance in a word.
+            terminal: the statuses, or a function of the state, in which an instance decides nothing any more.
+            unique_key: the field of the first command, or a function of it, with a key that only one instance may have
+                until it is completed.
+            check_purity: decide everything twice; refuse a `decide` that changes its state or gives two decisions.
+            transitions: the declared transitions, for diagrams: (from, command, to), optionally effects and timers.
+            samples: commands with which a diagram explores the states; commands of the history are tried too.
+
+        Raises:
+            DecisionError: an argument is invalid.
         """
         if not isinstance(name, str) or not name or "." in name or not name.isprintable():
-            raise DecisionError(f"the name of a decider is a text without dots and control characters, not {name!r}")
+            raise DecisionError(
+                f"the name of a decider must be a str without dots and control characters, got {name!r}"
+            )
         if isinstance(initial, type):
             raise DecisionError(
-                f"initial of decider {name} is a state, not a class; write initial={initial.__name__}(...)"
+                f"initial of decider {name} must be a state, got a class; write initial={initial.__name__}(...)"
             )
         if not isinstance(id_of, str) and not callable(id_of):
-            raise DecisionError(f"id_of of decider {name} is a field of commands or a function of them, not {id_of!r}")
+            raise DecisionError(
+                f"id_of of decider {name} must be the name of a field of commands or a function of them, got {id_of!r}"
+            )
         if isinstance(terminal, str):
             terminal = (terminal,)
         if not callable(terminal) and not isinstance(terminal, Collection):
             raise DecisionError(
-                f"terminal of decider {name} is a list of statuses or a function of the state, not {terminal!r}"
+                f"terminal of decider {name} must be a list of statuses or a function of the state, got {terminal!r}"
             )
         self.name = name
         self._initial = initial
         self._shares_initial = is_immutable(initial)
-        self._beginning = _written(initial)
+        self.initial_text = _state_text(initial)
         self.checks_purity = check_purity
         self.event_codec = Codec(name, "event")
         self.command_codec = Codec(name, "command")
@@ -130,42 +134,44 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
             name: Tracker(each) for name, each in (("status", status), ("terminal", terminal)) if callable(each)
         }
         self.warned_in: str | None = None
-        self.memory = StateMemory()
-        self._is_made()
+        """The execution of a cell that was warned of a repeated command."""
+        self.memories: WeakKeyDictionary[JournalAccess, Any] = WeakKeyDictionary()
+        """The states that `instances` remembers, for each engine."""
+        self._register()
 
-    def _is_made(self) -> None:
-        """Do what follows from there being one more."""
+    def _register(self) -> None:
+        """Make the decider known to the process."""
 
     @property
     def initial(self) -> State:
-        """The state before the first event; one that could be changed is a new one each time."""
+        """The state before the first event; a new copy each time if it can be changed in place."""
         return self._initial if self._shares_initial else copy.deepcopy(self._initial)
 
     # -- definition ----------------------------------------------------------------------------------------------
 
     def evolve(self, function: F) -> F:
-        """Make the function the one that says what a state becomes by an event: ``(state, event) -> state``."""
+        """Register the function that returns the state after an event: ``(state, event) -> state``."""
         self._evolve = function
-        state = type(self._initial)  # its methods count, by whatever way the function calls them
+        state = type(self._initial)  # its methods are part of the code, however the function reaches them
         self._evolve_code = Tracker(function, () if state.__module__ == "builtins" else (state,))
         self.event_codec.namespace = function.__globals__
-        self._learn(function)
+        self._learn_classes(function)
         return function
 
     def decide(self, function: F) -> F:
-        """Make the function the one that decides: ``(state, command)`` or ``(state, command, now) -> decision``."""
+        """Register the function that decides: ``(state, command) -> decision`` or ``(state, command, now)``."""
         self._decide = function
         self._other_code["decide"] = Tracker(function)
         self._takes_time = len(inspect.signature(function).parameters) > 2
         self.command_codec.namespace = self.effect_codec.namespace = function.__globals__
-        self._learn(function)
+        self._learn_classes(function)
         return function
 
-    def _learn(self, function: Callable[..., Any]) -> None:
-        """Take the classes that the annotations name."""
+    def _learn_classes(self, function: Callable[..., Any]) -> None:
+        """Learn the classes of events or commands from the annotations."""
         try:
             hints = list(get_type_hints(function).values())
-        except Exception:  # noqa: BLE001 -- annotations that can't be resolved only say less
+        except Exception:  # noqa: BLE001 -- classes are also learned when they are used
             return
         if len(hints) > 1 and function is self._decide:
             kinds = get_args(hints[1]) or (hints[1],)
@@ -183,16 +189,20 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
         lease: Duration = 300.0,
         on_dead_letter: Callable[..., Any] | None = None,
     ) -> Callable[[F], F]:
-        """Make the function the one that performs effects of the class: ``(effect)`` or ``(effect, context)``.
+        """Register the function that performs effects of the class: ``(effect)`` or ``(effect, context)``.
 
-        It returns a command, which is decided, or None. What it raises is tried again, `attempts` times in all, after
-        `delay`, twice that, and so on up to `max_delay`. Nobody else takes an effect within `lease` of its beginning.
-        What fails for good is a dead letter; `on_dead_letter(effect, error)` returns a command that is sent then.
+        It returns a command, which is decided, or None. If it raises, the effect is tried again after `delay`, twice
+        that, and so on up to `max_delay`, `attempts` times in all. No other process takes the effect within `lease` of
+        the start of an attempt. After the last attempt the effect is a dead letter: the command that
+        ``on_dead_letter(effect, error)`` returns is sent.
+
+        Raises:
+            DecisionError: an argument is invalid.
         """
         if not isinstance(kind, type):
-            raise DecisionError(f"perform takes the class of the effect, not {kind!r}: @{self.name}.perform(Charge)")
+            raise DecisionError(f"perform takes the class of the effect, got {kind!r}: @{self.name}.perform(Charge)")
         if type(attempts) is not int or attempts < 1 or seconds(lease) == 0:
-            raise DecisionError(f"an effect needs at least one attempt and a lease, not {attempts!r} and {lease!r}")
+            raise DecisionError(f"attempts must be an int >= 1 and lease more than 0, got {attempts!r} and {lease!r}")
 
         def register(function: F) -> F:
             takes_context = len(inspect.signature(function).parameters) > 1
@@ -205,38 +215,51 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
         return register
 
     def upcast(self, kind: type | str, *, from_version: int = 1) -> Callable[[Upcast], Upcast]:
-        """Make the function the one that brings the fields of events of that version to the next one: dict to dict.
+        """Register the function that converts the fields of an event from that version to the next: dict to dict.
 
-        The events are named by their class, or by the name of it.
+        Args:
+            kind: the class of the events, or its name.
+            from_version: the version that the function converts.
+
+        Raises:
+            DecisionError: an argument is invalid.
         """
         if not isinstance(kind, type | str):
             raise DecisionError(
-                f"upcast takes a class of events, or its name, not {kind!r}: @{self.name}.upcast(Placed)"
+                f"upcast takes a class of events or its name, got {kind!r}: @{self.name}.upcast(Placed)"
             )
         if type(from_version) is not int or from_version < 1:
-            raise DecisionError(f"from_version is a whole number from 1, not {from_version!r}")
-        return partial(self._upcast, kind, from_version)
+            raise DecisionError(f"from_version must be an int >= 1, got {from_version!r}")
+        return partial(self._add_upcast, kind, from_version)
 
-    def _upcast(self, kind: type | str, from_version: int, function: Upcast) -> Upcast:
+    def _add_upcast(self, kind: type | str, from_version: int, function: Upcast) -> Upcast:
         self.event_codec.add_upcast(kind, from_version, function)
         return function
 
-    # -- asking it, without a journal ----------------------------------------------------------------------------
+    # -- calls of its functions, without a journal ---------------------------------------------------------------
 
     def evolve_with(self, state: Any, event: Any) -> Any:
-        """Return what the state becomes by the event."""
+        """Return the state after the event.
+
+        Raises:
+            DecisionError: there is no `evolve`, or it returned None.
+        """
         if self._evolve is None:
             raise DecisionError(f"decider {self.name} has no evolve; define one with @{self.name}.evolve")
         after = self._evolve(state, event)
         if after is None and self.initial is not None:
             raise DecisionError(
-                f"evolve of {self.name} returned nothing for {event!r}; it returns the state after the event, or the "
-                "state as it was"
+                f"evolve of {self.name} returned None for {event!r}; it must return the state after the event, "
+                "changed or not"
             )
         return after
 
     def decide_with(self, state: Any, command: Any, now: datetime) -> Accept[Any] | Reject:
-        """Return what is decided."""
+        """Return the decision.
+
+        Raises:
+            DecisionError: there is no `decide`, or it returned no decision.
+        """
         if self._decide is None:
             raise DecisionError(f"decider {self.name} has no decide; define one with @{self.name}.decide")
         decision = call_body(self._decide, (state, command, now) if self._takes_time else (state, command), {})
@@ -248,69 +271,69 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
         return decision
 
     def instance_of(self, command: Any) -> str:
-        """Return for which instance the command is.
+        """Return the id of the instance that the command is for.
 
         Raises:
-            DecisionError: it does not say.
+            DecisionError: the command has none.
         """
         found = self._id_of(command) if callable(self._id_of) else getattr(command, self._id_of, None)
         if not isinstance(found, str) or not found:
             where = "id_of=" if callable(self._id_of) else f"its field {self._id_of!r}"
             raise DecisionError(
-                f"{command!r} does not say for which {self.name} it is: {where} gives {found!r}, no text"
+                f"{command!r} has no id of an instance of {self.name}: {where} must give a str, got {found!r}"
             )
         return a_text("the id of an instance", found)
 
     def status_of(self, state: Any) -> str:
-        """Return in a word where the state stands."""
+        """Return the status of the state."""
         if self._status is None:
             return str(getattr(state, "status", type(state).__name__))
         return str(self._status(state) if callable(self._status) else getattr(state, self._status))
 
     def is_terminal(self, state: Any) -> bool:
-        """Tell whether nothing is decided any more in that state."""
+        """Return True if an instance in that state decides nothing any more."""
         return bool(self._terminal(state)) if callable(self._terminal) else self.status_of(state) in self._terminal
 
     @property
     def has_unique_key(self) -> bool:
-        """Tell whether instances may have a key that no other open one has."""
+        """Whether instances have a unique key."""
         return self._unique is not None
 
     def unique_key_of(self, command: Any) -> str | None:
-        """Return the key that no other open instance may have."""
+        """Return the key that only one open instance may have, or None."""
         if self._unique is None:
             return None
         found = self._unique(command) if callable(self._unique) else getattr(command, self._unique, None)
         return None if found is None else str(found)
 
-    # -- what diagrams are made of -------------------------------------------------------------------------------
+    # -- for diagrams, and for the identity of the code ----------------------------------------------------------
 
     @property
     def functions(self) -> tuple[Callable[..., Any] | None, Callable[..., Any] | None]:
-        """What evolves and what decides, as far as they are defined."""
+        """`evolve` and `decide`; None for a missing one."""
         return self._evolve, self._decide
 
     @property
     def status_field(self) -> str | None:
-        """The field of states that says where an instance stands; None if a function does."""
+        """The field of states with the status; None if a function returns it."""
         return "status" if self._status is None else None if callable(self._status) else self._status
 
     @property
     def terminal_statuses(self) -> tuple[str, ...]:
-        """The statuses that were named terminal, in order; none if a function tells."""
+        """The statuses that were declared terminal, in order; none if a function decides it."""
         if callable(self._terminal):
             return ()
         return tuple(sorted(self._terminal) if isinstance(self._terminal, AbstractSet) else self._terminal)
 
     @property
     def evolve_code(self) -> Digest:
-        """The identity of what makes states of events."""
+        """The digest of the code of `evolve`, with the initial state."""
         assert self._evolve_code is not None
-        return digest_bytes(self._evolve_code.current().digest + (self._beginning or b""))
+        return digest_bytes(self._evolve_code.current().digest + (self.initial_text or b""))
 
     @property
     def code(self) -> tuple[Digest, ...]:
-        """The identities of all code that says where commands lead, as far as it is defined."""
+        """The digests of all defined functions that determine transitions."""
         evolves = () if self._evolve_code is None else (self.evolve_code,)
         return (*evolves, *(tracker.current().digest for tracker in self._other_code.values()))
 
@@ -319,32 +342,29 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
         """The identity of the definition."""
         return digest_bytes(f"decider {self.name}\0".encode() + self.evolve_code)
 
-    def known_state(self, kept: StoredState) -> tuple[Any] | None:
-        """Return the state that was kept, if the code that made it is that of now."""
-        if kept.code != self.evolve_code:
-            return None
-        try:
-            return (msgspec.json.decode(kept.data, type=type(self.initial)),)
-        except (msgspec.MsgspecError, TypeError):
-            return None
 
-    def keep_state(self, draft: InstanceChanges) -> None:
-        """Keep the state when the one that was kept lies so many events back, if it is read back as it is."""
-        if self._beginning is None or draft.version - draft.kept_version < SNAPSHOT_EVERY:
-            return  # of a beginning that has no text nobody could tell whether it has changed
-        draft.kept_version = draft.version  # also where it can't be kept: not every command is to try that
-        try:
-            data = msgspec.json.encode(draft.state)
-            if msgspec.json.decode(data, type=type(self.initial)) != draft.state:
-                return
-        except (msgspec.MsgspecError, TypeError):
-            return
-        draft.keep_state(self.evolve_code, data.decode())
+def is_immutable(state: Any) -> bool:
+    """Return True if nothing can change the state in place, judged by its class and the hash of its fields."""
+    parameters = getattr(type(state), "__dataclass_params__", None)
+    if parameters is not None:
+        is_frozen = parameters.frozen
+    elif isinstance(state, msgspec.Struct):
+        is_frozen = state.__struct_config__.frozen
+    else:
+        is_frozen = type(state) in _PLAIN
+    if not is_frozen:
+        return False
+    try:
+        hash(state)
+    except TypeError:
+        return False
+    return True
 
 
-def _written(initial: Any) -> bytes | None:
-    """Return the state before the first event as text, the same in every process where that can be; or None."""
-    orders: tuple[Literal["deterministic"] | None, ...] = ("deterministic", None)  # the first knows no numbers as keys
+def _state_text(initial: Any) -> bytes | None:
+    """Return the state as text, equal in every process if possible; None if JSON has no form for it."""
+    # "deterministic" refuses numbers as keys.
+    orders: tuple[Literal["deterministic"] | None, ...] = ("deterministic", None)
     for order in orders:
         try:
             return type(initial).__qualname__.encode() + b"\0" + msgspec.json.encode(initial, order=order)
@@ -353,7 +373,7 @@ def _written(initial: Any) -> bytes | None:
     return None
 
 
-AnyMachine = DeciderDefinition[Any, Any, Any, Any]
+AnyDecider = DeciderDefinition[Any, Any, Any, Any]
 
 for own in ("evolve", "decide", "perform", "upcast"):
-    setattr(vars(DeciderDefinition)[own], "__ironflow_decorator__", True)  # noqa: B010 -- how a function is marked
+    setattr(vars(DeciderDefinition)[own], "__ironflow_decorator__", True)  # noqa: B010 -- mypy refuses an attribute of a function

@@ -8,9 +8,9 @@ import msgspec
 
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.deciders.commands import EFFECT, TIMER
-from ironflow_nb.deciders.decider_definition import AnyMachine
+from ironflow_nb.deciders.decider_definition import AnyDecider
 from ironflow_nb.deciders.due_work import dead_work
-from ironflow_nb.deciders.instances import state_at, unreadable
+from ironflow_nb.deciders.instances import state_at, unreadable_event
 from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.errors import EventUnreadable
 from ironflow_nb.execution import Engine, logger
@@ -38,20 +38,20 @@ DEAD_LETTERS: Final = {
 }  # fmt: skip
 
 
-def instances(engine: Engine, machine: AnyMachine) -> pd.DataFrame:
+def instances(engine: Engine, decider: AnyDecider) -> pd.DataFrame:
     """Return the instances, with the latest activity first."""
-    prefix = f"{machine.name}."
+    prefix = f"{decider.name}."
     with engine.reading() as reader:
-        rows = reader.runs(Select(kind=machine.kind, name=machine.name, is_full_name=True))
-        work = reader.work(QueueSelect(of=[(machine.kind, machine.name)]))
-        records = [_instance(machine, reader, row, prefix, work) for row in rows]
+        rows = reader.runs(Select(kind=decider.kind, name=decider.name, is_full_name=True))
+        work = reader.work(QueueSelect(of=[(decider.kind, decider.name)]))
+        records = [_instance(decider, reader, row, prefix, work) for row in rows]
     return frame_of_records(INSTANCES, sorted(records, key=lambda each: each["updated_at"], reverse=True))
 
 
-def _instance(machine: AnyMachine, reader: Reader, row: RunRow, prefix: str, work: list[QueueItem]) -> dict[str, Any]:
+def _instance(decider: AnyDecider, reader: Reader, row: RunRow, prefix: str, work: list[QueueItem]) -> dict[str, Any]:
     mine = [each for each in work if each.run_id == row.run_id and each.kind in {EFFECT, TIMER}]
     return {
-        "instance": row.key, "status": _status(machine, reader, row), "is_completed": row.ended_at is not None,
+        "instance": row.key, "status": _status(decider, reader, row), "is_completed": row.ended_at is not None,
         "n_events": sum(kind.startswith(prefix) for _, _, kind, _ in deciders_of(reader).events_after(row.run_id, 0)),
         "started_at": row.started_at, "updated_at": row.updated_at, "completed_at": row.ended_at,
         "n_pending": sum(each.dead_at is None for each in mine),
@@ -59,18 +59,18 @@ def _instance(machine: AnyMachine, reader: Reader, row: RunRow, prefix: str, wor
     }  # fmt: skip
 
 
-def _status(machine: AnyMachine, reader: Reader, row: RunRow) -> str:
+def _status(decider: AnyDecider, reader: Reader, row: RunRow) -> str:
     """Return where the instance stands; one that can't be folded hides no others."""
     try:
-        return machine.status_of(state_at(machine, reader, row.run_id, row.key or ""))
+        return decider.status_of(state_at(decider, reader, row.run_id, row.key or ""))
     except Exception as error:  # noqa: BLE001 -- of an event, or of the user's functions
-        logger().warning("where %s %s stands can't be told: %s", machine.name, row.key, error)
+        logger().warning("where %s %s stands can't be told: %s", decider.name, row.key, error)
         return UNREADABLE
 
 
-def history(engine: Engine, machine: AnyMachine, row: RunRow) -> pd.DataFrame:
+def history(engine: Engine, decider: AnyDecider, row: RunRow) -> pd.DataFrame:
     """Return the events of an instance in order."""
-    prefix, state = f"{machine.name}.", machine.initial
+    prefix, state = f"{decider.name}.", decider.initial
     records: list[dict[str, Any]] = []
     with engine.reading() as reader:
         events = deciders_of(reader).events_after(row.run_id, 0)
@@ -78,21 +78,21 @@ def history(engine: Engine, machine: AnyMachine, row: RunRow) -> pd.DataFrame:
         if kind.startswith(prefix):
             name = kind[len(prefix) :]
             try:
-                event = machine.event_codec.decode(name, data)
+                event = decider.event_codec.decode(name, data)
             except EventUnreadable as error:
-                raise unreadable(machine.name, row.key or "", len(records) + 1, version, error) from error
-            state = machine.evolve_with(state, event)
+                raise unreadable_event(decider.name, row.key or "", len(records) + 1, version, error) from error
+            state = decider.evolve_with(state, event)
             records.append({
                 "version": version, "at": at, "event": name,
-                "data": msgspec.json.decode(data), "status": machine.status_of(state),
+                "data": msgspec.json.decode(data), "status": decider.status_of(state),
             })  # fmt: skip
     return frame_of_records(HISTORY, records)
 
 
-def observations(engine: Engine, machine: AnyMachine, instance: str | None) -> pd.DataFrame:
+def observations(engine: Engine, decider: AnyDecider, instance: str | None) -> pd.DataFrame:
     """Return every command with its outcome, in order."""
     with engine.reading() as reader:
-        found = deciders_of(reader).observations(machine.name, instance)
+        found = deciders_of(reader).observations(decider.name, instance)
     return frame_of_records(
         COMMANDS,
         [
@@ -109,10 +109,10 @@ def observations(engine: Engine, machine: AnyMachine, instance: str | None) -> p
     )  # fmt: skip
 
 
-def dead_letters(engine: Engine, machine: AnyMachine, instance: str | None, limit: int | None) -> pd.DataFrame:
+def dead_letters(engine: Engine, decider: AnyDecider, instance: str | None, limit: int | None) -> pd.DataFrame:
     """Return what is not tried any more, newest first."""
     with engine.reading() as reader:
-        dead = dead_work(reader, machine, instance=instance)
+        dead = dead_work(reader, decider, instance=instance)
         newest = sorted(dead, key=lambda each: each[0].dead_at or 0, reverse=True)[: n_rows(limit)]
         ids = [value_id for work, _ in newest for value_id in (work.payload_id, work.error_id) if value_id is not None]
         values = reader.values(ids)

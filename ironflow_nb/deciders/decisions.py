@@ -1,4 +1,4 @@
-"""What a decision says, and what comes of a command."""
+"""Decisions, which `decide` returns, and outcomes, which `send` returns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """A command that the instance sends itself after a while; one with a key replaces that of the same key."""
+    """A command that is sent to the instance after a delay. It replaces the timer of the same key."""
 
     delay_s: float
     command: Any
@@ -23,7 +23,7 @@ class Timer:
 
 @dataclass(frozen=True, slots=True)
 class Accept(Generic[E]):
-    """The command is accepted: these events happened; effects and timers are written with them."""
+    """The command is accepted: these events are recorded, together with effects and timers."""
 
     events: tuple[E, ...]
     effects: tuple[Any, ...] = ()
@@ -31,13 +31,13 @@ class Accept(Generic[E]):
     cancelled: tuple[str, ...] = ()
 
     def effect(self, *effects: Any) -> Accept[E]:
-        """Return the decision with effects that are to be performed once it is committed."""
+        """Return the decision with effects, which are performed after it is committed."""
         return replace(self, effects=(*self.effects, *effects))
 
     def timer(self, delay: Duration, command: Any, *, key: str | None = None) -> Accept[E]:
-        """Return the decision with a command that is sent after `delay`; one with that `key` is replaced."""
+        """Return the decision with a command that is sent after `delay`. It replaces the timer of the same `key`."""
         if key is not None and not isinstance(key, str):
-            raise DecisionError(f"the key of a timer is a text, not {key!r}")
+            raise DecisionError(f"the key of a timer must be a str, got {key!r}")
         return replace(self, timers=(*self.timers, Timer(seconds(delay), command, key)))
 
     def cancel_timer(self, key: str) -> Accept[E]:
@@ -47,41 +47,41 @@ class Accept(Generic[E]):
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """The command is refused; nothing changes."""
+    """The command is rejected; nothing changes."""
 
     reason: Any
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise DecisionError(
-            f"a rejection ({self.reason!r}) changes nothing, so it can't have effects or timers; accept an event that "
-            "says what was refused, if something must follow"
+            f"a rejection ({self.reason!r}) changes nothing, so it can't have effects or timers; if something must "
+            "follow, accept an event that records the rejection"
         )
 
     effect = timer = cancel_timer = _refuse
 
 
 def accept(*events: E) -> Accept[E]:
-    """Return the decision that these events happened.
+    """Return the decision to record these events.
 
     Raises:
-        DecisionError: there are none; what changes nothing is a rejection.
+        DecisionError: there is no event; a decision that changes nothing is a rejection.
     """
     if not events:
-        raise DecisionError("accept() needs at least one event; what changes nothing is a reject(reason)")
+        raise DecisionError("accept() needs at least one event; to change nothing, return reject(reason)")
     return Accept(events)
 
 
 def reject(reason: Hashable | object) -> Reject:
-    """Return the decision that the command is refused; `reason` is any value that JSON keeps."""
+    """Return the decision to reject the command; `reason` is any value that JSON can hold."""
     return Reject(reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The command was accepted: so many events were recorded, and the instance has that version now.
+    """The command was accepted: `n_events` were recorded, and the instance has the `version`.
 
-    `position` is that of the newest event in the journal then: the last one of this commit, or, where the command is a
-    repeated one, any later one. A projection that has waited for it has folded what was decided.
+    `position` is that of the newest event in the journal: the last one of this commit, or a later one if the command is
+    repeated. A projection that has reached it has folded the events of the command.
     """
 
     n_events: int
@@ -96,7 +96,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The command was refused."""
+    """The command was rejected."""
 
     reason: Any
     is_repeated: bool = False
@@ -108,7 +108,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class AlreadyCompleted:
-    """The instance was completed before, so nothing was decided."""
+    """The instance is completed, so nothing was decided."""
 
     instance: str
     is_repeated: bool = False

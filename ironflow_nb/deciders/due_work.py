@@ -12,7 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from ironflow_nb.deciders.commands import EFFECT
-from ironflow_nb.deciders.decider_definition import AnyMachine
+from ironflow_nb.deciders.decider_definition import AnyDecider
 from ironflow_nb.deciders.effects import Performer
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import FOREIGN, Engine, advice, logger, say
@@ -22,17 +22,17 @@ POLL_S: Final = 0.1
 """How often work in the background looks whether something is due."""
 
 
-def run_until_idle(engine: Engine, machine: AnyMachine, *, wait_s: float = 0.0) -> int:
+def run_until_idle(engine: Engine, decider: AnyDecider, *, wait_s: float = 0.0) -> int:
     """Perform what is due, and what becomes due within `wait_s`; return how many things were performed or tried.
 
     An interrupt ends it between two things, in a handler, or while it waits; what was claimed is given back.
     """
     with engine.interrupts.taken():
-        return _run_until_idle(engine, machine, wait_s)
+        return _run_until_idle(engine, decider, wait_s)
 
 
-def _run_until_idle(engine: Engine, machine: AnyMachine, wait_s: float) -> int:
-    performer = Performer(engine, machine)
+def _run_until_idle(engine: Engine, decider: AnyDecider, wait_s: float) -> int:
+    performer = Performer(engine, decider)
     clock = engine.clock
     deadline_s = clock.monotonic() + wait_s
     n_performed = performer.perform_all()
@@ -44,39 +44,39 @@ def _run_until_idle(engine: Engine, machine: AnyMachine, wait_s: float) -> int:
         with engine.interrupts.waiting(wakeup):
             clock.wait(wakeup, pause_s + 0.001, is_idle=True)
         n_performed += performer.perform_all()
-    _say_unperformed(engine, machine)
+    _say_unperformed(engine, decider)
     if performer.foreign:
-        say(said_of_foreign(engine, machine, len(performer.foreign)))
+        say(said_of_foreign(engine, decider, len(performer.foreign)))
     return n_performed
 
 
-def _say_unperformed(engine: Engine, machine: AnyMachine) -> None:
+def _say_unperformed(engine: Engine, decider: AnyDecider) -> None:
     with engine.reading() as reader:
-        pending = reader.work(QueueSelect(of=[(machine.kind, machine.name)], kind=EFFECT, is_dead=False))
-    names = Counter(name for work in pending if (name := work.key.partition("/")[0]) not in machine.handlers)
+        pending = reader.work(QueueSelect(of=[(decider.kind, decider.name)], kind=EFFECT, is_dead=False))
+    names = Counter(name for work in pending if (name := work.key.partition("/")[0]) not in decider.handlers)
     for name, n_effects in names.items():
         effects = "1 effect" if n_effects == 1 else f"{n_effects} effects"
-        say(f"{machine.name}: {effects} {name} can't be performed here; define @{machine.name}.perform({name})")
+        say(f"{decider.name}: {effects} {name} can't be performed here; define @{decider.name}.perform({name})")
 
 
-def said_of_foreign(engine: Engine, machine: AnyMachine, n: int) -> str:
+def said_of_foreign(engine: Engine, decider: AnyDecider, n: int) -> str:
     """Return what is said of effects and timers that somebody else put on the queue."""
     things = "1 effect or timer is" if n == 1 else f"{n} effects and timers are"
-    return f"{machine.name}: {things} {FOREIGN} and not performed; {advice(engine.journal.location)}"
+    return f"{decider.name}: {things} {FOREIGN} and not performed; {advice(engine.journal.location)}"
 
 
 class DueWorkThread:
     """A thread that performs what is due for one decider until it is stopped, or its engine closed."""
 
-    def __init__(self, engine: Engine, machine: AnyMachine) -> None:
+    def __init__(self, engine: Engine, decider: AnyDecider) -> None:
         self.engine = engine
-        self._machine = machine
-        self._performer = Performer(engine, machine)
+        self._decider = decider
+        self._performer = Performer(engine, decider)
         self._clock = engine.clock
         self._wakeup = engine.threads.wakeup()
-        self._name = machine.name
+        self._name = decider.name
         self.is_stopped = False
-        engine.threads.spawn(f"ironflow-performer-{machine.name}", self._run)
+        engine.threads.spawn(f"ironflow-performer-{decider.name}", self._run)
 
     def nudge(self) -> None:
         """Let it look at once."""
@@ -102,7 +102,7 @@ class DueWorkThread:
             n_known = len(self._performer.foreign)
             self._performer.perform_all(goes_on=lambda: not self.is_stopped)
             if len(self._performer.foreign) > n_known == 0:
-                logger().warning("%s", said_of_foreign(self.engine, self._machine, len(self._performer.foreign)))
+                logger().warning("%s", said_of_foreign(self.engine, self._decider, len(self._performer.foreign)))
         except IronflowError as error:
             if not self.engine.access.is_closed:
                 logger().warning("decider %s: %s", self._name, error)
@@ -111,16 +111,16 @@ class DueWorkThread:
 
 
 def dead_work(
-    reader: Reader, machine: AnyMachine, *, instance: str | None = None, key: str | None = None
+    reader: Reader, decider: AnyDecider, *, instance: str | None = None, key: str | None = None
 ) -> list[tuple[QueueItem, str | None]]:
     """Return what is not tried any more, each with its instance; by default of all instances."""
-    dead = reader.work(QueueSelect(of=[(machine.kind, machine.name)], key=key, is_dead=True))
+    dead = reader.work(QueueSelect(of=[(decider.kind, decider.name)], key=key, is_dead=True))
     instances = {row.run_id: row.key for row in reader.runs(Select(run_ids={work.run_id for work in dead}))}
     found = ((work, instances.get(work.run_id)) for work in dead)
     return [(work, its_instance) for work, its_instance in found if instance in {None, its_instance}]
 
 
-def requeue(engine: Engine, machine: AnyMachine, *, instance: str | None, key: str | None) -> int:
+def requeue(engine: Engine, decider: AnyDecider, *, instance: str | None, key: str | None) -> int:
     """Take dead work back on the queue, as if it had never been tried; return how much."""
     found: list[RunCommit] = []
 
@@ -128,7 +128,7 @@ def requeue(engine: Engine, machine: AnyMachine, *, instance: str | None, key: s
         now = engine.clock.now()
         again = [
             replace(work, attempts=0, dead_at=None, error_id=None, due_at=now)
-            for work, _ in dead_work(reader, machine, instance=instance, key=key)
+            for work, _ in dead_work(reader, decider, instance=instance, key=key)
         ]
         found[:] = [RunCommit(run_id=work.run_id, events=(), put_work=(work,)) for work in again]
         return found

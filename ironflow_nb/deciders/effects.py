@@ -2,7 +2,7 @@
 
 What is claimed counts as an attempt before it begins, so that what kills its process is not tried for ever. A claim
 binds others until its lease has run out, or its process has died. Who settles looks first whether the claim is still
-his; if it is not, nothing is changed. Settling, and deciding the command that an effect came to, is one transaction.
+his; if it is not, nothing is changed. Settling, and transaction the command that an effect came to, is one transaction.
 
 Work that was claimed: an effect to perform or a timer to fire, and what it is about.
 """
@@ -23,8 +23,8 @@ from ironflow_nb.core.events import EffectSettled, TimerFired
 from ironflow_nb.core.identity import RunId, ValueId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.deciders.commands import EFFECT, TIMER, CommandEnvelope, DecisionTransaction, exchange
-from ironflow_nb.deciders.decider_definition import AnyMachine, Handler
-from ironflow_nb.deciders.instance_changes import InstanceChanges
+from ironflow_nb.deciders.decider_definition import AnyDecider, Handler
+from ironflow_nb.deciders.instances import InstanceChanges
 from ironflow_nb.errors import EngineClosed, EventUnreadable
 from ironflow_nb.execution import Engine, call_body, logger
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, RunCommit, Select
@@ -61,7 +61,7 @@ class EffectContext:
 class ClaimedWork:
     """Work that this process has taken, with what it is about."""
 
-    machine: AnyMachine
+    decider: AnyDecider
     work: QueueItem
     instance: str
     name: str
@@ -75,7 +75,7 @@ class ClaimedWork:
     @property
     def handler(self) -> Handler:
         """How it is performed."""
-        return handler_of(self.machine, self.work)
+        return handler_of(self.decider, self.work)
 
     def decoded(self) -> Any:
         """Return the effect, or the command of the timer.
@@ -85,16 +85,16 @@ class ClaimedWork:
         """
         if self.data is None:
             raise EventUnreadable(
-                f"what the {self.work.kind} {self.work.key} of {self.machine.name} {self.instance} is about is missing "
+                f"what the {self.work.kind} {self.work.key} of {self.decider.name} {self.instance} is about is missing "
                 "in the journal, or damaged; put the journal back from a copy"
             )
-        codec = self.machine.command_codec if self.work.kind == TIMER else self.machine.effect_codec
+        codec = self.decider.command_codec if self.work.kind == TIMER else self.decider.effect_codec
         return codec.decode(self.name, self.data)
 
 
-def handler_of(machine: AnyMachine, work: QueueItem) -> Handler:
+def handler_of(decider: AnyDecider, work: QueueItem) -> Handler:
     """Return how the work is performed."""
-    return TIMER_HANDLER if work.kind == TIMER else machine.handlers[work.key.partition("/")[0]]
+    return TIMER_HANDLER if work.kind == TIMER else decider.handlers[work.key.partition("/")[0]]
 
 
 def is_held(work: QueueItem, alive: Collection[str], now: int) -> bool:
@@ -145,9 +145,9 @@ UNTRUSTED_US: Final = 10_000_000
 class Performer:
     """Performs what is due for a decider. Several may work side by side, in any process."""
 
-    def __init__(self, engine: Engine, machine: AnyMachine) -> None:
+    def __init__(self, engine: Engine, decider: AnyDecider) -> None:
         self._engine = engine
-        self._machine = machine
+        self._decider = decider
         self._in_hand: list[ClaimedWork] = []
         self._held: list[ClaimedWork] = []
         self._goes_on: Callable[[], bool] = _always
@@ -201,8 +201,8 @@ class Performer:
     # -- claiming ------------------------------------------------------------------------------------------------
 
     def _of_mine(self, **narrowed: Any) -> QueueSelect:
-        machine = self._machine
-        return QueueSelect(of=[(machine.kind, machine.name)], effects=set(machine.handlers), **narrowed)
+        decider = self._decider
+        return QueueSelect(of=[(decider.kind, decider.name)], effects=set(decider.handlers), **narrowed)
 
     def _waiting(self, reader: Reader) -> list[QueueItem]:
         mine = self._of_mine(is_dead=False, without=self.foreign)
@@ -256,7 +256,7 @@ class Performer:
     def _longest_wait(self, work: QueueItem) -> int:
         if not work.attempts:
             return work.due_at - work.created_at
-        return round(handler_of(self._machine, work).max_delay_s * 1e6)
+        return round(handler_of(self._decider, work).max_delay_s * 1e6)
 
     def _claims(self, reader: Reader, changed: Collection[RunId]) -> list[RunCommit]:
         """Claim what is due next, unless this transaction changes its instance: then it may not be due any more."""
@@ -266,7 +266,7 @@ class Performer:
 
     def _claimed(self, reader: Reader, work: QueueItem) -> ClaimedWork:
         name, data = payload(reader, work)
-        claimed = ClaimedWork(self._machine, work, run_of(reader, work).key or "", name, data)
+        claimed = ClaimedWork(self._decider, work, run_of(reader, work).key or "", name, data)
         access = self._engine.access
         leased_until = access.clock.now() + round(claimed.handler.lease_s * 1e6)
         taken = replace(work, owner=access.owner, leased_until=leased_until, attempts=work.attempts + 1)
@@ -281,12 +281,12 @@ class Performer:
                 self._let_go(claimed, claimed.work.attempts - 1)
 
     def _let_go(self, claimed: ClaimedWork, n_attempts: int) -> None:
-        def act(deciding: DecisionTransaction) -> None:
-            if self._is_ours(deciding, claimed):
+        def act(transaction: DecisionTransaction) -> None:
+            if self._is_ours(transaction, claimed):
                 free = replace(claimed.work, owner=None, leased_until=None, attempts=n_attempts)
-                deciding.draft(claimed.instance).put(free)
+                transaction.instance(claimed.instance).put_work(free)
 
-        exchange(self._engine, claimed.machine, act)
+        exchange(self._engine, claimed.decider, act)
 
     # -- performing ----------------------------------------------------------------------------------------------
 
@@ -307,7 +307,7 @@ class Performer:
     def _called(self, claimed: ClaimedWork, effect: Any) -> Any:
         handler, work = claimed.handler, claimed.work
         context = EffectContext(
-            decider=claimed.machine.name,
+            decider=claimed.decider.name,
             instance=claimed.instance,
             effect_id=work.key.partition("/")[2],
             attempt=work.attempts,
@@ -334,31 +334,31 @@ class Performer:
     def _settle(self, claimed: ClaimedWork, command: Any, outcome: str) -> None:
         """Take the work off the queue, and decide what it came to, if it is still ours."""
 
-        def act(deciding: DecisionTransaction) -> None:
-            if self._is_ours(deciding, claimed):
-                draft = deciding.draft(claimed.instance)
-                self._note_settled(draft, claimed, outcome)
-                draft.done(claimed.work.kind, claimed.work.key)
+        def act(transaction: DecisionTransaction) -> None:
+            if self._is_ours(transaction, claimed):
+                changes = transaction.instance(claimed.instance)
+                self._note_settled(changes, claimed, outcome)
+                changes.remove_work(claimed.work.kind, claimed.work.key)
                 if command is not None:
-                    deciding.decide(CommandEnvelope(command=command, source=claimed.source))
-            self._claim_next(deciding)
+                    transaction.decide(CommandEnvelope(command=command, source=claimed.source))
+            self._claim_next(transaction)
 
-        exchange(self._engine, claimed.machine, act)
+        exchange(self._engine, claimed.decider, act)
 
-    def _claim_next(self, deciding: DecisionTransaction) -> None:
-        changed = {draft.run_id for draft in deciding.drafts}
-        deciding.beside += self._claims(deciding.reader, changed)
+    def _claim_next(self, transaction: DecisionTransaction) -> None:
+        changed = {each.run_id for each in transaction.changes}
+        transaction.other_commits += self._claims(transaction.reader, changed)
 
     @staticmethod
-    def _note_settled(draft: InstanceChanges, claimed: ClaimedWork, outcome: str) -> None:
+    def _note_settled(changes: InstanceChanges, claimed: ClaimedWork, outcome: str) -> None:
         if claimed.work.kind == TIMER:
-            draft.add(TimerFired(key=claimed.work.key))
+            changes.add(TimerFired(key=claimed.work.key))
         else:
-            draft.add(EffectSettled(effect_id=claimed.work.key.partition("/")[2], outcome=outcome))
+            changes.add(EffectSettled(effect_id=claimed.work.key.partition("/")[2], outcome=outcome))
 
-    def _is_ours(self, deciding: DecisionTransaction, claimed: ClaimedWork) -> bool:
+    def _is_ours(self, transaction: DecisionTransaction, claimed: ClaimedWork) -> bool:
         mine = claimed.work
-        for work in deciding.reader.work(QueueSelect(run_ids=[mine.run_id], kind=mine.kind, key=mine.key)):
+        for work in transaction.reader.work(QueueSelect(run_ids=[mine.run_id], kind=mine.kind, key=mine.key)):
             return (work.owner, work.attempts, work.due_at) == (mine.owner, mine.attempts, mine.due_at)
         return False
 
@@ -388,18 +388,18 @@ class Performer:
         stored = store_failure(error)
         failed = self._failed(work, claimed.handler, stored.value_id)
 
-        def act(deciding: DecisionTransaction) -> None:
-            if self._is_ours(deciding, claimed):
-                draft = deciding.draft(claimed.instance)
-                draft.keep(stored)
-                draft.put(failed)
+        def act(transaction: DecisionTransaction) -> None:
+            if self._is_ours(transaction, claimed):
+                changes = transaction.instance(claimed.instance)
+                changes.add_value(stored)
+                changes.put_work(failed)
                 if failed.dead_at is not None and work.kind == EFFECT:
-                    self._note_settled(draft, claimed, "dead")
+                    self._note_settled(changes, claimed, "dead")
                 if command is not None:
-                    deciding.decide(CommandEnvelope(command=command, source=f"dead {claimed.source}"))
-            self._claim_next(deciding)
+                    transaction.decide(CommandEnvelope(command=command, source=f"dead {claimed.source}"))
+            self._claim_next(transaction)
 
-        exchange(self._engine, claimed.machine, act)
+        exchange(self._engine, claimed.decider, act)
 
     def _failed(self, work: QueueItem, handler: Handler, error_id: ValueId) -> QueueItem:
         now = self._engine.access.clock.now()

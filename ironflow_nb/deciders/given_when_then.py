@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pprint import pformat
 from typing import Any, Final
 
-from ironflow_nb.deciders.decider_definition import AnyMachine
+from ironflow_nb.deciders.decider_definition import AnyDecider
 from ironflow_nb.deciders.decisions import Accept, Reject
 
 NOW: Final = datetime(2030, 1, 1, tzinfo=UTC)
@@ -19,9 +19,9 @@ _NOTHING: Final[Accept[Any]] = Accept(())
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A machine after some events; `before` is the state before them, where it is not the initial one."""
+    """A decider after some events; `before` is the state before them, where it is not the initial one."""
 
-    machine: AnyMachine
+    decider: AnyDecider
     events: tuple[Any, ...]
     now: datetime = NOW
     before: tuple[Any] | None = None
@@ -33,14 +33,14 @@ class Given:
     @property
     def state(self) -> Any:
         """The state after the events."""
-        state = self.machine.initial if self.before is None else copy.deepcopy(self.before[0])
+        state = self.decider.initial if self.before is None else copy.deepcopy(self.before[0])
         for event in self.events:
-            state = self.machine.evolve_with(state, event)
+            state = self.decider.evolve_with(state, event)
         return state
 
     def when(self, command: Any) -> When:
         """Let it decide a command."""
-        return When(self, command, self.machine.decide_with(self.state, command, self.now))
+        return When(self, command, self.decider.decide_with(self.state, command, self.now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,6 @@ class When:
         because = "" if self._reason is None else f" (it was rejected: {self._reason!r})"
         lines = difflib.ndiff(pformat(expected).splitlines(), pformat(found).splitlines())
         raise AssertionError(
-            f"{self.given.machine.name}, given {list(self.given.events)!r}, when {self.command!r}: {what} "
+            f"{self.given.decider.name}, given {list(self.given.events)!r}, when {self.command!r}: {what} "
             f"differ{because}\n" + "\n".join(lines)
         )

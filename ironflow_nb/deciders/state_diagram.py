@@ -1,4 +1,4 @@
-"""The diagram of a state machine: which command leads where, what was seen of it, and who stands where."""
+"""The diagram of a state machine: its transitions with their counts, and the instances in each status."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from ironflow_nb.core.status import RunStatus, StepStatus
-from ironflow_nb.deciders.observed_transitions import ObservedInstance
-from ironflow_nb.deciders.state_machine import StateMachine
+from ironflow_nb.deciders.state_machine import ObservedInstance, StateMachine
 from ironflow_nb.deciders.transitions import MergedTransition
 from ironflow_nb.diagram.draw import Picture, draw_machine
 from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind, TransitionTone
@@ -23,7 +22,7 @@ INITIAL: Final = "initial"
 TIMER_SIGN: Final = "⏲"
 TIMES_SIGN: Final = "\u00d7"
 N_NUMBERS: Final = 4
-"""So many numbers of a way stand at one transition; of more the first ones and the last."""
+"""The number of step numbers shown at one transition. Of more, the first ones and the last are shown."""
 _SIMPLE: Final = (str, int, float, bool)
 _TONE_WORDS: Final = {
     TransitionTone.SEEN: "seen",
@@ -35,46 +34,46 @@ _TONE_WORDS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceView:
-    """The instance that is looked at, and its state."""
+    """The instance that a diagram is about, with its state and the fields to show."""
 
-    resident: ObservedInstance
+    instance: ObservedInstance
     state: Any
     fields: tuple[str, ...]
 
 
 class StateDiagram:
-    """The diagram of a decider, or of one instance of it, as it was when it was asked for. It shows itself."""
+    """The diagram of a decider or of one instance, at one moment. It displays itself in a notebook."""
 
-    def __init__(self, machine: StateMachine, looked: InstanceView | None = None) -> None:
-        self.model = model_of(machine, looked)
-        self.states = _states(machine, looked)
-        self._caption = _caption(machine, looked)
-        self._prefix = f"iron-{machine.name}" + (f"-{looked.resident.instance}" if looked is not None else "")
+    def __init__(self, machine: StateMachine, view: InstanceView | None = None) -> None:
+        self.model = model_of(machine, view)
+        self.states = _states(machine, view)
+        self._caption = _caption(machine, view)
+        self._prefix = f"iron-{machine.name}" + (f"-{view.instance.instance_id}" if view is not None else "")
 
     def picture(self) -> Picture:
-        """Draw it."""
+        """Return the drawn diagram."""
         return draw_machine(self.model, self.states, caption=self._caption, prefix=self._prefix)
 
     @property
     def svg(self) -> str | None:
-        """The picture, without anything that must be fetched; None if it could not be drawn."""
+        """The picture as SVG without external resources; None if it could not be drawn."""
         return self.picture().svg
 
     @property
     def text(self) -> str:
-        """The diagram as text: every state, and where commands lead from there."""
+        """The diagram as text: every state with the transitions from it."""
         return self.picture().text
 
     @property
     def mermaid(self) -> str:
-        """The diagram for Markdown."""
+        """The diagram in the language of Mermaid, for Markdown."""
         from ironflow_nb.diagram.markup import to_mermaid
 
         return to_mermaid(self.model, self.states)
 
     @property
     def dot(self) -> str:
-        """The diagram for Graphviz."""
+        """The diagram in the language of Graphviz."""
         from ironflow_nb.diagram.markup import to_dot
 
         return to_dot(self.model, self.states)
@@ -86,9 +85,9 @@ class StateDiagram:
         return self.text
 
 
-def model_of(machine: StateMachine, looked: InstanceView | None = None) -> Diagram:
-    """Return the states and transitions, with the way of the instance that is looked at."""
-    notes = _notes(machine, looked)
+def model_of(machine: StateMachine, view: InstanceView | None = None) -> Diagram:
+    """Return the states and transitions, with the path of the instance in `view`."""
+    notes = _notes(machine, view)
     begin = Node(id=INITIAL, kind=NodeKind.INITIAL, label="")
     states = [_node(machine, status, notes.get(status, "")) for status in machine.statuses]
     edges = [_edge(machine, arrow) for arrow in machine.arrows]
@@ -107,7 +106,7 @@ def _node(machine: StateMachine, status: str, note: str) -> Node:
 
 def _edge(machine: StateMachine, arrow: MergedTransition) -> Edge:
     transition = arrow.transition
-    numbers = [place for place, key in enumerate(machine.way, 1) if key == transition.key]
+    numbers = [place for place, key in enumerate(machine.path, 1) if key == transition.key]
     tone = tone_of(arrow, is_declared=machine.is_declared)
     return Edge(
         source=_id(transition.source),
@@ -121,7 +120,7 @@ def _edge(machine: StateMachine, arrow: MergedTransition) -> Edge:
 
 
 def tone_of(arrow: MergedTransition, *, is_declared: bool) -> TransitionTone:
-    """Return what is to be said of the transition, of a machine that has a declaration or none."""
+    """Return the tone of a transition; `is_declared` is True if the machine has a declaration."""
     if arrow.n_seen:
         return TransitionTone.DRIFT if is_declared and not arrow.is_declared else TransitionTone.SEEN
     return TransitionTone.HINT if arrow.is_only_hinted else TransitionTone.POSSIBLE
@@ -130,15 +129,15 @@ def tone_of(arrow: MergedTransition, *, is_declared: bool) -> TransitionTone:
 def _label(arrow: MergedTransition, tone: TransitionTone, numbers: Sequence[int]) -> str:
     transition = arrow.transition
     follows = [*transition.effects, *(f"{TIMER_SIGN} {key}" for key in transition.timers)]
-    said = transition.command + (f" / {', '.join(follows)}" if follows else "")
+    text = transition.command + (f" / {', '.join(follows)}" if follows else "")
     drift = "! " if tone is TransitionTone.DRIFT else ""
     count = f" {TIMES_SIGN}{arrow.n_seen}" if arrow.n_seen > 1 else ""
-    way = f"{_numbered(numbers)} " if numbers else ""
-    return f"{drift}{way}{said}{count}"
+    path = f"{_circled(numbers)} " if numbers else ""
+    return f"{drift}{path}{text}{count}"
 
 
-def _numbered(numbers: Sequence[int]) -> str:
-    """Return the numbers in circles: ①③; those above twenty in brackets."""
+def _circled(numbers: Sequence[int]) -> str:
+    """Return the numbers in circles, such as ①③; numbers above twenty in brackets."""
     shown = list(numbers) if len(numbers) <= N_NUMBERS else [*numbers[: N_NUMBERS - 1], 0, numbers[-1]]
     return "".join(chr(0x2460 + n - 1) if 0 < n <= 20 else f"({n})" if n else ELLIPSIS for n in shown)
 
@@ -151,79 +150,79 @@ def _title(arrow: MergedTransition, tone: TransitionTone, numbers: Sequence[int]
         f"{_TONE_WORDS[tone]}{times if tone is TransitionTone.SEEN else f' ({times.strip()})' if times else ''}",
         f"effects: {', '.join(transition.effects)}" if transition.effects else "",
         f"timers: {', '.join(transition.timers)}" if transition.timers else "",
-        f"on the way shown: {', '.join(map(str, numbers))}" if numbers else "",
+        f"on the path shown: {', '.join(map(str, numbers))}" if numbers else "",
     ]
     return "\n".join(filter(None, parts))
 
 
-def _notes(machine: StateMachine, looked: InstanceView | None) -> dict[str, str]:
-    """Return what states show below their labels: the fields of the one that is looked at, or how many stand there."""
-    if looked is not None:
-        return {looked.resident.status: ", ".join(_fields(looked))}
-    counted = Counter(resident.status for resident in machine.past.residents)
+def _notes(machine: StateMachine, view: InstanceView | None) -> dict[str, str]:
+    """Return the notes below the labels of states: fields of the instance in `view`, or the number of instances."""
+    if view is not None:
+        return {view.instance.status: ", ".join(_fields(view))}
+    counted = Counter(instance.status for instance in machine.history.instances)
     return {status: f"{n_here} here" for status, n_here in counted.items()}
 
 
-def _fields(looked: InstanceView) -> list[str]:
-    return [f"{name}={_short(getattr(looked.state, name, None))}" for name in looked.fields]
+def _fields(view: InstanceView) -> list[str]:
+    return [f"{name}={_short_text(getattr(view.state, name, None))}" for name in view.fields]
 
 
-def _short(value: Any) -> str:
-    said = value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else repr(value)
-    return said if len(said) <= 24 else said[:23] + ELLIPSIS
+def _short_text(value: Any) -> str:
+    text = value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else repr(value)
+    return text if len(text) <= 24 else text[:23] + ELLIPSIS
 
 
-def simple_fields(state: Any, *, but: str | None) -> tuple[str, ...]:
-    """Return the fields of a state that are numbers, and texts that are not empty, without that one."""
+def simple_fields(state: Any, *, excluded: str | None) -> tuple[str, ...]:
+    """Return the names of the fields that are numbers or nonempty texts, without the excluded one."""
     if is_dataclass(state):
         names = [field.name for field in fields(state)]
     elif isinstance(state, msgspec.Struct):
         names = list(state.__struct_fields__)
     else:
         names = []
-    return tuple(name for name in names if name != but and _is_told(getattr(state, name, None)))
+    return tuple(name for name in names if name != excluded and _is_shown(getattr(state, name, None)))
 
 
-def _is_told(value: Any) -> bool:
+def _is_shown(value: Any) -> bool:
     return isinstance(value, _SIMPLE) and value != ""
 
 
-def _states(machine: StateMachine, looked: InstanceView | None) -> dict[str, NodeState]:
-    """Return how the states look in which somebody stands."""
-    shown = machine.past.residents if looked is None else (looked.resident,)
-    return node_states((resident.status, _status(resident), 1, None) for resident in shown)
+def _states(machine: StateMachine, view: InstanceView | None) -> dict[str, NodeState]:
+    """Return the look of the states that have instances."""
+    shown = machine.history.instances if view is None else (view.instance,)
+    return node_states((instance.status, _status(instance), 1, None) for instance in shown)
 
 
-def _status(resident: ObservedInstance) -> StepStatus:
-    if resident.n_dead:
+def _status(instance: ObservedInstance) -> StepStatus:
+    if instance.n_dead:
         return StepStatus.FAILED
-    if resident.is_completed:
+    if instance.is_completed:
         return StepStatus.COMPLETED
-    return StepStatus.RUNNING if resident.has_effects else StepStatus.WAITING
+    return StepStatus.RUNNING if instance.has_effects else StepStatus.WAITING
 
 
-def _caption(machine: StateMachine, looked: InstanceView | None) -> Caption:
-    if looked is None:
-        return Caption(name=machine.name, summary=_summary(machine.past.residents))
-    resident = looked.resident
-    status = RunStatus.COMPLETED if resident.is_completed else RunStatus.WAITING
-    n_steps = len(machine.way)
-    summary = [f"{n_steps} command{'' if n_steps == 1 else 's'} accepted", _dead(resident.n_dead)]
+def _caption(machine: StateMachine, view: InstanceView | None) -> Caption:
+    if view is None:
+        return Caption(name=machine.name, summary=_summary(machine.history.instances))
+    instance = view.instance
+    status = RunStatus.COMPLETED if instance.is_completed else RunStatus.WAITING
+    n_steps = len(machine.path)
+    summary = [f"{n_steps} command{'' if n_steps == 1 else 's'} accepted", _format_dead_letters(instance.n_dead)]
     return Caption(
-        name=f"{machine.name} {resident.instance}", run_status=status, summary=", ".join(filter(None, summary))
+        name=f"{machine.name} {instance.instance_id}", run_status=status, summary=", ".join(filter(None, summary))
     )
 
 
-def _summary(residents: Sequence[ObservedInstance]) -> str:
-    n_completed = sum(resident.is_completed for resident in residents)
-    n_all = len(residents)
+def _summary(instances: Sequence[ObservedInstance]) -> str:
+    n_completed = sum(instance.is_completed for instance in instances)
+    n_all = len(instances)
     parts = [
         f"{n_all} instance{'' if n_all == 1 else 's'}" if n_all else "no instance yet",
         f"{n_completed} completed" if n_completed else "",
-        _dead(sum(resident.n_dead for resident in residents)),
+        _format_dead_letters(sum(instance.n_dead for instance in instances)),
     ]
     return ", ".join(filter(None, parts))
 
 
-def _dead(n_dead: int) -> str:
+def _format_dead_letters(n_dead: int) -> str:
     return "" if not n_dead else "1 dead letter" if n_dead == 1 else f"{n_dead} dead letters"

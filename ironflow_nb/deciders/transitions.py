@@ -1,4 +1,4 @@
-"""The transitions of a state machine, put together from everything that knows of them."""
+"""Transitions of a state machine, merged from declaration, history, exploration and source."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 from ironflow_nb.errors import DecisionError
 
 Key: TypeAlias = tuple[str, str, str]
-"""From which status, by which command, to which status."""
+"""Source status, command, target status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A command that leads from one status to another, or to the same again."""
+    """A command that leads from one status to another, or back to the same."""
 
     source: str
     command: str
@@ -24,11 +24,11 @@ class Transition:
 
     @property
     def key(self) -> Key:
-        """What tells it from others."""
+        """The key under which transitions are merged."""
         return self.source, self.command, self.target
 
     def with_more(self, effects: Iterable[str], timers: Iterable[str]) -> Transition:
-        """Return the transition with these effects and timers too, each once."""
+        """Return the transition with further effects and timers, each once."""
         return replace(
             self,
             effects=tuple(dict.fromkeys((*self.effects, *effects))),
@@ -37,8 +37,8 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """How often a transition was seen, and when last (microseconds UTC)."""
+class ObservedTransition:
+    """A transition of the history, with its count and the instant of the last one (microseconds UTC)."""
 
     transition: Transition
     n_seen: int
@@ -47,7 +47,7 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class MergedTransition:
-    """A transition with all that is known of it."""
+    """A transition with its sources: declaration, exploration, hint of the source code, history."""
 
     transition: Transition
     is_declared: bool = False
@@ -58,65 +58,65 @@ class MergedTransition:
 
     @property
     def is_only_hinted(self) -> bool:
-        """Whether nothing but the source of `decide` suggests it."""
+        """Whether only the source of `decide` suggests it."""
         return not (self.is_declared or self.is_explored or self.n_seen)
 
 
 def declared_transitions(table: Iterable[Any]) -> tuple[Transition, ...]:
-    """Return the rows of a table of transitions: (from, command, to), then effects, then timers, if they are said.
+    """Return the transitions of rows: (from, command, to), optionally with effects, then timers.
 
     Raises:
-        DecisionError: a row is none.
+        DecisionError: a row has another form.
     """
-    return tuple(row if isinstance(row, Transition) else _declared(row) for row in table)
+    return tuple(row if isinstance(row, Transition) else _transition_of_row(row) for row in table)
 
 
-def _declared(row: Any) -> Transition:
+def _transition_of_row(row: Any) -> Transition:
     if not isinstance(row, tuple | list) or not 3 <= len(row) <= 5:
         raise DecisionError(
-            f"a transition is (from, command, to), with effects and timers after it if they are said, not {row!r}"
+            f"a transition must be (from, command, to), optionally with effects and timers, got {row!r}"
         )
     source, command, target, *more = row
-    effects, timers = (_names(names) for names in (*more, (), ())[:2])
-    return Transition(str(source), _name(command), str(target), effects, timers)
+    effects, timers = (_class_names(names) for names in (*more, (), ())[:2])
+    return Transition(str(source), _class_name(command), str(target), effects, timers)
 
 
-def _names(said: Any) -> tuple[str, ...]:
-    return (_name(said),) if isinstance(said, str | type) else tuple(_name(each) for each in said)
+def _class_names(given: Any) -> tuple[str, ...]:
+    return (_class_name(given),) if isinstance(given, str | type) else tuple(_class_name(each) for each in given)
 
 
-def _name(said: Any) -> str:
-    return said.__name__ if isinstance(said, type) else str(said)
+def _class_name(given: Any) -> str:
+    return given.__name__ if isinstance(given, type) else str(given)
 
 
-def merged(
+def merge_transitions(
     *,
     declared: Iterable[Transition] = (),
-    seen: Iterable[Sighting] = (),
+    seen: Iterable[ObservedTransition] = (),
     explored: Iterable[Transition] = (),
     hints: Iterable[Transition] = (),
 ) -> tuple[MergedTransition, ...]:
-    """Return every transition once: first the declared, then the seen, the explored, and what only the source hints at.
+    """Return every transition once: declared ones first, then seen, explored and hinted ones.
 
-    A hint counts only where nothing else knows what the command does in that status.
+    A hint is left out if another source has a transition for its status and command.
     """
     arrows: dict[Key, MergedTransition] = {}
     for each in declared:
-        arrows[each.key] = replace(_joined(arrows, each), is_declared=True)
-    for sighting in seen:
-        arrow = _joined(arrows, sighting.transition)
-        arrows[arrow.transition.key] = replace(arrow, n_seen=sighting.n_seen, last_at=sighting.last_at)
+        arrows[each.key] = replace(_with_transition(arrows, each), is_declared=True)
+    for observed in seen:
+        arrow = _with_transition(arrows, observed.transition)
+        arrows[arrow.transition.key] = replace(arrow, n_seen=observed.n_seen, last_at=observed.last_at)
     for each in explored:
-        arrows[each.key] = replace(_joined(arrows, each), is_explored=True)
+        arrows[each.key] = replace(_with_transition(arrows, each), is_explored=True)
     known = {(source, command) for source, command, _ in arrows}
     for each in hints:
         if each.key in arrows or (each.source, each.command) not in known:
-            arrows[each.key] = replace(_joined(arrows, each), is_hinted=True)
+            arrows[each.key] = replace(_with_transition(arrows, each), is_hinted=True)
     return tuple(arrows.values())
 
 
-def _joined(arrows: Mapping[Key, MergedTransition], transition: Transition) -> MergedTransition:
-    """Return the arrow as it is known, with the effects and timers that the transition adds."""
+def _with_transition(arrows: Mapping[Key, MergedTransition], transition: Transition) -> MergedTransition:
+    """Return the merged transition of that key, with the effects and timers of the given one."""
     known = arrows.get(transition.key)
     if known is None:
         return MergedTransition(transition)

@@ -123,7 +123,7 @@ def test_defining_a_decider_again_ends_what_the_old_one_does_in_the_background(
     counter.start()
     performing([])
     eventually(lambda: n_threads() == 0)
-    assert "counter was defined again, and what counter.start() began has ended" in caplog.text
+    assert "counter was defined again, and its background thread has stopped" in caplog.text
 
 
 def test_opening_a_journal_performs_nothing(lab: Lab) -> None:

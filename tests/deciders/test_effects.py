@@ -152,7 +152,7 @@ def test_a_result_that_cant_be_decided_is_a_failure_and_the_handler_runs_again(l
     counter.send(Ask("c", "x"))
     assert counter.run_until_idle() == 2
     assert len(log) == 2
-    assert "does not say for which counter" in counter.dead_letters()["error"][0]
+    assert "has no id of an instance of counter" in counter.dead_letters()["error"][0]
 
 
 def test_an_effect_without_a_handler_is_left_alone_and_named(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
@@ -346,5 +346,5 @@ def test_a_dead_letter_that_was_answered_ends_its_instance(lab: Lab) -> None:
 
 @pytest.mark.parametrize("options", [{"attempts": 0}, {"attempts": -1}, {"lease": 0}])
 def test_an_effect_that_nobody_could_perform_is_refused_where_it_is_said(options: dict[str, int]) -> None:
-    with pytest.raises(iron.errors.DecisionError, match="at least one attempt and a lease"):
+    with pytest.raises(iron.errors.DecisionError, match="attempts must be an int >= 1 and lease more than 0"):
         counters().perform(Call, **options)  # type: ignore[arg-type]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ironflow_nb.deciders.explored_transitions import Explorer
 from ironflow_nb.deciders.given_when_then import NOW
+from ironflow_nb.deciders.possible_transitions import Explorer
 from tests.conftest import Lab
 
 SOURCE = """

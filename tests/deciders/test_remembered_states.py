@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.deciders.state_memory import is_immutable
+from ironflow_nb.deciders.decider_definition import is_immutable
 from tests.conftest import Lab
 from tests.deciders.counters import Add, Added, Ask, Call, Count, Remind, counters
 from tests.deciders.test_stored_events import counted

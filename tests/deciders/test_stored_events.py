@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.deciders import decider_definition
-from ironflow_nb.deciders.decider_definition import SNAPSHOT_EVERY
+from ironflow_nb.deciders import instances
+from ironflow_nb.deciders.instances import SNAPSHOT_EVERY
 from tests.conftest import Lab
 from tests.deciders.counters import Add, Added, Ask, Call, Count, Remind, counters
 
@@ -141,7 +141,7 @@ def test_an_upcast_may_name_its_class(lab: Lab) -> None:
     decider.upcast("Paid")(lambda fields: {"cents": round(fields["amount"] * 100)})
     assert decider.state("t").n == 200
     for kind, version in ((Paid(1.0), 1), (Paid, 0), (Paid, True), (Paid, "1")):
-        with pytest.raises(iron.errors.DecisionError, match=r"upcast takes a class|from_version is a whole number"):
+        with pytest.raises(iron.errors.DecisionError, match=r"upcast takes a class|from_version must be an int >= 1"):
             decider.upcast(kind, from_version=version)
 
 
@@ -203,7 +203,7 @@ def test_a_kept_state_spares_the_events_before_it_until_evolve_is_edited(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert SNAPSHOT_EVERY == 200
-    monkeypatch.setattr(decider_definition, "SNAPSHOT_EVERY", 10)
+    monkeypatch.setattr(instances, "SNAPSHOT_EVERY", 10)
     counter = counters()
     for _ in range(23):
         counter.send(Add("c"))
@@ -228,7 +228,7 @@ def test_a_kept_state_spares_the_events_before_it_until_evolve_is_edited(
 def test_a_state_is_kept_also_where_effects_were_settled_at_every_tenth_event(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decider_definition, "SNAPSHOT_EVERY", 10)
+    monkeypatch.setattr(instances, "SNAPSHOT_EVERY", 10)
 
     def calling() -> Any:
         counter = counters()
@@ -247,7 +247,7 @@ def test_a_state_is_kept_also_where_effects_were_settled_at_every_tenth_event(
 
 
 def test_a_state_that_can_not_be_kept_is_not_tried_at_every_command(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decider_definition, "SNAPSHOT_EVERY", 5)
+    monkeypatch.setattr(instances, "SNAPSHOT_EVERY", 5)
     n_asked = [0]
 
     @dataclass(frozen=True)
@@ -287,7 +287,7 @@ class Sum:
 
 
 def test_a_kept_state_counts_no_more_when_the_first_one_is_edited(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decider_definition, "SNAPSHOT_EVERY", 2)
+    monkeypatch.setattr(instances, "SNAPSHOT_EVERY", 2)
     for _ in range(4):
         versioned(Sum()).send(Add("c"))
     lab.die()
@@ -300,7 +300,7 @@ def test_a_kept_state_counts_no_more_when_the_first_one_is_edited(lab: Lab, monk
 def test_a_kept_state_counts_no_more_when_a_method_of_its_class_is_edited(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decider_definition, "SNAPSHOT_EVERY", 2)
+    monkeypatch.setattr(instances, "SNAPSHOT_EVERY", 2)
     for _ in range(4):
         versioned(Sum()).send(Add("c"))
     lab.die()
@@ -313,7 +313,7 @@ def test_a_kept_state_counts_no_more_when_a_method_of_its_class_is_edited(
 
 
 def test_no_state_is_kept_after_a_first_one_that_has_no_text(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decider_definition, "SNAPSHOT_EVERY", 2)
+    monkeypatch.setattr(instances, "SNAPSHOT_EVERY", 2)
     for _ in range(4):
         versioned(Sum(unknown=object())).send(Add("c"))
     lab.die()
@@ -321,7 +321,7 @@ def test_no_state_is_kept_after_a_first_one_that_has_no_text(lab: Lab, monkeypat
 
 
 def test_a_state_that_is_not_read_back_as_it_is_is_not_kept(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decider_definition, "SNAPSHOT_EVERY", 2)
+    monkeypatch.setattr(instances, "SNAPSHOT_EVERY", 2)
 
     @dataclass(frozen=True)
     class Seen:

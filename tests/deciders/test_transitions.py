@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.deciders.explored_transitions import MAX_PER_STATUS, explore
 from ironflow_nb.deciders.given_when_then import NOW
-from ironflow_nb.deciders.source_transitions import SourceTransition, hints_of
+from ironflow_nb.deciders.possible_transitions import MAX_PER_STATUS, SourceTransition, explore, source_transitions
 from ironflow_nb.deciders.state_diagram import tone_of
-from ironflow_nb.deciders.transitions import Sighting, Transition, declared_transitions, merged
+from ironflow_nb.deciders.transitions import ObservedTransition, Transition, declared_transitions, merge_transitions
 from tests.deciders.orders import Charge, Expire, Expired, GiveUp, Order, Paid, Pay, Place, Placed, orders
 
 PAY = Transition("placed", "Pay", "paid")
@@ -40,8 +39,11 @@ LAYERS = [
 def test_layers_are_merged_by_where_from_what_and_where_to(
     declared: int, seen: int, explored: int, hinted: int, has_table: bool, tone: str
 ) -> None:
-    (arrow,) = merged(
-        declared=[PAY] * declared, seen=[Sighting(PAY, 3, 7)] * seen, explored=[PAY] * explored, hints=[PAY] * hinted
+    (arrow,) = merge_transitions(
+        declared=[PAY] * declared,
+        seen=[ObservedTransition(PAY, 3, 7)] * seen,
+        explored=[PAY] * explored,
+        hints=[PAY] * hinted,
     )
     assert arrow.transition == PAY
     assert (arrow.n_seen, arrow.last_at) == ((3, 7) if seen else (0, None))
@@ -50,15 +52,19 @@ def test_layers_are_merged_by_where_from_what_and_where_to(
 
 def test_effects_and_timers_of_all_layers_are_told() -> None:
     declared = Transition("new", "Place", "placed", ("Charge",), ("pay-by",))
-    seen = Sighting(Transition("new", "Place", "placed", ("Charge", "Mail"), ()), 1, 1)
-    (arrow,) = merged(declared=[declared], seen=[seen])
+    seen = ObservedTransition(Transition("new", "Place", "placed", ("Charge", "Mail"), ()), 1, 1)
+    (arrow,) = merge_transitions(declared=[declared], seen=[seen])
     assert (arrow.transition.effects, arrow.transition.timers) == (("Charge", "Mail"), ("pay-by",))
 
 
 def test_another_target_is_another_transition_and_a_hint_yields_to_what_is_known() -> None:
     other = Transition("placed", "Pay", "paid in part")
-    assert [arrow.transition for arrow in merged(seen=[Sighting(PAY, 1, 1)], explored=[other])] == [PAY, other]
-    assert [arrow.transition for arrow in merged(seen=[Sighting(PAY, 1, 1)], hints=[other])] == [PAY]
+    assert [
+        arrow.transition for arrow in merge_transitions(seen=[ObservedTransition(PAY, 1, 1)], explored=[other])
+    ] == [PAY, other]
+    assert [arrow.transition for arrow in merge_transitions(seen=[ObservedTransition(PAY, 1, 1)], hints=[other])] == [
+        PAY
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +84,7 @@ def test_a_declaration_takes_classes_and_names(row: Any, transition: Transition)
 
 @pytest.mark.parametrize("row", [("placed", Pay), "placed", 3, ("a", Pay, "b", (), (), "c")])
 def test_a_row_that_is_no_transition_is_refused(row: Any) -> None:
-    with pytest.raises(iron.errors.DecisionError, match="a transition is"):
+    with pytest.raises(iron.errors.DecisionError, match="a transition must be"):
         orders("refused", transitions=[row])
 
 
@@ -123,7 +129,7 @@ def test_exploring_is_bounded_and_lives_with_what_raises_and_with_what_changes_i
 
 
 def test_the_source_suggests_where_commands_are_accepted_and_lead() -> None:
-    assert hints_of(orders("hinted")) == (
+    assert source_transitions(orders("hinted")) == (
         SourceTransition("new", "Place", "placed", ("Charge",)),
         SourceTransition("placed", "Pay", "paid"),
         SourceTransition("placed", "Expire", "expired"),
@@ -147,8 +153,8 @@ def test_nested_matches_and_alternatives_are_read_and_what_only_rejects_is_not()
                 return iron.accept(Placed(1.0))
 
     expected = {(status, command) for status in ("new", "placed") for command in ("Pay", "GiveUp")}
-    assert {(hint.source, hint.command) for hint in hints_of(nested)} == expected
-    assert all(hint.target is None and hint.transition is None for hint in hints_of(nested))
+    assert {(hint.source, hint.command) for hint in source_transitions(nested)} == expected
+    assert all(hint.target is None and hint.transition is None for hint in source_transitions(nested))
 
 
 class Status(StrEnum):
@@ -176,13 +182,13 @@ def test_members_of_an_enum_and_guards_are_read() -> None:
             case Status.PAID, GiveUp():
                 return iron.accept(Expired())
 
-    assert hints_of(guarded) == (SourceTransition("new", "Pay", "paid"), SourceTransition("paid", "GiveUp"))
+    assert source_transitions(guarded) == (SourceTransition("new", "Pay", "paid"), SourceTransition("paid", "GiveUp"))
 
 
 def test_without_a_source_there_are_no_hints() -> None:
     made: Any = iron.Decider("made", initial=Order())
-    assert hints_of(made) == ()
+    assert source_transitions(made) == ()
     space: dict[str, Any] = {}
     exec("def decide(state, command): return None", space)
     made.decide(space["decide"])
-    assert hints_of(made) == ()
+    assert source_transitions(made) == ()

@@ -50,7 +50,7 @@ def test_every_test_has_a_journal_of_its_own(iron_engine):
 
 def test_time_is_what_the_test_says(iron_engine):
     main()
-    iron_engine.ledger.clock.advance(3600)
+    iron_engine.clock.advance(3600)
     main()
     started = iron.runs()["started_at"]
     assert started[0] - started[1] == datetime.timedelta(hours=1)
@@ -98,7 +98,7 @@ def test_the_engine_of_a_test_is_closed_after_it(iron_engine):
 def test_so_it_can_not_be_used_any_more():
     engine = test_the_engine_of_a_test_is_closed_after_it.engine
     assert iron.engine() is not engine
-    with pytest.raises(iron.errors.EngineClosed), engine.ledger.current():
+    with pytest.raises(iron.errors.EngineClosed), engine.access.current():
         pass
 """
 
