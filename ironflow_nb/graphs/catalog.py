@@ -1,4 +1,4 @@
-"""Every kind of work node: those of the package, of installed packages, and of the user."""
+"""The catalog of all kinds of work nodes: of this package, of installed packages, and of the user."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 ENTRY_POINTS: Final = "ironflow_nb.nodes"
-"""The group of entry points that installed packages offer kinds of nodes under: a `Kind`, or a function."""
+"""The entry point group of installed packages; an entry point is a `Kind` or a function."""
 
 NODE_KINDS: Final = "kinds of nodes"
 """Under this the process knows the kinds that users have added."""
@@ -45,31 +45,28 @@ def node(
 ) -> F | Callable[[F], F]:
     """Make a function a kind of node: ``@iron.node("shout")``, then ``shout: {text: "{{ input.name }}"}``.
 
-    Its parameters are the options. ``shout: value`` is short for the only parameter, or the
-    only one without a default. A parameter named `context`
-    gets the `NodeContext`. The function may be ``async def``.
+    Its parameters are the options. ``shout: value`` is short for the only parameter, or the only one without a default.
+    A parameter named `context` gets the `NodeContext`. The function may be ``async def``.
 
     Args:
-        name: what stands in the graph: letters, digits and underscores.
-        description: what `nodes` says of it; by default the first line of the docstring.
+        name: the key of the kind in a graph: letters, digits and underscores.
+        description: the description in `iron.nodes()`; by default the first line of the docstring.
         schema: the JSON schema of the options; by default read from the annotations of the parameters.
 
     Raises:
-        DefinitionError: it is no function, or the name is one that graphs have already.
+        DefinitionError: it is not a function, or the name belongs to a kind of the package.
     """
     if not isinstance(name, str):
         if not isinstance(getattr(name, "__name__", None), str):
-            raise DefinitionError(
-                f"a kind of node is made of a function with a name, not of {name!r}; @iron.node(NAME)"
-            )
+            raise DefinitionError(f"a kind of node needs a function with a name, not {name!r}; use @iron.node(NAME)")
         return node(name.__name__)(name)
     chosen: str = name
 
     def register(function: F) -> F:
         if chosen in BUILT_IN:
             raise DefinitionError(
-                f"a kind of node can't be called {chosen!r}, for graphs have one of that name (iron.nodes() lists "
-                f"them); choose another name, such as 'my_{chosen}'"
+                f"a kind of node can't be called {chosen!r}, because the package has a kind of that name (iron.nodes() "
+                f"lists them); choose another name, such as 'my_{chosen}'"
             )
         REGISTRY.registered[NODE_KINDS][chosen] = kind_from_function(
             chosen, function, description=description, schema=schema
@@ -85,7 +82,7 @@ def registered() -> Mapping[str, Kind]:
 
 
 def kinds() -> Mapping[str, Kind]:
-    """Return every kind by name; one of the user goes before one of the same name that is not."""
+    """Return all kinds by name; a kind of the user replaces an installed one of the same name."""
     return BUILT_IN | _installed() | REGISTRY.registered[NODE_KINDS]
 
 
@@ -98,16 +95,16 @@ def _installed() -> dict[str, Kind]:
         offered = entry.load()
         kind = offered if isinstance(offered, Kind) else kind_from_function(entry.name, offered)
         if kind.name in BUILT_IN:
-            raise DefinitionError(f"{entry.value} offers the kind of node {kind.name!r}, which graphs have already")
+            raise DefinitionError(f"{entry.value} offers the kind of node {kind.name!r}, which the package has already")
         found[kind.name] = kind
     return found
 
 
 def nodes() -> pd.DataFrame:
-    """Return the kinds of work nodes, one a row, by name.
+    """Return the kinds of work nodes, one per row, sorted by name.
 
-    Columns: kind, description, schema (the JSON schema of its options, a dict), shorthand (the option that
-    ``kind: value`` means; missing where there is none), source (package, installed, user).
+    Columns: kind (str), description (str), schema (object; the JSON schema of the options, a dict), shorthand (str; the
+    option that ``kind: value`` sets, missing if there is none), source (str; package, installed or user).
     """
     import pandas as pd
 

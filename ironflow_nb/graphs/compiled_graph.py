@@ -1,4 +1,4 @@
-"""A graph as it is run: compiled nodes in blocks, with everything known that can be known before anything runs."""
+"""The compiled graph: nodes in blocks, ready to run, and the order of the nodes of a block."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CheckKind: TypeAlias = Literal["equals", "not_equals", "holds", "matches"]
 
 
 class Block(msgspec.Struct, frozen=True):
-    """Nodes that belong together: of the graph itself, or of a branch, a loop, a handler."""
+    """A list of nodes: of the graph itself, or of a branch, a loop or an error handler."""
 
     nodes: tuple[GraphNode, ...]
 
 
 class NodeWork(msgspec.Struct, frozen=True):
-    """Work of a registered kind. `is_checked` says that its options have no expressions, and fit the schema."""
+    """Work of a registered kind. `is_checked`: its options have no expressions, and were checked against the schema."""
 
     kind: Kind
     options: Template
@@ -33,14 +33,14 @@ class NodeWork(msgspec.Struct, frozen=True):
 
 
 class PythonCall(msgspec.Struct, frozen=True):
-    """A call of a step or function that Python knows by that name."""
+    """A call of the step or function that has that name in Python."""
 
     function: str
     arguments: Template
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """One of two blocks."""
+    """Runs one of two blocks."""
 
     test: Template
     then: Block
@@ -48,7 +48,7 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Switch(msgspec.Struct, frozen=True):
-    """The block of the case that the value has, as a text."""
+    """Runs the block whose case equals the value, compared as text."""
 
     value: Template
     cases: tuple[tuple[str, Block], ...]
@@ -56,7 +56,7 @@ class Switch(msgspec.Struct, frozen=True):
 
 
 class ParallelBranch(msgspec.Struct, frozen=True):
-    """One way of a branch, taken if `when` is true, or there is none."""
+    """One block of a `branch` node; it runs if `when` is true or None."""
 
     name: str
     when: Template | None
@@ -64,13 +64,13 @@ class ParallelBranch(msgspec.Struct, frozen=True):
 
 
 class ParallelBlocks(msgspec.Struct, frozen=True):
-    """Blocks side by side; it ends when all that were chosen have."""
+    """Runs blocks in parallel and ends when all of them have ended."""
 
     branches: tuple[ParallelBranch, ...]
 
 
 class Loop(msgspec.Struct, frozen=True):
-    """A block for each item of a list."""
+    """Runs a block for each item of a list; `name` is the item in it."""
 
     items: Template
     name: str
@@ -79,7 +79,7 @@ class Loop(msgspec.Struct, frozen=True):
 
 
 class While(msgspec.Struct, frozen=True):
-    """A block again and again, as long as a test is true, and `max_rounds` times at most."""
+    """Runs a block while the test is true, at most `max_rounds` times; `name` is ``{index, last}`` in it."""
 
     test: Template
     max_rounds: int
@@ -88,14 +88,14 @@ class While(msgspec.Struct, frozen=True):
 
 
 class Workflow(msgspec.Struct, frozen=True):
-    """A graph or a flow as a child run."""
+    """Runs a graph or a flow as a child run."""
 
     target: Template
     input: Template
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing that must hold."""
+    """One check of an assertion."""
 
     kind: CheckKind
     operands: tuple[Template, ...]
@@ -103,7 +103,7 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Assertion(msgspec.Struct, frozen=True):
-    """Things that must hold, all of which are looked at."""
+    """Checks that must hold; all are evaluated, also after one failed."""
 
     checks: tuple[Check, ...]
 
@@ -115,7 +115,7 @@ Control: TypeAlias = Condition | Switch | ParallelBlocks | Loop | While
 
 
 class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
-    """One node of a block. `after` are the numbers of those in its block that must have ended before."""
+    """One node of a block. `after` are the indexes in its block of the nodes that it waits for."""
 
     id: str
     task: Task
@@ -132,7 +132,7 @@ class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CompiledGraph(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole graph. `data` is what it was compiled from."""
+    """A whole graph. `data` is its definition."""
 
     name: str
     inputs: GraphInput
@@ -144,19 +144,19 @@ class CompiledGraph(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def blocks_of(node: GraphNode) -> tuple[Block, ...]:
-    """Return the blocks inside of a node, its handler last."""
+    """Return the blocks inside a node, its error handler last."""
     match node.task:
         case Condition(then=then, otherwise=otherwise):
-            inside: tuple[Block, ...] = (then, otherwise)
+            blocks: tuple[Block, ...] = (then, otherwise)
         case Switch(cases=cases, default=default):
-            inside = (*(block for _, block in cases), default)
+            blocks = (*(block for _, block in cases), default)
         case ParallelBlocks(branches=branches):
-            inside = tuple(branch.do for branch in branches)
+            blocks = tuple(branch.do for branch in branches)
         case Loop(do=do) | While(do=do):
-            inside = (do,)
+            blocks = (do,)
         case NodeWork() | PythonCall() | Workflow() | Assertion():
-            inside = ()
-    return (*inside, node.on_error) if isinstance(node.on_error, Block) else inside
+            blocks = ()
+    return (*blocks, node.on_error) if isinstance(node.on_error, Block) else blocks
 
 
 def nodes_in(block: Block) -> Iterator[GraphNode]:
@@ -168,45 +168,45 @@ def nodes_in(block: Block) -> Iterator[GraphNode]:
 
 
 Dependencies = Sequence[tuple[int, ...]]
-"""For each node the numbers of those that it waits for."""
+"""For each node of a block the indexes of the nodes that it waits for."""
 
 
 def find_cycle(after: Dependencies) -> list[int] | None:
-    """Return a circle of nodes that wait for each other, the first of them again at its end; None if there is none."""
-    state = [0] * len(after)  # 0 unseen, 1 on the way, 2 done
+    """Return the indexes of a cycle, with the first one repeated at the end; None if there is no cycle."""
+    state = [0] * len(after)  # 0 unvisited, 1 on the current path, 2 finished
     for first in range(len(after)):
-        way: list[tuple[int, int]] = [(first, 0)]
+        path: list[tuple[int, int]] = [(first, 0)]
         if state[first]:
             continue
         state[first] = 1
-        while way:
-            number, position = way.pop()
+        while path:
+            number, position = path.pop()
             if position == len(after[number]):
                 state[number] = 2
                 continue
-            way.append((number, position + 1))
+            path.append((number, position + 1))
             following = after[number][position]
             if state[following] == 1:
-                numbers = [each for each, _ in way]
+                numbers = [each for each, _ in path]
                 return [*numbers[numbers.index(following) :], following]
             if state[following] == 0:
                 state[following] = 1
-                way.append((following, 0))
+                path.append((following, 0))
     return None
 
 
 def ended_masks(after: Dependencies) -> list[int]:
-    """Return for each node a mask over the numbers of those that have ended before it begins; there is no circle."""
+    """Return for each node a bit mask of the nodes that ended before it starts. The dependencies must have no cycle."""
     masks: dict[int, int] = {}
     for first in range(len(after)):
-        left = [first]
-        while left:
-            number = left[-1]
+        pending = [first]
+        while pending:
+            number = pending[-1]
             unknown = [each for each in after[number] if each not in masks]
             if unknown:
-                left += unknown
+                pending += unknown
                 continue
-            left.pop()
+            pending.pop()
             mask = 0
             for each in after[number]:
                 mask |= masks[each] | (1 << each)
@@ -215,14 +215,14 @@ def ended_masks(after: Dependencies) -> list[int]:
 
 
 def topological_order(after: Dependencies) -> list[int]:
-    """Return the numbers so that each comes behind those it waits for, otherwise as they stand; there is no circle."""
+    """Return the indexes in a stable order in which each node follows its dependencies, which must have no cycle."""
     ordered: dict[int, None] = {}
     for first in range(len(after)):
-        left = [first]
-        while left:
-            open_ones = [each for each in reversed(after[left[-1]]) if each not in ordered]
-            if open_ones:
-                left += open_ones
+        pending = [first]
+        while pending:
+            unordered = [each for each in reversed(after[pending[-1]]) if each not in ordered]
+            if unordered:
+                pending += unordered
             else:
-                ordered.setdefault(left.pop())
+                ordered.setdefault(pending.pop())
     return list(ordered)

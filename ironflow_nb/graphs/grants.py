@@ -1,13 +1,11 @@
-"""What a graph may touch outside of itself: hosts, folders, programs, variables, modules.
+"""Grants: which hosts, folders, programs, variables and modules a graph may use.
 
-A graph that is read from a text may touch nothing but what its ``allow`` names; one that is built in Python may touch
-everything, unless it says otherwise. Denied is an error of `validate` where the text tells what a node will ask for,
-else of the node.
+A graph that is read from a text may use only what its ``allow`` names. A graph that is built in Python may use
+everything unless it has an ``allow``. A refusal is an error of `validate` if the text tells what a node will need, else
+an error of the node.
 
-Hosts of URLs, and the names that mean them in ``allow`` and in ``auth``.
-
-A URL is read here more strictly than anywhere else: what two readers could take for different hosts, with backslashes,
-control characters, escapes or other digits in it, has no host at all, so that what is checked is what is asked.
+URLs are parsed more strictly than by other libraries. A URL in which two parsers could see different hosts has no host
+at all (backslashes, control characters, escapes, digits of other scripts). So the checked host is the connected one.
 """
 
 from __future__ import annotations
@@ -24,17 +22,17 @@ from ironflow_nb.errors import NotGranted
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 HOST_PATTERN: Final = r"^(\*\.)?[^\s/?#@*\\%]+$"
-"""What a name of hosts looks like, for schemas; `means` is stricter."""
+"""The pattern of host names in schemas; `matches_host` is stricter."""
 
 _URL: Final = re.compile(r"(https?)://([^/?#\\\s]+)(?=[/?#]|\Z)", re.IGNORECASE)
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@]+)(?::([0-9]{0,5}))?", re.ASCII)
 _LABELS: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 _NUMBERS: Final = re.compile(r"[0-9.]+|.*\.0x[0-9a-f]*|0x[0-9a-f]*")
-"""What some resolvers take for an address."""
+"""Names that some resolvers read as an IP address."""
 
 
 class UrlOrigin(NamedTuple):
-    """Where a URL leads; two with the same origin are on one server."""
+    """The origin of a URL; URLs of one origin are on one server."""
 
     scheme: str
     host: str
@@ -45,47 +43,47 @@ class UrlOrigin(NamedTuple):
 
 
 def origin_of(url: str) -> UrlOrigin | None:
-    """Return where the URL leads; None of what is no plain http or https URL."""
+    """Return the origin of an http or https URL; None for any other text."""
     found = _URL.match(url)
     if found is None:
         return None
     scheme = found[1].lower()
-    read = _read(found[2].rpartition("@")[2])
-    if read is None:
+    authority = _parse_authority(found[2].rpartition("@")[2])
+    if authority is None:
         return None
-    host, port = read
+    host, port = authority
     return UrlOrigin(scheme, host, DEFAULT_PORTS[scheme] if port is None else port)
 
 
 def host_of(url: str) -> str:
-    """Return the host of a URL, with its port where that is not the one of its scheme; "" where there is none."""
+    """Return the host of a URL, with its port unless it is the default one; empty if the URL has no host."""
     return str(origin_of(url) or "")
 
 
 def matches_host(name: str, origin: UrlOrigin) -> bool:
-    """Tell whether a name in ``allow`` or ``auth`` means that host, on that port."""
-    read = _read(name.removeprefix("*."))
-    if read is None:
+    """Return True if a name in ``allow`` or ``auth`` means the host and port of the origin."""
+    authority = _parse_authority(name.removeprefix("*."))
+    if authority is None:
         return False
-    host, port = read
+    host, port = authority
     if origin.port != (DEFAULT_PORTS[origin.scheme] if port is None else port):
         return False
     return _is_below(origin.host, host) if name.startswith("*.") else origin.host == host
 
 
 def covers_hosts(wide: str, narrow: str) -> bool:
-    """Tell whether everything that the one name means is meant by the other too."""
-    reads = [_read(name.removeprefix("*.")) for name in (wide, narrow)]
-    if reads[0] is None or reads[1] is None or reads[0][1] != reads[1][1]:
+    """Return True if the wide name means every host that the narrow one means."""
+    outer_authority, inner_authority = (_parse_authority(name.removeprefix("*.")) for name in (wide, narrow))
+    if outer_authority is None or inner_authority is None or outer_authority[1] != inner_authority[1]:
         return False
-    (outer, _), (inner, _) = reads[0], reads[1]
+    outer, inner = outer_authority[0], inner_authority[0]
     if not wide.startswith("*."):
         return not narrow.startswith("*.") and inner == outer
     return _is_below(inner, outer) or (narrow.startswith("*.") and inner == outer)
 
 
 def common_hosts(ones: tuple[str, ...], others: tuple[str, ...]) -> Iterator[str]:
-    """Yield names that together mean the hosts that both sides mean."""
+    """Yield the names of each side that the other side covers."""
     yield from (name for name in ones if any(covers_hosts(other, name) for other in others))
     yield from (name for name in others if any(covers_hosts(one, name) for one in ones))
 
@@ -94,20 +92,20 @@ def _is_below(host: str, domain: str) -> bool:
     return host.endswith(f".{domain}") and not _NUMBERS.fullmatch(host)
 
 
-def _read(authority: str) -> tuple[str, int | None] | None:
-    """Return host and port of ``host:port``; None if it is none."""
+def _parse_authority(authority: str) -> tuple[str, int | None] | None:
+    """Return host and port of ``host:port``; None if the text is not valid."""
     found = _AUTHORITY.fullmatch(authority)
     if found is None:
         return None
-    host = _canonical(found[1])
+    host = _canonical_host(found[1])
     port = int(found[2]) if found[2] else None
     if host is None or (port is not None and not 0 < port < 65536):
         return None
     return host, port
 
 
-def _canonical(host: str) -> str | None:
-    """Return the host as every way of writing it is compared: lower case, ASCII, without the dot of the root."""
+def _canonical_host(host: str) -> str | None:
+    """Return the host in its canonical form: lower case, ASCII, without the final dot; None if it is not valid."""
     if host.startswith("["):
         return _canonical_address(host[1:-1])
     host = host.lower()
@@ -115,7 +113,7 @@ def _canonical(host: str) -> str | None:
         import idna
 
         try:
-            # As httpx does it, so that what is compared is what is connected to.
+            # httpx encodes in the same way, so the compared host is the connected one.
             host = idna.encode(host).decode("ascii")
         except UnicodeError:
             return None
@@ -135,7 +133,7 @@ Grant: TypeAlias = Literal["http", "files", "shell", "shell_env", "env", "keyrin
 GRANT_NAMES: Final[tuple[Grant, ...]] = get_args(Grant)
 
 SHELL_TEXT: Final = "a text for the shell"
-"""What a command that is no list asks for: the shell itself, which only ``shell: true`` grants."""
+"""The need of a command that is a text: the shell itself, which only ``shell: true`` grants."""
 
 GRANTS_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
@@ -182,21 +180,21 @@ GRANTS_SCHEMA: Final[Mapping[str, Any]] = {
 
 
 class Need(NamedTuple):
-    """One thing that a node will ask for: a URL for ``http``, a path, a program, a name."""
+    """One thing that a node needs: `what` is a URL for ``http``, else a path, a program or a name."""
 
     grant: Grant
     what: str
 
 
 class Grants(msgspec.Struct, frozen=True):
-    """What is granted: for each kind True for everything, else names. `base` is where relative paths start."""
+    """The grants of a graph: for each kind True for everything, or names. `base` is the folder of relative paths."""
 
     allowed: Mapping[str, bool | tuple[str, ...]]
     base: str = "."
 
     @classmethod
     def of(cls, allow: Mapping[str, Any] | None, *, base: str | None = None) -> Grants:
-        """Return the grants that an ``allow`` says; of None, everything."""
+        """Return the grants of an ``allow``; None grants everything."""
         if allow is None:
             return cls(dict.fromkeys(GRANT_NAMES, True), base or ".")
         allowed = {kind: names if isinstance(names, bool) else tuple(names) for kind, names in allow.items()}
@@ -205,26 +203,26 @@ class Grants(msgspec.Struct, frozen=True):
         return cls(allowed, base or ".")
 
     def within(self, other: Grants) -> Grants:
-        """Return what both of them grant; relative paths start where those of the first do."""
-        mine, others = self.with_whole_paths(), other.with_whole_paths()
+        """Return what both grant; relative paths start at the base of the first."""
+        own, others = self.with_absolute_paths(), other.with_absolute_paths()
         kinds = self.allowed.keys() & other.allowed.keys()
-        return Grants({kind: _both(kind, mine[kind], others[kind]) for kind in kinds}, self.base)
+        return Grants({kind: _common_names(kind, own[kind], others[kind]) for kind in kinds}, self.base)
 
-    def with_whole_paths(self) -> dict[str, bool | tuple[str, ...]]:
-        """Return what is allowed, with paths that mean the same from any other folder."""
+    def with_absolute_paths(self) -> dict[str, bool | tuple[str, ...]]:
+        """Return what is allowed, with absolute paths."""
         allowed = dict(self.allowed)
         files = allowed.get("files", False)
         if not isinstance(files, bool):
-            allowed["files"] = tuple(str(root) for root in map(self._found, files) if root is not None)
+            allowed["files"] = tuple(str(root) for root in map(self._resolve_or_none, files) if root is not None)
         return allowed
 
     def refusal(self, need: Need) -> str | None:
-        """Return why the need is not granted, and what would grant it; None if it is granted."""
+        """Return why the need is not granted and how to grant it; None if it is granted."""
         allowed = self.allowed.get(need.grant, False)
         if allowed is True:
             return None
         names = () if allowed is False else allowed
-        return None if self._is_granted(need, names) else _refusal(need, names)
+        return None if self._is_granted(need, names) else _refusal_message(need, names)
 
     def _is_granted(self, need: Need, names: tuple[str, ...]) -> bool:
         match need.grant:
@@ -232,7 +230,7 @@ class Grants(msgspec.Struct, frozen=True):
                 origin = origin_of(need.what)
                 return origin is not None and any(matches_host(name, origin) for name in names)
             case "files":
-                path = self._found(need.what)
+                path = self._resolve_or_none(need.what)
                 return path is not None and self._is_path_granted(path, names)
             case "python":
                 return any(_is_module_within(need.what, name) for name in names)
@@ -240,55 +238,55 @@ class Grants(msgspec.Struct, frozen=True):
                 return need.what in names
 
     def require(self, need: Need) -> None:
-        """Refuse what is not granted.
+        """Check that the need is granted.
 
         Raises:
-            NotGranted: it is not.
+            NotGranted: the need is not granted.
         """
         refusal = self.refusal(need)
         if refusal is not None:
-            # Of a URL its host: the rest of it may hold what nobody should read.
+            # Only the host of a URL, because the rest may contain secrets.
             raise NotGranted(refusal, grant=need.grant, what=host_of(need.what) if need.grant == "http" else need.what)
 
     def require_function(self, name: str, home: str) -> None:
-        """Refuse a function that is reached by a name, but was defined elsewhere: listed is that name, or its module.
+        """Check a function that is found by `name` but defined in module `home`: one of the two must be granted.
 
         Raises:
-            NotGranted: neither is.
+            NotGranted: neither is granted.
         """
         allowed = self.allowed.get("python", False)
         names = () if isinstance(allowed, bool) else allowed
         if allowed is True or name in names or any(_is_module_within(home, each) for each in names):
             return
-        granted = f"granted are {', '.join(names)}" if names else "nothing of it is granted"
+        granted = _granted_text(names)
         raise NotGranted(
-            f"python {name!r} comes from {home} and was not defined in the notebook ({granted}); to grant it: "
+            f"python {name!r} comes from {home} and is not defined in the notebook ({granted}); to grant it: "
             f"allow: {{python: [{name}]}}, or call it in a function of the notebook",
             grant="python",
             what=name,
         )
 
     def path(self, text: str) -> Path:
-        """Return the path, resolved with all its links.
+        """Return the absolute path with all symbolic links resolved.
 
         Raises:
-            NotGranted: it leads outside of what is granted, or nowhere.
+            NotGranted: the path is outside of the granted ones, or can't be resolved.
         """
-        path = self._found(text)
+        path = self._resolve_or_none(text)
         if path is None:
-            raise NotGranted(f"files {text!r} can't be a path; give another", grant="files", what=text)
+            raise NotGranted(f"files {text!r} is not a valid path; give another", grant="files", what=text)
         allowed = self.allowed.get("files", False)
-        # What was resolved is both checked and returned: a link that changes in between leads nowhere else.
+        # The resolved path is both checked and returned, so a link that changes afterwards has no effect.
         if allowed is False or (allowed is not True and not self._is_path_granted(path, allowed)):
-            raise NotGranted(_refusal(Need("files", text), allowed or ()), grant="files", what=text)
+            raise NotGranted(_refusal_message(Need("files", text), allowed or ()), grant="files", what=text)
         return path
 
     def resolved(self, text: str) -> Path:
-        """Return where a path leads, from the folder of the graph, with all its links followed."""
+        """Return the absolute path with all symbolic links resolved; relative paths start at `base`."""
         return (Path(self.base) / Path(text).expanduser()).resolve()
 
-    def _found(self, text: str) -> Path | None:
-        """Return where a path leads; None where it can't: a loop of links, a folder of nobody, a null character."""
+    def _resolve_or_none(self, text: str) -> Path | None:
+        """Like `resolved`, but None for an invalid path: a loop of links, an unknown user, a null character."""
         if "\0" in text:
             return None
         try:
@@ -297,25 +295,29 @@ class Grants(msgspec.Struct, frozen=True):
             return None
 
     def _is_path_granted(self, path: Path, names: tuple[str, ...]) -> bool:
-        roots = map(self._found, names)
+        roots = map(self._resolve_or_none, names)
         return any(root is not None and path.is_relative_to(root) for root in roots)
 
 
-def _refusal(need: Need, names: tuple[str, ...]) -> str:
-    wanted = _wanted(need)
-    if not wanted:
-        return f"{need.grant}: what is asked for is no URL with a plain host, so it can't be granted"
-    granted = f"granted are {', '.join(names)}" if names else "nothing of it is granted"
+def _refusal_message(need: Need, names: tuple[str, ...]) -> str:
+    name = _name_to_grant(need)
+    if not name:
+        return f"{need.grant}: the URL has no valid host, so it can't be granted"
+    granted = _granted_text(names)
     if need == Need("shell", SHELL_TEXT):
         return (
             f"a command that is a text needs the whole shell ({granted}); write it as a list, the program first, or "
             "grant it: allow: {shell: true}"
         )
-    return f"{need.grant} {wanted!r} is not granted ({granted}); to grant it: allow: {{{need.grant}: [{wanted}]}}"
+    return f"{need.grant} {name!r} is not granted ({granted}); to grant it: allow: {{{need.grant}: [{name}]}}"
 
 
-def _wanted(need: Need) -> str:
-    """Return what would have to be granted."""
+def _granted_text(names: tuple[str, ...]) -> str:
+    return f"granted are {', '.join(names)}" if names else "nothing of it is granted"
+
+
+def _name_to_grant(need: Need) -> str:
+    """Return the name that would grant the need; empty if no name can."""
     match need.grant:
         case "http":
             return host_of(need.what)
@@ -329,7 +331,7 @@ def _is_module_within(what: str, name: str) -> bool:
     return what == name or what.startswith(f"{name}.")
 
 
-def _both(kind: str, one: bool | tuple[str, ...], other: bool | tuple[str, ...]) -> bool | tuple[str, ...]:  # noqa: FBT001
+def _common_names(kind: str, one: bool | tuple[str, ...], other: bool | tuple[str, ...]) -> bool | tuple[str, ...]:  # noqa: FBT001
     if isinstance(one, bool):
         return other if one else False
     if isinstance(other, bool):

@@ -1,4 +1,4 @@
-"""Graphs: flows that are data, from a text or built in Python."""
+"""Graphs: workflows as data, read from a text or built in Python."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ from ironflow_nb.journal.ports import Select, StoredDefinition
 if TYPE_CHECKING:
     from ironflow_nb.history.pictured_frame import Plan
 
-_INSIDE: Final = frozenset({
-    "define_steps", "definition", "definition_id", "grants", "refuse_names", "refuse_secrets", "replanned", "shape",
-    "tracked",
+_INTERNAL: Final = frozenset({
+    "define_steps", "definition", "definition_id", "diagram_model", "grants", "refuse_names", "refuse_secrets",
+    "replanned", "tracked",
 })  # fmt: skip
-"""What is the package's own, and nothing to choose from with Tab."""
+"""Attributes of a graph that the package uses; completion does not offer them."""
 
 
 class Graph(GraphDiagramMixin, Runnable):
@@ -75,18 +75,19 @@ class Graph(GraphDiagramMixin, Runnable):
         functions: Functions | None = None,
         input: Mapping[str, Any] | None = None,
     ) -> None:
-        """Begin a graph without nodes.
+        """Make a graph without nodes.
 
         Args:
-            name: what its runs are called.
-            allow: what it may touch, as in the text of a graph; by default everything.
-            secrets: where its secrets are found, by name.
-            concurrency: how many nodes run at once; 16 unless said.
-            functions: what the names of ``python`` nodes stand for; others are steps and functions of the notebook.
-            input: what a call gives, by name: a type, or ``{"type": "list", "default": []}``.
+            name: the name of its runs.
+            allow: its grants, as in the text of a graph; by default everything.
+            secrets: the source of each secret by name: ``{"env": ...}``, ``{"keyring": ...}`` or ``{"prompt": ...}``.
+            concurrency: how many nodes run at once; 16 by default.
+            functions: functions by the names that ``python`` nodes use; other names mean steps and functions of the
+                notebook.
+            input: the declared inputs by name: a type, or ``{"type": "list", "default": []}``.
 
         Raises:
-            DefinitionError: the name can't be one.
+            DefinitionError: the name is not allowed.
         """
         if not isinstance(name, str) or re.fullmatch(GRAPH_NAME, name) is None:
             raise DefinitionError(
@@ -102,7 +103,7 @@ class Graph(GraphDiagramMixin, Runnable):
         REGISTRY.define(self)
 
     def __dir__(self) -> list[str]:
-        return [name for name in super().__dir__() if name not in _INSIDE]
+        return [name for name in super().__dir__() if name not in _INTERNAL]
 
     def _set(self, source: GraphSource, functions: Functions, grants: Grants | None) -> None:
         self._source = source
@@ -110,7 +111,7 @@ class Graph(GraphDiagramMixin, Runnable):
         self._grants = grants
         self._foreign: UntrustedRun | None = None
         self._compiled: tuple[CompiledGraph, list[CompilerFinding]] | None = None
-        self._workshop: NodeSteps | None = None
+        self._node_steps: NodeSteps | None = None
         self._registered: dict[str, Kind] = {}
         self.policy = RunPolicy()
         name = self.data.get("graph")
@@ -120,18 +121,19 @@ class Graph(GraphDiagramMixin, Runnable):
     def from_yaml(
         cls, text_or_path: str | FilePath, *, allow: Mapping[str, Any] | None = None, functions: Functions | None = None
     ) -> Graph:
-        """Read a graph from YAML, or from a file of it. Nothing of it is run; `validate` says what is wrong.
+        """Read a graph from a YAML text or from a file. Nothing runs; `validate` reports errors of the graph.
 
         Args:
-            text_or_path: a text of several lines is the graph itself, all else a path.
-            allow: bounds what the graph's own ``allow`` says: only what both grant is granted.
-            functions: what the names of ``python`` nodes stand for; others are steps and functions of the notebook.
+            text_or_path: a text with several lines, or with a colon followed by a blank, is YAML; others are paths.
+            allow: bounds of the graph's own ``allow``: only what both grant is granted.
+            functions: functions by the names that ``python`` nodes use; other names mean steps and functions of the
+                notebook.
 
         Raises:
-            GraphInvalid: it is no YAML, or too large.
-            FileNotFoundError: there is no such file.
+            GraphInvalid: the text is not valid YAML, or too large.
+            FileNotFoundError: the file does not exist.
         """
-        graph = cls._of(read_source(text_or_path), allow, functions)
+        graph = cls._from_source(read_source(text_or_path), allow, functions)
         REGISTRY.define(graph)
         return graph
 
@@ -139,17 +141,17 @@ class Graph(GraphDiagramMixin, Runnable):
     def from_dict(
         cls, data: Mapping[str, Any], *, allow: Mapping[str, Any] | None = None, functions: Functions | None = None
     ) -> Graph:
-        """Take a graph that is plain data, of JSON for instance; see `from_yaml`.
+        """Make a graph of plain data, for example of JSON; see `from_yaml`.
 
         Raises:
-            GraphInvalid: it is no mapping.
+            GraphInvalid: the data is not a mapping.
         """
-        graph = cls._of(source_from_data(data), allow, functions)
+        graph = cls._from_source(source_from_data(data), allow, functions)
         REGISTRY.define(graph)
         return graph
 
     @classmethod
-    def _of(cls, source: GraphSource, allow: Mapping[str, Any] | None, functions: Functions | None) -> Graph:
+    def _from_source(cls, source: GraphSource, allow: Mapping[str, Any] | None, functions: Functions | None) -> Graph:
         graph = cls.__new__(cls)
         grants = None
         if allow is not None:
@@ -160,14 +162,14 @@ class Graph(GraphDiagramMixin, Runnable):
 
     @classmethod
     def from_run(cls, run: Run[Any] | str, *, functions: Functions | None = None) -> Graph:
-        """Take the graph that a run was made of, as the journal keeps it: to look at it, or to continue the run.
+        """Return the graph of a run as the journal stores it: to inspect it, or to continue the run.
 
-        A graph of that name that is defined here stays the one that calls and runs go on with. One that somebody else
-        has written can be looked at, and nothing of it runs before `trust`.
+        A graph of the same name that is defined in this process stays the one that calls and runs use. A graph that
+        another user wrote can be inspected, and does not run before `iron.trust`.
 
         Raises:
-            RunNotFound: there is no such run.
-            FlowNotDefined: it is no run of a graph.
+            RunNotFound: the run does not exist.
+            FlowNotDefined: the run is not a run of a graph.
         """
         handle = get_run(run) if isinstance(run, str) else run
         engine = REGISTRY.engine()
@@ -181,61 +183,62 @@ class Graph(GraphDiagramMixin, Runnable):
     # -- building ------------------------------------------------------------------------------------------------
 
     def node(self, id: str, /, **keys: Any) -> Graph:
-        """Add a node, and return the graph: ``graph.node("alert", http={...}, retry={"attempts": 3})``.
+        """Add a node and return the graph: ``graph.node("alert", http={...}, retry={"attempts": 3})``.
 
-        The keys are those of the format; ``as_``, ``with_``, ``lambda_``, ``assert_`` and ``else_`` stand for the words
-        that Python keeps for itself. Nodes inside of others are mappings with an ``id``. A function given to ``python``
-        is called as it is. What every node may have, such as ``retry``, is not there if it is None.
+        The keys are those of the format. Write ``as_``, ``with_``, ``lambda_``, ``assert_`` and ``else_`` for the
+        keywords of Python. Nested nodes are mappings with an ``id``. ``python`` also accepts a function. A common
+        key, such as ``retry``, that is None is left out.
         """
         given = {key: value for key, value in keys.items() if value is not None or key not in COMMON_KEYS}
-        written = keys_as_data(given, self._functions)
+        data = keys_as_data(given, self._functions)
         nodes = self.data.get("nodes")
         if not isinstance(nodes, list):
             raise invalid_graph(self.name, self.findings())
-        self._change(("nodes", len(nodes)), {"id": id, **written})
+        self._change(("nodes", len(nodes)), {"id": id, **data})
         return self
 
     def output(self, value: Any) -> Graph:
-        """Say what a run results in, and return the graph."""
+        """Set the output of the graph, a template, and return the graph."""
         self._change(("output",), value)
         return self
 
     def _change(self, path: DataPath, value: Any) -> None:
         self._source = with_value(self._source, path, value)
-        self._compiled = self._workshop = None
+        self._compiled = self._node_steps = None
 
     # -- what it is ----------------------------------------------------------------------------------------------
 
     @property
     def kind(self) -> str:
-        """The style."""
+        """The kind of its runs."""
         return RunKind.GRAPH
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """The definition as plain data; of a text that is no mapping nothing."""
+        """The definition as plain data; empty for a text that is not a mapping."""
         return self._source.data if isinstance(self._source.data, Mapping) else {}
 
     def findings(self) -> list[CompilerFinding]:
-        """Return everything that is wrong with the graph, each with its path, line and column."""
+        """Return all errors of the graph, each with its path, and with line and column if it was read from a text."""
         return self._compile()[1]
 
     def validate(self) -> Graph:
-        """Check everything that can be known before it runs, and return the graph.
+        """Check everything that can be checked before a run, and return the graph.
 
-        A function, flow or graph that is defined nowhere yet may still be: a line names it.
+        A function, flow or graph that is not defined yet is no error, because it may be defined later; it is named in a
+        printed line.
 
         Raises:
-            GraphInvalid: with all that is wrong, each with its path, and its line where it was read from a text.
+            GraphInvalid: the graph has errors; the message lists all, each with its path and line.
         """
         definition = self.definition
-        if self._foreign is None:  # what somebody else wrote is looked at and not looked up
-            say_undefined(definition, self._shop())
+        if self._foreign is None:  # functions of a graph of another user are not looked up
+            say_undefined(definition, self._steps())
         return self
 
     def _compile(self) -> tuple[CompiledGraph, list[CompilerFinding]]:
         if self._compiled is None or self._registered != registered():
-            self._workshop, self._registered = None, dict(registered())
+            self._node_steps, self._registered = None, dict(registered())
             definition, findings = compile_graph(self._source, kinds(), grants=self._grants)
             self._compiled = definition, list(findings.all)
         return self._compiled
@@ -254,14 +257,14 @@ class Graph(GraphDiagramMixin, Runnable):
 
     @property
     def grants(self) -> Grants:
-        """What the graph may touch."""
+        """The grants of the graph."""
         return self._grants or valid_grants(self.data.get("allow"), self._source.base)
 
     def to_yaml(self) -> str:
-        """Return the graph as YAML: what it was read from, or its data written out.
+        """Return the graph as YAML: the text it was read from, or its data.
 
         Raises:
-            GraphInvalid: there is something in it that YAML has nothing for, such as infinity or an object.
+            GraphInvalid: its data has a value without a YAML form, such as infinity or an object.
         """
         if self._source.text is not None:
             return self._source.text
@@ -271,35 +274,35 @@ class Graph(GraphDiagramMixin, Runnable):
 
     @property
     def definition_id(self) -> Digest:
-        """The identity of the definition: how it is written, comments and layout aside."""
+        """The identity of the definition: the digest of its name and data, so without comments and layout."""
         content = msgspec.json.encode(self.data, order="sorted", enc_hook=repr)
         return digest_bytes(f"graph {self.name}\0".encode() + content)
 
-    def _kept_id(self) -> Digest:
+    def _stored_id(self) -> Digest:
         return stored_id(self.definition_id, self.grants, is_bounded=self._grants is not None)
 
-    def _defined(self) -> StoredDefinition:
+    def _stored_definition(self) -> StoredDefinition:
         from ironflow_nb.diagram.model import encode_diagram
 
         return StoredDefinition(
-            definition_id=self._kept_id(),
+            definition_id=self._stored_id(),
             kind=RunKind.GRAPH,
             name=self.name,
             source=text_to_store(self.to_yaml(), self.grants, is_bounded=self._grants is not None),
-            diagram=encode_diagram(self.shape()),
+            diagram=encode_diagram(self.diagram_model()),
         )
 
     # -- running -------------------------------------------------------------------------------------------------
 
     def __call__(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Any:
-        """Run the graph with this input and return its output; a repeated cell continues the run that it began.
+        """Run the graph with this input and return its output; a call with the same input continues an unfinished run.
 
-        The input is a mapping, or is given by name: ``triage({"id": 7})`` and ``triage(id=7)`` are the same. Called in
-        a flow it is a child of that run.
+        Give the input as a mapping or by name: ``triage({"id": 7})`` and ``triage(id=7)`` are the same. A call inside a
+        flow is a child of that run.
 
         Raises:
-            GraphInvalid, InputInvalid: something is wrong with the graph, or with the input; nothing has run.
-            NotAllowedInStep: it was called inside a step.
+            GraphInvalid, InputInvalid: the graph has errors, or the input does not fit; nothing has run.
+            NotAllowedInStep: the graph was called inside a step.
         """
         __tracebackhide__ = True
         args = (self._input(input, values),)
@@ -314,71 +317,71 @@ class Graph(GraphDiagramMixin, Runnable):
         """Run the graph in the background and return its `Run` at once.
 
         Raises:
-            GraphInvalid, InputInvalid: something is wrong with the graph, or with the input; nothing has run.
-            NotAllowedInStep: it was called inside a step.
+            GraphInvalid, InputInvalid: the graph has errors, or the input does not fit; nothing has run.
+            NotAllowedInStep: the graph was called inside a step.
         """
         given = self._input(input, values)
         self._prepare(given)
         return self.start_call((given,), {})
 
     def plan(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Plan:
-        """Return what a call would do with what is recorded; see `Flow.plan`."""
+        """Return which recorded steps a call would reuse or run again; see `Flow.plan`."""
         return self.plan_call((self._input(input, values),), {})
 
     def define_steps(self) -> None:
-        """See `Replans`."""
+        """See `PlannedDefinition`."""
         definition, findings = self._compile()
         if not findings:
-            self._shop().define_steps(definition.block)
+            self._steps().define_steps(definition.block)
 
     def replanned(self, engine: Engine, run: RunRow, planned: list[Planned]) -> list[Planned]:
-        """See `Replans`: what the edits since the run mean."""
+        """See `PlannedDefinition`: adapt the plan to the edits since the run."""
         with engine.reading() as reader:
             stored = reader.definition(run.definition_id)
-        if stored is None or stored.definition_id == self._kept_id():
+        if stored is None or stored.definition_id == self._stored_id():
             return planned
         return plan_after_edit(self.name, read_yaml(stored.source).data, self.data, planned)
 
     def test(
         self, input: Mapping[str, Any] | None = None, /, *, mocks: Mapping[str, Any] | None = None, **values: Any
     ) -> MockRun:
-        """Run the graph in memory with mocks, and return what came of it: ``graph.test(id=7, mocks={"alert": {...}})``.
+        """Run the graph in memory with mocks and return the result: ``graph.test(id=7, mocks={"alert": {...}})``.
 
-        A mock is by the id of a node its output, a function of its options, or an exception. Every node that would
-        touch the world outside (http, shell, files, children) needs one; expressions, decisions and functions of Python
-        are what they are. Retries follow each other at once; nothing is written to the journal.
+        `mocks` has by node id the output of the node, a function of its options, or an exception. A node that uses
+        something outside of the graph (http, shell, files, children) needs a mock. Expressions, control nodes and
+        functions of Python run as they are. Retries have no delay. Nothing is written to the journal.
 
         Raises:
-            GraphInvalid: something is wrong with the graph.
-            DefinitionError: a node has no mock and needs one, or a mock has no node.
+            GraphInvalid: the graph has errors.
+            DefinitionError: a node needs a mock and has none, or a mock has no node.
         """
         definition = self.definition
         check_mocks(definition.block, mocks or {})
-        quick = replace(definition, block=without_retry_delays(definition.block))
+        without_delays = replace(definition, block=without_retry_delays(definition.block))
         request, made = self.request((input_of(input, values),), {})
-        body = functools.partial(run_graph, quick, self._new_workshop(mocks or {}), self.grants)
+        body = functools.partial(run_graph, without_delays, self._make_node_steps(mocks or {}), self.grants)
         return run_with_mocks(replace(request, policy=RunPolicy(fresh=True)), FlowCall(body, made.args, {}))
 
     @staticmethod
     def schema() -> dict[str, Any]:
-        """Return the JSON schema of graphs, with all kinds of nodes that there are here, for editors."""
+        """Return the JSON schema of graphs with all kinds of nodes of this process, for editors."""
         return graph_schema(kinds())
 
     def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
         """See `Runnable`."""
         given = self._input(args[0] if args else None, {})
-        definition, workshop = self.definition, self._shop()
+        definition, steps = self.definition, self._steps()
         request = RunRequest(
             kind=self.kind,
             name=self.name,
-            definition_id=self._kept_id(),
-            define=self._defined,
+            definition_id=self._stored_id(),
+            define=self._stored_definition,
             arguments={"input": given},
             policy=self.policy,
             define_steps=self.define_steps,
             new_adviser=VolatileArguments,
         )
-        body = functools.partial(run_graph, definition, workshop, self.grants)
+        body = functools.partial(run_graph, definition, steps, self.grants)
         return request, FlowCall(body, (given,), {})
 
     def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -386,50 +389,50 @@ class Graph(GraphDiagramMixin, Runnable):
         return (arguments.get("input"),), {}
 
     def refuse_names(self, names: Iterable[str], node: str) -> None:
-        """Refuse what a node gives the graph as its child, as far as its names tell; see `Inputs`."""
+        """Check the input names that a node passes to the graph as its child; see `GraphInput.refuse_names`."""
         self.definition.inputs.refuse_names(names, self.name, node)
 
     def refuse_secrets(self, given: Any) -> None:
-        """Refuse secrets in what the journal keeps as it is, so that the run can go on from it; see `Secrets`."""
-        self._shop().secrets.refuse_in(
+        """Check that input, key and text have no secrets, because the journal stores them without redaction."""
+        self._steps().secrets.refuse_in(
             {"the input": given, "the key": self.policy.key, "the text": self.to_yaml()}, f"graph {self.name}"
         )
 
     def _prepare(self, given: Any = None) -> None:
-        """See, in the thread of the caller, that everything is there which the run will need.
+        """Check in the thread of the caller that everything which the run needs is available.
 
         Raises:
-            GraphInvalid, SecretMissing, NotGranted, FlowNotDefined: it is not.
-            ValueNotStorable: a secret is in what the journal keeps as it is.
+            GraphInvalid, SecretMissing, NotGranted, FlowNotDefined: something is not.
+            ValueNotStorable: input, key or text has a secret.
         """
-        definition, workshop = self.definition, self._shop()
+        definition, steps = self.definition, self._steps()
         for name in definition.secrets:
-            workshop.secrets.require(name)
+            steps.secrets.require(name)
         self.refuse_secrets(given)
-        workshop.require_functions(definition.block)
+        steps.require_functions(definition.block)
         check_inputs_of_children(definition.block)
 
     def _input(self, given: Mapping[str, Any] | None, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the input of a call with what it has by default.
+        """Return the input of a call completed by its defaults.
 
         Raises:
-            InputInvalid: it does not fit what the graph declares, or what its nodes take.
+            InputInvalid: the input does not fit the declaration, or an input that nodes read is missing.
         """
         return self.definition.inputs.with_defaults(input_of(given, values), self.name)
 
-    def _shop(self) -> NodeSteps:
-        if self._workshop is None:
-            self._workshop = self._new_workshop({})
-        return self._workshop
+    def _steps(self) -> NodeSteps:
+        if self._node_steps is None:
+            self._node_steps = self._make_node_steps({})
+        return self._node_steps
 
-    def _new_workshop(self, mocks: Mapping[str, Any]) -> NodeSteps:
+    def _make_node_steps(self, mocks: Mapping[str, Any]) -> NodeSteps:
         if self._foreign is not None:
             raise self._foreign
         return NodeSteps(self._compile()[0], self.grants, self._functions, mocks=mocks)
 
     def tracked(self) -> TrackedCode:
-        """Return the code of the graph: its definition, and that of the functions and children that its nodes run."""
-        return tracked_graph(self.name, self.definition_id, self._shop(), self.definition.block)
+        """Return the code identity of the graph: its definition, and the code of its functions and children."""
+        return tracked_graph(self.name, self.definition_id, self._steps(), self.definition.block)
 
     def __ironflow_digest__(self) -> bytes:
         return bytes(self.definition_id)
@@ -443,11 +446,11 @@ class Graph(GraphDiagramMixin, Runnable):
 
 
 def stored_graph_of_run(engine: Engine, run: RunRow) -> Graph:
-    """Return the graph that the journal keeps of the run, to continue it.
+    """Return the stored graph of a run, to continue the run.
 
     Raises:
-        FlowNotDefined: it keeps none.
-        UntrustedRun: it was written by somebody else.
+        FlowNotDefined: the run has none.
+        UntrustedRun: another user wrote the graph.
     """
     graph = _load_graph(engine, run, None)
     if graph._foreign is not None:  # noqa: SLF001 -- its own
@@ -456,8 +459,8 @@ def stored_graph_of_run(engine: Engine, run: RunRow) -> Graph:
 
 
 def _load_graph(engine: Engine, run: RunRow, functions: Functions | None) -> Graph:
-    kept = load_graph(engine, run)
+    stored = load_graph(engine, run)
     graph = Graph.__new__(Graph)
-    graph._set(kept.source, functions or {}, kept.grants)  # noqa: SLF001 -- its own
-    graph._foreign = kept.foreign  # noqa: SLF001
+    graph._set(stored.source, functions or {}, stored.grants)  # noqa: SLF001 -- its own
+    graph._foreign = stored.foreign  # noqa: SLF001
     return graph

@@ -1,9 +1,4 @@
-"""Kinds of work nodes: what a node can do, with the schema of its options.
-
-The keys that a node may have beside its kind, and the names that mean something of their own.
-
-How nodes tell that they could not do what they were asked.
-"""
+"""Kinds of work nodes: what each does, and the schema of its options. Also the keys and names that graphs reserve."""
 
 from __future__ import annotations
 
@@ -20,7 +15,7 @@ from ironflow_nb.graphs.grants import Grants, Need
 COMMON_KEYS: Final = frozenset(
     {"id", "depends_on", "when", "retry", "timeout_s", "on_error", "once", "cache", "description"}
 )
-"""What every node may have."""
+"""The keys that every node may have."""
 
 CONTROL_KEYS: Final = {
     "condition": frozenset({"then", "else"}),
@@ -30,29 +25,29 @@ CONTROL_KEYS: Final = {
     "workflow": frozenset({"input"}),
     "assert": frozenset(),
 }
-"""The kinds that decide what runs, each with the keys that only it has."""
+"""The control kinds, which decide what runs, each with its own keys."""
 
 PYTHON: Final = "python"
 PYTHON_KEYS: Final = frozenset({"with"})
 
-_DECIDING: Final = frozenset({"retry", "timeout_s", "once", "cache"})
+_WORK_ONLY_KEYS: Final = frozenset({"retry", "timeout_s", "once", "cache"})
 
 INAPPLICABLE_KEYS: Final = {
-    **dict.fromkeys(("condition", "switch", "branch", "loop", "assert"), _DECIDING),
+    **dict.fromkeys(("condition", "switch", "branch", "loop", "assert"), _WORK_ONLY_KEYS),
     "workflow": frozenset({"timeout_s", "cache"}),
 }
-"""What would say nothing on a node that only decides, or that another run stands for."""
+"""Common keys that a control node or a child run can't have."""
 
 LATER_KEYS: Final = frozenset({"lane", "approve", "ask", "wait_for", "sleep", "sleep_until", "delay", "compensate"})
-"""What a later version will know."""
+"""Keys that are reserved for a later version."""
 
 RESERVED_KEYS: Final = (
     COMMON_KEYS | CONTROL_KEYS.keys() | LATER_KEYS | PYTHON_KEYS | frozenset().union(*CONTROL_KEYS.values())
 )
-"""What no kind of a user can be called."""
+"""Names that a kind of a user can't have."""
 
 RESERVED_NAMES: Final = frozenset({"input", "env", "secrets", "error", "index", "item", "taken"})
-"""What no node can be called, for expressions know it as something else."""
+"""Ids that a node can't have, because they have another meaning in expressions."""
 
 
 def failure(
@@ -64,7 +59,7 @@ def failure(
     output: object = None,
     path: str | None = None,
 ) -> NodeFailed:
-    """Return the error of a node; unless it is said to be retryable, another try would come to the same."""
+    """Return the error of a node, which is retried only if `is_retryable`. `output` is the response it got, if any."""
     return NodeFailed(
         f"{context.node}: {message}",
         node=context.node,
@@ -76,11 +71,11 @@ def failure(
 
 
 Options: TypeAlias = Mapping[str, Any]
-"""The options of one node, with every expression filled in."""
+"""The options of one node, with all expressions evaluated."""
 
 
 class NodeContext(Protocol):
-    """What a node's work gets beside its options."""
+    """The context of one attempt of a node, which its work gets beside the options."""
 
     @property
     def node(self) -> str:
@@ -88,56 +83,56 @@ class NodeContext(Protocol):
 
     @property
     def grants(self) -> Grants:
-        """What the graph may touch; who touches anything outside of the graph asks it first."""
+        """The grants of the graph; a node must check them before it uses anything outside of the graph."""
 
     @property
     def retry(self) -> Mapping[str, Any]:
-        """The node's own ``retry``, for kinds that look at more of it than how often and after how long."""
+        """The ``retry`` of the node as in the definition, for kinds with keys of their own in it (``on_status``)."""
 
     @property
     def timeout_s(self) -> float | None:
-        """How long one attempt may take. The engine gives up waiting then; who can stops its work."""
+        """The time limit of one attempt in seconds. The engine stops waiting then; the work should stop by itself."""
 
     def evaluate(self, text: str, names: Mapping[str, Any]) -> Any:
-        """Return what an expression, with or without braces, gives where only these names can be seen.
+        """Return the result of an expression, with or without braces, that sees only these names.
 
         Raises:
-            ExpressionFailed: it can't be compiled, or met something else than it was written for.
+            ExpressionFailed: the expression is invalid, or fails.
         """
 
     def log(self, message: str, level: str = "info") -> None:
-        """Tell something to whoever watches the run: secrets are redacted."""
+        """Log a message of the run; secrets in it are redacted."""
 
     def has_secret(self, content: str | bytes) -> bool:
-        """Tell whether a secret of the graph is in a text or in bytes, in whatever form."""
+        """Return True if the content has a secret of the graph in any form."""
 
     def now(self) -> datetime:
-        """Return the time by the clock of the engine."""
+        """Return the current time of the engine's clock, in UTC."""
 
     def monotonic(self) -> float:
-        """Return seconds that never go back, by the clock of the engine."""
+        """Return the engine's monotonic time in seconds."""
 
     def function(self, name: str) -> Callable[..., Any] | None:
-        """Return what a name of Python stands for in this graph: what it was given, or a step; None if nothing."""
+        """Return the function that the graph knows by that name: one it was given, or a step; else None."""
 
 
 Perform: TypeAlias = Callable[[Options, NodeContext], Any]
 
 
 def needs_nothing(_options: Options) -> Iterable[Need]:
-    """Return no needs: the work stays inside of the graph."""
+    """Return no needs, for kinds that use nothing outside of the graph."""
     return ()
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of work node.
 
-    `schema` is the JSON schema of its options, an object; an expression may stand wherever it wants something else
-    than an object. ``kind: value`` with something else than an object means the option `shorthand`, and so does an
-    object if `is_value_whole`. Options named `lazy` are expressions that the work evaluates itself, for each item of
-    something; they are compiled, but not filled in. `needs` tells, of options as they are written, what will be asked
-    of the grants, as far as that is known. What touches the world outside is `is_outside`: a test of a graph demands a
-    mock for it. A changed meaning raises `version`, which is part of the code of every node of the kind.
+    `schema` is the JSON schema of its options, an object. An expression may stand in place of any value in it that is
+    not an object. ``kind: value`` is short for the option `shorthand` if the value is not an object, or in any case if
+    `is_value_whole`. The `lazy` options are expressions that the work evaluates itself for each item; they are
+    compiled, not filled in. `needs` returns the needs that the options of the definition already tell. `is_outside`
+    says that it uses something outside of the graph, so `Graph.test` demands a mock. `version` is part of the code
+    identity of every node of the kind; increase it when the meaning changes.
     """
 
     name: str
@@ -148,17 +143,17 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     is_value_whole: bool = False
     lazy: frozenset[str] = frozenset()
     verbatim: frozenset[str] = frozenset()
-    """Options in which two braces mean nothing to a graph: templates of another language."""
+    """Options whose braces are not expressions: templates of another language."""
     lazy_names: frozenset[str] = frozenset()
-    """What lazy expressions see beside nothing else: ``item``, ``index``."""
+    """The only names that lazy expressions see: ``item``, ``index``."""
     needs: Callable[[Options], Iterable[Need]] = needs_nothing
     is_outside: bool = False
     version: int = 1
     function: Callable[..., Any] | None = None
-    """The user's function, whose code is part of the code of the node."""
+    """The function of a user's kind; its code is part of the code identity of the node."""
 
     def options_of(self, value: Any) -> Any:
-        """Return the options that ``kind: value`` means."""
+        """Return the options of ``kind: value``, with a short form expanded."""
         if self.shorthand is None:
             return {} if value is None else value
         if isinstance(value, Mapping) and not self.is_value_whole:
@@ -167,7 +162,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def options_schema(properties: Mapping[str, Any], *, required: Iterable[str] = (), **more: Any) -> dict[str, Any]:
-    """Return the schema of an object with these options and no others."""
+    """Return the schema of an object with only these options; `more` are further keywords of the schema."""
     closed = {
         "type": "object",
         "properties": dict(properties),
@@ -186,14 +181,14 @@ def kind_from_function(
     """Return the kind of node that calls the function.
 
     Raises:
-        DefinitionError: it is no function, or the name can't be one.
+        DefinitionError: it is not a function, or the name is not allowed.
     """
     if not name.isidentifier() or name in RESERVED_KEYS | {PYTHON}:
         raise DefinitionError(
             f"a kind of node can't be called {name!r}; choose another name of letters and underscores"
         )
     if not callable(function) or inspect.isclass(function):
-        raise DefinitionError(f"a kind of node is made of a function, not of {function!r}")
+        raise DefinitionError(f"a kind of node needs a function, not {function!r}")
     plain = getattr(function, "fn", function)
     parameters = inspect.signature(plain).parameters
     takes_context = "context" in parameters
@@ -215,7 +210,7 @@ def kind_from_function(
 
 
 def _shorthand(parameters: Mapping[str, inspect.Parameter]) -> str | None:
-    """Return the one option, or the one that has to be given."""
+    """Return the only parameter, or the only one without a default; None if there is no such."""
     open_ones = {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
     named = [name for name, each in parameters.items() if name != "context" and each.kind not in open_ones]
     needed = [name for name in named if parameters[name].default is inspect.Parameter.empty]
@@ -239,7 +234,7 @@ def _schema_of(function: Callable[..., Any], parameters: Mapping[str, inspect.Pa
 
 
 def _schema_of_type(hint: Any) -> Mapping[str, Any]:
-    """Return the schema of an annotation; of what has none, one that takes everything."""
+    """Return the schema of an annotation; one that accepts everything if there is none."""
     if hint is None:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Running a graph by way of trial: in memory, with mocks for what would touch the world."""
+"""Test runs of a graph: in memory, with mocks for nodes that use something outside of the graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ironflow_nb.core.status import RunKind, StepStatus
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import MEMORY, Engine, make_engine, run_here
 from ironflow_nb.graphs.compiled_graph import Block, GraphNode, NodeWork, Workflow, blocks_of
-from ironflow_nb.graphs.language.data import closest
+from ironflow_nb.graphs.compiler.schema_check import suggestion
 from ironflow_nb.handles.run import Run
 from ironflow_nb.journal.ports import Select
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MockRun:
-    """What a graph came to with its mocks.
+    """The result of a test run.
 
-    `ran` are the nodes that were performed, in their order, once for each time; `outputs` are the outputs by node, a
-    list where it ran several times. `error` is what the run failed with, and then `output` is None.
+    `ran` are the ids of the nodes that ran, in order; an id is repeated if the node ran several times. `outputs` are
+    their outputs by id, a list for a node that ran several times. `error` is the error of a failed run, whose `output`
+    is None.
     """
 
     output: Any
@@ -41,35 +42,33 @@ class MockRun:
 
 
 def check_mocks(block: Block, mocks: Mapping[str, Any]) -> None:
-    """See that there is a mock for every node that would touch the world, and a node for every mock.
+    """Check that every node that uses something outside of the graph has a mock, and every mock a node.
 
     Raises:
-        DefinitionError: there is not.
+        DefinitionError: a mock is missing, or a mock has no node.
     """
-    nodes = {node.id: node for node in _all(block)}
+    nodes = {node.id: node for node in _all_nodes(block)}
     for name in mocks:
         if name not in nodes:
-            meant = closest(name, nodes)
-            hint = f"; did you mean {meant}?" if meant else f" (there are: {', '.join(nodes)})"
-            raise DefinitionError(f"there is a mock for {name!r}, and no node of that id{hint}", name=name)
-    outside = [f"{node.id} ({_what(node)})" for node in _unmocked(block, mocks) if _is_outside(node)]
+            raise DefinitionError(f"mock {name!r} has no node of that id{suggestion(name, nodes)}", name=name)
+    outside = [f"{node.id} ({_kind_name(node)})" for node in _unmocked(block, mocks) if _is_outside(node)]
     if outside:
         first = outside[0].partition(" ")[0]
         raise DefinitionError(
-            f"these nodes touch the world outside, and have no mock: {', '.join(outside)}; give each a value, a "
-            f"function of its options, or an exception: mocks={{{first!r}: ...}}"
+            f"these nodes use something outside of the graph and have no mock: {', '.join(outside)}; give each a "
+            f"value, a function of its options, or an exception: mocks={{{first!r}: ...}}"
         )
 
 
-def _all(block: Block) -> Iterator[GraphNode]:
+def _all_nodes(block: Block) -> Iterator[GraphNode]:
     for node in block.nodes:
         yield node
         for inside in blocks_of(node):
-            yield from _all(inside)
+            yield from _all_nodes(inside)
 
 
 def _unmocked(block: Block, mocks: Mapping[str, Any]) -> Iterator[GraphNode]:
-    """Yield the nodes that are performed as they are; what is inside of a mocked one is not."""
+    """Yield the nodes that run without a mock; nodes inside a mocked one do not run."""
     for node in block.nodes:
         if node.id in mocks:
             if isinstance(node.on_error, Block):
@@ -88,35 +87,35 @@ def _is_outside(node: GraphNode) -> bool:
             return isinstance(task, Workflow)
 
 
-def _what(node: GraphNode) -> str:
+def _kind_name(node: GraphNode) -> str:
     return node.task.kind.name if isinstance(node.task, NodeWork) else "workflow"
 
 
 def without_retry_delays(block: Block) -> Block:
-    """Return the block with retries that follow each other at once."""
+    """Return the block with retries without delay."""
     return Block(tuple(map(_without_waiting, block.nodes)))
 
 
 def _without_waiting(node: GraphNode) -> GraphNode:
-    quick = replace(node.retry, delay_s=0.0, max_delay_s=0.0, jitter=0.0)
+    retry = replace(node.retry, delay_s=0.0, max_delay_s=0.0, jitter=0.0)
     handler = without_retry_delays(node.on_error) if isinstance(node.on_error, Block) else node.on_error
-    return replace(node, retry=quick, on_error=handler)
+    return replace(node, retry=retry, on_error=handler)
 
 
 def run_with_mocks(request: RunRequest, body: FlowCall) -> MockRun:
-    """Run the graph on a journal in memory, and return what came of it."""
+    """Run the graph on a journal in memory and return the result; an error of the run is part of it."""
     output, error = None, None
     with make_engine(MEMORY) as engine:
         try:
             output = run_here(engine, request, body)
-        except Exception as raised:  # noqa: BLE001 -- it is what the trial is to tell
+        except Exception as raised:  # noqa: BLE001 -- any error is a result of the test
             error = raised
-        ran, outputs = _recorded(engine, request.name)
+        ran, outputs = _recorded_outputs(engine, request.name)
     engine.close()
     return MockRun(output=output, error=error, ran=ran, outputs=outputs)
 
 
-def _recorded(engine: Engine, graph: str) -> tuple[list[str], dict[str, Any]]:
+def _recorded_outputs(engine: Engine, graph: str) -> tuple[list[str], dict[str, Any]]:
     with engine.reading() as reader:
         (run,) = reader.runs(Select(kind=RunKind.GRAPH, name=graph, limit=1))
         rows = reader.steps(Select(run_ids=[run.run_id]))

@@ -1,8 +1,8 @@
-"""The forms in which a secret is found again: as it is, reversed, in other cases, escaped, in hex and in base64.
+"""The forms of a secret that redaction finds: plain, reversed, in other cases, escaped, in hex and in base64.
 
-One pattern is made for each secret, in which every character may stand as itself or in any of the ways in which URLs,
-JSON, HTML, mails, shells and Python write it. So it does not matter which of its characters somebody escaped, or how
-often. A long secret is looked for piece by piece, and so is found where only a part of it is left.
+A form is one pattern, in which every character may be plain, or escaped as in URLs, JSON, HTML, mails, shells or
+Python. So it does not matter which characters are escaped, or how many times. A long secret is searched in pieces, so
+that a part of it is found too.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any, Final
 REDACTED: Final = "***"
 
 SHORTEST_SECRET: Final = 4
-"""A shorter text is not searched for: it would blacken half of everything."""
+"""Minimum length of a secret. A shorter one would match too much of other texts."""
 
-_PART: Final = 8
-"""A line of a secret, or what is left of one that was cut in the middle, counts from this length on."""
+_SHORTEST_PART: Final = 8
+"""Minimum length of a part of a secret: of a line of it, or of the rest of a cut one."""
 
 _PIECE: Final = 32
-_WHOLE: Final = 2 * _PIECE
-"""A text up to this long is looked for as a whole, a longer one in pieces."""
+_LONGEST_WHOLE: Final = 2 * _PIECE
+"""Texts up to this length are searched as a whole, longer ones in pieces."""
 
 _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 _NUMBER_CODES: Final = frozenset({"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"})
@@ -44,44 +44,44 @@ _QUOTED_BYTES: Final = re.compile(r"(?:=[0-9A-Fa-f]{2})+")
 
 
 class SecretForm:
-    """One form of a secret: a pattern, and what must be in a text for it to be worth looking."""
+    """One form of a secret: its pattern, and the bare letters and digits that a text with it must contain."""
 
     def __init__(self, pattern: str, text: str) -> None:
         self.source = pattern
-        known = _bare(text)
-        # Where its own characters look like escapes, the text can be read in several ways.
-        self._is_ambiguous = len(known) < SHORTEST_SECRET or not text.isascii() or not set(text).isdisjoint("%\\&")
-        self._known = known
+        bare = _bare(text)
+        # If characters of the secret itself look like escapes, its bare form is ambiguous and can't rule a text out.
+        self._is_ambiguous = len(bare) < SHORTEST_SECRET or not text.isascii() or not set(text).isdisjoint("%\\&")
+        self._bare = bare
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """The pattern; it is made when the secret seems to be somewhere."""
+        """The compiled pattern, made at its first use, because most secrets occur nowhere."""
         return re.compile(self.source)
 
     def may_be_in(self, readings: Iterable[bytes]) -> bool:
-        """Tell whether it is worth looking."""
-        return self._is_ambiguous or any(self._known in reading for reading in readings)
+        """Return False if no reading can contain the form, so that the slow pattern is not needed."""
+        return self._is_ambiguous or any(self._bare in reading for reading in readings)
 
 
 class SecretForms:
-    """Everything that some secrets are searched for as."""
+    """All forms of a set of secrets."""
 
     def __init__(self, secrets: Iterable[str], around: Iterable[str] = ()) -> None:
-        """Search for secrets, and for texts `around` them, which are redacted whole where they stand as they are."""
+        """Make the forms of the secrets. Texts `around` secrets are redacted as a whole where they are plain."""
         self._around = sorted(around, key=len, reverse=True)
         self._texts = sorted({each for secret in secrets for each in _texts_of(secret)}, key=len, reverse=True)
         forms = [form for text in self._texts for form in _forms_of(text)]
         self._forms = sorted({form.source: form for form in forms}.values(), key=lambda each: -len(each.source))
         self._contents = [form for text in self._texts for form in _binary_forms(text)]
         self.numbers = tuple(text for text in self._texts if _NUMBER.fullmatch(text))
-        """Those that are numbers, which may be kept as such."""
+        """The secrets that are numbers, because data may contain them as numbers."""
         self._has_slashes = any("/" in text for text in self._texts)
 
     def redacted(self, text: str) -> str:
-        """Return the text without any form of a secret."""
+        """Return the text with every form of a secret replaced by ``***``."""
         if len(text) < SHORTEST_SECRET:
             return text
-        was = text
+        original = text
         for whole in self._around:
             text = text.replace(whole, REDACTED)
         readings = _readings(text)
@@ -89,10 +89,10 @@ class SecretForms:
             if form.may_be_in(readings):
                 text = form.pattern.sub(REDACTED, text)
         text = self._without_parts(text)
-        return text if text == was else re.sub(r"(\*\*\*){2,}", REDACTED, text)
+        return text if text == original else re.sub(r"(\*\*\*){2,}", REDACTED, text)
 
     def redacted_bytes(self, content: bytes) -> bytes:
-        """Return the bytes without any form of a secret."""
+        """Return the bytes with every form of a secret replaced by ``***``."""
         for form, encoding in self._contents:
             content = content.replace(form, REDACTED.encode(encoding))
         text = content.decode("utf-8", "surrogateescape")
@@ -100,12 +100,12 @@ class SecretForms:
         return content if clean == text else clean.encode("utf-8", "surrogateescape")
 
     def is_in(self, content: str | bytes) -> bool:
-        """Tell whether any form of a secret is in the text or the bytes."""
+        """Return True if the content has any form of a secret."""
         clean: str | bytes = self.redacted(content) if isinstance(content, str) else self.redacted_bytes(content)
         return clean != content
 
     def is_in_pickle(self, content: bytes) -> bool:
-        """Tell whether any form of a secret is in a pickle: its texts stand in it as they are, its numbers do not."""
+        """Return True if the pickle has any form of a secret. Its numbers are encoded, so they are decoded first."""
         if self.is_in(content):
             return True
         if not self.numbers and not self._has_slashes:
@@ -113,19 +113,19 @@ class SecretForms:
         import pickletools
 
         found = [(code.name, argument) for code, argument, _ in pickletools.genops(content)]
-        # A path is pickled by its parts.
+        # A path is pickled as its parts, so they are joined.
         texts = "/".join(argument for _, argument in found if isinstance(argument, str))
         return self.is_in(texts) or any(self.is_number(number) for name, number in found if name in _NUMBER_CODES)
 
     def is_number(self, number: Any) -> bool:
-        """Tell whether the digits of a secret are in those of the number."""
+        """Return True if the digits of the number contain those of a secret."""
         if not self.numbers:
             return False
         whole = str(int(number)) if isinstance(number, float) and number.is_integer() else ""
         return any(digits in f"{number} {whole}" for digits in self.numbers)
 
     def redacted_data(self, value: Any) -> Any:
-        """Return plain data without any form of a secret, keys included; what is none stays the very object."""
+        """Return plain data with secrets replaced, in keys too; data without secrets is returned as the same object."""
         match value:
             case str():
                 clean: Any = self.redacted(value)
@@ -146,12 +146,12 @@ class SecretForms:
         return value if clean == value else clean
 
     def _without_parts(self, text: str) -> str:
-        """Return the text without most of a secret where it was cut in the middle of one."""
+        """Return the text without the parts of a secret that was cut at its start or end."""
         bare = text.rstrip(".")
         for secret in self._texts:
-            if len(secret) > _WHOLE:  # its pieces are looked for
+            if len(secret) > _LONGEST_WHOLE:  # its pieces are searched
                 continue
-            for length in range(len(secret) - 1, max(_PART, len(secret) // 2) - 1, -1):
+            for length in range(len(secret) - 1, max(_SHORTEST_PART, len(secret) // 2) - 1, -1):
                 if bare.endswith(secret[:length]):
                     return self._without_parts(bare[:-length] + REDACTED + text[len(bare) :])
                 if text.startswith(secret[-length:]):
@@ -161,52 +161,52 @@ class SecretForms:
 
 def _texts_of(secret: str) -> Iterator[str]:
     yield secret
-    yield from (line.strip() for line in secret.splitlines() if len(line.strip()) >= _PART)
+    yield from (line.strip() for line in secret.splitlines() if len(line.strip()) >= _SHORTEST_PART)
     compact = secret.replace("-", "")
-    if re.fullmatch("[0-9A-Fa-f]{32}", compact):  # a UUID is shown in either way
+    if re.fullmatch("[0-9A-Fa-f]{32}", compact):  # a UUID is written with and without dashes
         yield compact
         yield "-".join((compact[:8], compact[8:12], compact[12:16], compact[16:20], compact[20:]))
 
 
 @lru_cache(maxsize=256)
 def _forms_of(text: str) -> tuple[SecretForm, ...]:
-    return tuple(_made_of(text))
+    return tuple(_make_forms(text))
 
 
-def _made_of(text: str) -> Iterator[SecretForm]:
-    for piece in _pieces(text):
-        yield SecretForm("".join(map(_character, piece)), piece)
-        yield SecretForm("".join(map(_character, reversed(piece))), piece[::-1])
+def _make_forms(text: str) -> Iterator[SecretForm]:
+    for piece in _split_pieces(text):
+        yield SecretForm("".join(map(_character_pattern, piece)), piece)
+        yield SecretForm("".join(map(_character_pattern, reversed(piece))), piece[::-1])
         hexed = [f"{byte:02x}" for byte in _utf8(piece)]
         yield SecretForm(f"(?i:{'[ :-]?'.join(hexed)})", "".join(hexed))
     for encoded in _in_base64(text):
-        for piece in _pieces(encoded):
-            yield SecretForm(_BREAKS.join(map(_letter, piece)), piece)
+        for piece in _split_pieces(encoded):
+            yield SecretForm(_BREAKS.join(map(_base64_letter_pattern, piece)), piece)
 
 
-def _pieces(text: str) -> list[str]:
-    if len(text) <= _WHOLE:
+def _split_pieces(text: str) -> list[str]:
+    if len(text) <= _LONGEST_WHOLE:
         return [text]
     starts = range(0, len(text) - _PIECE + 1, _PIECE)
     return [text[start : start + _PIECE] if start != starts[-1] else text[start:] for start in starts]
 
 
 @lru_cache(maxsize=1024)
-def _character(character: str) -> str:
-    """Return the pattern of a character in either case, as itself or escaped in any way."""
+def _character_pattern(character: str) -> str:
+    """Return the pattern of a character in either case, plain or escaped."""
     cases = dict.fromkeys((character, character.lower(), character.upper()))
-    return "(?:" + "|".join(form for each in cases for form in _written(each)) + ")"
+    return "(?:" + "|".join(form for each in cases for form in _escaped_patterns(each)) + ")"
 
 
 @lru_cache(maxsize=256)
-def _letter(letter: str) -> str:
-    """Return the pattern of a letter of base64, whichever of its alphabets it is of."""
+def _base64_letter_pattern(letter: str) -> str:
+    """Return the pattern of a letter of base64 in both of its alphabets."""
     both = dict.fromkeys((letter, letter.translate(_FOR_URLS)))
-    return "(?:" + "|".join(form for each in both for form in _written(each)) + ")"
+    return "(?:" + "|".join(form for each in both for form in _escaped_patterns(each)) + ")"
 
 
-def _written(text: str) -> Iterator[str]:
-    if len(text) != 1:  # the capital of one character may be several
+def _escaped_patterns(text: str) -> Iterator[str]:
+    if len(text) != 1:  # one character may have a capital of several
         yield re.escape(text)
         return
     code = ord(text)
@@ -230,11 +230,11 @@ def _written(text: str) -> Iterator[str]:
 
 
 def _in_base64(text: str) -> Iterator[str]:
-    """Yield how the text looks in base64, by itself and within something longer: ``user:password`` for instance."""
+    """Yield the base64 of the text alone, and inside a longer text such as ``user:password``."""
     content = _utf8(text)
     yield b64encode(content).decode().rstrip("=")
     for before in range(3):
-        # Only the letters that no byte before or after it has a part in.
+        # Only the letters that do not depend on neighbouring bytes.
         first, last = -(-before * 8 // 6), (before + len(content)) * 8 // 6
         inside = b64encode(b"\0" * before + content).decode()[first:last]
         if len(inside) > SHORTEST_SECRET:
@@ -242,7 +242,7 @@ def _in_base64(text: str) -> Iterator[str]:
 
 
 def _binary_forms(text: str) -> Iterator[tuple[bytes, str]]:
-    """Yield how the text lies in memory and in files, beside UTF-8, with the encoding."""
+    """Yield the text in encodings other than UTF-8, each with the encoding."""
     for encoding in _WIDE:
         try:
             form = text.encode(encoding)
@@ -253,31 +253,31 @@ def _binary_forms(text: str) -> Iterator[tuple[bytes, str]]:
 
 
 def _bare(text: str) -> bytes:
-    """Return the letters and digits of a text, in one case."""
+    """Return the letters and digits of a text as case-folded bytes."""
     return _utf8(text.casefold()).translate(None, _DROPPED)
 
 
 def _readings(text: str) -> list[bytes]:
-    """Return the letters and digits of a text as it stands, and as it reads without its escapes."""
+    """Return the letters and digits of a text, of the text as it is and with its escapes decoded."""
     readings = [_bare(text)]
     if not {"%", "\\", "&"}.isdisjoint(text):
-        text = _ESCAPED.sub(_meant, text)
+        text = _ESCAPED.sub(_decode_escape, text)
         readings.append(_bare(text))
     if "=" in text:
-        readings.append(_bare(_QUOTED_BYTES.sub(lambda found: _decoded(found[0].replace("=", "")), text)))
+        readings.append(_bare(_QUOTED_BYTES.sub(lambda found: _decode_hex(found[0].replace("=", "")), text)))
     return readings
 
 
-def _meant(found: re.Match[str]) -> str:
+def _decode_escape(found: re.Match[str]) -> str:
     if found["bytes"]:
-        return _decoded("".join(re.findall(r"[0-9a-fA-F]{2}(?=%|\\|\Z)", found["bytes"])))
+        return _decode_hex("".join(re.findall(r"[0-9a-fA-F]{2}(?=%|\\|\Z)", found["bytes"])))
     if found["unit"] or found["code"]:
         code = int(found["unit"] or found["code"], 16)
         return chr(code) if code <= 0x10FFFF else ""
     return html.unescape(f"&{found['entity']}") if found["entity"] else ""
 
 
-def _decoded(hexed: str) -> str:
+def _decode_hex(hexed: str) -> str:
     return bytes.fromhex(hexed).decode("utf-8", "replace")
 
 

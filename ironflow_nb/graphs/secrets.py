@@ -1,8 +1,8 @@
-"""Secrets of graphs: known by name until the moment in which a node needs them, and redacted in all that is kept.
+"""Secrets of graphs: looked up when a node needs them, and redacted in everything that is stored.
 
-What a graph says of a secret is where to find it. Its value is looked up inside of the step that uses it; what the
-journal keeps as the arguments of that step is the text of the expression. Everything that its run stores is searched
-for the value, and for what an expression made of it, in all the forms of `secret_forms`.
+A graph declares only the source of a secret. Its value is looked up inside the step that uses it. The journal stores
+the text of the expression as the argument of that step. Everything that the run stores is searched for the value, and
+for texts that expressions derived from it, in all forms of `secret_forms`.
 """
 
 from __future__ import annotations
@@ -35,63 +35,64 @@ SECRETS_SCHEMA: Final[Mapping[str, Any]] = {
 }
 
 _MOST_AROUND: Final = 100
-"""So many texts around secrets are redacted as a whole; of those that a loop makes beyond that, the secret only."""
+"""At most this many texts around secrets are redacted as a whole. In further ones only the secret is redacted."""
 
 Ask = Callable[[str], str]
 
 
 def variable_of(source: Any) -> str | None:
-    """Return the variable of the environment that a secret comes from, if it comes from one."""
+    """Return the environment variable that is the source of a secret; None for other sources."""
     variable = source.get("env") if isinstance(source, Mapping) else None
     return variable if isinstance(variable, str) else None
 
 
 class Secrets:
-    """The secrets of one graph at work."""
+    """The secrets of one graph in this process."""
 
     def __init__(self, sources: Mapping[str, Mapping[str, str]], grants: Grants, *, ask: Ask | None = None) -> None:
         self._sources = sources
         self._grants = grants
         self._ask = ask
         self._values: dict[str, str] = {}
-        self._texts: dict[str, None] = {}  # several threads add to it, and to those around them
+        self._texts: dict[str, None] = {}  # ordered sets; threads add to both, and a dict does that atomically
         self._around: dict[str, None] = {}
         self._forms: tuple[int, SecretForms] = 0, SecretForms(())
 
     @property
     def has_any(self) -> bool:
-        """Tell whether the graph has any secrets at all."""
+        """Return True if the graph declares a secret."""
         return bool(self._sources)
 
     @property
     def forms(self) -> SecretForms:
-        """What everything is searched for: the secrets that were looked up so far, and what was made of them."""
+        """The forms of the secrets that were looked up so far, and of the texts derived from them."""
+        # Entries are never removed, so their number tells whether the forms are up to date.
         n_known = len(self._texts) + len(self._around)
         if self._forms[0] != n_known:
             self._forms = n_known, SecretForms(list(self._texts), list(self._around))
         return self._forms[1]
 
     def value(self, name: str) -> str:
-        """Return the secret, looked up where the graph says.
+        """Return the value of the secret, looked up at the first call.
 
         Raises:
-            SecretMissing: it is not there, it is too short to be hidden, or there is nobody to ask.
-            NotGranted: it is in a variable of the environment, or an entry of the keyring, that is not granted.
+            SecretMissing: the source has no value, the value is too short to be redacted, or there is no prompt.
+            NotGranted: the environment variable or the entry of the keyring is not granted.
         """
         if name not in self._values:
             value = self._look_up(name)
             if len(value) < SHORTEST_SECRET:
                 raise SecretMissing(
                     f"secret {name} has only {len(value)} characters; fewer than {SHORTEST_SECRET} can't be told "
-                    "from other texts, and would be kept in the clear: use a longer one",
+                    "from other texts and would be stored in the clear: use a longer one",
                     secret=name,
                 )
-            self.note(value)
+            self.add(value)
             self._values[name] = value
         return self._values[name]
 
     def require(self, name: str) -> None:
-        """See that the secret can be found, as far as that can be told without asking anybody.
+        """Look the secret up; of one with a prompt only check that a person can be asked.
 
         Raises:
             SecretMissing, NotGranted: see `value`.
@@ -99,27 +100,31 @@ class Secrets:
         if "prompt" not in self._sources.get(name, {"prompt": ""}) or name not in self._sources:
             self.value(name)
         elif self._ask is None and name not in self._values:
-            raise SecretMissing(f"secret {name} is to be asked for, and there is nobody to ask", secret=name)
+            raise SecretMissing(f"secret {name} must be asked for, and there is no one to ask", secret=name)
 
     def look_up_all(self) -> None:
-        """Look up every secret that is there without asking anybody, so that it is known what to search for."""
+        """Look up every secret without a prompt, so that its forms are known. Missing ones are no error here."""
         for name, source in self._sources.items():
             if "prompt" not in source:
-                with suppress(SecretMissing, NotGranted):  # the node that needs it will tell
+                with suppress(SecretMissing, NotGranted):  # reported by the node that needs it
                     self.value(name)
 
     def refuse_in(self, given: Mapping[str, Any], run: str) -> None:
-        """Refuse secrets in what the journal keeps of a run as it is, for the run goes on from it.
+        """Check that values which the journal stores without redaction have no secrets.
+
+        Args:
+            given: the values by their name in messages; a continued run needs them unchanged.
+            run: the name of the run in messages.
 
         Raises:
-            ValueNotStorable: one is there.
+            ValueNotStorable: a value has a secret.
         """
         self.look_up_all()
-        for what, value in given.items() if self._texts else ():
+        for name, value in given.items() if self._texts else ():
             if self.forms.is_in(msgspec.json.encode(value, enc_hook=repr)):
                 raise ValueNotStorable(
-                    f"a secret is in {what} of {run}, which is kept in the clear; leave it out there: nodes find it by "
-                    f"its name, as secrets.{next(iter(self._sources))}"
+                    f"a secret is in {name} of {run}, which is stored in the clear; leave it out there: nodes read it "
+                    f"by its name, as secrets.{next(iter(self._sources))}"
                 )
 
     def _look_up(self, name: str) -> str:
@@ -127,70 +132,76 @@ class Secrets:
         if source is None:
             known = ", ".join(self._sources) or "none"
             raise SecretMissing(
-                f"the graph has no secret {name!r} (it has: {known}); say where it is found: "
+                f"the graph has no secret {name!r} (it has: {known}); declare its source: "
                 f"secrets: {{{name}: {{env: VARIABLE}}}}",
                 secret=name,
             )
-        ((where, what),) = source.items()
-        found = {"env": self._of_environment, "keyring": self._of_keyring, "prompt": self._of_prompt}[where](what)
-        if not found:
-            raise SecretMissing(f"secret {name} is not there: {where} {what!r} has nothing", secret=name)
-        return found
+        ((kind, entry),) = source.items()
+        read = {"env": self._read_environment, "keyring": self._read_keyring, "prompt": self._read_prompt}[kind]
+        value = read(entry)
+        if not value:
+            raise SecretMissing(f"secret {name} is not there: {kind} {entry!r} has no value", secret=name)
+        return value
 
-    def _of_environment(self, variable: str) -> str | None:
+    def _read_environment(self, variable: str) -> str | None:
         self._grants.require(Need("env", variable))
         return os.environ.get(variable)
 
-    def _of_keyring(self, what: str) -> str | None:
-        self._grants.require(Need("keyring", what))
-        return _in_keyring(what)
+    def _read_keyring(self, entry: str) -> str | None:
+        self._grants.require(Need("keyring", entry))
+        return _keyring_password(entry)
 
-    def _of_prompt(self, question: str) -> str | None:
+    def _read_prompt(self, question: str) -> str | None:
         return None if self._ask is None else self._ask(question)
 
-    # -- hiding --------------------------------------------------------------------------------------------------
+    # -- redaction --------------------------------------------------------------------------------------------------
 
-    def note(self, text: str) -> None:
-        """Note a text that is secret, so that it is redacted from now on."""
+    def add(self, text: str) -> None:
+        """Add a secret text, which is redacted from now on."""
         if len(text) >= SHORTEST_SECRET:
             self._texts[text] = None
 
     def add_derived(self, made: Any, expression: str, sees: Mapping[str, Any]) -> None:
-        """Note what an expression with a secret has made; what it says or sees itself is no part of the secret.
+        """Add the texts in the result of an expression with secrets, except those it had without them.
+
+        Args:
+            made: the result.
+            expression: the text of the expression; its literals are not secret.
+            sees: the other values that the expression used; they are not secret.
 
         Raises:
-            ExpressionFailed: most of a secret is there in parts that are too short to be found again.
+            ExpressionFailed: the result has most of a secret in parts that are too short to be redacted.
         """
-        known = {text for value in sees.values() for text in _leaves(value)}
+        public = {text for value in sees.values() for text in _leaves(value)}
         short = []
         for text in _leaves(made):
-            if text in known or _is_literal(text, expression):
+            if text in public or _is_literal(text, expression):
                 continue
             if self.forms.is_in(text):
                 if len(self._around) < _MOST_AROUND:
                     self._around[text] = None
             elif len(text) >= SHORTEST_SECRET:
-                self.note(text)
+                self.add(text)
             else:
                 short.append(text)
         for secret in self._values.values():
             if 2 * sum(len(text) for text in short if text in secret) >= max(len(secret), 2 * SHORTEST_SECRET):
                 raise ExpressionFailed(
-                    f"what {expression} makes of a secret has parts of fewer than {SHORTEST_SECRET} characters, which "
-                    "can't be told from other texts, and would be kept in the clear; leave the secret whole"
+                    f"the result of {expression} has parts of a secret with fewer than {SHORTEST_SECRET} characters, "
+                    "which can't be told from other texts and would be stored in the clear; leave the secret whole"
                 )
 
     def redacted(self, text: str) -> str:
-        """Return the text without any secret."""
+        """Return the text with every form of a secret replaced by ``***``."""
         return self.forms.redacted(text) if self._texts else text
 
     def are_in(self, content: str | bytes) -> bool:
-        """Tell whether any secret is in a text or bytes."""
+        """Return True if the content has a secret."""
         return bool(self._texts) and self.forms.is_in(content)
 
 
 def _is_literal(text: str, expression: str) -> bool:
-    """Tell whether the text stands in the expression; of a short one every letter would."""
+    """Return True if the text is a literal of the expression. A short one must be quoted there."""
     return text in expression if len(text) >= SHORTEST_SECRET else any(f"{q}{text}{q}" in expression for q in "'`\"")
 
 
@@ -211,11 +222,11 @@ def _leaves(value: Any) -> Iterator[str]:
                 yield from _leaves(each)
 
 
-def _in_keyring(what: str) -> str | None:
-    service, _, name = what.rpartition("/")
+def _keyring_password(entry: str) -> str | None:
+    service, _, name = entry.rpartition("/")
     try:
         import keyring
     except ImportError:
         raise SecretMissing("secrets of the keyring need the package keyring: pip install keyring") from None
-    found: str | None = keyring.get_password(service, name)
-    return found
+    password: str | None = keyring.get_password(service, name)
+    return password

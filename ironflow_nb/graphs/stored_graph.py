@@ -1,6 +1,7 @@
-"""What an edit of a graph means for what is recorded of a run: told by comparing both definitions, node by node.
+"""Stored graphs: what the journal stores of the graph of a run, and what an edit since then changes in its plan.
 
-What the journal keeps of the graph of a run: its text, the bounds that it ran in, and whether this user wrote it.
+The journal stores the text of a graph and the bounds of its runs: the folder of relative paths, and grants that are
+narrower than those of the text. Both are signed together.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from ironflow_nb.errors import FlowNotDefined, JournalCorrupt, UntrustedRun
 from ironflow_nb.execution import Engine, is_own_definition, own_runs, untrusted
 from ironflow_nb.graphs.compiler.compiler_findings import DataPath, format_path
 from ironflow_nb.graphs.compiler.graph_source import GraphSource, parse_source
+from ironflow_nb.graphs.compiler.name_scope import node_lists
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.kinds import COMMON_KEYS, CONTROL_KEYS
 
 _BOUNDS: Final = "\n# The bounds of its runs: "
-"""Begins the last line of a kept text: to YAML a comment, and signed with the text."""
+"""Starts the last line of a stored text; a comment in YAML."""
 
 
 class StoredGraph(msgspec.Struct, frozen=True):
-    """What is kept of a graph. `grants` are what it may touch, where that is less than its text says.
+    """A graph from the journal. `grants` are the bounds of its runs, None if only its text bounds them.
 
-    `foreign` is why it can be looked at and not run, if so.
+    `foreign` is the error of running it, for a graph that another user wrote; it can be shown.
     """
 
     source: GraphSource
@@ -39,34 +41,34 @@ class StoredGraph(msgspec.Struct, frozen=True):
 
 
 def text_to_store(text: str, grants: Grants, *, is_bounded: bool) -> str:
-    """Return what is to be kept of a graph: its text, and the bounds that its runs have, if there are any.
+    """Return the text to store for a graph: its own text, and a last line with the bounds of its runs if it has any.
 
-    A text that ends in such a line itself gets another one: what its author wrote there bounds and grants nothing.
+    A text that has such a line itself gets an empty one after it, so that a line of its author is never read as bounds.
     """
     bounds = _bounds(grants, is_bounded=is_bounded)
     return text + (bounds or (f"{_BOUNDS}{{}}" if _BOUNDS in text else ""))
 
 
 def stored_id(definition_id: Digest, grants: Grants, *, is_bounded: bool) -> Digest:
-    """Return the identity of what is kept: of the definition and the bounds."""
+    """Return the identity of definition and bounds together."""
     bounds = _bounds(grants, is_bounded=is_bounded)
     return digest_bytes(definition_id + bounds.encode()) if bounds else definition_id
 
 
 def _bounds(grants: Grants, *, is_bounded: bool) -> str:
-    """Return the folder that relative paths start from, if any may be touched, and grants that bound the text."""
-    touches_files = any(grants.allowed.get(kind) for kind in ("files", "shell"))
-    bounds: dict[str, Any] = {"base": str(Path(grants.base).resolve())} if touches_files else {}
+    """Return the line of bounds: the base folder if files are granted, and the grants if they bound the text."""
+    uses_files = any(grants.allowed.get(kind) for kind in ("files", "shell"))
+    bounds: dict[str, Any] = {"base": str(Path(grants.base).resolve())} if uses_files else {}
     if is_bounded:
-        bounds["allow"] = grants.with_whole_paths()
+        bounds["allow"] = grants.with_absolute_paths()
     return _BOUNDS + msgspec.json.encode(bounds, order="sorted").decode() if bounds else ""
 
 
 def load_graph(engine: Engine, run: RunRow) -> StoredGraph:
-    """Return what is kept of the graph of the run.
+    """Return the stored graph of a run.
 
     Raises:
-        FlowNotDefined: nothing is.
+        FlowNotDefined: the run has none.
         JournalCorrupt: its bounds can't be read.
     """
     signer = engine.signer
@@ -75,102 +77,95 @@ def load_graph(engine: Engine, run: RunRow) -> StoredGraph:
         is_own = stored is not None and is_own_definition(signer, reader, stored) and own_runs(signer, reader, [run])
     if stored is None or stored.kind != RunKind.GRAPH:
         raise FlowNotDefined(
-            f"run {run.run_id} of {run.kind} {run.name} left no graph in {engine.journal.location}",
+            f"run {run.run_id} of {run.kind} {run.name} has no graph in {engine.journal.location}",
             run_id=run.run_id,
             name=run.name,
         )
-    is_fine = is_own and stored.name == run.name
-    foreign = None if is_fine else untrusted(run, engine.journal.location)
-    text, sign, line = stored.source.rpartition(_BOUNDS)
-    if not sign:  # of a version that kept no bounds, or one that has none
+    is_trusted = is_own and stored.name == run.name
+    foreign = None if is_trusted else untrusted(run, engine.journal.location)
+    text, marker, line = stored.source.rpartition(_BOUNDS)
+    if not marker:  # a graph without bounds, or stored by a version without them
         return StoredGraph(parse_source(stored.source), None, foreign)
     try:
         bounds = msgspec.json.decode(line, type=dict[str, Any])
     except msgspec.MsgspecError as error:
-        what = f"the bounds that run {run.run_id} of {run.name} was begun with can't be read: {error}"
-        raise JournalCorrupt(f"{what}; put the journal back from a copy", run_id=run.run_id) from error
+        message = f"the bounds of run {run.run_id} of {run.name} can't be read ({error}); restore a copy of the journal"
+        raise JournalCorrupt(message, run_id=run.run_id) from error
     base, allow = bounds.get("base"), bounds.get("allow")
     return StoredGraph(parse_source(text, base), None if allow is None else Grants.of(allow, base=base), foreign)
 
 
-_SHOWN: Final = 3
+_MOST_SHOWN: Final = 3
 
 NodeData = Mapping[str, Any]
 
-_DECIDING: Final = frozenset(CONTROL_KEYS) - {"workflow", "assert"}
+_BLOCK_KINDS: Final = frozenset(CONTROL_KEYS) - {"workflow", "assert"}
 
 
-def nodes_of(data: Any) -> dict[str, NodeData]:
-    """Return all nodes of a definition by id, those inside of others too."""
-    return dict(_nodes(data.get("nodes") if isinstance(data, Mapping) else None))
+def _nodes_by_id(data: Any) -> dict[str, NodeData]:
+    """Return all nodes of a definition by id, nested ones too."""
+    return dict(_all_nodes(data.get("nodes") if isinstance(data, Mapping) else None))
 
 
-def _nodes(blocks: Any) -> Iterator[tuple[str, NodeData]]:
-    match blocks:
-        case list():
-            for each in blocks:
-                if isinstance(each, Mapping) and isinstance(each.get("id"), str):
-                    yield each["id"], each
-                    for inside in _inside(each):
-                        yield from _nodes(inside)
-
-
-def _inside(node: NodeData) -> Iterator[Any]:
-    for key in ("then", "else", "default", "do", "on_error"):
-        yield node.get(key)
-    for key in ("cases", "branch"):
-        ways = node.get(key)
-        for way in ways.values() if isinstance(ways, Mapping) else ():
-            yield way.get("do") if isinstance(way, Mapping) else way
+def _all_nodes(nodes: Any) -> Iterator[tuple[str, NodeData]]:
+    for node in nodes if isinstance(nodes, list) else ():
+        if isinstance(node, Mapping) and isinstance(node.get("id"), str):
+            yield node["id"], node
+            for _, inner, _ in node_lists(node):
+                yield from _all_nodes(inner)
 
 
 def plan_after_edit(graph: str, before: Any, now: Any, planned: Iterable[Planned]) -> list[Planned]:
-    """Return the plan with what the edit from one definition to the other means for each recorded node.
+    """Return the plan adapted to the edit of a definition from `before` to `now`.
 
-    A node whose own options were edited runs again if they come to something else; one that is gone is not asked for.
-    Whether those behind an edited one are asked for with the same is only known when the graph runs.
+    A node with edited options may run again: only the values of its options decide. A removed node is not used. Whether
+    the nodes after an edited one get the same values is not known before the graph runs.
     """
-    old, new = nodes_of(before), nodes_of(now)
-    return [_replanned(each, each.row.name.removeprefix(f"{graph}."), old, new) for each in planned]
+    old, new = _nodes_by_id(before), _nodes_by_id(now)
+    return [_planned_after_edit(each, each.row.name.removeprefix(f"{graph}."), old, new) for each in planned]
 
 
-def _replanned(planned: Planned, name: str, old: Mapping[str, NodeData], new: Mapping[str, NodeData]) -> Planned:
+def _planned_after_edit(
+    planned: Planned, name: str, old: Mapping[str, NodeData], new: Mapping[str, NodeData]
+) -> Planned:
     node = new.get(name)
     if node is None:
-        return replace(planned, action=Action.MISSING, reason=f"there is no node {name} in the graph any more")
+        return replace(planned, action=Action.MISSING, reason=f"the graph has no node {name} any more")
     if planned.action is not Action.REUSE or name not in old:
         return planned
-    changed = list(_changes(_asked(old[name]), _asked(node), ()))
+    changed = list(_changed_paths(_work_keys(old[name]), _work_keys(node), ()))
     if not changed:
         return planned
-    shown = ", ".join(format_path(path) for path in changed[:_SHOWN]) + (", ..." if len(changed) > _SHOWN else "")
-    return replace(planned, action=Action.REDO, reason=f"edited: {shown}; runs again if that comes to something else")
+    shown = ", ".join(format_path(path) for path in changed[:_MOST_SHOWN]) + (
+        ", ..." if len(changed) > _MOST_SHOWN else ""
+    )
+    return replace(planned, action=Action.REDO, reason=f"edited: {shown}; runs again if its values change")
 
 
-def _asked(node: NodeData) -> dict[str, Any]:
-    """Return what of a node decides on what it is asked to do: neither its order nor how it is tried again."""
-    is_deciding = bool(_DECIDING & node.keys())
-    inside = {"then", "else", "cases", "default", "do", "on_error"} if is_deciding else {"on_error"}
-    left_out = (COMMON_KEYS - {"when"}) | inside | {"concurrency", "as"}
-    asked = {key: value for key, value in node.items() if key not in left_out}
-    if isinstance(asked.get("branch"), Mapping):
-        asked["branch"] = {name: _without_do(way) for name, way in asked["branch"].items()}
-    return asked
+def _work_keys(node: NodeData) -> dict[str, Any]:
+    """Return the keys of a node that decide what it does; without nested nodes, order, retries and descriptions."""
+    has_blocks = bool(_BLOCK_KINDS & node.keys())
+    nested = {"then", "else", "cases", "default", "do", "on_error"} if has_blocks else {"on_error"}
+    ignored = (COMMON_KEYS - {"when"}) | nested | {"concurrency", "as"}
+    keys = {key: value for key, value in node.items() if key not in ignored}
+    if isinstance(keys.get("branch"), Mapping):
+        keys["branch"] = {name: _without_do(branch) for name, branch in keys["branch"].items()}
+    return keys
 
 
-def _without_do(way: Any) -> Any:
-    return {key: value for key, value in way.items() if key != "do"} if isinstance(way, Mapping) else way
+def _without_do(branch: Any) -> Any:
+    return {key: value for key, value in branch.items() if key != "do"} if isinstance(branch, Mapping) else branch
 
 
-def _changes(before: Any, now: Any, path: DataPath) -> Iterator[DataPath]:
+def _changed_paths(before: Any, now: Any, path: DataPath) -> Iterator[DataPath]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys((*before, *now)):
             if key not in before or key not in now:
                 yield (*path, key)
             else:
-                yield from _changes(before[key], now[key], (*path, key))
+                yield from _changed_paths(before[key], now[key], (*path, key))
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         for number, (one, other) in enumerate(zip(before, now, strict=True)):
-            yield from _changes(one, other, (*path, number))
+            yield from _changed_paths(one, other, (*path, number))
     elif type(before) is not type(now) or before != now:
         yield path

@@ -25,7 +25,7 @@ def perform(
 ) -> Any:
     grants = Grants.of(allow)
     secrets = Secrets({}, grants)
-    secrets.note(secret)
+    secrets.add(secret)
     context = WorkContext(
         node="it",
         grants=grants,

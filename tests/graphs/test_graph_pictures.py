@@ -60,7 +60,7 @@ def text_of(run: Run) -> list[str]:
 
 
 def test_every_sort_of_node_has_its_shape() -> None:
-    found = kinds(graph(TRIAGE, charge=print).shape())
+    found = kinds(graph(TRIAGE, charge=print).diagram_model())
     assert {name: found[name] for name in ("alert", "created", "tell", "sent", "again", "fan", "end")} == {
         "alert": NodeKind.STEP, "created": NodeKind.CONDITION, "tell": NodeKind.LOOP, "sent": NodeKind.MAP,
         "again": NodeKind.STEP, "fan": NodeKind.FORK, "end": NodeKind.STEP,
@@ -69,7 +69,7 @@ def test_every_sort_of_node_has_its_shape() -> None:
 
 
 def test_the_ways_are_those_that_can_be_gone() -> None:
-    diagram = graph(TRIAGE, charge=print).shape()
+    diagram = graph(TRIAGE, charge=print).diagram_model()
     start, *_, end = (node.id for node in diagram.nodes)
     assert ways(diagram) == {
         (start, None, "alert"), ("alert", None, "created"), ("created", "then", "ack"), ("created", "else", "note"),
@@ -89,7 +89,7 @@ def test_what_is_side_by_side_is_drawn_so_and_joined_in_whatever_order_it_is_wri
         "  - {id: joined, log: j, depends_on: [a, b]}\n"
         "  - {id: a, log: a, depends_on: []}\n"
         "  - {id: b, log: b, depends_on: []}\n"
-    ).shape()
+    ).diagram_model()
     start, *_, end = (node.id for node in diagram.nodes)
     assert ways(diagram) == {
         (start, None, "a"), (start, None, "b"), ("a", None, "joined"), ("b", None, "joined"), ("joined", None, end),
@@ -97,11 +97,11 @@ def test_what_is_side_by_side_is_drawn_so_and_joined_in_whatever_order_it_is_wri
 
 
 def test_deciding_nodes_say_their_ids_and_what_they_look_at() -> None:
-    labels = {node.id: node.label for node in graph(TRIAGE, charge=print).shape().nodes}
+    labels = {node.id: node.label for node in graph(TRIAGE, charge=print).diagram_model().nodes}
     assert labels["created"] == "created: input.ok"
     assert labels["tell"] == "tell: team in input.teams"
-    titles = {node.id: node.title for node in graph(TRIAGE, charge=print).shape().nodes}
-    assert "tried 3 times" in titles["alert"]
+    titles = {node.id: node.title for node in graph(TRIAGE, charge=print).diagram_model().nodes}
+    assert "up to 3 attempts" in titles["alert"]
     assert titles["end?"] == "end runs when input.loud"
 
 

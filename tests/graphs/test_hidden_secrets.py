@@ -98,7 +98,7 @@ def test_a_secret_in_parts_that_can_not_be_found_again_is_refused(
 ) -> None:
     monkeypatch.setenv("MY_TOKEN", "ab cd ef gh")
     graph = calling(lambda value: value, "{{ split(secrets.token, ' ') }}")
-    with pytest.raises(ExpressionFailed, match="parts of fewer than 4 characters"):
+    with pytest.raises(ExpressionFailed, match="parts of a secret with fewer than 4 characters"):
         graph()
 
 

@@ -305,7 +305,7 @@ def test_no_cookie_outlives_its_node(server: Server) -> None:
 def secrets_of(*texts: str) -> Secrets:
     secrets = Secrets({}, Grants.of(None))
     for text in texts:
-        secrets.note(text)
+        secrets.add(text)
     return secrets
 
 

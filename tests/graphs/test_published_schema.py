@@ -152,5 +152,5 @@ def test_a_kind_may_have_a_schema_with_references_of_its_own(monkeypatch: pytest
 
 @pytest.mark.parametrize("given", [3, None, functools.partial(print)], ids=["a number", "nothing", "a partial"])
 def test_a_kind_of_node_without_a_name_is_refused_with_what_to_do(given: Any) -> None:
-    with pytest.raises(iron.errors.DefinitionError, match=r"a function with a name, not of .*; @iron\.node\(NAME\)"):
+    with pytest.raises(iron.errors.DefinitionError, match=r"a function with a name, not .*; use @iron\.node\(NAME\)"):
         iron.node(given)

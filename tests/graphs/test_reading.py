@@ -164,8 +164,8 @@ def test_all_else_is_a_path(tmp_path: Path) -> None:
         Graph.from_yaml("missing.yaml")
     assert caught.value.filename == "missing.yaml"
     (tmp_path / "latin.yaml").write_bytes("graph: é".encode("latin-1"))
-    for path, message in [(".", "is no file"), ("a\0b", "can't be read"), ("x" * 5000, "can't be read"),
-                          ("latin.yaml", "is not a text in UTF-8"), ("/dev/zero", "is no file")]:  # fmt: skip
+    for path, message in [(".", "is not a file"), ("a\0b", "can't be read"), ("x" * 5000, "can't be read"),
+                          ("latin.yaml", "is not a text in UTF-8"), ("/dev/zero", "is not a file")]:  # fmt: skip
         with pytest.raises(GraphInvalid, match=message):
             Graph.from_yaml(path)
 

@@ -109,7 +109,7 @@ def test_a_secret_in_the_input_the_key_or_the_text_is_refused_before_anything_is
         lambda: graph.options(key=TOKEN)(x=1),
         lambda: secretly({**node, "description": f"uses {TOKEN}"}, functions=functions)(x=1),
     ):
-        with pytest.raises(ValueNotStorable, match=r"a secret is in the .* of graph g, which is kept in the clear"):
+        with pytest.raises(ValueNotStorable, match=r"a secret is in the .* of graph g, which is stored in the clear"):
             call()
     assert len(iron.runs()) == 0
 

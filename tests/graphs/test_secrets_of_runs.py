@@ -179,7 +179,7 @@ def test_a_secret_that_is_not_there_is_told_before_anything_runs(
     graph = secretly(
         {"id": "a", "python": "echo", "with": [1]}, {"id": "b", "python": "echo", "with": ["{{ secrets.token }}"]}
     )
-    with pytest.raises(SecretMissing, match="secret token is not there: env 'MY_TOKEN' has nothing"):
+    with pytest.raises(SecretMissing, match="secret token is not there: env 'MY_TOKEN' has no value"):
         graph()
     assert len(iron.runs()) == 0
 
