@@ -141,16 +141,16 @@ GRANTS_SCHEMA: Final[Mapping[str, Any]] = {
     "properties": {
         "http": {
             "description": "hosts: example.org is that host on the ports of http and https, example.org:8080 that "
-            "host and port, *.example.org every host below it; true is every host",
+            "host and port, *.example.org every subdomain; true is every host",
             "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "pattern": HOST_PATTERN}}],
         },
         "files": {
-            "description": "folders and files, relative to the folder of the graph's own file, or the working "
+            "description": "folders and files, relative to the folder of the graph's file or to the working "
             "directory; true is every file",
             "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
         },
         "shell": {
-            "description": "true is every program; a list names programs, for commands that are lists themselves",
+            "description": "true is every program and the shell; a list names programs, for commands that are lists",
             "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
         },
         "shell_env": {
@@ -159,11 +159,11 @@ GRANTS_SCHEMA: Final[Mapping[str, Any]] = {
             "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
         },
         "env": {
-            "description": "variables of the environment, for env, for secrets and for the programs of shell nodes",
+            "description": "environment variables, for env, for secrets and for the programs of shell nodes",
             "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
         },
         "keyring": {
-            "description": "entries of the keyring of the system that secrets may come from, each as SERVICE/NAME",
+            "description": "entries of the system's keyring for secrets, each as SERVICE/NAME",
             "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "minLength": 1}}],
         },
         "lambda": {

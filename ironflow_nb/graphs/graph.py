@@ -92,8 +92,8 @@ class Graph(GraphDiagramMixin, Runnable):
         if not isinstance(name, str) or re.fullmatch(GRAPH_NAME, name) is None:
             raise DefinitionError(
                 f"a graph has a name of letters, digits, underscores, dots and dashes, not {name!r}: "
-                'iron.Graph("triage"); a graph that is written already is read by iron.Graph.from_yaml(text or path) '
-                "or iron.Graph.from_dict(data)"
+                'iron.Graph("triage"); read an existing graph with iron.Graph.from_yaml(text or path) or '
+                "iron.Graph.from_dict(data)"
             )
         given = {"input": input, "secrets": secrets, "concurrency": concurrency}
         data: dict[str, Any] = {"graph": name, **{key: each for key, each in given.items() if each is not None}}

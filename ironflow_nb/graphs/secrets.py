@@ -20,16 +20,19 @@ from ironflow_nb.graphs.secret_forms import SHORTEST_SECRET, SecretForms
 
 SECRETS_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
-    "description": "where each secret is found, by the name that expressions know it by",
+    "description": "the source of each secret, by its name in expressions",
     "additionalProperties": {
         "type": "object",
         "additionalProperties": False,
         "minProperties": 1,
         "maxProperties": 1,
         "properties": {
-            "env": {"type": "string", "description": "a variable of the environment, which must be granted"},
+            "env": {"type": "string", "description": "an environment variable, which must be granted"},
             "keyring": {"type": "string", "description": "SERVICE/NAME in the keyring, which must be granted"},
-            "prompt": {"type": "string", "description": "what to ask the person at the keyboard, once in a process"},
+            "prompt": {
+                "type": "string",
+                "description": "the question to the person at the keyboard, asked once per process",
+            },
         },
     },
 }

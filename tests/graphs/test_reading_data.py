@@ -27,7 +27,7 @@ STRANGE: list[tuple[Any, str]] = [
     ({1, 2}, "a set has no JSON form; pass it as input"),
     (b"x", "a bytes has no JSON form; pass it as input"),
     (object(), "an object has no JSON form; pass it as input"),
-    ("\ud800", "the text has half of a character in it (a lone surrogate)"),
+    ("\ud800", "the text has a lone surrogate, half of a character"),
     ({(1, 2): 3}, "a key must be a text, not a tuple"),
     ({1: "a", "1": "b"}, "1 is repeated: as a text and as a str"),
 ]

@@ -220,7 +220,7 @@ def test_keys_that_contradict_each_other_are_found() -> None:
 @pytest.mark.parametrize("key", ["retry", "timeout_s", "once", "cache"])
 def test_what_a_node_that_only_decides_can_not_have(key: str) -> None:
     value = {"retry": {}, "timeout_s": 1}.get(key, True)
-    message = f"a condition node has no '{key}': it does no work itself; set it on the nodes inside it"
+    message = f"a condition node has no '{key}': it does no work itself; set it on the nodes that do"
     assert one(condition=True, **{key: value}) == [message]
 
 

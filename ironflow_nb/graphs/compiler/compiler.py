@@ -373,7 +373,7 @@ class _GraphCompiler:
 def _inapplicable_message(key: str, name: str) -> str:
     if name == "workflow":
         return f"a workflow node has no {key!r}: its child is a run of its own; set it on the nodes of the child"
-    return f"a {name} node has no {key!r}: it does no work itself; set it on the nodes inside it"
+    return f"a {name} node has no {key!r}: it does no work itself; set it on the nodes that do"
 
 
 def _similar_id(name: str) -> str:

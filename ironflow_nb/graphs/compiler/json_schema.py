@@ -20,7 +20,7 @@ RETRY: Final[Mapping[str, Any]] = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
-        "attempts": {"type": "integer", "minimum": 1, "maximum": 100, "description": "tries in all; 3 unless said"},
+        "attempts": {"type": "integer", "minimum": 1, "maximum": 100, "description": "attempts in all; 3 by default"},
         "delay_s": {"type": "number", "minimum": 0, "maximum": LONGEST_DELAY_S},
         "factor": {"type": "number", "minimum": 1, "maximum": 100},
         "max_delay_s": {"type": "number", "minimum": 0, "maximum": LONGEST_DELAY_S},
@@ -30,7 +30,10 @@ RETRY: Final[Mapping[str, Any]] = {
     },
 }
 
-WHEN: Final = {"anyOf": [{"type": "boolean"}, EXPRESSION], "description": "without it the node always runs"}
+WHEN: Final = {
+    "anyOf": [{"type": "boolean"}, EXPRESSION],
+    "description": "the node runs if this is true; by default it always runs",
+}
 
 NAME: Final = "^[A-Za-z_][A-Za-z0-9_]*$"
 GRAPH_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_.\-]*$"
@@ -46,13 +49,17 @@ PATTERN_TEXTS: Final = {
 """The patterns in words, for messages."""
 
 COMMON: Final[Mapping[str, Any]] = {
-    "id": {"type": "string", "pattern": NAME, "description": "how other nodes know it; unique in the whole graph"},
-    "description": {"type": "string", "description": "what people are told of it"},
+    "id": {
+        "type": "string",
+        "pattern": NAME,
+        "description": "the id of the node in expressions; unique in the whole graph",
+    },
+    "description": {"type": "string", "description": "a text for people"},
     "depends_on": {
         "type": "array",
         "items": {"type": "string"},
         "uniqueItems": True,
-        "description": "the nodes of the same list that it waits for; without it the node above, and of [] none",
+        "description": "nodes of the same list that it waits for; by default the node above; [] is no node",
     },
     "when": WHEN,
     "retry": RETRY,
@@ -60,16 +67,16 @@ COMMON: Final[Mapping[str, Any]] = {
         "type": "number",
         "exclusiveMinimum": 0,
         "maximum": int(7 * LONGEST_DELAY_S),
-        "description": "how long one try may take",
+        "description": "time limit of one attempt in seconds",
     },
     "on_error": {
         "anyOf": [{"const": "continue"}, NODES],
-        "description": "nodes that run if it fails, and see error; or continue, and its output is {error: ...}",
+        "description": "nodes that run if it fails, and see error; or continue, which makes {error: ...} its output",
     },
-    "once": {"type": "boolean", "description": "never begun a second time, when nobody knows how the first one ended"},
+    "once": {"type": "boolean", "description": "never started again if it is unknown how the first attempt ended"},
     "cache": {
         "anyOf": [{"type": "boolean"}, {"type": "string", "pattern": DURATION}, {"type": "number", "minimum": 0}],
-        "description": "takes the result that another run had for the same options, for so long; true is for ever",
+        "description": "reuses the result of another run with the same options for this long; true is for ever",
     },
 }
 """The keys that every node may have."""
@@ -86,7 +93,7 @@ _ITEMS: Final = {"type": "object", "additionalProperties": False, "properties": 
 
 INPUT: Final = {
     "type": "object",
-    "description": "what a call gives, by name; without it a call may give anything",
+    "description": "the inputs by name; without it a call may give any values",
     "additionalProperties": {
         "anyOf": [
             _TYPE,
@@ -95,9 +102,9 @@ INPUT: Final = {
                 "additionalProperties": False,
                 "properties": {
                     "type": _SEVERAL,
-                    "default": {"description": "taken where a call does not give it; without one it has to"},
+                    "default": {"description": "the value if a call does not give one; without a default it must"},
                     "description": {"type": "string"},
-                    "enum": {"type": "array", "minItems": 1, "description": "the only values that it may have"},
+                    "enum": {"type": "array", "minItems": 1, "description": "the allowed values"},
                     "items": {"anyOf": [_TYPE, _ITEMS], "description": "the type of the items of a list"},
                     "minimum": {"type": "number"},
                     "maximum": {"type": "number"},
@@ -116,7 +123,7 @@ CONTROL: Final[Mapping[str, Mapping[str, Any]]] = {
         "else": NODES,
     },
     "switch": {
-        "switch": {"description": "an expression, whose value is compared with the cases as a text"},
+        "switch": {"description": "an expression; its value is compared with the cases as text"},
         "cases": {"type": "object", "additionalProperties": NODES, "minProperties": 1},
         "default": NODES,
     },
@@ -143,7 +150,11 @@ CONTROL: Final[Mapping[str, Mapping[str, Any]]] = {
                 },
             ]
         },
-        "as": {"type": "string", "pattern": NAME, "description": "what the item is called; item unless said"},
+        "as": {
+            "type": "string",
+            "pattern": NAME,
+            "description": "the name of the item in expressions; item by default",
+        },
         "concurrency": {"type": "integer", "minimum": 1, "maximum": 1000},
         "do": NODES,
     },
@@ -179,9 +190,14 @@ TOP: Final[Mapping[str, Any]] = {
     "input": INPUT,
     "allow": {"anyOf": [{"const": True, "description": "everything"}, grants.GRANTS_SCHEMA]},
     "secrets": secrets.SECRETS_SCHEMA,
-    "concurrency": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "nodes at once; 16 unless said"},
+    "concurrency": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 1000,
+        "description": "nodes that run at once; 16 by default",
+    },
     "nodes": NODES,
-    "output": {"description": "what a run results in; by default the output of the last node"},
+    "output": {"description": "the result of a run; by default the output of the last node"},
 }
 
 

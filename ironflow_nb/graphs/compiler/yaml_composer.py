@@ -49,7 +49,7 @@ def join_surrogates(text: str) -> str:
     try:
         return text.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:
-        raise ValueError("the text has half of a character in it (a lone surrogate)") from None
+        raise ValueError("the text has a lone surrogate, half of a character") from None
 
 
 def plain_value(text: str) -> Any:
