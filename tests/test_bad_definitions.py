@@ -54,7 +54,7 @@ def test_an_effect_without_attempts_is_refused(attempts: Any) -> None:
 
 @pytest.mark.parametrize("kind", sorted(BUILT_IN))
 def test_a_kind_of_node_of_a_user_takes_the_place_of_none_that_graphs_have(kind: str) -> None:
-    with pytest.raises(iron.errors.DefinitionError, match=rf"graphs have one of that name.*'my_{kind}'"):
+    with pytest.raises(iron.errors.DefinitionError, match=rf"the package has a kind of that name.*'my_{kind}'"):
         iron.node(kind)(lambda text: text)
     assert iron.nodes().set_index("kind")["source"][kind] == "package"
 

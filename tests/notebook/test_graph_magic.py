@@ -134,7 +134,7 @@ def test_another_name_in_the_cell_is_told_with_all_else_that_is_wrong(ready: She
         ("%%graph a --allow x\nnodes: []", "not --allow; what the graph may touch stands in the cell"),
         ("%%graph a\n# nothing", "the text is empty"),
         ("%%graph a\nnodes: [\n  a: b: c", "line 3, column 7: this is not valid YAML"),
-        ("%%graph a\nnodes: [{id: b, say: x}]\nnodes: []", "nodes is there twice"),
+        ("%%graph a\nnodes: [{id: b, say: x}]\nnodes: []", "nodes is repeated"),
         ("%%graph a\n- b", "line 2"),
         ("%%graph a\njust words", "line 2"),
     ],
