@@ -111,8 +111,6 @@ class Assertion(msgspec.Struct, frozen=True):
 Task: TypeAlias = NodeWork | PythonCall | Condition | Switch | ParallelBlocks | Loop | While | Workflow | Assertion
 """What a node does."""
 
-Control: TypeAlias = Condition | Switch | ParallelBlocks | Loop | While
-
 
 class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
     """One node of a block. `after` are the indexes in its block of the nodes that it waits for."""
