@@ -69,7 +69,8 @@ class Secrets:
     @property
     def forms(self) -> SecretForms:
         """The forms of the secrets that were looked up so far, and of the texts derived from them."""
-        # Entries are never removed, so their number tells whether the forms are up to date.
+        # Entries are never removed, so their number tells whether the forms are up to date. It is read before the
+        # entries: if another thread adds one in between, the forms are made again at the next call.
         n_known = len(self._texts) + len(self._around)
         if self._forms[0] != n_known:
             self._forms = n_known, SecretForms(list(self._texts), list(self._around))
@@ -90,6 +91,7 @@ class Secrets:
                     "from other texts and would be stored in the clear: use a longer one",
                     secret=name,
                 )
+            # First the forms, then the value: another thread that finds the value must also find it in the forms.
             self.add(value)
             self._values[name] = value
         return self._values[name]
@@ -157,7 +159,7 @@ class Secrets:
     def _read_prompt(self, question: str) -> str | None:
         return None if self._ask is None else self._ask(question)
 
-    # -- redaction --------------------------------------------------------------------------------------------------
+    # -- redaction -----------------------------------------------------------------------------------------------
 
     def add(self, text: str) -> None:
         """Add a secret text, which is redacted from now on."""

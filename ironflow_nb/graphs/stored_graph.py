@@ -136,10 +136,9 @@ def _planned_after_edit(
     changed = list(_changed_paths(_work_keys(old[name]), _work_keys(node), ()))
     if not changed:
         return planned
-    shown = ", ".join(format_path(path) for path in changed[:_MOST_SHOWN]) + (
-        ", ..." if len(changed) > _MOST_SHOWN else ""
-    )
-    return replace(planned, action=Action.REDO, reason=f"edited: {shown}; runs again if its values change")
+    shown = [format_path(path) for path in changed[:_MOST_SHOWN]] + ["..."] * (len(changed) > _MOST_SHOWN)
+    reason = f"edited: {', '.join(shown)}; runs again if its values change"
+    return replace(planned, action=Action.REDO, reason=reason)
 
 
 def _work_keys(node: NodeData) -> dict[str, Any]:

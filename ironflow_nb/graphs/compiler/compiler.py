@@ -202,16 +202,16 @@ class _GraphCompiler:
             return Block(())  # reported by the schema
         valid = [(number, each) for number, each in enumerate(data) if self._check_node(each, (*path, number), scope)]
         numbers: dict[str, int] = {}
-        for place, (_, each) in enumerate(valid):
-            numbers.setdefault(each["id"], place)
+        for index, (_, each) in enumerate(valid):
+            numbers.setdefault(each["id"], index)
         paths = [(*path, number) for number, _ in valid]
         after = self._dependencies([each for _, each in valid], paths, numbers)
         all_ended = [(1 << len(valid)) - 1] * len(valid)
         before = all_ended if after is None else ended_masks(after)
         nodes: list[GraphNode] = []
-        for place, (number, each) in enumerate(valid):
-            inside = scope.with_nodes(before[place], numbers)
-            nodes.append(self._node(each, (*path, number), after[place] if after else (), inside))
+        for index, (number, each) in enumerate(valid):
+            node_scope = scope.with_nodes(before[index], numbers)
+            nodes.append(self._node(each, (*path, number), after[index] if after else (), node_scope))
         return Block(tuple(nodes))
 
     def _check_node(self, data: Any, path: DataPath, scope: NameScope) -> bool:
