@@ -13,6 +13,7 @@ from typing import Final
 
 from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind, TransitionTone
 from ironflow_nb.diagram.palette import step_look
+from ironflow_nb.diagram.run_path import nodes_in_loops
 from ironflow_nb.diagram.sizes import one_line
 from ironflow_nb.diagram.states import Caption, NodeState, counts, in_words, state_of, with_reasons
 
@@ -32,12 +33,15 @@ def to_text(diagram: Diagram, states: Mapping[str, NodeState], *, caption: Capti
         entering.setdefault(edge.target, []).append(edge)
         leaving.setdefault(edge.source, []).append(edge)
     ends = {node.id for node in diagram.nodes if node.kind is NodeKind.END}
+    in_loops = nodes_in_loops(diagram)
     lines = []
     for node in diagram.nodes:
         if node.kind not in _ENDS:
             # That a loop which comes last leads to the end is no news.
             ways = leaving.get(node.id, []) if node.kind is not NodeKind.LOOP else []
             ending = [edge for edge in ways if edge.target in ends]
+            if node.id not in in_loops and any(edge.is_taken for edge in ways):
+                ending = [edge for edge in ending if edge.is_taken]  # it was met once, so the others were not gone
             lines.append(_line(node, state_of(node, states), entering.get(node.id, []), ending))
     return "\n".join([head, *lines])
 

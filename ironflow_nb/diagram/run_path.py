@@ -52,10 +52,14 @@ class NodeSites:
         found = {
             node.id: _key(node.step, node.site)
             for node in self._diagram.nodes
-            if node.step is not None and node.site is not None and node.step not in self._unsure
+            if node.step is not None and self._is_exact(node)
         }
         n_nodes = Counter(found.values())
         return {node_id: key for node_id, key in found.items() if n_nodes[key] == 1}
+
+    def _is_exact(self, node: Node) -> bool:
+        """Return True for a call whose site is known for all steps of its name, and for each node of a graph."""
+        return node.within is not None or (node.site is not None and node.step not in self._unsure)
 
     def _key_of(self, node: Node) -> str | None:
         return node.step if node.step is None or node.step in self._by_name else _key(node.step, node.site)
@@ -144,7 +148,8 @@ class _Ways:
         self._called = called
         self._left = left
         self._uncertain = uncertain
-        self._repeated = _repeated(diagram)
+        self._is_completed = is_completed
+        self._repeated = nodes_in_loops(diagram)
         self._entering: dict[str, list[Edge]] = {}
         for edge in diagram.edges:
             if not edge.is_back:
@@ -161,13 +166,14 @@ class _Ways:
             for target in list(self._reached):
                 self._find_way_to(target)
         for edge in self._edges:
-            is_gone_on = edge.is_back or edge.target in self._reached
-            if is_gone_on and edge.source in self._left and self._is_only_way(edge):
+            if self._is_left_by(edge) or (edge.is_back and edge.source in self._reached and self._is_left_over(edge)):
                 self._taken[edge] = None
+                self._reached.add(edge.target)
         return self._taken.keys()
 
     def _find_way_to(self, target: str) -> None:
-        possible = [edge for edge in self._entering.get(target, ()) if self._is_possible(edge, set())]
+        entering = self._entering.get(target, [])
+        possible = entering if len(entering) == 1 else [edge for edge in entering if self._is_possible(edge, set())]
         if len(possible) == 1:
             self._taken[possible[0]] = None
             self._reached.add(possible[0].source)
@@ -190,11 +196,27 @@ class _Ways:
             return False
         return any(other.source == edge.source and other != edge for other in self._taken)
 
+    def _is_left_by(self, edge: Edge) -> bool:
+        """Return True if the flow went on after the call by this edge; one that goes on now may be about to."""
+        is_gone_on = self._is_completed or edge.is_back or edge.target in self._reached
+        return is_gone_on and edge.source in self._left and self._is_only_way(edge)
+
+    def _is_left_over(self, edge: Edge) -> bool:
+        """Return True if the condition of a completed flow led to none of its other ways."""
+        others = [other.target for other in self._edges if other.source == edge.source and other != edge]
+        is_condition = self._kinds[edge.source] is NodeKind.CONDITION and self._is_completed
+        return is_condition and not any(self._may_be_met(target) for target in others)
+
+    def _may_be_met(self, target: str) -> bool:
+        kind = self._kinds[target]
+        is_recorded = kind not in _SILENT and kind is not NodeKind.END
+        return not is_recorded or target in self._reached or target in self._uncertain
+
     def _is_only_way(self, edge: Edge) -> bool:
         return all(other == edge or other.is_dashed for other in self._edges if other.source == edge.source)
 
 
-def _repeated(diagram: Diagram) -> Set[str]:
+def nodes_in_loops(diagram: Diagram) -> Set[str]:
     """Return the nodes that stand in a loop, where they are met once in each round."""
     places = {node.id: place for place, node in enumerate(diagram.nodes)}
     found: set[str] = set()

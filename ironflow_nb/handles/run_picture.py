@@ -158,10 +158,13 @@ def _with_ways(
         return diagram
     begun = {key for key, state in states.items() if state.status is not StepStatus.SKIPPED}
     called = {node_id for node_id, key in exact.items() if key in begun or key in expected}
+    handlers = {edge.source for edge in diagram.edges if edge.is_dashed}
     done = {
         node_id
         for node_id in called
-        if (state := states.get(exact[node_id])) is None or state.n(StepStatus.COMPLETED) or state.is_past
+        if (state := states.get(exact[node_id])) is None
+        or state.n(StepStatus.COMPLETED)
+        or (state.is_past and node_id not in handlers)  # a failure that was handled went on to its handler
     }
     uncertain = {node.id for node in diagram.nodes if node.step is not None and node.id not in exact}
     is_completed = progress.status is RunStatus.COMPLETED

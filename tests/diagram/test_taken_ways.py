@@ -52,3 +52,8 @@ def test_in_a_loop_a_condition_may_have_led_both_ways() -> None:
 
 def test_what_is_uncertain_marks_nothing() -> None:
     assert taken(IF, "d", uncertain="ab") == {"de"}
+
+
+def test_the_only_way_to_what_was_called_was_taken() -> None:
+    """As where two branches of one gather run the same helper, which is drawn once."""
+    assert taken(IF, "abd") == {"sc", "ca", "cb", "ad", "bd", "de"}

@@ -12,7 +12,7 @@ from ironflow_nb.diagram.model import Diagram, NodeKind
 from ironflow_nb.handles.run import Run
 from ironflow_nb.handles.run_picture import picture_of
 from ironflow_nb.notebook.live_pictures import LiveOutput
-from tests.diagram.drawn import Drawn
+from tests.diagram.drawn import SVG, Drawn, title
 
 TRIAGE = """
 graph: triage
@@ -213,3 +213,33 @@ def test_a_loop_that_failed_keeps_its_total() -> None:
     with pytest.raises(ZeroDivisionError):
         made()
     assert "w (map): 7 of 10, 1 failed" in picture_of(made.last._engine, made.last.id).text
+
+
+def ways_taken(run: Run) -> set[str]:
+    """Return the ways that are marked, as the labels of their ends."""
+    picture = Drawn.of(picture_of(run._engine, run.id).svg).root
+    marked = [group for group in picture.iter() if group.get("data-taken") == "true"]
+    return {title(label) for group in marked for label in group.findall(f"{SVG}g")}
+
+
+def test_the_ways_that_a_run_of_a_graph_took_are_marked() -> None:
+    made = graph(TRIAGE, charge=lambda: 1)
+    made(message="hi", ok=True, teams=["red"], mail=False, loud=False)
+    assert ways_taken(made.last) == {"then", "yes", "done", "chat", "no"}
+    made.options(fresh=True)(message="hi", ok=False, teams=["blue"], mail=True, loud=True)
+    assert ways_taken(made.last) == {"else", "no", "done", "mail, if input.mail", "chat", "yes"}
+
+
+def test_a_failure_that_is_handled_took_the_way_to_its_handler() -> None:
+    made = graph(TRIAGE, charge=lambda: 1 / 0)
+    made(message="hi", ok=True, teams=[], mail=False, loud=False)
+    assert "on error" in ways_taken(made.last)
+
+
+def test_a_condition_says_that_it_led_to_the_end_only_where_it_may_have() -> None:
+    made = graph(TRIAGE, charge=lambda: 1)
+    assert "(no: end)" in made.diagram().text
+    made(message="hi", ok=True, teams=["red"], mail=False, loud=True)
+    assert "end)" not in picture_of(made.last._engine, made.last.id).text
+    made.options(fresh=True)(message="hi", ok=True, teams=["red"], mail=False, loud=False)
+    assert "(no: end)" in picture_of(made.last._engine, made.last.id).text
