@@ -19,7 +19,7 @@ from ironflow_nb.deciders.decisions import Accept, Accepted, AlreadyCompleted, O
 from ironflow_nb.deciders.instances import InstanceChanges, load, remember, store_state
 from ironflow_nb.deciders.store import Observation, deciders_of
 from ironflow_nb.errors import DecisionError, DuplicateKey, UniqueKeyTaken, ValueNotStorable, VersionConflict
-from ironflow_nb.execution import Engine, JournalAccess, commit_seen, say, shell
+from ironflow_nb.execution import Engine, JournalAccess, deterministic, say, shell
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, RunCommit
 
 EFFECT = "effect"
@@ -301,7 +301,7 @@ def send(
     engine: Engine, decider: AnyDecider, command: Any, *, key: str | None = None, expected_version: int | None = None
 ) -> Outcome:
     """Decide one command in one transaction."""
-    commit_seen()  # a flow may send values that its recorded calls gave
+    deterministic.commit_seen()  # a flow may send values that its recorded calls gave
     envelope = CommandEnvelope(
         command=command, key=key, expected_version=expected_version, execution=engine.execution()
     )

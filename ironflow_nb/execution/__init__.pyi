@@ -18,7 +18,6 @@ from .definitions.step_spec import a_text as a_text
 from .definitions.step_spec import changes_since as changes_since
 from .definitions.step_spec import parts_of as parts_of
 from .definitions.step_spec import with_step_options as with_step_options
-from .deterministic import commit_seen as commit_seen
 from .engine import CURRENT as CURRENT
 from .engine import Engine as Engine
 from .recording.journal_access import EPOCH as EPOCH

@@ -209,29 +209,14 @@ async def _interrupted(engine: Engine, session: Session, ended: Any, error: Base
 
 async def await_child(engine: Engine, request: RunRequest, body: FlowCall) -> Any | RunRow:
     """Run an ``async def`` child in the task of its parent, which so waits for it even when both are to stop."""
-    await _until_interrupted_ended(engine, request)
+    earlier = None if request.run_id is None else engine.sessions.get(request.run_id)
+    if earlier is not None and earlier.is_being_interrupted:  # its end needs this loop, which `begin` blocks
+        await ON_LOOP.resolved(earlier, earlier.completion)
     begun = begin(engine, request)
     if isinstance(begun, RunRow):
         return begun
     with _announced(engine, request, begun):
         return await run_on_loop(engine, begun, body)
-
-
-async def _until_interrupted_ended(engine: Engine, request: RunRequest) -> None:
-    """Wait for an interrupted continuation of the child to end: it needs this loop, which `begin` blocks."""
-    import asyncio
-
-    session = None if request.run_id is None else engine.sessions.get(request.run_id)
-    if session is None or not session.is_being_interrupted:
-        return
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-
-    def wake() -> None:
-        loop.call_soon_threadsafe(ended.set)
-
-    with session.lock:
-        session.completion.when_done(wake)
-    await ended.wait()
 
 
 async def run_on_loop(engine: Engine, session: Session, body: FlowCall) -> Any:
