@@ -14,7 +14,7 @@ from ironflow_nb.deciders.instances import state_at, unreadable_event
 from ironflow_nb.deciders.store import deciders_of
 from ironflow_nb.errors import EventUnreadable
 from ironflow_nb.execution import Engine, logger
-from ironflow_nb.history.lookup import n_rows
+from ironflow_nb.history.lookup import row_limit
 from ironflow_nb.history.tables import INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, Select
 
@@ -113,7 +113,7 @@ def dead_letters(engine: Engine, decider: AnyDecider, instance: str | None, limi
     """Return what is not tried any more, newest first."""
     with engine.reading() as reader:
         dead = dead_work(reader, decider, instance=instance)
-        newest = sorted(dead, key=lambda each: each[0].dead_at or 0, reverse=True)[: n_rows(limit)]
+        newest = sorted(dead, key=lambda each: each[0].dead_at or 0, reverse=True)[: row_limit(limit)]
         ids = [value_id for work, _ in newest for value_id in (work.payload_id, work.error_id) if value_id is not None]
         values = reader.values(ids)
     records = []

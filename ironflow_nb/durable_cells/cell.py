@@ -23,7 +23,7 @@ from ironflow_nb.code_identity import syntax
 from ironflow_nb.code_identity.definitions import wrapped_by
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.status import RunKind
-from ironflow_nb.durable_cells.name_analysis import NameUses, uses_of
+from ironflow_nb.durable_cells.name_analysis import NameUses, analyse_names
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import StepOptions, StepSpec, is_code
 
@@ -38,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
         raise DefinitionError(f"{message}; usage: {MAGIC} NAME [{'] ['.join(OPTIONS)}]")
 
 
-def parse(line: str) -> tuple[str, CellOptions]:
+def parse_magic_line(line: str) -> tuple[str, CellOptions]:
     """Return the name and the options that stand behind ``%%step``.
 
     Raises:
@@ -48,7 +48,7 @@ def parse(line: str) -> tuple[str, CellOptions]:
         words = shlex.split(line)
         if not words:
             raise DefinitionError(f"give the cell a name: {MAGIC} load")
-        given = _parser().parse_args(_checked(words))
+        given = _parser().parse_args(_refuse_unknown_options(words))
         if given.cache not in {None, True}:
             seconds(given.cache)
     except ValueError as error:
@@ -63,15 +63,15 @@ def parse(line: str) -> tuple[str, CellOptions]:
 def _parser() -> _Parser:
     parser = _Parser(MAGIC.replace("%", ""), add_help=False)
     parser.add_argument("name")
-    parser.add_argument("--in", dest="ins", type=_names)
-    parser.add_argument("--out", dest="outs", type=_names)
+    parser.add_argument("--in", dest="ins", type=_split_names)
+    parser.add_argument("--out", dest="outs", type=_split_names)
     parser.add_argument("--retries", type=int, default=0)
     parser.add_argument("--timeout-s", type=float)
     parser.add_argument("--cache", nargs="?", const=True)
     return parser
 
 
-def _checked(words: list[str]) -> list[str]:
+def _refuse_unknown_options(words: list[str]) -> list[str]:
     for word in words:
         option = word.partition("=")[0]
         if option.startswith("--") and option not in OPTIONS:
@@ -81,14 +81,14 @@ def _checked(words: list[str]) -> list[str]:
     return words
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _split_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 KIND: Final = RunKind.CELL
 _NAME: Final = re.compile(r"\w[\w.\-]*")
 _FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-_OF_SHELLS: Final = frozenset({"exit", "quit", "In", "Out"})
+_SHELL_NAMES: Final = frozenset({"exit", "quit", "In", "Out"})
 """What IPython puts among the names of the user."""
 
 
@@ -139,7 +139,7 @@ class Cell:
     @cached_property
     def uses(self) -> NameUses:
         """The names that the cell reads and leaves behind."""
-        return uses_of(self.tree)
+        return analyse_names(self.tree)
 
     @cached_property
     def is_async(self) -> bool:
@@ -165,11 +165,11 @@ class Cell:
     def spec(self, ins: Collection[str], namespace: dict[str, Any]) -> StepSpec:
         """Return the step that the cell is when it takes in these names."""
         options = StepOptions(retries=self.options.retries, cache=self.options.cache, on_change="refresh")
-        return StepSpec(self._function(sorted(ins), namespace), name=self.name, options=options)
+        return StepSpec(self._tracked_function(sorted(ins), namespace), name=self.name, options=options)
 
-    def _function(self, ins: list[str], namespace: dict[str, Any]) -> types.FunctionType:
+    def _tracked_function(self, ins: list[str], namespace: dict[str, Any]) -> types.FunctionType:
         """Return the cell as a function of its inputs, which is tracked and never called."""
-        text = self._as_function(ins, namespace)
+        text = self._function_source(ins, namespace)
         file = f"<step {self.name} {blake2b(text.encode(), digest_size=8).hexdigest()}>"
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
         module = compile(text, file, "exec", dont_inherit=True)
@@ -179,9 +179,9 @@ class Cell:
         made.__module__ = str(namespace.get("__name__", "__main__"))
         return made
 
-    def _as_function(self, ins: list[str], namespace: Mapping[str, Any]) -> str:
+    def _function_source(self, ins: list[str], namespace: Mapping[str, Any]) -> str:
         header = f"{'async ' if self.is_async else ''}def cell({', '.join(ins)}):\n"
-        body = [each for node in self.tree.body if (each := _inside_of_function(node)) is not None]
+        body = [each for node in self.tree.body if (each := _statement_in_function(node)) is not None]
         try:
             text = ast.unparse(ast.fix_missing_locations(ast.Module(body, [])))
         except ValueError:  # of f-strings that older versions of Python can't write
@@ -193,7 +193,7 @@ class Cell:
         return header + textwrap.indent("\n".join([text, *ending]) or "pass", "    ", lambda _: True) + "\n"
 
 
-def _inside_of_function(node: ast.stmt) -> ast.stmt | None:
+def _statement_in_function(node: ast.stmt) -> ast.stmt | None:
     """Return the statement as it may stand in a function."""
     if isinstance(node, ast.Global):
         return None
@@ -211,4 +211,4 @@ def is_data(value: object) -> bool:
 
 
 def _is_input(name: str, namespace: Mapping[str, Any]) -> bool:
-    return not name.startswith("__") and name not in _OF_SHELLS and name in namespace and is_data(namespace[name])
+    return not name.startswith("__") and name not in _SHELL_NAMES and name in namespace and is_data(namespace[name])

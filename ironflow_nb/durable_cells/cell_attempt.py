@@ -16,7 +16,13 @@ from typing import Any, Final
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.durable_cells.cell import Cell
 from ironflow_nb.durable_cells.cell_lookup import CellCall, CellContext, NoExecution, code_text, digest_of
-from ironflow_nb.durable_cells.cell_record import CellEffects, CellRecord, is_over, keep, within_limit
+from ironflow_nb.durable_cells.cell_record import (
+    CellEffects,
+    CellRecord,
+    build_record,
+    is_closed_resource,
+    within_limit,
+)
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import SCOPE, EncodedResult, Engine, RunStorage, call_body, durable_calls, say
 from ironflow_nb.values.stored_value import ValueRecord
@@ -34,33 +40,33 @@ def execute(engine: Engine, cell: Cell, namespace: dict[str, Any]) -> Any:
         TimeoutError: it took longer than it may.
     """
     __tracebackhide__ = True
-    _keep_source(cell)
-    statements, last = _split(cell.tree)
-    with _limited(engine, cell):
+    _cache_source(cell)
+    statements, last = _split_last_expression(cell.tree)
+    with _time_limit(engine, cell):
         if statements is not None:
-            _run(engine, cell, compile(statements, cell.file, "exec", flags=_FLAGS, dont_inherit=True), namespace)
+            _run_code(engine, cell, compile(statements, cell.file, "exec", flags=_FLAGS, dont_inherit=True), namespace)
         if last is None:
             return None
-        return _run(engine, cell, compile(last, cell.file, "eval", flags=_FLAGS, dont_inherit=True), namespace)
+        return _run_code(engine, cell, compile(last, cell.file, "eval", flags=_FLAGS, dont_inherit=True), namespace)
 
 
-def execute_plainly(cell: Cell, body: list[ast.stmt], namespace: dict[str, Any]) -> None:
+def execute_statements(cell: Cell, body: list[ast.stmt], namespace: dict[str, Any]) -> None:
     """Execute some statements of the cell again, such as its imports."""
     __tracebackhide__ = True
     if body:
-        _keep_source(cell)
+        _cache_source(cell)
         code = compile(ast.Module(body, []), cell.file, "exec", dont_inherit=True)
         call_body(exec, (code, namespace), {})
 
 
-def _split(tree: ast.Module) -> tuple[ast.Module | None, ast.Expression | None]:
+def _split_last_expression(tree: ast.Module) -> tuple[ast.Module | None, ast.Expression | None]:
     *others, last = tree.body
     if not isinstance(last, ast.Expr):
         return tree, None
     return (ast.Module(others, []) if others else None), ast.Expression(last.value)
 
 
-def _run(engine: Engine, cell: Cell, code: Any, namespace: dict[str, Any]) -> Any:
+def _run_code(engine: Engine, cell: Cell, code: Any, namespace: dict[str, Any]) -> Any:
     __tracebackhide__ = True
     value = call_body(eval, (code, namespace), {})
     if not code.co_flags & _IS_COROUTINE:
@@ -68,16 +74,16 @@ def _run(engine: Engine, cell: Cell, code: Any, namespace: dict[str, Any]) -> An
     future = engine.spawn(value)
     try:
         # The interrupt of the main thread is let through only while a body is called.
-        return call_body(future.result, (None if can_limit(engine) else cell.options.timeout_s,), {})
+        return call_body(future.result, (None if can_interrupt(engine) else cell.options.timeout_s,), {})
     except BaseException as error:
         is_late = isinstance(error, TimeoutError) and not future.done()
         future.cancel()
         if is_late:
-            raise _late(cell) from None
+            raise _timeout_error(cell) from None
         raise
 
 
-def _keep_source(cell: Cell) -> None:
+def _cache_source(cell: Cell) -> None:
     """Let tracebacks and `inspect` find the source of the cell by the name of its file."""
     if cell.file not in linecache.cache:
         linecache.cache[cell.file] = len(cell.source), None, cell.source.splitlines(keepends=True), cell.file
@@ -87,7 +93,7 @@ def _keep_source(cell: Cell) -> None:
 
 
 @contextmanager
-def _limited(engine: Engine, cell: Cell) -> Iterator[None]:
+def _time_limit(engine: Engine, cell: Cell) -> Iterator[None]:
     """Raise `TimeoutError` in the body after its time; what it awaits is cancelled, the rest is interrupted.
 
     The interrupt is that of the stop button, so it also ends what sleeps or waits for a device. What swallows a
@@ -95,7 +101,7 @@ def _limited(engine: Engine, cell: Cell) -> Iterator[None]:
     """
     __tracebackhide__ = True
     timeout_s = cell.options.timeout_s
-    if timeout_s is None or (cell.is_async and not can_limit(engine)):
+    if timeout_s is None or (cell.is_async and not can_interrupt(engine)):
         yield
         return
     alarm = _Alarm(engine, timeout_s)
@@ -103,30 +109,30 @@ def _limited(engine: Engine, cell: Cell) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         if alarm.disarm():
-            raise _late(cell).with_traceback(error.__traceback__) from None
+            raise _timeout_error(cell).with_traceback(error.__traceback__) from None
         raise
     finally:
         alarm.disarm()
 
 
-def _late(cell: Cell) -> TimeoutError:
+def _timeout_error(cell: Cell) -> TimeoutError:
     return TimeoutError(f"the cell {cell.name} took longer than {spoken(cell.options.timeout_s or 0)}")
 
 
-def refuse_limit(engine: Engine, cell: Cell) -> None:
+def refuse_time_limit(engine: Engine, cell: Cell) -> None:
     """Refuse a time limit that could not be kept.
 
     Raises:
         DefinitionError: the cell has one, and what it does can't be interrupted here.
     """
-    if cell.options.timeout_s is not None and not cell.is_async and not can_limit(engine):
+    if cell.options.timeout_s is not None and not cell.is_async and not can_interrupt(engine):
         raise DefinitionError(
             f"the cell {cell.name} can't be given a timeout here: only the main thread of a process can be "
             "interrupted, and not on Windows; leave the timeout out, or let the cell await what it waits for"
         )
 
 
-def can_limit(engine: Engine) -> bool:
+def can_interrupt(engine: Engine) -> bool:
     """Tell whether what runs in the calling thread can be interrupted by another one."""
     return engine.threads.is_main() and hasattr(signal, "pthread_kill")
 
@@ -135,20 +141,20 @@ class _Alarm:
     """Interrupts the thread that made it after a time, unless it was disarmed before."""
 
     def __init__(self, engine: Engine, after_s: float) -> None:
-        self.has_rung = False
+        self.has_fired = False
         self._engine = engine
         self._thread = engine.threads.ident()
         self._lock = engine.threads.lock()
         self._wakeup = engine.threads.wakeup()
         self._is_armed = True
-        engine.threads.spawn("ironflow-alarm", self._ring_after(after_s))
+        engine.threads.spawn("ironflow-alarm", self._fire_after(after_s))
 
-    def _ring_after(self, after_s: float) -> Callable[[], None]:
+    def _fire_after(self, after_s: float) -> Callable[[], None]:
         def ring() -> None:
             self._engine.access.clock.wait(self._wakeup, after_s)
             with self._lock:
                 if self._is_armed:
-                    self._is_armed, self.has_rung = False, True
+                    self._is_armed, self.has_fired = False, True
                     signal.pthread_kill(self._thread, signal.SIGINT)
 
         return ring
@@ -158,23 +164,23 @@ class _Alarm:
         with self._lock:
             self._is_armed = False
         self._wakeup.set()
-        if self.has_rung:
+        if self.has_fired:
             self._engine.interrupts.is_pending = False
-        return self.has_rung
+        return self.has_fired
 
 
 class CellAttempt:
     """The one step of a cell's run. `record` is what it came to, and `kept` is there if it was executed here."""
 
-    def __init__(self, place: CellContext, wanted: CellCall, missing: NoExecution) -> None:
+    def __init__(self, context: CellContext, wanted: CellCall, missing: NoExecution) -> None:
         self.record: ValueRecord | None = None
         self.kept: CellRecord | None = None
         self.outs: dict[str, Any] = {}
-        self._place = place
+        self._context = context
         self._wanted = wanted
-        self._is_said = missing.is_unreadable
-        self._before = {name: place.namespace[name] for name in wanted.ins}
-        self._bound = dict(place.namespace)
+        self._is_reported = missing.is_unreadable
+        self._inputs_before = {name: context.namespace[name] for name in wanted.ins}
+        self._bound_before = dict(context.namespace)
         self._n_attempts = 0
 
     def __call__(self) -> None:
@@ -182,28 +188,28 @@ class CellAttempt:
         __tracebackhide__ = True
         scope = SCOPE.get()
         assert scope is not None
-        durable_calls.encode_with(scope, partial(_CellStorage, self._encoded))
+        durable_calls.encode_with(scope, partial(_CellStorage, self._encode_effects))
         spec = self._wanted.spec.performed_by(self._attempt, may_retry=self._may_retry)
         self.record = durable_calls.call(spec, scope, (), self._wanted.ins)
 
     def _attempt(self, **_ins: str) -> CellEffects:
         __tracebackhide__ = True
         if self._n_attempts:
-            self._place.namespace.update(self._before)
+            self._context.namespace.update(self._inputs_before)
         self._n_attempts += 1
         # Flows that the cell calls are runs of their own: a cell that is executed again continues them.
         token = SCOPE.set(None)
         try:
-            return self._perform()
+            return self._execute_body()
         except BaseException as error:
-            _note(error, self._wanted.cell)
+            _add_advice(error, self._wanted.cell)
             raise
         finally:
             SCOPE.reset(token)
 
     def _may_retry(self, error: BaseException) -> bool:
         """Return False if the next attempt could not begin with what it takes in as it was."""
-        changed = self._changed()
+        changed = self._changed_inputs()
         if changed:
             names = ", ".join(changed)
             error.add_note(
@@ -212,14 +218,14 @@ class CellAttempt:
             )
         return not changed
 
-    def _perform(self) -> CellEffects:
+    def _execute_body(self) -> CellEffects:
         __tracebackhide__ = True
-        place, cell = self._place, self._wanted.cell
-        with place.stage.recording() as shown:
-            value = execute(place.engine, cell, place.namespace)
-            place.stage.show_result(value)
-        self.outs = self._left()
-        namespace = place.namespace
+        context, cell = self._context, self._wanted.cell
+        with context.output_sink.recording() as shown:
+            value = execute(context.engine, cell, context.namespace)
+            context.output_sink.show_result(value)
+        self.outs = self._assigned_values()
+        namespace = context.namespace
         return CellEffects(
             outs=self.outs,
             gone=tuple(name for name in cell.uses.deletes if name not in namespace),
@@ -230,43 +236,55 @@ class CellAttempt:
             code=code_text(self._wanted),
         )
 
-    def _encoded(self, left: CellEffects) -> EncodedResult:
-        self.kept = keep(self._place.engine.access, left)
-        self._warn()
+    def _encode_effects(self, left: CellEffects) -> EncodedResult:
+        self.kept = build_record(self._context.engine.access, left)
+        self._warn_of_unstorable()
         return EncodedResult(self.kept.values, self.kept.record, is_shareable=not self.kept.about.lost)
 
-    def _left(self) -> dict[str, Any]:
+    def _assigned_values(self) -> dict[str, Any]:
         """Return the names that the cell assigned and, if it was not told which, those it changed in place."""
-        cell, namespace = self._wanted.cell, self._place.namespace
+        cell, namespace = self._wanted.cell, self._context.namespace
         if cell.options.outs is not None:
             missing = [name for name in cell.options.outs if name not in namespace]
             if missing:
                 raise NameError(f"the cell {cell.name} has not assigned {', '.join(missing)}, which --out names")
-            self._warn_of_changes()
+            self._warn_of_unlisted_changes()
             return {name: namespace[name] for name in cell.options.outs}
-        names = dict.fromkeys([*cell.uses.assigns, *self._kept_changed(), *(self._new() if cell.uses.is_dark else ())])
+        names = dict.fromkeys(
+            [
+                *cell.uses.assigns,
+                *self._changed_in_place(),
+                *(self._rebound_names() if cell.uses.hides_assignments else ()),
+            ]
+        )
         found = {name: namespace[name] for name in names if name in namespace}
-        return {name: value for name, value in found.items() if not (name in cell.uses.contexts and is_over(value))}
+        return {
+            name: value
+            for name, value in found.items()
+            if not (name in cell.uses.contexts and is_closed_resource(value))
+        }
 
-    def _changed(self) -> list[str]:
+    def _changed_inputs(self) -> list[str]:
         """Return the inputs that are not what they were, whatever is bound to their names by now."""
-        engine, ins = self._place.engine, self._wanted.ins
+        engine, ins = self._context.engine, self._wanted.ins
         known = [name for name in ins if name not in self._wanted.opaque]
-        return [name for name in known if digest_of(engine, self._before[name])[0] != ins[name]]
+        return [name for name in known if digest_of(engine, self._inputs_before[name])[0] != ins[name]]
 
-    def _kept_changed(self) -> list[str]:
+    def _changed_in_place(self) -> list[str]:
         """Return those of them that are still bound to the same object."""
-        return [name for name in self._changed() if self._place.namespace.get(name) is self._before[name]]
+        return [
+            name for name in self._changed_inputs() if self._context.namespace.get(name) is self._inputs_before[name]
+        ]
 
-    def _new(self) -> list[str]:
+    def _rebound_names(self) -> list[str]:
         """Return the names that stand for something else than before; a magic does not show which it assigns."""
-        uses, namespace = self._wanted.cell.uses, self._place.namespace
+        uses, namespace = self._wanted.cell.uses, self._context.namespace
         known = {*uses.imports, *uses.defines, "In", "Out", "exit", "quit", "get_ipython"}
         found = [name for name in namespace if not name.startswith("_") and name not in known]
-        return [name for name in found if namespace[name] is not self._bound.get(name)]
+        return [name for name in found if namespace[name] is not self._bound_before.get(name)]
 
-    def _warn_of_changes(self) -> None:
-        left_out = [name for name in self._kept_changed() if name not in (self._wanted.cell.options.outs or ())]
+    def _warn_of_unlisted_changes(self) -> None:
+        left_out = [name for name in self._changed_in_place() if name not in (self._wanted.cell.options.outs or ())]
         if left_out:
             names = ", ".join(left_out)
             say(
@@ -274,13 +292,13 @@ class CellAttempt:
                 "where the cell is restored"
             )
 
-    def _warn(self) -> None:
+    def _warn_of_unstorable(self) -> None:
         assert self.kept is not None
-        if self.kept.left_out and not self._is_said:
+        if self.kept.left_out and not self._is_reported:
             names = ", ".join(f"{name} ({kind})" for name, kind in self.kept.left_out.items())
             say(f"{self._wanted.cell.name}: {names} of a with can't be stored, and is not there where it is restored")
         lost = self.kept.about.lost
-        if lost and not self._is_said:
+        if lost and not self._is_reported:
             names = ", ".join(f"{name} ({kind})" for name, (kind, _) in lost.items())
             others = ",".join(name for name in self.outs if name not in lost) or '""'
             say(
@@ -301,7 +319,7 @@ class _CellStorage(RunStorage):
         return self._encode(value)
 
 
-def _note(error: BaseException, cell: Cell) -> None:
+def _add_advice(error: BaseException, cell: Cell) -> None:
     """Say what to do, after the user's own traceback."""
     what = "was interrupted; run it" if isinstance(error, KeyboardInterrupt) else "failed; mend it and run it"
     error.add_note(f"ironflow: the cell {cell.name} {what} again: the cells before it are restored")

@@ -24,7 +24,7 @@ from ironflow_nb.core.replay_decision import OnChange, Reuse, judge
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.durable_cells.cell import KIND, Cell, is_data
-from ironflow_nb.durable_cells.cell_record import OutputSink, about_of, code_of, record_of, refuse_lost
+from ironflow_nb.durable_cells.cell_record import OutputSink, about_of, code_of, record_of, refuse_unstorable
 from ironflow_nb.errors import FlowNotDefined, UntrustedValue, ValueNotStorable, ValueUnreadable
 from ironflow_nb.execution import Engine, StepSpec, continuations, notebook_path
 from ironflow_nb.values.classes import class_name
@@ -46,7 +46,7 @@ class CellCall:
     """Inputs that can't be recognised in another process, by name, and of which class they are."""
 
     @property
-    def uncounted(self) -> tuple[str, ...]:
+    def mutable_references(self) -> tuple[str, ...]:
         """Lists, dicts and sets that its code refers to, which are neither inputs nor code."""
         inputs = {f"{module}.{name}" for module, name, known in imported_from_user(self.cell) if known in self.ins}
         found = (each.name for each in self.spec.tracked.untracked if each.reason == MUTABLE)
@@ -73,7 +73,7 @@ class NoExecution:
     untrusted: UntrustedValue | None = None
 
 
-def key_of(engine: Engine, notebook: str | None = None) -> str:
+def notebook_key(engine: Engine, notebook: str | None = None) -> str:
     """Return the key of the notebook's cells: its path, from the folder of the journal if that goes with it."""
     path = notebook or notebook_path()
     if path is None:
@@ -83,7 +83,7 @@ def key_of(engine: Engine, notebook: str | None = None) -> str:
     return os.path.relpath(whole, place) if whole.is_relative_to(place.parent) and place.is_absolute() else str(whole)
 
 
-def asked(engine: Engine, cell: Cell, namespace: dict[str, Any]) -> CellCall:
+def call_of(engine: Engine, cell: Cell, namespace: dict[str, Any]) -> CellCall:
     """Return the cell with what it takes in now.
 
     Raises:
@@ -96,10 +96,10 @@ def asked(engine: Engine, cell: Cell, namespace: dict[str, Any]) -> CellCall:
         ins[name], is_opaque = digest_of(engine, namespace[name])
         if is_opaque:
             opaque[name] = class_name(type(namespace[name]))
-    return ask_with(engine, cell, ins, namespace, opaque)
+    return call_with_inputs(engine, cell, ins, namespace, opaque)
 
 
-def ask_with(
+def call_with_inputs(
     engine: Engine, cell: Cell, ins: Mapping[str, str], namespace: dict[str, Any], opaque: Mapping[str, str]
 ) -> CellCall:
     """Return the cell with inputs of these digests."""
@@ -119,7 +119,9 @@ def digest_of(engine: Engine, value: object) -> tuple[str, bool]:
     return digester.provenance.recorded(found.digest).hex(), bool(found.opaque)
 
 
-def look(engine: Engine, key: str, wanted: CellCall, namespace: Mapping[str, Any]) -> FoundExecution | NoExecution:
+def find_execution(
+    engine: Engine, key: str, wanted: CellCall, namespace: Mapping[str, Any]
+) -> FoundExecution | NoExecution:
     """Return the execution that answers, or why there is none."""
     with engine.reading() as reader:
         run = reader.run_by_key(KIND, wanted.cell.name, key)
@@ -130,26 +132,26 @@ def look(engine: Engine, key: str, wanted: CellCall, namespace: Mapping[str, Any
     record = RecordedSteps(rows, discarded=orders).find(wanted.identity, ROOT_BRANCH, 0)
     verdict = judge(record, wanted.spec.code)
     if not isinstance(verdict, Reuse):
-        return _missing(engine, wanted, run, rows)
+        return _nearest_execution(engine, wanted, run, rows)
     try:
-        return FoundExecution(run, verdict.row, _read(engine, verdict.row, namespace))
+        return FoundExecution(run, verdict.row, _readable_record(engine, verdict.row, namespace))
     except ValueUnreadable as error:
-        return unreadable(run, verdict.row, error)
+        return unreadable_execution(run, verdict.row, error)
 
 
-def unreadable(run: RunRow, row: StepRow, error: ValueUnreadable) -> NoExecution:
+def unreadable_execution(run: RunRow, row: StepRow, error: ValueUnreadable) -> NoExecution:
     """Return that there is an execution which can't be restored, for that reason."""
     untrusted = error if isinstance(error, UntrustedValue) else None
     return NoExecution(run, (str(error),), row, is_unreadable=True, untrusted=untrusted)
 
 
-def _read(engine: Engine, row: StepRow, namespace: Mapping[str, Any]) -> ValueRecord:
+def _readable_record(engine: Engine, row: StepRow, namespace: Mapping[str, Any]) -> ValueRecord:
     record = record_of(engine, None if row.output_id is None else engine.access.value(row.output_id))
-    refuse_lost(engine, about_of(record), namespace)
+    refuse_unstorable(engine, about_of(record), namespace)
     return record
 
 
-def _missing(engine: Engine, wanted: CellCall, run: RunRow, rows: list[StepRow]) -> NoExecution:
+def _nearest_execution(engine: Engine, wanted: CellCall, run: RunRow, rows: list[StepRow]) -> NoExecution:
     done = [row for row in rows if row.status is StepStatus.COMPLETED and row.output_id is not None]
     same = [row for row in done if row.identity == wanted.identity]
     nearest = max(same or done, key=lambda row: row.version, default=None)
@@ -173,10 +175,10 @@ def differences(engine: Engine, wanted: CellCall, row: StepRow) -> list[str]:
     changed = [f"input {name} changed" for name, digest in wanted.ins.items() if before.get(name, digest) != digest]
     added = [f"input {name} is new" for name in wanted.ins if name not in before]
     gone = [f"input {name} is not there any more" for name in before if name not in wanted.ins]
-    return [*_edits(code_of(engine, record), wanted), *changed, *added, *gone]
+    return [*_code_changes(code_of(engine, record), wanted), *changed, *added, *gone]
 
 
-def _edits(then: str, wanted: CellCall) -> list[str]:
+def _code_changes(then: str, wanted: CellCall) -> list[str]:
     try:
         old = decode_parts(then)
     except ValueError:
@@ -264,26 +266,28 @@ class CellContext:
     engine: Engine
     key: str
     namespace: dict[str, Any]
-    stage: OutputSink
+    output_sink: OutputSink
 
 
-def place_of(engine: Engine, namespace: dict[str, Any], stage: OutputSink, notebook: str | None = None) -> CellContext:
+def context_of(
+    engine: Engine, namespace: dict[str, Any], output_sink: OutputSink, notebook: str | None = None
+) -> CellContext:
     """Return the place for the cells of a notebook."""
-    return CellContext(engine, key_of(engine, notebook), namespace, stage)
+    return CellContext(engine, notebook_key(engine, notebook), namespace, output_sink)
 
 
 class RegisteredCell:
     """The definition that runs of a cell have. Two cells of one notebook can't have one name.
 
-    `noted_at` is when it was executed or restored last, in microseconds UTC.
+    `registered_at` is when it was executed or restored last, in microseconds UTC.
     """
 
     kind: Final = KIND
 
-    def __init__(self, cell: Cell, noted_at: int) -> None:
+    def __init__(self, cell: Cell, registered_at: int) -> None:
         self.cell = cell
-        self.noted_at = noted_at
-        self._challenger: str | None = None
+        self.registered_at = registered_at
+        self._last_rival: str | None = None
 
     on_change: Final = OnChange.REFRESH
 
@@ -295,9 +299,9 @@ class RegisteredCell:
     def rival(self, cell: Cell) -> str | None:
         """Return how the other cell of that name begins, if there is one; whoever asks twice takes the name over."""
         mine, its = self.cell.cell_id, cell.cell_id
-        if mine is None or its is None or its in {mine, self._challenger}:
+        if mine is None or its is None or its in {mine, self._last_rival}:
             return None
-        self._challenger = its
+        self._last_rival = its
         lines = [line for line in self.cell.text.splitlines()[1:] if line.strip()]
         return lines[0].strip() if lines else self.cell.text.strip()
 

@@ -111,7 +111,7 @@ class CellRecord:
     record: ValueRecord
     values: list[StoredValue]
     about: CellNotes
-    troubles: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
     """Why nothing stores what was lost."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Names of what nothing stores and need not, and of which class it is."""
@@ -132,25 +132,25 @@ class CellEffects:
     code: str
 
 
-def keep(access: JournalAccess, left: CellEffects) -> CellRecord:
+def build_record(access: JournalAccess, left: CellEffects) -> CellRecord:
     """Return what is to be stored of the execution; what nothing stores is noted as lost."""
-    keeper = _Keeper(access)
+    builder = _RecordBuilder(access)
     for name in sorted(left.outs, key=left.brief.__contains__):  # those last, for another name may keep the object
-        keeper.add(name, left.outs[name])
-    left_out = {name: keeper.lost.pop(name)[0] for name in list(keeper.lost) if name in left.brief}
+        builder.add(name, left.outs[name])
+    left_out = {name: builder.lost.pop(name)[0] for name in list(builder.lost) if name in left.brief}
     for name, value in left.unsettled.items():
-        keeper.lose(name, value, "its header reads a name that the cell assigns again")
-    keeper.put(SHOWN, [msgspec.to_builtins(output) for output in left.shown])
-    keeper.put(CODE, left.code)
+        builder.lose(name, value, "its header reads a name that the cell assigns again")
+    builder.put(SHOWN, [msgspec.to_builtins(output) for output in left.shown])
+    builder.put(CODE, left.code)
     about = CellNotes(
-        ins=dict(left.ins), modules=keeper.modules, same=keeper.same, gone=left.gone, lost=dict(keeper.lost)
+        ins=dict(left.ins), modules=builder.modules, same=builder.same, gone=left.gone, lost=dict(builder.lost)
     )
-    record = ValueRecord(keeper.parts, msgspec.to_builtins(about))
-    stored = encode_record(record, keeper.previews, access.signer)
-    return CellRecord(record, [*keeper.values, stored], about, keeper.background_errors, left_out)
+    record = ValueRecord(builder.parts, msgspec.to_builtins(about))
+    stored = encode_record(record, builder.previews, access.signer)
+    return CellRecord(record, [*builder.values, stored], about, builder.errors, left_out)
 
 
-class _Keeper:
+class _RecordBuilder:
     """Collects the values of one record."""
 
     def __init__(self, access: JournalAccess) -> None:
@@ -160,7 +160,7 @@ class _Keeper:
         self.modules: dict[str, str] = {}
         self.same: dict[str, str] = {}
         self.lost: dict[str, tuple[str, str]] = {}
-        self.background_errors: dict[str, str] = {}
+        self.errors: dict[str, str] = {}
         self._access = access
         self._names: dict[int, str] = {}
 
@@ -181,7 +181,7 @@ class _Keeper:
     def lose(self, name: str, value: object, why: str) -> None:
         token = self._access.digester.provenance.token(value).hex()
         self.lost[name] = class_name(type(value)), token
-        self.background_errors[name] = why
+        self.errors[name] = why
 
     def put(self, name: str, value: object, digest: Digest | None = None) -> None:
         stored = self._access.values.encode(value)
@@ -204,7 +204,7 @@ class Restorable:
         self._parts = record.parts
         self._stored = stored
         self._lost = {name: there[name] for name in self.about.lost if name in there}
-        self._values: dict[str, Any] = {}
+        self._decoded_values: dict[str, Any] = {}
 
     def shown(self) -> list[Output]:
         """Return what the cell has shown.
@@ -230,19 +230,19 @@ class Restorable:
         """
         if name in self.about.same:
             return self.value(self.about.same[name])
-        if name not in self._values:
-            self._values[name] = self._found(name)
-        return self._values[name]
+        if name not in self._decoded_values:
+            self._decoded_values[name] = self._decode_name(name)
+        return self._decoded_values[name]
 
     def forget_changed(self) -> None:
         """Let what was changed since it was decoded be decoded anew, as by a decorator that notes what it decorates."""
         digester = self._engine.access.digester
-        for name in self._parts.keys() & self._values.keys():
-            then, now = self._parts[name].known_digest, digester.digest(self._values[name])
+        for name in self._parts.keys() & self._decoded_values.keys():
+            then, now = self._parts[name].known_digest, digester.digest(self._decoded_values[name])
             if then is not None and digester.provenance.recorded(now.digest) != then:
-                del self._values[name]
+                del self._decoded_values[name]
 
-    def _found(self, name: str) -> Any:
+    def _decode_name(self, name: str) -> Any:
         if name in self.about.modules:
             return import_module(self.about.modules[name])
         if name in self.about.lost:
@@ -291,7 +291,7 @@ def code_of(engine: Engine, record: ValueRecord) -> str:
         return ""
 
 
-def refuse_lost(engine: Engine, about: CellNotes, namespace: Mapping[str, Any]) -> None:
+def refuse_unstorable(engine: Engine, about: CellNotes, namespace: Mapping[str, Any]) -> None:
     """Refuse to restore what nothing could store, unless the very objects are still there.
 
     Raises:
@@ -302,7 +302,7 @@ def refuse_lost(engine: Engine, about: CellNotes, namespace: Mapping[str, Any]) 
             raise ValueUnreadable(f"{name} ({kind}) can't be stored")
 
 
-def read_back(engine: Engine, record: ValueRecord, namespace: Mapping[str, Any]) -> Restorable:
+def read_restorable(engine: Engine, record: ValueRecord, namespace: Mapping[str, Any]) -> Restorable:
     """Return everything that the record refers to, to be decoded. What was lost is what is in the namespace.
 
     Raises:
@@ -321,11 +321,11 @@ def _decoded(engine: Engine, name: str, part: ValueReference, stored: StoredValu
     except ValueUnreadable as error:
         raise ValueUnreadable(f"{name}: {error}") from error
     if stored.codec == PICKLE:
-        _liken(engine, part, value)
+        _identify_as_recorded(engine, part, value)
     return value
 
 
-def _liken(engine: Engine, part: ValueReference, value: object) -> None:
+def _identify_as_recorded(engine: Engine, part: ValueReference, value: object) -> None:
     """Let an object that came back from a pickle identify as what it was recorded as."""
     then = part.known_digest
     if then is not None:
@@ -334,7 +334,7 @@ def _liken(engine: Engine, part: ValueReference, value: object) -> None:
             engine.digester.provenance.liken(now.digest, then)
 
 
-def is_over(value: object) -> bool:
+def is_closed_resource(value: object) -> bool:
     """Tell whether the value is of no use after the ``with`` that bound it: a closed file or connection, a pool."""
     closed = None
     with suppress(Exception):  # a property may do anything
@@ -342,7 +342,7 @@ def is_over(value: object) -> bool:
     return isinstance(closed, int) and bool(closed)
 
 
-def restore(namespace: MutableMapping[str, Any], outs: Mapping[str, Any], gone: tuple[str, ...]) -> None:
+def rebind_names(namespace: MutableMapping[str, Any], outs: Mapping[str, Any], gone: tuple[str, ...]) -> None:
     """Let the names stand for what they stood for when the cell had been executed."""
     namespace.update(outs)
     for name in gone:

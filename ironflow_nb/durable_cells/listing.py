@@ -25,14 +25,14 @@ from ironflow_nb.durable_cells.cell import KIND, Cell, is_data
 from ironflow_nb.durable_cells.cell_lookup import (
     CellCall,
     RegisteredCell,
-    ask_with,
+    call_with_inputs,
     differences,
     digest_of,
     imported_data,
-    key_of,
+    notebook_key,
 )
 from ironflow_nb.durable_cells.cell_record import CODE, SHOWN, CellNotes, about_of, code_of, record_of
-from ironflow_nb.durable_cells.notebook_file import cell_of_text, cells_in, python_of
+from ironflow_nb.durable_cells.notebook_file import cell_of_text, durable_cells_in, to_python
 from ironflow_nb.errors import DefinitionError, IronflowError, ValueUnreadable
 from ironflow_nb.execution import REGISTRY, Engine, continuations, notebook_path, shell
 from ironflow_nb.handles.run_picture import bundle_of
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
     from ironflow_nb.history.pictured_frame import PicturedFrame
 
-_OPEN: Final = frozenset({"not defined", "not imported yet"})
+_NOT_YET_DEFINED: Final = frozenset({"not defined", "not imported yet"})
 
 
 class CellStatus(StrEnum):
@@ -74,7 +74,7 @@ class CellFreshness(msgspec.Struct, frozen=True, kw_only=True):
     run_id: RunId | None = None
 
 
-class _Known(msgspec.Struct, frozen=True):
+class _RecordedCell(msgspec.Struct, frozen=True):
     """What the journal has of a cell."""
 
     run: RunRow
@@ -96,7 +96,7 @@ class NotebookFreshness:
         self._engine = engine
         self._key = key
         self._namespace = dict(namespace)
-        self._made: dict[str, tuple[str | None, CellFreshness]] = {}
+        self._outputs: dict[str, tuple[str | None, CellFreshness]] = {}
 
     def judge(self, cell: Cell) -> CellFreshness:
         """Return the cell with its status; what it leaves behind counts for those that follow."""
@@ -107,7 +107,7 @@ class NotebookFreshness:
             run_id = None if known is None else known.run.run_id
             judged, outs = CellFreshness(name=cell.name, status=CellStatus.STALE, reason=str(error), run_id=run_id), {}
         for name in judged.outs:
-            self._made[name] = outs.get(name), judged
+            self._outputs[name] = outs.get(name), judged
         return judged
 
     def gone(self, name: str) -> CellFreshness:
@@ -117,20 +117,20 @@ class NotebookFreshness:
         row = known.newest
         return CellFreshness(name=name, status=CellStatus.GONE, row=row, run_id=known.run.run_id)
 
-    def _judge(self, cell: Cell, known: _Known | None) -> tuple[CellFreshness, Mapping[str, str | None]]:
+    def _judge(self, cell: Cell, known: _RecordedCell | None) -> tuple[CellFreshness, Mapping[str, str | None]]:
         names = tuple(dict.fromkeys([*(cell.options.outs or cell.uses.assigns), *cell.uses.defines]))
         ins = self._ins_of(cell)
         if known is None:
             return CellFreshness(name=cell.name, status=CellStatus.NEVER_RUN, ins=ins, outs=names), {}
         row = known.newest
-        record = None if row is None else self._record(row)
+        record = None if row is None else self._record_of(row)
         about = CellNotes() if record is None else about_of(record)
         digests = self._digests(ins, about)
-        wanted = ask_with(self._engine, cell, digests, self._namespace, {})
+        wanted = call_with_inputs(self._engine, cell, digests, self._namespace, {})
         found = RecordedSteps(known.rows, discarded=known.orders).find(wanted.identity, ROOT_BRANCH, 0)
         verdict = judge(found, wanted.spec.code)
         if isinstance(verdict, Reuse):
-            row, record = verdict.row, self._record(verdict.row)
+            row, record = verdict.row, self._record_of(verdict.row)
             about = about_of(record)
         status, reason = self._status(wanted, known, row, is_found=isinstance(verdict, Reuse))
         made = {} if record is None else {name: part.digest for name, part in record.parts.items()}
@@ -144,7 +144,7 @@ class NotebookFreshness:
         return judged, made
 
     def _status(
-        self, wanted: CellCall, known: _Known, row: StepRow | None, *, is_found: bool
+        self, wanted: CellCall, known: _RecordedCell, row: StepRow | None, *, is_found: bool
     ) -> tuple[CellStatus, str | None]:
         if known.is_running:
             return CellStatus.RUNNING, None
@@ -165,16 +165,18 @@ class NotebookFreshness:
 
     def _is_only_undefined(self, wanted: CellCall, row: StepRow) -> bool:
         """Tell whether the cell itself is the same, and what it refers to is not there yet, as in a new kernel."""
-        if row.identity != wanted.identity or not any(each.reason in _OPEN for each in wanted.spec.tracked.untracked):
+        if row.identity != wanted.identity or not any(
+            each.reason in _NOT_YET_DEFINED for each in wanted.spec.tracked.untracked
+        ):
             return False
         try:
-            return decode_parts(code_of(self._engine, self._record(row)))[0].digest == wanted.spec.tracked.own
+            return decode_parts(code_of(self._engine, self._record_of(row)))[0].digest == wanted.spec.tracked.own
         except (ValueError, IndexError):
             return False
 
     def _stale_inputs(self, wanted: CellCall) -> str | None:
         for name in wanted.ins:
-            maker = self._made[name][1] if name in self._made else None
+            maker = self._outputs[name][1] if name in self._outputs else None
             if maker is not None and maker.name != wanted.cell.name and maker.status is not CellStatus.FRESH:
                 return f"input {name} comes from {maker.name}, which is {maker.status}"
         return None
@@ -187,14 +189,14 @@ class NotebookFreshness:
         return tuple(sorted({*(name for name in names if self._is_input(name)), *imported}))
 
     def _is_input(self, name: str) -> bool:
-        is_made = name in self._made and self._made[name][0] is not None
+        is_made = name in self._outputs and self._outputs[name][0] is not None
         return is_made or (name in self._namespace and is_data(self._namespace[name]))
 
     def _digests(self, ins: Sequence[str], about: CellNotes) -> dict[str, str]:
         """Return the digests of the inputs; one that is nowhere yet is taken to be what it was."""
         found: dict[str, str] = {}
         for name in dict.fromkeys([*ins, *(name for name in about.ins if name not in self._namespace)]):
-            made = self._made[name][0] if name in self._made else None
+            made = self._outputs[name][0] if name in self._outputs else None
             if made is not None:
                 found[name] = made
             elif name in self._namespace and is_data(self._namespace[name]):
@@ -203,16 +205,16 @@ class NotebookFreshness:
                 found[name] = about.ins[name]
         return dict(sorted(found.items()))
 
-    def _look_up(self, name: str) -> _Known | None:
+    def _look_up(self, name: str) -> _RecordedCell | None:
         with self._engine.reading() as reader:
             run = reader.run_by_key(KIND, name, self._key)
             if run is None:
                 return None
             rows = [row for row, _ in reader.attempts(run.run_id)]
             is_running = status_of(self._engine, reader, run) in OWNED
-            return _Known(run, is_running, rows, discarded(continuations(reader, run)))
+            return _RecordedCell(run, is_running, rows, discarded(continuations(reader, run)))
 
-    def _record(self, row: StepRow) -> ValueRecord:
+    def _record_of(self, row: StepRow) -> ValueRecord:
         if row.output_id is None:
             raise ValueUnreadable("what was recorded of it is missing")
         return record_of(self._engine, self._engine.access.value(row.output_id))
@@ -223,7 +225,7 @@ COLUMNS: Final = {
     "finished_at": INSTANT, "run_id": TEXT,
 }  # fmt: skip
 
-_SHOWN: Final = {
+_STEP_STATUSES: Final = {
     CellStatus.FRESH: StepStatus.COMPLETED,
     CellStatus.STALE: StepStatus.PENDING,
     CellStatus.RUNNING: StepStatus.RUNNING,
@@ -247,7 +249,7 @@ def cells(notebook: str | None = None) -> PicturedFrame:
     """
     from ironflow_nb.history.pictured_frame import PicturedFrame
 
-    found = judged(REGISTRY.engine(), notebook)
+    found = notebook_cells(REGISTRY.engine(), notebook)
     frame = frame_of_records(COLUMNS, [_row_of(each) for each in found])
     return PicturedFrame.of_frame(frame, CellsDiagram(found, _notebook_name(notebook)).picture() if found else None)
 
@@ -258,7 +260,7 @@ def cells_diagram(notebook: str | None = None) -> CellsDiagram:
     Args:
         notebook: the path of another notebook; by default that of this kernel.
     """
-    return CellsDiagram(judged(REGISTRY.engine(), notebook), _notebook_name(notebook))
+    return CellsDiagram(notebook_cells(REGISTRY.engine(), notebook), _notebook_name(notebook))
 
 
 def _notebook_name(notebook: str | None) -> str:
@@ -270,8 +272,8 @@ class CellsDiagram:
 
     def __init__(self, found: list[CellFreshness], name: str) -> None:
         self.diagram = _diagram(found, name)
-        known = [each for each in found if each.status in _SHOWN]
-        self.states = {each.name: NodeState(status=_SHOWN[each.status], words=each.status) for each in known}
+        known = [each for each in found if each.status in _STEP_STATUSES]
+        self.states = {each.name: NodeState(status=_STEP_STATUSES[each.status], words=each.status) for each in known}
 
     def picture(self) -> Picture:
         """Draw it."""
@@ -288,7 +290,8 @@ class CellsDiagram:
 
 def _diagram(found: list[CellFreshness], name: str) -> Diagram:
     nodes = [
-        Node(id=each.name, kind=NodeKind.STEP, label=each.name, step=each.name, title=_title(each)) for each in found
+        Node(id=each.name, kind=NodeKind.STEP, label=each.name, step=each.name, title=_node_title(each))
+        for each in found
     ]
     edges: dict[tuple[str, str], list[str]] = {}
     made: dict[str, str] = {}
@@ -297,21 +300,21 @@ def _diagram(found: list[CellFreshness], name: str) -> Diagram:
             if taken in made and made[taken] != each.name:
                 edges.setdefault((made[taken], each.name), []).append(taken)
         made |= dict.fromkeys(each.outs, each.name)
-    joined = [Edge(source=a, target=b, label=_label(names)) for (a, b), names in edges.items()]
+    joined = [Edge(source=a, target=b, label=_edge_label(names)) for (a, b), names in edges.items()]
     return Diagram(name, tuple(nodes), tuple(joined))
 
 
-def _label(names: list[str]) -> str:
+def _edge_label(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _title(each: CellFreshness) -> str:
+def _node_title(each: CellFreshness) -> str:
     return f"{each.name}: {each.status}" + (f" ({each.reason})" if each.reason else "")
 
 
-def judged(engine: Engine, notebook: str | None = None) -> list[CellFreshness]:
+def notebook_cells(engine: Engine, notebook: str | None = None) -> list[CellFreshness]:
     """Return the durable cells of the notebook with what would become of them."""
-    key = key_of(engine, notebook)
+    key = notebook_key(engine, notebook)
     judge = NotebookFreshness(engine, key, {} if notebook is not None else getattr(shell(), "user_ns", {}))
     path = _notebook_file(notebook or notebook_path())
     names_recorded = _recorded_names(engine, key)
@@ -332,15 +335,15 @@ def _current_cells(in_file: dict[str, Cell], path: Path | None, *, is_here: bool
     )
     saved_at = 0 if path is None else path.stat().st_mtime_ns // 1000
     for name, cell in in_file.items():
-        yield known[name].cell if name in known and known[name].noted_at > saved_at else cell
+        yield known[name].cell if name in known and known[name].registered_at > saved_at else cell
     for name, each in known.items():
-        if name not in in_file and (each.noted_at > saved_at or path is None):
+        if name not in in_file and (each.registered_at > saved_at or path is None):
             yield each.cell
 
 
 def _cells_in_file(path: Path, recorded: list[str]) -> dict[str, Cell] | None:
     try:
-        return {cell.name: cell for cell in cells_in(path, python_of, recorded)}
+        return {cell.name: cell for cell in durable_cells_in(path, to_python, recorded)}
     except (DefinitionError, OSError):
         return None
 
@@ -361,7 +364,7 @@ def _cell_from_journal(engine: Engine, key: str, name: str) -> Cell | None:
         definition = None if run is None else reader.definition(run.definition_id)
     if definition is None:
         return None
-    found = cell_of_text(definition.source, python_of)
+    found = cell_of_text(definition.source, to_python)
     if found is not None:
         return found
     try:

@@ -18,9 +18,9 @@ from ironflow_nb.code_identity.references import global_names
 _FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _BY_TEXT: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput", "exec", "eval"})
 """What takes code, or names of variables, as text."""
-_IN_THE_DARK: Final = _BY_TEXT - {"system", "getoutput", "eval"} | {"globals"}
+_HIDES_ASSIGNMENTS: Final = _BY_TEXT - {"system", "getoutput", "eval"} | {"globals"}
 """What may assign names that the cell does not show."""
-_SWALLOWING: Final = frozenset({"suppress", "ignored", "raises", "assertRaises", "move_on_after", "move_on_at"})
+_SUPPRESSING: Final = frozenset({"suppress", "ignored", "raises", "assertRaises", "move_on_after", "move_on_at"})
 """Managers of contexts that end a body early, and go on after it."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -58,15 +58,15 @@ def names_in(node: ast.AST) -> set[str]:
     return {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
 
 
-def read_at_once(node: ast.AST) -> set[str]:
+def immediate_reads(node: ast.AST) -> set[str]:
     """Return the names that are looked up when the node is executed, and not when a function in it is called."""
     if isinstance(node, ast.Name):
         return {node.id}
     inside = [*(node.body if isinstance(node, Function) else [node.body] if isinstance(node, ast.Lambda) else [])]
-    return {name for each in ast.iter_child_nodes(node) if each not in inside for name in read_at_once(each)}
+    return {name for each in ast.iter_child_nodes(node) if each not in inside for name in immediate_reads(each)}
 
 
-def reached(names: Iterable[str], later: Mapping[str, set[str]]) -> set[str]:
+def with_called_reads(names: Iterable[str], later: Mapping[str, set[str]]) -> set[str]:
     """Return the names, and those that the functions behind them read when they are called."""
     found: set[str] = set()
     to_do = list(names)
@@ -92,27 +92,27 @@ def compiled(body: list[ast.stmt]) -> types.CodeType:
     return code
 
 
-def is_dark(call: ast.Call) -> bool:
+def hides_assignments(call: ast.Call) -> bool:
     """Tell whether the call may assign names that it does not show."""
-    return _called(call) in _IN_THE_DARK
+    return _called_name(call) in _HIDES_ASSIGNMENTS
 
 
-def is_swallowing(manager: ast.expr) -> bool:
+def may_suppress(manager: ast.expr) -> bool:
     """Tell whether a ``with`` of that manager may leave out the rest of its body, as `contextlib.suppress` does."""
-    return isinstance(manager, ast.Call) and _called(manager) in _SWALLOWING
+    return isinstance(manager, ast.Call) and _called_name(manager) in _SUPPRESSING
 
 
-def named_in(node: ast.AST, *, is_sure: bool = True) -> Iterator[tuple[str, bool]]:
+def walrus_names(node: ast.AST, *, is_sure: bool = True) -> Iterator[tuple[str, bool]]:
     """Yield the names that ``:=`` binds in the expression, and whether it surely does when that is evaluated."""
     if isinstance(node, ast.NamedExpr):
         yield node.target.id, is_sure
     if not isinstance(node, ast.Lambda):
-        skippable = _skippable(node)
+        skippable = _conditional_parts(node)
         for child in ast.iter_child_nodes(node):
-            yield from named_in(child, is_sure=is_sure and child not in skippable)
+            yield from walrus_names(child, is_sure=is_sure and child not in skippable)
 
 
-def _skippable(node: ast.AST) -> Sequence[ast.AST]:
+def _conditional_parts(node: ast.AST) -> Sequence[ast.AST]:
     """Return the parts of an expression that may not be evaluated when it is."""
     match node:
         case ast.BoolOp():
@@ -126,9 +126,9 @@ def _skippable(node: ast.AST) -> Sequence[ast.AST]:
     return []
 
 
-def texts_in(call: ast.Call) -> list[ast.expr]:
+def code_arguments(call: ast.Call) -> list[ast.expr]:
     """Return the arguments that may be code; the first one of a magic is its name."""
-    called = _called(call)
+    called = _called_name(call)
     if called not in _BY_TEXT:
         return []
     return call.args[1:] if called.endswith("_magic") else call.args
@@ -157,7 +157,7 @@ def stored_names(targets: Iterable[ast.expr]) -> Iterator[str]:
                 yield each.id
 
 
-def _called(call: ast.Call) -> str:
+def _called_name(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
@@ -182,13 +182,13 @@ class NameUses:
     contexts: tuple[str, ...] = ()
     """Names that a ``with`` statement bound; what they stand for is often over with it."""
     unsettled: tuple[tuple[str, str], ...] = ()
-    is_dark: bool = False
+    hides_assignments: bool = False
     """Whether it may assign names that it does not show, as magics do."""
 
 
-def uses_of(tree: ast.Module) -> NameUses:
+def analyse_names(tree: ast.Module) -> NameUses:
     """Return the names of the cell."""
-    flow = _Flow()
+    flow = _NameFlow()
     flow.block(tree.body, is_outermost=True)
     kept = {*flow.defines, *flow.imports}
     return NameUses(
@@ -200,12 +200,12 @@ def uses_of(tree: ast.Module) -> NameUses:
         imports=tuple(flow.imports),
         contexts=tuple(flow.contexts),
         unsettled=tuple(flow.unsettled()),
-        is_dark=flow.is_dark,
+        hides_assignments=flow.hides_assignments,
     )
 
 
-class _Flow:
-    """Walks through the statements in the order of execution; `_sure` are the names that are assigned by then.
+class _NameFlow:
+    """Walks through the statements in the order of execution; `_assigned` are the names that are assigned by then.
 
     Where a branch or loop may not be executed, what it assigns counts as not assigned: to read a name from before that
     was not read costs one more execution, to miss one would restore what is outdated.
@@ -219,10 +219,10 @@ class _Flow:
         self.defines: dict[str, None] = {}
         self.imports: dict[str, None] = {}
         self.contexts: dict[str, None] = {}
-        self.is_dark = False
-        self._sure: set[str] = set()
+        self.hides_assignments = False
+        self._assigned: set[str] = set()
         self._at_breaks: list[set[str]] = []
-        self._later: dict[str, set[str]] = {}
+        self._read_when_called: dict[str, set[str]] = {}
         self._headers: list[tuple[str, set[str], int]] = []
         self._bound: list[str] = []
 
@@ -250,9 +250,9 @@ class _Flow:
                 self._expressions(test)
                 at_breaks = self._loop(node.body, node.orelse)
                 if isinstance(test, ast.Constant) and test.value and at_breaks:  # it is left in no other way
-                    self._sure = set.intersection(*at_breaks)
+                    self._assigned = set.intersection(*at_breaks)
             case ast.Break():
-                self._at_breaks.append(set(self._sure))
+                self._at_breaks.append(set(self._assigned))
             case ast.If(test=test):
                 self._expressions(test)
                 self._branches([node.body, node.orelse])
@@ -284,21 +284,21 @@ class _Flow:
         self._expressions(node)
         for name in stored_names(targets):
             if isinstance(node, ast.Delete):
-                self._sure.discard(name)
+                self._assigned.discard(name)
                 self.deletes[name] = None
             else:
                 self._bind(name)
 
     def _with(self, node: ast.With | ast.AsyncWith) -> None:
-        before = set(self._sure)
+        before = set(self._assigned)
         for item in node.items:
             self._expressions(item.context_expr)
             for name in stored_names([] if item.optional_vars is None else [item.optional_vars]):
                 self._bind(name)
                 self.contexts[name] = None
         self.block(node.body)
-        if any(is_swallowing(item.context_expr) for item in node.items):
-            self._sure &= before
+        if any(may_suppress(item.context_expr) for item in node.items):
+            self._assigned &= before
 
     def _try(self, node: ast.Try | ast.TryStar) -> None:
         handlers: list[list[ast.stmt]] = []
@@ -326,14 +326,14 @@ class _Flow:
 
     def _branches(self, bodies: list[list[ast.stmt]], *, is_any: bool = False) -> None:
         """Follow bodies of which one is executed, or any number where `is_any`; sure is what all of them assign."""
-        before = set(self._sure)
+        before = set(self._assigned)
         after: list[set[str]] = [before] if is_any else []
         for body in bodies:
-            self._sure = set(before)
+            self._assigned = set(before)
             self.block(body)
             if not (body and isinstance(body[-1], ast.Raise | ast.Break | ast.Continue)):
-                after.append(self._sure)
-        self._sure = set.intersection(*after) if after else before
+                after.append(self._assigned)
+        self._assigned = set.intersection(*after) if after else before
 
     def _import(self, node: ast.Import | ast.ImportFrom, *, is_outermost: bool) -> None:
         for alias in node.names:
@@ -350,9 +350,9 @@ class _Flow:
         inner = everything - reads
         for name in names:
             if is_outermost:
-                self._headers.append((name, read_at_once(node) & everything, len(self._bound) + 1))
+                self._headers.append((name, immediate_reads(node) & everything, len(self._bound) + 1))
             # Of functions in branches any may be the one that is called.
-            self._later[name] = inner if is_outermost else inner | self._later.get(name, set())
+            self._read_when_called[name] = inner if is_outermost else inner | self._read_when_called.get(name, set())
             self._bind(name, into=self.defines if is_outermost else self.assigns)
         if isinstance(node, Function | ast.ClassDef) and node.decorator_list:  # who knows what is called at once
             self._use(names[0])
@@ -365,20 +365,20 @@ class _Flow:
             each for each in ast.iter_child_nodes(node) if isinstance(each, ast.expr)
         ]  # fmt: skip
         for each in found:
-            self._texts(each)
+            self._follow_texts(each)
             for name in sorted(reads_of(each)):
                 self._use(name)
-            for name, is_sure in named_in(each):
+            for name, is_sure in walrus_names(each):
                 self._bind(name, is_sure=is_sure)
 
-    def _texts(self, node: ast.expr) -> None:
+    def _follow_texts(self, node: ast.expr) -> None:
         for call in (each for each in ast.walk(node) if isinstance(each, ast.Call)):
-            self.is_dark = self.is_dark or is_dark(call)
-            for text in texts_in(call):
+            self.hides_assignments = self.hides_assignments or hides_assignments(call)
+            for text in code_arguments(call):
                 if isinstance(text, ast.Constant) and isinstance(text.value, str):
-                    self._text(text.value)
+                    self._follow_text(text.value)
 
-    def _text(self, text: str) -> None:
+    def _follow_text(self, text: str) -> None:
         """Follow a text as the code that it is, if it can be read as such; else every word of it may be a name."""
         words = dict.fromkeys(_WORD.findall(text))
         self.mentions.update(words)
@@ -392,18 +392,18 @@ class _Flow:
 
     def _use(self, name: str) -> None:
         """Note that the name is read, and with it what the functions behind it read, which may be called each time."""
-        for each in sorted(reached([name], self._later)):
+        for each in sorted(with_called_reads([name], self._read_when_called)):
             self._read(each)
 
     def _read(self, name: str) -> None:
-        if name not in self._sure:
+        if name not in self._assigned:
             self.reads[name] = None
 
     def _bind(self, name: str, *, into: dict[str, None] | None = None, is_sure: bool = True) -> None:
         self._bound.append(name)
         self.contexts.pop(name, None)
         if is_sure:
-            self._sure.add(name)
+            self._assigned.add(name)
         (self.assigns if into is None else into)[name] = None
         if into is None:
             self.deletes.pop(name, None)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ironflow_nb.code_identity import syntax
-from ironflow_nb.durable_cells.cell import MAGIC, Cell, CellOptions, parse
+from ironflow_nb.durable_cells.cell import MAGIC, Cell, CellOptions, parse_magic_line
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.values.private_files import refuse_used
 
@@ -46,18 +46,18 @@ def write_notebook(notebook: dict[str, Any], path: Path) -> None:
     unfinished.replace(path)
 
 
-def text_of(cell: dict[str, Any]) -> str:
+def cell_source(cell: dict[str, Any]) -> str:
     """Return the source of a cell of a notebook file."""
     source = cell.get("source", "")
     return source if isinstance(source, str) else "".join(source)
 
 
-def name_of_cell(number: int, cell: dict[str, Any]) -> str:
+def default_cell_name(number: int, cell: dict[str, Any]) -> str:
     """Return what a code cell without a name of its own is called where the notebook is run as a whole."""
     return f"cell-{cell.get('id') or number}"
 
 
-def cells_in(path: Path, transform: Transform, recorded: Collection[str] = ()) -> Iterator[Cell]:
+def durable_cells_in(path: Path, transform: Transform, recorded: Collection[str] = ()) -> Iterator[Cell]:
     """Yield the durable cells of the file in their order, and those that were `recorded` under no name of their own.
 
     What can't be a cell is left out.
@@ -66,10 +66,10 @@ def cells_in(path: Path, transform: Transform, recorded: Collection[str] = ()) -
         DefinitionError, OSError: it is no notebook, or can't be read.
     """
     for number, cell in enumerate(read_notebook(path)["cells"], 1):
-        name = name_of_cell(number, cell)
-        if cell.get("cell_type") == "code" and (is_step(text_of(cell)) or name in recorded):
+        name = default_cell_name(number, cell)
+        if cell.get("cell_type") == "code" and (is_step(cell_source(cell)) or name in recorded):
             with suppress(DefinitionError, SyntaxError):
-                found = whole_cell(text_of(cell), name, transform, cell.get("id"))
+                found = make_cell_of_text(cell_source(cell), name, transform, cell.get("id"))
                 if found is not None:
                     yield found
 
@@ -84,12 +84,12 @@ def cell_of_text(text: str, transform: Transform, cell_id: str | None = None) ->
     if not is_step(text):
         return None
     try:
-        return whole_cell(text, "", transform, cell_id)
+        return make_cell_of_text(text, "", transform, cell_id)
     except (DefinitionError, SyntaxError):
         return None
 
 
-def whole_cell(text: str, name: str, transform: Transform, cell_id: str | None = None) -> Cell | None:
+def make_cell_of_text(text: str, name: str, transform: Transform, cell_id: str | None = None) -> Cell | None:
     """Return any code cell as a durable one: under that name, unless it has one of its own; None if it is empty.
 
     Raises:
@@ -99,7 +99,7 @@ def whole_cell(text: str, name: str, transform: Transform, cell_id: str | None =
     options = CellOptions()
     if is_step(text):
         text = text.lstrip()  # as IPython does before it looks for a magic
-        name, options = parse(text.partition("\n")[0].removeprefix(MAGIC))
+        name, options = parse_magic_line(text.partition("\n")[0].removeprefix(MAGIC))
         source = as_python(text, transform)
     else:
         source = "\n" * (len(text) - len(text.lstrip("\n"))) + transform(text)
@@ -116,7 +116,7 @@ def as_python(text: str, transform: Transform) -> str:
     return f"# {first}\n" + "\n" * n_blank + transform(body)
 
 
-def python_of(text: str) -> str:
+def to_python(text: str) -> str:
     """Return the Python of a cell as IPython reads it."""
     from IPython.core.inputtransformer2 import TransformerManager
 

@@ -10,10 +10,16 @@ from typing import Any, Final
 
 from ironflow_nb.code_identity.syntax import dotted
 from ironflow_nb.durable_cells.cell import Cell
-from ironflow_nb.durable_cells.cell_attempt import execute_plainly
+from ironflow_nb.durable_cells.cell_attempt import execute_statements
 from ironflow_nb.durable_cells.cell_lookup import CellContext
-from ironflow_nb.durable_cells.cell_record import Output, Restorable, read_back, restore
-from ironflow_nb.durable_cells.name_analysis import defined_names, is_definition, names_in, reached, read_at_once
+from ironflow_nb.durable_cells.cell_record import Output, Restorable, read_restorable, rebind_names
+from ironflow_nb.durable_cells.name_analysis import (
+    defined_names,
+    immediate_reads,
+    is_definition,
+    names_in,
+    with_called_reads,
+)
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.values.stored_value import ValueRecord
 
@@ -30,17 +36,17 @@ _CALLS: Final = frozenset(
 _TARGETS: Final = frozenset({"environ", "options", "rcParams"})
 
 
-def is_setting(node: ast.stmt) -> bool:
+def is_setup(node: ast.stmt) -> bool:
     """Tell whether the statement is known to set something up: a search path, an option, a seed, an extension."""
     match node:
         case ast.Expr(value=ast.Call() as call):
-            return _is_setting_call(call)
+            return _is_setup_call(call)
         case ast.Assign(targets=[ast.Subscript(value=target)]) | ast.Assign(targets=[ast.Attribute(value=target)]):
             return not _TARGETS.isdisjoint(dotted(target))
     return False
 
 
-def _is_setting_call(call: ast.Call) -> bool:
+def _is_setup_call(call: ast.Call) -> bool:
     if isinstance(call.func, ast.Attribute) and call.func.attr == "run_line_magic":
         first = call.args[0] if call.args else None
         return isinstance(first, ast.Constant) and first.value in _MAGICS
@@ -53,30 +59,30 @@ _Later = dict[str, set[str]]
 _IMPORTS: Final = (ast.Import, ast.ImportFrom)
 
 
-def put_back(place: CellContext, cell: Cell, record: ValueRecord) -> tuple[dict[str, Any], list[Output]]:
+def restore_cell(context: CellContext, cell: Cell, record: ValueRecord) -> tuple[dict[str, Any], list[Output]]:
     """Let the names stand for what they stood for; return them with their values, and what is to be shown.
 
     Raises:
         ValueUnreadable: something can't be read, or made again; then no name is another one than before.
     """
     __tracebackhide__ = True
-    before = dict(place.namespace)
+    before = dict(context.namespace)
     try:
-        kept = read_back(place.engine, record, place.namespace)
-        _repeat(cell, kept, place.namespace)
+        kept = read_restorable(context.engine, record, context.namespace)
+        _repeat_statements(cell, kept, context.namespace)
         outs, shown = kept.outs(), kept.shown()
     except (ValueUnreadable, NameError) as error:
-        for name in place.namespace.keys() - before.keys():
-            del place.namespace[name]
-        place.namespace.update(before)
+        for name in context.namespace.keys() - before.keys():
+            del context.namespace[name]
+        context.namespace.update(before)
         if isinstance(error, ValueUnreadable):
             raise
         raise ValueUnreadable(f"it can't be defined or set up again, for {error}") from error
-    restore(place.namespace, outs, kept.about.gone)
+    rebind_names(context.namespace, outs, kept.about.gone)
     return outs, shown
 
 
-def _repeat(cell: Cell, kept: Restorable, namespace: dict[str, Any]) -> None:
+def _repeat_statements(cell: Cell, kept: Restorable, namespace: dict[str, Any]) -> None:
     """Import, set up and define again, in the order of the cell; a value is read when a statement needs it.
 
     So it finds its class, which stands above of what made it. A definition that would come out differently stays away.
@@ -90,17 +96,17 @@ def _repeat(cell: Cell, kept: Restorable, namespace: dict[str, Any]) -> None:
         defined = defined_names(node)
         if defined and kept.about.lost.keys() >= set(defined):
             continue
-        needed = (reached(read_at_once(node), later) & kept.names) - ready
+        needed = (with_called_reads(immediate_reads(node), later) & kept.names) - ready
         if needed:
-            execute_plainly(cell, [*futures, *waiting], namespace)
+            execute_statements(cell, [*futures, *waiting], namespace)
             waiting = []
             namespace.update({name: kept.value(name) for name in sorted(needed)})
         waiting.append(node)
         ready |= {*needed, *defined}
         later |= dict.fromkeys(defined, names_in(node))
-    execute_plainly(cell, [*futures, *waiting], namespace)
+    execute_statements(cell, [*futures, *waiting], namespace)
     kept.forget_changed()
 
 
 def _is_repeated(node: ast.stmt) -> bool:
-    return isinstance(node, _IMPORTS) or is_definition(node) or is_setting(node)
+    return isinstance(node, _IMPORTS) or is_definition(node) or is_setup(node)

@@ -18,19 +18,19 @@ from ironflow_nb.core.replay_decision import GUARD_S
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.diagram.model import Diagram, Node, NodeKind, encode_diagram
 from ironflow_nb.durable_cells.cell import KIND, Cell, CellOptions
-from ironflow_nb.durable_cells.cell_attempt import CellAttempt, refuse_limit
+from ironflow_nb.durable_cells.cell_attempt import CellAttempt, refuse_time_limit
 from ironflow_nb.durable_cells.cell_lookup import (
     CellCall,
     CellContext,
     FoundExecution,
     NoExecution,
-    asked,
-    look,
-    place_of,
-    unreadable,
+    call_of,
+    context_of,
+    find_execution,
+    unreadable_execution,
 )
 from ironflow_nb.durable_cells.cell_record import NoOutputSink
-from ironflow_nb.durable_cells.restore import put_back
+from ironflow_nb.durable_cells.restore import restore_cell
 from ironflow_nb.errors import DefinitionError, NotAllowedInStep, UntrustedValue, ValueUnreadable
 from ironflow_nb.execution import (
     FOREIGN,
@@ -51,7 +51,7 @@ from ironflow_nb.values.stored_value import ValueRecord
 
 
 @dataclass
-class CellOutcome:
+class CellResult:
     """What became of a cell: the values of its names, what is recorded of it, and whether it was restored."""
 
     outs: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class CellOutcome:
     """How long the execution took from which it was restored."""
 
 
-def run_cell(cell: Cell, place: CellContext) -> CellOutcome:
+def run_cell(cell: Cell, context: CellContext) -> CellResult:
     """Restore the cell, or execute it and record it; one line says what happened if it is not the first time.
 
     Raises:
@@ -71,16 +71,16 @@ def run_cell(cell: Cell, place: CellContext) -> CellOutcome:
     """
     __tracebackhide__ = True
     _refuse_inside(cell)
-    refuse_limit(place.engine, cell)
+    refuse_time_limit(context.engine, cell)
     while True:
-        wanted = asked(place.engine, cell, place.namespace)
-        found = look(place.engine, place.key, wanted, place.namespace)
-        missing = _restored(place, wanted, found) if isinstance(found, FoundExecution) else found
-        if isinstance(missing, CellOutcome):
+        wanted = call_of(context.engine, cell, context.namespace)
+        found = find_execution(context.engine, context.key, wanted, context.namespace)
+        missing = _restore_recorded(context, wanted, found) if isinstance(found, FoundExecution) else found
+        if isinstance(missing, CellResult):
             return missing
-        _refuse_untrusted(place, cell, missing)
-        _tell(wanted, missing)
-        outcome = _executed(place, wanted, missing)
+        _refuse_untrusted(context, cell, missing)
+        _say_why_executed(wanted, missing)
+        outcome = _execute_and_record(context, wanted, missing)
         if outcome is not None:
             return outcome
 
@@ -95,26 +95,26 @@ def _refuse_inside(cell: Cell) -> None:
 # -- restored --------------------------------------------------------------------------------------------------------
 
 
-def _restored(place: CellContext, wanted: CellCall, found: FoundExecution) -> CellOutcome | NoExecution:
+def _restore_recorded(context: CellContext, wanted: CellCall, found: FoundExecution) -> CellResult | NoExecution:
     """Restore the cell; what can't be read after all is missing."""
     __tracebackhide__ = True
     row = found.row
     try:
-        outs, shown = put_back(place, wanted.cell, found.record)
+        outs, shown = restore_cell(context, wanted.cell, found.record)
     except ValueUnreadable as error:
-        return unreadable(found.run, row, error)
+        return unreadable_execution(found.run, row, error)
     work = spoken(row.duration_s or 0.0)
-    ago = spoken(max(place.engine.clock.now() - (row.finished_at or row.started_at), 0) / 1e6)
+    ago = spoken(max(context.engine.clock.now() - (row.finished_at or row.started_at), 0) / 1e6)
     say(f"restored {wanted.cell.name} ({work} of work, {ago} ago)")
-    place.stage.show(shown)
-    return CellOutcome(outs, found.record, is_restored=True, work_s=row.duration_s or 0.0)
+    context.output_sink.show(shown)
+    return CellResult(outs, found.record, is_restored=True, work_s=row.duration_s or 0.0)
 
 
-def _refuse_untrusted(place: CellContext, cell: Cell, missing: NoExecution) -> None:
+def _refuse_untrusted(context: CellContext, cell: Cell, missing: NoExecution) -> None:
     """Refuse to do much work again that only has to be trusted."""
     if missing.untrusted is None or missing.row is None or (missing.row.duration_s or 0.0) < GUARD_S:
         return
-    location = place.engine.journal.location
+    location = context.engine.journal.location
     raise UntrustedValue(
         f"the cell {cell.name} was executed ({spoken(missing.row.duration_s or 0.0)} of work), and what is recorded of "
         f"that was {FOREIGN}, or before it was signed; {advice(location)}, and it is restored. To execute it anew, "
@@ -126,11 +126,11 @@ def _refuse_untrusted(place: CellContext, cell: Cell, missing: NoExecution) -> N
 # -- executed --------------------------------------------------------------------------------------------------------
 
 
-def _tell(wanted: CellCall, missing: NoExecution) -> None:
+def _say_why_executed(wanted: CellCall, missing: NoExecution) -> None:
     """Say why a cell that was executed before is executed again, and what it cost then."""
     cell, row = wanted.cell, missing.row
-    if missing.run is None and wanted.uncounted:
-        names = ", ".join(wanted.uncounted)
+    if missing.run is None and wanted.mutable_references:
+        names = ", ".join(wanted.mutable_references)
         say(
             f"{cell.name}: its code refers to {names}, whose content does not count: when that changes it does not "
             "run again; let the cell read it as a variable, or make it a constant, such as a tuple"
@@ -144,35 +144,35 @@ def _tell(wanted: CellCall, missing: NoExecution) -> None:
         name, kind = next(iter(wanted.opaque.items()))
         say(
             f"{cell.name}: its input {name} ({kind}) can't be recognised in another process, so it runs again in each "
-            f"new kernel; if it does not matter which one it is, name the others: --in {_others(wanted, name)}"
+            f"new kernel; if it does not matter which one it is, name the others: --in {_other_inputs(wanted, name)}"
         )
 
 
-def _others(wanted: CellCall, name: str) -> str:
+def _other_inputs(wanted: CellCall, name: str) -> str:
     return ",".join(other for other in wanted.ins if other != name) or '""'
 
 
-def _executed(place: CellContext, wanted: CellCall, missing: NoExecution) -> CellOutcome | None:
+def _execute_and_record(context: CellContext, wanted: CellCall, missing: NoExecution) -> CellResult | None:
     """Execute the cell in its run; None if somebody else was just executing it."""
     __tracebackhide__ = True
-    engine = place.engine
+    engine = context.engine
     with engine.interrupts.taken():
-        begun = begin(engine, _request(place, wanted, missing))
+        begun = begin(engine, _run_request(context, wanted, missing))
         if isinstance(begun, RunRow):
-            _wait(engine, wanted.cell, begun)
+            _wait_for_other(engine, wanted.cell, begun)
             return None
         begun.replayer.allow_change(wanted.cell.name, wanted.spec.code)
-        execution = CellAttempt(place, wanted, missing)
+        execution = CellAttempt(context, wanted, missing)
         run_session(engine, begun, FlowCall(execution, (), {}))
     if execution.kept is None:  # it was done meanwhile, or another notebook shares it
         assert execution.record is not None
-        outs, shown = put_back(place, wanted.cell, execution.record)
-        place.stage.show(shown)
-        return CellOutcome(outs, execution.record, is_restored=True)
-    return CellOutcome(dict(execution.outs), execution.record)
+        outs, shown = restore_cell(context, wanted.cell, execution.record)
+        context.output_sink.show(shown)
+        return CellResult(outs, execution.record, is_restored=True)
+    return CellResult(dict(execution.outs), execution.record)
 
 
-def _wait(engine: Engine, cell: Cell, run: RunRow) -> None:
+def _wait_for_other(engine: Engine, cell: Cell, run: RunRow) -> None:
     session = engine.sessions.get(run.run_id)
     if session is not None and session.thread == engine.threads.ident():
         raise NotAllowedInStep(
@@ -182,7 +182,7 @@ def _wait(engine: Engine, cell: Cell, run: RunRow) -> None:
     run_status.wait_ended(engine, run.run_id)
 
 
-def _request(place: CellContext, wanted: CellCall, missing: NoExecution) -> RunRequest:
+def _run_request(context: CellContext, wanted: CellCall, missing: NoExecution) -> RunRequest:
     # What can't be restored is no answer any more, whatever its code is.
     orders = ResumeOptions(rerun=(missing.row.step,)) if missing.is_unreadable and missing.row is not None else NONE
     definition = digest_bytes(f"cell {wanted.cell.name}\0{wanted.cell.text}".encode())
@@ -190,9 +190,9 @@ def _request(place: CellContext, wanted: CellCall, missing: NoExecution) -> RunR
         kind=KIND,
         name=wanted.cell.name,
         definition_id=definition,
-        define=partial(_define, wanted.cell, definition),
+        define=partial(_stored_definition, wanted.cell, definition),
         arguments={},
-        policy=RunPolicy(key=place.key),
+        policy=RunPolicy(key=context.key),
         reason="resume",
         orders=orders,
         reopens=True,
@@ -200,7 +200,7 @@ def _request(place: CellContext, wanted: CellCall, missing: NoExecution) -> RunR
     )
 
 
-def _define(cell: Cell, definition: Any) -> StoredDefinition:
+def _stored_definition(cell: Cell, definition: Any) -> StoredDefinition:
     node = Node(id=cell.name, kind=NodeKind.STEP, label=cell.name, step=cell.name)
     diagram = encode_diagram(Diagram(cell.name, (node,)))
     return StoredDefinition(definition_id=definition, kind=KIND, name=cell.name, source=cell.text, diagram=diagram)
@@ -227,7 +227,7 @@ def cell_step(
         source: Python, which may await; it is executed with the names of `namespace`.
         namespace: the variables it reads, and where it leaves its own; by default a new one.
         ins: the names that it takes in; by default the data that it reads before it assigns it.
-        outs: the names that it leaves behind; by default what it assigns or changes in place, but for `_names`.
+        outs: the names that it leaves behind; by default what it assigns or changes in context, but for `_names`.
         retries: how often it is tried again when it fails.
         timeout_s: how long an attempt may take; in the main thread, and elsewhere for what it awaits.
         cache: its results are shared by all cells of that name and code on the journal, see `step`.
@@ -249,5 +249,5 @@ def cell_step(
     )
     file = f"<cell {name} {blake2b(source.encode(), digest_size=6).hexdigest()}>"
     space = {"__name__": "__main__"} if namespace is None else namespace
-    place = place_of(REGISTRY.engine(), space, NoOutputSink())
-    return run_cell(Cell(name, source, source, options, file), place).outs
+    context = context_of(REGISTRY.engine(), space, NoOutputSink())
+    return run_cell(Cell(name, source, source, options, file), context).outs

@@ -100,7 +100,7 @@ class Flow(Bindable, Runnable, Generic[P, R]):
         """See `Runnable`."""
         return self.spec.parameters.positional(arguments)
 
-    def _instead(self) -> str:
+    def _advice_in_step(self) -> str:
         return f"; call {self.name}.fn(...) there, a plain function"
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> Plan:

@@ -44,11 +44,11 @@ class Explanation:
 def explain_step(engine: Engine, run_id: RunId, rows: Sequence[StepRow], step: StepRef) -> Explanation:
     """Return why the attempts of the step ran, from what the journal knows."""
     with engine.reading() as reader:
-        telling = _AttemptHistory(engine, reader, run_id, rows)
+        history = _AttemptHistory(engine, reader, run_id, rows)
         attempts = [row for row in rows if row.step == step]
-        reasons = [telling.reason(row, before) for row, before in zip(attempts, [None, *attempts], strict=False)]
-        last = telling.afterwards(attempts[-1])
-        return Explanation(step, (*reasons, *last), telling.diff)
+        reasons = [history.reason(row, before) for row, before in zip(attempts, [None, *attempts], strict=False)]
+        last = history.afterwards(attempts[-1])
+        return Explanation(step, (*reasons, *last), history.diff)
 
 
 class _AttemptHistory:
@@ -68,16 +68,16 @@ class _AttemptHistory:
 
     def reason(self, row: StepRow, before: StepRow | None) -> str:
         """Return why the attempt ran, which came after `before`."""
-        return f"attempt {row.attempt} ({row.status.value}): {self._why(row, before)}"
+        return f"attempt {row.attempt} ({row.status.value}): {self._reason_words(row, before)}"
 
-    def _why(self, row: StepRow, before: StepRow | None) -> str:
+    def _reason_words(self, row: StepRow, before: StepRow | None) -> str:
         match row.reason:
             case StepReason.NEW:
-                return self._new(row)
+                return self._why_new(row)
             case StepReason.CODE_CHANGED:
-                return self._edited(row)
+                return self._why_edited(row)
             case StepReason.FAILED_BEFORE | StepReason.RETRY if before is not None:
-                return f"tried again, for attempt {before.attempt} failed{self._error(before)}"
+                return f"tried again, for attempt {before.attempt} failed{self._error_words(before)}"
             case StepReason.INTERRUPTED:
                 return "begun again, for its process ended or was interrupted in it"
             case StepReason.ASKED_FOR:
@@ -88,11 +88,11 @@ class _AttemptHistory:
                 return f"taken from run {row.origin_run_id}, which had computed it"
         return row.reason
 
-    def _error(self, row: StepRow) -> str:
+    def _error_words(self, row: StepRow) -> str:
         found = None if row.error_id is None else self._reader.values([row.error_id], content_limit=0).get(row.error_id)
         return "" if found is None or found.preview is None else f": {found.preview}"
 
-    def _edited(self, row: StepRow) -> str:
+    def _why_edited(self, row: StepRow) -> str:
         earlier = [
             other
             for other in self._rows
@@ -103,14 +103,16 @@ class _AttemptHistory:
         self.diff = "\n".join(diff(change) for change in changes)
         return "; ".join(change.reason for change in changes) or "its code has changed"
 
-    def _new(self, row: StepRow) -> str:
-        twin = self._twin(row)
+    def _why_new(self, row: StepRow) -> str:
+        twin = self._replaced_step(row)
         if twin is None:
             return "new, it was asked for the first time"
-        changed = list(_differences(self._reader, _inputs(self._reader, twin), _inputs(self._reader, row)))
+        changed = list(
+            _argument_changes(self._reader, _recorded_inputs(self._reader, twin), _recorded_inputs(self._reader, row))
+        )
         return "; ".join(changed) or f"new, beside {twin.step}, which was asked for in another branch"
 
-    def _twin(self, row: StepRow) -> StepRow | None:
+    def _replaced_step(self, row: StepRow) -> StepRow | None:
         """Return the step of the same name that was recorded before this continuation and is no longer asked for."""
         began = max((version for version in self._began if version < row.version), default=None)
         if began is None:
@@ -119,9 +121,9 @@ class _AttemptHistory:
         others = [
             other for other in self._rows if other.step in left_out and other.name == row.name and other.version < began
         ]
-        mine = _inputs(self._reader, row)
+        mine = _recorded_inputs(self._reader, row)
         likeness = [
-            (sum(mine.get(name) == tree for name, tree in _inputs(self._reader, other).items()), -other.index)
+            (sum(mine.get(name) == tree for name, tree in _recorded_inputs(self._reader, other).items()), -other.index)
             for other in others
         ]
         return others[likeness.index(max(likeness))] if others else None
@@ -133,7 +135,7 @@ class _AttemptHistory:
     def afterwards(self, row: StepRow) -> Iterator[str]:
         """Yield how the step failed, and what became of it in the newest continuation, if it did not run there."""
         if row.status is StepStatus.FAILED:
-            yield f"it failed{self._error(row)}"
+            yield f"it failed{self._error_words(row)}"
         began = self._began[-1] if self._began else 0
         if row.version > began:
             return
@@ -143,7 +145,7 @@ class _AttemptHistory:
             yield "reused by the latest continuation"
 
 
-def _inputs(reader: Reader, row: StepRow) -> Mapping[str, Any]:
+def _recorded_inputs(reader: Reader, row: StepRow) -> Mapping[str, Any]:
     """Return the arguments of the attempt by name: as trees, or as ids of values."""
     record = None if row.inputs_id is None else reader.values([row.inputs_id]).get(row.inputs_id)
     if record is None or record.content is None:
@@ -152,7 +154,7 @@ def _inputs(reader: Reader, row: StepRow) -> Mapping[str, Any]:
     return here | {name: ValueId(bytes.fromhex(text)) for name, text in elsewhere.items()}
 
 
-def _differences(reader: Reader, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _argument_changes(reader: Reader, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name in {**then, **now}:
         if name not in then or name not in now:
             yield f"argument `{name}` is {'new' if name in now else 'gone'}"
@@ -198,22 +200,22 @@ class VolatileArguments:
         record = self._memo.next_unused(name)
         if record is None or record.latest.inputs_id is None:
             return
-        before = self._recorded(record.latest.inputs_id)
+        before = self._inline_inputs(record.latest.inputs_id)
         differing = [each for each in arguments if each not in before or before[each] != arguments[each]]
-        if differing and all(each in before and _varies(before[each], arguments[each]) for each in differing):
+        if differing and all(each in before and _is_volatile(before[each], arguments[each]) for each in differing):
             first = differing[0]
             say(
                 f"step {name}: argument {first} was {_legible(before[first])} when run {self._run_id} began and is "
                 f"{_legible(arguments[first])} now, so the step runs again; if it differs each time, take it from "
                 "iron.now(), iron.uuid4() or iron.random(), which are recorded"
             )
-        elif is_first and (changed := [it for it in differing if _is_changeable(before.get(it), arguments[it])]):
+        elif is_first and (changed := [it for it in differing if _is_mutable(before.get(it), arguments[it])]):
             say(
                 f"step {name}: argument {changed[0]} is not what it was when run {self._run_id} began, and all before "
                 "it is reused: what a step changes in place is not changed again, so return it; the step runs again"
             )
 
-    def _recorded(self, inputs_id: Any) -> Mapping[str, Any]:
+    def _inline_inputs(self, inputs_id: Any) -> Mapping[str, Any]:
         stored = self._access.value(inputs_id)
         try:
             here = {} if stored is None else input_references(stored)[0]
@@ -222,11 +224,11 @@ class VolatileArguments:
             return {}
 
 
-def _is_changeable(then: Any, now: Any) -> bool:
+def _is_mutable(then: Any, now: Any) -> bool:
     return type(then) is type(now) and (type(now) in {list, dict, set, bytearray} or hasattr(now, "__dict__"))
 
 
-def _varies(then: Any, now: Any) -> bool:
+def _is_volatile(then: Any, now: Any) -> bool:
     if type(then) is not type(now):
         return False
     if isinstance(now, datetime | date) or type(now).__qualname__ == "UUID":

@@ -26,7 +26,7 @@ from ironflow_nb.values.stored_value import legible
 _FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 _SHOWN: Final = 100
 _LISTED: Final = 8
-_BY_PLACE: Final = frozenset({inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL})
+_POSITIONAL: Final = frozenset({inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -62,7 +62,7 @@ def step_to_debug(reader: Reader, run_id: RunId, status: RunStatus, rows: Sequen
         named = resolve_steps(list(rows), step, run_id)
         chosen = [ref for ref in named if ref in failed]
         return chosen[0] if len(chosen) == 1 else resolve_step(rows, step, run_id)
-    causes = [ref for ref in _causes(reader, run_id) if ref in latest] if status is RunStatus.FAILED else ()
+    causes = [ref for ref in _recorded_causes(reader, run_id) if ref in latest] if status is RunStatus.FAILED else ()
     if causes:
         return causes[0]
     what = "failed in the flow itself" if status is RunStatus.FAILED else f"is {status.value}"
@@ -71,7 +71,7 @@ def step_to_debug(reader: Reader, run_id: RunId, status: RunStatus, rows: Sequen
     raise StepNotFound(f"run {run_id} {what}, and no step has failed it; name one: {which} are {listed}", run_id=run_id)
 
 
-def _causes(reader: Reader, run_id: RunId) -> tuple[StepRef, ...]:
+def _recorded_causes(reader: Reader, run_id: RunId) -> tuple[StepRef, ...]:
     ends = reader.events(Select(run_ids=[run_id], name=RunFailed.__name__))
     return decode_as(RunFailed, ends[-1].data).caused_by if ends else ()
 
@@ -83,11 +83,15 @@ def recorded_call(engine: Engine, row: StepRow, *, is_own: bool = True) -> Recor
         InputsNotStored: its arguments are missing in the journal.
         ValueUnreadable: one of them can't be read here.
     """
-    found, gone = read_arguments(engine, row.inputs_id, lambda what: _lost(what, row))
+    found, gone = read_arguments(engine, row.inputs_id, lambda what: _missing_arguments(what, row))
     spec = REGISTRY.step(row.name)
     stored = None if row.error_id is None else engine.access.value(row.error_id)
     failure = None if stored is None else load_failure(stored)
-    call = _call(row, spec, found, gone) if is_own else [f"# the run was {FOREIGN}; {advice(engine.journal.location)}"]
+    call = (
+        _call_lines(row, spec, found, gone)
+        if is_own
+        else [f"# the run was {FOREIGN}; {advice(engine.journal.location)}"]
+    )
     lines = [*_comments(row, failure, gone), *call]
     where = f"{row.step} of run {row.run_id}"
     return RecordedCall(
@@ -101,7 +105,7 @@ def recorded_call(engine: Engine, row: StepRow, *, is_own: bool = True) -> Recor
     )
 
 
-def hand_over(call: RecordedCall) -> None:
+def push_to_notebook(call: RecordedCall) -> None:
     """Put the call into the namespace of the notebook, and propose the next cell; in a script do nothing.
 
     Nor is anything done with what somebody else has recorded.
@@ -116,7 +120,7 @@ def hand_over(call: RecordedCall) -> None:
     notebook.set_next_input(call.code)
 
 
-def _lost(what: str, row: StepRow) -> InputsNotStored:
+def _missing_arguments(what: str, row: StepRow) -> InputsNotStored:
     return InputsNotStored(
         f"{what} of {row.step} of run {row.run_id} are missing in the journal or damaged; put that back from a copy",
         run_id=row.run_id,
@@ -130,7 +134,7 @@ def _lost(what: str, row: StepRow) -> InputsNotStored:
 def _comments(row: StepRow, failure: Failure | None, gone: Mapping[str, str]) -> Iterator[str]:
     happened = row.status.value
     if failure is not None:
-        happened = legible(f"{failure.kind}: {failure.text}", _SHOWN) + _place(failure.traceback)
+        happened = legible(f"{failure.kind}: {failure.text}", _SHOWN) + _failing_line(failure.traceback)
     yield _comment(f"{row.step} of run {row.run_id}: {happened}")
     if row.child_run_id is not None:
         yield _comment(f'its own steps: iron.get_run("{row.child_run_id}").debug()')
@@ -144,7 +148,7 @@ def _comment(text: str) -> str:
     return f"# {' '.join(''.join(char if char.isprintable() else ' ' for char in text).split())}"
 
 
-def _place(traceback: str) -> str:
+def _failing_line(traceback: str) -> str:
     """Return where the user's own code was last, in words."""
     frames = [match.groups() for match in _FRAME.finditer(traceback) if is_user_file(match[1])]
     if not frames:
@@ -154,27 +158,29 @@ def _place(traceback: str) -> str:
     return f" (line {line} of {'the cell' if is_cell else Path(file).name}, in {function})"
 
 
-def _call(row: StepRow, spec: StepSpec | None, inputs: Mapping[str, Any], gone: Mapping[str, str]) -> Iterator[str]:
+def _call_lines(
+    row: StepRow, spec: StepSpec | None, inputs: Mapping[str, Any], gone: Mapping[str, str]
+) -> Iterator[str]:
     if spec is None:
         yield _comment(f"{row.name} is not defined here; run the cell or import the module that defines it")
         if all(part.isidentifier() for part in row.name.split(".")):
-            yield f"{row.name}.fn({_by_name(gone)})"
+            yield f"{row.name}.fn({_keyword_call(gone)})"
         return
-    module, expression = _expression(spec)
+    module, expression = _function_expression(spec)
     if module is not None:
         yield f"import {module}"
     parameters = spec.parameters.signature.parameters
-    is_by_place = any(each.kind in _BY_PLACE or each.kind is each.VAR_KEYWORD for each in parameters.values())
+    is_by_place = any(each.kind in _POSITIONAL or each.kind is each.VAR_KEYWORD for each in parameters.values())
     known = [each for each in parameters.values() if each.name in inputs or each.name in gone]
-    arguments = ", ".join(_by_place(known, gone)) if is_by_place else _by_name(gone)
+    arguments = ", ".join(_positional_call(known, gone)) if is_by_place else _keyword_call(gone)
     yield f"{'await ' if spec.is_async else ''}{expression}({arguments})"
 
 
-def _by_name(gone: Iterable[str]) -> str:
+def _keyword_call(gone: Iterable[str]) -> str:
     return ", ".join(["**inputs", *(f"{name}=..." for name in gone if name.isidentifier())])
 
 
-def _by_place(parameters: Iterable[inspect.Parameter], gone: Mapping[str, str]) -> Iterator[str]:
+def _positional_call(parameters: Iterable[inspect.Parameter], gone: Mapping[str, str]) -> Iterator[str]:
     for each in parameters:
         value = "..." if each.name in gone else f'inputs["{each.name}"]'
         match each.kind:
@@ -188,18 +194,18 @@ def _by_place(parameters: Iterable[inspect.Parameter], gone: Mapping[str, str]) 
                 yield value
 
 
-def _expression(spec: StepSpec) -> tuple[str | None, str]:
+def _function_expression(spec: StepSpec) -> tuple[str | None, str]:
     """Return the module to import, if any, and what the function is called there."""
     module = getattr(spec.function, "__module__", None) or "__main__"
     space = getattr(sys.modules.get(module), "__dict__", {})
     for name in (spec.qualname, *(name for name in list(space) if not name.startswith("_"))):
-        suffix = _suffix(_resolved(space, name), spec.function)
+        suffix = _function_suffix(_find_qualname(space, name), spec.function)
         if suffix is not None:
             return (None, f"{name}{suffix}") if module == "__main__" else (module, f"{module}.{name}{suffix}")
     return None, "function"
 
 
-def _resolved(space: Mapping[str, Any], qualname: str) -> Any:
+def _find_qualname(space: Mapping[str, Any], qualname: str) -> Any:
     first, *parts = qualname.split(".")
     found = space.get(first)
     for part in parts:
@@ -207,7 +213,7 @@ def _resolved(space: Mapping[str, Any], qualname: str) -> Any:
     return found
 
 
-def _suffix(found: Any, function: Callable[..., Any]) -> str | None:
+def _function_suffix(found: Any, function: Callable[..., Any]) -> str | None:
     """Return what leads from the object to the function: nothing, ``.fn``, or None if it does not."""
     if found is function:
         return ""

@@ -14,13 +14,13 @@ from ironflow_nb.core.status import ENDED, RunKind, RunStatus, StepStatus
 from ironflow_nb.errors import JournalConflict, JournalError, RunFinished, StepNotFound, ValueUnreadable
 from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, Session, StopRequest, cancel_idle, own_runs
 from ironflow_nb.handles.explanation import Explanation, explain_step
-from ironflow_nb.handles.recorded_call import RecordedCall, hand_over, recorded_call, step_to_debug
+from ironflow_nb.handles.recorded_call import RecordedCall, push_to_notebook, recorded_call, step_to_debug
 from ironflow_nb.handles.run_picture import bundle_of, picture_of
-from ironflow_nb.handles.run_plan import ordered, plan_of
+from ironflow_nb.handles.run_plan import plan_of, resume_options
 from ironflow_nb.history import frames, run_status
 from ironflow_nb.history.lookup import resolve_run, resolve_step, resolve_steps
 from ironflow_nb.history.recorded_values import arguments_of, read_value
-from ironflow_nb.history.run_status import look
+from ironflow_nb.history.run_status import run_and_status
 from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Run(Generic[T]):
     @property
     def status(self) -> RunStatus:
         """What the run is doing now; one whose process died is interrupted."""
-        return run_status.look(self._engine, self.id)[1]
+        return run_status.run_and_status(self._engine, self.id)[1]
 
     def wait(self, timeout_s: float | None = None) -> Self:
         """Wait until nothing is being done for the run: it completed, failed, was interrupted, cancelled or paused.
@@ -79,23 +79,23 @@ class Run(Generic[T]):
         return run_status.result_of(self._engine, run, self.id, status)  # type: ignore[no-any-return]
 
     def __await__(self) -> Generator[Any, Any, T]:
-        return self._awaited().__await__()
+        return self._wait_async().__await__()
 
-    async def _awaited(self) -> T:
+    async def _wait_async(self) -> T:
         import asyncio
         from concurrent.futures import Future
 
         # Not a thread of the loop's pool: the end of the loop, and of the process, would wait for the run.
         answer: Future[T] = Future()
         answer.set_running_or_notify_cancel()
-        self._engine.threads.spawn(f"ironflow-await-{self.id}", partial(_settle, answer, self.result))
+        self._engine.threads.spawn(f"ironflow-await-{self.id}", partial(_set_result, answer, self.result))
         with self._engine.hearing_interrupts():
             return await asyncio.wrap_future(answer)
 
     @property
     def error(self) -> BaseException | None:
         """The exception with which the run failed, rebuilt; None if it did not fail."""
-        run, status = run_status.look(self._engine, self.id)
+        run, status = run_status.run_and_status(self._engine, self.id)
         return run_status.failure_of(self._engine, run) if run is not None and status is RunStatus.FAILED else None
 
     def resume(
@@ -126,12 +126,12 @@ class Run(Generic[T]):
             NothingToDo: no step of those named can be tried again, run again or kept.
             RunFinished: it was cancelled, or goes on and can't be told anything.
         """
-        run, status = run_status.look(self._engine, self.id)
+        run, status = run_status.run_and_status(self._engine, self.id)
         if run is None:
             return self
         orders = NONE
         if not (retry is None and rerun is None and keep is None):
-            orders = ordered(self._attempts(), self.id, status, retry=retry, rerun=rerun, keep=keep)
+            orders = resume_options(self._attempts(), self.id, status, retry=retry, rerun=rerun, keep=keep)
         elif status in {RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.WAITING}:
             return self
         REGISTRY.definition(run, self._engine).continue_run(self._engine, run, orders)
@@ -160,7 +160,7 @@ class Run(Generic[T]):
 
     def plan(self) -> Plan:
         """Return what `resume` would do with each recorded step, and why; see `Flow.plan`."""
-        run = run_status.look(self._engine, self.id)[0]
+        run = run_status.run_and_status(self._engine, self.id)[0]
         assert run is not None
         return plan_of(self._engine, run)
 
@@ -188,9 +188,9 @@ class Run(Generic[T]):
         rows = self._attempts()
         with self._engine.reading() as reader:
             ref = step_to_debug(reader, self.id, self.status, rows, step)
-        is_own = self._is_own(run_status.look(self._engine, self.id)[0])
+        is_own = self._is_own(run_status.run_and_status(self._engine, self.id)[0])
         call = recorded_call(self._engine, [row for row in rows if row.step == ref][-1], is_own=is_own)
-        hand_over(call)
+        push_to_notebook(call)
         return call
 
     @property
@@ -235,7 +235,7 @@ class Run(Generic[T]):
         if latest is None:
             now = next(row.status.value for row in reversed(rows) if row.step == ref)
             raise StepNotFound(f"{ref} of run {self.id} is {now} and has no output", run_id=self.id, step=ref)
-        return self._read(latest)
+        return self._read_output(latest)
 
     def values(self, step: object) -> list[Any]:
         """Return the recorded outputs of all steps of that function or name that have one, by index.
@@ -246,7 +246,7 @@ class Run(Generic[T]):
         """
         rows = self._attempts()
         found = [_latest_output(rows, ref) for ref in resolve_steps(rows, step, self.id)]
-        return [self._read(row) for row in found if row is not None]
+        return [self._read_output(row) for row in found if row is not None]
 
     def inputs(self, step: object) -> dict[str, Any]:
         """Return the recorded arguments of a step by name, those of its latest attempt.
@@ -275,7 +275,7 @@ class Run(Generic[T]):
         with self._engine.reading() as reader:
             return reader.steps(Select(run_ids=[self.id]))
 
-    def _read(self, row: StepRow) -> Any:
+    def _read_output(self, row: StepRow) -> Any:
         assert row.output_id is not None
         with self._engine.reading() as reader:
             stored = reader.values([row.output_id]).get(row.output_id)
@@ -296,7 +296,7 @@ class Run(Generic[T]):
 
     def __repr__(self) -> str:
         try:
-            run, status = run_status.look(self._engine, self.id)
+            run, status = run_status.run_and_status(self._engine, self.id)
             foreign = "" if self._is_own(run) else f", {FOREIGN}"
         except Exception as error:  # noqa: BLE001 -- a repr never raises, whatever became of the journal
             return plain(f"<run {self.id}: {error}>")
@@ -310,7 +310,7 @@ def _latest_output(rows: list[StepRow], ref: StepRef) -> StepRow | None:
     return next(done, None)
 
 
-def _settle(answer: Future[T], ask: Callable[[], T]) -> None:
+def _set_result(answer: Future[T], ask: Callable[[], T]) -> None:
     try:
         answer.set_result(ask())
     except BaseException as error:  # noqa: BLE001 -- whoever awaits gets it, whatever it is
@@ -339,7 +339,7 @@ def resume(
     return get_run(run_id).resume(retry=retry, rerun=rerun, keep=keep)
 
 
-_DONE = {StopRequest.CANCEL: RunStatus.CANCELLED, StopRequest.PAUSE: RunStatus.PAUSED}
+_STATUS_AFTER = {StopRequest.CANCEL: RunStatus.CANCELLED, StopRequest.PAUSE: RunStatus.PAUSED}
 
 
 def ask_to_stop(engine: Engine, run_id: RunId, stop: StopRequest) -> None:
@@ -350,8 +350,8 @@ def ask_to_stop(engine: Engine, run_id: RunId, stop: StopRequest) -> None:
     """
     while True:
         engine.flush()
-        run, status = look(engine, run_id)
-        if status is _DONE[stop]:
+        run, status = run_and_status(engine, run_id)
+        if status is _STATUS_AFTER[stop]:
             return
         session = engine.sessions.get(run_id)
         if session is not None and session.is_open:

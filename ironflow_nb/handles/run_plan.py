@@ -29,13 +29,13 @@ from ironflow_nb.journal.ports import Reader
 if TYPE_CHECKING:
     from ironflow_nb.history.pictured_frame import Plan
 
-Named = str | Iterable[object] | None
+StepNames = str | Iterable[object] | None
 FAILED = "failed"
 _NOT_FAILED: Final = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED})
 
 
-def ordered(
-    rows: list[StepRow], run_id: str, status: RunStatus, *, retry: Named, rerun: Named, keep: Named
+def resume_options(
+    rows: list[StepRow], run_id: str, status: RunStatus, *, retry: StepNames, rerun: StepNames, keep: StepNames
 ) -> ResumeOptions:
     """Return the orders for a run of these attempts.
 
@@ -54,14 +54,14 @@ def ordered(
     if retry == FAILED and not known and status is RunStatus.COMPLETED:
         raise NothingToDo(f"run {run_id} is completed, and none of its steps has failed", run_id=run_id)
     return ResumeOptions(
-        retry=known if retry == FAILED else _chosen(rows, run_id, retry, failed, "has failed"),
-        rerun=_chosen(rows, run_id, rerun, done, "is finished"),
-        keep=_chosen(rows, run_id, keep, done, "is finished"),
+        retry=known if retry == FAILED else _chosen_steps(rows, run_id, retry, failed, "has failed"),
+        rerun=_chosen_steps(rows, run_id, rerun, done, "is finished"),
+        keep=_chosen_steps(rows, run_id, keep, done, "is finished"),
     )
 
 
-def _chosen(
-    rows: list[StepRow], run_id: str, named: Named, among: tuple[StepRef, ...], what: str
+def _chosen_steps(
+    rows: list[StepRow], run_id: str, named: StepNames, among: tuple[StepRef, ...], what: str
 ) -> tuple[StepRef, ...]:
     if named is None:
         return ()
@@ -97,7 +97,7 @@ def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -
         definition.define_steps()
     with engine.reading() as reader:
         status, is_own = status_of(engine, reader, run), own_runs(engine.signer, reader, [run])
-        planned = plan_of_run(reader, run, on_change or _on_change(run))
+        planned = plan_of_run(reader, run, on_change or _policy_of(run))
     if isinstance(definition, PlannedDefinition):
         planned = definition.replanned(engine, run, planned)
     ago = spoken(max(engine.clock.now() - run.updated_at, 0) / 1e6)
@@ -124,11 +124,11 @@ def plan_of_call(engine: Engine, request: RunRequest) -> Plan:
 
     match foresee(engine, request):
         case Begin(after=RunRow() as after, planned=planned, takes_over=True):
-            begin = f"{request.name}: a new run would begin, built on {_completed(engine, after)}"
+            begin = f"{request.name}: a new run would begin, built on {_completed_run(engine, after)}"
             return _pictured(engine, after, planned, begin)
         case Begin(after=RunRow() as after, planned=planned) if planned:
-            begin = f"{request.name}: a new run would begin; nothing was edited since {_completed(engine, after)}"
-            return _pictured(engine, after, _anew(engine, planned), begin)
+            begin = f"{request.name}: a new run would begin; nothing was edited since {_completed_run(engine, after)}"
+            return _pictured(engine, after, _as_new_run(engine, planned), begin)
         case Begin(because=because):
             why = "" if because is None else f", because {because}"
             return Plan.of((), f"{request.name}: a new run would begin{why}; nothing of it is recorded")
@@ -139,18 +139,18 @@ def plan_of_call(engine: Engine, request: RunRequest) -> Plan:
             return plan_of(engine, run, on_change=request.policy.on_change)
 
 
-def _completed(engine: Engine, run: RunRow) -> str:
+def _completed_run(engine: Engine, run: RunRow) -> str:
     ago = spoken(max(engine.clock.now() - run.updated_at, 0) / 1e6)
     return f"run {run.run_id}, completed {ago} ago"
 
 
-def _anew(engine: Engine, planned: Sequence[Planned]) -> list[Planned]:
+def _as_new_run(engine: Engine, planned: Sequence[Planned]) -> list[Planned]:
     """Return what a new run would do where nothing was edited: all of it, except for what ``cache=`` answers."""
     with engine.reading() as reader:
-        return [_again(engine, reader, each) for each in planned]
+        return [_in_new_run(engine, reader, each) for each in planned]
 
 
-def _again(engine: Engine, reader: Reader, planned: Planned) -> Planned:
+def _in_new_run(engine: Engine, reader: Reader, planned: Planned) -> Planned:
     spec = REGISTRY.step(planned.row.name)
     if spec is not None and spec.cache_s is not None:
         found = reader.cached(planned.row.identity, spec.code)
@@ -160,7 +160,7 @@ def _again(engine: Engine, reader: Reader, planned: Planned) -> Planned:
     return replace(planned, action=Action.REDO, reason="a new run does it again")
 
 
-def _on_change(run: RunRow) -> OnChange:
+def _policy_of(run: RunRow) -> OnChange:
     try:
         return REGISTRY.definition(run).on_change
     except FlowNotDefined:

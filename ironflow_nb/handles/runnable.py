@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from ironflow_nb.history.pictured_frame import Plan
 
-_INSIDE: Final = frozenset({
+_INTERNAL_NAMES: Final = frozenset({
     "call_as_child", "continue_run", "on_change", "plan_call", "policy", "recorded_call", "refuse_inside", "request",
     "run_call", "start_call",
 })  # fmt: skip
@@ -59,7 +59,7 @@ class Runnable:
     policy: RunPolicy
 
     def __dir__(self) -> list[str]:
-        return [name for name in super().__dir__() if name not in _INSIDE]
+        return [name for name in super().__dir__() if name not in _INTERNAL_NAMES]
 
     @property
     def kind(self) -> str:
@@ -130,9 +130,9 @@ class Runnable:
         engine = REGISTRY.engine()
         request, body = self.request(args, kwargs)
         if is_async(body):
-            return self._await(engine, request, body)
+            return self._run_async(engine, request, body)
         value = run_here(engine, request, body)
-        return self._follow(engine, request, body, value) if isinstance(value, RunRow) else value
+        return self._wait_elsewhere(engine, request, body, value) if isinstance(value, RunRow) else value
 
     def call_as_child(
         self,
@@ -159,7 +159,7 @@ class Runnable:
             __tracebackhide__ = True
             asked = requested(run_id, parent)
             value = run_here(engine, asked, body)
-            return self._follow(engine, asked, body, value) if isinstance(value, RunRow) else value
+            return self._wait_elsewhere(engine, asked, body, value) if isinstance(value, RunRow) else value
 
         async def run_async(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
             value = await await_child(engine, requested(run_id, parent), body)
@@ -174,7 +174,7 @@ class Runnable:
             return durable_calls.call_async(spec, scope, body.args, body.kwargs, run_async)
         return durable_calls.call(spec, scope, body.args, body.kwargs, run)
 
-    def _follow(self, engine: Engine, request: RunRequest, body: FlowCall, run: RunRow) -> Any:
+    def _wait_elsewhere(self, engine: Engine, request: RunRequest, body: FlowCall, run: RunRow) -> Any:
         """Wait for a run that goes on elsewhere; if its owner dies meanwhile, continue it here."""
         __tracebackhide__ = True
         while True:
@@ -185,7 +185,7 @@ class Runnable:
             if not isinstance(value, RunRow):
                 return value
 
-    async def _await(self, engine: Engine, request: RunRequest, body: FlowCall) -> Any:
+    async def _run_async(self, engine: Engine, request: RunRequest, body: FlowCall) -> Any:
         value = await await_here(engine, request, body)
         return await Run[Any](engine, value.run_id) if isinstance(value, RunRow) else value
 
@@ -216,12 +216,12 @@ class Runnable:
         if scope is None:
             return
         if scope.step is not None:
-            what = f"inside step {scope.step}, where no run can be begun" + self._instead()
+            what = f"inside step {scope.step}, where no run can be begun" + self._advice_in_step()
         else:
             what = "with key= or start() inside another flow; call it plainly, as a child of the run that is going on"
         raise NotAllowedInStep(f"{self.kind} {self.name} was called {what}", name=self.name)
 
-    def _instead(self) -> str:
+    def _advice_in_step(self) -> str:
         """Return what to write in its place inside of a step."""
         return ""
 
@@ -238,7 +238,7 @@ class Runnable:
             InputsNotStored: its arguments were too large to be stored.
         """
         engine = REGISTRY.engine()
-        for run in self._runs(engine, statuses=set(RunStatus) - CLOSED):
+        for run in self._find_runs(engine, statuses=set(RunStatus) - CLOSED):
             handle: Run[Any] = Run(engine, run.run_id)
             status = handle.status
             if status in ENDED - CLOSED:
@@ -267,7 +267,7 @@ class Runnable:
     def last(self) -> Run[Any] | None:
         """The newest run of it, if there is one."""
         engine = REGISTRY.engine()
-        newest = self._runs(engine, limit=1)
+        newest = self._find_runs(engine, limit=1)
         return Run(engine, newest[0].run_id) if newest else None
 
     def runs(self) -> pd.DataFrame:
@@ -278,6 +278,6 @@ class Runnable:
         """Return the events of its runs; see `ironflow_nb.events`."""
         return frames.events(flow=self)
 
-    def _runs(self, engine: Engine, **narrowed: Any) -> list[RunRow]:
+    def _find_runs(self, engine: Engine, **narrowed: Any) -> list[RunRow]:
         with engine.reading() as reader:
             return reader.runs(Select(kind=self.kind, name=self.name, is_full_name=True, **narrowed))

@@ -17,7 +17,7 @@ from ironflow_nb.values.stored_value import RECORD
 
 T = TypeVar("T")
 
-_PIECE: Final = 200
+_CHUNK: Final = 200
 
 
 def trust(path: str | os.PathLike[str] | None = None) -> int:
@@ -45,17 +45,17 @@ def _sign_values(engine: Engine) -> int:
     for codec in (PICKLE, RECORD, ERROR):
         with engine.access.current() as reader:
             ids = reader.value_ids(codec)
-        n_signed += sum(_sign(engine, codec, piece) for piece in _pieces(ids))
+        n_signed += sum(_sign_contents(engine, codec, piece) for piece in _chunks(ids))
     return n_signed
 
 
 def _sign_payloads(engine: Engine) -> int:
     with engine.access.current() as reader:
         ids = [work.payload_id for work in reader.work(QueueSelect()) if work.payload_id is not None]
-    return sum(_sign(engine, JSON, piece) for piece in _pieces(ids))
+    return sum(_sign_contents(engine, JSON, piece) for piece in _chunks(ids))
 
 
-def _sign(engine: Engine, codec: str, ids: Sequence[ValueId]) -> int:
+def _sign_contents(engine: Engine, codec: str, ids: Sequence[ValueId]) -> int:
     signer = engine.signer
     with engine.access.current() as reader:
         values = reader.values(ids)
@@ -65,14 +65,14 @@ def _sign(engine: Engine, codec: str, ids: Sequence[ValueId]) -> int:
         if value.content is not None and not signer.is_own(codec, value.content, value.mac)
         if codec != ERROR or has_pickles(value.content)
     }
-    return engine.access.replace_signatures(codec, macs)
+    return engine.access.resign(codec, macs)
 
 
 def _sign_runs(engine: Engine) -> int:
     n_signed, access = 0, engine.access
     with access.current() as reader:
         ids = [run.run_id for run in skip_damaged(reader.runs, Select())]
-    for piece in _pieces(ids):
+    for piece in _chunks(ids):
         with access.current() as reader:
             missing = missing_signatures(access.signer, reader, reader.runs(Select(run_ids=piece)))
         if missing:
@@ -81,6 +81,6 @@ def _sign_runs(engine: Engine) -> int:
     return n_signed
 
 
-def _pieces(ids: Sequence[T]) -> Iterator[Sequence[T]]:
+def _chunks(ids: Sequence[T]) -> Iterator[Sequence[T]]:
     """Yield the ids in pieces, so that not everything that they stand for is in memory at once."""
-    return (ids[start : start + _PIECE] for start in range(0, len(ids), _PIECE))
+    return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))

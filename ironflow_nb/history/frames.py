@@ -13,7 +13,14 @@ from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status, recorded_step_statuses
 from ironflow_nb.execution import REGISTRY, Engine
-from ironflow_nb.history.lookup import When, noted, selected, skip_damaged, statuses, undamaged_tallies
+from ironflow_nb.history.lookup import (
+    When,
+    parse_statuses,
+    selection_of,
+    skip_damaged,
+    undamaged_tallies,
+    warn_of_damaged_events,
+)
 from ironflow_nb.history.recorded_values import CONTENT_LIMIT, call_preview, fields_of_call, preview, references
 from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.history.tables import ATTEMPT_COLUMNS, EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS, frame_of_pieces
@@ -61,10 +68,10 @@ def runs(
         ValueError: `status`, `since` or `limit` is none.
     """
     engine = engine or REGISTRY.engine()
-    wanted = statuses(RunStatus, status)
+    wanted = parse_statuses(RunStatus, status)
     with engine.reading() as reader:
-        select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
-        return _frame(RUN_COLUMNS, _run_columns(engine, reader, select, wanted))
+        select = selection_of(engine, reader, flow=flow, run=run, since=since, limit=limit)
+        return _history_frame(RUN_COLUMNS, _run_columns(engine, reader, select, wanted))
 
 
 def steps(
@@ -87,12 +94,14 @@ def steps(
     """
     engine = engine or REGISTRY.engine()
     with engine.reading() as reader:
-        select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
-        chosen, of_run = _attempts(engine, reader, replace(select, is_latest=True), statuses(StepStatus, status))
-        reused = _reused(reader, [row for row, _ in chosen], list(of_run.values()))
+        select = selection_of(engine, reader, flow=flow, run=run, since=since, limit=limit)
+        chosen, of_run = _select_attempts(
+            engine, reader, replace(select, is_latest=True), parse_statuses(StepStatus, status)
+        )
+        reused = _reused_steps(reader, [row for row, _ in chosen], list(of_run.values()))
         texts = _previews(reader, chosen)
     took = {"reused": [(row.run_id, row.step) in reused for row, _ in chosen]}
-    return _frame(STEP_COLUMNS, [_attempt_columns(chosen, texts) | took])
+    return _history_frame(STEP_COLUMNS, [_attempt_columns(chosen, texts) | took])
 
 
 def attempts(
@@ -111,10 +120,10 @@ def attempts(
     """
     engine = engine or REGISTRY.engine()
     with engine.reading() as reader:
-        select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
-        chosen, _ = _attempts(engine, reader, select, statuses(StepStatus, status))
+        select = selection_of(engine, reader, flow=flow, run=run, since=since, limit=limit)
+        chosen, _ = _select_attempts(engine, reader, select, parse_statuses(StepStatus, status))
         texts = _previews(reader, chosen)
-    return _frame(ATTEMPT_COLUMNS, [_attempt_columns(chosen, texts)])
+    return _history_frame(ATTEMPT_COLUMNS, [_attempt_columns(chosen, texts)])
 
 
 def events(
@@ -134,16 +143,18 @@ def events(
     The arguments are those of `runs`; `flow` and `status` are those of the run, `since` is when the event happened.
     """
     engine = engine or REGISTRY.engine()
-    wanted = statuses(RunStatus, status)
+    wanted = parse_statuses(RunStatus, status)
     with engine.reading() as reader:
-        select = selected(engine, reader, flow=flow, run=run, since=since, limit=limit)
+        select = selection_of(engine, reader, flow=flow, run=run, since=since, limit=limit)
         if wanted is not None:
-            of = _runs(engine, reader, replace(select, since=None, limit=None), wanted)
+            of = _select_runs(engine, reader, replace(select, since=None, limit=None), wanted)
             select = replace(select, run_name=None, run_ids=[row.run_id for row, _ in of])
-        return _frame(EVENT_COLUMNS, (asdict(noted(piece)) for piece in reader.event_columns(select)))
+        return _history_frame(
+            EVENT_COLUMNS, (asdict(warn_of_damaged_events(piece)) for piece in reader.event_columns(select))
+        )
 
 
-def _frame(columns: Mapping[str, str], pieces: Iterable[Mapping[str, list[Any]]]) -> pd.DataFrame:
+def _history_frame(columns: Mapping[str, str], pieces: Iterable[Mapping[str, list[Any]]]) -> pd.DataFrame:
     from ironflow_nb.history.history_frame import HistoryFrame
 
     return HistoryFrame(frame_of_pieces(columns, pieces), copy=False)
@@ -152,7 +163,7 @@ def _frame(columns: Mapping[str, str], pieces: Iterable[Mapping[str, list[Any]]]
 # -- selecting ---------------------------------------------------------------------------------------------------
 
 
-def _runs(
+def _select_runs(
     engine: Engine, reader: Reader, select: Select, wanted: Collection[RunStatus] | None
 ) -> list[tuple[RunRow, RunStatus]]:
     narrowed = replace(select, name=select.run_name, run_name=None)
@@ -167,7 +178,7 @@ def _runs(
     return [(row, status) for row, status in found if wanted is None or status in wanted][: select.limit]
 
 
-def _attempts(
+def _select_attempts(
     engine: Engine, reader: Reader, select: Select, wanted: Collection[StepStatus] | None
 ) -> tuple[list[tuple[StepRow, StepStatus]], dict[RunId, RunRow]]:
     """Return attempts with their statuses, and their runs; those of a run whose row is damaged are left out."""
@@ -177,7 +188,9 @@ def _attempts(
         narrowed = replace(select, step_statuses=recorded, limit=select.limit if is_sure else None)
     while True:
         rows = skip_damaged(reader.steps, narrowed)
-        of_run = {run.run_id: (run, status) for run, status in _runs(engine, reader, _runs_of(rows), None)}
+        of_run = {
+            run.run_id: (run, status) for run, status in _select_runs(engine, reader, _selection_of_runs(rows), None)
+        }
         damaged = {row.run_id for row in rows} - of_run.keys()
         if not damaged:
             break
@@ -188,16 +201,16 @@ def _attempts(
     return chosen[: select.limit], {run_id: run for run_id, (run, _) in of_run.items()}
 
 
-def _runs_of(rows: Iterable[StepRow]) -> Select:
+def _selection_of_runs(rows: Iterable[StepRow]) -> Select:
     return Select(run_ids={row.run_id for row in rows})
 
 
-def _reused(reader: Reader, latest: Sequence[StepRow], runs: Sequence[RunRow]) -> set[tuple[RunId, StepRef]]:
+def _reused_steps(reader: Reader, latest: Sequence[StepRow], runs: Sequence[RunRow]) -> set[tuple[RunId, StepRef]]:
     """Return the steps whose results were recorded before the latest stretch of their run, which took them."""
     began = {row.run_id: row.session_version for row in runs if row.n_sessions > 1}
     not_asked_for: dict[RunId, set[StepRef]] = {}
     for piece in reader.event_columns(Select(run_ids=list(began), name="SessionEnded")) if began else ():
-        for run_id, version, data in zip(piece.run_id, piece.version, noted(piece).data, strict=True):
+        for run_id, version, data in zip(piece.run_id, piece.version, warn_of_damaged_events(piece).data, strict=True):
             if version > began[run_id]:  # that of an earlier continuation says nothing about this one
                 not_asked_for[run_id] = set((data or {}).get("not_asked_for", ()))
     return {
@@ -222,7 +235,7 @@ def _previews(reader: Reader, rows: Iterable[tuple[RunRow | StepRow, Any]]) -> P
     return {key: (preview(stored), stored.size) for key, stored in found.items()}
 
 
-def _calls(reader: Reader, rows: Sequence[RunRow]) -> dict[RunId, str]:
+def _call_previews(reader: Reader, rows: Sequence[RunRow]) -> dict[RunId, str]:
     """Return the arguments of the runs in a few words: two reads, however many runs there are."""
     of_run = {row.run_id: (row.inputs_id, row.kind) for row in rows if row.inputs_id is not None}
     inputs_ids = sorted({inputs_id for inputs_id, _ in of_run.values()})  # in the order of their index
@@ -240,7 +253,7 @@ def _calls(reader: Reader, rows: Sequence[RunRow]) -> dict[RunId, str]:
     }
 
 
-def _text(texts: Previews, value_id: ValueId | None) -> str | None:
+def _preview_text(texts: Previews, value_id: ValueId | None) -> str | None:
     return texts.get(value_id, _NO_PREVIEW)[0] if value_id is not None else None
 
 
@@ -248,10 +261,10 @@ def _run_columns(
     engine: Engine, reader: Reader, select: Select, wanted: Collection[RunStatus] | None
 ) -> Iterator[dict[str, list[Any]]]:
     """Yield the runs as columns, in one piece."""
-    found = _runs(engine, reader, select, wanted)
+    found = _select_runs(engine, reader, select, wanted)
     rows = [row for row, _ in found]
     tallies = undamaged_tallies(reader, [row.run_id for row in rows])
-    texts, calls = _previews(reader, found), _calls(reader, rows)
+    texts, calls = _previews(reader, found), _call_previews(reader, rows)
     now = engine.clock.now()
     until = [row.ended_at or (now if status in OWNED else None) for row, status in found]
     took = [None if at is None else max(at - row.started_at, 0) / 1e6 for row, at in zip(rows, until, strict=True)]
@@ -262,15 +275,15 @@ def _run_columns(
         "status": [status.value for _, status in found],
         "duration_s": took,
         "n_steps": [sum([each.n for each in tallies if each.status is not StepStatus.SKIPPED]) for tallies in of_rows],
-        "n_completed": [count(tallies, StepStatus.COMPLETED) for tallies in of_rows],
-        "n_failed": [count(tallies, StepStatus.FAILED) for tallies in of_rows],
-        "output": [_text(texts, row.output_id) for row in rows],
-        "error": [_text(texts, row.error_id) for row in rows],
+        "n_completed": [count_steps(tallies, StepStatus.COMPLETED) for tallies in of_rows],
+        "n_failed": [count_steps(tallies, StepStatus.FAILED) for tallies in of_rows],
+        "output": [_preview_text(texts, row.output_id) for row in rows],
+        "error": [_preview_text(texts, row.error_id) for row in rows],
         "key": [row.key and plain(row.key) for row in rows],
     }
 
 
-def count(tallies: Iterable[StepTally], status: StepStatus) -> int:
+def count_steps(tallies: Iterable[StepTally], status: StepStatus) -> int:
     """Return how many steps have that status."""
     return sum([tally.n for tally in tallies if tally.status is status])
 
@@ -287,6 +300,6 @@ def _attempt_columns(chosen: Sequence[tuple[StepRow, StepStatus]], texts: Previe
             "status": [str(status) for _, status in chosen],
             "output": [text for text, _ in outputs],
             "output_bytes": [size for _, size in outputs],
-            "error": [_text(texts, row.error_id) for row in rows],
+            "error": [_preview_text(texts, row.error_id) for row in rows],
         }
     )

@@ -18,7 +18,7 @@ from ironflow_nb.history.tables import DISPLAYED, ORDINARY
 _DIGEST: Final = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{32}\b")
 _MOST_ROWS: Final = 200
 """Of longer frames pandas shows the first and the last few rows."""
-_AS_MADE: Final = ("display.show_dimensions", False)
+_DISPLAY_OPTIONS: Final = ("display.show_dimensions", False)
 
 
 class HistoryFrame(pd.DataFrame):
@@ -26,27 +26,27 @@ class HistoryFrame(pd.DataFrame):
 
     @property
     def _constructor(self) -> Callable[..., pd.DataFrame]:
-        return _made
+        return _derived_frame
 
     def __reduce__(self) -> Any:
         return pd.DataFrame(self).__reduce__()  # so that it can be read where this package is not
 
     def __repr__(self) -> str:
-        short = self._short()
+        short = self._displayed()
         if short is None:
             return super().__repr__()
-        with pd.option_context(*_AS_MADE, "display.max_columns", None):  # a narrow terminal gets them in turn
-            return f"{short!r}\n\n[{self._size(short)}]"
+        with pd.option_context(*_DISPLAY_OPTIONS, "display.max_columns", None):  # a narrow terminal gets them in turn
+            return f"{short!r}\n\n[{self._size_line(short)}]"
 
     def _repr_html_(self) -> str | None:
-        short = self._short()
+        short = self._displayed()
         if short is None:
-            return _html(pd.DataFrame(self))
-        with pd.option_context(*_AS_MADE):
-            table = _html(short)
-        return None if table is None else f"{table}<p>{self._size(short)}</p>"
+            return _pandas_html(pd.DataFrame(self))
+        with pd.option_context(*_DISPLAY_OPTIONS):
+            table = _pandas_html(short)
+        return None if table is None else f"{table}<p>{self._size_line(short)}</p>"
 
-    def _short(self) -> pd.DataFrame | None:
+    def _displayed(self) -> pd.DataFrame | None:
         """Return what is displayed, as texts; None if that is left to pandas."""
         displayed = DISPLAYED.get(tuple(self.columns))
         is_short = pd.get_option("display.max_columns") is not None and pd.get_option("display.large_repr") != "info"
@@ -57,23 +57,23 @@ class HistoryFrame(pd.DataFrame):
         most = len(rows) if most is None else max(most, _MOST_ROWS)
         if len(rows) > 2 * most:
             rows = rows.iloc[[*range(most), *range(len(rows) - most, len(rows))]]
-        return pd.DataFrame({name: _as_texts(rows[name]) for name in displayed if _says_something(rows, name)})
+        return pd.DataFrame({name: _column_texts(rows[name]) for name in displayed if _is_informative(rows, name)})
 
-    def _size(self, short: pd.DataFrame) -> str:
+    def _size_line(self, short: pd.DataFrame) -> str:
         return f"{len(self)} rows x {len(self.columns)} columns, {len(short.columns)} of them shown"
 
 
-def _made(*args: Any, **options: Any) -> pd.DataFrame:
+def _derived_frame(*args: Any, **options: Any) -> pd.DataFrame:
     frame = pd.DataFrame(*args, **options)
     return HistoryFrame(frame, copy=False) if tuple(frame.columns) in DISPLAYED else frame
 
 
-def _html(frame: pd.DataFrame) -> str | None:
+def _pandas_html(frame: pd.DataFrame) -> str | None:
     found: str | None = frame._repr_html_()  # type: ignore[operator]
     return found
 
 
-def _says_something(rows: pd.DataFrame, name: str) -> bool:
+def _is_informative(rows: pd.DataFrame, name: str) -> bool:
     if rows.empty:
         return True
     if name == "run_id" and "parent_run_id" not in rows:  # the steps or events of one run
@@ -82,13 +82,13 @@ def _says_something(rows: pd.DataFrame, name: str) -> bool:
     return bool((values != ORDINARY[name]).any()) if name in ORDINARY else not values.empty
 
 
-def _as_texts(column: pd.Series[Any]) -> pd.Series[Any]:
+def _column_texts(column: pd.Series[Any]) -> pd.Series[Any]:
     """Return the values as they are displayed, what is missing as nothing."""
     pairs = zip(column, column.isna(), strict=True)
-    return pd.Series(["" if gone else _text(str(column.name), value) for value, gone in pairs], column.index)
+    return pd.Series(["" if gone else _value_text(str(column.name), value) for value, gone in pairs], column.index)
 
 
-def _text(name: str, value: Any) -> str:
+def _value_text(name: str, value: Any) -> str:
     match value:
         case pd.Timestamp():
             return f"{value:%Y-%m-%d %H:%M:%S}Z"

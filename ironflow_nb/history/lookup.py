@@ -106,7 +106,7 @@ _HAVING_RUNS: Final = frozenset({RunKind.FLOW, RunKind.GRAPH, RunKind.DECIDER})
 S = TypeVar("S", bound=StrEnum)
 
 
-def selected(
+def selection_of(
     engine: Engine, reader: Reader, *, flow: object | None, run: str | None, since: When, limit: int | None = None
 ) -> Select:
     """Return the selection of what runs have; a text names flows by their last part too, a flow only itself.
@@ -119,12 +119,12 @@ def selected(
         run_name=None if flow is None else _flow_name(flow),
         is_full_name=not isinstance(flow, str),
         run_ids=None if run is None else [resolve_run(reader, getattr(run, "id", run)).run_id],
-        since=_instant(since, engine.clock.now()),
-        limit=n_rows(limit),
+        since=_instant_us(since, engine.clock.now()),
+        limit=row_limit(limit),
     )
 
 
-def n_rows(limit: int | None) -> int | None:
+def row_limit(limit: int | None) -> int | None:
     """Return the limit, if it is one.
 
     Raises:
@@ -150,7 +150,7 @@ def _flow_name(flow: object) -> str:
     raise TypeError(f"flow is a flow, a graph, a decider or the name of one, not {flow!r}{hint}")
 
 
-def _instant(since: When, now: int) -> int | None:
+def _instant_us(since: When, now: int) -> int | None:
     """Return the instant in microseconds UTC; a naive datetime is local time, a duration counts back from now."""
     if since is None:
         return None
@@ -163,7 +163,7 @@ def _instant(since: When, now: int) -> int | None:
     return now - round(before_s * 1e6) if before_s * 1e6 < now else None
 
 
-def statuses(kind: type[S], given: str | Collection[str] | None) -> frozenset[S] | None:
+def parse_statuses(kind: type[S], given: str | Collection[str] | None) -> frozenset[S] | None:
     """Return the statuses that were asked for, None if any will do.
 
     Raises:
@@ -207,7 +207,7 @@ def undamaged_tallies(reader: Reader, run_ids: Collection[RunId]) -> dict[RunId,
     return skip_damaged(lambda select: reader.tallies(set(run_ids) - set(select.without)), Select())
 
 
-def noted(piece: EventColumns) -> EventColumns:
+def warn_of_damaged_events(piece: EventColumns) -> EventColumns:
     """Return the events, after a warning for each that has to be shown without its data."""
     for n, data in enumerate(piece.data):
         if data is None:

@@ -90,9 +90,11 @@ class Plan(PicturedFrame):
             keys: what the nodes that show the steps are called by; by default the steps' names.
         """
         steps = list(planned)
-        frame = frame_of_records(COLUMNS, [_record(each) for each in steps])
+        frame = frame_of_records(COLUMNS, [_plan_row(each) for each in steps])
         picture = (
-            None if diagram is None else draw(diagram, _states(steps, keys or {}), prefix=f"iron-plan-{diagram.name}")
+            None
+            if diagram is None
+            else draw(diagram, _node_states(steps, keys or {}), prefix=f"iron-plan-{diagram.name}")
         )
         return cls.of_frame(frame, picture, plain(f"{begin}{_summary(steps)}"))
 
@@ -104,13 +106,13 @@ class Plan(PicturedFrame):
         return self.picture
 
 
-def _states(planned: list[Planned], keys: Mapping[StepRef, str]) -> dict[str, NodeState]:
+def _node_states(planned: list[Planned], keys: Mapping[StepRef, str]) -> dict[str, NodeState]:
     return node_states(
         (keys.get(each.step, each.row.name), _STATUSES[each.action], 1, each.row.duration_s) for each in planned
     )
 
 
-def _record(planned: Planned) -> dict[str, Any]:
+def _plan_row(planned: Planned) -> dict[str, Any]:
     row = planned.row
     return {
         "step": plain(planned.step), "name": plain(row.name), "index": row.index, "action": planned.action.value,

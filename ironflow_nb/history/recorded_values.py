@@ -55,7 +55,7 @@ def fields_of_call(record: StoredValue, kind: str) -> Mapping[str, Any] | None:
     except msgspec.MsgspecError:  # of a form that is not known here
         return None
     if _CLOSURE in record.content:
-        fields = own_arguments(fields)
+        fields = without_closure(fields)
     given = fields.get("input")
     # What a graph is called with is one mapping, and people write its items.
     return given if kind == RunKind.GRAPH and type(given) is dict and TAG not in given else fields
@@ -183,24 +183,24 @@ def read_arguments(
     missing = call.missing()
     if missing:
         raise lost(f"the arguments {', '.join(missing)}")
-    return {name: call.read(engine, name) for name in (*call.here, *call.values)}, call.not_kept
+    return {name: call.read(engine, name) for name in (*call.inline, *call.values)}, call.not_stored
 
 
 class RecordedArguments(NamedTuple):
     """The arguments of a call as they were recorded, by name.
 
-    `here` are those that stand in the record, as trees; `values` those that are values of their own, None if one is
-    missing; `not_kept` are the classes of those that were not stored.
+    `inline` are those that stand in the record, as trees; `values` those that are values of their own, None if one is
+    missing; `not_stored` are the classes of those that were not stored.
     """
 
     record: StoredValue
-    here: Mapping[str, Tree]
+    inline: Mapping[str, Tree]
     values: Mapping[str, StoredValue | None]
-    not_kept: dict[str, str]
+    not_stored: dict[str, str]
 
     def names(self) -> list[str]:
         """Return the names of all arguments in the order of the call."""
-        return [*own_arguments(msgspec.json.decode(self.record.content or b"{}"))]
+        return [*without_closure(msgspec.json.decode(self.record.content or b"{}"))]
 
     def missing(self) -> list[str]:
         """Return the names of the arguments whose values the journal has lost."""
@@ -214,7 +214,7 @@ class RecordedArguments(NamedTuple):
         """
         try:
             stored = self.values.get(name)
-            return untag(self.here[name]) if stored is None else engine.codecs.decode(stored)
+            return untag(self.inline[name]) if stored is None else engine.codecs.decode(stored)
         except ValueUnreadable as error:
             error.add_note(f"It is the recorded argument `{name}`.")
             raise
@@ -225,14 +225,14 @@ def find_arguments(engine: Engine, inputs_id: ValueId | None) -> RecordedArgumen
     record = None if inputs_id is None else engine.access.value(inputs_id)
     if record is None or record.content is None:
         return None
-    here, elsewhere, not_kept = map(own_arguments, input_references(record))
+    inline, elsewhere, not_stored = map(without_closure, input_references(record))
     ids = {name: ValueId(bytes.fromhex(text)) for name, text in elsewhere.items()}
     with engine.access.current() as reader:
         found = reader.values(list(ids.values()))
-    return RecordedArguments(record, here, {name: found.get(each) for name, each in ids.items()}, not_kept)
+    return RecordedArguments(record, inline, {name: found.get(each) for name, each in ids.items()}, not_stored)
 
 
-def own_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def without_closure(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments without what the function closes over: that it has by itself."""
     return {name: value for name, value in arguments.items() if not name.startswith(CLOSURE)}
 
@@ -268,8 +268,8 @@ class Arguments(Mapping[str, Any]):
         """
         if name not in self._names:
             raise KeyError(name)
-        if name in self._recorded.not_kept:
-            kind = self._recorded.not_kept[name]
+        if name in self._recorded.not_stored:
+            kind = self._recorded.not_stored[name]
             raise self._unavailable(
                 f"was not stored, because it is larger than 1 MB or can't be pickled ({kind})", name
             )

@@ -30,7 +30,7 @@ def statuses_of(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> dict[
 
 def looked_at(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> list[tuple[RunRow, RunStatus]]:
     """Return the runs with what each is really doing; one that has ended since it was read is as it is now."""
-    found = [(run, derived_run_status(run.status, owner_is_alive=_is_alive(engine, reader, run))) for run in runs]
+    found = [(run, derived_run_status(run.status, owner_is_alive=_is_owner_alive(engine, reader, run))) for run in runs]
     in_doubt = [run.run_id for run, status in found if status is not run.status]
     if not in_doubt:
         return found
@@ -41,7 +41,7 @@ def looked_at(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> list[tu
     return [(run, run.status if run.run_id in ended else status) for run, (_, status) in zip(now, found, strict=True)]
 
 
-def _is_alive(engine: Engine, reader: Reader, run: RunRow) -> bool:
+def _is_owner_alive(engine: Engine, reader: Reader, run: RunRow) -> bool:
     if run.kind == RunKind.DECIDER:
         return True
     if run.owner == engine.owner:
@@ -49,7 +49,7 @@ def _is_alive(engine: Engine, reader: Reader, run: RunRow) -> bool:
     return engine.access.is_owner_alive(reader, run.owner)
 
 
-def look(engine: Engine, run_id: RunId) -> tuple[RunRow | None, RunStatus]:
+def run_and_status(engine: Engine, run_id: RunId) -> tuple[RunRow | None, RunStatus]:
     """Return the run as it is now; one that is not written yet is pending.
 
     Raises:
@@ -91,17 +91,17 @@ def wait_ended(engine: Engine, run_id: RunId, timeout_s: float | None = None) ->
                 session.completion.when_done(wakeup.set)
             poll_s = None
         else:
-            run, status = look(engine, run_id)
+            run, status = run_and_status(engine, run_id)
             if status in ENDED:
                 return run, status
             poll_s = POLL_S
         left_s = None if deadline is None else deadline - clock.monotonic()
         if left_s is not None and left_s <= 0:
             raise ResultTimeout(f"run {run_id} did not end within {timeout_s:g} s; it goes on", run_id=run_id)
-        clock.wait(wakeup, _shorter(poll_s, left_s))
+        clock.wait(wakeup, _shortest(poll_s, left_s))
 
 
-def _shorter(one_s: float | None, other_s: float | None) -> float | None:
+def _shortest(one_s: float | None, other_s: float | None) -> float | None:
     given = [seconds for seconds in (one_s, other_s) if seconds is not None]
     return min(given, default=None)
 

@@ -22,7 +22,7 @@ from ironflow_nb.notebook.unfinished_card import show_unfinished
 _OF_THE_CLASS: Final = ("call_def", "call_docstring", "class_docstring", "init_docstring", "string_form")
 
 
-def attach(shell: Any) -> None:
+def attach_inspector(shell: Any) -> None:
     """Let the shell's inspector tell of a step or flow how its function is called, and nothing of how it wraps that."""
     inspector = shell.inspector
     plain = inspector.info
@@ -36,7 +36,7 @@ def attach(shell: Any) -> None:
     inspector.info = info
 
 
-def detach(shell: Any) -> None:
+def detach_inspector(shell: Any) -> None:
     """Let it be as it was."""
     vars(shell.inspector).pop("info", None)
 
@@ -48,11 +48,11 @@ def load_ipython_extension(shell: Any) -> None:
     """
     if getattr(shell, FACE_ATTRIBUTE, None) is not None:
         return
-    face = NotebookHooks(shell)
-    face.attach()
+    hooks = NotebookHooks(shell)
+    hooks.attach()
     tracebacks.attach(shell)
-    attach(shell)
-    setattr(shell, FACE_ATTRIBUTE, face)
+    attach_inspector(shell)
+    setattr(shell, FACE_ATTRIBUTE, hooks)
     shell.register_magics(IronflowMagics)
     shell.register_magics(StepMagics)
     shell.register_magics(GraphMagics)
@@ -63,12 +63,12 @@ def load_ipython_extension(shell: Any) -> None:
 
 def unload_ipython_extension(shell: Any) -> None:
     """Take away what loading has added."""
-    face = getattr(shell, FACE_ATTRIBUTE, None)
-    if face is None:
+    hooks = getattr(shell, FACE_ATTRIBUTE, None)
+    if hooks is None:
         return
-    face.detach()
+    hooks.detach()
     tracebacks.detach(shell)
-    detach(shell)
+    detach_inspector(shell)
     for known in REGISTRY.definitions(KIND):
         REGISTRY.forget(KIND, known.name)
     delattr(shell, FACE_ATTRIBUTE)

@@ -20,7 +20,7 @@ _KEY: Final = re.compile(r"""(["']?)([A-Za-z0-9_.\-]+)\1\s*:(?=\s|\Z)""")
 _DASH: Final = re.compile(r"-(\s+|\Z)")
 _SCALAR: Final = re.compile(r"[A-Za-z0-9_.\-]+")
 _BRACES: Final = {"{": False, "[": True}
-_FLOW: Final = -1
+_BRACES_COLUMN: Final = -1
 
 
 @dataclass
@@ -53,7 +53,7 @@ class CursorPosition:
     owner: str = ""
 
 
-def place_at(text: str) -> CursorPosition:
+def cursor_position(text: str) -> CursorPosition:
     """Return the place at the end of the text."""
     *lines, last = text.split("\n")
     reader = _LineReader()
@@ -77,43 +77,43 @@ class _LineReader:
     def line(self, line: str, *, is_last: bool = False) -> None:
         self.is_at_key = False
         rest = line.lstrip(" ")
-        if self.frames[-1].column == _FLOW:
-            self._flow(line)
+        if self.frames[-1].column == _BRACES_COLUMN:
+            self._read_braces(line)
             return
         if not is_last and (not rest or rest.startswith("#")):
             return
         column, is_item = len(line) - len(rest), False
         while (dash := _DASH.match(rest)) is not None:
-            self._item(column, is_inner=is_item)
+            self._begin_item(column, is_inner=is_item)
             column, rest, is_item = column + dash.end(), rest[dash.end() :], True
         key = _KEY.match(rest)
         if key is not None or not rest:
-            self._mapping(column, is_item=is_item)
+            self._begin_mapping(column, is_item=is_item)
             self.is_at_key = key is None
         if key is not None:
-            self._begin(key[2], rest[key.end() :])
+            self._begin_key(key[2], rest[key.end() :])
             rest = rest[key.end() :]
-        self._flow(rest)
+        self._read_braces(rest)
 
-    def _item(self, column: int, *, is_inner: bool) -> None:
+    def _begin_item(self, column: int, *, is_inner: bool) -> None:
         """Begin an item of the list in that column."""
         if not is_inner:
-            self._close(lambda frame: frame.column > column)
+            self._close_frames(lambda frame: frame.column > column)
         if not (self.frames[-1].is_list and self.frames[-1].column == column):
             self.frames.append(OpenContainer(is_list=True, column=column))
 
-    def _mapping(self, column: int, *, is_item: bool) -> None:
+    def _begin_mapping(self, column: int, *, is_item: bool) -> None:
         """Go on with the mapping in that column, or begin one."""
         if not is_item:
-            self._close(lambda frame: frame.column > column or (frame.is_list and frame.column == column))
+            self._close_frames(lambda frame: frame.column > column or (frame.is_list and frame.column == column))
         if self.frames[-1].is_list or self.frames[-1].column < column:
             self.frames.append(OpenContainer(is_list=False, column=column))
 
-    def _close(self, is_over: Callable[[OpenContainer], bool]) -> None:
+    def _close_frames(self, is_over: Callable[[OpenContainer], bool]) -> None:
         while len(self.frames) > 1 and is_over(self.frames[-1]):
             self.frames.pop()
 
-    def _begin(self, key: str, value: str) -> None:
+    def _begin_key(self, key: str, value: str) -> None:
         """Note a key of the innermost mapping, and its value if that is a plain one."""
         frame = self.frames[-1]
         scalar = _SCALAR.match(value.strip(" \"'"))
@@ -124,17 +124,17 @@ class _LineReader:
         if key == "id" and len(self.frames) > 1 and self.frames[-2].is_list:
             self.frames[-2].ids.append(frame.values[key])
 
-    def _flow(self, text: str) -> None:
+    def _read_braces(self, text: str) -> None:
         """Read braces and brackets, and the keys in them."""
         position, quote = 0, ""
         while position < len(text):
-            char, inside = text[position], self.frames[-1].column == _FLOW
+            char, inside = text[position], self.frames[-1].column == _BRACES_COLUMN
             if quote:
                 quote = "" if char == quote else quote
             elif char in "\"'":
                 quote = char
             elif char in _BRACES and (inside or not text[:position].strip()):
-                self.frames.append(OpenContainer(is_list=_BRACES[char], column=_FLOW))
+                self.frames.append(OpenContainer(is_list=_BRACES[char], column=_BRACES_COLUMN))
             elif inside and char in "}]":
                 self.frames.pop()
             elif inside and char == ",":
@@ -143,10 +143,10 @@ class _LineReader:
                 key = _KEY.match(text, position)
                 if key is not None:
                     position = key.end() - 1
-                    self._begin(key[2], re.split(r"[,}]", text[key.end() :], maxsplit=1)[0])
+                    self._begin_key(key[2], re.split(r"[,}]", text[key.end() :], maxsplit=1)[0])
             position += 1
         frame = self.frames[-1]
-        if frame.column == _FLOW:
+        if frame.column == _BRACES_COLUMN:
             self.is_at_key = not quote and not frame.is_list and frame.key is None
 
 
@@ -173,29 +173,29 @@ class GraphMatcher:
             return {"completions": []}
         lines = context.full_text.split("\n")
         before = [*lines[1 : context.cursor_line], lines[context.cursor_line][: context.cursor_position]]
-        place = place_at("\n".join(before))
-        found = dict.fromkeys(name for name in self.offered(place) if name.startswith(place.word))
+        place = cursor_position("\n".join(before))
+        found = dict.fromkeys(name for name in self.candidates(place) if name.startswith(place.word))
         completions = [SimpleCompletion(text=name, type="keyword") for name in found]
         return {"completions": completions, "matched_fragment": place.word, "suppress": bool(found)}
 
-    def offered(self, place: CursorPosition) -> list[str]:
+    def candidates(self, place: CursorPosition) -> list[str]:
         """Return what may stand at the place."""
         if place.is_expression and place.owner == "input":
             return place.frames[0].inputs
         if place.is_expression:
-            return list(_in_expressions(place.frames))
+            return list(_expression_names(place.frames))
         schema, mapping = _Schema(), place.frames[-1]
         found = schema.at(place)
         if not place.is_key:
-            return [*_words(found), *self._known(place.frames)]
+            return [*_listed_values(found), *self._known_names(place.frames)]
         return [key for each in found for key in schema.properties(each, mapping) if key not in mapping.values]
 
-    def _known(self, frames: tuple[OpenContainer, ...]) -> Iterator[str]:
+    def _known_names(self, frames: tuple[OpenContainer, ...]) -> Iterator[str]:
         """Yield the names that the value of a key of a node may have."""
         maps = [frame for frame in frames if not frame.is_list]
         match maps[-1].key:
             case "depends_on":
-                yield from _earlier(frames)
+                yield from _earlier_nodes(frames)
             case "python":
                 hidden = self._shell.user_ns_hidden
                 names = self._shell.user_ns.items()
@@ -210,11 +210,11 @@ def _is_function(name: str, value: Any) -> bool:
     return not name.startswith("_") and (isfunction(value) or hasattr(type(value), "submit"))
 
 
-def _in_expressions(frames: tuple[OpenContainer, ...]) -> Iterator[str]:
+def _expression_names(frames: tuple[OpenContainer, ...]) -> Iterator[str]:
     """Yield the names that an expression at that place sees, and the functions that it may call."""
     from ironflow_nb.graphs.language.functions import known_functions
 
-    yield from _earlier(frames)
+    yield from _earlier_nodes(frames)
     for frame in frames:
         if "loop" in frame.values:
             yield from (frame.values.get("as") or "item", "index")
@@ -226,7 +226,7 @@ def _in_expressions(frames: tuple[OpenContainer, ...]) -> Iterator[str]:
     yield from known_functions()
 
 
-def _earlier(frames: tuple[OpenContainer, ...]) -> Iterator[str]:
+def _earlier_nodes(frames: tuple[OpenContainer, ...]) -> Iterator[str]:
     """Yield the ids of the nodes before this one, in its own list and in those around it."""
     own = {frame.values.get("id") for frame in frames}
     yield from (name for frame in frames for name in frame.ids if name and name not in own)
@@ -250,15 +250,15 @@ class _Schema:
         found = [self._top]
         for depth, frame in enumerate(place.frames):
             if frame.is_list:
-                found = list(_each(each["items"] for each in found if isinstance(each.get("items"), Mapping)))
+                found = list(_alternatives(each["items"] for each in found if isinstance(each.get("items"), Mapping)))
             elif depth < len(place.frames) - 1 or not place.is_key:
-                found = list(_each(self._property(each, frame) for each in found))
+                found = list(_alternatives(self._property(each, frame) for each in found))
         return found
 
     def properties(self, schema: Schema, frame: OpenContainer) -> Schema:
         """Return the schemas of the keys of a mapping, of which some are there."""
         if "$ref" in schema:
-            return self._of_node(frame)
+            return self._node_properties(frame)
         found: Schema = schema.get("properties", {})
         return found
 
@@ -266,7 +266,7 @@ class _Schema:
         found = self.properties(schema, frame).get(frame.key or "", schema.get("additionalProperties"))
         return found if isinstance(found, Mapping) else {}
 
-    def _of_node(self, frame: OpenContainer) -> Schema:
+    def _node_properties(self, frame: OpenContainer) -> Schema:
         """Return the keys of a node: with a kind those that go with it, without one all kinds."""
         kind = next((key for key in frame.values if key in self._kinds), None)
         kinds = self._kinds if kind is None else {kind}
@@ -280,15 +280,15 @@ class _Schema:
         }
 
 
-def _each(schemas: Iterable[Any]) -> Iterator[Schema]:
+def _alternatives(schemas: Iterable[Any]) -> Iterator[Schema]:
     """Yield the schemas that say anything, and those that they are made of."""
     for schema in schemas:
         if isinstance(schema, Mapping):
             yield schema
-            yield from _each([*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())])
+            yield from _alternatives([*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())])
 
 
-def _words(schemas: list[Schema]) -> Iterator[str]:
+def _listed_values(schemas: list[Schema]) -> Iterator[str]:
     """Yield the values that schemas list."""
     for schema in schemas:
         listed = [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else ())]

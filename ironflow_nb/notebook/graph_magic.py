@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 MAGIC: Final = "%%graph"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 _OWN_NAME: Final = re.compile(r"^graph[ \t]*:[ \t]*", re.MULTILINE)
-_WIDEST: Final = 110
-_OPEN: Final = ENDED - {RunStatus.COMPLETED, RunStatus.CANCELLED}
-_LOOKED_AT: Final = 20
+_MOST_COLUMNS: Final = 110
+_UNFINISHED: Final = ENDED - {RunStatus.COMPLETED, RunStatus.CANCELLED}
+_MOST_RUNS: Final = 20
 
 
 @magics_class
@@ -60,15 +60,15 @@ class GraphMagics(Magics):
         """
         __tracebackhide__ = True
         assert self.shell is not None
-        name = _name(line)
-        made = _checked(name, line, cell)
+        name = _parse_name(line)
+        made = _compile_cell(name, line, cell)
         if name.isidentifier() and not iskeyword(name):
             self.shell.user_ns[name] = made
-        _tell_unfinished(made)
+        _say_unfinished(made)
         display(made)  # type: ignore[no-untyped-call]
 
 
-def _name(line: str) -> str:
+def _parse_name(line: str) -> str:
     words = line.split()
     if not words:
         raise UsageError(f"{MAGIC}: give the graph a name: {MAGIC} triage")
@@ -86,7 +86,7 @@ def _name(line: str) -> str:
     return name
 
 
-def _checked(name: str, line: str, cell: str) -> Graph:
+def _compile_cell(name: str, line: str, cell: str) -> Graph:
     """Return the graph of a cell.
 
     Raises:
@@ -99,18 +99,18 @@ def _checked(name: str, line: str, cell: str) -> Graph:
     try:
         # The line of the magic counts, so that every place is that of the cell.
         source = read_source(f"\n{cell}")
-        named, wrong = _named(source, name, cell)
-        wrong += [_Wrong.of(found) for found in compile_graph(named, kinds())[1].all]
+        named, wrong = _with_cell_name(source, name, cell)
+        wrong += [_Mistake.of(found) for found in compile_graph(named, kinds())[1].all]
         if not wrong:
-            return _made(name, cell, named.data)
+            return _graph_as_written(name, cell, named.data)
     except GraphInvalid as error:
-        wrong = [_Wrong.of(found) for found in getattr(error, "findings", ())] or [_Wrong(0, 0, str(error))]
+        wrong = [_Mistake.of(found) for found in getattr(error, "findings", ())] or [_Mistake(0, 0, str(error))]
     except IronflowError as error:
         raise UsageError(f"{MAGIC} {name}: {error}") from None
-    raise UsageError(_told(name, f"{MAGIC} {line}\n{cell}", wrong))
+    raise UsageError(_format_mistakes(name, f"{MAGIC} {line}\n{cell}", wrong))
 
 
-def _named(source: GraphSource, name: str, cell: str) -> tuple[GraphSource, list[_Wrong]]:
+def _with_cell_name(source: GraphSource, name: str, cell: str) -> tuple[GraphSource, list[_Mistake]]:
     """Return the definition with the name of the cell, which it may lack, and what is wrong if it has another one."""
     data: Any = source.data
     if not isinstance(data, Mapping):
@@ -121,10 +121,10 @@ def _named(source: GraphSource, name: str, cell: str) -> tuple[GraphSource, list
     place = _OWN_NAME.search(cell)
     n_line, column = (0, 0) if place is None else (cell.count("\n", 0, place.end()) + 2, len(place[0]) + 1)
     message = f"graph: the cell is {MAGIC} {name}, and the graph {data['graph']}: leave the key out, or make them agree"
-    return named, [_Wrong(n_line, column, f"line {n_line}, column {column}: {message}" if n_line else message)]
+    return named, [_Mistake(n_line, column, f"line {n_line}, column {column}: {message}" if n_line else message)]
 
 
-def _made(name: str, cell: str, data: Mapping[str, Any]) -> Graph:
+def _graph_as_written(name: str, cell: str, data: Mapping[str, Any]) -> Graph:
     """Return the graph, as it was written where that is a text that needs no cell around it."""
     from ironflow_nb.graphs.compiler.graph_source import read_source
     from ironflow_nb.graphs.graph import Graph
@@ -136,7 +136,7 @@ def _made(name: str, cell: str, data: Mapping[str, Any]) -> Graph:
     return Graph.from_dict(data)
 
 
-class _Wrong(NamedTuple):
+class _Mistake(NamedTuple):
     """One mistake; its line and column are counted from 1, and 0 where they are not known."""
 
     line: int
@@ -144,36 +144,36 @@ class _Wrong(NamedTuple):
     text: str
 
     @classmethod
-    def of(cls, found: CompilerFinding) -> _Wrong:
+    def of(cls, found: CompilerFinding) -> _Mistake:
         line, column = found.position or (0, 0)
         return cls(line, column, str(found))
 
 
-def _told(name: str, shown: str, wrong: list[_Wrong]) -> str:
+def _format_mistakes(name: str, shown: str, wrong: list[_Mistake]) -> str:
     """Return everything that is wrong, in the order of the cell, each with its line and a sign below its column."""
     ordered = sorted(set(wrong))
     count = "1 thing is" if len(ordered) == 1 else f"{len(ordered)} things are"
     lines = shown.split("\n")
-    return "\n".join([f"{MAGIC} {name}: {count} wrong", *(_pointed(each, lines) for each in ordered)])
+    return "\n".join([f"{MAGIC} {name}: {count} wrong", *(_format_mistake(each, lines) for each in ordered)])
 
 
-def _pointed(wrong: _Wrong, lines: list[str]) -> str:
+def _format_mistake(wrong: _Mistake, lines: list[str]) -> str:
     if not 1 <= wrong.line <= len(lines):
         return wrong.text
     line, column = lines[wrong.line - 1], wrong.column - 1
-    cut = max(0, column - _WIDEST // 2) if len(line) > _WIDEST else 0
+    cut = max(0, column - _MOST_COLUMNS // 2) if len(line) > _MOST_COLUMNS else 0
     before = "".join("\t" if char == "\t" else " " for char in line[cut:column])
-    return f"{wrong.text}\n    {line[cut : cut + _WIDEST]}\n    {before}^"
+    return f"{wrong.text}\n    {line[cut : cut + _MOST_COLUMNS]}\n    {before}^"
 
 
-def _tell_unfinished(made: Graph) -> None:
+def _say_unfinished(made: Graph) -> None:
     """Say what a repeated call would do with the newest run that did not end well, if it would continue that."""
     found: Any = frontend()
     if not isinstance(found, NotebookHooks):
         return
     try:
         engine = REGISTRY.engine()
-        run = _unfinished(engine, made.name)
+        run = _newest_unfinished(engine, made.name)
         plan = None if run is None else made.plan_call(*made.recorded_call(recorded_arguments(engine, run)))
     except IronflowError:  # what a call would do is no reason not to define the graph
         return
@@ -181,9 +181,9 @@ def _tell_unfinished(made: Graph) -> None:
         found.say(plan.headline)
 
 
-def _unfinished(engine: Engine, name: str) -> RunRow | None:
+def _newest_unfinished(engine: Engine, name: str) -> RunRow | None:
     with engine.reading() as reader:
-        rows = reader.runs(Select(kind=RunKind.GRAPH, name=name, is_full_name=True, limit=_LOOKED_AT))
+        rows = reader.runs(Select(kind=RunKind.GRAPH, name=name, is_full_name=True, limit=_MOST_RUNS))
         own = [row for row in rows if row.parent_run_id is None]
         statuses = statuses_of(engine, reader, own)
-    return next((row for row in own if statuses.get(row.run_id) in _OPEN), None)
+    return next((row for row in own if statuses.get(row.run_id) in _UNFINISHED), None)

@@ -19,22 +19,22 @@ import msgspec
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from ironflow_nb.durable_cells.cell_lookup import CellContext, place_of
+from ironflow_nb.durable_cells.cell_lookup import CellContext, context_of
 from ironflow_nb.durable_cells.cell_record import CODE, SHOWN, Output, within_limit
 from ironflow_nb.durable_cells.notebook_file import (
     RUNNING,
-    name_of_cell,
+    cell_source,
+    default_cell_name,
+    make_cell_of_text,
     read_notebook,
-    text_of,
-    whole_cell,
     write_notebook,
 )
-from ironflow_nb.durable_cells.run_cell import CellOutcome, run_cell
+from ironflow_nb.durable_cells.run_cell import CellResult, run_cell
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import Engine
 from ironflow_nb.execution import api as engine_api
 from ironflow_nb.notebook.output_capture import OutputCapture
-from ironflow_nb.notebook.tracebacks import rendered
+from ironflow_nb.notebook.tracebacks import render_traceback
 
 PARAMETERS: Final = "parameters"
 INJECTED: Final = "injected-parameters"
@@ -87,7 +87,7 @@ class RecordingCapture(OutputCapture):
         self.outputs = outputs
 
 
-class Headless:
+class NotebookRunner:
     """Runs the cells of one notebook."""
 
     def __init__(self, request: NotebookRequest, shell: Any, engine: Engine) -> None:
@@ -97,8 +97,8 @@ class Headless:
         self._inputs = request.inputs
         self._shell = shell
         self._engine = engine
-        self._stage = RecordingCapture(shell)
-        self._place: CellContext = place_of(engine, shell.user_ns, self._stage, request.path)
+        self._output = RecordingCapture(shell)
+        self._context: CellContext = context_of(engine, shell.user_ns, self._output, request.path)
         self._names: dict[str, int] = {}
 
     def run(self) -> bool:
@@ -115,35 +115,35 @@ class Headless:
     def _run_cells(self, cells: list[dict[str, Any]]) -> bool:
         takes_inputs = [cell for cell in cells if PARAMETERS in _tags(cell)]
         if self._inputs and not takes_inputs:
-            self._inject(before=cells[0] if cells else None)
+            self._inject_inputs(before=cells[0] if cells else None)
         for number, cell in enumerate(cells, 1):
             if cell.get("cell_type") == "code" and not self._run_cell(number, cell):
                 return False
             if takes_inputs and cell is takes_inputs[0] and self._inputs:
-                self._inject(after=cell)
+                self._inject_inputs(after=cell)
         return True
 
     def _run_cell(self, number: int, cell: dict[str, Any]) -> bool:
-        report = CellReport(number, name_of_cell(number, cell), RUNNING, printed=(_n_printed(1), _n_printed(2)))
+        report = CellReport(number, default_cell_name(number, cell), RUNNING, printed=(_n_printed(1), _n_printed(2)))
         self.reports.append(report)
-        self._stage.outputs = []
+        self._output.outputs = []
         cell.setdefault("metadata", {})["ironflow"] = {"status": RUNNING}
         clock, began_s = self._engine.access.clock, self._engine.access.clock.monotonic()
         file = ""
         try:
-            made = whole_cell(text_of(cell), report.name, self._shell.transform_cell, cell.get("id"))
+            made = make_cell_of_text(cell_source(cell), report.name, self._shell.transform_cell, cell.get("id"))
             if made is None:
                 report.status = "empty"
                 return True
             report.name, file = made.name, made.file
-            self._refuse_twin(number, made.name)
+            self._refuse_duplicate(number, made.name)
             self._save()  # so that the end of this process is known to have been in this cell
             with self._executing(made.text):
-                outcome = run_cell(made, self._place)
-            _note(report, outcome)
+                outcome = run_cell(made, self._context)
+            _record_result(report, outcome)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever a cell raises is what became of it
             report.status = "failed"
-            self._fail(report, cell, error, file)
+            self._record_failure(report, cell, error, file)
             return MAY_FAIL in _tags(cell)
         except BaseException:
             report.status = "interrupted"
@@ -151,7 +151,8 @@ class Headless:
         finally:
             report.duration_s = clock.monotonic() - began_s
             outputs = [
-                _as_json(output, self._shell.execution_count - 1) for output in within_limit(self._stage.outputs)
+                _notebook_output(output, self._shell.execution_count - 1)
+                for output in within_limit(self._output.outputs)
             ]
             cell["outputs"] = [*outputs, *cell["outputs"]]
             cell["metadata"]["ironflow"] = {"status": report.status, "duration_s": report.duration_s}
@@ -180,23 +181,25 @@ class Headless:
             shell.events.trigger("post_execute")
             shell.execution_count += 1
 
-    def _refuse_twin(self, number: int, name: str) -> None:
+    def _refuse_duplicate(self, number: int, name: str) -> None:
         other = self._names.setdefault(name, number)
         if other != number:
             raise DefinitionError(f"cells {other} and {number} are both called {name!r}; give one another name")
 
-    def _fail(self, report: CellReport, cell: dict[str, Any], error: BaseException, file: str) -> None:
-        lines = rendered(self._shell, error, file)
+    def _record_failure(self, report: CellReport, cell: dict[str, Any], error: BaseException, file: str) -> None:
+        lines = render_traceback(self._shell, error, file)
         kind, text = type(error).__name__, str(error)
         if isinstance(error, SystemExit):
             text = f"the cell ended the notebook, with code {0 if error.code is None else error.code}"
         report.error, report.traceback = f"{kind}: {text}", "\n".join(lines)
         cell["outputs"] = [{"output_type": "error", "ename": kind, "evalue": text, "traceback": lines}]
 
-    def _inject(self, *, before: dict[str, Any] | None = None, after: dict[str, Any] | None = None) -> None:
+    def _inject_inputs(self, *, before: dict[str, Any] | None = None, after: dict[str, Any] | None = None) -> None:
         """Let the inputs be variables, and a cell of the executed notebook say so."""
         self._shell.user_ns.update(self._inputs)
-        source = "\n".join(["# the inputs of this run", *(f"{name} = {_shown(v)}" for name, v in self._inputs.items())])
+        source = "\n".join(
+            ["# the inputs of this run", *(f"{name} = {_safe_repr(v)}" for name, v in self._inputs.items())]
+        )
         cell = {"cell_type": "code", "id": INJECTED, "metadata": {"tags": [INJECTED]}, "source": source}
         cells = self.notebook["cells"]
         place = cells.index(after) + 1 if after is not None else cells.index(before) if before is not None else 0
@@ -208,7 +211,7 @@ def _n_printed(descriptor: int) -> int:
     return os.fstat(descriptor).st_size
 
 
-def _note(report: CellReport, outcome: CellOutcome) -> None:
+def _record_result(report: CellReport, outcome: CellResult) -> None:
     report.status = "restored" if outcome.is_restored else "executed"
     if outcome.record is not None:
         parts = outcome.record.parts.items()
@@ -220,7 +223,7 @@ def _tags(cell: dict[str, Any]) -> list[str]:
     return found if isinstance(found, list) else []
 
 
-def _shown(value: object) -> str:
+def _safe_repr(value: object) -> str:
     try:
         shown = repr(value)
     except Exception:  # noqa: BLE001 -- a foreign __repr__ may raise anything
@@ -228,7 +231,7 @@ def _shown(value: object) -> str:
     return shown if len(shown) <= 1000 else f"...  # {type(value).__name__}"
 
 
-def _as_json(output: Output, count: int) -> dict[str, Any]:
+def _notebook_output(output: Output, count: int) -> dict[str, Any]:
     """Return the output as the format of notebooks has it."""
     if output.kind == "stream":
         return {"output_type": "stream", "name": output.name, "text": output.text}
@@ -251,7 +254,7 @@ def main(request_file: str) -> int:
     with Path(request_file).open("rb") as file:  # written by the process that started this one, for this user only
         request = NotebookRequest(**pickle.load(file))  # noqa: S301
     engine = engine_api.use(request.journal, durability=request.durability)
-    is_fine = Headless(request, make_shell(), engine).run()
+    is_fine = NotebookRunner(request, make_shell(), engine).run()
     with suppress(Exception):
         engine.close()
     return 0 if is_fine else 1

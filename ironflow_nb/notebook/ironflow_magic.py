@@ -79,7 +79,7 @@ class IronflowMagics(Magics):
         except IronflowError as error:
             raise UsageError(f"%ironflow {verb}: {error}") from error
 
-    def run_named(self, text: str | None) -> Run[Any]:
+    def find_run(self, text: str | None) -> Run[Any]:
         """Return the run of an id, a prefix, or a variable; without a text the newest one."""
         found = None if text is None or self.shell is None else self.shell.user_ns.get(text)
         if isinstance(found, Run):
@@ -118,14 +118,14 @@ def _runs(_magics: IronflowMagics, words: list[str]) -> Any:
 
 
 def _show(magics: IronflowMagics, words: list[str]) -> Any:
-    return _run_of(magics, "show", words)
+    return _parse_run(magics, "show", words)
 
 
 def _steps(magics: IronflowMagics, words: list[str]) -> Any:
     parser = _run_parser("steps")
     parser.add_argument("--status")
     given = parser.parse_args(words)
-    run = magics.run_named(given.run)
+    run = magics.find_run(given.run)
     try:
         return frames.steps(run=run.id, status=given.status)
     except ValueError as error:
@@ -133,18 +133,18 @@ def _steps(magics: IronflowMagics, words: list[str]) -> Any:
 
 
 def _events(magics: IronflowMagics, words: list[str]) -> Any:
-    return _run_of(magics, "events", words).events()
+    return _parse_run(magics, "events", words).events()
 
 
 def _resume(magics: IronflowMagics, words: list[str]) -> Any:
-    return _run_of(magics, "resume", words).resume()
+    return _parse_run(magics, "resume", words).resume()
 
 
 def _debug(magics: IronflowMagics, words: list[str]) -> Any:
     parser = _run_parser("debug")
     parser.add_argument("step", nargs="?")
     given = parser.parse_args(words)
-    return magics.run_named(given.run).debug(given.step)
+    return magics.find_run(given.run).debug(given.step)
 
 
 def _cells(_magics: IronflowMagics, words: list[str]) -> Any:
@@ -171,8 +171,8 @@ def _run_parser(verb: str) -> Parser:
     return parser
 
 
-def _run_of(magics: IronflowMagics, verb: str, words: list[str]) -> Run[Any]:
-    return magics.run_named(_run_parser(verb).parse_args(words).run)
+def _parse_run(magics: IronflowMagics, verb: str, words: list[str]) -> Run[Any]:
+    return magics.find_run(_run_parser(verb).parse_args(words).run)
 
 
 VERBS: Final[dict[str, Callable[[IronflowMagics, list[str]], Any]]] = {

@@ -80,12 +80,12 @@ class NotebookHooks:
         An interrupt that comes meanwhile was meant for a cell that is over: it ends nothing any more.
         """
         with suppress(KeyboardInterrupt), INTERRUPTS.taken():
-            self._end(result)
+            self._end_cells(result)
 
-    def _end(self, result: Any) -> None:
+    def _end_cells(self, result: Any) -> None:
         thread = self._threads.ident()
         cells = self._cells.get(thread, [])
-        depth = _depth(cells, result)
+        depth = _index_of_ended(cells, result)
         over, cells[depth:] = cells[depth:], []
         if not cells:
             self._cells.pop(thread, None)
@@ -95,13 +95,13 @@ class NotebookHooks:
         if not cells and self._deciders is not None:
             self._deciders.paint()
 
-    def _cell(self) -> RunningCell | None:
+    def _current_cell(self) -> RunningCell | None:
         cells = self._cells.get(self._threads.ident())
         return cells[-1] if cells else None
 
     def finish_picture(self) -> None:
         """Let the picture of the cell show the last state now, before somebody keeps what was shown."""
-        cell = self._cell()
+        cell = self._current_cell()
         if cell is not None and cell.picture is not None:
             cell.picture.finish()
 
@@ -109,25 +109,25 @@ class NotebookHooks:
 
     def cell(self) -> int | None:
         """Return the number of the cell that the calling thread executes, or None if it executes none."""
-        cell = self._cell()
+        cell = self._current_cell()
         return None if cell is None else cell.number
 
     def cell_id(self) -> str | None:
         """Return the id of the cell that the calling thread executes, if the front end tells it."""
-        cell = self._cell()
+        cell = self._current_cell()
         found = None if cell is None else getattr(cell.info, "cell_id", None)
         return found if isinstance(found, str) else None
 
     def say(self, line: str) -> None:
         """Print one line into the cell; other threads have no cell of their own and log it."""
-        if self._cell() is None:
+        if self._current_cell() is None:
             logger().info("%s", line)
         else:
             print(line)
 
     def began(self, engine: Engine, run_id: RunId) -> None:
         """Show the picture of a run that the cell runs directly; a cell has one, of the run that began last."""
-        cell = self._cell()
+        cell = self._current_cell()
         if cell is None or not can_update():
             return
         if cell.picture is None:
@@ -135,7 +135,7 @@ class NotebookHooks:
         cell.picture.follow(engine, run_id)
 
 
-def _depth(cells: list[RunningCell], result: Any) -> int:
+def _index_of_ended(cells: list[RunningCell], result: Any) -> int:
     """Return the place of the cell that ended; a cell without any code ends without having begun."""
     if result is None:  # it was cancelled
         return max(len(cells) - 1, 0)

@@ -24,20 +24,20 @@ class OutputCapture:
     @contextmanager
     def recording(self) -> Iterator[list[Output]]:
         """See the protocol."""
-        collected = _Collected()
+        collected = _OutputCollector()
         publisher = self._shell.display_pub
         streams = sys.stdout, sys.stderr
         tees: tuple[Any, Any] = _Tee(streams[0], "stdout", collected), _Tee(streams[1], "stderr", collected)
         sys.stdout, sys.stderr = tees
-        publisher.publish = collected.publishing(publisher.publish)
-        publisher.clear_output = collected.clearing(publisher.clear_output)
+        publisher.publish = collected.wrap_publish(publisher.publish)
+        publisher.clear_output = collected.wrap_clear(publisher.clear_output)
         self._collected = collected
         try:
             yield collected.outputs
             _finish_picture()
             _flush_figures()
         finally:
-            collected.is_deaf = True  # a handler that was made meanwhile keeps writing to the tee
+            collected.is_paused = True  # a handler that was made meanwhile keeps writing to the tee
             del publisher.publish, publisher.clear_output
             if sys.stdout is tees[0]:
                 sys.stdout = streams[0]
@@ -48,7 +48,7 @@ class OutputCapture:
         """See the protocol."""
         if value is None:
             return
-        with self._collected.formatting(self._shell.display_formatter):
+        with self._collected.capture_result(self._shell.display_formatter):
             sys.displayhook(value)
 
     def show(self, outputs: list[Output]) -> None:
@@ -60,17 +60,17 @@ class OutputCapture:
                 self._shell.display_pub.publish(data=dict(output.data), metadata=dict(output.metadata))
 
 
-class _Collected:
+class _OutputCollector:
     """The outputs so far, and the hooks that collect them."""
 
     def __init__(self) -> None:
         self.outputs: list[Output] = []
-        self.is_deaf = False
+        self.is_paused = False
         self._by_id: dict[str, int] = {}
 
     def write(self, name: str, text: str) -> None:
         """Take what is written to a stream; what IPython itself prints of a bundle is no output of its own."""
-        if self.is_deaf or not text:
+        if self.is_paused or not text:
             return
         last = self.outputs[-1] if self.outputs else None
         if last is not None and last.kind == "stream" and last.name == name:
@@ -78,35 +78,35 @@ class _Collected:
         else:
             self.outputs.append(Output("stream", name, text))
 
-    def publishing(self, publish: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap_publish(self, publish: Callable[..., Any]) -> Callable[..., Any]:
         """Return what takes a bundle and publishes it."""
 
         def published(data: Any, metadata: Any = None, *args: Any, **options: Any) -> Any:
-            self._take(data, metadata, options.get("transient"), is_update=bool(options.get("update")))
-            was, self.is_deaf = self.is_deaf, True
+            self._collect_bundle(data, metadata, options.get("transient"), is_update=bool(options.get("update")))
+            was, self.is_paused = self.is_paused, True
             try:
                 return publish(data, metadata, *args, **options)
             finally:
-                self.is_deaf = was
+                self.is_paused = was
 
         return published
 
-    def clearing(self, clear: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap_clear(self, clear: Callable[..., Any]) -> Callable[..., Any]:
         """Return what clears the output, here too."""
 
         def cleared(*args: Any, **options: Any) -> Any:
             self.outputs.clear()
             self._by_id.clear()
-            was, self.is_deaf = self.is_deaf, True
+            was, self.is_paused = self.is_paused, True
             try:
                 return clear(*args, **options)
             finally:
-                self.is_deaf = was
+                self.is_paused = was
 
         return cleared
 
     @contextmanager
-    def formatting(self, formatter: Any) -> Iterator[None]:
+    def capture_result(self, formatter: Any) -> Iterator[None]:
         """Take the result of a cell as its shell formats it, once."""
         plain, depth = formatter.format, 0
 
@@ -118,19 +118,21 @@ class _Collected:
             finally:
                 depth -= 1
             if not depth and data:
-                self.outputs.append(Output("execute_result", None, "", _plain(data), _plain(metadata or {})))
+                self.outputs.append(
+                    Output("execute_result", None, "", _json_bundle(data), _json_bundle(metadata or {}))
+                )
             return data, metadata
 
         formatter.format = formatted
-        self.is_deaf = True
+        self.is_paused = True
         try:
             yield
         finally:
-            self.is_deaf = False
+            self.is_paused = False
             del formatter.format
 
-    def _take(self, data: Any, metadata: Any, transient: Any, *, is_update: bool) -> None:
-        output = Output("display_data", None, "", _plain(data), _plain(metadata or {}))
+    def _collect_bundle(self, data: Any, metadata: Any, transient: Any, *, is_update: bool) -> None:
+        output = Output("display_data", None, "", _json_bundle(data), _json_bundle(metadata or {}))
         display_id = (transient or {}).get("display_id")
         if is_update:
             if display_id in self._by_id:
@@ -144,7 +146,7 @@ class _Collected:
 class _Tee:
     """A stream that also tells what is written to it."""
 
-    def __init__(self, stream: Any, name: str, collected: _Collected) -> None:
+    def __init__(self, stream: Any, name: str, collected: _OutputCollector) -> None:
         self._writer = stream
         self._name = name
         self._collected = collected
@@ -161,19 +163,19 @@ class _Tee:
         return getattr(self._writer, name)
 
 
-def _plain(bundle: Any) -> dict[str, Any]:
+def _json_bundle(bundle: Any) -> dict[str, Any]:
     """Return the bundle as JSON has it: pictures as base64, and what is no JSON as its text."""
-    return {str(kind): _plain_value(value) for kind, value in bundle.items()}
+    return {str(kind): _json_value(value) for kind, value in bundle.items()}
 
 
-def _plain_value(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     match value:
         case bytes():
             return base64.encodebytes(value).decode()
         case dict():
-            return _plain(value)
+            return _json_bundle(value)
         case list() | tuple():
-            return [_plain_value(each) for each in value]
+            return [_json_value(each) for each in value]
         case str() | int() | float() | bool() | None:
             return value
         case _:

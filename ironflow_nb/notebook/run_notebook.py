@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MODULE: Final = "ironflow_nb.notebook.headless_shell"
 COLUMNS: Final = {"number": "int64", "name": TEXT, "status": TEXT, "duration_s": "float64", "error": TEXT}
-_LAST_WORDS: Final = 2000
+_LAST_CHARACTERS: Final = 2000
 
 
 class NotebookResult:
@@ -99,8 +99,8 @@ def run_notebook(
         asked = Path(folder) / "request"
         asked.write_bytes(pickled(request))
         engine.flush()
-        end = _in_process(asked, found.parent)
-        report = _report(Path(request["report"]))
+        end = _run_process(asked, found.parent)
+        report = _read_report(Path(request["report"]))
     if end.code != 0 or not report.is_over:
         raise _failure(found, written, report, end)
     return NotebookResult(engine, found, written, report.cells)
@@ -126,7 +126,7 @@ def _request(engine: Engine, path: Path, inputs: Mapping[str, Any], output: Path
     }
 
 
-def _in_process(asked: Path, folder: Path) -> _End:
+def _run_process(asked: Path, folder: Path) -> _ProcessEnd:
     """Run the request in another process; return how that ended. An interrupt is passed on."""
     package = str(Path(__file__).parent.parent.parent)
     paths = [path for path in (os.environ.get("PYTHONPATH"), package) if path]
@@ -148,10 +148,10 @@ def _in_process(asked: Path, folder: Path) -> _End:
             process.kill()
             process.wait()
             raise
-    return _End(code, streams[0].read_bytes(), streams[1].read_bytes())
+    return _ProcessEnd(code, streams[0].read_bytes(), streams[1].read_bytes())
 
 
-class _End(NamedTuple):
+class _ProcessEnd(NamedTuple):
     """How the process of a notebook ended, and what it had printed."""
 
     code: int
@@ -176,17 +176,17 @@ class _Report(msgspec.Struct):
     cells: list[dict[str, Any]] = []
 
 
-def _report(path: Path) -> _Report:
+def _read_report(path: Path) -> _Report:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Report)
     except (OSError, msgspec.MsgspecError):
         return _Report()
 
 
-def _failure(path: Path, output: Path | None, report: _Report, end: _End) -> NotebookFailed:
+def _failure(path: Path, output: Path | None, report: _Report, end: _ProcessEnd) -> NotebookFailed:
     cell = report.cells[-1] if report.cells else None
     if cell is not None and cell["status"] == RUNNING:
-        return _died(path, output, cell, end)
+        return _death(path, output, cell, end)
     if cell is not None and cell["status"] in {"failed", "interrupted"}:
         is_failed = cell["status"] == "failed"
         what = f"failed: {cell['error']}\n\n{cell['traceback']}\n\n" if is_failed else "was interrupted; "
@@ -196,22 +196,22 @@ def _failure(path: Path, output: Path | None, report: _Report, end: _End) -> Not
             number=cell["number"],
             name=cell["name"],
         )
-    words = end.stderr.decode("utf-8", "replace")[-_LAST_WORDS:]
+    words = end.stderr.decode("utf-8", "replace")[-_LAST_CHARACTERS:]
     return NotebookFailed(f"{path.name} was not run: {end}\n{words}".rstrip(), path=str(path))
 
 
-def _died(path: Path, output: Path | None, cell: dict[str, Any], end: _End) -> NotebookFailed:
+def _death(path: Path, output: Path | None, cell: dict[str, Any], end: _ProcessEnd) -> NotebookFailed:
     """Return the failure of a notebook whose process ended in a cell, and let the executed notebook say so."""
     said = f"cell {cell['number']} ({cell['name']}) of {path.name} was being executed when {end}; {_advice(cell, '')}"
     texts = [stream[start:].decode("utf-8", "replace") for stream, start in zip(end[1:], cell["printed"], strict=True)]
     if output is not None:
         with suppress(DefinitionError, OSError):  # it may lie on a disk that is full
-            _note_end(output, said, texts)
-    words = "".join(texts)[-_LAST_WORDS:]
+            _write_death(output, said, texts)
+    words = "".join(texts)[-_LAST_CHARACTERS:]
     return NotebookFailed(f"{said}\n{words}".rstrip(), path=str(path), number=cell["number"], name=cell["name"])
 
 
-def _note_end(output: Path, said: str, texts: list[str]) -> None:
+def _write_death(output: Path, said: str, texts: list[str]) -> None:
     notebook = read_notebook(output)
     for cell in notebook["cells"]:
         about = cell.get("metadata", {}).get("ironflow", {})

@@ -8,8 +8,8 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
 
-from ironflow_nb.durable_cells.cell import KIND, MAGIC, OPTIONS, Cell, parse
-from ironflow_nb.durable_cells.cell_lookup import RegisteredCell, place_of
+from ironflow_nb.durable_cells.cell import KIND, MAGIC, OPTIONS, Cell, parse_magic_line
+from ironflow_nb.durable_cells.cell_lookup import RegisteredCell, context_of
 from ironflow_nb.durable_cells.notebook_file import as_python
 from ironflow_nb.durable_cells.run_cell import run_cell
 from ironflow_nb.errors import DefinitionError, NotAllowedInStep
@@ -31,7 +31,7 @@ class StepMagics(Magics):
         %%step NAME [--in a,b] [--out df,model] [--retries N] [--timeout-s S] [--cache [7d]]
 
         --in         what it takes in; by default the data that it reads before it assigns it
-        --out        what it leaves behind; by default what it assigns or changes in place, but for _names
+        --out        what it leaves behind; by default what it assigns or changes in context, but for _names
         --retries    how often it is tried again when it fails, after 1, 2, 4, ... seconds
         --timeout-s  how many seconds an attempt may take
         --cache      its results are shared by all notebooks on the journal, for ever or for as long as this
@@ -43,10 +43,10 @@ class StepMagics(Magics):
         __tracebackhide__ = True
         assert self.shell is not None
         made = make_cell(self.shell, line, cell)
-        note(made)
+        register_cell(made)
         try:
-            place = place_of(REGISTRY.engine(), self.shell.user_ns, OutputCapture(self.shell))
-            run_cell(made, place)
+            context = context_of(REGISTRY.engine(), self.shell.user_ns, OutputCapture(self.shell))
+            run_cell(made, context)
         except (DefinitionError, NotAllowedInStep) as error:
             if durable_calls.is_step_failure(error):  # the body itself raised it
                 show_own_frames(self.shell, error, made.file)
@@ -75,7 +75,7 @@ def make_cell(shell: Any, line: str, body: str) -> Cell:
     source = as_python(text, shell.transform_cell)
     file = shell.compile.cache(source, _cell_number(shell), text)
     try:
-        name, options = parse(line)
+        name, options = parse_magic_line(line)
         return Cell(name, text, source, options, file, cell_id())
     except DefinitionError as error:
         raise UsageError(f"{MAGIC}: {error}") from None
@@ -102,7 +102,7 @@ def cell_id() -> str | None:
     return found.cell_id() if isinstance(found, NotebookHooks) else None
 
 
-def note(cell: Cell) -> None:
+def register_cell(cell: Cell) -> None:
     """Note the cell among those of this kernel.
 
     Raises:

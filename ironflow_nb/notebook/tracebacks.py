@@ -83,10 +83,10 @@ def show_own_frames(shell: Any, error: BaseException, file: str) -> None:
     if own_frames(error, file) is not None:
         with suppress(AttributeError):  # a class with __slots__
             # IPython asks an error for its own picture.
-            error._render_traceback_ = partial(rendered, shell, error, file)  # type: ignore[attr-defined]
+            error._render_traceback_ = partial(render_traceback, shell, error, file)  # type: ignore[attr-defined]
 
 
-def rendered(shell: Any, error: BaseException, file: str) -> list[str]:
+def render_traceback(shell: Any, error: BaseException, file: str) -> list[str]:
     """Return the traceback of the error from the cell on, as IPython shows it."""
     with own_frames_only(error):
         frames = own_frames(error, file) or error.__traceback__

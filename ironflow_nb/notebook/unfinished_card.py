@@ -14,7 +14,7 @@ from ironflow_nb.core.status import OWNED, RunStatus, StepStatus
 from ironflow_nb.durable_cells.cell import KIND
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, advice, logger, own_runs
-from ironflow_nb.history.frames import count
+from ironflow_nb.history.frames import count_steps
 from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.journal.ports import QueueSelect, Select
 
@@ -43,13 +43,13 @@ def show_unfinished() -> None:
         logger().warning("%s", error)
         return
     if found:
-        _show(as_text(found), as_html(found))
+        _display(as_text(found), as_html(found))
     if queued:
         lines = [f"ironflow: {line}" for line in queued]
-        _show("\n".join(lines), "".join(f"<div>{escape(line)}</div>" for line in lines))
+        _display("\n".join(lines), "".join(f"<div>{escape(line)}</div>" for line in lines))
 
 
-def _show(text: str, html: str) -> None:
+def _display(text: str, html: str) -> None:
     from IPython.display import display
 
     display({"text/plain": plain(text), "text/html": plain(html)}, raw=True)  # type: ignore[no-untyped-call]
@@ -65,14 +65,14 @@ def waiting_work(engine: Engine) -> list[str]:
         run = runs[work.run_id]
         if REGISTRY.find(run.kind, run.name) is None:
             counts.setdefault(run.name, Counter())[work.kind] += 1
-    return [f"{_counted(counts[name])} of {name} {_wait(counts[name])}" for name in sorted(counts)]
+    return [f"{_count_words(counts[name])} of {name} {_wait_words(counts[name])}" for name in sorted(counts)]
 
 
-def _counted(counts: Counter[str]) -> str:
+def _count_words(counts: Counter[str]) -> str:
     return " and ".join(f"{counts[kind]} {kind}{'s'[: counts[kind] != 1]}" for kind in _QUEUED if counts[kind])
 
 
-def _wait(counts: Counter[str]) -> str:
+def _wait_words(counts: Counter[str]) -> str:
     return "waits for its notebook" if counts.total() == 1 else "wait for their notebook"
 
 
@@ -88,7 +88,7 @@ def unfinished(engine: Engine) -> list[Unfinished]:
         tallies = reader.tallies([row.run_id for row in rows])
         own = own_runs(engine.signer, reader, rows)
         ages = {row.run_id: (now - (reader.head(row.run_id) or (0, row.updated_at))[1]) / 1e6 for row in rows}
-    n_finished = {row.run_id: count(tallies.get(row.run_id, ()), StepStatus.COMPLETED) for row in rows}
+    n_finished = {row.run_id: count_steps(tallies.get(row.run_id, ()), StepStatus.COMPLETED) for row in rows}
     return [
         Unfinished(row, statuses[row.run_id], n_finished[row.run_id], ages[row.run_id], row.run_id in own)
         for row in rows
@@ -98,7 +98,7 @@ def unfinished(engine: Engine) -> list[Unfinished]:
 def as_text(found: list[Unfinished]) -> str:
     """Return the card as plain text."""
     lines = [_headline(found)]
-    lines += [f"  {item.run.run_id}  {item.run.name}  {_words(item)}" for item in found[:SHOWN]]
+    lines += [f"  {item.run.run_id}  {item.run.name}  {_run_words(item)}" for item in found[:SHOWN]]
     return "\n".join([*lines, _advice(found)])
 
 
@@ -106,7 +106,7 @@ def as_html(found: list[Unfinished]) -> str:
     """Return the card as HTML, with nothing that a sanitiser takes away."""
     rows = "".join(
         f"<tr><td><code>{escape(item.run.run_id)}</code></td><td><b>{escape(item.run.name)}</b></td>"
-        f"<td>{escape(_words(item))}</td></tr>"
+        f"<td>{escape(_run_words(item))}</td></tr>"
         for item in found[:SHOWN]
     )
     return f"<div><b>{escape(_headline(found))}</b><table>{rows}</table><div>{escape(_advice(found))}</div></div>"
@@ -117,7 +117,7 @@ def _headline(found: list[Unfinished]) -> str:
     return f"ironflow: {len(found)} unfinished {'run' if len(found) == 1 else 'runs'}{more}"
 
 
-def _words(item: Unfinished) -> str:
+def _run_words(item: Unfinished) -> str:
     foreign = "" if item.is_own else f", {FOREIGN}"
     if item.run.kind == KIND:
         return f"a cell, {item.status.value} {spoken(max(item.age_s, 0))} ago{foreign}"

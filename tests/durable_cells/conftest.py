@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from ironflow_nb.durable_cells.cell import Cell, CellOptions
-from ironflow_nb.durable_cells.cell_lookup import place_of
+from ironflow_nb.durable_cells.cell_lookup import context_of
 from ironflow_nb.durable_cells.cell_record import NoOutputSink
-from ironflow_nb.durable_cells.run_cell import CellOutcome, run_cell
+from ironflow_nb.durable_cells.run_cell import CellResult, run_cell
 from tests.cells import run_cell as define
 from tests.conftest import Lab
 
@@ -38,7 +38,7 @@ class Notebook:
         """Execute an ordinary cell."""
         define(source, self.space)
 
-    def step(self, name: str, source: str, **options: Any) -> CellOutcome:
+    def step(self, name: str, source: str, **options: Any) -> CellResult:
         """Execute a durable cell, whose body notes that it was executed."""
         self._n_cells += 1
         file = f"<durable {self._n_cells}>"
@@ -47,7 +47,7 @@ class Notebook:
         cell = self.cells[name] = Cell(name, text, text, CellOptions(**options), file)
         self._caplog.clear()
         with self._caplog.at_level(logging.INFO, "ironflow_nb"):
-            return run_cell(cell, place_of(self.lab.engine, self.space, NoOutputSink()))
+            return run_cell(cell, context_of(self.lab.engine, self.space, NoOutputSink()))
 
     def bodies(self) -> list[str]:
         """Return whose bodies were executed since this was last asked."""

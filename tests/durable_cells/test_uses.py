@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ironflow_nb.durable_cells.cell import Cell
-from ironflow_nb.durable_cells.name_analysis import uses_of
-from ironflow_nb.durable_cells.restore import is_setting
+from ironflow_nb.durable_cells.name_analysis import analyse_names
+from ironflow_nb.durable_cells.restore import is_setup
 
 MAGIC = "get_ipython().run_line_magic"
 
@@ -79,15 +79,15 @@ MAGIC = "get_ipython().run_line_magic"
     ],
 )
 def test_names_of_a_cell(source: str, reads: str, assigns: str) -> None:
-    found = uses_of(ast.parse(source))
+    found = analyse_names(ast.parse(source))
     known = {*dir(builtins), "get_ipython", "__name__", "cd"}
     assert sorted(set(found.reads) - known) == sorted(reads.split())
     assert list(found.assigns) == assigns.split()
 
 
 def test_what_a_magic_may_assign_is_in_the_dark() -> None:
-    assert uses_of(ast.parse(f"{MAGIC}('run', 'other.py')")).is_dark
-    assert not uses_of(ast.parse("a = get_ipython().getoutput('ls')")).is_dark
+    assert analyse_names(ast.parse(f"{MAGIC}('run', 'other.py')")).hides_assignments
+    assert not analyse_names(ast.parse("a = get_ipython().getoutput('ls')")).hides_assignments
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,12 @@ def test_what_a_magic_may_assign_is_in_the_dark() -> None:
     ],
 )  # fmt: skip
 def test_settings_are_known(source: str) -> None:
-    assert is_setting(ast.parse(source).body[0])
+    assert is_setup(ast.parse(source).body[0])
 
 
 @pytest.mark.parametrize("source", ["rows.append(1)", "send(mail)", "a = 1", "d['a'] = 1", f"{MAGIC}('run', 'x')"])
 def test_what_does_something_is_no_setting(source: str) -> None:
-    assert not is_setting(ast.parse(source).body[0])
+    assert not is_setup(ast.parse(source).body[0])
 
 
 NAMES = st.sampled_from("abcd")
@@ -146,7 +146,7 @@ class _Watched(dict[str, object]):
 @given(st.lists(st.recursive(SIMPLE, _nested, max_leaves=4), min_size=1, max_size=5).map("\n".join))
 def test_whatever_is_read_before_it_is_assigned_is_found(source: str) -> None:
     tree = ast.parse(source)
-    found = uses_of(tree)
+    found = analyse_names(tree)
     watched = _Watched()
     flat = compile(tree, "<cell>", "exec")
     with suppress(NameError, TypeError):

@@ -13,7 +13,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb.durable_cells.cell import KIND
 from ironflow_nb.durable_cells.cell_lookup import RegisteredCell
-from ironflow_nb.durable_cells.notebook_file import cells_in, python_of
+from ironflow_nb.durable_cells.notebook_file import durable_cells_in, to_python
 from ironflow_nb.execution.registry import REGISTRY
 from tests.notebook.shells import Shell
 
@@ -140,7 +140,7 @@ def test_a_cell_with_blank_lines_above_its_magic_is_the_one_that_was_executed(re
     found = json.loads(path.read_text())
     found["cells"][1]["source"] = "\n  \n" + found["cells"][1]["source"]
     path.write_text(json.dumps(found))
-    cells = list(cells_in(path, python_of))
+    cells = list(durable_cells_in(path, to_python))
     assert [cell.name for cell in cells] == list(CELLS)
     known = REGISTRY.find(KIND, "load")
     assert isinstance(known, RegisteredCell)
