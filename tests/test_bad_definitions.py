@@ -71,8 +71,8 @@ def test_a_frame_of_a_flow_that_is_none_is_refused(lab: Lab, frame: Any) -> None
 
     main()
     assert len(frame(flow=main)) == len(frame(flow="main")) > 0
-    with pytest.raises(TypeError, match=r"not step .*work.*; its attempts are the rows of iron\.attempts\(\) whose"):
+    with pytest.raises(TypeError, match=r"got step .*work.*; its attempts are the rows of iron\.attempts\(\) whose"):
         frame(flow=work)
     for other in (3, main.fn, main.last, iron.File("x"), print):
-        with pytest.raises(TypeError, match="flow is a flow, a graph, a decider or the name of one, not"):
+        with pytest.raises(TypeError, match="flow must be a flow, a graph, a decider or the name of one, got"):
             frame(flow=other)

@@ -1,7 +1,4 @@
-"""A durable cell as it stands in the notebook now, and the function as which its code is tracked.
-
-The first line of a durable cell: ``%%step NAME`` and its options.
-"""
+"""A durable cell: its ``%%step`` line, its source, and the function as which its code is tracked."""
 
 from __future__ import annotations
 
@@ -39,10 +36,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse_magic_line(line: str) -> tuple[str, CellOptions]:
-    """Return the name and the options that stand behind ``%%step``.
+    """Return the name and the options of a ``%%step`` line, given without the ``%%step``.
 
     Raises:
-        DefinitionError: they are not as they should be.
+        DefinitionError: the name is missing, an option is unknown, or a value is invalid.
     """
     try:
         words = shlex.split(line)
@@ -54,7 +51,7 @@ def parse_magic_line(line: str) -> tuple[str, CellOptions]:
     except ValueError as error:
         raise DefinitionError(str(error)) from None
     if given.retries < 0 or (given.timeout_s is not None and given.timeout_s <= 0):
-        raise DefinitionError("--retries is 0 or more, and --timeout-s more than 0")
+        raise DefinitionError("--retries must be 0 or more, and --timeout-s more than 0")
     return given.name, CellOptions(
         ins=given.ins, outs=given.outs, retries=given.retries, timeout_s=given.timeout_s, cache=given.cache
     )
@@ -76,8 +73,8 @@ def _refuse_unknown_options(words: list[str]) -> list[str]:
         option = word.partition("=")[0]
         if option.startswith("--") and option not in OPTIONS:
             near = get_close_matches(option, OPTIONS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(OPTIONS)}"
-            raise DefinitionError(f"a cell knows no {option}; {hint}")
+            hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(OPTIONS)}"
+            raise DefinitionError(f"a cell has no option {option}; {hint}")
     return words
 
 
@@ -89,12 +86,12 @@ KIND: Final = RunKind.CELL
 _NAME: Final = re.compile(r"\w[\w.\-]*")
 _FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _SHELL_NAMES: Final = frozenset({"exit", "quit", "In", "Out"})
-"""What IPython puts among the names of the user."""
+"""Names that IPython adds to the namespace of the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellOptions:
-    """What a cell was given beside its name; names that are None are found by reading the cell."""
+    """Options of a cell. Where `ins` or `outs` is None, the analysis of the cell finds the names."""
 
     ins: tuple[str, ...] | None = None
     outs: tuple[str, ...] | None = None
@@ -105,7 +102,7 @@ class CellOptions:
 
 @dataclass(frozen=True)
 class Cell:
-    """One durable cell. `text` is what the user wrote and `source` the Python of it, line by line the same."""
+    """One durable cell. `text` is as the user wrote it, `source` its Python; both have the same line numbers."""
 
     name: str
     text: str
@@ -115,21 +112,21 @@ class Cell:
     cell_id: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what can't be a durable cell.
+        """Check the name, the names in the options, and that the cell is not empty.
 
         Raises:
-            DefinitionError: the name or an option is none, or the cell is empty.
+            DefinitionError: the name or a name in an option is invalid, or the cell is empty.
         """
         if not _NAME.fullmatch(self.name):
             raise DefinitionError(
-                f"{self.name!r} can't be the name of a cell; begin with a letter and go on with letters, digits, '_', "
+                f"{self.name!r} can't be the name of a cell; a name begins with a letter and has letters, digits, '_', "
                 "'-' and '.'"
             )
         for name in (*(self.options.ins or ()), *(self.options.outs or ())):
             if not name.isidentifier():
-                raise DefinitionError(f"{name!r} is no name of a variable; write names with commas: --in a,b")
+                raise DefinitionError(f"{name!r} is not the name of a variable; separate names by commas: --in a,b")
         if not self.tree.body:
-            raise DefinitionError(f"the cell {self.name} is empty; write what it is to do below its first line")
+            raise DefinitionError(f"the cell {self.name} is empty; write its code below the first line")
 
     @cached_property
     def tree(self) -> ast.Module:
@@ -138,37 +135,37 @@ class Cell:
 
     @cached_property
     def uses(self) -> NameUses:
-        """The names that the cell reads and leaves behind."""
+        """The names that the cell reads, assigns, defines and deletes."""
         return analyse_names(self.tree)
 
     @cached_property
     def is_async(self) -> bool:
-        """Whether the cell awaits something itself."""
+        """Whether the cell has an ``await`` at its top level."""
         return bool(compile(self.tree, self.file or "<cell>", "exec", flags=_FLAGS).co_flags & 0x80)  # CO_COROUTINE
 
     def names_in(self, namespace: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the names of its inputs: those that it was given, else the data among what it reads.
+        """Return the names of the inputs, sorted: those of ``--in``, else the names it reads that hold data.
 
         Raises:
-            DefinitionError: one that it was given is not there.
+            DefinitionError: a name of ``--in`` is not defined.
         """
         if self.options.ins is None:
             return tuple(sorted(name for name in self.uses.reads if _is_input(name, namespace)))
         missing = [name for name in self.options.ins if name not in namespace]
         if missing:
             raise DefinitionError(
-                f"the cell {self.name} takes in {', '.join(missing)}, which is not defined; run the cell that makes "
+                f"the cell {self.name} takes in {', '.join(missing)}, which is not defined; run the cell that assigns "
                 "it, or leave it out of --in"
             )
         return tuple(sorted(set(self.options.ins)))
 
     def spec(self, ins: Collection[str], namespace: dict[str, Any]) -> StepSpec:
-        """Return the step that the cell is when it takes in these names."""
+        """Return the cell as a step with these names as parameters."""
         options = StepOptions(retries=self.options.retries, cache=self.options.cache, on_change="refresh")
         return StepSpec(self._tracked_function(sorted(ins), namespace), name=self.name, options=options)
 
     def _tracked_function(self, ins: list[str], namespace: dict[str, Any]) -> types.FunctionType:
-        """Return the cell as a function of its inputs, which is tracked and never called."""
+        """Return the cell as a function of its inputs. It is tracked and never called."""
         text = self._function_source(ins, namespace)
         file = f"<step {self.name} {blake2b(text.encode(), digest_size=8).hexdigest()}>"
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
@@ -184,17 +181,17 @@ class Cell:
         body = [each for node in self.tree.body if (each := _statement_in_function(node)) is not None]
         try:
             text = ast.unparse(ast.fix_missing_locations(ast.Module(body, [])))
-        except ValueError:  # of f-strings that older versions of Python can't write
+        except ValueError:  # ast.unparse of older versions of Python can't write every f-string
             text = self.source
         mentioned = [name for name in self.uses.mentions if name in namespace and not is_data(namespace[name])]
         ending = [f"({', '.join(mentioned)},)"] if mentioned else []
-        if self.options.outs is not None:  # what is asked for is part of what the cell is
+        if self.options.outs is not None:  # other outputs are another cell
             ending.append(f"return {sorted(set(self.options.outs))!r}")
         return header + textwrap.indent("\n".join([text, *ending]) or "pass", "    ", lambda _: True) + "\n"
 
 
 def _statement_in_function(node: ast.stmt) -> ast.stmt | None:
-    """Return the statement as it may stand in a function."""
+    """Return the statement in a form that is allowed in a function, or None if there is none."""
     if isinstance(node, ast.Global):
         return None
     if isinstance(node, ast.ImportFrom):
@@ -206,7 +203,7 @@ def _statement_in_function(node: ast.stmt) -> ast.stmt | None:
 
 
 def is_data(value: object) -> bool:
-    """Tell whether the value is an input of who reads it, and no code that is tracked."""
+    """Return True if the value counts as data, which is an input, and not as code, which is tracked."""
     return not (is_code(value) or (callable(value) and wrapped_by(value) is not None))
 
 

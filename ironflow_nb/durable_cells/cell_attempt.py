@@ -1,6 +1,6 @@
-"""The one step of a cell's run: its body, what it leaves behind, and what is recorded of that.
+"""An attempt of a durable cell: its body is executed within a time limit, and its effects are recorded.
 
-Executing the body of a cell: statement by statement as IPython does, awaiting, and within a time limit.
+The run of a cell has one step, which is the cell itself.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _IS_COROUTINE: Final = 0x80
 
 
 def execute(engine: Engine, cell: Cell, namespace: dict[str, Any]) -> Any:
-    """Execute the cell and return the value of its last expression, or None if it ends in something else.
+    """Execute the cell and return the value of its last expression, or None if it ends with a statement.
 
-    What awaits runs on the engine's own loop, and this waits for it.
+    Code that awaits runs on the engine's event loop, and this function waits for it.
 
     Raises:
-        TimeoutError: it took longer than it may.
+        TimeoutError: the cell exceeded its time limit.
     """
     __tracebackhide__ = True
     _cache_source(cell)
@@ -51,7 +51,7 @@ def execute(engine: Engine, cell: Cell, namespace: dict[str, Any]) -> Any:
 
 
 def execute_statements(cell: Cell, body: list[ast.stmt], namespace: dict[str, Any]) -> None:
-    """Execute some statements of the cell again, such as its imports."""
+    """Execute statements of the cell, such as its imports, without a time limit."""
     __tracebackhide__ = True
     if body:
         _cache_source(cell)
@@ -73,7 +73,7 @@ def _run_code(engine: Engine, cell: Cell, code: Any, namespace: dict[str, Any]) 
         return value
     future = engine.spawn(value)
     try:
-        # The interrupt of the main thread is let through only while a body is called.
+        # SIGINT reaches the main thread only inside of call_body, so the wait is a body, too.
         return call_body(future.result, (None if can_interrupt(engine) else cell.options.timeout_s,), {})
     except BaseException as error:
         is_late = isinstance(error, TimeoutError) and not future.done()
@@ -84,7 +84,7 @@ def _run_code(engine: Engine, cell: Cell, code: Any, namespace: dict[str, Any]) 
 
 
 def _cache_source(cell: Cell) -> None:
-    """Let tracebacks and `inspect` find the source of the cell by the name of its file."""
+    """Register the source with `linecache`, where tracebacks and `inspect` find it by the name of the file."""
     if cell.file not in linecache.cache:
         linecache.cache[cell.file] = len(cell.source), None, cell.source.splitlines(keepends=True), cell.file
 
@@ -94,10 +94,10 @@ def _cache_source(cell: Cell) -> None:
 
 @contextmanager
 def _time_limit(engine: Engine, cell: Cell) -> Iterator[None]:
-    """Raise `TimeoutError` in the body after its time; what it awaits is cancelled, the rest is interrupted.
+    """Raise `TimeoutError` in the body when its time is over: a coroutine is cancelled, other code is interrupted.
 
-    The interrupt is that of the stop button, so it also ends what sleeps or waits for a device. What swallows a
-    KeyboardInterrupt, or is in the middle of a long call of C, goes on until it looks.
+    The interrupt is a SIGINT, as of the stop button, so it also ends a sleep or a wait for a device. Code that catches
+    KeyboardInterrupt, or is inside a long call of C, goes on until it returns to Python.
     """
     __tracebackhide__ = True
     timeout_s = cell.options.timeout_s
@@ -120,25 +120,25 @@ def _timeout_error(cell: Cell) -> TimeoutError:
 
 
 def refuse_time_limit(engine: Engine, cell: Cell) -> None:
-    """Refuse a time limit that could not be kept.
+    """Refuse a time limit that can't be enforced.
 
     Raises:
-        DefinitionError: the cell has one, and what it does can't be interrupted here.
+        DefinitionError: the cell has a time limit, and the calling thread can't be interrupted.
     """
     if cell.options.timeout_s is not None and not cell.is_async and not can_interrupt(engine):
         raise DefinitionError(
-            f"the cell {cell.name} can't be given a timeout here: only the main thread of a process can be "
-            "interrupted, and not on Windows; leave the timeout out, or let the cell await what it waits for"
+            f"the cell {cell.name} can't have a timeout here: only the main thread of a process can be "
+            "interrupted, and not on Windows; leave the timeout out, or await in the cell"
         )
 
 
 def can_interrupt(engine: Engine) -> bool:
-    """Tell whether what runs in the calling thread can be interrupted by another one."""
+    """Return True if another thread can interrupt the calling one."""
     return engine.threads.is_main() and hasattr(signal, "pthread_kill")
 
 
 class _Alarm:
-    """Interrupts the thread that made it after a time, unless it was disarmed before."""
+    """A timer that interrupts the thread which created it, unless it is disarmed before."""
 
     def __init__(self, engine: Engine, after_s: float) -> None:
         self.has_fired = False
@@ -152,7 +152,7 @@ class _Alarm:
     def _fire_after(self, after_s: float) -> Callable[[], None]:
         def ring() -> None:
             self._engine.access.clock.wait(self._wakeup, after_s)
-            with self._lock:
+            with self._lock:  # no signal is sent after disarm() has returned
                 if self._is_armed:
                     self._is_armed, self.has_fired = False, True
                     signal.pthread_kill(self._thread, signal.SIGINT)
@@ -160,7 +160,7 @@ class _Alarm:
         return ring
 
     def disarm(self) -> bool:
-        """Let it ring no more; return whether it has rung. An interrupt of its own that is still to come is taken."""
+        """Stop the timer; return True if it has fired. An interrupt of it that is still pending is dropped."""
         with self._lock:
             self._is_armed = False
         self._wakeup.set()
@@ -170,7 +170,7 @@ class _Alarm:
 
 
 class CellAttempt:
-    """The one step of a cell's run. `record` is what it came to, and `kept` is there if it was executed here."""
+    """The flow of a cell's run, with one step. `record` is its result; `kept` is None unless it was executed here."""
 
     def __init__(self, context: CellContext, wanted: CellCall, missing: NoExecution) -> None:
         self.record: ValueRecord | None = None
@@ -208,13 +208,13 @@ class CellAttempt:
             SCOPE.reset(token)
 
     def _may_retry(self, error: BaseException) -> bool:
-        """Return False if the next attempt could not begin with what it takes in as it was."""
+        """Return False if the failed attempt has changed its inputs, so that the next one would begin with others."""
         changed = self._changed_inputs()
         if changed:
             names = ", ".join(changed)
             error.add_note(
-                f"ironflow: it is not tried again, for it has changed {names} in place; run the cell that makes "
-                f"{names} first, or let this one work on a copy"
+                f"ironflow: it is not tried again, because it has changed {names} in place; run the cell that assigns "
+                f"{names} first, or change a copy"
             )
         return not changed
 
@@ -242,7 +242,7 @@ class CellAttempt:
         return EncodedResult(self.kept.values, self.kept.record, is_shareable=not self.kept.about.lost)
 
     def _assigned_values(self) -> dict[str, Any]:
-        """Return the names that the cell assigned and, if it was not told which, those it changed in place."""
+        """Return the values by name: those of ``--out``, else what the cell assigned or changed in place."""
         cell, namespace = self._wanted.cell, self._context.namespace
         if cell.options.outs is not None:
             missing = [name for name in cell.options.outs if name not in namespace]
@@ -265,19 +265,19 @@ class CellAttempt:
         }
 
     def _changed_inputs(self) -> list[str]:
-        """Return the inputs that are not what they were, whatever is bound to their names by now."""
+        """Return the names of inputs whose objects were changed, also if the name is bound to another object now."""
         engine, ins = self._context.engine, self._wanted.ins
         known = [name for name in ins if name not in self._wanted.opaque]
         return [name for name in known if digest_of(engine, self._inputs_before[name])[0] != ins[name]]
 
     def _changed_in_place(self) -> list[str]:
-        """Return those of them that are still bound to the same object."""
+        """Return the names of changed inputs that are still bound to the same object."""
         return [
             name for name in self._changed_inputs() if self._context.namespace.get(name) is self._inputs_before[name]
         ]
 
     def _rebound_names(self) -> list[str]:
-        """Return the names that stand for something else than before; a magic does not show which it assigns."""
+        """Return the names that are bound to other objects than before; a magic does not show which it assigns."""
         uses, namespace = self._wanted.cell.uses, self._context.namespace
         known = {*uses.imports, *uses.defines, "In", "Out", "exit", "quit", "get_ipython"}
         found = [name for name in namespace if not name.startswith("_") and name not in known]
@@ -296,7 +296,7 @@ class CellAttempt:
         assert self.kept is not None
         if self.kept.left_out and not self._is_reported:
             names = ", ".join(f"{name} ({kind})" for name, kind in self.kept.left_out.items())
-            say(f"{self._wanted.cell.name}: {names} of a with can't be stored, and is not there where it is restored")
+            say(f"{self._wanted.cell.name}: {names} of a with can't be stored, and is not defined after it is restored")
         lost = self.kept.about.lost
         if lost and not self._is_reported:
             names = ", ".join(f"{name} ({kind})" for name, (kind, _) in lost.items())
@@ -315,11 +315,11 @@ class _CellStorage(RunStorage):
         super().__init__(inner.values)
 
     def encode_result(self, value: Any) -> EncodedResult:
-        """See the base class."""
+        """Return the record of the effects with its values."""
         return self._encode(value)
 
 
 def _add_advice(error: BaseException, cell: Cell) -> None:
-    """Say what to do, after the user's own traceback."""
-    what = "was interrupted; run it" if isinstance(error, KeyboardInterrupt) else "failed; mend it and run it"
+    """Add a note with what to do; it is shown after the user's own traceback."""
+    what = "was interrupted; run it" if isinstance(error, KeyboardInterrupt) else "failed; correct it and run it"
     error.add_note(f"ironflow: the cell {cell.name} {what} again: the cells before it are restored")

@@ -36,18 +36,18 @@ NOWHERE: Final = "-"
 
 @dataclass(frozen=True, slots=True)
 class CellCall:
-    """A cell as it is asked for now: with which inputs, by their digests (hex), and as which step."""
+    """A call of a cell: the cell, its step, its identity, and its inputs by their digests (hex)."""
 
     cell: Cell
     spec: StepSpec
     ins: Mapping[str, str]
     identity: Digest
     opaque: Mapping[str, str]
-    """Inputs that can't be recognised in another process, by name, and of which class they are."""
+    """Classes of the inputs that another process can't recognise, by name."""
 
     @property
     def mutable_references(self) -> tuple[str, ...]:
-        """Lists, dicts and sets that its code refers to, which are neither inputs nor code."""
+        """Names of lists, dicts and sets that the code refers to and that are neither inputs nor tracked."""
         inputs = {f"{module}.{name}" for module, name, known in imported_from_user(self.cell) if known in self.ins}
         found = (each.name for each in self.spec.tracked.untracked if each.reason == MUTABLE)
         return tuple(name for name in found if name not in {*inputs, *self.ins})
@@ -55,7 +55,7 @@ class CellCall:
 
 @dataclass(frozen=True, slots=True)
 class FoundExecution:
-    """A recorded execution."""
+    """A recorded execution that the cell can be restored from."""
 
     run: RunRow
     row: StepRow
@@ -64,7 +64,7 @@ class FoundExecution:
 
 @dataclass(frozen=True, slots=True)
 class NoExecution:
-    """There is none, or none that can be restored. `row` is the one that comes nearest."""
+    """No recorded execution can be restored. `row` is the most similar one, and `reasons` say how it differs."""
 
     run: RunRow | None = None
     reasons: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ class NoExecution:
 
 
 def notebook_key(engine: Engine, notebook: str | None = None) -> str:
-    """Return the key of the notebook's cells: its path, from the folder of the journal if that goes with it."""
+    """Return the key of the cells of a notebook: its path, relative to the journal if both are in one folder."""
     path = notebook or notebook_path()
     if path is None:
         return NOWHERE
@@ -84,10 +84,10 @@ def notebook_key(engine: Engine, notebook: str | None = None) -> str:
 
 
 def call_of(engine: Engine, cell: Cell, namespace: dict[str, Any]) -> CellCall:
-    """Return the cell with what it takes in now.
+    """Return the call of the cell with its inputs as they are now.
 
     Raises:
-        DefinitionError: an input that it was given is not there.
+        DefinitionError: an input of ``--in`` is not defined.
     """
     import_modules(cell, namespace)
     ins: dict[str, str] = {}
@@ -102,7 +102,7 @@ def call_of(engine: Engine, cell: Cell, namespace: dict[str, Any]) -> CellCall:
 def call_with_inputs(
     engine: Engine, cell: Cell, ins: Mapping[str, str], namespace: dict[str, Any], opaque: Mapping[str, str]
 ) -> CellCall:
-    """Return the cell with inputs of these digests."""
+    """Return the call of the cell with inputs that have these digests (hex)."""
     spec = cell.spec(ins, namespace)
     arguments = spec.parameters.bind((), dict(ins))
     identity = step_identity(cell.name, engine.digester.digest(arguments).digest)
@@ -110,7 +110,7 @@ def call_with_inputs(
 
 
 def digest_of(engine: Engine, value: object) -> tuple[str, bool]:
-    """Return the digest of a value (hex), and whether it is one of this process only."""
+    """Return the digest of a value (hex), and whether it identifies the value in this process only."""
     digester = engine.digester
     try:
         found = digester.digest(value)
@@ -122,7 +122,7 @@ def digest_of(engine: Engine, value: object) -> tuple[str, bool]:
 def find_execution(
     engine: Engine, key: str, wanted: CellCall, namespace: Mapping[str, Any]
 ) -> FoundExecution | NoExecution:
-    """Return the execution that answers, or why there is none."""
+    """Return the recorded execution of the call that can be reused, or why there is none."""
     with engine.reading() as reader:
         run = reader.run_by_key(KIND, wanted.cell.name, key)
         if run is None:
@@ -140,7 +140,7 @@ def find_execution(
 
 
 def unreadable_execution(run: RunRow, row: StepRow, error: ValueUnreadable) -> NoExecution:
-    """Return that there is an execution which can't be restored, for that reason."""
+    """Return a `NoExecution` for a recorded execution whose values can't be read."""
     untrusted = error if isinstance(error, UntrustedValue) else None
     return NoExecution(run, (str(error),), row, is_unreadable=True, untrusted=untrusted)
 
@@ -164,17 +164,17 @@ def _nearest_execution(engine: Engine, wanted: CellCall, run: RunRow, rows: list
 
 
 def differences(engine: Engine, wanted: CellCall, row: StepRow) -> list[str]:
-    """Return in words what is not as it was in that execution.
+    """Return in words how the call differs from that execution in its code and its inputs.
 
     Raises:
-        ValueUnreadable: what is recorded of it can't be read.
+        ValueUnreadable: the record of the execution can't be read.
     """
     assert row.output_id is not None
     record = record_of(engine, engine.access.value(row.output_id))
     before = about_of(record).ins
     changed = [f"input {name} changed" for name, digest in wanted.ins.items() if before.get(name, digest) != digest]
     added = [f"input {name} is new" for name in wanted.ins if name not in before]
-    gone = [f"input {name} is not there any more" for name in before if name not in wanted.ins]
+    gone = [f"input {name} is gone" for name in before if name not in wanted.ins]
     return [*_code_changes(code_of(engine, record), wanted), *changed, *added, *gone]
 
 
@@ -187,45 +187,39 @@ def _code_changes(then: str, wanted: CellCall) -> list[str]:
 
 
 def parts_of(wanted: CellCall) -> tuple[CodePart, ...]:
-    """Return the parts of the code, the cell itself as the user wrote it."""
+    """Return the parts of the code; the text of the first one, the cell, is as the user wrote it."""
     own, *others = wanted.spec.tracked.parts
     return CodePart(wanted.cell.name, own.kind, own.digest, wanted.cell.text, "", 1), *others
 
 
 def code_text(wanted: CellCall) -> str:
-    """Return the code as it is kept, to tell later what was edited."""
+    """Return the code in the form that is recorded, which shows later what was edited."""
     tracked = wanted.spec.tracked
     return encode_parts(TrackedCode(tracked.digest, parts_of(wanted), ()))
-
-
-def own_run(engine: Engine, key: str, name: str) -> RunId | None:
-    """Return the run of the cell of that name, if it was ever executed."""
-    with engine.reading() as reader:
-        run = reader.run_by_key(KIND, name, key)
-    return None if run is None else run.run_id
 
 
 # -- modules of the user ---------------------------------------------------------------------------------------------
 
 
 def import_modules(cell: Cell, namespace: dict[str, Any]) -> None:
-    """Import what the cell imports of the user's own modules, so that their code can be told before it runs.
+    """Import the user's modules that the cell imports, so that their code is tracked before the cell runs.
 
-    What can't be imported yet will be, or fail, where it stands.
+    A failing import is ignored here: the cell repeats it and raises the error in its place.
     """
     for node in cell.tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom) and any(map(_is_of_user, _modules_in(node))):
             try:
                 code = compile(ast.Module([node], []), cell.file, "exec", dont_inherit=True)
-                exec(code, namespace)  # noqa: S102 -- the cell does it in the next moment
-            except Exception:  # noqa: BLE001, S110 -- whatever a module does when it is imported
+                exec(code, namespace)  # noqa: S102 -- the cell imports it next anyway
+            except Exception:  # noqa: BLE001, S110 -- a module may raise anything while it is imported
                 pass
 
 
 def imported_data(engine: Engine, cell: Cell, namespace: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of data that the cell imports from the user's own modules: they are inputs, too.
+    """Return the names of data that the cell imports from the user's modules; they are inputs, too.
 
-    Constants count as code, and what can't be recognised in another process would make it run again in each.
+    Constants count as code. Values that another process can't recognise are left out: with them the cell would run
+    again in each process.
     """
     if cell.options.ins is not None:
         return ()
@@ -235,7 +229,7 @@ def imported_data(engine: Engine, cell: Cell, namespace: Mapping[str, Any]) -> t
 
 
 def imported_from_user(cell: Cell) -> Iterator[tuple[str, str, str]]:
-    """Yield what the cell imports from modules of the user's: the module, the name in it, and that in the cell."""
+    """Yield (module, name in it, name in the cell) for each ``from`` import of a module of the user."""
     for node in cell.tree.body:
         if isinstance(node, ast.ImportFrom) and any(map(_is_of_user, _modules_in(node))):
             yield from ((node.module or "", alias.name, alias.asname or alias.name) for alias in node.names)
@@ -261,7 +255,7 @@ def _is_of_user(module: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CellContext:
-    """Where a cell is executed: which journal and notebook, whose names, and where its output goes."""
+    """Where a cell is executed: the engine, the key of its notebook, the namespace, and the sink of its output."""
 
     engine: Engine
     key: str
@@ -272,14 +266,14 @@ class CellContext:
 def context_of(
     engine: Engine, namespace: dict[str, Any], output_sink: OutputSink, notebook: str | None = None
 ) -> CellContext:
-    """Return the place for the cells of a notebook."""
+    """Return the context for the cells of a notebook."""
     return CellContext(engine, notebook_key(engine, notebook), namespace, output_sink)
 
 
 class RegisteredCell:
-    """The definition that runs of a cell have. Two cells of one notebook can't have one name.
+    """The definition of the runs of a cell. Two cells of one notebook can't have one name.
 
-    `registered_at` is when it was executed or restored last, in microseconds UTC.
+    `registered_at` is when it was last executed or restored, in microseconds UTC.
     """
 
     kind: Final = KIND
@@ -297,7 +291,10 @@ class RegisteredCell:
         return self.cell.name
 
     def rival(self, cell: Cell) -> str | None:
-        """Return how the other cell of that name begins, if there is one; whoever asks twice takes the name over."""
+        """Return the first line of this cell if `cell` is another one with its name, else None.
+
+        When the same cell asks a second time, it takes the name over and the answer is None.
+        """
         mine, its = self.cell.cell_id, cell.cell_id
         if mine is None or its is None or its in {mine, self._last_rival}:
             return None
@@ -306,13 +303,13 @@ class RegisteredCell:
         return lines[0].strip() if lines else self.cell.text.strip()
 
     def continue_run(self, engine: Engine, run: RunRow, orders: ResumeOptions = NONE) -> RunId:
-        """Refuse: what a cell does belongs to its notebook.
+        """Refuse: only the notebook of a cell can execute it.
 
         Raises:
             FlowNotDefined: always.
         """
         raise FlowNotDefined(
-            f"run {run.run_id} is of the cell {self.name}; run the cell again instead, and it is executed or restored",
+            f"run {run.run_id} belongs to the cell {self.name}; run the cell again instead: it is restored or executed",
             run_id=run.run_id,
             name=self.name,
         )

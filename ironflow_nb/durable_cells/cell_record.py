@@ -1,7 +1,4 @@
-"""What is kept of an execution of a cell, as a record of values, and how it comes back.
-
-What a cell has shown, as the format of notebooks has it, and the stage on which it shows it.
-"""
+"""The record of one execution of a cell: its values, its outputs, its code; how it is built and read back."""
 
 from __future__ import annotations
 
@@ -22,11 +19,11 @@ from ironflow_nb.values.codecs import PICKLE
 from ironflow_nb.values.stored_value import StoredValue, ValueRecord, ValueReference, encode_record
 
 LIMIT_BYTES: Final = 1024 * 1024
-"""What is kept of the output of one execution."""
+"""The limit of recorded output of one execution."""
 
 
 class Output(msgspec.Struct, rename={"kind": "output_type"}, omit_defaults=True):
-    """One output: a stream (stdout, stderr) with its text, or a bundle of one thing in several formats."""
+    """One output as in a notebook file: a stream with its text, or a MIME bundle."""
 
     kind: str
     name: str | None = None
@@ -35,7 +32,7 @@ class Output(msgspec.Struct, rename={"kind": "output_type"}, omit_defaults=True)
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def n_bytes(self) -> int:
-        """Return how much it takes to keep it."""
+        """Return the approximate size; an item that is no text counts as 1000 bytes."""
         return len(self.text) + sum(len(item) if isinstance(item, str) else 1000 for item in self.data.values())
 
 
@@ -43,43 +40,43 @@ Outputs = MutableSequence[Output]
 
 
 class OutputSink(Protocol):
-    """Where cells show what they show: a notebook, or nowhere."""
+    """Where the output of cells goes: to a notebook, or only to the streams of the process."""
 
     @contextmanager
     def recording(self) -> Iterator[list[Output]]:
-        """Collect what is shown meanwhile, which is shown all the same."""
+        """Collect the outputs that are shown within the context; they are also shown."""
 
     def show_result(self, value: object) -> None:
         """Show the value of the last expression of a cell."""
 
     def show(self, outputs: list[Output]) -> None:
-        """Show again what was recorded."""
+        """Show recorded outputs again."""
 
 
 class NoOutputSink:
-    """The stage of a script: what is printed goes where it goes, and nothing is collected."""
+    """The sink of a script: nothing is collected and nothing is shown again."""
 
     @contextmanager
     def recording(self) -> Iterator[list[Output]]:
-        """See the protocol."""
+        """Collect nothing."""
         yield []
 
     def show_result(self, value: object) -> None:
-        """See the protocol."""
+        """Show nothing."""
 
     def show(self, outputs: list[Output]) -> None:
-        """See the protocol."""
+        """Show nothing."""
 
 
 def within_limit(outputs: list[Output]) -> list[Output]:
-    """Return the outputs up to the limit, and a note if there are more."""
+    """Return the outputs up to `LIMIT_BYTES`, with a note about the rest if there is more."""
     kept: list[Output] = []
     left = LIMIT_BYTES
     for output in outputs:
         left -= output.n_bytes()
         if left < 0:
             n_bytes = sum(each.n_bytes() for each in outputs[len(kept) :])
-            note = f"ironflow: {n_bytes / 1e6:.1f} MB of output were not kept\n"
+            note = f"ironflow: {n_bytes / 1e6:.1f} MB of output were not recorded\n"
             return [*kept, Output("stream", "stderr", note)]
         kept.append(output)
     return kept
@@ -87,59 +84,58 @@ def within_limit(outputs: list[Output]) -> list[Output]:
 
 SHOWN: Final = "<shown>"
 CODE: Final = "<code>"
-"""Parts that are no variables have names that no variable can have."""
+"""Names of the parts that are not variables; no variable can have such a name."""
 
 
 class CellNotes(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a cell notes beside its values."""
+    """Facts of an execution that are recorded beside the values."""
 
     ins: dict[str, str] = msgspec.field(default_factory=dict)
     """The digests of its inputs (hex)."""
     modules: dict[str, str] = msgspec.field(default_factory=dict)
     same: dict[str, str] = msgspec.field(default_factory=dict)
-    """Names of one object that has another name, too."""
+    """Further names of one object: name by first name."""
     gone: tuple[str, ...] = ()
-    """Names that it deleted."""
+    """Names that the cell deleted."""
     lost: dict[str, tuple[str, str]] = msgspec.field(default_factory=dict)
-    """Names of what nothing stores: of which class, and a token that stands for the object in its process."""
+    """By name of a value that can't be stored: its class, and a token that identifies the object in its process."""
 
 
 @dataclass(frozen=True, slots=True)
 class CellRecord:
-    """A record of a cell with what it refers to, ready to be stored."""
+    """The record of a cell with the values that it refers to, ready to be stored."""
 
     record: ValueRecord
     values: list[StoredValue]
     about: CellNotes
-    errors: dict[str, str] = field(default_factory=dict)
-    """Why nothing stores what was lost."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Names of what nothing stores and need not, and of which class it is."""
+    """Classes of values that are neither stored nor lost, by name: those that only a ``with`` bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellEffects:
-    """What an execution has left behind."""
+    """The effects of one cell execution: assigned and deleted names, outputs, code."""
 
     outs: Mapping[str, object]
     gone: tuple[str, ...]
     brief: frozenset[str] = frozenset()
-    """Names that a ``with`` bound: what nothing stores of them is left out and not lost."""
+    """Names that a ``with`` bound: such a value is left out, and not lost, if it can't be stored."""
     unsettled: Mapping[str, object]
-    """Definitions that would be others if they were executed again at the end."""
+    """Definitions that would differ if they were executed again after the cell."""
     ins: Mapping[str, str]
     shown: list[Output]
     code: str
 
 
 def build_record(access: JournalAccess, left: CellEffects) -> CellRecord:
-    """Return what is to be stored of the execution; what nothing stores is noted as lost."""
+    """Return the record of the execution; values that can't be stored are noted as lost."""
     builder = _RecordBuilder(access)
-    for name in sorted(left.outs, key=left.brief.__contains__):  # those last, for another name may keep the object
+    # Names of contexts come last: the object may have another name, under which it is stored.
+    for name in sorted(left.outs, key=left.brief.__contains__):
         builder.add(name, left.outs[name])
     left_out = {name: builder.lost.pop(name)[0] for name in list(builder.lost) if name in left.brief}
     for name, value in left.unsettled.items():
-        builder.lose(name, value, "its header reads a name that the cell assigns again")
+        builder.lose(name, value)
     builder.put(SHOWN, [msgspec.to_builtins(output) for output in left.shown])
     builder.put(CODE, left.code)
     about = CellNotes(
@@ -147,7 +143,7 @@ def build_record(access: JournalAccess, left: CellEffects) -> CellRecord:
     )
     record = ValueRecord(builder.parts, msgspec.to_builtins(about))
     stored = encode_record(record, builder.previews, access.signer)
-    return CellRecord(record, [*builder.values, stored], about, builder.errors, left_out)
+    return CellRecord(record, [*builder.values, stored], about, left_out)
 
 
 class _RecordBuilder:
@@ -160,7 +156,6 @@ class _RecordBuilder:
         self.modules: dict[str, str] = {}
         self.same: dict[str, str] = {}
         self.lost: dict[str, tuple[str, str]] = {}
-        self.errors: dict[str, str] = {}
         self._access = access
         self._names: dict[int, str] = {}
 
@@ -175,13 +170,12 @@ class _RecordBuilder:
         try:
             digested = self._access.digester.digest(value)
             self.put(name, value, None if digested.opaque else digested.digest)
-        except (ValueNotStorable, JournalError) as error:
-            self.lose(name, value, str(error))
+        except (ValueNotStorable, JournalError):
+            self.lose(name, value)
 
-    def lose(self, name: str, value: object, why: str) -> None:
+    def lose(self, name: str, value: object) -> None:
         token = self._access.digester.provenance.token(value).hex()
         self.lost[name] = class_name(type(value)), token
-        self.errors[name] = why
 
     def put(self, name: str, value: object, digest: Digest | None = None) -> None:
         stored = self._access.values.encode(value)
@@ -192,7 +186,7 @@ class _RecordBuilder:
 
 
 class Restorable:
-    """What is kept of an execution; each value is decoded when it is asked for, for it has to find its classes."""
+    """A record that is read back. Each value is decoded on demand, when the classes it needs are defined."""
 
     def __init__(
         self, engine: Engine, record: ValueRecord, stored: Mapping[ValueId, StoredValue], there: Mapping[str, Any]
@@ -207,23 +201,23 @@ class Restorable:
         self._decoded_values: dict[str, Any] = {}
 
     def shown(self) -> list[Output]:
-        """Return what the cell has shown.
+        """Return the recorded outputs.
 
         Raises:
-            ValueUnreadable: it is missing or damaged.
+            ValueUnreadable: they are missing or damaged.
         """
         return [msgspec.convert(row, Output) for row in self._decoded(SHOWN)] if SHOWN in self._parts else []
 
     def outs(self) -> dict[str, Any]:
-        """Return what the names of the cell stand for; what is lost is the object that was there.
+        """Return all values by name; a lost one is the object that the namespace had.
 
         Raises:
-            ValueUnreadable: something is missing or damaged.
+            ValueUnreadable: a value is missing or damaged.
         """
         return {name: self.value(name) for name in self.names}
 
     def value(self, name: str) -> Any:
-        """Return what one name stands for, the same object each time.
+        """Return the value of one name, the same object each time.
 
         Raises:
             ValueUnreadable: it is missing or damaged.
@@ -235,7 +229,10 @@ class Restorable:
         return self._decoded_values[name]
 
     def forget_changed(self) -> None:
-        """Let what was changed since it was decoded be decoded anew, as by a decorator that notes what it decorates."""
+        """Forget decoded values that have changed, so that they are decoded again.
+
+        Repeated definitions can change them, as a decorator does that enters functions into a registry.
+        """
         digester = self._engine.access.digester
         for name in self._parts.keys() & self._decoded_values.keys():
             then, now = self._parts[name].known_digest, digester.digest(self._decoded_values[name])
@@ -256,15 +253,15 @@ class Restorable:
 
 
 def about_of(record: ValueRecord) -> CellNotes:
-    """Return what the cell has noted.
+    """Return the notes of the record.
 
     Raises:
-        ValueUnreadable: it can't be read here.
+        ValueUnreadable: they can't be read here.
     """
     try:
         return msgspec.convert(record.about, CellNotes)
     except msgspec.ValidationError as error:
-        raise ValueUnreadable(f"what a cell has noted can't be read: {error}") from error
+        raise ValueUnreadable(f"the notes of a cell can't be read: {error}") from error
 
 
 def record_of(engine: Engine, stored: StoredValue | None) -> ValueRecord:
@@ -274,15 +271,15 @@ def record_of(engine: Engine, stored: StoredValue | None) -> ValueRecord:
         ValueUnreadable: it is missing, damaged, or no record.
     """
     if stored is None:
-        raise ValueUnreadable("what was recorded of it is missing in the journal")
+        raise ValueUnreadable("its record is missing in the journal")
     record = engine.codecs.decode(stored)
     if not isinstance(record, ValueRecord):
-        raise ValueUnreadable(f"what was recorded of it is a {stored.type_name}")
+        raise ValueUnreadable(f"its record is a {stored.type_name}")
     return record
 
 
 def code_of(engine: Engine, record: ValueRecord) -> str:
-    """Return what was kept of the code; nothing if it can't be read."""
+    """Return the recorded code, or an empty text if it can't be read."""
     part = record.parts.get(CODE)
     stored = None if part is None else engine.access.value(part.id)
     try:
@@ -292,10 +289,10 @@ def code_of(engine: Engine, record: ValueRecord) -> str:
 
 
 def refuse_unstorable(engine: Engine, about: CellNotes, namespace: Mapping[str, Any]) -> None:
-    """Refuse to restore what nothing could store, unless the very objects are still there.
+    """Refuse to restore lost values, unless the namespace still has the same objects.
 
     Raises:
-        ValueUnreadable: they are not.
+        ValueUnreadable: it has not.
     """
     for name, (kind, token) in about.lost.items():
         if name not in namespace or engine.digester.provenance.token(namespace[name]).hex() != token:
@@ -303,10 +300,10 @@ def refuse_unstorable(engine: Engine, about: CellNotes, namespace: Mapping[str, 
 
 
 def read_restorable(engine: Engine, record: ValueRecord, namespace: Mapping[str, Any]) -> Restorable:
-    """Return everything that the record refers to, to be decoded. What was lost is what is in the namespace.
+    """Return the record with its stored values; lost values are taken from the namespace.
 
     Raises:
-        ValueUnreadable: what the cell has noted can't be read.
+        ValueUnreadable: the notes of the record can't be read.
     """
     with engine.access.current() as reader:
         stored = reader.values([part.id for name, part in record.parts.items() if name != CODE])
@@ -326,7 +323,7 @@ def _decoded(engine: Engine, name: str, part: ValueReference, stored: StoredValu
 
 
 def _identify_as_recorded(engine: Engine, part: ValueReference, value: object) -> None:
-    """Let an object that came back from a pickle identify as what it was recorded as."""
+    """Give an unpickled object the identity that it was recorded with."""
     then = part.known_digest
     if then is not None:
         now = engine.digester.digest(value)
@@ -335,7 +332,7 @@ def _identify_as_recorded(engine: Engine, part: ValueReference, value: object) -
 
 
 def is_closed_resource(value: object) -> bool:
-    """Tell whether the value is of no use after the ``with`` that bound it: a closed file or connection, a pool."""
+    """Return True if the value is closed, as a file, a connection or a pool is after its ``with``."""
     closed = None
     with suppress(Exception):  # a property may do anything
         closed = getattr(value, "closed", None) or getattr(value, "_shutdown", None)
@@ -343,7 +340,7 @@ def is_closed_resource(value: object) -> bool:
 
 
 def rebind_names(namespace: MutableMapping[str, Any], outs: Mapping[str, Any], gone: tuple[str, ...]) -> None:
-    """Let the names stand for what they stood for when the cell had been executed."""
+    """Bind the recorded names in the namespace, and delete those that the cell deleted."""
     namespace.update(outs)
     for name in gone:
         namespace.pop(name, None)

@@ -49,7 +49,7 @@ _NOT_YET_DEFINED: Final = frozenset({"not defined", "not imported yet"})
 
 
 class CellStatus(StrEnum):
-    """How a cell stands to what is recorded of it."""
+    """What would happen to a cell if its notebook were run now."""
 
     FRESH = "fresh"
     """It would be restored."""
@@ -59,11 +59,11 @@ class CellStatus(StrEnum):
     FAILED = "failed"
     NEVER_RUN = "never run"
     GONE = "gone"
-    """It is recorded, and does not stand in the notebook any more."""
+    """It is recorded, but no longer in the notebook."""
 
 
 class CellFreshness(msgspec.Struct, frozen=True, kw_only=True):
-    """One cell with its status; times are microseconds UTC. `row` is the execution that it was judged by."""
+    """One cell with its status. `row` is the execution that the status is derived from."""
 
     name: str
     status: CellStatus
@@ -75,7 +75,7 @@ class CellFreshness(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _RecordedCell(msgspec.Struct, frozen=True):
-    """What the journal has of a cell."""
+    """The recorded run of a cell with its executions."""
 
     run: RunRow
     is_running: bool
@@ -84,13 +84,13 @@ class _RecordedCell(msgspec.Struct, frozen=True):
 
     @property
     def newest(self) -> StepRow | None:
-        """The newest execution that came to its end."""
+        """The newest completed execution."""
         done = [row for row in self.rows if row.status is StepStatus.COMPLETED and row.output_id is not None]
         return max(done, key=lambda row: row.version, default=None)
 
 
 class NotebookFreshness:
-    """Judges the cells of one notebook in their order, for what one leaves behind the next takes in."""
+    """Derives the status of the cells of one notebook, in their order: outputs of one are inputs of the next."""
 
     def __init__(self, engine: Engine, key: str, namespace: Mapping[str, Any]) -> None:
         self._engine = engine
@@ -99,7 +99,7 @@ class NotebookFreshness:
         self._outputs: dict[str, tuple[str | None, CellFreshness]] = {}
 
     def judge(self, cell: Cell) -> CellFreshness:
-        """Return the cell with its status; what it leaves behind counts for those that follow."""
+        """Return the cell with its status; its outputs count as inputs of the cells after it."""
         known = self._look_up(cell.name)
         try:
             judged, outs = self._judge(cell, known)
@@ -111,7 +111,7 @@ class NotebookFreshness:
         return judged
 
     def gone(self, name: str) -> CellFreshness:
-        """Return a cell that is recorded and does not stand in the notebook."""
+        """Return a recorded cell that is no longer in the notebook."""
         known = self._look_up(name)
         assert known is not None
         row = known.newest
@@ -160,11 +160,11 @@ class NotebookFreshness:
             return CellStatus.STALE, "it was interrupted"
         reasons = differences(self._engine, wanted, row)
         if not reasons or self._is_only_undefined(wanted, row):
-            return CellStatus.FRESH, "as far as it can be told before what it refers to is defined"
+            return CellStatus.FRESH, "as far as known before the names it refers to are defined"
         return CellStatus.STALE, ", ".join(reasons)
 
     def _is_only_undefined(self, wanted: CellCall, row: StepRow) -> bool:
-        """Tell whether the cell itself is the same, and what it refers to is not there yet, as in a new kernel."""
+        """Return True if only names that it refers to are not defined yet, as in a new kernel."""
         if row.identity != wanted.identity or not any(
             each.reason in _NOT_YET_DEFINED for each in wanted.spec.tracked.untracked
         ):
@@ -193,7 +193,7 @@ class NotebookFreshness:
         return is_made or (name in self._namespace and is_data(self._namespace[name]))
 
     def _digests(self, ins: Sequence[str], about: CellNotes) -> dict[str, str]:
-        """Return the digests of the inputs; one that is nowhere yet is taken to be what it was."""
+        """Return the digests of the inputs; one without a value yet counts as unchanged."""
         found: dict[str, str] = {}
         for name in dict.fromkeys([*ins, *(name for name in about.ins if name not in self._namespace)]):
             made = self._outputs[name][0] if name in self._outputs else None
@@ -216,7 +216,7 @@ class NotebookFreshness:
 
     def _record_of(self, row: StepRow) -> ValueRecord:
         if row.output_id is None:
-            raise ValueUnreadable("what was recorded of it is missing")
+            raise ValueUnreadable("its record is missing")
         return record_of(self._engine, self._engine.access.value(row.output_id))
 
 
@@ -235,13 +235,13 @@ _STEP_STATUSES: Final = {
 
 
 def cells(notebook: str | None = None) -> PicturedFrame:
-    """Return the durable cells of the notebook, one row each, in the order in which they stand in it, with a picture.
+    """Return the durable cells of the notebook, one row each, in the order of the notebook, with a picture.
 
-    Where its file can't be read they come by their first execution. The picture is that of `cells_diagram`. Nothing is
-    executed or written.
+    If the file can't be read, they are in the order of their first execution. The picture is that of `cells_diagram`.
+    Nothing is executed or written.
 
     Columns: name, status (fresh: it would be restored; stale: it would run again; running, failed, never run; gone: it
-    stands in the notebook no more), reason, ins and outs (names with commas), duration_s and finished_at (UTC) of the
+    is no longer in the notebook), reason, ins and outs (names with commas), duration_s and finished_at (UTC) of the
     execution that it would be restored from, or of the newest, run_id.
 
     Args:
@@ -255,7 +255,7 @@ def cells(notebook: str | None = None) -> PicturedFrame:
 
 
 def cells_diagram(notebook: str | None = None) -> CellsDiagram:
-    """Return the durable cells of the notebook as a picture: what each leaves behind leads to who takes it in.
+    """Return the durable cells of the notebook as a picture: edges lead from outputs to the cells that take them in.
 
     Args:
         notebook: the path of another notebook; by default that of this kernel.
@@ -268,7 +268,7 @@ def _notebook_name(notebook: str | None) -> str:
 
 
 class CellsDiagram:
-    """A graph of durable cells that shows itself. Stale cells look as pending steps do, for they would run again."""
+    """A picture of durable cells. Stale cells look like pending steps, because they would run again."""
 
     def __init__(self, found: list[CellFreshness], name: str) -> None:
         self.diagram = _diagram(found, name)
@@ -276,7 +276,7 @@ class CellsDiagram:
         self.states = {each.name: NodeState(status=_STEP_STATUSES[each.status], words=each.status) for each in known}
 
     def picture(self) -> Picture:
-        """Draw it."""
+        """Return the drawn picture."""
         from ironflow_nb.diagram.draw import draw
 
         return draw(self.diagram, self.states, prefix=f"iron-cells-{abs(hash(self.diagram)) % 10**8}")
@@ -313,7 +313,7 @@ def _node_title(each: CellFreshness) -> str:
 
 
 def notebook_cells(engine: Engine, notebook: str | None = None) -> list[CellFreshness]:
-    """Return the durable cells of the notebook with what would become of them."""
+    """Return the durable cells of the notebook with their status, in its order; those that are gone come last."""
     key = notebook_key(engine, notebook)
     judge = NotebookFreshness(engine, key, {} if notebook is not None else getattr(shell(), "user_ns", {}))
     path = _notebook_file(notebook or notebook_path())
@@ -322,14 +322,14 @@ def notebook_cells(engine: Engine, notebook: str | None = None) -> list[CellFres
     found = list(_current_cells(in_file or {}, path, is_here=notebook is None))
     names = {cell.name for cell in found}
     recorded = [name for name in names_recorded if name not in names]
-    if in_file is None:  # what stood in a notebook that can't be read is told by the journal
+    if in_file is None:  # the journal knows the cells of a notebook that can't be read
         found += [cell for name in recorded if (cell := _cell_from_journal(engine, key, name)) is not None]
         names = {cell.name for cell in found}
     return [*map(judge.judge, found), *(judge.gone(name) for name in recorded if name not in names)]
 
 
 def _current_cells(in_file: dict[str, Cell], path: Path | None, *, is_here: bool) -> Iterator[Cell]:
-    """Yield the cells as they are now: as they were executed here last, or as they were saved since."""
+    """Yield the current cells: each as it was last executed here, or as the file has it if that is newer."""
     known = (
         {each.name: each for each in REGISTRY.definitions(KIND) if isinstance(each, RegisteredCell)} if is_here else {}
     )

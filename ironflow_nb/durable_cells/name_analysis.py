@@ -1,7 +1,4 @@
-"""Which names a cell reads before it assigns them, and which it leaves behind.
-
-What single statements and expressions of a cell read, bind and have in texts.
-"""
+"""Name analysis of a cell (def-use): which names it reads before it assigns them, and which it assigns."""
 
 from __future__ import annotations
 
@@ -17,16 +14,16 @@ from ironflow_nb.code_identity.references import global_names
 
 _FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _BY_TEXT: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput", "exec", "eval"})
-"""What takes code, or names of variables, as text."""
+"""Functions whose text arguments are code or names of variables."""
 _HIDES_ASSIGNMENTS: Final = _BY_TEXT - {"system", "getoutput", "eval"} | {"globals"}
-"""What may assign names that the cell does not show."""
+"""Functions that may assign names which are not visible in the cell."""
 _SUPPRESSING: Final = frozenset({"suppress", "ignored", "raises", "assertRaises", "move_on_after", "move_on_at"})
-"""Managers of contexts that end a body early, and go on after it."""
+"""Context managers that may leave their body early without an error."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def is_definition(node: ast.stmt) -> bool:
-    """Tell whether the statement only defines code: a function, a class, or a name for a lambda."""
+    """Return True if the statement only defines code: a function, a class, or a name for a lambda."""
     is_lambda = isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
     return isinstance(node, Function | ast.ClassDef) or (
         is_lambda and all(isinstance(target, ast.Name) for target in node.targets)  # type: ignore[attr-defined]
@@ -47,7 +44,7 @@ def header_reads(node: ast.stmt) -> set[str]:
 
 
 def defined_names(node: ast.stmt) -> list[str]:
-    """Return the names that a definition defines; none for any other statement."""
+    """Return the names that a definition defines; an empty list for other statements."""
     if isinstance(node, Function | ast.ClassDef):
         return [node.name]
     return list(stored_names(node.targets)) if is_definition(node) else []  # type: ignore[attr-defined]
@@ -67,7 +64,7 @@ def immediate_reads(node: ast.AST) -> set[str]:
 
 
 def with_called_reads(names: Iterable[str], later: Mapping[str, set[str]]) -> set[str]:
-    """Return the names, and those that the functions behind them read when they are called."""
+    """Return the names, and all names that the functions bound to them read when they are called."""
     found: set[str] = set()
     to_do = list(names)
     while to_do:
@@ -79,7 +76,7 @@ def with_called_reads(names: Iterable[str], later: Mapping[str, set[str]]) -> se
 
 
 def expression_reads(node: ast.expr) -> set[str]:
-    """Return the names that the expression, and what is nested in it, looks up outside of itself."""
+    """Return the free names of the expression."""
     if any(isinstance(each, ast.NamedExpr) for each in ast.walk(node)):
         return names_in(node)
     return set(global_names(compiled([ast.Expr(node)])))
@@ -93,17 +90,17 @@ def compiled(body: list[ast.stmt]) -> types.CodeType:
 
 
 def hides_assignments(call: ast.Call) -> bool:
-    """Tell whether the call may assign names that it does not show."""
+    """Return True if the call may assign names that are not visible in it."""
     return _called_name(call) in _HIDES_ASSIGNMENTS
 
 
 def may_suppress(manager: ast.expr) -> bool:
-    """Tell whether a ``with`` of that manager may leave out the rest of its body, as `contextlib.suppress` does."""
+    """Return True if a ``with`` of that manager may skip the rest of its body, as `contextlib.suppress` does."""
     return isinstance(manager, ast.Call) and _called_name(manager) in _SUPPRESSING
 
 
 def walrus_names(node: ast.AST, *, is_sure: bool = True) -> Iterator[tuple[str, bool]]:
-    """Yield the names that ``:=`` binds in the expression, and whether it surely does when that is evaluated."""
+    """Yield each name that ``:=`` binds in the expression, and whether every evaluation binds it."""
     if isinstance(node, ast.NamedExpr):
         yield node.target.id, is_sure
     if not isinstance(node, ast.Lambda):
@@ -113,7 +110,7 @@ def walrus_names(node: ast.AST, *, is_sure: bool = True) -> Iterator[tuple[str, 
 
 
 def _conditional_parts(node: ast.AST) -> Sequence[ast.AST]:
-    """Return the parts of an expression that may not be evaluated when it is."""
+    """Return the parts of an expression that are not evaluated each time."""
     match node:
         case ast.BoolOp():
             return node.values[1:]
@@ -127,7 +124,7 @@ def _conditional_parts(node: ast.AST) -> Sequence[ast.AST]:
 
 
 def code_arguments(call: ast.Call) -> list[ast.expr]:
-    """Return the arguments that may be code; the first one of a magic is its name."""
+    """Return the arguments that may be code. The first argument of a magic is its name and is left out."""
     called = _called_name(call)
     if called not in _BY_TEXT:
         return []
@@ -135,7 +132,7 @@ def code_arguments(call: ast.Call) -> list[ast.expr]:
 
 
 def reads_of(node: ast.expr) -> set[str]:
-    """Return what an expression reads; of a target, what stands in its brackets and before its dots."""
+    """Return the names that an expression reads; of a target ``a.b[i]`` these are ``a`` and ``i``."""
     if isinstance(node, ast.Tuple | ast.List) and not isinstance(node.ctx, ast.Load):
         return {name for each in node.elts for name in reads_of(each)}
     if isinstance(node, ast.Starred):
@@ -166,11 +163,11 @@ _WORD: Final = re.compile(r"[^\W\d]\w*")
 
 @dataclass(frozen=True, slots=True)
 class NameUses:
-    """The names of a cell, each in the order in which it is met.
+    """The names of a cell, each tuple in the order of the code.
 
-    `reads` may be read before the cell assigns them, `mentions` stand in texts such as that of a magic. `assigns` are
-    left behind as values, `defines` by definitions and `imports` by import statements that can be executed again.
-    `unsettled` are definitions whose header reads a name that the cell assigns again after it.
+    `reads` may be read before the cell assigns them; `mentions` are words of texts such as that of a magic. `assigns`
+    are bound to values, `defines` by definitions and `imports` by import statements that can be executed again.
+    `unsettled` are pairs of a definition and a name which its header reads and the cell assigns again later.
     """
 
     reads: tuple[str, ...] = ()
@@ -180,10 +177,10 @@ class NameUses:
     defines: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
     contexts: tuple[str, ...] = ()
-    """Names that a ``with`` statement bound; what they stand for is often over with it."""
+    """Names that a ``with`` statement bound; their values are often closed after it."""
     unsettled: tuple[tuple[str, str], ...] = ()
     hides_assignments: bool = False
-    """Whether it may assign names that it does not show, as magics do."""
+    """Whether the cell may assign names that are not visible in it, as magics do."""
 
 
 def analyse_names(tree: ast.Module) -> NameUses:
@@ -205,10 +202,10 @@ def analyse_names(tree: ast.Module) -> NameUses:
 
 
 class _NameFlow:
-    """Walks through the statements in the order of execution; `_assigned` are the names that are assigned by then.
+    """Walks through the statements in the order of execution; `_assigned` are the names assigned so far on every path.
 
-    Where a branch or loop may not be executed, what it assigns counts as not assigned: to read a name from before that
-    was not read costs one more execution, to miss one would restore what is outdated.
+    A branch or loop that may be skipped assigns nothing for sure. A name too many in `reads` costs one more execution;
+    a missing one would restore an outdated result.
     """
 
     def __init__(self) -> None:
@@ -227,7 +224,7 @@ class _NameFlow:
         self._bound: list[str] = []
 
     def unsettled(self) -> Iterator[tuple[str, str]]:
-        """Yield definitions with names that they read and that are assigned again."""
+        """Yield pairs of a definition and a name that its header reads and that is assigned again later."""
         for name, reads, n_bound in self._headers:
             for again in sorted(reads.intersection(self._bound[n_bound:]) - {name}):
                 yield name, again
@@ -249,7 +246,7 @@ class _NameFlow:
             case ast.While(test=test):
                 self._expressions(test)
                 at_breaks = self._loop(node.body, node.orelse)
-                if isinstance(test, ast.Constant) and test.value and at_breaks:  # it is left in no other way
+                if isinstance(test, ast.Constant) and test.value and at_breaks:  # such a loop ends only at a break
                     self._assigned = set.intersection(*at_breaks)
             case ast.Break():
                 self._at_breaks.append(set(self._assigned))
@@ -266,7 +263,7 @@ class _NameFlow:
                 self._simple(node)
 
     def _loop(self, body: list[ast.stmt], orelse: list[ast.stmt]) -> list[set[str]]:
-        """Follow a loop; return what is assigned at each of its breaks."""
+        """Walk through a loop; return the names that are assigned at each of its breaks."""
         outside, self._at_breaks = self._at_breaks, []
         self._branches([body], is_any=True)
         found, self._at_breaks = self._at_breaks, outside
@@ -325,7 +322,7 @@ class _NameFlow:
         self._branches([*cases, []])
 
     def _branches(self, bodies: list[list[ast.stmt]], *, is_any: bool = False) -> None:
-        """Follow bodies of which one is executed, or any number where `is_any`; sure is what all of them assign."""
+        """Walk through alternative bodies. Names that all assign are assigned; with `is_any` none may be executed."""
         before = set(self._assigned)
         after: list[set[str]] = [before] if is_any else []
         for body in bodies:
@@ -351,16 +348,16 @@ class _NameFlow:
         for name in names:
             if is_outermost:
                 self._headers.append((name, immediate_reads(node) & everything, len(self._bound) + 1))
-            # Of functions in branches any may be the one that is called.
+            # Of functions with one name in several branches any may be the one that is called.
             self._read_when_called[name] = inner if is_outermost else inner | self._read_when_called.get(name, set())
             self._bind(name, into=self.defines if is_outermost else self.assigns)
-        if isinstance(node, Function | ast.ClassDef) and node.decorator_list:  # who knows what is called at once
+        if isinstance(node, Function | ast.ClassDef) and node.decorator_list:  # the decorator may call it at once
             self._use(names[0])
 
     # -- names -------------------------------------------------------------------------------------------------------
 
     def _expressions(self, node: ast.AST) -> None:
-        """Note what the expressions of the node read, what they assign, and what stands in texts for magics."""
+        """Note the names that the expressions of the node read and assign, also in texts that are code."""
         found = [node] if isinstance(node, ast.expr) else [
             each for each in ast.iter_child_nodes(node) if isinstance(each, ast.expr)
         ]  # fmt: skip
@@ -379,7 +376,7 @@ class _NameFlow:
                     self._follow_text(text.value)
 
     def _follow_text(self, text: str) -> None:
-        """Follow a text as the code that it is, if it can be read as such; else every word of it may be a name."""
+        """Walk through a text as code if it parses; otherwise each of its words may be a name that is read."""
         words = dict.fromkeys(_WORD.findall(text))
         self.mentions.update(words)
         try:
@@ -391,7 +388,7 @@ class _NameFlow:
             self.block(tree.body)
 
     def _use(self, name: str) -> None:
-        """Note that the name is read, and with it what the functions behind it read, which may be called each time."""
+        """Note a read of the name, and of all names that the function bound to it reads, because it may be called."""
         for each in sorted(with_called_reads([name], self._read_when_called)):
             self._read(each)
 

@@ -1,4 +1,4 @@
-"""The durable cells that stand in a notebook file, and how the text of a cell becomes Python."""
+"""Notebook files: reading, writing, and the durable cells in them; how the text of a cell becomes Python."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from ironflow_nb.errors import DefinitionError
 from ironflow_nb.values.private_files import refuse_used
 
 RUNNING: Final = "running"
-"""What the metadata of a cell says while it is executed as part of a whole notebook."""
+"""The status in the metadata of a cell while `run_notebook` executes it."""
 
 Transform = Callable[[str], str]
-"""Makes Python of what may have magics and lines of the system in it."""
+"""Translates the text of a cell, which may have magics and shell commands, to Python."""
 
 
 def read_notebook(path: Path) -> dict[str, Any]:
-    """Return the notebook as JSON has it.
+    """Return the notebook as decoded JSON.
 
     Raises:
-        DefinitionError: it is no notebook, or one of before format 4.
+        DefinitionError: the file is not a notebook, or its format is older than 4.
     """
     refuse_used(path)
     try:
         found = json.loads(path.read_text("utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
-        raise DefinitionError(f"{path} is no notebook: {error}") from error
+        raise DefinitionError(f"{path} is not a notebook: {error}") from error
     if not isinstance(found, dict) or found.get("nbformat") != 4 or not isinstance(found.get("cells"), list):
-        raise DefinitionError(f"{path} is no notebook of format 4; open it in Jupyter once and save it")
+        raise DefinitionError(f"{path} is not a notebook of format 4; open it in Jupyter once and save it")
     return found
 
 
 def write_notebook(notebook: dict[str, Any], path: Path) -> None:
-    """Write the notebook whole or not at all."""
+    """Write the notebook atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -53,17 +53,18 @@ def cell_source(cell: dict[str, Any]) -> str:
 
 
 def default_cell_name(number: int, cell: dict[str, Any]) -> str:
-    """Return what a code cell without a name of its own is called where the notebook is run as a whole."""
+    """Return the name under which `run_notebook` records a code cell that has no ``%%step`` name."""
     return f"cell-{cell.get('id') or number}"
 
 
 def durable_cells_in(path: Path, transform: Transform, recorded: Collection[str] = ()) -> Iterator[Cell]:
-    """Yield the durable cells of the file in their order, and those that were `recorded` under no name of their own.
+    """Yield the durable cells of the file in its order, and those with a default name that is in `recorded`.
 
-    What can't be a cell is left out.
+    A cell that can't be a durable one is left out.
 
     Raises:
-        DefinitionError, OSError: it is no notebook, or can't be read.
+        DefinitionError: the file is not a notebook.
+        OSError: it can't be read.
     """
     for number, cell in enumerate(read_notebook(path)["cells"], 1):
         name = default_cell_name(number, cell)
@@ -75,12 +76,12 @@ def durable_cells_in(path: Path, transform: Transform, recorded: Collection[str]
 
 
 def is_step(text: str) -> bool:
-    """Tell whether the cell begins with ``%%step``, be it after blank lines."""
+    """Return True if the cell begins with ``%%step``; blank lines before it are allowed."""
     return text.split(maxsplit=1)[:1] == [MAGIC]
 
 
 def cell_of_text(text: str, transform: Transform, cell_id: str | None = None) -> Cell | None:
-    """Return the durable cell that is written so; None if it is none."""
+    """Return the durable cell with this text, or None if the text is not a valid one."""
     if not is_step(text):
         return None
     try:
@@ -90,15 +91,15 @@ def cell_of_text(text: str, transform: Transform, cell_id: str | None = None) ->
 
 
 def make_cell_of_text(text: str, name: str, transform: Transform, cell_id: str | None = None) -> Cell | None:
-    """Return any code cell as a durable one: under that name, unless it has one of its own; None if it is empty.
+    """Return any code cell as a durable one, or None if it is empty. A ``%%step`` name takes the place of `name`.
 
     Raises:
-        DefinitionError: its first line is not as it should be.
-        SyntaxError: it is no Python.
+        DefinitionError: the ``%%step`` line is invalid.
+        SyntaxError: the cell is not Python.
     """
     options = CellOptions()
     if is_step(text):
-        text = text.lstrip()  # as IPython does before it looks for a magic
+        text = text.lstrip()  # IPython also ignores blank lines before a magic
         name, options = parse_magic_line(text.partition("\n")[0].removeprefix(MAGIC))
         source = as_python(text, transform)
     else:
@@ -110,14 +111,14 @@ def make_cell_of_text(text: str, name: str, transform: Transform, cell_id: str |
 
 
 def as_python(text: str, transform: Transform) -> str:
-    """Return the durable cell as Python, line for line what stands in the notebook, its first line included."""
+    """Return the durable cell as Python with the line numbers of the notebook; the ``%%step`` line is a comment."""
     first, _, body = text.partition("\n")
-    n_blank = len(body) - len(body.lstrip("\n"))  # a transformation takes these lines away
+    n_blank = len(body) - len(body.lstrip("\n"))  # the transformation removes leading blank lines
     return f"# {first}\n" + "\n" * n_blank + transform(body)
 
 
 def to_python(text: str) -> str:
-    """Return the Python of a cell as IPython reads it."""
+    """Return the Python that IPython makes of the text of a cell."""
     from IPython.core.inputtransformer2 import TransformerManager
 
     python: str = TransformerManager().transform_cell(text)  # type: ignore[no-untyped-call]

@@ -1,7 +1,4 @@
-"""Putting back what a cell left behind: what its statements read is there when they are executed again.
-
-Statements that only set something up in the process, which a restored cell does again: they leave no name behind.
-"""
+"""Restoring a cell: recorded values are bound again; imports, definitions and process settings are executed again."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ _TARGETS: Final = frozenset({"environ", "options", "rcParams"})
 
 
 def is_setup(node: ast.stmt) -> bool:
-    """Tell whether the statement is known to set something up: a search path, an option, a seed, an extension."""
+    """Return True if the statement is known to only set up the process: a search path, an option, a seed."""
     match node:
         case ast.Expr(value=ast.Call() as call):
             return _is_setup_call(call)
@@ -55,15 +52,15 @@ def _is_setup_call(call: ast.Call) -> bool:
 
 
 _Later = dict[str, set[str]]
-"""The names in the functions that a cell defines."""
+"""Names that a function reads when it is called, by the name of the function."""
 _IMPORTS: Final = (ast.Import, ast.ImportFrom)
 
 
 def restore_cell(context: CellContext, cell: Cell, record: ValueRecord) -> tuple[dict[str, Any], list[Output]]:
-    """Let the names stand for what they stood for; return them with their values, and what is to be shown.
+    """Bind the recorded names in the namespace; return their values and the recorded outputs.
 
     Raises:
-        ValueUnreadable: something can't be read, or made again; then no name is another one than before.
+        ValueUnreadable: a value can't be read or defined again; then the namespace is as before.
     """
     __tracebackhide__ = True
     before = dict(context.namespace)
@@ -77,15 +74,16 @@ def restore_cell(context: CellContext, cell: Cell, record: ValueRecord) -> tuple
         context.namespace.update(before)
         if isinstance(error, ValueUnreadable):
             raise
-        raise ValueUnreadable(f"it can't be defined or set up again, for {error}") from error
+        raise ValueUnreadable(f"it can't be defined or set up again: {error}") from error
     rebind_names(context.namespace, outs, kept.about.gone)
     return outs, shown
 
 
 def _repeat_statements(cell: Cell, kept: Restorable, namespace: dict[str, Any]) -> None:
-    """Import, set up and define again, in the order of the cell; a value is read when a statement needs it.
+    """Execute imports, settings and definitions again, in the order of the cell.
 
-    So it finds its class, which stands above of what made it. A definition that would come out differently stays away.
+    A value is decoded just before the first statement that needs it, when its own class is defined. A definition that
+    would differ now, and so was recorded as lost, is left out.
     """
     __tracebackhide__ = True
     futures = [node for node in cell.tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]

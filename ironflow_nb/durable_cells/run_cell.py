@@ -1,7 +1,4 @@
-"""Running a durable cell: restored from what is recorded of it, or executed and recorded.
-
-Durable cells outside of a notebook: a piece of source with a name.
-"""
+"""Running a durable cell, of a notebook or as `cell_step`: it is restored, or executed and recorded."""
 
 from __future__ import annotations
 
@@ -52,22 +49,22 @@ from ironflow_nb.values.stored_value import ValueRecord
 
 @dataclass
 class CellResult:
-    """What became of a cell: the values of its names, what is recorded of it, and whether it was restored."""
+    """The result of a cell: its values by name, its record, and whether it was restored."""
 
     outs: dict[str, Any] = field(default_factory=dict)
     record: ValueRecord | None = None
     is_restored: bool = False
     work_s: float = 0.0
-    """How long the execution took from which it was restored."""
+    """The duration of the execution that it was restored from."""
 
 
 def run_cell(cell: Cell, context: CellContext) -> CellResult:
-    """Restore the cell, or execute it and record it; one line says what happened if it is not the first time.
+    """Restore the cell, or execute and record it. Unless it is the first time, a printed line says which and why.
 
     Raises:
-        DefinitionError: an input that it was given is not there, or it can't have a timeout here.
-        UntrustedValue: somebody else has executed it, which took a while.
-        NotAllowedInStep: a step or flow is being executed, or this very cell.
+        DefinitionError: an input of ``--in`` is not defined, or the cell can't have a timeout here.
+        UntrustedValue: another user has executed it, and the execution took long.
+        NotAllowedInStep: a step, a flow or this same cell is being executed.
     """
     __tracebackhide__ = True
     _refuse_inside(cell)
@@ -96,7 +93,7 @@ def _refuse_inside(cell: Cell) -> None:
 
 
 def _restore_recorded(context: CellContext, wanted: CellCall, found: FoundExecution) -> CellResult | NoExecution:
-    """Restore the cell; what can't be read after all is missing."""
+    """Restore the cell; return a `NoExecution` if a value can't be read."""
     __tracebackhide__ = True
     row = found.row
     try:
@@ -111,7 +108,7 @@ def _restore_recorded(context: CellContext, wanted: CellCall, found: FoundExecut
 
 
 def _refuse_untrusted(context: CellContext, cell: Cell, missing: NoExecution) -> None:
-    """Refuse to do much work again that only has to be trusted."""
+    """Refuse to repeat long work whose recorded result only has to be trusted."""
     if missing.untrusted is None or missing.row is None or (missing.row.duration_s or 0.0) < GUARD_S:
         return
     location = context.engine.journal.location
@@ -127,16 +124,16 @@ def _refuse_untrusted(context: CellContext, cell: Cell, missing: NoExecution) ->
 
 
 def _say_why_executed(wanted: CellCall, missing: NoExecution) -> None:
-    """Say why a cell that was executed before is executed again, and what it cost then."""
+    """Print why a cell is executed again and how long it took before, or why a first execution may be repeated."""
     cell, row = wanted.cell, missing.row
     if missing.run is None and wanted.mutable_references:
         names = ", ".join(wanted.mutable_references)
         say(
-            f"{cell.name}: its code refers to {names}, whose content does not count: when that changes it does not "
-            "run again; let the cell read it as a variable, or make it a constant, such as a tuple"
+            f"{cell.name}: its code refers to {names}, whose content does not count: when that changes the cell "
+            "does not run again; read it as a variable in the cell, or make it a constant, such as a tuple"
         )
     if row is not None:
-        reasons = list(missing.reasons) or ["what it was executed with is not there any more"]
+        reasons = list(missing.reasons) or ["its recorded inputs are gone"]
         more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
         cost = spoken(row.duration_s or 0.0)
         say(f"{cell.name}: {', '.join(reasons[:3])}{more}; it runs again (last time {cost})")
@@ -153,7 +150,7 @@ def _other_inputs(wanted: CellCall, name: str) -> str:
 
 
 def _execute_and_record(context: CellContext, wanted: CellCall, missing: NoExecution) -> CellResult | None:
-    """Execute the cell in its run; None if somebody else was just executing it."""
+    """Execute the cell in its run; return None, after waiting, if another process was executing it."""
     __tracebackhide__ = True
     engine = context.engine
     with engine.interrupts.taken():
@@ -164,7 +161,7 @@ def _execute_and_record(context: CellContext, wanted: CellCall, missing: NoExecu
         begun.replayer.allow_change(wanted.cell.name, wanted.spec.code)
         execution = CellAttempt(context, wanted, missing)
         run_session(engine, begun, FlowCall(execution, (), {}))
-    if execution.kept is None:  # it was done meanwhile, or another notebook shares it
+    if execution.kept is None:  # another process has executed it meanwhile, or a shared result was found
         assert execution.record is not None
         outs, shown = restore_cell(context, wanted.cell, execution.record)
         context.output_sink.show(shown)
@@ -183,7 +180,7 @@ def _wait_for_other(engine: Engine, cell: Cell, run: RunRow) -> None:
 
 
 def _run_request(context: CellContext, wanted: CellCall, missing: NoExecution) -> RunRequest:
-    # What can't be restored is no answer any more, whatever its code is.
+    # An execution that can't be restored must not be reused, also if its code is unchanged.
     orders = ResumeOptions(rerun=(missing.row.step,)) if missing.is_unreadable and missing.row is not None else NONE
     definition = digest_bytes(f"cell {wanted.cell.name}\0{wanted.cell.text}".encode())
     return RunRequest(
@@ -196,7 +193,7 @@ def _run_request(context: CellContext, wanted: CellCall, missing: NoExecution) -
         reason="resume",
         orders=orders,
         reopens=True,
-        notes_end=False,  # the cell itself says what to do
+        notes_end=False,  # the note of the cell says what to do
     )
 
 
@@ -217,29 +214,29 @@ def cell_step(
     timeout_s: Duration | None = None,
     cache: bool | Duration | None = None,
 ) -> dict[str, Any]:
-    """Execute the source as a durable cell, or restore what it left behind; return that by name.
+    """Execute the source as a durable cell, or restore it; return its values by name.
 
-    This is what ``%%step NAME`` does with a cell. It prints nothing of its own, and what the source prints is not
-    printed again when it is restored.
+    ``%%step NAME`` does the same with a cell of a notebook. The output of the source is not shown again when it is
+    restored.
 
     Args:
-        name: under which its executions are recorded.
-        source: Python, which may await; it is executed with the names of `namespace`.
-        namespace: the variables it reads, and where it leaves its own; by default a new one.
-        ins: the names that it takes in; by default the data that it reads before it assigns it.
-        outs: the names that it leaves behind; by default what it assigns or changes in context, but for `_names`.
-        retries: how often it is tried again when it fails.
-        timeout_s: how long an attempt may take; in the main thread, and elsewhere for what it awaits.
-        cache: its results are shared by all cells of that name and code on the journal, see `step`.
+        name: the name under which executions are recorded.
+        source: Python, with ``await`` allowed; it is executed in `namespace`.
+        namespace: the variables that it reads and assigns; by default a new one.
+        ins: the names of its inputs; by default the data that it reads before it assigns it.
+        outs: the names of its values; by default what it assigns or changes in place, except for `_names`.
+        retries: the number of further attempts after a failure.
+        timeout_s: the time limit of an attempt; outside of the main thread only for source that awaits.
+        cache: share results with all cells of this name and code on the journal; see `step`.
 
     Raises:
-        DefinitionError: it can't be a durable cell, or an input is not there.
+        DefinitionError: the source can't be a durable cell, or an input is not defined.
         NotAllowedInStep: it was called inside a flow or step.
-        TimeoutError: it took too long.
+        TimeoutError: the source exceeded `timeout_s`.
     """
     __tracebackhide__ = True
     if isinstance(ins, str) or isinstance(outs, str):
-        raise DefinitionError("ins and outs are lists of names, not one text; write [...] around it")
+        raise DefinitionError("ins and outs must be lists of names, not a text; write [...] around it")
     options = CellOptions(
         ins=None if ins is None else tuple(ins),
         outs=None if outs is None else tuple(outs),

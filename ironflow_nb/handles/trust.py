@@ -65,7 +65,7 @@ def _sign_contents(engine: Engine, codec: str, ids: Sequence[ValueId]) -> int:
         if value.content is not None and not signer.is_own(codec, value.content, value.mac)
         if codec != ERROR or has_pickles(value.content)
     }
-    return engine.access.resign(codec, macs)
+    return engine.access.replace_signatures(codec, macs)
 
 
 def _sign_runs(engine: Engine) -> int:

@@ -1,4 +1,4 @@
-"""The frames. Instants are UTC with microseconds, durations float seconds, texts of dtype ``string``."""
+"""The frames of history. Instants are UTC with microseconds, durations float seconds, texts of dtype ``string``."""
 
 from __future__ import annotations
 
@@ -49,23 +49,23 @@ def runs(
 
     Columns: run_id, kind, name, arguments (a preview, ``x=3, path='a.csv'``; `Run.arguments` has the real ones),
     status, started_at, ended_at, duration_s (until now while it runs), n_steps, n_completed, n_failed (steps by their
-    latest attempts), n_reused (by the latest continuation), n_sessions (how often it was begun or continued), output,
+    latest attempts), n_reused (by the latest continuation), n_sessions (the number of continuations), output,
     error (previews), durability, key, notebook, parent_run_id.
 
-    The display leaves out columns that say nothing and shortens ids and instants; the frame has all of them in full.
+    The display leaves out columns with only usual values and shortens ids and instants; the frame has them in full.
 
     Args:
-        flow: a flow, or the name of one; the part after the last dot is enough.
+        flow: a flow, a graph, a decider or the name of one; the part after the last dot is enough.
         run: an id, or a prefix that only one run has.
         status: one status or several; ``interrupted`` includes runs whose process died.
         since: a datetime (local, if it is naive), an ISO text, or a duration before now: ``"7d"``, seconds, a
             timedelta.
-        limit: the newest so many.
+        limit: the maximal number of rows; the newest ones are returned.
         engine: the journal to read; by default the current one.
 
     Raises:
         RunNotFound, AmbiguousRun: `run` names no run, or several.
-        ValueError: `status`, `since` or `limit` is none.
+        ValueError: `status`, `since` or `limit` is invalid.
     """
     engine = engine or REGISTRY.engine()
     wanted = parse_statuses(RunStatus, status)
@@ -86,9 +86,9 @@ def steps(
     """Return the steps of runs, one row for the latest attempt of each, by run (newest first) and first start.
 
     Columns: run_id, step (``fetch[12]``), name, index, attempt, status, started_at, finished_at, duration_s, reused
-    (the latest continuation took the recorded result, or the run that of another one: then duration_s is what it took
-    there), reason (why the attempt ran), output (preview), output_bytes, error (preview). The real value is
-    `Run.value`.
+    (the latest continuation took the recorded result, or the run took the result of another one; duration_s is that of
+    the original attempt), reason (why the attempt ran), output (preview), output_bytes, error (preview). `Run.value`
+    returns the real value.
 
     The arguments are those of `runs`; `status` is that of the step, and `since` and `limit` count steps.
     """
@@ -135,7 +135,7 @@ def events(
     limit: int | None = None,
     engine: Engine | None = None,
 ) -> pd.DataFrame:
-    """Return the events of the journal by position, one row each; with `limit` the newest so many.
+    """Return the events of the journal by position, one row each; with `limit` only the newest ones.
 
     Columns: run_id, position (over the whole journal), version (within the run), at, type, step, attempt, data (a
     dict of the event's fields: ids, digests and counts, never a value; None where it is damaged).
@@ -168,7 +168,7 @@ def _select_runs(
 ) -> list[tuple[RunRow, RunStatus]]:
     narrowed = replace(select, name=select.run_name, run_name=None)
     if wanted is not None:
-        # A run whose owner died is recorded as one that is owned: ask for those too and look closer.
+        # A run whose owner died is still recorded as owned: select these, too, and derive their status.
         recorded = set(wanted) | OWNED if RunStatus.INTERRUPTED in wanted else wanted
         limit = select.limit if OWNED.isdisjoint(recorded) else None
         narrowed = replace(narrowed, statuses=recorded, limit=limit)
@@ -181,7 +181,7 @@ def _select_runs(
 def _select_attempts(
     engine: Engine, reader: Reader, select: Select, wanted: Collection[StepStatus] | None
 ) -> tuple[list[tuple[StepRow, StepStatus]], dict[RunId, RunRow]]:
-    """Return attempts with their statuses, and their runs; those of a run whose row is damaged are left out."""
+    """Return attempts with their statuses, and their runs by id, without runs whose row is damaged."""
     narrowed = select
     if wanted is not None:
         recorded, is_sure = recorded_step_statuses(wanted)
@@ -195,7 +195,7 @@ def _select_attempts(
         if not damaged:
             break
         narrowed = replace(narrowed, without=[*narrowed.without, *damaged])
-    derive = cache(derived_step_status)  # of many rows that have few statuses
+    derive = cache(derived_step_status)  # many rows, few different statuses
     derived = [(row, derive(row.status, of_run[row.run_id][1])) for row in rows]
     chosen = [(row, status) for row, status in derived if wanted is None or status in wanted]
     return chosen[: select.limit], {run_id: run for run_id, (run, _) in of_run.items()}
@@ -206,12 +206,12 @@ def _selection_of_runs(rows: Iterable[StepRow]) -> Select:
 
 
 def _reused_steps(reader: Reader, latest: Sequence[StepRow], runs: Sequence[RunRow]) -> set[tuple[RunId, StepRef]]:
-    """Return the steps whose results were recorded before the latest stretch of their run, which took them."""
+    """Return the steps whose recorded results the latest continuation of their run has reused."""
     began = {row.run_id: row.session_version for row in runs if row.n_sessions > 1}
     not_asked_for: dict[RunId, set[StepRef]] = {}
     for piece in reader.event_columns(Select(run_ids=list(began), name="SessionEnded")) if began else ():
         for run_id, version, data in zip(piece.run_id, piece.version, warn_of_damaged_events(piece).data, strict=True):
-            if version > began[run_id]:  # that of an earlier continuation says nothing about this one
+            if version > began[run_id]:  # events of earlier continuations do not count
                 not_asked_for[run_id] = set((data or {}).get("not_asked_for", ()))
     return {
         (row.run_id, row.step)
@@ -236,7 +236,7 @@ def _previews(reader: Reader, rows: Iterable[tuple[RunRow | StepRow, Any]]) -> P
 
 
 def _call_previews(reader: Reader, rows: Sequence[RunRow]) -> dict[RunId, str]:
-    """Return the arguments of the runs in a few words: two reads, however many runs there are."""
+    """Return previews of the arguments by run, with two reads for all runs."""
     of_run = {row.run_id: (row.inputs_id, row.kind) for row in rows if row.inputs_id is not None}
     inputs_ids = sorted({inputs_id for inputs_id, _ in of_run.values()})  # in the order of their index
     records = reader.values(inputs_ids, content_limit=INLINE_LIMIT)
@@ -260,7 +260,7 @@ def _preview_text(texts: Previews, value_id: ValueId | None) -> str | None:
 def _run_columns(
     engine: Engine, reader: Reader, select: Select, wanted: Collection[RunStatus] | None
 ) -> Iterator[dict[str, list[Any]]]:
-    """Yield the runs as columns, in one piece."""
+    """Yield the columns of all runs, in one piece."""
     found = _select_runs(engine, reader, select, wanted)
     rows = [row for row, _ in found]
     tallies = undamaged_tallies(reader, [row.run_id for row in rows])

@@ -1,7 +1,7 @@
-"""Frames of history as a person reads them: the columns that say something, in a few characters.
+"""Frames of history with a short display: only informative columns, with short ids and instants.
 
-Only the display is short. A frame has all columns with all values; a selection of its columns is shown as pandas shows
-any frame, and so is the whole where ``display.max_columns`` is None.
+The frame itself has all columns and values. A selection of its columns is displayed by pandas as usual, and so is the
+whole frame if ``display.max_columns`` is None.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from ironflow_nb.history.tables import DISPLAYED, ORDINARY
 
 _DIGEST: Final = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{32}\b")
 _MOST_ROWS: Final = 200
-"""Of longer frames pandas shows the first and the last few rows."""
+"""Of longer frames pandas displays only the first and the last rows."""
 _DISPLAY_OPTIONS: Final = ("display.show_dimensions", False)
 
 
 class HistoryFrame(pd.DataFrame):
-    """A frame that is displayed in short. What is made of it and has other columns is a frame as any other."""
+    """A DataFrame with a short display. A frame with other columns that is derived from it is a plain DataFrame."""
 
     @property
     def _constructor(self) -> Callable[..., pd.DataFrame]:
         return _derived_frame
 
     def __reduce__(self) -> Any:
-        return pd.DataFrame(self).__reduce__()  # so that it can be read where this package is not
+        return pd.DataFrame(self).__reduce__()  # readable also where this package is not installed
 
     def __repr__(self) -> str:
         short = self._displayed()
         if short is None:
             return super().__repr__()
-        with pd.option_context(*_DISPLAY_OPTIONS, "display.max_columns", None):  # a narrow terminal gets them in turn
+        with pd.option_context(*_DISPLAY_OPTIONS, "display.max_columns", None):  # a narrow terminal wraps them
             return f"{short!r}\n\n[{self._size_line(short)}]"
 
     def _repr_html_(self) -> str | None:
@@ -47,7 +47,7 @@ class HistoryFrame(pd.DataFrame):
         return None if table is None else f"{table}<p>{self._size_line(short)}</p>"
 
     def _displayed(self) -> pd.DataFrame | None:
-        """Return what is displayed, as texts; None if that is left to pandas."""
+        """Return the displayed columns as texts, or None if pandas displays the frame."""
         displayed = DISPLAYED.get(tuple(self.columns))
         is_short = pd.get_option("display.max_columns") is not None and pd.get_option("display.large_repr") != "info"
         if displayed is None or not is_short:
@@ -83,7 +83,7 @@ def _is_informative(rows: pd.DataFrame, name: str) -> bool:
 
 
 def _column_texts(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Return the values as they are displayed, what is missing as nothing."""
+    """Return the values as displayed texts; a missing value is an empty text."""
     pairs = zip(column, column.isna(), strict=True)
     return pd.Series(["" if gone else _value_text(str(column.name), value) for value, gone in pairs], column.index)
 

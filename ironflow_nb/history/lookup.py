@@ -24,10 +24,11 @@ _LISTED: Final = 8
 
 
 def resolve_run(reader: Reader, text: str) -> RunRow:
-    """Return the run of an id or of a prefix that only it has.
+    """Return the run with this id, or with this prefix if no other run has it.
 
     Raises:
-        RunNotFound, AmbiguousRun: none or several have it; the message lists what there is.
+        RunNotFound: no run has it; the message lists the newest ones.
+        AmbiguousRun: several runs have it; the message lists them.
     """
     prefix = run_id_prefix(text) if isinstance(text, str) else None
     found = [] if prefix is None else reader.runs(Select(run_prefix=prefix, limit=_LISTED + 1))
@@ -49,15 +50,16 @@ def resolve_step(rows: Iterable[StepRow], reference: object, run_id: str) -> Ste
     """Return the step of a run by function, by name if only one step has it, or by reference such as ``fetch[12]``.
 
     Raises:
-        StepNotFound, AmbiguousStep: none or several fit; the message lists what there is.
-        TypeError: `reference` is none of these.
+        StepNotFound: no step fits; the message lists the steps of the run.
+        AmbiguousStep: several steps fit; the message lists them.
+        TypeError: `reference` is not a function, a name or a reference.
     """
     text = reference if isinstance(reference, str) else getattr(reference, "name", None)
     if not isinstance(text, str):
         raise TypeError(f'a step is named by its function, "fetch" or "fetch[12]", not by {reference!r}')
     name, index = parse_step_ref(text)
     refs = {row.step: row for row in rows}
-    # A name that is there as it stands goes before one that ends so.
+    # A full name takes precedence over the last part of one.
     is_exact = any(row.name == name for row in refs.values())
     fits = [
         ref
@@ -78,17 +80,18 @@ def resolve_step(rows: Iterable[StepRow], reference: object, run_id: str) -> Ste
 
 
 def resolve_steps(rows: list[StepRow], step: object, run_id: str) -> list[StepRef]:
-    """Return the steps of that function or name by index; a name that is there as it stands goes before a last part.
+    """Return the steps of that function or name by index; a full name takes precedence over the last part of one.
 
     Raises:
-        StepNotFound, AmbiguousStep: it names no step of the run, or those of several functions.
-        TypeError: `step` is no name.
+        StepNotFound: it names no step of the run.
+        AmbiguousStep: it names steps of several functions.
+        TypeError: `step` is not a function or a name.
     """
     name = step if isinstance(step, str) else getattr(step, "name", None)
     known = {row.name for row in rows}
     names = sorted(other for other in known if other == name or (name not in known and other.endswith(f".{name}")))
     if not names:
-        return [resolve_step(rows, step, run_id)]  # "fetch[12]" is one step; of what names none it tells
+        return [resolve_step(rows, step, run_id)]  # "fetch[12]" is one step; other texts raise StepNotFound
     if len(names) > 1:
         listed = plain(", ".join(names))
         raise AmbiguousStep(
@@ -100,7 +103,7 @@ def resolve_steps(rows: list[StepRow], step: object, run_id: str) -> list[StepRe
 
 When: TypeAlias = datetime | timedelta | str | float | None
 MOST_ROWS: Final = 2**63 - 1
-"""The largest number that a statement takes."""
+"""The largest integer of SQLite."""
 _HAVING_RUNS: Final = frozenset({RunKind.FLOW, RunKind.GRAPH, RunKind.DECIDER})
 
 S = TypeVar("S", bound=StrEnum)
@@ -109,11 +112,11 @@ S = TypeVar("S", bound=StrEnum)
 def selection_of(
     engine: Engine, reader: Reader, *, flow: object | None, run: str | None, since: When, limit: int | None = None
 ) -> Select:
-    """Return the selection of what runs have; a text names flows by their last part too, a flow only itself.
+    """Return the selection for the filters of the frames. A text matches flows by the last part of their name, too.
 
     Raises:
         RunNotFound, AmbiguousRun: `run` names no run, or several.
-        TypeError, ValueError: an argument is not what it should be.
+        TypeError, ValueError: an argument is invalid.
     """
     return Select(
         run_name=None if flow is None else _flow_name(flow),
@@ -125,17 +128,17 @@ def selection_of(
 
 
 def row_limit(limit: int | None) -> int | None:
-    """Return the limit, if it is one.
+    """Return the limit as an int, at most `MOST_ROWS`.
 
     Raises:
-        ValueError: it is no number of rows.
+        ValueError: it is not an int >= 0.
     """
     try:
         found = None if limit is None else index(limit)
     except TypeError:
         found = -1
     if found is not None and found < 0:
-        raise ValueError(f"limit is a number of rows, not {limit!r}")
+        raise ValueError(f"limit must be an int >= 0, got {limit!r}")
     return None if found is None else min(found, MOST_ROWS)
 
 
@@ -147,7 +150,7 @@ def _flow_name(flow: object) -> str:
         return name
     is_step = style == "step"
     hint = f"; its attempts are the rows of iron.attempts() whose `name` is {name!r}" if is_step else ""
-    raise TypeError(f"flow is a flow, a graph, a decider or the name of one, not {flow!r}{hint}")
+    raise TypeError(f"flow must be a flow, a graph, a decider or the name of one, got {flow!r}{hint}")
 
 
 def _instant_us(since: When, now: int) -> int | None:
@@ -164,10 +167,10 @@ def _instant_us(since: When, now: int) -> int | None:
 
 
 def parse_statuses(kind: type[S], given: str | Collection[str] | None) -> frozenset[S] | None:
-    """Return the statuses that were asked for, None if any will do.
+    """Return the given statuses as enum members, or None, which selects all.
 
     Raises:
-        ValueError: one of them is no status.
+        ValueError: a text is not a status.
     """
     if given is None:
         return None
@@ -175,19 +178,19 @@ def parse_statuses(kind: type[S], given: str | Collection[str] | None) -> frozen
     try:
         return frozenset(kind(text) for text in texts)
     except ValueError:
-        raise ValueError(f"status is one of {', '.join(kind)}, not {given!r}") from None
+        raise ValueError(f"status must be one of {', '.join(kind)}, got {given!r}") from None
 
 
 T = TypeVar("T")
 
-_ADVICE: Final = "iron.doctor() looks at the whole journal"
+_ADVICE: Final = "iron.doctor() checks the whole journal"
 
 
 def skip_damaged(ask: Callable[[Select], T], select: Select) -> T:
-    """Return the answer to the selection without the runs that have damaged rows.
+    """Return the answer to the selection without runs that have damaged rows; a warning names each of them.
 
     Raises:
-        JournalCorrupt: the one run that was asked for has some.
+        JournalCorrupt: the selection is one run, and this run has damaged rows.
     """
     is_one_run = select.run_prefix is not None or (select.run_ids is not None and len(select.run_ids) == 1)
     without = list(select.without)
@@ -203,15 +206,15 @@ def skip_damaged(ask: Callable[[Select], T], select: Select) -> T:
 
 
 def undamaged_tallies(reader: Reader, run_ids: Collection[RunId]) -> dict[RunId, list[StepTally]]:
-    """Return the tallies of the runs; the steps of a run that has damaged ones are not counted."""
+    """Return the tallies by run, without runs that have damaged rows."""
     return skip_damaged(lambda select: reader.tallies(set(run_ids) - set(select.without)), Select())
 
 
 def warn_of_damaged_events(piece: EventColumns) -> EventColumns:
-    """Return the events, after a warning for each that has to be shown without its data."""
+    """Return the events, after a warning for each one whose data is damaged and left out."""
     for n, data in enumerate(piece.data):
         if data is None:
-            what = "event %s of run %s (%s, %s) has data that the package never wrote; it is shown without; %s"
+            what = "event %s of run %s (%s, %s) has data that the package never wrote; it is shown without them; %s"
             place = piece.version[n], piece.run_id[n], piece.type[n], piece.step[n] or "of the run"
             logger().warning(what, *place, _ADVICE)
     return piece

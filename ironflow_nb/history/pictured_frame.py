@@ -1,4 +1,4 @@
-"""DataFrames that show a headline and a picture above their rows; plans are such frames."""
+"""DataFrames that display a headline and a picture above their rows; a plan is one."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def looked_at(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> list[tu
     in_doubt = [run.run_id for run, status in found if status is not run.status]
     if not in_doubt:
         return found
-    # They may have ended, and their owners with them, between the reading of their rows and the look at the owners.
+    # A run and its owner may have ended between the read of its row and the check of its owner: read the row again.
     with engine.journal.reading() as newer:
         ended = {run.run_id: run for run in newer.runs(Select(run_ids=in_doubt)) if run.status not in OWNED}
     now = [ended.get(run.run_id, run) for run, _ in found]

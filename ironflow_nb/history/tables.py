@@ -31,9 +31,9 @@ def frame_of_records(columns: Mapping[str, str], records: Sequence[Mapping[str, 
 
 
 def frame_of_pieces(columns: Mapping[str, str], pieces: Iterable[Mapping[str, list[Any]]]) -> pd.DataFrame:
-    """Return the frame of the pieces, at least one, below each other; `columns` are names and dtypes.
+    """Return the frame of the concatenated pieces, at least one; `columns` are names and dtypes.
 
-    A piece is converted before the next one is made, so that its objects die young and their memory is used again.
+    Each piece is converted before the next one is made, so that the memory of its objects is reused.
 
     Raises:
         JournalCorrupt: a value is of another type than its column.
@@ -55,7 +55,7 @@ def frame_of_pieces(columns: Mapping[str, str], pieces: Iterable[Mapping[str, li
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Keep the collector from looking at each new object again and again, though none of them can be garbage."""
+    """Pause the garbage collector: it would scan the many new objects again and again, and none is garbage."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -71,20 +71,20 @@ def _naming_column(column: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError, OverflowError) as error:
         raise JournalCorrupt(
-            f"a row of the journal has in the column {column} what the package never wrote ({error}); iron.doctor() "
-            "looks at the whole journal, and run= chooses the runs that can be listed"
+            f"a row of the journal has a value in the column {column} that the package never wrote ({error}); "
+            "iron.doctor() checks the whole journal, and run= selects runs that can be listed"
         ) from error
 
 
 def _compact_column(values: list[Any], dtype: str) -> Any:
-    """Return the values in the form in which many of them take little space, and are joined fast."""
+    """Return the values in a compact form that is fast to concatenate."""
     if dtype == TEXT and _has_arrow():
         import pyarrow as pa
 
         return pa.array(values, pa.large_string())
     if dtype in _INTEGERS:
         is_missing = [value is None for value in values] if dtype != _NUMBER and None in values else None
-        # An array of the standard library takes integers only, where others would round or read texts.
+        # array("q") accepts integers only; numpy would round floats and parse texts.
         return array("q", [0 if value is None else value for value in values] if is_missing else values), is_missing
     return values
 

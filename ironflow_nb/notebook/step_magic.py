@@ -31,7 +31,7 @@ class StepMagics(Magics):
         %%step NAME [--in a,b] [--out df,model] [--retries N] [--timeout-s S] [--cache [7d]]
 
         --in         what it takes in; by default the data that it reads before it assigns it
-        --out        what it leaves behind; by default what it assigns or changes in context, but for _names
+        --out        what it leaves behind; by default what it assigns or changes in place, but for _names
         --retries    how often it is tried again when it fails, after 1, 2, 4, ... seconds
         --timeout-s  how many seconds an attempt may take
         --cache      its results are shared by all notebooks on the journal, for ever or for as long as this

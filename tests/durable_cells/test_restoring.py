@@ -107,7 +107,7 @@ def test_a_failed_cell_runs_again_and_its_traceback_has_its_own_lines(notebook: 
         notebook.step("load", "n = 2\n1 / 0")
     frames = [frame for frame in caught.traceback if str(frame.path).startswith("<durable")]
     assert [frame.lineno + 1 for frame in frames] == [3]
-    assert "the cell load failed; mend it and run it again" in caught.value.__notes__[0]
+    assert "the cell load failed; correct it and run it again" in caught.value.__notes__[0]
     notebook.step("load", "n = 2\n1 / 1")
     assert notebook.step("load", "n = 2\n1 / 1").is_restored
     assert notebook.bodies() == ["load", "load"]
@@ -201,7 +201,8 @@ def test_what_a_with_bound_and_nothing_stores_is_left_out_and_said(notebook: Not
     source = "import sqlite3\nwith sqlite3.connect(':memory:') as db:\n    n = db.execute('SELECT 1').fetchone()[0]"
     notebook.step("ask", source)
     assert (
-        notebook.said == "ask: db (sqlite3.Connection) of a with can't be stored, and is not there where it is restored"
+        notebook.said
+        == "ask: db (sqlite3.Connection) of a with can't be stored, and is not defined after it is restored"
     )
     notebook.space["db"].close()
     notebook.restart()
@@ -283,7 +284,7 @@ def test_what_has_changed_its_inputs_in_place_is_not_tried_again(notebook: Noteb
     with pytest.raises(ZeroDivisionError) as caught:
         notebook.step("try", f"{source}\nn = len(rows)\n1 / 0", retries=3)
     assert notebook.bodies() == ["try"]
-    assert any("not tried again, for it has changed rows in place" in note for note in caught.value.__notes__)
+    assert any("not tried again, because it has changed rows in place" in note for note in caught.value.__notes__)
     assert iron.attempts()["status"].tolist() == ["failed"]
 
 
@@ -339,7 +340,7 @@ def test_a_flow_that_a_cell_calls_is_a_run_of_its_own_and_continues(notebook: No
         ("a/b", "x = 1", {}, "can't be the name of a cell"),
         ("a", "", {}, "empty"),
         ("a", "x = 1", {"ins": ["n"]}, "n, which is not defined"),
-        ("a", "x = 1", {"outs": ["a b"]}, "no name of a variable"),
+        ("a", "x = 1", {"outs": ["a b"]}, "is not the name of a variable"),
         ("a", "x = 1", {"outs": "x"}, "lists of names"),
     ],
 )

@@ -58,10 +58,10 @@ def test_runs_is_the_frame_of_runs(ready: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--status green", "%ironflow runs: status is one of pending, running"),
+        ("--status green", "%ironflow runs: status must be one of pending, running"),
         ("--since yesterday", "'yesterday' is no duration"),
         ("--limit many", "argument --limit: invalid int value: 'many'"),
-        ("--limit -1", "limit is a number of rows, not -1"),
+        ("--limit -1", "limit must be an int >= 0, got -1"),
         ("main other", "unrecognized arguments: other; usage: ironflow runs"),
         ("--colour red", "unrecognized arguments: --colour"),
         ("--limit", "expected one argument"),
@@ -126,7 +126,7 @@ def test_an_ambiguous_prefix_lists_the_runs(ready: Shell, verb: str, monkeypatch
 
 
 def test_steps_refuses_a_status_that_is_none(ready: Shell) -> None:
-    assert "status is one of pending, running" in ready.run("%ironflow steps --status green").refused()
+    assert "status must be one of pending, running" in ready.run("%ironflow steps --status green").refused()
 
 
 @pytest.mark.parametrize("verb", ["show", "steps", "events", "resume"])

@@ -33,12 +33,12 @@ def in_cell(shell: Shell, cell_id: str, source: str) -> Any:
         ("%%step\nx = 1", "give the cell a name: %%step load"),
         ("%%step a/b\nx = 1", "'a/b' can't be the name of a cell"),
         ("%%step load\n# nothing\n", "the cell load is empty"),
-        ("%%step load --outs x\nx = 1", "knows no --outs; did you mean --out?"),
-        ("%%step load --blue\nx = 1", "knows no --blue; there are: --in, --out"),
+        ("%%step load --outs x\nx = 1", "has no option --outs; did you mean --out?"),
+        ("%%step load --blue\nx = 1", "has no option --blue; the options are --in, --out"),
         ("%%step load --in n\nx = 1", "takes in n, which is not defined"),
-        ("%%step load --out 'a b'\nx = 1", "'a b' is no name of a variable"),
+        ("%%step load --out 'a b'\nx = 1", "'a b' is not the name of a variable"),
         ("%%step load --retries many\nx = 1", "invalid int value: 'many'"),
-        ("%%step load --retries -1\nx = 1", "--retries is 0 or more"),
+        ("%%step load --retries -1\nx = 1", "--retries must be 0 or more"),
         ("%%step load --timeout-s 0\nx = 1", "--timeout-s more than 0"),
         ("%%step load --cache yesterday\nx = 1", "'yesterday' is no duration"),
         ("%%step load other\nx = 1", "unrecognized arguments: other"),
@@ -80,7 +80,7 @@ def test_of_much_output_a_part_is_kept_and_a_note(ready: Shell) -> None:
     assert len(ready.fine(source).bundles) == 5
     again = ready.fine(source)
     assert len(again.bundles) == 3
-    assert "MB of output were not kept" in again.warnings
+    assert "MB of output were not recorded" in again.warnings
 
 
 def test_an_output_that_was_updated_is_kept_as_it_was_last(ready: Shell) -> None:
@@ -112,7 +112,7 @@ def test_a_traceback_has_the_lines_of_the_notebook_and_begins_in_the_cell(ready:
     lines = [line for line in shown.text.splitlines() if "line" in line and ("Cell" in line or "File" in line)]
     assert "line 6" in lines[0] or ":6" in lines[0]
     assert not any("ironflow_nb" in line or "IPython" in line for line in lines)
-    assert "the cell bad failed; mend it and run it again" in shown.text
+    assert "the cell bad failed; correct it and run it again" in shown.text
 
 
 def test_a_syntax_error_shows_its_line(ready: Shell) -> None:
@@ -166,7 +166,7 @@ def test_the_value_of_a_cell_is_what_it_left_behind_by_name(ready: Shell) -> Non
 
 def test_the_run_of_a_cell_can_not_be_resumed_by_itself(ready: Shell) -> None:
     ready.run("%%step load\n1 / 0")
-    assert "of the cell load; run the cell again instead" in ready.run("%ironflow resume").refused()
+    assert "to the cell load; run the cell again instead" in ready.run("%ironflow resume").refused()
 
 
 def test_what_a_failed_cell_says_is_about_cells(shell: Shell) -> None:
@@ -174,5 +174,5 @@ def test_what_a_failed_cell_says_is_about_cells(shell: Shell) -> None:
     failed = shell.run("%%step bad\n1 / 0")
     assert isinstance(failed.error, ZeroDivisionError)
     assert failed.error.__notes__ == [
-        "ironflow: the cell bad failed; mend it and run it again: the cells before it are restored"
+        "ironflow: the cell bad failed; correct it and run it again: the cells before it are restored"
     ]

@@ -157,7 +157,7 @@ def test_a_killed_run_continues_after_the_last_cell_that_was_done(folder: Path) 
 
 def test_what_is_no_notebook_and_no_input_is_refused(folder: Path) -> None:
     (folder / "text.ipynb").write_text("text")
-    with pytest.raises(DefinitionError, match="is no notebook"):
+    with pytest.raises(DefinitionError, match="is not a notebook"):
         iron.run_notebook(folder / "text.ipynb")
     with pytest.raises(FileNotFoundError):
         iron.run_notebook(folder / "none.ipynb")
