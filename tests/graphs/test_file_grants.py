@@ -46,7 +46,7 @@ def test_a_folder_that_becomes_a_link_after_it_was_granted_is_not_followed(
     (data / "inner" / "theirs.txt").write_text("mine")
     walk = folders._walk
 
-    def swap_then_walk(path: Path, may_make: folders.Asked | None) -> int:
+    def swap_then_walk(path: Path, may_make: folders.MayMake | None) -> int:
         if not (data / "inner").is_symlink():
             (data / "inner").rename(tmp_path / "away")
             (data / "inner").symlink_to(tmp_path / "elsewhere")

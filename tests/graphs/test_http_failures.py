@@ -229,9 +229,9 @@ def test_a_server_whose_certificate_nobody_vouches_for_is_not_asked_again(tmp_pa
         assert error.is_retryable is False
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
-            http_transport.trusted.cache_clear()
+            http_transport.trusted_certificates.cache_clear()
             assert ask(f"https://{host}/")["body"] == b"ok"
-        http_transport.trusted.cache_clear()
+        http_transport.trusted_certificates.cache_clear()
 
 
 # -- Retry-After -------------------------------------------------------------------------------------------------

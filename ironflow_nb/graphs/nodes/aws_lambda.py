@@ -15,7 +15,7 @@ from ironflow_nb.graphs.language.templates import OPENING
 TIMEOUT_S: Final = 60.0
 
 MOST_BYTES: Final = 6_000_000
-"""What AWS takes as the payload of a function that is waited for."""
+"""The largest payload that AWS takes for a synchronous call."""
 
 _THROTTLED: Final = frozenset({
     "TooManyRequestsException", "ThrottlingException", "ServiceException", "EC2ThrottledException", "RequestTimeout",
@@ -50,7 +50,7 @@ def _perform(options: Options, context: NodeContext) -> Any:
     if "endpoint_url" in options:
         context.grants.require(Need("http", options["endpoint_url"]))
         _check_endpoint(options["endpoint_url"], context)
-    return _answer(*_invoke(options, _encoded(payload, context), context), name, context)
+    return _decode_result(*_invoke(options, _encode_payload(payload, context), context), name, context)
 
 
 def _check_endpoint(url: str, context: NodeContext) -> None:
@@ -59,7 +59,7 @@ def _check_endpoint(url: str, context: NodeContext) -> None:
         raise failure(context, "endpoint_url is to be an http or https URL without a user and a query")
 
 
-def _encoded(payload: Any, context: NodeContext) -> bytes:
+def _encode_payload(payload: Any, context: NodeContext) -> bytes:
     try:
         content = write_json(payload).encode()
     except (TypeError, ValueError) as error:
@@ -70,10 +70,10 @@ def _encoded(payload: Any, context: NodeContext) -> bytes:
 
 
 def _invoke(options: Options, payload: bytes, context: NodeContext) -> tuple[Mapping[str, Any], bytes]:
-    """Return what AWS answered, and the bytes that the function returned."""
+    """Return the response of AWS, and the bytes that the function returned."""
     try:
         import boto3
-        from botocore import exceptions as told
+        from botocore import exceptions as aws_errors
         from botocore.config import Config
     except ImportError:
         raise failure(
@@ -82,46 +82,46 @@ def _invoke(options: Options, payload: bytes, context: NodeContext) -> tuple[Map
             f"{options['function']}: iron.Graph.from_yaml(..., functions={{...}})",
         ) from None
     timeout_s = TIMEOUT_S if context.timeout_s is None else context.timeout_s
-    # How often it is tried says the node; another try of boto3 could do twice what must be done once.
+    # The node has its own retries; one of boto3 could repeat an effect that must happen once.
     config = Config(read_timeout=timeout_s, connect_timeout=min(timeout_s, 10), retries={"total_max_attempts": 1})
     where = {"region_name": options.get("region"), "endpoint_url": options.get("endpoint_url")}
     call = {"FunctionName": options["function"], "Payload": payload}
     if "qualifier" in options:
         call["Qualifier"] = options["qualifier"]
     try:
-        # A session of its own: making clients of the one that boto3 shares is not safe in several threads.
+        # A session of its own: creating clients from the shared one of boto3 is not thread-safe.
         client = boto3.session.Session().client("lambda", config=config, **where)
         invoked: Mapping[str, Any] = client.invoke(**call)
         return invoked, invoked["Payload"].read()
-    except told.ReadTimeoutError:
+    except aws_errors.ReadTimeoutError:
         message = f"{context.node}: {options['function']} did not answer within {timeout_s:g} s; raise timeout_s"
         late = NodeTimeout(message, node=context.node)
-        late.is_retryable = False  # it may have done what it was asked
+        late.is_retryable = False  # it may have had its effect
         raise late from None
-    except told.ClientError as error:
-        raise failure(context, f"{options['function']}: {error}", is_retryable=_is_passing(error.response)) from None
-    except told.BotoCoreError as error:
-        is_unsent = isinstance(error, told.EndpointConnectionError | told.ConnectTimeoutError)
+    except aws_errors.ClientError as error:
+        raise failure(context, f"{options['function']}: {error}", is_retryable=_is_transient(error.response)) from None
+    except aws_errors.BotoCoreError as error:
+        is_unsent = isinstance(error, aws_errors.EndpointConnectionError | aws_errors.ConnectTimeoutError)
         raise failure(context, f"{options['function']}: {error}", is_retryable=is_unsent) from None
 
 
-def _is_passing(response: Mapping[str, Any]) -> bool:
-    """Tell whether AWS refused for a while only: too much was asked of it, or it failed itself."""
+def _is_transient(response: Mapping[str, Any]) -> bool:
+    """Return True if the refusal may pass: AWS was throttling, or failed itself."""
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return response.get("Error", {}).get("Code") in _THROTTLED or status == 429 or status >= 500
 
 
-def _answer(invoked: Mapping[str, Any], content: bytes, name: str, context: NodeContext) -> Any:
+def _decode_result(invoked: Mapping[str, Any], content: bytes, name: str, context: NodeContext) -> Any:
     try:
         value = json.loads(content) if content else None
     except (ValueError, RecursionError):
         raise failure(context, f"{name} returned {len(content):,} bytes that are no JSON") from None
     if invoked.get("FunctionError"):
-        raise _failed(value, name, context)
+        raise _function_error(value, name, context)
     return value
 
 
-def _failed(value: Any, name: str, context: NodeContext) -> NodeFailed:
+def _function_error(value: Any, name: str, context: NodeContext) -> NodeFailed:
     said = value if isinstance(value, Mapping) else {}
     kind = said.get("errorType", "an error")
     what = f"{kind}: {said.get('errorMessage', 'it did not say which')}"

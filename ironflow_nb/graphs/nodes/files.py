@@ -18,26 +18,26 @@ from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.graphs.nodes.folders import (
     MAX_ENTRIES,
     Folder,
-    append,
+    append_bytes,
     chunks_of,
-    entries_in,
+    list_entries,
     open_folder,
-    put,
     require_file,
+    write_whole,
 )
 
 MAX_BYTES: Final = 50_000_000
 ACTIONS: Final = ("read", "write", "append", "copy", "move", "delete", "list", "exists")
 
 
-def _belongs(option: str, actions: Iterable[str]) -> dict[str, Any]:
+def _only_with(option: str, actions: Iterable[str]) -> dict[str, Any]:
     return {
         "description": f"{option} belongs to {' and '.join(actions)} only",
         "not": {"required": [option], "not": {"anyOf": [{"required": [action]} for action in actions]}},
     }
 
 
-def _demands(action: str, option: str) -> dict[str, Any]:
+def _requires(action: str, option: str) -> dict[str, Any]:
     return {"description": f"{action} needs {option} too", "not": {"required": [action], "not": {"required": [option]}}}
 
 
@@ -84,68 +84,68 @@ SCHEMA: Final = options_schema(
             "description": f"a file node does exactly one of these: {', '.join(ACTIONS)}",
             "not": {"not": {"oneOf": [{"required": [action]} for action in ACTIONS]}},
         },
-        *[_demands(action, "content") for action in ("write", "append")],
-        *[_demands(action, "to") for action in ("copy", "move")],
-        _belongs("content", ["write", "append"]),
-        _belongs("to", ["copy", "move"]),
-        _belongs("overwrite", ["write", "copy", "move"]),
-        _belongs("recursive", ["list", "delete"]),
-        _belongs("as", ["read"]),
-        _belongs("max_bytes", ["read"]),
-        _belongs("missing_ok", ["delete"]),
-        _belongs("pattern", ["list"]),
+        *[_requires(action, "content") for action in ("write", "append")],
+        *[_requires(action, "to") for action in ("copy", "move")],
+        _only_with("content", ["write", "append"]),
+        _only_with("to", ["copy", "move"]),
+        _only_with("overwrite", ["write", "copy", "move"]),
+        _only_with("recursive", ["list", "delete"]),
+        _only_with("as", ["read"]),
+        _only_with("max_bytes", ["read"]),
+        _only_with("missing_ok", ["delete"]),
+        _only_with("pattern", ["list"]),
     ],
 )
 
 
-_MAY_PASS: Final = {
+_TRANSIENT: Final = {
     errno.ENOENT, errno.EAGAIN, errno.EBUSY, errno.EIO, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOSPC,
     errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.ETXTBSY,
 }  # fmt: skip
-"""What another try may not meet again: a file that is missing may come."""
+"""Errors that may be gone at the next attempt: a missing file may arrive."""
 
 _HOME: Final = [home for home in (os.path.expanduser("~"),) if home != "~"]  # noqa: PTH111 -- pathlib raises without one
 
 
-class _Files:
-    """The files that one node may touch."""
+class _NodeFiles:
+    """The paths of one node: where they lead, and what is refused there."""
 
     def __init__(self, context: NodeContext) -> None:
         self.context = context
 
     def place(self, written: str) -> Path:
-        """Return where a path leads, all its links followed."""
+        """Return the granted path with all links resolved."""
         return self.context.grants.path(written)
 
     def target(self, written: str) -> Path:
-        """Return where a path leads that is written to.
+        """Return the resolved path of a file that is written.
 
         Raises:
-            PermissionError: a program is there, or would be found there, that is granted by its name.
+            PermissionError: it is a program that the graph may run, or would be found as one.
         """
         place = self.place(written)
         self.require_no_program(place)
         return place
 
     def require_no_program(self, place: Path) -> None:
-        """Refuse to change what a granted program does, or what is found by its name."""
-        if any(program.is_relative_to(place) for program in programs_of(self.context.grants)):
+        """Refuse to change a granted program, or which file is found by its name."""
+        if any(program.is_relative_to(place) for program in _granted_programs(self.context.grants)):
             told = "a program is there that this graph may run, so it may not change it"
             raise PermissionError(errno.EPERM, told)
 
     def entry(self, written: str) -> Path:
-        """Return the place of a path itself, which may be a link: its folder is resolved, its name is not."""
+        """Return the path with its folder resolved and its own name not, so that a link is used itself."""
         grants = self.context.grants
         folder, name = os.path.split(written.rstrip(os.sep))
         entry = grants.resolved(folder or ".") / name
         if name in {"", ".", ".."} or entry == grants.resolved(written):
             return self.place(written)
-        self.place(folder or ".")  # a link belongs to whom its folder belongs, wherever it leads
+        self.place(folder or ".")  # a link is granted with its folder, whatever its target
         return entry
 
     @contextmanager
     def folder_of(self, place: Path, *, is_made: bool = False) -> Iterator[Folder]:
-        """Open the folder around a place; what is missing of it is made inside of what is granted."""
+        """Open the folder of a path; missing folders are created inside of granted ones."""
         if not place.name:
             raise IsADirectoryError(errno.EISDIR, "it is the root of all folders")
         grants = self.context.grants
@@ -157,7 +157,7 @@ class _Files:
             yield folder
 
     def require_no_root(self, place: Path) -> None:
-        """Refuse to take away a folder that is granted itself, or has one of those in it."""
+        """Refuse to move or delete a folder that is granted itself or contains a granted one."""
         grants = self.context.grants
         names = grants.allowed.get("files")
         roots = [grants.resolved(name) for name in (names if isinstance(names, tuple) else (".", *_HOME))]
@@ -165,8 +165,8 @@ class _Files:
             raise OSError(errno.EPERM, "it is a granted folder itself, or has one in it; name what is in it instead")
 
     @contextmanager
-    def telling(self, what: str, written: str) -> Iterator[None]:
-        """Raise whatever goes wrong inside as the failure of the node, with the path as it was written."""
+    def translated_errors(self, what: str, written: str) -> Iterator[None]:
+        """Raise an error of the inside as the failure of the node, with the path as the graph has it."""
         try:
             yield
         except IronflowError:
@@ -175,12 +175,12 @@ class _Files:
             number = getattr(error, "errno", None)
             said = getattr(error, "strerror", None) or error
             raise failure(
-                self.context, f"{written!r} can't be {what}: {said}", is_retryable=number in _MAY_PASS, path=written
+                self.context, f"{written!r} can't be {what}: {said}", is_retryable=number in _TRANSIENT, path=written
             ) from error
 
 
-def programs_of(grants: Grants) -> Iterator[Path]:
-    """Yield where the programs that are granted by name are, and where they would be found if they were there."""
+def _granted_programs(grants: Grants) -> Iterator[Path]:
+    """Yield the paths of programs that are granted by name, also those where a program would be found first."""
     names = grants.allowed.get("shell", False)
     for name in names if isinstance(names, tuple) else ():
         if any(sign in name for sign in (os.sep, os.altsep) if sign):
@@ -193,11 +193,11 @@ def programs_of(grants: Grants) -> Iterator[Path]:
 # -- actions -----------------------------------------------------------------------------------------------------
 
 
-def bytes_of(content: Any, *, is_line: bool = False) -> bytes:
-    """Return what is written of a value: a text and bytes as they are, other data as JSON.
+def _encode_content(content: Any, *, is_line: bool = False) -> bytes:
+    """Return the bytes to write of a value: a text as UTF-8, bytes themselves, other data as JSON.
 
     Raises:
-        ValueError, TypeError: it has no such form.
+        ValueError, TypeError: it can't be written as JSON.
     """
     match content:
         case str():
@@ -209,11 +209,11 @@ def bytes_of(content: Any, *, is_line: bool = False) -> bytes:
             return f"{write_json(content, ensure_ascii=False, indent=indent, separators=None)}\n".encode()
 
 
-def text_of(content: bytes) -> str:
-    """Return the text, without the mark that some programs begin it with.
+def _decode_content(content: bytes) -> str:
+    """Decode the text as UTF-8, without a byte order mark.
 
     Raises:
-        ValueError: it is no UTF-8.
+        ValueError: it is not UTF-8.
     """
     try:
         return content.decode("utf-8-sig")
@@ -221,40 +221,40 @@ def text_of(content: bytes) -> str:
         raise ValueError(f"it is no text of UTF-8, at byte {error.start}; as: bytes reads it") from None
 
 
-def _read(options: Options, files: _Files) -> dict[str, Any]:
+def _read_file(options: Options, files: _NodeFiles) -> dict[str, Any]:
     written, most = options["read"], options.get("max_bytes", MAX_BYTES)
-    with files.telling("read", written):
+    with files.translated_errors("read", written):
         place = files.place(written)
         with files.folder_of(place) as folder, os.fdopen(folder.open_file(place.name, os.O_RDONLY), "rb") as file:
             content = file.read(most + 1)
         if len(content) > most:
             raise ValueError(f"it has more than {most} bytes; read a smaller one, or raise max_bytes")
         is_text = options.get("as", "text") == "text"
-        return {"path": written, "content": text_of(content) if is_text else content, "bytes": len(content)}
+        return {"path": written, "content": _decode_content(content) if is_text else content, "bytes": len(content)}
 
 
-def _write(options: Options, files: _Files) -> dict[str, Any]:
+def _write_file(options: Options, files: _NodeFiles) -> dict[str, Any]:
     written = options["write"]
-    with files.telling("written", written):
-        content = bytes_of(options["content"])
+    with files.translated_errors("written", written):
+        content = _encode_content(options["content"])
         place = files.target(written)
         with files.folder_of(place, is_made=True) as folder:
-            put(folder, place.name, [content], is_replacing=options.get("overwrite", True))
+            write_whole(folder, place.name, [content], is_replacing=options.get("overwrite", True))
         return {"path": written, "bytes": len(content)}
 
 
-def _append(options: Options, files: _Files) -> dict[str, Any]:
+def _append_file(options: Options, files: _NodeFiles) -> dict[str, Any]:
     written = options["append"]
-    with files.telling("appended to", written):
-        content = bytes_of(options["content"], is_line=True)
+    with files.translated_errors("appended to", written):
+        content = _encode_content(options["content"], is_line=True)
         place = files.target(written)
         with files.folder_of(place, is_made=True) as folder:
-            return {"path": written, "bytes": append(folder, place.name, content)}
+            return {"path": written, "bytes": append_bytes(folder, place.name, content)}
 
 
-def _copy(options: Options, files: _Files) -> dict[str, Any]:
+def _copy_path(options: Options, files: _NodeFiles) -> dict[str, Any]:
     written, to = options["copy"], options["to"]
-    with files.telling(f"copied to {to!r}", written):
+    with files.translated_errors(f"copied to {to!r}", written):
         source, target = files.place(written), files.target(to)
         with files.folder_of(source) as folder, files.folder_of(target, is_made=True) as into:
             n_bytes = _copy_file(folder, source.name, into, target.name, options)
@@ -264,12 +264,12 @@ def _copy(options: Options, files: _Files) -> dict[str, Any]:
 def _copy_file(folder: Folder, name: str, into: Folder, new_name: str, options: Options) -> int:
     with os.fdopen(folder.open_file(name, os.O_RDONLY), "rb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o777
-        return put(into, new_name, chunks_of(file), is_replacing=options.get("overwrite", True), mode=mode)
+        return write_whole(into, new_name, chunks_of(file), is_replacing=options.get("overwrite", True), mode=mode)
 
 
-def _move(options: Options, files: _Files) -> dict[str, Any]:
+def _move_path(options: Options, files: _NodeFiles) -> dict[str, Any]:
     written, to = options["move"], options["to"]
-    with files.telling(f"moved to {to!r}", written):
+    with files.translated_errors(f"moved to {to!r}", written):
         source, target = files.entry(written), files.target(to)
         files.require_no_program(source)
         with files.folder_of(source) as folder, files.folder_of(target, is_made=True) as into:
@@ -298,18 +298,18 @@ def _move_file(folder: Folder, name: str, into: Folder, new_name: str, options: 
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _copy_file(folder, name, into, new_name, options)  # it lies on another disk
+        _copy_file(folder, name, into, new_name, options)  # the target is on another file system
         folder.remove(name)
 
 
-def _delete(options: Options, files: _Files) -> dict[str, Any]:
+def _delete_path(options: Options, files: _NodeFiles) -> dict[str, Any]:
     written = options["delete"]
-    with files.telling("deleted", written):
+    with files.translated_errors("deleted", written):
         place = files.entry(written)
         files.require_no_program(place)
         try:
             with files.folder_of(place) as folder:
-                is_deleted = _delete_in(folder, place, files, is_recursive=options.get("recursive", False))
+                is_deleted = _delete_entry(folder, place, files, is_recursive=options.get("recursive", False))
         except FileNotFoundError:
             is_deleted = False
         if not is_deleted and not options.get("missing_ok", False):
@@ -317,7 +317,7 @@ def _delete(options: Options, files: _Files) -> dict[str, Any]:
         return {"path": written, "is_deleted": is_deleted}
 
 
-def _delete_in(folder: Folder, place: Path, files: _Files, *, is_recursive: bool) -> bool:
+def _delete_entry(folder: Folder, place: Path, files: _NodeFiles, *, is_recursive: bool) -> bool:
     found = folder.status(place.name)
     if found is None:
         return False
@@ -336,10 +336,10 @@ def _delete_in(folder: Folder, place: Path, files: _Files, *, is_recursive: bool
     return True
 
 
-def _list(options: Options, files: _Files) -> dict[str, Any]:
+def _list_folder(options: Options, files: _NodeFiles) -> dict[str, Any]:
     written = options["list"]
-    with files.telling("listed", written):
-        entries = entries_in(
+    with files.translated_errors("listed", written):
+        entries = list_entries(
             files.place(written),
             written,
             files.context,
@@ -349,9 +349,9 @@ def _list(options: Options, files: _Files) -> dict[str, Any]:
         return {"path": written, "entries": entries, "n_entries": len(entries)}
 
 
-def _exists(options: Options, files: _Files) -> dict[str, Any]:
+def _check_exists(options: Options, files: _NodeFiles) -> dict[str, Any]:
     written = options["exists"]
-    with files.telling("looked for", written):
+    with files.translated_errors("looked for", written):
         place = files.place(written)
         found = None
         try:
@@ -366,16 +366,16 @@ def _exists(options: Options, files: _Files) -> dict[str, Any]:
         return {"path": written, "exists": found is not None, "is_folder": is_folder}
 
 
-_ACTIONS: Final[Mapping[str, Callable[[Options, _Files], dict[str, Any]]]] = {
-    "read": _read, "write": _write, "append": _append, "copy": _copy, "move": _move, "delete": _delete,
-    "list": _list, "exists": _exists,
+_ACTIONS: Final[Mapping[str, Callable[[Options, _NodeFiles], dict[str, Any]]]] = {
+    "read": _read_file, "write": _write_file, "append": _append_file, "copy": _copy_path, "move": _move_path,
+    "delete": _delete_path, "list": _list_folder, "exists": _check_exists,
 }  # fmt: skip
 
 
 def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
     __tracebackhide__ = True
     action = next(name for name in _ACTIONS if name in options)
-    return _ACTIONS[action](options, _Files(context))
+    return _ACTIONS[action](options, _NodeFiles(context))
 
 
 def _needs(options: Options) -> Iterator[Need]:

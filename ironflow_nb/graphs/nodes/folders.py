@@ -1,8 +1,8 @@
 """Folders that are walked down to without following a link, and files in them that are written whole or not at all.
 
 A path that the grants have resolved has no link in it. Each of its folders is opened from the one above with
-``O_NOFOLLOW``, and every file is used by its name in the open folder: so no link can be put there after the grants
-said yes. Windows has no such opening: there a path is used as it is, and a program that can write into a granted
+``O_NOFOLLOW``, and every file is used by its name in the open folder: so no link can be put there after the grants said
+yes. Windows has no such opening: there a path is used as it is, and a program that can write into a granted
 folder may replace a part of the path in between.
 """
 
@@ -36,12 +36,12 @@ _FOLDER: Final = getattr(os, "O_DIRECTORY", 0) | _NO_LINK
 _WALK: Final = getattr(os, "O_PATH", os.O_RDONLY) | _FOLDER
 _FILE: Final = _NO_LINK | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
-Asked = Callable[[Path], bool]
-"""Tells whether a folder that is missing may be made."""
+MayMake = Callable[[Path], bool]
+"""Returns True if a missing folder may be created."""
 
 
 class Folder:
-    """An open folder; every name is one in it, and no link is followed."""
+    """An open folder. Each name is a name in it, and no link is followed."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path = path
@@ -51,7 +51,7 @@ class Folder:
         return name if self._descriptor is not None else str(self.path / name)
 
     def status(self, name: str) -> os.stat_result | None:
-        """Return what is known of a name; None if there is nothing of that name."""
+        """Return the status of the file or link of that name; None if there is none."""
         try:
             return os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
         except FileNotFoundError:
@@ -69,24 +69,24 @@ class Folder:
         refuse_used(self._at(name), dir_fd=self._descriptor)
         descriptor = os.open(self._at(name), flags | _FILE, 0o666, dir_fd=self._descriptor)
         try:
-            require_file(os.fstat(descriptor))  # it may have become another since
+            require_file(os.fstat(descriptor))  # it may have been replaced in between
         except OSError:
             os.close(descriptor)
             raise
         return descriptor
 
     def rename(self, name: str, into: Folder, new_name: str) -> None:
-        """Give what has the name a place that may be taken: whatever file is there is replaced."""
+        """Move a file or folder to a name that may be taken: a file of that name is replaced."""
         source, target = self._at(name), into._at(new_name)
         refuse_used(source, dir_fd=self._descriptor)
         refuse_used(target, dir_fd=into._descriptor)
         os.replace(source, target, src_dir_fd=self._descriptor, dst_dir_fd=into._descriptor)
 
     def rename_to_free(self, name: str, into: Folder, new_name: str) -> None:
-        """Give a file a name that nothing else has.
+        """Move a file to a free name.
 
         Raises:
-            FileExistsError: something has it.
+            FileExistsError: the name is taken.
         """
         source, target = self._at(name), into._at(new_name)
         if self._descriptor is None:
@@ -97,7 +97,7 @@ class Folder:
         except OSError as error:
             if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
                 raise
-            if into.status(new_name) is not None:  # a disk without second names has no better way
+            if into.status(new_name) is not None:  # a file system without hard links has no atomic way
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
             self.rename(name, into, new_name)
         else:
@@ -113,7 +113,7 @@ class Folder:
         shutil.rmtree(self._at(name), dir_fd=self._descriptor)
 
     def entries(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield what is in the folder, in no order."""
+        """Yield name and status of each entry of the folder, in no order."""
         descriptor = None
         if self._descriptor is not None:
             descriptor = os.open(".", os.O_RDONLY | _FOLDER, dir_fd=self._descriptor)
@@ -127,7 +127,7 @@ class Folder:
                 os.close(descriptor)
 
     def sync(self) -> None:
-        """See that its names outlive a power cut, as far as the system lets us."""
+        """Write the names in the folder to the disk, so that they survive a power cut; not all systems can."""
         if self._descriptor is None:
             return
         with suppress(OSError):
@@ -139,10 +139,10 @@ class Folder:
 
 
 def require_file(found: os.stat_result) -> None:
-    """Refuse what is no ordinary file.
+    """Check that it is an ordinary file.
 
     Raises:
-        OSError: it is none.
+        OSError: it is a folder, a link, a device, a pipe or a socket.
     """
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
@@ -153,15 +153,15 @@ def require_file(found: os.stat_result) -> None:
 
 
 @contextmanager
-def open_folder(path: Path, may_make: Asked | None = None) -> Iterator[Folder]:
-    """Open a folder by a path that has no links, and make what is missing of it where that is allowed.
+def open_folder(path: Path, may_make: MayMake | None = None) -> Iterator[Folder]:
+    """Open a folder by a path without links; missing folders of it are created where `may_make` allows it.
 
     Raises:
-        OSError: a folder on the way is missing, is none, or has become a link.
+        OSError: a part of the path is missing, is no folder, or has become a link.
     """
     if not _HAS_DESCRIPTORS:
         if may_make is not None:
-            _make_all(path, may_make)
+            _make_missing(path, may_make)
         yield Folder(path, None)
         return
     descriptor = _walk(path, may_make)
@@ -171,31 +171,31 @@ def open_folder(path: Path, may_make: Asked | None = None) -> Iterator[Folder]:
         os.close(descriptor)
 
 
-def _walk(path: Path, may_make: Asked | None) -> int:
+def _walk(path: Path, may_make: MayMake | None) -> int:
     here = Path(path.anchor)
     descriptor = os.open(here, _WALK)
     for part in path.parts[1:]:
         here /= part
         try:
-            below = _step(descriptor, part, here, may_make)
+            below = _open_part(descriptor, part, here, may_make)
         finally:
             os.close(descriptor)
         descriptor = below
     return descriptor
 
 
-def _step(descriptor: int, part: str, here: Path, may_make: Asked | None) -> int:
+def _open_part(descriptor: int, part: str, here: Path, may_make: MayMake | None) -> int:
     try:
         return os.open(part, _WALK, dir_fd=descriptor)
     except FileNotFoundError:
         if may_make is None or not may_make(here):
             raise
-        with suppress(FileExistsError):  # somebody was faster
+        with suppress(FileExistsError):  # another process was faster
             os.mkdir(part, dir_fd=descriptor)
         return os.open(part, _WALK, dir_fd=descriptor)
 
 
-def _make_all(path: Path, may_make: Asked) -> None:
+def _make_missing(path: Path, may_make: MayMake) -> None:
     for folder in [*reversed(path.parents), path]:
         if not folder.is_dir() and may_make(folder):
             folder.mkdir(exist_ok=True)
@@ -205,26 +205,28 @@ def _make_all(path: Path, may_make: Asked) -> None:
 
 
 def chunks_of(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield what is left of the file."""
+    """Yield the rest of the file in chunks."""
     while chunk := file.read(_CHUNK):
         yield chunk
 
 
-def put(folder: Folder, name: str, chunks: Iterable[bytes], *, is_replacing: bool, mode: int | None = None) -> int:
+def write_whole(
+    folder: Folder, name: str, chunks: Iterable[bytes], *, is_replacing: bool, mode: int | None = None
+) -> int:
     """Write a file whole or not at all; return how many bytes it has.
 
-    It is written under another name beside, synced, then renamed. One that may not be replaced, but has the very
-    content, is as good as written: so the node can be done again after a crash.
+    It is written under another name in the same folder, synced, then renamed. A file that may not be replaced and
+    already has this content counts as written, so the node can be performed again after a crash.
 
     Args:
-        folder: where it is to be.
+        folder: the folder of the file.
         name: its name there.
         chunks: the content.
-        is_replacing: a file that is there may be replaced.
-        mode: who may do what with it; by default as of the file that is replaced, or as the system makes files.
+        is_replacing: an existing file may be replaced.
+        mode: its permission bits; by default those of the file that it replaces, or those of a new file.
 
     Raises:
-        OSError: it can't be written, or is there and may not be replaced.
+        OSError: it can't be written, or exists and may not be replaced.
     """
     there = folder.status(name)
     if there is not None:
@@ -233,7 +235,7 @@ def put(folder: Folder, name: str, chunks: Iterable[bytes], *, is_replacing: boo
     part = f"{PART_PREFIX}{system_entropy(8).hex()}{PART_SUFFIX}"
     descriptor = folder.open_file(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
-        n_bytes = _fill(descriptor, chunks, mode)
+        n_bytes = _write_chunks(descriptor, chunks, mode)
         _rename(folder, part, name, is_replacing=is_replacing)
     except BaseException:
         with suppress(OSError):
@@ -243,7 +245,7 @@ def put(folder: Folder, name: str, chunks: Iterable[bytes], *, is_replacing: boo
     return n_bytes
 
 
-def _fill(descriptor: int, chunks: Iterable[bytes], mode: int | None) -> int:
+def _write_chunks(descriptor: int, chunks: Iterable[bytes], mode: int | None) -> int:
     with os.fdopen(descriptor, "wb") as file:
         n_bytes = sum(file.write(chunk) for chunk in chunks)
         file.flush()
@@ -260,13 +262,13 @@ def _rename(folder: Folder, part: str, name: str, *, is_replacing: bool) -> None
     try:
         folder.rename_to_free(part, folder, name)
     except FileExistsError as error:
-        if not _is_same(folder, part, name):
+        if not _has_same_content(folder, part, name):
             told = "it is there already, with another content; overwrite: true would replace it"
             raise FileExistsError(error.errno, told) from None
         folder.remove(part)
 
 
-def _is_same(folder: Folder, name: str, other: str) -> bool:
+def _has_same_content(folder: Folder, name: str, other: str) -> bool:
     with (
         os.fdopen(folder.open_file(name, os.O_RDONLY), "rb") as one,
         os.fdopen(folder.open_file(other, os.O_RDONLY), "rb") as two,
@@ -279,8 +281,8 @@ def _is_same(folder: Folder, name: str, other: str) -> bool:
                 return True
 
 
-def append(folder: Folder, name: str, content: bytes) -> int:
-    """Append to a file; return how many bytes it has then. What could be written only in part is taken back."""
+def append_bytes(folder: Folder, name: str, content: bytes) -> int:
+    """Append to a file, and return its new size in bytes. After an error the file has its old size again."""
     descriptor = folder.open_file(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         before = os.fstat(descriptor).st_size
@@ -299,20 +301,20 @@ def append(folder: Folder, name: str, content: bytes) -> int:
 
 # -- listing -----------------------------------------------------------------------------------------------------
 
-Found = tuple[str, os.stat_result]
+Entry = tuple[str, os.stat_result]
 
 
-def entries_in(
+def list_entries(
     place: Path, written: str, context: NodeContext, *, pattern: str, is_recursive: bool
 ) -> list[dict[str, Any]]:
     """Return the files and folders whose names fit the pattern, sorted by path, each path so that it can be read.
 
-    A link is there as what it leads to, if that is granted; none is followed into a folder. Devices, pipes and what is
-    being written are left out.
+    A link is listed as its target if that is granted; no link is followed into a folder. Devices, pipes and files that
+    are being written are left out.
 
     Raises:
-        OSError, ValueError: the folder can't be read, or has too many entries, or names that are no text.
-        NodeTimeout: it takes longer than the node may.
+        OSError, ValueError: the folder can't be read, has too many entries, or a name that is no text.
+        NodeTimeout: it takes longer than the node's time limit.
     """
     until_s = None if context.timeout_s is None else context.monotonic() + context.timeout_s
     left, entries = [(place, written.rstrip("/"))], []
@@ -320,40 +322,42 @@ def entries_in(
         if until_s is not None and context.monotonic() > until_s:
             raise NodeTimeout(f"{context.node}: {written!r} took longer than {context.timeout_s:g} s to list")
         folder, prefix = left.pop()
-        for name, found in _seen(folder, prefix, context):
+        for name, found in _listed_entries(folder, prefix, context):
             is_folder = stat.S_ISDIR(found.st_mode)
             path = f"{prefix}/{name}"
             if is_recursive and is_folder and not (folder / name).is_symlink():
                 left.append((folder / name, path))
             if fnmatchcase(name, pattern):
-                entries.append({"path": path, "name": _text(name), "bytes": found.st_size, "is_folder": is_folder})
+                entries.append(
+                    {"path": path, "name": _checked_name(name), "bytes": found.st_size, "is_folder": is_folder}
+                )
             if len(entries) > MAX_ENTRIES:
                 raise ValueError(f"it has more than {MAX_ENTRIES:,} entries; list less of it, or give a pattern")
     return sorted(entries, key=lambda entry: str(entry["path"]))
 
 
-def _seen(place: Path, prefix: str, context: NodeContext) -> Iterator[Found]:
+def _listed_entries(place: Path, prefix: str, context: NodeContext) -> Iterator[Entry]:
     with open_folder(place) as folder:
         for name, found in folder.entries():
             if name.startswith(PART_PREFIX) and name.endswith(PART_SUFFIX):
                 continue
-            leads_to: os.stat_result | None = found
+            target: os.stat_result | None = found
             if stat.S_ISLNK(found.st_mode):
-                leads_to = _led_to(f"{prefix}/{name}", context)
-            if leads_to is not None and (stat.S_ISREG(leads_to.st_mode) or stat.S_ISDIR(leads_to.st_mode)):
-                yield name, leads_to
+                target = _link_target(f"{prefix}/{name}", context)
+            if target is not None and (stat.S_ISREG(target.st_mode) or stat.S_ISDIR(target.st_mode)):
+                yield name, target
 
 
-def _led_to(path: str, context: NodeContext) -> os.stat_result | None:
+def _link_target(path: str, context: NodeContext) -> os.stat_result | None:
     if context.grants.refusal(Need("files", path)) is not None:
         return None
     try:
         return context.grants.resolved(path).stat()
     except (OSError, RuntimeError):
-        return None  # it leads nowhere
+        return None  # the target does not exist
 
 
-def _text(name: str) -> str:
+def _checked_name(name: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:

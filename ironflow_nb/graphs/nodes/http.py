@@ -1,10 +1,7 @@
-"""The kind ``http``: one request, with what it is redirected to, and its answer.
+"""The kind ``http``: one request with its redirections, and the response as data.
 
 The environment changes nothing: no proxy and no password of ``.netrc`` is taken from it. A credential of ``auth`` goes
-to the one host it names and to no other, and other hosts that a request is redirected to get no header that could hold
-one.
-
-The options of the kind ``http``.
+to the one host that it names. Another host that a request is redirected to gets no header that could hold one.
 """
 
 from __future__ import annotations
@@ -81,7 +78,7 @@ _AUTH: Final = {
 SCHEMA: Final = options_schema(
     {
         "url": {
-            "description": "what is asked: an http or https URL of a granted host",
+            "description": "the address: an http or https URL of a granted host",
             "type": "string",
             "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://",
         },
@@ -134,11 +131,11 @@ RETRIED_STATUS: Final = (408, 425, 429, 500, 502, 503, 504)
 
 _ERROR_BODY: Final = 8_000
 _ERROR_TEXT: Final = 4_000
-"""How much of a body an error carries, in bytes and in characters: with more it would not be recorded."""
+"""The most bytes and characters of a body that an error carries. A larger error would not be recorded."""
 
 _ERROR_READ: Final = 1_000_000
 
-_KNOWN_HOST: Final = re.compile(r"(https?://[^/?#\\{}\s]+)[/?#]", re.IGNORECASE)
+_WRITTEN_HOST: Final = re.compile(r"(https?://[^/?#\\{}\s]+)[/?#]", re.IGNORECASE)
 
 
 def _needs(options: Options) -> Iterable[Need]:
@@ -147,118 +144,121 @@ def _needs(options: Options) -> Iterable[Need]:
         return
     if OPENING not in url:
         yield Need("http", url)
-    elif found := _KNOWN_HOST.match(url):
+    elif found := _WRITTEN_HOST.match(url):
         yield Need("http", found[1])
 
 
 def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
     __tracebackhide__ = True
     try:
-        return _performed(options, context)
+        return _exchange(options, context)
     except UnicodeEncodeError:
         raise failure(context, "the request has half of a character in it (a lone surrogate); leave it out") from None
 
 
-def _performed(options: Options, context: NodeContext) -> dict[str, Any]:
+def _exchange(options: Options, context: NodeContext) -> dict[str, Any]:
     __tracebackhide__ = True
-    asked = request_from_options(options, context)
+    request = request_from_options(options, context)
     from ironflow_nb.graphs.nodes.http_transport import HttpTransport
 
     timeout_s = TIMEOUT_S if context.timeout_s is None else context.timeout_s
-    with HttpTransport(timeout_s, context.monotonic) as wire:
-        return _Exchange(wire, options, context, asked, timeout_s).answer()
+    with HttpTransport(timeout_s, context.monotonic) as transport:
+        return _Exchange(transport, options, context, request, timeout_s).perform()
 
 
 class _Exchange:
-    """One request with all that it is redirected to."""
+    """One request with its redirections, up to the response."""
 
     def __init__(
-        self, wire: HttpTransport, options: Options, context: NodeContext, asked: HttpRequest, timeout_s: float
+        self, transport: HttpTransport, options: Options, context: NodeContext, request: HttpRequest, timeout_s: float
     ) -> None:
-        self._wire = wire
+        self._transport = transport
         self._options = options
         self._context = context
-        self._first = asked
-        self._asked = asked
+        self._first_request = request
+        self._request = request
         self._timeout_s = timeout_s
 
-    def answer(self) -> dict[str, Any]:
-        """Return the answer to the last request.
+    def perform(self) -> dict[str, Any]:
+        """Send the request and return the output of the node: status_code, headers, body.
 
         Raises:
-            NodeFailed, NotGranted: see the kind.
+            NodeFailed: there is no response, or it is refused.
+            NotGranted: a redirection leads to a host that is not granted.
         """
         __tracebackhide__ = True
         import httpcore
 
         try:
-            return self._finished(self._followed())
+            return self._output(self._follow_redirects())
         except httpcore.TimeoutException as error:
-            raise self._late(was_sent=not isinstance(error, httpcore.ConnectTimeout)) from None
+            raise self._timeout_error(was_sent=not isinstance(error, httpcore.ConnectTimeout)) from None
         except httpcore.LocalProtocolError:
-            # What it says may repeat a header.
-            raise failure(self._context, f"{self._asked}: the request is not what HTTP allows") from None
+            # The text of the error may repeat a header.
+            raise failure(self._context, f"{self._request}: it is not a valid HTTP request") from None
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise self._broken(error, was_sent=not isinstance(error, httpcore.ConnectError)) from None
+            raise self._connection_error(error, was_sent=not isinstance(error, httpcore.ConnectError)) from None
 
-    def _followed(self) -> httpx.Response:
+    def _follow_redirects(self) -> httpx.Response:
         __tracebackhide__ = True
         for _ in range(MAX_REDIRECTS + 1):
-            asked = self._asked
-            response = self._wire.send(asked.method, asked.url, asked.headers, asked.content)
+            request = self._request
+            response = self._transport.send(request.method, request.url, request.headers, request.content)
             if not (self._options.get("follow_redirects", True) and response.has_redirect_location):
                 return response
             response.close()
-            self._asked = redirected_request(asked, response.status_code, response.headers["location"], self._context)
-            if self._asked.origin != asked.origin:
-                self._wire.forget_cookies()
-        raise failure(self._context, f"{self._first} was redirected more than {MAX_REDIRECTS} times")
+            self._request = redirected_request(
+                request, response.status_code, response.headers["location"], self._context
+            )
+            if self._request.origin != request.origin:
+                self._transport.forget_cookies()
+        raise failure(self._context, f"{self._first_request} was redirected more than {MAX_REDIRECTS} times")
 
-    def _finished(self, response: httpx.Response) -> dict[str, Any]:
+    def _output(self, response: httpx.Response) -> dict[str, Any]:
         __tracebackhide__ = True
         is_refused = not response.is_success and self._options.get("fail_on_status", True)
         try:
-            body = self._error_body(response) if is_refused else self._body(response)
+            body = self._error_body(response) if is_refused else self._parsed_body(response)
         finally:
             response.close()
         output = {"status_code": response.status_code, "headers": dict(response.headers.items()), "body": body}
         if is_refused:
-            told = f"{self._answered(response)}; fail_on_status: false would take that as the result"
-            raise self._failed(told, response, output=output)
+            message = f"{self._describe_response(response)}; fail_on_status: false would take that as the result"
+            raise self._status_error(message, response, output=output)
         if not response.is_success and self._context.retry and self._is_status_retried(response):
-            error = self._failed(self._answered(response), response)
+            error = self._status_error(self._describe_response(response), response)
             error.fallback = output
             raise error
         return output
 
     # -- bodies --------------------------------------------------------------------------------------------------
 
-    def _body(self, response: httpx.Response) -> Any:
+    def _parsed_body(self, response: httpx.Response) -> Any:
         __tracebackhide__ = True
         limit, parse = self._options.get("max_bytes", MAX_BYTES), self._options.get("parse", "auto")
         try:
-            content = self._content(response, limit)
+            content = self._read_content(response, limit)
         except BodyTooLarge:
-            raise self._unusable(f"with more than {limit:,} bytes; raise max_bytes to take them", response) from None
+            raise self._body_error(f"with more than {limit:,} bytes; raise max_bytes to take them", response) from None
         except BodyUnreadable as error:
-            raise self._unusable(f"with a body that can't be read: {error}", response) from None
+            raise self._body_error(f"with a body that can't be read: {error}", response) from None
         content_type = response.headers.get("content-type", "")
         try:
             return parse_body(content, content_type, parse)
         except BodyUnreadable as error:
             said = f"content type {content_type}" if parse == "auto" else "a body that parse: json is to read"
-            raise self._unusable(f"with {said}, but {error}; parse: text takes any text", response) from None
+            raise self._body_error(f"with {said}, but {error}; parse: text takes any text", response) from None
 
     def _error_body(self, response: httpx.Response) -> Any:
-        """Return the body for the error, or the beginning of its text or bytes; None if it can't be had.
+        """Return the body for the error, or the beginning of its text or bytes; None if it can't be read.
 
-        That the status is no success is what is to be told, whatever else is wrong with the answer.
+        The error is about the status, so another fault of the response is not raised.
         """
         import httpcore
 
         broken = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
         try:
-            content = self._content(response, min(self._options.get("max_bytes", MAX_BYTES), _ERROR_READ))
+            content = self._read_content(response, min(self._options.get("max_bytes", MAX_BYTES), _ERROR_READ))
         except (BodyTooLarge, BodyUnreadable, *broken):
             return None
         content_type, parse = response.headers.get("content-type", ""), self._options.get("parse", "auto")
@@ -269,9 +269,9 @@ class _Exchange:
             return content[:_ERROR_BODY]
         return decode_text(content, content_type)[:_ERROR_TEXT]
 
-    def _content(self, response: httpx.Response, max_bytes: int) -> bytes:
+    def _read_content(self, response: httpx.Response, max_bytes: int) -> bytes:
         __tracebackhide__ = True
-        has_body = self._asked.method != "HEAD" and response.status_code not in {204, 304}
+        has_body = self._request.method != "HEAD" and response.status_code not in {204, 304}
         said = response.headers.get("content-length", "") if has_body else ""
         if said.isascii() and said.isdigit() and int(said[:20]) > max_bytes:
             raise BodyTooLarge
@@ -279,59 +279,59 @@ class _Exchange:
 
     # -- failures ------------------------------------------------------------------------------------------------
 
-    def _answered(self, response: httpx.Response) -> str:
+    def _describe_response(self, response: httpx.Response) -> str:
         try:
             phrase = HTTPStatus(response.status_code).phrase
         except ValueError:
             phrase = ""
-        return f"{self._asked} answered {response.status_code} {phrase}".rstrip()
+        return f"{self._request} answered {response.status_code} {phrase}".rstrip()
 
-    def _unusable(self, why: str, response: httpx.Response) -> NodeFailed:
-        return failure(self._context, f"{self._answered(response)} {why}", status_code=response.status_code)
+    def _body_error(self, why: str, response: httpx.Response) -> NodeFailed:
+        return failure(self._context, f"{self._describe_response(response)} {why}", status_code=response.status_code)
 
-    def _failed(self, told: str, response: httpx.Response, **more: Any) -> NodeFailed:
+    def _status_error(self, message: str, response: httpx.Response, **more: Any) -> NodeFailed:
         is_retryable = self._is_status_retried(response)
-        error = failure(self._context, told, is_retryable=is_retryable, status_code=response.status_code, **more)
+        error = failure(self._context, message, is_retryable=is_retryable, status_code=response.status_code, **more)
         error.retry_after_s = retry_after_s(response.headers.get("retry-after", ""), self._context)
         return error
 
     def _is_status_retried(self, response: httpx.Response) -> bool:
-        return is_status_retried(self._context.retry, self._first.method, response.status_code)
+        return is_status_retried(self._context.retry, self._first_request.method, response.status_code)
 
-    def _late(self, *, was_sent: bool) -> NodeFailed:
-        message = f"{self._context.node}: {self._asked} took longer than {self._timeout_s:g} s; raise timeout_s"
-        return NodeTimeout(message, node=self._context.node, is_retryable=self._is_tried_again(was_sent=was_sent))
+    def _timeout_error(self, *, was_sent: bool) -> NodeFailed:
+        message = f"{self._context.node}: {self._request} took longer than {self._timeout_s:g} s; raise timeout_s"
+        return NodeTimeout(message, node=self._context.node, is_retryable=self._is_safe_to_retry(was_sent=was_sent))
 
-    def _broken(self, error: Exception, *, was_sent: bool) -> NodeFailed:
+    def _connection_error(self, error: Exception, *, was_sent: bool) -> NodeFailed:
         from ssl import SSLCertVerificationError
 
         what = "broke off" if was_sent else "could not connect"
         is_untrusted = any(isinstance(each, SSLCertVerificationError) for each in (*error.args, error.__cause__))
-        is_retryable = not is_untrusted and self._is_tried_again(was_sent=was_sent)
-        return failure(self._context, f"{self._asked} {what}: {error}", is_retryable=is_retryable)
+        is_retryable = not is_untrusted and self._is_safe_to_retry(was_sent=was_sent)
+        return failure(self._context, f"{self._request} {what}: {error}", is_retryable=is_retryable)
 
-    def _is_tried_again(self, *, was_sent: bool) -> bool:
-        """Tell whether another try does no harm: nothing was sent, or the first request may be sent twice."""
-        is_unsent = not was_sent and self._asked is self._first
-        return is_unsent or is_repeatable(self._context.retry, self._first.method)
+    def _is_safe_to_retry(self, *, was_sent: bool) -> bool:
+        """Return True if another attempt does no harm: nothing was sent, or the first request may be sent twice."""
+        is_unsent = not was_sent and self._request is self._first_request
+        return is_unsent or is_repeatable(self._context.retry, self._first_request.method)
 
 
 def is_status_retried(retry: Mapping[str, Any], method: str, status: int) -> bool:
-    """Tell whether an answer with that status is a reason to try again."""
+    """Return True if a response with that status is retried."""
     return status in retry.get("on_status", RETRIED_STATUS) and is_repeatable(retry, method)
 
 
 def is_repeatable(retry: Mapping[str, Any], method: str) -> bool:
-    """Tell whether the request may be sent twice, though the first one may have done what it asked for.
+    """Return True if the request may be sent again, although the first one may have had its effect.
 
-    A ``retry`` without ``on_methods`` means every method, as it means every other kind of node.
+    A ``retry`` without ``on_methods`` means every method, as ``retry`` retries every other kind of node.
     """
     methods = retry.get("on_methods")
     return methods is None or method in {str(each).upper() for each in methods}
 
 
 def retry_after_s(said: str, context: NodeContext) -> float | None:
-    """Return how long the server asks to be left alone, a minute at most; None if it does not say."""
+    """Return the seconds of a ``Retry-After`` header, at most a minute; None if it has no number and no date."""
     text = said.strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), LONGEST_RETRY_AFTER_S)

@@ -20,15 +20,15 @@ from ironflow_nb.graphs.language.data import coerce, write_json
 if TYPE_CHECKING:
     import httpx
 
-HARMLESS: Final = frozenset({"accept", "accept-language", "accept-encoding", "content-type", "user-agent"})
-"""The headers that another host gets too, when it is redirected to: any other may hold a credential."""
+_HARMLESS_HEADERS: Final = frozenset({"accept", "accept-language", "accept-encoding", "content-type", "user-agent"})
+"""The headers that another host gets too after a redirection. Any other header may hold a credential."""
 
-_OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
-"""What a header of the user could use to reach another host, or to say another length, than was checked."""
+_RESERVED_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+"""Headers that users may not set: they could name another host or another length than was checked."""
 
-_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
-_PATH_SHOWN: Final = 200
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_INVALID_VALUE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
+_MAX_PATH: Final = 200
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
@@ -45,20 +45,20 @@ class HttpRequest(msgspec.Struct, frozen=True):
 
 
 def display_url(url: httpx.URL) -> str:
-    """Return the URL as messages show it: without userinfo and without the values of the query."""
+    """Return the URL for messages: without user, password and the values of the query."""
     path, _, query = url.raw_path.decode("ascii", "replace").partition("?")
-    if len(path) > _PATH_SHOWN:
-        path = f"{path[:_PATH_SHOWN]}..."
+    if len(path) > _MAX_PATH:
+        path = f"{path[:_MAX_PATH]}..."
     names = [name if is_pair else "" for name, is_pair, _ in (part.partition("=") for part in query.split("&"))]
     asked = "?" + "&".join(f"{name}=..." if name else "..." for name in names) if query else ""
     return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}{path}{asked}"
 
 
 def request_from_options(options: Options, context: NodeContext) -> HttpRequest:
-    """Return the request that the options ask for.
+    """Return the request that the options make.
 
     Raises:
-        NodeFailed: they can't be a request.
+        NodeFailed: they make no valid request.
         NotGranted: the host is not granted.
     """
     url, origin = _parse_url(options["url"], context, "the url")
@@ -75,11 +75,11 @@ def request_from_options(options: Options, context: NodeContext) -> HttpRequest:
 
 
 def redirected_request(asked: HttpRequest, status: int, location: str, context: NodeContext) -> HttpRequest:
-    """Return the request that follows from a redirection: what may be a credential stays on its host.
+    """Return the request that follows a redirection. Headers that may hold a credential stay on their host.
 
     Raises:
-        NodeFailed: it leads to what is no URL.
-        NotGranted: it leads to a host that is not granted.
+        NodeFailed: the location is no URL.
+        NotGranted: the host is not granted, or the body for it has a secret.
     """
     url, origin = _parse_url(location, context, f"{asked} answered {status}: what it redirects to", base=asked.url)
     refusal = context.grants.refusal(Need("http", f"{origin.scheme}://{origin.host}:{origin.port}"))
@@ -90,7 +90,11 @@ def redirected_request(asked: HttpRequest, status: int, location: str, context: 
         headers.pop("content-type", None)
         method, content = "GET", None
     if not _is_same_server(asked.origin, origin):
-        headers = {name: value for name, value in headers.items() if name in HARMLESS and not context.has_secret(value)}
+        headers = {
+            name: value
+            for name, value in headers.items()
+            if name in _HARMLESS_HEADERS and not context.has_secret(value)
+        }
         if content is not None and context.has_secret(content):
             raise NotGranted(
                 f"{asked} answered {status} and redirects to {display_url(url)}: its body has a secret in it, which "
@@ -102,7 +106,7 @@ def redirected_request(asked: HttpRequest, status: int, location: str, context: 
 
 
 def _is_same_server(one: UrlOrigin, other: UrlOrigin) -> bool:
-    """Tell whether what the one was sent may be sent to the other: the same, or the same under encryption."""
+    """Return True if the other origin may get the same headers: it is the same, or the same with TLS."""
     return one == other or (one.host == other.host and one[::2] == ("http", 80) and other[::2] == ("https", 443))
 
 
@@ -116,10 +120,10 @@ def _parse_url(
 
     try:
         url = httpx.URL(text) if base is None else base.join(text)
-        _ = url.host  # decoded from its letters of ASCII, which may stand for nothing
+        _ = url.host  # raises for ASCII that decodes to no host name
     except (httpx.InvalidURL, UnicodeError) as error:
         raise failure(context, f"{what} can't be read: {error}") from None
-    # As it was written, and as it was understood: where the two differ, what is checked is not what is asked.
+    # If the two readings of the URL differ, the host that is checked is not the host that gets the request.
     understood = origin_of(f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}/")
     if understood is None or (base is None and understood != origin_of(text)):
         raise failure(context, f"{what} is no plain http or https URL; it is to begin like https://example.org/")
@@ -130,9 +134,9 @@ def _checked_headers(given: Mapping[str, Any], context: NodeContext) -> Iterator
     seen: set[str] = set()
     for written, value in given.items():
         name = written.lower()
-        if not _NAME.fullmatch(written):
+        if not _HEADER_NAME.fullmatch(written):
             raise failure(context, f"{written!r} can't be the name of a header; letters, digits and hyphens can")
-        if name in _OURS:
+        if name in _RESERVED_HEADERS:
             raise failure(context, f"the header {written} follows from the url and the body; leave it out")
         if name in seen:
             raise failure(context, f"the header {written} is there twice; leave one out")
@@ -142,7 +146,7 @@ def _checked_headers(given: Mapping[str, Any], context: NodeContext) -> Iterator
 
 def _header_value(name: str, value: Any, context: NodeContext) -> str:
     text = _form_text(value)
-    if _FORBIDDEN.search(text):
+    if _INVALID_VALUE.search(text):
         raise failure(
             context, f"the header {name} begins or ends with a blank, or has a new line or control character in it"
         )
@@ -150,7 +154,7 @@ def _header_value(name: str, value: Any, context: NodeContext) -> str:
 
 
 def _add_auth(headers: dict[str, str], auth: Mapping[str, Any], origin: UrlOrigin, context: NodeContext) -> None:
-    """Add the credential, if it is for that host and no other."""
+    """Add the credential if it is for this host."""
     if not auth:
         return
     if not matches_host(auth["host"], origin):
@@ -180,7 +184,7 @@ def _basic(user: str, password: str) -> str:
 
 
 def _encode_body(options: Options, context: NodeContext) -> tuple[bytes | None, str | None]:
-    """Return the body, and the type it has if no header says another."""
+    """Return the body, and its content type unless a header gives another."""
     __tracebackhide__ = True
     if sum(name in options for name in ("body", "form", "json")) > 1:
         raise failure(context, "body, form and json exclude one another; give one of them")
@@ -202,20 +206,20 @@ def _encode_json(value: Any, context: NodeContext) -> bytes:
     try:
         return write_json(value, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        # What it says names a type or a place, and no value: "Out of range float values are not JSON compliant".
+        # The text of the error names a type, and no value: "Out of range float values are not JSON compliant".
         said = str(error).partition(": ")[0] if isinstance(error, TypeError) else type(error).__name__
         raise failure(context, f"json can't be written as JSON: {said}") from None
 
 
 def _extended_query(url: httpx.URL, params: Mapping[str, Any]) -> bytes | None:
-    """Return the query of the URL with more behind it; what is there already stays as it was written."""
+    """Return the query of the URL with the parameters added. The query of the URL itself stays as it was written."""
     more = urlencode(_form_fields(params))
     query = url.query.decode("ascii")
     return "&".join(part for part in (query, more) if part).encode() or None
 
 
 def _form_fields(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return names and texts: a list is its items one by one, and null is left out."""
+    """Return pairs of name and text. A list gives one pair an item; null gives none."""
     many = ((name, value if isinstance(value, list | tuple) else [value]) for name, value in fields.items())
     return [(name, _form_text(value)) for name, values in many for value in values if value is not None]
 
@@ -229,7 +233,7 @@ def _form_text(value: Any) -> str:
 
 BodyFormat: TypeAlias = Literal["auto", "json", "text", "bytes"]
 
-_TEXTS: Final = frozenset({
+_TEXT_TYPES: Final = frozenset({
     "application/xml", "application/javascript", "application/ecmascript", "application/x-www-form-urlencoded",
     "application/x-ndjson", "application/ndjson", "application/jsonl", "application/yaml", "application/x-yaml",
     "application/toml", "application/graphql", "application/sql", "image/svg+xml",
@@ -242,18 +246,19 @@ _ZLIB_WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
 class BodyTooLarge(Exception):
-    """There is more of the body than may be."""
+    """The body is larger than allowed."""
 
 
 class BodyUnreadable(Exception):
-    """The body is not what its headers say. The message tells no content."""
+    """The body does not have the form that its headers say. The message has nothing of its content."""
 
 
 def read_body(chunks: Iterable[bytes], encoding: str, max_bytes: int) -> bytes:
-    """Return the body, unpacked; no more than a piece beyond `max_bytes` is ever read or unpacked.
+    """Return the body, decompressed. At most one chunk beyond `max_bytes` is read or decompressed.
 
     Raises:
-        BodyTooLarge, BodyUnreadable: see there.
+        BodyTooLarge: it has more than `max_bytes`.
+        BodyUnreadable: it is damaged, or compressed by another method than gzip or deflate.
     """
     content = bytearray()
     for piece in _decompressed(_limited(chunks, max_bytes), encoding.strip().lower()):
@@ -281,18 +286,18 @@ def _decompressed(chunks: Iterable[bytes], encoding: str) -> Iterable[bytes]:
 
 
 def _inflate(chunks: Iterable[bytes], window: int) -> Iterator[bytes]:
-    """Unpack in pieces of a bounded size: a small chunk may hold gigabytes."""
+    """Decompress in pieces of a bounded size, because a small chunk may hold gigabytes."""
     inflater, is_begun = zlib.decompressobj(window), False
     for chunk in chunks:
         packed = chunk
         if not is_begun and window == 15 and chunk and not _is_zlib(chunk):
-            inflater = zlib.decompressobj(-15)  # what some servers mean by deflate
+            inflater = zlib.decompressobj(-15)  # some servers send raw deflate
         is_begun = is_begun or bool(chunk)
         while packed:
             if inflater.eof and not (window == 31 and packed.startswith(b"\x1f")):
-                return  # what follows is padding
+                return  # padding follows
             if inflater.eof:
-                inflater = zlib.decompressobj(window)  # one archive after the other
+                inflater = zlib.decompressobj(window)  # several archives may follow one another
             try:
                 yield inflater.decompress(packed, _CHUNK)
             except zlib.error:
@@ -308,10 +313,10 @@ def _is_zlib(chunk: bytes) -> bool:
 
 
 def parse_body(content: bytes, content_type: str, parse: BodyFormat) -> Any:
-    """Return the body as data, as text or as it is. An empty one is "" if it is text and else null.
+    """Return the body as data, text or bytes. An empty body is "" as text, b"" as bytes, and else None.
 
     Raises:
-        BodyUnreadable: it is to be JSON, and is not.
+        BodyUnreadable: JSON is expected, and it is not JSON.
     """
     kind = body_format(content_type, parse)
     if kind == "text":
@@ -322,18 +327,18 @@ def parse_body(content: bytes, content_type: str, parse: BodyFormat) -> Any:
 
 
 def body_format(content_type: str, parse: BodyFormat) -> BodyFormat:
-    """Return what a body of that type is taken for."""
+    """Return the format of a body: as asked for, or by its content type if that is "auto"."""
     if parse != "auto":
         return parse
     media = content_type.partition(";")[0].strip().lower()
     if media in {"application/json", "text/json"} or media.endswith("+json"):
         return "json"
-    is_text = media.startswith("text/") or media in _TEXTS or media.endswith("+xml")
+    is_text = media.startswith("text/") or media in _TEXT_TYPES or media.endswith("+xml")
     return "text" if is_text else "bytes"
 
 
 def decode_text(content: bytes, content_type: str) -> str:
-    """Return the text in the charset that it says it has; without one UTF-8, and Latin-1 where it is not that."""
+    """Decode the text by the charset of its content type, else as UTF-8, else as Latin-1."""
     said = _CHARSET.search(content_type)
     for charset in ([said[1]] if said else []) + ["utf-8"]:
         try:
@@ -354,7 +359,7 @@ def _decode_json(content: bytes, content_type: str) -> Any:
     except UnicodeDecodeError:
         raise BodyUnreadable(f"it is {describe_body(content)}, and not in UTF-8") from None
     except (ValueError, RecursionError):
-        # A number of thousands of digits, NaN, or thousands of lists in each other.
+        # A number of thousands of digits, NaN, or lists that are nested thousands deep.
         raise BodyUnreadable(f"it is {describe_body(content)}, and holds a number or depth that JSON can't") from None
 
 
@@ -363,7 +368,7 @@ def _refuse_constant(_name: str) -> None:
 
 
 def describe_body(content: bytes) -> str:
-    """Return what the content looks like, and nothing of it."""
+    """Describe the size and form of the content, without any of the content itself."""
     size = f"{len(content):,} bytes"
     begins = content[:256].lstrip()
     if not begins:

@@ -1,7 +1,7 @@
-"""The wire of the kind ``http``: connections on which everything together ends at one deadline.
+"""The transport of the kind ``http``: one deadline for a request, its redirections and the body of the response.
 
-The timeouts of httpx are those of single reads and writes: an answer that drips in byte by byte never meets one.
-Nothing here looks at the environment: no proxy, no ``.netrc``; only which certificates are trusted is the machine's.
+The timeouts of httpx bound single reads and writes, so a response that arrives byte by byte never reaches one.
+The environment is not read: no proxy, no ``.netrc``. Only the trusted certificates are those of the machine.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import httpx
 
 from ironflow_nb._version import __version__
 
-SLICE: Final = 64 * 1024
-"""How much is written at once: between two writes the deadline is looked at."""
+_WRITE_BYTES: Final = 64 * 1024
+"""The most bytes that one write sends. The deadline is checked between two writes."""
 
 DEFAULT_HEADERS: Final = {
     "accept": "*/*",
@@ -28,17 +28,17 @@ DEFAULT_HEADERS: Final = {
 
 
 class Deadline:
-    """The instant at which a request has to have its whole answer."""
+    """The time by which a request must have its whole response."""
 
     def __init__(self, timeout_s: float, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._ends = monotonic() + timeout_s
 
     def left_s(self, late: type[httpcore.TimeoutException]) -> float:
-        """Return the seconds that are left.
+        """Return the seconds until the deadline.
 
         Raises:
-            httpcore.TimeoutException: of that kind, as there are none.
+            httpcore.TimeoutException: of the given class, if the deadline has passed.
         """
         left_s = self._ends - self._monotonic()
         if left_s <= 0:
@@ -59,8 +59,8 @@ class TimedStream(httpcore.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """See the base class."""
-        for start in range(0, len(buffer), SLICE):
-            self._stream.write(buffer[start : start + SLICE], self._deadline.left_s(httpcore.WriteTimeout))
+        for start in range(0, len(buffer), _WRITE_BYTES):
+            self._stream.write(buffer[start : start + _WRITE_BYTES], self._deadline.left_s(httpcore.WriteTimeout))
 
     def close(self) -> None:
         """See the base class."""
@@ -93,8 +93,8 @@ class TimedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect to the first address of the host that answers; each gets its share of what is left."""
-        addresses = _addresses(host, port)
+        """Connect to the first address of the host that answers; each gets an equal share of the remaining time."""
+        addresses = _resolve_host(host, port)
         for number, address in enumerate(addresses, 1):
             share_s = self._deadline.left_s(httpcore.ConnectTimeout) / (len(addresses) - number + 1)
             try:
@@ -107,7 +107,7 @@ class TimedBackend(httpcore.NetworkBackend):
         raise httpcore.ConnectError("the host has no address")
 
 
-def _addresses(host: str, port: int) -> list[str]:
+def _resolve_host(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -116,7 +116,7 @@ def _addresses(host: str, port: int) -> list[str]:
 
 
 class HttpResponse(httpx.SyncByteStream):
-    """The bytes of an answer as they come."""
+    """The bytes of a response as they arrive."""
 
     def __init__(self, stream: Iterable[bytes]) -> None:
         self._stream = stream
@@ -140,14 +140,14 @@ class TimedTransport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """See the base class."""
         url = request.url
-        asked = httpcore.Request(
+        core_request = httpcore.Request(
             method=request.method,
             url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
             headers=request.headers.raw,
             content=request.stream,
             extensions=request.extensions,
         )
-        response = self._pool(url.scheme).handle_request(asked)
+        response = self._pool(url.scheme).handle_request(core_request)
         assert isinstance(response.stream, Iterable)
         return httpx.Response(
             response.status,
@@ -163,19 +163,19 @@ class TimedTransport(httpx.BaseTransport):
 
     def _pool(self, scheme: str) -> httpcore.ConnectionPool:
         if scheme not in self._pools:
-            context = trusted() if scheme == "https" else None
+            context = trusted_certificates() if scheme == "https" else None
             self._pools[scheme] = httpcore.ConnectionPool(ssl_context=context, network_backend=self._backend)
         return self._pools[scheme]
 
 
 @cache
-def trusted() -> SSLContext:
-    """Return whom this machine trusts: ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` count, as for every program."""
+def trusted_certificates() -> SSLContext:
+    """Return the certificates that this machine trusts, with ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``."""
     return httpx.create_ssl_context()
 
 
 class HttpTransport:
-    """What one request and those that it is redirected to are sent over; all of them end at one deadline."""
+    """Sends one request and its redirections, all before one deadline, and keeps their cookies."""
 
     def __init__(self, timeout_s: float, monotonic: Callable[[], float]) -> None:
         self._transport = TimedTransport(Deadline(timeout_s, monotonic))
@@ -188,10 +188,10 @@ class HttpTransport:
         self._transport.close()
 
     def send(self, method: str, url: httpx.URL, headers: Mapping[str, str], content: bytes | None) -> httpx.Response:
-        """Send a request and return its answer, whose body is still to be read.
+        """Send a request and return its response; the body is read later, from the response.
 
         Raises:
-            httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError: there is no answer.
+            httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError: there is no response.
         """
         all_headers = [(name.encode(), value.encode()) for name, value in (DEFAULT_HEADERS | dict(headers)).items()]
         request = httpx.Request(method, url, headers=all_headers, cookies=self._cookies, content=content)
@@ -201,5 +201,5 @@ class HttpTransport:
         return response
 
     def forget_cookies(self) -> None:
-        """Forget what servers have set so far."""
+        """Remove the cookies that servers have set so far."""
         self._cookies.clear()

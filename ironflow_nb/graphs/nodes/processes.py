@@ -24,10 +24,10 @@ import msgspec
 from ironflow_nb.execution import SystemThreads, SystemWakeup, logger, system_entropy
 
 GRACE_S: Final = 2.0
-"""How long a program has between being asked to end and being killed."""
+"""The time between SIGTERM and SIGKILL."""
 
 DRAIN_S: Final = 0.5
-"""How long what a program has left in the background may go on writing."""
+"""The time in which a background process of an ended program may still write."""
 
 _IS_WINDOWS: Final = os.name == "nt"
 _SLICE_S: Final = 0.5  # on Windows, Ctrl-C is only seen between two waits
@@ -36,7 +36,7 @@ _THREADS: Final = SystemThreads()
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be run: a list, or on Windows a text for its command line."""
+    """The program to run. `command` is a list, or on Windows a text for its command line."""
 
     command: Sequence[str] | str
     env: Mapping[str, str]
@@ -47,7 +47,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProgramResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a program; `exit_code` is None of one that took longer than it may."""
+    """The result of a program. `exit_code` is None if it took longer than its time limit."""
 
     exit_code: int | None
     stdout: bytes
@@ -56,9 +56,9 @@ class ProgramResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(program: Program) -> ProgramResult:
-    """Run the program to its end, then end what it has left running.
+    """Run the program to its end, then end the processes that it has left running.
 
-    An exception that interrupts the wait, `KeyboardInterrupt` for instance, ends the program before it passes on.
+    An exception during the wait, such as `KeyboardInterrupt`, ends the program before it is raised further.
 
     Raises:
         OSError: it can't be started.
@@ -72,7 +72,7 @@ def run(program: Program) -> ProgramResult:
         assert process.stdout is not None
         assert process.stderr is not None
         out, err = _Stream(process.stdout, program.max_bytes), _Stream(process.stderr, program.max_bytes)
-        _feed(process.stdin, program.stdin)
+        _write_stdin(process.stdin, program.stdin)
         is_late = not _wait(process, program.timeout_s)
         if not is_late:
             out.wait(DRAIN_S)
@@ -106,7 +106,7 @@ def _start(program: Program) -> subprocess.Popen[bytes]:
 
 
 def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
-    """Wait for the program; return False if it takes longer. Its time is that of the machine, whatever the clock."""
+    """Wait for the program; return False if it takes longer. The time is the machine's, not the engine's."""
     while timeout_s > 0:
         try:
             process.wait(min(timeout_s, _SLICE_S))
@@ -121,7 +121,7 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
 
 
 class _Stream:
-    """What a program writes: read to its end, so that the program never waits, and kept up to a limit."""
+    """One output of a program: read to its end, so that the program never waits, and kept up to a limit."""
 
     def __init__(self, pipe: IO[bytes], max_bytes: int) -> None:
         self.content = bytearray()
@@ -133,7 +133,7 @@ class _Stream:
         _THREADS.spawn("ironflow-shell-read", self._read)
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until nothing more comes, but no longer than that."""
+        """Wait until the output has ended, at most so long."""
         self._has_ended = self._has_ended or self._ended.take(timeout_s)
 
     def _read(self) -> None:
@@ -147,12 +147,12 @@ class _Stream:
             self._ended.set()
 
 
-def _feed(pipe: IO[bytes] | None, content: bytes | None) -> None:
+def _write_stdin(pipe: IO[bytes] | None, content: bytes | None) -> None:
     if pipe is None:
         return
 
     def write() -> None:
-        with suppress(OSError), pipe:  # who doesn't read to the end needs no more
+        with suppress(OSError), pipe:  # a program may close its stdin early
             left = memoryview(content or b"")
             while left:
                 left = left[pipe.write(left) :]
@@ -164,7 +164,7 @@ def _feed(pipe: IO[bytes] | None, content: bytes | None) -> None:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End the program with all that it has started and that has not left its group: first asked, then killed."""
+    """End the program and all processes of its group, first with SIGTERM, then with SIGKILL."""
     if _IS_WINDOWS:
         _end_tree_of_windows(process)
         return
@@ -181,7 +181,7 @@ def _wait_for_group(process: subprocess.Popen[bytes]) -> None:
     pause = SystemWakeup()
     left_s, step_s = GRACE_S, 0.001
     while left_s > 0:
-        process.poll()  # one that has ended counts until it is asked how
+        process.poll()  # an ended program stays in its group until it is polled
         if not _signal(process.pid, 0):
             return
         pause.take(step_s)
@@ -209,9 +209,9 @@ def _end_tree_of_windows(process: subprocess.Popen[bytes]) -> None:
 # -- supervisor --------------------------------------------------------------------------------------------------
 
 MARK: Final = "IRONFLOW_PROGRAM_OF"
-"""The variable by which a program is found whose group the supervisor was not told."""
+"""The variable by which the supervisor finds a program whose group it was not told."""
 
-_SOURCE: Final = """
+_SUPERVISOR_SOURCE: Final = """
 import os, select, signal, sys, time
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -231,7 +231,7 @@ def read(path):
 
 
 def just_started():
-    # What a program has left running long ago, in a group of its own, is meant to stay.
+    # A process that a program left running long ago, in a group of its own, is meant to stay.
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
         try:
             if name.isdigit() and mark in read(f"/proc/{name}/environ").split(b"\\0"):
@@ -243,7 +243,7 @@ def just_started():
 
 
 def send(number):
-    # A group that is empty, or that belongs to others by now, is none of ours.
+    # An empty group, or one that belongs to another user by now, is forgotten.
     for group in list(groups):
         try:
             os.killpg(group, number)
@@ -280,7 +280,7 @@ while time.monotonic() < until:
 
 
 class Supervisor:
-    """The supervisor of this process, started with the first program."""
+    """The supervisor of this process, which starts with the first program. It has a lock of its own."""
 
     def __init__(self) -> None:
         self.mark = ""
@@ -290,7 +290,7 @@ class Supervisor:
         self._pipe = -1
 
     def start(self) -> None:
-        """See that it runs; a fork of the process that has one needs its own."""
+        """Start it unless it runs. A fork of the process needs one of its own."""
         with self._lock:
             if self._owner != os.getpid():
                 if self._pipe >= 0:
@@ -299,31 +299,31 @@ class Supervisor:
                 self._spawn()
 
     def add(self, group: int) -> None:
-        """Let it end the group with this process."""
+        """Tell it a group that it ends when this process ends."""
         with self._lock:
             self._groups.add(group)
-            self._tell(f"+{group}\n")
+            self._send(f"+{group}\n")
 
     def remove(self, group: int) -> None:
-        """Let it forget a group that has ended."""
+        """Tell it a group that has ended."""
         with self._lock:
             self._groups.discard(group)
-            self._tell(f"-{group}\n")
+            self._send(f"-{group}\n")
 
     def end(self) -> None:
-        """End what still runs, first in an orderly way: this process is about to end."""
-        if self._owner == os.getpid():  # a fork has the groups, but not the right
+        """End all groups, because this process is about to end: SIGTERM here, then the supervisor sends SIGKILL."""
+        if self._owner == os.getpid():  # a fork knows the groups of its parent, and must not end them
             for group in list(self._groups):
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(group, signal.SIGTERM)
-            self._tell("end\n")
+            self._send("end\n")
 
-    def _tell(self, message: str) -> None:
+    def _send(self, message: str) -> None:
         if self._pipe < 0:
             return
         try:
             os.write(self._pipe, message.encode())
-        except OSError:  # somebody has killed it
+        except OSError:  # the supervisor was killed
             os.close(self._pipe)
             self._spawn()
 
@@ -331,7 +331,7 @@ class Supervisor:
         self._pipe = -1
         reads, writes = os.pipe()
         try:
-            command = [sys.executable, "-I", "-S", "-c", _SOURCE, str(self._owner), f"{MARK}={self.mark}"]
+            command = [sys.executable, "-I", "-S", "-c", _SUPERVISOR_SOURCE, str(self._owner), f"{MARK}={self.mark}"]
             files = [
                 (os.POSIX_SPAWN_DUP2, reads, 0),
                 *((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)),

@@ -24,14 +24,14 @@ _VARIABLES: Final = frozenset({
     "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA",
     "PROGRAMFILES", "PROGRAMFILES(X86)", "COMMONPROGRAMFILES", "NUMBER_OF_PROCESSORS", "PROCESSOR_ARCHITECTURE",
 })  # fmt: skip
-"""What every program gets, as far as it is there; ``LC_*`` too."""
+"""The variables that every program gets, and those that begin with ``LC_``."""
 
 _SCALAR: Final = {"type": ["string", "number"]}
 
 _SCHEMA: Final = options_schema(
     {
         "command": {
-            "description": "what is run: a list, the program first, or a text for the shell of the system, in which no"
+            "description": "the command: a list, the program first, or a text for the shell of the system, in which no"
             " expression may stand, for its value could bring commands: write a list, or use env or arguments",
             "type": ["array", "string"],
             "items": _SCALAR,
@@ -96,7 +96,7 @@ def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
     program = Program(
         command=command,
         env=_environment(options.get("env", {}), context),
-        cwd=_folder(options.get("cwd"), context),
+        cwd=_working_folder(options.get("cwd"), context),
         stdin=_stdin(options.get("stdin"), context),
         timeout_s=context.timeout_s or TIMEOUT_S,
         max_bytes=options.get("max_bytes", MAX_BYTES),
@@ -107,44 +107,44 @@ def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or error
         raise failure(context, f"{name} can't be started: {said}") from error
-    return _result(ended, name, program.timeout_s, context.monotonic() - began, options, context)
+    return _check_result(ended, name, program.timeout_s, context.monotonic() - began, options, context)
 
 
-def _result(
+def _check_result(
     ended: ProgramResult, name: str, timeout_s: float, duration_s: float, options: Options, context: NodeContext
 ) -> dict[str, Any]:
     result = {
         "exit_code": ended.exit_code,
-        "stdout": _text(ended.stdout, ended),
-        "stderr": _text(ended.stderr, ended),
+        "stdout": _decode_output(ended.stdout, ended),
+        "stderr": _decode_output(ended.stderr, ended),
         "is_truncated": ended.is_truncated,
         "duration_s": round(duration_s, 6),
     }
     if ended.exit_code is None:
-        told = f"{name} took longer than {timeout_s:g} s and was ended{_last_words(result)}"
-        raise NodeTimeout(f"{context.node}: {told}", node=context.node, output=_carried(result))
+        message = f"{name} took longer than {timeout_s:g} s and was ended{_stderr_tail(result)}"
+        raise NodeTimeout(f"{context.node}: {message}", node=context.node, output=_output_tail(result))
     codes: Sequence[int] = options.get("ok_codes", [0])
     if options.get("fail_on_exit", True) and ended.exit_code not in codes:
-        raise _exited(name, ended.exit_code, result, context)
+        raise _exit_error(name, ended.exit_code, result, context)
     return result
 
 
-def _exited(name: str, exit_code: int, result: Mapping[str, Any], context: NodeContext) -> NodeFailed:
+def _exit_error(name: str, exit_code: int, result: Mapping[str, Any], context: NodeContext) -> NodeFailed:
     how = f"was ended by signal {-exit_code}" if exit_code < 0 else f"ended with exit code {exit_code}"
     hint = " (if that is no failure: ok_codes)" if exit_code > 0 else ""
-    told = f"{name} {how}{hint}{_last_words(result)}"
-    return failure(context, told, is_retryable=True, output=_carried(result))
+    message = f"{name} {how}{hint}{_stderr_tail(result)}"
+    return failure(context, message, is_retryable=True, output=_output_tail(result))
 
 
-# -- what is run -------------------------------------------------------------------------------------------------
+# -- the command -----------------------------------------------------------------------------------------------
 
 
 def _command(options: Options, context: NodeContext) -> tuple[str, list[str] | str]:
-    """Return what messages call the program, and what is run."""
-    command, arguments = options["command"], [_written(each) for each in options.get("arguments", [])]
+    """Return the name of the program for messages, and the command to run."""
+    command, arguments = options["command"], [_as_text(each) for each in options.get("arguments", [])]
     if not isinstance(command, str):
-        program, *rest = map(_written, command)
-        return repr(program), [_found(program, context), *rest, *arguments]
+        program, *rest = map(_as_text, command)
+        return repr(program), [_program_path(program, context), *rest, *arguments]
     context.grants.require(Need("shell", SHELL_TEXT))
     if os.name != "nt":
         return "the command", ["/bin/sh", "-c", command, "sh", *arguments]
@@ -153,8 +153,8 @@ def _command(options: Options, context: NodeContext) -> tuple[str, list[str] | s
     return "the command", command
 
 
-def _found(program: str, context: NodeContext) -> str:
-    """Return the path of the program; one that is written with a folder starts from the folder of the graph."""
+def _program_path(program: str, context: NodeContext) -> str:
+    """Return the path of the program. A path with a folder starts from the folder of the graph."""
     context.grants.require(Need("shell", program))
     has_folder = any(each in program for each in (os.sep, os.altsep) if each)
     try:
@@ -170,15 +170,15 @@ def _found(program: str, context: NodeContext) -> str:
 def _environment(added: Mapping[str, Any], context: NodeContext) -> dict[str, str]:
     allowed = context.grants.allowed.get("env", False)
     granted: Iterable[str] = os.environ if allowed is True else allowed or ()
-    # Any variable may choose which code a program runs; no list of those that do would be whole.
+    # Any variable may choose the code that a program runs, and no list of such variables would be complete.
     for name in added:
         context.grants.require(Need("shell_env", name))
     always = [name for name in os.environ if name.upper() in _VARIABLES or name.startswith("LC_")]
     passed = {name: os.environ[name] for name in [*always, *granted] if name in os.environ}
-    return passed | {name: _written(value) for name, value in added.items()}
+    return passed | {name: _as_text(value) for name, value in added.items()}
 
 
-def _folder(cwd: str | None, context: NodeContext) -> Path:
+def _working_folder(cwd: str | None, context: NodeContext) -> Path:
     if cwd is None:
         return context.grants.resolved(".")
     folder = context.grants.path(cwd)
@@ -194,26 +194,26 @@ def _stdin(text: str | None, context: NodeContext) -> bytes | None:
         raise failure(context, f"stdin can't be written as UTF-8: {error.reason}") from error
 
 
-def _written(value: str | float) -> str:
+def _as_text(value: str | float) -> str:
     return value if isinstance(value, str) else str(value)
 
 
-# -- what it has written -----------------------------------------------------------------------------------------
+# -- its output ------------------------------------------------------------------------------------------------
 
 
-def _text(content: bytes, ended: ProgramResult) -> str:
-    """Return the text; half a character, where the stream was cut, is left out."""
+def _decode_output(content: bytes, ended: ProgramResult) -> str:
+    """Decode the output. Half a character, where the output was cut, is left out."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     return decoder.decode(content, final=not ended.is_truncated)
 
 
-def _last_words(result: Mapping[str, Any]) -> str:
+def _stderr_tail(result: Mapping[str, Any]) -> str:
     lines = [line for line in result["stderr"].strip().splitlines()[-5:] if line.strip()]
     return ":\n" + "\n".join(lines)[-1000:] if lines else ""
 
 
-def _carried(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an error carries of the result: of a long stream its end, where it says what went wrong."""
+def _output_tail(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result as an error carries it: only the end of a long output, which says what went wrong."""
     is_long = any(len(result[stream]) > _TAIL for stream in ("stdout", "stderr"))
     tails = {stream: result[stream][-_TAIL:] for stream in ("stdout", "stderr")}
     return {**result, **tails, "is_truncated": result["is_truncated"] or is_long}

@@ -1,9 +1,7 @@
-"""The kind ``sql``: one statement for a SQLite database.
+"""The kind ``sql``: one statement for a SQLite database, within a time limit and with bounds on its result.
 
-Functions of SQLite that compare everything with everything, in Python, where they take time in proportion.
-
-SQLite looks at its clock between instructions, and a function is one instruction: on two texts of megabytes its own
-``instr`` is not done after an hour, and nothing stops it.
+SQLite checks its time limit between instructions, and a function is one instruction: ``instr`` on two texts of
+megabytes runs for hours, and nothing stops it. So functions with quadratic time are replaced by linear ones in Python.
 """
 
 from __future__ import annotations
@@ -28,21 +26,21 @@ from ironflow_nb.values.private_files import ENDINGS, refuse_used
 Value: TypeAlias = str | bytes | int | float | None
 
 Refuse: TypeAlias = Callable[[str], None]
-"""Told why a function does not do what it is asked."""
+"""Called with the reason why a function refuses its arguments."""
 
 
-def install(connection: sqlite3.Connection, most_bytes: int, refuse: Refuse) -> None:
-    """Put the functions in the place of those of SQLite."""
+def _install_functions(connection: sqlite3.Connection, most_bytes: int, refuse: Refuse) -> None:
+    """Replace the quadratic functions of SQLite: replace, instr, trim, ltrim, rtrim."""
 
     def replace(text: Value, old: Value, new: Value) -> Value:
         if text is None or old is None:
             return None
-        inside, sought = _text(text), _text(old)
+        inside, sought = _as_sqlite_text(text), _as_sqlite_text(old)
         if not sought:
             return inside if isinstance(text, bytes) else text
         if new is None:
             return None
-        put = _text(new)
+        put = _as_sqlite_text(new)
         if len(inside) + inside.count(sought) * (len(put) - len(sought)) > most_bytes:
             refuse(f"replace() makes a text of more than {most_bytes:,} characters")
             raise OverflowError
@@ -51,7 +49,7 @@ def install(connection: sqlite3.Connection, most_bytes: int, refuse: Refuse) -> 
     connection.create_function("replace", 3, replace, deterministic=True)
     connection.create_function("instr", 2, _instr, deterministic=True)
     for name, strip in (("trim", str.strip), ("ltrim", str.lstrip), ("rtrim", str.rstrip)):
-        connection.create_function(name, 2, _trimming(strip), deterministic=True)
+        connection.create_function(name, 2, _linear_trim(strip), deterministic=True)
 
 
 def _instr(text: Value, part: Value) -> int | None:
@@ -59,20 +57,24 @@ def _instr(text: Value, part: Value) -> int | None:
         return None
     if isinstance(text, bytes) and isinstance(part, bytes):
         return text.find(part) + 1
-    return _text(text).find(_text(part)) + 1
+    return _as_sqlite_text(text).find(_as_sqlite_text(part)) + 1
 
 
-def _trimming(strip: Callable[..., str]) -> Callable[[Value, Value], str | None]:
+def _linear_trim(strip: Callable[..., str]) -> Callable[[Value, Value], str | None]:
     def trim(text: Value, characters: Value) -> str | None:
         if text is None or characters is None:
             return None
-        return strip(_text(text), "".join(set(_text(characters)))) if characters != "" else _text(text)
+        return (
+            strip(_as_sqlite_text(text), "".join(set(_as_sqlite_text(characters))))
+            if characters != ""
+            else _as_sqlite_text(text)
+        )
 
     return trim
 
 
-def _text(value: Any) -> str:
-    """Return what SQLite takes a value for where it needs a text."""
+def _as_sqlite_text(value: Any) -> str:
+    """Return the value as text, as SQLite converts it."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, float):
@@ -90,13 +92,14 @@ _MOST_BYTES: Final = 100_000_000
 """The size of all rows together."""
 
 _MOST_IN_VALUE: Final = 10_000_000
-"""The size of one value or row. A function is not stopped before it is done, so it bounds how late a stop may be."""
+"""The size of one value or row. A function can't be stopped, so this bounds how late a stop takes effect."""
 
 _MOST_IN_PATTERN: Final = 1_000
 _MOST_PAGES: Final = 250_000
-"""What a database in memory may have, which is a gigabyte."""
+"""The size of a database in memory, which is a gigabyte."""
 
-_LOOK_EVERY: Final = 1_000  # instructions of SQLite's machine, well below a millisecond of it unless they are functions
+_CHECK_EVERY: Final = 1_000
+"""Instructions of SQLite between two checks of the time: well below a millisecond, unless they are functions."""
 
 _RETRYABLE: Final = frozenset({
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
@@ -158,39 +161,41 @@ def _needs(options: Options) -> Iterator[Need]:
 
 def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
     __tracebackhide__ = True
-    parameters = _bound(options.get("parameters", ()), context)
-    guard = _Guard(context)
+    parameters = _bind_parameters(options.get("parameters", ()), context)
+    guard = _StatementGuard(context)
     try:
         with closing(_open(options, context, guard)) as connection:
-            return _performed(connection, options, parameters, guard)
+            return _execute(connection, options, parameters, guard)
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, OSError) as error:
         if isinstance(error, IronflowError):
             raise
-        raise guard.told(error, options) from error
+        raise guard.translated(error, options) from error
 
 
-def _performed(connection: sqlite3.Connection, options: Options, parameters: Any, guard: _Guard) -> dict[str, Any]:
+def _execute(
+    connection: sqlite3.Connection, options: Options, parameters: Any, guard: _StatementGuard
+) -> dict[str, Any]:
     is_write = options.get("write", False)
     if is_write:
         connection.execute("BEGIN IMMEDIATE")
     try:
         guard.watch(connection)
         with closing(connection.execute(options["query"], parameters)) as cursor:
-            result = _rows(cursor, options, guard) if cursor.description else {}
+            result = _fetch_rows(cursor, options, guard) if cursor.description else {}
             if not result or cursor.rowcount >= 0:
                 result |= {"n_changed": max(cursor.rowcount, 0), "last_row_id": cursor.lastrowid}
     except BaseException:
-        guard.leave(connection)
+        guard.stop_watching(connection)
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    guard.leave(connection)
+    guard.stop_watching(connection)
     if connection.in_transaction:
         connection.execute("COMMIT")
     return result
 
 
-def _rows(cursor: sqlite3.Cursor, options: Options, guard: _Guard) -> dict[str, Any]:
+def _fetch_rows(cursor: sqlite3.Cursor, options: Options, guard: _StatementGuard) -> dict[str, Any]:
     columns = [column[0] for column in cursor.description]
     twice = {name for name in columns if columns.count(name) > 1}
     if twice:
@@ -203,8 +208,8 @@ def _rows(cursor: sqlite3.Cursor, options: Options, guard: _Guard) -> dict[str, 
         if len(rows) == most:
             if options.get("truncate", False):
                 return {"rows": rows, "columns": columns, "n_rows": most, "is_truncated": True}
-            told = f"the query gives more than {most} rows; add a LIMIT, raise max_rows, or say truncate: true"
-            raise guard.failed(told)
+            message = f"the query gives more than {most} rows; add a LIMIT, raise max_rows, or say truncate: true"
+            raise guard.failed(message)
         n_bytes += sum(len(value) for value in row if isinstance(value, str | bytes))
         if n_bytes > _MOST_BYTES:
             raise guard.failed(f"the rows have more than {_MOST_BYTES:,} bytes; ask for less")
@@ -215,7 +220,7 @@ def _rows(cursor: sqlite3.Cursor, options: Options, guard: _Guard) -> dict[str, 
 # -- opening -----------------------------------------------------------------------------------------------------
 
 
-def _open(options: Options, context: NodeContext, guard: _Guard) -> sqlite3.Connection:
+def _open(options: Options, context: NodeContext, guard: _StatementGuard) -> sqlite3.Connection:
     written, is_write = options["database"], options.get("write", False)
     name, place = MEMORY, None
     if written != MEMORY:
@@ -227,16 +232,16 @@ def _open(options: Options, context: NodeContext, guard: _Guard) -> sqlite3.Conn
     connection = sqlite3.connect(name, uri=place is not None, timeout=busy_s, isolation_level=None)
     try:
         if place is not None:
-            _require_place(connection, place, written, context)
+            _require_same_file(connection, place, written, context)
             _refuse_journal(connection, written, context)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_IN_VALUE)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _MOST_IN_PATTERN)
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         if place is None:
             connection.execute(f"PRAGMA max_page_count={_MOST_PAGES}")
-        # Views may call the functions that are put in the place of SQLite's; what leads out is denied to them, too.
+        # Views may call the functions that replace SQLite's. The authorizer denies them what leads out of the database.
         connection.execute("PRAGMA trusted_schema=ON")
-        install(connection, _MOST_IN_VALUE, guard.refuse)
+        _install_functions(connection, _MOST_IN_VALUE, guard.refuse)
         if not is_write:
             connection.execute("PRAGMA query_only=ON")
     except BaseException:
@@ -253,21 +258,21 @@ def _require_file(place: Path, written: str, context: NodeContext, *, is_write: 
         if not place.is_file():
             raise failure(context, f"the database {written!r} is no file")
     elif not is_write:
-        told = f"there is no database {written!r}; a statement with write: true would make it"
-        raise failure(context, told, is_retryable=True)
+        message = f"there is no database {written!r}; a statement with write: true would make it"
+        raise failure(context, message, is_retryable=True)
     elif not place.parent.is_dir():
         raise failure(context, f"the database {written!r} can't be made: its folder is not there")
 
 
-def _require_place(connection: sqlite3.Connection, place: Path, written: str, context: NodeContext) -> None:
-    """See that SQLite has opened what was granted: a link may have been put there in between, and it follows links."""
+def _require_same_file(connection: sqlite3.Connection, place: Path, written: str, context: NodeContext) -> None:
+    """Check that SQLite has opened the granted file. It follows links, and one may have been put there in between."""
     opened = connection.execute("PRAGMA database_list").fetchone()[2]
     if os.name != "nt" and Path(opened) != place:
         raise failure(context, f"the database {written!r} became a link to something else while it was opened")
 
 
 def _refuse_journal(connection: sqlite3.Connection, written: str, context: NodeContext) -> None:
-    """Refuse a journal, whichever process uses it: a graph changes no history, and reads that of no other run."""
+    """Refuse a journal of any process: a graph may neither change history nor read that of other runs."""
     if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
         raise failure(context, f"the database {written!r} is a journal of runs, which no node may open")
 
@@ -275,14 +280,14 @@ def _refuse_journal(connection: sqlite3.Connection, written: str, context: NodeC
 # -- values ------------------------------------------------------------------------------------------------------
 
 
-def _bound(parameters: Any, context: NodeContext) -> Any:
-    """Return the parameters as SQLite can take them."""
+def _bind_parameters(parameters: Any, context: NodeContext) -> Any:
+    """Return the parameters as values of SQLite."""
     if isinstance(parameters, Mapping):
-        return {name: _value(value, f":{name}", context) for name, value in parameters.items()}
-    return [_value(value, f"number {number}", context) for number, value in enumerate(parameters, 1)]
+        return {name: _sqlite_value(value, f":{name}", context) for name, value in parameters.items()}
+    return [_sqlite_value(value, f"number {number}", context) for number, value in enumerate(parameters, 1)]
 
 
-def _value(value: Any, name: str, context: NodeContext) -> Any:
+def _sqlite_value(value: Any, name: str, context: NodeContext) -> Any:
     match value:
         case None | str() | bytes() | bool():
             return value
@@ -299,10 +304,10 @@ def _value(value: Any, name: str, context: NodeContext) -> Any:
         case date():
             return value.isoformat()
         case list() | tuple() | Mapping():
-            told = f"parameter {name} is a {type(value).__name__}; give its JSON, to_string(...), and use json_each"
-            raise failure(context, told)
+            message = f"parameter {name} is a {type(value).__name__}; give its JSON, to_string(...), and use json_each"
+            raise failure(context, message)
         case _ if (plain := coerce(value)) is not value:
-            return _value(plain, name, context)
+            return _sqlite_value(plain, name, context)
         case _:
             raise failure(context, f"parameter {name} is a {type(value).__name__}, which SQLite can't store")
 
@@ -310,8 +315,8 @@ def _value(value: Any, name: str, context: NodeContext) -> Any:
 # -- watching ----------------------------------------------------------------------------------------------------
 
 
-class _Guard:
-    """Looks at what a statement does while it is done, and tells why it could not be."""
+class _StatementGuard:
+    """Watches one statement: its time, and what it may do. Afterwards it translates the error of the statement."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
@@ -322,46 +327,46 @@ class _Guard:
         self._interrupt: BaseException | None = None
 
     def watch(self, connection: sqlite3.Connection) -> None:
-        """Begin."""
-        connection.set_progress_handler(self._look, _LOOK_EVERY)
+        """Begin to watch the statements of the connection."""
+        connection.set_progress_handler(self._check_time, _CHECK_EVERY)
         connection.set_authorizer(self._authorize)
 
-    def leave(self, connection: sqlite3.Connection) -> None:
-        """End; an interrupt that came in the meantime is raised."""
+    def stop_watching(self, connection: sqlite3.Connection) -> None:
+        """Stop watching, and raise an interrupt that came in the meantime."""
         connection.set_authorizer(None)
         connection.set_progress_handler(None, 0)
         if self._interrupt is not None:
             raise self._interrupt
 
     def refuse(self, why: str) -> None:
-        """Note why what the statement asks for is not done."""
+        """Keep the reason why the statement is refused."""
         self._denied = why
 
     def failed(self, message: str) -> NodeFailed:
-        """Return the error of something that stays wrong."""
+        """Return the error of a fault that another attempt would meet again."""
         return failure(self._context, message)
 
-    def told(self, error: Exception, options: Options) -> NodeFailed:
-        """Return what SQLite has raised as an error of the node.
+    def translated(self, error: Exception, options: Options) -> NodeFailed:
+        """Translate an error of SQLite into one of the node.
 
         Raises:
-            KeyboardInterrupt: it was stopped by that.
+            KeyboardInterrupt: the statement was interrupted by a signal.
         """
         if self._is_late:
-            told = f"the statement took longer than {self._limit_s:g} s and was taken back"
-            return NodeTimeout(f"{self._context.node}: {told}", node=self._context.node)
+            message = f"the statement took longer than {self._limit_s:g} s and was taken back"
+            return NodeTimeout(f"{self._context.node}: {message}", node=self._context.node)
         if self._denied is not None:
             return self.failed(f"the statement is not allowed: {self._denied}")
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_INTERRUPT:  # what is raised where `_look` begins, a signal for instance, is swallowed
+        if code == sqlite3.SQLITE_INTERRUPT:  # SQLite swallows a signal on entry to `_check_time`
             raise KeyboardInterrupt from error
         if code == sqlite3.SQLITE_READONLY and not options.get("write", False):
             return self.failed(f"the statement changes {options['database']!r}, which needs write: true")
-        told = f"SQLite could not do this with {options['database']!r}: {error}"
-        return failure(self._context, told, is_retryable=code in _RETRYABLE)
+        message = f"SQLite could not do this with {options['database']!r}: {error}"
+        return failure(self._context, message, is_retryable=code in _RETRYABLE)
 
-    def _look(self) -> int:
-        # What is raised in here would be swallowed by SQLite.
+    def _check_time(self) -> int:
+        # SQLite would swallow an exception from here.
         try:
             self._is_late = self._context.monotonic() > self._until_s
         except BaseException as error:  # noqa: BLE001

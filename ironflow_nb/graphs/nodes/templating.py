@@ -1,4 +1,4 @@
-"""Rendering Jinja templates that nobody vouches for: no files, no attributes that lead out, and bounds on the work."""
+"""Rendering of untrusted Jinja templates: no files, no attributes that lead out, and bounds on the work."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any, Final
 from ironflow_nb.graphs.language.budget import Budget, BudgetExceeded, monotonic
 
 MOST_CHARACTERS: Final = 5_000_000
-"""A rendered text is not longer, and neither is a text or list that a template multiplies."""
+"""The longest rendered text, and the longest text or list that a template may make."""
 
 MOST_ROUNDS: Final = 200_000
-"""All loops of one rendering together go round no more often."""
+"""The most rounds of all loops of one rendering together."""
 
 MOST_WIDTH: Final = 1_000
-"""Filters and formats neither pad nor indent further."""
+"""The largest width to which filters and formats pad or indent."""
 
 LONGEST_S: Final = 60.0
 
-_VARYING: Final = ("random",)
+_NONDETERMINISTIC: Final = ("random",)
 
 _NARROW: Final = frozenset({"batch", "center", "indent", "round", "slice", "tojson", "truncate", "wordwrap"})
 """Filters whose numbers are widths."""
 
 _QUICK: Final = frozenset({"abs", "attr", "count", "d", "default", "first", "float", "int", "last", "length", "round"})
-"""Filters that do not go through what they are given."""
+"""Filters whose time does not depend on the size of their value."""
 
 _METHODS: Final = frozenset({
     "capitalize", "casefold", "count", "endswith", "find", "index", "isalnum", "isalpha", "isascii", "isdecimal",
@@ -35,7 +35,7 @@ _METHODS: Final = frozenset({
     "lstrip", "partition", "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rpartition", "rsplit",
     "rstrip", "split", "splitlines", "startswith", "strip", "swapcase", "title", "upper", "decode", "is_integer",
 })  # fmt: skip
-"""What templates may call of texts, bytes and numbers. Others pad, or make very much of very little."""
+"""The methods of texts, bytes and numbers that templates may call. Others pad, or multiply their value."""
 
 _WIDTHS: Final = re.compile(r"[#0\- +]*(\*|\d*)(?:\.(\*|\d*))?")
 
@@ -45,10 +45,10 @@ class Unrenderable(ValueError):
 
 
 def render(text: str, values: Mapping[str, Any], *, is_escaping: bool = False) -> str:
-    """Return the text that the template makes of the values.
+    """Return the text of the template with the values.
 
     Raises:
-        Unrenderable: it is no template, looks at something that is not there, or makes too much.
+        Unrenderable: it is no template, reads a name that does not exist, or does too much work.
     """
     import jinja2
 
@@ -86,7 +86,7 @@ def _environment() -> Any:
     def _own_call(name: str, *arguments: nodes.Expr) -> nodes.Expr:
         return nodes.Call(nodes.EnvironmentAttribute(name), list(arguments), [], None, None)
 
-    def _kept(values: list[nodes.Expr]) -> list[nodes.Expr]:
+    def _count_all(values: list[nodes.Expr]) -> list[nodes.Expr]:
         return [_own_call("kept", value) for value in values]
 
     class _BoundedText(ImmutableSandboxedEnvironment):
@@ -98,7 +98,9 @@ def _environment() -> Any:
             self.budget = Budget()
             self.until_s = monotonic() + LONGEST_S
             self.filters = {
-                name: self.guarded(name, function) for name, function in self.filters.items() if name not in _VARYING
+                name: self.guarded(name, function)
+                for name, function in self.filters.items()
+                if name not in _NONDETERMINISTIC
             }
             self.filters["kept"] = self.kept
             self.globals = {name: self.globals[name] for name in ("range", "dict", "namespace", "joiner", "cycler")}
@@ -118,7 +120,7 @@ def _environment() -> Any:
                 yield self.kept(item)
 
         def kept(self, value: Any) -> Any:
-            """Return the value, which counts: as a text each time, as a list or mapping with all in it once."""
+            """Count the value and return it: a text each time, a list or mapping once, with its items."""
             if isinstance(value, str | bytes | list | tuple | dict):
                 is_known = self.budget.is_measured(value)
                 size = self.budget.measure(value)
@@ -133,14 +135,14 @@ def _environment() -> Any:
 
             @functools.wraps(function)
             def guarded(*arguments: Any, **named: Any) -> Any:
-                # A generator that a filter gives is gone through by the next one.
+                # A filter may return a generator, which the next filter would exhaust.
                 given = [list(each) if isinstance(each, GeneratorType) else each for each in arguments]
                 options = [*given[1 + has_context :], *named.values()]
                 if is_narrow and any(type(each) is int and abs(each) > MOST_WIDTH for each in options):
                     raise Unrenderable(f"pads or indents by more than {MOST_WIDTH}")
                 size = sum(self.budget.measure(self.kept(each)) for each in (*given[has_context:], *named.values()))
                 self.budget.spend(1 if name in _QUICK else 1 + size)
-                _check_made(name, given[has_context], given[1 + has_context :], named)
+                _check_filter(name, given[has_context], given[1 + has_context :], named)
                 made = function(*given, **named)
                 return self.counted(made) if isinstance(made, GeneratorType) else self.kept(made)
 
@@ -159,9 +161,9 @@ def _environment() -> Any:
             for block in tree.find_all(nodes.AssignBlock):
                 block.filter = nodes.Filter(block.filter, "kept", [], [], None, None)
             for inner in tree.find_all(nodes.With):
-                inner.values = _kept(inner.values)
+                inner.values = _count_all(inner.values)
             for joined in tree.find_all((nodes.Concat, nodes.Output)):
-                joined.nodes = _kept(joined.nodes)
+                joined.nodes = _count_all(joined.nodes)
             return tree.set_environment(self)  # type: ignore[no-any-return]
 
         # -- what is done --------------------------------------------------------------------------------------------
@@ -176,27 +178,27 @@ def _environment() -> Any:
         def call(self, context: Any, obj: Any, /, *arguments: Any, **named: Any) -> Any:
             of = getattr(obj, "__self__", None)
             if of is self:
-                return obj(*arguments)  # and not the names of the loop around it
+                return obj(*arguments)  # without the context that Jinja adds
             for each in (*arguments, *named.values()):
                 self.kept(each)
             if isinstance(of, str):
-                _check_made(obj.__name__, *_as_filter(obj.__name__, of, arguments), named)
+                _check_filter(obj.__name__, *_as_filter(obj.__name__, of, arguments), named)
             return super().call(context, obj, *arguments, **named)
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            _bound(operator, left, right)
+            _check_operation(operator, left, right)
             return super().call_binop(context, operator, left, right)
 
     return _BoundedText
 
 
 def _as_filter(name: str, of: str, arguments: tuple[Any, ...]) -> tuple[Any, list[Any]]:
-    """Return what a method is given, in the order of the filter of its name."""
+    """Return value and arguments of a method in the order of the filter of its name."""
     return (arguments[0], [of]) if name == "join" and arguments else (of, list(arguments))
 
 
-def _check_made(name: str, value: Any, given: list[Any], named: Mapping[str, Any]) -> None:
-    """Refuse a filter that puts what it is given into what it makes again and again."""
+def _check_filter(name: str, value: Any, given: list[Any], named: Mapping[str, Any]) -> None:
+    """Refuse a filter that would repeat its arguments until the result is too large."""
     if name == "sum" and not isinstance((*given[1:], named.get("start", 0))[0], int | float):
         raise Unrenderable("sums what are no numbers")
     texts = [each for each in (*given, *named.values()) if isinstance(each, str)]
@@ -218,8 +220,8 @@ def _check_made(name: str, value: Any, given: list[Any], named: Mapping[str, Any
         raise Unrenderable(f"makes something of more than {MOST_CHARACTERS} characters or items")
 
 
-def _bound(operator: str, left: Any, right: Any) -> None:
-    """Refuse an operation that makes very much of very little."""
+def _check_operation(operator: str, left: Any, right: Any) -> None:
+    """Refuse an operation whose result would be too large."""
     lengths = [len(each) for each in (left, right) if hasattr(each, "__len__")]
     numbers = [each for each in (left, right) if isinstance(each, int)]
     if isinstance(left, bytes | bytearray) or isinstance(right, bytes | bytearray):

@@ -1,4 +1,4 @@
-"""Nodes that read and write texts: data of a text, a text of data or a template, a digest, a line in the log."""
+"""The kinds of nodes for texts: parse, format, template, hash, log."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _HEADER: Final = {"type": "boolean", "default": True, "description": "Of csv: wh
 
 
 class _Unfit(ValueError):
-    """A text or data has not the form that is asked for; the message says where."""
+    """A text or data does not have the expected form. The message says where."""
 
 
-def _chosen(options: Options, context: NodeContext) -> str:
+def _chosen_format(options: Options, context: NodeContext) -> str:
     named = [each for each in _FORMATS if each in options]
     if len(named) != 1:
         raise failure(context, f"one of {', '.join(_FORMATS)} is to be given, and not {len(named)}")
@@ -41,15 +41,15 @@ def _chosen(options: Options, context: NodeContext) -> str:
 
 
 def _parse(options: Options, context: NodeContext) -> Any:
-    form = _chosen(options, context)
+    form = _chosen_format(options, context)
     text = options[form]
     if not isinstance(text, str):
         raise failure(context, f"{form} is {describe(text)}, and not a text; what is data already needs no parse")
     try:
         return _READERS[form](text.removeprefix("\ufeff"), options)
     except (_Unfit, ValueError, RecursionError) as error:
-        said = "nested too deep" if isinstance(error, RecursionError) else error
-        raise failure(context, f"the text of {len(text)} characters is no {form.upper()}: {said}") from None
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        raise failure(context, f"the text of {len(text)} characters is no {form.upper()}: {reason}") from None
 
 
 def _read_json(text: str, _options: Options) -> Any:
@@ -64,11 +64,14 @@ def _read_yaml(text: str, _options: Options) -> Any:
         return read_yaml(text).data
     except GraphInvalid as error:
         findings = getattr(error, "findings", ())
-        said = "; ".join(map(_told, findings)) or "it has too many values, or is nested too deep, with its aliases"
-        raise _Unfit(said) from None
+        reason = (
+            "; ".join(map(_format_finding, findings))
+            or "it has too many values, or is nested too deep, with its aliases"
+        )
+        raise _Unfit(reason) from None
 
 
-def _told(finding: CompilerFinding) -> str:
+def _format_finding(finding: CompilerFinding) -> str:
     at = finding.position
     return finding.message if at is None else f"line {at.line}, column {at.column}: {finding.message}"
 
@@ -120,7 +123,7 @@ PARSE: Final = Kind(
 
 
 def _format(options: Options, context: NodeContext) -> str:
-    form = _chosen(options, context)
+    form = _chosen_format(options, context)
     try:
         return _WRITERS[form](options[form], options)
     except RecursionError:
@@ -137,13 +140,15 @@ def _write_json(data: Any, options: Options) -> str:
 
 
 def _write_yaml(data: Any, _options: Options) -> str:
-    _write_json(data, {})  # what JSON has not, YAML would write in a way that only one library reads
+    _write_json(
+        data, {}
+    )  # raises for values that JSON does not have: YAML would write them as only one library reads them
     return write_yaml(coerce_deep(data))
 
 
 def _write_csv(data: Any, options: Options) -> str:
-    rows = [[_cell(each) for each in row] for row in _rows(data, options)]
-    # The writer does not quote a \r of its own accord, and the reader takes one for the end of a row.
+    rows = [[_csv_cell(each) for each in row] for row in _csv_rows(data, options)]
+    # The writer does not quote a \r by itself, and the reader takes it as the end of a row.
     quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in cell for row in rows for cell in row) else csv.QUOTE_MINIMAL
     out = io.StringIO(newline="")
     writer = csv.writer(out, delimiter=options.get("delimiter", ","), lineterminator="\n", quoting=quoting)
@@ -151,7 +156,7 @@ def _write_csv(data: Any, options: Options) -> str:
     return out.getvalue()
 
 
-def _rows(data: Any, options: Options) -> list[list[Any]]:
+def _csv_rows(data: Any, options: Options) -> list[list[Any]]:
     if not isinstance(data, list | tuple):
         raise _Unfit("it takes a list of objects, or of lists")
     columns = options.get("columns")
@@ -165,7 +170,7 @@ def _rows(data: Any, options: Options) -> list[list[Any]]:
     return header + [[row.get(name) for name in names] for row in data]
 
 
-def _cell(value: Any) -> str:
+def _csv_cell(value: Any) -> str:
     value = coerce(value)
     if value is None:
         return ""
@@ -209,7 +214,7 @@ FORMAT: Final = Kind(
 # -- template ----------------------------------------------------------------------------------------------------
 
 
-def _template(options: Options, context: NodeContext) -> str:
+def _render(options: Options, context: NodeContext) -> str:
     from ironflow_nb.graphs.nodes.templating import Unrenderable, render
 
     try:
@@ -229,7 +234,7 @@ TEMPLATE: Final = Kind(
         },
         required=["text"],
     ),
-    perform=_template,
+    perform=_render,
     verbatim=frozenset({"text"}),
 )
 
@@ -260,13 +265,13 @@ HASH: Final = Kind(
 
 def _log(options: Options, context: NodeContext) -> Any:
     message = options["message"]
-    options_of_text = {"ensure_ascii": False, "allow_nan": True, "separators": None, "default": _shown}
+    options_of_text = {"ensure_ascii": False, "allow_nan": True, "separators": None, "default": _loggable}
     text = message if isinstance(message, str) else write_json(message, **options_of_text)
     context.log(text, options.get("level", "info"))
     return message
 
 
-def _shown(value: Any) -> Any:
+def _loggable(value: Any) -> Any:
     found = coerce(value)
     return describe(value) if found is value else found
 

@@ -1,4 +1,4 @@
-"""Nodes that make new data of old: a value, the items of a list that are wanted, each item made into another."""
+"""The kinds of nodes that make data from data: transform, filter, foreach."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ironflow_nb.graphs.language.expression import Expression, ExpressionSyntaxE
 from ironflow_nb.graphs.language.templates import Template, compile_template, fill
 
 _SEEN: Final = frozenset({"item", "index", "values"})
-"""What the expressions for each item see."""
+"""The names that the expressions for each item see."""
 
 LONGEST_S: Final = 600.0
-"""So long may all items take, unless `timeout_s` says otherwise."""
+"""The time limit of all items together, unless the node has a `timeout_s`."""
 
 _ITEMS: Final = {"type": "array", "description": "The list."}
 _VALUES: Final = {
@@ -31,7 +31,7 @@ def _transform(options: Options, _context: NodeContext) -> Any:
 
 def _filter(options: Options, context: NodeContext) -> list[Any]:
     chosen = []
-    for item, index, is_wanted in _each(options, options["where"], context):
+    for item, index, is_wanted in _evaluate_items(options, options["where"], context):
         try:
             if is_true(is_wanted):
                 chosen.append(item)
@@ -42,7 +42,7 @@ def _filter(options: Options, context: NodeContext) -> list[Any]:
 
 def _foreach(options: Options, context: NodeContext) -> list[Any]:
     made, budget, size = [], Budget(), 0
-    for _, index, value in _each(options, options["value"], context):
+    for _, index, value in _evaluate_items(options, options["value"], context):
         try:
             size += budget.measure(value)
             budget.require(size)
@@ -52,12 +52,12 @@ def _foreach(options: Options, context: NodeContext) -> list[Any]:
     return made if options.get("keep_nulls", False) else [value for value in made if value is not None]
 
 
-def _each(options: Options, written: Any, context: NodeContext) -> Iterator[tuple[Any, int, Any]]:
-    """Yield every item with its index, and what is written for each of them gives for it."""
+def _evaluate_items(options: Options, written: Any, context: NodeContext) -> Iterator[tuple[Any, int, Any]]:
+    """Yield each item with its index and the value of the expression for it."""
     items = coerce(options["items"])
     if not isinstance(items, list):
         raise failure(context, f"items is {describe(items)}, and not a list")
-    template = _compiled(written, context)
+    template = _compile(written, context)
     names: dict[str, Any] = {"values": options.get("values", {})}
 
     def evaluate(expression: Expression) -> Any:
@@ -67,30 +67,30 @@ def _each(options: Options, written: Any, context: NodeContext) -> Iterator[tupl
     until_s = context.monotonic() + limit_s
     for index, item in enumerate(items):
         if context.monotonic() > until_s:
-            told = f"{context.node}: it took longer than {limit_s:g} s, and came to item {index}; raise timeout_s"
-            raise NodeTimeout(told, node=context.node)
+            message = f"{context.node}: it took longer than {limit_s:g} s, and came to item {index}; raise timeout_s"
+            raise NodeTimeout(message, node=context.node)
         names["item"], names["index"] = item, index
         try:
             yield item, index, fill(template, evaluate)
         except ExpressionFailed as error:
-            told = str(error).removeprefix(f"{context.node}: ")
-            raise ExpressionFailed(f"{context.node}: item {index}: {told}", node=context.node) from None
-        except ValueError as error:  # an expression beside other text gives what has no text
+            message = str(error).removeprefix(f"{context.node}: ")
+            raise ExpressionFailed(f"{context.node}: item {index}: {message}", node=context.node) from None
+        except ValueError as error:  # an expression beside other text gave a value that has no text
             raise ExpressionFailed(f"{context.node}: item {index}: {error}", node=context.node) from None
 
 
-def _compiled(written: Any, context: NodeContext) -> Template:
-    def fault(_path: object, error: ExpressionSyntaxError) -> None:
+def _compile(written: Any, context: NodeContext) -> Template:
+    def raise_error(_path: object, error: ExpressionSyntaxError) -> None:
         raise ExpressionFailed(f"{context.node}: {error}", node=context.node)
 
-    return compile_template(written, fault)
+    return compile_template(written, raise_error)
 
 
-def _kind(name: str, description: str, properties: Mapping[str, Any], **more: Any) -> Kind:
+def _make_kind(name: str, description: str, properties: Mapping[str, Any], **more: Any) -> Kind:
     return Kind(name=name, description=description, schema=options_schema(properties, **more.pop("schema", {})), **more)
 
 
-TRANSFORM: Final = _kind(
+TRANSFORM: Final = _make_kind(
     "transform",
     "Gives the value that is written there, with its expressions filled in.",
     {"value": {"description": "Any value: an expression, or an object or a list with expressions in it."}},
@@ -100,7 +100,7 @@ TRANSFORM: Final = _kind(
     is_value_whole=True,
 )
 
-FILTER: Final = _kind(
+FILTER: Final = _make_kind(
     "filter",
     "Gives the items of a list for which a condition holds, in their order.",
     {
@@ -118,7 +118,7 @@ FILTER: Final = _kind(
     lazy_names=_SEEN,
 )
 
-FOREACH: Final = _kind(
+FOREACH: Final = _make_kind(
     "foreach",
     "Gives a list with a new value for each item of a list; for work on each item there is loop.",
     {

@@ -1,7 +1,7 @@
-"""What runs with secrets store: searched once it is encoded, so that no form and no type hides a secret.
+"""The storage of runs with secrets: every encoded value is searched, so that no type and no form hides a secret.
 
-Data is redacted in its encoded form, whatever its classes are, and handed on as it reads then. What has no such form
-(pickles, frames, arrays) is refused if a secret is in it.
+Plain data is redacted in its encoded form, whatever its classes are, and the caller gets the redacted value. A pickle,
+a frame or an array can't be redacted; it is refused if a secret is in it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ironflow_nb.values.failures import ERROR, Failure, has_pickles, load_failur
 from ironflow_nb.values.stored_value import StoredValue, value_id
 from ironflow_nb.values.tagged import TAG, Tree, untag
 
-_NAMED: Final = frozenset({"named", "data"})
-"""Tagged forms whose keys are the names of fields."""
+_WITH_FIELDS: Final = frozenset({"named", "data"})
+"""The kinds of tagged data whose keys are names of fields."""
 
 _IN_BASE64: Final = frozenset({"bytes", "bytearray", "numpy", "str"})
 
@@ -39,7 +39,7 @@ class SearchedStorage(RunStorage):
 
     @classmethod
     def around(cls, storage: RunStorage, secrets: Secrets) -> RunStorage:
-        """Return a storage that searches for these secrets too."""
+        """Return a storage that searches for these secrets, too; the same one if it does already."""
         is_one = isinstance(storage, SearchedStorage) and storage._secrets is secrets  # noqa: SLF001 -- its own
         return storage if is_one or not secrets.has_any else cls(storage, secrets)
 
@@ -47,140 +47,140 @@ class SearchedStorage(RunStorage):
         """See the base class.
 
         Raises:
-            ValueNotStorable: a secret is in something in which nothing can be redacted.
+            ValueNotStorable: a secret is in a value that can't be redacted.
         """
         stored, echo = self._inner.store(value)
-        if not self._is_in(stored):
-            return self._shown(stored), echo
+        if not self._has_secret(stored):
+            return self._with_clean_preview(stored), echo
         try:
-            stored, echo = self._inner.store(self._redacted(stored))
+            stored, echo = self._inner.store(self._redact_value(stored))
         except IronflowError:
-            raise _not_hidden(stored) from None
-        if self._is_in(stored):
-            raise _not_hidden(stored)
-        return self._shown(stored), echo
+            raise _secret_in_value(stored) from None
+        if self._has_secret(stored):
+            raise _secret_in_value(stored)
+        return self._with_clean_preview(stored), echo
 
     def store_inputs(self, arguments: Mapping[str, object]) -> list[StoredValue]:
-        """See the base class; they are for people to read, so what can't be redacted is left out."""
+        """See the base class. Inputs are for people to read, so an argument that can't be redacted is left out."""
         stored = self._inner.store_inputs(arguments)
-        if any(map(self._is_in, stored)):
-            stored = self._inner.store_inputs({name: self._argument(each) for name, each in arguments.items()})
-        return [self._shown(each) for each in stored]
+        if any(map(self._has_secret, stored)):
+            stored = self._inner.store_inputs({name: self._redact_argument(each) for name, each in arguments.items()})
+        return [self._with_clean_preview(each) for each in stored]
 
     def store_failure(self, error: BaseException) -> StoredValue:
-        """See the base class; what an exception carries and can't be redacted becomes a text."""
-        stored = self._cleaned_failure(self._inner.store_failure(error))
+        """See the base class. An exception that can't be redacted is stored as an error with its text."""
+        stored = self._redacted_failure(self._inner.store_failure(error))
         try:
-            said = f"{recorded_error(stored, self.signer, where='')!s}"
-        except Exception:  # noqa: BLE001 -- of the user's class, which misses what was taken from it
-            said = None
-        if said is not None and not self._secrets.are_in(said):
-            return self._shown(stored)
+            text = f"{recorded_error(stored, self.signer, where='')!s}"
+        except Exception:  # noqa: BLE001 -- a class of the user may need an attribute that was removed
+            text = None
+        if text is not None and not self._secrets.are_in(text):
+            return self._with_clean_preview(stored)
         failure = load_failure(stored)
-        return self._shown(self._inner.store_failure(NodeFailed(f"{failure.kind}: {failure.text}")))
+        return self._with_clean_preview(self._inner.store_failure(NodeFailed(f"{failure.kind}: {failure.text}")))
 
-    def _cleaned_failure(self, stored: StoredValue) -> StoredValue:
+    def _redacted_failure(self, stored: StoredValue) -> StoredValue:
         failure = load_failure(stored)
-        clean = self._failure(failure)
+        clean = self._redact_failure(failure)
         if clean == failure:
             return stored
         content = msgspec.json.encode(clean)
         mac = self.signer.sign(ERROR, content) if has_pickles(content) else None
         return replace(stored, value_id=value_id(ERROR, content), content=content, size=len(content), mac=mac)
 
-    def _failure(self, failure: Failure) -> Failure:
-        """Return what was recorded of an exception without secrets."""
+    def _redact_failure(self, failure: Failure) -> Failure:
+        """Return the record of an exception without secrets."""
         redacted = self._secrets.redacted
-        state = {name: self._tree(tree) for name, tree in failure.state.items()}
+        state = {name: self._redact_tree(tree) for name, tree in failure.state.items()}
         is_pickle_clean = failure.pickled is None or not self._secrets.forms.is_in_pickle(failure.pickled)
-        if not is_pickle_clean:  # of an argument, the text that shows it is there already
+        if not is_pickle_clean:  # the repr of an argument stays
             state |= {name: REDACTED for name in failure.pickles if name.isidentifier()}
         return replace(
             failure,
             text=redacted(failure.text),
             traceback=redacted(failure.traceback),
             notes=tuple(map(redacted, failure.notes)),
-            arguments=tuple(map(self._tree, failure.arguments)),
+            arguments=tuple(map(self._redact_tree, failure.arguments)),
             state=state,
             pickled=failure.pickled if is_pickle_clean else None,
             pickles=failure.pickles if is_pickle_clean else (),
-            parts=tuple(map(self._failure, failure.parts)),
-            links=tuple(map(self._failure, failure.links)),
+            parts=tuple(map(self._redact_failure, failure.parts)),
+            links=tuple(map(self._redact_failure, failure.links)),
         )
 
     def definition(self, definition: StoredDefinition) -> StoredDefinition:
-        """See the base class; the text of the graph itself was seen to be free of secrets before it ran."""
+        """See the base class. The text of the graph itself was checked for secrets before the run."""
         return replace(
             self._inner.definition(definition),
             source=self._secrets.redacted(definition.source),
             diagram=self._secrets.redacted(definition.diagram),
         )
 
-    def _argument(self, value: Any) -> Any:
+    def _redact_argument(self, value: Any) -> Any:
         try:
             return self.store(value)[1]
         except IronflowError:
             return REDACTED
 
-    def _shown(self, stored: StoredValue) -> StoredValue:
+    def _with_clean_preview(self, stored: StoredValue) -> StoredValue:
         preview = stored.preview
         return stored if preview is None else replace(stored, preview=self._secrets.redacted(preview))
 
     # -- searching -----------------------------------------------------------------------------------------------
 
-    def _is_in(self, stored: StoredValue) -> bool:
+    def _has_secret(self, stored: StoredValue) -> bool:
         forms, content = self._secrets.forms, bytes(stored.content or b"")
         match stored.codec:
             case "json" | "inputs":
                 tree = msgspec.json.decode(content)
-                return bool(self._tree(tree) != tree)
+                return bool(self._redact_tree(tree) != tree)
             case "pickle":
                 return forms.is_in_pickle(content)
             case "npy":
-                return forms.is_in(content) or _is_in_array(content, forms)
+                return forms.is_in(content) or _array_has_secret(content, forms)
             case "arrow":
-                return _is_in_frame(content, forms)
+                return _frame_has_secret(content, forms)
             case _:
                 return forms.is_in(content)
 
-    def _redacted(self, stored: StoredValue) -> Any:
+    def _redact_value(self, stored: StoredValue) -> Any:
         """Return the value without secrets.
 
         Raises:
-            ValueNotStorable: in what it is nothing can be redacted.
-            ValueUnreadable: it can't be without its secret.
+            ValueNotStorable: its form can't be redacted.
+            ValueUnreadable: it can't be decoded without the secret.
         """
         assert stored.content is not None
         if stored.codec == JSON:
-            return untag(self._tree(msgspec.json.decode(stored.content)))
+            return untag(self._redact_tree(msgspec.json.decode(stored.content)))
         if stored.codec == BYTES:
             return self._secrets.forms.redacted_bytes(bytes(stored.content))
-        raise _not_hidden(stored)
+        raise _secret_in_value(stored)
 
-    def _tree(self, tree: Tree) -> Tree:
-        """Return a tagged form without secrets: a text in it without its secret, all else replaced by a text."""
+    def _redact_tree(self, tree: Tree) -> Tree:
+        """Return tagged data without secrets: cut out of texts; any other value with one becomes a text."""
         if type(tree) is list:
-            return [self._tree(each) for each in tree]
+            return [self._redact_tree(each) for each in tree]
         if type(tree) is not dict:
             return self._secrets.forms.redacted_data(tree)
         kind = tree.get(TAG)
         if kind is None:
-            return {self._secrets.redacted(key): self._tree(each) for key, each in tree.items()}
+            return {self._secrets.redacted(key): self._redact_tree(each) for key, each in tree.items()}
         if kind in _IN_BASE64 or (type(tree.get("v")) is str and kind != "path"):
             is_number = kind == "numpy" and self._secrets.forms.is_number(untag(tree))
-            return REDACTED if is_number or self._is_in_scalar(kind, tree["v"]) else tree
-        if kind in _NAMED:
-            return {**tree, "v": {name: self._tree(each) for name, each in tree["v"].items()}}
-        return {name: each if name in {TAG, "c", "t"} else self._tree(each) for name, each in tree.items()}
+            return REDACTED if is_number or self._has_secret_scalar(kind, tree["v"]) else tree
+        if kind in _WITH_FIELDS:
+            return {**tree, "v": {name: self._redact_tree(each) for name, each in tree["v"].items()}}
+        return {name: each if name in {TAG, "c", "t"} else self._redact_tree(each) for name, each in tree.items()}
 
-    def _is_in_scalar(self, kind: str, written: str) -> bool:
+    def _has_secret_scalar(self, kind: str, written: str) -> bool:
         forms = self._secrets.forms
         if kind in _IN_BASE64:
             return forms.is_in(b64decode(written))
         return forms.is_in(written) or (kind == "int" and forms.is_number(int(written, 16)))
 
 
-def _is_in_array(content: bytes, forms: SecretForms) -> bool:
+def _array_has_secret(content: bytes, forms: SecretForms) -> bool:
     if not forms.numbers:
         return False
     from ironflow_nb.values import arrays
@@ -188,8 +188,8 @@ def _is_in_array(content: bytes, forms: SecretForms) -> bool:
     return _has_number(arrays.from_npy(content), forms)
 
 
-def _is_in_frame(content: bytes, forms: SecretForms) -> bool:
-    """Tell whether a secret is in a frame, which is compressed as it is stored."""
+def _frame_has_secret(content: bytes, forms: SecretForms) -> bool:
+    """Return True if a secret is in a frame, which is stored compressed."""
     import pyarrow as pa
 
     table = pa.ipc.open_file(pa.py_buffer(content)).read_all()
@@ -210,7 +210,7 @@ def _has_number(array: Any, forms: SecretForms) -> bool:
     return array.dtype.kind in "iuf" and any(map(forms.is_number, array.ravel().tolist()))
 
 
-def _not_hidden(stored: StoredValue) -> ValueNotStorable:
+def _secret_in_value(stored: StoredValue) -> ValueNotStorable:
     return ValueNotStorable(
         f"a secret is in a value of type {stored.type_name}, which is kept as {stored.codec}: nothing can be redacted "
         "in it, and it would be kept in the clear; return it without the secret, or as plain data"
