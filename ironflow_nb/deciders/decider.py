@@ -88,7 +88,7 @@ class Decider(DeciderDefinition[State, Command, Event, Effect]):
             a_text("key", key)
         outcome = send(REGISTRY.engine(), self, command, key=key, expected_version=expected_version)
         if self._background is not None:
-            self._background.nudge()
+            self._background.wake()
         return outcome
 
     # -- effects and timers --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Deciders as DataFrames: instances, events of one, commands, dead letters."""
+"""DataFrames of a decider: instances, events of an instance, commands, dead letters."""
 
 from __future__ import annotations
 
@@ -39,16 +39,18 @@ DEAD_LETTERS: Final = {
 
 
 def instances(engine: Engine, decider: AnyDecider) -> pd.DataFrame:
-    """Return the instances, with the latest activity first."""
+    """Return the instances; see `Decider.instances`."""
     prefix = f"{decider.name}."
     with engine.reading() as reader:
         rows = reader.runs(Select(kind=decider.kind, name=decider.name, is_full_name=True))
         work = reader.work(QueueSelect(of=[(decider.kind, decider.name)]))
-        records = [_instance(decider, reader, row, prefix, work) for row in rows]
+        records = [_instance_record(decider, reader, row, prefix, work) for row in rows]
     return frame_of_records(INSTANCES, sorted(records, key=lambda each: each["updated_at"], reverse=True))
 
 
-def _instance(decider: AnyDecider, reader: Reader, row: RunRow, prefix: str, work: list[QueueItem]) -> dict[str, Any]:
+def _instance_record(
+    decider: AnyDecider, reader: Reader, row: RunRow, prefix: str, work: list[QueueItem]
+) -> dict[str, Any]:
     mine = [each for each in work if each.run_id == row.run_id and each.kind in {EFFECT, TIMER}]
     return {
         "instance": row.key, "status": _status(decider, reader, row), "is_completed": row.ended_at is not None,
@@ -60,16 +62,16 @@ def _instance(decider: AnyDecider, reader: Reader, row: RunRow, prefix: str, wor
 
 
 def _status(decider: AnyDecider, reader: Reader, row: RunRow) -> str:
-    """Return where the instance stands; one that can't be folded hides no others."""
+    """Return the status of the instance. An instance that can't be folded does not hide the others."""
     try:
         return decider.status_of(state_at(decider, reader, row.run_id, row.key or ""))
-    except Exception as error:  # noqa: BLE001 -- of an event, or of the user's functions
-        logger().warning("where %s %s stands can't be told: %s", decider.name, row.key, error)
+    except Exception as error:  # noqa: BLE001 -- an unreadable event, or any error of the user's functions
+        logger().warning("the status of %s %s is unknown: %s", decider.name, row.key, error)
         return UNREADABLE
 
 
 def history(engine: Engine, decider: AnyDecider, row: RunRow) -> pd.DataFrame:
-    """Return the events of an instance in order."""
+    """Return the events of an instance; see `Decider.history`."""
     prefix, state = f"{decider.name}.", decider.initial
     records: list[dict[str, Any]] = []
     with engine.reading() as reader:
@@ -90,7 +92,7 @@ def history(engine: Engine, decider: AnyDecider, row: RunRow) -> pd.DataFrame:
 
 
 def observations(engine: Engine, decider: AnyDecider, instance: str | None) -> pd.DataFrame:
-    """Return every command with its outcome, in order."""
+    """Return commands with their outcomes; see `Decider.observations`."""
     with engine.reading() as reader:
         found = deciders_of(reader).observations(decider.name, instance)
     return frame_of_records(
@@ -110,7 +112,7 @@ def observations(engine: Engine, decider: AnyDecider, instance: str | None) -> p
 
 
 def dead_letters(engine: Engine, decider: AnyDecider, instance: str | None, limit: int | None) -> pd.DataFrame:
-    """Return what is not tried any more, newest first."""
+    """Return the dead letters; see `Decider.dead_letters`."""
     with engine.reading() as reader:
         dead = dead_work(reader, decider, instance=instance)
         newest = sorted(dead, key=lambda each: each[0].dead_at or 0, reverse=True)[: row_limit(limit)]

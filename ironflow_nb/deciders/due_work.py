@@ -1,7 +1,4 @@
-"""Performing what is due: in the calling thread until nothing is left, or beside it.
-
-Dead letters: which there are, and how they are tried again.
-"""
+"""Due effects and timers: performed in the calling thread or in the background; and dead letters."""
 
 from __future__ import annotations
 
@@ -19,13 +16,13 @@ from ironflow_nb.execution import FOREIGN, Engine, advice, logger, say
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, RunCommit, Select
 
 POLL_S: Final = 0.1
-"""How often work in the background looks whether something is due."""
+"""Seconds between two looks of a background thread at the queue."""
 
 
 def run_until_idle(engine: Engine, decider: AnyDecider, *, wait_s: float = 0.0) -> int:
-    """Perform what is due, and what becomes due within `wait_s`; return how many things were performed or tried.
+    """Perform work that is due or becomes due within `wait_s`; return the number of attempts.
 
-    An interrupt ends it between two things, in a handler, or while it waits; what was claimed is given back.
+    An interrupt ends it before an attempt, in a handler, or while it waits; claims are released.
     """
     with engine.interrupts.taken():
         return _run_until_idle(engine, decider, wait_s)
@@ -36,21 +33,21 @@ def _run_until_idle(engine: Engine, decider: AnyDecider, wait_s: float) -> int:
     clock = engine.clock
     deadline_s = clock.monotonic() + wait_s
     n_performed = performer.perform_all()
-    while (look_at := performer.next_look_at()) is not None:
-        pause_s, left_s = max(look_at - clock.now(), 0) / 1e6, deadline_s - clock.monotonic()
+    while (due_at := performer.next_due_at()) is not None:
+        pause_s, left_s = max(due_at - clock.now(), 0) / 1e6, deadline_s - clock.monotonic()
         if left_s < pause_s:
             break
         wakeup = engine.threads.wakeup()
         with engine.interrupts.waiting(wakeup):
             clock.wait(wakeup, pause_s + 0.001, is_idle=True)
         n_performed += performer.perform_all()
-    _say_unperformed(engine, decider)
+    _report_unperformed(engine, decider)
     if performer.foreign:
-        say(said_of_foreign(engine, decider, len(performer.foreign)))
+        say(foreign_work_message(engine, decider, len(performer.foreign)))
     return n_performed
 
 
-def _say_unperformed(engine: Engine, decider: AnyDecider) -> None:
+def _report_unperformed(engine: Engine, decider: AnyDecider) -> None:
     with engine.reading() as reader:
         pending = reader.work(QueueSelect(of=[(decider.kind, decider.name)], kind=EFFECT, is_dead=False))
     names = Counter(name for work in pending if (name := work.key.partition("/")[0]) not in decider.handlers)
@@ -59,14 +56,14 @@ def _say_unperformed(engine: Engine, decider: AnyDecider) -> None:
         say(f"{decider.name}: {effects} {name} can't be performed here; define @{decider.name}.perform({name})")
 
 
-def said_of_foreign(engine: Engine, decider: AnyDecider, n: int) -> str:
-    """Return what is said of effects and timers that somebody else put on the queue."""
+def foreign_work_message(engine: Engine, decider: AnyDecider, n: int) -> str:
+    """Return the message about effects and timers that another user has queued."""
     things = "1 effect or timer is" if n == 1 else f"{n} effects and timers are"
     return f"{decider.name}: {things} {FOREIGN} and not performed; {advice(engine.journal.location)}"
 
 
 class DueWorkThread:
-    """A thread that performs what is due for one decider until it is stopped, or its engine closed."""
+    """A thread that performs the due work of one decider until it is stopped or the engine is closed."""
 
     def __init__(self, engine: Engine, decider: AnyDecider) -> None:
         self.engine = engine
@@ -78,42 +75,42 @@ class DueWorkThread:
         self.is_stopped = False
         engine.threads.spawn(f"ironflow-performer-{decider.name}", self._run)
 
-    def nudge(self) -> None:
-        """Let it look at once."""
+    def wake(self) -> None:
+        """Look at the queue at once."""
         self._wakeup.set()
 
     def stop(self) -> None:
-        """Let it end after what it is performing."""
+        """Stop after the current attempt."""
         self.is_stopped = True
         self._wakeup.set()
 
     def _run(self) -> None:
         try:
             while not self.is_stopped and not self.engine.access.is_closed:
-                self._look()
+                self._perform_due()
                 self._clock.wait(self._wakeup, POLL_S)
-        except BaseException as error:  # noqa: BLE001 -- nobody else would tell that nothing is performed any more
+        except BaseException as error:  # noqa: BLE001 -- an error of a thread is not shown anywhere else
             logger().error("decider %s is not performed in the background any more: %r", self._name, error)
         finally:
             self.is_stopped = True
 
-    def _look(self) -> None:
+    def _perform_due(self) -> None:
         try:
             n_known = len(self._performer.foreign)
-            self._performer.perform_all(goes_on=lambda: not self.is_stopped)
+            self._performer.perform_all(may_continue=lambda: not self.is_stopped)
             if len(self._performer.foreign) > n_known == 0:
-                logger().warning("%s", said_of_foreign(self.engine, self._decider, len(self._performer.foreign)))
+                logger().warning("%s", foreign_work_message(self.engine, self._decider, len(self._performer.foreign)))
         except IronflowError as error:
             if not self.engine.access.is_closed:
                 logger().warning("decider %s: %s", self._name, error)
-        except Exception as error:  # noqa: BLE001 -- no memory, too many open files: what is due is tried again
+        except Exception as error:  # noqa: BLE001 -- no memory, too many open files: the next look tries again
             self.engine.access.background_errors.note(f"performing what is due for {self._name}", error)
 
 
 def dead_work(
     reader: Reader, decider: AnyDecider, *, instance: str | None = None, key: str | None = None
 ) -> list[tuple[QueueItem, str | None]]:
-    """Return what is not tried any more, each with its instance; by default of all instances."""
+    """Return dead letters, each with its instance; by default of all instances and keys."""
     dead = reader.work(QueueSelect(of=[(decider.kind, decider.name)], key=key, is_dead=True))
     instances = {row.run_id: row.key for row in reader.runs(Select(run_ids={work.run_id for work in dead}))}
     found = ((work, instances.get(work.run_id)) for work in dead)
@@ -121,7 +118,7 @@ def dead_work(
 
 
 def requeue(engine: Engine, decider: AnyDecider, *, instance: str | None, key: str | None) -> int:
-    """Take dead work back on the queue, as if it had never been tried; return how much."""
+    """Put dead letters back on the queue, with all their attempts; return their number."""
     found: list[RunCommit] = []
 
     def act(reader: Reader) -> Sequence[RunCommit]:

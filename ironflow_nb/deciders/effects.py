@@ -1,10 +1,9 @@
 """Effects and timers: claimed from the queue, performed outside of any transaction, settled in one.
 
-What is claimed counts as an attempt before it begins, so that what kills its process is not tried for ever. A claim
-binds others until its lease has run out, or its process has died. Who settles looks first whether the claim is still
-his; if it is not, nothing is changed. Settling, and transaction the command that an effect came to, is one transaction.
-
-Work that was claimed: an effect to perform or a timer to fire, and what it is about.
+A claim counts as an attempt before the attempt begins, so that an effect that kills its process is not tried for ever.
+Other processes respect a claim until its lease ends or the process of its owner is dead. A performer settles work only
+if its claim still holds; otherwise it changes nothing. The command that an effect returns is decided in the transaction
+that settles the effect.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.events import EffectSettled, TimerFired
 from ironflow_nb.core.identity import RunId, ValueId
-from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.deciders.commands import EFFECT, TIMER, CommandEnvelope, DecisionTransaction, exchange
 from ironflow_nb.deciders.decider_definition import AnyDecider, Handler
 from ironflow_nb.deciders.instances import InstanceChanges
@@ -30,6 +28,7 @@ from ironflow_nb.execution import Engine, call_body, logger
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, RunCommit, Select
 from ironflow_nb.values.failures import store_failure
 from ironflow_nb.values.signed_pickles import Signer
+from ironflow_nb.values.stored_value import StoredValue
 
 TIMER_HANDLER: Final = Handler(
     perform=lambda: None, attempts=5, delay_s=1.0, max_delay_s=300.0, lease_s=300.0, takes_context=False
@@ -38,7 +37,7 @@ TIMER_HANDLER: Final = Handler(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectContext:
-    """An effect on its way: for which instance, which attempt, and the key that all attempts share."""
+    """The second argument of a handler: instance, attempt (from 1), and a key that all attempts share."""
 
     decider: str
     instance: str
@@ -48,18 +47,18 @@ class EffectContext:
 
     @property
     def idempotency_key(self) -> str:
-        """What tells a service outside that two attempts are one effect."""
+        """The key by which an external service recognises attempts of the same effect."""
         return f"{self.decider}:{self.instance}:{self.effect_id}"
 
     @property
     def is_retry(self) -> bool:
-        """Tell whether it was tried before."""
+        """Whether it is a later attempt than the first."""
         return self.attempt > 1
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedWork:
-    """Work that this process has taken, with what it is about."""
+    """Work that this process has claimed, with its payload. `data` is JSON text; None if it is damaged."""
 
     decider: AnyDecider
     work: QueueItem
@@ -69,58 +68,56 @@ class ClaimedWork:
 
     @property
     def source(self) -> str:
-        """What observations call it."""
+        """The sender of its command in observations."""
         return f"timer {self.work.key}" if self.work.kind == TIMER else f"effect {self.name}"
 
     @property
     def handler(self) -> Handler:
-        """How it is performed."""
+        """The handler that performs it."""
         return handler_of(self.decider, self.work)
 
-    def decoded(self) -> Any:
+    def decode(self) -> Any:
         """Return the effect, or the command of the timer.
 
         Raises:
-            EventUnreadable: it is damaged, or does not fit its class.
+            EventUnreadable: the payload is damaged, or does not fit its class.
         """
         if self.data is None:
             raise EventUnreadable(
-                f"what the {self.work.kind} {self.work.key} of {self.decider.name} {self.instance} is about is missing "
-                "in the journal, or damaged; put the journal back from a copy"
+                f"the payload of {self.work.kind} {self.work.key} of {self.decider.name} {self.instance} is missing in "
+                "the journal, or damaged; put the journal back from a copy"
             )
         codec = self.decider.command_codec if self.work.kind == TIMER else self.decider.effect_codec
         return codec.decode(self.name, self.data)
 
 
 def handler_of(decider: AnyDecider, work: QueueItem) -> Handler:
-    """Return how the work is performed."""
+    """Return the handler of the work."""
     return TIMER_HANDLER if work.kind == TIMER else decider.handlers[work.key.partition("/")[0]]
 
 
 def is_held(work: QueueItem, alive: Collection[str], now: int) -> bool:
-    """Tell whether somebody is working on it."""
+    """Return True if a live process holds the lease of the work."""
     return work.owner in alive and (work.leased_until or 0) > now
 
 
-def run_of(reader: Reader, work: QueueItem) -> RunRow:
-    """Return the instance that the work is of."""
-    return reader.runs(Select(run_ids=[work.run_id]))[0]
-
-
-def payload(reader: Reader, work: QueueItem) -> tuple[str, str | None]:
-    """Return the class and the JSON text of what the work is about; of one that is damaged, no text."""
+def _stored_payload(reader: Reader, work: QueueItem) -> StoredValue | None:
     assert work.payload_id is not None
-    found = reader.values([work.payload_id]).get(work.payload_id)
+    return reader.values([work.payload_id]).get(work.payload_id)
+
+
+def _payload_text(reader: Reader, work: QueueItem) -> tuple[str, str | None]:
+    """Return the name of the class and the JSON text of the payload; None for a text that is damaged."""
+    found = _stored_payload(reader, work)
     if found is None or found.content is None:
         return work.key.partition("/")[0], None
     fields = msgspec.json.decode(found.content, type=_Payload)
     return fields.type, bytes(fields.data).decode()
 
 
-def is_own(reader: Reader, signer: Signer, work: QueueItem) -> bool:
-    """Tell whether this user put the work on the queue, in this very place; whose damaged work is, nobody can tell."""
-    assert work.payload_id is not None
-    found = reader.values([work.payload_id]).get(work.payload_id)
+def _is_own(reader: Reader, signer: Signer, work: QueueItem) -> bool:
+    """Return True if this user has signed the payload for this run and key. Damaged work counts as own."""
+    found = _stored_payload(reader, work)
     if found is None or found.content is None:
         return True
     if not signer.is_own(found.codec, found.content, found.mac):
@@ -137,113 +134,113 @@ class _Payload(msgspec.Struct):
 
 
 BUSY_US: Final = 100_000
-"""After so long one looks again at what somebody else is working on."""
+"""The time after which work that another process holds is looked at again."""
 UNTRUSTED_US: Final = 10_000_000
-"""After so long one looks again whether what somebody else put on the queue is trusted by now."""
+"""The time after which signatures of work of other users are checked again."""
 
 
 class Performer:
-    """Performs what is due for a decider. Several may work side by side, in any process."""
+    """Performs the due work of a decider. Several performers may run at once, in any process."""
 
     def __init__(self, engine: Engine, decider: AnyDecider) -> None:
         self._engine = engine
         self._decider = decider
-        self._in_hand: list[ClaimedWork] = []
-        self._held: list[ClaimedWork] = []
-        self._goes_on: Callable[[], bool] = _always
-        self._looked_at: int | None = None
+        self._performing: list[ClaimedWork] = []
+        self._claimed: list[ClaimedWork] = []
+        self._may_continue: Callable[[], bool] = _always
+        self._last_now: int | None = None
         self.foreign: set[int] = set()
-        self._sorted_out_at = 0
+        self._foreign_found_at = 0
 
-    def perform_all(self, *, goes_on: Callable[[], bool] = lambda: True) -> int:
-        """Perform what is due, one after the other, until nothing is or `goes_on` says no; return how many things."""
-        self._goes_on = goes_on
+    def perform_all(self, *, may_continue: Callable[[], bool] = lambda: True) -> int:
+        """Perform due work one by one, until none is left or `may_continue` returns False; return the number."""
+        self._may_continue = may_continue
         n_performed = 0
         try:
             self._claim()
-            while self._held:
-                self._engine.interrupts.check()  # what is held, and has not begun, is given back as it was
-                self._in_hand = self._held
-                self._end(self._held[0])
-                self._in_hand = []
+            while self._claimed:
+                self._engine.interrupts.check()  # raises before the attempt begins: the claim is released unused
+                self._performing = self._claimed
+                self._finish(self._claimed[0])
+                self._performing = []
                 n_performed += 1
-                if not self._held:
+                if not self._claimed:
                     self._claim()
         except BaseException:
-            self._give_back()
+            self._release_claims()
             raise
         return n_performed
 
-    def _end(self, claimed: ClaimedWork) -> None:
-        """Bring it to its end, whatever that is; what is due next is claimed with it."""
+    def _finish(self, claimed: ClaimedWork) -> None:
+        """Perform, fire or fail the work, and claim the next in the same transaction."""
         handler = claimed.handler
         if claimed.work.attempts > handler.attempts:
             tried = replace(claimed.work, attempts=handler.attempts)
             error = RuntimeError(
-                f"{handler.attempts} attempts are over, and the last one was interrupted, lost its process, or took "
+                f"{handler.attempts} attempts are used up; the last one was interrupted, lost its process, or took "
                 "longer than its lease"
             )
             self._fail(claimed, error, after=tried)
         elif claimed.work.kind == TIMER:
-            self._fire(claimed)
+            self._fire_timer(claimed)
         else:
-            self._perform(claimed)
+            self._perform_effect(claimed)
 
-    def next_look_at(self) -> int | None:
-        """Return when something may be due that can be performed here, in microseconds UTC; None if nothing waits."""
+    def next_due_at(self) -> int | None:
+        """Return the next instant at which work may be due here (microseconds UTC), or None if none is queued."""
         access = self._engine.access
         with self._engine.reading() as reader:
             now, alive = access.clock.now(), access.possible_owners(reader)
             waiting = self._waiting(reader)
-        looks = (now + BUSY_US if is_held(work, alive, now) else work.due_at for work in waiting)
-        return min(looks, default=None)
+        instants = (now + BUSY_US if is_held(work, alive, now) else work.due_at for work in waiting)
+        return min(instants, default=None)
 
     # -- claiming ------------------------------------------------------------------------------------------------
 
-    def _of_mine(self, **narrowed: Any) -> QueueSelect:
+    def _select(self, **conditions: Any) -> QueueSelect:
         decider = self._decider
-        return QueueSelect(of=[(decider.kind, decider.name)], effects=set(decider.handlers), **narrowed)
+        return QueueSelect(of=[(decider.kind, decider.name)], effects=set(decider.handlers), **conditions)
 
     def _waiting(self, reader: Reader) -> list[QueueItem]:
-        mine = self._of_mine(is_dead=False, without=self.foreign)
+        mine = self._select(is_dead=False, without=self.foreign)
         return [work for work in reader.work(mine) if work.kind in {EFFECT, TIMER}]
 
     def _next(self, reader: Reader) -> QueueItem | None:
-        """Return what is due for longest; a unique key is never due, nor is what somebody else put on the queue."""
+        """Return the work that is due for the longest time, or None. Work of other users is left out."""
         access = self._engine.access
         now = access.clock.now()
-        if self.foreign and not 0 <= now - self._sorted_out_at <= UNTRUSTED_US:
+        if self.foreign and not 0 <= now - self._foreign_found_at <= UNTRUSTED_US:
             self.foreign.clear()
-        due = self._of_mine(claimable_at=now, alive=access.possible_owners(reader), limit=1)
+        due = self._select(claimable_at=now, alive=access.possible_owners(reader), limit=1)
         while found := reader.work(replace(due, without=self.foreign)):
-            if is_own(reader, access.signer, found[0]):
+            if _is_own(reader, access.signer, found[0]):
                 return found[0]
             assert found[0].work_id is not None
             self.foreign.add(found[0].work_id)
-            self._sorted_out_at = now
+            self._foreign_found_at = now
         return None
 
     def _claim(self) -> None:
-        self._held = []
-        if not self._goes_on():
+        self._claimed = []
+        if not self._may_continue():
             return
-        self._set_times_anew()
+        self._correct_due_times()
         with self._engine.access.current() as reader:
             is_idle = self._next(reader) is None
-        if not is_idle:  # so that who only looks takes no lock of who writes
-            self._engine.access.exchange(lambda reader: self._claims(reader, set()), self._engine.durability)
+        if not is_idle:  # an idle performer takes no write lock
+            self._engine.access.exchange(lambda reader: self._claim_due(reader, set()), self._engine.durability)
 
-    def _set_times_anew(self) -> None:
-        """Let nothing wait longer than it was to wait, if the clock may have been set back since it was put down."""
-        now, before = self._engine.access.clock.now(), self._looked_at
-        self._looked_at = now
+    def _correct_due_times(self) -> None:
+        """Shorten waits that have become too long because the clock was set back after the work was queued."""
+        now, before = self._engine.access.clock.now(), self._last_now
+        self._last_now = now
         if before is None or now < before:
             with self._engine.access.current() as reader:
-                is_late = bool(self._late(reader))
+                is_late = bool(self._corrections(reader))
             if is_late:
-                self._engine.access.exchange(self._late, self._engine.durability)
+                self._engine.access.exchange(self._corrections, self._engine.durability)
 
-    def _late(self, reader: Reader) -> list[RunCommit]:
+    def _corrections(self, reader: Reader) -> list[RunCommit]:
         now, alive = self._engine.access.clock.now(), self._engine.access.possible_owners(reader)
         due = {work: now + self._longest_wait(work) for work in self._waiting(reader) if not is_held(work, alive, now)}
         late = [
@@ -258,31 +255,35 @@ class Performer:
             return work.due_at - work.created_at
         return round(handler_of(self._decider, work).max_delay_s * 1e6)
 
-    def _claims(self, reader: Reader, changed: Collection[RunId]) -> list[RunCommit]:
-        """Claim what is due next, unless this transaction changes its instance: then it may not be due any more."""
-        work = self._next(reader) if self._goes_on() else None
-        self._held = [] if work is None or work.run_id in changed else [self._claimed(reader, work)]
-        return [RunCommit(run_id=claimed.work.run_id, events=(), put_work=(claimed.work,)) for claimed in self._held]
+    def _claim_due(self, reader: Reader, changed: Collection[RunId]) -> list[RunCommit]:
+        """Claim the work that is due next.
 
-    def _claimed(self, reader: Reader, work: QueueItem) -> ClaimedWork:
-        name, data = payload(reader, work)
-        claimed = ClaimedWork(self._decider, work, run_of(reader, work).key or "", name, data)
+        Work of an instance in `changed` is not claimed: this transaction may take it off the queue.
+        """
+        work = self._next(reader) if self._may_continue() else None
+        self._claimed = [] if work is None or work.run_id in changed else [self._claim_of(reader, work)]
+        return [RunCommit(run_id=claimed.work.run_id, events=(), put_work=(claimed.work,)) for claimed in self._claimed]
+
+    def _claim_of(self, reader: Reader, work: QueueItem) -> ClaimedWork:
+        name, data = _payload_text(reader, work)
+        instance = reader.runs(Select(run_ids=[work.run_id]))[0].key or ""
+        claimed = ClaimedWork(self._decider, work, instance, name, data)
         access = self._engine.access
         leased_until = access.clock.now() + round(claimed.handler.lease_s * 1e6)
         taken = replace(work, owner=access.owner, leased_until=leased_until, attempts=work.attempts + 1)
         return dataclasses.replace(claimed, work=taken)
 
-    def _give_back(self) -> None:
-        """Let others, or the next cell, take what was not brought to its end; what was begun counts as tried."""
-        for claimed in self._in_hand:
-            self._let_go(claimed, claimed.work.attempts)
-        for claimed in self._held:
-            if claimed not in self._in_hand:
-                self._let_go(claimed, claimed.work.attempts - 1)
+    def _release_claims(self) -> None:
+        """Release all claims. Work that was begun keeps its attempt."""
+        for claimed in self._performing:
+            self._release(claimed, claimed.work.attempts)
+        for claimed in self._claimed:
+            if claimed not in self._performing:
+                self._release(claimed, claimed.work.attempts - 1)
 
-    def _let_go(self, claimed: ClaimedWork, n_attempts: int) -> None:
+    def _release(self, claimed: ClaimedWork, n_attempts: int) -> None:
         def act(transaction: DecisionTransaction) -> None:
-            if self._is_ours(transaction, claimed):
+            if self._is_claim_valid(transaction, claimed):
                 free = replace(claimed.work, owner=None, leased_until=None, attempts=n_attempts)
                 transaction.instance(claimed.instance).put_work(free)
 
@@ -290,21 +291,21 @@ class Performer:
 
     # -- performing ----------------------------------------------------------------------------------------------
 
-    def _perform(self, claimed: ClaimedWork) -> None:
+    def _perform_effect(self, claimed: ClaimedWork) -> None:
         try:
-            effect = claimed.decoded()
-            command = self._called(claimed, effect)
-        except Exception as error:  # noqa: BLE001 -- whatever a handler raises is a failure of the effect
+            effect = claimed.decode()
+            command = self._call_handler(claimed, effect)
+        except Exception as error:  # noqa: BLE001 -- any error of a handler is a failure of the effect
             self._fail(claimed, error)
             return
         try:
             self._settle(claimed, command, "performed")
         except EngineClosed:
             raise
-        except Exception as error:  # noqa: BLE001 -- what it came to can't be decided: it is performed again
+        except Exception as error:  # noqa: BLE001 -- its command can't be decided: the effect is tried again
             self._fail(claimed, error)
 
-    def _called(self, claimed: ClaimedWork, effect: Any) -> Any:
+    def _call_handler(self, claimed: ClaimedWork, effect: Any) -> Any:
         handler, work = claimed.handler, claimed.work
         context = EffectContext(
             decider=claimed.decider.name,
@@ -320,24 +321,24 @@ class Performer:
         try:
             return call_body(future.result, (), {})
         except BaseException:
-            future.cancel()  # an interrupt ends the waiting; what has ended by itself can't be cancelled
+            future.cancel()  # after an interrupt; no effect on a coroutine that has ended
             raise
 
-    def _fire(self, claimed: ClaimedWork) -> None:
+    def _fire_timer(self, claimed: ClaimedWork) -> None:
         try:
-            self._settle(claimed, claimed.decoded(), "fired")
+            self._settle(claimed, claimed.decode(), "fired")
         except EngineClosed:
             raise
         except Exception as error:  # noqa: BLE001
             self._fail(claimed, error)
 
     def _settle(self, claimed: ClaimedWork, command: Any, outcome: str) -> None:
-        """Take the work off the queue, and decide what it came to, if it is still ours."""
+        """Take the work off the queue and decide the command, if the claim is still valid."""
 
         def act(transaction: DecisionTransaction) -> None:
-            if self._is_ours(transaction, claimed):
+            if self._is_claim_valid(transaction, claimed):
                 changes = transaction.instance(claimed.instance)
-                self._note_settled(changes, claimed, outcome)
+                self._add_settled(changes, claimed, outcome)
                 changes.remove_work(claimed.work.kind, claimed.work.key)
                 if command is not None:
                     transaction.decide(CommandEnvelope(command=command, source=claimed.source))
@@ -347,16 +348,16 @@ class Performer:
 
     def _claim_next(self, transaction: DecisionTransaction) -> None:
         changed = {each.run_id for each in transaction.changes}
-        transaction.other_commits += self._claims(transaction.reader, changed)
+        transaction.other_commits += self._claim_due(transaction.reader, changed)
 
     @staticmethod
-    def _note_settled(changes: InstanceChanges, claimed: ClaimedWork, outcome: str) -> None:
+    def _add_settled(changes: InstanceChanges, claimed: ClaimedWork, outcome: str) -> None:
         if claimed.work.kind == TIMER:
             changes.add(TimerFired(key=claimed.work.key))
         else:
             changes.add(EffectSettled(effect_id=claimed.work.key.partition("/")[2], outcome=outcome))
 
-    def _is_ours(self, transaction: DecisionTransaction, claimed: ClaimedWork) -> bool:
+    def _is_claim_valid(self, transaction: DecisionTransaction, claimed: ClaimedWork) -> bool:
         mine = claimed.work
         for work in transaction.reader.work(QueueSelect(run_ids=[mine.run_id], kind=mine.kind, key=mine.key)):
             return (work.owner, work.attempts, work.due_at) == (mine.owner, mine.attempts, mine.due_at)
@@ -365,43 +366,43 @@ class Performer:
     # -- failing -------------------------------------------------------------------------------------------------
 
     def _fail(self, claimed: ClaimedWork, error: BaseException, *, after: QueueItem | None = None) -> None:
-        """Let the work be tried again after a while, or be dead; `after` is the work as it is to be kept."""
+        """Queue the work for another attempt, or make it a dead letter; `after` replaces the claimed item."""
         work = after or claimed.work
         is_dead = work.attempts >= claimed.handler.attempts
         try:
-            command = self._last_word(claimed, error) if is_dead else None
+            command = self._dead_letter_command(claimed, error) if is_dead else None
             self._record_failure(claimed, work, error, command)
         except EngineClosed:
             raise
-        except Exception as trouble:
+        except Exception as second_error:
             if not is_dead:
                 raise
-            logger().warning("%s: what its dead letter came to can't be decided: %r", claimed.source, trouble)
+            logger().warning("%s: the command of its dead letter can't be decided: %r", claimed.source, second_error)
             self._record_failure(claimed, work, error, None)
 
     @staticmethod
-    def _last_word(claimed: ClaimedWork, error: BaseException) -> Any:
-        answer = claimed.handler.on_dead_letter
-        return None if answer is None else call_body(answer, (claimed.decoded(), error), {})
+    def _dead_letter_command(claimed: ClaimedWork, error: BaseException) -> Any:
+        on_dead_letter = claimed.handler.on_dead_letter
+        return None if on_dead_letter is None else call_body(on_dead_letter, (claimed.decode(), error), {})
 
     def _record_failure(self, claimed: ClaimedWork, work: QueueItem, error: BaseException, command: Any) -> None:
         stored = store_failure(error)
-        failed = self._failed(work, claimed.handler, stored.value_id)
+        failed = self._failed_item(work, claimed.handler, stored.value_id)
 
         def act(transaction: DecisionTransaction) -> None:
-            if self._is_ours(transaction, claimed):
+            if self._is_claim_valid(transaction, claimed):
                 changes = transaction.instance(claimed.instance)
                 changes.add_value(stored)
                 changes.put_work(failed)
                 if failed.dead_at is not None and work.kind == EFFECT:
-                    self._note_settled(changes, claimed, "dead")
+                    self._add_settled(changes, claimed, "dead")
                 if command is not None:
                     transaction.decide(CommandEnvelope(command=command, source=f"dead {claimed.source}"))
             self._claim_next(transaction)
 
         exchange(self._engine, claimed.decider, act)
 
-    def _failed(self, work: QueueItem, handler: Handler, error_id: ValueId) -> QueueItem:
+    def _failed_item(self, work: QueueItem, handler: Handler, error_id: ValueId) -> QueueItem:
         now = self._engine.access.clock.now()
         free = replace(work, owner=None, leased_until=None, error_id=error_id)
         if work.attempts >= handler.attempts:

@@ -1,4 +1,4 @@
-"""Tests of deciders without a journal: given events, when a command comes, then this follows."""
+"""Tests of deciders without a journal: given events, when a command is sent, then these events follow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOTHING: Final[Accept[Any]] = Accept(())
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A decider after some events; `before` is the state before them, where it is not the initial one."""
+    """A decider after some events. `before` holds the state before them, if it is not the initial one."""
 
     decider: AnyDecider
     events: tuple[Any, ...]
@@ -27,7 +27,7 @@ class Given:
     before: tuple[Any] | None = None
 
     def at(self, now: datetime) -> Given:
-        """Return the same at another time."""
+        """Return the same decider and events, with another time for `decide`."""
         return replace(self, now=now)
 
     @property
@@ -39,13 +39,13 @@ class Given:
         return state
 
     def when(self, command: Any) -> When:
-        """Let it decide a command."""
+        """Return the decision about the command."""
         return When(self, command, self.decider.decide_with(self.state, command, self.now))
 
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """What was decided."""
+    """A decision, with the command and the events before it."""
 
     given: Given
     command: Any
@@ -59,42 +59,42 @@ class When:
         rejected: Any = None,
         state: Any = None,
     ) -> Given:
-        """Check the decision; return what follows, so that more commands can be decided.
+        """Check the decision; return the decider after its events, for further commands.
 
         Args:
-            events: what happened, in order.
-            effects: what is to be performed; not looked at by default.
-            timers: the keys of the timers that are set; not looked at by default.
+            events: the expected events, in order.
+            effects: the expected effects; not checked by default.
+            timers: the keys of the expected timers, or their commands; not checked by default.
             rejected: the reason of a rejection, after which there are no events, effects or timers.
-            state: the state afterwards, by a rejection unchanged; not looked at by default.
+            state: the expected state after the events; not checked by default.
 
         Raises:
-            AssertionError: it is something else; the message shows the difference.
+            AssertionError: the decision is another one; the message shows the difference.
         """
         __tracebackhide__ = True
         decided = self.decision if isinstance(self.decision, Accept) else _NOTHING
-        self._same("the rejection", rejected, self._reason)
-        self._same("the events", list(events), list(decided.events))
+        self._require_equal("the rejection", rejected, self._reason)
+        self._require_equal("the events", list(events), list(decided.events))
         if effects is not None:
-            self._same("the effects", list(effects), list(decided.effects))
+            self._require_equal("the effects", list(effects), list(decided.effects))
         if timers is not None:
-            self._same("the timers", list(timers), [timer.key or timer.command for timer in decided.timers])
+            self._require_equal("the timers", list(timers), [timer.key or timer.command for timer in decided.timers])
         after = replace(self.given, events=(*self.given.events, *decided.events))
         if state is not None:
-            self._same("the state", state, after.state)
+            self._require_equal("the state", state, after.state)
         return after
 
     @property
     def _reason(self) -> Any:
         return self.decision.reason if isinstance(self.decision, Reject) else None
 
-    def _same(self, what: str, expected: Any, found: Any) -> None:
+    def _require_equal(self, subject: str, expected: Any, found: Any) -> None:
         __tracebackhide__ = True
         if expected == found and type(expected) is type(found):
             return
         because = "" if self._reason is None else f" (it was rejected: {self._reason!r})"
         lines = difflib.ndiff(pformat(expected).splitlines(), pformat(found).splitlines())
         raise AssertionError(
-            f"{self.given.decider.name}, given {list(self.given.events)!r}, when {self.command!r}: {what} "
+            f"{self.given.decider.name}, given {list(self.given.events)!r}, when {self.command!r}: {subject} "
             f"differ{because}\n" + "\n".join(lines)
         )

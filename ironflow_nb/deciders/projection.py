@@ -1,7 +1,4 @@
-"""Projections: read models that are folded from the events of deciders, each event exactly once.
-
-Projections as DataFrames: their states, their places, what they skipped.
-"""
+"""Projections: read models folded from the events of deciders, each event exactly once; and their DataFrames."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ SKIPPED: Final = {
 
 
 def frame_of(state: Any) -> pd.DataFrame:
-    """Return a state as a DataFrame."""
+    """Return a state as a DataFrame; see `Projection.frame`."""
     import pandas as pd
 
     if isinstance(state, pd.DataFrame):
@@ -47,13 +44,13 @@ def frame_of(state: Any) -> pd.DataFrame:
     if isinstance(state, pd.Series):
         return state.to_frame()
     if isinstance(state, list | tuple):
-        return pd.DataFrame([_fields(each) for each in state])
+        return pd.DataFrame([_record_of(each) for each in state])
     if isinstance(state, Mapping):
-        return pd.DataFrame([{"key": key, **_fields(value)} for key, value in state.items()])
-    return pd.DataFrame([_fields(state)])
+        return pd.DataFrame([{"key": key, **_record_of(value)} for key, value in state.items()])
+    return pd.DataFrame([_record_of(state)])
 
 
-def _fields(value: Any) -> dict[str, Any]:
+def _record_of(value: Any) -> dict[str, Any]:
     if isinstance(value, msgspec.Struct):
         return msgspec.structs.asdict(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -62,17 +59,17 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def projections_frame(engine: Engine, defined: Mapping[str, Fold], live: Collection[str]) -> pd.DataFrame:
-    """Return the projections of the journal and of this process, by name."""
+    """Return the projections of the journal and of this process; see `projections`."""
     with engine.reading() as reader:
         known = {each.name: each for each in deciders_of(reader).projections()}
         records = [
-            _projection(engine, reader, name, known.get(name), defined.get(name), is_live=name in live)
+            _projection_record(engine, reader, name, known.get(name), defined.get(name), is_live=name in live)
             for name in sorted(known.keys() | defined.keys())
         ]
     return frame_of_records(PROJECTIONS, records)
 
 
-def _projection(
+def _projection_record(
     engine: Engine, reader: Reader, name: str, known: ProjectionProgress | None, fold: Fold | None, *, is_live: bool
 ) -> dict[str, Any]:
     is_outdated = known is not None and fold is not None and known.code != fold.code(engine.access)
@@ -99,7 +96,7 @@ def _status(error: str | None, lag: int | None, *, is_outdated: bool, is_live: b
 
 
 def skipped(engine: Engine, name: str) -> pd.DataFrame:
-    """Return what a projection left out, by position."""
+    """Return the skipped events; see `Projection.skipped`."""
     with engine.reading() as reader:
         found = deciders_of(reader).skipped(name)
     return frame_of_records(SKIPPED, [{**msgspec.structs.asdict(each), "skipped_at": each.at} for each in found])
@@ -112,11 +109,11 @@ KIND: Final = "projection"
 
 
 class Projection(Generic[State]):
-    """A read model: the state that a function makes of the events of deciders, and how far it has come.
+    """A read model: a state folded from the events of deciders, and the position of the last folded event.
 
-    State and position are kept in the journal, and committed together. It is folded by who asks for it, and in the
-    background between `start` and `stop`, by any number of processes: each event is in the stored state exactly once.
-    When the code of the function changes, it is folded again from the beginning.
+    State and position are stored in the journal, in one commit. `state` and `catch_up` fold new events, and so does a
+    background thread between `start` and `stop`, in any number of processes. Each event is in the stored state exactly
+    once. A change of the function's code folds all events again.
     """
 
     __ironflow_definition__: Final = "projection"
@@ -134,18 +131,18 @@ class Projection(Generic[State]):
 
     @property
     def state(self) -> State:
-        """The state after every event that is committed now.
+        """The state after every committed event.
 
         Raises:
-            ProjectionFailed: an event could not be folded; `stored_state` is that before it.
+            ProjectionFailed: an event could not be folded; `stored_state` is the state before it.
         """
         self.catch_up()
         return self.stored_state
 
     @property
     def stored_state(self) -> State:
-        """The state as it is stored, without catching up; the initial one before the first event."""
-        projector = self._here()
+        """The stored state, without new events; the initial state before the first event."""
+        projector = self._current_projector()
         try:
             found: State = projector.state()
         except ValueUnreadable as error:
@@ -157,21 +154,21 @@ class Projection(Generic[State]):
     def frame(self) -> pd.DataFrame:
         """Return `state` as a DataFrame.
 
-        A DataFrame is itself. A list has a row for each element: dict, dataclass or struct. A mapping has a row for
-        each key, with the column ``key`` first: then the fields of its value, or the value as ``value``. A dataclass or
-        struct is one row, and anything else one ``value``.
+        A DataFrame is returned as it is. A list gives a row for each element: dict, dataclass or struct. A mapping
+        gives a row for each key: the column ``key``, then the fields of the value or the column ``value``. A dataclass
+        or struct gives one row, any other state one row with the column ``value``.
         """
         return frame_of(self.state)
 
     @property
     def position(self) -> int:
-        """The position in the journal up to which everything is folded or skipped, as it is stored."""
-        known = self._known()
+        """The stored position: all events up to it are folded or skipped."""
+        known = self._progress()
         return 0 if known is None else known.position
 
     @property
     def lag(self) -> int:
-        """How many events are still to be folded."""
+        """The number of events that are still to be folded."""
         with REGISTRY.engine().reading() as reader:
             known = deciders_of(reader).projection(self.name)
             is_current = known is not None and known.code == self.fold.code(REGISTRY.engine().access)
@@ -180,25 +177,25 @@ class Projection(Generic[State]):
 
     @property
     def error(self) -> str | None:
-        """Which event could not be folded, and why, whoever tried."""
-        known = self._known()
+        """The message about the event that could not be folded in any process, or None."""
+        known = self._progress()
         return None if known is None else known.error
 
     def catch_up(self, *, wait_for: int | None = None, timeout_s: Duration | None = None) -> Self:
-        """Fold all there is; return the projection.
+        """Fold all committed events; return the projection.
 
         Args:
-            wait_for: a position that the journal must have reached, such as `Accepted.position`. What this process, or
-                anyone before, has committed is there at once; others are waited for.
-            timeout_s: how long to wait for it, in seconds.
+            wait_for: a position that the journal must have reached, such as `Accepted.position`. A position that is
+                committed needs no waiting.
+            timeout_s: seconds to wait for the position; by default without end.
 
         Raises:
-            ProjectionFailed: an event could not be folded; what came before it is stored.
+            ProjectionFailed: an event could not be folded; the state before it is stored.
             ResultTimeout: the journal did not reach the position in time.
         """
         if wait_for is not None:
             self._wait_for(wait_for, None if timeout_s is None else seconds(timeout_s))
-        self._here().catch_up()
+        self._current_projector().catch_up()
         return self
 
     def _wait_for(self, position: int, timeout_s: float | None) -> None:
@@ -212,15 +209,15 @@ class Projection(Generic[State]):
                 return
             if deadline_s is not None and clock.monotonic() >= deadline_s:
                 raise ResultTimeout(
-                    f"projection {self.name} was to wait for position {position}, and the journal is at {newest} after "
+                    f"projection {self.name} waited for position {position}, and the journal is at {newest} after "
                     f"{timeout_s:g} s",
                     position=newest,
                 )
             clock.wait(wakeup, POLL_S, is_idle=True)
 
     def rebuild(self) -> Self:
-        """Fold everything again from the beginning; return the projection."""
-        self._here().rebuild()
+        """Fold all events again from the first; return the projection."""
+        self._current_projector().rebuild()
         return self
 
     def skipped(self) -> pd.DataFrame:
@@ -233,31 +230,31 @@ class Projection(Generic[State]):
     # -- in the background ---------------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Follow the journal in the background from now on, until `stop` or the end of the process.
+        """Fold new events in a background thread, until `stop` or the end of the process; return the projection.
 
         An event that can't be folded is tried again after 0.2 s, twice that, and so on up to 5 s.
         """
         if not self.is_live:
-            self._follower = Follower(self._here(), self.name)
+            self._follower = Follower(self._current_projector(), self.name)
         return self
 
     def stop(self) -> None:
-        """End what `start` began, after the batch that is being folded."""
+        """Stop the background thread after its batch."""
         if self._follower is not None:
             self._follower.stop()
 
     @property
     def is_live(self) -> bool:
-        """Tell whether it is followed in this process."""
+        """Whether a background thread of this process folds it."""
         return self._follower is not None and self._follower.is_live
 
-    def _here(self) -> Projector:
+    def _current_projector(self) -> Projector:
         engine = REGISTRY.engine()
         if self._projector is None or self._projector.engine is not engine:
             self._projector = Projector(engine, self.fold)
         return self._projector
 
-    def _known(self) -> ProjectionProgress | None:
+    def _progress(self) -> ProjectionProgress | None:
         with REGISTRY.engine().reading() as reader:
             return deciders_of(reader).projection(self.name)
 
@@ -270,7 +267,7 @@ class Projection(Generic[State]):
 
     @property
     def on_change(self) -> OnChange:
-        """What happens to finished steps whose code has changed: a projection has none."""
+        """The rule for finished steps with changed code. A projection has no steps."""
         return OnChange.KEEP
 
     def __repr__(self) -> str:
@@ -282,22 +279,25 @@ def projection(
 ) -> Callable[[Callable[[State, ProjectionEvent], State]], Projection[State]]:
     """Make a function ``(state, event) -> state`` a read model of the events of deciders.
 
-    Defining one of the same name again replaces it; one that was followed goes on with its new code.
+    A new projection of the same name replaces the old one. If the old one was followed in the background, the new one
+    is too.
 
     Args:
-        name: what it is called in the journal, for ever.
+        name: its name in the journal, for ever.
         initial: the state before the first event: any value that a step may return.
         of: deciders (or their names) and classes of events, one or several; by default all events of all deciders.
-            Classes are told by their names.
-        on_error: ``stop`` before an event that can't be folded, or ``skip`` it and keep that in `skipped`.
+            Classes are compared by name.
+        on_error: ``stop`` before an event that can't be folded, or ``skip`` it and list it in `skipped`.
 
     Raises:
-        DefinitionError: a name or an option is none.
+        DefinitionError: an argument is invalid.
     """
     if not isinstance(name, str) or not name or not name.isprintable():
-        raise DefinitionError(f'a projection has a name: @projection("totals", initial={{}}), not {name!r}')
+        raise DefinitionError(
+            f'the name of a projection must be a str, as in @projection("totals", initial={{}}), got {name!r}'
+        )
     if on_error not in {"stop", "skip"}:
-        raise DefinitionError(f'on_error is "stop" or "skip", not {on_error!r}')
+        raise DefinitionError(f'on_error must be "stop" or "skip", got {on_error!r}')
     deciders, classes = _sources(of)
 
     def define(function: Callable[[State, ProjectionEvent], State]) -> Projection[State]:
@@ -305,7 +305,7 @@ def projection(
             name=name, function=function, initial=initial, deciders=deciders, classes=classes,
             skips=on_error == "skip", tracker=Tracker(function),
         )  # fmt: skip
-        return _defined(Projection(fold))
+        return _replace_defined(Projection(fold))
 
     return define
 
@@ -313,7 +313,7 @@ def projection(
 projection.__ironflow_decorator__ = True  # type: ignore[attr-defined]
 
 
-def _defined(made: Projection[State]) -> Projection[State]:
+def _replace_defined(made: Projection[State]) -> Projection[State]:
     before = REGISTRY.find(KIND, made.name)
     REGISTRY.define(made)
     if isinstance(before, Projection) and before.is_live:
@@ -323,13 +323,13 @@ def _defined(made: Projection[State]) -> Projection[State]:
 
 
 def _sources(of: Source) -> tuple[frozenset[str] | None, frozenset[str] | None]:
-    """Return the names of the deciders and of the classes of events; None is all of them."""
+    """Return the names of the deciders and of the classes of events; None stands for all."""
     if of is None:
         return None, None
     given = list(of) if isinstance(of, Collection) and not isinstance(of, str) else [of]
     wrong = [each for each in given if not isinstance(each, str | type | DeciderDefinition)]
     if wrong or not given:
-        raise DefinitionError(f"of= takes deciders, their names, and classes of events, not {wrong or of!r}")
+        raise DefinitionError(f"of= takes deciders, their names, and classes of events, got {wrong or of!r}")
     deciders = frozenset(each if isinstance(each, str) else each.name for each in given if not isinstance(each, type))
     classes = frozenset(each.__name__ for each in given if isinstance(each, type))
     return deciders or None, classes or None
@@ -338,9 +338,9 @@ def _sources(of: Source) -> tuple[frozenset[str] | None, frozenset[str] | None]:
 def projections() -> pd.DataFrame:
     """Return the projections of the journal and of this process, by name, one a row.
 
-    Columns: name, position, lag (events still to be folded; missing where it is not defined here), status (``failed``:
-    an event could not be folded; ``outdated``: its code has changed since; ``live``: followed in this process;
-    ``behind``; ``current``; ``undefined`` here), error, updated_at.
+    Columns: name, position, lag (events still to be folded; missing without a definition in this process), status
+    (``failed``: an event could not be folded; ``outdated``: its code has changed; ``live``: followed in this process;
+    ``behind``; ``current``; ``undefined`` in this process), error, updated_at.
     """
     defined = {each.name: each for each in REGISTRY.definitions(KIND) if isinstance(each, Projection)}
     live = {name for name, each in defined.items() if each.is_live}

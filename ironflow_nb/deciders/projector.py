@@ -1,6 +1,7 @@
-"""Folding in batches: events are read and folded beside whoever writes, and what came of them is one commit.
+"""The fold of a projection over the events of deciders by position, in batches; a batch is stored in one commit.
 
-What a projection is made of: a fold over the events of deciders, in the order of all of them.
+Events are read and folded without a lock, so writers go on meanwhile. The commit is refused if another process has
+stored a batch first.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from ironflow_nb.journal.ports import Durability, Reader, RunCommit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionEvent:
-    """One event of a decider with its place.
+    """One event of a decider.
 
-    `sequence` counts the events of its instance from 1, `position` those of the whole journal, `at` is UTC, and `name`
-    is that of the event's class.
+    `sequence` numbers the events of the instance from 1, `position` is that in the journal, `at` is UTC, and `name` is
+    that of the event's class.
     """
 
     decider: str
@@ -59,13 +60,13 @@ class ProjectionEvent:
 
     @property
     def data(self) -> Any:
-        """The fields of the event as they are stored, which is as plain JSON."""
+        """The stored fields of the event, as plain JSON."""
         return msgspec.json.decode(self._json)
 
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
-    """How far a fold over some events came: the state after `n_good` of them, and what the next one raised."""
+    """The state after `n_good` events, and the error of the next one."""
 
     state: Any
     n_good: int
@@ -74,7 +75,7 @@ class FoldResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fold:
-    """A projection, without any journal."""
+    """The definition of a projection, without a journal."""
 
     name: str
     function: Callable[[Any, ProjectionEvent], Any]
@@ -85,48 +86,48 @@ class Fold:
     tracker: Tracker
 
     def code(self, access: JournalAccess) -> Digest:
-        """Return the identity of what folds now: the function and what it refers to, the beginning, the events."""
+        """Return the digest of the current fold: function with its references, initial state, selection of events."""
         chosen = [None if names is None else sorted(names) for names in (self.deciders, self.classes)]
         own = self.tracker.current().digest + access.digester.digest(self.initial).digest
         return digest_bytes(b"projection\0" + own + msgspec.json.encode(chosen))
 
     def select(self, after: int, limit: int | None = None) -> DomainSelect:
-        """Return which events are folded after a position."""
+        """Return the selection of events after a position."""
         return DomainSelect(after=after, deciders=self.deciders, classes=self.classes, limit=limit)
 
-    def beginning(self) -> Any:
-        """Return the state before the first event, which nobody else has."""
+    def initial_state(self) -> Any:
+        """Return a copy of the state before the first event."""
         return copy.deepcopy(self.initial)
 
-    def over(self, events: Sequence[ProjectionEvent], beginning: Callable[[], Any]) -> FoldResult:
-        """Fold the events onto what `beginning` returns, as far as none fails.
+    def fold(self, events: Sequence[ProjectionEvent], initial: Callable[[], Any]) -> FoldResult:
+        """Fold the events onto the state that `initial` returns, up to the first that fails.
 
-        A function may change its state in place, and leave it half changed when it raises. So what went well is folded
-        once more, onto a new beginning.
+        A function may change its state in place and leave it half changed when it raises. So the events before the
+        failure are folded again, onto a new initial state.
         """
-        folded = self._over(events, beginning())
+        folded = self._fold_until_error(events, initial())
         error = folded.error
         while folded.error is not None:
             error = folded.error
-            folded = self._over(events[: folded.n_good], beginning())
+            folded = self._fold_until_error(events[: folded.n_good], initial())
         return FoldResult(folded.state, folded.n_good, error)
 
-    def _over(self, events: Sequence[ProjectionEvent], state: Any) -> FoldResult:
+    def _fold_until_error(self, events: Sequence[ProjectionEvent], state: Any) -> FoldResult:
         for n_good, event in enumerate(events):
             try:
-                state = self._next(state, event)
-            except Exception as error:  # noqa: BLE001 -- a function of the user raises what it likes
+                state = self._evolve(state, event)
+            except Exception as error:  # noqa: BLE001 -- a function of the user raises any error
                 return FoldResult(state, n_good, error)
         return FoldResult(state, len(events))
 
-    def _next(self, state: Any, event: ProjectionEvent) -> Any:
+    def _evolve(self, state: Any, event: ProjectionEvent) -> Any:
         following = self.function(state, event)
         if following is None and self.initial is not None:
             raise TypeError(f"projection {self.name} returned None; it has to return the state, changed or not")
         return following
 
     def failure(self, event: ProjectionEvent, error: Exception) -> ProjectionFailed:
-        """Return the error that says which event could not be folded."""
+        """Return the error about an event that could not be folded."""
         return ProjectionFailed(
             f"projection {self.name} could not fold event {event.sequence} of {event.decider} {event.instance} "
             f"({event.name}, position {event.position}): {type(error).__name__}: {error}; it stays before this event: "
@@ -140,7 +141,7 @@ class Fold:
 
 
 def event_of(access: JournalAccess, row: DomainRow) -> ProjectionEvent:
-    """Return the event as it is handed to projections."""
+    """Return the event that the function of a projection gets."""
     decider, _, name = row.type.partition(".")
     found = REGISTRY.find(RunKind.DECIDER, decider)
     return ProjectionEvent(
@@ -156,34 +157,34 @@ def event_of(access: JournalAccess, row: DomainRow) -> ProjectionEvent:
 
 
 BATCH: Final = 500
-"""So many events are folded in one transaction."""
+"""The number of events that are folded for one commit."""
 UNWRITTEN: Final = 10_000
-"""So many events that are not the projection's own may lie behind its position before that is written."""
+"""The number of positions without selected events after which the new position is stored."""
 
 
 class OutdatedProjection(Exception):
-    """Somebody else folds the projection with other code."""
+    """Another process folds the projection with other code."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """From where a batch goes on, and why from the beginning if so."""
+    """The start of a batch: generation, position and state; `reason` tells why it starts again from the first event."""
 
     stored: ProjectionProgress | None
     generation: int
     position: int
     state: Callable[[], Any]
-    because: str | None = None
+    reason: str | None = None
 
     @property
     def is_new(self) -> bool:
-        """Tell whether there is nothing yet of this generation."""
+        """Whether nothing of this generation is stored."""
         return self.stored is None or self.stored.generation != self.generation
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What is read at one moment: where to go on, the next events, and how far they reach."""
+    """A start, the next events, and the position that they reach, all read at one moment."""
 
     start: _Start
     code: Digest
@@ -198,16 +199,16 @@ class Projector:
         self.engine = engine
         self._access = engine.access
         self._fold = fold
-        self._seen = (0, 0)  # of a generation: up to where there is nothing else to fold
+        self._seen = (0, 0)  # generation, and a position up to which all is folded
         self._own_code: Digest | None = None
 
     def rebuild(self) -> None:
-        """Fold everything again from the beginning."""
-        self.step(afresh=True)
+        """Fold all events again from the first."""
+        self.step(from_start=True)
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Fold all there is.
+        """Fold all committed events.
 
         Raises:
             ProjectionFailed: an event could not be folded.
@@ -215,20 +216,20 @@ class Projector:
         while self.step():
             pass
 
-    def step(self, *, afresh: bool = False, gives_way: bool = False) -> bool:
-        """Fold the next batch, or the first one; tell whether there may be more.
+    def step(self, *, from_start: bool = False, stops_if_outdated: bool = False) -> bool:
+        """Fold the next batch, or the first one if `from_start`; return True if there may be more.
 
         Raises:
-            ProjectionFailed: an event could not be folded; what came before it is stored.
-            Outdated: with `gives_way`, somebody else began it again with other code than that of here.
+            ProjectionFailed: an event could not be folded; the state before it is stored.
+            OutdatedProjection: with `stops_if_outdated`, another process has started it again with other code.
         """
-        batch = self._read(afresh=afresh, gives_way=gives_way)
+        batch = self._read_batch(from_start=from_start, stops_if_outdated=stops_if_outdated)
         events = [event_of(self._access, row) for row in batch.rows]
-        folded = self._fold.over(events, batch.start.state) if events or batch.start.is_new else None
+        folded = self._fold.fold(events, batch.start.state) if events or batch.start.is_new else None
         try:
-            failure = self._write(batch, events, folded)
-        except JournalConflict:  # somebody else was faster: what is there now is read again
-            return not afresh or self.step(afresh=True)
+            failure = self._write_batch(batch, events, folded)
+        except JournalConflict:  # another process was faster: read again
+            return not from_start or self.step(from_start=True)
         self._own_code = batch.code
         if failure is not None and not self._fold.skips:
             raise failure from failure.__cause__
@@ -236,60 +237,60 @@ class Projector:
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def _read(self, *, afresh: bool, gives_way: bool) -> _Batch:
+    def _read_batch(self, *, from_start: bool, stops_if_outdated: bool) -> _Batch:
         code = self._fold.code(self._access)
         with self._access.journal.reading() as reader:
             stored = deciders_of(reader).projection(self._fold.name)
-            if gives_way and stored is not None and stored.code != code == self._own_code:
+            if stops_if_outdated and stored is not None and stored.code != code == self._own_code:
                 raise OutdatedProjection
-            start = self._start(stored, code, afresh=afresh)
-            rows = self._rows(reader, start)
+            start = self._start(stored, code, from_start=from_start)
+            rows = self._read_events(reader, start)
             if rows and not start.is_new:
                 start = self._with_state(reader, start)
-                rows = rows if not start.is_new else self._rows(reader, start)
+                rows = rows if not start.is_new else self._read_events(reader, start)
             reached = rows[-1].position if len(rows) == BATCH else reader.last_position()
         return _Batch(start, code, rows, reached)
 
-    def _rows(self, reader: Reader, start: _Start) -> list[DomainRow]:
+    def _read_events(self, reader: Reader, start: _Start) -> list[DomainRow]:
         generation, seen = self._seen
         after = max(start.position, seen if generation == start.generation else 0)
         return deciders_of(reader).domain_events(self._fold.select(after, BATCH))
 
-    def _start(self, stored: ProjectionProgress | None, code: Digest, *, afresh: bool) -> _Start:
-        beginning = self._fold.beginning
+    def _start(self, stored: ProjectionProgress | None, code: Digest, *, from_start: bool) -> _Start:
+        initial = self._fold.initial_state
         if stored is None:
-            return _Start(None, 1, 0, beginning)
-        if afresh or stored.code != code:
-            because = None if afresh else "its code has changed"
-            return _Start(stored, stored.generation + 1, 0, beginning, because)
-        return _Start(stored, stored.generation, stored.position, beginning)
+            return _Start(None, 1, 0, initial)
+        if from_start or stored.code != code:
+            reason = None if from_start else "its code has changed"
+            return _Start(stored, stored.generation + 1, 0, initial, reason)
+        return _Start(stored, stored.generation, stored.position, initial)
 
     def _with_state(self, reader: Reader, start: _Start) -> _Start:
-        """Return the start with the state that is stored, or the very first one if that can't be read."""
+        """Return the start with the stored state, or a start from the first event if that can't be read."""
         content = deciders_of(reader).projection_state(self._fold.name)
         assert content is not None
         decode = partial(self._access.values.decode, content)
         try:
             first = [decode()]
         except ValueUnreadable as error:
-            because = f"its state can't be read ({error})"
-            return _Start(start.stored, start.generation + 1, 0, self._fold.beginning, because)
+            reason = f"its state can't be read ({error})"
+            return _Start(start.stored, start.generation + 1, 0, self._fold.initial_state, reason)
         return replace(start, state=lambda: first.pop() if first else decode())
 
     def state(self) -> Any:
-        """Return the state as it is stored, or the initial one."""
+        """Return the stored state, or the initial one."""
         with self._access.journal.reading() as reader:
             content = deciders_of(reader).projection_state(self._fold.name)
-        return self._fold.beginning() if content is None else self._access.values.decode(content)
+        return self._fold.initial_state() if content is None else self._access.values.decode(content)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def _write(
+    def _write_batch(
         self, batch: _Batch, events: list[ProjectionEvent], folded: FoldResult | None
     ) -> ProjectionFailed | None:
         start, stored = batch.start, batch.start.stored
         if folded is None or (stored is None and not events):
-            self._pass_over(batch)
+            self._write_position(batch)
             return None
         failure = None
         position = batch.reached
@@ -301,7 +302,7 @@ class Projector:
             position, skipped = self._after_failure(start, events, folded)
             is_known = not start.is_new and stored is not None and stored.error == str(failure)
             if is_known and not skipped and folded.n_good == 0:
-                return failure  # every further attempt would be a commit
+                return failure  # else every further attempt would be a commit
         self._commit(
             batch,
             ProjectionProgress(
@@ -321,7 +322,7 @@ class Projector:
     def _after_failure(
         self, start: _Start, events: list[ProjectionEvent], folded: FoldResult
     ) -> tuple[int, tuple[SkippedEvent, ...]]:
-        """Return the position after a failure, and what is skipped by it."""
+        """Return the position after a failure, and the skipped event, if failures are skipped."""
         failed, error = events[folded.n_good], folded.error
         if not self._fold.skips:
             return (events[folded.n_good - 1].position if folded.n_good else start.position), ()
@@ -337,8 +338,8 @@ class Projector:
         )
         return failed.position, (skipped,)
 
-    def _pass_over(self, batch: _Batch) -> None:
-        """Note that there is nothing to fold so far; in the journal only where it would be much to read again."""
+    def _write_position(self, batch: _Batch) -> None:
+        """Remember that nothing is to be folded up to here. Store it only if much would be read again otherwise."""
         stored = batch.start.stored
         self._seen = (batch.start.generation, batch.reached)
         if stored is not None and batch.reached - stored.position >= UNWRITTEN:
@@ -353,8 +354,8 @@ class Projector:
             self._commit(batch, moved)
 
     def _commit(self, batch: _Batch, projected: ProjectionProgress) -> None:
-        # What a power cut takes of it is folded again, so it need not wait for the disk.
+        # Events lost from the state by a power cut are folded again, so the commit need not wait for the disk.
         self._access.append([RunCommit(run_id=RunId(""), events=(), additions=(projected,))], Durability.PROCESS)
         self._seen = projected.place
-        if batch.start.because is not None:
-            say(f"projection {self._fold.name}: {batch.start.because}; it is folded again from the beginning")
+        if batch.start.reason is not None:
+            say(f"projection {self._fold.name}: {batch.start.reason}; it is folded again from the beginning")

@@ -131,4 +131,4 @@ def test_a_handler_that_kills_its_process_is_not_tried_for_ever(tmp_path: Path) 
     assert codes == [7, 7, 7, 0]
     (dead,) = literal_eval(text)
     assert dead["attempts"] == 3
-    assert dead["error"].startswith("RuntimeError: 3 attempts are over, and the last one was interrupted, lost its")
+    assert dead["error"].startswith("RuntimeError: 3 attempts are used up; the last one was interrupted, lost its")

@@ -222,7 +222,7 @@ def test_who_was_overtaken_settles_nothing(lab: Lab, is_failure: bool) -> None:
     charging(order, log)
     order.send(Place("o-1", 5.0))
     slow._claim()
-    (claimed,) = slow._held
+    (claimed,) = slow._claimed
     clock.advance(301)
     assert order.run_until_idle() == 1
     before = [order.state("o-1"), len(order.observations()), len(iron.events())]
@@ -268,7 +268,7 @@ def test_a_handler_that_is_interrupted_each_time_becomes_a_dead_letter_that_does
             order.run_until_idle()
     assert order.run_until_idle() == 1
     assert list(order.dead_letters()["attempts"]) == [2]
-    assert "2 attempts are over, and the last one was interrupted" in order.dead_letters()["error"][0]
+    assert "2 attempts are used up; the last one was interrupted" in order.dead_letters()["error"][0]
 
 
 @dataclass(frozen=True)

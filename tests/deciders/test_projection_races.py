@@ -104,8 +104,8 @@ def test_processes_and_threads_that_fold_the_same_projection_fold_each_event_onc
 def test_who_is_overtaken_reads_again(path: Path) -> None:
     placed(orders(), 5)
     slow, quick = tally("both"), tally("both")
-    real, overtaken = slow._here(), []
-    read = real._read
+    real, overtaken = slow._current_projector(), []
+    read = real._read_batch
 
     def overtake(**options: bool) -> Any:
         batch = read(**options)
@@ -113,7 +113,7 @@ def test_who_is_overtaken_reads_again(path: Path) -> None:
             overtaken.append(quick.state)
         return batch
 
-    real._read = overtake  # type: ignore[method-assign]
+    real._read_batch = overtake  # type: ignore[method-assign]
     assert slow.state == overtaken[0]
     all_once(slow.state, 6)
 
@@ -121,8 +121,8 @@ def test_who_is_overtaken_reads_again(path: Path) -> None:
 def test_a_rebuild_that_is_overtaken_begins_again_nevertheless(path: Path) -> None:
     slow, quick = tally("both"), tally("both")
     before = slow.state
-    real = slow._here()
-    read, overtaken = real._read, []
+    real = slow._current_projector()
+    read, overtaken = real._read_batch, []
 
     def overtake(**options: bool) -> Any:
         batch = read(**options)
@@ -130,7 +130,7 @@ def test_a_rebuild_that_is_overtaken_begins_again_nevertheless(path: Path) -> No
             overtaken.append(quick.rebuild())
         return batch
 
-    real._read = overtake  # type: ignore[method-assign]
+    real._read_batch = overtake  # type: ignore[method-assign]
     assert slow.rebuild().stored_state == before
     with REGISTRY.engine().reading() as reader:
         found = deciders_of(reader).projection("both")

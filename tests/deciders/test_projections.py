@@ -116,7 +116,7 @@ def test_a_restart_continues_where_it_stopped(lab: Lab, monkeypatch: pytest.Monk
 
         return total
 
-    assert define()._here().step()
+    assert define()._current_projector().step()
     assert len(calls) == 3
     lab.die()
     total = define()

@@ -196,9 +196,9 @@ def test_a_timer_that_changed_while_it_was_claimed_does_not_fire(lab: Lab, meanw
     clock.advance(1)
     slow = Performer(lab.engine, counter)
     slow._claim()
-    (claimed,) = slow._held
+    (claimed,) = slow._claimed
     counter.send(Forget("c") if meanwhile == "cancelled" else Remind("c", 50, n=7))
-    slow._end(claimed)
+    slow._finish(claimed)
     assert counter.state("c").n == 0
     assert len(timers(lab)) == (meanwhile == "replaced")
     assert "TimerFired" not in kinds()
