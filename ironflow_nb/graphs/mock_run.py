@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.status import RunKind, StepStatus
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import MEMORY, Engine, make_engine, run_here
-from ironflow_nb.graphs.compiled_graph import Block, GraphNode, NodeWork, Workflow, blocks_of
+from ironflow_nb.graphs.compiled_graph import Block, GraphNode, NodeWork, Workflow, blocks_of, nodes_in
 from ironflow_nb.graphs.compiler.schema_check import suggestion
 from ironflow_nb.handles.run import Run
 from ironflow_nb.journal.ports import Select
@@ -47,7 +47,7 @@ def check_mocks(block: Block, mocks: Mapping[str, Any]) -> None:
     Raises:
         DefinitionError: a mock is missing, or a mock has no node.
     """
-    nodes = {node.id: node for node in _all_nodes(block)}
+    nodes = {node.id: node for node in nodes_in(block)}
     for name in mocks:
         if name not in nodes:
             raise DefinitionError(f"mock {name!r} has no node of that id{suggestion(name, nodes)}", name=name)
@@ -58,13 +58,6 @@ def check_mocks(block: Block, mocks: Mapping[str, Any]) -> None:
             f"these nodes use something outside of the graph and have no mock: {', '.join(outside)}; give each a "
             f"value, a function of its options, or an exception: mocks={{{first!r}: ...}}"
         )
-
-
-def _all_nodes(block: Block) -> Iterator[GraphNode]:
-    for node in block.nodes:
-        yield node
-        for inside in blocks_of(node):
-            yield from _all_nodes(inside)
 
 
 def _unmocked(block: Block, mocks: Mapping[str, Any]) -> Iterator[GraphNode]:

@@ -24,7 +24,7 @@ _THROTTLED: Final = frozenset({
 SCHEMA: Final = options_schema(
     {
         "function": {"type": "string", "minLength": 1, "description": "the name or ARN of the function"},
-        "payload": {"description": "what the function is given, as JSON; an empty object unless said"},
+        "payload": {"description": "what the function is given, as JSON; by default an empty object"},
         "qualifier": {"type": "string", "minLength": 1, "description": "a version or an alias of the function"},
         "region": {"type": "string", "minLength": 1, "description": "the region; by default that of the environment"},
         "endpoint_url": {"type": "string", "minLength": 1, "description": "another server that speaks for AWS"},
@@ -122,9 +122,9 @@ def _decode_result(invoked: Mapping[str, Any], content: bytes, name: str, contex
 
 
 def _function_error(value: Any, name: str, context: NodeContext) -> NodeFailed:
-    said = value if isinstance(value, Mapping) else {}
-    kind = said.get("errorType", "an error")
-    what = f"{kind}: {said.get('errorMessage', 'it did not say which')}"
+    details = value if isinstance(value, Mapping) else {}
+    kind = details.get("errorType", "an error")
+    what = f"{kind}: {details.get('errorMessage', 'it did not say which')}"
     return failure(context, f"{name} failed with {what}", is_retryable=kind in _THROTTLED, output=value)
 
 

@@ -59,21 +59,21 @@ SCHEMA: Final = options_schema(
             "description": "what to write: a text, bytes, or other data, which becomes JSON, and one line if appended"
         },
         "overwrite": {
-            "description": "whether a file with another content may be replaced; true unless said",
+            "description": "whether a file with another content may be replaced; by default true",
             "type": "boolean",
         },
-        "missing_ok": {"description": "whether nothing may be there to delete; false unless said", "type": "boolean"},
+        "missing_ok": {"description": "whether nothing may be there to delete; by default false", "type": "boolean"},
         "recursive": {
-            "description": "whether folders are listed with those inside, or deleted with all; false unless said",
+            "description": "whether folders are listed with those inside, or deleted with all; by default false",
             "type": "boolean",
         },
         "pattern": {
-            "description": "which names are listed, for instance *.csv; all unless said",
+            "description": "which names are listed, for instance *.csv; by default all",
             "type": "string",
             "minLength": 1,
         },
         "max_bytes": {
-            "description": f"how large a file may be that is read; {MAX_BYTES:,} bytes unless said",
+            "description": f"how large a file may be that is read; by default {MAX_BYTES:,} bytes",
             "type": "integer",
             "minimum": 0,
             "maximum": 2_000_000_000,
@@ -130,8 +130,8 @@ class _NodeFiles:
     def require_no_program(self, place: Path) -> None:
         """Refuse to change a granted program, or which file is found by its name."""
         if any(program.is_relative_to(place) for program in _granted_programs(self.context.grants)):
-            told = "a program is there that this graph may run, so it may not change it"
-            raise PermissionError(errno.EPERM, told)
+            message = "a program is there that this graph may run, so it may not change it"
+            raise PermissionError(errno.EPERM, message)
 
     def entry(self, written: str) -> Path:
         """Return the path with its folder resolved and its own name not, so that a link is used itself."""
@@ -173,9 +173,9 @@ class _NodeFiles:
             raise
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             number = getattr(error, "errno", None)
-            said = getattr(error, "strerror", None) or error
+            reason = getattr(error, "strerror", None) or error
             raise failure(
-                self.context, f"{written!r} can't be {what}: {said}", is_retryable=number in _TRANSIENT, path=written
+                self.context, f"{written!r} can't be {what}: {reason}", is_retryable=number in _TRANSIENT, path=written
             ) from error
 
 

@@ -1,8 +1,8 @@
 """Folders that are walked down to without following a link, and files in them that are written whole or not at all.
 
 A path that the grants have resolved has no link in it. Each of its folders is opened from the one above with
-``O_NOFOLLOW``, and every file is used by its name in the open folder: so no link can be put there after the grants said
-yes. Windows has no such opening: there a path is used as it is, and a program that can write into a granted
+``O_NOFOLLOW``, and every file is used by its name in the open folder: so no link can be put there after the grants
+were checked. Windows has no such opening: there a path is used as it is, and a program that can write into a granted
 folder may replace a part of the path in between.
 """
 
@@ -263,8 +263,8 @@ def _rename(folder: Folder, part: str, name: str, *, is_replacing: bool) -> None
         folder.rename_to_free(part, folder, name)
     except FileExistsError as error:
         if not _has_same_content(folder, part, name):
-            told = "it is there already, with another content; overwrite: true would replace it"
-            raise FileExistsError(error.errno, told) from None
+            message = "it is there already, with another content; overwrite: true would replace it"
+            raise FileExistsError(error.errno, message) from None
         folder.remove(part)
 
 

@@ -82,7 +82,7 @@ SCHEMA: Final = options_schema(
             "type": "string",
             "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://",
         },
-        "method": {"description": "the method; GET unless said", "enum": list(METHODS)},
+        "method": {"description": "the method; by default GET", "enum": list(METHODS)},
         "params": {"description": "more for the query: a list is given item by item, null is left out", **_FIELDS},
         "headers": {
             "description": "headers; the first host gets all of them, one that it redirects to only harmless ones",
@@ -101,16 +101,16 @@ SCHEMA: Final = options_schema(
             "enum": ["auto", "json", "text", "bytes"],
         },
         "fail_on_status": {
-            "description": "whether the node fails on a status other than 2xx; true unless said",
+            "description": "whether the node fails on a status other than 2xx; by default true",
             "type": "boolean",
         },
         "follow_redirects": {
-            "description": f"whether redirections are followed, {MAX_REDIRECTS} at most and to granted hosts; true "
-            "unless said",
+            "description": f"whether redirections are followed, {MAX_REDIRECTS} at most and to granted hosts; by "
+            "default true",
             "type": "boolean",
         },
         "max_bytes": {
-            "description": f"the largest body that is taken; {MAX_BYTES:,} bytes unless said",
+            "description": f"the largest body that is taken; by default {MAX_BYTES:,} bytes",
             "type": "integer",
             "minimum": 0,
             "maximum": 2_000_000_000,
@@ -246,8 +246,8 @@ class _Exchange:
         try:
             return parse_body(content, content_type, parse)
         except BodyUnreadable as error:
-            said = f"content type {content_type}" if parse == "auto" else "a body that parse: json is to read"
-            raise self._body_error(f"with {said}, but {error}; parse: text takes any text", response) from None
+            what = f"content type {content_type}" if parse == "auto" else "a body that parse: json is to read"
+            raise self._body_error(f"with {what}, but {error}; parse: text takes any text", response) from None
 
     def _error_body(self, response: httpx.Response) -> Any:
         """Return the body for the error, or the beginning of its text or bytes; None if it can't be read.
@@ -272,8 +272,8 @@ class _Exchange:
     def _read_content(self, response: httpx.Response, max_bytes: int) -> bytes:
         __tracebackhide__ = True
         has_body = self._request.method != "HEAD" and response.status_code not in {204, 304}
-        said = response.headers.get("content-length", "") if has_body else ""
-        if said.isascii() and said.isdigit() and int(said[:20]) > max_bytes:
+        length = response.headers.get("content-length", "") if has_body else ""
+        if length.isascii() and length.isdigit() and int(length[:20]) > max_bytes:
             raise BodyTooLarge
         return read_body(response.iter_raw(), response.headers.get("content-encoding", ""), max_bytes)
 
@@ -330,9 +330,9 @@ def is_repeatable(retry: Mapping[str, Any], method: str) -> bool:
     return methods is None or method in {str(each).upper() for each in methods}
 
 
-def retry_after_s(said: str, context: NodeContext) -> float | None:
+def retry_after_s(header: str, context: NodeContext) -> float | None:
     """Return the seconds of a ``Retry-After`` header, at most a minute; None if it has no number and no date."""
-    text = said.strip()
+    text = header.strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), LONGEST_RETRY_AFTER_S)
     try:

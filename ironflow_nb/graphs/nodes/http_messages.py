@@ -207,8 +207,8 @@ def _encode_json(value: Any, context: NodeContext) -> bytes:
         return write_json(value, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         # The text of the error names a type, and no value: "Out of range float values are not JSON compliant".
-        said = str(error).partition(": ")[0] if isinstance(error, TypeError) else type(error).__name__
-        raise failure(context, f"json can't be written as JSON: {said}") from None
+        reason = str(error).partition(": ")[0] if isinstance(error, TypeError) else type(error).__name__
+        raise failure(context, f"json can't be written as JSON: {reason}") from None
 
 
 def _extended_query(url: httpx.URL, params: Mapping[str, Any]) -> bytes | None:
@@ -241,7 +241,7 @@ _TEXT_TYPES: Final = frozenset({
 _CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?([^\s;\"']+)", re.IGNORECASE)
 _CHUNK: Final = 256 * 1024
 
-# What httpx asks for unless told otherwise depends on which packages are there; only these are asked for.
+# The encodings that requests accept. The default of httpx depends on the installed packages.
 _ZLIB_WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
@@ -339,8 +339,8 @@ def body_format(content_type: str, parse: BodyFormat) -> BodyFormat:
 
 def decode_text(content: bytes, content_type: str) -> str:
     """Decode the text by the charset of its content type, else as UTF-8, else as Latin-1."""
-    said = _CHARSET.search(content_type)
-    for charset in ([said[1]] if said else []) + ["utf-8"]:
+    charset_found = _CHARSET.search(content_type)
+    for charset in ([charset_found[1]] if charset_found else []) + ["utf-8"]:
         try:
             return content.decode(charset).removeprefix("\ufeff")
         except (LookupError, ValueError):

@@ -58,17 +58,17 @@ _SCHEMA: Final = options_schema(
         },
         "stdin": {"description": "a text that it can read; by default there is nothing to read", "type": "string"},
         "fail_on_exit": {
-            "description": "whether the node fails where the exit code is none of ok_codes; true unless said",
+            "description": "whether the node fails if the exit code is not one of ok_codes; by default true",
             "type": "boolean",
         },
         "ok_codes": {
-            "description": "the exit codes that mean success; only 0 unless said",
+            "description": "the exit codes that mean success; by default only 0",
             "type": "array",
             "items": {"type": "integer"},
             "minItems": 1,
         },
         "max_bytes": {
-            "description": f"how much of each stream is kept, {MAX_BYTES:,} bytes unless said; the program goes on",
+            "description": f"how much of each stream is kept; by default {MAX_BYTES:,} bytes. The program goes on",
             "type": "integer",
             "minimum": 0,
             "maximum": 1_000_000_000,
@@ -105,8 +105,8 @@ def _perform(options: Options, context: NodeContext) -> dict[str, Any]:
     try:
         ended = run(program)
     except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise failure(context, f"{name} can't be started: {said}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise failure(context, f"{name} can't be started: {reason}") from error
     return _check_result(ended, name, program.timeout_s, context.monotonic() - began, options, context)
 
 

@@ -135,17 +135,17 @@ _SCHEMA: Final = options_schema(
         },
         "parameters": {"description": "the values of :name, a mapping, or of ?, a list", "type": ["object", "array"]},
         "write": {
-            "description": "whether the statement may change the database, and make the file; false unless said",
+            "description": "whether the statement may change the database, and make the file; by default false",
             "type": "boolean",
         },
         "max_rows": {
-            "description": f"how many rows there may be, {MAX_ROWS:,} unless said",
+            "description": f"how many rows there may be; by default {MAX_ROWS:,}",
             "type": "integer",
             "minimum": 1,
             "maximum": 1_000_000,
         },
         "truncate": {
-            "description": "whether more rows than max_rows are left out instead of failing; false unless said",
+            "description": "whether more rows than max_rows are left out instead of failing; by default false",
             "type": "boolean",
         },
     },
@@ -379,7 +379,7 @@ class _StatementGuard:
         elif action == sqlite3.SQLITE_FUNCTION and (detail or "").lower() in {"load_extension", "fts3_tokenizer"}:
             self._denied = f"{detail} loads code into the process"
         elif action == sqlite3.SQLITE_PRAGMA and (name or "").lower() not in _READING_PRAGMAS:
-            self._denied = f"PRAGMA {name} is none of those that only read: {', '.join(sorted(_READING_PRAGMAS))}"
+            self._denied = f"PRAGMA {name} is not one of those that only read: {', '.join(sorted(_READING_PRAGMAS))}"
         else:
             return sqlite3.SQLITE_OK
         return sqlite3.SQLITE_DENY

@@ -201,7 +201,7 @@ FORMAT: Final = Kind(
                 "type": "array",
                 "items": {"type": "string"},
                 "minItems": 1,
-                "description": "Of csv: the columns and their order; unless said, all keys in order of appearance.",
+                "description": "Of csv: the columns and their order; by default all keys in order of appearance.",
             },
             "delimiter": _DELIMITER,
             "header": _HEADER,
