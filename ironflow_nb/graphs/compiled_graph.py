@@ -158,7 +158,7 @@ def blocks_of(node: GraphNode) -> tuple[Block, ...]:
 
 
 def nodes_in(block: Block) -> Iterator[GraphNode]:
-    """Yield the nodes of the block and of all blocks inside of it, each before those inside of it."""
+    """Yield the nodes of the block and all nested nodes, each before those inside it."""
     for node in block.nodes:
         yield node
         for inner in blocks_of(node):

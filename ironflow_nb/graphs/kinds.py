@@ -75,7 +75,7 @@ Options: TypeAlias = Mapping[str, Any]
 
 
 class NodeContext(Protocol):
-    """The context of one attempt of a node, which its work gets beside the options."""
+    """The context of one attempt of a node, which its work gets in addition to the options."""
 
     @property
     def node(self) -> str:

@@ -1,4 +1,4 @@
-"""The compiler of tasks: what a single node does, of whatever kind it is."""
+"""The compiler of tasks: what a single node does, by its kind."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ NOTHING: Final = Literal(None)
 
 
 class TaskCompiler:
-    """Compiles the tasks of the nodes of one graph; `block` compiles the lists of nodes inside of them."""
+    """Compiles the tasks of the nodes of one graph; `block` compiles the lists of nodes inside them."""
 
     def __init__(
         self,
