@@ -55,6 +55,10 @@ class NodeState:
     """More than a node can show, for its tooltip: the runs of its children."""
     reasons: tuple[str, ...] = ()
     """Why steps of it were skipped, as far as that is recorded."""
+    n_before: int = 0
+    """How many of its completed steps are not of the latest continuation..."""
+    before: str = ""
+    """... and what they are called: reused."""
 
     @property
     def is_past(self) -> bool:
@@ -265,7 +269,8 @@ def saying(state: NodeState) -> str:
 
 def saying_with_time(state: NodeState) -> str:
     """Return the state in words, with how long its steps took, if that is known."""
-    said = saying(state)
+    before = f"{state.n_before} {state.before}" if state.n_total > 1 else state.before
+    said = ", ".join(filter(None, [saying(state), before if state.n_before else ""]))
     if state.duration_s is None:
         return said or in_words(state.status)
     took = spoken(state.duration_s) if state.n_total == 1 else f"{spoken(state.duration_s)} of work"

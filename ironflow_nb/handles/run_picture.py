@@ -56,13 +56,14 @@ def _figures(progress: Progress) -> RunFigures:
 
     run, continued_at = progress.run, progress.continued_at
     n_again = sum(tally.n_tried_again for tally in progress.tallies)
-    if run is None or progress.ended_at is None:
+    until = progress.now if progress.ended_at is None else progress.ended_at
+    if run is None or until is None:
         return RunFigures(n_reused=progress.n_reused, n_tried_again=n_again)
     began_at = run.started_at if continued_at is None else continued_at
     return RunFigures(
-        wall_s=max(progress.ended_at - began_at, 0) / 1e6,
+        wall_s=max(until - began_at, 0) / 1e6,
         is_continued=continued_at is not None,
-        n_reused=run.n_reused,
+        n_reused=progress.n_reused,
         n_tried_again=n_again,
     )
 
@@ -98,7 +99,13 @@ def _laid(progress: Progress) -> tuple[Diagram, dict[str, NodeState]]:
     for key, tally in keyed:
         if tally.reason:
             reasons.setdefault(key, []).append(tally.reason)
+    before: Counter[str] = Counter()
+    for key, tally in keyed:
+        before[key] += tally.n_recorded_before
+    # In a completed run all of them were used again; in another one nothing tells which of them.
+    word = "reused" if progress.status is RunStatus.COMPLETED else "recorded before"
     states = node_states(told, n_expected=expected, reasons=reasons)
+    states |= {key: changed(states[key], n_before=n, before=word) for key, n in before.items() if n and key in states}
     for place, children in progress.children.items():
         if key_of[place] in states:
             states[key_of[place]] = _with_children(states[key_of[place]], children)

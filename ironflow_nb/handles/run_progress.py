@@ -49,7 +49,8 @@ class Definitions(NamedTuple):
 class Progress(NamedTuple):
     """What is recorded of a run, and what became of its children; `totals` are those of maps, by name and site.
 
-    `continued_at` and `ended_at` are those of the latest stretch, microseconds UTC; a run that goes on has neither.
+    `continued_at`, `ended_at` and `now` are microseconds UTC, the first two those of the latest continuation. A run
+    that goes on has not ended; only one that goes on has `now`, which is rounded as its elapsed time is shown.
     """
 
     run: RunRow | None
@@ -61,6 +62,7 @@ class Progress(NamedTuple):
     continued_at: int | None = None
     ended_at: int | None = None
     n_reused: int = 0
+    now: int | None = None
 
     @property
     def places(self) -> set[Place]:
@@ -75,6 +77,8 @@ class Moment(NamedTuple):
     position: int
     status: RunStatus
     n_reused: int
+    now: int | None = None
+    """The time of a run that goes on, rounded, microseconds UTC."""
 
 
 def progress_of(engine: Engine, run_id: RunId) -> Progress:
@@ -100,20 +104,33 @@ def progress_since(engine: Engine, run_id: RunId, moment: Moment | None) -> tupl
             if found and run is not found[0]:
                 continue  # it has ended since this transaction began, so its steps are to be read again
             n_reused = session.replayer.n_reused if session is not None else 0 if run is None else run.n_reused
-            now = Moment(run_id, reader.last_position(), status, n_reused)
+            time = _rounded_now(engine, reader, run) if run is not None and status in OWNED else None
+            now = Moment(run_id, reader.last_position(), status, n_reused, time)
             if now == moment:
                 return now, None
             if run is None or not found:
                 return now, Progress(run, status, _definitions(reader, run, session, set()), n_reused=n_reused)
-            return now, _read(engine, reader, run, status, session, n_reused)
+            return now, _read(engine, reader, run, session, now)
 
 
-def _read(
-    engine: Engine, reader: Reader, run: RunRow, status: RunStatus, session: Session | None, n_reused: int
-) -> Progress:
+def _rounded_now(engine: Engine, reader: Reader, run: RunRow) -> int:
+    """Return the time by the clock, rounded to a step that grows with how long the run goes on."""
+    began_at = _continued_at(reader, run) or run.started_at
+    return began_at + rounded_age_s(max(engine.access.clock.now() - began_at, 0) // 1_000_000) * 1_000_000
+
+
+def rounded_age_s(age_s: int) -> int:
+    """Return the age in whole seconds, less precise the older it is: it changes about 20 times while it doubles."""
+    step_s = max(1, (1 << age_s.bit_length()) // 40)
+    return age_s // step_s * step_s
+
+
+def _read(engine: Engine, reader: Reader, run: RunRow, session: Session | None, moment: Moment) -> Progress:
+    status = moment.status
     is_completed, goes_on = status is RunStatus.COMPLETED, status in OWNED
     unused = unused_steps(reader, run) if is_completed else ()
-    found = reader.sites(run.run_id, without=unused, continued_at=run.session_version if goes_on else 0)
+    began_at = run.session_version
+    found = reader.sites(run.run_id, without=unused, continued_at=began_at if goes_on else 0, began_at=began_at)
     tallies = [tally for tally in found if not tally.name.startswith(OWN_PREFIX)]
     totals = _totals(reader, run, since=run.session_version if is_completed else 0)
     places = {tally.place for tally in tallies} | set(totals)
@@ -124,9 +141,10 @@ def _read(
         tallies=tallies,
         totals=totals,
         children=_children(engine, reader, tallies),
-        continued_at=None if goes_on else _continued_at(reader, run),
+        continued_at=_continued_at(reader, run),
         ended_at=None if goes_on else run.ended_at or _last_sign_at(reader, run),
-        n_reused=n_reused,
+        n_reused=moment.n_reused,
+        now=moment.now,
     )
 
 

@@ -75,12 +75,14 @@ class StepTally(msgspec.Struct, frozen=True):
 class SiteTally(StepTally, frozen=True):
     """A tally of the steps that were called at one site; the site is an empty text where it is not known.
 
-    Steps that are child runs are counted one by one, skipped steps by their reason.
+    Steps that are child runs are counted one by one, skipped steps by their reason. `n_recorded_before` of the steps
+    were completed before the latest continuation, or by another run.
     """
 
     site: str = ""
     child_run_id: RunId | None = None
     reason: str = ""
+    n_recorded_before: int = 0
 
     @property
     def place(self) -> tuple[str, str]:
@@ -277,10 +279,13 @@ class Reader(Protocol):
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[StepTally]]:
         """Count the steps of each run by name and status, in the order of both. Runs without steps are left out."""
 
-    def sites(self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0) -> list[SiteTally]:
+    def sites(
+        self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0, began_at: int = 0
+    ) -> list[SiteTally]:
         """Count the steps of the run, except `without`, by their latest attempts, in the order of their beginnings.
 
         Steps that were skipped after a failure before the version `continued_at` are left out: they are decided anew.
+        `n_recorded_before` counts the completed steps that began before the version `began_at`, or in another run.
         """
 
     def attempts(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:

@@ -164,16 +164,21 @@ class SqliteReader:
             found.setdefault(run_id, []).append(StepTally(name, sql.step_status(run_id, status), *counted))
         return found
 
-    def sites(self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0) -> list[SiteTally]:
+    def sites(
+        self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0, began_at: int = 0
+    ) -> list[SiteTally]:
         """See the port."""
         given = {"run_id": run_id, "without": json_list(without), "at": continued_at, "after_failure": AFTER_FAILURE}
+        given["began_at"] = began_at
         rows = self._connection.execute(
             """
             SELECT s.name, s.status, count(*), sum(s.duration_s), sum(n_failed > (s.status = 'failed')),
                 sum(s.lived_with), ifnull(CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.site') END, '')
-                AS site, s.child_run_id, CASE s.status WHEN 'skipped' THEN s.reason ELSE '' END AS why
+                AS site, s.child_run_id, CASE s.status WHEN 'skipped' THEN s.reason ELSE '' END AS why,
+                sum(s.status = 'completed' AND (s.version < :began_at OR s.origin_run_id IS NOT NULL))
             FROM (
-                SELECT name, status, duration_s, lived_with, child_run_id, reason, version, max(attempt),
+                SELECT name, status, duration_s, lived_with, child_run_id, reason, version, origin_run_id,
+                    max(attempt),
                     sum(status = 'failed') AS n_failed
                 FROM steps WHERE run_id = :run_id AND step NOT IN (SELECT value FROM json_each(:without))
                 GROUP BY name, "index"

@@ -270,7 +270,9 @@ class MemoryJournal:
             found.setdefault(run_id, []).append(StepTally(name, status, *_counted(rows, again)))
         return found
 
-    def sites(self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0) -> list[SiteTally]:
+    def sites(
+        self, run_id: RunId, *, without: Collection[StepRef] = (), continued_at: int = 0, began_at: int = 0
+    ) -> list[SiteTally]:
         """See the port."""
         latest, again = self._latest(Select(run_ids=[run_id]))
         started = {row.version: row for row in self.events(Select(run_ids=[run_id])) if row.step is not None}
@@ -283,7 +285,7 @@ class MemoryJournal:
             if row.step not in without and not (why.endswith(AFTER_FAILURE) and row.version < continued_at):
                 groups.setdefault((row.name, row.status, site, row.child_run_id, why), []).append(row)
         return [
-            SiteTally(name, status, *_counted(rows, again), site, child_run_id, why)
+            SiteTally(name, status, *_counted(rows, again), site, child_run_id, why, _n_before(rows, began_at))
             for (name, status, site, child_run_id, why), rows in groups.items()
         ]
 
@@ -383,6 +385,12 @@ def _fits_ids(run_id: str, select: Select) -> bool:
 
 def _fits_name(name: str, wanted: str | None, select: Select) -> bool:
     return wanted is None or name == wanted or (not select.is_full_name and name.endswith(f".{wanted}"))
+
+
+def _n_before(rows: list[StepRow], began_at: int) -> int:
+    """Return how many of the steps were completed before that version, or by another run."""
+    completed = (row for row in rows if row.status is StepStatus.COMPLETED)
+    return sum(row.version < began_at or row.origin_run_id is not None for row in completed)
 
 
 def _counted(rows: Sequence[StepRow], again: Collection[tuple[RunId, StepRef]]) -> tuple[int, float | None, int, int]:

@@ -10,6 +10,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import Run
+from ironflow_nb.handles.run_progress import rounded_age_s
 from tests.cells import run_cell
 from tests.conftest import Lab
 
@@ -214,6 +215,62 @@ def main():
     assert head(run) == [
         "5 steps done, 1 failed and handled", "7.0 s since continued · 5 reused · 1 tried again",
     ]  # fmt: skip
+
+
+CONTINUED = """
+@iron.step
+def fetch(n):
+    return n
+
+@iron.step
+def check():
+    if broken:
+        raise OSError("off")
+
+@iron.flow
+def main():
+    for n in range(2):
+        fetch(n)
+    clock.advance(65)
+    look()
+    check()
+    fetch(2)
+"""
+
+
+def node_titles(run: Run[Any]) -> list[str]:
+    root = ET.fromstring(run._repr_mimebundle_()["image/svg+xml"])
+    nodes = [group for group in root.iter(f"{SVG}g") if group.get("data-kind") == "step"]
+    return [(group.findtext(f"{SVG}title") or "").split("\n")[0] for group in nodes]
+
+
+def test_the_head_of_a_run_that_goes_on_tells_how_long_it_has_and_nodes_what_is_recorded_before(lab: Lab) -> None:
+    clock, heads, titles = lab.simulate_time(), [], []
+
+    def look() -> None:
+        run = iron.get_run(iron.runs()["run_id"].iloc[0])
+        heads.append(head(run)[-1])
+        titles.append(node_titles(run)[0].partition(" · ")[0])
+
+    space: dict[str, Any] = {"__name__": "__main__", "iron": iron, "clock": clock, "broken": [True], "look": look}
+    run_cell(CONTINUED, space)
+    with pytest.raises(OSError, match="off"):
+        space["main"]()
+    clock.advance(86_400)
+    space["broken"].clear()
+    lab.cell()
+    space["main"]()
+    # Rounded, so that a picture which follows the run for hours is not drawn anew each second.
+    assert heads == ["1 min 3 s", "1 min 3 s since continued · 2 reused"]
+    assert titles == ["fetch: 2 of 2", "fetch: 2 of 2, 2 recorded before"]
+    found = node_titles(space["main"].last)
+    assert [title.partition(" · ")[0] for title in found[:2]] == ["fetch: 2 of 2, 2 reused", "check: 0 ms"]
+
+
+def test_an_age_is_told_less_precisely_the_older_it_is() -> None:
+    assert [rounded_age_s(age_s) for age_s in (0, 7, 59, 65, 600, 90_000)] == [0, 7, 59, 63, 600, 88_452]
+    for older in (10, 100, 10_000, 1_000_000):
+        assert 0.9 * older <= rounded_age_s(older) <= older
 
 
 def test_the_time_of_many_steps_is_called_work(lab: Lab) -> None:
