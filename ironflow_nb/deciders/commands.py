@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -15,16 +16,21 @@ from ironflow_nb.core.events import EffectRequested, RunCompleted, RunStarted, T
 from ironflow_nb.core.identity import Digest, ValueId, digest_bytes
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.deciders.decider_definition import AnyDecider
-from ironflow_nb.deciders.decisions import Accept, Accepted, AlreadyCompleted, Outcome, Reject, Rejected
+from ironflow_nb.deciders.decisions import Accept, Accepted, AlreadyCompleted, Outcome, OutcomeKind, Reject, Rejected
 from ironflow_nb.deciders.instances import InstanceChanges, load, remember, store_state
 from ironflow_nb.deciders.store import Observation, deciders_of
 from ironflow_nb.errors import DecisionError, DuplicateKey, UniqueKeyTaken, ValueNotStorable, VersionConflict
 from ironflow_nb.execution import Engine, JournalAccess, deterministic, say, shell
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, RunCommit
 
-EFFECT = "effect"
-TIMER = "timer"
-UNIQUE = "unique"
+
+class WorkKind(StrEnum):
+    """The kinds of work that deciders put on the queue."""
+
+    EFFECT = "effect"
+    TIMER = "timer"
+    UNIQUE = "unique"
+    """The unique key of an open instance, which is never due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,9 +163,9 @@ class DecisionTransaction:
                 f"{found.command} {found.data}; use another key",
                 key=envelope.key,
             )
-        if found.outcome == "accepted":
+        if found.outcome == OutcomeKind.ACCEPTED:
             return Accepted(found.n_events, found.version, is_repeated=True)
-        if found.outcome == "rejected":
+        if found.outcome == OutcomeKind.REJECTED:
             return Rejected(msgspec.json.decode(found.reason or "null"), is_repeated=True)
         return AlreadyCompleted(instance, is_repeated=True)
 
@@ -200,7 +206,9 @@ class DecisionTransaction:
         decider = self._decider
         unique = decider.unique_key_of(envelope.command)
         if unique is not None:
-            taken = self.reader.work(QueueSelect(of=[(decider.kind, decider.name)], kind=UNIQUE, key=unique, limit=1))
+            taken = self.reader.work(
+                QueueSelect(of=[(decider.kind, decider.name)], kind=WorkKind.UNIQUE, key=unique, limit=1)
+            )
             if taken:
                 raise UniqueKeyTaken(
                     f"{decider.name} {changes.instance} can't begin: run {taken[0].run_id}, which is not completed, "
@@ -222,7 +230,7 @@ class DecisionTransaction:
         )
         if unique is not None:
             changes.put_work(
-                QueueItem(run_id=changes.run_id, kind=UNIQUE, key=unique, due_at=_NEVER, created_at=self.now)
+                QueueItem(run_id=changes.run_id, kind=WorkKind.UNIQUE, key=unique, due_at=_NEVER, created_at=self.now)
             )
 
     def _request_effect(self, changes: InstanceChanges, effect: Any) -> None:
@@ -233,16 +241,21 @@ class DecisionTransaction:
         changes.add(EffectRequested(effect_id=effect_id, kind=name, payload=payload))
         changes.put_work(
             QueueItem(
-                run_id=changes.run_id, kind=EFFECT, key=key, due_at=self.now, created_at=self.now, payload_id=payload
+                run_id=changes.run_id,
+                kind=WorkKind.EFFECT,
+                key=key,
+                due_at=self.now,
+                created_at=self.now,
+                payload_id=payload,
             )
-        )  # fmt: skip
+        )
 
     def _set_timers(self, changes: InstanceChanges, decision: Accept[Any]) -> None:
-        pending = self._pending_keys(changes, TIMER) if decision.cancelled else set()
+        pending = self._pending_keys(changes, WorkKind.TIMER) if decision.cancelled else set()
         for key in decision.cancelled:
             if key in pending:
                 pending.discard(key)
-                changes.remove_work(TIMER, key)
+                changes.remove_work(WorkKind.TIMER, key)
                 changes.add(TimerCancelled(key=key))
         for timer in decision.timers:
             name, data = self._decider.command_codec.encode(timer.command)
@@ -252,9 +265,14 @@ class DecisionTransaction:
             payload = self._add_payload(changes, key, name, data)
             changes.put_work(
                 QueueItem(
-                    run_id=changes.run_id, kind=TIMER, key=key, due_at=due_at, created_at=self.now, payload_id=payload
+                    run_id=changes.run_id,
+                    kind=WorkKind.TIMER,
+                    key=key,
+                    due_at=due_at,
+                    created_at=self.now,
+                    payload_id=payload,
                 )
-            )  # fmt: skip
+            )
 
     def _add_payload(self, changes: InstanceChanges, key: str, name: str, data: str) -> ValueId:
         """Add the payload of work, signed for this run and key: work that another user queues is not performed."""
@@ -271,13 +289,17 @@ class DecisionTransaction:
             msgspec.json.encode(changes.state, enc_hook=repr).decode(), type(changes.state).__name__
         )
         changes.add(RunCompleted(output=output))
-        for key in self._pending_keys(changes, UNIQUE) if self._decider.has_unique_key else ():
-            changes.remove_work(UNIQUE, key)
+        for key in self._pending_keys(changes, WorkKind.UNIQUE) if self._decider.has_unique_key else ():
+            changes.remove_work(WorkKind.UNIQUE, key)
 
 
 _NEVER = 2**62
 _NOTHING: Accept[Any] = Accept(())
-_OUTCOMES = {Accepted: "accepted", Rejected: "rejected", AlreadyCompleted: "already_completed"}
+_OUTCOMES = {
+    Accepted: OutcomeKind.ACCEPTED,
+    Rejected: OutcomeKind.REJECTED,
+    AlreadyCompleted: OutcomeKind.ALREADY_COMPLETED,
+}
 
 
 def _refuse_impure(name: str, before: Any, state: Any, decision: Any, again: Any) -> None:

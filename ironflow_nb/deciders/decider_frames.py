@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.deciders.commands import EFFECT, TIMER
+from ironflow_nb.deciders.commands import WorkKind
 from ironflow_nb.deciders.decider_definition import AnyDecider
 from ironflow_nb.deciders.due_work import dead_work
 from ironflow_nb.deciders.instances import state_at, unreadable_event
@@ -51,7 +51,7 @@ def instances(engine: Engine, decider: AnyDecider) -> pd.DataFrame:
 def _instance_record(
     decider: AnyDecider, reader: Reader, row: RunRow, prefix: str, work: list[QueueItem]
 ) -> dict[str, Any]:
-    mine = [each for each in work if each.run_id == row.run_id and each.kind in {EFFECT, TIMER}]
+    mine = [each for each in work if each.run_id == row.run_id and each.kind in {WorkKind.EFFECT, WorkKind.TIMER}]
     return {
         "instance": row.key, "status": _status(decider, reader, row), "is_completed": row.ended_at is not None,
         "n_events": sum(kind.startswith(prefix) for _, _, kind, _ in deciders_of(reader).events_after(row.run_id, 0)),

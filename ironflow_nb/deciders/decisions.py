@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, Generic, NoReturn, TypeVar
 
 from ironflow_nb.core.durations import Duration, seconds
@@ -74,6 +75,14 @@ def accept(*events: E) -> Accept[E]:
 def reject(reason: Hashable | object) -> Reject:
     """Return the decision to reject the command; `reason` is any value that JSON can hold."""
     return Reject(reason)
+
+
+class OutcomeKind(StrEnum):
+    """The kinds of outcomes, as observations record them."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    ALREADY_COMPLETED = "already_completed"
 
 
 @dataclass(frozen=True, slots=True)

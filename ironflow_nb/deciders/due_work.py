@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from ironflow_nb.deciders.commands import EFFECT
+from ironflow_nb.deciders.commands import WorkKind
 from ironflow_nb.deciders.decider_definition import AnyDecider
 from ironflow_nb.deciders.effects import Performer
 from ironflow_nb.errors import IronflowError
@@ -49,7 +49,7 @@ def _run_until_idle(engine: Engine, decider: AnyDecider, wait_s: float) -> int:
 
 def _report_unperformed(engine: Engine, decider: AnyDecider) -> None:
     with engine.reading() as reader:
-        pending = reader.work(QueueSelect(of=[(decider.kind, decider.name)], kind=EFFECT, is_dead=False))
+        pending = reader.work(QueueSelect(of=[(decider.kind, decider.name)], kind=WorkKind.EFFECT, is_dead=False))
     names = Counter(name for work in pending if (name := work.key.partition("/")[0]) not in decider.handlers)
     for name, n_effects in names.items():
         effects = "1 effect" if n_effects == 1 else f"{n_effects} effects"

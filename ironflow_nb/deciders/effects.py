@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.events import EffectSettled, TimerFired
 from ironflow_nb.core.identity import RunId, ValueId
-from ironflow_nb.deciders.commands import EFFECT, TIMER, CommandEnvelope, DecisionTransaction, exchange
+from ironflow_nb.deciders.commands import CommandEnvelope, DecisionTransaction, WorkKind, exchange
 from ironflow_nb.deciders.decider_definition import AnyDecider, Handler
 from ironflow_nb.deciders.instances import InstanceChanges
 from ironflow_nb.errors import EngineClosed, EventUnreadable
@@ -69,7 +69,7 @@ class ClaimedWork:
     @property
     def source(self) -> str:
         """The sender of its command in observations."""
-        return f"timer {self.work.key}" if self.work.kind == TIMER else f"effect {self.name}"
+        return f"timer {self.work.key}" if self.work.kind == WorkKind.TIMER else f"effect {self.name}"
 
     @property
     def handler(self) -> Handler:
@@ -87,13 +87,13 @@ class ClaimedWork:
                 f"the payload of {self.work.kind} {self.work.key} of {self.decider.name} {self.instance} is missing in "
                 "the journal, or damaged; put the journal back from a copy"
             )
-        codec = self.decider.command_codec if self.work.kind == TIMER else self.decider.effect_codec
+        codec = self.decider.command_codec if self.work.kind == WorkKind.TIMER else self.decider.effect_codec
         return codec.decode(self.name, self.data)
 
 
 def handler_of(decider: AnyDecider, work: QueueItem) -> Handler:
     """Return the handler of the work."""
-    return TIMER_HANDLER if work.kind == TIMER else decider.handlers[work.key.partition("/")[0]]
+    return TIMER_HANDLER if work.kind == WorkKind.TIMER else decider.handlers[work.key.partition("/")[0]]
 
 
 def is_held(work: QueueItem, alive: Collection[str], now: int) -> bool:
@@ -181,7 +181,7 @@ class Performer:
                 "longer than its lease"
             )
             self._fail(claimed, error, after=tried)
-        elif claimed.work.kind == TIMER:
+        elif claimed.work.kind == WorkKind.TIMER:
             self._fire_timer(claimed)
         else:
             self._perform_effect(claimed)
@@ -203,7 +203,7 @@ class Performer:
 
     def _waiting(self, reader: Reader) -> list[QueueItem]:
         mine = self._select(is_dead=False, without=self.foreign)
-        return [work for work in reader.work(mine) if work.kind in {EFFECT, TIMER}]
+        return [work for work in reader.work(mine) if work.kind in {WorkKind.EFFECT, WorkKind.TIMER}]
 
     def _next(self, reader: Reader) -> QueueItem | None:
         """Return the work that is due for the longest time, or None. Work of other users is left out."""
@@ -352,7 +352,7 @@ class Performer:
 
     @staticmethod
     def _add_settled(changes: InstanceChanges, claimed: ClaimedWork, outcome: str) -> None:
-        if claimed.work.kind == TIMER:
+        if claimed.work.kind == WorkKind.TIMER:
             changes.add(TimerFired(key=claimed.work.key))
         else:
             changes.add(EffectSettled(effect_id=claimed.work.key.partition("/")[2], outcome=outcome))
@@ -394,7 +394,7 @@ class Performer:
                 changes = transaction.instance(claimed.instance)
                 changes.add_value(stored)
                 changes.put_work(failed)
-                if failed.dead_at is not None and work.kind == EFFECT:
+                if failed.dead_at is not None and work.kind == WorkKind.EFFECT:
                     self._add_settled(changes, claimed, "dead")
                 if command is not None:
                     transaction.decide(CommandEnvelope(command=command, source=f"dead {claimed.source}"))

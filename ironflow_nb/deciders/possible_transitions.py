@@ -47,22 +47,22 @@ class Explorer:
     def __init__(self) -> None:
         self._last: tuple[Hashable, ExplorationResult] | None = None
 
-    def explored(self, machine: AnyDecider, samples: Sequence[Any], now: datetime) -> ExplorationResult:
+    def explored(self, decider: AnyDecider, samples: Sequence[Any], now: datetime) -> ExplorationResult:
         """Return the result of the exploration with these commands."""
         # The functions are part of the key because not all called code can be read.
-        key = machine.functions, machine.code, repr(machine.initial), tuple(repr(each) for each in samples)
+        key = decider.functions, decider.code, repr(decider.initial), tuple(repr(each) for each in samples)
         if self._last is None or self._last[0] != key:
-            self._last = key, explore(machine, samples, now)
+            self._last = key, explore(decider, samples, now)
         return self._last[1]
 
 
-def explore(machine: AnyDecider, samples: Sequence[Any], now: datetime) -> ExplorationResult:
+def explore(decider: AnyDecider, samples: Sequence[Any], now: datetime) -> ExplorationResult:
     """Try every command in every reachable state, in the order of their distance from the initial state.
 
     Commands of timers are tried too. A call that raises gives no transition.
     """
-    search = _Search(machine, now)
-    search.add_state(machine.initial)
+    search = _Search(decider, now)
+    search.add_state(decider.initial)
     for sample in samples:
         search.add_sample(sample)
     search.run()
@@ -75,8 +75,8 @@ def explore(machine: AnyDecider, samples: Sequence[Any], now: datetime) -> Explo
 
 
 class _Search:
-    def __init__(self, machine: AnyDecider, now: datetime) -> None:
-        self._machine = machine
+    def __init__(self, decider: AnyDecider, now: datetime) -> None:
+        self._decider = decider
         self._now = now
         self._states: dict[str, Any] = {}
         self._pairs: deque[tuple[Any, Any]] = deque()
@@ -92,12 +92,12 @@ class _Search:
             self._try_command(*self._pairs.popleft())
 
     def add_state(self, state: Any) -> None:
-        name, status = repr(state), self._machine.status_of(state)
+        name, status = repr(state), self._decider.status_of(state)
         if name in self._states or len(self._states) >= MAX_STATES or self.n_by_status[status] >= MAX_PER_STATUS:
             return
         self.n_by_status[status] += 1
         self._states[name] = state
-        if self._machine.is_terminal(state):
+        if self._decider.is_terminal(state):
             self.terminal.add(status)
         else:
             self._pairs += [(state, sample) for sample in self.samples.values()]
@@ -105,19 +105,19 @@ class _Search:
     def add_sample(self, sample: Any) -> None:
         if repr(sample) not in self.samples:
             self.samples[repr(sample)] = sample
-            open_states = [state for state in self._states.values() if not self._machine.is_terminal(state)]
+            open_states = [state for state in self._states.values() if not self._decider.is_terminal(state)]
             self._pairs += [(state, sample) for state in open_states]
 
     def _try_command(self, state: Any, command: Any) -> None:
-        machine = self._machine
+        decider = self._decider
         try:
             after = copy.deepcopy(state)  # `decide` or `evolve` may change it in place
-            decision = machine.decide_with(after, command, self._now)
+            decision = decider.decide_with(after, command, self._now)
             if not isinstance(decision, Accept):
                 return
             for event in decision.events:
-                after = machine.evolve_with(after, event)
-            ends = machine.status_of(state), machine.status_of(after)
+                after = decider.evolve_with(after, event)
+            ends = decider.status_of(state), decider.status_of(after)
         except Exception:  # noqa: BLE001 -- functions of the user raise anything; such a command has no transition
             return
         effects = tuple(type(effect).__name__ for effect in decision.effects)
@@ -154,17 +154,16 @@ class _PatternMeaning:
     classes: tuple[str, ...] | None = None
 
 
-def source_transitions(machine: AnyDecider) -> tuple[SourceTransition, ...]:
+def source_transitions(decider: AnyDecider) -> tuple[SourceTransition, ...]:
     """Return the transitions that `match` in `decide` suggests, with the targets that `evolve` suggests.
 
-    Without source there are none. It understands
-    ``case "placed", Pay():``, the same with members of an enum, a ``match`` of one inside a ``match`` of
-    the other, and ``case Pay() if state.status == "placed":``.
+    Without source there are none. It understands ``case "placed", Pay():``, the same with members of an enum, nested
+    ``match`` statements for status and command, and ``case Pay() if state.status == "placed":``.
     """
-    evolve, decide = machine.functions
+    evolve, decide = decider.functions
     targets: dict[str, str] = {}
-    if evolve is not None and machine.status_field:
-        targets = dict(_SourceReading(evolve).targets(machine.status_field))
+    if evolve is not None and decider.status_field:
+        targets = dict(_SourceReading(evolve).targets(decider.status_field))
     return () if decide is None else tuple(dict.fromkeys(_SourceReading(decide).hints(targets)))
 
 
@@ -172,7 +171,7 @@ class _SourceReading:
     """The source of one function, as far as its `match` statements tell."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._class_names: Mapping[str, Any] = getattr(function, "__globals__", {})
+        self._globals: Mapping[str, Any] = getattr(function, "__globals__", {})
         self._body = _parsed_body(function)
 
     def hints(self, targets: Mapping[str, str]) -> Iterator[SourceTransition]:
@@ -244,7 +243,7 @@ class _SourceReading:
             case ast.Constant(value=str(status)):
                 return status
             case ast.Attribute(value=ast.Name(id=name), attr=attribute):
-                member = getattr(self._class_names.get(name), attribute, None)
+                member = getattr(self._globals.get(name), attribute, None)
                 return str(member) if isinstance(member, str | Enum) else None
             case _:
                 return None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
 from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.deciders.commands import EFFECT, TIMER
+from ironflow_nb.deciders.commands import WorkKind
 from ironflow_nb.deciders.decider_definition import AnyDecider
+from ironflow_nb.deciders.decisions import OutcomeKind
 from ironflow_nb.deciders.possible_transitions import ExplorationResult, Explorer, SourceTransition, source_transitions
 from ironflow_nb.deciders.store import Observation, deciders_of
 from ironflow_nb.deciders.transitions import Key, MergedTransition, ObservedTransition, Transition, merge_transitions
@@ -26,17 +28,20 @@ if TYPE_CHECKING:
 N_SAMPLES: Final = 3
 """The number of recorded commands of one class that are samples for the exploration: the newest different ones."""
 
-_ACCEPTED: Final = "accepted"
-
 DRIFT: Final = {
     "drift": TEXT, "source": TEXT, "command": TEXT, "target": TEXT, "n_seen": "int64", "last_seen_at": INSTANT,
     "effects": "object", "timers": "object",
 }  # fmt: skip
 FINDINGS: Final = {"finding": TEXT, "status": TEXT, "command": TEXT, "message": TEXT}
 
-NOT_DECLARED: Final = "seen, not declared"
-NEVER_SEEN: Final = "declared, never seen"
-POSSIBLE: Final = "possible, not declared"
+
+class Drift(StrEnum):
+    """The differences between declaration and machine, in the order of `drift`."""
+
+    NOT_DECLARED = "seen, not declared"
+    POSSIBLE = "possible, not declared"
+    NEVER_SEEN = "declared, never seen"
+
 
 Finding: TypeAlias = tuple[str, str | None, str | None, str]
 
@@ -67,25 +72,25 @@ class ObservedHistory:
     """The statuses of completed instances."""
 
 
-def observed_history(machine: AnyDecider, reader: Reader, observations: Sequence[Observation]) -> ObservedHistory:
+def observed_history(decider: AnyDecider, reader: Reader, observations: Sequence[Observation]) -> ObservedHistory:
     """Return the history of a decider from its observations, runs and work."""
-    rows = reader.runs(Select(kind=machine.kind, name=machine.name, is_full_name=True))
-    work = reader.work(QueueSelect(of=[(machine.kind, machine.name)]))
-    instances = _observed_instances(machine, rows, work, observations)
+    rows = reader.runs(Select(kind=decider.kind, name=decider.name, is_full_name=True))
+    work = reader.work(QueueSelect(of=[(decider.kind, decider.name)]))
+    instances = _observed_instances(decider, rows, work, observations)
     return ObservedHistory(
-        transitions=_observed_transitions(machine, observations),
+        transitions=_observed_transitions(decider, observations),
         instances=instances,
         commands=frozenset(each.command for each in observations),
         ended_in=frozenset(each.status for each in instances if each.is_completed),
     )
 
 
-def _observed_transitions(machine: AnyDecider, observations: Iterable[Observation]) -> tuple[ObservedTransition, ...]:
+def _observed_transitions(decider: AnyDecider, observations: Iterable[Observation]) -> tuple[ObservedTransition, ...]:
     # A history is long and mostly repeats itself: equal rows are counted before their JSON is decoded.
     counted: dict[tuple[Key, str, str], tuple[int, int]] = {}
     for each in observations:
-        if each.outcome == _ACCEPTED:
-            row = _key(machine, each), each.effects, each.timers
+        if each.outcome == OutcomeKind.ACCEPTED:
+            row = _key(decider, each), each.effects, each.timers
             n_before, last_at = counted.get(row, (0, 0))
             counted[row] = n_before + 1, max(last_at, each.at)
     found: dict[Key, ObservedTransition] = {}
@@ -103,26 +108,26 @@ def _decode_names(names: str) -> list[str]:
     return msgspec.json.decode(names, type=list[str])
 
 
-def _key(machine: AnyDecider, observation: Observation) -> Key:
+def _key(decider: AnyDecider, observation: Observation) -> Key:
     source = observation.status_before
     if source is None:  # the first command of an instance
-        source = machine.status_of(machine.initial)
+        source = decider.status_of(decider.initial)
     return source, observation.command, observation.status_after or source
 
 
-def path_of(machine: AnyDecider, observations: Iterable[Observation], instance: str) -> tuple[Key, ...]:
+def path_of(decider: AnyDecider, observations: Iterable[Observation], instance: str) -> tuple[Key, ...]:
     """Return the transitions of one instance in order."""
-    mine = (each for each in observations if each.instance == instance and each.outcome == _ACCEPTED)
-    return tuple(_key(machine, each) for each in mine)
+    mine = (each for each in observations if each.instance == instance and each.outcome == OutcomeKind.ACCEPTED)
+    return tuple(_key(decider, each) for each in mine)
 
 
 def _observed_instances(
-    machine: AnyDecider, rows: Sequence[RunRow], work: Sequence[QueueItem], observations: Iterable[Observation]
+    decider: AnyDecider, rows: Sequence[RunRow], work: Sequence[QueueItem], observations: Iterable[Observation]
 ) -> tuple[ObservedInstance, ...]:
-    statuses = {each.instance: _key(machine, each)[2] for each in observations if each.outcome == _ACCEPTED}
-    initial = machine.status_of(machine.initial)
-    pending = {each.run_id for each in work if each.kind == EFFECT and each.dead_at is None}
-    dead = [each.run_id for each in work if each.kind in {EFFECT, TIMER} and each.dead_at is not None]
+    statuses = {each.instance: _key(decider, each)[2] for each in observations if each.outcome == OutcomeKind.ACCEPTED}
+    initial = decider.status_of(decider.initial)
+    pending = {each.run_id for each in work if each.kind == WorkKind.EFFECT and each.dead_at is None}
+    dead = [each.run_id for each in work if each.kind in {WorkKind.EFFECT, WorkKind.TIMER} and each.dead_at is not None]
     return tuple(
         ObservedInstance(
             instance_id=row.key or "",
@@ -135,7 +140,7 @@ def _observed_instances(
     )
 
 
-def recorded_samples(machine: AnyDecider, observations: Sequence[Observation]) -> tuple[Any, ...]:
+def recorded_samples(decider: AnyDecider, observations: Sequence[Observation]) -> tuple[Any, ...]:
     """Return the newest recorded commands of every class, each once. Commands that can't be decoded are left out."""
     chosen: dict[str, dict[str, None]] = {}
     for each in reversed(observations):
@@ -146,7 +151,7 @@ def recorded_samples(machine: AnyDecider, observations: Sequence[Observation]) -
     for name in sorted(chosen):
         for data in chosen[name]:
             try:
-                found.append(machine.command_codec.decode(name, data))
+                found.append(decider.command_codec.decode(name, data))
             except EventUnreadable:  # its class is gone or has changed
                 continue
     return tuple(found)
@@ -207,43 +212,43 @@ def _by_level(initial: str, leaving: dict[str, list[str]]) -> list[str]:
 
 
 def state_machine_of(
-    engine: Engine, machine: AnyDecider, explorer: Explorer, *, samples: Iterable[Any] = (), instance: str | None = None
+    engine: Engine, decider: AnyDecider, explorer: Explorer, *, samples: Iterable[Any] = (), instance: str | None = None
 ) -> StateMachine:
-    """Read the history, explore the machine, read its source, and return all of it together."""
+    """Read the history, explore the decider, read its source, and return the machine of all of them."""
     with engine.reading() as reader:
-        observations = deciders_of(reader).observations(machine.name)
-        history = observed_history(machine, reader, observations)
-    tried = (*machine.samples, *samples, *recorded_samples(machine, observations))
-    explored = explorer.explored(machine, tried, engine.access.instant(engine.clock.now()))
-    hints = source_transitions(machine)
+        observations = deciders_of(reader).observations(decider.name)
+        history = observed_history(decider, reader, observations)
+    tried = (*decider.samples, *samples, *recorded_samples(decider, observations))
+    explored = explorer.explored(decider, tried, engine.access.instant(engine.clock.now()))
+    hints = source_transitions(decider)
     arrows = merge_transitions(
-        declared=machine.transitions,
+        declared=decider.transitions,
         seen=history.transitions,
         explored=explored.transitions,
         hints=[each.transition for each in hints if each.transition is not None],
     )
     return StateMachine(
-        name=machine.name,
-        initial=machine.status_of(machine.initial),
+        name=decider.name,
+        initial=decider.status_of(decider.initial),
         arrows=arrows,
-        is_declared=bool(machine.transitions),
-        named_terminal=machine.terminal_statuses,
-        commands=_commands(machine, arrows, history, explored, hints),
+        is_declared=bool(decider.transitions),
+        named_terminal=decider.terminal_statuses,
+        commands=_commands(decider, arrows, history, explored, hints),
         history=history,
         explored=explored,
         hints=hints,
-        path=() if instance is None else path_of(machine, observations, instance),
+        path=() if instance is None else path_of(decider, observations, instance),
     )
 
 
 def _commands(
-    machine: AnyDecider,
+    decider: AnyDecider,
     arrows: Sequence[MergedTransition],
     history: ObservedHistory,
     explored: ExplorationResult,
     hints: Sequence[SourceTransition],
 ) -> tuple[str, ...]:
-    named = [*machine.command_names, *(arrow.transition.command for arrow in arrows)]
+    named = [*decider.command_names, *(arrow.transition.command for arrow in arrows)]
     return tuple(
         dict.fromkeys(
             (*named, *(hint.command for hint in hints), *sorted(history.commands), *sorted(explored.commands))
@@ -256,14 +261,13 @@ def _commands(
 
 def drift(machine: StateMachine) -> pd.DataFrame:
     """Return the transitions in which history, code and declaration differ; see `Decider.drift`."""
-    found = [(_drift_kind(arrow), arrow) for arrow in machine.arrows] if machine.is_declared else []
-    order = (NOT_DECLARED, POSSIBLE, NEVER_SEEN)
-    ordered = [(kind, arrow) for wanted in order for kind, arrow in found if kind == wanted]
+    found = [(_drift_of(arrow), arrow) for arrow in machine.arrows] if machine.is_declared else []
+    ordered = [(kind, arrow) for wanted in Drift for kind, arrow in found if kind == wanted]
     return frame_of_records(
         DRIFT,
         [
             {
-                "drift": kind, "source": arrow.transition.source, "command": arrow.transition.command,
+                "drift": kind.value, "source": arrow.transition.source, "command": arrow.transition.command,
                 "target": arrow.transition.target, "n_seen": arrow.n_seen, "last_seen_at": arrow.last_at,
                 "effects": list(arrow.transition.effects), "timers": list(arrow.transition.timers),
             }
@@ -272,12 +276,12 @@ def drift(machine: StateMachine) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _drift_kind(arrow: MergedTransition) -> str | None:
+def _drift_of(arrow: MergedTransition) -> Drift | None:
     if arrow.n_seen:
-        return None if arrow.is_declared else NOT_DECLARED
+        return None if arrow.is_declared else Drift.NOT_DECLARED
     if arrow.is_declared:
-        return NEVER_SEEN
-    return POSSIBLE if arrow.is_explored else None
+        return Drift.NEVER_SEEN
+    return Drift.POSSIBLE if arrow.is_explored else None
 
 
 def validate(machine: StateMachine) -> pd.DataFrame:
