@@ -28,7 +28,7 @@ _ARGUMENT_LENGTH = 60
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a step ran, attempt by attempt, oldest first; `diff` is what was edited before the newest that says so."""
+    """Why a step ran, attempt by attempt, oldest first; `diff` is the edit before the newest attempt with new code."""
 
     step: StepRef
     reasons: tuple[str, ...]
@@ -42,7 +42,7 @@ class Explanation:
 
 
 def explain_step(engine: Engine, run_id: RunId, rows: Sequence[StepRow], step: StepRef) -> Explanation:
-    """Return why the attempts of the step ran, from what the journal knows."""
+    """Return why the attempts of the step ran, according to the journal."""
     with engine.reading() as reader:
         history = _AttemptHistory(engine, reader, run_id, rows)
         attempts = [row for row in rows if row.step == step]
@@ -52,7 +52,7 @@ def explain_step(engine: Engine, run_id: RunId, rows: Sequence[StepRow], step: S
 
 
 class _AttemptHistory:
-    """The history of one run, looked at for reasons."""
+    """The recorded attempts and continuations of one run, which give the reasons of its attempts."""
 
     def __init__(self, engine: Engine, reader: Reader, run_id: RunId, rows: Sequence[StepRow]) -> None:
         self._reader = reader
@@ -67,7 +67,7 @@ class _AttemptHistory:
         self.diff = ""
 
     def reason(self, row: StepRow, before: StepRow | None) -> str:
-        """Return why the attempt ran, which came after `before`."""
+        """Return why the attempt ran; `before` is the attempt before it."""
         return f"attempt {row.attempt} ({row.status.value}): {self._reason_words(row, before)}"
 
     def _reason_words(self, row: StepRow, before: StepRow | None) -> str:
@@ -77,13 +77,13 @@ class _AttemptHistory:
             case StepReason.CODE_CHANGED:
                 return self._why_edited(row)
             case StepReason.FAILED_BEFORE | StepReason.RETRY if before is not None:
-                return f"tried again, for attempt {before.attempt} failed{self._error_words(before)}"
+                return f"tried again, because attempt {before.attempt} failed{self._error_words(before)}"
             case StepReason.INTERRUPTED:
-                return "begun again, for its process ended or was interrupted in it"
+                return "begun again, because its process ended or was interrupted"
             case StepReason.ASKED_FOR:
-                return "run again, for it was asked for"
+                return "run again, because this was asked for"
             case StepReason.RESULT_LOST:
-                return "run again, for its recorded result could not be read"
+                return "run again, because its recorded result could not be read"
             case StepReason.REUSED:
                 return f"taken from run {row.origin_run_id}, which had computed it"
         return row.reason
@@ -106,14 +106,14 @@ class _AttemptHistory:
     def _why_new(self, row: StepRow) -> str:
         twin = self._replaced_step(row)
         if twin is None:
-            return "new, it was asked for the first time"
+            return "new, it was called for the first time"
         changed = list(
             _argument_changes(self._reader, _recorded_inputs(self._reader, twin), _recorded_inputs(self._reader, row))
         )
-        return "; ".join(changed) or f"new, beside {twin.step}, which was asked for in another branch"
+        return "; ".join(changed) or f"new, beside {twin.step}, which was called in another branch"
 
     def _replaced_step(self, row: StepRow) -> StepRow | None:
-        """Return the step of the same name that was recorded before this continuation and is no longer asked for."""
+        """Return the most similar earlier step of this name that the continuation no longer calls."""
         began = max((version for version in self._began if version < row.version), default=None)
         if began is None:
             return None
@@ -133,14 +133,14 @@ class _AttemptHistory:
         return self._left_out[min(ended)] if ended else self._now
 
     def afterwards(self, row: StepRow) -> Iterator[str]:
-        """Yield how the step failed, and what became of it in the newest continuation, if it did not run there."""
+        """Yield how the step failed, and whether the newest continuation reused it or no longer called it."""
         if row.status is StepStatus.FAILED:
             yield f"it failed{self._error_words(row)}"
         began = self._began[-1] if self._began else 0
         if row.version > began:
             return
         if row.step in self._not_asked_for_since(began):
-            yield "no longer asked for"
+            yield "no longer called"
         elif row.status is StepStatus.COMPLETED:
             yield "reused by the latest continuation"
 
@@ -160,7 +160,7 @@ def _argument_changes(reader: Reader, then: Mapping[str, Any], now: Mapping[str,
             yield f"argument `{name}` is {'new' if name in now else 'gone'}"
         elif then[name] != now[name]:
             before, after = _legible_argument(reader, then[name]), _legible_argument(reader, now[name])
-            # A file, or something long, looks as it did; it is what is in it that differs.
+            # The previews of a file or a long value can be equal although the contents differ.
             what = f"the content of {after}" if before == after else f"{before} -> {after}"
             yield f"argument `{name}` changed: {what}"
 
@@ -171,7 +171,7 @@ def _legible_argument(reader: Reader, tree: Any) -> str:
         return "?" if found is None else legible(found.preview or found.type_name, _ARGUMENT_LENGTH)
     try:
         return legible(repr(untag(tree)), _ARGUMENT_LENGTH)
-    except Exception:  # noqa: BLE001 -- a class of the user that is gone, or that can't show itself
+    except Exception:  # noqa: BLE001 -- the class is gone, or its repr raises
         return legible(repr(tree), _ARGUMENT_LENGTH)
 
 
@@ -190,13 +190,13 @@ class VolatileArguments:
         self._seen: set[str] = set()
 
     def __call__(self, name: str, arguments: Mapping[str, Any], is_first: bool) -> None:  # noqa: FBT001 -- a callback
-        """Say so if the call differs from the recorded one only by values that are others each time.
+        """Print advice if the call differs from the recorded one only by values that differ each time.
 
-        `is_first` says that everything before it was reused: a list that differs was changed in place by that, perhaps.
+        `is_first` means that all steps before it were reused: one of them may have changed a differing list in place.
         """
         if name in self._seen:
             return
-        self._seen.add(name)  # whatever is found: the search goes through all that is recorded
+        self._seen.add(name)  # once a name: the search goes through all recorded steps
         record = self._memo.next_unused(name)
         if record is None or record.latest.inputs_id is None:
             return
@@ -211,8 +211,9 @@ class VolatileArguments:
             )
         elif is_first and (changed := [it for it in differing if _is_mutable(before.get(it), arguments[it])]):
             say(
-                f"step {name}: argument {changed[0]} is not what it was when run {self._run_id} began, and all before "
-                "it is reused: what a step changes in place is not changed again, so return it; the step runs again"
+                f"step {name}: argument {changed[0]} is not what it was when run {self._run_id} began, and all steps "
+                "before it were reused: they do not repeat a change in place, so return the changed value; the step "
+                "runs again"
             )
 
     def _inline_inputs(self, inputs_id: Any) -> Mapping[str, Any]:
@@ -220,7 +221,7 @@ class VolatileArguments:
         try:
             here = {} if stored is None else input_references(stored)[0]
             return {name: untag(tree) for name, tree in here.items()}
-        except Exception:  # noqa: BLE001 -- a class that is gone; then there is nothing to say
+        except Exception:  # noqa: BLE001 -- a class that is gone; then there is no advice
             return {}
 
 

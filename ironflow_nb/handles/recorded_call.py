@@ -1,4 +1,4 @@
-"""A recorded call to be made again by hand: its arguments, its failure, and the line that repeats it."""
+"""A recorded call of a step, to be repeated by hand: its arguments, its failure, and the line that repeats it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _POSITIONAL: Final = frozenset({inspect.Parameter.POSITIONAL_ONLY, inspect.Param
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class RecordedCall:
-    """The newest attempt of a step, to be made again by hand.
+    """The newest attempt of a step, to be repeated by hand.
 
-    `inputs` are its arguments by name, without those that were not stored; `error` is its exception, rebuilt, or None,
-    and `error_text` the traceback that was recorded. `code` calls `function`, which is None where it is not defined. Of
-    a run that somebody else began, it is comments only.
+    `inputs` are its arguments by name, without those that were not stored. `error` is its rebuilt exception, or None,
+    and `error_text` the recorded traceback. `code` calls `function`, which is None if it is not defined here. If
+    another user began the run, `code` has comments only.
     """
 
     step: StepRef
@@ -51,10 +51,10 @@ class RecordedCall:
 
 
 def step_to_debug(reader: Reader, run_id: RunId, status: RunStatus, rows: Sequence[StepRow], step: object) -> StepRef:
-    """Return the step that is meant: without one that which failed the run, by a name the one that failed.
+    """Return the step to debug: without `step` the one that failed the run, for a name its one failed step.
 
     Raises:
-        StepNotFound, AmbiguousStep: there is none, or there are several.
+        StepNotFound, AmbiguousStep: no step fits, or several do.
     """
     latest = {row.step: row for row in rows}
     failed = [ref for ref, row in latest.items() if row.status is StepStatus.FAILED]
@@ -77,7 +77,7 @@ def _recorded_causes(reader: Reader, run_id: RunId) -> tuple[StepRef, ...]:
 
 
 def recorded_call(engine: Engine, row: StepRow, *, is_own: bool = True) -> RecordedCall:
-    """Return what was recorded of the attempt, ready to be called again.
+    """Return the recorded call of the attempt.
 
     Raises:
         InputsNotStored: its arguments are missing in the journal.
@@ -106,9 +106,9 @@ def recorded_call(engine: Engine, row: StepRow, *, is_own: bool = True) -> Recor
 
 
 def push_to_notebook(call: RecordedCall) -> None:
-    """Put the call into the namespace of the notebook, and propose the next cell; in a script do nothing.
+    """Assign the variables of the call in the notebook and propose the next cell.
 
-    Nor is anything done with what somebody else has recorded.
+    Nothing happens in a script, or if another user has recorded the call.
     """
     notebook = shell()
     if notebook is None or not call.is_own:
@@ -140,16 +140,16 @@ def _comments(row: StepRow, failure: Failure | None, gone: Mapping[str, str]) ->
         yield _comment(f'its own steps: iron.get_run("{row.child_run_id}").debug()')
     if gone:
         listed = ", ".join(f"{name} ({kind})" for name, kind in gone.items())
-        yield _comment(f"not stored, so put them in the places of the dots: {listed}")
+        yield _comment(f"not stored, so replace the dots by them: {listed}")
 
 
 def _comment(text: str) -> str:
-    """Return a comment of one line, whatever the text that was recorded does to lines."""
+    """Return the text as a comment of one line, without line breaks and control characters."""
     return f"# {' '.join(''.join(char if char.isprintable() else ' ' for char in text).split())}"
 
 
 def _failing_line(traceback: str) -> str:
-    """Return where the user's own code was last, in words."""
+    """Return the last line of the user's own code in the traceback, in words."""
     frames = [match.groups() for match in _FRAME.finditer(traceback) if is_user_file(match[1])]
     if not frames:
         return ""
@@ -195,7 +195,7 @@ def _positional_call(parameters: Iterable[inspect.Parameter], gone: Mapping[str,
 
 
 def _function_expression(spec: StepSpec) -> tuple[str | None, str]:
-    """Return the module to import, if any, and what the function is called there."""
+    """Return the module to import, if any, and the expression for the function."""
     module = getattr(spec.function, "__module__", None) or "__main__"
     space = getattr(sys.modules.get(module), "__dict__", {})
     for name in (spec.qualname, *(name for name in list(space) if not name.startswith("_"))):
@@ -214,7 +214,7 @@ def _find_qualname(space: Mapping[str, Any], qualname: str) -> Any:
 
 
 def _function_suffix(found: Any, function: Callable[..., Any]) -> str | None:
-    """Return what leads from the object to the function: nothing, ``.fn``, or None if it does not."""
+    """Return the suffix that leads from the object to the function: empty or ``.fn``; None if neither does."""
     if found is function:
         return ""
     is_definition = hasattr(type(found), "__ironflow_definition__")

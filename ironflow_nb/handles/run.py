@@ -42,18 +42,18 @@ class Run(Generic[T]):
         self._session = session
         self.id = run_id
 
-    # -- how it goes ---------------------------------------------------------------------------------------------
+    # -- status ------------------------------------------------------------------------------------------------
 
     @property
     def status(self) -> RunStatus:
-        """What the run is doing now; one whose process died is interrupted."""
+        """The current status; a run whose process died is interrupted."""
         return run_status.run_and_status(self._engine, self.id)[1]
 
     def wait(self, timeout_s: float | None = None) -> Self:
-        """Wait until nothing is being done for the run: it completed, failed, was interrupted, cancelled or paused.
+        """Wait until the run has ended: completed, failed, interrupted, cancelled or paused.
 
         Raises:
-            ResultTimeout: it goes on after `timeout_s`.
+            ResultTimeout: it still runs after `timeout_s`.
         """
         run_status.wait_ended(self._engine, self.id, timeout_s)
         return self
@@ -63,9 +63,9 @@ class Run(Generic[T]):
 
         Raises:
             RunFailed: it failed, and its own exception can't be rebuilt in this process.
-            RunInterrupted: it stopped and can be continued.
+            RunInterrupted: it was interrupted or paused, and can be continued.
             RunCancelled: it was cancelled.
-            ResultTimeout: it goes on after `timeout_s`.
+            ResultTimeout: it still runs after `timeout_s`.
         """
         __tracebackhide__ = True
         run, status = run_status.wait_ended(self._engine, self.id, timeout_s)
@@ -85,7 +85,7 @@ class Run(Generic[T]):
         import asyncio
         from concurrent.futures import Future
 
-        # Not a thread of the loop's pool: the end of the loop, and of the process, would wait for the run.
+        # A thread of its own: the end of the loop and of the process would wait for a thread of the loop's pool.
         answer: Future[T] = Future()
         answer.set_running_or_notify_cancel()
         self._engine.threads.spawn(f"ironflow-await-{self.id}", partial(_set_result, answer, self.result))
@@ -107,24 +107,23 @@ class Run(Generic[T]):
     ) -> Run[T]:
         """Continue the run in the background with its recorded arguments; return at once.
 
-        What failed it is tried again. A run that is going on is left alone, and a completed one unless it is told to do
-        something again.
+        The step that failed it is tried again. A running run is left alone, and so is a completed one without options.
 
         Args:
-            retry: failures that the flow lived with, to be tried again too: ``"failed"`` for all of them, or steps.
-            rerun: finished steps that run again, whatever their code and arguments.
+            retry: steps to try again whose failures the flow has handled; ``"failed"`` for all of them.
+            rerun: finished steps that run again, also if their code and arguments are unchanged.
             keep: finished steps whose results are kept, though their code has changed.
 
         A step is named by its function, by its name (all its calls), or as ``"fetch[12]"``.
 
         Raises:
             FlowNotDefined: the flow is not defined in this process.
-            UntrustedRun: somebody else began it; `trust` says what to do.
+            UntrustedRun: another user began it; `trust` says what to do.
             InputsNotStored: its arguments were too large to be stored.
             ValueUnreadable: its arguments can't be read here.
-            StepNotFound, AmbiguousStep: a step is none of the run, or of several functions.
-            NothingToDo: no step of those named can be tried again, run again or kept.
-            RunFinished: it was cancelled, or goes on and can't be told anything.
+            StepNotFound, AmbiguousStep: the run has no such step, or steps of several functions.
+            NothingToDo: none of the named steps can be tried again, run again or kept.
+            RunFinished: it was cancelled, or options were given and it is running.
         """
         run, status = run_status.run_and_status(self._engine, self.id)
         if run is None:
@@ -138,9 +137,9 @@ class Run(Generic[T]):
         return Run(self._engine, self.id, self._engine.sessions.get(self.id))
 
     def cancel(self) -> Self:
-        """Ask whoever works on the run to end it for good at the next boundary of a step; return at once.
+        """Ask the owner of the run to cancel it before its next step; return at once.
 
-        Bodies that are running are not disturbed, and their results are kept. A run that nobody works on is cancelled
+        Bodies that are running are not disturbed, and their results are recorded. A run without an owner is cancelled
         here.
 
         Raises:
@@ -150,10 +149,10 @@ class Run(Generic[T]):
         return self
 
     def pause(self) -> Self:
-        """Ask whoever works on the run to stop at the next boundary of a step, to be continued; return at once.
+        """Ask the owner of the run to stop before its next step; return at once. The run can be continued.
 
         Raises:
-            RunFinished: nobody works on it.
+            RunFinished: the run has ended.
         """
         ask_to_stop(self._engine, self.id, StopRequest.PAUSE)
         return self
@@ -174,11 +173,11 @@ class Run(Generic[T]):
         return explain_step(self._engine, self.id, rows, resolve_step(rows, step, self.id))
 
     def debug(self, step: object = None) -> RecordedCall:
-        """Return a step as it was called, to be called again by hand; by default the one that failed the run.
+        """Return a recorded call of a step, to be repeated by hand; by default of the one that failed the run.
 
         In a notebook `inputs`, `error` and `error_text` become variables, and the next cell is ready: it calls the
-        undecorated function with `inputs`. Arguments that were not stored are named there. Of a run that somebody else
-        began, nothing becomes a variable, and no cell is proposed.
+        undecorated function with `inputs`. Arguments that were not stored are named there. If another user began the
+        run, no variable is assigned and no cell is proposed.
 
         Raises:
             StepNotFound, AmbiguousStep: it names no step of the run, or several; or no step has failed it.
@@ -195,10 +194,10 @@ class Run(Generic[T]):
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """The arguments that it was called with, by name, as they were recorded; of a graph its input.
+        """The recorded arguments of the call, by name; of a graph its input.
 
-        Each is decoded when it is asked for. One that was not stored, because it is larger than 1 MB or nothing stores
-        it, is listed, and raises `InputsNotStored` when it is asked for.
+        Each one is decoded on access. One that was not stored, because it is larger than 1 MB or can't be pickled, is
+        listed, and its access raises `InputsNotStored`.
 
         Raises:
             InputsNotStored: they are missing in the journal or damaged.
@@ -207,7 +206,7 @@ class Run(Generic[T]):
             run = reader.runs(Select(run_ids=[self.id]))
         return arguments_of(self._engine, run[0]) if run else {}
 
-    # -- what it did ---------------------------------------------------------------------------------------------
+    # -- history -----------------------------------------------------------------------------------------------
 
     def steps(self) -> pd.DataFrame:
         """Return its steps; see `ironflow_nb.steps`."""
@@ -261,11 +260,11 @@ class Run(Generic[T]):
         return recorded_call(self._engine, [row for row in rows if row.step == ref][-1]).inputs
 
     def diagram(self) -> Picture:
-        """Return the picture of the run as it is now: it shows itself in a notebook; `svg` and `text` are the forms."""
+        """Return the current picture of the run, which displays itself in a notebook and has `svg` and `text`."""
         return picture_of(self._engine, self.id)
 
     def _is_own(self, run: RunRow | None) -> bool:
-        """Tell whether this user began the run; instances of deciders are nobody's."""
+        """Return True if this user began the run; instances of deciders belong to every user."""
         if run is None or run.kind == RunKind.DECIDER or self.id in self._engine.sessions:
             return True
         with self._engine.access.journal.reading() as reader:
@@ -298,7 +297,7 @@ class Run(Generic[T]):
         try:
             run, status = run_status.run_and_status(self._engine, self.id)
             foreign = "" if self._is_own(run) else f", {FOREIGN}"
-        except Exception as error:  # noqa: BLE001 -- a repr never raises, whatever became of the journal
+        except Exception as error:  # noqa: BLE001 -- a repr never raises, also if the journal can't be read
             return plain(f"<run {self.id}: {error}>")
         name = run.name if run is not None else "?"
         durability = run.durability if run is not None else self._engine.durability.value
@@ -313,15 +312,15 @@ def _latest_output(rows: list[StepRow], ref: StepRef) -> StepRow | None:
 def _set_result(answer: Future[T], ask: Callable[[], T]) -> None:
     try:
         answer.set_result(ask())
-    except BaseException as error:  # noqa: BLE001 -- whoever awaits gets it, whatever it is
+    except BaseException as error:  # noqa: BLE001 -- the awaiting code gets every exception
         answer.set_exception(error)
 
 
 def get_run(run_id: str) -> Run[Any]:
-    """Return the run of that id, or of a prefix that only it has.
+    """Return the run with this id, or with this prefix if no other run has it.
 
     Raises:
-        RunNotFound, AmbiguousRun: none or several have it; the message lists what there is.
+        RunNotFound, AmbiguousRun: no run or several runs have it; the message lists some.
     """
     engine = REGISTRY.engine()
     with engine.reading() as reader:
@@ -343,10 +342,10 @@ _STATUS_AFTER = {StopRequest.CANCEL: RunStatus.CANCELLED, StopRequest.PAUSE: Run
 
 
 def ask_to_stop(engine: Engine, run_id: RunId, stop: StopRequest) -> None:
-    """Cancel or pause a run; who works on it does so at the next boundary of a step.
+    """Cancel or pause a run: its owner does so before the next step. A run without an owner is cancelled here.
 
     Raises:
-        RunFinished: it has ended, so that there is nothing to stop.
+        RunFinished: it has ended.
     """
     while True:
         engine.flush()
@@ -366,6 +365,6 @@ def ask_to_stop(engine: Engine, run_id: RunId, stop: StopRequest) -> None:
             )
         try:
             cancel_idle(engine, run)
-        except JournalConflict:  # somebody has just taken it on
+        except JournalConflict:  # another process has just continued it: look again
             continue
         return

@@ -1,7 +1,4 @@
-"""Plans of runs: what becomes of the steps that are recorded.
-
-What a resumption is told about steps, from what people write.
-"""
+"""Plans of runs: what a call or a continuation would do with recorded steps; the options of a resume."""
 
 from __future__ import annotations
 
@@ -37,12 +34,12 @@ _NOT_FAILED: Final = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED})
 def resume_options(
     rows: list[StepRow], run_id: str, status: RunStatus, *, retry: StepNames, rerun: StepNames, keep: StepNames
 ) -> ResumeOptions:
-    """Return the orders for a run of these attempts.
+    """Return the options for continuing a run that has these attempts.
 
     Raises:
-        NothingToDo: no step of those that were named can be tried again, run again or kept.
-        RunFinished: the run was cancelled, or is going on.
-        StepNotFound, AmbiguousStep: a step is none of the run, or of several functions.
+        NothingToDo: none of the named steps can be tried again, run again or kept.
+        RunFinished: the run was cancelled, or is running.
+        StepNotFound, AmbiguousStep: the run has no such step, or steps of several functions.
     """
     if status is RunStatus.CANCELLED or status in OWNED:
         what = "was cancelled" if status is RunStatus.CANCELLED else f"is {status.value}"
@@ -79,19 +76,19 @@ def _chosen_steps(
 
 @runtime_checkable
 class PlannedDefinition(Protocol):
-    """A definition that knows more of what a continuation means than the code of its steps says."""
+    """A definition that revises the plan of a continuation by more than the code of its steps."""
 
     def replanned(self, engine: Engine, run: RunRow, planned: list[Planned]) -> list[Planned]:
-        """Return the plan with what is known."""
+        """Return the revised plan."""
 
     def define_steps(self) -> None:
-        """See that the steps of it are known here by name."""
+        """Register its steps by name in this process."""
 
 
 def plan_of(engine: Engine, run: RunRow, *, on_change: OnChange | None = None) -> Plan:
     """Return what continuing the run would do with its recorded steps."""
     definition: object = None
-    with suppress(FlowNotDefined, UntrustedRun):  # what somebody else has written is not asked
+    with suppress(FlowNotDefined, UntrustedRun):  # the definition of another user is not executed
         definition = REGISTRY.definition(run, engine)
     if isinstance(definition, PlannedDefinition):
         definition.define_steps()
@@ -119,7 +116,7 @@ def _pictured(engine: Engine, run: RunRow, planned: Sequence[Planned], begin: st
 
 
 def plan_of_call(engine: Engine, request: RunRequest) -> Plan:
-    """Return what a call would do: begin, continue or watch a run, and what with the recorded steps."""
+    """Return what a call would do: begin, continue or attach to a run, and what with each recorded step."""
     from ironflow_nb.history.pictured_frame import Plan
 
     match foresee(engine, request):
@@ -133,7 +130,7 @@ def plan_of_call(engine: Engine, request: RunRequest) -> Plan:
             why = "" if because is None else f", because {because}"
             return Plan.of((), f"{request.name}: a new run would begin{why}; nothing of it is recorded")
         case Attach(run=run):
-            how = "its result returned" if run.status in CLOSED else "watched, for it is going on"
+            how = "its result returned" if run.status in CLOSED else "watched, because it is running"
             return Plan.of((), f"{request.name}: run {run.run_id} would be taken and {how}")
         case Continue(run=run):
             return plan_of(engine, run, on_change=request.policy.on_change)
@@ -145,7 +142,7 @@ def _completed_run(engine: Engine, run: RunRow) -> str:
 
 
 def _as_new_run(engine: Engine, planned: Sequence[Planned]) -> list[Planned]:
-    """Return what a new run would do where nothing was edited: all of it, except for what ``cache=`` answers."""
+    """Return the plan of a new run where nothing was edited: every step runs, except for results of ``cache=``."""
     with engine.reading() as reader:
         return [_in_new_run(engine, reader, each) for each in planned]
 

@@ -49,11 +49,11 @@ _INTERNAL_NAMES: Final = frozenset({
     "call_as_child", "continue_run", "on_change", "plan_call", "policy", "recorded_call", "refuse_inside", "request",
     "run_call", "start_call",
 })  # fmt: skip
-"""What is the package's own, and nothing to choose from with Tab."""
+"""Public names for the package only, which completion leaves out."""
 
 
 class Runnable:
-    """Something whose calls are runs: a style says what a call of it is, and which call it was that is recorded."""
+    """A flow or graph: its calls are runs. A subclass translates between calls and recorded arguments."""
 
     name: str
     policy: RunPolicy
@@ -67,11 +67,11 @@ class Runnable:
         raise NotImplementedError
 
     def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
-        """Return what the call asks of the engine, and what then runs."""
+        """Return the request to the engine for the call, and the call of the body."""
         raise NotImplementedError
 
     def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the call that had these arguments."""
+        """Return the positional and keyword arguments of the call that was recorded with these arguments."""
         raise NotImplementedError
 
     @property
@@ -90,11 +90,11 @@ class Runnable:
         on_change: str | UnsetType | None = UNSET,
         durability: str | UnsetType | None = UNSET,
     ) -> Self:
-        """Return the same flow or graph with other options; what is not given stays, and None is the default.
+        """Return a copy with other options; an option that is not given stays, and None resets it to the default.
 
         Args:
-            key: the same key is the same run, for ever; with other arguments it is refused.
-            fresh: begin a new run, whatever was begun before.
+            key: the same key is always the same run; a call with other arguments is refused.
+            fresh: always begin a new run.
             on_rerun: see `flow`.
             continue_within: see `flow`.
             reuse_within: see `flow`.
@@ -102,7 +102,7 @@ class Runnable:
             durability: see `flow`.
 
         Raises:
-            TypeError, ValueError: an option has a value that it does not know.
+            TypeError, ValueError: the value of an option is invalid.
         """
         other = self._copy()
         other.policy = with_options(
@@ -118,13 +118,13 @@ class Runnable:
         return other
 
     def _copy(self) -> Self:
-        """Return another flow or graph with the same code, which was read already."""
+        """Return a copy that shares the code, which was already read."""
         return copy.copy(self)
 
     # -- running -------------------------------------------------------------------------------------------------
 
     def run_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Run it in this thread, or on the engine's loop, and return its value or what gives it."""
+        """Run it in this thread and return its value, or return an awaitable if it is async."""
         __tracebackhide__ = True
         self.refuse_inside()
         engine = REGISTRY.engine()
@@ -143,10 +143,10 @@ class Runnable:
         *,
         recorded: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run it as a child of the run that the scope is of: recorded there as a call of `spec`.
+        """Run it as a child of the run of `scope`, which records it as a call of `spec`.
 
-        With `recorded`, that is what the call is recorded to be given, and the caller is no function that could await:
-        what is async is waited for.
+        `recorded` are arguments to record in place of those of the call. With it, an async child is waited for, because
+        the caller can't await.
         """
         __tracebackhide__ = True
         engine = REGISTRY.engine()
@@ -175,7 +175,7 @@ class Runnable:
         return durable_calls.call(spec, scope, body.args, body.kwargs, run)
 
     def _wait_elsewhere(self, engine: Engine, request: RunRequest, body: FlowCall, run: RunRow) -> Any:
-        """Wait for a run that goes on elsewhere; if its owner dies meanwhile, continue it here."""
+        """Wait for a run of another process; if its owner dies meanwhile, continue it here."""
         __tracebackhide__ = True
         while True:
             handle: Run[Any] = Run(engine, run.run_id)
@@ -218,15 +218,15 @@ class Runnable:
         if scope.step is not None:
             what = f"inside step {scope.step}, where no run can be begun" + self._advice_in_step()
         else:
-            what = "with key= or start() inside another flow; call it plainly, as a child of the run that is going on"
+            what = "with key= or start() inside another flow; call it without them, as a child of the running run"
         raise NotAllowedInStep(f"{self.kind} {self.name} was called {what}", name=self.name)
 
     def _advice_in_step(self) -> str:
-        """Return what to write in its place inside of a step."""
+        """Return advice on what to write instead inside of a step, for the error message."""
         return ""
 
     def plan_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Plan:
-        """Return what the call would do with what is recorded; see `Flow.plan`."""
+        """Return what the call would do with recorded steps; see `Flow.plan`."""
         return plan_of_call(REGISTRY.engine(), self.request(args, kwargs)[0])
 
     def resume(self) -> Run[Any]:
@@ -234,7 +234,7 @@ class Runnable:
 
         Raises:
             RunNotFound: every run of it is completed or cancelled, or there is none.
-            UntrustedRun: somebody else began it; `trust` says what to do.
+            UntrustedRun: another user began it; `trust` says what to do.
             InputsNotStored: its arguments were too large to be stored.
         """
         engine = REGISTRY.engine()

@@ -1,4 +1,4 @@
-"""Trust: what somebody else has written of a journal becomes this user's own."""
+"""Trust: sign the contents of a journal that another user has written."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _CHUNK: Final = 200
 
 
 def trust(path: str | os.PathLike[str] | None = None) -> int:
-    """Sign everything in a journal that leads to code as this user's own; return how many things were not before.
+    """Sign everything in a journal that can execute code as this user's own; return the number of new signatures.
 
-    These are pickles, those in failures too, the records of durable cells, runs with their arguments, graphs, and
-    effects and timers that are still to do. Any of them can make your process do what its author wanted: trust a
-    journal only if you know where it comes from. Without a path it is the current journal.
+    Signed are pickles (also in failures), records of durable cells, runs with their arguments, graphs, and pending
+    effects and timers. Any of them can make your process do what its author wanted: trust a journal only if you know
+    where it comes from. Without a path it is the current journal.
 
     Raises:
         NotAJournal: there is no journal at that path.
@@ -82,5 +82,5 @@ def _sign_runs(engine: Engine) -> int:
 
 
 def _chunks(ids: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield the ids in pieces, so that not everything that they stand for is in memory at once."""
+    """Yield the ids in chunks, so that the values of one chunk only are in memory."""
     return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))

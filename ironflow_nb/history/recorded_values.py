@@ -1,4 +1,4 @@
-"""Recorded values: read back, and previewed without running code of theirs; the arguments of calls among them."""
+"""Recorded values and arguments: decoding, and previews that never run code of the values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LENGTH: Final = 200
 CONTENT_LIMIT: Final = 4 * 1024
-"""Values above this are described by what was noted of them, and not read."""
+"""Larger values are not read; their recorded preview is shown."""
 
 """The kind of runs whose only argument is a mapping with the names of all inputs."""
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any])
@@ -33,7 +33,7 @@ _BRACKETS: Final = {"tuple": "()", "set": "{}", "frozenset": ("frozenset({", "})
 
 
 def preview(stored: StoredValue | None) -> str | None:
-    """Return a few words about the value; None only where there is none."""
+    """Return a short text about the value, or None if there is no value."""
     if stored is None:
         return None
     if stored.preview is not None:
@@ -41,23 +41,23 @@ def preview(stored: StoredValue | None) -> str | None:
     if stored.codec == JSON and stored.content is not None:
         try:
             return clip(preview_tree(msgspec.json.decode(stored.content)))
-        except Exception:  # noqa: BLE001 -- of a form that is not known here; its JSON still says something
+        except Exception:  # noqa: BLE001 -- the form is unknown here; its JSON is still informative
             return clip(bytes(stored.content).decode("utf-8", "replace"))
     return f"{stored.type_name} ({stored.size} bytes)"
 
 
 def fields_of_call(record: StoredValue, kind: str) -> Mapping[str, Any] | None:
-    """Return the arguments that were recorded of a call of that kind of run, as trees; None if that is not known."""
+    """Return the recorded arguments of a call of that kind of run, as trees; None if they can't be read."""
     if record.content is None:
         return None
     try:
         fields = _DECODER.decode(record.content)
-    except msgspec.MsgspecError:  # of a form that is not known here
+    except msgspec.MsgspecError:  # the form is unknown here
         return None
     if _CLOSURE in record.content:
         fields = without_closure(fields)
     given = fields.get("input")
-    # What a graph is called with is one mapping, and people write its items.
+    # A graph has one argument, a mapping, and users write its items as keyword arguments.
     return given if kind == RunKind.GRAPH and type(given) is dict and TAG not in given else fields
 
 
@@ -69,7 +69,7 @@ def references(fields: Mapping[str, Any]) -> Iterator[ValueId]:
 
 
 def call_preview(fields: Mapping[str, Any], values: Mapping[ValueId, StoredValue]) -> str:
-    """Return the arguments as they would stand in a call, ``x=3, path='a.csv'``; `values` are those referred to."""
+    """Return the arguments as in a call, ``x=3, path='a.csv'``; `values` are the values that they refer to."""
     return clip(", ".join([f"{name}={_preview_argument(tree, values)}" for name, tree in fields.items()]))
 
 
@@ -91,7 +91,7 @@ def _preview_dict(tree: Mapping[str, Any], values: Mapping[ValueId, StoredValue]
 
 
 def preview_tree(tree: Any) -> str:
-    """Return the repr of a value from its tagged form; what has a class of the user is shown without that class."""
+    """Return the repr of a value from its tagged form, without importing classes of the user."""
     if type(tree) is list:
         return f"[{_preview_items(tree)}]"
     if type(tree) is not dict:
@@ -133,7 +133,7 @@ def _cut(text: str, length: int) -> str:
 
 
 def read_value(engine: Engine, stored: StoredValue) -> Any:
-    """Return a stored value; a record as the values it refers to, by name, without what its owner notes beside them.
+    """Return a stored value; a record as a dict of the values that it refers to, by name.
 
     Raises:
         ValueUnreadable: it, or something it refers to, can't be read here.
@@ -207,7 +207,7 @@ class RecordedArguments(NamedTuple):
         return [name for name, stored in self.values.items() if stored is None or stored.content is None]
 
     def read(self, engine: Engine, name: str) -> Any:
-        """Return an argument that is there.
+        """Return an argument that was stored.
 
         Raises:
             ValueUnreadable: it can't be decoded here; a note names it.
@@ -221,7 +221,7 @@ class RecordedArguments(NamedTuple):
 
 
 def find_arguments(engine: Engine, inputs_id: ValueId | None) -> RecordedArguments | None:
-    """Return what is recorded of the arguments of a call, None if that is missing or damaged."""
+    """Return the recorded arguments of a call, or None if their record is missing or damaged."""
     record = None if inputs_id is None else engine.access.value(inputs_id)
     if record is None or record.content is None:
         return None
@@ -233,7 +233,7 @@ def find_arguments(engine: Engine, inputs_id: ValueId | None) -> RecordedArgumen
 
 
 def without_closure(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments without what the function closes over: that it has by itself."""
+    """Return the arguments without the variables that the function closes over."""
     return {name: value for name, value in arguments.items() if not name.startswith(CLOSURE)}
 
 

@@ -1,4 +1,4 @@
-"""Waiting for runs, wherever they run: in this process, in another kernel, or in one that just died."""
+"""The status of a run in any process, waiting for its end, and its result."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.failures import load_failure, recorded_error
 
 POLL_S: Final = 0.05
-"""Runs that nobody has to work on: between two commands nothing is to be done."""
 
 
 def status_of(engine: Engine, reader: Reader, run: RunRow) -> RunStatus:
-    """Return what the run is really doing."""
+    """Return the derived status of the run: a run whose owner is dead is interrupted."""
     return statuses_of(engine, reader, [run])[run.run_id]
 
 
 def statuses_of(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> dict[RunId, RunStatus]:
-    """Return what each of the runs is really doing."""
+    """Return the derived statuses of the runs, by id."""
     return {run.run_id: status for run, status in looked_at(engine, reader, runs)}
 
 
 def looked_at(engine: Engine, reader: Reader, runs: Sequence[RunRow]) -> list[tuple[RunRow, RunStatus]]:
-    """Return the runs with what each is really doing; one that has ended since it was read is as it is now."""
+    """Return the runs with their derived statuses; a run that has ended since it was read is read again."""
     found = [(run, derived_run_status(run.status, owner_is_alive=_is_owner_alive(engine, reader, run))) for run in runs]
     in_doubt = [run.run_id for run, status in found if status is not run.status]
     if not in_doubt:
@@ -50,10 +49,10 @@ def _is_owner_alive(engine: Engine, reader: Reader, run: RunRow) -> bool:
 
 
 def run_and_status(engine: Engine, run_id: RunId) -> tuple[RunRow | None, RunStatus]:
-    """Return the run as it is now; one that is not written yet is pending.
+    """Return the current row and status of the run. The row is None if its first event is not written yet.
 
     Raises:
-        RunNotFound: nobody knows it.
+        RunNotFound: neither the journal nor this process has it.
     """
     session = engine.sessions.get(run_id)
     with engine.journal.reading() as reader:
@@ -64,10 +63,10 @@ def run_and_status(engine: Engine, run_id: RunId) -> tuple[RunRow | None, RunSta
 
 
 def unwritten(engine: Engine, run_id: RunId, session: Session | None) -> tuple[RunRow | None, RunStatus]:
-    """Return a run of which the journal has nothing yet; `session` was looked up before the journal was read.
+    """Return a run that the journal does not have yet; `session` was looked up before the journal was read.
 
     Raises:
-        RunNotFound: nobody knows it.
+        RunNotFound: `session` is None.
     """
     if session is not None:
         row = session.writer.row
@@ -76,10 +75,10 @@ def unwritten(engine: Engine, run_id: RunId, session: Session | None) -> tuple[R
 
 
 def wait_ended(engine: Engine, run_id: RunId, timeout_s: float | None = None) -> tuple[RunRow | None, RunStatus]:
-    """Wait until nothing is being done for the run; return it then.
+    """Wait until the run has ended or is paused; return its row and status.
 
     Raises:
-        ResultTimeout: it goes on after `timeout_s`.
+        ResultTimeout: it still runs after `timeout_s`.
     """
     clock = engine.clock
     deadline = None if timeout_s is None else clock.monotonic() + timeout_s
@@ -112,7 +111,8 @@ def result_of(engine: Engine, run: RunRow | None, run_id: RunId, status: RunStat
     Raises:
         RunFailed: it failed, and its own exception can't be rebuilt here; else that exception.
         ValueUnreadable: its result can't be read here.
-        RunInterrupted, RunCancelled: it ended like that.
+        RunInterrupted: it was interrupted or paused.
+        RunCancelled: it was cancelled.
     """
     if status is RunStatus.COMPLETED and run is not None and run.output_id is not None:
         stored = engine.access.value(run.output_id)
@@ -134,7 +134,7 @@ def result_of(engine: Engine, run: RunRow | None, run_id: RunId, status: RunStat
 
 
 def failure_of(engine: Engine, run: RunRow) -> BaseException:
-    """Return the exception with which the run failed, rebuilt, or `RunFailed` in its place."""
+    """Return the rebuilt exception with which the run failed, or `RunFailed` if it can't be rebuilt."""
     stored = None if run.error_id is None else engine.access.value(run.error_id)
     if stored is None:
         return RunFailed(f"run {run.run_id} of {run.name} failed, and its error is missing", run_id=run.run_id)

@@ -1,7 +1,4 @@
-"""``%load_ext ironflow_nb``: what the extension adds to a shell, and takes away again.
-
-``fetch?`` without what IPython tells of the decorator's own class: its call, which takes anything, and its texts.
-"""
+"""``%load_ext ironflow_nb``: loading and unloading the extension of a shell."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _OF_THE_CLASS: Final = ("call_def", "call_docstring", "class_docstring", "init_d
 
 
 def attach_inspector(shell: Any) -> None:
-    """Let the shell's inspector tell of a step or flow how its function is called, and nothing of how it wraps that."""
+    """Make ``fetch?`` of a step or flow show its function only, without the class of the decorator."""
     inspector = shell.inspector
     plain = inspector.info
 
@@ -37,14 +34,14 @@ def attach_inspector(shell: Any) -> None:
 
 
 def detach_inspector(shell: Any) -> None:
-    """Let it be as it was."""
+    """Restore the inspector of the shell."""
     vars(shell.inspector).pop("info", None)
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Add the magics, the displays and the card of unfinished runs; loading it twice does nothing more.
+    """Add the magics, the displays and the card of unfinished runs; a second load does nothing.
 
-    Nothing is created or locked: an existing journal is only looked at.
+    No journal is created or locked: an existing one is only read.
     """
     if getattr(shell, FACE_ATTRIBUTE, None) is not None:
         return
@@ -62,7 +59,7 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """Take away what loading has added."""
+    """Remove everything that loading has added."""
     hooks = getattr(shell, FACE_ATTRIBUTE, None)
     if hooks is None:
         return

@@ -25,10 +25,10 @@ _BRACES_COLUMN: Final = -1
 
 @dataclass
 class OpenContainer:
-    """A mapping or list that is open at the cursor; `key` is that whose value is being written.
+    """A mapping or list that is open at the cursor; `key` is the key whose value is being written.
 
-    `values` are the plain ones of a mapping by key, `ids` those of the nodes of a list, and `inputs` what the graph
-    declares, if it is the mapping of that.
+    `values` are the scalars of a mapping by key, `ids` those of the nodes of a list, and `inputs` the declared inputs
+    of the graph, if it is the outermost mapping.
     """
 
     is_list: bool
@@ -41,9 +41,9 @@ class OpenContainer:
 
 @dataclass(frozen=True)
 class CursorPosition:
-    """Where the cursor is: in which mappings and lists, before which beginning of a word.
+    """The position of the cursor: the open mappings and lists, outermost first, and the word before it.
 
-    `is_key` says that a key is written there, and not a value; in an expression it is a field of the name `owner`.
+    `is_key` means that a key is being written. In an expression the word is a field of the name `owner`.
     """
 
     frames: tuple[OpenContainer, ...]
@@ -54,13 +54,13 @@ class CursorPosition:
 
 
 def cursor_position(text: str) -> CursorPosition:
-    """Return the place at the end of the text."""
+    """Return the position at the end of the text."""
     *lines, last = text.split("\n")
     reader = _LineReader()
     for line in lines:
         reader.line(line)
     word = _WORD.search(last)
-    assert word is not None  # at least nothing stands there
+    assert word is not None  # the pattern also matches an empty word
     reader.line(before := last[: word.start()], is_last=True)
     is_expression = before.rfind("{{") > before.rfind("}}")
     owner = _OWNER.search(before)
@@ -68,7 +68,7 @@ def cursor_position(text: str) -> CursorPosition:
 
 
 class _LineReader:
-    """Reads line after line; `frames` are open, the outermost first."""
+    """Reads line after line; `frames` are the open containers, the outermost first."""
 
     def __init__(self) -> None:
         self.frames = [OpenContainer(is_list=False, column=0)]
@@ -103,7 +103,7 @@ class _LineReader:
             self.frames.append(OpenContainer(is_list=True, column=column))
 
     def _begin_mapping(self, column: int, *, is_item: bool) -> None:
-        """Go on with the mapping in that column, or begin one."""
+        """Continue the mapping in that column, or begin one."""
         if not is_item:
             self._close_frames(lambda frame: frame.column > column or (frame.is_list and frame.column == column))
         if self.frames[-1].is_list or self.frames[-1].column < column:
@@ -114,7 +114,7 @@ class _LineReader:
             self.frames.pop()
 
     def _begin_key(self, key: str, value: str) -> None:
-        """Note a key of the innermost mapping, and its value if that is a plain one."""
+        """Note a key of the innermost mapping, and its value if that is a scalar."""
         frame = self.frames[-1]
         scalar = _SCALAR.match(value.strip(" \"'"))
         frame.key = key
@@ -179,7 +179,7 @@ class GraphMatcher:
         return {"completions": completions, "matched_fragment": place.word, "suppress": bool(found)}
 
     def candidates(self, place: CursorPosition) -> list[str]:
-        """Return what may stand at the place."""
+        """Return the names that are allowed at the position."""
         if place.is_expression and place.owner == "input":
             return place.frames[0].inputs
         if place.is_expression:
@@ -191,7 +191,7 @@ class GraphMatcher:
         return [key for each in found for key in schema.properties(each, mapping) if key not in mapping.values]
 
     def _known_names(self, frames: tuple[OpenContainer, ...]) -> Iterator[str]:
-        """Yield the names that the value of a key of a node may have."""
+        """Yield the names that are allowed as the value of the current key of a node."""
         maps = [frame for frame in frames if not frame.is_list]
         match maps[-1].key:
             case "depends_on":
@@ -211,7 +211,7 @@ def _is_function(name: str, value: Any) -> bool:
 
 
 def _expression_names(frames: tuple[OpenContainer, ...]) -> Iterator[str]:
-    """Yield the names that an expression at that place sees, and the functions that it may call."""
+    """Yield the names that are visible to an expression at that position, and the functions."""
     from ironflow_nb.graphs.language.functions import known_functions
 
     yield from _earlier_nodes(frames)
@@ -246,7 +246,7 @@ class _Schema:
         self._kinds = {way["required"][0] for way in self._node["oneOf"]}
 
     def at(self, place: CursorPosition) -> list[Schema]:
-        """Return what may stand at the place; where a key is written, it is the mapping of that key."""
+        """Return the schemas at the position; where a key is written, those of its mapping."""
         found = [self._top]
         for depth, frame in enumerate(place.frames):
             if frame.is_list:
@@ -256,7 +256,7 @@ class _Schema:
         return found
 
     def properties(self, schema: Schema, frame: OpenContainer) -> Schema:
-        """Return the schemas of the keys of a mapping, of which some are there."""
+        """Return the schemas of the keys that a mapping may have, by key."""
         if "$ref" in schema:
             return self._node_properties(frame)
         found: Schema = schema.get("properties", {})
@@ -267,7 +267,7 @@ class _Schema:
         return found if isinstance(found, Mapping) else {}
 
     def _node_properties(self, frame: OpenContainer) -> Schema:
-        """Return the keys of a node: with a kind those that go with it, without one all kinds."""
+        """Return the schemas of the keys of a node: those of its kind, or all if it has no kind yet."""
         kind = next((key for key in frame.values if key in self._kinds), None)
         kinds = self._kinds if kind is None else {kind}
         needing = self._node["dependentRequired"]
@@ -281,7 +281,7 @@ class _Schema:
 
 
 def _alternatives(schemas: Iterable[Any]) -> Iterator[Schema]:
-    """Yield the schemas that say anything, and those that they are made of."""
+    """Yield the schemas that are mappings, and their alternatives."""
     for schema in schemas:
         if isinstance(schema, Mapping):
             yield schema
@@ -289,7 +289,7 @@ def _alternatives(schemas: Iterable[Any]) -> Iterator[Schema]:
 
 
 def _listed_values(schemas: list[Schema]) -> Iterator[str]:
-    """Yield the values that schemas list."""
+    """Yield the enumerated values of the schemas."""
     for schema in schemas:
         listed = [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else ())]
         yield from (value for value in listed if isinstance(value, str))

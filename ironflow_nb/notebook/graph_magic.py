@@ -46,13 +46,13 @@ class GraphMagics(Magics):
 
         %%graph NAME
 
-        The cell is checked as a whole, and everything that is wrong is told at once with its line; then the graph is
-        known under its name, and shown. Nothing of it runs before it is called. The next cell may say
+        The whole cell is checked, and all mistakes are reported at once with their lines. Then the graph is defined
+        under its name and shown; nothing of it runs before it is called. The next cell may be
 
-        NAME(message="hi")              run it here; the values are what {{ input.message }} stands for
+        NAME(message="hi")              run it here; {{ input.message }} is replaced by "hi"
         NAME.start(message="hi")        run it in the background
-        NAME.plan(message="hi")         what a call would do with what is recorded
-        NAME.test(message="hi", mocks={"alert": {...}})     run it in memory, without the world outside
+        NAME.plan(message="hi")         what a call would do with recorded steps
+        NAME.test(message="hi", mocks={"alert": {...}})     run it in memory, without I/O
 
         What the graph may touch stands in the cell: allow: {http: [api.example.org], env: [TOKEN]}. The key graph: may
         be left out. The kinds of nodes are in iron.nodes(), and Tab completes them, their options, and expressions.
@@ -90,14 +90,14 @@ def _compile_cell(name: str, line: str, cell: str) -> Graph:
     """Return the graph of a cell.
 
     Raises:
-        UsageError: with everything that is wrong, each with its line of the cell.
+        UsageError: the cell has mistakes; the message has all of them with their lines in the cell.
     """
     from ironflow_nb.graphs.catalog import kinds
     from ironflow_nb.graphs.compiler.compiler import compile_graph
     from ironflow_nb.graphs.compiler.graph_source import read_source
 
     try:
-        # The line of the magic counts, so that every place is that of the cell.
+        # An empty line in place of the magic's line, so that positions are those of the cell.
         source = read_source(f"\n{cell}")
         named, wrong = _with_cell_name(source, name, cell)
         wrong += [_Mistake.of(found) for found in compile_graph(named, kinds())[1].all]
@@ -111,7 +111,7 @@ def _compile_cell(name: str, line: str, cell: str) -> Graph:
 
 
 def _with_cell_name(source: GraphSource, name: str, cell: str) -> tuple[GraphSource, list[_Mistake]]:
-    """Return the definition with the name of the cell, which it may lack, and what is wrong if it has another one."""
+    """Return the source with the name of the cell, and a mistake if its own name is another one."""
     data: Any = source.data
     if not isinstance(data, Mapping):
         return source, []
@@ -125,19 +125,19 @@ def _with_cell_name(source: GraphSource, name: str, cell: str) -> tuple[GraphSou
 
 
 def _graph_as_written(name: str, cell: str, data: Mapping[str, Any]) -> Graph:
-    """Return the graph, as it was written where that is a text that needs no cell around it."""
+    """Return the graph, with its text as written if that is complete without the name of the cell."""
     from ironflow_nb.graphs.compiler.graph_source import read_source
     from ironflow_nb.graphs.graph import Graph
 
     for text in (f"\n{cell}", f"graph: {name}\n{cell}"):
-        with suppress(GraphInvalid):  # in braces, or behind a line of dashes, a line can't be added
+        with suppress(GraphInvalid):  # a line can't be added to YAML in braces or after "---"
             if read_source(text).data == data:
                 return Graph.from_yaml(text)
     return Graph.from_dict(data)
 
 
 class _Mistake(NamedTuple):
-    """One mistake; its line and column are counted from 1, and 0 where they are not known."""
+    """One mistake; its line and column count from 1, and are 0 if unknown."""
 
     line: int
     column: int
@@ -150,7 +150,7 @@ class _Mistake(NamedTuple):
 
 
 def _format_mistakes(name: str, shown: str, wrong: list[_Mistake]) -> str:
-    """Return everything that is wrong, in the order of the cell, each with its line and a sign below its column."""
+    """Return all mistakes in the order of the cell, each with its line and a caret below its column."""
     ordered = sorted(set(wrong))
     count = "1 thing is" if len(ordered) == 1 else f"{len(ordered)} things are"
     lines = shown.split("\n")
@@ -167,7 +167,7 @@ def _format_mistake(wrong: _Mistake, lines: list[str]) -> str:
 
 
 def _say_unfinished(made: Graph) -> None:
-    """Say what a repeated call would do with the newest run that did not end well, if it would continue that."""
+    """Print the plan of a call that would continue the newest unfinished run."""
     found: Any = frontend()
     if not isinstance(found, NotebookHooks):
         return
@@ -175,7 +175,7 @@ def _say_unfinished(made: Graph) -> None:
         engine = REGISTRY.engine()
         run = _newest_unfinished(engine, made.name)
         plan = None if run is None else made.plan_call(*made.recorded_call(recorded_arguments(engine, run)))
-    except IronflowError:  # what a call would do is no reason not to define the graph
+    except IronflowError:  # without a plan the graph is defined all the same
         return
     if plan is not None and not plan.empty:
         found.say(plan.headline)

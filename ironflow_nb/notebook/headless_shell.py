@@ -44,7 +44,7 @@ _INLINE: Final = "module://matplotlib_inline.backend_inline"
 
 @dataclass(frozen=True, slots=True)
 class NotebookRequest:
-    """What is to be run: the notebook, its inputs, and on which journal; where the results go."""
+    """A request to run a notebook: its path, inputs and journal, and the files for the results."""
 
     path: str
     inputs: Mapping[str, Any]
@@ -56,7 +56,7 @@ class NotebookRequest:
 
 @dataclass(slots=True)
 class CellReport:
-    """What became of one code cell; `number` counts all cells of the notebook from 1, `values` are ids (hex)."""
+    """The result of one code cell; `number` counts all cells of the notebook from 1, `values` are ids (hex)."""
 
     number: int
     name: str
@@ -66,11 +66,11 @@ class CellReport:
     traceback: str | None = None
     values: dict[str, str] = field(default_factory=dict)
     printed: tuple[int, int] = (0, 0)
-    """How much the process had printed when it began, on stdout and stderr."""
+    """Bytes that the process had printed on stdout and stderr when the cell began."""
 
 
 class RecordingCapture(OutputCapture):
-    """A stage that remembers what the latest cell showed, whether it was executed or restored."""
+    """Captures the output of the latest cell, executed or restored."""
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
@@ -78,12 +78,12 @@ class RecordingCapture(OutputCapture):
 
     @contextmanager
     def recording(self) -> Iterator[list[Output]]:
-        """See the protocol."""
+        """Collect the outputs, also in `outputs`."""
         with super().recording() as self.outputs:
             yield self.outputs
 
     def show(self, outputs: list[Output]) -> None:
-        """See the protocol."""
+        """Keep the recorded outputs in `outputs`."""
         self.outputs = outputs
 
 
@@ -102,9 +102,9 @@ class NotebookRunner:
         self._names: dict[str, int] = {}
 
     def run(self) -> bool:
-        """Run all cells; return whether none failed. What became of them is written while it goes on."""
+        """Run all cells; return True if none failed. The result files are written before each cell and at the end."""
         for cell in self.notebook["cells"]:
-            if cell.get("cell_type") == "code":  # what an earlier run showed says nothing of this one
+            if cell.get("cell_type") == "code":  # outputs of an earlier run
                 cell["outputs"], cell["execution_count"] = [], None
                 cell.get("metadata", {}).pop("ironflow", None)
         try:
@@ -137,11 +137,11 @@ class NotebookRunner:
                 return True
             report.name, file = made.name, made.file
             self._refuse_duplicate(number, made.name)
-            self._save()  # so that the end of this process is known to have been in this cell
+            self._save()  # if the process dies now, the report says in which cell
             with self._executing(made.text):
                 outcome = run_cell(made, self._context)
             _record_result(report, outcome)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever a cell raises is what became of it
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- any error of a cell is its result
             report.status = "failed"
             self._record_failure(report, cell, error, file)
             return MAY_FAIL in _tags(cell)
@@ -160,7 +160,7 @@ class NotebookRunner:
         return True
 
     def _save(self, *, is_over: bool = False) -> None:
-        """Write the notebook and the report as they are now; `is_over` says that no cell is being executed any more."""
+        """Write the notebook and the report; `is_over` means that no cell is being executed any more."""
         if self._request.output is not None:
             write_notebook(self.notebook, Path(self._request.output))
         report = Path(self._request.report)
@@ -170,7 +170,7 @@ class NotebookRunner:
 
     @contextmanager
     def _executing(self, text: str) -> Iterator[None]:
-        """Do around a cell what a shell does around each."""
+        """Record the input, trigger the events and set the traps of the shell around a cell."""
         shell = self._shell
         shell.history_manager.store_inputs(shell.execution_count, text)
         shell.events.trigger("pre_execute")
@@ -195,7 +195,7 @@ class NotebookRunner:
         cell["outputs"] = [{"output_type": "error", "ename": kind, "evalue": text, "traceback": lines}]
 
     def _inject_inputs(self, *, before: dict[str, Any] | None = None, after: dict[str, Any] | None = None) -> None:
-        """Let the inputs be variables, and a cell of the executed notebook say so."""
+        """Assign the inputs, and insert a cell with these assignments into the executed notebook."""
         self._shell.user_ns.update(self._inputs)
         source = "\n".join(
             ["# the inputs of this run", *(f"{name} = {_safe_repr(v)}" for name, v in self._inputs.items())]
@@ -207,7 +207,7 @@ class NotebookRunner:
 
 
 def _n_printed(descriptor: int) -> int:
-    """Return how much was printed, which goes to a file."""
+    """Return the number of bytes printed so far; the stream is a file."""
     return os.fstat(descriptor).st_size
 
 
@@ -232,7 +232,7 @@ def _safe_repr(value: object) -> str:
 
 
 def _notebook_output(output: Output, count: int) -> dict[str, Any]:
-    """Return the output as the format of notebooks has it."""
+    """Return the output in the format of notebook files."""
     if output.kind == "stream":
         return {"output_type": "stream", "name": output.name, "text": output.text}
     found = {"output_type": output.kind, "data": output.data, "metadata": output.metadata}
@@ -245,12 +245,12 @@ def make_shell() -> Any:
         os.environ.setdefault("MPLBACKEND", _INLINE)
     config = Config(HistoryManager={"enabled": False}, InteractiveShell={"colors": "nocolor"})
     shell = InteractiveShell.instance(config=config)
-    shell.__dict__["ask_exit"] = sys.exit  # what exit() calls
+    shell.__dict__["ask_exit"] = sys.exit  # exit() calls it
     return shell
 
 
 def main(request_file: str) -> int:
-    """Run what the request asks for, write the executed notebook and the report; return the exit code."""
+    """Run the notebook of the request, write the executed notebook and the report; return the exit code."""
     with Path(request_file).open("rb") as file:  # written by the process that started this one, for this user only
         request = NotebookRequest(**pickle.load(file))  # noqa: S301
     engine = engine_api.use(request.journal, durability=request.durability)

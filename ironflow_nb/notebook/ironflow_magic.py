@@ -28,11 +28,11 @@ class Parser(argparse.ArgumentParser):
     """A parser that raises instead of ending the kernel."""
 
     def error(self, message: str) -> NoReturn:
-        """Refuse what was given."""
+        """Raise `UsageError` with the message and the usage."""
         raise UsageError(f"%{self.prog}: {message}; {self.format_usage().strip()}")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """Say how it is used."""
+        """Raise `UsageError` with the usage."""
         raise UsageError(message or self.format_usage().strip())
 
     def print_help(self, file: object = None) -> None:
@@ -50,7 +50,7 @@ class IronflowMagics(Magics):
     def ironflow(self, line: str) -> Any:
         """Look at runs and continue them.
 
-        %ironflow                                     the newest runs, and what there is to do
+        %ironflow                                     the newest runs and the verbs
         %ironflow runs [FLOW] [--status STATUS] [--since 7d] [--limit N]   runs as a DataFrame     iron.runs()
         %ironflow show [RUN]                          a run with its picture                       iron.get_run(RUN)
         %ironflow steps [RUN] [--status STATUS]       its steps as a DataFrame                     run.steps()
@@ -58,7 +58,7 @@ class IronflowMagics(Magics):
         %ironflow resume [RUN]                        continue it in the background                iron.resume(RUN)
         %ironflow debug [RUN] [STEP]                  a step again, ready in the next cell         run.debug(STEP)
         %ironflow cells                               the durable cells of this notebook           iron.cells()
-        %ironflow doctor                              how the journal and its surroundings are     iron.doctor()
+        %ironflow doctor                              check the journal and its environment     iron.doctor()
         %ironflow use PATH [--durability process]     make another journal the default one         iron.use(PATH)
 
         RUN is an id, the beginning of one, or a variable that holds a run; without it, it is the newest run.
@@ -80,7 +80,7 @@ class IronflowMagics(Magics):
             raise UsageError(f"%ironflow {verb}: {error}") from error
 
     def find_run(self, text: str | None) -> Run[Any]:
-        """Return the run of an id, a prefix, or a variable; without a text the newest one."""
+        """Return the run of an id, a prefix or a variable; for None the newest one."""
         found = None if text is None or self.shell is None else self.shell.user_ns.get(text)
         if isinstance(found, Run):
             return found
@@ -95,7 +95,7 @@ class IronflowMagics(Magics):
 
 
 def _overview() -> Any:
-    """Say where the journal is and what can be typed; return the newest runs."""
+    """Print where the journal is and which verbs there are; return the newest runs."""
     engine = REGISTRY.engine()
     newest = frames.runs(limit=_NEWEST)
     going = ", ".join(f"{n} {status}" for status, n in newest["status"].value_counts().items())
@@ -189,14 +189,14 @@ VERBS: Final[dict[str, Callable[[IronflowMagics, list[str]], Any]]] = {
 
 
 def complete(line: str) -> list[str]:
-    """Return what may follow: verbs, and after a verb the ids of the newest runs."""
+    """Return the completions: verbs, and after a verb the ids of the newest runs."""
     words = line.split()
     if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
         return list(VERBS)
     if words[1] in {"show", "steps", "events", "resume", "debug"}:
         try:
             with REGISTRY.engine().reading() as reader:
-                # What Tab writes into a cell is an id, whatever somebody else has put in its place.
+                # A foreign journal can have any text as an id, and Tab must not write it into a cell.
                 return [row.run_id for row in reader.runs(Select(limit=20)) if row.run_id.isalnum()]
         except IronflowError:
             return []
@@ -209,7 +209,7 @@ _MOST_STEPS: Final = 200
 
 
 class RunMatcher:
-    """Completes verbs, ids of runs and ids of steps, and where it knows some, nothing else is offered."""
+    """Completes verbs, ids of runs and ids of steps; where it has completions, others are suppressed."""
 
     # What IPython's completer asks of a matcher.
     matcher_identifier: Final = "ironflow_nb.run"
@@ -221,7 +221,7 @@ class RunMatcher:
         self.__qualname__ = type(self).__name__
 
     def __call__(self, context: CompletionContext) -> SimpleMatcherResult:
-        """Return what fits at the cursor."""
+        """Return the completions at the cursor."""
         line = context.line_with_cursor[: context.cursor_position]
         if _MAGIC_LINE.fullmatch(line):
             word = "" if line[-1].isspace() else line.split()[-1]

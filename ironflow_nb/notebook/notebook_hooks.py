@@ -1,4 +1,4 @@
-"""What the engine sees of the notebook: which cell is executed, where to say a line, who shows a run."""
+"""Hooks into a shell: the running cell, printed lines and pictures of runs, for the engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DECIDER: Final = ("ironflow_nb.deciders.decider", "Decider")
 
 
 class RunningCell:
-    """One cell that is being executed. `info` is what IPython calls its beginning and its end by."""
+    """One cell that is being executed. `info` is the `ExecutionInfo` that IPython passes to both of its events."""
 
     def __init__(self, number: int, info: object) -> None:
         self.number = number
@@ -30,10 +30,10 @@ class RunningCell:
 
 
 class NotebookHooks:
-    """The extension of one shell. Its hooks run in the thread that executes the cell.
+    """The hooks of one shell. They run in the thread that executes the cell.
 
-    Cells are executed inside cells (``%run`` of a notebook, ``run_cell``) and beside each other (subshells), so each
-    thread has a stack of them.
+    Cells can be nested (``%run`` of a notebook, ``run_cell``) and parallel (subshells), so each thread has a stack of
+    cells.
     """
 
     def __init__(self, shell: Any) -> None:
@@ -48,10 +48,10 @@ class NotebookHooks:
         self._shell.events.register("pre_run_cell", self._begin_cell)
         self._shell.events.register("post_run_cell", self._end_cell)
         if is_in_cell():
-            self._begin_cell()  # the cell that loads the extension has begun already
+            self._begin_cell()  # the cell that loads the extension has already begun
         formatter = self._shell.display_formatter.ipython_display_formatter
         formatter.for_type(Run, show_run)
-        formatter.for_type_by_name(*DECIDER, self._show_decider)  # by name, for most notebooks import no deciders
+        formatter.for_type_by_name(*DECIDER, self._show_decider)  # by name: most notebooks do not import deciders
 
     def detach(self) -> None:
         """Unhook."""
@@ -63,7 +63,7 @@ class NotebookHooks:
             self._deciders.stop()
 
     def _show_decider(self, decider: Any) -> None:
-        """Show a decider, and follow it in the place of its picture before."""
+        """Show a decider with a picture that follows it; its earlier picture no longer does."""
         from ironflow_nb.notebook.live_pictures import DeciderPictures
 
         self._deciders = self._deciders or DeciderPictures()
@@ -75,9 +75,9 @@ class NotebookHooks:
         self._cells.setdefault(self._threads.ident(), []).append(RunningCell(self._n_cells, info))
 
     def _end_cell(self, result: Any = None) -> None:
-        """End the cell of that result, and whatever is still open inside it.
+        """End the cell of that result, and cells inside it that are still open.
 
-        An interrupt that comes meanwhile was meant for a cell that is over: it ends nothing any more.
+        An interrupt that arrives meanwhile was meant for the cell, which has ended, and is dropped.
         """
         with suppress(KeyboardInterrupt), INTERRUPTS.taken():
             self._end_cells(result)
@@ -100,7 +100,7 @@ class NotebookHooks:
         return cells[-1] if cells else None
 
     def finish_picture(self) -> None:
-        """Let the picture of the cell show the last state now, before somebody keeps what was shown."""
+        """Draw the last state in the picture of the cell now, before its output is recorded."""
         cell = self._current_cell()
         if cell is not None and cell.picture is not None:
             cell.picture.finish()
@@ -113,20 +113,20 @@ class NotebookHooks:
         return None if cell is None else cell.number
 
     def cell_id(self) -> str | None:
-        """Return the id of the cell that the calling thread executes, if the front end tells it."""
+        """Return the id of the cell that the calling thread executes, or None if the front end gives none."""
         cell = self._current_cell()
         found = None if cell is None else getattr(cell.info, "cell_id", None)
         return found if isinstance(found, str) else None
 
     def say(self, line: str) -> None:
-        """Print one line into the cell; other threads have no cell of their own and log it."""
+        """Print one line into the cell, or log it if the calling thread executes no cell."""
         if self._current_cell() is None:
             logger().info("%s", line)
         else:
             print(line)
 
     def began(self, engine: Engine, run_id: RunId) -> None:
-        """Show the picture of a run that the cell runs directly; a cell has one, of the run that began last."""
+        """Show the picture of a run that the cell has begun. A cell has one picture, of its latest run."""
         cell = self._current_cell()
         if cell is None or not can_update():
             return
@@ -136,8 +136,8 @@ class NotebookHooks:
 
 
 def _index_of_ended(cells: list[RunningCell], result: Any) -> int:
-    """Return the place of the cell that ended; a cell without any code ends without having begun."""
-    if result is None:  # it was cancelled
+    """Return the index of the cell that ended. An empty cell ends without having begun: the index is the length."""
+    if result is None:  # the cell was cancelled
         return max(len(cells) - 1, 0)
     by_info = [n for n, cell in enumerate(cells) if cell.info is result.info]
     unnamed = [n for n, cell in enumerate(cells) if cell.info is None]
@@ -145,8 +145,8 @@ def _index_of_ended(cells: list[RunningCell], result: Any) -> int:
 
 
 def is_in_cell() -> bool:
-    """Tell whether a cell is being executed by the calling thread; a configuration loads the extension before any."""
-    frame = sys._getframe()  # walks the stack without a traceback
+    """Return True if the calling thread executes a cell. A configuration loads the extension before any cell."""
+    frame = sys._getframe()  # no traceback is needed
     running = InteractiveShell.run_code.__code__
     while frame.f_code is not running:
         if frame.f_back is None:

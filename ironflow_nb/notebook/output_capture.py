@@ -1,4 +1,4 @@
-"""The stage of a shell: cells show what they show in the notebook, and it is collected meanwhile."""
+"""Capture of the outputs of cells in a shell, which still shows them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _INLINE: Final = "matplotlib_inline.backend_inline"
 
 
 class OutputCapture:
-    """Shows through one shell, and collects what its streams and its publisher get from any thread."""
+    """An `OutputSink` of one shell: collects the output of its streams and its publisher, from any thread."""
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
 
     @contextmanager
     def recording(self) -> Iterator[list[Output]]:
-        """See the protocol."""
+        """Collect the outputs that are shown within the context; they are also shown."""
         collected = _OutputCollector()
         publisher = self._shell.display_pub
         streams = sys.stdout, sys.stderr
@@ -37,7 +37,7 @@ class OutputCapture:
             _finish_picture()
             _flush_figures()
         finally:
-            collected.is_paused = True  # a handler that was made meanwhile keeps writing to the tee
+            collected.is_paused = True  # a logging handler created meanwhile keeps the tee as its stream
             del publisher.publish, publisher.clear_output
             if sys.stdout is tees[0]:
                 sys.stdout = streams[0]
@@ -45,14 +45,14 @@ class OutputCapture:
                 sys.stderr = streams[1]
 
     def show_result(self, value: object) -> None:
-        """See the protocol."""
+        """Show the value as the result of the cell, and collect it."""
         if value is None:
             return
         with self._collected.capture_result(self._shell.display_formatter):
             sys.displayhook(value)
 
     def show(self, outputs: list[Output]) -> None:
-        """See the protocol."""
+        """Show recorded outputs again."""
         for output in outputs:
             if output.kind == "stream":
                 (sys.stderr if output.name == "stderr" else sys.stdout).write(output.text)
@@ -61,7 +61,7 @@ class OutputCapture:
 
 
 class _OutputCollector:
-    """The outputs so far, and the hooks that collect them."""
+    """Collects outputs, with wrappers of the methods that show them."""
 
     def __init__(self) -> None:
         self.outputs: list[Output] = []
@@ -69,7 +69,7 @@ class _OutputCollector:
         self._by_id: dict[str, int] = {}
 
     def write(self, name: str, text: str) -> None:
-        """Take what is written to a stream; what IPython itself prints of a bundle is no output of its own."""
+        """Collect text that is written to a stream, except for text that IPython prints for a bundle."""
         if self.is_paused or not text:
             return
         last = self.outputs[-1] if self.outputs else None
@@ -79,7 +79,7 @@ class _OutputCollector:
             self.outputs.append(Output("stream", name, text))
 
     def wrap_publish(self, publish: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what takes a bundle and publishes it."""
+        """Return a `publish` that also collects the bundle."""
 
         def published(data: Any, metadata: Any = None, *args: Any, **options: Any) -> Any:
             self._collect_bundle(data, metadata, options.get("transient"), is_update=bool(options.get("update")))
@@ -92,7 +92,7 @@ class _OutputCollector:
         return published
 
     def wrap_clear(self, clear: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what clears the output, here too."""
+        """Return a `clear_output` that also clears the collected outputs."""
 
         def cleared(*args: Any, **options: Any) -> Any:
             self.outputs.clear()
@@ -107,7 +107,7 @@ class _OutputCollector:
 
     @contextmanager
     def capture_result(self, formatter: Any) -> Iterator[None]:
-        """Take the result of a cell as its shell formats it, once."""
+        """Collect the result of a cell once, as the shell formats it."""
         plain, depth = formatter.format, 0
 
         def formatted(value: object, *args: Any, **options: Any) -> Any:
@@ -144,7 +144,7 @@ class _OutputCollector:
 
 
 class _Tee:
-    """A stream that also tells what is written to it."""
+    """A stream that also passes its text to the collector."""
 
     def __init__(self, stream: Any, name: str, collected: _OutputCollector) -> None:
         self._writer = stream
@@ -164,7 +164,7 @@ class _Tee:
 
 
 def _json_bundle(bundle: Any) -> dict[str, Any]:
-    """Return the bundle as JSON has it: pictures as base64, and what is no JSON as its text."""
+    """Return the bundle as JSON: bytes as base64, and other objects as their repr."""
     return {str(kind): _json_value(value) for kind, value in bundle.items()}
 
 
@@ -189,7 +189,7 @@ def _finish_picture() -> None:
 
 
 def _flush_figures() -> None:
-    """Let figures be shown now, which would be after the cell, when nobody collects them any more."""
+    """Show figures now: matplotlib would show them after the cell, when outputs are no longer collected."""
     backend = sys.modules.get(_INLINE)
     if backend is not None:
         backend.flush_figures()

@@ -1,4 +1,4 @@
-"""Whole notebooks as runs: executed without a front end, continued where they stopped."""
+"""`run_notebook`: whole notebooks, executed without a front end and continued where they stopped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LAST_CHARACTERS: Final = 2000
 
 
 class NotebookResult:
-    """What became of a notebook that was run as a whole."""
+    """The result of `run_notebook`: its cells and the values of its variables."""
 
     def __init__(self, engine: Engine, path: Path, output: Path | None, cells: list[dict[str, Any]]) -> None:
         self._engine = engine
@@ -40,7 +40,7 @@ class NotebookResult:
         self.status = "completed"
 
     def cells(self) -> pd.DataFrame:
-        """Return its code cells, one row each, in their order.
+        """Return the code cells, one row each, in the order of the notebook.
 
         Columns: number (of all cells, from 1), name, status (executed, restored, failed, empty), duration_s (of this
         run), error.
@@ -48,16 +48,18 @@ class NotebookResult:
         return frame_of_records(COLUMNS, self._cells)
 
     def value(self, name: str) -> Any:
-        """Return the variable as the last cell that assigned it has left it behind.
+        """Return the value of a variable that the last cell assigning it has recorded.
 
         Raises:
-            StepNotFound: no cell has left it behind.
+            StepNotFound: no cell has recorded it.
             ValueUnreadable: it can't be read here.
         """
         made = next((cell["values"][name] for cell in reversed(self._cells) if name in cell["values"]), None)
         if made is None:
             known = ", ".join(dict.fromkeys(each for cell in self._cells for each in cell["values"])) or "none"
-            raise StepNotFound(f"no cell of {self.path.name} has left {name!r} behind; there are: {known}", name=name)
+            raise StepNotFound(
+                f"no cell of {self.path.name} has assigned {name!r}; the variables are: {known}", name=name
+            )
         stored = self._engine.access.value(ValueId(bytes.fromhex(made)))
         if stored is None:
             raise ValueUnreadable(f"{name} is missing in the journal; put that back from a copy", name=name)
@@ -74,20 +76,19 @@ def run_notebook(
 ) -> NotebookResult:
     """Run a notebook from top to bottom in a process of its own, every code cell a durable cell; wait for its end.
 
-    What was done before is restored: run again after a failure, an interrupt or the death of the process it continues
-    with the first cell that is not done, or that has changed. Cells are known by their ids, or by what ``%%step`` calls
-    them, and shared with the notebook in Jupyter. Cells are executed in the folder of the notebook, on the journal of
-    this process. Magics that only set something up, such as ``%load_ext``, and settings such as ``sys.path.append`` are
-    done again where a cell is restored.
+    Finished cells are restored: a call after a failure, an interrupt or the death of the process continues with the
+    first cell that is not finished or has changed. Cells are identified by their ids, or by their ``%%step`` names, and
+    are shared with the notebook in Jupyter. They are executed in the folder of the notebook, on the journal of this
+    process. A restored cell repeats magics such as ``%load_ext`` and settings such as ``sys.path.append``.
 
     Args:
-        path: of the notebook, of format 4.
-        inputs: variables that are set first, or after the cell that is tagged ``parameters``, to replace its values.
-        output: where the executed notebook is written, with all outputs, also if a cell fails.
+        path: the notebook, of format 4.
+        inputs: variables that are assigned first, or after the cell tagged ``parameters``, whose values they replace.
+        output: the path of the executed notebook with all outputs; it is also written if a cell fails.
 
     Raises:
         NotebookFailed: a cell failed, ended the process, or was killed with it; the message says which and what to do.
-        DefinitionError: it is no notebook, an input is no variable, or the journal is one in memory.
+        DefinitionError: the file is not a notebook, an input is not a variable name, or the journal is in memory.
         OSError: the notebook can't be read, or the output can't be written.
     """
     engine = REGISTRY.engine()
@@ -109,14 +110,14 @@ def run_notebook(
 def _request(engine: Engine, path: Path, inputs: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
     bad = [name for name in inputs if not name.isidentifier()]
     if bad:
-        raise DefinitionError(f"inputs are named as variables are, not {bad[0]!r}")
+        raise DefinitionError(f"inputs must have names of variables, got {bad[0]!r}")
     location = engine.journal.location
     if location in {MEMORY, "memory"}:
         raise DefinitionError(
             "a notebook is run in a process of its own, which can't see a journal in memory; use one on disk: "
             "iron.use('journal.db')"
         )
-    read_notebook(path)  # what can't be read is said here, and not by another process
+    read_notebook(path)  # an unreadable notebook is reported here, not by the other process
     return {
         "path": str(path),
         "inputs": dict(inputs),
@@ -127,10 +128,10 @@ def _request(engine: Engine, path: Path, inputs: Mapping[str, Any], output: Path
 
 
 def _run_process(asked: Path, folder: Path) -> _ProcessEnd:
-    """Run the request in another process; return how that ended. An interrupt is passed on."""
+    """Run the request in another process; return how that ended. An interrupt is passed on to it."""
     package = str(Path(__file__).parent.parent.parent)
     paths = [path for path in (os.environ.get("PYTHONPATH"), package) if path]
-    # What it printed before it was killed is not to be lost with its buffers.
+    # Unbuffered: text that it printed before it was killed is not lost.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", MODULE, str(asked)]
     streams = asked.with_name("stdout"), asked.with_name("stderr")
@@ -152,7 +153,7 @@ def _run_process(asked: Path, folder: Path) -> _ProcessEnd:
 
 
 class _ProcessEnd(NamedTuple):
-    """How the process of a notebook ended, and what it had printed."""
+    """The end of the process of a notebook: its exit code and what it printed."""
 
     code: int
     stdout: bytes
@@ -170,7 +171,7 @@ class _ProcessEnd(NamedTuple):
 
 
 class _Report(msgspec.Struct):
-    """What became of the cells; `is_over` says that no cell was being executed when the process ended."""
+    """The results of the cells; `is_over` means that no cell was being executed when the process ended."""
 
     is_over: bool = False
     cells: list[dict[str, Any]] = []
@@ -191,7 +192,7 @@ def _failure(path: Path, output: Path | None, report: _Report, end: _ProcessEnd)
         is_failed = cell["status"] == "failed"
         what = f"failed: {cell['error']}\n\n{cell['traceback']}\n\n" if is_failed else "was interrupted; "
         return NotebookFailed(
-            f"cell {cell['number']} ({cell['name']}) of {path.name} {what}{_advice(cell, 'mend it and ' * is_failed)}",
+            f"cell {cell['number']} ({cell['name']}) of {path.name} {what}{_advice(cell, 'correct it, ' * is_failed)}",
             path=str(path),
             number=cell["number"],
             name=cell["name"],
@@ -201,11 +202,11 @@ def _failure(path: Path, output: Path | None, report: _Report, end: _ProcessEnd)
 
 
 def _death(path: Path, output: Path | None, cell: dict[str, Any], end: _ProcessEnd) -> NotebookFailed:
-    """Return the failure of a notebook whose process ended in a cell, and let the executed notebook say so."""
+    """Return the failure of a notebook whose process ended in a cell, and write it into the executed notebook."""
     said = f"cell {cell['number']} ({cell['name']}) of {path.name} was being executed when {end}; {_advice(cell, '')}"
     texts = [stream[start:].decode("utf-8", "replace") for stream, start in zip(end[1:], cell["printed"], strict=True)]
     if output is not None:
-        with suppress(DefinitionError, OSError):  # it may lie on a disk that is full
+        with suppress(DefinitionError, OSError):  # its disk may be full
             _write_death(output, said, texts)
     words = "".join(texts)[-_LAST_CHARACTERS:]
     return NotebookFailed(f"{said}\n{words}".rstrip(), path=str(path), number=cell["number"], name=cell["name"])

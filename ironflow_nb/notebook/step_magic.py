@@ -26,18 +26,18 @@ class StepMagics(Magics):
     @no_var_expand
     @cell_magic
     def step(self, line: str, cell: str) -> None:
-        """Make the cell a durable step: once it is done it is not executed again until something changes.
+        """Make the cell a durable step: after it is done it is not executed again until something changes.
 
         %%step NAME [--in a,b] [--out df,model] [--retries N] [--timeout-s S] [--cache [7d]]
 
-        --in         what it takes in; by default the data that it reads before it assigns it
-        --out        what it leaves behind; by default what it assigns or changes in place, but for _names
-        --retries    how often it is tried again when it fails, after 1, 2, 4, ... seconds
-        --timeout-s  how many seconds an attempt may take
-        --cache      its results are shared by all notebooks on the journal, for ever or for as long as this
+        --in         its inputs; by default the data that it reads before it assigns it
+        --out        its results; by default what it assigns or changes in place, except for _names
+        --retries    the number of further attempts after a failure, after 1, 2, 4, ... seconds
+        --timeout-s  the time limit of an attempt in seconds
+        --cache      share its results with all notebooks on the journal, for ever or for this time
 
-        When the notebook is run again the cell is restored: its names, definitions and imports, and what it showed. It
-        is executed again when its code, the code of yours that it refers to, or what it takes in has changed.
+        When the notebook is run again, the cell is restored: its variables, definitions, imports and outputs. It is
+        executed again when its code, the code of yours that it refers to, or an input has changed.
         In Python: iron.cell_step(NAME, source).
         """
         __tracebackhide__ = True
@@ -66,7 +66,7 @@ def complete_options(_shell: Any, event: Any) -> list[str]:
 
 
 def make_cell(shell: Any, line: str, body: str) -> Cell:
-    """Return the cell; line for line it is what stands in the notebook, the magic's own line included.
+    """Return the cell; its lines have the numbers of the notebook, with the line of the magic as the first.
 
     Raises:
         UsageError: it can't be a durable cell.
@@ -90,20 +90,20 @@ def _cell_number(shell: Any) -> int:
     numbers: dict[str, int] = getattr(shell.compile, "_filename_map", {})
     number: int = shell.execution_count
     frame = inspect.currentframe()
-    while frame is not None:  # the outermost one is that of the cell: those inside may be of functions of other cells
+    while frame is not None:  # the outermost frame counts: inner ones may be of functions of other cells
         number = numbers.get(frame.f_code.co_filename, number)
         frame = frame.f_back
     return number
 
 
 def cell_id() -> str | None:
-    """Return the id of the cell that is being executed, if the front end tells it."""
+    """Return the id of the cell that is being executed, or None if the front end gives none."""
     found: Any = frontend()
     return found.cell_id() if isinstance(found, NotebookHooks) else None
 
 
 def register_cell(cell: Cell) -> None:
-    """Note the cell among those of this kernel.
+    """Register the cell in this kernel.
 
     Raises:
         UsageError: another cell of the notebook has its name.
@@ -114,8 +114,8 @@ def register_cell(cell: Cell) -> None:
             f"{MAGIC}: two cells of this notebook are called {cell.name!r}: this one, and the one that begins with\n"
             f"    {rival}\nGive one of them another name; if the other one is gone, run this one once more."
         )
-    for other in REGISTRY.definitions(KIND):  # what it was called before
+    for other in REGISTRY.definitions(KIND):  # the same cell under an earlier name
         is_same = isinstance(other, RegisteredCell) and other.cell.cell_id == cell.cell_id is not None
-        if is_same and other.name != cell.name:  # under its own name it keeps its place in the order
+        if is_same and other.name != cell.name:  # an unchanged name keeps its position in the order
             REGISTRY.forget(KIND, other.name)
     REGISTRY.define(RegisteredCell(cell, REGISTRY.engine().clock.now()))

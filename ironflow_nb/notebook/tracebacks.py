@@ -1,4 +1,4 @@
-"""Tracebacks in a notebook: frames of the package are left out, wherever they are and however they are shown."""
+"""Tracebacks in a notebook without the frames of the package, in every mode of the shell."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SHOWS: Final = "showtraceback"
 
 
 def attach(shell: Any) -> None:
-    """Let the shell show what failed with the user's own frames, in each of its modes."""
+    """Make the shell show tracebacks with the frames of the user only."""
     shows = getattr(shell, _SHOWS)
 
     def showtraceback(exc_tuple: Any = None, *args: Any, **options: Any) -> Any:
         error = sys.exc_info()[1] if exc_tuple is None else exc_tuple[1]
         with own_frames_only(error):
-            # Since Python 3.11 what is being handled has the traceback that its exception has.
+            # Since Python 3.11 the traceback of sys.exc_info() is that of the exception.
             given = None if exc_tuple is None else (*exc_tuple[:2], getattr(error, "__traceback__", None))
             return shows(given, *args, **options)
 
@@ -32,13 +32,13 @@ def attach(shell: Any) -> None:
 
 
 def detach(shell: Any) -> None:
-    """Let the shell show everything again."""
+    """Make the shell show all frames again."""
     vars(shell).pop(_SHOWS, None)
 
 
 @contextmanager
 def own_frames_only(error: BaseException | None) -> Iterator[None]:
-    """Let the error, and all that it came from, have the user's own frames only, for as long as this lasts."""
+    """Remove the frames of the package from the error and its chain within the context."""
     before = [(each, each.__traceback__) for each in _chain(error)]
     for each, frames in before:
         each.__traceback__ = without_package(frames)
@@ -50,7 +50,7 @@ def own_frames_only(error: BaseException | None) -> Iterator[None]:
 
 
 def without_package(frames: TracebackType | None) -> TracebackType | None:
-    """Return the frames without those of the package, and without what of the libraries only these have called."""
+    """Return the frames without those of the package and of libraries that the package called."""
     kept: list[TracebackType] = []
     is_inside = False
     while frames is not None:
@@ -79,10 +79,10 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def show_own_frames(shell: Any, error: BaseException, file: str) -> None:
-    """Let the traceback of the error begin in the cell: what called it is of no use to who reads it."""
+    """Make IPython show the traceback of the error from the cell on, without the frames that called the cell."""
     if own_frames(error, file) is not None:
         with suppress(AttributeError):  # a class with __slots__
-            # IPython asks an error for its own picture.
+            # IPython calls this method of an error, if it has one.
             error._render_traceback_ = partial(render_traceback, shell, error, file)  # type: ignore[attr-defined]
 
 

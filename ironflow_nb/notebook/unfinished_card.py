@@ -1,4 +1,4 @@
-"""Cards: what a person is told about runs without asking."""
+"""The card of unfinished runs, which is shown when the extension is loaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _QUEUED: Final = ("effect", "timer")
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A run that waits for somebody to continue it."""
+    """A run that can be continued."""
 
     run: RunRow
     status: RunStatus
@@ -35,7 +35,7 @@ class Unfinished:
 
 
 def show_unfinished() -> None:
-    """Show the runs of the default journal that were interrupted or wait; nothing where there are none."""
+    """Show the interrupted and waiting runs of the default journal, if there are any."""
     engine = REGISTRY.engine()
     try:
         found, queued = unfinished(engine), waiting_work(engine)
@@ -103,7 +103,7 @@ def as_text(found: list[Unfinished]) -> str:
 
 
 def as_html(found: list[Unfinished]) -> str:
-    """Return the card as HTML, with nothing that a sanitiser takes away."""
+    """Return the card as HTML that sanitisers leave unchanged."""
     rows = "".join(
         f"<tr><td><code>{escape(item.run.run_id)}</code></td><td><b>{escape(item.run.name)}</b></td>"
         f"<td>{escape(_run_words(item))}</td></tr>"
@@ -131,7 +131,7 @@ def _advice(found: list[Unfinished]) -> str:
         return f"Nothing of them is executed; {advice(REGISTRY.engine().journal.location)}."
     first = own[0]
     if first.kind == KIND:
-        return f"Run the cell {first.name} again; what stands before it is restored."
+        return f"Run the cell {first.name} again; the cells before it are restored."
     return (
         f"Run the cells that define {first.name} and call it again: it continues. "
         f"Or continue it in the background: %ironflow resume {first.run_id[:6]}"

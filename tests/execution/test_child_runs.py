@@ -303,8 +303,8 @@ def refused(call: Callable[[iron.Flow[[], int]], Any]) -> str:
 
 
 def test_what_is_no_child_is_refused_and_says_why(lab: Lab) -> None:
-    assert "call it plainly" in refused(lambda child: child.start())
-    assert "call it plainly" in refused(lambda child: child.options(key="k")())
+    assert "call it without them" in refused(lambda child: child.start())
+    assert "call it without them" in refused(lambda child: child.options(key="k")())
 
     @step
     def inside(call: Any) -> Any:

@@ -178,8 +178,8 @@ def test_an_explanation_tells_of_failures_and_of_what_was_reused(cells: dict[str
     cells["main"](3)
     run = cells["main"].last
     assert run.explain("report").reasons == (
-        "attempt 1 (failed): new, it was asked for the first time",
-        "attempt 2 (completed): tried again, for attempt 1 failed: ConnectionError: printer on fire",
+        "attempt 1 (failed): new, it was called for the first time",
+        "attempt 2 (completed): tried again, because attempt 1 failed: ConnectionError: printer on fire",
     )
     assert run.explain("clean[1]").reasons[-1] == "reused by the latest continuation"
 
@@ -198,7 +198,7 @@ def test_an_explanation_ends_with_the_failure_of_the_latest_attempt(lab: Lab) ->
     assert main.last is not None
     reasons = main.last.explain("print_out").reasons
     assert reasons[-2:] == (
-        "attempt 1 (failed): new, it was asked for the first time",
+        "attempt 1 (failed): new, it was called for the first time",
         "it failed: ConnectionError: printer on fire",
     )
 
@@ -217,7 +217,7 @@ def test_an_explanation_names_the_argument_that_changed(lab: Lab, cells: dict[st
     assert cells["main"](3) == "6 t"
     run = cells["main"].last
     assert run.explain("report[1]").reasons == ("attempt 1 (completed): argument `unit` changed: 'kg' -> 't'",)
-    assert run.explain("report[0]").reasons[-1] == "no longer asked for"
+    assert run.explain("report[0]").reasons[-1] == "no longer called"
 
 
 def test_an_explanation_survives_the_process(lab: Lab, cells: dict[str, Any]) -> None:

@@ -134,7 +134,7 @@ def test_what_was_not_stored_is_named_and_left_out(lab: Lab) -> None:
 
     call = failed_run(main).debug()
     assert call.inputs == {"n": 3}
-    assert f"# not stored, so put them in the places of the dots: machine ({__name__}.Machine)" in call.code
+    assert f"# not stored, so replace the dots by them: machine ({__name__}.Machine)" in call.code
     assert call.code.endswith("drive.fn(**inputs, machine=...)")
 
 
