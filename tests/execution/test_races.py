@@ -324,3 +324,21 @@ def test_a_late_goodbye_to_a_stretch_leaves_the_next_one_of_its_run(lab: Lab, wo
     assert lab.engine.sessions[run.id] is before
     gate.set()
     run.result(timeout_s=20)
+
+
+def test_an_attempt_that_is_let_go_of_late_leaves_the_one_in_flight_that_began_in_its_place(lab: Lab) -> None:
+    @flow
+    def main() -> bool:
+        scope = SCOPE.get()
+        assert scope is not None
+        stale = scope.resolve(work.spec, (1,), {})
+        assert isinstance(stale, Attempt)
+        began = Attempt(stale.spec, stale.code, stale.call, stale.step, stale.index, stale.number, stale.reason)
+        began.continuation = stale.continuation
+        scope.session.start(began, is_beside=True)
+        scope.session.drop(stale, RunFinished("it came too late"))
+        is_in_flight = scope.session.in_flight() == [began]
+        scope.session.drop(began, RunFinished("the test is over"))
+        return is_in_flight
+
+    assert main()

@@ -1,9 +1,8 @@
 """State of one run while this process executes it: replay index, attempts in flight, results to be committed.
 
-The thread of the flow uses it, and so do the threads of its steps and the engine's background thread. All that it knows
-changes under its own lock, which is taken before the journal's lock and never the other way round. Only two things do
-not take it: results of attempts beside the flow are queued without it, for a deque is thread-safe, and a handler of
-signals notes an interrupt without it, for it can't wait for a lock.
+The threads of its flow and of its steps use it, and the background thread. All that it knows changes under its lock,
+which is taken before the journal's and never the other way round. Only results of attempts beside the flow are queued
+without it, for a deque is thread-safe, and a handler of signals notes an interrupt, for it can't wait for a lock.
 
 `phase` says how far the run has come. `stop` makes an open run STOPPING; the next call raises `RunStopped`, which makes
 it UNWINDING; FINISHING begins when the flow has ended otherwise than by returning, and its bodies in flight are waited
@@ -50,7 +49,7 @@ class StartPerformer(Protocol):
 
 
 class Session(RunLifecycle):
-    """One run in this process. Attributes are read from outside and written here only."""
+    """One run in this process. Attributes are written here only."""
 
     def __init__(
         self, writer: RunWriter, replayer: Replayer, storage: RunStorage, *, start_performer: StartPerformer
@@ -284,14 +283,13 @@ class Session(RunLifecycle):
             attempt.promise.fail(error)
         self.wakeups.wake()
 
-    def give_back(self, attempt: Attempt) -> None:
-        """Let other runs compute what this attempt was to compute for all of them."""
-        with self.lock:
-            self.claims.give_back(attempt)
-
     def _land(self, attempt: Attempt) -> bool:
         """Take the attempt from those in flight; return True if it was among them."""
-        return self._in_flight.pop((attempt.step, attempt.number), None) is not None
+        place = attempt.step, attempt.number
+        is_there = self._in_flight.get(place) is attempt  # a later continuation may have begun another one there
+        if is_there:
+            del self._in_flight[place]
+        return is_there
 
     # -- beside the flow -----------------------------------------------------------------------------------------
 
