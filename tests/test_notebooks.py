@@ -87,7 +87,7 @@ PROMISED = {
         "Order(status='placed', total=20.0, receipt='')\nAccept(events=(Expired(),)",
         "→ expired: ! Expire (not declared)",
         "seen, not declared",
-        "unknown state: only the declaration knows the state 'canceled'",
+        "unknown state: only the declaration names the state 'canceled'",
         "0  A-1   20.0   0.0  worn card",
         "3.25 are open",
         "0.0 are open",
