@@ -1,9 +1,7 @@
-"""A large diagram made small enough to be looked at.
+"""Large diagrams made small: wide fans become one box with a grid in it, and long diagrams leave nodes out.
 
-Wide fans as one box with a grid in it: thirty boxes beside each other are wider than any notebook.
-
-A fan are boxes that come after the same box and before the same box. One that is too wide is laid out as a single box,
-its frame, which one link enters and one leaves; then the boxes of the fan are set into the frame, row by row.
+A fan is a group of boxes between the same two boxes. Thirty boxes in one row are wider than any notebook. A fan that is
+too wide is laid out as one box, its frame, with one link in and one link out. Its boxes then fill the frame by rows.
 """
 
 from __future__ import annotations

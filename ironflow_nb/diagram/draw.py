@@ -1,4 +1,4 @@
-"""The one door to pictures: a diagram and the states of a run in, SVG and text out."""
+"""Pictures: SVG and text made from a diagram and the states of a run."""
 
 from __future__ import annotations
 

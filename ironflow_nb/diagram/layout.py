@@ -1,10 +1,8 @@
-"""The layout of a diagram: by the best engine there is, once for each topology.
+"""The layout of a diagram, computed once for each topology by the best engine that is installed.
 
-Graphviz as a layout engine: in this process by pygraphviz, or the program `dot` by the graphviz package.
-
-Graphviz is given boxes of fixed size and empty labels of fixed size, never a text. So it needs no font: its layout is
-the same on every machine, the first draw costs 2 ms and not 120, and fontconfig, which would print a warning to file
-descriptor 2 when it is first used, is not used.
+Graphviz runs in this process (pygraphviz) or as the program `dot`. It gets boxes and labels of fixed size and no text,
+so it needs no font. The layout is the same on every machine, and the first drawing takes 2 ms instead of 120. Graphviz
+does not call fontconfig either, which prints a warning to file descriptor 2 on its first use.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The diagram in DOT, for Graphviz and whatever else reads it.
-
-The diagram in Mermaid, which GitHub, GitLab and JupyterLab draw in Markdown.
-"""
+"""The diagram in DOT, which Graphviz reads, and in Mermaid, which GitHub, GitLab and JupyterLab draw in Markdown."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The model of a diagram: what a flow can do, before anything of it has run.
+"""The model of a diagram, and the builder that makes one while a source is read from top to bottom.
 
-A diagram while it is being made, by something that reads the source of a flow from its beginning to its end.
+A diagram says what a flow can do, before anything of it has run.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""The plain-text form of a diagram.
+"""The plain text of a diagram, for flows and for state machines.
 
-The same run in the same state has the same text, on every machine and in every session: it says no id, no time, no
-address, and nothing that depends on a layout. Notebooks are tested against it.
-
-The plain-text form of a state machine: its states, and below each where commands lead from there.
+The same run in the same state has the same text on every machine and in every session. It has no id, no time and no
+address, and does not depend on a layout. Notebooks are tested against it.
 """
 
 from __future__ import annotations
@@ -42,30 +40,31 @@ def to_text(diagram: Diagram, states: Mapping[str, NodeState], *, caption: Capti
             ending = [edge for edge in ways if edge.target in ends]
             if node.id not in in_loops and any(edge.is_taken for edge in ways):
                 ending = [edge for edge in ending if edge.is_taken]  # it was met once, so the others were not gone
-            lines.append(_line(node, state_of(node, states), entering.get(node.id, []), ending))
+            lines.append(_node_line(node, state_of(node, states), entering.get(node.id, []), ending))
     return "\n".join([head, *lines])
 
 
-def _line(node: Node, state: NodeState | None, entering: list[Edge], ending: list[Edge]) -> str:
+def _node_line(node: Node, state: NodeState | None, entering: list[Edge], ending: list[Edge]) -> str:
     sign = _SIGNS.get(node.kind) or step_look(None if state is None else state.status).glyph
     label = f"{one_line(node.label)}{_KINDS.get(node.kind, '')}"
-    return f"{_INDENT * (node.depth + 1)}{_way(entering)}{sign} {label}{_said(state)}{_ways_out(ending)}"
+    indent = _INDENT * (node.depth + 1)
+    return f"{indent}{_condition_prefix(entering)}{sign} {label}{_state_suffix(state)}{_end_suffix(ending)}"
 
 
-def _way(entering: list[Edge]) -> str:
+def _condition_prefix(entering: list[Edge]) -> str:
     """Return in brackets when the node is reached, if all ordinary ways to it say so."""
     ways = [edge for edge in entering if not edge.is_back and (edge.label or not edge.is_dashed)]
     labels = dict.fromkeys(one_line(edge.label or "") for edge in ways)
     return f"[{', '.join(labels)}] " if labels and all(labels) else ""
 
 
-def _said(state: NodeState | None) -> str:
+def _state_suffix(state: NodeState | None) -> str:
     if state is None:
         return ""
     return one_line(f": {with_reasons(state.words or counts(state) or in_words(state.status), state)}")
 
 
-def _ways_out(ending: list[Edge]) -> str:
+def _end_suffix(ending: list[Edge]) -> str:
     labels = [one_line(edge.label) for edge in ending if edge.label]
     return f" ({', '.join(labels)}: end)" if labels else ""
 

@@ -1,9 +1,7 @@
-"""Which node of a flow's diagram shows a recorded step: the one whose call in the source has made it.
+"""Where a run went in the diagram of its flow: the node of each recorded step, and the edges that were taken.
 
-A step is recorded with the number of the call, which counts in the definition that the flow had at that time. Where the
-flow was edited since, the calls of both definitions are compared, as the lines of two texts are.
-
-Which ways of a flow's diagram a run has gone, as far as that follows from the steps that it called.
+A step is recorded with the number of its call in the definition that the flow had then. If the flow was edited since,
+the calls of both definitions are compared like the lines of two texts. Edges follow from the calls that were made.
 """
 
 from __future__ import annotations
@@ -74,29 +72,31 @@ def moved(before: Diagram, after: Diagram) -> dict[int, int]:
     old = [node for node in before.nodes if node.site is not None]
     new = [node for node in after.nodes if node.site is not None]
     found: dict[int, int] = {}
-    matcher = SequenceMatcher(None, [_said(node) for node in old], [_said(node) for node in new], autojunk=False)
+    matcher = SequenceMatcher(
+        None, [_call_key(node) for node in old], [_call_key(node) for node in new], autojunk=False
+    )
     for tag, start, end, new_start, new_end in matcher.get_opcodes():
         if tag == "equal":
-            found |= _paired(old[start:end], new[new_start:new_end])
+            found |= _pair(old[start:end], new[new_start:new_end])
         elif tag == "replace":  # calls of the same step with other arguments
-            found |= _roughly(old[start:end], new[new_start:new_end])
+            found |= _pair_by_step(old[start:end], new[new_start:new_end])
     return found
 
 
-def _roughly(old: Sequence[Node], new: Sequence[Node]) -> dict[int, int]:
+def _pair_by_step(old: Sequence[Node], new: Sequence[Node]) -> dict[int, int]:
     matcher = SequenceMatcher(None, [node.step for node in old], [node.step for node in new], autojunk=False)
     found: dict[int, int] = {}
     for start, new_start, size in matcher.get_matching_blocks():
-        found |= _paired(old[start : start + size], new[new_start : new_start + size])
+        found |= _pair(old[start : start + size], new[new_start : new_start + size])
     return found
 
 
-def _paired(old: Sequence[Node], new: Sequence[Node]) -> dict[int, int]:
+def _pair(old: Sequence[Node], new: Sequence[Node]) -> dict[int, int]:
     pairs = zip(old, new, strict=True)
     return {mine.site: its.site for mine, its in pairs if mine.site is not None and its.site is not None}
 
 
-def _said(node: Node) -> tuple[str | None, str, str]:
+def _call_key(node: Node) -> tuple[str | None, str, str]:
     """Return what tells the call from others: all but the line, which every edit above it changes."""
     return node.step, node.label, node.title.rpartition("\n")[0]
 
@@ -131,13 +131,13 @@ def with_taken(
         uncertain: the ids of nodes of which is not known whether their call was made.
         is_completed: whether the flow has returned.
     """
-    ways = _Ways(diagram, called, left, uncertain, is_completed=is_completed)
+    ways = _TakenEdges(diagram, called, left, uncertain, is_completed=is_completed)
     taken = ways.found()
     edges = tuple(replace(edge, is_taken=True) if edge in taken else edge for edge in diagram.edges)
     return Diagram(diagram.name, diagram.nodes, edges)
 
 
-class _Ways:
+class _TakenEdges:
     """What is known so far. Every round finds more, until one finds nothing."""
 
     def __init__(
@@ -191,7 +191,7 @@ class _Ways:
         return any(self._is_possible(before, seen | {source}) for before in self._entering.get(source, ()))
 
     def _went_elsewhere(self, edge: Edge) -> bool:
-        """Tell whether the condition, which was met once at most, has led elsewhere."""
+        """Return True if the condition, which was met once at most, has led elsewhere."""
         if self._kinds[edge.source] is not NodeKind.CONDITION or edge.source in self._repeated:
             return False
         return any(other.source == edge.source and other != edge for other in self._taken)

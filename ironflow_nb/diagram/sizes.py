@@ -1,6 +1,6 @@
-"""How large everything is drawn, whatever its state: a node never changes its size while it runs.
+"""The sizes of nodes and labels, and text made safe for a picture.
 
-Labels: text that may be anything, made fit for a picture.
+A size does not depend on the state: a node keeps its size while the run goes on.
 """
 
 from __future__ import annotations

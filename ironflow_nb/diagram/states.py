@@ -28,7 +28,7 @@ IMPORTANCE: Final[tuple[NodeStatus, ...]] = (
 )
 """The order in which statuses ask for attention: a node that stands for many steps shows the first it has.
 
-First what a person must look at, then what is going on, then what will, then what is over.
+First what needs a person, then what is going on, then what will, then what is over.
 """
 
 

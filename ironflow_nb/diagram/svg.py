@@ -1,10 +1,8 @@
-"""The SVG of a diagram, the same for every layout engine.
+"""The SVG of a diagram: its caption, its nodes and its edges. Every layout engine gives the same elements.
 
-It stands alone: no script, no style sheet, no font, nothing fetched. Its ids begin with a prefix, so that several can
-stand in one document. The head and every node are groups that a live view can replace one by one (`elements`): what
-they say changes, where they stand does not.
-
-The head of a picture: the flow, its run, and how that is.
+The document has no script, style sheet or font, and loads nothing. Its ids begin with a prefix, so that several
+documents can stand in one page. The caption and each node are groups that a live view can replace (`elements`): their
+text changes, their position does not.
 """
 
 from __future__ import annotations
@@ -66,7 +64,9 @@ class _CaptionPart(NamedTuple):
 def head_width(caption: Caption) -> float:
     """Return the width that the head needs with the longest status there is: it stays while the run goes on."""
     if caption.run_status is None:
-        return max(0.0, _chip_width(caption, ""), *(width(line, font_size=SMALL_FONT) for line in _lines(caption)))
+        return max(
+            0.0, _chip_width(caption, ""), *(width(line, font_size=SMALL_FONT) for line in _caption_lines(caption))
+        )
     return max(_SUMMARY_ROOM, *(_chip_width(caption, status) for status in RunStatus))
 
 
@@ -88,11 +88,11 @@ def _summary(caption: Caption, middle: float) -> str:
     heights = range(27, 27 + 2 * _LINE_HEIGHT, _LINE_HEIGHT)
     return "".join(
         text_element(middle, _CHIP_Y + y, line, words, font_size=SMALL_FONT)
-        for y, line in zip(heights, _lines(caption), strict=False)
+        for y, line in zip(heights, _caption_lines(caption), strict=False)
     )
 
 
-def _lines(caption: Caption) -> list[str]:
+def _caption_lines(caption: Caption) -> list[str]:
     said = filter(None, [caption.summary, caption.account.words])
     return [fitting(line, font_size=SMALL_FONT, room=_SUMMARY_ROOM) for line in said]
 
@@ -105,18 +105,18 @@ def _chip(caption: Caption, middle: float, status: str) -> str:
     if status:
         parts.append(mark_element(x + 8, box.y, look))
         x += _MARK_WIDTH
-    for piece in _pieces(caption, status):
+    for piece in _caption_parts(caption, status):
         parts.append(text_element(x, box.y, piece.text, f'fill="{look.text}" {piece.attributes}', font_size=LABEL_FONT))
         x += piece.width + _GAP
     return "".join(parts)
 
 
 def _chip_width(caption: Caption, status: str) -> float:
-    pieces = _pieces(caption, status)
+    pieces = _caption_parts(caption, status)
     return sum(piece.width + _GAP for piece in pieces) - _GAP + 2 * _PAD + (_MARK_WIDTH if status else 0)
 
 
-def _pieces(caption: Caption, status: str) -> list[_CaptionPart]:
+def _caption_parts(caption: Caption, status: str) -> list[_CaptionPart]:
     name = clipped(caption.name, font_size=LABEL_FONT, room=_MAX_NAME) or "flow"
     short = (caption.run_id or "")[:ID_SHOWN]
     pieces = [
@@ -138,7 +138,7 @@ def render(
     """Return the diagram as an SVG document."""
     width, height = picture_size(layout, caption)
     size = f'width="{number(width)}" height="{number(height)}" viewBox="0 0 {number(width)} {number(height)}"'
-    about = f'role="img" aria-label={xml_attribute(_aloud(caption))} font-family="{SANS}"'
+    about = f'role="img" aria-label={xml_attribute(_accessible_label(caption))} font-family="{SANS}"'
     head, *nodes = elements(diagram, layout, states, caption=caption, prefix=prefix).values()
     opening = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {about}>'
     return "".join([opening, head, scenery(diagram, layout, caption=caption), *nodes, "</g></svg>"])
@@ -208,19 +208,19 @@ def picture_size(layout: Layout, caption: Caption) -> tuple[float, float]:
 
 def element_id(node_id: str, prefix: str = "iron") -> str:
     """Return the id of the node's group: different nodes have different ones."""
-    return f"{_fit(prefix)}-n-{_fit(node_id)}"
+    return f"{_escaped_id(prefix)}-n-{_escaped_id(node_id)}"
 
 
 def head_id(prefix: str = "iron") -> str:
     """Return the id of the head's group."""
-    return f"{_fit(prefix)}-head"
+    return f"{_escaped_id(prefix)}-head"
 
 
-def _fit(text: str) -> str:
+def _escaped_id(text: str) -> str:
     return _UNFIT.sub(lambda found: f"_{ord(found[0]):x}_", text)
 
 
-def _aloud(caption: Caption) -> str:
+def _accessible_label(caption: Caption) -> str:
     """Return what a screen reader says of the picture."""
     said = ", ".join(filter(None, [str(caption.run_status or ""), caption.summary]))
     return f"{caption.name or 'flow'}: {said or 'not run'}"

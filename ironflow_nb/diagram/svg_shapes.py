@@ -1,9 +1,4 @@
-"""What a node looks like: its outline by kind, its colours and mark by status, and what it says.
-
-The outline of each kind of node, as the data of an SVG path.
-
-The ways of a picture: curves with a head, and what the transitions of a state machine look like.
-"""
+"""The SVG shapes of nodes and edges: an outline for each kind, colours and a mark for each status, and arrows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls in inner functions, and calls that run side by side, drawn in the place where the flow names them."""
+"""Reads inner functions, helpers, and calls that run side by side, each in the place where the flow names it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class BranchReader(ExpressionReader, ABC):
 
     @contextmanager
     def repeated(self) -> Iterator[None]:
-        """Stand what is read meanwhile in one more loop."""
+        """Count one more loop around what is read meanwhile."""
         self._n_loops += 1
         try:
             yield
@@ -59,7 +59,7 @@ class BranchReader(ExpressionReader, ABC):
     # -- inner functions -----------------------------------------------------------------------------------------
 
     def define(self, name: str, function: InnerFunction) -> None:
-        """Take note of an inner function; a decorator may make anything of it."""
+        """Register an inner function without decorators; a decorator may replace it."""
         if isinstance(function, ast.Lambda) or not function.decorator_list:
             self._functions[name] = function
             self._drawn.discard(name)

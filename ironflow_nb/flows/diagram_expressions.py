@@ -28,7 +28,7 @@ class ExpressionReader:
 
     @contextmanager
     def deeper(self) -> Iterator[None]:
-        """Stand what is added meanwhile one level deeper."""
+        """Add nodes one level deeper meanwhile."""
         self._depth += 1
         try:
             yield
@@ -56,10 +56,7 @@ class ExpressionReader:
         return self._source.numbers.get(source) if isinstance(source, ast.Call) else None
 
     def matters(self, *nodes: ast.AST, in_loop: bool = False) -> bool:
-        """Tell whether there is a recorded call in the nodes, or a jump out of them.
-
-        Within a loop a break is none.
-        """
+        """Return True if the nodes have a recorded call or a jump out of them; in a loop, `break` is no such jump."""
         return any(self._matters(node, in_loop=in_loop) for node in nodes)
 
     def _matters(self, node: ast.AST, *, in_loop: bool) -> bool:
@@ -138,7 +135,7 @@ class ExpressionReader:
         inner = [*first.ifs, *(part for other in others for part in (other.iter, *other.ifs)), *results]
         if not self.matters(*inner):
             return tails
-        label = " ".join(_for(generator) for generator in node.generators)
+        label = " ".join(_loop_label(generator) for generator in node.generators)
         tails = self.add(NodeKind.LOOP, label, node, tails)
         head_id = tails[0].source
         with self.deeper():
@@ -154,7 +151,7 @@ class ExpressionReader:
         return tails
 
 
-def _for(generator: ast.comprehension) -> str:
+def _loop_label(generator: ast.comprehension) -> str:
     return f"{'async ' * generator.is_async}for {ast.unparse(generator.target)} in {ast.unparse(generator.iter)}"
 
 

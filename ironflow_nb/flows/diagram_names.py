@@ -36,7 +36,7 @@ Describe = Callable[[object], Described | None]
 
 
 class SourceNames:
-    """The names of one function. What can't be found, or hurts when looked at, is nothing."""
+    """The names of one function. A name that can't be found, or whose lookup fails, stands for nothing."""
 
     def __init__(self, function: Callable[..., Any], tree: ast.AST, describe: Describe) -> None:
         plain: Any = inspect.unwrap(function)
@@ -86,11 +86,11 @@ class SourceNames:
         return self.called(call) is not None or (self.is_gather(call) and any(map(self.given, call.args)))
 
     def is_partial(self, call: ast.Call) -> bool:
-        """Tell whether the call only puts a function and arguments together."""
+        """Return True if the call only puts a function and arguments together."""
         return bool(call.args) and self._value(call.func) is functools.partial
 
     def is_gather(self, call: ast.Call) -> bool:
-        """Tell whether the arguments of the call run side by side."""
+        """Return True if the arguments of the call run side by side."""
         return self._value(call.func) in (gather, _of_asyncio("gather"))
 
     def is_asyncio(self, call: ast.Call) -> bool:
@@ -99,7 +99,7 @@ class SourceNames:
         return self._value(call.func) in makers
 
     def is_task_group(self, expression: ast.expr) -> bool:
-        """Tell whether the expression makes a task group of asyncio."""
+        """Return True if the expression makes a task group of asyncio."""
         return isinstance(expression, ast.Call) and self._value(expression.func) is _of_asyncio("TaskGroup")
 
     def _described(self, expression: ast.expr) -> Described | None:

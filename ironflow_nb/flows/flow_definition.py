@@ -1,8 +1,6 @@
-"""What ``fetch?`` shows in a notebook: how it is called, with which options, and what counts as its code.
+"""The definition of a flow: its diagram, what the journal stores of it, and the text that ``fetch?`` shows.
 
-The diagram of a flow, with what its names stand for.
-
-What a flow leaves in the journal about itself: its source, and its diagram, so that any kernel can show its runs.
+The journal has the source and the diagram, so that any kernel can show the runs of the flow.
 """
 
 from __future__ import annotations
@@ -82,34 +80,34 @@ _SHOWN = 60
 def documentation(kind: str, spec: StepSpec, options: msgspec.Struct) -> str:
     """Return the docstring of the function, its signature and the options that were given, and what is tracked.
 
-    It never raises: what can't be told is left out, and says why.
+    It never raises: a part that can't be shown is replaced by the reason.
     """
     parts = [
         inspect.getdoc(spec.function),
         f"{kind} {spec.name}{spec.parameters}",
-        _told("options", lambda: _options(options)),
-        _told("code", lambda: describe(spec.tracked)),
+        _or_reason("options", lambda: _options(options)),
+        _or_reason("code", lambda: describe(spec.tracked)),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _told(what: str, tell: Callable[[], str]) -> str:
+def _or_reason(what: str, tell: Callable[[], str]) -> str:
     try:
         return tell()
-    except Exception as error:  # noqa: BLE001 -- who asks for help gets what there is
+    except Exception as error:  # noqa: BLE001 -- help shows the parts that it can
         return f"(Its {what} can't be shown: {type(error).__name__}: {error})"
 
 
 def _options(options: msgspec.Struct) -> str:
     default = type(options)()
     found = ((name, getattr(options, name), getattr(default, name)) for name in options.__struct_fields__)
-    given = [f"{name}={_written(value)}" for name, value, usual in found if value is not usual and value != usual]
+    given = [f"{name}={_option_text(value)}" for name, value, usual in found if value is not usual and value != usual]
     return f"Options: {', '.join(given) or 'none given'}"
 
 
-def _written(value: Any) -> str:
+def _option_text(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_written, value))}]"
+        return f"[{', '.join(map(_option_text, value))}]"
     if isinstance(value, Enum):
         return repr(value.value)
     return getattr(value, "__qualname__", None) or legible(repr(value), _SHOWN)

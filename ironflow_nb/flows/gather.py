@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def gather(*branches: Callable[[], T] | StepFuture[T]) -> list[T]:
-    """Run functions side by side, each as a branch of the flow, and return what they come to, in their order.
+    """Run functions side by side, each as a branch of the flow, and return their results in order.
 
     A branch is a function without arguments, for instance a `functools.partial`, which calls steps as the flow itself
     does, or the future of a step that was submitted. Each runs on a thread of its own, and is recognised again by the

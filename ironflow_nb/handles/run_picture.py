@@ -103,7 +103,7 @@ def _laid(progress: Progress) -> tuple[Diagram, dict[str, NodeState]]:
     for key, tally in keyed:
         before[key] += tally.n_recorded_before
     # In a completed run all of them were used again; in another one nothing tells which of them.
-    word = "reused" if progress.status is RunStatus.COMPLETED else "recorded before"
+    word = "reused" if progress.status is RunStatus.COMPLETED else "earlier"
     states = node_states(told, n_expected=expected, reasons=reasons)
     states |= {key: changed(states[key], n_before=n, before=word) for key, n in before.items() if n and key in states}
     for place, children in progress.children.items():

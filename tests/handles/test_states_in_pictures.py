@@ -244,7 +244,7 @@ def node_titles(run: Run[Any]) -> list[str]:
     return [(group.findtext(f"{SVG}title") or "").split("\n")[0] for group in nodes]
 
 
-def test_the_head_of_a_run_that_goes_on_tells_how_long_it_has_and_nodes_what_is_recorded_before(lab: Lab) -> None:
+def test_the_head_of_a_run_that_goes_on_tells_how_long_it_has_and_nodes_what_was_done_earlier(lab: Lab) -> None:
     clock, heads, titles = lab.simulate_time(), [], []
 
     def look() -> None:
@@ -262,7 +262,7 @@ def test_the_head_of_a_run_that_goes_on_tells_how_long_it_has_and_nodes_what_is_
     space["main"]()
     # Rounded, so that a picture which follows the run for hours is not drawn anew each second.
     assert heads == ["1 min 3 s", "1 min 3 s since continued · 2 reused"]
-    assert titles == ["fetch: 2 of 2", "fetch: 2 of 2, 2 recorded before"]
+    assert titles == ["fetch: 2 of 2", "fetch: 2 of 2, 2 earlier"]
     found = node_titles(space["main"].last)
     assert [title.partition(" · ")[0] for title in found[:2]] == ["fetch: 2 of 2, 2 reused", "check: 0 ms"]
 
