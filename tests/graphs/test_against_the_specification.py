@@ -137,6 +137,7 @@ def test_a_graph_whose_process_dies_comes_to_the_same(kind: str, seed: int, comm
             owner = engine.owner
             abandon(engine)
         if not dying.is_dead:
+            journal.close()
             assert first == expected
             return
         with process_on(journal, Durability.PROCESS, clock) as engine:

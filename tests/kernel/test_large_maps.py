@@ -44,7 +44,8 @@ def main(count):
 """
 BROKEN = STEP.replace("BODY", "if n % 135 == 7: raise ValueError(n)")
 GUARD = re.compile(
-    r"CodeChanged: fetch has changed \(edited: line 6 of `fetch`\) since ([\d,]+) finished steps \((1 min \d+ s) of work\)"
+    r"CodeChanged: fetch has changed \(edited: line 6 of `fetch`\) since ([\d,]+) finished steps "
+    r"\((1 min \d+ s) of work\)"
 )
 
 
