@@ -77,9 +77,9 @@ def run_cell(cell: Cell, context: CellContext) -> CellResult:
             return missing
         _refuse_untrusted(context, cell, missing)
         _say_why_executed(wanted, missing)
-        outcome = _execute_and_record(context, wanted, missing)
-        if outcome is not None:
-            return outcome
+        result = _execute_and_record(context, wanted, missing)
+        if result is not None:
+            return result
 
 
 def _refuse_inside(cell: Cell) -> None:

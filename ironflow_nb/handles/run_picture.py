@@ -51,7 +51,7 @@ def drawn(run_id: RunId, progress: Progress) -> Picture:
 
 
 def _figures(progress: Progress) -> RunFigures:
-    """Return how long the latest stretch of the run took by the clock, once it has ended, and what it did not do."""
+    """Return the wall time of the latest continuation, once ended, and the numbers of reused and retried steps."""
     from ironflow_nb.diagram.states import RunFigures
 
     run, continued_at = progress.run, progress.continued_at

@@ -164,7 +164,7 @@ def _last_sign_at(reader: Reader, run: RunRow) -> int:
 def _totals(reader: Reader, run: RunRow, *, since: int) -> Counter[Place]:
     """Return how many items the maps and loops have, as far as that was known.
 
-    A series that a later stretch of the run begins again counts as it is there. One that it did not get to counts as it
+    A series that a later continuation begins again counts as it is there. One that it did not get to counts as it
     was, unless the run has completed without it.
     """
     latest: dict[tuple[str, str, int], ItemsCounted] = {}

@@ -173,21 +173,21 @@ class GraphMatcher:
             return {"completions": []}
         lines = context.full_text.split("\n")
         before = [*lines[1 : context.cursor_line], lines[context.cursor_line][: context.cursor_position]]
-        place = cursor_position("\n".join(before))
-        found = dict.fromkeys(name for name in self.candidates(place) if name.startswith(place.word))
+        position = cursor_position("\n".join(before))
+        found = dict.fromkeys(name for name in self.candidates(position) if name.startswith(position.word))
         completions = [SimpleCompletion(text=name, type="keyword") for name in found]
-        return {"completions": completions, "matched_fragment": place.word, "suppress": bool(found)}
+        return {"completions": completions, "matched_fragment": position.word, "suppress": bool(found)}
 
-    def candidates(self, place: CursorPosition) -> list[str]:
+    def candidates(self, position: CursorPosition) -> list[str]:
         """Return the names that are allowed at the position."""
-        if place.is_expression and place.owner == "input":
-            return place.frames[0].inputs
-        if place.is_expression:
-            return list(_expression_names(place.frames))
-        schema, mapping = _Schema(), place.frames[-1]
-        found = schema.at(place)
-        if not place.is_key:
-            return [*_listed_values(found), *self._known_names(place.frames)]
+        if position.is_expression and position.owner == "input":
+            return position.frames[0].inputs
+        if position.is_expression:
+            return list(_expression_names(position.frames))
+        schema, mapping = _Schema(), position.frames[-1]
+        found = schema.at(position)
+        if not position.is_key:
+            return [*_listed_values(found), *self._known_names(position.frames)]
         return [key for each in found for key in schema.properties(each, mapping) if key not in mapping.values]
 
     def _known_names(self, frames: tuple[OpenContainer, ...]) -> Iterator[str]:
@@ -236,7 +236,7 @@ def _earlier_nodes(frames: tuple[OpenContainer, ...]) -> Iterator[str]:
 
 
 class _Schema:
-    """The published schema, followed from its top to a place."""
+    """The published schema, followed from its top to a position."""
 
     def __init__(self) -> None:
         from ironflow_nb.graphs.graph import Graph
@@ -245,13 +245,13 @@ class _Schema:
         self._node: Schema = self._top["$defs"]["node"]
         self._kinds = {way["required"][0] for way in self._node["oneOf"]}
 
-    def at(self, place: CursorPosition) -> list[Schema]:
+    def at(self, position: CursorPosition) -> list[Schema]:
         """Return the schemas at the position; where a key is written, those of its mapping."""
         found = [self._top]
-        for depth, frame in enumerate(place.frames):
+        for depth, frame in enumerate(position.frames):
             if frame.is_list:
                 found = list(_alternatives(each["items"] for each in found if isinstance(each.get("items"), Mapping)))
-            elif depth < len(place.frames) - 1 or not place.is_key:
+            elif depth < len(position.frames) - 1 or not position.is_key:
                 found = list(_alternatives(self._property(each, frame) for each in found))
         return found
 

@@ -139,8 +139,8 @@ class NotebookRunner:
             self._refuse_duplicate(number, made.name)
             self._save()  # if the process dies now, the report says in which cell
             with self._executing(made.text):
-                outcome = run_cell(made, self._context)
-            _record_result(report, outcome)
+                result = run_cell(made, self._context)
+            _record_result(report, result)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- any error of a cell is its result
             report.status = "failed"
             self._record_failure(report, cell, error, file)
@@ -211,10 +211,10 @@ def _n_printed(descriptor: int) -> int:
     return os.fstat(descriptor).st_size
 
 
-def _record_result(report: CellReport, outcome: CellResult) -> None:
-    report.status = "restored" if outcome.is_restored else "executed"
-    if outcome.record is not None:
-        parts = outcome.record.parts.items()
+def _record_result(report: CellReport, result: CellResult) -> None:
+    report.status = "restored" if result.is_restored else "executed"
+    if result.record is not None:
+        parts = result.record.parts.items()
         report.values = {name: part.value_id for name, part in parts if name not in {SHOWN, CODE}}
 
 

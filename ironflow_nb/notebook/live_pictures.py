@@ -1,12 +1,8 @@
-"""Pictures that follow their runs, by updating their own output: no widget, so they stay in the saved notebook.
+"""Live pictures of runs and deciders: they update their own output, without a widget, and stay in a saved notebook.
 
-A picture is drawn again only when something happened, at most four times a second, and rarely enough for drawing to
-take about two per cent of the time.
-
-Pictures of deciders that follow them: drawn again when commands arrived, from this kernel or from another one.
-
-A decider never ends, so its picture is followed until the same decider is shown elsewhere, and then stays as it was. It
-is brought up to date at the end of every cell: what a saved notebook keeps is what was so when its last cell ended.
+A picture is drawn again only after a change, at most four times a second, so that drawing takes about two per cent of
+the time. The picture of a run is final when the run has ended. A decider never ends: its picture is live until the same
+decider is shown again, and it is updated at the end of every cell, so that a saved notebook has the last state.
 """
 
 from __future__ import annotations
@@ -25,13 +21,13 @@ from ironflow_nb.journal.ports import QueueSelect, Select
 FIRST_S: Final = 0.15
 EVERY_S: Final = 0.25
 RESTING_FACTOR: Final = 50
-"""A picture rests so many times as long as it took to draw..."""
+"""The pause between two drawings, in multiples of the time that a drawing takes."""
 AT_LEAST_EVERY_S: Final = 1.0
-"""... but no longer than this: the first one takes long, for it imports, and so does one among busy threads."""
+"""The longest pause. The first drawing takes long because of imports, and others do when threads are busy."""
 
 
 class LiveOutput:
-    """One output that shows one run after another, and follows the last of them."""
+    """One output that shows the latest run of a cell, and is updated while this run goes on."""
 
     def __init__(self, engine: Engine, display_id: str) -> None:
         self._engine = engine
@@ -42,7 +38,7 @@ class LiveOutput:
         self._shown: Progress | None = None
         self._is_following = False
         self._lock = engine.threads.lock()
-        self._brush = engine.threads.lock()
+        self._drawing_lock = engine.threads.lock()
         self._drawing_s = 0.0
         self._is_final = False
 
@@ -69,12 +65,12 @@ class LiveOutput:
             self._wakeup.take(min(max(EVERY_S, RESTING_FACTOR * self._drawing_s), AT_LEAST_EVERY_S))
 
     def finish(self) -> None:
-        """Show the run as it is; if it has ended, that stays, whatever another cell makes of the run."""
+        """Draw the current state. If the run has ended, this state is final, also if another cell continues the run."""
         self._is_final = self.paint()
 
     def paint(self) -> bool:
-        """Show the run as it is, if that differs from what is shown; tell whether nothing more will come."""
-        with self._brush:  # so that what was seen later is also shown later
+        """Draw the current state if it has changed; return True if the run has ended and the picture is final."""
+        with self._drawing_lock:  # a state that was read later is also shown later
             if self._is_final:
                 return True
             run_id = self._run_id
@@ -99,28 +95,28 @@ class CellPicture:
         self._following: LiveOutput | None = None
 
     def follow(self, engine: Engine, run_id: RunId) -> None:
-        """Show the run in the picture of the cell; the first one makes the output, so that it stands on top."""
+        """Show the run in the picture of the cell. The first run creates the output, above later output of the cell."""
         if self._following is None:
             display_id = new_display_id(engine)
-            first_word(display_id)
+            show_placeholder(display_id)
             self._following = LiveOutput(engine, display_id)
         self._following.follow(run_id)
 
     def finish(self) -> None:
-        """Show the last state, now that the cell has ended."""
+        """Draw the last state at the end of the cell."""
         if self._following is not None:
             self._following.finish()
 
 
 def show_run(run: Run[Any]) -> None:
-    """Display a run, and follow it as long as it goes on; a terminal, where nothing can be replaced, shows it once."""
+    """Display a run, live until it ends; in a terminal, which can't replace output, only once."""
     engine = run._engine  # noqa: SLF001 -- the face of a handle is part of the handle
     display_id = new_display_id(engine)
     try:
         progress = progress_of(engine, run.id)
         moving = can_update() and progress.status not in ENDED
         bundle = bundle_of(drawn(run.id, progress), is_moving=moving)
-    except Exception as error:  # noqa: BLE001 -- a display never raises, whatever became of the journal
+    except Exception as error:  # noqa: BLE001 -- a display never raises, also if the journal can't be read
         moving, bundle = False, bundle_of(trouble(run.id, error))
     publish(display_id, bundle)
     if moving:
@@ -128,7 +124,7 @@ def show_run(run: Run[Any]) -> None:
 
 
 def can_update() -> bool:
-    """Tell whether what is shown can be replaced later."""
+    """Return True if the front end can replace an output later."""
     return hasattr(shell(), "kernel")
 
 
@@ -137,20 +133,20 @@ def new_display_id(engine: Engine) -> str:
     return f"ironflow-{engine.entropy(8).hex()}"
 
 
-def first_word(display_id: str) -> None:
-    """Make the output where a picture will stand."""
+def show_placeholder(display_id: str) -> None:
+    """Create the output of a picture with a placeholder."""
     publish(display_id, {"text/plain": "starting"})
 
 
 def publish(display_id: str, bundle: dict[str, str]) -> None:
-    """Show a bundle under the id."""
+    """Display a MIME bundle under the id."""
     from IPython.display import display
 
     display(bundle, raw=True, display_id=display_id)  # type: ignore[no-untyped-call]
 
 
 def update(display_id: str, bundle: dict[str, str]) -> None:
-    """Replace what is shown under the id; works from any thread, and while another cell runs."""
+    """Replace the output with this id; works from any thread, also while another cell runs."""
     from IPython.display import update_display
 
     update_display(bundle, raw=True, display_id=display_id)  # type: ignore[no-untyped-call]
@@ -159,19 +155,19 @@ def update(display_id: str, bundle: dict[str, str]) -> None:
 AnyDecider: TypeAlias = Decider[Any, Any, Any, Any]
 
 BUSY_FACTOR: Final = 5
-"""A picture rests so many times as long as it took, however long that is: a history of a million commands is read."""
+"""The shortest pause, in multiples of the time of a drawing, which is long for a history of a million commands."""
 IDLE_S: Final = 2.0
-"""While nothing happens it is looked less and less often, but at least as often as this."""
+"""The longest pause between two reads of the journal while nothing changes."""
 
 
 class DeciderPictures:
-    """The pictures of deciders in one notebook; of each decider the one that was shown last follows it."""
+    """The live pictures of deciders in one notebook; of each decider its latest picture is live."""
 
     def __init__(self) -> None:
         self._following: dict[str, LiveDeciderOutput] = {}
 
     def show(self, decider: AnyDecider) -> None:
-        """Display the decider, and follow it; a terminal, where nothing can be replaced, shows it once."""
+        """Display the decider, live; in a terminal, which can't replace output, only once."""
         engine = REGISTRY.engine()
         following = LiveDeciderOutput(engine, decider, new_display_id(engine))
         following.begin()
@@ -181,12 +177,12 @@ class DeciderPictures:
             following.follow()
 
     def paint(self) -> None:
-        """Bring all of them up to date."""
+        """Update all live pictures."""
         for following in self._following.values():
             following.paint()
 
     def stop(self, name: str | None = None) -> None:
-        """Let the picture of that decider stay as it is, or all of them."""
+        """Stop the live picture of that decider, or all of them."""
         for each in [name] if name is not None else list(self._following):
             following = self._following.pop(each, None)
             if following is not None:
@@ -201,7 +197,7 @@ class LiveDeciderOutput:
         self._decider = decider
         self._display_id = display_id
         self._wakeup = engine.threads.wakeup()
-        self._brush = engine.threads.lock()
+        self._drawing_lock = engine.threads.lock()
         self._shown: object = None
         self._is_over = False
 
@@ -215,14 +211,14 @@ class LiveDeciderOutput:
         self._engine.threads.spawn("ironflow-decider-picture", self._keep_up)
 
     def stop(self) -> None:
-        """Show it as it is now, once more and for the last time."""
+        """Draw it for the last time."""
         self.paint()
         self._is_over = True
         self._wakeup.set()
 
     def paint(self) -> bool:
-        """Show the decider as it is, if that differs from what is shown; tell whether it did."""
-        with self._brush:
+        """Draw the current state if it has changed; return True if it has."""
+        with self._drawing_lock:
             if self._is_over or self._engine.access.is_closed or REGISTRY.engine() is not self._engine:
                 self._is_over = True
                 return False
