@@ -37,7 +37,7 @@ _SHOWN: Final = 200
 
 
 def is_constant(value: object) -> bool:
-    """Tell whether the value can't change in place: then it counts by its content."""
+    """Return True if the value can't change in place: then it counts by its content."""
     kind = type(value)
     if kind is tuple or kind is frozenset:
         return all(map(is_constant, value))  # type: ignore[call-overload]
@@ -176,7 +176,7 @@ def _computed_elsewhere(module: types.ModuleType | None, path: list[str], depth:
 
 
 def _is_pure(function: ast.expr, module: types.ModuleType) -> bool:
-    """Tell whether what a call returns follows from its arguments, as far as that is known."""
+    """Return True if what a call returns follows from its arguments, as far as that is known."""
     found, names = _meant(dotted(function), module), dotted(function)
     is_of_text = isinstance(function, ast.Attribute) and isinstance(function.value, ast.Constant)
     is_known = getattr(found, "__module__", None) in _PURE and names[-1] not in _ASKING

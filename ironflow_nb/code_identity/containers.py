@@ -69,7 +69,7 @@ class Members:
 
 
 def may_have_members(value: Any) -> bool:
-    """Tell whether code can be reached in the value: it is a container, or an object that does not say what it is."""
+    """Return True if code can be reached in the value: it is a container, or an object that does not say what it is."""
     kind = type(value)  # not by isinstance, which asks proxies what they stand for
     is_object = is_user_class(kind) and not hasattr(kind, "__ironflow_digest__")
     return is_object or issubclass(kind, (*_CONTAINERS, types.SimpleNamespace))
@@ -77,7 +77,7 @@ def may_have_members(value: Any) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_data(kind: type) -> bool:
-    """Tell whether no object of the class has code in it, or is code; asked at each call, and so remembered."""
+    """Return True if no object of the class has code in it, or is code; asked at each call, and so remembered."""
     if kind in _SCALARS:
         return True
     may_be_code = hasattr(kind, "__ironflow_definition__") or issubclass(kind, (type, *CODE_TYPES))
@@ -113,7 +113,7 @@ def _has_only_scalars(value: Any) -> bool:
 
 
 def are_same(now: list[Any], before: list[Any]) -> bool:
-    """Tell whether two answers of `members_now` are one."""
+    """Return True if two answers of `members_now` are one."""
     return len(now) == len(before) and all(map(is_, now, before))
 
 

@@ -126,7 +126,7 @@ def own_methods(kind: type) -> list[types.FunctionType]:
 
 
 def is_written_in(function: types.FunctionType, kind: type) -> bool:
-    """Tell whether the function stands in the body of the class."""
+    """Return True if the function stands in the body of the class."""
     # A reload in place brings codes of other qualified names, and leaves the functions theirs.
     names = {function.__code__.co_qualname, function.__qualname__}
     return f"{kind.__qualname__}.{function.__code__.co_name}" in names and not is_generated(function)
@@ -164,7 +164,7 @@ def wrapped_by(value: Any) -> Any:
 
 
 def is_definition(value: object) -> bool:
-    """Tell whether the value is a step or a flow."""
+    """Return True if the value is a step or a flow."""
     return hasattr(type(value), "__ironflow_definition__")
 
 
@@ -175,7 +175,7 @@ CODE_TYPES: Final = (
 
 
 def is_code(value: Any) -> bool:
-    """Tell whether the value is a function, or something that is made of one."""
+    """Return True if the value is a function, or something that is made of one."""
     if isinstance(value, CODE_TYPES):
         return True
     return is_definition(value) or (wrapped_by(value) is not None and callable(value))
@@ -223,12 +223,12 @@ def class_namespace(kind: type) -> dict[str, Any]:
 
 
 def has_our_decorator(node: ast.AST, namespace: dict[str, Any]) -> bool:
-    """Tell whether this is the definition of a flow or step."""
+    """Return True if this is the definition of a flow or step."""
     return any(_is_ours(namespace, each) for each in getattr(node, "decorator_list", ()))
 
 
 def _is_ours(namespace: dict[str, Any], node: ast.expr) -> bool:
-    """Tell whether the decorator expression, looked up where the function lives, is one of ours."""
+    """Return True if the decorator expression, looked up where the function lives, is one of ours."""
     names = dotted(node.func if isinstance(node, ast.Call) else node)
     if not names:
         return False

@@ -91,7 +91,7 @@ class Guards:
         self._codes = [code for _, code in self._functions.values()]
 
     def holds(self) -> bool:
-        """Tell whether every name, attribute, code and cell is what it was."""
+        """Return True if every name, attribute, code and cell is what it was."""
         try:
             for get, namespace, found in self._plan:
                 if not all(map(is_, get(namespace), found)):
@@ -106,7 +106,7 @@ class Guards:
         )
 
     def files_hold(self) -> bool:
-        """Tell whether the files are what they were."""
+        """Return True if the files are what they were."""
         return all(_stamp(path) == stamp for path, stamp in self._files.items())
 
     @property

@@ -276,7 +276,7 @@ def _data(value: object) -> str:
 
 
 def _is_followed(member: Enum, attributes: list[str]) -> bool:
-    """Tell whether more than the value of the member is asked for, or it may be called."""
+    """Return True if more than the value of the member is asked for, or it may be called."""
     if not attributes:
         return callable(member) or not is_constant(member.value)
     return not {"name", "value"}.issuperset(attributes)

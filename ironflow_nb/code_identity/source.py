@@ -76,7 +76,7 @@ def _lines(filename: str, namespace: dict[str, Any]) -> list[str]:
 
 
 def _is_a_file(filename: str) -> bool:
-    """Tell whether the source may change after it was compiled; that of a cell is kept as it was."""
+    """Return True if the source may change after it was compiled; that of a cell is kept as it was."""
     entry = linecache.cache.get(filename)
     return entry is not None and len(entry) > 1 and entry[1] is not None
 
@@ -200,7 +200,7 @@ def _lines_of(node: FunctionNode | ast.ClassDef) -> tuple[int, int]:
 
 
 def _fits(node: ast.ClassDef, kind: type, *, is_exact: bool) -> bool:
-    """Tell whether the class has what that body defines, and, if that is all one goes by, nothing else.
+    """Return True if the class has what that body defines, and, if that is all one goes by, nothing else.
 
     One goes by that for a class without methods: any of those would tell the file.
     """
@@ -220,7 +220,7 @@ def _public(names: Iterable[str]) -> set[str]:
 
 
 def _is_what_runs(function: types.FunctionType, found: Source, lines: list[str]) -> bool:
-    """Tell whether the source compiles to the function: a file may have been edited after it was imported."""
+    """Return True if the source compiles to the function: a file may have been edited after it was imported."""
     code = function.__code__
     if not _is_a_file(code.co_filename) or _is_transformed(function.__globals__):
         return True
@@ -242,7 +242,7 @@ def _are_what_runs(methods: list[types.FunctionType], found: Source, lines: list
 
 
 def _is_transformed(namespace: Mapping[str, Any]) -> bool:
-    """Tell whether an import hook (that of pytest, or a type checker's) compiles something else than the source."""
+    """Return True if an import hook (that of pytest, or a type checker's) compiles something else than the source."""
     kind = type(namespace.get("__loader__"))
     return kind.__module__ not in {"builtins", "_frozen_importlib", "_frozen_importlib_external"}
 
@@ -264,7 +264,7 @@ def codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _same(a: types.CodeType, b: types.CodeType) -> bool:
-    """Tell whether two codes do the same, wherever they stand."""
+    """Return True if two codes do the same, wherever they stand."""
     if (a.co_code, a.co_names, a.co_varnames, a.co_freevars) != (b.co_code, b.co_names, b.co_varnames, b.co_freevars):
         return False
     return len(a.co_consts) == len(b.co_consts) and all(map(_same_constant, a.co_consts, b.co_consts))

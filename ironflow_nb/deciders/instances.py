@@ -105,7 +105,7 @@ class InstanceChanges:
     def add_json(self, text: str, type_name: str, signer: Signer | None = None) -> ValueId:
         """Add JSON text as a value, signed if a signer is given; return its id."""
         content = text.encode()
-        mac = None if signer is None else signer.mark(JSON, content)
+        mac = None if signer is None else signer.sign_for_process(JSON, content)
         stored = StoredValue(value_id(JSON, content), JSON, content, len(content), type_name, mac=mac)
         self._values.append(stored)
         return stored.value_id

@@ -271,7 +271,7 @@ def sqlite(journal: JournalFile) -> Iterator[Finding]:
 
 
 def has_reset_bug(version: tuple[int, ...]) -> bool:
-    """Tell whether that SQLite may damage a file whose log one connection begins anew while another empties it.
+    """Return True if that SQLite may damage a file whose log one connection begins anew while another empties it.
 
     https://sqlite.org/wal.html#walresetbug: fixed in 3.51.3, and in 3.44.6 and 3.50.7 of older lines.
     """

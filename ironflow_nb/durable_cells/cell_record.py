@@ -328,7 +328,7 @@ def _identify_as_recorded(engine: Engine, part: ValueReference, value: object) -
     if then is not None:
         now = engine.digester.digest(value)
         if not now.opaque:
-            engine.digester.provenance.liken(now.digest, then)
+            engine.digester.provenance.add_recorded(now.digest, then)
 
 
 def is_closed_resource(value: object) -> bool:

@@ -27,7 +27,7 @@ from ironflow_nb.journal.sqlite_file import (
 )
 from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.journal.write_ahead_log import WriteAheadLog
-from ironflow_nb.values.private_files import end_use, note_use
+from ironflow_nb.values.private_files import register_journal, unregister_journal
 from ironflow_nb.values.value_files import ValueFiles
 
 _LOGGED: Final = {Durability.POWER: "FULL", Durability.PROCESS: "NORMAL"}
@@ -61,7 +61,7 @@ class SqliteJournal(DatabaseJournal):
         self._network = network
         self._synchronous: Durability | None = None
         self._levels = _LOGGED
-        note_use(self)
+        register_journal(self)
 
     def _write_files(self, commits: Sequence[RunCommit]) -> int:
         n_bytes = super()._write_files(commits)
@@ -115,7 +115,7 @@ class SqliteJournal(DatabaseJournal):
     def close(self) -> None:
         """See the port."""
         self._opened = None
-        end_use(self)
+        unregister_journal(self)
         self._close_lost()
         if self._connection is not None:
             connection, self._connection, self._synchronous = self._connection, None, None

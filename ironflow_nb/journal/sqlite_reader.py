@@ -295,10 +295,10 @@ class SqliteReader:
         try:
             read = sql.verified_content(replace(stored, content=self._files.read(stored.value_id, stored.size)))
         except ValueUnreadable as error:
-            return replace(stored, trouble=str(error))
+            return replace(stored, read_error=str(error))
         if read.content is None:
             path = self._files.path(stored.value_id)
-            return replace(read, trouble=f"the value file {path} has other bytes than were written")
+            return replace(read, read_error=f"the value file {path} has other bytes than were written")
         return read
 
     def value_ids(self, codec: str) -> list[ValueId]:

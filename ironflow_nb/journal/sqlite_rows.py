@@ -46,8 +46,8 @@ def verified_content(stored: StoredValue) -> StoredValue:
     is_sound = stored.content is not None and value_id(stored.codec, stored.content) == stored.value_id
     if is_sound:
         return stored
-    trouble = "its content in the journal is missing or has other bytes than were written"
-    return replace(stored, content=None, trouble=trouble)
+    read_error = "its content in the journal is missing or has other bytes than were written"
+    return replace(stored, content=None, read_error=read_error)
 
 
 def event_values(run_id: RunId, recorded: RecordedEvent) -> tuple[Any, ...]:

@@ -1,1 +1,1 @@
-"""Python values as bytes and back: digests that identify, codecs that store, signatures that protect."""
+"""Python values as bytes and back: digests identify values, codecs store them, signatures protect them."""

@@ -1,6 +1,7 @@
-"""Files as arguments: what is in them identifies, and not when they were written.
+"""Two types of arguments with an identity of their own.
 
-Arguments that do their work without identifying it: clients, connections, loggers.
+A `File` is identified by its path and its content, and not by the time at which it was written. A `Resource` (a client,
+a connection, a logger) is used by the step and identified by its class only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 
 class Resource:
-    """A wrapper that a step takes off before its body runs; outside of steps it passes everything on."""
+    """A wrapper that a step removes before its body runs; outside of steps it forwards attributes and calls."""
 
     __slots__ = ("wrapped",)
 
@@ -26,12 +27,12 @@ class Resource:
         self.wrapped = wrapped
 
     def __getattr__(self, name: str) -> Any:
-        if name == "wrapped" or name.startswith("__"):  # asked by copy and pickle before anything is wrapped
+        if name == "wrapped" or name.startswith("__"):  # copy and pickle ask for these before `wrapped` is set
             raise AttributeError(name)
         return getattr(self.wrapped, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call what is wrapped."""
+        """Call the wrapped object."""
         return self.wrapped(*args, **kwargs)  # type: ignore[operator]
 
     def __repr__(self) -> str:
@@ -39,10 +40,11 @@ class Resource:
 
 
 def resource(wrapped: T) -> T:
-    """Return `wrapped` as an argument that does not identify a step: another one of its class is as good."""
+    """Return `wrapped` as an argument that does not identify a step: any object of its class is accepted on replay."""
     return cast("T", wrapped if isinstance(wrapped, Resource) else Resource(wrapped))
 
 
+# A small file may be written twice within one tick of its file system's clock. Its modification time proves nothing.
 _READ_EACH_TIME: Final = 64 * 1024
 
 
@@ -50,7 +52,8 @@ _READ_EACH_TIME: Final = 64 * 1024
 class File(os.PathLike[str]):
     """A file as an argument of steps and flows: its path and its content identify it.
 
-    Whoever takes a path takes it too. It is read when it is an argument, at most once for each state of the file.
+    It is path-like: functions that take a path take it too. The engine reads the file when it is an argument. A file of
+    more than 64 kB is read again only after its size, modification time or inode changed.
     """
 
     __slots__ = ("_path",)
@@ -60,12 +63,16 @@ class File(os.PathLike[str]):
 
     @property
     def path(self) -> Path:
-        """Where the file is, as it was given."""
+        """The path as it was given."""
         return self._path
 
     def open(self, mode: str = "r", **options: Any) -> IO[Any]:
-        """Open the file; see `open`."""
-        if self._path.exists():  # else it may be made
+        """Open the file; see `open`.
+
+        Raises:
+            FileUnreadable: it exists, but is not an ordinary file or belongs to a journal in use.
+        """
+        if self._path.exists():  # a mode such as "w" may create a missing one
             self._stat()
         return self._path.open(mode, **options)
 
@@ -80,16 +87,17 @@ class File(os.PathLike[str]):
         return self._path.read_text(encoding, errors)
 
     def digest(self) -> str:
-        """Return the digest of the content.
+        """Return the digest of the content, as hex.
 
         Raises:
-            FileUnreadable: there is no such file, or it can't be read.
+            FileUnreadable: the file does not exist or can't be read.
         """
-        known = self._stat()
+        found = self._stat()
         try:
-            if known.st_size <= _READ_EACH_TIME:
-                return _content_digest(self._path)
-            return _digest_of(str(self._path.absolute()), known.st_size, known.st_mtime_ns, known.st_ino, known.st_dev)
+            if found.st_size <= _READ_EACH_TIME:
+                return content_digest(self._path)
+            path = str(self._path.absolute())
+            return _cached_digest(path, found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev)
         except OSError as error:
             raise self._unreadable(error) from error
 
@@ -123,12 +131,12 @@ class File(os.PathLike[str]):
         return f"File({str(self._path)!r})"
 
 
-# A small file may be written twice within one tick of the clock of its file system, so its stamps are not believed.
 @lru_cache(maxsize=1024)
-def _digest_of(path: str, _size: int, _mtime_ns: int, _inode: int, _device: int) -> str:
-    return _content_digest(Path(path))
+def _cached_digest(path: str, _size: int, _mtime_ns: int, _inode: int, _device: int) -> str:
+    return content_digest(Path(path))
 
 
-def _content_digest(path: Path) -> str:
+def content_digest(path: Path) -> str:
+    """Return the digest of the file's content, as hex."""
     with path.open("rb") as file:
         return file_digest(file, lambda: blake2b(digest_size=19)).hexdigest()

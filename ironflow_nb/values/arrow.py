@@ -16,7 +16,7 @@ _BATCH_BYTES: Final = 4 << 20
 
 
 def is_arrow(value: Any) -> bool:
-    """Tell whether Arrow gives the frame or series back exactly, dtypes and labels included."""
+    """Return True if Arrow restores the frame or series exactly, dtypes and labels included."""
     import pandas as pd
 
     if type(value) is pd.Series:
@@ -39,7 +39,7 @@ def _is_exact(dtype: Any) -> bool:
         return dtype.kind in _EXACT_KINDS and dtype.isnative and dtype != np.dtype("float16")
     if isinstance(dtype, pd.DatetimeTZDtype):
         return str(dtype.tz) == "UTC"
-    # Where strings rest on pyarrow anyway, they come back as they were.
+    # Strings come back with this dtype only where pandas uses pyarrow for all strings.
     return isinstance(dtype, pd.StringDtype) and dtype.storage == "pyarrow" and dtype == pd.Series([""]).dtype
 
 
@@ -56,9 +56,9 @@ def _is_exact_index(index: Any, labels: set[str]) -> bool:
 
 
 def to_arrow(value: Any) -> tuple[Any, ValueId]:
-    """Return the frame or series as an Arrow IPC file, which acts as bytes, and its id.
+    """Return the frame or series as an Arrow IPC file (bytes, or `ContentParts` from 64 kB on), and its id.
 
-    One batch is hashed while the next one is compressed.
+    A thread hashes one batch while the next one is compressed.
     """
     import pandas as pd
     import pyarrow as pa
@@ -67,27 +67,26 @@ def to_arrow(value: Any) -> tuple[Any, ValueId]:
     table = _with_exact_texts(_with_exact_nans(pa.Table.from_pandas(frame, preserve_index=None), frame))
     marked = dict(table.schema.metadata or {}) | {b"ironflow": type(value).__name__.encode()}
     parts = ContentParts()
-    content_id = id_of_parts(
-        ARROW, _written(table.replace_schema_metadata(marked), parts), beside=table.nbytes > _BATCH_BYTES
-    )
+    batches = _write_batches(table.replace_schema_metadata(marked), parts)
+    content_id = id_of_parts(ARROW, batches, in_thread=table.nbytes > _BATCH_BYTES)
     return parts if len(parts) >= INLINE_LIMIT else bytes(parts), content_id
 
 
-def _written(table: Any, parts: ContentParts) -> Iterator[memoryview]:
-    """Write the file into the parts, and yield each of them when its batch is there."""
+def _write_batches(table: Any, parts: ContentParts) -> Iterator[memoryview]:
+    """Write the file into `parts`, and yield the new parts after each batch."""
     import pyarrow as pa
 
-    n_known, n_rows = 0, max(1, _BATCH_BYTES * table.num_rows // max(1, table.nbytes))
+    n_yielded, n_rows = 0, max(1, _BATCH_BYTES * table.num_rows // max(1, table.nbytes))
     with pa.ipc.new_file(_Sink(parts), table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
         for batch in table.to_batches(max_chunksize=n_rows):
             writer.write_batch(batch)
-            yield from parts.parts[n_known:]
-            n_known = len(parts.parts)
-    yield from parts.parts[n_known:]
+            yield from parts.parts[n_yielded:]
+            n_yielded = len(parts.parts)
+    yield from parts.parts[n_yielded:]  # closing the writer adds the footer
 
 
 class _Sink(io.RawIOBase):
-    """A file whose parts are kept as they come: what Arrow has compressed is not copied again."""
+    """A file that keeps the written parts without copying them."""
 
     def __init__(self, parts: ContentParts) -> None:
         self._parts = parts
@@ -96,13 +95,13 @@ class _Sink(io.RawIOBase):
         return True
 
     def write(self, part: Any) -> int:
-        view = memoryview(part).cast("B")  # Arrow's own bytes are signed, and would equal no others
+        view = memoryview(part).cast("B")  # Arrow's buffers have signed bytes, which compare unequal to bytes
         self._parts.add(view)
         return len(view)
 
 
 def _with_exact_nans(table: Any, frame: Any) -> Any:
-    """Return the table with every NaN as it was: pyarrow takes them for nulls and forgets their bits."""
+    """Return the table with the original NaNs: pyarrow turns them into nulls and loses their bits."""
     import pyarrow as pa
 
     for place, column in enumerate(table.columns):
@@ -113,7 +112,7 @@ def _with_exact_nans(table: Any, frame: Any) -> Any:
 
 
 def _with_exact_texts(table: Any) -> Any:
-    """Return the table with every column of texts in one piece, without what a slice or a filter left around it."""
+    """Return the table with each text column in one chunk, without the bytes that a slice or filter left around it."""
     import pyarrow as pa
 
     for place, column in enumerate(table.columns):
@@ -134,7 +133,7 @@ def _exact_texts(texts: Any) -> Any:
 
 
 def from_arrow(content: bytes) -> Any:
-    """Return the frame or series of an Arrow IPC file."""
+    """Return the frame or series that an Arrow IPC file contains."""
     import pyarrow as pa
 
     table = pa.ipc.open_file(pa.py_buffer(bytes(content))).read_all()

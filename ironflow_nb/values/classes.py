@@ -1,8 +1,8 @@
-"""Classes by name, and what their objects consist of.
+"""Classes by name, and the attributes of their objects.
 
-A stored value says what its class is called, and whatever has that name now rebuilds it: a class of a cell is another
-object after the cell ran again, and in the next kernel, but by name it stays the same. The search looks into
-``__main__`` and the modules that are loaded, and never imports anything.
+A stored value names its class, and the class that has this name now rebuilds it. A class of a cell is a new object each
+time the cell runs and in each kernel, but it keeps its name. The search looks into ``__main__`` and the loaded modules,
+and never imports anything.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 from ironflow_nb.core.identity import step_name
 from ironflow_nb.errors import ValueUnreadable
 
-# Where classes of this package that values may hold stood when older journals were written.
+# Former modules of this package's classes, as older journals name them.
 FORMER_MODULES: Final = {
     "ironflow_nb.core.retrying": "ironflow_nb.core.retry",
     "ironflow_nb.flows.steps": "ironflow_nb.flows.step",
@@ -29,13 +29,13 @@ _CURRENT_NAMES: Final = {recorded: current for current, recorded in _RECORDED_NA
 
 
 def class_name(kind: type) -> str:
-    """Return the name of the class in the journal: its qualname, with its module unless that is ``__main__``."""
+    """Return the name of the class in the journal: its qualname, after its module unless that is ``__main__``."""
     name = step_name(kind.__module__, kind.__qualname__)
     return _RECORDED_NAMES.get(name, name)
 
 
 def is_findable(kind: Any) -> bool:
-    """Tell whether the name of the class or function leads back to this very one."""
+    """Return True if a search for its name finds this very class or function."""
     return lookup(step_name(kind.__module__, kind.__qualname__)) is kind
 
 
@@ -43,7 +43,7 @@ def find_class(name: str, fits: Callable[[type], bool]) -> type:
     """Return the class that has that name now.
 
     Raises:
-        ValueUnreadable: there is none, or what has the name does not fit.
+        ValueUnreadable: no class has that name, or `fits` refuses it.
     """
     found = lookup(name)
     if not isinstance(found, type):
@@ -54,7 +54,7 @@ def find_class(name: str, fits: Callable[[type], bool]) -> type:
         )
     if not fits(found):
         raise ValueUnreadable(
-            f"the value was a {name}, and what has that name now is another kind of class; define it again as it was, "
+            f"the value was a {name}, and that name now belongs to another kind of class; define it again as it was, "
             "then read the value again",
             class_name=name,
         )
@@ -62,12 +62,12 @@ def find_class(name: str, fits: Callable[[type], bool]) -> type:
 
 
 def lookup(name: str) -> Any:
-    """Return what the dotted name stands for in ``__main__`` or the loaded modules, or None."""
+    """Return the object of that dotted name in ``__main__`` or the loaded modules, or None."""
     parts = _CURRENT_NAMES.get(name, name).split(".")
     for length in range(len(parts) - 1, -1, -1):
         found: Any = sys.modules.get(".".join(parts[:length]) or "__main__")
         for part in parts[length:]:
-            # Not by getattr: a module may answer that with an import.
+            # Not by getattr: a module's `__getattr__` may import something.
             found = getattr(found, "__dict__", {}).get(part)
         if found is not None:
             return found
@@ -75,9 +75,9 @@ def lookup(name: str) -> Any:
 
 
 def attributes(value: object) -> dict[str, Any] | None:
-    """Return the attributes of an object that consists of nothing else, or None.
+    """Return the attributes of an object that has no other state, or None.
 
-    Cached properties are left out: whether somebody has looked at them already says nothing about the object.
+    Cached properties are left out: they depend on earlier reads of the object.
     """
     kind = type(value)
     if not adds_only_attributes(kind, object) or _copies_itself(kind):
@@ -93,9 +93,9 @@ _MANAGED_DICT: Final = 1 << 4  # Py_TPFLAGS_MANAGED_DICT: the dict lies before t
 
 
 def adds_only_attributes(kind: type, base: type) -> bool:
-    """Tell whether objects of the class hold what those of `base` hold, a dict, slots, and no other fields of C.
+    """Return True if the class adds to `base` only a dict and slots, and no fields in C.
 
-    It is the test that `object.__reduce_ex__` makes before it trusts attributes to be everything.
+    `object.__reduce_ex__` makes the same test before it treats the attributes as the whole state.
     """
     has_dict = kind.__dictoffset__ and not base.__dictoffset__ and not kind.__flags__ & _MANAGED_DICT
     has_weakref = kind.__weakrefoffset__ > 0 and base.__weakrefoffset__ <= 0
@@ -107,9 +107,9 @@ _COPYING_METHODS: Final = ("__reduce__", "__reduce_ex__", "__getstate__", "__set
 
 
 def _copies_itself(kind: type) -> bool:
-    """Tell whether the class has its own idea of what its objects consist of."""
+    """Return True if the class defines the state of its objects itself."""
     own = (vars(base)[name] for base in kind.__mro__[:-1] for name in _COPYING_METHODS if name in vars(base))
-    # Frozen dataclasses with slots get two of these from dataclasses itself.
+    # dataclasses adds two of these methods to frozen dataclasses with slots.
     return any(getattr(method, "__module__", None) != "dataclasses" for method in own)
 
 

@@ -1,7 +1,7 @@
-"""The ladder of codecs: tagged JSON, raw bytes, npy, Arrow, and signed pickles for the rest.
+"""The codecs of values, tried in order: plain JSON, raw bytes, npy, Arrow, tagged JSON, signed pickle.
 
-Small values go back to their caller as they were decoded from what was stored, so that a first run sees exactly what
-a replay will see. A codec that can't prove its round trip leaves the value to the pickle.
+The caller of a step gets a small value decoded from its stored bytes. So a first run sees exactly what a replay will
+see. A codec that can't prove its round trip passes the value on to the pickle.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ironflow_nb.core.identity import Digest, ValueId
 from ironflow_nb.errors import FileUnreadable, JournalError, ValueNotStorable, ValueUnreadable
 from ironflow_nb.values.classes import class_name, is_findable
 from ironflow_nb.values.digest import CANONICAL, ONCE_ONLY, Digester, is_of_numpy, refusal
-from ironflow_nb.values.shared_parts import Extent, is_soon_written
-from ironflow_nb.values.signed_pickles import Signer, has_numpy, pickled, settled, unpickled
+from ironflow_nb.values.shared_parts import Extent, is_short_written_out
+from ironflow_nb.values.signed_pickles import Signer, has_numpy, pickled, stable_pickle, unpickled
 from ironflow_nb.values.stored_value import (
     ARROW,
     INLINE_LIMIT,
@@ -42,16 +42,18 @@ PICKLE: Final = "pickle"
 INPUTS: Final = "inputs"
 
 REFERENCE: Final = "ref"
-"""The tag of an argument, in the record of a call, that is a value of its own."""
+"""The tag of an argument, in the record of a call, that is stored as a value of its own."""
 NOT_KEPT: Final = "gone"
-"""The tag of an argument of which only the class is kept."""
+"""The tag of an argument of which only the class name is stored."""
 INPUT_INLINE_LIMIT: Final = 4 * 1024
+"""Bytes up to which an argument is written into the record of its call."""
 INPUT_LIMIT: Final = 1024 * 1024
+"""Bytes up to which an argument is stored."""
 
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder()
 _TAG_TEXT: Final = b'"~"'
-# Decoded to themselves: no need to go there and back.
+# These decode to equal values and can't be changed: the original is returned.
 _IMMUTABLE: Final = frozenset({str, int, float, bool, bytes, type(None)})
 
 
@@ -69,7 +71,7 @@ def _tag_other(value: object, rules: Rules) -> Tree:
 
 
 def store_rules() -> Rules:
-    """Return the rules by which one value is tagged to be read back."""
+    """Return the rules for tagging one value so that it can be read back."""
     return Rules(_tag_other, lambda pairs: pairs, CANONICAL.encode, Extent().meet)
 
 
@@ -81,40 +83,40 @@ class ValueCodec:
         self.signer = signer
 
     def store(self, value: object) -> tuple[StoredValue, Any]:
-        """Return the value as it will lie in the journal, and as its caller is to get it: as a replay will see it.
+        """Return the encoded value, and the value as a replay will see it.
 
         Raises:
-            ValueNotStorable: it is an iterator or an open file, or no codec takes it.
+            ValueNotStorable: it is an iterator or an open file, or no codec can encode it.
         """
         stored = self.encode(value)
         if type(value) in _IMMUTABLE:
             return stored, value
         if stored.codec == PICKLE:
-            # Whatever its size: the parts of a pickle identify as they are once it was loaded.
-            return stored, self._loadable(stored)
-        # Above the limit the other codecs hand the value on as it is: they are exact, digest for digest.
-        with suppress(RecursionError):  # what runs here is so deep that the stack is nearly full
+            # Of any size: the loaded value may have another digest than the original.
+            return stored, self._load_back(stored)
+        # The other codecs are exact: above the limit the original is as good, and nothing is decoded.
+        with suppress(RecursionError):  # the caller's stack is nearly full
             return stored, self._decode(stored) if stored.size < INLINE_LIMIT else value
         return stored, value
 
     def encode(self, value: object) -> StoredValue:
-        """Return the value as it will lie in the journal.
+        """Return the encoded value.
 
         Raises:
-            ValueNotStorable: it is an iterator or an open file, or no codec takes it.
+            ValueNotStorable: it is an iterator or an open file, or no codec can encode it.
         """
         try:
             if is_plain(value):
                 return _stored(JSON, _ENCODER.encode(value), value)
-        except (UnicodeEncodeError, RecursionError):  # a lone surrogate; or it contains itself
+        except (UnicodeEncodeError, RecursionError):  # a lone surrogate, or a value that contains itself
             pass
         if isinstance(value, ONCE_ONLY):
             raise ValueNotStorable(refusal(value))
         if type(value) is bytes:
             return _stored(BYTES, value, value, preview=f"{len(value)} bytes")
-        return self._array(value) or self._tagged(value) or self._pickle(value)
+        return self._encode_array(value) or self._encode_tagged(value) or self._encode_pickle(value)
 
-    def _array(self, value: Any) -> StoredValue | None:
+    def _encode_array(self, value: Any) -> StoredValue | None:
         if not is_of_numpy(value):
             return None
         from ironflow_nb.values import arrays, arrow
@@ -125,42 +127,42 @@ class ValueCodec:
             if _has_arrow() and arrow.is_arrow(value):
                 content, known_id = arrow.to_arrow(value)
                 return _stored(ARROW, content, value, preview=_frame_preview(value), known_id=known_id)
-        except Exception:  # noqa: BLE001 -- what these libraries refuse after all, the pickle takes
+        except Exception:  # noqa: BLE001 -- the pickle takes what these libraries refuse
             return None
         return None
 
-    def _tagged(self, value: object) -> StoredValue | None:
+    def _encode_tagged(self, value: object) -> StoredValue | None:
         try:
-            return self._proven(JSON, value, tag(value, store_rules()), untag)
+            return self._encode_tree(JSON, value, tag(value, store_rules()), untag)
         except (ValueNotStorable, FileUnreadable):
             raise
         except RecursionError:  # it is too deep, shares its parts too often, or contains itself
-            return self._in_parts(value)
-        except Exception:  # noqa: BLE001 -- whatever a class of the user does, the round trip is not proven
+            return self._encode_parts(value)
+        except Exception:  # noqa: BLE001 -- a user's class may raise anything; its round trip is not proven
             return None
 
-    def _in_parts(self, value: object) -> StoredValue | None:
+    def _encode_parts(self, value: object) -> StoredValue | None:
         if type(value) not in {list, dict}:
             return None
         try:
-            return self._proven(PARTS, value, tree_of_parts(value, store_rules()), value_of_parts)
-        except Exception:  # noqa: BLE001 -- then the pickle may take it
+            return self._encode_tree(PARTS, value, tree_of_parts(value, store_rules()), value_of_parts)
+        except Exception:  # noqa: BLE001 -- the pickle may take it
             return None
 
-    def _proven(self, codec: str, value: object, tree: Tree, read: Callable[[Tree], Any]) -> StoredValue | None:
-        """Return the tree as it will be stored, if what is read back is the same."""
+    def _encode_tree(self, codec: str, value: object, tree: Tree, read: Callable[[Tree], Any]) -> StoredValue | None:
+        """Return the encoded tree, or None if reading it back gives a value of another digest."""
         content = _ENCODER.encode(tree)
         digest = self.digester.digest(value).digest
         is_exact = self.digester.digest(read(_DECODER.decode(content))).digest == digest
         preview = None if codec == JSON else f"{type(value).__name__} of {len(value)}"  # type: ignore[arg-type]
         return _stored(codec, content, value, digest=digest, preview=preview) if is_exact else None
 
-    def _pickle(self, value: object) -> StoredValue:
+    def _encode_pickle(self, value: object) -> StoredValue:
         try:
             content = pickled(value, self.digester.code.note)
             if has_numpy(value):
-                content = settled(content)
-        except ValueNotStorable:  # it says itself what to do instead
+                content = stable_pickle(content)
+        except ValueNotStorable:  # its message already says what to do
             raise
         except Exception as error:
             raise _not_storable(class_name(type(value)), error) from error
@@ -171,11 +173,11 @@ class ValueCodec:
         """Return the value that was stored.
 
         Raises:
-            ValueUnreadable: its content is missing or damaged, or its class does not exist here.
-            UntrustedValue: it is a pickle, or the record of a cell, that this user did not sign.
+            ValueUnreadable: the content is missing or damaged, or the class does not exist here.
+            UntrustedValue: the content is a pickle, or the record of a cell, that this user did not sign.
         """
         if stored.content is None:
-            why = stored.trouble or "its content is missing"
+            why = stored.read_error or "its content is missing"
             raise ValueUnreadable(
                 f"a stored {stored.type_name} ({stored.size} bytes) can't be read: {why}; put it back from a copy",
                 value_id=stored.value_id,
@@ -214,10 +216,11 @@ class ValueCodec:
                 return decode_record(bytes(content))
             case _:
                 raise ValueUnreadable(
-                    f"a value was stored with codec {stored.codec!r}, which is not known here", codec=stored.codec
+                    f"a value was stored with codec {stored.codec!r}, which is not known here; update ironflow_nb",
+                    codec=stored.codec,
                 )
 
-    def _loadable(self, stored: StoredValue) -> Any:
+    def _load_back(self, stored: StoredValue) -> Any:
         try:
             return unpickled(stored.content or b"")
         except ValueUnreadable as error:  # a class whose __reduce__ does not fit its __init__
@@ -226,10 +229,10 @@ class ValueCodec:
     # -- inputs --------------------------------------------------------------------------------------------------
 
     def store_inputs(self, arguments: Mapping[str, object]) -> list[StoredValue]:
-        """Return the arguments of a call as stored values: last the record of the call, before it what it refers to.
+        """Return the arguments of a call as stored values: large arguments first, the record of the call last.
 
-        Arguments up to 4 kB stand in the record, larger ones are values of their own, and of those above 1 MB, and
-        of those that nothing stores, only the type is kept.
+        Arguments up to 4 kB are written into the record. Larger ones are values of their own. Of those above 1 MB, and
+        of those that no codec can encode, only the class name is stored.
         """
         content = self._plain_inputs(arguments)
         if content is not None:
@@ -237,7 +240,7 @@ class ValueCodec:
         parts: list[StoredValue] = []
         fields: dict[str, Tree] = {}
         for name, value in arguments.items():
-            stored = self._stored_input(value)
+            stored = self._encode_input(value)
             if stored is None:
                 fields[name] = {TAG: NOT_KEPT, "c": class_name(type(value))}
             elif stored.codec == JSON and stored.size <= INPUT_INLINE_LIMIT:
@@ -249,19 +252,19 @@ class ValueCodec:
 
     @staticmethod
     def _plain_inputs(arguments: Mapping[str, object]) -> bytes | None:
-        """Return the record of a call whose arguments all stand in it as they are, as most do."""
+        """Return the record of a call with only small plain arguments, the common case; else None."""
         try:
             content = _ENCODER.encode(arguments) if is_plain(arguments) else None
         except (UnicodeEncodeError, RecursionError):
             return None
         return content if content is not None and len(content) <= INPUT_INLINE_LIMIT else None
 
-    def _stored_input(self, value: object) -> StoredValue | None:
+    def _encode_input(self, value: object) -> StoredValue | None:
         if _n_bytes(value) > INPUT_LIMIT:
             return None
         try:
             stored = self.encode(value)
-        except (ValueNotStorable, JournalError):  # no codec takes it; or there is no key to sign it
+        except (ValueNotStorable, JournalError):  # no codec can encode it, or there is no key to sign it
             return None
         return stored if stored.size <= INPUT_LIMIT else None
 
@@ -271,7 +274,7 @@ def _record_of_inputs(content: bytes) -> StoredValue:
 
 
 def input_references(record: StoredValue) -> tuple[dict[str, Tree], dict[str, str], dict[str, str]]:
-    """Split the record of a call: arguments as trees, ids of values (hex), and the classes of what was not kept."""
+    """Split the record of a call, each part by argument name: trees, ids of values (hex), class names of lost ones."""
     fields = _DECODER.decode(record.content or b"{}")
     here: dict[str, Tree] = {}
     elsewhere: dict[str, str] = {}
@@ -315,7 +318,7 @@ def _has_arrow() -> bool:
 
 
 def _n_bytes(value: Any) -> int:
-    """Return the size of an array or frame without encoding it; 0 for what does not tell."""
+    """Return the size of an array or frame in bytes without encoding it; 0 for any other value."""
     if type(value).__module__.partition(".")[0] not in {"numpy", "pandas"}:
         return 0
     if hasattr(value, "memory_usage"):
@@ -335,7 +338,7 @@ def _object_preview(value: Any, size: int) -> str:
     root = type(value).__module__.partition(".")[0]
     if root == "pandas" and hasattr(value, "shape") and hasattr(value, "ndim") and hasattr(value, "dtypes"):
         return _frame_preview(value)
-    if size < INLINE_LIMIT and is_soon_written(value):
+    if size < INLINE_LIMIT and is_short_written_out(value):
         try:
             return repr(value)
         except Exception as error:  # noqa: BLE001 -- a foreign __repr__ may raise anything

@@ -1,11 +1,10 @@
 """Digests that identify a value: equal exactly if type and content are equal, in every process.
 
-A value is brought into a canonical form (the tagged form with sorted keys, arrays and frames by their buffers, code as
-tracking knows it, objects by their attributes or by what they say that a copy is made of) and hashed. What has none
-(locks, connections) is recognised only by being the same object in this process. The bytes of a pickle never identify:
-they are another release's tomorrow. A class that defines ``__ironflow_digest__`` decides itself.
-
-What this process knows of its live values: which recorded ones they are, and which opaque ones.
+A value is brought into a canonical form and hashed. This form is the tagged form with sorted keys. Arrays and frames
+enter it by their buffers, functions by their code identity, objects by their attributes or else by their
+``__reduce_ex__``. A value without such a form (a lock, a connection) is opaque: it is equal only to itself, in this
+process. The bytes of a pickle never identify a value, because the next release may write others. A class with a method
+``__ironflow_digest__`` decides itself.
 """
 
 from __future__ import annotations
@@ -36,10 +35,12 @@ from ironflow_nb.values.tagged import TAG, Rules, Tree, is_made_of_parts, is_pla
 
 
 class Provenance:
-    """Weak memory of objects; nothing is kept alive by it.
+    """What one process knows of its live values: tokens of opaque objects, and digests that loaded values had before.
 
-    Keyed by ``id()``, because many of these objects are not hashable; the weak reference proves that the id was not
-    given to another object meanwhile. Plain dict operations are atomic, so threads need no lock.
+    It keeps no object alive. Tokens are keyed by ``id()``, because many opaque objects are not hashable; the weak
+    reference proves that the id was not reused.
+
+    Lock: none; single dict operations are atomic.
     """
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
@@ -47,29 +48,28 @@ class Provenance:
         self._nonce: bytes | None = None
         self._n_tokens = 0
         self._tokens: dict[int, tuple[weakref.ref[object], bytes]] = {}
-        self._likeness: dict[Digest, Digest] = {}
+        self._recorded: dict[Digest, Digest] = {}
 
-    def liken(self, now: Digest, then: Digest) -> None:
-        """Note that values of digest `now` are those that were recorded with digest `then`.
+    def add_recorded(self, now: Digest, recorded: Digest) -> None:
+        """Remember that values with digest `now` were recorded with digest `recorded`.
 
-        What was loaded from a pickle need not be made of what it was made of before. By digests, nothing is kept alive
-        and nothing is mistaken for something else.
+        A value that was loaded from a pickle may consist of other parts than the pickled one.
         """
-        if now != then:
-            self._likeness[now] = then
+        if now != recorded:
+            self._recorded[now] = recorded
 
     def recorded(self, digest: Digest) -> Digest:
-        """Return the digest that values of this digest had when they were recorded."""
-        return self._likeness.get(digest, digest)
+        """Return the digest that values with this digest had when they were recorded."""
+        return self._recorded.get(digest, digest)
 
     def token(self, value: object) -> bytes:
-        """Return bytes that stand for this very object in this process and for nothing else anywhere."""
+        """Return bytes that stand for this very object, and for no other object in any process."""
         key = id(value)
         known = self._tokens.get(key)
         if known is not None and known[0]() is value:
             return known[1]
         token = self._new_token()
-        with suppress(TypeError):  # what can't be referenced weakly is another one each time
+        with suppress(TypeError):  # without a weak reference the object gets a new token each time
             self._tokens[key] = weakref.ref(value, lambda _: self._tokens.pop(key, None)), token
         return token
 
@@ -82,7 +82,7 @@ class Provenance:
 
 CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 ONCE_ONLY: Final = (Iterator, AsyncIterator, io.IOBase)
-# How to read what is in a built-in value without the methods of a class that extends it.
+# These read the content of a built-in value without the methods of a subclass.
 _READERS: Final[dict[Any, Callable[[Any], Any]]] = {
     dict: dict.items, list: list.__iter__, tuple: tuple.__iter__, set: set.__iter__, frozenset: frozenset.__iter__,
     str: str.__str__, bytes: bytes.__iter__, int: int.__int__, float: float.__float__,
@@ -90,14 +90,14 @@ _READERS: Final[dict[Any, Callable[[Any], Any]]] = {
 
 
 class Digested(NamedTuple):
-    """A digest, and the names of the classes in the value that identify only within this process."""
+    """A digest, and the names of the classes of opaque objects in the value."""
 
     digest: Digest
     opaque: tuple[str, ...] = ()
 
 
 class Digester:
-    """Digests values for one process, with what that process knows of where objects came from."""
+    """Digests values for one process, with this process's provenance of objects and its knowledge of code."""
 
     def __init__(self, provenance: Provenance, code: CodeKnowledge) -> None:
         self.provenance = provenance
@@ -116,16 +116,16 @@ class Digester:
             pass
         for make in (_Walk, _NumberedWalk):
             walk = make(self)
-            with suppress(RecursionError):  # it can't be written out; or not even numbered: see there
+            with suppress(RecursionError):  # first try it written out, then with numbered parts
                 content = CANONICAL.encode(walk.tree(value))
                 return Digested(digest_bytes(content), tuple(dict.fromkeys(walk.opaque)))
         return Digested(digest_bytes(CANONICAL.encode(walk.opaque_tree(value))), (class_name(type(value)),))
 
     def arguments(self, owner: str, values: Mapping[str, object]) -> Digested:
-        """Return the digest of what is given to the owner, a step or flow.
+        """Return the digest of the arguments of `owner`, a step or flow.
 
         Raises:
-            ValueNotStorable: see `digest`; it says which argument that is.
+            ValueNotStorable: see `digest`; the message names the argument.
         """
         try:
             return self.digest(values)
@@ -135,20 +135,20 @@ class Digester:
                     self.digest(value)
                 except ValueNotStorable as error:
                     raise ValueNotStorable(f"{owner}: argument {name}: {error}") from error
-                except Exception as error:  # of a class of the user's
-                    error.add_note(f"It is about argument {name} of {owner}.")
+                except Exception as error:  # raised by a user's class
+                    error.add_note(f"This was raised while argument {name} of {owner} was digested.")
                     raise
             raise
 
 
 def listed(value: Any) -> Any:
-    """Return what a flow or step returned; the results of a map are a list from then on."""
+    """Return the result of a flow or step, with the lazy results of a map turned into a list."""
     make_list = getattr(type(value), "__ironflow_list__", None)
     return value if make_list is None else make_list(value)
 
 
 class _Walk:
-    """One walk through one value, collecting what does not identify."""
+    """One walk through one value; `opaque` collects the class names of opaque objects."""
 
     def __init__(self, digester: Digester) -> None:
         self.digester = digester
@@ -167,7 +167,7 @@ class _Walk:
         return tag(value, self.rules)
 
     def other(self, value: object, _rules: Rules) -> Tree:
-        """Return the canonical tree of a value that is of no built-in type."""
+        """Return the canonical tree of a value whose type is not built-in."""
         kind = type(value)
         if isinstance(value, Resource):
             return {TAG: "resource", "c": class_name(type(value.wrapped))}
@@ -176,17 +176,17 @@ class _Walk:
         if isinstance(value, ONCE_ONLY):
             if not self.depth:
                 raise ValueNotStorable(refusal(value))
-            return self.opaque_tree(value)  # what an object keeps for itself is its own affair
+            return self.opaque_tree(value)  # an object may hold an open file without being one
         wrapped = _wrapped(value)
         if wrapped is not None:
             return {TAG: "wrapper", "c": class_name(kind), "v": self._parts(value, [wrapped])}
         known = self._objects.get(id(value))
         tree = self._tree_of(value) if known is None else known[1]
-        # What can be called is code; other objects are data, by the name of their class.
+        # A callable object counts with its class's code; other objects are data with a class name.
         return self._with_code(tree, kind) if callable(value) else tree
 
     def _tree_of(self, value: object) -> Tree:
-        # What arrays of pandas are made of differs from one version to the next.
+        # The attributes of pandas arrays differ between versions.
         state = None if is_of_numpy(value) else _state(value)
         if state is not None:
             return self._object(value, "data", state)
@@ -202,7 +202,7 @@ class _Walk:
         return tree or self._code(value) or self._array(value) or self._container(value)
 
     def _object(self, value: object, name: str, state: Any) -> Tree:
-        """Return the tree of an object that consists of that state, once however often it is met."""
+        """Return the tree of an object with that state; it is computed once per walk."""
         n_opaque, before = len(self.opaque), self._extent.mark()
         self.depth += 1
         try:
@@ -216,7 +216,9 @@ class _Walk:
         finally:
             self.depth -= 1
         if self.opaque[n_opaque:]:
-            self.opaque[n_opaque:] = [class_name(type(value))]  # who reads the warning knows the outermost
+            self.opaque[n_opaque:] = [
+                class_name(type(value))
+            ]  # a warning names the outermost class, which the user knows
         tree = {TAG: name, "c": class_name(type(value)), "v": content}
         self._objects[id(value)] = value, tree
         return tree
@@ -225,7 +227,7 @@ class _Walk:
         return blake2b(CANONICAL.encode(tag(state, self.rules)), digest_size=19).hexdigest()
 
     def _numbered(self, value: object) -> Tree:
-        """Return the tree of an object with numbered parts; with what does not identify among them it is opaque."""
+        """Return the tree of an object with numbered parts; the object is opaque if one of its parts is."""
         walk = _NumberedWalk(self.digester)
         with suppress(RecursionError):
             tree = walk.tree(value)
@@ -270,7 +272,7 @@ class _Walk:
         return arrays.canonical(value, self.rules)
 
     def _container(self, value: Any) -> Tree | None:
-        """Return the tree of a container of the standard library, or of a class that extends a built-in one."""
+        """Return the tree of a standard library container or of a subclass of a built-in type, else None."""
         kind = type(value)
         parts: Any = None
         if kind is OrderedDict:
@@ -298,10 +300,10 @@ class _Walk:
 
 
 class _NumberedWalk(_Walk):
-    """A walk that gives each part once, and its number wherever it is met: here what is shared identifies, too.
+    """A walk that writes each part once, and its number wherever it occurs. So sharing is a part of the identity.
 
-    What a set has in it, and the keys of a dict, are written out, for without an order nothing can be numbered. So a
-    value that contains itself by way of a set has no tree.
+    Items of sets and keys of dicts are written out, because numbers need an order. So a value that contains itself
+    through a set has no tree.
     """
 
     def __init__(self, digester: Digester) -> None:
@@ -329,13 +331,13 @@ class _NumberedWalk(_Walk):
 
 
 def is_of_numpy(value: object) -> bool:
-    """Tell whether the class of the value is of numpy or pandas."""
+    """Return True if numpy or pandas defines the class of the value."""
     root = type(value).__module__.partition(".")[0]
     return root in {"numpy", "pandas"} and root in sys.modules
 
 
 def refusal(value: object) -> str:
-    """Return the message for a value that the first reader uses up."""
+    """Return the message for a value that can be read only once."""
     kind = class_name(type(value))
     what = "an open file" if isinstance(value, io.IOBase) else "an iterator"
     instead = "pass its path or its content" if isinstance(value, io.IOBase) else "pass list(...) of it"
@@ -347,7 +349,10 @@ def _sorted_pairs(pairs: list[list[Tree]]) -> list[list[Tree]]:
 
 
 def _wrapped(value: Any) -> Any:
-    """Return the function that a step, a flow or a cache of results stands for; these are made again by their cells."""
+    """Return the function inside of a step, a flow or an `lru_cache`, else None.
+
+    A cell that runs again makes new objects around the same function.
+    """
     if isinstance(value, functools._lru_cache_wrapper):
         return value.__wrapped__
     return getattr(value, "fn", None) if hasattr(type(value), "__ironflow_definition__") else None
@@ -372,7 +377,7 @@ def _is_filled(cell: types.CellType, function: types.FunctionType) -> bool:
 
 
 def _state(value: Any) -> Any:
-    """Return the state of an object that is nothing but its attributes, or None."""
+    """Return the state of an object that consists of its attributes only, or None."""
     kind = type(value)
     if kind is types.SimpleNamespace:
         return vars(value)
@@ -382,7 +387,7 @@ def _state(value: Any) -> Any:
 
 
 def _reduced(value: Any) -> list[Any] | None:
-    """Return what the object says that a copy is made of, as pickles ask for it; None if it can't be copied."""
+    """Return the parts that the object's `__reduce_ex__` gives to a pickle; None if it can't be pickled."""
     kind = type(value)
     reduce = copyreg.dispatch_table.get(kind)
     try:
@@ -391,9 +396,9 @@ def _reduced(value: Any) -> list[Any] | None:
             return [found]
         make, args, *others = found
         parts = [list(other) if isinstance(other, Iterator) else other for other in others]
-    except ValueNotStorable:  # it says itself what to do instead
+    except ValueNotStorable:  # its message already says what to do
         raise
-    except Exception:  # noqa: BLE001 -- whatever a foreign __reduce__ raises, there is no copy
+    except Exception:  # noqa: BLE001 -- a foreign __reduce__ may raise anything
         return None
-    # The class is named already; as an argument it would count with its code.
+    # The tree names the class already; among the parts it would count with its code.
     return [None if make is kind else make, [None if arg is kind else arg for arg in args], *parts]

@@ -1,8 +1,8 @@
-"""Exceptions as values: taken apart when they are raised, and rebuilt from the class that has the name now.
+"""Exceptions as stored values: recorded in parts when they are raised, and rebuilt from the class of that name.
 
-A handler of a flow gets the rebuilt exception, the first time as after a restart. An exception consists of what its
-built-in base was made with, its attributes, its notes, and those in its chain. What of it has an exact tagged form is
-kept as that, anything else that can be pickled as a signed pickle. What can be neither is lost, and a note says so.
+The handler of a flow gets the rebuilt exception in the first run, too, and not only after a restart. The parts are the
+arguments of the built-in base class, the attributes, the notes, and the exceptions of the chain. A part is stored in
+tagged form if it has one, else in a signed pickle. A part without both is lost, and a note on the exception says so.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ ERROR: Final = "error"
 TEXT_LIMIT: Final = 8 * 1024
 TRACEBACK_LIMIT: Final = 32 * 1024
 PART_LIMIT: Final = 1024 * 1024
-"""Larger arguments and attributes of an exception are not stored: it says what happened, it does not carry data."""
+"""Bytes up to which an argument or attribute of an exception is stored."""
 LINK_LIMIT: Final = 100
-"""So many exceptions of a chain, a group and their parts are kept."""
+"""The number of exceptions that are stored of a chain, a group and their parts."""
 
 _ENCODER: Final = msgspec.json.Encoder()
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 _WHOLE: Final = ""
-"""The name among the pickled parts of an exception that can't be taken apart."""
+"""The name, among the pickled parts, of an exception that is pickled as a whole."""
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """A recorded exception.
 
-    `arguments` and `state` (attributes by name) are tagged; what has no tagged form is in the pickle `pickled`, under
-    the names `pickles`; of the rest `lost` has the names, and an argument stands there as its repr. Where `kind` can't
-    be made again from its parts, `stand_in` names the nearest of its bases that can.
+    `arguments` and `state` (attributes by name) are tagged. The pickle `pickled` is a dict of the parts without a
+    tagged form, and `pickles` has their names. `lost` has the names of the other parts; `arguments` has their repr. If
+    `kind` can't be rebuilt from its parts, `stand_in` names the nearest base class that can.
 
-    Other exceptions are numbers in the list of this one and its `links`: those in the chain, those of a group (`parts`
-    in older records), and in `inner` those among the arguments and attributes.
+    This failure has the number 0, and its `links` the numbers from 1. By number it refers to `cause` and `context`, to
+    the `members` of a group (`parts` in older records), and in `inner` to exceptions among arguments and attributes.
     """
 
     kind: str
@@ -74,13 +74,13 @@ _DECODER: Final = msgspec.json.Decoder(Failure)
 
 
 def store_failure(error: BaseException, signer: Signer | None = None) -> StoredValue:
-    """Return the exception as it will lie in the journal; never raises. Without a signer nothing is pickled."""
-    taking = _Taking(is_pickling=signer is not None)
-    taking.number(error)
-    found = [taking.failure(each) for each in taking.errors]  # which grow meanwhile
-    failure = msgspec.structs.replace(found[0], traceback=_traceback(error), links=tuple(found[1:]))
+    """Return the encoded exception; it never raises. Without a signer nothing is pickled."""
+    recorder = _FailureRecorder(is_pickling=signer is not None)
+    recorder.number(error)
+    failures = [recorder.failure(each) for each in recorder.errors]  # the list grows during the loop
+    failure = msgspec.structs.replace(failures[0], traceback=_format_traceback(error), links=tuple(failures[1:]))
     content, mac = _ENCODER.encode(failure), None
-    if signer is not None and taking.has_pickles:
+    if signer is not None and recorder.has_pickles:
         try:
             mac = signer.sign(ERROR, content)
         except IronflowError:  # there is no key
@@ -90,10 +90,10 @@ def store_failure(error: BaseException, signer: Signer | None = None) -> StoredV
 
 
 def load_failure(stored: StoredValue) -> Failure:
-    """Return what was recorded of the exception.
+    """Return the parts of a recorded exception.
 
     Raises:
-        ValueUnreadable: the bytes are no recorded exception.
+        ValueUnreadable: the bytes are not a recorded exception.
     """
     try:
         return _DECODER.decode(stored.content or b"")
@@ -102,70 +102,70 @@ def load_failure(stored: StoredValue) -> Failure:
 
 
 def has_pickles(content: bytes) -> bool:
-    """Tell whether a recorded exception has pickled parts."""
+    """Return True if a recorded exception has pickled parts."""
     return b'"pickled":' in content
 
 
 def recorded_error(
     stored: StoredValue, signer: Signer, *, where: str, raised: BaseException | None = None
 ) -> BaseException:
-    """Return an exception equal to the recorded one, or `StepFailed` where its class does not exist here.
+    """Return an exception equal to the recorded one, or `StepFailed` if its class does not exist here.
 
-    It is made from the class that has the name now, without calling that class; pickled parts count only if this user
-    signed them. The exception that was `raised` and recorded just now gives its tracebacks.
+    The class that has the name now is used without calling it. Pickled parts are loaded only if this user signed them.
+    The exception `raised`, if it is the recorded one, gives its tracebacks. `where` names the failed step in messages.
 
     Raises:
-        ValueUnreadable: the bytes are no recorded exception.
+        ValueUnreadable: the bytes are not a recorded exception.
     """
     failure = load_failure(stored)
     content = stored.content or b""
     is_own = has_pickles(content) and signer.is_own(ERROR, content, stored.mac)
-    return _Rebuilding(failure, where, is_own=is_own).all(raised)
+    return _FailureBuilder(failure, where, is_own=is_own).exception(raised)
 
 
 def exception_name(kind: type[BaseException]) -> str:
-    """Return the name of an exception class; builtins go without their module, and so do those of ``__main__``."""
+    """Return the name of an exception class, without the module for builtins and classes of ``__main__``."""
     name = step_name(None if kind.__module__ == builtins.__name__ else kind.__module__, kind.__qualname__)
     hides_builtin = kind.__module__ == "__main__" and hasattr(builtins, name)
     return f"__main__.{name}" if hides_builtin else name
 
 
-# -- taking apart ------------------------------------------------------------------------------------------------
+# -- recording ---------------------------------------------------------------------------------------------------
 
 
-class _Taking:
-    """Takes exceptions apart: one, and all that it leads to."""
+class _FailureRecorder:
+    """Records one exception and all exceptions that it refers to; `errors` has them by number."""
 
     def __init__(self, *, is_pickling: bool) -> None:
         self.errors: list[BaseException] = []
         self.has_pickles = False
         self._is_pickling = is_pickling
         self._numbers: dict[int, int] = {}
-        self._read: dict[int, io.BytesIO] = {}
+        self._http_bodies: dict[int, io.BytesIO] = {}
 
     def number(self, error: BaseException | None) -> int | None:
-        """Return the number of the exception, which is taken apart as well; None if there is none, or one too many."""
+        """Return the number of the exception and add it to `errors`; None for None, and beyond `LINK_LIMIT`."""
         if error is not None and id(error) not in self._numbers and len(self.errors) < LINK_LIMIT:
             self._numbers[id(error)] = len(self.errors)
             self.errors.append(error)
         return self._numbers.get(id(error))
 
     def failure(self, error: BaseException) -> Failure:
-        """Return what is to be recorded of the exception."""
-        kind, base = type(error), _base(type(error))
+        """Return the parts of the exception."""
+        kind, base = type(error), _rebuildable_base(type(error))
         arguments, state = _contents(error)
         members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
         named = {f"args[{index}]": value for index, value in enumerate(arguments[:1] if members else arguments)} | state
-        trees = {name: tree for name, value in named.items() if (tree := _tree(value)) is not UNSET}
-        inner = {name: number for name, value in named.items() if (number := self._inner(value)) is not None}
+        trees = {name: tree for name, value in named.items() if (tree := _small_tree(value)) is not UNSET}
+        inner = {name: number for name, value in named.items() if (number := self._inner_number(value)) is not None}
         others = {name: value for name, value in named.items() if name not in trees | inner}
-        is_whole = base is not kind and _find(exception_name(kind)) is kind
-        pickles = self._pickled({_WHOLE: error} if is_whole else self._answers(others))
+        is_whole = base is not kind and _find_exception(exception_name(kind)) is kind
+        pickles = self._picklable({_WHOLE: error} if is_whole else self._with_http_bodies(others))
         return Failure(
             kind=legible(exception_name(kind)),
-            text=legible(_text(str, error), TEXT_LIMIT),
+            text=legible(_safe_text(str, error), TEXT_LIMIT),
             notes=_notes(error),
-            arguments=tuple(trees.get(name, _shown(value)) for name, value in named.items() if name not in state),
+            arguments=tuple(trees.get(name, _format_part(value)) for name, value in named.items() if name not in state),
             state={name: tree for name, tree in trees.items() if name in state},
             lost=tuple(name for name in others if name not in pickles and _WHOLE not in pickles),
             stand_in="" if base is kind or base is None else exception_name(base),
@@ -178,56 +178,56 @@ class _Taking:
             suppresses=error.__suppress_context__,
         )
 
-    def _inner(self, value: Any) -> int | None:
+    def _inner_number(self, value: Any) -> int | None:
         return self.number(value) if isinstance(value, BaseException) else None
 
-    def _answers(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return the values with what is left to read of an HTTP answer in the place of its connection.
+    def _with_http_bodies(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the values with each HTTP response replaced by the unread rest of its body.
 
-        `urllib.error.HTTPError` has one, and handlers read it. It is read only if it says how long it is.
+        `urllib.error.HTTPError` has a response, which handlers read. The body is read only if its length is known.
         """
-        answer: Any = getattr(sys.modules.get("http.client"), "HTTPResponse", type(None))
+        response: Any = getattr(sys.modules.get("http.client"), "HTTPResponse", type(None))
         for value in values.values():
-            if value is not None and isinstance(value, answer) and id(value) not in self._read:
+            if value is not None and isinstance(value, response) and id(value) not in self._http_bodies:
                 is_short = value.length is not None and value.length <= PART_LIMIT
-                self._read[id(value)] = io.BytesIO(value.read() if is_short else b"")
-        return {name: self._read.get(id(value), value) for name, value in values.items()}
+                self._http_bodies[id(value)] = io.BytesIO(value.read() if is_short else b"")
+        return {name: self._http_bodies.get(id(value), value) for name, value in values.items()}
 
-    def _pickled(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return those of the values that a pickle gives back."""
-        kept = {name: value for name, value in values.items() if self._is_pickling and _comes_back(value)}
-        self.has_pickles |= bool(kept)
-        return kept
+    def _picklable(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return those of the values that a pickle restores."""
+        found = {name: value for name, value in values.items() if self._is_pickling and _is_picklable(value)}
+        self.has_pickles |= bool(found)
+        return found
 
 
-def _base(kind: type[BaseException]) -> type[BaseException] | None:
-    """Return the class if its objects can be made again from their parts, else the nearest such base.
+def _rebuildable_base(kind: type[BaseException]) -> type[BaseException] | None:
+    """Return the nearest class of the MRO whose objects can be rebuilt from their parts; `kind` itself if it can be.
 
-    None if that says no more than `Exception`.
+    None if there is only `Exception`, which says nothing.
     """
     for each in kind.__mro__:
         if each in {Exception, BaseException} and each is not kind:
             return None
-        if _find(exception_name(each)) is not None and adds_only_attributes(each, _built_in(each)):
+        if _find_exception(exception_name(each)) is not None and adds_only_attributes(each, _built_in(each)):
             return each
     return None
 
 
-def _comes_back(value: Any) -> bool:
+def _is_picklable(value: Any) -> bool:
     try:
         unpickled(pickled(value, limit=PART_LIMIT))
-    except Exception:  # noqa: BLE001 -- whatever a foreign class does, the failure is to be recorded
+    except Exception:  # noqa: BLE001 -- a foreign class may raise anything; the failure is recorded without the part
         return False
     return True
 
 
 def _contents(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return what the built-in base of the class was made with, and the attributes, those of slots included."""
+    """Return the arguments of the built-in base class, and the attributes with those in slots."""
     kind = type(error)
     reduced: Any = _built_in(kind).__reduce__(error)
     _, arguments, *more = reduced
     found = dict(more[0] or {}) if more else {}
-    if isinstance(error, NameError):  # of which its pickles know nothing
+    if isinstance(error, NameError):  # its __reduce__ omits the name
         found["name"] = error.name
     slots = copyreg._slotnames(kind)  # type: ignore[attr-defined]
     found |= {name: getattr(error, name) for name in slots if hasattr(error, name)}
@@ -235,23 +235,23 @@ def _contents(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _built_in(kind: type[BaseException]) -> type[BaseException]:
-    """Return the class of C that decides how the exceptions of `kind` are laid out."""
+    """Return the built-in base class, which defines the memory layout of the exceptions of `kind`."""
     while kind.__flags__ & _HEAP_TYPE:
         kind = kind.__base__  # type: ignore[assignment]
     return kind
 
 
-def _tree(value: Any) -> Tree:
-    """Return the tagged form of the value; `UNSET` if it has none, or too large a one."""
+def _small_tree(value: Any) -> Tree:
+    """Return the tagged form of the value; `UNSET` if it has none or if that is larger than `PART_LIMIT`."""
     try:
         tree = tag(value, store_rules())
         return tree if len(_ENCODER.encode(tree)) <= PART_LIMIT else UNSET
-    except Exception:  # noqa: BLE001 -- whatever a foreign class does, the failure is to be recorded
+    except Exception:  # noqa: BLE001 -- a foreign class may raise anything; the failure is recorded without the part
         return UNSET
 
 
-def _shown(value: Any) -> str:
-    return legible(_text(str if type(value) is str else repr, value), TEXT_LIMIT)
+def _format_part(value: Any) -> str:
+    return legible(_safe_text(str if type(value) is str else repr, value), TEXT_LIMIT)
 
 
 def _notes(error: BaseException) -> tuple[str, ...]:
@@ -260,79 +260,80 @@ def _notes(error: BaseException) -> tuple[str, ...]:
     return tuple(legible(note, TEXT_LIMIT) for note in texts)
 
 
-def _text(write: Any, value: Any) -> str:
+def _safe_text(write: Any, value: Any) -> str:
     try:
         return str.__str__(write(value))
     except Exception:  # noqa: BLE001 -- a foreign __str__ or __repr__ may raise anything
         return f"(the text of a {type(value).__name__} that can't be shown)"
 
 
-def _traceback(error: BaseException) -> str:
+def _format_traceback(error: BaseException) -> str:
     try:
         stack = "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 -- nor may anything foreign in the chain hurt
+    except Exception:  # noqa: BLE001 -- a foreign exception of the chain may raise anything
         return ""
     half = TRACEBACK_LIMIT // 2
     cut = stack if len(stack) <= TRACEBACK_LIMIT else f"{stack[:half]}\n...\n{stack[-half:]}"
     return legible(cut, 2 * TRACEBACK_LIMIT)
 
 
-# -- putting together --------------------------------------------------------------------------------------------
+# -- rebuilding --------------------------------------------------------------------------------------------------
 
 
-class _Rebuilding:
-    """Makes exceptions of what was recorded of one, and of all that it leads to."""
+class _FailureBuilder:
+    """Rebuilds a recorded exception and all exceptions that it refers to."""
 
     def __init__(self, failure: Failure, where: str, *, is_own: bool) -> None:
-        """Take the records; `where` says what failed, and pickled parts are loaded only of one's own."""
+        """Take the failure; `where` names the failed step, and pickled parts are loaded only if `is_own`."""
         self._failures = [failure, *failure.links]
         self._where = where
         self._is_own = is_own
         self._begun: set[int] = set()
-        self._made: dict[int, BaseException] = {}
+        self._exceptions: dict[int, BaseException] = {}
 
-    def all(self, raised: BaseException | None) -> BaseException:
-        """Return the exception with its chain, and with the tracebacks of the one that was raised."""
+    def exception(self, raised: BaseException | None) -> BaseException:
+        """Return the exception with its chain, and with the tracebacks of `raised`."""
         originals: dict[int, BaseException | None] = {0: raised}
         for number, failure in enumerate(self._failures):
-            error, original = self._error(number), originals.get(number)
+            error, original = self._exception(number), originals.get(number)
             for member, part in zip(failure.members, getattr(original, "exceptions", ()), strict=False):
                 originals.setdefault(member, part)
             for name, link in (("__cause__", failure.cause), ("__context__", failure.context)):
                 if link is not None:
-                    setattr(error, name, self._error(link))
+                    setattr(error, name, self._exception(link))
                     originals.setdefault(link, getattr(original, name, None))
             error.__suppress_context__ = failure.suppresses
             error.__traceback__ = None if original is None else original.__traceback__
-        return self._error(0)
+        return self._exception(0)
 
-    def _error(self, number: int) -> BaseException:
-        if number not in self._made:
+    def _exception(self, number: int) -> BaseException:
+        if number not in self._exceptions:
             self._begun.add(number)
-            self._made[number] = self.one(self._failures[number])
-        return self._made[number]
+            self._exceptions[number] = self._without_chain(self._failures[number])
+        return self._exceptions[number]
 
-    def one(self, failure: Failure) -> BaseException:
-        """Return the exception without its chain."""
-        loaded = _loaded(failure) if self._is_own else {}
-        members = [self.one(part) for part in failure.parts] or [self._error(number) for number in failure.members]
+    def _without_chain(self, failure: Failure) -> BaseException:
+        loaded = _load_pickles(failure) if self._is_own else {}
+        # Older records have the members of a group as `parts`.
+        members = [self._without_chain(part) for part in failure.parts]
+        members = members or [self._exception(number) for number in failure.members]
         missing = [*failure.lost, *(name for name in failure.pickles if name != _WHOLE and name not in loaded)]
         for name, number in failure.inner.items():
-            if number in self._made or number not in self._begun:  # else it holds what holds it
-                loaded[name] = self._error(number)
-        error = _made(failure, loaded, self._where, members)
+            if number in self._exceptions or number not in self._begun:  # else the two contain each other
+                loaded[name] = self._exception(number)
+        error = _rebuild(failure, loaded, self._where, members)
         vars(error).pop("__notes__", None)
         for note in failure.notes:
             error.add_note(note)
         if failure.stand_in and _WHOLE not in loaded:
-            error.add_note(f"(it stands for a {failure.kind}, which nothing finds by that name after a restart)")
+            error.add_note(f"(it stands for a {failure.kind}, which can't be found by that name after a restart)")
         if missing:
-            error.add_note(f"(the journal could not keep of it: {', '.join(missing)})")
+            error.add_note(f"(the journal could not store these parts of it: {', '.join(missing)})")
         return error
 
 
-def _loaded(failure: Failure) -> dict[str, Any]:
-    """Return the pickled parts by name, if they can be loaded."""
+def _load_pickles(failure: Failure) -> dict[str, Any]:
+    """Return the pickled parts by name; none if they can't be loaded."""
     if failure.pickled is None:
         return {}
     try:
@@ -342,24 +343,24 @@ def _loaded(failure: Failure) -> dict[str, Any]:
     return loaded
 
 
-def _made(failure: Failure, loaded: dict[str, Any], where: str, members: list[BaseException]) -> BaseException:
+def _rebuild(failure: Failure, loaded: dict[str, Any], where: str, members: list[BaseException]) -> BaseException:
     whole = loaded.get(_WHOLE)
     if isinstance(whole, BaseException):
         return whole
-    kind = _find(failure.stand_in or failure.kind)
+    kind = _find_exception(failure.stand_in or failure.kind)
     if kind is not None:
-        with suppress(Exception):  # a class may have changed in any way since
-            return _revived(kind, failure, loaded, members)
+        with suppress(Exception):  # the class may have changed, and may raise anything
+            return _rebuild_as(kind, failure, loaded, members)
     return StepFailed(f"{where} failed with {failure.kind}: {failure.text}", kind=failure.kind, text=failure.text)
 
 
-def _find(name: str) -> type[BaseException] | None:
+def _find_exception(name: str) -> type[BaseException] | None:
     found = getattr(builtins, name, None) or lookup(name)
     is_exception = isinstance(found, type) and issubclass(found, Exception)
     return found if is_exception else None
 
 
-def _revived(
+def _rebuild_as(
     kind: type[BaseException], failure: Failure, loaded: dict[str, Any], members: list[BaseException]
 ) -> BaseException:
     trees = {f"args[{index}]": tree for index, tree in enumerate(failure.arguments)}

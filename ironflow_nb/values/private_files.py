@@ -1,10 +1,10 @@
-"""Which files belong to journals that this process uses: nothing but SQLite may open them.
+"""Files that belong to one user, and files of journals in use, which only SQLite may open.
 
-POSIX takes all locks of a process on a file away when the process closes any descriptor of that file. SQLite knows, and
-keeps its descriptors; whoever opens and closes the file beside it takes the locks away by which SQLite keeps writers
-apart, and the journal can be damaged by the next two.
+New files and folders are private from their creation on, whatever the umask is.
 
-Files and folders that only their user can read, from the moment on at which they are there, whatever the umask.
+POSIX drops all locks of a process on a file when the process closes any descriptor of this file. SQLite avoids that by
+keeping its descriptors open. Any other code of this process that opens and closes a journal file drops SQLite's locks.
+Then two writers can damage the journal.
 """
 
 from __future__ import annotations
@@ -24,58 +24,58 @@ _NO_SECOND_NAMES: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder, and those above it that are missing, unless it is there.
+    """Make the folder and its missing parents, readable for this user only.
 
     Raises:
-        OSError: it can't be made, or is something else.
+        OSError: the folder can't be made, or the path is not a folder.
     """
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    with suppress(FileExistsError):  # somebody was faster
+    with suppress(FileExistsError):  # another process was faster
         folder.mkdir(FOLDER_MODE)
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
 
 def new_file(path: Path) -> BinaryIO:
-    """Return a new file to be written.
+    """Create the file, readable for this user only, and return it open for writing.
 
     Raises:
-        OSError: it can't be made, or is there.
+        OSError: it can't be made, or exists.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(path, flags, FILE_MODE), "wb")
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Give the file its name, unless something has it; of two who do so at once one succeeds.
+    """Move the temporary file to `path`, which must be free; of two processes that do so at once, one succeeds.
 
     Raises:
-        FileExistsError: something has the name.
-        OSError: it can't be named so.
+        FileExistsError: the path is taken.
+        OSError: the file can't be moved.
     """
     try:
         os.link(temporary, path)
     except (OSError, AttributeError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_SECOND_NAMES:
             raise
-        _rename_to_free(temporary, path)
+        _rename_to_free_path(temporary, path)
     else:
         temporary.unlink()
 
 
-def _rename_to_free(temporary: Path, path: Path) -> None:
-    """Rename where a file can't have two names; only Windows refuses a name that is taken by itself."""
+def _rename_to_free_path(temporary: Path, path: Path) -> None:
+    """Rename on file systems without hard links; only Windows itself refuses a taken name."""
     if os.name != "nt" and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     temporary.rename(path)
 
 
 def others_may_read(path: Path) -> bool:
-    """Tell whether other users of the machine may read or write a file or folder of this user's."""
+    """Return True if other users of the machine may read or write this user's file or folder."""
     if os.name != "posix":
-        return False  # rights are lists there, and those of a user's folder are his
+        return False  # Windows protects a user's folders with access lists
     try:
         found = path.stat()
     except OSError:
@@ -84,7 +84,7 @@ def others_may_read(path: Path) -> bool:
 
 
 def make_private(path: Path) -> None:
-    """Take the rights of others away, as far as the file system knows rights."""
+    """Remove the rights of other users, if the file system has rights."""
     with suppress(OSError):
         path.chmod(stat.S_IMODE(path.stat().st_mode) & ~_OTHERS)
 
@@ -98,56 +98,56 @@ class HasPath(Protocol):
     path: Path
 
 
-_USED: Final[WeakValueDictionary[int, HasPath]] = WeakValueDictionary()
+_OPEN_JOURNALS: Final[WeakValueDictionary[int, HasPath]] = WeakValueDictionary()
 
 
-def note_use(journal: HasPath) -> None:
-    """Let nobody open the files of the journal, until its use is ended."""
-    _USED[id(journal)] = journal
+def register_journal(journal: HasPath) -> None:
+    """Protect the files of the journal from being opened, until `unregister_journal`."""
+    _OPEN_JOURNALS[id(journal)] = journal
 
 
-def end_use(journal: HasPath) -> None:
-    """Let the files of the journal be opened again, unless another engine uses it."""
-    _USED.pop(id(journal), None)
+def unregister_journal(journal: HasPath) -> None:
+    """End the protection that this journal gave to its files; another one of the same path keeps its own."""
+    _OPEN_JOURNALS.pop(id(journal), None)
 
 
 def journal_of(path: str | os.PathLike[str], *, dir_fd: int | None = None) -> Path | None:
-    """Return the journal that this process uses and that the file belongs to, whatever name it is asked for by."""
+    """Return the path of the open journal to which the file belongs, or None; links to the file are found too."""
     try:
         found = os.stat(path, dir_fd=dir_fd)
-    except (OSError, ValueError):  # what is not there, or can't be, is no journal
+    except (OSError, ValueError):  # a missing file or an impossible name
         return None
-    used = {journal.path for reference in _USED.valuerefs() if (journal := reference()) is not None}
+    used = {journal.path for reference in _OPEN_JOURNALS.valuerefs() if (journal := reference()) is not None}
     return next((each for each in used for ending in ENDINGS if _is_same(found, f"{each}{ending}")), None)
 
 
 def refuse_used(path: str | os.PathLike[str], *, dir_fd: int | None = None) -> None:
-    """Refuse a file of a journal that this process uses.
+    """Raise if the file belongs to a journal that this process uses.
 
     Raises:
-        PermissionError: it is one; the message says how to take a copy.
+        PermissionError: it does; the message says how to take a copy.
     """
     journal = journal_of(path, dir_fd=dir_fd)
     if journal is not None:
         what = (
-            f"it belongs to the journal {journal}, which is in use here, and whoever opens it beside SQLite can damage "
-            "it; read a copy, which iron.backup(path) makes"
+            f"it belongs to the journal {journal}, which is in use here, and opening it beside SQLite can damage it; "
+            "read a copy, which iron.backup(path) makes"
         )
         raise PermissionError(errno.EPERM, what, os.fspath(path))
 
 
 def _is_same(found: os.stat_result, path: str) -> bool:
     try:
-        return os.path.samestat(found, os.stat(path))  # noqa: PTH116 -- a path object each would cost more than the look
+        return os.path.samestat(found, os.stat(path))  # noqa: PTH116 -- a path object would cost more than the call
     except OSError:
         return False
 
 
 def require_ordinary(path: str | os.PathLike[str]) -> os.stat_result:
-    """Return what is known of an ordinary file that may be opened.
+    """Return the status of an ordinary file that may be opened.
 
     Raises:
-        OSError: there is none, it is a folder, a pipe, a device or a socket, or a file of a journal in use.
+        OSError: it is missing, a folder, a pipe, a device, a socket, or a file of a journal in use.
     """
     found = Path(path).stat()
     if not stat.S_ISREG(found.st_mode):

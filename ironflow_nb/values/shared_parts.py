@@ -1,7 +1,7 @@
-"""Values whose parts are met in several places of them, and so can't be written out: they are numbered instead.
+"""Values that share parts: how much they grow when they are written out, and numbers for their parts.
 
-Two lists in each list, thirty levels deep, are sixty parts and a thousand million when each is written where it is
-met. What contains itself has no end at all.
+A list that contains another list twice, thirty levels deep, has thirty parts. Written out, it has a thousand million. A
+value that contains itself can't be written out at all. Such values are stored with numbered parts.
 """
 
 from __future__ import annotations
@@ -14,46 +14,46 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 REPEATS: Final = 16
-"""How many times as long a value may become by being written out."""
+"""How many times longer a value may become when it is written out."""
 
 _LONG: Final = 20_000
 _CONTAINERS: Final = (list, dict, tuple, set, frozenset)
 
 
 class SharedTooOften(RecursionError):
-    """The value shares its parts so often that it is not written out."""
+    """The value shares its parts too often to be written out."""
 
 
 class Extent:
-    """Counts the parts that a walk meets, and ends it where a few are met again and again."""
+    """Counts the parts that a walk visits, and stops the walk if it visits few parts too often."""
 
     def __init__(self) -> None:
         self._met: list[Any] = []
         self._owners: dict[int, Any] = {}
-        self._copies: list[Any] = []  # kept alive, so that no id comes twice
+        self._copies: list[Any] = []  # kept alive, so that no id is reused
         self._n_written = 0
         self._next_look = _LONG
 
     def stand_for(self, owner: Any, parts: list[Any]) -> None:
-        """Let what was made of the owner only now, anew each time that it is met, count as the owner."""
+        """Count these `parts`, which are made anew at each visit of `owner`, as `owner`."""
         copies = [parts, *(part for part in parts if isinstance(part, _CONTAINERS))]
         self._copies += copies
         self._owners |= dict.fromkeys(map(id, copies), owner)
 
     def mark(self) -> tuple[int, int]:
-        """Return how far the walk has come."""
+        """Return the progress of the walk, for `reset`."""
         return len(self._met), self._n_written
 
     def reset(self, mark: tuple[int, int]) -> None:
-        """Forget what was met since then."""
+        """Forget the parts that were visited since `mark`."""
         del self._met[mark[0] :]
         self._n_written = mark[1]
 
     def meet(self, part: Any) -> None:
-        """Count the part.
+        """Count one visit of the part.
 
         Raises:
-            SharedTooOften: that were too many for so few.
+            SharedTooOften: the walk visits few parts too often.
         """
         owner = self._owners.get(id(part), part)
         self._met.append(owner)
@@ -65,7 +65,7 @@ class Extent:
 
 
 def share_too_often(met: Sequence[Any], n_written: int) -> bool:
-    """Tell whether so many are too many to be written for the parts that were met."""
+    """Return True if `n_written` is more than `REPEATS` times the size of the distinct parts in `met`."""
     if n_written < _LONG:
         return False
     distinct = {id(part): part for part in met}
@@ -76,8 +76,8 @@ def _size(part: Any) -> int:
     return len(part) if isinstance(part, _CONTAINERS) else 8
 
 
-def is_soon_written(root: object) -> bool:
-    """Tell whether a text of the object, in which each part stands wherever it is met, can't be very long."""
+def is_short_written_out(root: object) -> bool:
+    """Return True if the written-out object has few parts, so that its repr is short."""
     inner: dict[int, list[Any]] = {}
     n_written: dict[int, int] = {}
     pending = [root]
@@ -93,25 +93,25 @@ def is_soon_written(root: object) -> bool:
 
 
 def _is_part(value: object) -> bool:
-    is_made_of_more = isinstance(value, _CONTAINERS) or gc.is_tracked(value)
-    return is_made_of_more and not isinstance(value, type | types.ModuleType | types.FunctionType)
+    has_parts = isinstance(value, _CONTAINERS) or gc.is_tracked(value)
+    return has_parts and not isinstance(value, type | types.ModuleType | types.FunctionType)
 
 
 class Numbering:
-    """Numbers parts in the order in which they are met."""
+    """Numbers parts in the order of their first visit."""
 
     def __init__(self) -> None:
-        self._parts: list[object] = []  # they are kept alive, so that no id comes twice
+        self._parts: list[object] = []  # kept alive, so that no id is reused
         self._numbers: dict[int, int] = {}
 
     def number(self, part: object) -> int:
-        """Return the number of the part; one that was not met before is the next one."""
+        """Return the number of the part; a new part gets the next number."""
         found = self._numbers.setdefault(id(part), len(self._parts))
         if found == len(self._parts):
             self._parts.append(part)
         return found
 
     def forms(self, root: object, form: Callable[[Any], T]) -> list[T]:
-        """Return the form of each part; `form` numbers what is in it. No stack grows with the depth of the value."""
+        """Return the form of each part by number; `form` numbers the parts inside. No stack grows with the depth."""
         self.number(root)
-        return [form(part) for part in self._parts]  # which grow meanwhile
+        return [form(part) for part in self._parts]  # the list grows during the loop

@@ -1,4 +1,4 @@
-"""Pickles, signed: what no safe codec takes is stored by cloudpickle, and loaded only if this user wrote it."""
+"""Signed pickles: cloudpickle stores the values that no safe codec takes, and only their own user can load them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ironflow_nb.errors import JournalError, UntrustedValue, ValueNotStorable, V
 from ironflow_nb.values.classes import FORMER_MODULES, is_findable
 from ironflow_nb.values.digest import is_of_numpy
 from ironflow_nb.values.private_files import make_folder, new_file, publish
-from ironflow_nb.values.stored_code import noting
+from ironflow_nb.values.stored_code import with_note
 
 if TYPE_CHECKING:
     import pickle
@@ -34,7 +34,7 @@ _DANGERS: Final = {
 
 
 class _BoundedBuffer(io.BytesIO):
-    """Takes so many bytes and no more, so that what is far too large is not made before it is refused."""
+    """A buffer that refuses to grow beyond a limit, so that a huge pickle is refused before it is complete."""
 
     def __init__(self, limit: float) -> None:
         super().__init__()
@@ -47,12 +47,12 @@ class _BoundedBuffer(io.BytesIO):
 
 
 def pickled(value: object, note: Callable[[Any], bytes] | None = None, *, limit: float = math.inf) -> bytes:
-    """Return the pickle of the value, with a note of each function and class in it that is not there by its name.
+    """Return the pickle of the value. Each function and class that it contains by value gets a `note`.
 
-    Whatever the classes of the value raise passes through.
+    Exceptions of the value's own classes pass through.
 
     Raises:
-        ValueNotStorable: it has more bytes than the limit.
+        ValueNotStorable: the pickle has more bytes than `limit`.
     """
     import cloudpickle
 
@@ -64,7 +64,7 @@ def pickled(value: object, note: Callable[[Any], bytes] | None = None, *, limit:
             if is_code and _goes_by_name(obj):
                 return NotImplemented
             reduced = super().reducer_override(obj)
-            return noting(reduced, note(obj)) if note and is_code and isinstance(reduced, tuple) else reduced
+            return with_note(reduced, note(obj)) if note and is_code and isinstance(reduced, tuple) else reduced
 
     buffer = io.BytesIO() if limit == math.inf else _BoundedBuffer(limit)
     Pickler(buffer, protocol=5).dump(value)
@@ -72,16 +72,16 @@ def pickled(value: object, note: Callable[[Any], bytes] | None = None, *, limit:
 
 
 def _goes_by_name(code: Any) -> bool:
-    """Tell whether it is what a class of a cell defines: that comes back as what has the name then."""
+    """Return True for a class of a cell and its methods: they are pickled by name, and loaded as they are then."""
     is_of_class = isinstance(code, type) or "." in code.__qualname__
     return code.__module__ == "__main__" and is_of_class and "<locals>" not in code.__qualname__ and is_findable(code)
 
 
 def unpickled(content: bytes) -> Any:
-    """Return the value of a pickle whose signature was checked before.
+    """Return the value of a pickle. The caller has checked its signature, or has just written it.
 
     Raises:
-        ValueUnreadable: it can't be rebuilt here.
+        ValueUnreadable: the value can't be rebuilt here.
     """
     try:
         return _unpickler()(io.BytesIO(content)).load()
@@ -104,20 +104,20 @@ def _unpickler() -> type[pickle.Unpickler]:
 
 
 def has_numpy(value: Any) -> bool:
-    """Tell whether the value is an array or a frame, or a list, tuple or dict with one directly in it."""
+    """Return True if the value is an array or a frame, or a list, tuple or dict that directly contains one."""
     kind = type(value)
     items = value.values() if kind is dict else value if kind in {list, tuple} else (value,)
     return any(map(is_of_numpy, items))
 
 
-def settled(content: bytes) -> bytes:
-    """Return the pickle to which arrays and frames come when they are loaded and pickled again.
+def stable_pickle(content: bytes) -> bytes:
+    """Return the pickle that no longer changes when it is loaded and pickled again.
 
-    How their memory lies, and which of their parts are one object, stands in a pickle; it does not make another value.
+    A pickle of an array or frame contains its memory layout and its shared parts, which do not belong to the value.
     """
     for _ in range(_ROUNDS):
         value = unpickled(content)
-        # A copy of a frame has one block for all columns of a dtype, however it was put together.
+        # A copy of a frame has one block per dtype, whatever blocks the frame had.
         again = pickled(value.copy() if is_of_numpy(value) and hasattr(value, "copy") else value)
         if again == content:
             break
@@ -132,8 +132,8 @@ class Signer:
     signature. Checking never makes one.
     """
 
-    _passing_keys: ClassVar[list[bytes]] = []
-    """The first of them is what this process signs with where no key can be made."""
+    _process_keys: ClassVar[list[bytes]] = []
+    """The first one signs for this process where no key file can be made. It is lost when the process ends."""
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
@@ -150,24 +150,25 @@ class Signer:
         assert self._key is not None
         return _mac(self._key, codec, content)
 
-    def mark(self, codec: str, content: bytes) -> bytes:
-        """Return the MAC of what has to go on without a key, too: where none can be made, one of this process."""
+    def sign_for_process(self, codec: str, content: bytes) -> bytes:
+        """Return the MAC like `sign`, but without a key sign with one that only this process has."""
         try:
             return self.sign(codec, content)
         except JournalError:
-            self._passing_keys.append(self._entropy(KEY_BYTES))
-            return _mac(self._passing_keys[0], codec, content)
+            self._process_keys.append(self._entropy(KEY_BYTES))
+            # Always the first: of two threads that append at once, both sign with the same key.
+            return _mac(self._process_keys[0], codec, content)
 
     def is_own(self, codec: str, content: bytes, mac: bytes | None) -> bool:
-        """Tell whether this user signed the value."""
-        keys = self._passing_keys[:1]
-        with suppress(JournalError):  # a key that can't be read has signed nothing that counts now
+        """Return True if this user signed the value."""
+        keys = self._process_keys[:1]
+        with suppress(JournalError):  # an unreadable key proves nothing
             keys += filter(None, [self._known_key()])
         return type(mac) is bytes and any(hmac.compare_digest(mac, _mac(key, codec, content)) for key in keys)
 
     def check(self, codec: str, content: bytes, mac: bytes | None) -> None:
         """Raise `UntrustedValue` unless this user signed the value."""
-        self._known_key()  # what keeps it from being read is said
+        self._known_key()  # raises if the key can't be read
         if not self.is_own(codec, content, mac):
             raise UntrustedValue(
                 f"a stored value is a {codec} that was not written by you on this machine, and {_DANGERS[codec]}; if "
@@ -183,7 +184,7 @@ class Signer:
 
 
 def key_path() -> Path:
-    """Return where this user's signing key lies."""
+    """Return the path of this user's signing key."""
     from platformdirs import user_data_path
 
     return user_data_path("ironflow_nb", appauthor=False) / "signing.key"
@@ -207,7 +208,7 @@ def _read_key(path: Path) -> bytes | None:
 
 
 def _create_key(path: Path, key: bytes) -> bytes:
-    """Write the key where none is, and return the one that is there then: two first processes agree on one."""
+    """Write the key unless there is one, and return the key in the file: two first processes agree on one key."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.{id(key):x}.tmp")
     try:
         make_folder(path.parent)
@@ -226,5 +227,7 @@ def _create_key(path: Path, key: bytes) -> bytes:
         ) from error
     written = _read_key(path)
     if written is None:
-        raise JournalError(f"the signing key {path} is damaged: it has not {KEY_BYTES} bytes; delete it or restore it")
+        raise JournalError(
+            f"the signing key {path} is damaged: it must have {KEY_BYTES} bytes; delete it or restore it"
+        )
     return written

@@ -1,7 +1,7 @@
-"""What a pickle keeps of the code in it: how that was read where it was written.
+"""Notes about code in pickles: how a function or class was read in the process that pickled it.
 
-A function of a cell is pickled as it is compiled, and its source is not there any more where it comes back. So its
-pickle carries a note of what was known of it, and it identifies by that, whatever the pickler makes of its code.
+A function of a cell is pickled as bytecode, and its source is missing in the process that loads it. So the pickle
+contains a note with the result of reading the source. The loaded function is identified by this note.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from weakref import WeakKeyDictionary
 
 
 class CodeKnowledge(NamedTuple):
-    """What is known of code: of functions, and of classes, whose identity is None if they are not the user's."""
+    """Functions that identify code; `of_class` returns None for a class that the user did not write."""
 
     of_function: Callable[[FunctionType], bytes]
     of_class: Callable[[type], bytes | None]
     note: Callable[[Any], bytes]
-    """Returns how a function or class was read, to be kept with its pickle."""
+    """Returns the note about a function or class for its pickle."""
 
 
-# Functions and classes are equal only to themselves, and nothing is kept alive.
+# Weak keys keep no code alive; functions and classes are equal only to themselves.
 _NOTES: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
 
 
 def note_of(code: Any) -> bytes | None:
-    """Return the note that the function or class came back with from a pickle."""
+    """Return the note with which the function or class was loaded from a pickle, or None."""
     try:
         return _NOTES.get(code)
-    except TypeError:  # a class whose metaclass forbids it
+    except TypeError:  # the metaclass of the class forbids hashes or weak references
         return None
 
 
-def noting(reduced: tuple[Any, ...], note: bytes) -> tuple[Any, ...]:
-    """Return what cloudpickle reduces a function or class to, so that it comes back with the note."""
+def with_note(reduced: tuple[Any, ...], note: bytes) -> tuple[Any, ...]:
+    """Return cloudpickle's reduction of a function or class, extended so that loading restores the note."""
     if len(reduced) < 6:
         return reduced
     make, args, state, items, pairs, set_state = reduced
@@ -43,7 +43,7 @@ def noting(reduced: tuple[Any, ...], note: bytes) -> tuple[Any, ...]:
 
 
 def restore_code(code: Any, state: tuple[Callable[[Any, Any], object], Any, bytes]) -> None:
-    """Give the function or class its state and its note; pickles call this by its name."""
+    """Give the function or class its state and its note; pickles refer to this function by its name."""
     set_state, own, note = state
     set_state(code, own)
     with suppress(TypeError):

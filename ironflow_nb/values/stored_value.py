@@ -1,11 +1,8 @@
-"""What a value is once it is stored.
+"""Stored values: bytes with a codec, and an id that is the hash of both.
 
-Several values under names as one: a record that refers to each, so that equal ones are stored once.
-
-Lists and dicts that can't be written out as one text: their parts, one after the other, by number.
-
-It takes what is nested too deep for the stack, what shares its parts too often and what contains itself, as answers of
-others may and results of recursions do.
+Two codecs are defined here. A `ValueRecord` refers to several values by name, so that equal ones are stored once. The
+codec `parts` stores a list or dict as a list of its numbered parts. It takes values that are nested too deep for the
+stack, share their parts too often, or contain themselves.
 """
 
 from __future__ import annotations
@@ -25,13 +22,13 @@ from ironflow_nb.values.tagged import TAG, Rules, Tree, tag, untag
 
 ARROW: Final = "arrow"
 INLINE_LIMIT: Final = 64 * 1024
-"""Content below this lies in the journal itself; above, in a file beside it."""
+"""Bytes from which on content is stored in a file beside the journal, and not in the journal itself."""
 
 
 class StoredValue(msgspec.Struct, frozen=True, gc=False):
-    """The content of one value; `content` is None where only what describes it was read.
+    """One stored value; `content` is None where it was not read.
 
-    `trouble` says why content that was asked for could not be read.
+    `size` is in bytes. `read_error` says why the requested content could not be read.
     """
 
     value_id: ValueId
@@ -42,11 +39,11 @@ class StoredValue(msgspec.Struct, frozen=True, gc=False):
     preview: str | None = None
     digest: Digest | None = None
     mac: bytes | None = None
-    trouble: str | None = None
+    read_error: str | None = None
 
 
 class ContentParts:
-    """Content that was made in parts and never put together; large values are written as they are."""
+    """Content in parts that are never joined in memory: a large value is written part by part."""
 
     def __init__(self) -> None:
         self.parts: list[memoryview] = []
@@ -65,11 +62,11 @@ class ContentParts:
 
 
 PREVIEW_LENGTH: Final = 200
-_COPIED: Final = 4096  # a copy of so few bytes costs less than a second call of the hash
+_COPIED: Final = 4096  # up to this size, a copy costs less than a second call of the hash
 
 
 def legible(text: str, length: int = PREVIEW_LENGTH) -> str:
-    """Return the text as it can be stored: not longer than that, and with no lone surrogates."""
+    """Return the text as it can be stored: cut to `length` characters and without lone surrogates."""
     cut = text if len(text) <= length else f"{text[: length - 3]}..."
     return cut.encode("utf-8", "backslashreplace").decode()
 
@@ -79,19 +76,20 @@ def value_id(codec: str, content: bytes) -> ValueId:
     head = codec.encode() + b"\0"
     if len(content) < _COPIED:
         return ValueId(RECIPE + blake2b(head + content, digest_size=19).digest())
-    return id_of_parts(codec, [content], beside=False)
+    return id_of_parts(codec, [content], in_thread=False)
 
 
-def id_of_parts(codec: str, parts: Iterable[bytes | memoryview], *, beside: bool) -> ValueId:
-    """Return the id of a value whose content comes in parts, hashed `beside` the making of the next one.
+def id_of_parts(codec: str, parts: Iterable[bytes | memoryview], *, in_thread: bool) -> ValueId:
+    """Return the id of a value whose content comes in parts; a thread can hash a part while the next one is made.
 
-    The thread that does so knows nothing but these bytes and ends before this returns, so it is none of an engine's.
+    The thread sees only these bytes and ends before this function returns. So it is not one of the engine's threads.
     """
     state = blake2b(codec.encode() + b"\0", digest_size=19)
-    if beside:
+    if in_thread:
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(1, "ironflow-hash") as executor:
+            # One thread hashes in the order of submission.
             for done in [executor.submit(state.update, part) for part in parts]:
                 done.result()
     else:
@@ -106,7 +104,7 @@ _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 
 
 class ValueReference(msgspec.Struct, frozen=True, rename={"value_id": "v", "digest": "d"}, omit_defaults=True):
-    """One value of a record: the id of its content (hex), and the digest that it had when it was recorded (hex)."""
+    """One value of a record: its id (hex), and its digest when it was recorded (hex)."""
 
     value_id: str
     digest: str | None = None
@@ -118,12 +116,12 @@ class ValueReference(msgspec.Struct, frozen=True, rename={"value_id": "v", "dige
 
     @property
     def known_digest(self) -> Digest | None:
-        """The digest it had, if that could be told."""
+        """The recorded digest, or None if the value had none."""
         return None if self.digest is None else Digest(bytes.fromhex(self.digest))
 
 
 class ValueRecord(msgspec.Struct, frozen=True):
-    """Values by name, and in `about` what their owner notes beside them: plain JSON, of its own making."""
+    """References to values by name; `about` is plain JSON that the owner of the record defines."""
 
     parts: dict[str, ValueReference]
     about: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -138,18 +136,18 @@ _DECODER: Final = msgspec.json.Decoder(ValueRecord)
 
 
 def encode_record(record: ValueRecord, shown: Mapping[str, str | None], signer: Signer) -> StoredValue:
-    """Return the record as it will lie in the journal; `shown` are previews of its values, for its own."""
+    """Return the encoded record; `shown` maps names to previews of the values, for the preview of the record."""
     content = _ENCODER.encode(record)
     preview = legible(", ".join(f"{name} = {text or '...'}" for name, text in shown.items()))
-    mac = signer.mark(RECORD, content)
+    mac = signer.sign_for_process(RECORD, content)
     return StoredValue(value_id(RECORD, content), RECORD, content, len(content), "record", preview, mac=mac)
 
 
 def decode_record(content: bytes) -> ValueRecord:
-    """Return the record of that content.
+    """Return the decoded record.
 
     Raises:
-        ValueUnreadable: it is none, or one of a newer version.
+        ValueUnreadable: the content is not a record, or has a newer version.
     """
     try:
         found = _DECODER.decode(content)
@@ -157,7 +155,7 @@ def decode_record(content: bytes) -> ValueRecord:
     except (msgspec.MsgspecError, ValueError) as error:
         raise ValueUnreadable(f"a stored record can't be read: {error}") from error
     if found.v != 1:
-        raise ValueUnreadable(f"a stored record is of version {found.v}, which is not known here")
+        raise ValueUnreadable(f"a stored record has version {found.v}, which is not known here; update ironflow_nb")
     return found
 
 
@@ -165,10 +163,10 @@ PARTS: Final = "parts"
 
 
 def tree_of_parts(value: object, rules: Rules) -> list[Tree]:
-    """Return the trees of the lists and dicts in the value, itself first.
+    """Return the trees of the lists and dicts in the value, the value itself first.
 
     Raises:
-        RecursionError: something else in it can't be written out.
+        RecursionError: a part of another type can't be written out.
     """
     numbering = Numbering()
 
@@ -179,18 +177,18 @@ def tree_of_parts(value: object, rules: Rules) -> list[Tree]:
 
 
 def value_of_parts(trees: list[Tree]) -> Any:
-    """Return the value of the trees."""
-    made: list[Any] = [[] if type(tree) is list else {} for tree in trees]
+    """Return the value that `tree_of_parts` made the trees of."""
+    containers: list[Any] = [[] if type(tree) is list else {} for tree in trees]
 
     def item_of(tree: Tree) -> Any:
-        return made[tree["v"]] if type(tree) is dict and tree.get(TAG) == "part" else untag(tree)
+        return containers[tree["v"]] if type(tree) is dict and tree.get(TAG) == "part" else untag(tree)
 
-    for target, tree in zip(made, trees, strict=True):
-        _fill(target, tree, item_of)
-    return made[0]
+    for target, tree in zip(containers, trees, strict=True):
+        _fill_container(target, tree, item_of)
+    return containers[0]
 
 
-def _fill(target: Any, tree: Tree, item_of: Callable[[Tree], Any]) -> None:
+def _fill_container(target: Any, tree: Tree, item_of: Callable[[Tree], Any]) -> None:
     if type(tree) is list:
         target += map(item_of, tree)
     elif TAG in tree:

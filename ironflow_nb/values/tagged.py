@@ -1,13 +1,13 @@
-"""The tagged form: JSON that keeps types which JSON does not have.
+"""The tagged form: JSON with tags for the types that JSON does not have.
 
 Plain values (None, bool, str, int, finite float, and lists and string-keyed dicts of them, all of exactly those
-types) stand as themselves. Everything else is an object with the key ``~``::
+types) are written as they are. Every other value is an object with the key ``~``::
 
-    {"~": "tuple", "v": [1, 2]}          {"~": "dict", "v": [[1, "one"]]}     keys that are no strings, or "~" itself
+    {"~": "tuple", "v": [1, 2]}          {"~": "dict", "v": [[1, "one"]]}     keys that are not strings, or are "~"
     {"~": "set", "v": [...]}             {"~": "data", "c": "Point", "v": {"x": 1}}                    a dataclass
     {"~": "datetime", "v": "..."}        {"~": "enum", "c": "Colour", "v": "RED"}
 
-What has a ``c`` is rebuilt from the class of that name; nothing of its code is stored.
+The key ``c`` names the class that rebuilds the value; its code is not stored.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _TEXT_KEYS: Final = frozenset({str})
 _INT_LIMIT: Final = 2**63
 _SHORT: Final = 8
 _DEEPEST: Final = 100
-"""Of JSON: what is nested deeper takes more of the stack than can be relied on."""
+"""Levels of plain JSON; a deeper value may overflow the stack of its caller."""
 
 Tree = Any
-"""A value that a JSON encoder takes as it is."""
+"""A value that a JSON encoder writes without changes."""
 
 
 def is_plain(value: Any) -> bool:
-    """Tell whether the value is JSON already, with nothing that an encoder would change or lose.
+    """Return True if JSON restores the value exactly.
 
-    Only text that UTF-8 does not have, a lone surrogate, still has to be refused by the encoder.
+    Lone surrogates are not looked for: the encoder refuses them.
     """
     kind = type(value)
     if kind is not dict and kind is not list:
@@ -56,7 +56,7 @@ def is_plain(value: Any) -> bool:
 
 
 def _are_plain(met: list[Any], level: list[Any]) -> bool:
-    """Tell whether the containers of one level, and of those below it, are plain, and not too many to be written."""
+    """Return True if the containers of this level and of those below are plain, and not shared too often."""
     for _ in range(_DEEPEST):
         if len(level) > REPEATS:
             met = met + level
@@ -73,13 +73,13 @@ def _are_plain(met: list[Any], level: list[Any]) -> bool:
 
 
 def _is_plain_container(container: Any, inner: list[Any]) -> bool:
-    """Tell whether what is in it is plain; lists and dicts are added to `inner`, to be looked at next."""
+    """Return True if the items are plain. Lists and dicts among them are not checked, but added to `inner`."""
     values = container
     if type(container) is dict:
         if TAG in container or not _TEXT_KEYS.issuperset(map(type, container)):
             return False
         values = container.values()
-    # The common long list has one simple type throughout; asking for the types runs in C.
+    # Most long lists have items of simple types only; this check runs in C.
     if len(values) > _SHORT and _PLAIN_TYPES.issuperset(map(type, values)):
         return True
     for value in values:
@@ -117,11 +117,11 @@ def tag(value: object, rules: Rules) -> Tree:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How `tag` treats what has several possible forms.
+    """How `tag` writes values that have several possible forms.
 
-    `other` gives the tree of a value that is of no built-in type; `order` arranges the pairs of a dict whose keys are
-    not all strings. `meet` is told of each container. `part` gives the tree of what is in one, `key` that of the items
-    of a set and of keys, and `items` the items of a dict in the order in which they are treated.
+    `other` returns the tree of a value whose type is not built-in. `order` sorts the pairs of a dict whose keys are not
+    all strings. `meet` is called with each container. `part` returns the tree of an item of a container, `key` that of
+    an item of a set or a key of a dict. `items` returns the items of a dict in the order in which they are tagged.
     """
 
     other: Callable[[object, Rules], Tree]
@@ -134,7 +134,7 @@ class Rules:
 
 
 def tag_by_class(value: Any, rules: Rules) -> Tree | None:
-    """Return the tagged form of a named tuple, enum, path, dataclass, or scalar of numpy or pandas, else None."""
+    """Return the tagged form of a named tuple, enum, path, dataclass, zone, UUID, numpy or pandas scalar; else None."""
     kind = type(value)
     if isinstance(value, Enum):
         is_flag = isinstance(value, Flag)
@@ -157,7 +157,7 @@ def tag_by_class(value: Any, rules: Rules) -> Tree | None:
 
 
 def is_made_of_parts(value: Any) -> bool:
-    """Tell whether the value is a container or of a class of its own, and not one text, number, instant or a few."""
+    """Return True if the value is a container or an object, and not a scalar or a tuple of scalars."""
     kind = type(value)
     if kind is tuple:
         return any(type(item) in _CONTAINERS or is_made_of_parts(item) for item in value)
@@ -168,7 +168,7 @@ def untag(tree: Tree) -> Any:
     """Return the value of a tagged form.
 
     Raises:
-        ValueUnreadable: a class that it names does not exist in this process, or is another kind of class now.
+        ValueUnreadable: a class that it names does not exist in this process, or is another kind of class.
     """
     try:
         return _untag(tree)
@@ -185,7 +185,7 @@ def _untag(tree: Tree) -> Any:
         name = tree.get(TAG)
         if name is None:
             return {key: _untag(item) for key, item in tree.items()}
-        return _READ[name](tree["v"]) if name in _READ else _UNTAGGERS[name](tree)
+        return _READERS[name](tree["v"]) if name in _READERS else _UNTAGGERS[name](tree)
     return tree
 
 
@@ -211,7 +211,7 @@ def _tag_int(value: Any, _rules: Rules) -> Tree:
 
 
 def _tag_float(value: Any, _rules: Rules) -> Tree:
-    # NaN has 2**53 - 2 bit patterns, and JSON has none of them.
+    # JSON has no NaN and no infinity; NaN has many bit patterns.
     return value if math.isfinite(value) else {TAG: "float", "v": struct.pack(">d", value).hex()}
 
 
@@ -256,14 +256,14 @@ def _zone(name: str) -> Any:
 
 
 def _tag_numpy_scalar(value: Any) -> Tree | None:
-    # Extended floats are padded with whatever was in memory; objects and records are no buffers.
+    # The padding of extended floats holds random memory; objects and records are not plain buffers.
     if value.dtype.hasobject or value.dtype.fields or not value.dtype.itemsize or value.dtype.char in "gG":
         return None
     return {TAG: "numpy", "t": value.dtype.str, "v": _base64(value.tobytes())}
 
 
 def _untag_numpy_scalar(tree: dict[str, Tree]) -> Any:
-    import numpy  # noqa: ICN001 -- numpy is only needed for what numpy made
+    import numpy  # noqa: ICN001 -- only values of numpy need numpy
 
     return numpy.frombuffer(b64decode(tree["v"]), dtype=numpy.dtype(tree["t"]))[0]
 
@@ -356,7 +356,7 @@ def _untag_named_tuple(tree: dict[str, Tree]) -> Any:
 def _untag_dataclass(tree: dict[str, Tree]) -> Any:
     kind: Any = find_class(tree["c"], is_dataclass)
     found = _untag(tree["v"])
-    for field in fields(kind):  # one that the class has gained since gets its default
+    for field in fields(kind):  # a field that the class got later has its default
         if field.name not in found and field.default is not MISSING:
             found[field.name] = field.default
         elif field.name not in found and field.default_factory is not MISSING:
@@ -371,7 +371,7 @@ def _untag_dataclass(tree: dict[str, Tree]) -> Any:
 def _refuse_other_fields(name: str, found: dict[str, Any], wanted: Sequence[str]) -> None:
     if found.keys() != set(wanted):
         raise ValueUnreadable(
-            f"the value is a {name} with the fields {', '.join(found)}, and now that class has {', '.join(wanted)}; "
+            f"the value is a {name} with the fields {', '.join(found)}, but that class now has {', '.join(wanted)}; "
             "define it again as it was, then read the value again",
             class_name=name,
         )
@@ -398,10 +398,10 @@ _FORMS: Final[dict[type, tuple[str, Callable[[Any], Tree], Callable[[Any], Any]]
     bytearray: ("bytearray", _base64, lambda v: bytearray(b64decode(v))),
     date: ("date", date.isoformat, date.fromisoformat),
     timedelta: ("timedelta", lambda value: [value.days, value.seconds, value.microseconds], lambda v: timedelta(*v)),
-    # The current context may write the exponent in small letters.
+    # The current decimal context may write a lowercase exponent.
     Decimal: ("decimal", lambda value: str(value).upper(), Decimal),
 }
-"""Types whose values are one text or list: their name, how it is written, how it is read."""
+"""Types whose values are written as one text or list: tag, writer, reader."""
 
 _TAGGERS: Final[dict[type, Callable[[Any, Rules], Tree]]] = {
     type(None): lambda value, _rules: value,
@@ -423,7 +423,7 @@ _TAGGERS: Final[dict[type, Callable[[Any, Rules], Tree]]] = {
 
 _CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset})
 
-_READ: Final[dict[str, Callable[[Any], Any]]] = {name: read for name, _, read in _FORMS.values()} | {
+_READERS: Final[dict[str, Callable[[Any], Any]]] = {name: read for name, _, read in _FORMS.values()} | {
     "str": lambda v: b64decode(v).decode("utf-8", "surrogatepass"),
     "int": lambda v: int(v, 16),
     "float": lambda v: struct.unpack(">d", bytes.fromhex(v))[0],

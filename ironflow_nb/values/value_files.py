@@ -1,4 +1,7 @@
-"""Large values: one file each, named by what it contains, written and synced before any row speaks of it."""
+"""Files of large values, named by the id of the value.
+
+A file is written and synced before any row of the journal refers to it.
+"""
 
 from __future__ import annotations
 
@@ -29,41 +32,42 @@ class ValueFiles:
         self.folder = folder
 
     def path(self, value_id: ValueId) -> Path:
-        """Return where the content of that value lies."""
+        """Return the path of the value's file."""
         name = value_id.hex()
         return self.folder / name[2:4] / name
 
     def write(self, value_id: ValueId, content: bytes | ContentParts) -> None:
-        """Write the content durably, unless its file is there already and undamaged.
+        """Write the content durably, unless its file exists and is undamaged.
 
         Raises:
             JournalFull, JournalReadOnly, JournalError: the file can't be written.
         """
         path = self.path(value_id)
-        # Two engines of one process may write one value at once.
+        # Two engines of one process may write the same value at once, so the id of the content is in the name.
         temporary = path.with_name(f"{path.name}.{os.getpid()}.{id(content):x}.tmp")
         try:
-            if _holds(path, content):
-                _sync_folder(path.parent)  # who wrote it may not have come so far yet
+            if _has_content(path, content):
+                _sync_folder(path.parent)  # another writer may not have synced it yet
                 return
             _make_folder(path.parent)
             try:
                 with new_file(temporary) as file:
-                    file.writelines(_parts(content))
+                    file.writelines(_chunks(content))
                     file.flush()
                     _sync(file.fileno())
-                _put_in_place(temporary, path, content)
+                _replace_file(temporary, path, content)
             finally:
                 temporary.unlink(missing_ok=True)
             _sync_folder(path.parent)
         except OSError as error:
-            raise _refusal(error, f"a value of {len(content)} bytes can't be written to {path.parent}", path) from error
+            what = f"a value of {len(content)} bytes can't be written to {path.parent}"
+            raise _journal_error(error, what, path) from error
 
     def read(self, value_id: ValueId, size: int) -> bytes:
         """Return the content.
 
         Raises:
-            ValueUnreadable: the file is missing, or not as long as it was.
+            ValueUnreadable: the file is missing, unreadable, or does not have `size` bytes.
         """
         path = self.path(value_id)
         try:
@@ -80,42 +84,42 @@ class ValueFiles:
         return content
 
 
-def _refusal(error: OSError, what: str, path: Path) -> JournalError:
+def _journal_error(error: OSError, what: str, path: Path) -> JournalError:
     kind: type[JournalError]
     if error.errno in _NO_SPACE:
         kind, to_do = JournalFull, "make space there, then run the cell again: it continues from what was recorded"
     elif error.errno in _NO_RIGHT:
         kind, to_do = JournalReadOnly, "check the permissions of the folder"
     else:
-        kind, to_do = JournalError, "see that its disk is still there, then run the cell again"
+        kind, to_do = JournalError, "check that its disk is connected, then run the cell again"
     return kind(f"{what}: {error.strerror or error}; {to_do}", path=path, errno=error.errno)
 
 
-def _parts(content: bytes | ContentParts) -> Iterator[memoryview]:
-    """Yield the content in parts of a bounded size."""
+def _chunks(content: bytes | ContentParts) -> Iterator[memoryview]:
+    """Yield the content in chunks of at most 1 MB."""
     for part in content.parts if isinstance(content, ContentParts) else [memoryview(content)]:
         for start in range(0, len(part), _CHUNK):
             yield part[start : start + _CHUNK]
 
 
-def _holds(path: Path, content: bytes | ContentParts) -> bool:
-    """Tell whether the file has exactly that content: one of the same length may have been damaged since."""
+def _has_content(path: Path, content: bytes | ContentParts) -> bool:
+    """Return True if the file has exactly that content; a damaged file may have the same length."""
     try:
         if path.stat().st_size != len(content):
             return False
         refuse_used(path)
         with path.open("rb") as file:
-            return all(file.read(len(part)) == part for part in _parts(content))
+            return all(file.read(len(chunk)) == chunk for chunk in _chunks(content))
     except OSError:
         return False
 
 
-def _put_in_place(temporary: Path, path: Path, content: bytes | ContentParts) -> None:
+def _replace_file(temporary: Path, path: Path, content: bytes | ContentParts) -> None:
     try:
         temporary.replace(path)
     except PermissionError:
-        # Windows replaces no file that somebody reads; it is as good if another process has written it meanwhile.
-        if not _holds(path, content):
+        # Windows does not replace a file that is being read. Another process may have written the same content.
+        if not _has_content(path, content):
             raise
 
 
@@ -127,7 +131,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    # A name is only durable once its folder is; Windows can't open a folder and needs no such thing.
+    # A file name is durable only after its folder is synced. Windows can't open a folder and does not need this.
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -138,10 +142,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _sync(descriptor: int) -> None:
-    if _SYSTEM == "darwin":  # whose fsync leaves what is written in the cache of the disk
+    if _SYSTEM == "darwin":  # there fsync leaves the bytes in the cache of the disk
         import fcntl
 
-        with suppress(OSError):  # a disk that knows no other way
+        with suppress(OSError):  # not every disk supports it
             fcntl.fcntl(descriptor, getattr(fcntl, _TO_THE_DISK))
             return
     os.fsync(descriptor)

@@ -235,7 +235,7 @@ def test_what_nothing_keeps_is_gone_the_first_time_too_and_a_note_says_so(lab: L
     )
     assert first == again
     assert first[2] == ("u", False)
-    assert "(the journal could not keep of it: given)" in first[3]
+    assert "(the journal could not store these parts of it: given)" in first[3]
 
 
 def test_an_error_of_a_class_inside_of_a_function_is_its_nearest_base_at_once(lab: Lab, world: World) -> None:
@@ -342,7 +342,7 @@ def test_pickled_parts_of_somebody_else_are_not_loaded(monkeypatch: pytest.Monke
     monkeypatch.setenv("IRONFLOW_KEY", "of somebody else")
     theirs: Any = recorded_error(stored, Signer(lambda n: b"x" * n), where="here")
     assert (theirs.code, theirs.url, hasattr(theirs, "given")) == (404, "u", False)
-    assert "(the journal could not keep of it: given)" in theirs.__notes__
+    assert "(the journal could not store these parts of it: given)" in theirs.__notes__
 
 
 def test_what_is_too_large_or_endless_is_left_out() -> None:

@@ -118,10 +118,10 @@ def test_damaged_content_is_no_content_until_it_is_stored_again(
     with journal.reading() as reader:
         found = reader.values([stored.value_id])[stored.value_id]
     assert replace(found, trouble=None) == replace(stored, content=None)
-    assert found.trouble
+    assert found.read_error
     if size >= INLINE_LIMIT:
-        assert str(journal.files.path(stored.value_id)) in found.trouble
-        assert {"missing": "is missing", "shorter": "has 65535 bytes"}.get(damage, damage) in found.trouble
+        assert str(journal.files.path(stored.value_id)) in found.read_error
+        assert {"missing": "is missing", "shorter": "has 65535 bytes"}.get(damage, damage) in found.read_error
     journal.append([replace(one_run(B), values=(stored,))], durability=FAST)
     with journal.reading() as reader:
         assert reader.values([stored.value_id]) == {stored.value_id: stored}

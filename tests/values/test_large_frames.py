@@ -31,13 +31,13 @@ def frame() -> pd.DataFrame:
 
 
 @given(st.lists(st.binary(max_size=9)), st.booleans())
-def test_content_in_parts_has_the_id_of_the_whole(parts: list[bytes], beside: bool) -> None:
-    assert id_of_parts("a codec", parts, beside=beside) == value_id("a codec", b"".join(parts))
+def test_content_in_parts_has_the_id_of_the_whole(parts: list[bytes], in_thread: bool) -> None:
+    assert id_of_parts("a codec", parts, in_thread=in_thread) == value_id("a codec", b"".join(parts))
 
 
 def test_what_fails_on_the_thread_beside_is_not_lost() -> None:
     with pytest.raises(TypeError):
-        id_of_parts("a codec", [b"content", "no bytes", b"content"], beside=True)  # type: ignore[list-item]
+        id_of_parts("a codec", [b"content", "no bytes", b"content"], in_thread=True)  # type: ignore[list-item]
 
 
 def test_a_frame_of_many_batches_is_one_value(frame: pd.DataFrame) -> None:

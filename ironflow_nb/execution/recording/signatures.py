@@ -87,7 +87,7 @@ def _note(codec: str, what: Any) -> StoredValue:
 
 def _signed(signer: Signer, note: StoredValue) -> StoredValue:
     assert note.content is not None
-    return msgspec.structs.replace(note, mac=signer.mark(note.codec, note.content))
+    return msgspec.structs.replace(note, mac=signer.sign_for_process(note.codec, note.content))
 
 
 def _own(signer: Signer, reader: Reader, notes: Iterable[StoredValue]) -> set[ValueId]:

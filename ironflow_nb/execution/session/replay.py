@@ -381,7 +381,7 @@ class Replayer:
         Raises:
             ValueUnreadable: putting the result back, if somebody can, may be better than running the step again.
         """
-        why = "it is not in the journal" if stored is None else (stored.trouble or "its content is missing")
+        why = "it is not in the journal" if stored is None else (stored.read_error or "its content is missing")
         self._lost_s += row.duration_s or 0.0
         is_cheap = self._on_change is not OnChange.STRICT and self._lost_s < GUARD_S
         if row.child_run_id is None and (is_cheap or self._on_change is OnChange.REFRESH):
