@@ -1,1 +1,1 @@
-"""Which code a step is: its function and all that this refers to, as one digest and as parts that can be compared."""
+"""The code of a step: its function and all user code that it refers to, as one digest and as comparable parts."""

@@ -1,7 +1,4 @@
-"""What differs between the code of then and the code of now, in words.
-
-What was found to be the code of a step, and how a journal keeps it.
-"""
+"""The code of a step as parts: their form in the journal, and the differences between two versions in words."""
 
 from __future__ import annotations
 
@@ -20,23 +17,22 @@ from ironflow_nb.core.identity import Digest
 Kind = Literal["function", "method", "class", "constant", "declared"]
 
 TRANSITIVE: Final = b"\x02"
-"""The first byte of the digest of code that refers to other code; of code on its own it is that of the first recipe."""
+"""The first byte of the digest of code that refers to other code."""
 
+# Reasons of `Untracked`.
 DATA: Final = "data of class "
 MUTABLE: Final = "mutable data"
-"""Why lists, dicts and sets do not count."""
-
-
+"""The name stands for a list, dict or set."""
 CHANGED: Final = "changed by the code itself"
 DYNAMIC: Final = "dynamic"
-"""Why code does not count that is found by a text or by what else is loaded, while the body runs."""
+"""The code is looked up by a text while the body runs, or depends on the modules that are loaded then."""
 WHOLE_MODULE: Final = "a module as a whole"
 _OF_OBJECTS: Final = frozenset({"getattr", "vars", "locals", "compile"})
-"""These ask an object for what it has, as a rule; of a module it is named beside them."""
+"""Dynamic names that mostly read an object; a module that they read is reported by its own name."""
 
 
 class CodePart(msgspec.Struct, frozen=True):
-    """A piece of code that counts. The source of a constant is ``NAME = value``."""
+    """A tracked piece of code. The source of a constant is ``NAME = value``."""
 
     name: str
     kind: Kind
@@ -47,7 +43,7 @@ class CodePart(msgspec.Struct, frozen=True):
 
 
 class Untracked(NamedTuple):
-    """A name that is referred to and does not count, and why."""
+    """A name in the code that is not tracked, with the reason in words."""
 
     name: str
     reason: str
@@ -62,18 +58,18 @@ class TrackedCode(msgspec.Struct, frozen=True):
 
     @property
     def data(self) -> tuple[str, ...]:
-        """The names of data in it that may have changed since, and do not count."""
+        """The names of mutable data that the code refers to; it is not tracked."""
         return tuple(name for name, reason in self.untracked if reason in {MUTABLE, CHANGED} or reason.startswith(DATA))
 
     @property
     def looked_up(self) -> tuple[str, ...]:
-        """The names by which it reaches code of the user's that nothing can follow."""
+        """The names through which the code reaches user code that can't be followed."""
         reasons = {DYNAMIC, WHOLE_MODULE}
         return tuple(name for name, reason in self.untracked if reason in reasons and name not in _OF_OBJECTS)
 
     @property
     def own(self) -> Digest:
-        """The identity of the function's own code, whatever it refers to."""
+        """The digest of the function's own code, without the code that it refers to."""
         return self.parts[0].digest
 
 
@@ -81,24 +77,24 @@ _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 
 
 def encode_parts(tracked: TrackedCode) -> str:
-    """Return the parts as JSON text that is the same for the same parts."""
+    """Return the parts as JSON text; equal parts have equal texts."""
     rows = [msgspec.structs.asdict(part) | {"digest": part.digest.hex()} for part in tracked.parts]
     return _ENCODER.encode({"v": 1, "parts": rows}).decode()
 
 
 def decode_parts(text: str) -> tuple[CodePart, ...]:
-    """Return the parts of the text; what a newer version adds to them is left out.
+    """Return the parts of the text, without the fields that a newer version adds.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: the text is not from `encode_parts`.
     """
     try:
-        return tuple(map(_part, msgspec.json.decode(text)["parts"]))
+        return tuple(map(_decode_part, msgspec.json.decode(text)["parts"]))
     except (KeyError, TypeError, AttributeError, msgspec.DecodeError) as error:
         raise ValueError(f"these are not the parts of a step: {text[:60]!r}") from error
 
 
-def _part(row: dict[str, Any]) -> CodePart:
+def _decode_part(row: dict[str, Any]) -> CodePart:
     digest = Digest(bytes.fromhex(row["digest"]))
     return CodePart(row["name"], cast("Kind", row["kind"]), digest, row["source"], row["file"], int(row["line"]))
 
@@ -107,7 +103,7 @@ _NAMES_SHOWN = 12
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One part that differs; `old` or `new` is None where there was or is none."""
+    """One part that differs. `old` is None for a new part, `new` for a removed one."""
 
     reason: str
     old: CodePart | None
@@ -115,14 +111,15 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def compare(old_parts: Sequence[CodePart], new_parts: Sequence[CodePart]) -> tuple[Change, ...]:
-    """Return what was edited, what is new and what is gone, in that order and each in the order of the code.
+    """Return the edited parts, the new ones and the removed ones, each group in the order of the code.
 
-    Nothing, if no part differs: then at most what refers to what has changed, or only text that does not count.
+    The result is empty if no part differs. Then only the references between parts changed, or text without effect.
     """
     old, new = _by_name(old_parts), _by_name(new_parts)
-    edited = [_edited(old[key], part) for key, part in new.items() if key in old and old[key].digest != part.digest]
-    added = [Change(f"new: {_named(part)}", None, part) for key, part in new.items() if key not in old]
-    gone = [Change(f"gone: {_named(part)}", part, None) for key, part in old.items() if key not in new]
+    common = [(old[key], part) for key, part in new.items() if key in old]
+    edited = [_edit_of(before, after) for before, after in common if before.digest != after.digest]
+    added = [Change(f"new: {_format_part(part)}", None, part) for key, part in new.items() if key not in old]
+    gone = [Change(f"gone: {_format_part(part)}", part, None) for key, part in old.items() if key not in new]
     return (*edited, *added, *gone)
 
 
@@ -136,22 +133,21 @@ def diff(change: Change) -> str:
 
 
 def describe(tracked: TrackedCode) -> str:
-    """Return in a few lines what counts as the code and what does not."""
+    """Return a text of a few lines that says which code is tracked and which names are not."""
     root, *others = tracked.parts
     lines = [f"The code of {root.name} is tracked" + (", with" if others else ", and refers to no other code of yours")]
     for kind, parts in groupby(sorted(others, key=_kind_of), key=_kind_of):
-        lines.append(
-            f"  {_plural(kind)}: {_listed(part.source if kind == 'constant' else part.name for part in parts)}"
-        )
+        names = _format_names(part.source if kind == "constant" else part.name for part in parts)
+        lines.append(f"  {_plural_of_kind(kind)}: {names}")
     if tracked.untracked:
         lines.append("Not tracked:")
-    for reason, names in groupby(sorted(tracked.untracked, key=_reason_of), key=_reason_of):
-        lines.append(f"  {reason}: {_listed(each.name for each in names)}")
+    for reason, found in groupby(sorted(tracked.untracked, key=_reason_of), key=_reason_of):
+        lines.append(f"  {reason}: {_format_names(each.name for each in found)}")
     return "\n".join(lines)
 
 
 def _by_name(parts: Iterable[CodePart]) -> dict[tuple[str, int], CodePart]:
-    """Return the parts by name, and which one among equals: two lambdas of one function have one name."""
+    """Return the parts by name and by their number within it: two lambdas of one function have one name."""
     met: Counter[str] = Counter()
     found = {}
     for part in parts:
@@ -160,9 +156,9 @@ def _by_name(parts: Iterable[CodePart]) -> dict[tuple[str, int], CodePart]:
     return found
 
 
-def _edited(old: CodePart, new: CodePart) -> Change:
+def _edit_of(old: CodePart, new: CodePart) -> Change:
     if new.kind == "constant":
-        reason = f"constant {new.name}: {_value(old)} -> {_value(new)}"
+        reason = f"constant {new.name}: {_value_text(old)} -> {_value_text(new)}"
     elif new.kind == "declared":
         reason = f"edited: {new.name}"
     else:
@@ -172,16 +168,16 @@ def _edited(old: CodePart, new: CodePart) -> Change:
 
 
 def _first_edited_line(old: str, new: str) -> int | None:
-    """Return the first line of the new text that differs, comments and layout aside as far as that can be told."""
-    count = _essential(new)
+    """Return the number of the first new line that differs; a line with code goes before comments and blank lines."""
+    code_lines = _code_lines(new)
     matcher = difflib.SequenceMatcher(None, old.splitlines(), new.splitlines(), autojunk=False)
     edits = [code for code in matcher.get_opcodes() if code[0] != "equal"]
     lines = [line for _, _, _, first, end in edits for line in range(first + 1, max(first + 1, end) + 1)]
-    return next((line for line in lines if count is None or line in count), lines[0] if lines else None)
+    return next((line for line in lines if code_lines is None or line in code_lines), lines[0] if lines else None)
 
 
-def _essential(text: str) -> set[int] | None:
-    """Return the numbers of the lines on which code stands; None where the text is no whole statement."""
+def _code_lines(text: str) -> set[int] | None:
+    """Return the numbers of the lines with code, docstrings excluded; None if the text is not a whole statement."""
     try:
         tree = parse(text)
     except (SyntaxError, ValueError):
@@ -197,11 +193,11 @@ def _essential(text: str) -> set[int] | None:
     return {line for node in nodes for line in (node.lineno, node.end_lineno or node.lineno)}
 
 
-def _value(part: CodePart) -> str:
+def _value_text(part: CodePart) -> str:
     return part.source.partition(" = ")[2]
 
 
-def _named(part: CodePart) -> str:
+def _format_part(part: CodePart) -> str:
     return f"constant {part.source}" if part.kind == "constant" else f"`{part.name}`"
 
 
@@ -213,11 +209,11 @@ def _reason_of(untracked: tuple[str, str]) -> str:
     return untracked[1]
 
 
-def _plural(kind: str) -> str:
+def _plural_of_kind(kind: str) -> str:
     return {"class": "classes", "declared": "declared"}.get(kind, f"{kind}s")
 
 
-def _listed(names: Iterable[str]) -> str:
+def _format_names(names: Iterable[str]) -> str:
     found = list(names)
     more = f" and {len(found) - _NAMES_SHOWN} more" if len(found) > _NAMES_SHOWN else ""
     return ", ".join(found[:_NAMES_SHOWN]) + more

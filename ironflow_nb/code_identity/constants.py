@@ -1,6 +1,7 @@
-"""Constants that are computed when their module or cell is executed: another process may get others.
+"""Constants: global values that can't change in place, and so belong to the code that refers to them.
 
-Global values that count as code: those that can't change in place.
+A constant may be computed when its module or cell runs, from the clock for instance. Then another process gets another
+value, and the code seems edited. `explained` finds such an expression in the source and names it.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ _CONSTANT_TYPES: Final = frozenset({
     int, float, complex, str, bytes, bool, type(None), type(Ellipsis), range, Decimal, re.Pattern,
     dt.date, dt.datetime, dt.time, dt.timedelta, dt.timezone,
 })  # fmt: skip
-# Of modules that are not imported for this.
+# Constant types by name, so that their modules are not imported here.
 _CONSTANT_NAMES: Final = frozenset({"uuid.UUID", "fractions.Fraction", "zoneinfo.ZoneInfo"})
 _SHOWN: Final = 200
 
 
 def is_constant(value: object) -> bool:
-    """Return True if the value can't change in place: then it counts by its content."""
+    """Return True if the value can't change in place. Its content is then part of the code."""
     kind = type(value)
     if kind is tuple or kind is frozenset:
         return all(map(is_constant, value))  # type: ignore[call-overload]
@@ -56,66 +57,67 @@ def constant_digest(value: object) -> Digest:
 
 
 def value_digest(value: object) -> Digested:
-    """Return the digest of any value, as it would be as an argument."""
+    """Return the digest that the value would have as an argument."""
     return _DIGESTER.digest(value)
 
 
 def shown(value: Any) -> str:
-    """Return the value as a line of text that is not long."""
+    """Return the value as text of at most 200 characters."""
     ordered = sorted(map(shown, value)) if type(value) is frozenset else None
     text = repr(value) if ordered is None else f"frozenset({{{', '.join(ordered)}}})"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
-def _no_code(function: types.FunctionType) -> bytes:
+def _qualname_bytes(function: types.FunctionType) -> bytes:
     return function.__qualname__.encode()
 
 
-# Constants come from nowhere, so no entropy is ever asked for: `bytes` returns as many zeros.
-_DIGESTER: Final = Digester(Provenance(bytes), CodeKnowledge(_no_code, lambda _: None, lambda _: b""))
+# Constants are never opaque, so the entropy is not used: `bytes` returns zeros.
+_DIGESTER: Final = Digester(Provenance(bytes), CodeKnowledge(_qualname_bytes, lambda _: None, lambda _: b""))
 
 
 _DEEPEST: Final = 8
-# What functions of these return follows from their arguments; so does what a class makes of its arguments.
+# Functions of these modules are pure, except the impure ones; classes are treated as pure functions.
 _PURE: Final = frozenset({"builtins", "math", "re"})
-_ASKING: Final = frozenset({"eval", "exec", "getattr", "hash", "id", "input", "open", "vars", "__import__"})
+_IMPURE: Final = frozenset({"eval", "exec", "getattr", "hash", "id", "input", "open", "vars", "__import__"})
 
 
-_Given = ast.expr | tuple[str, str]
-"""An expression; or a module and the name that is imported from it."""
+_Definition = ast.expr | tuple[str, str]
+"""The expression that is assigned to a name; or a module and the name that is imported from it."""
 
 
 def explained(change: Change) -> str:
-    """Return the reason of the change; of a constant that was computed, how to take it out of the code as well."""
+    """Return the reason of the change; for a computed constant also the expression and the way to exclude it."""
     if change.old is None or change.new is None or change.new.kind != "constant":
         return change.reason
-    module, path = _module_and_path(change.new.name)
-    text = _computed(module, path, _DEEPEST)
+    module, path = _split_name(change.new.name)
+    text = _impure_expression(module, path, _DEEPEST)
     if text is None:
         return change.reason
-    way_out = f"(passed to the step as iron.resource({'.'.join(path)}) it would not count)"
+    way_out = f"(if it is passed to the step as iron.resource({'.'.join(path)}), it does not count)"
     return f"{change.reason}, computed from `{text}` {way_out}"
 
 
-def _computed(module: types.ModuleType, path: list[str], depth: int) -> str | None:
-    """Return what the constant is computed from; None if it stands in the source as it is."""
-    for text in _texts(module):
+def _impure_expression(module: types.ModuleType, path: list[str], depth: int) -> str | None:
+    """Return the impure expression that the constant is computed from; None if there is none."""
+    for text in _source_texts(module):
         tree = parsed(text)
-        given = [] if tree is None else [*_given(tree.body, path)]
-        if given:  # of a notebook the last cell that gives it
-            return next((found for each in given if (found := _asked(each, module, depth)) is not None), None)
+        found = [] if tree is None else [*_definitions_of(path, tree.body)]
+        if found:  # in a notebook, the last cell that defines the constant
+            texts = (_impure_text(each, module, depth) for each in found)
+            return next((each for each in texts if each is not None), None)
     return None
 
 
-def _module_and_path(name: str) -> tuple[types.ModuleType, list[str]]:
+def _split_name(name: str) -> tuple[types.ModuleType, list[str]]:
     names = name.split(".")
     known = (end for end in range(len(names) - 1, 0, -1) if ".".join(names[:end]) in sys.modules)
     end = next(known, 0)
     return sys.modules[".".join(names[:end]) or "__main__"], names[end:]
 
 
-def _texts(module: types.ModuleType) -> Iterator[str]:
-    """Yield the source of the module; in a notebook that of its cells, the last one first."""
+def _source_texts(module: types.ModuleType) -> Iterator[str]:
+    """Yield the source of the module; for a notebook the sources of its cells, the last one first."""
     if isinstance(file := getattr(module, "__file__", None), str):
         yield "".join(linecache.getlines(file))
     elif module.__name__ == "__main__":
@@ -124,67 +126,68 @@ def _texts(module: types.ModuleType) -> Iterator[str]:
                 yield "".join(entry[2])
 
 
-def _given(body: list[ast.stmt], path: list[str]) -> Iterator[_Given]:
-    """Yield what the name is given, and the conditions under which it is."""
+def _definitions_of(path: list[str], body: list[ast.stmt]) -> Iterator[_Definition]:
+    """Yield the expressions that are assigned to the name, and the conditions of these assignments."""
     for node in body:
         match node:
             case ast.ClassDef(name=name) if len(path) > 1 and name == path[0]:
-                yield from _given(node.body, path[1:])
+                yield from _definitions_of(path[1:], node.body)
             case ast.Assign() | ast.AnnAssign() | ast.AugAssign() if node.value is not None:
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                yield from (value for target in targets for name, value in _pairs(target, node.value) if [name] == path)
+                pairs = [pair for target in targets for pair in _assigned_names(target, node.value)]
+                yield from (value for name, value in pairs if [name] == path)
             case ast.ImportFrom(level=0, module=str(origin)):
                 found = [each.name for each in node.names if [each.asname or each.name] == path]
                 yield from ((origin, name) for name in found)
             case ast.If() | ast.For() | ast.While() | ast.With() | ast.Try():
                 blocks = [getattr(node, block, []) for block in ("body", "orelse", "finalbody")]
-                inside = [each for block in blocks for each in _given(block, path)]
+                inside = [each for block in blocks for each in _definitions_of(path, block)]
                 yield from [node.test, *inside] if inside and isinstance(node, ast.If) else inside
 
 
-def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
+def _assigned_names(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
     if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
         for each, part in zip(target.elts, value.elts, strict=True):
-            yield from _pairs(each, part)
+            yield from _assigned_names(each, part)
     else:
         yield from ((each.id, value) for each in ast.walk(target) if isinstance(each, ast.Name))
 
 
-def _asked(given: _Given, module: types.ModuleType, depth: int) -> str | None:
-    """Return the expression, or that of a constant in it, if it asks for what may be otherwise in another process."""
-    if isinstance(given, tuple):
-        return _computed_elsewhere(sys.modules.get(given[0]), [given[1]], depth)
-    pure = [node.func for node in ast.walk(given) if isinstance(node, ast.Call) and _is_pure(node.func, module)]
-    for node in ast.walk(given):
+def _impure_text(definition: _Definition, module: types.ModuleType, depth: int) -> str | None:
+    """Return the expression, or that of a constant in it, if its value may differ in another process."""
+    if isinstance(definition, tuple):
+        return _impure_constant(sys.modules.get(definition[0]), [definition[1]], depth)
+    pure = [node.func for node in ast.walk(definition) if isinstance(node, ast.Call) and _is_pure(node.func, module)]
+    for node in ast.walk(definition):
         names = dotted(node) if isinstance(node, ast.Name | ast.Attribute) else ()
-        owner = _meant(names[:-1], module)
+        owner = _object_of(names[:-1], module)
         if isinstance(owner, types.ModuleType) and is_user_module(owner):
-            found = _computed_elsewhere(owner, [names[-1]], depth)
+            found = _impure_constant(owner, [names[-1]], depth)
         elif len(names) == 1:
-            found = _computed_elsewhere(module, [*names], depth)
+            found = _impure_constant(module, [*names], depth)
         else:
             is_fixed = isinstance(owner, type) or getattr(owner, "__name__", None) in _PURE
-            is_asked = node.func not in pure if isinstance(node, ast.Call) else names and not is_fixed
-            found = ast.unparse(given) if is_asked and node not in pure else None
+            is_impure = node.func not in pure if isinstance(node, ast.Call) else names and not is_fixed
+            found = ast.unparse(definition) if is_impure and node not in pure else None
         if found is not None:
             return found
     return None
 
 
-def _computed_elsewhere(module: types.ModuleType | None, path: list[str], depth: int) -> str | None:
-    return None if module is None or not depth else _computed(module, path, depth - 1)
+def _impure_constant(module: types.ModuleType | None, path: list[str], depth: int) -> str | None:
+    return None if module is None or not depth else _impure_expression(module, path, depth - 1)
 
 
 def _is_pure(function: ast.expr, module: types.ModuleType) -> bool:
-    """Return True if what a call returns follows from its arguments, as far as that is known."""
-    found, names = _meant(dotted(function), module), dotted(function)
-    is_of_text = isinstance(function, ast.Attribute) and isinstance(function.value, ast.Constant)
-    is_known = getattr(found, "__module__", None) in _PURE and names[-1] not in _ASKING
-    return is_of_text or isinstance(found, type) or is_known
+    """Return True if the function is known to depend on its arguments only."""
+    found, names = _object_of(dotted(function), module), dotted(function)
+    is_method_of_literal = isinstance(function, ast.Attribute) and isinstance(function.value, ast.Constant)
+    is_known = getattr(found, "__module__", None) in _PURE and names[-1] not in _IMPURE
+    return is_method_of_literal or isinstance(found, type) or is_known
 
 
-def _meant(names: tuple[str, ...], module: types.ModuleType) -> Any:
-    """Return what the names stand for, as far as nothing is run for it."""
+def _object_of(names: tuple[str, ...], module: types.ModuleType) -> Any:
+    """Return the object of the dotted name, or None; no code runs for it."""
     found = (vars(builtins) | vars(module)).get(names[0]) if names else None
     for name in names[1:]:
         found = getattr(found, name, None) if isinstance(found, types.ModuleType | type) else None

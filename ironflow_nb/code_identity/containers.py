@@ -1,7 +1,7 @@
-"""Code in containers and objects: handlers in a dict, a function that an object keeps.
+"""Code in containers and objects: handlers in a dict, a function in an attribute.
 
-Objects in what may change are data, whose classes do not count: a list that is filled while a flow runs would be other
-code after each item. In a tuple or a frozen dataclass they are there for good, and are followed.
+Objects in a mutable container are data, and their classes are not tracked. Otherwise a list that a flow fills would be
+other code after each item. Objects in a tuple or a frozen dataclass stay there, and are followed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ironflow_nb.code_identity.user_code import is_user_class
 from ironflow_nb.values.classes import class_name
 
 MOST: Final = 256
-"""So many things in one value are looked at; data that is longer is none of code."""
+"""The number of items of one value that are looked at; a longer value counts as data."""
 
 _DEEPEST: Final = 4
 _FEW: Final = 16
@@ -32,25 +32,26 @@ _SCALARS: Final = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 class Members:
-    """The functions, classes and steps in a value, and in what is in it, each with its place there."""
+    """The functions, classes and steps in a value and in the values inside of it, each with its place."""
 
     def __init__(self, value: Any, left_out: frozenset[int] = frozenset()) -> None:
         self.found: list[tuple[str, Any]] = []
         self.has_data = False
-        """Whether there is something else in it as well, or more than is looked at."""
+        """Whether it contains data too, or more items than are looked at."""
         self.has_left_out = False
+        """Whether it contains one of the values that `left_out` has the ids of."""
         self._n_seen = 0
         self._seen = {id(value)}
         self._left_out = left_out
-        self._look(value, "", 0)
+        self._collect(value, "", 0)
 
     @property
     def are_watched(self) -> bool:
-        """Whether a look at each call is worth it: there is code, or so little that some may come."""
+        """Whether a guard looks at the value at each call: it contains code, or is so short that code may be added."""
         return bool(self.found) or self._n_seen <= _FEW
 
-    def _look(self, value: Any, place: str, depth: int) -> None:
-        for name, item in _in_order(value):
+    def _collect(self, value: Any, place: str, depth: int) -> None:
+        for name, item in _sorted_items(value):
             self._n_seen += 1
             if self._n_seen > MOST or depth > _DEEPEST:
                 self.has_data = True
@@ -65,19 +66,19 @@ class Members:
                 self._seen.add(id(item))
                 if not issubclass(type(item), _CONTAINERS) and is_user_class(type(item)):
                     self.found.append((f"{place}{name}", type(item)))
-                self._look(item, f"{place}{name}", depth + 1)
+                self._collect(item, f"{place}{name}", depth + 1)
 
 
 def may_have_members(value: Any) -> bool:
-    """Return True if code can be reached in the value: it is a container, or an object that does not say what it is."""
-    kind = type(value)  # not by isinstance, which asks proxies what they stand for
+    """Return True for a container, and for an object of a user's class without `__ironflow_digest__`."""
+    kind = type(value)  # not isinstance, which would ask a proxy for its target
     is_object = is_user_class(kind) and not hasattr(kind, "__ironflow_digest__")
     return is_object or issubclass(kind, (*_CONTAINERS, types.SimpleNamespace))
 
 
 @lru_cache(maxsize=1024)
 def _is_data(kind: type) -> bool:
-    """Return True if no object of the class has code in it, or is code; asked at each call, and so remembered."""
+    """Return True if no object of the class is code or contains code; cached, because guards ask at each call."""
     if kind in _SCALARS:
         return True
     may_be_code = hasattr(kind, "__ironflow_definition__") or issubclass(kind, (type, *CODE_TYPES))
@@ -86,10 +87,10 @@ def _is_data(kind: type) -> bool:
 
 
 def members_now(value: Any) -> list[Any]:
-    """Return the code in the value and where it is, in any order, to be compared one by one; faster than `Members`."""
+    """Return the keys and code in the value as a flat list, to be compared by `are_same`; faster than `Members`."""
     found: list[Any] = []
     pending, seen = [(value, 0)], {id(value)}
-    for each, depth in pending:  # it grows meanwhile
+    for each, depth in pending:  # the list grows during the loop
         for key, item in () if _has_only_scalars(each) else _items(each):
             if _is_data(type(item)):  # type: ignore[arg-type]  # classes are hashable
                 continue
@@ -105,7 +106,7 @@ def members_now(value: Any) -> list[Any]:
 
 
 def _has_only_scalars(value: Any) -> bool:
-    """Tell so of a plain container, in a loop of C."""
+    """Return True for a plain container of scalars; the loop runs in C."""
     kind = type(value)
     if kind is dict:
         return _SCALARS.issuperset(map(type, value.values()))
@@ -113,7 +114,7 @@ def _has_only_scalars(value: Any) -> bool:
 
 
 def are_same(now: list[Any], before: list[Any]) -> bool:
-    """Return True if two answers of `members_now` are one."""
+    """Return True if two results of `members_now` have the same objects in the same order."""
     return len(now) == len(before) and all(map(is_, now, before))
 
 
@@ -129,12 +130,12 @@ def _is_member(item: Any) -> bool:
 
 
 def _items(value: Any) -> list[tuple[Any, Any]]:
-    """Return what is directly in the value, by key or attribute; of sequences and sets the key is None."""
+    """Return the direct items of the value by key or attribute; in sequences and sets the key is None."""
     kind, found = type(value), []
     base = next((base for base in _CONTAINERS if issubclass(kind, base)), None)
     if base in _MAPPINGS:
         found = list(islice(base.items(value), MOST + 1))
-    elif base is not None:  # not by what a class of the user's makes of it
+    elif base is not None:  # not by the `__iter__` of a user's class
         found = [(None, item) for item in islice(base.__iter__(value), MOST + 1)]
     if kind is not base:
         state: Any = object.__getstate__(value)
@@ -143,21 +144,21 @@ def _items(value: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-def _in_order(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what is in the value with its place, in the same order in every process."""
+def _sorted_items(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the place and the item of each direct item, in the same order in every process."""
     found = _items(value)
     is_sequence = issubclass(type(value), _SEQUENCES)
     if is_sequence:
         places = (f"[{index}]" if key is None else f".{key}" for index, (key, _) in enumerate(found))
     elif issubclass(type(value), _SETS):
-        places = (f"[{_shown(item)}]" for _, item in found)
+        places = (f"[{_format_key(item)}]" for _, item in found)
     else:
-        places = (f"[{_shown(key)}]" for key, _ in found)
+        places = (f"[{_format_key(key)}]" for key, _ in found)
     named = [(place, item) for place, (_, item) in zip(places, found, strict=True)]
     yield from named if is_sequence else sorted(named, key=itemgetter(0))
 
 
-def _shown(key: Any) -> str:
+def _format_key(key: Any) -> str:
     if type(key) in _SCALARS:
         return repr(key)
     name = getattr(key, "__qualname__", None)

@@ -1,4 +1,4 @@
-"""Functions and classes one at a time: their own content, and what they refer to."""
+"""Functions and classes one at a time: the digest of their own code, and the names that it refers to."""
 
 from __future__ import annotations
 
@@ -29,11 +29,14 @@ from ironflow_nb.core.identity import Digest, digest_bytes
 from ironflow_nb.values.stored_code import note_of
 
 DECORATOR_MARK: Final = "__ironflow_decorator__"
-"""Set on our own decorators, which say how a function is run and not what it does."""
+"""An attribute of our own decorators. They say how a function is run, and are not part of its code."""
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What is written in one function or class."""
+    """What was read in one function or class: the digest of its own code and its references.
+
+    Pickles contain it as JSON (`written_note`), so the encoded names of the fields do not change.
+    """
 
     content: Digest
     chains: tuple[Chain, ...] = ()
@@ -41,34 +44,35 @@ class Reading(msgspec.Struct, frozen=True):
     imports: dict[str, tuple[str, str | None]] = {}
     assigned: frozenset[str] = frozenset()
     changed: tuple[Chain, ...] = ()
-    """What the code itself puts something into."""
+    """The containers and objects that the code itself changes."""
     source: str = ""
     file: str = ""
     line: int = 0
-    trouble: str | None = None
+    no_source: str | None = msgspec.field(default=None, name="trouble")
+    """Why the source could not be read; the digest is then that of the bytecode or of the names."""
 
 
-# Keyed by id, because codes that differ only in an annotation or a comment are equal; the weak reference takes the
-# reading away with its code. Operations of a dict are atomic, and a code that two threads read is read alike.
+# Keyed by id, because code objects that differ only in an annotation are equal; the weak reference removes the entry
+# with its code. No lock: single dict operations are atomic, and two threads read the same code to equal readings.
 _READINGS: Final[dict[int, tuple[weakref.ref[types.CodeType], Reading]]] = {}
-# Here the attributes refer back to their class, so nothing would ever go; from so many on they are all forgotten.
+# The attributes refer to their class and keep it alive, so this cache is cleared when it is full.
 _CLASSES: Final[dict[int, tuple[list[Any], Reading]]] = {}
 _MOST_CLASSES: Final = 256
 
 
 def read_function(function: types.FunctionType) -> Reading:
-    """Return what is written in the function itself, whatever it wraps; every code is read once."""
+    """Return the reading of the function itself, not of a function that it wraps; each code object is read once."""
     code = function.__code__
     known = _READINGS.get(id(code))
     if known is not None and known[0]() is code:
         return known[1]
     reading = _read_function(function)
-    _READINGS[id(code)] = weakref.ref(code, _forget(id(code))), reading
+    _READINGS[id(code)] = weakref.ref(code, _remove_reading(id(code))), reading
     return reading
 
 
 def read_class(kind: type) -> Reading:
-    """Return what is written in the class, methods included; it is read again after a reload changed it in place."""
+    """Return the reading of the class with its methods; it is read again after a reload changed the class in place."""
     state = [kind, *vars(kind).values(), *(method.__code__ for method in own_methods(kind))]
     known = _CLASSES.get(id(kind))
     if known is not None and len(known[0]) == len(state) and all(map(is_, known[0], state)):
@@ -81,12 +85,12 @@ def read_class(kind: type) -> Reading:
 
 
 def written_note(code: Any) -> bytes:
-    """Return how the function or class was read, as its pickle keeps it."""
+    """Return the reading of the function or class as bytes, for the note in its pickle."""
     return msgspec.json.encode(read_class(code) if isinstance(code, type) else read_function(code))
 
 
-def _noted(code: Any) -> Reading | None:
-    """Return how a function or class was read that came back from a pickle, if the note can be read here."""
+def _reading_from_note(code: Any) -> Reading | None:
+    """Return the reading in the note of a function or class that was loaded from a pickle, or None."""
     note = note_of(code)
     with suppress(msgspec.MsgspecError):
         return None if note is None else msgspec.json.decode(note, type=Reading)
@@ -95,14 +99,14 @@ def _noted(code: Any) -> Reading | None:
 
 def _read_class(kind: type) -> Reading:
     source = class_source(kind, own_methods(kind), class_namespace(kind))
-    noted = _noted(kind) if source is None else None
+    noted = _reading_from_note(kind) if source is None else None
     if noted is not None:
         return noted
     if source is None:
-        annotations = vars(kind).get("__annotations__")  # of C, it is a descriptor
+        annotations = vars(kind).get("__annotations__")  # a descriptor in classes written in C
         shape = [f"class {kind.__qualname__}", *sorted(annotations if isinstance(annotations, dict) else ())]
-        return Reading(digest_bytes("\0".join(shape).encode()), trouble=NO_SOURCE_OF_CLASS)
-    tree = stripped(source.tree, partial(_is_ours, class_namespace(kind)))
+        return Reading(digest_bytes("\0".join(shape).encode()), no_source=NO_SOURCE_OF_CLASS)
+    tree = stripped(source.tree, partial(_is_our_decorator, class_namespace(kind)))
     module = ast.Module([tree], [])  # type: ignore[list-item]
     compiled = compile(ast.fix_missing_locations(module), "<tracking>", "exec", dont_inherit=True)
     names = global_names(compiled) - {kind.__name__}
@@ -112,28 +116,28 @@ def _read_class(kind: type) -> Reading:
     return msgspec.structs.replace(reading, changed=changed_names(tree, names))
 
 
-def _forget(key: int) -> Callable[[object], None]:
-    def forget(_reference: object) -> None:
+def _remove_reading(key: int) -> Callable[[object], None]:
+    def remove(_reference: object) -> None:
         _READINGS.pop(key, None)
 
-    return forget
+    return remove
 
 
 def own_methods(kind: type) -> list[types.FunctionType]:
-    """Return the functions that are written in the body of the class."""
+    """Return the functions that the body of the class defines."""
     found = (inner for value in vars(kind).values() for inner in functions_in(value))
     return [each for each in found if is_written_in(each, kind)]
 
 
 def is_written_in(function: types.FunctionType, kind: type) -> bool:
-    """Return True if the function stands in the body of the class."""
-    # A reload in place brings codes of other qualified names, and leaves the functions theirs.
+    """Return True if the body of the class defines the function."""
+    # A reload in place may change the qualified name of the code, and keeps that of the function.
     names = {function.__code__.co_qualname, function.__qualname__}
     return f"{kind.__qualname__}.{function.__code__.co_name}" in names and not is_generated(function)
 
 
 def functions_in(value: Any) -> Iterator[types.FunctionType]:
-    """Yield the functions that an attribute of a class consists of, unwrapped."""
+    """Yield the unwrapped functions inside of an attribute of a class."""
     match value:
         case types.FunctionType():
             yield innermost(value)
@@ -149,7 +153,7 @@ def functions_in(value: Any) -> Iterator[types.FunctionType]:
 
 
 def innermost(function: types.FunctionType) -> types.FunctionType:
-    """Return the function that is wrapped in the end."""
+    """Return the innermost function of a chain of `functools.wraps`."""
     seen = {id(function)}
     found: Any = function
     while (following := wrapped_by(found)) is not None and id(following) not in seen:
@@ -159,7 +163,7 @@ def innermost(function: types.FunctionType) -> types.FunctionType:
 
 
 def wrapped_by(value: Any) -> Any:
-    """Return what `functools.wraps` noted on the value, without asking the value itself."""
+    """Return the function that `functools.wraps` recorded on the value, or None; no `__getattr__` is called."""
     return getattr(value, "__dict__", {}).get("__wrapped__")
 
 
@@ -175,7 +179,7 @@ CODE_TYPES: Final = (
 
 
 def is_code(value: Any) -> bool:
-    """Return True if the value is a function, or something that is made of one."""
+    """Return True if the value is a function, a method or a wrapper of one."""
     if isinstance(value, CODE_TYPES):
         return True
     return is_definition(value) or (wrapped_by(value) is not None and callable(value))
@@ -183,17 +187,18 @@ def is_code(value: Any) -> bool:
 
 def _read_function(function: types.FunctionType) -> Reading:
     code = function.__code__
-    arguments = code.co_varnames[: min(1, code.co_argcount)]  # `self`, perhaps
+    arguments = code.co_varnames[: min(1, code.co_argcount)]  # it may be `self`
     names = global_names(code) | {*code.co_freevars, *arguments}
     source = function_source(function)
-    noted = _noted(function) if isinstance(source, str) else None
+    noted = _reading_from_note(function) if isinstance(source, str) else None
     if noted is not None:
         return noted
     if isinstance(source, str):
         chains = tuple((name,) for name in sorted(names - set(arguments)))
-        where = {"file": code.co_filename, "line": code.co_firstlineno}
-        return Reading(digest_bytes(b"bytecode\0" + bytecode(code)), chains, trouble=source, **where)  # type: ignore[arg-type]
-    is_ours = partial(_is_ours, function.__globals__)
+
+        content = digest_bytes(b"bytecode\0" + bytecode(code))
+        return Reading(content, chains, no_source=source, file=code.co_filename, line=code.co_firstlineno)
+    is_ours = partial(_is_our_decorator, function.__globals__)
     tree = source.tree if isinstance(source.tree, ast.Lambda) else stripped(source.tree, is_ours)
     found = read_references(tree, names)
     decorators = [chain for node in getattr(tree, "decorator_list", ()) for chain in _chains_in(node)]
@@ -216,19 +221,19 @@ def _chains_in(node: ast.expr) -> set[Chain]:
 
 
 def class_namespace(kind: type) -> dict[str, Any]:
-    """Return the globals of where the class was made, as far as that is known."""
+    """Return the globals of the module or cell that made the class; empty if they can't be found."""
     methods = own_methods(kind)
     module = sys.modules.get(kind.__module__)
     return methods[0].__globals__ if methods else vars(module) if module is not None else {}
 
 
 def has_our_decorator(node: ast.AST, namespace: dict[str, Any]) -> bool:
-    """Return True if this is the definition of a flow or step."""
-    return any(_is_ours(namespace, each) for each in getattr(node, "decorator_list", ()))
+    """Return True if the node defines a flow or step."""
+    return any(_is_our_decorator(namespace, each) for each in getattr(node, "decorator_list", ()))
 
 
-def _is_ours(namespace: dict[str, Any], node: ast.expr) -> bool:
-    """Return True if the decorator expression, looked up where the function lives, is one of ours."""
+def _is_our_decorator(namespace: dict[str, Any], node: ast.expr) -> bool:
+    """Return True if the expression stands for one of our decorators in the namespace of the function."""
     names = dotted(node.func if isinstance(node, ast.Call) else node)
     if not names:
         return False

@@ -1,8 +1,7 @@
-"""From a function to all the code it refers to, and to one digest of it.
+"""The walk from a function to all user code that it refers to, and one digest of this code.
 
-What one function or class refers to: its links, each with a label and what it leads to.
-
-Containers that the code fills while it runs: what is in them then is what it does, and not what it is.
+The links of a function or class are its references, each with a label and a target. A container that the code itself
+fills while it runs is left out of the walk: its content is a result of the code, and not a part of it.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ Link = tuple[str, Target]
 
 
 def links_of_function(code: CodeReference, reading: Reading, resolver: NameResolver) -> Iterator[Link]:
-    """Yield what the body refers to, and the decorators if nothing shows what they made of the function."""
+    """Yield the references of the body, and the decorators unless a wrapper shows their effect."""
     resolver.watch.function(code.value)
     scope = _scope_of_function(code.value, code.owner, reading)
     for chain in reading.chains:
@@ -62,7 +61,7 @@ def links_of_function(code: CodeReference, reading: Reading, resolver: NameResol
 
 
 def links_of_step(code: CodeReference, reading: Reading, resolver: NameResolver) -> Iterator[Link]:
-    """Yield the links of the function of a step itself, without the data that it closes over: they are arguments."""
+    """Yield the links of a step's own function, without the data in its closure: they are treated as arguments."""
     cells = code.value.__code__.co_freevars
     for label, target in links_of_function(code, reading, resolver):
         if isinstance(target, CodeReference) or label.partition(".")[0] not in cells:
@@ -70,7 +69,7 @@ def links_of_step(code: CodeReference, reading: Reading, resolver: NameResolver)
 
 
 def links_of_defaults(function: types.FunctionType, resolver: NameResolver) -> Iterator[Link]:
-    """Yield the default arguments, as they were when the function was defined."""
+    """Yield the default arguments, by the values that they got when the function was defined."""
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
     values = function.__defaults__ or ()
     given = {**dict(zip(names[len(names) - len(values) :], values, strict=True)), **(function.__kwdefaults__ or {})}
@@ -80,7 +79,7 @@ def links_of_defaults(function: types.FunctionType, resolver: NameResolver) -> I
 
 
 def links_of_class(kind: type, reading: Reading, resolver: NameResolver) -> Iterator[Link]:
-    """Yield what the body refers to, the user's base classes, and what the class has that its body does not show."""
+    """Yield the references of the body, the user's base classes, and attributes that the body does not define."""
     resolver.watch.attributes(kind)
     scope = LookupScope(class_namespace(kind), _watched_cells(kind, resolver), imports=reading.imports)
     for chain in reading.chains:
@@ -89,11 +88,11 @@ def links_of_class(kind: type, reading: Reading, resolver: NameResolver) -> Iter
     for base in (*kind.__bases__, type(kind)):
         if is_user_class(base):
             yield f"base {base.__name__}", CodeReference(base)
-    yield from _links_of_attributes(kind, resolver, is_written=reading.trouble is None)
+    yield from _links_of_attributes(kind, resolver, is_written=reading.no_source is None)
 
 
 def name_of(value: Any) -> str:
-    """Return the name of what is written there: a wrapper is not called by the name of what it wraps."""
+    """Return the qualified name of a function or class; a wrapper has its own name, not that of the wrapped one."""
     if isinstance(value, types.FunctionType):
         return step_name(value.__globals__.get("__name__"), value.__code__.co_qualname)
     return step_name(value.__module__, value.__qualname__)
@@ -107,7 +106,10 @@ def _scope_of_function(function: types.FunctionType, owner: type | None, reading
 
 
 def _unassigned(chain: Chain, reading: Reading, scope: LookupScope, resolver: NameResolver) -> Iterator[Target]:
-    """Let no global count that the code itself assigns: a counter would make it other code after every call."""
+    """Yield the targets of the chain, except constants that the code itself assigns.
+
+    Otherwise a global counter would make other code of it at every call.
+    """
     for target in resolver.chain(chain, scope):
         if isinstance(target, Constant) and chain[0] in reading.assigned:
             resolver.watch.only_type(scope.namespace, chain[0])
@@ -125,7 +127,7 @@ def _watched_cells(kind: type, resolver: NameResolver) -> dict[str, types.CellTy
 
 
 def _links_of_attributes(kind: type, resolver: NameResolver, *, is_written: bool) -> Iterator[Link]:
-    """Yield functions that were put into the class later; of a class without source everything."""
+    """Yield the functions that were added to the class later; for a class without source, all attributes."""
     for name, value in sorted(vars(kind).items()):
         found = (each for each in functions_in(value) if is_user_function(each))
         functions = [each for each in found if not (is_written and is_generated(each))]
@@ -139,35 +141,35 @@ def _links_of_attributes(kind: type, resolver: NameResolver, *, is_written: bool
 def filled_by(
     function: Callable[..., Any], codes: Sequence[CodeReference], readings: Sequence[Reading]
 ) -> Iterator[Any]:
-    """Yield the containers and objects that these codes change, and those that flows and steps beside them do.
+    """Yield the containers and objects that these codes change, or flows and steps of the same module.
 
-    What only decorators fill, while modules are loaded, is not among them.
+    Those that only decorators fill, while a module is loaded, are not among them.
     """
-    registering = _decorators(codes, readings)
+    registering = _decorator_ids(codes, readings)
     for code, reading in zip(codes, readings, strict=True):
         if id(code.value) not in registering:
-            yield from _filled(reading.changed, code.value)
+            yield from _containers_of(reading.changed, code.value)
         if isinstance(code.value, types.FunctionType):
-            yield from _filled(_changed_beside(code.value), code.value)
+            yield from _containers_of(_cells_changed_by_siblings(code.value), code.value)
     root = getattr(function, "fn", function)
     for value in [*getattr(root, "__globals__", {}).values()]:
         fn = getattr(value, "fn", None) if is_definition(value) else None
         if isinstance(fn, types.FunctionType):
-            yield from _filled(read_function(innermost(fn)).changed, innermost(fn))
+            yield from _containers_of(read_function(innermost(fn)).changed, innermost(fn))
 
 
-def _decorators(codes: Sequence[CodeReference], readings: Sequence[Reading]) -> set[int]:
-    """Return the ids of what is used as a decorator of one of the codes."""
+def _decorator_ids(codes: Sequence[CodeReference], readings: Sequence[Reading]) -> set[int]:
+    """Return the ids of the decorators of these codes."""
     found = [
         value
         for code, reading in zip(codes, readings, strict=True)
-        for value in _meant(reading.decorators, *_scope(code.value))
+        for value in _objects_of(reading.decorators, *_names_of(code.value))
     ]
     return {id(innermost(each) if isinstance(each, types.FunctionType) else each) for each in found}
 
 
-def _changed_beside(function: types.FunctionType) -> Iterable[Chain]:
-    """Return which cells of the function flows and steps change that are written in the same function as it is."""
+def _cells_changed_by_siblings(function: types.FunctionType) -> Iterable[Chain]:
+    """Return the function's closure variables that flows and steps in the same outer function change."""
     cells = function.__code__.co_freevars
     around = function.__globals__.get(function.__qualname__.partition(".")[0])
     if not cells or not isinstance(around, types.FunctionType):
@@ -178,42 +180,45 @@ def _changed_beside(function: types.FunctionType) -> Iterable[Chain]:
     return [chain for node in ours for chain in changed_names(node, cells)]
 
 
-def _scope(code: Any) -> tuple[Mapping[str, Any], Mapping[str, types.CellType]]:
+def _names_of(code: Any) -> tuple[Mapping[str, Any], Mapping[str, types.CellType]]:
+    """Return the globals of the function or class, and its closure cells by name."""
     functions = own_methods(code) if isinstance(code, type) else [code]
     cells = [zip(each.__code__.co_freevars, each.__closure__ or (), strict=True) for each in functions]
     namespace = class_namespace(code) if isinstance(code, type) else code.__globals__
     return namespace, {name: cell for each in cells for name, cell in each}
 
 
-def _filled(chains: Iterable[Chain], code: Any) -> Iterator[Any]:
-    return filter(may_have_members, _meant(chains, *_scope(code)))
+def _containers_of(chains: Iterable[Chain], code: Any) -> Iterator[Any]:
+    return filter(may_have_members, _objects_of(chains, *_names_of(code)))
 
 
-def _meant(chains: Iterable[Chain], namespace: Mapping[str, Any], cells: Mapping[str, types.CellType]) -> Iterator[Any]:
-    """Yield what the chains stand for; nothing is run for it."""
+def _objects_of(
+    chains: Iterable[Chain], namespace: Mapping[str, Any], cells: Mapping[str, types.CellType]
+) -> Iterator[Any]:
+    """Yield the object of each chain, or None; no code runs for it."""
     for head, *attributes in chains:
-        found = _content(cells[head]) if head in cells else namespace.get(head)
+        found = _cell_content(cells[head]) if head in cells else namespace.get(head)
         for name in attributes:
             found = getattr_static(found, name, None)
         yield found
 
 
-def _content(cell: types.CellType) -> Any:
+def _cell_content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # it is empty
+    except ValueError:  # an empty cell
         return None
 
 
 Edge = tuple[str, str]
-"""The label of a link, and the number of the code or the digest of the value it leads to."""
+"""The label of a link, and the number of its target code or the digest of its target value."""
 
 
 class DependencyWalk:
-    """One tracking of one function.
+    """One walk through all user code that is reachable from one function.
 
-    Pieces of code are numbered in the order in which they are met from the function on, along names in order. So the
-    numbers, and with them the digest, say what refers to what, and neither where it is defined nor in which order.
+    Codes are numbered in the order of their first visit, and names are visited in sorted order. So the numbers and the
+    digest depend on the references between codes, and not on the place or the order of definitions.
     """
 
     def __init__(self, function: Callable[..., Any], depends: tuple[Any, ...], *, is_value: bool) -> None:
@@ -232,7 +237,10 @@ class DependencyWalk:
         self._untracked: set[Untracked] = set()
 
     def tracked(self) -> TrackedCode:
-        """Follow everything there is to follow, and anew without what the code that was found fills itself."""
+        """Visit all user code reachable from the function, and return its digest and parts.
+
+        The walk is repeated without the containers that the visited code fills itself, until it finds no more of them.
+        """
         found = self._tracked()
         filled: list[Any] = []
         while self._resolver.has_members:
@@ -246,18 +254,18 @@ class DependencyWalk:
 
     def _tracked(self) -> TrackedCode:
         rows = [[*self._edges(self._links_of_root()), *self._declared()]]
-        for number, code in enumerate(self._codes):  # it grows meanwhile
+        for number, code in enumerate(self._codes):  # the list grows during the loop
             rows[number:] = [[*(rows[number] if number == 0 else ()), *self._edges(self._links(code))]]
         self.watch.settle()
-        parts = [_part(code, reading) for code, reading in zip(self._codes, self._readings, strict=True)]
-        own = parts or [_named(self._function)]
+        parts = [_part_of_code(code, reading) for code, reading in zip(self._codes, self._readings, strict=True)]
+        own = parts or [_part_without_code(self._function)]
         digest = _digest(own, [sorted(set(row)) for row in rows])
         others = (part for _, part in sorted(self._others.items()))
         return TrackedCode(digest, (*own, *others), tuple(sorted(self._untracked)))
 
     def _links_of_root(self) -> Iterator[Link]:
-        """Yield what the function as it was given consists of, the innermost code first."""
-        name = _named(self._function).name
+        """Yield the codes that the given function consists of, the innermost code first."""
+        name = _part_without_code(self._function).name
         found = self._resolver.value(self._function, name)
         targets: list[Target] = [each for each in found if not isinstance(each, Untracked)]
         if not any(isinstance(target, CodeReference) for target in targets):
@@ -284,8 +292,8 @@ class DependencyWalk:
         is_class = isinstance(code.value, type)
         reading = read_class(code.value) if is_class else read_function(code.value)
         self._readings.append(reading)
-        if reading.trouble is not None:
-            yield "", Untracked(name_of(code.value), reading.trouble)
+        if reading.no_source is not None:
+            yield "", Untracked(name_of(code.value), reading.no_source)
         if is_class:
             yield from links_of_class(code.value, reading, self._resolver)
         elif code.value is self._function:
@@ -296,7 +304,7 @@ class DependencyWalk:
                 yield from links_of_defaults(code.value, self._resolver)
 
     def _edges(self, links: Iterable[Link]) -> Iterator[Edge]:
-        """Number the code that is met for the first time, and note the rest."""
+        """Number new codes, and collect constants, excerpts and untracked names."""
         for label, target in links:
             match target:
                 case CodeReference():
@@ -315,21 +323,21 @@ class DependencyWalk:
                     self._untracked.add(target)
 
 
-def _part(code: CodeReference, reading: Reading) -> CodePart:
+def _part_of_code(code: CodeReference, reading: Reading) -> CodePart:
     kind: Kind = "class" if isinstance(code.value, type) else "function" if code.owner is None else "method"
     return CodePart(name_of(code.value), kind, reading.content, reading.source, reading.file, reading.line)
 
 
-def _named(function: Any) -> CodePart:
-    """Return the part of what has no Python code: it is known by its name."""
+def _part_without_code(function: Any) -> CodePart:
+    """Return the part of a callable without Python code: its name identifies it."""
     named = function if hasattr(function, "__qualname__") else type(function)
-    # A method of a built-in class, as str.upper, has no module.
+    # A method of a built-in class, such as str.upper, has no module.
     name = f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"
     return CodePart(name, "function", digest_bytes(f"named\0{name}".encode()), "")
 
 
 def _digest(own: list[CodePart], edges: list[list[Edge]]) -> Digest:
-    """Return the digest of the whole; of code that refers to nothing but itself, its own."""
+    """Return the digest of the codes and their edges; a single code that refers only to itself keeps its own digest."""
     if len(own) == 1 and all(target == "0" for _, target in edges[0]):
         return own[0].digest
     rows = [[part.digest.hex(), found] for part, found in zip(own, edges, strict=True)]

@@ -1,4 +1,7 @@
-"""What a tracking looked at, so that it is known in microseconds whether it would see the same again."""
+"""Guards: the names and objects that a walk looked at. As long as they are unchanged, its result holds.
+
+The check takes microseconds, because it runs before each call of a step.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,18 @@ from typing import Any, Final
 from ironflow_nb.code_identity.containers import are_same, members_now
 
 MISSING: Final = object()
-"""Stands for what a name that is not defined means."""
+"""Stands for the value of a name that is not defined."""
 
 _code_of = attrgetter("__code__")
 
 
 class Guards:
-    """The names that were looked up, and what was found.
+    """The names that one walk looked up, with the objects that it found.
 
-    It is filled by one thread, before any other sees it, and only read after. Names are compared by identity and not by
-    value, by the loops of C: an equal value may be of another type, and some values hurt when compared.
+    One thread fills it before any other thread sees it; after `settle` it is only read. Objects are compared by
+    identity in loops that run in C: an equal value may have another type, and an `__eq__` may be slow or raise.
+
+    Lock: none.
     """
 
     def __init__(self) -> None:
@@ -40,7 +45,7 @@ class Guards:
         self._codes: list[types.CodeType] = []
 
     def item(self, namespace: Mapping[str, Any], name: str) -> Any:
-        """Return what the name means, or MISSING, and watch it."""
+        """Return the object of the name, or MISSING, and watch it."""
         found = namespace.get(name, MISSING)
         if found is MISSING:
             self._absent.append((namespace, name))
@@ -50,7 +55,7 @@ class Guards:
         return found
 
     def only_type(self, namespace: Mapping[str, Any], name: str) -> None:
-        """Let the content of what was just looked up not count; its type is watched, and more if others look it up."""
+        """Watch only the type of the object that `item` just found; other calls of `item` still watch the object."""
         self._counting[id(namespace), name] -= 1
 
     def function(self, function: types.FunctionType) -> None:
@@ -59,13 +64,13 @@ class Guards:
 
     def cell(self, cell: types.CellType) -> Any:
         """Return the content of the cell, or MISSING, and watch it."""
-        content = _content(cell)
+        content = _cell_content(cell)
         self._cells.append((cell, content))
         return content
 
     def attributes(self, kind: type) -> None:
         """Watch all attributes of the class."""
-        copyreg._slotnames(kind)  # type: ignore[attr-defined]  # the first copy of an object adds it
+        copyreg._slotnames(kind)  # type: ignore[attr-defined]  # otherwise the first copy of an object would add an attribute later
         self._mappings[id(kind)] = kind, vars(kind), list(vars(kind).values())
 
     def registry(self, mapping: Mapping[Any, Any]) -> None:
@@ -73,15 +78,15 @@ class Guards:
         self._mappings[id(mapping)] = mapping, mapping, list(mapping.values())
 
     def members(self, look_up: Callable[[], Any], found: list[Any]) -> None:
-        """Watch the code in a container or object."""
+        """Watch the code in a container or object, which `look_up` returns."""
         self._members.append((look_up, found))
 
     def file(self, path: Path) -> None:
-        """Watch the size of the file and when it was written."""
-        self._files[path] = _stamp(path)
+        """Watch the size and the modification time of the file."""
+        self._files[path] = _file_state(path)
 
     def settle(self) -> None:
-        """Make the lists that the comparing loops take; nothing is added after that."""
+        """Prepare the lists for `holds`; nothing is added afterwards."""
         for key, (namespace, names) in self._found.items():
             counting = {name: value for name, value in names.items() if self._counting[key, name] > 0}
             types = {name: type(value) for name, value in names.items() if name not in counting}
@@ -91,7 +96,7 @@ class Guards:
         self._codes = [code for _, code in self._functions.values()]
 
     def holds(self) -> bool:
-        """Return True if every name, attribute, code and cell is what it was."""
+        """Return True if every name, attribute, code and cell is unchanged."""
         try:
             for get, namespace, found in self._plan:
                 if not all(map(is_, get(namespace), found)):
@@ -106,8 +111,8 @@ class Guards:
         )
 
     def files_hold(self) -> bool:
-        """Return True if the files are what they were."""
-        return all(_stamp(path) == stamp for path, stamp in self._files.items())
+        """Return True if the files are unchanged."""
+        return all(_file_state(path) == state for path, state in self._files.items())
 
     @property
     def has_files(self) -> bool:
@@ -117,29 +122,29 @@ class Guards:
     def _rest_holds(self) -> bool:
         return (
             not any(name in namespace for namespace, name in self._absent)
-            and all(_content(cell) is content for cell, content in self._cells)
-            and all(_are(mapping, values) for _, mapping, values in self._mappings.values())
+            and all(_cell_content(cell) is content for cell, content in self._cells)
+            and all(_has_values(mapping, values) for _, mapping, values in self._mappings.values())
             and all(are_same(members_now(look_up()), found) for look_up, found in self._members)
         )
 
 
-def _are(mapping: Mapping[Any, Any], values: list[Any]) -> bool:
+def _has_values(mapping: Mapping[Any, Any], values: list[Any]) -> bool:
     return len(mapping) == len(values) and all(map(is_, mapping.values(), values))
 
 
 def _getter(names: dict[str, Any]) -> itemgetter[Any]:
     first, *others = names
-    return itemgetter(first, *others or (first,))  # for one name alone it would return no tuple
+    return itemgetter(first, *others or (first,))  # with one name only, itemgetter would not return a tuple
 
 
-def _content(cell: types.CellType) -> Any:
+def _cell_content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:
         return MISSING
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _file_state(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
     except OSError:

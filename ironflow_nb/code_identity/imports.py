@@ -1,4 +1,7 @@
-"""What a body imports itself, read in the text of the user's module: it is the same before the import and after it."""
+"""Imports inside of a function body, identified by the text of the user's modules.
+
+The text is the same before and after the import, so the identity of a step does not change when its body runs.
+"""
 
 from __future__ import annotations
 
@@ -18,35 +21,35 @@ from ironflow_nb.core.identity import Digest, digest_bytes
 
 _DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 WHOLE: Final = ""
-"""The name that stands for everything in a module."""
+"""Stands for all names of a module."""
 
 
 class Excerpt(NamedTuple):
-    """The statements of a module's text that something imported consists of."""
+    """The statements of a module that an imported name depends on; `name` is that of the module."""
 
     name: str
     digest: Digest
     source: str
 
 
-class _Text:
-    """The text of a module, statement by statement."""
+class _ModuleText:
+    """The statements of a module, with the names that each one binds, uses and may change."""
 
     def __init__(self, path: str) -> None:
         tree = stripped(parse(Path(path).read_bytes(), path), lambda _: False)
         assert isinstance(tree, ast.Module)
         self.statements = tree.body
         imports = [each for each in tree.body if isinstance(each, ast.Import | ast.ImportFrom)]
-        self._imported = set[str]().union(*map(_bound, imports))
-        self.bound = [_bound(statement) for statement in tree.body]
-        self.used = [_used(statement) for statement in tree.body]
-        self.acted_on = [self._reached(_acted_on(statement)) for statement in tree.body]
+        self._imported = set[str]().union(*map(_bound_names, imports))
+        self.bound = [_bound_names(statement) for statement in tree.body]
+        self.used = [_used_names(statement) for statement in tree.body]
+        self.changed = [self._reachable(_changed_names(statement)) for statement in tree.body]
 
     def binds(self, name: str) -> bool:
         return any(name in bound for bound in self.bound)
 
-    def _reached(self, names: set[str]) -> set[str]:
-        """Return the module's own names that may be changed by way of the names: a function registers in a dict."""
+    def _reachable(self, names: set[str]) -> set[str]:
+        """Return the module's own names that code of these names may change: a function registers in a dict."""
         reached: set[str] = set()
         while names := names - reached:
             reached |= names
@@ -55,43 +58,43 @@ class _Text:
         return reached - self._imported
 
     def excerpt(self, names: set[str]) -> list[ast.stmt]:
-        """Return what binds the names or may change them, and what that refers to."""
+        """Return the statements that bind the names or may change them, and those that these refer to."""
         if WHOLE in names or not all(map(self.binds, names)):
             return self.statements
         wanted, taken = set(names), set[int]()
         while found := {
             index
             for index in range(len(self.statements))
-            if index not in taken and not wanted.isdisjoint(self.bound[index] | self.acted_on[index])
+            if index not in taken and not wanted.isdisjoint(self.bound[index] | self.changed[index])
         }:
             taken |= found
             wanted.update(*(self.used[index] for index in found))
         return [self.statements[index] for index in sorted(taken)]
 
 
-# By path, with what it was read of: the spec of the module as it was imported, or the state of the file. A module that
-# was imported is what was read then, and not what its file became; a reload gives it another spec.
-_TEXTS: Final[dict[str, tuple[object, _Text]]] = {}
+# By path, with the spec of the imported module or else the state of the file. An imported module keeps the text of its
+# import, even if its file is edited; a reload gives it another spec.
+_TEXTS: Final[dict[str, tuple[object, _ModuleText]]] = {}
 
 
 def excerpts(module: str, attributes: list[str], watch: Guards) -> list[Excerpt]:
-    """Return what the attribute consists of, in all modules of the user's; nothing if the first is none of theirs."""
+    """Return the statements that the attribute depends on, in all user modules; none if `module` is not the user's."""
     wanted: dict[str, set[str]] = {}
-    texts: dict[str, _Text] = {}
+    texts: dict[str, _ModuleText] = {}
     waiting = [(module, attributes)]
     while waiting:
         name, names = waiting.pop()
-        text = texts.get(name) or _text(name, watch)
+        text = texts.get(name) or _module_text(name, watch)
         if text is None:
             continue
         texts[name] = text
-        if names and not text.binds(names[0]) and _located(f"{name}.{names[0]}") is not None:
+        if names and not text.binds(names[0]) and _find_spec(f"{name}.{names[0]}") is not None:
             waiting.append((f"{name}.{names[0]}", names[1:]))
             continue
         start = names[0] if names else WHOLE
         if start not in wanted.setdefault(name, set()):
             wanted[name].add(start)
-            waiting += _imports(text.excerpt(wanted[name]), name, _located(name))
+            waiting += _imported_names(text.excerpt(wanted[name]), name, _find_spec(name))
     return [_excerpt(name, texts[name].excerpt(starts)) for name, starts in sorted(wanted.items())]
 
 
@@ -100,10 +103,10 @@ def _excerpt(name: str, statements: list[ast.stmt]) -> Excerpt:
     return Excerpt(name, digest_bytes(b"module\0" + content), "\n".join(map(ast.unparse, statements)))
 
 
-def _text(name: str, watch: Guards) -> _Text | None:
-    """Return the text of the module, and watch what would make it another one; None if it is none of the user's."""
+def _module_text(name: str, watch: Guards) -> _ModuleText | None:
+    """Return the text of the module and watch it for changes; None if the module is not the user's."""
     loaded = watch.item(sys.modules, name)
-    spec = _located(name)
+    spec = _find_spec(name)
     path = None if spec is None else spec.origin
     if path is None or not path.endswith(".py") or not is_user_file(path):
         return None
@@ -115,14 +118,14 @@ def _text(name: str, watch: Guards) -> _Text | None:
             state = watch.item(vars(loaded), "__spec__")
         known = _TEXTS.get(path)
         if known is None or not (known[0] is state or (loaded is MISSING and known[0] == state)):
-            _TEXTS[path] = known = state, _Text(path)
+            _TEXTS[path] = known = state, _ModuleText(path)
     except (OSError, SyntaxError, ValueError, TypeError):
         return None
     return known[1]
 
 
-def _located(name: str) -> ModuleSpec | None:
-    """Return where the module is, without importing it or the packages that it is in."""
+def _find_spec(name: str) -> ModuleSpec | None:
+    """Return the spec of the module without importing it or its packages, or None."""
     loaded = sys.modules.get(name)
     if loaded is not None:
         return getattr(loaded, "__spec__", None)
@@ -130,16 +133,16 @@ def _located(name: str) -> ModuleSpec | None:
     with suppress(ImportError, ValueError, AttributeError):
         if not parent:
             return find_spec(name)
-        package = _located(parent)
+        package = _find_spec(parent)
         if package is not None and package.submodule_search_locations is not None:
             return PathFinder.find_spec(name, package.submodule_search_locations)
     return None
 
 
-def _imports(statements: list[ast.stmt], name: str, spec: ModuleSpec | None) -> Iterator[tuple[str, list[str]]]:
-    """Yield what the statements import, as module and attribute; of a module that is used by its attributes, these."""
+def _imported_names(statements: list[ast.stmt], name: str, spec: ModuleSpec | None) -> Iterator[tuple[str, list[str]]]:
+    """Yield the imports of the statements as module and attributes, with the attributes that are used of a module."""
     package = "" if spec is None else name if spec.submodule_search_locations is not None else spec.parent or ""
-    attributes = _attributes(statements)
+    attributes = _attributes_by_name(statements)
     for node in (node for statement in statements for node in ast.walk(statement)):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -153,8 +156,8 @@ def _imports(statements: list[ast.stmt], name: str, spec: ModuleSpec | None) -> 
                 yield from ((module, [] if alias.name == "*" else [alias.name, *path]) for path in found)
 
 
-def _attributes(statements: list[ast.stmt]) -> Mapping[str, list[list[str]]]:
-    """Return the attributes that are taken of each name; of one that stands alone as well, the name itself."""
+def _attributes_by_name(statements: list[ast.stmt]) -> Mapping[str, list[list[str]]]:
+    """Return the attribute chains that are used of each name; an empty chain where the name is used alone."""
     found: dict[str, list[list[str]]] = {}
     for statement in statements:
         inner = set[int]()
@@ -171,7 +174,7 @@ def _attributes(statements: list[ast.stmt]) -> Mapping[str, list[list[str]]]:
 
 
 def absolute(module: str, package: str) -> str:
-    """Return the full name of a module that is named as an import names it."""
+    """Return the full name of a module that an import names with leading dots."""
     level = len(module) - len(module.lstrip("."))
     if not level:
         return module
@@ -179,7 +182,7 @@ def absolute(module: str, package: str) -> str:
     return f"{parent}.{module[level:]}".rstrip(".")
 
 
-def _bound(statement: ast.stmt) -> set[str]:
+def _bound_names(statement: ast.stmt) -> set[str]:
     if isinstance(statement, _DEFINITIONS):
         return {statement.name}
     names: set[str] = set()
@@ -193,13 +196,17 @@ def _bound(statement: ast.stmt) -> set[str]:
     return names
 
 
-def _used(statement: ast.AST) -> set[str]:
+def _used_names(statement: ast.AST) -> set[str]:
     return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
 
 
-def _acted_on(statement: ast.stmt) -> set[str]:
-    """Return the names of what a statement may change that binds none of them: it registers something, say."""
+def _changed_names(statement: ast.stmt) -> set[str]:
+    """Return the names of objects that the statement may change without binding a name: it may register something."""
     if isinstance(statement, _DEFINITIONS):
-        return set[str]().union(*map(_used, statement.decorator_list))
+        return set[str]().union(*map(_used_names, statement.decorator_list))
     is_plain = isinstance(statement, ast.Assign) and all(isinstance(target, ast.Name) for target in statement.targets)
-    return _used(statement) if isinstance(statement, ast.Expr | ast.AugAssign | ast.Assign) and not is_plain else set()
+    return (
+        _used_names(statement)
+        if isinstance(statement, ast.Expr | ast.AugAssign | ast.Assign) and not is_plain
+        else set()
+    )

@@ -1,4 +1,7 @@
-"""What names stand for when a step is tracked, followed through modules, classes and wrappers without running code."""
+"""Resolution of names to the code or constants that they stand for, through modules, classes and wrappers.
+
+No user code runs for it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _LOOKUPS: Final = frozenset({
     "importlib.import_module", "importlib.__import__", "importlib.reload", "runpy.run_module", "runpy.run_path",
     "sys.modules", "builtins.eval", "builtins.exec", "builtins.globals", "builtins.__import__",
 })  # fmt: skip
-"""What libraries have to reach code by a text."""
+"""Functions and mappings of libraries that find code by a text."""
 _CONTAINERS: Final = (list, dict, set, bytearray)
 
 
@@ -40,13 +43,13 @@ class CodeReference(NamedTuple):
     owner: type | None = None
     """The class whose `self` the function has."""
     is_wrapped: bool = False
-    """Whether other code of the user's is wrapped around the function."""
+    """Whether other user code wraps the function."""
     place: str = ""
-    """Where it is in the container or object that a name stands for."""
+    """The place of the code in the container or object that the name stands for."""
 
 
 class Constant(NamedTuple):
-    """A value that counts by its content."""
+    """A value whose content is part of the code."""
 
     name: str
     value: object
@@ -56,7 +59,7 @@ Target = CodeReference | Constant | Excerpt | Untracked
 
 
 class LookupScope(msgspec.Struct, frozen=True):
-    """Where the names of one function or class are looked up."""
+    """The namespaces in which the names of one function or class are looked up."""
 
     namespace: dict[str, Any]
     cells: Mapping[str, types.CellType] = {}
@@ -70,32 +73,32 @@ class LookupScope(msgspec.Struct, frozen=True):
 
 
 class NameResolver:
-    """Looks names up, and notes on the watch what it found."""
+    """Looks names up, and records in the guards what it found."""
 
     def __init__(self, watch: Guards, *, asks_decorators: bool, changed: frozenset[int] = frozenset()) -> None:
         self.watch = watch
         self.changed = changed
-        """By id, the containers and objects that the code itself fills: what is in them does not count."""
+        """The ids of containers and objects that the code itself fills; their content is not followed."""
         self.has_members = False
-        """Whether code was found in any other."""
+        """Whether code was found in another container or object."""
         self.asks_decorators = asks_decorators
-        """Whether to look up those that gave a function back unwrapped; where a pickle came back they are not there."""
+        """Whether to follow decorators that return the function unwrapped. A loaded pickle does not have them."""
         self._looked_up: tuple[object, Callable[[], Any]] = MISSING, dict
 
     def chain(self, chain: Chain, scope: LookupScope) -> Iterator[Target]:
-        """Yield what a name with attributes leads to; nothing for what are data of `self`."""
+        """Yield the targets of a name with attributes; none for data of `self`."""
         head, *attributes = chain
         if head in scope.imports:
             yield from self._imported(scope.imports[head], attributes, scope)
         elif head in scope.cells:
             yield from self._follow(self.watch.cell(scope.cells[head]), attributes, head)
         elif head in {SUPER, scope.self_name}:
-            yield from self._of_self(head, attributes, scope)
+            yield from self._self_attribute(head, attributes, scope)
         else:
             yield from self._global(head, attributes, scope)
 
     def value(self, value: object, name: str) -> Iterator[Target]:
-        """Yield what a value that was given, and not looked up, leads to."""
+        """Yield the targets of a given value, which was not looked up by a name."""
         yield from self._follow(value, [], name)
 
     def _global(self, name: str, attributes: list[str], scope: LookupScope) -> Iterator[Target]:
@@ -105,10 +108,10 @@ class NameResolver:
             reason = (DYNAMIC if name in _DYNAMIC else "built-in") if is_builtin else "not defined"
             yield Untracked(name, reason)
             return
-        # A container of the same type may have taken its place, where the name is not watched itself.
+        # Where only the type of the name is watched, another container of this type may have replaced it.
         self._looked_up = found, lambda: scope.namespace.get(name)
         for target in self._follow(found, attributes, scope.named(name)):
-            if isinstance(target, Untracked) and target.reason == _data(found):
+            if isinstance(target, Untracked) and target.reason == _data_reason(found):
                 self.watch.only_type(scope.namespace, name)
             yield target
 
@@ -126,8 +129,8 @@ class NameResolver:
         else:
             yield from self._follow(found, attributes, module)
 
-    def _of_self(self, head: str, attributes: list[str], scope: LookupScope) -> Iterator[Target]:
-        """Yield what an attribute of `self` is in the class; `self` as a whole may be asked for anything."""
+    def _self_attribute(self, head: str, attributes: list[str], scope: LookupScope) -> Iterator[Target]:
+        """Yield the targets of an attribute of `self` in its class; for `self` alone, the whole class."""
         if scope.owner is None:
             return
         if not attributes or attributes[0] == "__class__":
@@ -147,7 +150,7 @@ class NameResolver:
         return MISSING
 
     def _follow(self, value: Any, attributes: list[str], name: str, owner: type | None = None) -> Iterator[Target]:
-        """Yield where the value and its attributes lead: to code, or to constants of modules and classes."""
+        """Yield the targets of the value and its attributes: code, constants, or names that are not tracked."""
         while attributes and isinstance(value, types.ModuleType) and is_user_module(value):
             name = f"{value.__name__}.{attributes[0]}"
             value = self.watch.item(vars(value), attributes[0])
@@ -176,30 +179,30 @@ class NameResolver:
             yield from self._data(value, name)
 
     def _alias(self, value: Any, name: str) -> Iterator[Target]:
-        """Yield what the name of a type says, such as ``list[Box]`` or ``Literal["a"]``, and the code it is made of."""
+        """Yield the text of a generic type, such as ``list[Box]`` or ``Literal["a"]``, and the classes in it."""
         text = repr(value)
         yield Untracked(name, "a type with objects in it") if " at 0x" in text else Constant(name, text)
         for each in (get_origin(value), *get_args(value)):
             yield from (target for target in self._follow(each, [], name) if isinstance(target, CodeReference))
 
     def _class(self, kind: type, attributes: list[str], name: str) -> Iterator[Target]:
-        if attributes[:1] == ["__subclasses__"]:  # they are what is loaded by then
+        if attributes[:1] == ["__subclasses__"]:  # they depend on the modules that are loaded
             yield Untracked(f"{name}.__subclasses__", DYNAMIC)
         if not is_user_class(kind):
             yield Untracked(name, "built-in" if vars(builtins).get(kind.__name__) is kind else "library")
             return
         found = self._attribute(kind.__mro__, attributes[0]) if attributes else MISSING
-        # A class method may make an object of the class, which may be asked for anything then.
+        # A class method may make an object of the class, and use any attribute of it. So the whole class counts.
         is_part = isinstance(found, types.FunctionType | staticmethod | type) or is_constant(found)
         if is_part or is_definition(found):
             yield from self._follow(found, attributes[1:], f"{name}.{attributes[0]}", kind)
         else:
             yield CodeReference(kind)
-            if type(found) in (list, dict, set):  # a registry, say
+            if type(found) in (list, dict, set):  # a registry, for example
                 yield from self._data(found, f"{name}.{attributes[0]}")
 
     def _function(self, value: Any, name: str, owner: type | None) -> Iterator[Target]:
-        """Yield the user's functions of which the value consists, what is wrapped before what wraps it."""
+        """Yield the user's functions in the value, the wrapped one before its wrappers."""
         others: list[Target] = []
         layers: list[CodeReference] = []
         seen: set[int] = set()
@@ -216,16 +219,16 @@ class NameResolver:
                 owner = value.__self__ if isinstance(value.__self__, type) else type(value.__self__)
             if isinstance(value, staticmethod):
                 owner = None
-            others += self._given(value, name, owner)
-            value = _inside(value)
+            others += self._beside_wrapped(value, name, owner)
+            value = _wrapped_function(value)
         if len(layers) > 1:
             layers[0] = layers[0]._replace(is_wrapped=True)
         if not layers and not others:
             yield Untracked(name, "library")
         yield from (*layers, *others)
 
-    def _given(self, value: Any, name: str, owner: type | None) -> Iterator[Target]:
-        """Yield what a wrapper that is no function has beside what it wraps."""
+    def _beside_wrapped(self, value: Any, name: str, owner: type | None) -> Iterator[Target]:
+        """Yield the targets that a wrapper object has beside its wrapped function."""
         match value:
             case functools.partial() | functools.partialmethod():
                 given = {**{str(index): item for index, item in enumerate(value.args)}, **value.keywords}
@@ -241,7 +244,7 @@ class NameResolver:
                         yield from self._follow(item, [], f"{name}[{index}]")
 
     def _registered(self, function: types.FunctionType, name: str) -> Iterator[Target]:
-        """Yield what was registered with a `functools.singledispatch`."""
+        """Yield the functions that are registered with a `functools.singledispatch`."""
         registry = vars(function).get("registry")
         if isinstance(registry, types.MappingProxyType):
             self.watch.registry(registry)
@@ -250,10 +253,10 @@ class NameResolver:
                     yield from self._follow(registry[kind], [], f"{name}({class_name(kind)})")
 
     def _data(self, value: object, name: str) -> Iterator[Target]:
-        """Yield the code in a container or object, that its data does not count, and the class of a user's object."""
+        """Yield the code in a container or object, an `Untracked` for its data, and the class of a user's object."""
         members = Members(value, self.changed) if may_have_members(value) else None
         if members is not None and id(value) in self.changed:
-            yield Untracked(name, CHANGED if members.found else _data(value))
+            yield Untracked(name, CHANGED if members.found else _data_reason(value))
             if is_user_class(type(value)) and not isinstance(value, _CONTAINERS):
                 yield CodeReference(type(value))
             return
@@ -263,7 +266,7 @@ class NameResolver:
             self.watch.members(look_up if found is value else lambda: value, members_now(value))
         if members is None or members.has_data or not members.found:
             is_filled = members is not None and members.has_left_out
-            yield Untracked(name, CHANGED if is_filled else _data(value))
+            yield Untracked(name, CHANGED if is_filled else _data_reason(value))
         if not isinstance(value, _CONTAINERS) and is_user_class(type(value)):
             yield CodeReference(type(value))
         for place, member in () if members is None else members.found:
@@ -271,19 +274,19 @@ class NameResolver:
                 yield target._replace(place=place) if isinstance(target, CodeReference) else target
 
 
-def _data(value: object) -> str:
+def _data_reason(value: object) -> str:
     return MUTABLE if isinstance(value, _CONTAINERS) else f"{DATA}{class_name(type(value))}"
 
 
 def _is_followed(member: Enum, attributes: list[str]) -> bool:
-    """Return True if more than the value of the member is asked for, or it may be called."""
+    """Return True if the code may use more of the member than its name and value."""
     if not attributes:
         return callable(member) or not is_constant(member.value)
     return not {"name", "value"}.issuperset(attributes)
 
 
-def _inside(value: Any) -> Any:
-    """Return what a wrapper that is no function calls."""
+def _wrapped_function(value: Any) -> Any:
+    """Return the function that a wrapper object calls, or None."""
     match value:
         case types.MethodType() | staticmethod() | classmethod():
             return value.__func__
@@ -297,7 +300,7 @@ def _inside(value: Any) -> Any:
 
 
 def owner_of(function: types.FunctionType) -> type | None:
-    """Return the class in whose body the function is written, if it can be found by name."""
+    """Return the class whose body defines the function, if it can be found by name; None for a static method."""
     path = function.__qualname__.rpartition("<locals>.")[2].split(".")[:-1]
     if "<locals>" in function.__qualname__ or not path:
         return None

@@ -1,4 +1,7 @@
-"""What code refers to: names that are neither its own nor only in annotations of functions, with their attributes."""
+"""The references of code: global and closure names with their attributes, and its own imports.
+
+Names that occur only in annotations of functions are left out.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from ironflow_nb.code_identity.source import codes
 from ironflow_nb.code_identity.syntax import dotted
 
 Chain = tuple[str, ...]
-"""``("np", "linalg", "norm")``: a name and the attributes that are taken of it."""
+"""``("np", "linalg", "norm")``: a name and the attributes that are read from it."""
 
 SUPER: Final = "super()"
 _GLOBAL_LOADS: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
@@ -38,16 +41,16 @@ class References(msgspec.Struct, frozen=True):
 
     chains: set[Chain]
     imports: dict[str, tuple[str, str | None]]
-    """The module, and the name in it for ``from module import name``; relative ones begin with dots."""
+    """By bound name: the module, and the name in it for ``from module import name``. Relative modules have dots."""
 
 
 def global_names(code: types.CodeType) -> frozenset[str]:
-    """Return the names that the code, and what is nested in it, looks up outside of every function."""
+    """Return the global names that the code and its nested codes look up."""
     return frozenset(name for each in codes(code) for name in _globals_of(each))
 
 
 def read_references(tree: ast.AST, names: Iterable[str]) -> References:
-    """Return what the tree refers to, as far as it begins with one of the names, with `super()` or an import."""
+    """Return the references of the tree that begin with one of the names, with `super()` or with an import."""
     reader = _NameReader()
     reader.visit(tree)
     known = {*names, *reader.imports, SUPER}
@@ -55,19 +58,19 @@ def read_references(tree: ast.AST, names: Iterable[str]) -> References:
 
 
 def assigned_globals(code: types.CodeType) -> frozenset[str]:
-    """Return the globals that the code assigns: they are what it does, and not what it is."""
+    """Return the globals that the code assigns: they are its results, and not a part of it."""
     return frozenset(
         each.co_names[index] for each in codes(code) for op, index in _operations(each) if op == _STORE_GLOBAL
     )
 
 
 def changed_names(tree: ast.AST, names: Collection[str]) -> tuple[Chain, ...]:
-    """Return what the tree puts something into or takes something from, as far as it begins with one of the names."""
-    found = {dotted(_outermost(node)) for each in ast.walk(tree) for node in _changed(each)}
+    """Return the chains, beginning with one of the names, of the objects that the tree changes in place."""
+    found = {dotted(_without_subscripts(node)) for each in ast.walk(tree) for node in _changed_objects(each)}
     return tuple(sorted(chain for chain in found if chain and chain[0] in names))
 
 
-def _changed(node: ast.AST) -> Iterator[ast.expr]:
+def _changed_objects(node: ast.AST) -> Iterator[ast.expr]:
     match node:
         case ast.Subscript(ctx=ast.Store() | ast.Del()) | ast.Attribute(ctx=ast.Store() | ast.Del()):
             yield node.value
@@ -77,7 +80,7 @@ def _changed(node: ast.AST) -> Iterator[ast.expr]:
             yield node.func.value  # type: ignore[attr-defined]
 
 
-def _outermost(node: ast.expr) -> ast.expr:
+def _without_subscripts(node: ast.expr) -> ast.expr:
     while isinstance(node, ast.Subscript):
         node = node.value
     return node
@@ -85,7 +88,7 @@ def _outermost(node: ast.expr) -> ast.expr:
 
 def _globals_of(code: types.CodeType) -> set[str]:
     if _STORE_NAME in code.co_code[::2]:
-        return _globals_of_body(code)
+        return _globals_of_class_body(code)
     return {
         code.co_names[number >> _GLOBAL_CODES[operation]]
         for operation, number in _operations(code)
@@ -93,8 +96,8 @@ def _globals_of(code: types.CodeType) -> set[str]:
     }
 
 
-def _globals_of_body(code: types.CodeType) -> set[str]:
-    """Return the names that the body of a class looks up before it surely has one of its own, as in ``n = n``."""
+def _globals_of_class_body(code: types.CodeType) -> set[str]:
+    """Return the names that a class body loads before it has certainly stored them, as in ``n = n``."""
     loaded: set[str] = set()
     stored: set[str] = set()
     skipped_until = 0
@@ -109,7 +112,7 @@ def _globals_of_body(code: types.CodeType) -> set[str]:
 
 
 def _operations(code: types.CodeType) -> Iterator[tuple[int, int]]:
-    """Yield operations with their arguments, faster than ``dis`` does."""
+    """Yield operations with their arguments, faster than ``dis``."""
     extended = 0
     raw = code.co_code
     for operation, argument in zip(raw[::2], raw[1::2], strict=True):
@@ -147,7 +150,7 @@ class _NameReader(ast.NodeVisitor):
             self.visit(node.value)
 
     def visit_arg(self, node: ast.arg) -> None:
-        """An annotation does nothing."""
+        """Skip annotations of arguments: they have no effect."""
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         self.visit(node.target)
@@ -161,7 +164,10 @@ class _NameReader(ast.NodeVisitor):
         self._function(node)
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        """Of the function itself neither decorators nor defaults: what they made of it is looked at instead."""
+        """Visit the body; of nested functions also decorators and defaults.
+
+        For the outermost function, the walk looks at the values that its decorators and defaults gave.
+        """
         nested = [] if self._outermost else [*node.decorator_list, *node.args.defaults, *node.args.kw_defaults]
         self._outermost = False
         for child in [*nested, *node.body]:
@@ -169,7 +175,7 @@ class _NameReader(ast.NodeVisitor):
                 self.visit(child)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        """Of a field the annotation counts: it is what dataclasses, msgspec and pydantic read."""
+        """Visit the annotations of fields too: dataclasses, msgspec and pydantic read them."""
         self._outermost = False
         annotations = [item.annotation for item in node.body if isinstance(item, ast.AnnAssign)]
         for child in [*node.decorator_list, *node.bases, *node.keywords, *annotations, *node.body]:

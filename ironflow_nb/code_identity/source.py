@@ -1,4 +1,4 @@
-"""The source of functions and classes: of the code that runs, and not of what its file became since."""
+"""The source of functions and classes that run, even if their file was edited after the import."""
 
 from __future__ import annotations
 import __future__
@@ -24,7 +24,7 @@ _FUTURES: Final = sum(getattr(__future__, name).compiler_flag for name in __futu
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Where something is written. `tree` belongs to who asked for it, except that of a lambda."""
+    """The source of a function or class. The caller may change `tree`, except that of a lambda."""
 
     text: str
     file: str
@@ -33,23 +33,23 @@ class Source(msgspec.Struct, frozen=True):
 
 
 def function_source(function: types.FunctionType) -> Source | str:
-    """Return where the function itself is written, whatever it wraps; or why that can't be told."""
+    """Return the source of the function itself, not of one that it wraps; or the reason why it can't be found."""
     code = function.__code__
     lines = _lines(code.co_filename, function.__globals__)
     if not 0 < code.co_firstlineno <= len(lines):
         return NO_SOURCE
     found = _lambda_source(code, lines) if code.co_name == "<lambda>" else _def_source(code, lines)
-    if found is not None and _is_what_runs(function, found, lines):
+    if found is not None and _is_source_of(function, found, lines):
         return found
-    # A reload in place numbers the lines anew, from wherever it began.
-    others = _by_name(function, lines) if _is_a_file(code.co_filename) else ()
-    running = (other for other in others if _is_what_runs(function, other, lines))
+    # A reload in place may give the code other line numbers.
+    others = _sources_by_name(function, lines) if _is_a_file(code.co_filename) else ()
+    running = (other for other in others if _is_source_of(function, other, lines))
     return next(running, EDITED if _is_a_file(code.co_filename) else NO_SOURCE)
 
 
-def _by_name(function: types.FunctionType, lines: list[str]) -> Iterator[Source]:
-    """Yield every function of the file with that qualified name."""
-    for node in _defined(lines, function.__qualname__):
+def _sources_by_name(function: types.FunctionType, lines: list[str]) -> Iterator[Source]:
+    """Yield the source of each function in the file that has the same qualified name."""
+    for node in _definitions(lines, function.__qualname__):
         first, last = _lines_of(node)
         text = textwrap.dedent("".join(lines[first - 1 : last]))
         tree = named_tree(text, function.__code__.co_name)
@@ -58,15 +58,15 @@ def _by_name(function: types.FunctionType, lines: list[str]) -> Iterator[Source]
 
 
 def class_source(kind: type, methods: list[types.FunctionType], namespace: dict[str, Any]) -> Source | None:
-    """Return where the class is written; in a notebook the last cell that defines one with those names."""
+    """Return the source of the class, or None; in a notebook, of the last cell that defines the same names."""
     for filename in _files_of(kind, methods, namespace):
         lines = _lines(filename, namespace)
-        found = _class_in(lines, kind, methods)
+        found = _class_lines(lines, kind, methods)
         if found is not None:
             text = textwrap.dedent("".join(lines[found[0] - 1 : found[1]]))
             tree = statement(text)
             source = None if tree is None else Source(text, filename, found[0], tree)
-            return source if source is not None and _are_what_runs(methods, source, lines) else None
+            return source if source is not None and _is_source_of_all(methods, source, lines) else None
     return None
 
 
@@ -76,7 +76,7 @@ def _lines(filename: str, namespace: dict[str, Any]) -> list[str]:
 
 
 def _is_a_file(filename: str) -> bool:
-    """Return True if the source may change after it was compiled; that of a cell is kept as it was."""
+    """Return True if the source may change after it was compiled; the source of a cell does not change."""
     entry = linecache.cache.get(filename)
     return entry is not None and len(entry) > 1 and entry[1] is not None
 
@@ -84,7 +84,7 @@ def _is_a_file(filename: str) -> bool:
 def _def_source(code: types.CodeType, lines: list[str]) -> Source | None:
     try:
         text = textwrap.dedent("".join(inspect.getblock(lines[code.co_firstlineno - 1 :])))
-    except (SyntaxError, TokenError):  # the file is another one now, or in the middle of an edit
+    except (SyntaxError, TokenError):  # the file was replaced, or is being edited
         return None
     tree = named_tree(text, code.co_name)
     return None if tree is None else Source(text, code.co_filename, code.co_firstlineno, tree)
@@ -95,12 +95,12 @@ def _def_source(code: types.CodeType, lines: list[str]) -> Source | None:
 
 def _lambda_source(code: types.CodeType, lines: list[str]) -> Source | None:
     text = "".join(lines)
-    fitting = [node for node in _lambdas(text) if node.lineno == code.co_firstlineno and _takes(node, code)]
+    fitting = [node for node in _lambdas(text) if node.lineno == code.co_firstlineno and _has_arguments_of(node, code)]
     spans = [span for span in map(_span, code.co_positions()) if span is not None]
     inside = [node for node in fitting if spans and all(_covers(node.body, span) for span in spans)]
     if not spans and len(fitting) > 1:  # Python 3.12 gives the body of `lambda: 1` no position
         fitting = [node for node in fitting if _compiles_to(ast.get_source_segment(text, node) or "", code)]
-    # Nested ones cover what is in them too; of several that compile to the same any is as good.
+    # An outer lambda covers the spans of a nested one, so the innermost is taken. Equal lambdas are interchangeable.
     node = max(inside, key=_begins, default=None) if spans else next(iter(fitting), None)
     if node is None:
         return None
@@ -108,7 +108,8 @@ def _lambda_source(code: types.CodeType, lines: list[str]) -> Source | None:
 
 
 def _compiles_to(text: str, code: types.CodeType) -> bool:
-    return any(_same(each, code) for each in _compiled(text, code.co_flags & _FUTURES) if each.co_name == code.co_name)
+    compiled = _compiled_codes(text, code.co_flags & _FUTURES)
+    return any(_is_same_code(each, code) for each in compiled if each.co_name == code.co_name)
 
 
 @lru_cache(maxsize=64)
@@ -117,7 +118,7 @@ def _lambdas(text: str) -> tuple[ast.Lambda, ...]:
     return () if tree is None else tuple(node for node in ast.walk(tree) if isinstance(node, ast.Lambda))
 
 
-def _takes(node: ast.Lambda, code: types.CodeType) -> bool:
+def _has_arguments_of(node: ast.Lambda, code: types.CodeType) -> bool:
     given = node.args
     names = [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
     return names == list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
@@ -132,7 +133,7 @@ def _span(position: tuple[int | None, ...]) -> tuple[tuple[int, int], tuple[int,
         or end_column is None
         or (line, column) == (end_line, end_column)
     ):
-        return None  # what the compiler put in
+        return None  # an operation that the compiler added
     return (line, column), (end_line, end_column)
 
 
@@ -149,7 +150,7 @@ def _begins(node: ast.expr) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def parsed(text: str) -> ast.Module | None:
-    """Return the syntax tree of the text, which nobody changes; None if it is no Python."""
+    """Return the cached syntax tree of the text, which must not be changed; None if the text is not Python."""
     try:
         return parse(text)
     except (SyntaxError, ValueError):
@@ -161,48 +162,49 @@ def _files_of(kind: type, methods: list[types.FunctionType], namespace: Mapping[
     if isinstance(own := namespace.get("__file__"), str):
         files.append(own)
     yield from dict.fromkeys(files)
-    if not methods:  # in a cell, and nothing in it tells in which: the last one that fits
+    if not methods:  # no code object names the cell: try all cells, the last one first
         for filename, entry in reversed(list(linecache.cache.items())):
             if len(entry) > 2 and entry[1] is None and any(kind.__name__ in line for line in entry[2]):
                 yield filename
 
 
-def _class_in(lines: list[str], kind: type, methods: list[types.FunctionType]) -> tuple[int, int] | None:
+def _class_lines(lines: list[str], kind: type, methods: list[types.FunctionType]) -> tuple[int, int] | None:
+    """Return the first and the last line of the class in the file, or None."""
     numbers = {method.__code__.co_firstlineno for method in methods}
     first = vars(kind).get("__firstlineno__")  # since Python 3.13
-    nodes = [node for node in _defined(lines, kind.__qualname__) if isinstance(node, ast.ClassDef)]
-    spans = [_lines_of(node) for node in nodes if _fits(node, kind, is_exact=not methods)]
+    nodes = [node for node in _definitions(lines, kind.__qualname__) if isinstance(node, ast.ClassDef)]
+    spans = [_lines_of(node) for node in nodes if _defines(node, kind, is_exact=not methods)]
     exact = [span for span in spans if span[0] == first or any(span[0] <= number <= span[1] for number in numbers)]
     fitting = exact or spans
     return fitting[-1] if fitting else None
 
 
-def _defined(lines: list[str], qualname: str) -> Iterator[FunctionNode | ast.ClassDef]:
-    """Yield what is defined under that name, in the order of the file."""
+def _definitions(lines: list[str], qualname: str) -> Iterator[FunctionNode | ast.ClassDef]:
+    """Yield the definitions of that qualified name, in the order of the file."""
     tree = parsed("".join(lines))
     if tree is not None:
-        yield from _inside(tree, qualname.replace("<locals>.", "").split("."))
+        yield from _definitions_in(tree, qualname.replace("<locals>.", "").split("."))
 
 
-def _inside(tree: ast.AST, path: list[str]) -> Iterator[FunctionNode | ast.ClassDef]:
+def _definitions_in(tree: ast.AST, path: list[str]) -> Iterator[FunctionNode | ast.ClassDef]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef | FunctionNode) and node.name == path[0]:
             if len(path) > 1:
-                yield from _inside(node, path[1:])
+                yield from _definitions_in(node, path[1:])
             else:
                 yield node
         elif not isinstance(node, ast.expr | ast.ClassDef | FunctionNode):
-            yield from _inside(node, path)
+            yield from _definitions_in(node, path)
 
 
 def _lines_of(node: FunctionNode | ast.ClassDef) -> tuple[int, int]:
     return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]), node.end_lineno or 0
 
 
-def _fits(node: ast.ClassDef, kind: type, *, is_exact: bool) -> bool:
-    """Return True if the class has what that body defines, and, if that is all one goes by, nothing else.
+def _defines(node: ast.ClassDef, kind: type, *, is_exact: bool) -> bool:
+    """Return True if the class has the names that this body defines, and with `is_exact` no other names.
 
-    One goes by that for a class without methods: any of those would tell the file.
+    The exact test is for classes without methods, because only a method's code names the file.
     """
     known = {*vars(kind), *vars(kind).get("__annotations__", ()), *getattr(kind, "__struct_fields__", ())}
     targets = [target for item in node.body if isinstance(item, ast.Assign) for target in item.targets]
@@ -216,39 +218,39 @@ def _public(names: Iterable[str]) -> set[str]:
     return {name for name in names if not name.startswith("_")}
 
 
-# -- is it what runs? --------------------------------------------------------------------------------------------------
+# -- comparing source with running code --------------------------------------------------------------------------------
 
 
-def _is_what_runs(function: types.FunctionType, found: Source, lines: list[str]) -> bool:
+def _is_source_of(function: types.FunctionType, found: Source, lines: list[str]) -> bool:
     """Return True if the source compiles to the function: a file may have been edited after it was imported."""
     code = function.__code__
     if not _is_a_file(code.co_filename) or _is_transformed(function.__globals__):
         return True
-    alone = _compiled(found.text, code.co_flags & _FUTURES) if code.co_name != "<lambda>" else ()
-    # A function that is compiled alone differs where it has a closure or stands in a class.
-    return any(_same(each, code) for each in alone if each.co_name == code.co_name) or any(
-        _same(each, code) for each in _compiled("".join(lines), 0) if each.co_qualname == code.co_qualname
+    alone = _compiled_codes(found.text, code.co_flags & _FUTURES) if code.co_name != "<lambda>" else ()
+    # Compiled alone, a function with a closure or a method gets other code than within its file.
+    return any(_is_same_code(each, code) for each in alone if each.co_name == code.co_name) or any(
+        _is_same_code(each, code) for each in _compiled_codes("".join(lines), 0) if each.co_qualname == code.co_qualname
     )
 
 
-def _are_what_runs(methods: list[types.FunctionType], found: Source, lines: list[str]) -> bool:
+def _is_source_of_all(methods: list[types.FunctionType], found: Source, lines: list[str]) -> bool:
     if not methods or not _is_a_file(found.file) or _is_transformed(methods[0].__globals__):
         return True
-    alone = _compiled(found.text, methods[0].__code__.co_flags & _FUTURES)
-    codes_of = [method.__code__ for method in methods]
-    return all(any(_same(each, code) for each in alone) for code in codes_of) or all(
-        any(_same(each, code) for each in _compiled("".join(lines), 0)) for code in codes_of
+    alone = _compiled_codes(found.text, methods[0].__code__.co_flags & _FUTURES)
+    running = [method.__code__ for method in methods]
+    return all(any(_is_same_code(each, code) for each in alone) for code in running) or all(
+        any(_is_same_code(each, code) for each in _compiled_codes("".join(lines), 0)) for code in running
     )
 
 
 def _is_transformed(namespace: Mapping[str, Any]) -> bool:
-    """Return True if an import hook (that of pytest, or a type checker's) compiles something else than the source."""
+    """Return True if an import hook (of pytest or a type checker) changes the source before it is compiled."""
     kind = type(namespace.get("__loader__"))
     return kind.__module__ not in {"builtins", "_frozen_importlib", "_frozen_importlib_external"}
 
 
 @lru_cache(maxsize=64)
-def _compiled(text: str, flags: int) -> tuple[types.CodeType, ...]:
+def _compiled_codes(text: str, flags: int) -> tuple[types.CodeType, ...]:
     try:
         return tuple(codes(compile(text, "<tracking>", "exec", flags=flags, dont_inherit=True)))
     except (SyntaxError, ValueError):
@@ -256,21 +258,21 @@ def _compiled(text: str, flags: int) -> tuple[types.CodeType, ...]:
 
 
 def codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Yield the code and all that is nested in it."""
+    """Yield the code and all codes nested in it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from codes(constant)
 
 
-def _same(a: types.CodeType, b: types.CodeType) -> bool:
-    """Return True if two codes do the same, wherever they stand."""
+def _is_same_code(a: types.CodeType, b: types.CodeType) -> bool:
+    """Return True if two codes have equal instructions, names and constants; their positions may differ."""
     if (a.co_code, a.co_names, a.co_varnames, a.co_freevars) != (b.co_code, b.co_names, b.co_varnames, b.co_freevars):
         return False
-    return len(a.co_consts) == len(b.co_consts) and all(map(_same_constant, a.co_consts, b.co_consts))
+    return len(a.co_consts) == len(b.co_consts) and all(map(_is_same_constant, a.co_consts, b.co_consts))
 
 
-def _same_constant(a: object, b: object) -> bool:
+def _is_same_constant(a: object, b: object) -> bool:
     if isinstance(a, types.CodeType) and isinstance(b, types.CodeType):
-        return _same(a, b)
+        return _is_same_code(a, b)
     return repr(a) == repr(b) or (isinstance(a, frozenset) and a == b)

@@ -1,10 +1,7 @@
-"""Syntax trees written as text, the same for the same code in every version of Python.
+"""Syntax trees: from a text or a function to a tree, and from a tree to bytes that identify it.
 
-Comments, docstrings and formatting are not in it. Not by ``ast.dump``, whose text differs between versions.
-
-Syntax trees of texts, also where other threads make some at the same moment.
-
-The text and the syntax tree of a function, as ``inspect`` finds them.
+These bytes are equal for equal code in all versions of Python, which ``ast.dump`` does not give. They contain no
+comments, docstrings or formatting.
 """
 
 from __future__ import annotations
@@ -24,11 +21,11 @@ _ATTEMPTS: Final = 20
 def parse(text: str | bytes, filename: str = "<unknown>") -> ast.Module:
     """Return the syntax tree of the text.
 
-    Python 3.11 counts the depth of a tree for all threads together, and raises `SystemError` where another thread makes
-    a tree meanwhile; the next attempt meets it no more.
+    Python 3.11 counts the depth of a tree for all threads together. It raises `SystemError` if another thread makes a
+    tree at the same time, so the call is repeated.
 
     Raises:
-        SyntaxError, ValueError: it is no Python.
+        SyntaxError, ValueError: the text is not Python.
     """
     for _ in range(_ATTEMPTS):
         with suppress(SystemError):
@@ -41,12 +38,12 @@ _DOCUMENTED: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.M
 
 
 def written(node: ast.AST) -> bytes:
-    """Return the tree as text, without positions."""
-    return "".join(_written(node)).encode()
+    """Return the bytes that identify the tree, without positions."""
+    return "".join(_node_texts(node)).encode()
 
 
 def stripped(tree: ast.AST, is_ours: Callable[[ast.expr], bool]) -> ast.AST:
-    """Take docstrings out of the tree, and our decorators off it and off what a class has in it."""
+    """Remove docstrings, and our decorators of the outermost function or class and its methods; return the tree."""
     outermost = [tree, *(tree.body if isinstance(tree, ast.ClassDef) else [])]
     for node in outermost:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -58,7 +55,7 @@ def stripped(tree: ast.AST, is_ours: Callable[[ast.expr], bool]) -> ast.AST:
 
 
 def dotted(node: ast.expr) -> tuple[str, ...]:
-    """Return the names of ``a.b.c``; nothing for any other expression."""
+    """Return the names of ``a.b.c``; an empty tuple for any other expression."""
     names: list[str] = []
     while isinstance(node, ast.Attribute):
         names.append(node.attr)
@@ -67,7 +64,7 @@ def dotted(node: ast.expr) -> tuple[str, ...]:
 
 
 def bytecode(code: types.CodeType) -> bytes:
-    """Return what identifies code that has no source, in one version of Python."""
+    """Return bytes that identify code without source, within one version of Python."""
     constants = [bytecode(item) if isinstance(item, types.CodeType) else repr(item).encode() for item in code.co_consts]
     return b"\0".join([code.co_code, repr(code.co_names).encode(), repr(code.co_varnames).encode(), *constants])
 
@@ -80,19 +77,19 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     return body[1:] or [ast.Pass()] if is_docstring else body
 
 
-def _written(node: Any) -> Iterator[str]:
-    """Leave out what is empty: new versions of Python only add empty fields."""
+def _node_texts(node: Any) -> Iterator[str]:
+    """Yield the text of the node without empty fields, because new versions of Python add only empty ones."""
     if isinstance(node, ast.AST):
         yield f"({type(node).__name__}"
         for name, value in _fields(node):
             if name not in _IGNORED_FIELDS and value is not None and value != []:
                 yield f" {name}="
-                yield from _written(value)
+                yield from _node_texts(value)
         yield ")"
     elif isinstance(node, list):
         yield "["
         for item in node:
-            yield from _written(item)
+            yield from _node_texts(item)
         yield "]"
     else:
         yield f"{type(node).__name__}:{node!r};"
@@ -100,18 +97,18 @@ def _written(node: Any) -> Iterator[str]:
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
     if isinstance(node, ast.JoinedStr):
-        return iter([("values", _joined(node.values))])
+        return iter([("values", _join_texts(node.values))])
     if isinstance(node, ast.FormattedValue):
         spec = node.format_spec
-        is_empty = isinstance(spec, ast.JoinedStr) and not _joined(spec.values)
+        is_empty = isinstance(spec, ast.JoinedStr) and not _join_texts(spec.values)
         return iter(
             [("value", node.value), ("conversion", node.conversion), ("format_spec", None if is_empty else spec)]
         )
     return ast.iter_fields(node)
 
 
-def _joined(values: list[ast.expr]) -> list[ast.expr]:
-    """Return the parts of an f-string with its texts joined: versions of Python cut them differently."""
+def _join_texts(values: list[ast.expr]) -> list[ast.expr]:
+    """Return the parts of an f-string with adjacent texts joined: versions of Python split them differently."""
     found: list[ast.expr] = []
     for value in values:
         text = value.value if isinstance(value, ast.Constant) else None
@@ -129,7 +126,7 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def source_of(function: Callable[..., Any]) -> str:
-    """Return the source text of the function, or an empty text where there is none."""
+    """Return the source text of the function as `inspect` finds it, or an empty text."""
     try:
         return textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError, SyntaxError, TokenError):
@@ -137,22 +134,25 @@ def source_of(function: Callable[..., Any]) -> str:
 
 
 def function_tree(function: Callable[..., Any]) -> FunctionNode | None:
-    """Return the syntax tree of the function, or None for a lambda or where there is no source."""
+    """Return the syntax tree of the function, or None for a lambda or without source."""
     return named_tree(source_of(function), getattr(function, "__name__", ""))
 
 
 def named_tree(text: str, name: str) -> FunctionNode | None:
-    """Return the tree of the text if it is a function of that name."""
+    """Return the tree of the text if it is a function of that name, else None."""
     first = statement(text)
     return first if isinstance(first, FunctionNode) and first.name == name else None
 
 
 def statement(text: str) -> ast.stmt | None:
-    """Return the only statement of the text; a line in it that is not indented may have kept it from being dedented."""
+    """Return the only statement of the text, or None.
+
+    An indented text is accepted: `textwrap.dedent` does nothing if one of its lines is not indented.
+    """
     for block in (text, f"if True:\n{text}"):
         try:
             module = parse(block)
-        except (SyntaxError, ValueError):  # or a lambda in the middle of an expression
+        except (SyntaxError, ValueError):  # also for a lambda in the middle of an expression
             continue
         first = module.body[0] if module.body else None
         body = first.body if block is not text and isinstance(first, ast.If) else module.body
@@ -161,6 +161,6 @@ def statement(text: str) -> ast.stmt | None:
 
 
 def call_numbers(tree: FunctionNode) -> dict[ast.Call, int]:
-    """Return the calls in the body of the function with their numbers, which only another syntax tree changes."""
+    """Return the calls in the body of the function with their numbers; equal trees have equal numbers."""
     calls = (node for statement in tree.body for node in ast.walk(statement) if isinstance(node, ast.Call))
     return {call: number for number, call in enumerate(calls)}

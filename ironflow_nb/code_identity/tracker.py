@@ -1,4 +1,4 @@
-"""The code of one step as it is now, looked at again before each of its calls."""
+"""The current code of one step, checked before each of its calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _Epoch:
-    """Counts what the user has run; the only thing that is counted for the whole process."""
+    """Counts the cells that were executed in this process."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -30,8 +30,8 @@ class _Epoch:
 _EPOCH: Final = _Epoch()
 
 
-def something_ran() -> None:
-    """Note that a cell is executed, so that files that steps depend on are looked at again."""
+def start_epoch() -> None:
+    """Count an executed cell, so that the files in `depends` are checked again."""
     _EPOCH.next()
 
 
@@ -42,16 +42,14 @@ class _Seen(NamedTuple):
 
 
 class Tracker:
-    """Knows the code of one function for as long as the function lives.
+    """The tracked code of one function, as long as the function lives.
 
-    `current` asks first whether everything that the last tracking looked at is what it was: each name that it resolved,
-    each code, cell and class. That is so cheap that it is asked at every call, for a cell may rebind a constant between
-    two calls of a flow. Files in `depends` cost a call of the system each: they are asked about once in a cell, and at
-    every call where nobody announces cells.
+    `current` first checks the guards: each name, code, cell and class that the last walk looked at. The check is cheap
+    and runs at every call, because a cell may rebind a constant between two calls of a flow. A check of a file in
+    `depends` costs a system call. It runs once per cell, or at every call if no cells are counted.
 
-    Threads need no lock. All that is shared is one reference to what was seen last, which nobody changes after it was
-    made: a thread reads it whole and replaces it whole. Two threads that find it outdated track twice, to the same
-    result; one that is late replaces it by something older, which the next check finds out.
+    Lock: none. Threads share one reference to an immutable `_Seen`, which they read and replace as a whole. Two threads
+    may walk at once, with equal results. A late thread may store an older result, which the next check finds outdated.
     """
 
     def __init__(self, function: Callable[..., Any], depends: tuple[Any, ...] = (), *, is_value: bool = False) -> None:
@@ -85,14 +83,14 @@ class Tracker:
 
 
 def track(function: Callable[..., Any], depends: tuple[Any, ...] | list[Any] = ()) -> TrackedCode:
-    """Return what the code of the function is: its own, and the user's code that it refers to.
+    """Return the code of the function: its own, and the user code that it refers to.
 
     Args:
-        function: anything that can be called; nothing of it is run.
-        depends: functions, classes, modules, paths (by their content) and values that count too.
+        function: any callable; it is not run.
+        depends: functions, classes, modules, paths (by their content) and values that belong to the code too.
 
     Raises:
-        ValueNotStorable: `depends` has an iterator or an open file in it.
+        ValueNotStorable: `depends` contains an iterator or an open file.
     """
     return _new_walk(function, tuple(depends)).tracked()
 
@@ -109,7 +107,7 @@ def _tracker_of(function: Callable[..., Any]) -> Tracker:
 
 
 def code_identity(code: Callable[..., Any]) -> Digest:
-    """Return the identity of a function or class that is a value: an argument, or a part of one."""
+    """Return the identity of a function or class that is an argument or a part of one."""
     return _tracker_of(code).current().digest
 
 
@@ -119,11 +117,11 @@ def _class_identity(kind: type) -> Digest | None:
     return code_identity(kind) if is_user_class(kind) else None
 
 
-def _note(code: Any) -> bytes:
+def _note_about(code: Any) -> bytes:
     from ironflow_nb.code_identity.definitions import written_note
 
     return written_note(code)
 
 
-CODE: Final = CodeKnowledge(code_identity, _class_identity, _note)
-"""What the values of an engine know of code."""
+CODE: Final = CodeKnowledge(code_identity, _class_identity, _note_about)
+"""The knowledge of code for the values of an engine."""

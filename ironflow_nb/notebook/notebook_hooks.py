@@ -15,7 +15,7 @@ from ironflow_nb.notebook.live_pictures import CellPicture, can_update, show_run
 
 if TYPE_CHECKING:
     from ironflow_nb.notebook.live_pictures import DeciderPictures
-from ironflow_nb.code_identity.tracker import something_ran
+from ironflow_nb.code_identity.tracker import start_epoch
 
 DECIDER: Final = ("ironflow_nb.deciders.decider", "Decider")
 
@@ -70,7 +70,7 @@ class NotebookHooks:
         self._deciders.show(decider)
 
     def _begin_cell(self, info: object = None) -> None:
-        something_ran()
+        start_epoch()
         self._n_cells += 1
         self._cells.setdefault(self._threads.ident(), []).append(RunningCell(self._n_cells, info))
 

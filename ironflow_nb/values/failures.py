@@ -334,13 +334,9 @@ class _FailureBuilder:
 
 def _load_pickles(failure: Failure) -> dict[str, Any]:
     """Return the pickled parts by name; none if they can't be loaded."""
-    if failure.pickled is None:
-        return {}
-    try:
-        loaded: dict[str, Any] = unpickled(failure.pickled)
-    except ValueUnreadable:
-        return {}
-    return loaded
+    with suppress(ValueUnreadable):
+        return {} if failure.pickled is None else dict(unpickled(failure.pickled))
+    return {}
 
 
 def _rebuild(failure: Failure, loaded: dict[str, Any], where: str, members: list[BaseException]) -> BaseException:

@@ -92,7 +92,7 @@ def why(function: Any, owner: Any, name: str) -> str:
 def test_what_asks_for_something_outside_of_the_code_is_named_with_the_way_out(module: Any, text: str) -> None:
     reason = why(module.of_value, module, "VALUE")
     assert reason.startswith("constant computed_here.VALUE: ")
-    assert f", computed from `{text}` (passed to the step as iron.resource(VALUE)" in reason
+    assert f", computed from `{text}` (if it is passed to the step as iron.resource(VALUE)" in reason
 
 
 @pytest.mark.parametrize("module", WRITTEN, indirect=True)
@@ -166,7 +166,9 @@ def test_the_way_out_that_the_line_names_keeps_finished_steps(tmp_path: Path) ->
 
     assert {"body 1 False", "given 1 False"} <= set(run().splitlines())
     told = run("--debug")
-    way_out = "computed from `'--debug' in sys.argv` (passed to the step as iron.resource(DEBUG) it would not count)"
+    way_out = (
+        "computed from `'--debug' in sys.argv` (if it is passed to the step as iron.resource(DEBUG), it does not count)"
+    )
     assert f"counted: constant DEBUG: False -> True, {way_out}" in told
     assert "body 1 True" in told
     assert "given" not in told.replace("given(", "")

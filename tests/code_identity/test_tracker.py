@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ironflow_nb.code_identity import tracker as tracker_module
-from ironflow_nb.code_identity.tracker import Tracker, something_ran, track
+from ironflow_nb.code_identity.tracker import Tracker, start_epoch, track
 from tests.cells import run_cell
 from tests.code_identity.notebook import run
 
@@ -70,7 +70,7 @@ def test_nothing_is_read_again_where_nothing_that_counts_has_happened(
     before = tracker.current()
     monkeypatch.setattr(tracker_module, "_new_walk", None)
     run_cell(happening, names)
-    something_ran()
+    start_epoch()
     assert tracker.current() is before
 
 
@@ -122,11 +122,11 @@ def depends(tmp_path: Path) -> tuple[Tracker, Path]:
 
 def test_a_file_is_looked_at_in_the_next_cell(depends: tuple[Tracker, Path]) -> None:
     tracker, path = depends
-    something_ran()
+    start_epoch()
     before = tracker.current()
     path.write_text("two, and longer")
     assert tracker.current() is before
-    something_ran()
+    start_epoch()
     assert tracker.current().digest != before.digest
 
 
