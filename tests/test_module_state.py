@@ -36,7 +36,7 @@ STATE: Final = {
     "graphs.nodes.processes.SUPERVISOR": "programs end with the process that began them",
     "graphs.runtime.node_bodies._OVERDUE": "a function on a thread can outlive its engine",
     "journal.migrations.MIGRATIONS": "the library collects migrations while the module is imported",
-    "values.private_files._USED": "closing a descriptor of a file takes the locks of the whole process on it away",
+    "values.private_files._OPEN_JOURNALS": "closing a descriptor of a file drops all locks of the process on it",
     "values.stored_code._NOTES": "how unpickled functions and classes were read, for as long as they live",
 }
 """What changes, and why it belongs to the process."""

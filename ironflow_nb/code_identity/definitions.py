@@ -195,7 +195,6 @@ def _read_function(function: types.FunctionType) -> Reading:
         return noted
     if isinstance(source, str):
         chains = tuple((name,) for name in sorted(names - set(arguments)))
-
         content = digest_bytes(b"bytecode\0" + bytecode(code))
         return Reading(content, chains, no_source=source, file=code.co_filename, line=code.co_firstlineno)
     is_ours = partial(_is_our_decorator, function.__globals__)

@@ -1,1 +1,1 @@
-"""How a journal and its surroundings are, and what to do where something is wrong."""
+"""Checks of a journal, its disk, its processes and its engine, with advice."""

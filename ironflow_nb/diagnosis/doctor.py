@@ -1,10 +1,10 @@
-"""`doctor`: how the journal and its surroundings are, and what to do where they could be better."""
+"""`doctor`: checks of the journal, its disk, its users, the engine and the versions, with advice."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -46,17 +46,18 @@ STEPPED_BACK_S: Final = 2.0
 
 
 def doctor(*, engine: Engine | None = None) -> pd.DataFrame:
-    """Look at the journal and its surroundings, and tell what was found and what to do about it.
+    """Check the journal, its disk, its users, the engine and the versions; return one row for each finding.
 
-    Nothing is created or changed, and a journal that is missing, damaged or locked is a finding, not an error. The one
-    trace is a temporary file in the journal's folder, for as long as its disk is timed.
+    Nothing is created or changed, except for a temporary file in the journal's folder while the disk is timed. A
+    journal that is missing, damaged or locked is a finding, not an error.
 
-    Columns: topic (journal, place, sqlite, use, engine, values, clock, versions), what (was looked at), found, state
-    (``ok``: as it should be, ``notice``: good to know, ``warning``: can do harm, ``problem``: does harm), advice (what
-    to do; empty where there is nothing to do). The rows are in the order of the topics, whatever their state.
+    All columns are texts. They are topic (journal, place, sqlite, use, engine, values, clock, versions), what (the
+    thing that was checked), found, state and advice (empty if there is nothing to do). The states are ``ok``,
+    ``notice`` (good to know), ``warning`` (can do harm) and ``problem`` (does harm). The rows have the order of the
+    topics.
 
     Args:
-        engine: the one whose journal is looked at; by default the current one.
+        engine: the engine to check with its journal; by default the current one.
     """
     from ironflow_nb.diagnosis.doctor_report import Report
 
@@ -64,12 +65,12 @@ def doctor(*, engine: Engine | None = None) -> pd.DataFrame:
 
 
 def findings(engine: Engine) -> list[Finding]:
-    """Return what there is to say about the engine, its journal and its process."""
+    """Return the findings about the engine, its journal and its process, in the order of the report."""
     opened = engine.journal
     if not isinstance(opened, SqliteJournal):
         advice = 'give a path to keep the runs, iron.use("journal.db")'
-        kept = Finding("journal", "path", "in memory, and gone with the process", Severity.NOTICE, advice)
-        return [kept, *_all_of([_engine, _troubles, _notebook], engine), *_checked("versions", _versions)]
+        place = Finding("journal", "path", "in memory, and lost when the process ends", Severity.NOTICE, advice)
+        return [place, *_engine_findings(engine), *_run_check("versions", _check_versions)]
     journal = examined(opened.path, durability=engine.durability, read_only=opened.read_only)
     of_file = (
         ("journal", file_checks.file), ("place", file_checks.file_system_type), ("place", file_checks.space),
@@ -77,33 +78,33 @@ def findings(engine: Engine) -> list[Finding]:
         ("use", file_checks.log), ("use", file_checks.users),
     )  # fmt: skip
     return [
-        *_checked("journal", partial(_path, engine, opened.path)),
-        *(found for topic, check in of_file for found in _checked(topic, partial(check, journal))),
-        *_checked("use", partial(_owners, engine, journal.contents)),
-        *_all_of([_engine, _troubles, _notebook], engine),
-        *_checked("values", partial(_key, journal.contents)),
-        *_checked("clock", partial(_clock, engine, journal.contents)),
-        *_checked("versions", _versions),
+        *_run_check("journal", partial(_check_path, engine, opened.path)),
+        *(found for topic, check in of_file for found in _run_check(topic, partial(check, journal))),
+        *_run_check("use", partial(_check_owners, engine, journal.contents)),
+        *_engine_findings(engine),
+        *_run_check("values", partial(_check_key, journal.contents)),
+        *_run_check("clock", partial(_check_clock, engine, journal.contents)),
+        *_run_check("versions", _check_versions),
     ]
 
 
-def _all_of(checks: Iterable[Callable[[Engine], Iterator[Finding]]], engine: Engine) -> Iterator[Finding]:
-    for check in checks:
-        yield from _checked("engine", partial(check, engine))
+def _engine_findings(engine: Engine) -> Iterator[Finding]:
+    for check in (_check_engine, _check_threads, _check_notebook):
+        yield from _run_check("engine", partial(check, engine))
 
 
-def _checked(topic: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+def _run_check(topic: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
     try:
         return list(check())
-    except Exception as error:  # noqa: BLE001 -- what can't be looked at is a finding too
-        found = f"could not be looked at: {type(error).__name__}: {error}"
+    except Exception as error:  # noqa: BLE001 -- a failed check is a finding
+        found = f"could not be checked: {type(error).__name__}: {error}"
         return [Finding(topic, topic, found, Severity.NOTICE)]
 
 
 # -- the path ----------------------------------------------------------------------------------------------------
 
 
-def _path(engine: Engine, path: Path) -> Iterator[Finding]:
+def _check_path(engine: Engine, path: Path) -> Iterator[Finding]:
     named = os.environ.get(PATH_VARIABLE)
     if CURRENT.get() is engine:
         why = "of the with statement around this"
@@ -112,7 +113,7 @@ def _path(engine: Engine, path: Path) -> Iterator[Finding]:
     elif not named and path == _absolute(DEFAULT_PATH):
         why = "the default one of the working directory"
     else:
-        why = "chosen by iron.use() or iron.open(), or by what the working directory was at first use"
+        why = "chosen by iron.use() or iron.open(), or by the working directory at the first use"
     yield Finding("journal", "path", f"{path}, {why}")
     if named and path != _absolute(named) and CURRENT.get() is not engine:
         found = f"names another journal, {_absolute(named)}, which is not the one in use"
@@ -127,7 +128,7 @@ def _absolute(path: str) -> Path:
 # -- owners of runs ----------------------------------------------------------------------------------------------
 
 
-def _owners(engine: Engine, contents: JournalContents | None) -> Iterator[Finding]:
+def _check_owners(engine: Engine, contents: JournalContents | None) -> Iterator[Finding]:
     if contents is None:
         return
     now = engine.clock.now()
@@ -137,45 +138,48 @@ def _owners(engine: Engine, contents: JournalContents | None) -> Iterator[Findin
     leases = sorted(contents.leases.values(), key=lambda lease: -lease.heartbeat_at)
     alive = [lease for lease in leases if is_alive(lease, now=now)]
     for lease in alive:
-        yield _living(engine, lease, of_owner.pop(lease.owner, []), now)
+        yield _living_owner(engine, lease, of_owner.pop(lease.owner, []), now)
     orphans = [run for runs in of_owner.values() for run in runs if not engine.is_running_here(run.run_id)]
     if orphans:
         last = {owner: contents.leases[owner] for owner in of_owner if owner is not None and owner in contents.leases}
-        yield _dead(orphans, list(last.values()), now)
+        yield _dead_owners(orphans, list(last.values()), now)
     elif len(leases) > len(alive):
         died = counted(len(leases) - len(alive), "owner")
-        yield Finding("use", "owners", f"{died} ended without a word, and no run of theirs is open")
+        yield Finding("use", "owners", f"{died} ended without closing the journal, and left no open run")
     elif not leases:
-        yield Finding("use", "owners", "none: nobody works on a run")
+        yield Finding("use", "owners", "none: no process works on a run")
 
 
-def _living(engine: Engine, lease: Lease, runs: list[RunRow], now: int) -> Finding:
+def _living_owner(engine: Engine, lease: Lease, runs: list[RunRow], now: int) -> Finding:
     silent_s = max(now - lease.heartbeat_at, 0) / 1e6
     own = [run for run in runs if lease.owner != engine.owner or engine.is_running_here(run.run_id)]
-    where = "this process" if lease.owner == engine.owner else _process(lease)
-    found = f"{where} is alive, with a sign of life {spoken(silent_s)} ago, and works on {_listed(own) or 'no run'}"
-    # One that has nothing to do shows no life, and who looks is awake.
+    where = "this process" if lease.owner == engine.owner else _format_owner(lease)
+    runs_of_it = _format_runs(own) or "no run"
+    found = f"{where} is alive, with a sign of life {spoken(silent_s)} ago, and works on {runs_of_it}"
+    # An owner without runs sends no heartbeats, and this process is awake.
     if own and silent_s > lease.lease_s and lease.owner != engine.owner:
-        advice = "it may be stopped, or its machine asleep; its runs go on when it does, or are yours once it has ended"
+        advice = (
+            "it may be stopped, or its machine asleep; its runs go on when it wakes, or you resume them after its end"
+        )
         return Finding("use", "owners", found, Severity.NOTICE, advice)
     return Finding("use", "owners", found)
 
 
-def _dead(runs: list[RunRow], leases: list[Lease], now: int) -> Finding:
+def _dead_owners(runs: list[RunRow], leases: list[Lease], now: int) -> Finding:
     seen = max((lease.heartbeat_at for lease in leases), default=None)
     last = f"; last sign of life {spoken(max(now - seen, 0) / 1e6)} ago" if seen is not None else ""
-    who = ", ".join(_process(lease) for lease in leases[:SHOWN]) or "their processes"
+    owners = ", ".join(_format_owner(lease) for lease in leases[:SHOWN]) or "their processes"
     are = "is" if len(runs) == 1 else "are"
-    found = f"{_listed(runs)} {are} interrupted, because {who} ended{last}"
+    found = f"{_format_runs(runs)} {are} interrupted, because {owners} ended{last}"
     advice = f"run the cell again, or iron.resume({str(runs[0].run_id)!r})"
     return Finding("use", "owners", found, Severity.WARNING, advice)
 
 
-def _process(lease: Lease) -> str:
+def _format_owner(lease: Lease) -> str:
     return f"pid {lease.pid}" if lease.host == host_id() else f"pid {lease.pid} of another machine, boot or container"
 
 
-def _listed(runs: list[RunRow]) -> str:
+def _format_runs(runs: list[RunRow]) -> str:
     more = f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else ""
     return ", ".join(f"{RunId(run.run_id)} ({run.name})" for run in runs[:SHOWN]) + more
 
@@ -183,37 +187,36 @@ def _listed(runs: list[RunRow]) -> str:
 # -- this process ------------------------------------------------------------------------------------------------
 
 
-def _engine(engine: Engine) -> Iterator[Finding]:
-    closed_because = engine.access._closed_because  # noqa: SLF001 -- asking it to write would tell too, and write
+def _check_engine(engine: Engine) -> Iterator[Finding]:
+    closed_because = engine.access._closed_because  # noqa: SLF001 -- only a write would tell otherwise
     if closed_because is not None:
         advice = "open the journal again, with iron.use(...) or iron.open(...)"
         yield Finding("engine", "engine", f"it can't be used: {closed_because}", Severity.PROBLEM, advice)
         return
-    here = [session for session in list(engine.sessions.values()) if session.is_open]
-    yield Finding(
-        "engine", "engine", f"open; {counted(len(here), 'run') if here else 'no run'} going on in this process"
-    )
+    n_open = sum(session.is_open for session in list(engine.sessions.values()))
+    running = counted(n_open, "run") if n_open else "no run"
+    yield Finding("engine", "engine", f"open; {running} going on in this process")
 
 
-def _troubles(engine: Engine) -> Iterator[Finding]:
-    troubles = engine.access.background_errors
-    for (activity, kind), count in list(troubles.counts.items()):
-        found = f"while {activity}: {kind}, {counted(count, 'time')}, the last one {troubles.latest[activity, kind]!r}"
+def _check_threads(engine: Engine) -> Iterator[Finding]:
+    errors = engine.access.background_errors
+    for (activity, kind), count in list(errors.counts.items()):
+        found = f"while {activity}: {kind}, {counted(count, 'time')}, the last one {errors.latest[activity, kind]!r}"
         advice = "the engine goes on; if the count grows, restart the kernel and run the cell again"
         yield Finding("engine", "threads", found, Severity.WARNING, advice)
 
 
-def _notebook(_engine: Engine) -> Iterator[Finding]:
+def _check_notebook(_engine: Engine) -> Iterator[Finding]:
     if shell() is None:
         return
     if frontend() is None:
-        found = "not loaded: no pictures that follow their runs, and no %ironflow"
+        found = "not loaded: no live pictures of runs, and no %ironflow"
         yield Finding("engine", "extension", found, Severity.NOTICE, "%load_ext ironflow_nb")
     else:
         yield Finding("engine", "extension", "loaded")
 
 
-def _key(contents: JournalContents | None) -> Iterator[Finding]:
+def _check_key(contents: JournalContents | None) -> Iterator[Finding]:
     if os.environ.get(KEY_VARIABLE):
         yield Finding("values", "signing key", f"from {KEY_VARIABLE}")
         return
@@ -221,10 +224,10 @@ def _key(contents: JournalContents | None) -> Iterator[Finding]:
     try:
         there = path.stat()
     except FileNotFoundError:
-        yield _no_key(path, has_pickles=contents is not None and contents.has_pickles is not False)
+        yield _missing_key(path, has_pickles=contents is not None and contents.has_pickles is not False)
         return
     if there.st_size != KEY_BYTES:
-        advice = "restore it from a copy, or delete it and sign what you trust anew with iron.trust()"
+        advice = "restore it from a copy, or delete it and sign the journals that you trust again with iron.trust()"
         yield Finding("values", "signing key", f"{path} is damaged", Severity.PROBLEM, advice)
     elif os.name == "posix" and there.st_mode & 0o077:
         found = f"{path} can be read by others, who can then make pickles that run their code here"
@@ -233,7 +236,7 @@ def _key(contents: JournalContents | None) -> Iterator[Finding]:
         yield Finding("values", "signing key", f"{path}, which only you can read")
 
 
-def _no_key(path: Path, *, has_pickles: bool) -> Finding:
+def _missing_key(path: Path, *, has_pickles: bool) -> Finding:
     if not has_pickles:
         return Finding("values", "signing key", f"none yet; the first pickle makes {path}")
     advice = f"set {KEY_VARIABLE} as it was, or put the key back; if you know where the journal is from, iron.trust()"
@@ -242,20 +245,22 @@ def _no_key(path: Path, *, has_pickles: bool) -> Finding:
     )
 
 
-def _clock(engine: Engine, contents: JournalContents | None) -> Iterator[Finding]:
+def _check_clock(engine: Engine, contents: JournalContents | None) -> Iterator[Finding]:
     if contents is None or contents.newest_at is None:
         return
     newest = max([contents.newest_at, *(lease.heartbeat_at for lease in contents.leases.values())])
     age_s = (engine.clock.now() - newest) / 1e6
     if age_s < -STEPPED_BACK_S:
-        found = f"{spoken(-age_s)} behind what is written in the journal: it went back, or another machine's is ahead"
-        advice = "set the clocks; until then ages, waits and the leases of other machines are wrong, results are not"
+        found = (
+            f"{spoken(-age_s)} behind what is written in the journal: it was set back, or another machine's is ahead"
+        )
+        advice = "set the clocks; until then ages, waits and leases of other machines are wrong, but results are right"
         yield Finding("clock", "clock", found, Severity.WARNING, advice)
     else:
         yield Finding("clock", "clock", f"in step with the journal, whose newest entry is {spoken(max(age_s, 0))} old")
 
 
-def _versions() -> Iterator[Finding]:
+def _check_versions() -> Iterator[Finding]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"ironflow_nb": __version__, "python": ".".join(map(str, sys.version_info[:3]))}

@@ -1,4 +1,4 @@
-"""Findings as a DataFrame that shows its texts in full: pandas cuts them after 50 characters."""
+"""Findings as a DataFrame that shows its texts in full; pandas would cut them after 50 characters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ironflow_nb.diagnosis.findings import GLYPHS, GRAVEST_FIRST, Finding, Sever
 
 COLUMNS: Final = Finding.__struct_fields__
 _WIDTH: Final = 110
-# Of middle lightness, for notebooks are light and dark; the glyph and the word say the same.
+# Colours of middle lightness, for light and dark notebooks. The glyph and the word say the same.
 _COLOURS: Final = {
     Severity.OK: "#2c9c4b",
     Severity.NOTICE: "#2f6feb",
@@ -27,11 +27,11 @@ _SHORT: Final = f"{_LONG}; white-space: nowrap; vertical-align: top"
 
 
 class Report(pd.DataFrame):
-    """Findings, one a row; what is selected from it stays one as long as it has its columns."""
+    """A DataFrame with one finding a row. A selection with all columns is shown as a report too."""
 
     @classmethod
     def of(cls, findings: Iterable[Finding]) -> Report:
-        """Make the report of findings."""
+        """Return the report of these findings; all columns have the dtype string."""
         return cls(pd.DataFrame([astuple(finding) for finding in findings], columns=list(COLUMNS), dtype="string"))
 
     @property
@@ -39,21 +39,21 @@ class Report(pd.DataFrame):
         return Report
 
     def __repr__(self) -> str:
-        return "\n".join(self._lines()) if self._is_whole() else super().__repr__()
+        return "\n".join(self._lines()) if self._has_findings() else super().__repr__()
 
     def _repr_html_(self) -> str | None:
-        if not self._is_whole():
+        if not self._has_findings():
             shown: str | None = pd.DataFrame(self)._repr_html_()  # type: ignore[operator]
             return shown
         findings = self._findings()
         topics = [finding.topic for finding in findings]
         rows = "".join(
-            _row(finding, "" if topic == before else topic)
+            _html_row(finding, "" if topic == before else topic)
             for finding, topic, before in zip(findings, topics, [None, *topics], strict=False)
         )
         return f"<div><b>{escape(self._headline())}</b><table>{rows}</table></div>"
 
-    def _is_whole(self) -> bool:
+    def _has_findings(self) -> bool:
         return (
             tuple(self.columns) == COLUMNS and set(self["state"]) <= set(Severity) and not self.isna().to_numpy().any()
         )
@@ -83,23 +83,23 @@ class Report(pd.DataFrame):
                 topic = finding.topic
                 yield topic
             start = f"  {GLYPHS[finding.state]} {finding.what}".ljust(len(margin))
-            yield from _wrapped(finding.found, start, margin)
+            yield from _wrap_text(finding.found, start, margin)
             if finding.advice:
-                yield from _wrapped(finding.advice, f"{margin}→ ", f"{margin}  ")
+                yield from _wrap_text(finding.advice, f"{margin}→ ", f"{margin}  ")
 
 
-def _wrapped(text: str, start: str, margin: str) -> list[str]:
-    # A path that was broken in two could not be copied.
+def _wrap_text(text: str, start: str, margin: str) -> list[str]:
+    # Paths are not broken, so that they can be copied.
     return wrap(
         text, _WIDTH, initial_indent=start, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False
     )
 
 
-def _row(finding: Finding, topic: str) -> str:
-    judged = f'<span style="color: {_COLOURS[finding.state]}">{GLYPHS[finding.state]} {finding.state}</span>'
+def _html_row(finding: Finding, topic: str) -> str:
+    state = f'<span style="color: {_COLOURS[finding.state]}">{GLYPHS[finding.state]} {finding.state}</span>'
     tag = "b" if finding.state in {Severity.WARNING, Severity.PROBLEM} else "span"
     advice = f"<br><{tag}>→ {escape(finding.advice)}</{tag}>" if finding.advice else ""
-    cells = (escape(topic), escape(finding.what), judged, escape(finding.found) + advice)
+    cells = (escape(topic), escape(finding.what), state, escape(finding.found) + advice)
     styles = (_SHORT, _SHORT, _SHORT, _LONG)
     return (
         "<tr>"

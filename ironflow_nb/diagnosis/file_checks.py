@@ -1,4 +1,4 @@
-"""Checks of a journal file and of the place where it lies."""
+"""Checks of a journal file, its disk and the processes that use it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOUNTS: Final = Path("/proc/self/mountinfo")
 _ANOTHER_PLACE: Final = 'iron.use("/another/folder/journal.db") or IRONFLOW_DB'
 
 _LOG_HARM: Final = "the write-ahead log that this journal has can damage it"
-_NO_LOG: Final = "a journal has no write-ahead log: a step takes several times as long, and waits for who reads"
+_NO_LOG: Final = "a journal has no write-ahead log: a step takes several times as long, and waits for readers"
 
 N_SYNCS, SYNC_BYTES, SYNC_LIMIT_S = 5, 4096, 1.0
 SLOW_SYNC_S: Final = 0.02
@@ -38,60 +38,54 @@ NO_SYNC_S: Final = 10e-6
 LITTLE_SPACE: Final = 1_000_000_000
 NO_SPACE: Final = 50_000_000
 LARGE_LOG: Final = LOG_LIMIT
-"""The log is used again from its start after about 4 MB, unless somebody reads what is in it."""
+"""SQLite reuses the log from its start after about 4 MB, unless a process reads from it."""
 HOLD_S: Final = 0.1
 
 
 class JournalFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a journal file. `contents` or `trouble` is None, both if there is no file.
+    """A journal file with the facts for all checks. `contents` or `error` is None, both if there is no file.
 
-    `users` and `holds` are None where the system does not tell; the holds are those that lasted a while.
+    `users` and `holds` are None if the system does not tell. `holds` has only locks that lasted for `HOLD_S`.
     """
 
     path: Path
     durability: Durability
     read_only: bool
     contents: JournalContents | None = None
-    trouble: JournalError | None = None
+    error: JournalError | None = None
     users: Collection[JournalUser] | None = None
     holds: Collection[LockHold] | None = None
 
     @property
     def folder(self) -> Path:
-        """The nearest folder that is there."""
+        """The nearest folder above the file that exists."""
         return next(folder for folder in self.path.parents if folder.is_dir() or folder == folder.parent)
 
 
 def examined(path: Path, *, durability: Durability, read_only: bool) -> JournalFile:
-    """Look at the file once, for all checks."""
+    """Return the facts about the file for all checks."""
     clock = SystemClock()
     at_first = holds_on(path)
     contents: JournalContents | None = None
-    trouble: JournalError | None = None
+    error: JournalError | None = None
     try:
-        contents = inspect(path, clock) if _is_there(path) else None
-    except JournalError as error:
-        trouble = error
+        contents = inspect(path, clock) if _has_content(path) else None
+    except JournalError as caught:
+        error = caught
     users = users_of(path)
     if at_first:
         clock.wait(SystemThreads().wakeup(), HOLD_S)
     holds = None if at_first is None else at_first & (holds_on(path) or frozenset())
     return JournalFile(
-        path=path,
-        durability=durability,
-        read_only=read_only,
-        contents=contents,
-        trouble=trouble,
-        users=users,
-        holds=holds,
+        path=path, durability=durability, read_only=read_only, contents=contents, error=error, users=users, holds=holds
     )
 
 
-def _is_there(path: Path) -> bool:
+def _has_content(path: Path) -> bool:
     there = look_at(path)
     if there is not None and not stat.S_ISREG(there.st_mode):
         # Opening a pipe would wait for its other end.
-        raise NotAJournal(f"{path} is no file, but something else; give the path of a journal file", path=path)
+        raise NotAJournal(f"{path} is not an ordinary file; give the path of a journal file", path=path)
     return there is not None and there.st_size > 0
 
 
@@ -99,32 +93,32 @@ def _is_there(path: Path) -> bool:
 
 
 def file(journal: JournalFile) -> Iterator[Finding]:
-    """Tell whether the file is there, and is a sound journal."""
-    if journal.trouble is not None:
-        yield _trouble(journal)
+    """Yield findings about the file: whether it exists, its contents, and whether it is sound."""
+    if journal.error is not None:
+        yield _file_error(journal)
     elif journal.contents is None:
         yield Finding("journal", "file", "there is none yet; the first step makes it")
     else:
-        yield from _contents(journal.contents)
+        yield from _contents_findings(journal.contents)
     for user in journal.users or ():
         if user.pid == os.getpid() and user.has_lost:
             found = (
-                "this process still has one open that was deleted or replaced; an engine on that records nothing more"
+                "this process still has a file open that was deleted or replaced; an engine on it records nothing more"
             )
             advice = f"put the file back, or begin anew with iron.use({str(journal.path)!r})"
             yield Finding("journal", "lost file", found, Severity.WARNING, advice)
 
 
-def _trouble(journal: JournalFile) -> Finding:
+def _file_error(journal: JournalFile) -> Finding:
     holders = {hold.pid for hold in journal.holds or () if hold.kind == WRITE}
-    if isinstance(journal.trouble, JournalBusy) or holders:
-        found = f"it is locked by {_named(holders) or 'another process'}, so it could not be read"
+    if isinstance(journal.error, JournalBusy) or holders:
+        found = f"it is locked by {_format_pids(holders) or 'another process'}, so it could not be read"
         return Finding("journal", "file", found, Severity.WARNING, "wait for that process, or end it, and ask again")
-    found, _, advice = str(journal.trouble).partition("; ")
+    found, _, advice = str(journal.error).partition("; ")
     return Finding("journal", "file", found, Severity.PROBLEM, advice or "look at the file, or restore it from a copy")
 
 
-def _contents(contents: JournalContents) -> Iterator[Finding]:
+def _contents_findings(contents: JournalContents) -> Iterator[Finding]:
     size = contents.size
     if not contents.schema:
         yield Finding("journal", "file", "it is empty; the first step makes it a journal")
@@ -136,34 +130,34 @@ def _contents(contents: JournalContents) -> Iterator[Finding]:
     if contents.n_steps:
         per_step = in_bytes((size + contents.value_bytes) / contents.n_steps)
         yield Finding("journal", "bytes per step", f"{per_step}, large values included")
-    yield _values(contents)
-    yield _schema(contents.schema)
-    yield _integrity(contents.damage, size)
+    yield _values_finding(contents)
+    yield _schema_finding(contents.schema)
+    yield _integrity_finding(contents.damage, size)
 
 
-def _values(contents: JournalContents) -> Finding:
+def _values_finding(contents: JournalContents) -> Finding:
     if contents.n_values is None:
         return Finding("journal", "large values", "too many to look for in a moment", Severity.NOTICE)
     if not contents.n_values:
-        return Finding("journal", "large values", "none; they would lie in values/ beside the journal")
+        return Finding("journal", "large values", "none; they would be in values/ beside the journal")
     found = f"{counted(contents.n_values, 'file')} in values/, {in_bytes(contents.value_bytes)}"
     if not contents.n_values_lost:
         return Finding("journal", "large values", found)
     lost = f"{contents.n_values_lost:,} of {counted(contents.n_values, 'file')} in values/ missing or cut short"
-    advice = "put back the folder values/ that belongs beside the journal; steps whose values stay lost run again"
+    advice = "put back the folder values/ beside the journal; a step whose value is lost runs again"
     return Finding("journal", "large values", lost, Severity.PROBLEM, advice)
 
 
-def _schema(schema: int) -> Finding:
+def _schema_finding(schema: int) -> Finding:
     if schema == SCHEMA_VERSION:
         return Finding("journal", "schema", f"{schema}, which this version writes")
     found = f"{schema}; this version writes {SCHEMA_VERSION}"
-    return Finding("journal", "schema", found, Severity.NOTICE, "the next write changes it; keep a copy until then")
+    return Finding("journal", "schema", found, Severity.NOTICE, "the next write migrates it; make a copy before that")
 
 
-def _integrity(damage: Collection[str] | None, size: int) -> Finding:
+def _integrity_finding(damage: Collection[str] | None, size: int) -> Finding:
     if damage is None:
-        found = f"not checked, for the file has more than {in_bytes(CHECKED_BYTES)}"
+        found = f"not checked, because the file has more than {in_bytes(CHECKED_BYTES)}"
         advice = 'when nothing runs: sqlite3 journal.db "PRAGMA integrity_check"'
         return Finding("journal", "integrity", found, Severity.NOTICE, advice)
     if not damage:
@@ -176,11 +170,11 @@ def _integrity(damage: Collection[str] | None, size: int) -> Finding:
 
 
 def file_system_type(journal: JournalFile) -> Iterator[Finding]:
-    """Tell on what kind of file system the journal lies."""
+    """Yield a finding about the file system of the journal."""
     try:
         mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
-        advice = "see that it is a disk of this machine: SQLite is not safe on network drives"
+        advice = "check that it is a disk of this machine: SQLite is not safe on network drives"
         yield Finding("place", "file system", f"not told by {_SYSTEM}", Severity.NOTICE, advice)
         return
     kind = file_system(PurePosixPath(os.path.realpath(journal.path)), mounts)
@@ -190,17 +184,17 @@ def file_system_type(journal: JournalFile) -> Iterator[Finding]:
         found = f"{kind}, a network file system, where {_LOG_HARM if has_log else _NO_LOG}"
         yield Finding("place", "file system", found, Severity.PROBLEM if has_log else Severity.WARNING, advice)
     elif kind in {"tmpfs", "ramfs"}:
-        found = f"{kind}, which is memory: the journal survives its process, but no restart of the machine"
+        found = f"{kind}, which is memory: the journal survives its process, but not a restart of the machine"
         yield Finding("place", "file system", found, Severity.WARNING, f"put it on a disk, with {_ANOTHER_PLACE}")
     elif kind == "overlay":
-        found = "overlay, as in a container: the journal may go when the container goes"
+        found = "overlay, as in a container: the journal may be deleted with the container"
         yield Finding("place", "file system", found, Severity.NOTICE, f"put it on a volume, with {_ANOTHER_PLACE}")
     else:
         yield Finding("place", "file system", kind or "unknown")
 
 
 def space(journal: JournalFile) -> Iterator[Finding]:
-    """Tell how much space is left."""
+    """Yield a finding about the free space."""
     free = shutil.disk_usage(journal.folder).free
     state = Severity.PROBLEM if free < NO_SPACE else Severity.WARNING if free < LITTLE_SPACE else Severity.OK
     advice = "make space: a step that can't be recorded stops its run" if state is not Severity.OK else ""
@@ -208,7 +202,7 @@ def space(journal: JournalFile) -> Iterator[Finding]:
 
 
 def rights(journal: JournalFile) -> Iterator[Finding]:
-    """Tell whether the journal can be written."""
+    """Yield a finding about the right to write the journal."""
     there = [path for path in (journal.folder, journal.path) if os.access(path, os.F_OK)]
     locked = [path for path in there if not os.access(path, os.W_OK)]
     if locked:
@@ -221,38 +215,38 @@ def rights(journal: JournalFile) -> Iterator[Finding]:
 
 
 def sync(journal: JournalFile) -> Iterator[Finding]:
-    """Measure how long the disk takes to keep something."""
+    """Yield a finding about the time that the disk takes for one sync."""
     try:
-        times_s = sorted(_syncs(journal.path.parent, SystemClock()))
+        times_s = sorted(_sync_times(journal.path.parent, SystemClock()))
     except OSError as error:
         yield Finding("place", "sync", f"not measured: {error.strerror or error}", Severity.NOTICE)
         return
     typical_s = times_s[len(times_s) // 2]
-    found = f"{typical_s * 1000:.2g} ms, the median of {len(times_s)} ({_range(times_s)})"
+    found = f"{typical_s * 1000:.2g} ms, the median of {len(times_s)} ({_format_range(times_s)})"
     if typical_s < NO_SYNC_S:
-        advice = "a power cut may lose what was acknowledged, if nothing but memory is behind this"
+        advice = "a power cut may lose acknowledged steps, if this file system only writes to memory"
         yield Finding("place", "sync", f"{found}; no disk is that fast", Severity.NOTICE, advice)
     elif typical_s > SLOW_SYNC_S and journal.durability is Durability.POWER:
-        advice = 'every step waits for one; a faster disk helps, or durability="process", which waits for none'
+        advice = 'every step waits for one; use a faster disk, or durability="process", which waits for none'
         yield Finding("place", "sync", found, Severity.NOTICE, advice)
     else:
         yield Finding("place", "sync", found)
 
 
-def _range(times_s: list[float]) -> str:
+def _format_range(times_s: list[float]) -> str:
     return f"{times_s[0] * 1000:.2g} to {times_s[-1] * 1000:.2g}"
 
 
-def _syncs(folder: Path, clock: Clock) -> Iterator[float]:
+def _sync_times(folder: Path, clock: Clock) -> Iterator[float]:
     from tempfile import TemporaryFile
 
-    keep = getattr(os, "fdatasync", os.fsync)  # what SQLite calls
+    sync_file = getattr(os, "fdatasync", os.fsync)  # SQLite calls it too
     with TemporaryFile(dir=folder) as file:
         began_s = clock.monotonic()
         for n_sync in range(N_SYNCS):
             os.write(file.fileno(), bytes(SYNC_BYTES))
             before_s = clock.monotonic()
-            keep(file.fileno())
+            sync_file(file.fileno())
             yield clock.monotonic() - before_s
             if clock.monotonic() - began_s > SYNC_LIMIT_S and n_sync:
                 return
@@ -262,55 +256,55 @@ def _syncs(folder: Path, clock: Clock) -> Iterator[float]:
 
 
 def sqlite(journal: JournalFile) -> Iterator[Finding]:
-    """Tell the version of SQLite, what is known of it, and how it keeps what it is given."""
-    yield _version()
+    """Yield findings about SQLite: version, durability and journal mode."""
+    yield _version_finding()
     has_log = journal.contents is None or journal.contents.mode in {WAL, None}
-    yield _durability(journal.durability, has_log=has_log)
+    yield _durability_finding(journal.durability, has_log=has_log)
     if journal.contents is not None:
-        yield _mode(journal.contents)
+        yield _mode_finding(journal.contents)
 
 
 def has_reset_bug(version: tuple[int, ...]) -> bool:
-    """Return True if that SQLite may damage a file whose log one connection begins anew while another empties it.
+    """Return True if this SQLite can damage a file when one connection restarts the log while another empties it.
 
     https://sqlite.org/wal.html#walresetbug: fixed in 3.51.3, and in 3.44.6 and 3.50.7 of older lines.
     """
     return version < (3, 51, 3) and not (3, 44, 6) <= version < (3, 45) and not (3, 50, 7) <= version < (3, 51)
 
 
-def _version() -> Finding:
+def _version_finding() -> Finding:
     version = sqlite3.sqlite_version
     if not has_reset_bug(sqlite3.sqlite_version_info):
         return Finding("sqlite", "version", version)
     found = (
-        f"{version}; before 3.51.3 programs that write a file at once can damage it, in very rare moments. Kernels of "
-        "this version can't: they write the log back only while nobody writes"
+        f"{version}; before 3.51.3, programs that write to one file at the same time can damage it in very rare cases. "
+        "Kernels with this version of ironflow can't: they write the log back only while nobody writes"
     )
     return Finding("sqlite", "version", found)
 
 
-def _durability(durability: Durability, *, has_log: bool) -> Finding:
+def _durability_finding(durability: Durability, *, has_log: bool) -> Finding:
     if durability is Durability.PROCESS:
         level = "NORMAL" if has_log else "FULL"
         found = f"process (synchronous={level}): survives every death of the kernel, but not every power cut"
         return Finding("sqlite", "durability", found)
-    found = f"power (synchronous={'FULL' if has_log else 'EXTRA'}): what is acknowledged survives a power cut"
+    found = f"power (synchronous={'FULL' if has_log else 'EXTRA'}): acknowledged steps survive a power cut"
     return Finding("sqlite", "durability", found)
 
 
-def _mode(contents: JournalContents) -> Finding:
+def _mode_finding(contents: JournalContents) -> Finding:
     mode = {
-        None: "write-ahead log, now empty: nobody has the journal open",
+        None: "write-ahead log, now empty: no process has the journal open",
         WAL: "write-ahead log (WAL): readers and the writer don't wait for one another",
     }.get(contents.mode, f"rollback journal ({contents.mode}): readers and the writer wait for one another")
     return Finding("sqlite", "journal mode", f"{mode}; pages of {contents.page_size} bytes")
 
 
-# -- who uses it -------------------------------------------------------------------------------------------------
+# -- users -------------------------------------------------------------------------------------------------------
 
 
 def log(journal: JournalFile) -> Iterator[Finding]:
-    """Tell how large the write-ahead log is, and who keeps it so."""
+    """Yield a finding about the size of the write-ahead log and its readers; none if there is no log."""
     size = size_of(beside(journal.path, "-wal"))
     if size is None:
         return
@@ -318,29 +312,30 @@ def log(journal: JournalFile) -> Iterator[Finding]:
     if size <= LARGE_LOG:
         yield Finding("use", "log", in_bytes(size))
     elif readers:
-        found = f"{in_bytes(size)}, and it can't be used again while these read: {_named(readers)}"
+        found = f"{in_bytes(size)}, and it can't be reused while these processes read: {_format_pids(readers)}"
         advice = "close what reads the journal there: a cursor not read to its end, a tool, a kernel that hangs"
         yield Finding("use", "log", found, Severity.WARNING, advice)
     else:
-        advice = f"nothing: it is cut to {in_bytes(LOG_LIMIT)} when it is used again from its start"
-        yield Finding("use", "log", f"{in_bytes(size)}: somebody read for long, or wrote much", Severity.NOTICE, advice)
+        advice = f"nothing: it is cut to {in_bytes(LOG_LIMIT)} when it is reused from its start"
+        found = f"{in_bytes(size)}: a process read for a long time, or wrote much"
+        yield Finding("use", "log", found, Severity.NOTICE, advice)
 
 
 def users(journal: JournalFile) -> Iterator[Finding]:
-    """Tell which processes have the journal open, and which of them is writing."""
+    """Yield findings about the processes that have the journal open, and the one that is writing."""
     if journal.users is None:
         found = f"not told by {_SYSTEM}"
         yield Finding("use", "open in", found, Severity.NOTICE, f"lsof {journal.path}" if os.name == "posix" else "")
         return
-    yield Finding("use", "open in", _named(user.pid for user in journal.users) or "no process of yours")
+    yield Finding("use", "open in", _format_pids(user.pid for user in journal.users) or "no process of yours")
     writers = sorted({hold.pid for hold in journal.holds or () if hold.kind == WRITE} - {os.getpid()})
     if writers:
-        found = f"{_named(writers)} has been writing for {spoken(HOLD_S)} or longer"
-        advice = "if that stays so, steps fail here after 10 s of waiting: end the transaction or the process there"
+        found = f"{_format_pids(writers)} has been writing for {spoken(HOLD_S)} or longer"
+        advice = "if it goes on, steps here fail after 10 s of waiting: end that transaction or that process"
         yield Finding("use", "write lock", found, Severity.WARNING, advice)
     elif journal.contents is not None:
         yield Finding("use", "write lock", "free")
 
 
-def _named(pids: Iterator[int] | Collection[int]) -> str:
+def _format_pids(pids: Iterator[int] | Collection[int]) -> str:
     return ", ".join(f"pid {pid} ({'this process' if pid == os.getpid() else command_of(pid)})" for pid in pids)

@@ -1,4 +1,4 @@
-"""Findings: what `doctor` saw, how it judges that, and what to do about it."""
+"""Findings of `doctor`: what was checked, what was found, how severe it is, and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Severity(StrEnum):
-    """How a finding is judged. OK is as it should be, NOTICE is good to know, WARNING can harm, PROBLEM does harm."""
+    """The severity of a finding: OK, NOTICE (good to know), WARNING (can do harm), PROBLEM (does harm)."""
 
     OK = "ok"
     NOTICE = "notice"
@@ -26,7 +26,7 @@ _UNITS: Final = ("kB", "MB", "GB", "TB")
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at. `advice` says what to do, and is empty where there is nothing to do."""
+    """The result of one check. `advice` says what to do, and is empty if there is nothing to do."""
 
     topic: str
     what: str
@@ -36,7 +36,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def in_bytes(size: float) -> str:
-    """Return a size as a person says it: ``12 bytes``, ``4.1 MB``."""
+    """Return a size in bytes as a short text: ``12 bytes``, ``4.1 MB``."""
     if size < 1000:
         return f"{size:.0f} bytes"
     power = min(int(log10(size) / 3), len(_UNITS))

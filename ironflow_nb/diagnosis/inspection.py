@@ -1,7 +1,11 @@
-"""What a journal file says of itself, read without leaving a trace.
+"""Inspection of a journal file: its contents, read without a trace, and the processes that use it.
 
-No file of a journal may be opened here but by SQLite: when a process closes any descriptor of a file, POSIX takes all
-its locks on that file away, and a flow of this process may be relying on them.
+Only SQLite may open a file of the journal here. When a process closes any descriptor of a file, POSIX drops all locks
+of this process on the file, and a flow of this process may rely on them.
+
+The users of the file and their locks are read from `/proc` on Linux. With a write-ahead log, the locks are on single
+bytes of the ``-shm`` file. With a rollback journal, they are on bytes behind the end of the database file. Both are
+part of SQLite's file format.
 """
 
 from __future__ import annotations
@@ -30,9 +34,9 @@ T = TypeVar("T")
 
 BUSY_S: Final = 0.5
 LIMIT_S: Final = 3.0
-"""Counting, and looking for value files, take no longer than this each; what they don't get to is None."""
+"""The time for counting rows and looking for value files together; numbers that it does not suffice for are None."""
 CHECKED_BYTES: Final = 64_000_000
-"""A larger file is not checked page by page: SQLite can't be interrupted in it, and needs a second for every 100 MB."""
+"""The size up to which all pages are checked. SQLite needs a second for every 100 MB, and can't be interrupted."""
 _STEPS_BETWEEN_LOOKS: Final = 20_000
 _COUNTS: Final = (
     "SELECT count(*) FROM runs",
@@ -45,11 +49,11 @@ _LARGE: Final = 'SELECT value_id, size FROM "values" WHERE size >= ?'
 
 
 class JournalContents(msgspec.Struct, frozen=True, kw_only=True):
-    """What is in a journal at one moment, with what lies in its log. Times are microseconds UTC.
+    """The contents of a journal at one moment, including its log. Times are microseconds UTC.
 
-    None is what could not be found out in time. `mode` is None where nobody has the journal open.
-    `damage` are the words of SQLite about what is wrong, none if all is well. Of the large values, whose files have
-    `value_bytes` together, `n_values_lost` can't be read any more.
+    A number is None if it could not be found in time. `mode` is None if no process has the journal open. `damage` has
+    the messages of SQLite's integrity check, and None if the file is too large for it. `n_values` counts large values,
+    whose files have `value_bytes` bytes together; the files of `n_values_lost` are missing or have another size.
     """
 
     schema: int
@@ -70,7 +74,7 @@ class JournalContents(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def size_of(path: Path) -> int | None:
-    """Return how long the file is; None if there is none, or none that can be seen."""
+    """Return the size of the file in bytes; None if it is missing or can't be seen."""
     try:
         return path.stat().st_size
     except OSError:
@@ -78,70 +82,70 @@ def size_of(path: Path) -> int | None:
 
 
 def beside(path: Path, ending: str) -> Path:
-    """Return the path of a file that SQLite keeps beside the journal: ``-wal``, ``-shm``, ``-journal``."""
+    """Return the path of SQLite's file beside the journal with that ending: ``-wal``, ``-shm``, ``-journal``."""
     return path.with_name(path.name + ending)
 
 
 def inspect(path: Path, clock: Clock) -> JournalContents:
-    """Return what is in the file.
+    """Return the contents of the file.
 
     Raises:
-        JournalError: it can't be read, or is no journal.
+        JournalError: the file can't be read, or is not a journal.
     """
-    way = _way_in(path)
+    options = _uri_options(path)
     try:
-        found = _contents(path, way, clock)
+        found = _read_contents(path, options, clock)
     except JournalError:
-        if _way_in(path) == way:
+        if _uri_options(path) == options:
             raise
     else:
-        if _way_in(path) == way:
+        if _uri_options(path) == options:
             return found
-    # Somebody began to write meanwhile, and what was read without locks may be of several moments.
-    return _contents(path, _way_in(path), clock)
+    # A process opened the journal meanwhile, so a read without locks may mix several moments. Read again, with locks.
+    return _read_contents(path, _uri_options(path), clock)
 
 
-def _way_in(path: Path) -> str:
-    """Return how SQLite opens the file without making another one beside it."""
+def _uri_options(path: Path) -> str:
+    """Return the options with which SQLite opens the file and creates no other file beside it."""
     log, shared = size_of(beside(path, "-wal")), size_of(beside(path, "-shm"))
     if log and shared is None:
         raise JournalError(
-            f"the log of {path} lies there without its -shm file, so the journal was not read; if no process keeps the "
-            "journal to itself, read it once, for instance with iron.runs(), and ask again",
+            f"the log of {path} exists without its -shm file, so the journal was not read; if no process has locked "
+            "the journal exclusively, read it once, for instance with iron.runs(), and ask again",
             path=path,
         )
     if log is not None and shared is not None:
         return "mode=ro"
-    # Nobody has it open. A reader would make both files and leave them, except of a file that promises not to change.
+    # No process has it open. A reader would create both files and leave them there, but not with `immutable`.
     return "mode=ro&immutable=1" if _has_log_mode(path) else "mode=ro"
 
 
 def _has_log_mode(path: Path) -> bool:
-    # Without locks there can be no write-ahead log, so SQLite refuses a file that wants one, and makes nothing.
+    # Without locks there is no write-ahead log: SQLite refuses a file in WAL mode, and creates nothing.
     with suppress(sqlite3.Error), closing(_connect(path, "mode=ro&nolock=1")) as connection:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         return False
     return True
 
 
-def _connect(path: Path, way: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.as_uri()}?{way}", uri=True, timeout=BUSY_S, isolation_level=None)
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.as_uri()}?{options}", uri=True, timeout=BUSY_S, isolation_level=None)
 
 
-def _contents(path: Path, way: str, clock: Clock) -> JournalContents:
-    with translated(path), closing(_connect(path, way)) as connection:
+def _read_contents(path: Path, options: str, clock: Clock) -> JournalContents:
+    with translated(path), closing(_connect(path, options)) as connection:
         connection.execute("PRAGMA query_only=ON")
         begin_reading(connection, path)
         facts = JournalContents(
             schema=_number(connection, "PRAGMA user_version"),
-            mode=None if "immutable" in way else connection.execute("PRAGMA journal_mode").fetchone()[0],
+            mode=None if "immutable" in options else connection.execute("PRAGMA journal_mode").fetchone()[0],
             page_size=_number(connection, "PRAGMA page_size"),
             size=_number(connection, "PRAGMA page_size") * _number(connection, "PRAGMA page_count"),
         )
-        return _filled(connection, path, facts, clock) if facts.schema else facts
+        return _with_rows(connection, path, facts, clock) if facts.schema else facts
 
 
-def _filled(connection: sqlite3.Connection, path: Path, facts: JournalContents, clock: Clock) -> JournalContents:
+def _with_rows(connection: sqlite3.Connection, path: Path, facts: JournalContents, clock: Clock) -> JournalContents:
     files = ValueFiles(path.parent / "values")
     reader = SqliteReader(connection, files)
     leases, unfinished = reader.leases(), reader.runs(Select(statuses=OWNED))
@@ -170,7 +174,7 @@ def _filled(connection: sqlite3.Connection, path: Path, facts: JournalContents, 
 def _value_sizes(
     connection: sqlite3.Connection, files: ValueFiles, is_late: Callable[[], bool]
 ) -> list[tuple[int, int | None]] | None:
-    """Return how long the file of each large value was written, and how long it is."""
+    """Return for each large value the recorded size and the size of its file, in bytes; None if it is too late."""
     sizes: list[tuple[int, int | None]] = []
     for value_id, size in connection.execute(_LARGE, (INLINE_LIMIT,)):
         if is_late():

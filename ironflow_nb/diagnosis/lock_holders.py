@@ -18,7 +18,7 @@ from ironflow_nb.diagnosis.inspection import beside
 _PROCESSES: Final = Path("/proc")
 _LOCKS: Final = Path("/proc/locks")
 _GONE: Final = " (deleted)"
-_SHOWN: Final = 60
+_COMMAND_LENGTH: Final = 60
 
 WRITE: Final = "write"
 READ: Final = "read"
@@ -28,7 +28,7 @@ _RESERVED: Final = range(0x40000000, 0x40000002)
 
 
 class JournalUser(msgspec.Struct, frozen=True):
-    """A process that has the file open; `has_lost` if what it has open is not the file that lies there now."""
+    """A process that has the file open; `has_lost` if its open file was deleted or replaced since."""
 
     pid: int
     command: str
@@ -36,7 +36,7 @@ class JournalUser(msgspec.Struct, frozen=True):
 
 
 class LockHold(msgspec.Struct, frozen=True):
-    """What a process holds: the right to write, or one of the places in the log that readers keep from being reused."""
+    """A lock of a process: the write lock, or a read mark, which keeps a part of the log from being reused."""
 
     pid: int
     kind: str
@@ -44,27 +44,27 @@ class LockHold(msgspec.Struct, frozen=True):
 
 
 def users_of(path: Path) -> list[JournalUser] | None:
-    """Return the processes of which this user can see that they have the file open; None where nothing can be seen."""
+    """Return the processes, as far as this user can see them, that have the file open; None if there is no `/proc`."""
     if not (_PROCESSES / "self" / "fd").is_dir():
         return None
     real = os.path.realpath(path)
-    return [user for pid in _pids() if (user := _user(pid, real)) is not None]
+    return [user for pid in _pids() if (user := _journal_user(pid, real)) is not None]
 
 
 def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir(_PROCESSES) if name.isdigit())  # noqa: PTH208
 
 
-def _user(pid: int, real: str) -> JournalUser | None:
-    links = [link for link in _links(pid) if link.removesuffix(_GONE) == real]
+def _journal_user(pid: int, real: str) -> JournalUser | None:
+    links = [link for link in _open_files(pid) if link.removesuffix(_GONE) == real]
     return JournalUser(pid, command_of(pid), all(link.endswith(_GONE) for link in links)) if links else None
 
 
-def _links(pid: int) -> Iterator[str]:
+def _open_files(pid: int) -> Iterator[str]:
     folder = f"/proc/{pid}/fd"
     try:
         names = os.listdir(folder)  # noqa: PTH208
-    except OSError:  # it has ended, or is another user's
+    except OSError:  # the process has ended, or belongs to another user
         return
     for name in names:
         try:
@@ -74,23 +74,23 @@ def _links(pid: int) -> Iterator[str]:
 
 
 def command_of(pid: int) -> str:
-    """Return what a process was started as, or nothing if that can't be seen."""
+    """Return the command line of the process, cut to 60 characters; an empty text if it can't be seen."""
     try:
         words = (_PROCESSES / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return ""
     text = " ".join([os.path.basename(words[0]), *words[1:]]).split("\n")[0].strip()  # noqa: PTH119
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    return text if len(text) <= _COMMAND_LENGTH else f"{text[: _COMMAND_LENGTH - 3]}..."
 
 
 def holds_on(path: Path) -> frozenset[LockHold] | None:
-    """Return what processes hold of the journal at this moment; None where nothing can be seen."""
+    """Return the locks that processes hold on the journal at this moment; None if the system does not tell."""
     try:
         lines = _LOCKS.read_text().splitlines()
     except OSError:
         return None
     files = {_inode(beside(path, "-shm")): True, _inode(path): False}
-    return frozenset(hold for line in lines if (hold := _hold(line.split(), files)) is not None)
+    return frozenset(hold for line in lines if (hold := _parse_hold(line.split(), files)) is not None)
 
 
 def _inode(path: Path) -> int:
@@ -100,8 +100,8 @@ def _inode(path: Path) -> int:
         return -1
 
 
-def _hold(fields: list[str], files: dict[int, bool]) -> LockHold | None:
-    # 1: POSIX  ADVISORY  WRITE 25820 fe:00:2564182 120 120 -- one that waits has an arrow after its number
+def _parse_hold(fields: list[str], files: dict[int, bool]) -> LockHold | None:
+    # 1: POSIX  ADVISORY  WRITE 25820 fe:00:2564182 120 120 -- a waiting lock has an arrow after its number
     if len(fields) != 8 or fields[1] != "POSIX" or not fields[4].isdigit():
         return None
     inode = int(fields[5].rpartition(":")[2])

@@ -168,9 +168,9 @@ def too_new(path: Path) -> None:
         (noise, "is not a SQLite database", "give the path of a journal"),
         (other_application, "but not a journal of ironflow_nb", "give another path"),
         (too_new, f"has schema {SCHEMA_VERSION + 1}", "upgrade ironflow-nb"),
-        (Path.mkdir, "is no file, but something else", "give the path of a journal file"),
+        (Path.mkdir, "is not an ordinary file", "give the path of a journal file"),
         pytest.param(
-            lambda path: os.mkfifo(path), "is no file, but something else", "give the path",
+            lambda path: os.mkfifo(path), "is not an ordinary file", "give the path",
             marks=pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes"),
         ),
     ],
