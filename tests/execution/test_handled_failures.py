@@ -248,7 +248,7 @@ def test_an_error_of_a_class_inside_of_a_function_is_its_nearest_base_at_once(la
     first, again = handled(lab, world, raising, lambda error: (error.code, error.url), "called")
     assert first == again
     assert first[0] == "Refused"
-    assert "nothing finds by that name after a restart" in str(first[3])
+    assert "be found by that name after a restart" in str(first[3])
 
 
 @pytest.mark.parametrize("kind", ["called", "submitted"])

@@ -117,7 +117,7 @@ def test_damaged_content_is_no_content_until_it_is_stored_again(
         journal.files.path(stored.value_id).write_bytes(spoiled)
     with journal.reading() as reader:
         found = reader.values([stored.value_id])[stored.value_id]
-    assert replace(found, trouble=None) == replace(stored, content=None)
+    assert replace(found, read_error=None) == replace(stored, content=None)
     assert found.read_error
     if size >= INLINE_LIMIT:
         assert str(journal.files.path(stored.value_id)) in found.read_error

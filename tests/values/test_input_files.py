@@ -83,8 +83,8 @@ def test_it_is_stored_in_a_few_bytes_and_comes_back_equal(data: iron.File) -> No
 
 def test_a_large_file_is_read_once_for_each_of_its_states(data: iron.File, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
-    really = argument_types._content_digest
-    monkeypatch.setattr(argument_types, "_content_digest", lambda path: read.append(path) or really(path))
+    really = argument_types.content_digest
+    monkeypatch.setattr(argument_types, "content_digest", lambda path: read.append(path) or really(path))
     data.path.write_bytes(bytes(100_000))
     first = data.digest()
     assert [data.digest() for _ in range(5)] == [first] * 5
