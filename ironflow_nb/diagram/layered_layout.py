@@ -141,7 +141,7 @@ def _leave(sheet: _Sheet, node: int, x: float, y: float) -> list[Point]:
 
 
 def _is_free(sheet: _Sheet, node: int, x: float) -> bool:
-    """Tell whether no other box of the node's row, and no link from it to itself, stands between it and the column."""
+    """Return True if no other box of the row, and no link of the node to itself, stands between it and the column."""
     if x > sheet.boxes[node].x and sheet.grid.rights[node] > sheet.boxes[node].width / 2 + LOOP_ROOM / 2:
         return False
     left, right = sorted((x, sheet.boxes[node].x))

@@ -20,7 +20,7 @@ from ironflow_nb.diagram.model import Diagram, Edge
 
 MAX_BOXES: Final = 300
 MAX_LINKS: Final = 600
-"""Graphviz takes half a second for so many, and 13 s for three times as many, in which nothing can interrupt it."""
+"""Graphviz takes half a second for this number of nodes and 13 s for three times as many, and can't be interrupted."""
 
 _FORMAT: Final = "json0"
 _HEADER: Final = (

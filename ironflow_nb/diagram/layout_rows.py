@@ -227,7 +227,7 @@ def _barycentre(neighbours: list[int], places: dict[int, int], otherwise: float)
 
 
 def _swap_neighbours(grid: Grid) -> None:
-    """Let neighbours in a row change places where their own links then cross less."""
+    """Swap neighbours in a row where their own links then cross less."""
     places = {item: place for row in grid.rows for place, item in enumerate(row)}
     for row in grid.rows:
         for place in range(len(row) - 1):

@@ -182,7 +182,7 @@ class DiagramBuilder:
         return f"n{len(self.nodes)}"
 
     def join(self, tails: Iterable[OpenEdge], target: str, *, is_back: bool = False) -> None:
-        """Let the tails lead to a node."""
+        """Connect the open edges to a node."""
         for source, label, is_dashed in tails:
             edge = Edge(source=source, target=target, label=label, is_back=is_back, is_dashed=is_dashed)
             self._edges.setdefault(edge)

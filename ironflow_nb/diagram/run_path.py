@@ -25,7 +25,7 @@ class NodeSites:
             if node.step is not None:
                 self._numbers.setdefault(node.step, set()).add(node.site)
         self._unsure = {name for name, number in recorded if number is None}
-        # Of these nothing says where they were called, as in a run of before call sites were recorded.
+        # The call site of these is not known, as in a run that is older than recorded call sites.
         self._by_name = self._unsure - {name for name, number in recorded if number is not None}
 
     def diagram(self) -> Diagram:

@@ -66,7 +66,7 @@ def engine() -> Engine:
 def backup(path: str | os.PathLike[str], *, engine: Engine | None = None) -> Path:
     """Write a copy of the journal, as it is at this moment, with its value files; return where it is.
 
-    Whoever runs or writes meanwhile goes on. The copy is a journal as any other: ``iron.open(path)`` opens it, and runs
+    Runs and other writers go on meanwhile. The copy is a journal as any other: ``iron.open(path)`` opens it, and runs
     that are going on now are interrupted ones there, which can be continued. Large values lie in ``values/`` beside it.
 
     Args:

@@ -38,7 +38,7 @@ class BackgroundThread:
         self._lock = threads.lock()
 
     def look_after(self, session: Session) -> None:
-        """Let the worker look after the session, and start it if it does not run."""
+        """Add the session, and start the thread if it does not run."""
         with self._lock:
             self._sessions[session.run_id] = session
             if self._is_resting:
@@ -61,7 +61,7 @@ class BackgroundThread:
                 del self._sessions[session.run_id]
 
     def stop(self) -> None:
-        """Let the worker end soon."""
+        """Ask the thread to end soon."""
         self._is_stopped = True
         self._wakeup.set()
 

@@ -1,6 +1,6 @@
 """Plain calls that are recorded: the time, an id and chance, which would differ each time a flow runs.
 
-A replay gets what the first run got. They ride with the next commit, so they cost no waiting of their own: the next
+A replay gets what the first run got. They are written in the next commit, so they cost no wait of their own: the next
 body commits them before it begins, for it may act on them.
 """
 

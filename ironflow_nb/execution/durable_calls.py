@@ -62,7 +62,7 @@ def open_branch(context: RunContext, name: str, arguments: Mapping[str, Any] | N
 
 @contextmanager
 def entered(context: RunContext) -> Iterator[None]:
-    """Let the calling code stand at that place."""
+    """Make that place the context of the calling code."""
     token = SCOPE.set(context)
     try:
         yield
@@ -114,7 +114,7 @@ def count_items(context: RunContext, name: str, n_items: int) -> None:
 
 
 def encode_with(context: RunContext, around: Callable[[RunStorage], RunStorage]) -> None:
-    """Let what the run records from here on be encoded by the storage that is made around its own."""
+    """Encode all further records of the run by a storage that is made around its own."""
     context.session.encode_with(around)
 
 

@@ -121,7 +121,7 @@ class Engine:
     # -- sessions ------------------------------------------------------------------------------------------------
 
     def open_session(self, session: Session) -> None:
-        """Take a session into the care of the worker."""
+        """Register a session with the background thread."""
         with self._lock:
             if not self._is_started:
                 self._is_started = True
@@ -131,11 +131,11 @@ class Engine:
         self._background.look_after(session)
 
     def close_session(self, session: Session) -> None:
-        """Let go of a session, unless bodies of it are still running, or its end is not recorded yet."""
+        """Release a session, unless bodies of it are still running or its end is not recorded yet."""
         self._background.let_go(session)
 
     def flush(self) -> None:
-        """Commit what waits for the worker."""
+        """Commit what the background thread would commit next."""
         for session in list(self.sessions.values()):
             if session.writer.is_pending or session.in_flight():
                 with suppress(RunTakenOver):
@@ -150,12 +150,12 @@ class Engine:
             yield reader
 
     def is_running_here(self, run_id: RunId) -> bool:
-        """Tell whether this process is executing the run now."""
+        """Return True if this process is executing the run now."""
         session = self.sessions.get(run_id)
         return session is not None and session.is_open
 
     def is_active(self) -> bool:
-        """Tell whether this process is executing any run."""
+        """Return True if this process is executing any run."""
         return any(session.is_open for session in list(self.sessions.values()))
 
     def next_ordinal(self, execution: str, kind: str, name: str, inputs: Digest, *, is_taken: bool = True) -> int:

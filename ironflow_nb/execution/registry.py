@@ -70,7 +70,7 @@ class Registry:
         return engine
 
     def is_any_active(self) -> bool:
-        """Tell whether this process is executing any run."""
+        """Return True if this process is executing any run."""
         return any(engine.is_active() for engine in list(self._engines))
 
     def engine(self) -> Engine:
@@ -90,7 +90,7 @@ class Registry:
 
     @contextmanager
     def replaced(self, engine: Engine) -> Iterator[None]:
-        """Let the engine be the default one for a while; the one before stays as it is."""
+        """Make the engine the default one inside of the block; the one before stays open."""
         before, self._engine = self._engine, engine
         try:
             yield
@@ -114,7 +114,7 @@ class Registry:
         return self._definitions.get((kind, name))
 
     def forget(self, kind: str, name: str) -> None:
-        """Let nothing be defined here under that name."""
+        """Remove the definition of that name."""
         self._definitions.pop((kind, name), None)
 
     def definitions(self, kind: str) -> list[RegisteredDefinition]:

@@ -21,7 +21,7 @@ __all__ = ["Describe", "Described", "extract"]
 log = logging.getLogger(__name__)
 
 _MOST_THROWING = 3
-"""From so many nodes of a try block an edge leads to its handlers; from more, only from the last."""
+"""Up to this number of nodes of a try block each has an edge to the handlers; beyond it, only the last one."""
 
 
 def extract(function: Callable[..., Any], describe: Describe) -> Diagram:

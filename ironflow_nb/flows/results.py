@@ -37,7 +37,7 @@ class StepFuture(Generic[T]):
         self._answer = answer
 
     def done(self) -> bool:
-        """Tell whether the result is there."""
+        """Return True if the result is there."""
         return self._submission is None or self._submission.is_finished()
 
     def result(self, timeout_s: float | None = None) -> T:
@@ -134,7 +134,7 @@ class MapResult(Sequence[T]):
         return frame.astype({"index": "int64", "type": "str", "message": "str", "exception": "object"})
 
     def is_ready(self, index: int) -> bool:
-        """Tell whether item `index` can be read without waiting."""
+        """Return True if item `index` can be read without waiting."""
         return self._fanout is None or self._fanout.is_ready(index)
 
     def _all(self) -> Sequence[T]:

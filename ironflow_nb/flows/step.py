@@ -62,7 +62,7 @@ class Bindable:
 
     @property
     def __self__(self) -> Any:
-        """What it is bound to, for `functools.partialmethod` and whoever else asks methods."""
+        """The object it is bound to, for `functools.partialmethod` and other code that inspects methods."""
         if not self.receiver:
             raise AttributeError("it is bound to nothing", name="__self__", obj=self)
         return self.receiver[0]

@@ -84,7 +84,7 @@ class Moment(NamedTuple):
 def progress_of(engine: Engine, run_id: RunId) -> Progress:
     """Return how far the run is; the time, ids and chance are no work to look at.
 
-    Of a run that completed is left out what it had no use for any more, as failures of before an edit.
+    Of a completed run, steps that it did not use are left out, such as failures from before an edit.
 
     Raises:
         RunNotFound: nobody knows it.

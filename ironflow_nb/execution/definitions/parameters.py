@@ -121,7 +121,7 @@ def _content(cell: types.CellType) -> Any:
 
 
 def is_code(value: object) -> bool:
-    """Tell whether the value is code (a function, class, module, step or flow) and no data."""
+    """Return True if the value is code (a function, class, module, step or flow) and no data."""
     return isinstance(value, _CODE_TYPES) or hasattr(type(value), "__ironflow_definition__")
 
 

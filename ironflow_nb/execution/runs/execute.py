@@ -159,7 +159,7 @@ def _handed_over(engine: Engine, session: Session) -> Iterator[None]:
 
 
 def is_async(body: FlowCall) -> bool:
-    """Tell whether the flow is an ``async def``."""
+    """Return True if the flow is an ``async def``."""
     return inspect.iscoroutinefunction(body.function)
 
 

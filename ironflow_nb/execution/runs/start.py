@@ -301,7 +301,7 @@ def _decide_keyed(engine: Engine, reader: Reader, key: str, call: CallKey, *, re
 
 
 def _is_owned(engine: Engine, reader: Reader, run: RunRow) -> bool:
-    """Tell whether somebody works on the run; this very engine does so only while it has a session of it."""
+    """Return True if somebody works on the run; this very engine does so only while it has a session of it."""
     if run.owner == engine.owner:
         return engine.is_running_here(run.run_id)
     return engine.access.is_owner_alive(reader, run.owner)

@@ -74,12 +74,12 @@ class Promise:
 
     @property
     def is_done(self) -> bool:
-        """Tell whether the promise is there."""
+        """Return True if the promise is there."""
         return self._value is not PENDING or self.error is not None
 
     @property
     def is_released(self) -> bool:
-        """Tell whether the value was let go of."""
+        """Return True if the value was let go of."""
         return self._read is not None
 
     @property
@@ -93,7 +93,7 @@ class Promise:
         return value if read is None or self.kept is None else read(self.kept.value_id)
 
     def release(self, read: Callable[[ValueId], Any]) -> None:
-        """Let go of the value; `read` gives it again."""
+        """Release the value; `read` gives it again."""
         self._read = read
         self._value = None
 
@@ -133,7 +133,7 @@ class Attempt:
 
     A retry follows its `failed` attempt, not before that one's due time, and `begin_again` puts it back to work where
     its first attempt was performed beside the flow. `code` is that of the step when it was asked for, and `claim` says
-    that it computes a result for all runs; where it `is_owed`, no result of before will do. Beside the flow its body
+    that it computes a result for all runs; where it `is_owed`, no earlier result will do. Beside the flow its body
     runs in the `context` of the call.
     """
 
@@ -196,7 +196,7 @@ class Attempt:
 
     @property
     def is_started(self) -> bool:
-        """Tell whether its body has begun."""
+        """Return True if its body has begun."""
         return hasattr(self, "row")
 
 

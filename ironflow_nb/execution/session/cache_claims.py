@@ -22,11 +22,11 @@ class CacheClaims:
         self._held[claim.identity, claim.code] = claim
 
     def settle(self, attempt: Attempt) -> None:
-        """Forget a claim that is given back in the commit of what the attempt came to."""
+        """Forget a claim that is given back in the commit of the attempt's result."""
         self._forget(attempt.claim)
 
     def give_back(self, attempt: Attempt) -> None:
-        """Let other runs compute what this attempt was to compute for all of them."""
+        """Give back the claim of the attempt, so that other runs can compute the cached result."""
         claim, attempt.claim = attempt.claim, None
         if claim is not None and self._forget(claim):
             self._writer.give_back(claim)

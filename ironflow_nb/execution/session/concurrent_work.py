@@ -46,13 +46,13 @@ class ConcurrentWork:
                 self._pulls.append(pull)
 
     def remove(self, child: Child) -> None:
-        """Let go of the work, if it is of this continuation."""
+        """Release the work, if it is of this continuation."""
         with self._lock:
             if child in self.children:
                 self.children.remove(child)
 
     def remove_pull(self, pull: Callable[[], None]) -> bool:
-        """Let a map pull no more items; return True if it still did."""
+        """Stop a map from pulling more items; return True if it still did."""
         with self._lock:
             is_there = pull in self._pulls
             if is_there:
@@ -60,7 +60,7 @@ class ConcurrentWork:
             return is_there
 
     def pull(self) -> None:
-        """Let every open map pull items into its window; only the flow's own threads do that."""
+        """Pull items of every open map into its window; only the flow's own threads do that."""
         for pull in list(self._pulls):
             pull()
 

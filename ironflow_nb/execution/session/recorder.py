@@ -70,11 +70,11 @@ class Recorder:
             self._replayer.learn(row)
 
     def is_late(self, attempt: Attempt) -> bool:
-        """Tell whether the attempt is of an earlier continuation, and answers no call of this one."""
+        """Return True if the attempt is of an earlier continuation, and answers no call of this one."""
         return attempt.continuation is not self._replayer
 
     def is_void(self, result: AttemptResult) -> bool:
-        """Tell whether nothing of a late attempt is recorded.
+        """Return True if nothing of a late attempt is recorded.
 
         One that took another run's result never began, and its step may be another one's now. A child has a record of
         its own, which the attempt of the current continuation reads.

@@ -135,7 +135,7 @@ class Replayer:
         self.recorded.learn(row)
 
     def allow_change(self, name: str, code: Digest) -> None:
-        """Let steps of that name have new code, which somebody has been told of already."""
+        """Accept new code of the steps of that name: the user was told of it."""
         self._allowed_changes.add((name, code))
 
     def skip(self, name: str, branch: BranchId, reason: str) -> PendingEvent | None:
@@ -376,7 +376,7 @@ class Replayer:
         return stored
 
     def _settle_loss(self, row: StepRow, stored: StoredValue | None) -> None:
-        """Let a step run again whose recorded result is gone, if that costs little or its policy is to refresh.
+        """Permit a new attempt of a step whose result is gone, if that costs little or the policy is to refresh.
 
         Raises:
             ValueUnreadable: putting the result back, if somebody can, may be better than running the step again.
@@ -436,7 +436,7 @@ def _flying(
 
 
 def _as_before(spec: StepSpec, record: RecordedStep | None) -> Reuse | None:
-    """Return the result of the function's own code: journals of before what it refers to was tracked know only that."""
+    """Return the result recorded under the function's own code: all that journals before dependency tracking have."""
     done = None if record is None else record.completed(spec.tracked.own)
     return None if done is None else Reuse(done)
 

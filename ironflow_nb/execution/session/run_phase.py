@@ -64,7 +64,7 @@ class RunLifecycle:
             self.phase = max(self.phase, phase)
 
     def note_interrupt(self, reason: str) -> None:
-        """Let the background thread interrupt the run; called by a handler of signals, which can't wait for a lock."""
+        """Ask the background thread to interrupt the run; called by a signal handler, which can't wait for a lock."""
         self.interrupted_by = reason
 
     def finish(self) -> None:
@@ -73,7 +73,7 @@ class RunLifecycle:
             self.phase = max(self.phase, RunPhase.FINISHING)
 
     def cancel_tasks(self) -> None:
-        """Let a task that an async flow left behind be cancelled where it calls a step."""
+        """Cancel tasks that an async flow left behind where they call a step."""
         self.cancels_tasks = True
 
     def close(self) -> None:

@@ -103,7 +103,7 @@ class Session(RunLifecycle):
         self.loop, self._task, self._on_result = loop, task, on_result
 
     def encode_with(self, around: Callable[[RunStorage], RunStorage]) -> None:
-        """Let what the run records from here on be encoded by the storage that is made around its own."""
+        """Encode all further records of the run by a storage that is made around its own."""
         self.storage = around(self.storage)
 
     @property
@@ -274,7 +274,7 @@ class Session(RunLifecycle):
             self._failures.disown(steps, self.replayer.lived_with)
 
     def drop(self, attempt: Attempt, error: BaseException) -> None:
-        """Let go of an attempt without a result, because it was cancelled or its run ended before it began."""
+        """Release an attempt without a result: it was cancelled, or its run ended before it began."""
         with self.lock:
             self._land(attempt)
             self.claims.give_back(attempt)

@@ -77,7 +77,7 @@ class RunContext(msgspec.Struct, frozen=True):
         return self.at(self.session.open_branch(self.branch, name, arguments, continuation=self.continuation))
 
     def add_child(self, child: Child, pull: Callable[[], None] | None = None) -> None:
-        """Let the flow answer for work beside it; its threads `pull` the items of a map."""
+        """Add work beside the flow, which the flow waits for; its threads `pull` the items of a map."""
         with self.session.lock:
             self.session.raise_if_outlived(self.continuation)
             self.session.beside.add(child, pull)

@@ -68,7 +68,7 @@ class EngineLoop:
         return result
 
     def close(self) -> None:
-        """Let the loop cancel its tasks and end, if it goes on; its thread is a daemon that nobody waits for."""
+        """Cancel the tasks of the loop and end it, if it runs; its thread is a daemon that nobody waits for."""
         self._is_closing = True
         with suppress(RuntimeError):  # it has ended
             self.loop.call_soon_threadsafe(self.loop.stop)

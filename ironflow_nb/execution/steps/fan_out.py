@@ -25,10 +25,10 @@ WINDOW: Final = 4
 """Items that may be pulled and not yet committed, as a multiple of the concurrency."""
 
 SOURCE_ERRORS: Final = 1000
-"""After so many errors with no item between them a source is given up: it would raise for ever."""
+"""A source that raises this number of errors in a row, with no item between them, is given up."""
 
 HELD_BYTES: Final = 32 * 1024 * 1024
-"""Results of so many bytes are kept in memory, and those of the window; the others are read again when wanted."""
+"""Up to this size results are kept in memory, beside those of the window; the others are read again when needed."""
 
 _END: Final = object()
 
@@ -107,7 +107,7 @@ class FanOut:
 
     @property
     def is_pulling(self) -> bool:
-        """Tell whether more items may come."""
+        """Return True if more items may come."""
         return not self.is_exhausted and not self._is_failing
 
     def _pull(self) -> None:
@@ -152,7 +152,7 @@ class FanOut:
             self.session.count_items(self._series, len(self.promises))
 
     def _begin(self, attempt: Attempt) -> None:
-        """Let a worker perform the attempt as soon as one is free."""
+        """Queue the attempt for a worker."""
         with self.session.lock:
             self._attempt_of[attempt.promise] = attempt
             if self._is_failing:  # its failure stays the last word, and may be what the flow waits for
@@ -163,7 +163,7 @@ class FanOut:
         self._hire()
 
     def _take_error(self, error: BaseException) -> None:
-        """Let the item fail that could not even be asked for, whatever its error; or the map, if all of them do.
+        """Fail the item whose call could not be made, whatever the error; or the map, if all of them fail.
 
         A generator is at its end after an error: taken for no more than that, it would leave the map short.
         """
@@ -241,7 +241,7 @@ class FanOut:
         with self.session.lock:
             is_failed = result is not None and result.error is not None and result.retry_at is None
             if is_failed and not self._collects:
-                self._begin_no_more()  # at once, though the failure is committed by and by
+                self._begin_no_more()  # at once, though the failure is committed later
             if self._attempts and self.session.phase < RunPhase.FINISHING:
                 return self._attempts.popleft()
             self._n_workers -= 1
@@ -250,13 +250,13 @@ class FanOut:
     # -- reading -------------------------------------------------------------------------------------------------
 
     def is_ready(self, index: int) -> bool:
-        """Tell whether item `index` can be read, or is known never to come, without waiting."""
+        """Return True if item `index` can be read, or is known never to come, without waiting."""
         if index < len(self.promises) and self.promises[index].is_done:
             return True
         return self._is_stuck() or (self.is_exhausted and index >= len(self.promises))
 
     def is_finished(self) -> bool:
-        """Tell whether nothing more will come: all items are done, or one failed and nothing is in flight."""
+        """Return True if nothing more will come: all items are done, or one failed and nothing is in flight."""
         return (self.is_exhausted and self._n_open == 0) or self._is_stuck()
 
     def _is_stuck(self) -> bool:
@@ -314,7 +314,7 @@ def _promise_of(asked: RecordedAnswer | Promise | Attempt) -> Promise:
 
 
 def _is_collected(error: BaseException) -> bool:
-    """Tell whether the error is a failure of the item, whatever its class, and not of the run or its journal."""
+    """Return True if the error is a failure of the item, whatever its class, and not of the run or its journal."""
     return isinstance(error, Exception) and (hasattr(error, FAILED_STEP) or not isinstance(error, IronflowError))
 
 

@@ -1,8 +1,8 @@
 """Steps with ``cache=``: results that runs share, each computed by one of them at a time.
 
-Before its body runs, an attempt claims its identity and code in the journal. Whoever finds them claimed by somebody who
-lives waits; whoever finds a result that is young enough takes it, which its own run records as `StepReused`. A claim is
-given back in the commit that records what the body came to; one whose process died binds nobody.
+Before its body runs, an attempt claims its identity and code in the journal. A run that finds them claimed
+by a living process waits. A run that finds a result that is young enough takes it and records `StepReused`. A claim is
+given back in the commit that records the result; a claim whose process died does not count.
 """
 
 from __future__ import annotations

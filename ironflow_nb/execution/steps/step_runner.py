@@ -91,7 +91,7 @@ async def _resolved(
 ) -> Any:
     """Return the result of a call that nothing recorded answers."""
     __tracebackhide__ = True
-    if isinstance(asked, Promise):  # it is in flight: an interrupted call of before, or a twin that was submitted
+    if isinstance(asked, Promise):  # in flight: an interrupted earlier call, or an equal one that was submitted
         continuation = session.replayer
         await driver.resolved(session, asked)
         if asked.undone is None:

@@ -48,7 +48,7 @@ def frontend() -> Frontend | None:
 
 
 def is_interactive() -> bool:
-    """Tell whether a person works here: a terminal, or a front end that answers when a cell asks for input."""
+    """Return True if a person works here: a terminal, or a front end that answers when a cell asks for input."""
     here = shell()
     if here is None:
         return False
@@ -87,12 +87,12 @@ def notebook_path() -> str | None:
 
 
 def notebook_exists(path: str | None) -> bool:
-    """Tell whether a notebook is still there."""
+    """Return True if a notebook is still there."""
     return path is not None and Path(path).exists()
 
 
 def is_under_pytest() -> bool:
-    """Tell whether a test is being run: there nothing continues by itself."""
+    """Return True if a test is being run: there nothing continues by itself."""
     return "PYTEST_CURRENT_TEST" in os.environ
 
 

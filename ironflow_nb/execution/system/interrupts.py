@@ -92,7 +92,7 @@ class Interrupts:
 
     @contextmanager
     def waiting(self, wakeup: Wakeup) -> Iterator[None]:
-        """Let an interrupt wake a wait of the main thread; one that was kept before is delivered first."""
+        """Make an interrupt end a wait of the main thread; one that was kept before is delivered first."""
         if not is_main_thread():
             yield
             return
@@ -143,7 +143,7 @@ INTERRUPTS: Final = Interrupts()
 
 
 def is_in_user_code(frame: FrameType | None) -> bool:
-    """Tell whether the user's code is running in the frame, and not the engine on its behalf."""
+    """Return True if the user's code is running in the frame, and not the engine on its behalf."""
     innermost = frame
     while frame is not None:
         # By the name of its module: paths of two packages may begin alike, and one path may be written in many ways.
@@ -164,10 +164,10 @@ def _is_within(module: object, package: str) -> bool:
 class AwaitedRuns:
     """Hands an interrupt on, and tells those who await on the main thread's loop. Used by the main thread only.
 
-    It listens for one interrupt: after that the handler of before has the word again.
+    It listens for one interrupt: after that the former handler is in place again.
 
     No interrupt falls between its parts. One that comes while the handler is put in or taken out meets either handler:
-    the one of before cancels or unwinds the awaiting task itself. One that comes before the loop waits is handled at
+    the former one cancels or unwinds the awaiting task itself. One that comes before the loop waits is handled at
     once, and wakes the loop by its self-pipe. One that Python only notes, because the wait has just begun or another
     thread got it, is handled when the loop looks up; see `looking_up`.
     """
@@ -224,7 +224,7 @@ class AwaitedRuns:
 
 @contextmanager
 def looking_up(loop: AbstractEventLoop) -> Iterator[None]:
-    """Let the loop of the main thread wake now and then; see `LOOK_S`."""
+    """Wake the loop of the main thread at intervals; see `LOOK_S`."""
     timer: TimerHandle
 
     def look() -> None:

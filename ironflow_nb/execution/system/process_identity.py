@@ -157,14 +157,14 @@ def give_up(owner: str) -> None:
 
 
 def is_alive(lease: Lease | None, *, now: int) -> bool:
-    """Tell whether the owner of the lease still lives."""
+    """Return True if the owner of the lease still lives."""
     if lease is None or not may_live(lease):
         return False
     return _is_of_here(lease) or now - lease.heartbeat_at < lease.lease_s * 1e6
 
 
 def may_live(lease: Lease) -> bool:
-    """Tell whether the owner of the lease is not known to be dead, whatever its heartbeat says."""
+    """Return True if the owner of the lease is not known to be dead, whatever its heartbeat says."""
     if lease.owner in _GIVEN_UP:
         return False
     if not _is_of_here(lease):
@@ -174,7 +174,7 @@ def may_live(lease: Lease) -> bool:
 
 
 def is_gone(lease: Lease, *, now: int) -> bool:
-    """Tell whether nothing is lost with the lease: its owner is dead, or was silent elsewhere for longer than a day."""
+    """Return True if the lease can be dropped: its owner is dead, or was silent elsewhere for over a day."""
     return not may_live(lease) or (not _is_of_here(lease) and now - lease.heartbeat_at > FORGOTTEN_S * 1e6)
 
 

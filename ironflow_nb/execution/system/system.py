@@ -81,7 +81,7 @@ class Threads(Protocol):
         """Return the identity of the calling thread."""
 
     def is_main(self) -> bool:
-        """Tell whether the calling thread is the main one."""
+        """Return True if the calling thread is the main one."""
 
     def event_loop(self) -> AbstractEventLoop:
         """Return a new event loop, for a thread of this kind to run."""
@@ -178,12 +178,12 @@ THREAD_PREFIX: Final = "ironflow-"
 
 
 def is_main_thread() -> bool:
-    """Tell whether the calling thread is the main one of the process, which signals interrupt."""
+    """Return True if the calling thread is the main one of the process, which signals interrupt."""
     return threading.current_thread() is threading.main_thread()
 
 
 def is_foreign_thread() -> bool:
-    """Tell whether the calling thread is neither the main one, nor an engine's, nor one that executes cells."""
+    """Return True if the calling thread is neither the main one, nor an engine's, nor one that executes cells."""
     thread = threading.current_thread()
     if thread is threading.main_thread():
         return False

@@ -29,18 +29,18 @@ class Wakeups:
         self._waiting: list[Wakeup] = []
 
     def wake(self) -> None:
-        """Let everybody who waits look again."""
+        """Wake all waits, so that each looks again."""
         for wakeup in list(self._waiting):
             wakeup.set()
 
     def wake_others(self) -> None:
-        """Let the others look again, if there are any: what they wait for may have come from this thread."""
+        """Wake the other waits, if there are any: this thread may have caused what they wait for."""
         if len(self._waiting) > 1:
             self.wake()
 
     @contextmanager
     def woken(self, wakeup: W) -> Iterator[W]:
-        """Let the wakeup be set whenever something happens."""
+        """Set the wakeup whenever something happens, inside of the block."""
         self._waiting.append(wakeup)
         try:
             yield wakeup
@@ -131,7 +131,7 @@ class ThreadPool:
         with self._lock:
             if is_limited and self._n_limited >= N_LIMITED:
                 self.n_unfinished += 1
-                self._queued.append(attempt)  # whoever ends a limited job takes it, under this lock
+                self._queued.append(attempt)  # the thread that ends a limited job takes it, under this lock
                 return
             self._n_limited += is_limited
         try:

@@ -166,7 +166,7 @@ def is_true(value: Any) -> bool:
     """Return True for true, and False for false and null (``&&`` gives null for missing values).
 
     Raises:
-        ValueError: the value is none of these.
+        ValueError: the value is something else.
     """
     value = coerce(value)
     if value is None or isinstance(value, bool):
