@@ -27,7 +27,7 @@ STATE: Final = {
     "code_identity.constants._DIGESTER": "it names constants that it can't read, for as long as they live",
     "code_identity.definitions._CLASSES": "what was read of classes, compared before each use; at most 256",
     "code_identity.definitions._READINGS": "what was read of functions, for as long as their code lives",
-    "code_identity.imports._TEXTS": "what was read of modules of the user, compared before each use",
+    "code_identity.source_files._TEXTS": "what was read of modules of the user, compared before each use",
     "code_identity.tracker._EPOCH": "a cell is executed in the process, whatever engines there are",
     "execution.registry.REGISTRY": "the default engine, and what is defined in the process",
     "execution.system.interrupts.INTERRUPTS": "a process has one handler of SIGINT",

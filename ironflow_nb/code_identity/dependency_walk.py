@@ -30,7 +30,6 @@ from ironflow_nb.code_identity.definitions import (
     read_function,
 )
 from ironflow_nb.code_identity.guards import Guards
-from ironflow_nb.code_identity.imports import Excerpt
 from ironflow_nb.code_identity.name_resolution import (
     CodeReference,
     Constant,
@@ -41,6 +40,7 @@ from ironflow_nb.code_identity.name_resolution import (
 )
 from ironflow_nb.code_identity.references import Chain, changed_names
 from ironflow_nb.code_identity.source import function_source
+from ironflow_nb.code_identity.source_files import Excerpt, declared_content
 from ironflow_nb.code_identity.user_code import is_generated, is_user_class, is_user_function
 from ironflow_nb.core.identity import Digest, digest_bytes, step_name
 from ironflow_nb.values.classes import class_name
@@ -276,8 +276,6 @@ class DependencyWalk:
     def _declared(self) -> Iterator[Edge]:
         if not self._depends:
             return
-        from ironflow_nb.code_identity.declared import declared_content
-
         for item in self._depends:
             codes = [target for target in self._resolver.value(item, "") if isinstance(target, CodeReference)]
             if codes and (callable(item) or isinstance(item, type)):

@@ -16,8 +16,19 @@ import msgspec
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.plain_text import counted
 from ironflow_nb.diagnosis.findings import Finding, Severity, in_bytes
-from ironflow_nb.diagnosis.inspection import CHECKED_BYTES, JournalContents, beside, inspect, size_of
-from ironflow_nb.diagnosis.lock_holders import WRITE, JournalUser, LockHold, command_of, holds_on, users_of
+from ironflow_nb.diagnosis.inspection import (
+    CHECKED_BYTES,
+    WRITE,
+    JournalContents,
+    JournalUser,
+    LockHold,
+    beside,
+    command_of,
+    holds_on,
+    inspect,
+    size_of,
+    users_of,
+)
 from ironflow_nb.errors import JournalBusy, JournalError, NotAJournal
 from ironflow_nb.execution import Clock, SystemClock, SystemThreads
 from ironflow_nb.journal.file_systems import file_system, is_network

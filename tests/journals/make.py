@@ -66,7 +66,7 @@ def main() -> None:
     path = Path(__file__).parent / f"schema_{SCHEMA_VERSION}.db"
     path.unlink(missing_ok=True)
     os.environ["IRONFLOW_KEY"] = KEY
-    failures._traceback = lambda _error: "Traceback: left out, for it names the folders of a machine"
+    failures._format_traceback = lambda _error: "Traceback: left out, for it names the folders of a machine"
     with iron.open(path):
         survey(3, works=True)
         with contextlib.suppress(ConnectionError):
