@@ -21,7 +21,19 @@ from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
 _SHOWN_ROWS = 60
 
 
-class PicturedFrame(pd.DataFrame):
+class WholeTextFrame(pd.DataFrame):
+    """A DataFrame that displays its texts in full in a notebook; pandas cuts them after 50 characters."""
+
+    @property
+    def _constructor(self) -> Callable[..., pd.DataFrame]:
+        return WholeTextFrame
+
+    def _repr_html_(self) -> str | None:
+        with pd.option_context("display.max_rows", _SHOWN_ROWS, "display.max_colwidth", None):
+            return pd.DataFrame(self)._repr_html_()  # type: ignore[operator,no-any-return]
+
+
+class PicturedFrame(WholeTextFrame):
     """A DataFrame with a headline and a picture; what is derived from it has neither."""
 
     _metadata = ["headline", "picture"]  # noqa: RUF012 -- how pandas lets a subclass have attributes of its own
@@ -35,16 +47,11 @@ class PicturedFrame(pd.DataFrame):
         made.headline, made.picture = headline, picture
         return made
 
-    @property
-    def _constructor(self) -> Callable[..., pd.DataFrame]:
-        return pd.DataFrame
-
     def __repr__(self) -> str:
         return f"{self.headline}\n{super().__repr__()}".lstrip("\n")
 
     def _repr_html_(self) -> str | None:
-        with pd.option_context("display.max_rows", _SHOWN_ROWS, "display.max_colwidth", None):
-            table: str | None = pd.DataFrame(self)._repr_html_()  # type: ignore[operator]
+        table = super()._repr_html_()
         picture = self.picture
         drawn = f"<div>{picture.html}</div>" if picture is not None and picture.html is not None else ""
         headline = f"<b>{escape(self.headline)}</b>" if self.headline else ""

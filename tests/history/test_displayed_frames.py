@@ -10,6 +10,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
+from ironflow_nb.history.pictured_frame import PicturedFrame
 from tests.conftest import Lab
 from tests.graphs.playing import graph_of, work
 
@@ -165,3 +166,11 @@ def test_statuses_are_displayed_as_words(lab: Lab) -> None:
     assert main.last is not None
     assert repr(main.last.status) == "'completed'"
     assert f"{[main.last.status]}" == "['completed']"
+
+
+def test_what_is_selected_of_a_plan_shows_its_reasons_in_full() -> None:
+    reason = "edited: line 2 of `warmest_first`; constant DIGITS: 1 to 2, and more than fifty characters"
+    plan = PicturedFrame.of_frame(pd.DataFrame({"step": ["a", "b"], "reason": [reason, ""]}), None, "2 done again")
+    chosen = plan[plan["reason"] != ""]
+    assert reason in str(chosen._repr_html_())  # type: ignore[operator]
+    assert "2 done again" not in str(chosen._repr_html_())  # type: ignore[operator]
