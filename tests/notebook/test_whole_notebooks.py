@@ -162,7 +162,7 @@ def test_what_is_no_notebook_and_no_input_is_refused(folder: Path) -> None:
     with pytest.raises(FileNotFoundError):
         iron.run_notebook(folder / "none.ipynb")
     path = write(folder / "a.ipynb", [("", "x = 1")])
-    with pytest.raises(DefinitionError, match="not 'a b'"):
+    with pytest.raises(DefinitionError, match="got 'a b'"):
         iron.run_notebook(path, {"a b": 1})
     with iron.open(":memory:"), pytest.raises(DefinitionError, match="a journal in memory"):
         iron.run_notebook(path)
@@ -177,7 +177,7 @@ def test_two_cells_of_one_name_are_refused(folder: Path) -> None:
 def test_of_a_name_that_no_cell_has_left_behind_it_says_what_there_is(folder: Path) -> None:
     result = iron.run_notebook(write(folder / "a.ipynb", [("", "x = 1\ny = 2")]))
     assert repr(result) == "<notebook a.ipynb: completed; 1 executed>"
-    with pytest.raises(StepNotFound, match="there are: x, y"):
+    with pytest.raises(StepNotFound, match="the variables are: x, y"):
         result.value("z")
 
 
