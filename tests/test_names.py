@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,13 @@ METAPHORS = {
     "Kept", "Looked", "Asked", "Resident", "Past", "Draft", "Order", "Orders", "Worker", "Launchable", "Replans",
     "Fact", "Entry", "Sketch", "Tail", "Drawn", "Stage", "Troubles", "Varying", "Delayed",
 }  # fmt: skip
+
+# Phrases that a reader has to read twice.
+UNCLEAR = re.compile(
+    r'Tell whether|"""Let [a-z]|^ *Let [a-z]|[Ww]hoever|came to\b|is none of|by and by|so many\b|rides? with'
+    r"|of before\b",
+    re.MULTILINE,
+)
 
 # The rooms of the engine, each above those that it may import.
 ENGINE_FLOORS = {
@@ -54,6 +62,11 @@ def test_no_module_is_named_by_an_activity() -> None:
 
 def test_no_class_is_named_by_a_metaphor() -> None:
     assert not {name.lstrip("_") for path in INNER for name in classes(path)} & METAPHORS
+
+
+@pytest.mark.parametrize("path", INNER, ids=dotted)
+def test_prose_has_no_unclear_phrase(path: Path) -> None:
+    assert not UNCLEAR.findall(path.read_text())
 
 
 @pytest.mark.parametrize("path", [path for path in INNER if dotted(path).startswith("execution.")], ids=dotted)

@@ -104,7 +104,7 @@ class BackgroundThread:
         try:
             act()
         except IronflowError as error:
-            # Whoever commits next meets the same trouble and tells the person.
+            # The next commit meets the same error and tells the user.
             logger().debug("%s: %s", activity, error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- user code may be met here: digests, sources
             self._access.background_errors.note(activity, error)

@@ -164,7 +164,7 @@ def test_the_items_of_filter_and_foreach_share_a_time_that_timeout_s_sets(kind: 
     clock = Hasty()
     grants = Grants.of({})
     context = WorkContext(node="n", grants=grants, clock=clock, secrets=Secrets({}, grants), timeout_s=5.0)
-    with pytest.raises(NodeTimeout, match="it took longer than 5 s, and came to item 2; raise timeout_s"):
+    with pytest.raises(NodeTimeout, match="it took longer than 5 s, and reached item 2; raise timeout_s"):
         kind.perform({"items": [1, 2, 3], **options}, context)
 
 

@@ -58,7 +58,7 @@ def _planned(
 def _current(spec: StepSpec, rows: list[StepRow]) -> Current:
     tracked = spec.tracked
     recorded = {row.code for row in rows if row.name == spec.name}
-    # Journals of before what a function refers to was tracked know only its own code.
+    # Journals older than dependency tracking know only the function's own code.
     is_older = tracked.digest not in recorded and tracked.own in recorded
     return Current(tracked.own if is_older else tracked.digest, spec.once, spec.on_change)
 

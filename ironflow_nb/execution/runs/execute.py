@@ -141,7 +141,7 @@ def run_in_background(engine: Engine, session: Session, body: FlowCall) -> None:
     context = contextvars.copy_context()
 
     def run() -> None:
-        with suppress(BaseException):  # recorded, and raised again by whoever asks for the result
+        with suppress(BaseException):  # recorded, and raised again where the result is read
             context.run(run_session, engine, session, body)
 
     with _handed_over(engine, session):
@@ -188,7 +188,7 @@ async def await_here(engine: Engine, request: RunRequest, body: FlowCall) -> Any
 
 
 def _interrupt_soon(sessions: list[Session], error: BaseException) -> None:
-    """Let the engine's own thread interrupt the runs; called by a handler of signals, which can't wait for a lock."""
+    """Ask the background thread to interrupt the runs; called by a signal handler, which can't wait for a lock."""
     for session in sessions:
         session.note_interrupt(type(error).__name__)
         with suppress(Exception):  # what it counts may change meanwhile

@@ -67,7 +67,7 @@ def _evaluate_items(options: Options, written: Any, context: NodeContext) -> Ite
     until_s = context.monotonic() + limit_s
     for index, item in enumerate(items):
         if context.monotonic() > until_s:
-            message = f"{context.node}: it took longer than {limit_s:g} s, and came to item {index}; raise timeout_s"
+            message = f"{context.node}: it took longer than {limit_s:g} s, and reached item {index}; raise timeout_s"
             raise NodeTimeout(message, node=context.node)
         names["item"], names["index"] = item, index
         try:
