@@ -44,7 +44,7 @@ test: $(VENV)/.test  ## everything, with fixed samples of the long proofs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto -m 'not ($(ALONE))'
+	$(BIN)/pytest -n auto --dist worksteal -m 'not ($(ALONE))'
 	$(BIN)/pytest -m '$(ALONE)'
 
 proof: $(VENV)/.test  ## the long crash and interrupt runs

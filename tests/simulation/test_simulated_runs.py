@@ -119,12 +119,14 @@ class Kernel:
 def uncollected() -> Iterator[None]:
     """Let the garbage collector run between seeds only: in one, it would end coroutines at a time of its own."""
     gc.disable()
+    gc.freeze()  # what other tests have left in this process is not looked at again after each seed
     try:
         yield
     finally:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # some coroutines of the dead were never awaited
             gc.collect()
+        gc.unfreeze()
         gc.enable()
 
 
