@@ -122,3 +122,4 @@ def test_whatever_is_left_of_the_log_the_run_continues(
         again = kept & {what for kind, what in flows.LOG if kind == "body"}
         assert not again, f"{kind} {n_frames}: {again} had been acknowledged, and ran again"
         shutil.rmtree(copy.parent)
+    journal.close()  # only now: it would write the log back
