@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -96,7 +97,11 @@ def broken() -> None:
         ({"on_rerun": "new"}, "mend what failed, then iron.resume("),
     ],
 )
-def test_calling_again_is_advised_where_it_continues(lab: Lab, options: dict[str, Any], said: str) -> None:
+def test_calling_again_is_advised_where_it_continues(
+    lab: Lab, options: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ironflow_nb.execution.system.frontend.shell", lambda: None)  # other tests leave one
+    monkeypatch.delattr(sys, "ps1", raising=False)  # which IPython sets
     with pytest.raises(OSError, match="off") as failed:
         broken.options(**options)()
     assert said in notes_of(failed.value)
