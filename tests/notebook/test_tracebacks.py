@@ -63,10 +63,10 @@ async def awaited(texts):
 def stopped(texts):
     return list(stop.map(texts))
 
-def fail(text):
+def fail_to_parse(text):
     return int(text)
 
-graph = iron.Graph.from_yaml("graph: g\\nnodes: [{id: a, python: fail, with: {text: x}}]")
+graph = iron.Graph.from_yaml("graph: g\\nnodes: [{id: a, python: fail_to_parse, with: {text: x}}]")
 """
 
 IN_A_BODY = [
