@@ -25,7 +25,7 @@ METAPHORS = {
 
 # Phrases that a reader has to read twice.
 UNCLEAR = re.compile(
-    r'Tell whether|"""Let [a-z]|^ *Let [a-z]|[Ww]hoever|came to\b|is none of|by and by|so many\b|rides? with'
+    r'Tell whether|"""Let |^ *Let [a-z]|[Ww]hoever|came to\b|is none of|by and by|so many\b|rides? with'
     r"|of before\b",
     re.MULTILINE,
 )

@@ -195,7 +195,7 @@ class Engine:
 
     @contextmanager
     def hearing_interrupts(self, interrupt: Callable[[BaseException], object] = lambda _: None) -> Iterator[None]:
-        """Let SIGINT wake the loop of this thread, if it is the main one; see `AwaitedRuns`."""
+        """Make SIGINT wake the loop of this thread, inside of the block, if it is the main one; see `AwaitedRuns`."""
         if not self.threads.is_main():
             yield
             return

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
+from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import GraphInvalid, InputInvalid
 from tests.cells import World
 from tests.conftest import Lab
@@ -166,7 +167,10 @@ def test_an_input_that_a_run_would_fail_without_is_told_before_anything_runs(lab
     ],
 )
 def test_an_input_that_a_run_may_do_without_is_not_asked_for(lab: Lab, node: Node) -> None:
-    graph_of(node)(z=1)
+    graph = graph_of(node)
+    graph(z=1)
+    assert graph.last is not None
+    assert graph.last.status == RunStatus.COMPLETED
 
 
 @pytest.mark.parametrize(
