@@ -186,7 +186,8 @@ class Session(RunLifecycle):
             started = StepStarted(
                 name=attempt.spec.name, index=attempt.index, identity=identity, code=attempt.code, branch=branch,
                 nth=nth, inputs=inputs[-1].value_id, reason=attempt.reason.value,
-                lived_with=self._failures.prove(branch), once=attempt.spec.once, child_run_id=attempt.child_run_id, site=attempt.call.site or "",
+                lived_with=self._failures.prove(branch), once=attempt.spec.once,
+                child_run_id=attempt.child_run_id, site=attempt.call.site or "",
             )  # fmt: skip
             self.writer.define_step(attempt.spec, attempt.code, self.storage)
             if attempt.failed is not None:
