@@ -14,6 +14,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.execution import Session
 from tests.conftest import Lab
 
 LIMIT_S = 10.0
@@ -194,6 +195,37 @@ def test_a_commit_that_never_succeeds_fails_the_run_and_nobody_waits_for_ever(la
     lab.engine.journal.append = append
     lab.cell()
     assert flow.start().result(timeout_s=LIMIT_S) == expected
+
+
+@pytest.mark.parametrize("flow", [mapped, one_by_one, awaited], ids=lambda flow: flow.name.rpartition(".")[2])
+def test_the_result_of_a_run_whose_end_is_refused_is_the_error_from_the_moment_of_the_refusal(
+    lab: Lab, flow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_refused, may_go_on, is_closed = threading.Event(), threading.Event(), threading.Event()
+    end_or_defer, close_session = Session.end_or_defer, lab.engine.close_session
+
+    def held(session: Session, *events: Any, **options: Any) -> None:
+        try:
+            end_or_defer(session, *events, **options)
+        finally:
+            is_refused.set()
+            assert may_go_on.wait(LIMIT_S)
+
+    def closed(session: Session) -> None:
+        close_session(session)
+        is_closed.set()
+
+    monkeypatch.setattr(Session, "end_or_defer", held)
+    monkeypatch.setattr(lab.engine, "close_session", closed)
+    Disturbed(lab.engine.journal, "append", MemoryError("no memory"), lambda _: True)
+    run = flow.start()
+    assert is_refused.wait(LIMIT_S)
+    try:
+        with pytest.raises(iron.JournalError, match="MemoryError"):
+            run.result(timeout_s=LIMIT_S)
+    finally:
+        may_go_on.set()
+        assert is_closed.wait(LIMIT_S)
 
 
 @pytest.mark.parametrize("error", [*ERRORS, SystemExit(3)], ids=lambda error: type(error).__name__)

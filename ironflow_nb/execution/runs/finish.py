@@ -72,9 +72,7 @@ def complete(session: Session, value: Any) -> Any:
     session.raise_fatal_error()
     stored, echo = session.storage.store(value)
     completed = PendingEvent(events.RunCompleted(output=stored.value_id), values=(stored,))
-    session.end(*_account(session), completed)
-    with session.lock:
-        ended.succeed(echo)
+    session.end(*_account(session), completed, resolve=lambda: ended.succeed(echo))
     return echo
 
 
@@ -94,7 +92,7 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
     with _closing(engine, session, ended, error):
         if last is not None:
             session.disown(causes)
-            session.end_or_defer(*_account(session), last)
+            session.end_or_defer(*_account(session), last, resolve=lambda: ended.fail(error))
 
 
 def interrupt(engine: Engine, session: Session, error: BaseException, reason: str) -> None:
@@ -125,7 +123,7 @@ def stop(engine: Engine, session: Session, stopped: RunStopped) -> IronflowError
         last = PendingEvent(events.RunPaused(asked_by=stopped.asked_by))
         error = _interrupted(session, "paused")
     with _closing(engine, session, ended, error):
-        session.end_or_defer(*_account(session), last)
+        session.end_or_defer(*_account(session), last, resolve=lambda: ended.fail(error))
     return error
 
 

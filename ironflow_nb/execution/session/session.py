@@ -466,29 +466,29 @@ class Session(RunLifecycle):
                     self._define = None
                     self.writer.define(stored)
 
-    def end(self, *events: PendingEvent) -> None:
-        """Commit the last events of this continuation; from now on calls are refused."""
+    def end(self, *events: PendingEvent, resolve: Callable[[], None] = lambda: None) -> None:
+        """Commit the last events of this continuation and resolve its completion; from now on calls are refused."""
         self._write_definition()
         with self.lock:
             self.claims.give_back_all_but(self._in_flight.values())
             self.recorder.append(*events)
             self.close()
+            resolve()  # in the same hold of the lock: a thread that finds the session closed finds its result
 
-    def end_or_defer(self, *events: PendingEvent) -> None:
-        """Like `end`, but what the journal refuses now stays pending, and the background thread tries it again.
-
-        Without an end in the journal the run would seem to be going on for as long as this process lives.
+    def end_or_defer(self, *events: PendingEvent, resolve: Callable[[], None] = lambda: None) -> None:
+        """Like `end`, but what the journal refuses is tried again, lest the run seem to go on while this process lives.
 
         Raises:
             IronflowError: it was refused, or the run is another process's now.
         """
         try:
-            self.end(*events)
+            self.end(*events, resolve=resolve)
         except JournalError:
             with self.lock:
                 self.close()
                 for event in events:
                     self.writer.defer(event)
+                resolve()
             raise
 
     def resolve(self, completion: Promise, error: BaseException) -> None:
