@@ -11,7 +11,8 @@ PROJECT := --no-deps --no-build-isolation -e .
 ALONE := kernel or browser or notebook
 FAST := -q -p no:nbval -n auto --dist worksteal -m 'not ($(ALONE) or crash or slow)'
 
-.PHONY: demo lab notebooks test check fast proof bench lock test-newest test-oldest clean
+.NOTPARALLEL:
+.PHONY: demo lab notebooks test check lint fast parallel alone again proof bench lock test-newest test-oldest clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.12 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
@@ -31,21 +32,26 @@ lab: $(VENV)/.lab  ## open the notebooks in JupyterLab
 notebooks: $(VENV)/.test  ## execute the notebooks and store them with their outputs, for who reads them on a code host
 	$(BIN)/python -m notebooks.renew
 
-check: $(VENV)/.test  ## the fast loop: lint, types, architecture, unit tests
+check: lint fast  ## the fast loop: lint, types, architecture, unit tests
+
+lint: $(VENV)/.test  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest $(FAST)
 
 fast: $(VENV)/.test  ## the unit tests alone, also for another Python: make fast PYTHON=python3.13 VENV=.venv-3.13
 	$(BIN)/pytest $(FAST)
 
-test: $(VENV)/.test  ## everything, with fixed samples of the long proofs
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+test: lint parallel alone  ## everything, with fixed samples of the long proofs
+
+parallel: $(VENV)/.test  ## the tests that run beside each other
 	$(BIN)/pytest -n auto --dist worksteal -m 'not ($(ALONE))'
+
+alone: $(VENV)/.test  ## the tests of kernels, browsers and notebooks, one after the other
 	$(BIN)/pytest -m '$(ALONE)'
+
+again: $(VENV)/.test  ## the tests that failed last, one after the other
+	$(BIN)/pytest --last-failed --last-failed-no-failures none
 
 proof: $(VENV)/.test  ## the long crash and interrupt runs
 	IRONFLOW_PROOF=full IRONFLOW_SEED=$(SEED) $(BIN)/pytest -m crash
