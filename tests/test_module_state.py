@@ -37,7 +37,7 @@ STATE: Final = {
     "graphs.runtime.node_bodies._OVERDUE": "a function on a thread can outlive its engine",
     "journal.migrations.MIGRATIONS": "the library collects migrations while the module is imported",
     "values.private_files._OPEN_JOURNALS": "closing a descriptor of a file drops all locks of the process on it",
-    "values.stored_code._NOTES": "how unpickled functions and classes were read, for as long as they live",
+    "values.classes._NOTES": "how unpickled functions and classes were read, for as long as they live",
 }
 """What changes, and why it belongs to the process."""
 

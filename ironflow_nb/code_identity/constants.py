@@ -20,13 +20,11 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from ironflow_nb.code_identity.code_parts import Change
-from ironflow_nb.code_identity.source import parsed
+from ironflow_nb.code_identity.source import is_user_module, parsed
 from ironflow_nb.code_identity.syntax import dotted
-from ironflow_nb.code_identity.user_code import is_user_module
 from ironflow_nb.core.identity import Digest, digest_bytes
-from ironflow_nb.values.classes import class_name
+from ironflow_nb.values.classes import CodeKnowledge, class_name
 from ironflow_nb.values.digest import Digested, Digester, Provenance
-from ironflow_nb.values.stored_code import CodeKnowledge
 
 _CONSTANT_TYPES: Final = frozenset({
     int, float, complex, str, bytes, bool, type(None), type(Ellipsis), range, Decimal, re.Pattern,

@@ -15,7 +15,7 @@ from operator import is_, itemgetter
 from typing import Any, Final
 
 from ironflow_nb.code_identity.definitions import CODE_TYPES, is_code
-from ironflow_nb.code_identity.user_code import is_user_class
+from ironflow_nb.code_identity.source import is_user_class
 from ironflow_nb.values.classes import class_name
 
 MOST: Final = 256

@@ -22,11 +22,10 @@ from ironflow_nb.code_identity.references import (
     global_names,
     read_references,
 )
-from ironflow_nb.code_identity.source import NO_SOURCE_OF_CLASS, class_source, function_source
+from ironflow_nb.code_identity.source import NO_SOURCE_OF_CLASS, class_source, function_source, is_generated
 from ironflow_nb.code_identity.syntax import bytecode, dotted, stripped, written
-from ironflow_nb.code_identity.user_code import is_generated
 from ironflow_nb.core.identity import Digest, digest_bytes
-from ironflow_nb.values.stored_code import note_of
+from ironflow_nb.values.classes import note_of
 
 DECORATOR_MARK: Final = "__ironflow_decorator__"
 """An attribute of our own decorators. They say how a function is run, and are not part of its code."""

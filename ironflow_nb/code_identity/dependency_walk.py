@@ -39,9 +39,8 @@ from ironflow_nb.code_identity.name_resolution import (
     owner_of,
 )
 from ironflow_nb.code_identity.references import Chain, changed_names
-from ironflow_nb.code_identity.source import function_source
+from ironflow_nb.code_identity.source import function_source, is_generated, is_user_class, is_user_function
 from ironflow_nb.code_identity.source_files import Excerpt, declared_content
-from ironflow_nb.code_identity.user_code import is_generated, is_user_class, is_user_function
 from ironflow_nb.core.identity import Digest, digest_bytes, step_name
 from ironflow_nb.values.classes import class_name
 

@@ -22,8 +22,8 @@ from ironflow_nb.code_identity.containers import Members, may_have_members, memb
 from ironflow_nb.code_identity.definitions import is_code, is_definition, wrapped_by
 from ironflow_nb.code_identity.guards import MISSING, Guards
 from ironflow_nb.code_identity.references import SUPER, Chain
+from ironflow_nb.code_identity.source import is_user_class, is_user_function, is_user_module
 from ironflow_nb.code_identity.source_files import Excerpt, absolute, excerpts
-from ironflow_nb.code_identity.user_code import is_user_class, is_user_function, is_user_module
 from ironflow_nb.core.identity import step_name
 from ironflow_nb.values.classes import class_name
 

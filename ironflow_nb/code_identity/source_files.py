@@ -19,8 +19,8 @@ from typing import Any, Final, NamedTuple
 
 from ironflow_nb.code_identity.constants import shown, value_digest
 from ironflow_nb.code_identity.guards import MISSING, Guards
+from ironflow_nb.code_identity.source import is_user_file
 from ironflow_nb.code_identity.syntax import parse, stripped, written
-from ironflow_nb.code_identity.user_code import is_user_file
 from ironflow_nb.core.identity import Digest, digest_bytes
 from ironflow_nb.values.argument_types import content_digest
 from ironflow_nb.values.private_files import journal_of, refuse_used

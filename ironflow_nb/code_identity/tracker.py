@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ironflow_nb.core.identity import Digest
-from ironflow_nb.values.stored_code import CodeKnowledge
+from ironflow_nb.values.classes import CodeKnowledge
 
 if TYPE_CHECKING:
     from ironflow_nb.code_identity.code_parts import TrackedCode
@@ -112,7 +112,7 @@ def code_identity(code: Callable[..., Any]) -> Digest:
 
 
 def _class_identity(kind: type) -> Digest | None:
-    from ironflow_nb.code_identity.user_code import is_user_class
+    from ironflow_nb.code_identity.source import is_user_class
 
     return code_identity(kind) if is_user_class(kind) else None
 

@@ -67,14 +67,14 @@ class StateDiagram:
     @property
     def mermaid(self) -> str:
         """The diagram in the language of Mermaid, for Markdown."""
-        from ironflow_nb.diagram.markup import to_mermaid
+        from ironflow_nb.diagram.text_forms import to_mermaid
 
         return to_mermaid(self.model, self.states)
 
     @property
     def dot(self) -> str:
         """The diagram in the language of Graphviz."""
-        from ironflow_nb.diagram.markup import to_dot
+        from ironflow_nb.diagram.text_forms import to_dot
 
         return to_dot(self.model, self.states)
 

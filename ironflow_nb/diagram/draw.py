@@ -17,11 +17,11 @@ from ironflow_nb.diagram.collapse import MAX_NODES, reduced
 from ironflow_nb.diagram.geometry import Layout
 from ironflow_nb.diagram.layout import lay_out
 from ironflow_nb.diagram.model import Diagram, without_dangling_edges
-from ironflow_nb.diagram.plain_form import to_machine_text, to_text
 from ironflow_nb.diagram.sizes import label_sizes_of, sizes_of, xml_attribute, xml_text
 from ironflow_nb.diagram.states import Caption, NodeState, RunFigures, with_blocks, with_left_out, with_recorded
 from ironflow_nb.diagram.states import caption as caption_of
 from ironflow_nb.diagram.svg import Tooltip
+from ironflow_nb.diagram.text_forms import to_machine_text, to_text
 
 NOTHING: Final = RunFigures()
 _SIZE: Final = re.compile(r'<svg xmlns="[^"]*" (width="([0-9.]+)" height="([0-9.]+)")')

@@ -220,7 +220,7 @@ class GraphDiagramMixin:
 
     def to_mermaid(self) -> str:
         """Return the diagram of the graph as Mermaid source."""
-        from ironflow_nb.diagram.markup import to_mermaid
+        from ironflow_nb.diagram.text_forms import to_mermaid
 
         return to_mermaid(self.diagram_model(), {})
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ironflow_nb.code_identity.user_code import is_user_file
+from ironflow_nb.code_identity.source import is_user_file
 from ironflow_nb.core.events import RunFailed, decode_as
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.run_state import StepRow

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from ironflow_nb.code_identity.user_code import is_user_file
+from ironflow_nb.code_identity.source import is_user_file
 
 _PACKAGE: Final = f"{Path(__file__).parent.parent}{os.sep}"
 _SHOWS: Final = "showtraceback"

@@ -1,8 +1,11 @@
-"""Classes by name, and the attributes of their objects.
+"""Classes by name, the attributes of their objects, and notes about code in pickles.
 
 A stored value names its class, and the class that has this name now rebuilds it. A class of a cell is a new object each
 time the cell runs and in each kernel, but it keeps its name. The search looks into ``__main__`` and the loaded modules,
 and never imports anything.
+
+A function of a cell is pickled as bytecode, and its source is missing in the process that loads it. So the pickle
+contains a note with the result of reading the source. The loaded function is identified by this note.
 """
 
 from __future__ import annotations
@@ -10,9 +13,12 @@ from __future__ import annotations
 import copyreg
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from struct import calcsize
-from typing import Any, Final
+from types import FunctionType
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from ironflow_nb.core.identity import step_name
 from ironflow_nb.errors import ValueUnreadable
@@ -23,6 +29,7 @@ FORMER_MODULES: Final = {
     "ironflow_nb.flows.steps": "ironflow_nb.flows.step",
     "ironflow_nb.values.input_file": "ironflow_nb.values.argument_types",
     "ironflow_nb.values.resource": "ironflow_nb.values.argument_types",
+    "ironflow_nb.values.stored_code": "ironflow_nb.values.classes",
 }
 _RECORDED_NAMES: Final = {"ironflow_nb.core.retry.Retry": "ironflow_nb.core.retrying.Retry"}
 _CURRENT_NAMES: Final = {recorded: current for current, recorded in _RECORDED_NAMES.items()}
@@ -115,3 +122,40 @@ def _copies_itself(kind: type) -> bool:
 
 def _is_cached(kind: type, name: str) -> bool:
     return any(isinstance(vars(base).get(name), cached_property) for base in kind.__mro__)
+
+
+class CodeKnowledge(NamedTuple):
+    """Functions that identify code; `of_class` returns None for a class that the user did not write."""
+
+    of_function: Callable[[FunctionType], bytes]
+    of_class: Callable[[type], bytes | None]
+    note: Callable[[Any], bytes]
+    """Returns the note about a function or class for its pickle."""
+
+
+# Weak keys keep no code alive; functions and classes are equal only to themselves.
+_NOTES: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
+
+
+def note_of(code: Any) -> bytes | None:
+    """Return the note with which the function or class was loaded from a pickle, or None."""
+    try:
+        return _NOTES.get(code)
+    except TypeError:  # the metaclass of the class forbids hashes or weak references
+        return None
+
+
+def with_note(reduced: tuple[Any, ...], note: bytes) -> tuple[Any, ...]:
+    """Return cloudpickle's reduction of a function or class, extended so that loading restores the note."""
+    if len(reduced) < 6:
+        return reduced
+    make, args, state, items, pairs, set_state = reduced
+    return make, args, (set_state, state, note), items, pairs, restore_code
+
+
+def restore_code(code: Any, state: tuple[Callable[[Any, Any], object], Any, bytes]) -> None:
+    """Give the function or class its state and its note; pickles refer to this function by its name."""
+    set_state, own, note = state
+    set_state(code, own)
+    with suppress(TypeError):
+        _NOTES[code] = note

@@ -28,9 +28,8 @@ import msgspec
 from ironflow_nb.core.identity import Digest, digest_bytes, step_name
 from ironflow_nb.errors import ValueNotStorable
 from ironflow_nb.values.argument_types import Resource
-from ironflow_nb.values.classes import adds_only_attributes, attributes, class_name
+from ironflow_nb.values.classes import CodeKnowledge, adds_only_attributes, attributes, class_name
 from ironflow_nb.values.shared_parts import Extent, Numbering
-from ironflow_nb.values.stored_code import CodeKnowledge
 from ironflow_nb.values.tagged import TAG, Rules, Tree, is_made_of_parts, is_plain, tag, tag_by_class
 
 

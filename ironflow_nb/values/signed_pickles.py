@@ -15,10 +15,9 @@ from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ironflow_nb.errors import JournalError, UntrustedValue, ValueNotStorable, ValueUnreadable
-from ironflow_nb.values.classes import FORMER_MODULES, is_findable
+from ironflow_nb.values.classes import FORMER_MODULES, is_findable, with_note
 from ironflow_nb.values.digest import is_of_numpy
 from ironflow_nb.values.private_files import make_folder, new_file, publish
-from ironflow_nb.values.stored_code import with_note
 
 if TYPE_CHECKING:
     import pickle

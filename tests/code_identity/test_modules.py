@@ -12,10 +12,9 @@ from types import ModuleType
 
 import pytest
 
-from ironflow_nb.code_identity.source import EDITED
+from ironflow_nb.code_identity.source import EDITED, is_user_file
 from ironflow_nb.code_identity.syntax import function_tree
 from ironflow_nb.code_identity.tracker import Tracker, track
-from ironflow_nb.code_identity.user_code import is_user_file
 
 Write = Callable[..., ModuleType]
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from pygraphviz import AGraph
 
 from ironflow_nb.core.status import StepStatus
-from ironflow_nb.diagram.markup import to_dot, to_mermaid
 from ironflow_nb.diagram.model import Diagram, NodeKind, without_dangling_edges
 from ironflow_nb.diagram.palette import step_look
 from ironflow_nb.diagram.sizes import one_line
 from ironflow_nb.diagram.states import NodeState, node_states
+from ironflow_nb.diagram.text_forms import to_dot, to_mermaid
 from tests.diagram.drawn import diagrams, looped, node, states
 
 STATES = node_states([("left", StepStatus.FAILED, 1, 1.0), ("join", StepStatus.COMPLETED, 1, 1.0)])

@@ -7,7 +7,7 @@ from importlib import import_module
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.values.classes import FORMER_MODULES, class_name
+from ironflow_nb.values.classes import FORMER_MODULES, class_name, restore_code
 from ironflow_nb.values.signed_pickles import unpickled
 from tests.values.workshop import new_values
 
@@ -22,6 +22,10 @@ DIGEST = b"\x01\xf9!Q\xa0n\xa7\xbd\x00hl\r)$\x08\x08*D\xb5\xb6"
 
 def test_a_pickle_of_before_the_move_is_rebuilt() -> None:
     assert unpickled(STORED) == iron.Retry(attempts=5)
+
+
+def test_the_function_that_older_pickles_of_code_call_is_found() -> None:
+    assert unpickled(b"cironflow_nb.values.stored_code\nrestore_code\n.") is restore_code
 
 
 def test_an_argument_of_a_class_that_moved_is_recognised() -> None:
