@@ -57,7 +57,7 @@ class InstanceChanges:
         """
         self.run_id = run_id
         self.instance = instance
-        self.row = row
+        self.row = self._stored_row = row
         self.version = version
         self.at = at
         self._fold: Callable[[], tuple[Any, int]] | None = fold
@@ -147,6 +147,7 @@ class InstanceChanges:
             run_id=self.run_id,
             events=tuple(self._events),
             run=self.row if self._events else None,
+            run_before=self._stored_row,
             values=tuple(self._values),
             put_work=tuple(self._put_work),
             done_work=tuple(self._done_work),

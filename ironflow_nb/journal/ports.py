@@ -161,6 +161,7 @@ class Addition(msgspec.Struct, frozen=True):
 class RunCommit(msgspec.Struct, frozen=True, kw_only=True):
     """The next events of one run and its rows after them, written in one transaction.
 
+    `run_before` is the row of the run before these events, if the writer knows it: only what changed is written then.
     `taken` are the ids of signals that the owner has received. `cached` are results for other runs; one without an
     output ends this run's claim to compute it. `put_work` replaces items of the same kind and key, `done_work` deletes
     items by kind and key. `additions` are the rows of other rooms.
@@ -169,6 +170,7 @@ class RunCommit(msgspec.Struct, frozen=True, kw_only=True):
     run_id: RunId
     events: tuple[RecordedEvent, ...]
     run: RunRow | None = None
+    run_before: RunRow | None = None
     steps: tuple[StepRow, ...] = ()
     values: tuple[StoredValue, ...] = ()
     definitions: tuple[StoredDefinition, ...] = ()

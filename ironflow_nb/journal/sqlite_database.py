@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from ironflow_nb.core.identity import ValueId
+from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.ports import CachedResult, Durability, IsTaken, Lease, Reader, RunCommit, Signal
@@ -162,7 +163,7 @@ def _write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
         for recorded in commit.events:
             execute(sql.EVENTS.put, sql.event_values(commit.run_id, recorded))
         if commit.run is not None:
-            execute(sql.RUNS.put, sql.RUNS.values(commit.run))
+            _write_run(connection, commit.run, commit.run_before)
     except sqlite3.IntegrityError as error:
         raise JournalConflict(
             f"another engine appended to run {commit.run_id}: {error}", run_id=commit.run_id
@@ -182,6 +183,15 @@ def _write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
             execute(sql.CACHED.put, sql.CACHED.values(cached))
     for signal_id in commit.taken:
         execute(sql.TAKE_SIGNAL, (commit.events[-1].version, signal_id))
+
+
+def _write_run(connection: sqlite3.Connection, run: RunRow, before: RunRow | None) -> None:
+    # To write a column that has not changed is to write the pages of its indexes, too.
+    if before is not None:
+        change = sql.RUNS.change(before, run)
+        if change is None or connection.execute(*change).rowcount:
+            return
+    connection.execute(sql.RUNS.put, sql.RUNS.values(run))
 
 
 def _is_written(connection: sqlite3.Connection, commit: RunCommit) -> bool:

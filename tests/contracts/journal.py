@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import RunContinued, RunInterrupted, decode_event
+from ironflow_nb.core.events import RunContinued, RunInterrupted, TimerFired, decode_event
 from ironflow_nb.core.identity import RunId, step_ref
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalConflict
@@ -27,6 +27,7 @@ from tests.contracts.histories import (
 )
 
 FAST = Durability.PROCESS
+CONTINUED = RunContinued(reason="rerun", owner="you", definition=digest(5), durability="power", execution="c:2")
 
 
 def computing(run: RunId) -> CachedResult:
@@ -94,6 +95,32 @@ class JournalContract:
         with journal.reading() as reader:
             assert reader.runs(Select()) == [full_run()]
             assert reader.steps(Select()) == list(later.steps)
+
+    def test_a_run_whose_row_before_is_known_is_changed_like_any_other(self, journal: Journal) -> None:
+        author = Author()
+        author.start(A)
+        first = author.entry(A)
+        journal.append([first], durability=FAST)
+        before = first.run
+        for event in (RunInterrupted(reason="gone"), CONTINUED):
+            author.note(A, event)
+            entry = author.entry(A)
+            journal.append([replace(entry, run_before=before)], durability=FAST)
+            with journal.reading() as reader:
+                assert reader.runs(Select()) == [entry.run]
+            before = entry.run
+
+    def test_an_event_that_leaves_the_row_of_its_run_as_it_was_is_written(self, journal: Journal) -> None:
+        author = Author()
+        author.start(A)
+        first = author.entry(A)
+        author.note(A, TimerFired(key="bell"))
+        second = author.entry(A)
+        assert second.run == first.run
+        journal.append([first, replace(second, run_before=first.run)], durability=FAST)
+        with journal.reading() as reader:
+            assert [row.type for row in reader.events(Select())] == ["RunStarted", "TimerFired"]
+            assert reader.runs(Select()) == [first.run]
 
     @pytest.mark.parametrize("stale_first", [True, False])
     def test_a_taken_version_is_a_conflict_and_nothing_of_the_batch_is_written(

@@ -18,6 +18,7 @@ from ironflow_nb.journal import write_ahead_log
 from ironflow_nb.journal.ports import Durability
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.process_death import process_on
+from tests.deciders.counters import Add, counters
 
 FAIL: list[bool] = []
 
@@ -41,22 +42,32 @@ def mapped(n_steps: int) -> int:
 
 
 @contextmanager
-def counted(engine: Engine) -> Iterator[Counter[str]]:
-    """Count the statements of the connection that writes, by their first words."""
+def traced(engine: Engine) -> Iterator[list[str]]:
+    """Collect the statements of the connection that writes."""
     journal = engine.journal
     assert isinstance(journal, SqliteJournal)
-    found: Counter[str] = Counter()
-
-    def note(statement: str) -> None:
-        words = re.findall(r"\w+", statement)
-        found[" ".join(words[:3] if words[0] == "INSERT" else words[:1])] += 1
-
+    found: list[str] = []
     connection = journal._writer()
-    connection.set_trace_callback(note)
+    connection.set_trace_callback(found.append)
     try:
         yield found
     finally:
         connection.set_trace_callback(None)
+
+
+@contextmanager
+def counted(engine: Engine) -> Iterator[Counter[str]]:
+    """Count the statements of the connection that writes, by their first words."""
+    found: Counter[str] = Counter()
+    with traced(engine) as statements:
+        yield found
+    found.update(map(first_words, statements))
+
+
+def first_words(statement: str) -> str:
+    """Return what the statement does; of an insertion also its table."""
+    words = re.findall(r"\w+", statement)
+    return " ".join(words[:3] if words[0] == "INSERT" else words[:1])
 
 
 @pytest.fixture(params=list(Durability))
@@ -98,6 +109,26 @@ def test_a_map_shares_commits_and_asks_no_more_of_the_file_than_a_loop(engine: E
     assert found["COMMIT"] < 200
     assert found.total() <= 7 * 200 + 20
     assert found["INSERT INTO events"] == 2 * 200 + 3  # and one that says how many items there are
+
+
+def test_the_end_of_a_run_writes_only_the_columns_that_it_changes(engine: Engine) -> None:
+    with traced(engine) as statements:
+        sequential.options(fresh=True)(3)
+    (update,) = (statement for statement in statements if statement.startswith("UPDATE"))
+    changed = re.findall(r'"(\w+)" =', update.partition("WHERE")[0])
+    assert changed == ["status", "updated_at", "output_id", "ended_at", "owner"]
+
+
+def test_a_command_reads_little_and_writes_one_column_of_its_run(engine: Engine) -> None:
+    counter = counters()
+    counter.send(Add("a"))
+    with traced(engine) as statements:
+        counter.send(Add("a"))
+    assert list(map(first_words, statements)) == [
+        "BEGIN", "SELECT", "SELECT", "SELECT", "INSERT INTO events", "UPDATE", "INSERT INTO observations", "COMMIT",
+    ]  # fmt: skip
+    (update,) = (statement for statement in statements if statement.startswith("UPDATE"))
+    assert re.findall(r'"(\w+)" =', update) == ["updated_at", "run_id"]
 
 
 def test_a_replay_asks_the_file_a_number_of_times_that_does_not_depend_on_its_length(engine: Engine) -> None:

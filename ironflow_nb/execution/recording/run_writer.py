@@ -52,6 +52,7 @@ class RunWriter:
         self.version = 0
         self.at = 0
         self.row: RunRow | None = None
+        self._stored_row: RunRow | None = None
         self.is_seen = False
         self._events: list[RecordedEvent] = []
         self._run: RunRow | None = None
@@ -66,6 +67,11 @@ class RunWriter:
     def is_pending(self) -> bool:
         """Return True if something waits for the next commit."""
         return bool(self._events or self._steps or self._definitions or self._cached)
+
+    def go_on_after(self, version: int, at: int, row: RunRow) -> None:
+        """Take the run as the journal holds it: its newest event is of that version and instant."""
+        self.version, self.at = version, max(at, self.at)
+        self.row = self._stored_row = row
 
     def take(self, signal_id: int) -> None:
         """Add to the next commit with an event that a signal was taken notice of."""
@@ -141,6 +147,7 @@ class RunWriter:
             run_id=self.run_id,
             events=tuple(events),
             run=run if is_run_changed else None,
+            run_before=self._stored_row,
             steps=tuple(steps.values()),
             values=tuple(values),
             definitions=tuple(self._definitions),
@@ -151,6 +158,8 @@ class RunWriter:
         # After COMMIT: an error before it leaves the writer as it was.
         self.version += len(events)
         self.at, self.row = at, run
+        if is_run_changed:
+            self._stored_row = run
         self._definitions.clear()
         self._cached.clear()
         if events:

@@ -403,7 +403,7 @@ def cancel_idle(engine: Engine, run: RunRow) -> None:
         head = reader.head(run.run_id)
     assert head is not None
     writer = RunWriter(engine.access, run.run_id, Durability(run.durability))
-    writer.version, writer.at, writer.row = head[0], head[1], run
+    writer.go_on_after(*head, run)
     writer.commit(PendingEvent(RunCancelled(reason=f"asked by {engine.owner}")))
 
 
@@ -427,7 +427,7 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
         origin = _origin(access, reader, writer, run.origin_run_id)
         planned = plan_of_edits(reader, run, [row for row, _ in recorded], request.policy.on_change) if is_rerun else []
     assert head is not None
-    writer.version, writer.at, writer.row = head[0], max(head[1], writer.at), run
+    writer.go_on_after(*head, run)
     was = derived_run_status(run.status, owner_is_alive=alive)
     continued = RunContinued(
         reason=request.reason if run.status is was else "takeover",
