@@ -37,9 +37,9 @@ from .execution.engine import Engine as Engine
 from .execution.steps.context import bind as bind
 from .flows.flow import Flow as Flow
 from .flows.flow import flow as flow
-from .flows.gather import gather as gather
 from .flows.results import MapResult as MapResult
 from .flows.results import StepFuture as StepFuture
+from .flows.results import gather as gather
 from .flows.step import Step as Step
 from .flows.step import step as step
 from .graphs.catalog import node as node

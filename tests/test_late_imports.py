@@ -68,7 +68,7 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.journal.sqlite_memory": "a process needs one kind of journal",
     "ironflow_nb.notebook.live_pictures": "most notebooks show no decider",
     "ironflow_nb.testing.clock": "every run of pytest loads the plugin, also in projects that do not use it",
-    "ironflow_nb.code_identity.constants": "only an edit needs it",
+    "ironflow_nb.code_identity.referenced_values": "only an edit needs it",
     "ironflow_nb.code_identity.source": "the code of a step is not read before the first one has run",
     "ironflow_nb.code_identity.definitions": "the code of a step is not read before the first one has run",
     "ironflow_nb.code_identity.dependency_walk": "the code of a step is not read before the first one has run",

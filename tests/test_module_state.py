@@ -24,7 +24,7 @@ import pytest
 from tests.test_architecture import INNER, NAME, dotted, modules, tree
 
 STATE: Final = {
-    "code_identity.constants._DIGESTER": "it names constants that it can't read, for as long as they live",
+    "code_identity.referenced_values._DIGESTER": "it names constants that it can't read, for as long as they live",
     "code_identity.definitions._CLASSES": "what was read of classes, compared before each use; at most 256",
     "code_identity.definitions._READINGS": "what was read of functions, for as long as their code lives",
     "code_identity.source_files._TEXTS": "what was read of modules of the user, compared before each use",

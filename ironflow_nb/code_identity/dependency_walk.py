@@ -15,10 +15,10 @@ from inspect import getattr_static
 from typing import Any
 
 from ironflow_nb.code_identity.code_parts import TRANSITIVE, CodePart, Kind, TrackedCode, Untracked
-from ironflow_nb.code_identity.constants import constant_digest, is_constant, shown
-from ironflow_nb.code_identity.containers import may_have_members
 from ironflow_nb.code_identity.definitions import (
+    Chain,
     Reading,
+    changed_names,
     class_namespace,
     functions_in,
     has_our_decorator,
@@ -38,7 +38,7 @@ from ironflow_nb.code_identity.name_resolution import (
     Target,
     owner_of,
 )
-from ironflow_nb.code_identity.references import Chain, changed_names
+from ironflow_nb.code_identity.referenced_values import constant_digest, is_constant, may_have_members, shown
 from ironflow_nb.code_identity.source import function_source, is_generated, is_user_class, is_user_function
 from ironflow_nb.code_identity.source_files import Excerpt, declared_content
 from ironflow_nb.core.identity import Digest, digest_bytes, step_name

@@ -13,7 +13,7 @@ from operator import attrgetter, is_, itemgetter
 from pathlib import Path
 from typing import Any, Final
 
-from ironflow_nb.code_identity.containers import are_same, members_now
+from ironflow_nb.code_identity.referenced_values import are_same, members_now
 
 MISSING: Final = object()
 """Stands for the value of a name that is not defined."""

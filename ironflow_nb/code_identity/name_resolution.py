@@ -17,11 +17,9 @@ from typing import Any, Final, NamedTuple, get_args, get_origin
 import msgspec
 
 from ironflow_nb.code_identity.code_parts import CHANGED, DATA, DYNAMIC, MUTABLE, WHOLE_MODULE, Untracked
-from ironflow_nb.code_identity.constants import is_constant
-from ironflow_nb.code_identity.containers import Members, may_have_members, members_now
-from ironflow_nb.code_identity.definitions import is_code, is_definition, wrapped_by
+from ironflow_nb.code_identity.definitions import SUPER, Chain, is_code, is_definition, wrapped_by
 from ironflow_nb.code_identity.guards import MISSING, Guards
-from ironflow_nb.code_identity.references import SUPER, Chain
+from ironflow_nb.code_identity.referenced_values import Members, is_constant, may_have_members, members_now
 from ironflow_nb.code_identity.source import is_user_class, is_user_function, is_user_module
 from ironflow_nb.code_identity.source_files import Excerpt, absolute, excerpts
 from ironflow_nb.core.identity import step_name

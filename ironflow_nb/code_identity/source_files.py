@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ironflow_nb.code_identity.constants import shown, value_digest
 from ironflow_nb.code_identity.guards import MISSING, Guards
+from ironflow_nb.code_identity.referenced_values import shown, value_digest
 from ironflow_nb.code_identity.source import is_user_file
 from ironflow_nb.code_identity.syntax import parse, stripped, written
 from ironflow_nb.core.identity import Digest, digest_bytes

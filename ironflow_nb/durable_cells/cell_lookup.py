@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ironflow_nb.code_identity.code_parts import MUTABLE, CodePart, TrackedCode, compare, decode_parts, encode_parts
-from ironflow_nb.code_identity.constants import is_constant
+from ironflow_nb.code_identity.referenced_values import is_constant
 from ironflow_nb.code_identity.source import is_user_file
 from ironflow_nb.core.identity import ROOT_BRANCH, Digest, RunId, step_identity
 from ironflow_nb.core.plan import NONE, ResumeOptions, discarded

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ironflow_nb.code_identity import syntax
-from ironflow_nb.code_identity.references import global_names
+from ironflow_nb.code_identity.definitions import global_names
 
 _FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _BY_TEXT: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput", "exec", "eval"})

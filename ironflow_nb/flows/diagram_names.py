@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from ironflow_nb.code_identity.syntax import FunctionNode, call_numbers, function_tree
 from ironflow_nb.diagram.model import NodeKind
-from ironflow_nb.flows.gather import gather
+from ironflow_nb.flows.results import gather
 
 _NOTHING: Final = object()
 _MISSING: Final = object()

@@ -14,7 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from ironflow_nb.code_identity.code_parts import compare
-from ironflow_nb.code_identity.constants import explained
+from ironflow_nb.code_identity.referenced_values import explained
 from ironflow_nb.code_identity.tracker import track
 
 ROOT = Path(__file__).parent.parent.parent

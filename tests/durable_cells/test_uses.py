@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ironflow_nb.durable_cells.cell import Cell
 from ironflow_nb.durable_cells.name_analysis import analyse_names
-from ironflow_nb.durable_cells.restore import is_setup
+from ironflow_nb.durable_cells.run_cell import is_setup
 
 MAGIC = "get_ipython().run_line_magic"
 

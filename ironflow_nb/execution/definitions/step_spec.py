@@ -252,7 +252,7 @@ def why_changed(definition: Definitions, code: Digest, spec: StepSpec) -> str:
     if not changes:
         return "its code has changed"
     more = f" and {len(changes) - _NAMED} more" if len(changes) > _NAMED else ""
-    from ironflow_nb.code_identity.constants import explained
+    from ironflow_nb.code_identity.referenced_values import explained
 
     return "; ".join(explained(change) for change in changes[:_NAMED]) + more
 
