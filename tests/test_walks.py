@@ -10,12 +10,16 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.journal.ports import Select
+from tests.contracts.histories import folded
 from tests.deciders.counters import Add, counters
-from tests.walks import Walk, walk_of
+from tests.walks import Walk, walk_of, walked
 
 # How it stands: a change that needs more has to say why. The aim is 15 files for a step and 12 for a command.
 STEP_FILES, STEP_CALLS = 33, 134
 REPLAYED_STEP_FILES, REPLAYED_STEP_CALLS = 16, 33
+FOLDED_STEP_CALLS = 15  # two events, read, decoded and folded
 COMMAND_FILES, COMMAND_CALLS = 27, 135
 
 
@@ -58,6 +62,23 @@ def test_a_replayed_step_enters_few_files() -> None:
     work.resume().wait()
     assert len(walks[1].files) <= REPLAYED_STEP_FILES, sorted(walks[1].files)
     assert walks[1].n_calls <= REPLAYED_STEP_CALLS
+
+
+def test_a_state_is_folded_in_few_calls() -> None:
+    @flow
+    def work(n_steps: int) -> None:
+        for number in range(n_steps):
+            fetch(number)
+
+    n_calls = []
+    for n_steps in (5, 25):
+        work(n_steps)
+        assert work.last is not None
+        with iron.engine().reading() as reader, walked() as walk:
+            state = folded(reader.events(Select(run_ids=[work.last.id])), RunId(work.last.id))
+        assert len(state.steps) == n_steps
+        n_calls.append(walk.n_calls)
+    assert (n_calls[1] - n_calls[0]) / 20 <= FOLDED_STEP_CALLS
 
 
 def test_a_command_enters_few_files() -> None:

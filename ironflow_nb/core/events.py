@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast, get_args
 import msgspec
 from msgspec.structs import force_setattr, replace
 
-from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
+from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.status import StepReason
 from ironflow_nb.errors import JournalCorrupt
 
@@ -127,7 +127,7 @@ class StepStarted(StepChange, frozen=True):
     index: int
     identity: Digest
     code: Digest
-    branch: str = ""
+    branch: BranchId = BranchId("")
     nth: int = 0
     inputs: ValueId | None = None
     reason: str = StepReason.NEW.value
@@ -170,7 +170,7 @@ class StepReused(StepChange, frozen=True):
     output: ValueId
     origin_run_id: RunId
     origin_step: StepRef
-    branch: str = ""
+    branch: BranchId = BranchId("")
     nth: int = 0
     duration_s: float | None = None
     child_run_id: RunId | None = None
@@ -189,7 +189,7 @@ class StepSkipped(StepChange, frozen=True):
     identity: Digest
     reason: str
     code: Digest = Digest(b"")
-    branch: str = ""
+    branch: BranchId = BranchId("")
     nth: int = 0
 
 
@@ -198,7 +198,7 @@ class ItemsCounted(NoteEvent, frozen=True):
 
     name: str
     n_items: int
-    branch: str = ""
+    branch: BranchId = BranchId("")
     nth: int = 0
     site: str = ""
 
@@ -222,7 +222,7 @@ class WaitStarted(NoteEvent, frozen=True):
     """A branch began to wait for a signal, an answer or an instant (microseconds UTC)."""
 
     name: str
-    branch: str = ""
+    branch: BranchId = BranchId("")
     nth: int = 0
     payload: ValueId | None = None
     due_at: int | None = None
@@ -359,8 +359,10 @@ def decode_event(type_name: str, data: str) -> RunEvent:
             msgspec.json.decode(data)
             return DomainEvent(type=type_name, data=msgspec.Raw(data.encode()))
         kind = EVENT_TYPES[type_name]
-        names, fields = _BYTES[kind], _DECODER.decode(data)
-        fields |= {name: bytes.fromhex(text) for name in names if isinstance(text := fields.get(name), str)}
+        fields = _DECODER.decode(data)
+        for name in _BYTES[kind]:
+            if isinstance(text := fields.get(name), str):
+                fields[name] = bytes.fromhex(text)
         return msgspec.convert(fields, kind, builtin_types=(bytes,))
     except KeyError:
         raise JournalCorrupt(f"unknown event type {type_name!r} in the journal", event_type=type_name) from None

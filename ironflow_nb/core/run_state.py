@@ -126,26 +126,24 @@ def evolve_step(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> 
         case events.StepStarted():
             status = StepStatus.UNKNOWN if event.once else StepStatus.RUNNING
             return _new_attempt(
-                run_id, row, recorded, event,
-                status=status, reason=event.reason, inputs_id=event.inputs, child_run_id=event.child_run_id,
+                run_id, row, recorded, event, status,
+                reason=event.reason, inputs_id=event.inputs, child_run_id=event.child_run_id,
             )  # fmt: skip
+        case events.StepCompleted():
+            return _ended_step(run_id, row, recorded, StepStatus.COMPLETED, event.duration_s, output_id=event.output)
+        case events.StepFailed():
+            return _ended_step(run_id, row, recorded, StepStatus.FAILED, event.duration_s, error_id=event.error)
         case events.StepReused():
             return _new_attempt(
-                run_id, row, recorded, event,
-                status=StepStatus.COMPLETED, reason=StepReason.REUSED.value, output_id=event.output,
+                run_id, row, recorded, event, StepStatus.COMPLETED,
+                reason=StepReason.REUSED.value, output_id=event.output,
                 origin_run_id=event.origin_run_id, finished_at=recorded.at, duration_s=event.duration_s or 0.0,
                 child_run_id=event.child_run_id,
             )  # fmt: skip
         case events.StepSkipped():
             return _new_attempt(
-                run_id, row, recorded, event, status=StepStatus.SKIPPED, reason=event.reason, finished_at=recorded.at
+                run_id, row, recorded, event, StepStatus.SKIPPED, reason=event.reason, finished_at=recorded.at
             )
-        case events.StepCompleted():
-            ending = {"status": StepStatus.COMPLETED, "output_id": event.output}
-            return _ended_step(run_id, row, recorded, duration_s=event.duration_s, **ending)
-        case events.StepFailed():
-            ending = {"status": StepStatus.FAILED, "error_id": event.error}
-            return _ended_step(run_id, row, recorded, duration_s=event.duration_s, **ending)
         case events.StepRetryScheduled():
             return replace(_begun(run_id, row, recorded), status=StepStatus.RETRYING, due_at=event.due_at)
         case events.OutputInjected():
@@ -213,33 +211,31 @@ def _new_attempt(
     row: StepRow | None,
     recorded: RecordedEvent,
     event: events.StepStarted | events.StepReused | events.StepSkipped,
+    status: StepStatus,
     **more: Any,
 ) -> StepRow:
     if row is not None or recorded.step is None or recorded.attempt is None:
         what = f"{type(event).__name__} of {recorded.step} attempt {recorded.attempt}"
         raise JournalCorrupt(f"run {run_id}: {what} twice, or of no attempt", run_id=run_id)
-    return StepRow(
-        run_id=run_id,
-        step=recorded.step,
-        name=event.name,
-        index=event.index,
-        attempt=recorded.attempt,
-        version=recorded.version,
-        identity=event.identity,
-        code=event.code,
-        started_at=recorded.at,
-        branch=BranchId(event.branch),
-        nth=event.nth,
-        **more,
-    )
+    return StepRow(  # by position: it is half of the time of a fold
+        run_id, recorded.step, event.name, event.index, recorded.attempt, recorded.version, status, event.identity,
+        event.code, recorded.at, event.branch, event.nth, **more,
+    )  # fmt: skip
 
 
-def _ended_step(run_id: RunId, row: StepRow | None, recorded: RecordedEvent, **ending: Any) -> StepRow:
+def _ended_step(
+    run_id: RunId,
+    row: StepRow | None,
+    recorded: RecordedEvent,
+    status: StepStatus,
+    duration_s: float,
+    **ending: ValueId,
+) -> StepRow:
     begun = _begun(run_id, row, recorded)
     if begun.status not in _BEGUN:
         what = f"{type(recorded.event).__name__} of {begun.step} attempt {begun.attempt}, which is {begun.status}"
         raise JournalCorrupt(f"run {run_id}: {what} already", run_id=run_id)
-    return replace(begun, finished_at=recorded.at, **ending)
+    return replace(begun, status=status, finished_at=recorded.at, duration_s=duration_s, **ending)
 
 
 def _begun(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> StepRow:
@@ -274,8 +270,10 @@ def evolve(state: RunState, recorded: RecordedEvent) -> None:
             f"run {state.run_id} goes on with version {recorded.version} after {state.version}", run_id=state.run_id
         )
     state.version = recorded.version
-    state.run = evolve_run(state.run_id, state.run, recorded)
-    if isinstance(recorded.event, StepChange):
+    is_of_step = isinstance(recorded.event, StepChange)
+    if state.run is None or not is_of_step:
+        state.run = evolve_run(state.run_id, state.run, recorded)
+    if is_of_step:
         _change_attempt(state, recorded)
     for step, lived_with in observed_failures(recorded):
         latest = state.latest(step)
@@ -300,7 +298,7 @@ def _change_attempt(state: RunState, recorded: RecordedEvent) -> None:
 def observed_failures(recorded: RecordedEvent) -> list[tuple[StepRef, bool]]:
     """Return the failures that the flow is now known to have gone on after (True), or to have failed of (False)."""
     match recorded.event:
-        case StepCompleted():  # half of all events
+        case StepCompleted() | StepStarted(lived_with=()):  # nearly all events
             return []
         case StepStarted(lived_with=steps):
             return [(step, True) for step in steps]

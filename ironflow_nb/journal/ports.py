@@ -181,7 +181,7 @@ class RunCommit(msgspec.Struct, frozen=True, kw_only=True):
     additions: tuple[Addition, ...] = ()
 
 
-class EventRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class EventRow(msgspec.Struct, frozen=True, gc=False):
     """One event as it is stored. `at` is microseconds UTC, `data` is JSON text."""
 
     position: int

@@ -105,7 +105,7 @@ def _step(row: tuple[Any, ...]) -> StepRow:
 
 RUNS: Final = Table("runs", RunRow, ["run_id"], read=_run)
 STEPS: Final = Table("steps", StepRow, ["run_id", "name", "index", "attempt"], generated=["step"], read=_step)
-EVENTS: Final = Table("events", EventRow, generated=["position"])
+EVENTS: Final = Table("events", EventRow, generated=["position"], read=lambda row: EventRow(*row))
 # A newer diagram knows names that did not exist at the first run of the flow.
 DEFINITIONS: Final = Table("definitions", StoredDefinition, ["definition_id"], update=["source", "diagram"])
 LEASES: Final = Table("leases", Lease, ["owner"])
