@@ -19,8 +19,7 @@ from ironflow_nb.core.identity import Digest, RunId
 from ironflow_nb.errors import IronflowError, RunTakenOver
 from ironflow_nb.execution.background import BackgroundThread
 from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.recording.journal_access import JournalAccess
-from ironflow_nb.execution.recording.run_writer import PendingEvent
+from ironflow_nb.execution.recording.journal_access import JournalAccess, PendingEvent
 from ironflow_nb.execution.session.attempts import Take
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, run_to_end

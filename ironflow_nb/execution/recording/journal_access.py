@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from ironflow_nb.code_identity.tracker import CODE
-from ironflow_nb.core.identity import RUN_ID_ENTROPY_BYTES, Digest, RunId, ValueId, run_id
-from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.events import RunEvent
+from ironflow_nb.core.identity import RUN_ID_ENTROPY_BYTES, Digest, RunId, StepRef, ValueId, run_id
+from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.errors import DecisionError, EngineClosed, JournalError, ValueUnreadable
 from ironflow_nb.execution.recording.signatures import own_runs, signature_of_definition, untrusted
 from ironflow_nb.execution.system.frontend import logger
@@ -33,6 +35,20 @@ from ironflow_nb.values.digest import Digester, Provenance
 from ironflow_nb.values.failures import store_failure
 from ironflow_nb.values.signed_pickles import Signer
 from ironflow_nb.values.stored_value import StoredValue
+
+
+class PendingEvent(msgspec.Struct, frozen=True):
+    """An event to record, with its step and attempt, the row of the attempt before it, and values to store.
+
+    `cached` is the result of the step for all runs.
+    """
+
+    event: RunEvent
+    step: StepRef | None = None
+    attempt: int | None = None
+    before: StepRow | None = None
+    values: Sequence[StoredValue] = ()
+    cached: CachedResult | None = None
 
 
 class EncodedResult(NamedTuple):

@@ -13,7 +13,7 @@ from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepReason
 from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.recording.run_writer import PendingEvent
+from ironflow_nb.execution.recording.journal_access import PendingEvent
 from ironflow_nb.journal.ports import CachedResult
 
 PENDING: Final = object()

@@ -10,7 +10,7 @@ from ironflow_nb.core.identity import Digest, RunId, StepRef
 from ironflow_nb.core.recorded_steps import RecordedStep, RecordedSteps
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
-from ironflow_nb.execution.recording.run_writer import PendingEvent
+from ironflow_nb.execution.recording.journal_access import PendingEvent
 from ironflow_nb.execution.recording.signatures import own_runs
 from ironflow_nb.execution.session.attempts import Place
 from ironflow_nb.journal.ports import Reader, Select

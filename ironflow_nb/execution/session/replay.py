@@ -28,8 +28,7 @@ from ironflow_nb.core.status import StepReason, StepStatus
 from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, ValueUnreadable
 from ironflow_nb.execution.definitions.call_sites import NOWHERE
 from ironflow_nb.execution.definitions.step_spec import StepSpec, why_changed
-from ironflow_nb.execution.recording.journal_access import JournalAccess
-from ironflow_nb.execution.recording.run_writer import PendingEvent
+from ironflow_nb.execution.recording.journal_access import JournalAccess, PendingEvent
 from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
 from ironflow_nb.execution.session.attempts import Attempt, AttemptRef, Promise, RecordedAnswer, StepCall, StoredResult
 from ironflow_nb.execution.session.base_run import BaseRun

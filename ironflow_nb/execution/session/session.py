@@ -27,16 +27,13 @@ from ironflow_nb.errors import CodeChanged, IronflowError, JournalError, Outcome
 from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.recording.journal_access import RunStorage
-from ironflow_nb.execution.recording.run_writer import PendingEvent, RunWriter
+from ironflow_nb.execution.recording.journal_access import PendingEvent, RunStorage
 from ironflow_nb.execution.session.attempts import Attempt, AttemptRef, AttemptResult, Promise, RecordedAnswer, Take
-from ironflow_nb.execution.session.cache_claims import CacheClaims
 from ironflow_nb.execution.session.concurrent_work import ConcurrentWork
-from ironflow_nb.execution.session.observed_failures import ObservedFailures
-from ironflow_nb.execution.session.recorder import Recorder
 from ironflow_nb.execution.session.replay import ItemSeries, Replayer
 from ironflow_nb.execution.session.retry_queue import RetryQueue
 from ironflow_nb.execution.session.run_phase import RunLifecycle, RunPhase, RunStopped, StopRequest
+from ironflow_nb.execution.session.run_writer import RunWriter
 from ironflow_nb.execution.system.threads import Wakeups
 from ironflow_nb.journal.ports import StoredDefinition
 
@@ -60,7 +57,6 @@ class Session(RunLifecycle):
         self.storage = storage
         self.run_id: RunId = writer.run_id
         super().__init__(self.access.threads.lock())
-        self.claims = CacheClaims(writer)
         self.wakeups = Wakeups()
         self.delayed = RetryQueue(self.access.clock, self.lock)
         self.child_sessions: list[Session] = []
@@ -76,12 +72,11 @@ class Session(RunLifecycle):
 
     def _begin(self, replayer: Replayer) -> None:
         self.replayer = replayer
-        self.recorder = Recorder(self.writer, replayer, self.claims)
+        self.writer.begin(replayer)
         self.completion = Promise()
         self.open()
         self.beside = ConcurrentWork(self.lock, self.wakeups)
         self._task: Any = None
-        self._failures = ObservedFailures(self.writer.put)
 
     def reopen(self, replayer: Replayer) -> None:
         """Begin another continuation; what is in flight in this process stays so."""
@@ -133,17 +128,17 @@ class Session(RunLifecycle):
             try:
                 return self.replayer.resolve(spec, call, digest, self._in_flight)
             except (CodeChanged, OutcomeUnknown) as error:
-                self.recorder.fatal_error = error  # so that code which swallows it can't go on
+                self.writer.fatal_error = error  # so that code which swallows it can't go on
                 raise
 
     def raise_fatal_error(self) -> None:
         """Raise again what a flow must not get past, whatever it swallows."""
-        if self.recorder.fatal_error is not None:
-            raise self.recorder.fatal_error
+        if self.writer.fatal_error is not None:
+            raise self.writer.fatal_error
 
     def raise_if_over(self) -> None:
         """Raise what a call, or an attempt that is about to begin, meets in a run that is over, or is to stop."""
-        if self.recorder.fatal_error is None and self.phase is RunPhase.OPEN:
+        if self.writer.fatal_error is None and self.phase is RunPhase.OPEN:
             return  # asked by every call, and true for nearly all
         self.raise_fatal_error()
         self.raise_if_stop_requested()
@@ -161,7 +156,7 @@ class Session(RunLifecycle):
         Lock: session.
         """
         self.raise_if_over()
-        if self.recorder.is_late(attempt):
+        if self.writer.is_late(attempt):
             raise self.finished()
 
     def finished(self) -> RunFinished:
@@ -186,7 +181,7 @@ class Session(RunLifecycle):
             started = StepStarted(
                 name=attempt.spec.name, index=attempt.index, identity=identity, code=attempt.code, branch=branch,
                 nth=nth, inputs=inputs[-1].value_id, reason=attempt.reason.value,
-                lived_with=self._failures.prove(branch), once=attempt.spec.once,
+                lived_with=self.writer.failures.prove(branch), once=attempt.spec.once,
                 child_run_id=attempt.child_run_id, site=attempt.call.site or "",
             )  # fmt: skip
             self.writer.define_step(attempt.spec, attempt.code, self.storage)
@@ -202,7 +197,7 @@ class Session(RunLifecycle):
             # gave: the body may act on it, and its process may die meanwhile. The lock is held, so no result that this
             # body may have seen is noted in between.
             if attempt.spec.once or attempt.child_run_id is not None or (self.writer.is_seen and has_body):
-                self.recorder.append()
+                self.writer.append()
         attempt.started_s = self.access.clock.monotonic()
 
     def record(self, result: AttemptResult) -> Any:
@@ -210,9 +205,9 @@ class Session(RunLifecycle):
         __tracebackhide__ = True
         with self.lock:
             is_beside = self._land(result.performed)
-            if self.recorder.is_void(result):
+            if self.writer.is_void(result):
                 raise self.finished()
-            trouble = self.recorder.record([result])
+            trouble = self.writer.record([result])
             if is_beside:  # another continuation of the run, or the end of the flow, waits for it
                 result.resolve_promise(trouble)
                 self.wakeups.wake()
@@ -227,7 +222,7 @@ class Session(RunLifecycle):
         """Commit a failure after which the step is tried again; return that attempt."""
         with self.lock:
             is_beside = self._land(result.performed)
-            trouble = self.recorder.record([result])
+            trouble = self.writer.record([result])
             if is_beside:
                 self.wakeups.wake()
             if trouble is not None:
@@ -239,13 +234,13 @@ class Session(RunLifecycle):
         """Add the result to the next commit; `is_seen` if it can't be made again and the flow goes on with it."""
         with self.lock:
             self.writer.is_seen |= is_seen
-            self.recorder.take(result.performed, self.writer.defer(result))
+            self.writer.take(result.performed, self.writer.defer(result))
             self.replayer.note_finished(result.performed.step)
 
     def skip(self, name: str, branch: BranchId, reason: str) -> None:
         """Add to the next commit that a step is left out, unless something is recorded of it."""
         with self.lock:
-            if self.phase is RunPhase.OPEN and self.recorder.fatal_error is None:
+            if self.phase is RunPhase.OPEN and self.writer.fatal_error is None:
                 skipped = self.replayer.skip(name, branch, reason)
                 if skipped is not None:
                     self.writer.defer(skipped)
@@ -258,18 +253,18 @@ class Session(RunLifecycle):
     def observe(self, attempt: Attempt) -> None:
         """Note that the flow sees the failure of the attempt."""
         with self.lock:
-            self._failures.note(attempt.branch, attempt.row)
+            self.writer.failures.note(attempt.branch, attempt.row)
 
     def disown(self, steps: Iterable[StepRef]) -> None:
         """Take back that the flow lived with these failures: they are in the chain of the run's own error."""
         with self.lock:
-            self._failures.disown(steps, self.replayer.lived_with)
+            self.writer.failures.disown(steps, self.replayer.lived_with)
 
     def drop(self, attempt: Attempt, error: BaseException) -> None:
         """Release an attempt without a result: it was cancelled, or its run ended before it began."""
         with self.lock:
             self._land(attempt)
-            self.claims.give_back(attempt)
+            self.writer.claims.give_back(attempt)
             if attempt.child_run_id is not None and attempt.is_started:
                 attempt.promise.undone = attempt  # before anybody is told: a call that waits for the child continues it
             attempt.promise.fail(error)
@@ -370,14 +365,14 @@ class Session(RunLifecycle):
             batch: list[AttemptResult] = []
             while self._results:
                 result = self._results.popleft()
-                if self.recorder.is_void(result):
+                if self.writer.is_void(result):
                     result.resolve_promise(self.finished())
                 else:
                     batch.append(result)
             if not batch:
                 return
             try:
-                trouble = self.recorder.record(batch)
+                trouble = self.writer.record(batch)
             except BaseException:  # an interrupt that is not the engine's own: nothing of it is lost
                 self._results.extendleft(reversed(batch))
                 raise
@@ -386,7 +381,7 @@ class Session(RunLifecycle):
                 self._land(attempt)
                 # Of an earlier continuation only what answers a call of this one is tried again: the others are in the
                 # index of this continuation, which tries them again itself when they are called.
-                if trouble is None and result.retry_at is not None and not self.recorder.is_late(attempt):
+                if trouble is None and result.retry_at is not None and not self.writer.is_late(attempt):
                     self.delayed.keep(attempt.retry(attempt.row))
                     continue
                 result.resolve_promise(trouble)
@@ -399,7 +394,7 @@ class Session(RunLifecycle):
         self._write_definition()
         if self.writer.is_pending:
             with self.lock:
-                self.recorder.append()
+                self.writer.append()
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
@@ -413,13 +408,13 @@ class Session(RunLifecycle):
         """
         with self.lock:
             if signal_id is not None:
-                self.writer.take(signal_id)
+                self.writer.take_signal(signal_id)
             if self.phase is RunPhase.CLOSED or self.is_interrupted:
                 return
             if request is not StopRequest.INTERRUPT and self.phase is not RunPhase.OPEN:
                 return
             if request is StopRequest.CANCEL:
-                self.recorder.append(PendingEvent(RunCancelRequested(asked_by=asked_by)))
+                self.writer.append(PendingEvent(RunCancelRequested(asked_by=asked_by)))
             self.note_stop(RunStopped(request, asked_by), RunPhase.STOPPING)
         self._stop_children(self.stop_request)
         self.wakeups.wake()
@@ -470,8 +465,8 @@ class Session(RunLifecycle):
         """Commit the last events of this continuation and resolve its completion; from now on calls are refused."""
         self._write_definition()
         with self.lock:
-            self.claims.give_back_all_but(self._in_flight.values())
-            self.recorder.append(*events)
+            self.writer.claims.give_back_all_but(self._in_flight.values())
+            self.writer.append(*events)
             self.close()
             resolve()  # in the same hold of the lock: a thread that finds the session closed finds its result
 

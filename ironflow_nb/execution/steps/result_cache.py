@@ -50,7 +50,7 @@ def _claim(
         found = session.access.claim(wanted, is_fresh)
         if found is None:
             attempt.claim = wanted
-            session.claims.add(wanted)
+            session.writer.claims.add(wanted)
         return found
 
 

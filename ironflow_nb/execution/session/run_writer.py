@@ -1,0 +1,352 @@
+"""The writer of one run: it numbers events, folds them into rows, and commits both.
+
+Events that need not be durable yet, `RunStarted` of a new run and `StepStarted`, wait for the next commit. Versions and
+rows of the writer change only after COMMIT returned, so an error, an interrupt or a conflict leaves it as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+
+from msgspec.structs import replace
+
+from ironflow_nb.code_identity.code_parts import encode_parts
+from ironflow_nb.core.events import RecordedEvent, StepRetryScheduled, StepReused
+from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef
+from ironflow_nb.core.run_state import RunRow, StepRow, evolve_run, evolve_step
+from ironflow_nb.core.status import StepStatus
+from ironflow_nb.errors import IronflowError, JournalConflict, JournalError, RunTakenOver
+from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.recording.journal_access import JournalAccess, PendingEvent, RunStorage
+from ironflow_nb.execution.session.attempts import Attempt, AttemptResult
+from ironflow_nb.execution.session.replay import Replayer
+from ironflow_nb.execution.system.frontend import logger
+from ironflow_nb.journal.ports import CachedResult, Durability, RunCommit, StoredDefinition
+from ironflow_nb.values.stored_value import StoredValue
+
+
+class RunWriter:
+    """Writes for its owner what happens in one run.
+
+    `is_seen` is True while results are pending that the flow has seen: they must be committed before anything is done
+    because of them. `fatal_error` is the error that the flow can't get past, whatever it swallows.
+
+    Lock: session.
+    """
+
+    replayer: Replayer
+    """The memory of the current continuation."""
+
+    def __init__(self, access: JournalAccess, run_id: RunId, durability: Durability) -> None:
+        self.access = access
+        self.run_id = run_id
+        self.durability = durability
+        self.version = 0
+        self.at = 0
+        self.row: RunRow | None = None
+        self._stored_row: RunRow | None = None
+        self.is_seen = False
+        self.fatal_error: IronflowError | None = None
+        self.claims = CacheClaims()
+        self.failures = ObservedFailures(self.put)
+        self._events: list[RecordedEvent] = []
+        self._run: RunRow | None = None
+        self._steps: dict[tuple[StepRef, int], StepRow] = {}
+        self._values: list[StoredValue] = []
+        self._definitions: list[StoredDefinition] = []
+        self._defined: set[Digest] = set()
+        self._taken: list[int] = []
+
+    def begin(self, replayer: Replayer) -> None:
+        """Begin a continuation."""
+        self.replayer = replayer
+        self.fatal_error = None
+        self.failures = ObservedFailures(self.put)
+
+    @property
+    def is_pending(self) -> bool:
+        """Return True if something waits for the next commit."""
+        return bool(self._events or self._steps or self._definitions or self.claims.ended)
+
+    def go_on_after(self, version: int, at: int, row: RunRow) -> None:
+        """Take the run as the journal holds it: its newest event is of that version and instant."""
+        self.version, self.at = version, max(at, self.at)
+        self.row = self._stored_row = row
+
+    def take_signal(self, signal_id: int) -> None:
+        """Add to the next commit with an event that a signal was taken notice of."""
+        self._taken.append(signal_id)
+
+    def define(self, definition: StoredDefinition) -> None:
+        """Add the definition of the run, or of one of its steps, to the next commit."""
+        self._definitions.append(definition)
+
+    def define_step(self, spec: StepSpec, code: Digest, storage: RunStorage) -> None:
+        """Add to the next commit what the code of the step consists of: so any process can tell what was edited."""
+        if code in self._defined:
+            return
+        self._defined.add(code)
+        tracked = spec.tracked
+        if code not in self.access.defined and tracked.digest == code:
+            parts = encode_parts(tracked)
+            of_step = StoredDefinition(definition_id=code, kind="step", name=spec.name, source=parts, diagram="")
+            self.define(storage.definition(of_step))
+
+    def put(self, row: StepRow) -> None:
+        """Add a changed row to the next commit."""
+        self._steps[row.step, row.attempt] = row
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def defer(self, pending: PendingEvent) -> StepRow | None:
+        """Add the event to the next commit; return the attempt that it concerns, as it is after it."""
+        at = self.at = max(self.access.clock.now(), self.at)
+        version = self.version + len(self._events) + 1
+        recorded = RecordedEvent(version, at, pending.event, pending.step, pending.attempt)
+        self._events.append(recorded)
+        self._values += pending.values
+        if pending.step is None:
+            after = evolve_run(self.run_id, self.row, recorded)
+            if after is not self.row:
+                self._run = self.row = after
+            return None
+        row = evolve_step(self.run_id, pending.before, recorded)
+        if row is not None:
+            self._steps[row.step, row.attempt] = row
+        return row
+
+    def commit(self, *pending_events: PendingEvent) -> list[StepRow | None]:
+        """Write all that is pending and the events in one transaction; return the attempt of each event after it.
+
+        Raises:
+            JournalConflict: another engine appended to the run.
+            JournalError: the journal refuses; nothing was written and everything pending stays so.
+        """
+        events, steps, values = [*self._events], {**self._steps}, [*self._values]
+        cached = [*self.claims.ended]
+        run, at = self.row, self.at
+        rows: list[StepRow | None] = []
+        for pending in pending_events:
+            at = max(self.access.clock.now(), at)
+            version = self.version + len(events) + 1
+            recorded = RecordedEvent(version, at, pending.event, pending.step, pending.attempt)
+            events.append(recorded)
+            values += pending.values
+            if pending.cached is not None:
+                cached.append(pending.cached)
+            row = None
+            if pending.step is None:
+                run = evolve_run(self.run_id, run, recorded)
+            else:  # the attempt before the event is what this very commit makes of it, or what `pending` says
+                before = steps.get((pending.step, pending.attempt or 0), pending.before)
+                row = evolve_step(self.run_id, before, recorded)
+                if row is not None:
+                    steps[row.step, row.attempt] = row
+            rows.append(row)
+        if not (events or steps or cached or self._definitions):
+            return rows
+        is_run_changed = run is not self.row or self._run is not None
+        commit = RunCommit(
+            run_id=self.run_id,
+            events=tuple(events),
+            run=run if is_run_changed else None,
+            run_before=self._stored_row,
+            steps=tuple(steps.values()),
+            values=tuple(values),
+            definitions=tuple(self._definitions),
+            taken=tuple(self._taken) if events else (),
+            cached=tuple(cached),
+        )
+        self.access.append([commit], self.durability)
+        # After COMMIT: an error before it leaves the writer as it was.
+        self.version += len(events)
+        self.at, self.row = at, run
+        if is_run_changed:
+            self._stored_row = run
+        self.claims.ended.clear()
+        if events:
+            self._taken.clear()
+        self._forget_pending()
+        return rows
+
+    def append(self, *events: PendingEvent) -> list[StepRow | None]:
+        """Commit for a session, with a second try after an error that the journal does not know.
+
+        Raises:
+            RunTakenOver: another process continues the run. Everything pending is dropped but for the ends of claims.
+            JournalError: the journal refuses; everything pending stays so.
+        """
+        if not isinstance(self.fatal_error, RunTakenOver):
+            try:
+                try:
+                    return self.commit(*events)
+                except IronflowError:
+                    raise
+                except Exception as error:  # noqa: BLE001 -- no memory, the end of the stack: others wait for this
+                    self.access.background_errors.note("writing to the journal", error)
+                return self._commit_again(events)
+            except JournalConflict as error:
+                self.fatal_error = RunTakenOver(
+                    f"run {self.run_id} is continued by another process now; what this one still does is not recorded",
+                    run_id=self.run_id,
+                )
+                self.fatal_error.__cause__ = error
+                logger().warning("%s", self.fatal_error)
+        self.claims.give_back_all_but(())
+        self._taken.clear()
+        self._forget_pending()
+        with suppress(JournalError):  # then the ends of the claims stay pending
+            self.commit()
+        raise self.fatal_error
+
+    def _commit_again(self, events: Sequence[PendingEvent]) -> list[StepRow | None]:
+        try:
+            return self.commit(*events)
+        except IronflowError:
+            raise
+        except Exception as error:
+            what = f"run {self.run_id} could not be written to the journal: {type(error).__name__}: {error}"
+            raise JournalError(what) from error
+
+    def _forget_pending(self) -> None:
+        self._events.clear()
+        self._steps.clear()
+        self._values.clear()
+        self._definitions.clear()
+        self._run = None
+        self.is_seen = False
+
+    # -- results of attempts -------------------------------------------------------------------------------------
+
+    def record(self, batch: list[AttemptResult]) -> IronflowError | None:
+        """Commit the results of attempts in one transaction; return the error because of which none is recorded."""
+        events: list[PendingEvent] = []
+        attempts: list[Attempt] = []
+        for result in batch:
+            attempt = result.performed
+            events.append(result)
+            attempts.append(attempt)
+            if attempt.failed is not None and type(result.event) is StepReused:  # so it never began
+                self.put(replace(attempt.failed, status=StepStatus.FAILED))
+            if result.retry_at is not None:
+                events.append(PendingEvent(StepRetryScheduled(due_at=result.retry_at), attempt.step, attempt.number))
+                attempts.append(attempt)
+        try:
+            rows = self.append(*events)
+        except IronflowError as error:
+            if isinstance(error, JournalError):  # it is not recorded: a flow that swallows this can't go on
+                self.fatal_error = error
+            return error
+        for attempt, row in zip(attempts, rows, strict=True):
+            self.take(attempt, row)
+        for result in batch:
+            if result.cached is not None:
+                self.claims.forget(result.performed.claim)
+            self.replayer.n_reused += type(result.event) is StepReused
+            if result.error is None:
+                self.replayer.note_finished(result.performed.step)
+        return None
+
+    def take(self, attempt: Attempt, row: StepRow | None) -> None:
+        """Take the attempt as it is recorded now; what ends late is told to the memory of the current continuation.
+
+        That memory was read from the journal while the body still ran, and under the session's lock: so it has the
+        attempt as begun, and whatever becomes of it afterwards comes along here. Every way to record a step does.
+        """
+        assert row is not None
+        attempt.row = row
+        if attempt.continuation is not self.replayer:
+            self.replayer.learn(row)
+
+    def is_late(self, attempt: Attempt) -> bool:
+        """Return True if the attempt is of an earlier continuation, and answers no call of this one."""
+        return attempt.continuation is not self.replayer
+
+    def is_void(self, result: AttemptResult) -> bool:
+        """Return True if nothing of a late attempt is recorded.
+
+        One that took another run's result never began, and its step may be another one's now. A child has a record of
+        its own, which the attempt of the current continuation reads.
+        """
+        attempt = result.performed
+        is_late = attempt.continuation is not self.replayer
+        return is_late and (not attempt.is_started or attempt.child_run_id is not None)
+
+
+class ObservedFailures:
+    """The failures that a flow has seen: whether it lived with them shows in what it does next.
+
+    They are those of one continuation of a run; `put` records a changed row.
+
+    Lock: session.
+    """
+
+    def __init__(self, put: Callable[[StepRow], None]) -> None:
+        self._put = put
+        self._seen: dict[BranchId, dict[StepRef, StepRow]] = {}
+        self._lived_with: dict[StepRef, StepRow] = {}
+
+    def note(self, branch: BranchId, row: StepRow) -> None:
+        """Note that the branch sees the failure."""
+        self._seen.setdefault(branch, {})[row.step] = row
+
+    def prove(self, branch: BranchId) -> tuple[StepRef, ...]:
+        """Record that this branch and those below it lived with what they saw, for it goes on; return the steps."""
+        if not self._seen:
+            return ()
+        proven: dict[StepRef, StepRow] = {}
+        for other in [key for key in self._seen if key == branch or key.startswith(f"{branch}/")]:
+            proven |= self._seen.pop(other)
+        for row in proven.values():
+            self._judge(replace(row, lived_with=True))
+        return tuple(proven)
+
+    def disown(self, steps: Iterable[StepRef], recorded: Callable[[StepRef], StepRow | None]) -> None:
+        """Take back that the flow lived with these failures: they are in the chain of the run's own error."""
+        for step in steps:
+            for seen in self._seen.values():
+                seen.pop(step, None)
+            row = self._lived_with.get(step) or recorded(step)
+            if row is not None:
+                self._judge(replace(row, lived_with=False))
+
+    def _judge(self, row: StepRow) -> None:
+        self._lived_with[row.step] = row
+        self._put(row)
+
+
+class CacheClaims:
+    """The results for all runs that one run is computing, each claimed by the newest attempt of its step.
+
+    `ended` are the claims whose end is to be committed.
+
+    Lock: session.
+    """
+
+    def __init__(self) -> None:
+        self.ended: list[CachedResult] = []
+        self._held: dict[tuple[Digest, Digest], CachedResult] = {}
+
+    def add(self, claim: CachedResult) -> None:
+        """Note that an attempt holds the claim."""
+        self._held[claim.identity, claim.code] = claim
+
+    def give_back(self, attempt: Attempt) -> None:
+        """Give back the claim of the attempt, so that other runs can compute the cached result."""
+        claim, attempt.claim = attempt.claim, None
+        if claim is not None and self.forget(claim):
+            self.ended.append(claim)
+
+    def give_back_all_but(self, attempts: Collection[Attempt]) -> None:
+        """Give back what is left over when the run ends; these attempts go on."""
+        for claim in {*self._held.values()} - {attempt.claim for attempt in attempts}:
+            self.forget(claim)
+            self.ended.append(claim)
+
+    def forget(self, claim: CachedResult | None) -> bool:
+        """Take the claim from those that are held, if it is; a newer one of its place stays."""
+        if claim is None or self._held.get((claim.identity, claim.code)) is not claim:
+            return False
+        del self._held[claim.identity, claim.code]
+        return True
