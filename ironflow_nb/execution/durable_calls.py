@@ -14,11 +14,10 @@ from ironflow_nb.execution.recording.journal_access import RunStorage
 from ironflow_nb.execution.session.attempts import Attempt, RecordedAnswer
 from ironflow_nb.execution.session.replay import FAILED_STEP, steps_behind
 from ironflow_nb.execution.steps import drivers
-from ironflow_nb.execution.steps.attempt_results import returned
 from ironflow_nb.execution.steps.branches import Branch
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.fan_out import Submission
-from ironflow_nb.execution.steps.step_runner import call, call_async
+from ironflow_nb.execution.steps.step_runner import call, call_async, returned
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from ironflow_nb.core.retry import MAX_DELAY_S
 from ironflow_nb.execution.session.attempts import Attempt
+from ironflow_nb.execution.system.system import Clock
 from ironflow_nb.execution.system.threads import Wakeups
 
 
@@ -23,16 +25,19 @@ class Child(Protocol):
 class ConcurrentWork:
     """The work beside one continuation of a run. A run ends when all of it has ended.
 
-    `not_begun` are async calls that something has to await before they begin.
+    `not_begun` are async calls that something has to await before they begin. Attempts that wait for their time, or for
+    another run's result, hold no thread meanwhile.
     """
 
-    def __init__(self, lock: AbstractContextManager[object], wakeups: Wakeups) -> None:
+    def __init__(self, lock: AbstractContextManager[object], wakeups: Wakeups, clock: Clock) -> None:
         self.children: list[Child] = []
         self.not_begun: set[Attempt] = set()
         self._lock = lock
         self._wakeups = wakeups
         self._pulls: list[Callable[[], None]] = []
         self._n_awaited = 0
+        self._clock = clock
+        self.delayed: list[Attempt] = []
 
     def has_more(self) -> bool:
         """Return True if some of it goes on, or is still to begin."""
@@ -72,3 +77,45 @@ class ConcurrentWork:
         """Note that a task has awaited its call. Called on the loop's thread only."""
         self._n_awaited -= 1
         self._wakeups.wake()  # the end of the flow may wait for it
+
+    # -- attempts that are not due -------------------------------------------------------------------------------
+
+    def delay(self, attempt: Attempt) -> None:
+        """Keep an attempt until it is due."""
+        with self._lock:
+            self.delayed.append(attempt)
+
+    def look_again(self, attempt: Attempt, after_s: float) -> None:
+        """Keep an attempt that another run may come before, and begin it again after that time."""
+        attempt.due_s = self._clock.monotonic() + after_s
+        self.delay(attempt)
+
+    def begin_due(self) -> None:
+        """Put to work what is due; called by the flow's threads and by the background thread."""
+        if not self.delayed:
+            return
+        with self._lock:
+            due = [attempt for attempt in self.delayed if self.seconds_until(attempt) <= 0]
+            for attempt in due:
+                self.delayed.remove(attempt)
+        for attempt in due:
+            assert attempt.begin_again is not None
+            attempt.begin_again(attempt)
+
+    def seconds_until(self, attempt: Attempt) -> float:
+        """Return in how many seconds the attempt may begin.
+
+        A clock that is set back, here or since another process failed, prolongs the wait to no more than the longest
+        delay there is.
+        """
+        now_s, left_s = self._clock.monotonic(), (attempt.due_at - self._clock.now()) / 1e6
+        if attempt.failed is None:
+            return (attempt.due_s or now_s) - now_s
+        if attempt.due_s is None:
+            attempt.due_s = now_s + min(left_s, max(attempt.spec.retry.longest_s, MAX_DELAY_S))
+        return min(left_s, attempt.due_s - now_s)
+
+    def shortened(self, timeout_s: float | None) -> float | None:
+        """Return how long a wait of that length may last: at most until the next attempt is due."""
+        due_s = [max(0.0, self.seconds_until(attempt)) for attempt in list(self.delayed)]
+        return min([*due_s, *([] if timeout_s is None else [timeout_s])], default=None)

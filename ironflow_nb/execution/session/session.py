@@ -31,7 +31,6 @@ from ironflow_nb.execution.recording.journal_access import PendingEvent, RunStor
 from ironflow_nb.execution.session.attempts import Attempt, AttemptRef, AttemptResult, Promise, RecordedAnswer, Take
 from ironflow_nb.execution.session.concurrent_work import ConcurrentWork
 from ironflow_nb.execution.session.replay import ItemSeries, Replayer
-from ironflow_nb.execution.session.retry_queue import RetryQueue
 from ironflow_nb.execution.session.run_phase import RunLifecycle, RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.session.run_writer import RunWriter
 from ironflow_nb.execution.system.threads import Wakeups
@@ -58,7 +57,6 @@ class Session(RunLifecycle):
         self.run_id: RunId = writer.run_id
         super().__init__(self.access.threads.lock())
         self.wakeups = Wakeups()
-        self.delayed = RetryQueue(self.access.clock, self.lock)
         self.child_sessions: list[Session] = []
         self.n_kept_by_child: dict[RunId, int] = {}
         self.rejoined_by: RejoinedBy | None = RejoinedBy.CALL
@@ -75,13 +73,13 @@ class Session(RunLifecycle):
         self.writer.begin(replayer)
         self.completion = Promise()
         self.open()
-        self.beside = ConcurrentWork(self.lock, self.wakeups)
+        self.beside = ConcurrentWork(self.lock, self.wakeups, self.access.clock)
         self._task: Any = None
 
     def reopen(self, replayer: Replayer) -> None:
         """Begin another continuation; what is in flight in this process stays so."""
         with self.lock:
-            self.delayed.clear()
+            self.beside.delayed.clear()  # a thread that is about to begin them waits for the lock
             self._begin(replayer)
 
     def describe(
@@ -355,7 +353,7 @@ class Session(RunLifecycle):
 
     def advance(self) -> None:
         """Begin what is due, pull items of open maps, commit queued results; done by all who wait for the run."""
-        self.delayed.begin_due()
+        self.beside.begin_due()
         self.beside.pull()
         self.commit_queued()
 
@@ -382,7 +380,7 @@ class Session(RunLifecycle):
                 # Of an earlier continuation only what answers a call of this one is tried again: the others are in the
                 # index of this continuation, which tries them again itself when they are called.
                 if trouble is None and result.retry_at is not None and not self.writer.is_late(attempt):
-                    self.delayed.keep(attempt.retry(attempt.row))
+                    self.beside.delay(attempt.retry(attempt.row))
                     continue
                 result.resolve_promise(trouble)
         self.wakeups.wake()
@@ -390,7 +388,7 @@ class Session(RunLifecycle):
     def flush(self) -> None:
         """Commit what is pending and what nobody waits for; called by the background thread."""
         self.commit_queued()
-        self.delayed.begin_due()
+        self.beside.begin_due()
         self._write_definition()
         if self.writer.is_pending:
             with self.lock:

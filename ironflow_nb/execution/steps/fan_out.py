@@ -141,7 +141,7 @@ class FanOut:
             asked.begin_again, asked.context = self._begin, self._context.copy()
             if asked.failed is not None:
                 self._attempt_of[asked.promise] = asked
-                self.session.delayed.keep(asked)
+                self.session.beside.delay(asked)
             else:
                 self._begin(asked)
 
@@ -333,7 +333,7 @@ class Submission(PromisedWork):
             self.when_done(self._note_done)
             asked.begin_again, asked.context = self._begin, copy_context()
             if asked.failed is not None:
-                self.session.delayed.keep(asked)
+                self.session.beside.delay(asked)
             else:
                 self._begin(asked)
 
