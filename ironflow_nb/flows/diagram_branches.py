@@ -189,9 +189,10 @@ class BranchReader(ExpressionReader, ABC):
         self._functions: dict[str, InnerFunction] = {}
         self._drawn: set[str] = set()
         self._looked_at: set[str] = set()
-        self._gathers: list[int | None] = []
-        self._given: set[tuple[object, int | None]] = set()
-        self._is_in_task = False
+        self._makers: list[ast.Call] = []
+        self._maker_of: dict[str, ast.Call] | None = None
+        self._awaited: set[ast.Call] = set()
+        self._given: set[tuple[object, ast.Call]] = set()
         self._groups: dict[str, _Group] = {}
         self._n_loops = 0
 
@@ -220,9 +221,12 @@ class BranchReader(ExpressionReader, ABC):
         """See the base; a function that is named here is read here."""
         match node:
             case ast.Lambda():
-                return self.expression(node.body, tails)
+                with self._in_function():
+                    return self.expression(node.body, tails)
             case ast.Name(id=name) if name in self._functions:
                 return self._inner(name, tails)
+            case ast.Await(value=ast.Call() as call):
+                self._awaited.add(call)
         return super().expression(node, tails)
 
     def _inner(self, name: str, tails: Tails) -> Tails:
@@ -231,7 +235,10 @@ class BranchReader(ExpressionReader, ABC):
             return tails
         self._drawn.add(name)
         function = self._functions[name]
-        return self.expression(function.body, tails) if isinstance(function, ast.Lambda) else self.body(function, tails)
+        if isinstance(function, ast.Lambda):
+            return self.expression(function, tails)
+        with self._in_function():
+            return self.body(function, tails)
 
     def _matters(self, node: ast.AST, *, in_loop: bool) -> bool:
         match node:
@@ -277,19 +284,64 @@ class BranchReader(ExpressionReader, ABC):
 
     def _given_helper(self, helper: types.FunctionType, tails: Tails) -> Tails:
         """Read a helper that is not called by the flow's own code, once: of several, nothing tells which one ran."""
-        return tails if self._is_given(helper) else self._helper(helper, self._site_of_gather(), tails)
+        return tails if self._is_given(helper) else self._helper(helper, self._site_of_maker(), tails)
 
     def _is_given(self, what: object) -> bool:
-        """Return True if the gather around was given the same before."""
-        key = (what, self._site_of_gather())
-        is_known = bool(self._gathers) and key in self._given
+        """Return True if the call around was given the same before."""
+        if not self._makers:
+            return False
+        key = (what, self._makers[-1])
+        is_known = key in self._given
         self._given.add(key)
         return is_known
 
-    def _site_of_gather(self) -> int | None:
+    # -- calls that are given functions and coroutines -----------------------------------------------------------
+
+    @contextmanager
+    def _given_to(self, call: ast.Call) -> Iterator[None]:
+        """Take the call for the one that runs what is named meanwhile, without being called or awaited itself."""
+        self._makers.append(call)
+        try:
+            yield
+        finally:
+            self._makers.pop()
+
+    @contextmanager
+    def kept_in(self, target: ast.expr) -> Iterator[None]:
+        """Take what is read meanwhile for what the one call runs that is given the variable."""
+        if self._maker_of is None:
+            self._maker_of = self._makers_of_variables()
+        maker = self._maker_of.get(target.id) if isinstance(target, ast.Name) else None
+        with nullcontext() if maker is None else self._given_to(maker):
+            yield
+
+    def _makers_of_variables(self) -> dict[str, ast.Call]:
+        """Return the variables that are given to one call only, which makes tasks or branches or is awaited."""
+        found: dict[str, list[ast.Call]] = {}
+        nodes = list(ast.walk(self._source.tree))
+        awaited = {node.value for node in nodes if isinstance(node, ast.Await)}
+        for call in nodes:
+            if isinstance(call, ast.Call) and (call in awaited or self._names.is_maker(call)):
+                for given in call.args:
+                    variable = given.value if isinstance(given, ast.Starred) else given
+                    if isinstance(variable, ast.Name):
+                        found.setdefault(variable.id, []).append(call)
+        return {name: calls[0] for name, calls in found.items() if len(calls) == 1}
+
+    @contextmanager
+    def _in_function(self) -> Iterator[None]:
+        """Read the body of an inner function, which no call around it runs anything of."""
+        before, self._makers = self._makers, []
+        try:
+            yield
+        finally:
+            self._makers = before
+
+    def _site_of_maker(self) -> int | None:
+        """Return the site of what is given to a call: a task has that of the call which makes it, or awaits it."""
         if self._source.helper is not None:
             return self._source.site
-        return self._gathers[-1] if self._gathers else None
+        return self._source.numbers.get(self._makers[-1]) if self._makers else None
 
     # -- side by side --------------------------------------------------------------------------------------------
 
@@ -301,44 +353,35 @@ class BranchReader(ExpressionReader, ABC):
                     tails = self.expression(part, tails)
                 return self._inner(name, tails)
             case ast.Attribute(value=ast.Name(id=name), attr="create_task") if name in self._groups:
-                with self._in_task():
+                with self._given_to(call):
                     return self._task(self._groups[name], call, tails)
-        if self._names.is_gather(call) or self._names.is_asyncio(call):
-            with self._in_task() if self._names.is_asyncio(call) else nullcontext():
-                return self._gather(call, tails) if self._names.is_gather(call) else self.children(call, tails)
+            case ast.Attribute(value=ast.Name() as variable, attr="append"):
+                with self.kept_in(variable):
+                    return self._single_call(call, tails)
+        with self._given_to(call) if call in self._awaited or self._names.is_maker(call) else nullcontext():
+            return self._gather(call, tails) if self._names.is_gather(call) else self._single_call(call, tails)
+
+    def _single_call(self, call: ast.Call, tails: Tails) -> Tails:
         if self._names.is_partial(call) and (found := self._names.called(call)) is not None:
             return self._add_given(found, call, self.children(call, tails))
         helper = next(self._names.helpers_in(call), None)
         if helper is None:
             return super()._call(call, tails)
         tails = self.children(call, tails)
-        if self._names.is_partial(call):
+        is_given = inspect.iscoroutinefunction(helper) and call not in self._awaited
+        if is_given or self._names.is_partial(call):
             return self._given_helper(helper, tails)
-        # A coroutine in a task runs without the flow's code below it, so its call site is not known.
-        if self._is_in_task and inspect.iscoroutinefunction(helper):
-            return tails if self._is_given(helper) else self._helper(helper, None, tails)
         return self._helper(helper, self._site(call), tails)
-
-    @contextmanager
-    def _in_task(self) -> Iterator[None]:
-        """Mark what is read meanwhile as given to tasks."""
-        before, self._is_in_task = self._is_in_task, True
-        try:
-            yield
-        finally:
-            self._is_in_task = before
 
     def _gather(self, call: ast.Call, tails: Tails) -> Tails:
         branches = [each for each in call.args if self._is_branch(each)]
         is_fork = len(branches) > 1
         tails = self.add(NodeKind.FORK, "gather", call, tails) if is_fork else tails
-        self._gathers.append(self._site(call))
         out: Tails = ()
         with self.deeper() if is_fork else nullcontext():
             for branch in branches:
                 ends = self._branch(branch, tails)
                 out += ends if ends != tails else ()
-        self._gathers.pop()
         return out or tails
 
     def _is_branch(self, expression: ast.expr) -> bool:
@@ -362,7 +405,7 @@ class BranchReader(ExpressionReader, ABC):
     def _site(self, source: ast.stmt | ast.expr) -> int | None:
         if isinstance(source, ast.Call) and not self._names.is_partial(source):
             return super()._site(source)
-        return self._site_of_gather()
+        return self._site_of_maker()
 
     def group(self, name: str, call: ast.expr, tails: Tails) -> Tails:
         """Open a task group of that name: from here its tasks begin."""

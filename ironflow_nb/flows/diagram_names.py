@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from ironflow_nb.code_identity.source import is_user_function
 from ironflow_nb.code_identity.syntax import FunctionNode, call_numbers, function_tree
 from ironflow_nb.diagram.model import NodeKind
 from ironflow_nb.flows.results import gather
 
 _NOTHING: Final = object()
 _MISSING: Final = object()
+_MAKERS: Final = ("gather", "create_task", "ensure_future", "shield", "as_completed")
 _MAX_HELPERS: Final = 50
 """The helpers of one flow that are read at most."""
 
@@ -63,11 +65,12 @@ class SourceNames:
         return self._described(call.args[0] if self.is_partial(call) else call.func)
 
     def helper(self, expression: ast.expr) -> types.FunctionType | None:
-        """Return the undecorated function of the same module or notebook that the expression names."""
+        """Return the function of the user that the expression names; a decorated one is read as it was written."""
         value = self._value(expression)
-        if not isinstance(value, types.FunctionType) or hasattr(value, "__wrapped__"):
+        if not isinstance(value, types.FunctionType) or self._described(expression) is not None:
             return None
-        return value if value.__globals__ is self._globals and self._described(expression) is None else None
+        written = inspect.unwrap(value)
+        return written if isinstance(written, types.FunctionType) and is_user_function(written) else None
 
     def helpers_in(self, call: ast.Call) -> Iterator[types.FunctionType]:
         """Yield the helpers that the call runs: it calls them, or is given them as `partial` and `gather` are."""
@@ -93,10 +96,10 @@ class SourceNames:
         """Return True if the arguments of the call run side by side."""
         return self._value(call.func) in (gather, _of_asyncio("gather"))
 
-    def is_asyncio(self, call: ast.Call) -> bool:
-        """Return True if the call makes tasks of coroutines, which run apart from the code of the flow."""
-        makers = (_of_asyncio("gather"), _of_asyncio("create_task"))
-        return self._value(call.func) in makers
+    def is_maker(self, call: ast.Call) -> bool:
+        """Return True if the call makes branches of functions that it is given, or at once tasks of coroutines."""
+        value = self._value(call.func)
+        return value is gather or (value is not _NOTHING and value in map(_of_asyncio, _MAKERS))
 
     def is_task_group(self, expression: ast.expr) -> bool:
         """Return True if the expression makes a task group of asyncio."""

@@ -97,7 +97,14 @@ class _StatementReader(BranchReader):
                 return self._with(statement, tails)
             case ast.Return() | ast.Raise() | ast.Break() | ast.Continue():
                 return self._jump_statement(statement, self.children(statement, tails))
-            case ast.Assign() | ast.AnnAssign() | ast.AugAssign() if statement.value is not None:
+            case (
+                ast.Assign(targets=[target], value=ast.expr() as value)
+                | ast.AnnAssign(target=target, value=ast.expr() as value)
+                | ast.AugAssign(target=target, value=ast.expr() as value)
+            ):
+                with self.kept_in(target):
+                    return self.expression(value, tails)
+            case ast.Assign():
                 return self.expression(statement.value, tails)
             case _:
                 return self.children(statement, tails)

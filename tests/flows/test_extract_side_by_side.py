@@ -145,16 +145,20 @@ def test_equal_helpers_of_one_gather_are_drawn_once() -> None:
     assert {node.site for node in diagram.nodes if node.step} == {0}
 
 
-def test_what_a_coroutine_calls_in_a_task_of_its_own_has_no_call_site() -> None:
+def test_what_a_coroutine_calls_in_a_task_has_the_site_of_the_call_that_makes_the_task() -> None:
     body = """
         await task(0)
         await asyncio.gather(*[task(n) for n in xs])
         async with asyncio.TaskGroup() as group:
             group.create_task(task(1))
         asyncio.create_task(task(2))
+        kept = [task(n) for n in xs]
+        await asyncio.wait_for(task(3), 1)
+        await asyncio.gather(*kept, asyncio.wait_for(task(4), 1), asyncio.create_task(task(5)))
+        other = task(6)
     """
     sites = [node.site for node in read_with_helpers(body, HEAD).nodes if node.step]
-    assert sites == [0, None, None, None]
+    assert sites == [0, 1, 4, 6, 11, 9, 13, None]
 
 
 def test_what_a_helper_raises_is_caught_around_its_call() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -56,14 +57,12 @@ class CallSites:
             return {}
         if tree is None:
             return {}
-        first = min(node.lineno for node in (tree, *tree.decorator_list))
-        down = code.co_firstlineno - first
+        down = code.co_firstlineno - min(node.lineno for node in (tree, *tree.decorator_list))
         right = len(lines[0]) - len(lines[0].lstrip()) - tree.col_offset
-        ends = {
-            ((call.end_lineno or 0) + down, (call.end_col_offset or 0) + right): f"{self._definition}:{number}"
-            for call, number in call_numbers(tree).items()
-        }
-        return {id(inner): _sites(inner, ends) for inner in _with_inner(code)}
+        sites = {call: f"{self._definition}:{number}" for call, number in call_numbers(tree).items()}
+        places = {_extent(call, down, right)[2:]: site for call, site in sites.items()}
+        places |= {_extent(node, down, right): sites.get(run, "") for node, run in _runners(tree)}
+        return {id(inner): _sites(inner, places) for inner in _with_inner(code)}
 
 
 def definition_prefix(definition_id: Digest) -> str:
@@ -71,11 +70,32 @@ def definition_prefix(definition_id: Digest) -> str:
     return definition_id.hex()[:8]
 
 
-def _sites(code: CodeType, ends: dict[tuple[int, int], str]) -> Sites:
+def _runners(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, Any]]:
+    """Yield all that has instructions of its own which run what a call in it gave, with that expression.
+
+    Before Python 3.13 most of these have the extent of the whole node: a loop ends where the last call in it does.
+    """
+    for node in ast.walk(tree):
+        match node:
+            case ast.Await(value=run) | ast.For(iter=run) | ast.AsyncFor(iter=run):
+                yield node, run
+            case ast.With(items=[item]) | ast.AsyncWith(items=[item]):
+                yield node, item.context_expr
+            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+                yield node, node.generators[0].iter
+
+
+def _extent(node: ast.stmt | ast.expr, down: int, right: int) -> tuple[int, ...]:
+    end_line, end_column = node.end_lineno or 0, node.end_col_offset or 0
+    return node.lineno + down, node.col_offset + right, end_line + down, end_column + right
+
+
+def _sites(code: CodeType, places: dict[tuple[int, ...], str]) -> Sites:
+    """Return the sites of the code by the ends of its calls, and by the whole extent of what runs something else."""
     found: Sites = {}
-    for place, (_, line, _, column) in enumerate(code.co_positions()):
-        site = None if line is None or column is None else ends.get((line, column))
-        if site is not None:
+    for place, (line, end_line, column, end_column) in enumerate(code.co_positions()):
+        start, end = (line or 0, column or 0), (end_line or 0, end_column or 0)
+        if (site := places.get(start + end, places.get(end))) is not None:
             found[2 * place] = site
     return found
 
