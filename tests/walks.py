@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 import ironflow_nb
 
-PACKAGE = Path(ironflow_nb.__file__).parent
+_PREFIX = f"{Path(ironflow_nb.__file__).parent}{os.sep}"
 
 
 class Walk:
     """The calls of functions of the package in the calling thread, in their order."""
 
     def __init__(self) -> None:
-        self.entered: list[tuple[str, str]] = []
+        self._codes: list[CodeType] = []
 
     def __call__(self, frame: FrameType, event: str, _: object) -> None:
         """Note a call, as `sys.setprofile` reports it."""
-        code = frame.f_code
-        if event == "call" and code.co_filename.startswith(str(PACKAGE)):
-            self.entered.append((Path(code.co_filename).relative_to(PACKAGE).as_posix(), code.co_qualname))
+        if event == "call" and frame.f_code.co_filename.startswith(_PREFIX):
+            self._codes.append(frame.f_code)
+
+    @property
+    def entered(self) -> list[tuple[str, str]]:
+        """Return the file and the qualified name of each."""
+        return [(Path(code.co_filename.removeprefix(_PREFIX)).as_posix(), code.co_qualname) for code in self._codes]
 
     @property
     def n_calls(self) -> int:
         """How many functions were called."""
-        return len(self.entered)
+        return len(self._codes)
 
     @property
     def files(self) -> set[str]:
@@ -38,7 +44,7 @@ class Walk:
     @property
     def n_file_changes(self) -> int:
         """How often the next call was in another file."""
-        return sum(one[0] != other[0] for one, other in zip(self.entered, self.entered[1:], strict=False))
+        return sum(one[0] != other[0] for one, other in pairwise(self.entered))
 
 
 @contextmanager

@@ -87,6 +87,7 @@ class RecordedSteps:
                 self._records.setdefault(row.step, RecordedStep([])).attempts.append(row)
         self._by_place: dict[tuple[Digest, BranchId, int], RecordedStep] = {}
         self._by_identity: dict[Digest, list[RecordedStep]] = {}
+        self._by_name: dict[str, list[RecordedStep]] | None = None
         self._taken: dict[str, set[int]] = {}
         self._next_index: dict[str, int] = {}
         self._places: set[tuple[str, BranchId]] | None = None
@@ -191,16 +192,22 @@ class RecordedSteps:
         """Return the number of completed steps of that name that have no result of this code, and their seconds."""
         stake = [
             done.duration_s or 0.0
-            for record in self._records.values()
-            if record.latest.name == name
-            and record.completed(code) is None
-            and (done := record.completed_with_any_code()) is not None
+            for record in self._of_name(name)
+            if record.completed(code) is None and (done := record.completed_with_any_code()) is not None
         ]
         return len(stake), sum(stake)
 
+    def _of_name(self, name: str) -> Iterable[RecordedStep]:
+        """Return the recorded steps of that name; asked for each name, it goes through all of them only once."""
+        if self._by_name is None:
+            self._by_name = {}
+            for record in self._records.values():
+                self._by_name.setdefault(record.latest.name, []).append(record)
+        return self._by_name.get(name, ())
+
     def next_unused(self, name: str) -> RecordedStep | None:
         """Return the first recorded step of that name, by first call, that no call has used yet, or None."""
-        waiting = (record for record in self._records.values() if not record.asked_for and record.latest.name == name)
+        waiting = (record for record in self._of_name(name) if not record.asked_for)
         return min(waiting, key=lambda record: record.attempts[0].version, default=None)
 
     def unused_steps(self) -> tuple[StepRef, ...]:

@@ -96,26 +96,44 @@ class MapResult(Sequence[T]):
         return _MapReading(self._fanout, self._wait)
 
     def __len__(self) -> int:
-        return len(self._all())
+        """Wait until nothing more comes; raise the failure that ended the map.
+
+        So what asks for the number first, as reading at an index does, reads nothing of a map that failed.
+        """
+        __tracebackhide__ = True
+        fanout = self._fanout
+        if fanout is None:
+            return len(self._values)
+        self._wait(fanout.is_finished)
+        if fanout.first_error is not None:
+            for index in range(fanout.n_items):
+                fanout.read(index)
+        return fanout.n_items
 
     def __reversed__(self) -> Iterator[T]:
         return reversed(self._all())
 
     def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
         """Return the first index of the value; that of `Sequence` takes an IndexError of a step for the end."""
-        return list(self._all()).index(value, start, sys.maxsize if stop is None else stop)
+        return self._all().index(value, start, sys.maxsize if stop is None else stop)
 
     @overload
     def __getitem__(self, index: int) -> T: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[T]: ...
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        return self._all()[index]
+        __tracebackhide__ = True
+        n_items = len(self)
+        try:
+            chosen = range(n_items)[index]
+        except IndexError:
+            raise IndexError(f"{self._name}.map(...) has {n_items} results, and none at index {index}") from None
+        return self._read(chosen) if isinstance(chosen, int) else [self._read(each) for each in chosen]
 
     def __await__(self) -> Generator[Any, Any, list[T]]:
         if self._fanout is not None and not self._fanout.is_finished():
             yield from durable_calls.wait_for_async(self._fanout.context, self._fanout.is_finished).__await__()
-        return list(self._all())
+        return self._all()
 
     @property
     def ok(self) -> list[T]:
@@ -138,13 +156,13 @@ class MapResult(Sequence[T]):
         """Return True if item `index` can be read without waiting."""
         return self._fanout is None or self._fanout.is_ready(index)
 
-    def _all(self) -> Sequence[T]:
+    def _all(self) -> list[T]:
         __tracebackhide__ = True
-        fanout = self._fanout
-        if fanout is None:
-            return self._values
-        self._wait(fanout.is_finished)
-        return [fanout.read(index) for index in range(fanout.n_items)]
+        return [self._read(index) for index in range(len(self))]
+
+    def _read(self, index: int) -> T:
+        __tracebackhide__ = True
+        return self._values[index] if self._fanout is None else self._fanout.read(index)
 
     def _wait(self, is_done: Callable[[], bool]) -> None:
         __tracebackhide__ = True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -142,6 +143,64 @@ def test_collected_failures_stand_in_the_place_of_their_results(lab: Lab) -> Non
     assert ok == [n for n in range(30) if n % 10 != 3]
     assert failed == [3, 13, 23]
     assert main.last.steps()["status"].value_counts().to_dict() == {"completed": 27, "failed": 3}
+
+
+CHOICES = [0, -1, 29, True, slice(None), slice(3, 5), slice(-4, None, 2), slice(None, None, -1), slice(40, 50)]
+
+
+@pytest.mark.parametrize("is_in_flow", [True, False])
+def test_results_of_a_map_are_chosen_as_those_of_a_list(lab: Lab, *, is_in_flow: bool) -> None:
+    def body() -> None:
+        results, numbers = work.map(range(30)), list(range(30))
+        assert len(results) == 30
+        assert [results[choice] for choice in CHOICES] == [numbers[choice] for choice in CHOICES]
+        assert list(reversed(results)) == numbers[::-1]
+        assert results.index(7, 3) == 7
+        for choice in (30, -31):
+            with pytest.raises(IndexError, match=f"work.* has 30 results, and none at index {choice}"):
+                results[choice]
+        with pytest.raises(TypeError):
+            results["7"]  # type: ignore[call-overload]
+
+    @step
+    def work(n: int) -> int:
+        return n
+
+    if is_in_flow:
+        flow(body, name="main")()
+    else:
+        body()
+
+
+@pytest.mark.parametrize("read", [len, lambda results: results[0], lambda results: results[:1], list])
+def test_a_map_that_failed_gives_none_of_its_results(lab: Lab, read: Callable[[Any], object]) -> None:
+    @step
+    def work(n: int) -> int:
+        if n == 5:
+            raise OSError(n)
+        return n
+
+    @flow
+    def main() -> None:
+        with pytest.raises(OSError, match="5"):
+            read(work.map(range(30)))
+
+    main()
+
+
+def test_collected_failures_are_in_their_places_however_they_are_chosen(lab: Lab) -> None:
+    @step
+    def work(n: int) -> int:
+        if n == 5:
+            raise OSError(n)
+        return n
+
+    @flow
+    def main() -> None:
+        results: Any = work.map(range(30), on_error="collect")
+        assert (len(results), results[4], str(results[5]), str(results[3:8][2])) == (30, 4, "5", "5")
+
+    main()
 
 
 def test_a_submitted_call_runs_beside_the_flow_and_gives_its_result(lab: Lab) -> None:
