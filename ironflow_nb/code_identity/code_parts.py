@@ -6,47 +6,80 @@ import ast
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from itertools import groupby
-from typing import Any, Final, Literal, NamedTuple, cast
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from ironflow_nb.code_identity.syntax import parse
 from ironflow_nb.core.identity import Digest
 
-Kind = Literal["function", "method", "class", "constant", "declared"]
-
 TRANSITIVE: Final = b"\x02"
 """The first byte of the digest of code that refers to other code."""
 
-# Reasons of `Untracked`.
-DATA: Final = "data of class "
-MUTABLE: Final = "mutable data"
-"""The name stands for a list, dict or set."""
-CHANGED: Final = "changed by the code itself"
-DYNAMIC: Final = "dynamic"
-"""The code is looked up by a text while the body runs, or depends on the modules that are loaded then."""
-WHOLE_MODULE: Final = "a module as a whole"
 _OF_OBJECTS: Final = frozenset({"getattr", "vars", "locals", "compile"})
 """Dynamic names that mostly read an object; a module that they read is reported by its own name."""
+
+
+class PartKind(StrEnum):
+    """The kind of a tracked piece of code."""
+
+    FUNCTION = "function"
+    METHOD = "method"
+    CLASS = "class"
+    CONSTANT = "constant"
+    DECLARED = "declared"
+    """A module, file or value of ``depends=``, or an import inside of a body."""
 
 
 class CodePart(msgspec.Struct, frozen=True):
     """A tracked piece of code. The source of a constant is ``NAME = value``."""
 
     name: str
-    kind: Kind
+    kind: PartKind
     digest: Digest
     source: str
     file: str = ""
     line: int = 0
 
 
+class UntrackedReason(StrEnum):
+    """The reason why a name is not tracked."""
+
+    BUILT_IN = "built-in"
+    LIBRARY = "library"
+    WHOLE_MODULE = "a module as a whole"
+    UNDEFINED = "not defined"
+    NOT_IMPORTED = "not imported yet"
+    DYNAMIC = "dynamic"
+    """The code is looked up by a text while the body runs, or depends on the modules that are loaded then."""
+    MUTABLE = "mutable data"
+    """The name stands for a list, dict or set."""
+    DATA = "data of class"
+    CHANGED = "changed by the code itself"
+    ASSIGNED = "assigned by the code itself"
+    TYPE_WITH_OBJECTS = "a type with objects in it"
+    NO_CODE = "no Python code: known by its name"
+    NO_SOURCE = "no source"
+
+
 class Untracked(NamedTuple):
-    """A name in the code that is not tracked, with the reason in words."""
+    """A name in the code that is not tracked. `detail` is the class of data, and how code without source is known."""
 
     name: str
-    reason: str
+    reason: UntrackedReason
+    detail: str = ""
+
+    @property
+    def words(self) -> str:
+        """The reason in words."""
+        return self.detail if self.reason is UntrackedReason.NO_SOURCE else f"{self.reason} {self.detail}".rstrip()
+
+
+_REASONS_OF_DATA: Final = frozenset({UntrackedReason.MUTABLE, UntrackedReason.CHANGED, UntrackedReason.DATA})
+_REASONS_OF_LOOKUPS: Final = frozenset({UntrackedReason.DYNAMIC, UntrackedReason.WHOLE_MODULE})
 
 
 class TrackedCode(msgspec.Struct, frozen=True):
@@ -59,13 +92,13 @@ class TrackedCode(msgspec.Struct, frozen=True):
     @property
     def data(self) -> tuple[str, ...]:
         """The names of mutable data that the code refers to; it is not tracked."""
-        return tuple(name for name, reason in self.untracked if reason in {MUTABLE, CHANGED} or reason.startswith(DATA))
+        return tuple(each.name for each in self.untracked if each.reason in _REASONS_OF_DATA)
 
     @property
     def looked_up(self) -> tuple[str, ...]:
         """The names through which the code reaches user code that can't be followed."""
-        reasons = {DYNAMIC, WHOLE_MODULE}
-        return tuple(name for name, reason in self.untracked if reason in reasons and name not in _OF_OBJECTS)
+        found = (each.name for each in self.untracked if each.reason in _REASONS_OF_LOOKUPS)
+        return tuple(name for name in found if name not in _OF_OBJECTS)
 
     @property
     def own(self) -> Digest:
@@ -96,7 +129,7 @@ def decode_parts(text: str) -> tuple[CodePart, ...]:
 
 def _decode_part(row: dict[str, Any]) -> CodePart:
     digest = Digest(bytes.fromhex(row["digest"]))
-    return CodePart(row["name"], cast("Kind", row["kind"]), digest, row["source"], row["file"], int(row["line"]))
+    return CodePart(row["name"], PartKind(row["kind"]), digest, row["source"], row["file"], int(row["line"]))
 
 
 _NAMES_SHOWN = 12
@@ -136,12 +169,12 @@ def describe(tracked: TrackedCode) -> str:
     """Return a text of a few lines that says which code is tracked and which names are not."""
     root, *others = tracked.parts
     lines = [f"The code of {root.name} is tracked" + (", with" if others else ", and refers to no other code of yours")]
-    for kind, parts in groupby(sorted(others, key=_kind_of), key=_kind_of):
-        names = _format_names(part.source if kind == "constant" else part.name for part in parts)
+    for kind, parts in groupby(sorted(others, key=attrgetter("kind")), key=attrgetter("kind")):
+        names = _format_names(part.source if kind is PartKind.CONSTANT else part.name for part in parts)
         lines.append(f"  {_plural_of_kind(kind)}: {names}")
     if tracked.untracked:
         lines.append("Not tracked:")
-    for reason, found in groupby(sorted(tracked.untracked, key=_reason_of), key=_reason_of):
+    for reason, found in groupby(sorted(tracked.untracked, key=attrgetter("words")), key=attrgetter("words")):
         lines.append(f"  {reason}: {_format_names(each.name for each in found)}")
     return "\n".join(lines)
 
@@ -157,9 +190,9 @@ def _by_name(parts: Iterable[CodePart]) -> dict[tuple[str, int], CodePart]:
 
 
 def _edit_of(old: CodePart, new: CodePart) -> Change:
-    if new.kind == "constant":
+    if new.kind is PartKind.CONSTANT:
         reason = f"constant {new.name}: {_value_text(old)} -> {_value_text(new)}"
-    elif new.kind == "declared":
+    elif new.kind is PartKind.DECLARED:
         reason = f"edited: {new.name}"
     else:
         line = _first_edited_line(old.source, new.source)
@@ -198,15 +231,7 @@ def _value_text(part: CodePart) -> str:
 
 
 def _format_part(part: CodePart) -> str:
-    return f"constant {part.source}" if part.kind == "constant" else f"`{part.name}`"
-
-
-def _kind_of(part: CodePart) -> str:
-    return part.kind
-
-
-def _reason_of(untracked: tuple[str, str]) -> str:
-    return untracked[1]
+    return f"constant {part.source}" if part.kind is PartKind.CONSTANT else f"`{part.name}`"
 
 
 def _plural_of_kind(kind: str) -> str:

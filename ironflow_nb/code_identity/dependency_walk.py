@@ -14,7 +14,7 @@ from hashlib import blake2b
 from inspect import getattr_static
 from typing import Any
 
-from ironflow_nb.code_identity.code_parts import TRANSITIVE, CodePart, Kind, TrackedCode, Untracked
+from ironflow_nb.code_identity.code_parts import TRANSITIVE, CodePart, PartKind, TrackedCode, Untracked, UntrackedReason
 from ironflow_nb.code_identity.definitions import (
     Chain,
     Reading,
@@ -112,7 +112,7 @@ def _unassigned(chain: Chain, reading: Reading, scope: LookupScope, resolver: Na
     for target in resolver.chain(chain, scope):
         if isinstance(target, Constant) and chain[0] in reading.assigned:
             resolver.watch.only_type(scope.namespace, chain[0])
-            yield Untracked(chain[0], "assigned by the code itself")
+            yield Untracked(chain[0], UntrackedReason.ASSIGNED)
         else:
             yield target
 
@@ -268,7 +268,7 @@ class DependencyWalk:
         found = self._resolver.value(self._function, name)
         targets: list[Target] = [each for each in found if not isinstance(each, Untracked)]
         if not any(isinstance(target, CodeReference) for target in targets):
-            targets.append(Untracked(name, "no Python code: known by its name"))
+            targets.append(Untracked(name, UntrackedReason.NO_CODE))
         for target in targets:
             yield "", target
 
@@ -282,7 +282,7 @@ class DependencyWalk:
                 yield from self._edges((label, code) for code in codes)
             else:
                 name, source, digest = declared_content(item, self.watch)
-                self._others[f"depends {name}"] = CodePart(name, "declared", digest, source)
+                self._others[f"depends {name}"] = CodePart(name, PartKind.DECLARED, digest, source)
                 yield f"depends {name}", digest.hex()
 
     def _links(self, code: CodeReference) -> Iterator[Link]:
@@ -290,7 +290,7 @@ class DependencyWalk:
         reading = read_class(code.value) if is_class else read_function(code.value)
         self._readings.append(reading)
         if reading.no_source is not None:
-            yield "", Untracked(name_of(code.value), reading.no_source)
+            yield "", Untracked(name_of(code.value), UntrackedReason.NO_SOURCE, reading.no_source)
         if is_class:
             yield from links_of_class(code.value, reading, self._resolver)
         elif code.value is self._function:
@@ -311,17 +311,18 @@ class DependencyWalk:
                     yield label + target.place, str(self._numbers[key])
                 case Constant(name=name, value=value):
                     digest = constant_digest(value)
-                    self._others[name] = CodePart(name, "constant", digest, f"{name} = {shown(value)}")
+                    self._others[name] = CodePart(name, PartKind.CONSTANT, digest, f"{name} = {shown(value)}")
                     yield label, digest.hex()
                 case Excerpt(name=name, digest=digest, source=source):
-                    self._others[name] = CodePart(name, "declared", digest, source)
+                    self._others[name] = CodePart(name, PartKind.DECLARED, digest, source)
                     yield f"{label} {name}", digest.hex()
                 case Untracked():
                     self._untracked.add(target)
 
 
 def _part_of_code(code: CodeReference, reading: Reading) -> CodePart:
-    kind: Kind = "class" if isinstance(code.value, type) else "function" if code.owner is None else "method"
+    of_function = PartKind.FUNCTION if code.owner is None else PartKind.METHOD
+    kind = PartKind.CLASS if isinstance(code.value, type) else of_function
     return CodePart(name_of(code.value), kind, reading.content, reading.source, reading.file, reading.line)
 
 
@@ -330,7 +331,7 @@ def _part_without_code(function: Any) -> CodePart:
     named = function if hasattr(function, "__qualname__") else type(function)
     # A method of a built-in class, such as str.upper, has no module.
     name = f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"
-    return CodePart(name, "function", digest_bytes(f"named\0{name}".encode()), "")
+    return CodePart(name, PartKind.FUNCTION, digest_bytes(f"named\0{name}".encode()), "")
 
 
 def _digest(own: list[CodePart], edges: list[list[Edge]]) -> Digest:

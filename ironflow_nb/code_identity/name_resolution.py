@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, get_args, get_origin
 
 import msgspec
 
-from ironflow_nb.code_identity.code_parts import CHANGED, DATA, DYNAMIC, MUTABLE, WHOLE_MODULE, Untracked
+from ironflow_nb.code_identity.code_parts import Untracked, UntrackedReason
 from ironflow_nb.code_identity.definitions import SUPER, Chain, is_code, is_definition, wrapped_by
 from ironflow_nb.code_identity.guards import MISSING, Guards
 from ironflow_nb.code_identity.referenced_values import Members, is_constant, may_have_members, members_now
@@ -103,13 +103,13 @@ class NameResolver:
         found = self.watch.item(scope.namespace, name)
         if found is MISSING:
             is_builtin = hasattr(builtins, name)
-            reason = (DYNAMIC if name in _DYNAMIC else "built-in") if is_builtin else "not defined"
-            yield Untracked(name, reason)
+            of_builtin = UntrackedReason.DYNAMIC if name in _DYNAMIC else UntrackedReason.BUILT_IN
+            yield Untracked(name, of_builtin if is_builtin else UntrackedReason.UNDEFINED)
             return
         # Where only the type of the name is watched, another container of this type may have replaced it.
         self._looked_up = found, lambda: scope.namespace.get(name)
         for target in self._follow(found, attributes, scope.named(name)):
-            if isinstance(target, Untracked) and target.reason == _data_reason(found):
+            if isinstance(target, Untracked) and target == _untracked_data(target.name, found):
                 self.watch.only_type(scope.namespace, name)
             yield target
 
@@ -123,7 +123,7 @@ class NameResolver:
         if read:
             yield from read
         elif found is MISSING:
-            yield Untracked(module, "not imported yet")
+            yield Untracked(module, UntrackedReason.NOT_IMPORTED)
         else:
             yield from self._follow(found, attributes, module)
 
@@ -154,15 +154,17 @@ class NameResolver:
             value = self.watch.item(vars(value), attributes[0])
             attributes = attributes[1:]
         if value is MISSING:
-            yield Untracked(name, "not defined")
+            yield Untracked(name, UntrackedReason.UNDEFINED)
         elif isinstance(value, types.ModuleType):
             path = ".".join([value.__name__, *attributes[:1]])
             if path in _LOOKUPS:
-                yield Untracked(path, DYNAMIC)
+                yield Untracked(path, UntrackedReason.DYNAMIC)
             else:
-                yield Untracked(name, WHOLE_MODULE if is_user_module(value) else "library")
+                yield Untracked(
+                    name, UntrackedReason.WHOLE_MODULE if is_user_module(value) else UntrackedReason.LIBRARY
+                )
         elif f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}" in _LOOKUPS:
-            yield Untracked(name, DYNAMIC)
+            yield Untracked(name, UntrackedReason.DYNAMIC)
         elif isinstance(value, type):
             yield from self._class(value, attributes, name)
         elif get_args(value):
@@ -179,15 +181,16 @@ class NameResolver:
     def _alias(self, value: Any, name: str) -> Iterator[Target]:
         """Yield the text of a generic type, such as ``list[Box]`` or ``Literal["a"]``, and the classes in it."""
         text = repr(value)
-        yield Untracked(name, "a type with objects in it") if " at 0x" in text else Constant(name, text)
+        yield Untracked(name, UntrackedReason.TYPE_WITH_OBJECTS) if " at 0x" in text else Constant(name, text)
         for each in (get_origin(value), *get_args(value)):
             yield from (target for target in self._follow(each, [], name) if isinstance(target, CodeReference))
 
     def _class(self, kind: type, attributes: list[str], name: str) -> Iterator[Target]:
         if attributes[:1] == ["__subclasses__"]:  # they depend on the modules that are loaded
-            yield Untracked(f"{name}.__subclasses__", DYNAMIC)
+            yield Untracked(f"{name}.__subclasses__", UntrackedReason.DYNAMIC)
         if not is_user_class(kind):
-            yield Untracked(name, "built-in" if vars(builtins).get(kind.__name__) is kind else "library")
+            is_builtin = vars(builtins).get(kind.__name__) is kind
+            yield Untracked(name, UntrackedReason.BUILT_IN if is_builtin else UntrackedReason.LIBRARY)
             return
         found = self._attribute(kind.__mro__, attributes[0]) if attributes else MISSING
         # A class method may make an object of the class, and use any attribute of it. So the whole class counts.
@@ -222,7 +225,7 @@ class NameResolver:
         if len(layers) > 1:
             layers[0] = layers[0]._replace(is_wrapped=True)
         if not layers and not others:
-            yield Untracked(name, "library")
+            yield Untracked(name, UntrackedReason.LIBRARY)
         yield from (*layers, *others)
 
     def _beside_wrapped(self, value: Any, name: str, owner: type | None) -> Iterator[Target]:
@@ -254,7 +257,7 @@ class NameResolver:
         """Yield the code in a container or object, an `Untracked` for its data, and the class of a user's object."""
         members = Members(value, self.changed) if may_have_members(value) else None
         if members is not None and id(value) in self.changed:
-            yield Untracked(name, CHANGED if members.found else _data_reason(value))
+            yield _untracked_data(name, value, is_changed=bool(members.found))
             if is_user_class(type(value)) and not isinstance(value, _CONTAINERS):
                 yield CodeReference(type(value))
             return
@@ -264,7 +267,7 @@ class NameResolver:
             self.watch.members(look_up if found is value else lambda: value, members_now(value))
         if members is None or members.has_data or not members.found:
             is_filled = members is not None and members.has_left_out
-            yield Untracked(name, CHANGED if is_filled else _data_reason(value))
+            yield _untracked_data(name, value, is_changed=is_filled)
         if not isinstance(value, _CONTAINERS) and is_user_class(type(value)):
             yield CodeReference(type(value))
         for place, member in () if members is None else members.found:
@@ -272,8 +275,12 @@ class NameResolver:
                 yield target._replace(place=place) if isinstance(target, CodeReference) else target
 
 
-def _data_reason(value: object) -> str:
-    return MUTABLE if isinstance(value, _CONTAINERS) else f"{DATA}{class_name(type(value))}"
+def _untracked_data(name: str, value: object, *, is_changed: bool = False) -> Untracked:
+    if is_changed:
+        return Untracked(name, UntrackedReason.CHANGED)
+    if isinstance(value, _CONTAINERS):
+        return Untracked(name, UntrackedReason.MUTABLE)
+    return Untracked(name, UntrackedReason.DATA, class_name(type(value)))
 
 
 def _is_followed(member: Enum, attributes: list[str]) -> bool:

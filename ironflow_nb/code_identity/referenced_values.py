@@ -29,7 +29,7 @@ from operator import is_, itemgetter
 from pathlib import PurePath
 from typing import Any, Final
 
-from ironflow_nb.code_identity.code_parts import Change
+from ironflow_nb.code_identity.code_parts import Change, PartKind
 from ironflow_nb.code_identity.definitions import CODE_TYPES, is_code
 from ironflow_nb.code_identity.source import is_user_class, is_user_module, parsed
 from ironflow_nb.code_identity.syntax import dotted
@@ -99,7 +99,7 @@ _Definition = ast.expr | tuple[str, str]
 
 def explained(change: Change) -> str:
     """Return the reason of the change; for a computed constant also the expression and the way to exclude it."""
-    if change.old is None or change.new is None or change.new.kind != "constant":
+    if change.old is None or change.new is None or change.new.kind is not PartKind.CONSTANT:
         return change.reason
     module, path = _split_name(change.new.name)
     text = _impure_expression(module, path, _DEEPEST)

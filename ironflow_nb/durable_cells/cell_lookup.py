@@ -14,7 +14,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from ironflow_nb.code_identity.code_parts import MUTABLE, CodePart, TrackedCode, compare, decode_parts, encode_parts
+from ironflow_nb.code_identity.code_parts import (
+    CodePart,
+    TrackedCode,
+    UntrackedReason,
+    compare,
+    decode_parts,
+    encode_parts,
+)
 from ironflow_nb.code_identity.referenced_values import is_constant
 from ironflow_nb.code_identity.source import is_user_file
 from ironflow_nb.core.identity import ROOT_BRANCH, Digest, RunId, step_identity
@@ -49,7 +56,7 @@ class CellCall:
     def mutable_references(self) -> tuple[str, ...]:
         """Names of lists, dicts and sets that the code refers to and that are neither inputs nor tracked."""
         inputs = {f"{module}.{name}" for module, name, known in imported_from_user(self.cell) if known in self.ins}
-        found = (each.name for each in self.spec.tracked.untracked if each.reason == MUTABLE)
+        found = (each.name for each in self.spec.tracked.untracked if each.reason is UntrackedReason.MUTABLE)
         return tuple(name for name in found if name not in {*inputs, *self.ins})
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ironflow_nb.code_identity.code_parts import decode_parts
+from ironflow_nb.code_identity.code_parts import UntrackedReason, decode_parts
 from ironflow_nb.core.identity import ROOT_BRANCH, RunId
 from ironflow_nb.core.plan import discarded
 from ironflow_nb.core.recorded_steps import RecordedSteps
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
     from ironflow_nb.history.pictured_frame import PicturedFrame
 
-_NOT_YET_DEFINED: Final = frozenset({"not defined", "not imported yet"})
+_NOT_YET_DEFINED: Final = frozenset({UntrackedReason.UNDEFINED, UntrackedReason.NOT_IMPORTED})
 
 
 class CellStatus(StrEnum):

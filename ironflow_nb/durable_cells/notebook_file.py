@@ -8,14 +8,13 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ironflow_nb.code_identity import syntax
 from ironflow_nb.durable_cells.cell import MAGIC, Cell, CellOptions, parse_magic_line
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.values.private_files import refuse_used
 
-RUNNING: Final = "running"
 """The status in the metadata of a cell while `run_notebook` executes it."""
 
 Transform = Callable[[str], str]

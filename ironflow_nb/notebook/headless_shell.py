@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +21,6 @@ from traitlets.config import Config
 from ironflow_nb.durable_cells.cell_lookup import CellContext, context_of
 from ironflow_nb.durable_cells.cell_record import CODE, SHOWN, Output, within_limit
 from ironflow_nb.durable_cells.notebook_file import (
-    RUNNING,
     cell_source,
     default_cell_name,
     make_cell_of_text,
@@ -34,39 +32,13 @@ from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import Engine
 from ironflow_nb.execution import api as engine_api
 from ironflow_nb.notebook.output_capture import OutputCapture
+from ironflow_nb.notebook.run_notebook import CellOutcome, CellReport, NotebookReport, NotebookRequest
 from ironflow_nb.notebook.tracebacks import render_traceback
 
 PARAMETERS: Final = "parameters"
 INJECTED: Final = "injected-parameters"
 MAY_FAIL: Final = "raises-exception"
 _INLINE: Final = "module://matplotlib_inline.backend_inline"
-
-
-@dataclass(frozen=True, slots=True)
-class NotebookRequest:
-    """A request to run a notebook: its path, inputs and journal, and the files for the results."""
-
-    path: str
-    inputs: Mapping[str, Any]
-    journal: str
-    durability: str
-    output: str | None
-    report: str
-
-
-@dataclass(slots=True)
-class CellReport:
-    """The result of one code cell; `number` counts all cells of the notebook from 1, `values` are ids (hex)."""
-
-    number: int
-    name: str
-    status: str = "never run"
-    duration_s: float = 0.0
-    error: str | None = None
-    traceback: str | None = None
-    values: dict[str, str] = field(default_factory=dict)
-    printed: tuple[int, int] = (0, 0)
-    """Bytes that the process had printed on stdout and stderr when the cell began."""
 
 
 class RecordingCapture(OutputCapture):
@@ -124,16 +96,16 @@ class NotebookRunner:
         return True
 
     def _run_cell(self, number: int, cell: dict[str, Any]) -> bool:
-        report = CellReport(number, default_cell_name(number, cell), RUNNING, printed=(_n_printed(1), _n_printed(2)))
+        report = CellReport(number, default_cell_name(number, cell), printed=(_n_printed(1), _n_printed(2)))
         self.reports.append(report)
         self._output.outputs = []
-        cell.setdefault("metadata", {})["ironflow"] = {"status": RUNNING}
+        cell.setdefault("metadata", {})["ironflow"] = {"status": report.status.value}
         clock, began_s = self._engine.access.clock, self._engine.access.clock.monotonic()
         file = ""
         try:
             made = make_cell_of_text(cell_source(cell), report.name, self._shell.transform_cell, cell.get("id"))
             if made is None:
-                report.status = "empty"
+                report.status = CellOutcome.EMPTY
                 return True
             report.name, file = made.name, made.file
             self._refuse_duplicate(number, made.name)
@@ -142,11 +114,11 @@ class NotebookRunner:
                 result = run_cell(made, self._context)
             _record_result(report, result)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- any error of a cell is its result
-            report.status = "failed"
+            report.status = CellOutcome.FAILED
             self._record_failure(report, cell, error, file)
             return MAY_FAIL in _tags(cell)
         except BaseException:
-            report.status = "interrupted"
+            report.status = CellOutcome.INTERRUPTED
             raise
         finally:
             report.duration_s = clock.monotonic() - began_s
@@ -155,8 +127,8 @@ class NotebookRunner:
                 for output in within_limit(self._output.outputs)
             ]
             cell["outputs"] = [*outputs, *cell["outputs"]]
-            cell["metadata"]["ironflow"] = {"status": report.status, "duration_s": report.duration_s}
-            cell["execution_count"] = None if report.status == "empty" else self._shell.execution_count - 1
+            cell["metadata"]["ironflow"] = {"status": report.status.value, "duration_s": report.duration_s}
+            cell["execution_count"] = None if report.status is CellOutcome.EMPTY else self._shell.execution_count - 1
         return True
 
     def _save(self, *, is_over: bool = False) -> None:
@@ -165,7 +137,7 @@ class NotebookRunner:
             write_notebook(self.notebook, Path(self._request.output))
         report = Path(self._request.report)
         unfinished = report.with_suffix(".unfinished")
-        unfinished.write_bytes(msgspec.json.encode({"is_over": is_over, "cells": list(map(asdict, self.reports))}))
+        unfinished.write_bytes(msgspec.json.encode(NotebookReport(is_over, self.reports)))
         unfinished.replace(report)
 
     @contextmanager
@@ -212,7 +184,7 @@ def _n_printed(descriptor: int) -> int:
 
 
 def _record_result(report: CellReport, result: CellResult) -> None:
-    report.status = "restored" if result.is_restored else "executed"
+    report.status = CellOutcome.RESTORED if result.is_restored else CellOutcome.EXECUTED
     if result.record is not None:
         parts = result.record.parts.items()
         report.values = {name: part.value_id for name, part in parts if name not in {SHOWN, CODE}}
@@ -252,7 +224,7 @@ def make_shell() -> Any:
 def main(request_file: str) -> int:
     """Run the notebook of the request, write the executed notebook and the report; return the exit code."""
     with Path(request_file).open("rb") as file:  # written by the process that started this one, for this user only
-        request = NotebookRequest(**pickle.load(file))  # noqa: S301
+        request: NotebookRequest = pickle.load(file)  # noqa: S301
     engine = engine_api.use(request.journal, durability=request.durability)
     is_fine = NotebookRunner(request, make_shell(), engine).run()
     with suppress(Exception):

@@ -8,14 +8,16 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
+from msgspec.structs import asdict
 
 from ironflow_nb.core.identity import ValueId
-from ironflow_nb.durable_cells.notebook_file import RUNNING, read_notebook, write_notebook
+from ironflow_nb.durable_cells.notebook_file import read_notebook, write_notebook
 from ironflow_nb.errors import DefinitionError, NotebookFailed, StepNotFound, ValueUnreadable
 from ironflow_nb.execution import MEMORY, REGISTRY, Engine
 from ironflow_nb.history.tables import TEXT, frame_of_records
@@ -29,10 +31,55 @@ COLUMNS: Final = {"number": "int64", "name": TEXT, "status": TEXT, "duration_s":
 _LAST_CHARACTERS: Final = 2000
 
 
+class CellOutcome(StrEnum):
+    """What the run of a notebook did with a code cell; the executed notebook has it in the metadata of the cell."""
+
+    RUNNING = "running"
+    EMPTY = "empty"
+    EXECUTED = "executed"
+    RESTORED = "restored"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    DIED = "died"
+    """The process ended while it executed the cell."""
+
+
+class NotebookRequest(msgspec.Struct, frozen=True):
+    """A request to run a notebook: its path, inputs and journal, and the files for the results."""
+
+    path: str
+    inputs: dict[str, Any]
+    journal: str
+    durability: str
+    output: str | None
+    report: str
+
+
+class CellReport(msgspec.Struct):
+    """The result of one code cell; `number` counts all cells of the notebook from 1, `values` are ids (hex)."""
+
+    number: int
+    name: str
+    status: CellOutcome = CellOutcome.RUNNING
+    duration_s: float = 0.0
+    error: str | None = None
+    traceback: str | None = None
+    values: dict[str, str] = {}
+    printed: tuple[int, int] = (0, 0)
+    """Bytes that the process had printed on stdout and stderr when the cell began."""
+
+
+class NotebookReport(msgspec.Struct):
+    """The results of the cells; `is_over` means that no cell was being executed when the process ended."""
+
+    is_over: bool = False
+    cells: list[CellReport] = []
+
+
 class NotebookResult:
     """The result of `run_notebook`: its cells and the values of its variables."""
 
-    def __init__(self, engine: Engine, path: Path, output: Path | None, cells: list[dict[str, Any]]) -> None:
+    def __init__(self, engine: Engine, path: Path, output: Path | None, cells: list[CellReport]) -> None:
         self._engine = engine
         self._cells = cells
         self.path = path
@@ -45,7 +92,7 @@ class NotebookResult:
         Columns: number (of all cells, from 1), name, status (executed, restored, failed, empty), duration_s (of this
         run), error.
         """
-        return frame_of_records(COLUMNS, self._cells)
+        return frame_of_records(COLUMNS, [asdict(cell) for cell in self._cells])
 
     def value(self, name: str) -> Any:
         """Return the value of a variable that the last cell assigning it has recorded.
@@ -54,9 +101,9 @@ class NotebookResult:
             StepNotFound: no cell has recorded it.
             ValueUnreadable: it can't be read here.
         """
-        made = next((cell["values"][name] for cell in reversed(self._cells) if name in cell["values"]), None)
+        made = next((cell.values[name] for cell in reversed(self._cells) if name in cell.values), None)
         if made is None:
-            known = ", ".join(dict.fromkeys(each for cell in self._cells for each in cell["values"])) or "none"
+            known = ", ".join(dict.fromkeys(each for cell in self._cells for each in cell.values)) or "none"
             raise StepNotFound(
                 f"no cell of {self.path.name} has assigned {name!r}; the variables are: {known}", name=name
             )
@@ -66,7 +113,7 @@ class NotebookResult:
         return self._engine.access.values.decode(stored)
 
     def __repr__(self) -> str:
-        statuses = [cell["status"] for cell in self._cells]
+        statuses = [cell.status for cell in self._cells]
         counted = ", ".join(f"{statuses.count(each)} {each}" for each in dict.fromkeys(statuses))
         return f"<notebook {self.path.name}: {self.status}; {counted or 'no cells'}>"
 
@@ -94,20 +141,20 @@ def run_notebook(
     engine = REGISTRY.engine()
     found = Path(path).absolute()
     written = None if output is None else Path(output).absolute()
-    request = _request(engine, found, inputs or {}, written)
     with TemporaryDirectory(prefix="ironflow-") as folder:
-        request["report"] = str(Path(folder) / "report.json")
-        asked = Path(folder) / "request"
-        asked.write_bytes(pickled(request))
+        asked, report_file = Path(folder) / "request", Path(folder) / "report.json"
+        asked.write_bytes(pickled(_request(engine, found, inputs or {}, written, report_file)))
         engine.flush()
         end = _run_process(asked, found.parent)
-        report = _read_report(Path(request["report"]))
+        report = _read_report(report_file)
     if end.code != 0 or not report.is_over:
         raise _failure(found, written, report, end)
     return NotebookResult(engine, found, written, report.cells)
 
 
-def _request(engine: Engine, path: Path, inputs: Mapping[str, Any], output: Path | None) -> dict[str, Any]:
+def _request(
+    engine: Engine, path: Path, inputs: Mapping[str, Any], output: Path | None, report: Path
+) -> NotebookRequest:
     bad = [name for name in inputs if not name.isidentifier()]
     if bad:
         raise DefinitionError(f"inputs must have names of variables, got {bad[0]!r}")
@@ -118,13 +165,14 @@ def _request(engine: Engine, path: Path, inputs: Mapping[str, Any], output: Path
             "iron.use('journal.db')"
         )
     read_notebook(path)  # an unreadable notebook is reported here, not by the other process
-    return {
-        "path": str(path),
-        "inputs": dict(inputs),
-        "journal": location,
-        "durability": engine.durability.value,
-        "output": None if output is None else str(output),
-    }
+    return NotebookRequest(
+        path=str(path),
+        inputs=dict(inputs),
+        journal=location,
+        durability=engine.durability.value,
+        output=None if output is None else str(output),
+        report=str(report),
+    )
 
 
 def _run_process(asked: Path, folder: Path) -> _ProcessEnd:
@@ -170,54 +218,47 @@ class _ProcessEnd(NamedTuple):
         return f"its process was killed by {name}{why}"
 
 
-class _Report(msgspec.Struct):
-    """The results of the cells; `is_over` means that no cell was being executed when the process ended."""
-
-    is_over: bool = False
-    cells: list[dict[str, Any]] = []
-
-
-def _read_report(path: Path) -> _Report:
+def _read_report(path: Path) -> NotebookReport:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Report)
+        return msgspec.json.decode(path.read_bytes(), type=NotebookReport)
     except (OSError, msgspec.MsgspecError):
-        return _Report()
+        return NotebookReport()
 
 
-def _failure(path: Path, output: Path | None, report: _Report, end: _ProcessEnd) -> NotebookFailed:
+def _failure(path: Path, output: Path | None, report: NotebookReport, end: _ProcessEnd) -> NotebookFailed:
     cell = report.cells[-1] if report.cells else None
-    if cell is not None and cell["status"] == RUNNING:
+    if cell is not None and cell.status is CellOutcome.RUNNING:
         return _death(path, output, cell, end)
-    if cell is not None and cell["status"] in {"failed", "interrupted"}:
-        is_failed = cell["status"] == "failed"
-        what = f"failed: {cell['error']}\n\n{cell['traceback']}\n\n" if is_failed else "was interrupted; "
+    if cell is not None and cell.status in {CellOutcome.FAILED, CellOutcome.INTERRUPTED}:
+        is_failed = cell.status is CellOutcome.FAILED
+        what = f"failed: {cell.error}\n\n{cell.traceback}\n\n" if is_failed else "was interrupted; "
         return NotebookFailed(
-            f"cell {cell['number']} ({cell['name']}) of {path.name} {what}{_advice(cell, 'correct it, ' * is_failed)}",
+            f"cell {cell.number} ({cell.name}) of {path.name} {what}{_advice(cell, 'correct it, ' * is_failed)}",
             path=str(path),
-            number=cell["number"],
-            name=cell["name"],
+            number=cell.number,
+            name=cell.name,
         )
     words = end.stderr.decode("utf-8", "replace")[-_LAST_CHARACTERS:]
     return NotebookFailed(f"{path.name} was not run: {end}\n{words}".rstrip(), path=str(path))
 
 
-def _death(path: Path, output: Path | None, cell: dict[str, Any], end: _ProcessEnd) -> NotebookFailed:
+def _death(path: Path, output: Path | None, cell: CellReport, end: _ProcessEnd) -> NotebookFailed:
     """Return the failure of a notebook whose process ended in a cell, and write it into the executed notebook."""
-    said = f"cell {cell['number']} ({cell['name']}) of {path.name} was being executed when {end}; {_advice(cell, '')}"
-    texts = [stream[start:].decode("utf-8", "replace") for stream, start in zip(end[1:], cell["printed"], strict=True)]
+    said = f"cell {cell.number} ({cell.name}) of {path.name} was being executed when {end}; {_advice(cell, '')}"
+    texts = [stream[start:].decode("utf-8", "replace") for stream, start in zip(end[1:], cell.printed, strict=True)]
     if output is not None:
         with suppress(DefinitionError, OSError):  # its disk may be full
             _write_death(output, said, texts)
     words = "".join(texts)[-_LAST_CHARACTERS:]
-    return NotebookFailed(f"{said}\n{words}".rstrip(), path=str(path), number=cell["number"], name=cell["name"])
+    return NotebookFailed(f"{said}\n{words}".rstrip(), path=str(path), number=cell.number, name=cell.name)
 
 
 def _write_death(output: Path, said: str, texts: list[str]) -> None:
     notebook = read_notebook(output)
     for cell in notebook["cells"]:
         about = cell.get("metadata", {}).get("ironflow", {})
-        if about.get("status") == RUNNING:
-            about["status"] = "died"
+        if about.get("status") == CellOutcome.RUNNING:
+            about["status"] = CellOutcome.DIED.value
             printed = [
                 {"output_type": "stream", "name": name, "text": text}
                 for name, text in zip(("stdout", "stderr"), texts, strict=True)
@@ -228,6 +269,6 @@ def _write_death(output: Path, said: str, texts: list[str]) -> None:
     write_notebook(notebook, output)
 
 
-def _advice(cell: dict[str, Any], first: str) -> str:
-    done = "; the cells before it are done, and are restored" if cell["number"] > 1 else ""
+def _advice(cell: CellReport, first: str) -> str:
+    done = "; the cells before it are done, and are restored" if cell.number > 1 else ""
     return f"{first}run the notebook again: it continues with this cell{done}"

@@ -190,7 +190,7 @@ def test_what_is_not_tracked_is_named(name: str, is_named: bool) -> None:
 def test_what_is_beyond_the_bounds_is_named() -> None:
     namespace = run(CELL + "\nMANY = [first] * 300\ndef many(x): return MANY[-1](x)\n")
     tracked = track(namespace["many"])
-    assert ("MANY", "mutable data") in [tuple(each) for each in tracked.untracked]
+    assert ("MANY", "mutable data") in [(each.name, each.words) for each in tracked.untracked]
 
 
 def test_containers_that_contain_themselves_end() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import ironflow_nb as iron
-from ironflow_nb.code_identity.code_parts import CHANGED
+from ironflow_nb.code_identity.code_parts import Untracked, UntrackedReason
 from ironflow_nb.code_identity.tracker import Tracker, track
 from tests.cells import run_cell
 
@@ -91,7 +91,7 @@ def test_what_the_code_puts_into_a_container_is_none_of_it(cell: dict[str, Any],
     for kind in (cell["First"], cell["Second"]):
         cell[name](kind)
         assert tracker.current().digest == before.digest == track(cell[name]).digest
-    assert CHANGED in {each.reason for each in track(cell[name]).untracked}
+    assert UntrackedReason.CHANGED in {each.reason for each in track(cell[name]).untracked}
     assert not any("First" in part.name for part in track(cell[name]).parts)
 
 
@@ -106,7 +106,7 @@ def test_what_the_flow_beside_a_step_fills_is_no_code_of_the_step(cell: dict[str
     before = tracker[1].current()
     cell["SEEN_BY_FLOW"].append(cell["First"])
     assert tracker[1].current().digest == before.digest == track(tracker[0]).digest
-    assert ("SEEN_BY_FLOW", CHANGED) in tracker[1].current().untracked
+    assert Untracked("SEEN_BY_FLOW", UntrackedReason.CHANGED) in tracker[1].current().untracked
 
 
 @pytest.mark.parametrize(("name", "container"), [("registered", "HANDLERS"), ("only_reads", "ONLY_READ")])

@@ -151,7 +151,7 @@ def test_a_library_that_is_not_imported_yet_does_not_count(write: Write) -> None
         assert wave.__doc__ == lazily_missing.__doc__
 
     before = track(body).digest
-    assert dict(track(body).untracked)["lazily_missing"] == "not imported yet"
+    assert ("lazily_missing", "not imported yet") in [(each.name, each.words) for each in track(body).untracked]
     importlib.import_module("wave")
     assert track(body).digest == before
 

@@ -17,7 +17,7 @@ from tests.code_identity.notebook import run
 
 
 def reasons(function: Any) -> dict[str, str]:
-    return dict(track(function).untracked)
+    return {each.name: each.words for each in track(function).untracked}
 
 
 def names_of(function: Any) -> list[str]:
@@ -208,7 +208,7 @@ def test_a_function_without_source_is_known_by_its_bytecode() -> None:
     names: dict[str, Any] = {"__name__": "__main__"}
     exec("def help(x):\n    return x + 1\ndef work(x):\n    return help(x)\n", names)
     before = track(names["work"])
-    assert "no source" in dict(before.untracked)["help"]
+    assert "no source" in {each.name: each.words for each in before.untracked}["help"]
     exec("def help(x):\n    return x + 2\n", names)
     assert track(names["work"]).digest != before.digest
 

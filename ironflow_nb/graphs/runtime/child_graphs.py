@@ -7,7 +7,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final, Protocol, cast
 
-from ironflow_nb.code_identity.code_parts import CodePart, TrackedCode
+from ironflow_nb.code_identity.code_parts import CodePart, PartKind, TrackedCode
 from ironflow_nb.core.identity import Digest, digest_bytes
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError, FlowNotDefined, GraphInvalid, NodeFailed, NotGranted
@@ -62,7 +62,7 @@ def _tracked_code(child: Runnable) -> TrackedCode:
 def tracked_graph(name: str, definition_id: Digest, node_steps: NodeSteps, block: Block) -> TrackedCode:
     """Return the code of a graph: its definition, and the code of its nodes, of its children and of theirs."""
     found = {definition_id}
-    parts = [CodePart(name, "declared", definition_id, f"graph {name}")]
+    parts = [CodePart(name, PartKind.DECLARED, definition_id, f"graph {name}")]
     outer = _READING.get()
     if name not in outer:  # a graph that runs itself has its code already
         token = _READING.set(outer | {name})

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ironflow_nb.code_identity.code_parts import CodePart, TrackedCode
+from ironflow_nb.code_identity.code_parts import CodePart, PartKind, TrackedCode
 from ironflow_nb.code_identity.tracker import Tracker
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.retry import NEVER
@@ -73,7 +73,7 @@ class KindCode:
     def __init__(self, name: str, version: int) -> None:
         source = f"{name} {version}"
         digest = digest_bytes(f"kind {source}".encode())
-        self._tracked = TrackedCode(digest, (CodePart(name, "declared", digest, source),), ())
+        self._tracked = TrackedCode(digest, (CodePart(name, PartKind.DECLARED, digest, source),), ())
 
     def current(self) -> TrackedCode:
         """See `Code`."""
