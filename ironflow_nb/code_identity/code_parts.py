@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ironflow_nb.code_identity.syntax import parse
+from ironflow_nb.code_identity.syntax import parse, without_docstrings
 from ironflow_nb.core.identity import Digest
 
 TRANSITIVE: Final = b"\x02"
@@ -212,18 +212,11 @@ def _first_edited_line(old: str, new: str) -> int | None:
 def _code_lines(text: str) -> set[int] | None:
     """Return the numbers of the lines with code, docstrings excluded; None if the text is not a whole statement."""
     try:
-        tree = parse(text)
+        tree = without_docstrings(parse(text))
     except (SyntaxError, ValueError):
         return None
-    documented = [
-        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    ]
-    first = [node.body[0] for node in documented]
-    skipped = {id(node.value) for node in first if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
-    nodes = [
-        node for node in ast.walk(tree) if isinstance(node, ast.stmt | ast.expr | ast.arg) and id(node) not in skipped
-    ]
-    return {line for node in nodes for line in (node.lineno, node.end_lineno or node.lineno)}
+    ends = (getattr(node, end, None) for node in ast.walk(tree) for end in ("lineno", "end_lineno"))
+    return {line for line in ends if line is not None}
 
 
 def _value_text(part: CodePart) -> str:

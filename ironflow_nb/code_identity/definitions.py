@@ -12,7 +12,7 @@ import opcode
 import sys
 import types
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Set
 from contextlib import suppress
 from functools import cached_property, partial, partialmethod
 from operator import is_
@@ -20,8 +20,15 @@ from typing import Any, Final
 
 import msgspec
 
-from ironflow_nb.code_identity.source import NO_SOURCE_OF_CLASS, class_source, codes, function_source, is_generated
-from ironflow_nb.code_identity.syntax import bytecode, dotted, stripped, written
+from ironflow_nb.code_identity.source import (
+    NO_SOURCE_OF_CLASS,
+    Source,
+    class_source,
+    codes,
+    function_source,
+    is_generated,
+)
+from ironflow_nb.code_identity.syntax import FunctionNode, bytecode, dotted, stripped, written
 from ironflow_nb.core.identity import Digest, digest_bytes
 from ironflow_nb.values.classes import note_of
 
@@ -165,13 +172,7 @@ class _NameReader(ast.NodeVisitor):
         if node.value is not None:
             self.visit(node.value)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        self._function(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        self._function(node)
-
-    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    def visit_FunctionDef(self, node: FunctionNode) -> None:
         """Visit the body; of nested functions also decorators and defaults.
 
         For the outermost function, the walk looks at the values that its decorators and defaults gave.
@@ -181,6 +182,8 @@ class _NameReader(ast.NodeVisitor):
         for child in [*nested, *node.body]:
             if child is not None:
                 self.visit(child)
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 -- how `ast` calls it
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         """Visit the annotations of fields too: dataclasses, msgspec and pydantic read them."""
@@ -232,8 +235,12 @@ def read_function(function: types.FunctionType) -> Reading:
     if known is not None and known[0]() is code:
         return known[1]
     reading = _read_function(function)
-    _READINGS[id(code)] = weakref.ref(code, _remove_reading(id(code))), reading
+    _READINGS[id(code)] = weakref.ref(code, partial(_forget_reading, id(code))), reading
     return reading
+
+
+def _forget_reading(key: int, _reference: object) -> None:
+    _READINGS.pop(key, None)
 
 
 def read_class(kind: type) -> Reading:
@@ -275,17 +282,7 @@ def _read_class(kind: type) -> Reading:
     module = ast.Module([tree], [])  # type: ignore[list-item]
     compiled = compile(ast.fix_missing_locations(module), "<tracking>", "exec", dont_inherit=True)
     names = global_names(compiled) - {kind.__name__}
-    reading = _reading(
-        digest_bytes(written(tree)), read_references(tree, names), (source.text, source.file, source.line)
-    )
-    return msgspec.structs.replace(reading, changed=changed_names(tree, names))
-
-
-def _remove_reading(key: int) -> Callable[[object], None]:
-    def remove(_reference: object) -> None:
-        _READINGS.pop(key, None)
-
-    return remove
+    return _reading(tree, source, names, changing=names)
 
 
 def own_methods(kind: type) -> list[types.FunctionType]:
@@ -364,19 +361,22 @@ def _read_function(function: types.FunctionType) -> Reading:
         return Reading(content, chains, no_source=source, file=code.co_filename, line=code.co_firstlineno)
     is_ours = partial(_is_our_decorator, function.__globals__)
     tree = source.tree if isinstance(source.tree, ast.Lambda) else stripped(source.tree, is_ours)
+    reading = _reading(tree, source, names, changing=names - set(arguments))
+    decorators = {chain for node in getattr(tree, "decorator_list", ()) for chain in _chains_in(node)}
+    return msgspec.structs.replace(reading, decorators=tuple(sorted(decorators)), assigned=assigned_globals(code))
+
+
+def _reading(tree: ast.AST, source: Source, names: Set[str], *, changing: Set[str]) -> Reading:
     found = read_references(tree, names)
-    decorators = [chain for node in getattr(tree, "decorator_list", ()) for chain in _chains_in(node)]
-    reading = _reading(digest_bytes(written(tree)), found, (source.text, source.file, source.line))
-    changed = changed_names(tree, names - set(arguments))
-    return msgspec.structs.replace(
-        reading, decorators=tuple(sorted(set(decorators))), assigned=assigned_globals(code), changed=changed
+    return Reading(
+        digest_bytes(written(tree)),
+        tuple(sorted(found.chains)),
+        imports=found.imports,
+        changed=changed_names(tree, changing),
+        source=source.text,
+        file=source.file,
+        line=source.line,
     )
-
-
-def _reading(content: Digest, found: References, source: tuple[str, str, int]) -> Reading:
-    text, file, line = source
-    chains = tuple(sorted(found.chains))
-    return Reading(content, chains, imports=found.imports, source=text, file=file, line=line)
 
 
 def _chains_in(node: ast.expr) -> set[Chain]:

@@ -29,7 +29,7 @@ from ironflow_nb.code_identity.definitions import (
     read_class,
     read_function,
 )
-from ironflow_nb.code_identity.guards import Guards
+from ironflow_nb.code_identity.guards import Guards, cell_content
 from ironflow_nb.code_identity.name_resolution import (
     CodeReference,
     Constant,
@@ -194,19 +194,12 @@ def _containers_of(chains: Iterable[Chain], code: Any) -> Iterator[Any]:
 def _objects_of(
     chains: Iterable[Chain], namespace: Mapping[str, Any], cells: Mapping[str, types.CellType]
 ) -> Iterator[Any]:
-    """Yield the object of each chain, or None; no code runs for it."""
+    """Yield the object of each chain, or one that contains nothing; no code runs for it."""
     for head, *attributes in chains:
-        found = _cell_content(cells[head]) if head in cells else namespace.get(head)
+        found = cell_content(cells[head]) if head in cells else namespace.get(head)
         for name in attributes:
             found = getattr_static(found, name, None)
         yield found
-
-
-def _cell_content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # an empty cell
-        return None
 
 
 Edge = tuple[str, str]

@@ -64,7 +64,7 @@ class Guards:
 
     def cell(self, cell: types.CellType) -> Any:
         """Return the content of the cell, or MISSING, and watch it."""
-        content = _cell_content(cell)
+        content = cell_content(cell)
         self._cells.append((cell, content))
         return content
 
@@ -122,7 +122,7 @@ class Guards:
     def _rest_holds(self) -> bool:
         return (
             not any(name in namespace for namespace, name in self._absent)
-            and all(_cell_content(cell) is content for cell, content in self._cells)
+            and all(cell_content(cell) is content for cell, content in self._cells)
             and all(_has_values(mapping, values) for _, mapping, values in self._mappings.values())
             and all(are_same(members_now(look_up()), found) for look_up, found in self._members)
         )
@@ -137,10 +137,11 @@ def _getter(names: dict[str, Any]) -> itemgetter[Any]:
     return itemgetter(first, *others or (first,))  # with one name only, itemgetter would not return a tuple
 
 
-def _cell_content(cell: types.CellType) -> Any:
+def cell_content(cell: types.CellType) -> Any:
+    """Return the content of the cell, or MISSING."""
     try:
         return cell.cell_contents
-    except ValueError:
+    except ValueError:  # it is empty
         return MISSING
 
 

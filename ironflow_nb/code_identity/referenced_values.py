@@ -77,12 +77,10 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
-def _qualname_bytes(function: types.FunctionType) -> bytes:
-    return function.__qualname__.encode()
-
-
 # Constants are never opaque, so the entropy is not used: `bytes` returns zeros.
-_DIGESTER: Final = Digester(Provenance(bytes), CodeKnowledge(_qualname_bytes, lambda _: None, lambda _: b""))
+_DIGESTER: Final = Digester(
+    Provenance(bytes), CodeKnowledge(lambda function: function.__qualname__.encode(), lambda _: None, lambda _: b"")
+)
 
 
 # -- how a constant is computed ----------------------------------------------------------------------------------------

@@ -47,11 +47,11 @@ def function_source(function: types.FunctionType) -> Source | str:
     if not 0 < code.co_firstlineno <= len(lines):
         return NO_SOURCE
     found = _lambda_source(code, lines) if code.co_name == "<lambda>" else _def_source(code, lines)
-    if found is not None and _is_source_of(function, found, lines):
+    if found is not None and _is_source_of([function], found, lines):
         return found
     # A reload in place may give the code other line numbers.
     others = _sources_by_name(function, lines) if _is_a_file(code.co_filename) else ()
-    running = (other for other in others if _is_source_of(function, other, lines))
+    running = (other for other in others if _is_source_of([function], other, lines))
     return next(running, EDITED if _is_a_file(code.co_filename) else NO_SOURCE)
 
 
@@ -74,7 +74,7 @@ def class_source(kind: type, methods: list[types.FunctionType], namespace: dict[
             text = textwrap.dedent("".join(lines[found[0] - 1 : found[1]]))
             tree = statement(text)
             source = None if tree is None else Source(text, filename, found[0], tree)
-            return source if source is not None and _is_source_of_all(methods, source, lines) else None
+            return source if source is not None and _is_source_of(methods, source, lines) else None
     return None
 
 
@@ -107,17 +107,14 @@ def _lambda_source(code: types.CodeType, lines: list[str]) -> Source | None:
     spans = [span for span in map(_span, code.co_positions()) if span is not None]
     inside = [node for node in fitting if spans and all(_covers(node.body, span) for span in spans)]
     if not spans and len(fitting) > 1:  # Python 3.12 gives the body of `lambda: 1` no position
-        fitting = [node for node in fitting if _compiles_to(ast.get_source_segment(text, node) or "", code)]
+        fitting = [
+            node for node in fitting if _compiles_to(ast.get_source_segment(text, node) or "", [code], "co_name")
+        ]
     # An outer lambda covers the spans of a nested one, so the innermost is taken. Equal lambdas are interchangeable.
     node = max(inside, key=_begins, default=None) if spans else next(iter(fitting), None)
     if node is None:
         return None
     return Source(ast.get_source_segment(text, node) or "", code.co_filename, node.lineno, node)
-
-
-def _compiles_to(text: str, code: types.CodeType) -> bool:
-    compiled = _compiled_codes(text, code.co_flags & _FUTURES)
-    return any(_is_same_code(each, code) for each in compiled if each.co_name == code.co_name)
 
 
 @lru_cache(maxsize=64)
@@ -133,16 +130,10 @@ def _has_arguments_of(node: ast.Lambda, code: types.CodeType) -> bool:
 
 
 def _span(position: tuple[int | None, ...]) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    line, end_line, column, end_column = position
-    if (
-        line is None
-        or end_line is None
-        or column is None
-        or end_column is None
-        or (line, column) == (end_line, end_column)
-    ):
-        return None  # an operation that the compiler added
-    return (line, column), (end_line, end_column)
+    match position:
+        case int(line), int(end_line), int(column), int(end_column) if (line, column) != (end_line, end_column):
+            return (line, column), (end_line, end_column)
+    return None  # an operation that the compiler added
 
 
 def _covers(node: ast.expr, span: tuple[tuple[int, int], tuple[int, int]]) -> bool:
@@ -229,25 +220,21 @@ def _public(names: Iterable[str]) -> set[str]:
 # -- comparing source with running code --------------------------------------------------------------------------------
 
 
-def _is_source_of(function: types.FunctionType, found: Source, lines: list[str]) -> bool:
-    """Return True if the source compiles to the function: a file may have been edited after it was imported."""
-    code = function.__code__
-    if not _is_a_file(code.co_filename) or _is_transformed(function.__globals__):
+def _is_source_of(functions: list[types.FunctionType], found: Source, lines: list[str]) -> bool:
+    """Return True if the source compiles to the functions: a file may have been edited after it was imported."""
+    if not functions or not _is_a_file(found.file) or _is_transformed(functions[0].__globals__):
         return True
-    alone = _compiled_codes(found.text, code.co_flags & _FUTURES) if code.co_name != "<lambda>" else ()
+    running = [function.__code__ for function in functions]
     # Compiled alone, a function with a closure or a method gets other code than within its file.
-    return any(_is_same_code(each, code) for each in alone if each.co_name == code.co_name) or any(
-        _is_same_code(each, code) for each in _compiled_codes("".join(lines), 0) if each.co_qualname == code.co_qualname
-    )
+    return _compiles_to(found.text, running, "co_name") or _compiles_to("".join(lines), running, "co_qualname")
 
 
-def _is_source_of_all(methods: list[types.FunctionType], found: Source, lines: list[str]) -> bool:
-    if not methods or not _is_a_file(found.file) or _is_transformed(methods[0].__globals__):
-        return True
-    alone = _compiled_codes(found.text, methods[0].__code__.co_flags & _FUTURES)
-    running = [method.__code__ for method in methods]
-    return all(any(_is_same_code(each, code) for each in alone) for code in running) or all(
-        any(_is_same_code(each, code) for each in _compiled_codes("".join(lines), 0)) for code in running
+def _compiles_to(text: str, running: list[types.CodeType], name: str) -> bool:
+    """Return True if each of the codes that run is among those of the text, under its name."""
+    compiled = _compiled_codes(text, running[0].co_flags & _FUTURES)
+    return all(
+        any(getattr(each, name) == getattr(code, name) and _is_same_code(each, code) for each in compiled)
+        for code in running
     )
 
 

@@ -20,12 +20,12 @@ from typing import Any, Final, NamedTuple
 from ironflow_nb.code_identity.guards import MISSING, Guards
 from ironflow_nb.code_identity.referenced_values import shown, value_digest
 from ironflow_nb.code_identity.source import is_user_file
-from ironflow_nb.code_identity.syntax import parse, stripped, written
+from ironflow_nb.code_identity.syntax import FunctionNode, parse, without_docstrings, written
 from ironflow_nb.core.identity import Digest, digest_bytes
 from ironflow_nb.values.argument_types import content_digest
 from ironflow_nb.values.private_files import journal_of, refuse_used
 
-_DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_DEFINITIONS: Final = FunctionNode | ast.ClassDef
 WHOLE: Final = ""
 """Stands for all names of a module."""
 
@@ -42,8 +42,7 @@ class _ModuleText:
     """The statements of a module, with the names that each one binds, uses and may change."""
 
     def __init__(self, path: str) -> None:
-        tree = stripped(parse(Path(path).read_bytes(), path), lambda _: False)
-        assert isinstance(tree, ast.Module)
+        tree = without_docstrings(parse(Path(path).read_bytes(), path))
         self.statements = tree.body
         imports = [each for each in tree.body if isinstance(each, ast.Import | ast.ImportFrom)]
         self._imported = set[str]().union(*map(_bound_names, imports))
@@ -211,11 +210,8 @@ def _changed_names(statement: ast.stmt) -> set[str]:
     if isinstance(statement, _DEFINITIONS):
         return set[str]().union(*map(_used_names, statement.decorator_list))
     is_plain = isinstance(statement, ast.Assign) and all(isinstance(target, ast.Name) for target in statement.targets)
-    return (
-        _used_names(statement)
-        if isinstance(statement, ast.Expr | ast.AugAssign | ast.Assign) and not is_plain
-        else set()
-    )
+    changes = isinstance(statement, ast.Expr | ast.AugAssign | ast.Assign) and not is_plain
+    return _used_names(statement) if changes else set()
 
 
 # -- declared dependencies ---------------------------------------------------------------------------------------
@@ -257,7 +253,7 @@ def _files_in(place: Path, guards: Guards, pattern: str) -> Iterator[Path]:
 
 
 def _modules_digest(files: list[Path]) -> Digest:
-    trees = [written(stripped(_module_tree(path), lambda _: False)) for path in files]
+    trees = [written(without_docstrings(_module_tree(path))) for path in files]
     return digest_bytes(b"modules\0" + b"\0".join(trees))
 
 

@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from tokenize import TokenError
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 _ATTEMPTS: Final = 20
 
@@ -34,7 +34,8 @@ def parse(text: str | bytes, filename: str = "<unknown>") -> ast.Module:
 
 
 _IGNORED_FIELDS: Final = frozenset({"type_comment", "kind", "ctx"})
-_DOCUMENTED: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+Tree = TypeVar("Tree", bound=ast.AST)
 
 
 def written(node: ast.AST) -> bytes:
@@ -42,14 +43,18 @@ def written(node: ast.AST) -> bytes:
     return "".join(_node_texts(node)).encode()
 
 
-def stripped(tree: ast.AST, is_ours: Callable[[ast.expr], bool]) -> ast.AST:
+def stripped(tree: Tree, is_ours: Callable[[ast.expr], bool]) -> Tree:
     """Remove docstrings, and our decorators of the outermost function or class and its methods; return the tree."""
-    outermost = [tree, *(tree.body if isinstance(tree, ast.ClassDef) else [])]
-    for node in outermost:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+    for node in [tree, *(tree.body if isinstance(tree, ast.ClassDef) else [])]:
+        if isinstance(node, FunctionNode | ast.ClassDef):
             node.decorator_list = [decorator for decorator in node.decorator_list if not is_ours(decorator)]
+    return without_docstrings(tree)
+
+
+def without_docstrings(tree: Tree) -> Tree:
+    """Remove the docstrings from the tree; return it."""
     for node in ast.walk(tree):
-        if isinstance(node, _DOCUMENTED):
+        if isinstance(node, FunctionNode | ast.ClassDef | ast.Module):
             node.body = _without_docstring(node.body)
     return tree
 
@@ -120,9 +125,6 @@ def _join_texts(values: list[ast.expr]) -> list[ast.expr]:
         else:
             found.append(value)
     return found
-
-
-FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def source_of(function: Callable[..., Any]) -> str:

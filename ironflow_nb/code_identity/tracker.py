@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -12,19 +11,13 @@ from ironflow_nb.values.classes import CodeKnowledge
 
 if TYPE_CHECKING:
     from ironflow_nb.code_identity.code_parts import TrackedCode
-    from ironflow_nb.code_identity.dependency_walk import DependencyWalk
     from ironflow_nb.code_identity.guards import Guards
 
 
 class _Epoch:
-    """Counts the cells that were executed in this process."""
+    """The number of cells that were executed in this process."""
 
-    def __init__(self) -> None:
-        self.number = 0
-        self._numbers = itertools.count(1)
-
-    def next(self) -> None:
-        self.number = next(self._numbers)
+    number = 0
 
 
 _EPOCH: Final = _Epoch()
@@ -32,7 +25,7 @@ _EPOCH: Final = _Epoch()
 
 def start_epoch() -> None:
     """Count an executed cell, so that the files in `depends` are checked again."""
-    _EPOCH.next()
+    _EPOCH.number += 1
 
 
 class _Seen(NamedTuple):
@@ -75,30 +68,13 @@ class Tracker:
         return True
 
     def _track(self) -> TrackedCode:
+        from ironflow_nb.code_identity.dependency_walk import DependencyWalk
+
         epoch = _EPOCH.number
-        walk = _new_walk(self._function, self._depends, is_value=self._is_value)
+        walk = DependencyWalk(self._function, self._depends, is_value=self._is_value)
         tracked = walk.tracked()
         self._seen = _Seen(tracked, walk.watch, epoch)
         return tracked
-
-
-def track(function: Callable[..., Any], depends: tuple[Any, ...] | list[Any] = ()) -> TrackedCode:
-    """Return the code of the function: its own, and the user code that it refers to.
-
-    Args:
-        function: any callable; it is not run.
-        depends: functions, classes, modules, paths (by their content) and values that belong to the code too.
-
-    Raises:
-        ValueNotStorable: `depends` contains an iterator or an open file.
-    """
-    return _new_walk(function, tuple(depends)).tracked()
-
-
-def _new_walk(function: Callable[..., Any], depends: tuple[Any, ...], *, is_value: bool = False) -> DependencyWalk:
-    from ironflow_nb.code_identity.dependency_walk import DependencyWalk
-
-    return DependencyWalk(function, depends, is_value=is_value)
 
 
 @lru_cache(maxsize=256)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ironflow_nb.code_identity.tracker import track
 from tests.cells import run_cell
+from tests.code_identity.tracked import track
 
 NOTEBOOK = '''
 import asyncio, datetime, enum, functools, math, re

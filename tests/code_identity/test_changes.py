@@ -7,8 +7,8 @@ import json
 import pytest
 
 from ironflow_nb.code_identity.code_parts import compare, decode_parts, describe, diff, encode_parts
-from ironflow_nb.code_identity.tracker import track
 from tests.code_identity.notebook import NOTEBOOK, run
+from tests.code_identity.tracked import track
 
 SOURCE = '''
 LIMIT = 10

@@ -15,7 +15,7 @@ from traitlets.config import Config
 
 from ironflow_nb.code_identity.code_parts import compare
 from ironflow_nb.code_identity.referenced_values import explained
-from ironflow_nb.code_identity.tracker import track
+from tests.code_identity.tracked import track
 
 ROOT = Path(__file__).parent.parent.parent
 HEAD = """

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from ironflow_nb.code_identity.code_parts import describe
-from ironflow_nb.code_identity.tracker import Tracker, track
+from ironflow_nb.code_identity.tracker import Tracker
 from tests.cells import run_cell
+from tests.code_identity.tracked import track
 
 CELL = """
 import collections, functools, types

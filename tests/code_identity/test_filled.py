@@ -8,8 +8,9 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.code_identity.code_parts import Untracked, UntrackedReason
-from ironflow_nb.code_identity.tracker import Tracker, track
+from ironflow_nb.code_identity.tracker import Tracker
 from tests.cells import run_cell
+from tests.code_identity.tracked import track
 
 CELL = """
 import types

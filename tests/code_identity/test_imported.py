@@ -13,8 +13,9 @@ from types import FunctionType
 import pytest
 
 from ironflow_nb import flow, step
-from ironflow_nb.code_identity.tracker import Tracker, track
+from ironflow_nb.code_identity.tracker import Tracker
 from tests.cells import World
+from tests.code_identity.tracked import track
 from tests.conftest import Lab
 
 FILES = {

@@ -22,7 +22,7 @@ import os, sys, time
 from pathlib import Path
 from IPython.core.interactiveshell import InteractiveShell
 from ironflow_nb.code_identity.code_parts import compare
-from ironflow_nb.code_identity.tracker import Tracker, track
+from ironflow_nb.code_identity.tracker import Tracker
 
 shell = InteractiveShell.instance()
 later = iter(range(2_000_000_000, 2_100_000_000))

@@ -14,7 +14,8 @@ import pytest
 
 from ironflow_nb.code_identity.source import EDITED, is_user_file
 from ironflow_nb.code_identity.syntax import function_tree
-from ironflow_nb.code_identity.tracker import Tracker, track
+from ironflow_nb.code_identity.tracker import Tracker
+from tests.code_identity.tracked import track
 
 Write = Callable[..., ModuleType]
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ironflow_nb.code_identity.tracker import track
 from tests.code_identity.notebook import NOTEBOOK, changed, codes, run
+from tests.code_identity.tracked import track
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from ironflow_nb.code_identity import tracker as tracker_module
-from ironflow_nb.code_identity.tracker import Tracker, start_epoch, track
+from ironflow_nb.code_identity.tracker import Tracker, start_epoch
 from tests.cells import run_cell
 from tests.code_identity.notebook import run
+from tests.code_identity.tracked import track
 
 SOURCE = """
 import math

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from ironflow_nb.code_identity.code_parts import TRANSITIVE
-from ironflow_nb.code_identity.tracker import Tracker, track
+from ironflow_nb.code_identity.tracker import Tracker
 from ironflow_nb.core.identity import RECIPE
 from tests.cells import run_cell
 from tests.code_identity.notebook import run
+from tests.code_identity.tracked import track
 
 
 def reasons(function: Any) -> dict[str, str]:
