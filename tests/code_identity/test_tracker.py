@@ -69,7 +69,7 @@ def test_nothing_is_read_again_where_nothing_that_counts_has_happened(
     names = run(SOURCE)
     tracker = Tracker(names["work"])
     before = tracker.current()
-    monkeypatch.setattr(tracker_module, "_new_walk", None)
+    monkeypatch.setattr(tracker, "_track", None)
     run_cell(happening, names)
     start_epoch()
     assert tracker.current() is before
@@ -101,7 +101,7 @@ def test_a_counter_that_only_its_own_code_assigns_is_not_read_again(monkeypatch:
     names = run("n = 1\ndef work():\n    global n\n    n += 1\n")
     tracker = Tracker(names["work"])
     before = tracker.current()
-    monkeypatch.setattr(tracker_module, "_new_walk", None)
+    monkeypatch.setattr(tracker, "_track", None)
     names["work"]()
     assert tracker.current() is before
 
