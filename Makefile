@@ -54,7 +54,7 @@ again: $(VENV)/.test  ## the tests that failed last, one after the other
 	$(BIN)/pytest --last-failed --last-failed-no-failures none
 
 proof: $(VENV)/.test  ## the long crash and interrupt runs
-	IRONFLOW_PROOF=full IRONFLOW_SEED=$(SEED) $(BIN)/pytest -m crash
+	IRONFLOW_PROOF=full IRONFLOW_SEED=$(SEED) $(BIN)/pytest -n auto --dist worksteal -m crash
 
 bench: $(VENV)/.test  ## measure against raw sqlite3 in the same run
 	$(BIN)/python -m benchmarks.run
