@@ -20,7 +20,7 @@ from tests.walks import Walk, walk_of, walked
 STEP_FILES, STEP_CALLS = 30, 124
 REPLAYED_STEP_FILES, REPLAYED_STEP_CALLS = 16, 33
 FOLDED_STEP_CALLS = 15  # two events, read, decoded and folded
-COMMAND_FILES, COMMAND_CALLS = 27, 135
+COMMAND_FILES, COMMAND_CALLS = 23, 92
 
 
 @pytest.fixture(autouse=True)

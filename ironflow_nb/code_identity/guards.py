@@ -9,7 +9,8 @@ import copyreg
 import types
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter, is_, itemgetter
+from itertools import starmap
+from operator import attrgetter, contains, is_, itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -121,14 +122,14 @@ class Guards:
 
     def _rest_holds(self) -> bool:
         return (
-            not any(name in namespace for namespace, name in self._absent)
+            not any(starmap(contains, self._absent))
             and all(cell_content(cell) is content for cell, content in self._cells)
-            and all(_has_values(mapping, values) for _, mapping, values in self._mappings.values())
+            and all(starmap(_has_values, self._mappings.values()))
             and all(are_same(members_now(look_up()), found) for look_up, found in self._members)
         )
 
 
-def _has_values(mapping: Mapping[Any, Any], values: list[Any]) -> bool:
+def _has_values(_: object, mapping: Mapping[Any, Any], values: list[Any]) -> bool:
     return len(mapping) == len(values) and all(map(is_, mapping.values(), values))
 
 

@@ -70,10 +70,15 @@ class Codec:
             raise self._not_storable(value, str(error)) from error
         if type(again) is not kind or again != value:
             raise self._not_storable(value, f"it would be read back as {again!r}")
-        version = self.version(kind.__name__)
-        if version > 1:
-            content = msgspec.json.encode(msgspec.json.decode(content) | {VERSION: version}, order="sorted")
+        if self._versions:
+            content = self._with_version(kind.__name__, content)
         return kind.__name__, content.decode()
+
+    def _with_version(self, name: str, content: bytes) -> bytes:
+        version = self.version(name)
+        if version == 1:
+            return content
+        return msgspec.json.encode(msgspec.json.decode(content) | {VERSION: version}, order="sorted")
 
     def _not_storable(self, value: Any, reason: str) -> ValueNotStorable:
         return ValueNotStorable(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,11 +15,20 @@ from ironflow_nb.core.events import EffectRequested, RunCompleted, RunStarted, T
 from ironflow_nb.core.identity import Digest, ValueId, digest_bytes
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.deciders.decider_definition import AnyDecider
-from ironflow_nb.deciders.decisions import Accept, Accepted, AlreadyCompleted, Outcome, OutcomeKind, Reject, Rejected
-from ironflow_nb.deciders.instances import InstanceChanges, load, remember, store_state
+from ironflow_nb.deciders.decisions import (
+    Accept,
+    Accepted,
+    AlreadyCompleted,
+    Outcome,
+    OutcomeKind,
+    Reject,
+    Rejected,
+    Timer,
+)
+from ironflow_nb.deciders.instances import InstanceChanges, fold, load, memory_of, remember, store_state
 from ironflow_nb.deciders.store import Observation, deciders_of
 from ironflow_nb.errors import DecisionError, DuplicateKey, UniqueKeyTaken, ValueNotStorable, VersionConflict
-from ironflow_nb.execution import Engine, JournalAccess, deterministic, say, shell
+from ironflow_nb.execution import SCOPE, Engine, deterministic, say, shell
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, RunCommit
 
 
@@ -50,41 +58,46 @@ class DecisionTransaction:
     Lock: the engine's, inside of a write transaction.
     """
 
-    def __init__(self, decider: AnyDecider, access: JournalAccess, reader: Reader, durability: str) -> None:
+    def __init__(self, engine: Engine, decider: AnyDecider, reader: Reader) -> None:
         self._decider = decider
-        self._access = access
-        self.reader = reader
-        self._durability = durability
+        self._access = engine.access
+        self._durability = engine.durability.value
+        self._memory = memory_of(decider, engine.access)
         self._changes: dict[str, InstanceChanges] = {}
+        self._code: Digest | None = None
+        self.reader = reader
         self.other_commits: list[RunCommit] = []
         """Further commits of the same transaction."""
-        self.now = access.clock.now()
+        self.now = self._access.clock.now()
 
     @property
     def changes(self) -> list[InstanceChanges]:
         """The instances that were asked for, with their changes."""
         return list(self._changes.values())
 
-    @cached_property
-    def _code(self) -> Digest:
-        return self._decider.evolve_code
+    def last_position(self) -> int:
+        """Return the position of the newest event of the journal after this transaction."""
+        position = self.reader.last_position()
+        for changes in self._changes.values():
+            position += changes.n_events
+        return position
 
     def commits(self) -> list[RunCommit]:
         """Return everything that the transaction writes."""
-        return [*(changes.commit() for changes in self._changes.values()), *self.other_commits]
+        return [*map(InstanceChanges.commit, self._changes.values()), *self.other_commits]
 
-    def remember_states(self) -> None:
-        """Remember the states that were committed. Call it after COMMIT: a state that is not stored must not count."""
+    def remember(self) -> None:
+        """Remember the instances that were committed. Call it after COMMIT: what is not stored must not count."""
         for changes in self._changes.values():
-            remember(self._decider, self._access, changes, lambda: self._code)
+            remember(self._memory, changes, self._code)
 
     def instance(self, instance: str) -> InstanceChanges:
         """Return the instance with the changes of this transaction so far."""
-        if instance not in self._changes:
-            self._changes[instance] = load(
-                self._decider, self._access, self.reader, instance, self.now, lambda: self._code
-            )
-        return self._changes[instance]
+        changes = self._changes.get(instance)
+        if changes is None:
+            changes = load(self._decider, self._access, self.reader, self._memory, instance, self.now)
+            self._changes[instance] = changes
+        return changes
 
     def decide(self, envelope: CommandEnvelope) -> Outcome:
         """Decide the command, and add its events, effects and timers to the transaction.
@@ -98,26 +111,21 @@ class DecisionTransaction:
         instance = decider.instance_of(envelope.command)
         name, data = decider.command_codec.encode(envelope.command)
         digest = digest_bytes(f"{name}\0{data}".encode())
-        repeated = self._repeated_outcome(instance, envelope, digest)
-        if repeated is not None:
-            return repeated
+        if envelope.key is not None:
+            repeated = self._repeated_outcome(instance, envelope.key, digest)
+            if repeated is not None:
+                return repeated
         changes = self.instance(instance)
-        before = self._status(changes)
-        decision: Accept[Any] | Reject | None = None
-        if changes.row is not None and changes.row.status is RunStatus.COMPLETED:
-            outcome: Outcome = AlreadyCompleted(instance)
-        else:
-            self._refuse_other_version(changes, envelope)
-            decision = self._decision(changes, envelope.command)
-            outcome = (
-                self._accept(changes, envelope, decision) if isinstance(decision, Accept) else Rejected(decision.reason)
-            )
-        accepted = decision if isinstance(decision, Accept) else _NOTHING
+        if not changes.is_folded:
+            self._code = self._code or decider.evolve_code
+            fold(decider, self.reader, changes, self._code)
+        before = None if changes.row is None else decider.status_of(changes.state)
+        outcome, accepted = self._outcome(changes, envelope)
         changes.observe(
             Observation(
                 name=decider.name,
                 instance=instance,
-                run_id=None,
+                run_id=None if changes.row is None else changes.run_id,
                 at=self.now,
                 command=name,
                 data=data,
@@ -126,56 +134,57 @@ class DecisionTransaction:
                 source=envelope.source,
                 execution=envelope.execution,
                 outcome=_OUTCOMES[type(outcome)],
-                reason=self._reason_text(outcome),
+                reason=self._reason_text(outcome.reason) if isinstance(outcome, Rejected) else None,
                 n_events=len(accepted.events),
                 version=changes.version,
                 status_before=before,
-                status_after=self._status(changes),
-                effects=_json([type(effect).__name__ for effect in accepted.effects]),
-                timers=_json([timer.key or type(timer.command).__name__ for timer in accepted.timers]),
+                status_after=None if changes.row is None else decider.status_of(changes.state),
+                effects=_json(list(map(_effect_name, accepted.effects))),
+                timers=_json(list(map(_timer_name, accepted.timers))),
             )
         )
         return outcome
 
-    def _status(self, changes: InstanceChanges) -> str | None:
-        return None if changes.row is None else self._decider.status_of(changes.state)
-
-    def _reason_text(self, outcome: Outcome) -> str | None:
-        if not isinstance(outcome, Rejected):
-            return None
-        try:
-            return _json(outcome.reason)
-        except (TypeError, ValueError) as error:
-            raise ValueNotStorable(
-                f"the reason {outcome.reason!r} of a rejection by {self._decider.name} can't be stored: {error}; "
-                "reject with a str, or with a dataclass of plain types"
-            ) from error
-
-    def _repeated_outcome(self, instance: str, envelope: CommandEnvelope, digest: Digest) -> Outcome | None:
-        if envelope.key is None:
-            return None
-        found = deciders_of(self.reader).observation_of(self._decider.name, instance, envelope.key)
-        if found is None:
-            return None
-        if found.digest != digest:
-            raise DuplicateKey(
-                f"{self._decider.name} {instance} was sent another command with the key {envelope.key!r}: "
-                f"{found.command} {found.data}; use another key",
-                key=envelope.key,
-            )
-        if found.outcome == OutcomeKind.ACCEPTED:
-            return Accepted(found.n_events, found.version, is_repeated=True)
-        if found.outcome == OutcomeKind.REJECTED:
-            return Rejected(msgspec.json.decode(found.reason or "null"), is_repeated=True)
-        return AlreadyCompleted(instance, is_repeated=True)
-
-    def _refuse_other_version(self, changes: InstanceChanges, envelope: CommandEnvelope) -> None:
+    def _outcome(self, changes: InstanceChanges, envelope: CommandEnvelope) -> tuple[Outcome, Accept[Any]]:
+        """Return the outcome, and what is accepted."""
+        if changes.row is not None and changes.row.status is RunStatus.COMPLETED:
+            return AlreadyCompleted(changes.instance), _NOTHING
         if envelope.expected_version not in {None, changes.version}:
             raise VersionConflict(
                 f"{self._decider.name} {changes.instance} has version {changes.version}, and the command expects "
                 f"{envelope.expected_version}; read its state and decide again",
                 version=changes.version,
             )
+        decision = self._decision(changes, envelope.command)
+        if isinstance(decision, Reject):
+            return Rejected(decision.reason), _NOTHING
+        self._accept(changes, envelope, decision)
+        return Accepted(len(decision.events), changes.version), decision
+
+    def _reason_text(self, reason: Any) -> str:
+        try:
+            return _json(reason)
+        except (TypeError, ValueError) as error:
+            raise ValueNotStorable(
+                f"the reason {reason!r} of a rejection by {self._decider.name} can't be stored: {error}; "
+                "reject with a str, or with a dataclass of plain types"
+            ) from error
+
+    def _repeated_outcome(self, instance: str, key: str, digest: Digest) -> Outcome | None:
+        found = deciders_of(self.reader).observation_of(self._decider.name, instance, key)
+        if found is None:
+            return None
+        if found.digest != digest:
+            raise DuplicateKey(
+                f"{self._decider.name} {instance} was sent another command with the key {key!r}: "
+                f"{found.command} {found.data}; use another key",
+                key=key,
+            )
+        if found.outcome == OutcomeKind.ACCEPTED:
+            return Accepted(found.n_events, found.version, is_repeated=True)
+        if found.outcome == OutcomeKind.REJECTED:
+            return Rejected(msgspec.json.decode(found.reason or "null"), is_repeated=True)
+        return AlreadyCompleted(instance, is_repeated=True)
 
     def _decision(self, changes: InstanceChanges, command: Any) -> Accept[Any] | Reject:
         decider, at = self._decider, self._access.instant(self.now)
@@ -187,7 +196,7 @@ class DecisionTransaction:
             )
         return decision
 
-    def _accept(self, changes: InstanceChanges, envelope: CommandEnvelope, decision: Accept[Any]) -> Accepted:
+    def _accept(self, changes: InstanceChanges, envelope: CommandEnvelope, decision: Accept[Any]) -> None:
         decider = self._decider
         if changes.row is None:
             self._begin(changes, envelope)
@@ -196,11 +205,11 @@ class DecisionTransaction:
             changes.state = decider.evolve_with(changes.state, event)
         for effect in decision.effects:
             self._request_effect(changes, effect)
-        self._set_timers(changes, decision)
+        if decision.timers or decision.cancelled:
+            self._set_timers(changes, decision)
         if decider.is_terminal(changes.state):
             self._complete(changes)
         store_state(decider, changes)
-        return Accepted(len(decision.events), changes.version)
 
     def _begin(self, changes: InstanceChanges, envelope: CommandEnvelope) -> None:
         decider = self._decider
@@ -312,6 +321,14 @@ def _refuse_impure(name: str, before: Any, state: Any, decision: Any, again: Any
         )
 
 
+def _effect_name(effect: Any) -> str:
+    return type(effect).__name__
+
+
+def _timer_name(timer: Timer) -> str:
+    return timer.key or type(timer.command).__name__
+
+
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
@@ -323,7 +340,8 @@ def send(
     engine: Engine, decider: AnyDecider, command: Any, *, key: str | None = None, expected_version: int | None = None
 ) -> Outcome:
     """Decide one command in one transaction."""
-    deterministic.commit_seen()  # a flow may send values that its recorded calls gave
+    if SCOPE.get() is not None:
+        deterministic.commit_seen()  # a flow may send values that its recorded calls gave
     envelope = CommandEnvelope(
         command=command, key=key, expected_version=expected_version, execution=engine.execution()
     )
@@ -333,9 +351,9 @@ def send(
         outcome = transaction.decide(envelope)
         if not isinstance(outcome, Accepted):
             return outcome
-        earlier[:] = _equal_commands(transaction, envelope)
-        n_events = sum(changes.n_events for changes in transaction.changes)
-        return replace(outcome, position=transaction.reader.last_position() + n_events)
+        if key is None and shell() is not None:
+            earlier[:] = _equal_commands(transaction)
+        return Accepted(outcome.n_events, outcome.version, outcome.is_repeated, transaction.last_position())
 
     outcome = exchange(engine, decider, act)
     for observation in earlier:
@@ -343,10 +361,8 @@ def send(
     return outcome
 
 
-def _equal_commands(transaction: DecisionTransaction, envelope: CommandEnvelope) -> list[Observation]:
-    """Return equal commands that earlier executions of cells sent without a key."""
-    if envelope.key is not None or shell() is None:
-        return []
+def _equal_commands(transaction: DecisionTransaction) -> list[Observation]:
+    """Return equal commands that earlier executions of cells sent."""
     decided = [each.last_observation for each in transaction.changes if each.last_observation is not None]
     found = [deciders_of(transaction.reader).accepted_before(each) for each in decided]
     return [each for each in found if each is not None]
@@ -367,15 +383,14 @@ def _warn_of_repetition(engine: Engine, decider: AnyDecider, earlier: Observatio
 
 def exchange(engine: Engine, decider: AnyDecider, act: Callable[[DecisionTransaction], R]) -> R:
     """Run `act` in one write transaction and commit its changes; return its result."""
-    results: list[R] = []
-    transactions: list[DecisionTransaction] = []
+    made: list[tuple[DecisionTransaction, R]] = []
 
     def commits(reader: Reader) -> Sequence[RunCommit]:
-        transaction = DecisionTransaction(decider, engine.access, reader, engine.durability.value)
-        transactions[:] = [transaction]
-        results[:] = [act(transaction)]
+        transaction = DecisionTransaction(engine, decider, reader)
+        made[:] = [(transaction, act(transaction))]
         return transaction.commits()
 
     engine.access.exchange(commits, engine.durability)
-    transactions[0].remember_states()  # after COMMIT
-    return results[0]
+    transaction, result = made[0]
+    transaction.remember()  # after COMMIT
+    return result

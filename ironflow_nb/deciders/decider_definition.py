@@ -282,7 +282,7 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
             raise DecisionError(
                 f"{command!r} has no id of an instance of {self.name}: {where} must give a str, got {found!r}"
             )
-        return a_text("the id of an instance", found)
+        return found if found.isascii() else a_text("the id of an instance", found)
 
     def status_of(self, state: Any) -> str:
         """Return the status of the state."""

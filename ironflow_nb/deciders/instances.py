@@ -1,8 +1,8 @@
 """Instances of deciders: their states, folded from their events, and what one transaction changes of them.
 
-A process remembers the newest states, so that a decision does not fold all events of its instance again. A remembered
-state counts only with the version that the transaction finds, and with the code of `evolve` that made it. The journal
-holds a state for every `SNAPSHOT_EVERY` versions, under the same conditions.
+A process remembers the instances that it has committed, so that a decision neither reads the row of its instance nor
+folds all its events again. A remembered instance counts only if its newest event is still the newest, and its state
+only with the code of `evolve` that made it. The journal holds a state for every `SNAPSHOT_EVERY` versions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from operator import index
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec.structs import replace
 
 from ironflow_nb.core.events import DomainEvent, RecordedEvent, RunEvent
 from ironflow_nb.core.identity import Digest, RunId, ValueId
@@ -33,35 +32,51 @@ JSON: Final = "json"
 SNAPSHOT_EVERY: Final = 200
 """The number of versions after which a state is stored again."""
 REMEMBERED: Final = 1024
-"""The number of instances of one decider whose states a process remembers."""
+"""The number of instances of one decider that a process remembers."""
 
 EventRecord = tuple[int, int, str, str]
 """Version, instant (microseconds UTC), type and data of a stored event."""
 
 
+class RememberedInstance(NamedTuple):
+    """An instance as this engine has committed it: its row, its newest event, and its state by that code.
+
+    `stored_version` is the version of the state in the journal.
+    """
+
+    row: RunRow
+    head: tuple[int, int]
+    code: Digest
+    state: Any
+    stored_version: int
+
+
 class InstanceChanges:
-    """An instance inside a transaction, with the events, rows and work that the transaction adds to it."""
+    """An instance inside a transaction, with the events, rows and work that the transaction adds to it.
+
+    `state` is set by `fold`: a transaction that only settles work does without it.
+    """
 
     def __init__(
         self,
         run_id: RunId,
         instance: str,
-        row: RunRow | None,
-        version: int,
-        at: int,
-        fold: Callable[[], tuple[Any, int]],
+        now: int,
+        *,
+        row: RunRow | None = None,
+        head: tuple[int, int] = (0, 0),
+        known: RememberedInstance | None = None,
     ) -> None:
-        """Take the instance at its newest version.
-
-        `fold` returns its state and the version of its stored state. It is called when the state is first asked for.
-        """
+        """Take the instance at its newest version: its row, version and instant of its newest event."""
         self.run_id = run_id
         self.instance = instance
         self.row = self._stored_row = row
-        self.version = version
-        self.at = at
-        self._fold: Callable[[], tuple[Any, int]] | None = fold
-        self._state: Any = None
+        self._head = head
+        self.version = head[0]
+        self.at = max(now, head[1])
+        self.known = known
+        self.state: Any = None
+        self.is_folded = False
         self.stored_version = 0
         self._stored_state: StoredState | None = None
         self._events: list[RecordedEvent] = []
@@ -71,25 +86,14 @@ class InstanceChanges:
         self._observations: list[Observation] = []
 
     @property
-    def state(self) -> Any:
-        """The state after the added events. A transaction that only settles work never folds it."""
-        if self._fold is not None:
-            (self._state, self.stored_version), self._fold = self._fold(), None
-        return self._state
-
-    @state.setter
-    def state(self, state: Any) -> None:
-        self._state, self._fold = state, None
-
-    @property
-    def is_folded(self) -> bool:
-        """Whether the state was asked for."""
-        return self._fold is None
-
-    @property
     def n_events(self) -> int:
         """The number of added events."""
         return len(self._events)
+
+    @property
+    def head(self) -> tuple[int, int]:
+        """Version and instant of the newest event."""
+        return (self.version, self.at) if self._events else self._head
 
     def add(self, event: RunEvent) -> None:
         """Add an event of the next version."""
@@ -130,7 +134,7 @@ class InstanceChanges:
 
     def observe(self, observation: Observation) -> None:
         """Add a decided command with its outcome."""
-        self._observations.append(replace(observation, run_id=None if self.row is None else self.run_id))
+        self._observations.append(observation)
 
     @property
     def last_observation(self) -> Observation | None:
@@ -155,83 +159,79 @@ class InstanceChanges:
         )
 
 
-def load(
-    decider: AnyDecider, access: JournalAccess, reader: Reader, instance: str, now: int, code: Callable[[], Digest]
-) -> InstanceChanges:
-    """Return the instance at its newest version, or a new one without events; `code` returns that of `evolve`."""
-    row = reader.run_by_key(decider.kind, decider.name, instance)
-    if row is None:
-        return InstanceChanges(access.new_run_id(), instance, None, 0, now, lambda: (decider.initial, 0))
-    head = reader.head(row.run_id)
-    assert head is not None
-    run_id, version = row.run_id, head[0]
-
-    def fold() -> tuple[Any, int]:
-        known = _memory_of(decider, access).find(run_id, version, code())
-        return _newest_state(decider, reader, run_id, instance) if known is None else known
-
-    return InstanceChanges(run_id, instance, row, version, max(now, head[1]), fold)
-
-
-# -- states that are remembered or stored --------------------------------------------------------------------------
-
-
-class _RememberedState(NamedTuple):
-    """A committed state at a version, by that code; `stored_version` is the version of the state in the journal."""
-
-    version: int
-    code: Digest
-    state: Any
-    stored_version: int
-
-
-class _StateMemory:
-    """The newest states of the instances of one decider on one engine."""
+class InstanceMemory:
+    """The newest versions of the instances of one decider, as one engine has committed them."""
 
     def __init__(self, lock: AbstractContextManager[object]) -> None:
         self._lock = lock
-        self._states: OrderedDict[RunId, _RememberedState] = OrderedDict()
+        self._known: OrderedDict[str, RememberedInstance] = OrderedDict()
 
-    def find(self, run_id: RunId, version: int, code: Digest) -> tuple[Any, int] | None:
-        """Return the state at that version and the version of the stored state, or None."""
-        found = self._states.get(run_id)  # one operation of a dict, which needs no lock
-        return found[2:] if found is not None and found[:2] == (version, code) else None
+    def find(self, instance: str) -> RememberedInstance | None:
+        """Return the instance, or None. Another engine may have appended to it since."""
+        return self._known.get(instance)  # one operation of a dict, which needs no lock
 
-    def put(self, run_id: RunId, committed: _RememberedState) -> None:
-        """Remember a committed state. The state used longest ago gives way."""
+    def put(self, instance: str, committed: RememberedInstance) -> None:
+        """Remember a committed instance. The one used longest ago gives way."""
         with self._lock:
-            self._states[run_id] = committed
-            self._states.move_to_end(run_id)
-            while len(self._states) > REMEMBERED:
-                self._states.popitem(last=False)
-
-    def advance(self, run_id: RunId, before: int, after: int) -> None:
-        """Move the state from one version to another, if the events between them do not change it."""
-        with self._lock:
-            found = self._states.get(run_id)
-            if found is not None and found.version == before:
-                self._states[run_id] = found._replace(version=after)
+            self._known[instance] = committed
+            self._known.move_to_end(instance)
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
 
 
-def _memory_of(decider: AnyDecider, access: JournalAccess) -> _StateMemory:
-    memory: _StateMemory | None = decider.memories.get(access)
+def memory_of(decider: AnyDecider, access: JournalAccess) -> InstanceMemory:
+    """Return the memory of the decider's instances on that engine."""
+    memory: InstanceMemory | None = decider.memories.get(access)
     if memory is None:
         # Of two threads that come here together, both get the memory of the first.
-        memory = decider.memories.setdefault(access, _StateMemory(access.threads.lock()))
+        memory = decider.memories.setdefault(access, InstanceMemory(access.threads.lock()))
     return memory
 
 
-def remember(decider: AnyDecider, access: JournalAccess, changes: InstanceChanges, code: Callable[[], Digest]) -> None:
-    """Remember the state that a transaction has committed, if nothing can change it in place.
+def load(
+    decider: AnyDecider, access: JournalAccess, reader: Reader, memory: InstanceMemory, instance: str, now: int
+) -> InstanceChanges:
+    """Return the instance at its newest version, or a new one without events."""
+    known = memory.find(instance)
+    if known is not None and reader.head(known.row.run_id) == known.head:  # nobody has appended to it since
+        return InstanceChanges(known.row.run_id, instance, now, row=known.row, head=known.head, known=known)
+    row = reader.run_by_key(decider.kind, decider.name, instance)
+    if row is None:
+        return InstanceChanges(access.new_run_id(), instance, now)
+    head = reader.head(row.run_id)
+    assert head is not None
+    return InstanceChanges(row.run_id, instance, now, row=row, head=head)
+
+
+def fold(decider: AnyDecider, reader: Reader, changes: InstanceChanges, code: Digest) -> None:
+    """Give the instance its state; `code` is that of `evolve`. No event of the decider is added before."""
+    known = changes.known
+    if changes.row is None:
+        changes.state = decider.initial
+    elif known is not None and known.code == code:
+        changes.state, changes.stored_version = known.state, known.stored_version
+    else:
+        changes.state, changes.stored_version = _newest_state(decider, reader, changes.run_id, changes.instance)
+    changes.is_folded = True
+
+
+def remember(memory: InstanceMemory, changes: InstanceChanges, code: Digest | None) -> None:
+    """Remember the instance that a transaction has committed, if nothing can change its state in place.
 
     A `decide` that changes its state would change the state of the next decision.
     """
-    memory = _memory_of(decider, access)
-    if not changes.is_folded:  # only events of the package were added: the state is the same
-        memory.advance(changes.run_id, changes.version - changes.n_events, changes.version)
-    elif changes.row is not None and is_immutable(changes.state):
-        committed = _RememberedState(changes.version, code(), changes.state, changes.stored_version)
-        memory.put(changes.run_id, committed)
+    row, known = changes.row, changes.known
+    if row is None:
+        return
+    if code is not None and changes.is_folded:
+        if is_immutable(changes.state):
+            committed = RememberedInstance(row, changes.head, code, changes.state, changes.stored_version)
+            memory.put(changes.instance, committed)
+    elif known is not None:  # only events of the package were added: the state is the same
+        memory.put(changes.instance, known._replace(row=row, head=changes.head))
+
+
+# -- states that are stored ----------------------------------------------------------------------------------------
 
 
 def store_state(decider: AnyDecider, changes: InstanceChanges) -> None:

@@ -355,7 +355,9 @@ class Projector:
 
     def _commit(self, batch: _Batch, projected: ProjectionProgress) -> None:
         # Events lost from the state by a power cut are folded again, so the commit need not wait for the disk.
-        self._access.append([RunCommit(run_id=RunId(""), events=(), additions=(projected,))], Durability.PROCESS)
+        n_bytes = 0 if projected.state is None else projected.state.size
+        commit = RunCommit(run_id=RunId(""), events=(), additions=(projected,), n_bytes=n_bytes)
+        self._access.append([commit], Durability.PROCESS)
         self._seen = projected.place
         if batch.start.reason is not None:
             say(f"projection {self._fold.name}: {batch.start.reason}; it is folded again from the beginning")

@@ -141,11 +141,6 @@ class ProjectionProgress(Addition, frozen=True, kw_only=True):
         """Generation and position. A place only grows."""
         return self.generation, self.position
 
-    @property
-    def n_bytes(self) -> int:
-        """See `Addition`."""
-        return 0 if self.state is None else self.state.size
-
     def refuse_overtaken(self, found: tuple[int, int] | None) -> None:
         """Raise an error unless the projection was `found` where this one goes on from.
 

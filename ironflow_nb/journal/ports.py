@@ -145,11 +145,6 @@ class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
 class Addition(msgspec.Struct, frozen=True):
     """A row of another room's own table, written in the transaction of a run's commit."""
 
-    @property
-    def n_bytes(self) -> int:
-        """The size of its large content, by which the write-ahead log grows."""
-        return 0
-
     def write(self, connection: sqlite3.Connection, run_id: RunId) -> None:
         """Write the row. An error takes the whole transaction back.
 
@@ -164,7 +159,7 @@ class RunCommit(msgspec.Struct, frozen=True, kw_only=True):
     `run_before` is the row of the run before these events, if the writer knows it: only what changed is written then.
     `taken` are the ids of signals that the owner has received. `cached` are results for other runs; one without an
     output ends this run's claim to compute it. `put_work` replaces items of the same kind and key, `done_work` deletes
-    items by kind and key. `additions` are the rows of other rooms.
+    items by kind and key. `additions` are the rows of other rooms, with large content of `n_bytes`.
     """
 
     run_id: RunId
@@ -179,6 +174,7 @@ class RunCommit(msgspec.Struct, frozen=True, kw_only=True):
     put_work: tuple[QueueItem, ...] = ()
     done_work: tuple[tuple[str, str], ...] = ()
     additions: tuple[Addition, ...] = ()
+    n_bytes: int = 0
 
 
 class EventRow(msgspec.Struct, frozen=True, gc=False):

@@ -77,8 +77,7 @@ class DatabaseJournal(ABC):
                     self.files.write(value.value_id, value.content)
                 else:
                     n_bytes += value.size
-            for addition in commit.additions:
-                n_bytes += addition.n_bytes
+            n_bytes += commit.n_bytes
         return n_bytes
 
     def write_lease(self, lease: Lease) -> None:
@@ -188,7 +187,7 @@ def _write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
 def _write_run(connection: sqlite3.Connection, run: RunRow, before: RunRow | None) -> None:
     # To write a column that has not changed is to write the pages of its indexes, too.
     if before is not None:
-        change = sql.RUNS.change(before, run)
+        change = sql.run_change(before, run)
         if change is None or connection.execute(*change).rowcount:
             return
     connection.execute(sql.RUNS.put, sql.RUNS.values(run))

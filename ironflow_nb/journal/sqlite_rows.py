@@ -103,6 +103,21 @@ def _step(row: tuple[Any, ...]) -> StepRow:
     return StepRow(*fields)
 
 
+def run_change(before: RunRow, after: RunRow) -> tuple[str, list[Any]] | None:
+    """Return the statement that changes the columns in which two rows of a run differ, and its parameters.
+
+    None if they do not differ.
+    """
+    changed: list[str] = []
+    given: list[Any] = []
+    for name, old, new in zip(RUNS.fields, RUNS.values(before), RUNS.values(after), strict=True):
+        if new != old:
+            changed.append(f'"{name}" = ?')
+            given.append(new)
+    given.append(after.run_id)
+    return (f"UPDATE runs SET {', '.join(changed)} WHERE run_id = ?", given) if changed else None
+
+
 RUNS: Final = Table("runs", RunRow, ["run_id"], read=_run)
 STEPS: Final = Table("steps", StepRow, ["run_id", "name", "index", "attempt"], generated=["step"], read=_step)
 EVENTS: Final = Table("events", EventRow, generated=["position"], read=lambda row: EventRow(*row))

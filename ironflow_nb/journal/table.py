@@ -20,10 +20,6 @@ def columns(names: Sequence[str], alias: str = "") -> str:
     return ", ".join(f'{alias}"{name}"' for name in names)
 
 
-def _equals(name: str) -> str:
-    return f'"{name}" = ?'
-
-
 def insert(table: str, names: Sequence[str], key: Sequence[str] = (), *, update: Sequence[str] | None = None) -> str:
     """Return the statement that adds a row.
 
@@ -72,9 +68,7 @@ class Table(Generic[R]):
         `update` is that of `insert`. SQLite makes the `generated` columns itself. `read` replaces the default `row`.
         """
         self.fields = row.__struct_fields__
-        self._name, self._key = name, key
-        self._of_key = f"WHERE {' AND '.join(map(_equals, key))}"
-        self._written = written = [field for field in self.fields if field not in generated]
+        written = [field for field in self.fields if field not in generated]
         self.put = insert(name, written, key, update=update)
         # sqlite3 binds an enum by a Python protocol, which takes ten times as long as binding a text.
         self.values: Callable[[R], tuple[Any, ...]] = attrgetter(
@@ -90,22 +84,6 @@ class Table(Generic[R]):
 
     def _make(self, values: tuple[Any, ...]) -> R:
         return self._struct(**dict(zip(self.fields, values, strict=True)))
-
-    def change(self, before: R, after: R) -> tuple[str, list[Any]] | None:
-        """Return the statement that changes the columns in which two rows of one key differ, and its parameters.
-
-        None if they do not differ.
-        """
-        changed: list[str] = []
-        given: list[Any] = []
-        for name, old, new in zip(self._written, self.values(before), self.values(after), strict=True):
-            if new != old:
-                changed.append(_equals(name))
-                given.append(new)
-        if not changed:
-            return None
-        given += map(after.__getattribute__, self._key)
-        return f'UPDATE "{self._name}" SET {", ".join(changed)} {self._of_key}', given
 
     def find(self, connection: sqlite3.Connection, where: str = "", given: Parameters = ()) -> Iterator[R]:
         """Yield the rows of ``SELECT ... FROM table`` with `where` as the rest of the statement."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 import ironflow_nb as iron
+from ironflow_nb.deciders.commands import send
 from ironflow_nb.deciders.decider_definition import is_immutable
+from ironflow_nb.deciders.due_work import run_until_idle
 from tests.conftest import Lab
-from tests.deciders.counters import Add, Added, Ask, Call, Count, Remind, counters
+from tests.deciders.counters import Add, Added, Ask, Call, Close, Count, Remind, counters
 from tests.deciders.test_stored_events import counted
 
 
@@ -80,6 +83,28 @@ def test_what_another_engine_has_decided_is_seen(lab: Lab) -> None:
     lab.begin()
     counter.send(Add("c", 100))
     assert counter.state("c") == Count(111)
+
+
+def test_two_engines_that_take_turns_see_what_the_other_has_decided(tmp_path: Path) -> None:
+    counter = counters()
+    with iron.open(tmp_path / "journal.db") as one, iron.open(tmp_path / "journal.db") as other:
+        for n in range(1, 7):
+            engine = other if n % 3 else one
+            assert send(engine, counter, Add("c", n)) == iron.Accepted(1, n + 1)
+        assert send(one, counter, Close("c")) == iron.Accepted(1, 9)
+        assert send(other, counter, Add("c")) == iron.AlreadyCompleted("c")
+        assert iron.runs(engine=other)["status"].tolist() == ["completed"]
+        assert counter.state("c").n == 21
+
+
+def test_what_another_engine_settles_is_seen_by_one_that_remembers_the_state(tmp_path: Path) -> None:
+    counter = counters()
+    counter.perform(Call)(lambda effect: None)
+    with iron.open(tmp_path / "journal.db") as one, iron.open(tmp_path / "journal.db") as other:
+        send(one, counter, Ask("c", "x"))
+        assert run_until_idle(other, counter) == 1
+        outcome = send(one, counter, Add("c"))
+    assert outcome == iron.Accepted(1, 5), "beginning, event, request of the effect, its settling, event"
 
 
 def test_a_decision_that_was_taken_back_is_not_remembered(lab: Lab) -> None:

@@ -125,10 +125,10 @@ def test_a_command_reads_little_and_writes_one_column_of_its_run(engine: Engine)
     with traced(engine) as statements:
         counter.send(Add("a"))
     assert list(map(first_words, statements)) == [
-        "BEGIN", "SELECT", "SELECT", "SELECT", "INSERT INTO events", "UPDATE", "INSERT INTO observations", "COMMIT",
+        "BEGIN", "SELECT", "SELECT", "INSERT INTO events", "UPDATE", "INSERT INTO observations", "COMMIT",
     ]  # fmt: skip
     (update,) = (statement for statement in statements if statement.startswith("UPDATE"))
-    assert re.findall(r'"(\w+)" =', update) == ["updated_at", "run_id"]
+    assert re.findall(r'"(\w+)" =', update) == ["updated_at"]
 
 
 def test_a_replay_asks_the_file_a_number_of_times_that_does_not_depend_on_its_length(engine: Engine) -> None:
