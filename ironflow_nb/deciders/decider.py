@@ -273,9 +273,9 @@ class Decider(DeciderDefinition[State, Command, Event, Effect]):
 
     # -- a definition --------------------------------------------------------------------------------------------
 
-    def continue_run(self, engine: Engine, run: RunRow, orders: ResumeOptions = NONE) -> RunId:
+    def continue_run(self, engine: Engine, run: RunRow, options: ResumeOptions = NONE) -> RunId:
         """Do nothing: an instance continues with its next command."""
-        del engine, orders
+        del engine, options
         return run.run_id
 
     @property

@@ -260,9 +260,9 @@ class Projection(Generic[State]):
 
     # -- a definition --------------------------------------------------------------------------------------------
 
-    def continue_run(self, engine: Engine, run: RunRow, orders: ResumeOptions = NONE) -> RunId:
+    def continue_run(self, engine: Engine, run: RunRow, options: ResumeOptions = NONE) -> RunId:
         """Do nothing: a projection has no runs."""
-        del engine, orders
+        del engine, options
         return run.run_id
 
     @property

@@ -105,7 +105,7 @@ def draw(
     *,
     run_status: RunStatus | None = None,
     run_id: str | None = None,
-    account: RunFigures = NOTHING,
+    figures: RunFigures = NOTHING,
     prefix: str = "iron",
     max_nodes: int = MAX_NODES,
 ) -> Picture:
@@ -116,11 +116,11 @@ def draw(
         states: what happened, by recorded step name.
         run_status: the status of the run, None for a flow that has not run.
         run_id: the id of the run; the picture shows its beginning, the text does not.
-        account: what stands above the picture of a run besides its counts.
+        figures: what stands above the picture of a run besides its counts.
         prefix: what the ids in the SVG begin with; two pictures in one document need two of them.
         max_nodes: a larger diagram is shown reduced.
     """
-    view = _View(diagram, states, Caption(name=diagram.name, run_status=run_status, run_id=run_id, account=account))
+    view = _View(diagram, states, Caption(name=diagram.name, run_status=run_status, run_id=run_id, figures=figures))
     try:
         view = _view(view, max_nodes)
         return _picture(view, prefix, to_text(view.diagram, view.states, caption=view.caption))

@@ -82,7 +82,7 @@ class RunFigures:
 
     @property
     def words(self) -> str:
-        """The account in words, what is zero or unknown left out."""
+        """The figures in words, what is zero or unknown left out."""
         counted = {"reused": self.n_reused, "tried again": self.n_tried_again}
         since = " since continued" if self.is_continued else ""
         took = [] if self.wall_s is None else [f"{spoken(self.wall_s)}{since}"]
@@ -97,7 +97,7 @@ class Caption:
     run_status: RunStatus | None = None
     run_id: str | None = None
     summary: str = ""
-    account: RunFigures = RunFigures()
+    figures: RunFigures = RunFigures()
 
 
 def node_states(
@@ -256,7 +256,7 @@ def _not_done(state: NodeState) -> list[str]:
     return [f"{n} {in_words(status)}" for status, n in state.n_by_status.items() if n and status not in said]
 
 
-def saying(state: NodeState) -> str:
+def state_words(state: NodeState) -> str:
     """Return the state in words: its counts, or its status, unless that is the ordinary end."""
     if state.words:
         return state.words
@@ -267,10 +267,10 @@ def saying(state: NodeState) -> str:
     return "" if state.status is StepStatus.COMPLETED else in_words(state.status)
 
 
-def saying_with_time(state: NodeState) -> str:
+def state_words_with_time(state: NodeState) -> str:
     """Return the state in words, with how long its steps took, if that is known."""
     before = f"{state.n_before} {state.before}" if state.n_total > 1 else state.before
-    said = ", ".join(filter(None, [saying(state), before if state.n_before else ""]))
+    said = ", ".join(filter(None, [state_words(state), before if state.n_before else ""]))
     if state.duration_s is None:
         return said or in_words(state.status)
     took = spoken(state.duration_s) if state.n_total == 1 else f"{spoken(state.duration_s)} of work"

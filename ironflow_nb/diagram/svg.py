@@ -32,7 +32,7 @@ from ironflow_nb.diagram.sizes import (
     xml_attribute,
     xml_text,
 )
-from ironflow_nb.diagram.states import Caption, NodeState, saying_with_time, state_of, with_reasons
+from ironflow_nb.diagram.states import Caption, NodeState, state_of, state_words_with_time, with_reasons
 from ironflow_nb.diagram.svg_shapes import (
     at,
     edge_paths,
@@ -80,7 +80,7 @@ def head_element(caption: Caption, middle: float, *, element_id: str) -> str:
 
 def _title_of_head(caption: Caption) -> str:
     title = " ".join(filter(None, [caption.name, caption.run_id, str(caption.run_status or "")]))
-    return "\n".join(filter(None, [title, caption.summary, caption.account.words]))
+    return "\n".join(filter(None, [title, caption.summary, caption.figures.words]))
 
 
 def _summary(caption: Caption, middle: float) -> str:
@@ -93,7 +93,7 @@ def _summary(caption: Caption, middle: float) -> str:
 
 
 def _caption_lines(caption: Caption) -> list[str]:
-    said = filter(None, [caption.summary, caption.account.words])
+    said = filter(None, [caption.summary, caption.figures.words])
     return [fitting(line, font_size=SMALL_FONT, room=_SUMMARY_ROOM) for line in said]
 
 
@@ -243,7 +243,7 @@ def _look(state: NodeState | None, ended: RunStatus | None) -> tuple[StatusStyle
 
 def _title(node: Node, state: NodeState | None) -> str:
     first = one_line(node.label)
-    said = first if state is None else f"{first}: {with_reasons(saying_with_time(state), state)}"
+    said = first if state is None else f"{first}: {with_reasons(state_words_with_time(state), state)}"
     return "\n".join(filter(None, [said, "" if state is None else state.detail, node.title]))
 
 

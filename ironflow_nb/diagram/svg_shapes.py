@@ -25,7 +25,7 @@ from ironflow_nb.diagram.sizes import (
     node_note,
     xml_text,
 )
-from ironflow_nb.diagram.states import LIVELY, NodeState, saying_with_time
+from ironflow_nb.diagram.states import LIVELY, NodeState, state_words_with_time
 
 
 @lru_cache(maxsize=1024)
@@ -197,7 +197,7 @@ def _step_words(node: Node, box: Box, state: NodeState | None, look: StatusStyle
     bold = f'font-weight="600" fill="{look.text}"'
     if state is None:
         return mark + text_element(x, y, label, bold, font_size=LABEL_FONT)
-    below = fitting(saying_with_time(state), font_size=SMALL_FONT, room=box.right - x - 8)
+    below = fitting(state_words_with_time(state), font_size=SMALL_FONT, room=box.right - x - 8)
     said = text_element(x, y + 8, below, f'fill="{look.text}"', font_size=SMALL_FONT)
     return mark + text_element(x, y - 7, label, bold, font_size=LABEL_FONT) + said + bar
 

@@ -18,9 +18,9 @@ from ironflow_nb.diagram.states import (
     NodeState,
     counts,
     in_words,
-    saying,
-    saying_with_time,
     state_of,
+    state_words,
+    state_words_with_time,
     with_reasons,
 )
 
@@ -166,7 +166,7 @@ def to_dot(diagram: Diagram, states: Mapping[str, NodeState]) -> str:
 
 def _label(node: Node, state: NodeState | None) -> str:
     glyph = "" if state is None else f"{step_look(state.status).glyph} "
-    words = node.note or ("" if state is None else saying_with_time(state))
+    words = node.note or ("" if state is None else state_words_with_time(state))
     return _escaped(f"{glyph}{node.label}{f': {words}' if words else ''}")
 
 
@@ -175,7 +175,7 @@ def _attributes(node: Node, state: NodeState | None) -> dict[str, str]:
     colours = {"fillcolor": look.fill, "color": look.stroke, "fontcolor": look.text}
     about = node.title or node.label
     if state is not None and state.reasons:
-        about = f"{with_reasons(saying_with_time(state), state)}: {about}"
+        about = f"{with_reasons(state_words_with_time(state), state)}: {about}"
     words = {"id": _escaped(node.id), "tooltip": _escaped(about)}
     rings = {"peripheries": "2"} if node.kind is NodeKind.FINAL else {}
     return rings | {"shape": _SHAPES[node.kind], "style": _STYLES.get(node.kind, "filled"), **colours, **words}
@@ -234,7 +234,7 @@ def to_mermaid(diagram: Diagram, states: Mapping[str, NodeState]) -> str:
 def _node(name: str, node: Node, state: NodeState | None) -> str:
     opening, closing = _MERMAID_SHAPES[node.kind]
     glyph = "" if state is None else f"{step_look(state.status).glyph} "
-    words = node.note or (with_reasons(saying(state), state) if state is not None else "")
+    words = node.note or (with_reasons(state_words(state), state) if state is not None else "")
     said = f"<br>{_mermaid_escaped(words)}" if words else ""
     status = "" if state is None else f":::{state.status}"
     return f'{name}{opening}"{glyph}{_mermaid_escaped(node.label)}{said}"{closing}{status}'

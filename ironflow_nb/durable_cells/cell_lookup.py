@@ -135,8 +135,8 @@ def find_execution(
         if run is None:
             return NoExecution()
         rows = [row for row, _ in reader.attempts(run.run_id)]
-        orders = discarded(continuations(reader, run))
-    record = RecordedSteps(rows, discarded=orders).find(wanted.identity, ROOT_BRANCH, 0)
+        discards = discarded(continuations(reader, run))
+    record = RecordedSteps(rows, discarded=discards).find(wanted.identity, ROOT_BRANCH, 0)
     verdict = judge(record, wanted.spec.code)
     if not isinstance(verdict, Reuse):
         return _nearest_execution(engine, wanted, run, rows)
@@ -309,7 +309,7 @@ class RegisteredCell:
         lines = [line for line in self.cell.text.splitlines()[1:] if line.strip()]
         return lines[0].strip() if lines else self.cell.text.strip()
 
-    def continue_run(self, engine: Engine, run: RunRow, orders: ResumeOptions = NONE) -> RunId:
+    def continue_run(self, engine: Engine, run: RunRow, options: ResumeOptions = NONE) -> RunId:
         """Refuse: only the notebook of a cell can execute it.
 
         Raises:

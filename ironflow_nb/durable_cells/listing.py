@@ -80,7 +80,7 @@ class _RecordedCell(msgspec.Struct, frozen=True):
     run: RunRow
     is_running: bool
     rows: list[StepRow]
-    orders: Mapping[Any, int]
+    discarded: Mapping[Any, int]
 
     @property
     def newest(self) -> StepRow | None:
@@ -127,7 +127,7 @@ class NotebookFreshness:
         about = CellNotes() if record is None else about_of(record)
         digests = self._digests(ins, about)
         wanted = call_with_inputs(self._engine, cell, digests, self._namespace, {})
-        found = RecordedSteps(known.rows, discarded=known.orders).find(wanted.identity, ROOT_BRANCH, 0)
+        found = RecordedSteps(known.rows, discarded=known.discarded).find(wanted.identity, ROOT_BRANCH, 0)
         verdict = judge(found, wanted.spec.code)
         if isinstance(verdict, Reuse):
             row, record = verdict.row, self._record_of(verdict.row)

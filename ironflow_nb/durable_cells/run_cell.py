@@ -282,7 +282,7 @@ def _wait_for_other(engine: Engine, cell: Cell, run: RunRow) -> None:
 
 def _run_request(context: CellContext, wanted: CellCall, missing: NoExecution) -> RunRequest:
     # An execution that can't be restored must not be reused, also if its code is unchanged.
-    orders = ResumeOptions(rerun=(missing.row.step,)) if missing.is_unreadable and missing.row is not None else NONE
+    options = ResumeOptions(rerun=(missing.row.step,)) if missing.is_unreadable and missing.row is not None else NONE
     definition = digest_bytes(f"cell {wanted.cell.name}\0{wanted.cell.text}".encode())
     return RunRequest(
         kind=KIND,
@@ -292,7 +292,7 @@ def _run_request(context: CellContext, wanted: CellCall, missing: NoExecution) -
         arguments={},
         policy=RunPolicy(key=context.key),
         reason="resume",
-        orders=orders,
+        options=options,
         reopens=True,
         notes_end=False,  # the note of the cell says what to do
     )

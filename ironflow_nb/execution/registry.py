@@ -45,8 +45,8 @@ class RegisteredDefinition(Protocol):
     def on_change(self) -> OnChange:
         """What happens to finished steps whose code has changed."""
 
-    def continue_run(self, engine: Engine, run: RunRow, orders: ResumeOptions = NONE) -> RunId:
-        """Continue the run in the background with its recorded arguments, under `orders`; return its id."""
+    def continue_run(self, engine: Engine, run: RunRow, options: ResumeOptions = NONE) -> RunId:
+        """Continue the run in the background with its recorded arguments, under `options`; return its id."""
 
 
 Revive = Callable[[Engine, RunRow], RegisteredDefinition]

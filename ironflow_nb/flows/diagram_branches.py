@@ -25,10 +25,10 @@ Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 class ExpressionReader:
-    """Adds the recorded calls of expressions to a sketch."""
+    """Adds the recorded calls of expressions to a builder."""
 
-    def __init__(self, sketch: DiagramBuilder, source: FunctionSource) -> None:
-        self.sketch = sketch
+    def __init__(self, builder: DiagramBuilder, source: FunctionSource) -> None:
+        self.builder = builder
         self._source = source
         self._names = source.names
         self._depth = 0
@@ -51,10 +51,10 @@ class ExpressionReader:
             about.append(_shortened(ast.unparse(source)))
         of_helper = f" of {self._source.helper.__name__}" if self._source.helper is not None else ""
         title = "\n".join([*about, f"line {self._source.first_line + source.lineno - 1}{of_helper}"])
-        step, node_id = (None if found is None else found.name), self.sketch.fresh_id()
+        step, node_id = (None if found is None else found.name), self.builder.fresh_id()
         site = None if found is None else self._site(source)
         node = Node(id=node_id, kind=kind, label=label, step=step, title=title, depth=self._depth, site=site)
-        return self.sketch.add(node, tails)
+        return self.builder.add(node, tails)
 
     def _site(self, source: ast.stmt | ast.expr) -> int | None:
         """Return the number of the call that a node for that piece of the source shows."""
@@ -148,7 +148,7 @@ class ExpressionReader:
         with self.deeper():
             for part in inner:
                 tails = self.expression(part, tails)
-        self.sketch.join(tails, head_id, is_back=True)
+        self.builder.join(tails, head_id, is_back=True)
         return (OpenEdge(head_id, "done"),)
 
     def _dict(self, node: ast.Dict, tails: Tails) -> Tails:
@@ -182,8 +182,8 @@ class _Group(NamedTuple):
 class BranchReader(ExpressionReader, ABC):
     """Reads an inner function where it is named first: called there, or given to what will call it."""
 
-    def __init__(self, sketch: DiagramBuilder, source: FunctionSource, helpers: Helpers) -> None:
-        super().__init__(sketch, source)
+    def __init__(self, builder: DiagramBuilder, source: FunctionSource, helpers: Helpers) -> None:
+        super().__init__(builder, source)
         self._helpers = helpers
         self._open_helpers: tuple[Callable[..., Any], ...] = ()
         self._functions: dict[str, InnerFunction] = {}

@@ -45,19 +45,19 @@ def extract(function: Callable[..., Any], describe: Describe) -> Diagram:
 class _StatementReader(BranchReader):
     """Reads statements one after another; `caught` are the jumps that end up at the places around them."""
 
-    def __init__(self, sketch: DiagramBuilder, source: FunctionSource, helpers: Helpers) -> None:
-        super().__init__(sketch, source, helpers)
+    def __init__(self, builder: DiagramBuilder, source: FunctionSource, helpers: Helpers) -> None:
+        super().__init__(builder, source, helpers)
         self._caught: list[dict[str, list[OpenEdge]]] = []
         self._ends: list[OpenEdge] = []
 
     def read(self) -> Diagram:
         tails = self._block(self._source.tree.body, (OpenEdge(START_ID),))
-        return self.sketch.diagram((*tails, *self._ends))
+        return self.builder.diagram((*tails, *self._ends))
 
     def read_helper(self, source: FunctionSource, tails: Tails) -> Tails:
         """See the base; what the helper raises leads where the code around its call catches that."""
         assert source.helper is not None
-        reader = _StatementReader(self.sketch, source, self._helpers)
+        reader = _StatementReader(self.builder, source, self._helpers)
         reader._caught, reader._ends, reader._depth = self._caught, self._ends, self._depth
         reader._open_helpers = (*self._open_helpers, source.helper)
         return reader.body(source.tree, tails)
@@ -204,7 +204,7 @@ class _StatementReader(BranchReader):
                 tails = self.expression(expression, tails)
             done = tuple(OpenEdge(tail.source, tail.label or "done") for tail in tails)
             tails = self._block(statement.body, tails)
-        self.sketch.join((*tails, *caught["continue"]), head_id, is_back=True)
+        self.builder.join((*tails, *caught["continue"]), head_id, is_back=True)
         is_endless = isinstance(test, ast.Constant) and bool(test.value)
         return (*(() if is_endless else self._block(statement.orelse, done)), *caught["break"])
 
@@ -223,10 +223,10 @@ class _StatementReader(BranchReader):
 
     def _tried(self, statement: ast.Try | ast.TryStar, tails: Tails) -> Tails:
         """Read all but the finally block."""
-        before, n_before = tails, len(self.sketch.nodes)
+        before, n_before = tails, len(self.builder.nodes)
         with self._catching(*(["raise"] if statement.handlers else [])) as caught:
             tails = self._block(statement.body, tails)
-        steps = [node.id for node in self.sketch.nodes[n_before:] if node.step is not None]
+        steps = [node.id for node in self.builder.nodes[n_before:] if node.step is not None]
         throwing = steps if len(steps) <= _MOST_THROWING else steps[-1:]
         thrown = [*(OpenEdge(node_id) for node_id in throwing), *caught.get("raise", [])] or list(before)
         out = self._block(statement.orelse, tails)

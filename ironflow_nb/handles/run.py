@@ -128,12 +128,12 @@ class Run(Generic[T]):
         run, status = run_status.run_and_status(self._engine, self.id)
         if run is None:
             return self
-        orders = NONE
+        options = NONE
         if not (retry is None and rerun is None and keep is None):
-            orders = resume_options(self._attempts(), self.id, status, retry=retry, rerun=rerun, keep=keep)
+            options = resume_options(self._attempts(), self.id, status, retry=retry, rerun=rerun, keep=keep)
         elif status in {RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.WAITING}:
             return self
-        REGISTRY.definition(run, self._engine).continue_run(self._engine, run, orders)
+        REGISTRY.definition(run, self._engine).continue_run(self._engine, run, options)
         return Run(self._engine, self.id, self._engine.sessions.get(self.id))
 
     def cancel(self) -> Self:

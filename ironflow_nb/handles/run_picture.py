@@ -47,7 +47,7 @@ def drawn(run_id: RunId, progress: Progress) -> Picture:
     diagram, states = _laid(progress)
     figures = _figures(progress)
     prefix = f"iron-{run_id}"
-    return draw(diagram, states, run_status=progress.status, run_id=run_id, account=figures, prefix=prefix)
+    return draw(diagram, states, run_status=progress.status, run_id=run_id, figures=figures, prefix=prefix)
 
 
 def _figures(progress: Progress) -> RunFigures:

@@ -248,8 +248,8 @@ class Runnable:
                 return handle
         raise RunNotFound(f"{self.name} has no unfinished run in {engine.journal.location}", name=self.name)
 
-    def continue_run(self, engine: Engine, run: RunRow, orders: ResumeOptions = NONE) -> RunId:
-        """Continue the run in the background with its recorded arguments, under `orders`; return its id.
+    def continue_run(self, engine: Engine, run: RunRow, options: ResumeOptions = NONE) -> RunId:
+        """Continue the run in the background with its recorded arguments, under `options`; return its id.
 
         Raises:
             UntrustedRun: this user did not begin it.
@@ -258,7 +258,7 @@ class Runnable:
             engine.access.refuse_foreign(reader, run)
         args, kwargs = self.recorded_call(recorded_arguments(engine, run))
         request, body = self.request(args, kwargs)
-        asked = replace(request, run_id=run.run_id, reason="resume", orders=orders)
+        asked = replace(request, run_id=run.run_id, reason="resume", options=options)
         return self._start(engine, asked, body).id
 
     # -- history -------------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from ironflow_nb.diagram.states import (
     counts,
     merged,
     node_states,
-    saying,
-    saying_with_time,
+    state_words,
+    state_words_with_time,
     with_recorded,
 )
 from tests.diagram.drawn import chain, node
@@ -83,14 +83,14 @@ def test_nothing_recorded_and_nothing_expected_is_no_state() -> None:
     ],
 )
 def test_a_state_in_words(statuses: list[StepStatus], said: str) -> None:
-    assert saying(state(*statuses)) == said
+    assert state_words(state(*statuses)) == said
 
 
 def test_a_state_in_words_with_its_time() -> None:
     [one] = node_states([("a", DONE, 1, 3.2)]).values()
     [two] = node_states([("a", FAILED, 1, 0.4)]).values()
-    assert (saying_with_time(one), saying_with_time(two)) == ("3.2 s", "failed · 400 ms")
-    assert saying_with_time(state(DONE)) == "completed"
+    assert (state_words_with_time(one), state_words_with_time(two)) == ("3.2 s", "failed · 400 ms")
+    assert state_words_with_time(state(DONE)) == "completed"
 
 
 @settings(max_examples=50)

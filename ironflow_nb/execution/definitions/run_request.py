@@ -53,7 +53,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     `define` gives what the journal is to keep of the definition; it takes a while, so it is not called before the
     first step has run.
 
-    `run_id` asks to continue that very run instead of looking for one to join, under `orders`. A child has a `parent`
+    `run_id` asks to continue that very run instead of looking for one to join, under `options`. A child has a `parent`
     run and step, and is begun under that id if it was not before. With `reopens` the run of that id, or of
     the policy's key, is taken on again also when it is closed. `define_steps` sees that the steps which the definition
     can have are known here by name, where that takes more than defining it. `function` is the one in whose source
@@ -71,7 +71,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     run_id: RunId | None = None
     reason: str = "rerun"
     parent: tuple[RunId, StepRef] | None = None
-    orders: ResumeOptions = NONE
+    options: ResumeOptions = NONE
     reopens: bool = False
     define_steps: Callable[[], None] | None = None
     function: Callable[..., Any] | None = None

@@ -221,7 +221,7 @@ def _decide(engine: Engine, reader: Reader, request: RunRequest, call: CallKey) 
             return _begin_child(engine, reader, request.parent)
         if not found:
             raise RunNotFound(f"there is no run {request.run_id}", run_id=request.run_id)
-        reopens = bool(request.orders) or request.reopens
+        reopens = bool(request.options) or request.reopens
         return keyed(found[0], owner_is_alive=_is_owned(engine, reader, found[0]), reopens=reopens)
     if policy.key is not None:
         return _decide_keyed(engine, reader, policy.key, call, reopens=request.reopens)
@@ -437,17 +437,17 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
         execution=call.execution if is_rerun else None,
         ordinal=call.ordinal if is_rerun else 0,
         notebook=notebook_path(),
-        retry=request.orders.retry,
-        rerun=request.orders.rerun,
-        keep=request.orders.keep,
+        retry=request.options.retry,
+        rerun=request.options.rerun,
+        keep=request.options.keep,
     )
     for signal in stale:  # what was asked of an owner that is gone says nothing about this one
         assert signal.signal_id is not None
         writer.take_signal(signal.signal_id)
     writer.commit(PendingEvent(continued))
-    orders = discarded([*continued_before, (writer.version, continued)])
+    discards = discarded([*continued_before, (writer.version, continued)])
     replayer = Replayer(
-        access, run.run_id, call.name, request.policy.on_change, recorded, discarded=orders, kept=continued.keep,
+        access, run.run_id, call.name, request.policy.on_change, recorded, discarded=discards, kept=continued.keep,
         origin=origin,
     )  # fmt: skip
     if request.new_adviser is not None:
