@@ -1,3 +1,4 @@
+from . import aio as aio
 from . import errors as errors
 from .core.retry import Retry as Retry
 from .deciders.decider import Decider as Decider
@@ -26,6 +27,7 @@ from .errors import RunFailed as RunFailed
 from .errors import RunInterrupted as RunInterrupted
 from .errors import RunNotFound as RunNotFound
 from .errors import StepFailed as StepFailed
+from .errors import WaitTimeout as WaitTimeout
 from .execution.api import backup as backup
 from .execution.api import engine as engine
 from .execution.api import open as open
@@ -42,6 +44,11 @@ from .flows.results import StepFuture as StepFuture
 from .flows.results import gather as gather
 from .flows.step import Step as Step
 from .flows.step import step as step
+from .flows.waits import all_of as all_of
+from .flows.waits import any_of as any_of
+from .flows.waits import sleep as sleep
+from .flows.waits import sleep_until as sleep_until
+from .flows.waits import wait_for as wait_for
 from .graphs.catalog import node as node
 from .graphs.catalog import nodes as nodes
 from .graphs.graph import Graph as Graph

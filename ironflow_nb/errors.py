@@ -283,6 +283,13 @@ class ResultTimeout(IronflowError, TimeoutError):
     position: int | None = None
 
 
+class WaitTimeout(IronflowError, TimeoutError):
+    """The signals that a flow waited for did not come in the time that it gave them."""
+
+    run_id: str
+    step: str
+
+
 # -- values ------------------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ FLOORS = {
     "execution": 2, "history": 2, "diagram": 2, "diagnosis": 2,
     "handles": 3,
     "flows": 4, "graphs": 4, "deciders": 4, "durable_cells": 4,
-    "notebook": 5, "cli": 5, "server": 5, "testing": 5,
+    "aio": 5, "notebook": 5, "cli": 5, "server": 5, "testing": 5,
 }  # fmt: skip
 STYLES = {"flows", "graphs", "deciders", "durable_cells"}
 
@@ -35,8 +35,8 @@ IMPURE = SEAMED | {
 PURE = {"core"}
 CODE_LIMIT = 500
 # What other rooms use of the engine.
-N_OFFERED = 78
-ENGINE_LINES = 9_482
+N_OFFERED = 79
+ENGINE_LINES = 9_899
 # Counted apart: the engine asks it for one digest. What it costs is how many ways Python has to refer to code.
 TRACKING_LINES = 1_825
 
@@ -194,7 +194,7 @@ def test_no_room_has_the_name_of_a_public_name() -> None:
     stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
     public = {alias.asname for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert None not in public
-    assert public & {room(dotted(path)) for path in INNER} == {"errors"}
+    assert public & {room(dotted(path)) for path in INNER} == {"aio", "errors"}
 
 
 def test_every_entry_point_leads_to_what_it_names() -> None:

@@ -20,7 +20,7 @@ from ironflow_nb.values.signed_pickles import Signer
 
 AT_THE_ROOT = {
     "CodeChanged", "CommandRejected", "GraphInvalid", "IronflowError", "JournalError", "NodeFailed", "ResultTimeout",
-    "RunCancelled", "RunFailed", "RunInterrupted", "RunNotFound", "StepFailed",
+    "RunCancelled", "RunFailed", "RunInterrupted", "RunNotFound", "StepFailed", "WaitTimeout",
 }  # fmt: skip
 GIVEN = {
     "str": "text", "int": 3, "float": 0.5, "bool": False, "bytes": b"b", "Path": Path("here"), "list[int]": [4],

@@ -80,9 +80,10 @@ class RunInterrupted(RunChange, frozen=True):
 
 
 class RunWaiting(RunChange, frozen=True):
-    """The run can't go on before an answer, a signal or an instant."""
+    """Everything in the run waits for an instant or a signal. One that is parked has no owner meanwhile."""
 
     waiting_for: str
+    is_parked: bool = False
 
 
 class RunPaused(RunChange, frozen=True):
@@ -218,21 +219,35 @@ class SignalReceived(RunChange, frozen=True):
     payload: ValueId | None = None
 
 
-class WaitStarted(NoteEvent, frozen=True):
-    """A branch began to wait for a signal, an answer or an instant (microseconds UTC)."""
+class WaitStarted(StepChange, frozen=True):
+    """A branch began to wait, until `due_at` (microseconds UTC) at the latest. The wait is a step of its own.
+
+    `wait_kind` is sleep or signal; `signals` are the names of those that end it: any of them, or all if it `is_all`.
+    """
 
     name: str
+    index: int
+    identity: Digest
+    code: Digest
+    wait_kind: str
+    signals: tuple[str, ...] = ()
+    is_all: bool = False
+    due_at: int | None = None
     branch: BranchId = BranchId("")
     nth: int = 0
-    payload: ValueId | None = None
-    due_at: int | None = None
+    inputs: ValueId | None = None
+    reason: str = StepReason.NEW.value
+    lived_with: tuple[StepRef, ...] = ()
+    site: str = ""
 
 
-class WaitEnded(RunChange, frozen=True):
-    """The wait ended: by a signal, an answer, its instant, or a cancellation."""
+class WaitEnded(StepChange, frozen=True):
+    """The wait ended: `outcome` is due, signal, timeout or cancelled. A timeout has an error, which the flow gets."""
 
     outcome: str
-    payload: ValueId | None = None
+    duration_s: float
+    output: ValueId | None = None
+    error: ValueId | None = None
 
 
 class TimerSet(NoteEvent, frozen=True):

@@ -71,12 +71,12 @@ def join(candidate: RunRow | None, caller: Caller, *, owner_is_alive: bool) -> J
     """Return what a call does; the candidate is the run of the same ordinal in the latest execution that had one."""
     if candidate is None or candidate.status in CLOSED:
         return Begin(after=candidate if candidate is not None and candidate.status is RunStatus.COMPLETED else None)
-    if caller.now - caller.last_active_at > caller.continue_within_s * 1e6:
+    is_old = caller.now - caller.last_active_at > caller.continue_within_s * 1e6
+    if is_old and candidate.status is not RunStatus.WAITING:
         return Begin(because=f"run {candidate.run_id} is older than continue_within")
     if is_of_another_notebook(candidate, caller.notebook, other_exists=caller.other_notebook_exists):
         return Begin(because=f"run {candidate.run_id} belongs to {candidate.notebook}")
-    status = derived_run_status(candidate.status, owner_is_alive=owner_is_alive)
-    return Attach(candidate) if status in OWNED else Continue(candidate)
+    return Attach(candidate) if _is_executed(candidate, owner_is_alive=owner_is_alive) else Continue(candidate)
 
 
 def build_on(
@@ -108,4 +108,9 @@ def keyed(candidate: RunRow | None, *, owner_is_alive: bool, reopens: bool = Fal
     status = derived_run_status(candidate.status, owner_is_alive=owner_is_alive)
     if reopens and status in CLOSED:
         return Continue(candidate)
-    return Attach(candidate) if status in OWNED | CLOSED else Continue(candidate)
+    is_executed = _is_executed(candidate, owner_is_alive=owner_is_alive)
+    return Attach(candidate) if is_executed or status in CLOSED else Continue(candidate)
+
+
+def _is_executed(run: RunRow, *, owner_is_alive: bool) -> bool:
+    return run.status in OWNED and owner_is_alive

@@ -9,12 +9,20 @@ import msgspec
 from msgspec.structs import replace
 
 from ironflow_nb.core import events
-from ironflow_nb.core.events import RecordedEvent, RunFailed, StepChange, StepCompleted, StepStarted
+from ironflow_nb.core.events import (
+    RecordedEvent,
+    RunFailed,
+    StepChange,
+    StepCompleted,
+    StepStarted,
+    WaitEnded,
+    WaitStarted,
+)
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.status import RunStatus, StepReason, StepStatus
 from ironflow_nb.errors import JournalCorrupt
 
-_BEGUN: Final = frozenset({StepStatus.RUNNING, StepStatus.UNKNOWN})
+_BEGUN: Final = frozenset({StepStatus.RUNNING, StepStatus.UNKNOWN, StepStatus.WAITING})
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -86,6 +94,10 @@ def evolve_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> Ru
     match event:
         case events.DomainEvent():
             return replace(row, updated_at=recorded.at)
+        case events.SignalReceived() | events.WaitEnded() if row.status is RunStatus.WAITING:
+            return replace(row, status=RunStatus.RUNNING, updated_at=recorded.at)
+        case events.SignalReceived():
+            return replace(row, updated_at=recorded.at)
         case events.StepChange() | events.NoteEvent():
             return row
         case events.RunStarted():
@@ -93,7 +105,8 @@ def evolve_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> Ru
         case events.RunContinued():
             return _continued_run(row, recorded, event)
         case events.RunWaiting():
-            return replace(row, status=RunStatus.WAITING, updated_at=recorded.at)
+            owner = None if event.is_parked else row.owner
+            return replace(row, status=RunStatus.WAITING, owner=owner, updated_at=recorded.at)
         case events.RunCancelRequested():
             return replace(row, status=RunStatus.CANCELLING, updated_at=recorded.at)
         case events.RunInterrupted():
@@ -108,9 +121,6 @@ def evolve_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> Ru
             return _ended_run(row, recorded, RunStatus.COMPLETED, output_id=event.output)
         case events.SessionEnded():
             return replace(row, n_reused=event.n_reused, updated_at=recorded.at)
-        case events.SignalReceived() | events.WaitEnded():
-            status = RunStatus.RUNNING if row.status is RunStatus.WAITING else row.status
-            return replace(row, status=status, updated_at=recorded.at)
         case _:
             assert_never(event)
 
@@ -133,6 +143,13 @@ def evolve_step(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> 
             return _ended_step(run_id, row, recorded, StepStatus.COMPLETED, event.duration_s, output_id=event.output)
         case events.StepFailed():
             return _ended_step(run_id, row, recorded, StepStatus.FAILED, event.duration_s, error_id=event.error)
+        case events.WaitStarted():
+            return _new_attempt(
+                run_id, row, recorded, event, StepStatus.WAITING,
+                reason=event.reason, inputs_id=event.inputs, due_at=event.due_at,
+            )  # fmt: skip
+        case events.WaitEnded():
+            return _ended_wait(run_id, row, recorded, event)
         case events.StepReused():
             return _new_attempt(
                 run_id, row, recorded, event, StepStatus.COMPLETED,
@@ -210,7 +227,7 @@ def _new_attempt(
     run_id: RunId,
     row: StepRow | None,
     recorded: RecordedEvent,
-    event: events.StepStarted | events.StepReused | events.StepSkipped,
+    event: events.StepStarted | events.WaitStarted | events.StepReused | events.StepSkipped,
     status: StepStatus,
     **more: Any,
 ) -> StepRow:
@@ -224,12 +241,7 @@ def _new_attempt(
 
 
 def _ended_step(
-    run_id: RunId,
-    row: StepRow | None,
-    recorded: RecordedEvent,
-    status: StepStatus,
-    duration_s: float,
-    **ending: ValueId,
+    run_id: RunId, row: StepRow | None, recorded: RecordedEvent, status: StepStatus, duration_s: float, **ending: Any
 ) -> StepRow:
     begun = _begun(run_id, row, recorded)
     if begun.status not in _BEGUN:
@@ -238,10 +250,18 @@ def _ended_step(
     return replace(begun, status=status, finished_at=recorded.at, duration_s=duration_s, **ending)
 
 
+def _ended_wait(run_id: RunId, row: StepRow | None, recorded: RecordedEvent, event: events.WaitEnded) -> StepRow:
+    """Return the wait after its end. A timeout is lived with from the start, for a replay must meet it, too."""
+    given = {"output_id": event.output, "error_id": event.error, "lived_with": event.error is not None}
+    status = StepStatus.CANCELLED if event.output is None else StepStatus.COMPLETED
+    status = status if event.error is None else StepStatus.FAILED
+    return _ended_step(run_id, row, recorded, status, event.duration_s, **given)
+
+
 def _begun(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> StepRow:
     if row is None:
         what = f"{type(recorded.event).__name__} of {recorded.step} attempt {recorded.attempt}"
-        raise JournalCorrupt(f"run {run_id}: {what} without its StepStarted", run_id=run_id)
+        raise JournalCorrupt(f"run {run_id}: {what} without its beginning", run_id=run_id)
     return row
 
 
@@ -271,7 +291,7 @@ def evolve(state: RunState, recorded: RecordedEvent) -> None:
         )
     state.version = recorded.version
     is_of_step = isinstance(recorded.event, StepChange)
-    if state.run is None or not is_of_step:
+    if state.run is None or not is_of_step or type(recorded.event) is WaitEnded:  # by which a waiting run goes on
         state.run = evolve_run(state.run_id, state.run, recorded)
     if is_of_step:
         _change_attempt(state, recorded)
@@ -300,7 +320,7 @@ def observed_failures(recorded: RecordedEvent) -> list[tuple[StepRef, bool]]:
     match recorded.event:
         case StepCompleted() | StepStarted(lived_with=()):  # nearly all events
             return []
-        case StepStarted(lived_with=steps):
+        case StepStarted(lived_with=steps) | WaitStarted(lived_with=steps):
             return [(step, True) for step in steps]
         case RunFailed(caused_by=steps):
             return [(step, False) for step in steps]

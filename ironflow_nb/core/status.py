@@ -66,7 +66,10 @@ class StepReason(_Word):
 
 
 OWNED: Final = frozenset({RunStatus.PENDING, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.CANCELLING})
-"""Statuses in which an owner executes the run. If the owner is dead, the run is interrupted."""
+"""Statuses in which an owner executes the run, if it is not parked. If the owner is dead, the run is interrupted.
+
+One that waits goes on waiting without an owner: nothing of it runs, and any process continues it when its time comes.
+"""
 
 CLOSED: Final = frozenset({RunStatus.COMPLETED, RunStatus.CANCELLED})
 """Statuses from which a run never continues by itself."""
@@ -76,15 +79,16 @@ ENDED: Final = CLOSED | {RunStatus.FAILED, RunStatus.INTERRUPTED, RunStatus.PAUS
 
 
 def derived_run_status(recorded: RunStatus, *, owner_is_alive: bool) -> RunStatus:
-    """Return the status now: a run whose owner is dead is interrupted."""
-    return RunStatus.INTERRUPTED if recorded in OWNED and not owner_is_alive else recorded
+    """Return the status now: a run whose owner is dead is interrupted, unless all of it waits."""
+    is_interrupted = recorded in OWNED - {RunStatus.WAITING} and not owner_is_alive
+    return RunStatus.INTERRUPTED if is_interrupted else recorded
 
 
 def derived_step_status(recorded: StepStatus, run: RunStatus) -> StepStatus:
     """Return the status now: a running step of a run that does not run is interrupted."""
     if recorded is StepStatus.UNKNOWN:  # a step that runs once has this status from its start
         return recorded if run in ENDED else StepStatus.RUNNING
-    active = recorded in {StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.PENDING}
+    active = recorded in {StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.PENDING, StepStatus.WAITING}
     return StepStatus.INTERRUPTED if active and run in ENDED else recorded
 
 

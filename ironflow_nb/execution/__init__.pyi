@@ -44,6 +44,7 @@ from .runs.execute import is_async as is_async
 from .runs.execute import run_here as run_here
 from .runs.execute import run_in_background as run_in_background
 from .runs.execute import run_session as run_session
+from .runs.signals import send_signal as send_signal
 from .runs.start import begin as begin
 from .runs.start import cancel_idle as cancel_idle
 from .runs.start import foresee as foresee

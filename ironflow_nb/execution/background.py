@@ -9,8 +9,9 @@ from typing import Final
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.recording.journal_access import JournalAccess
-from ironflow_nb.execution.session.run_phase import StopRequest
+from ironflow_nb.execution.session.run_phase import StopRequest, is_stop
 from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.session.wait_state import settle_waits
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.execution.system.process_identity import HEARTBEAT_S
 from ironflow_nb.execution.system.system import Threads
@@ -18,8 +19,6 @@ from ironflow_nb.execution.system.system import Threads
 FLUSH_S: Final = 0.05
 RESTS_AFTER: Final = 20
 """Ticks without a run after which the worker rests."""
-
-_STOPS: Final = frozenset(stop.value for stop in StopRequest)
 
 
 class BackgroundThread:
@@ -80,18 +79,22 @@ class BackgroundThread:
         token = self._access.change_token() if self._sessions else self._token
         if token == self._token:
             return
-        self._token = token
         with self._access.current() as reader:
             signals = reader.signals([*self._sessions])
         for signal in signals:
             session = self._sessions.get(signal.run_id)
-            if session is not None and signal.name in _STOPS:
+            if session is not None and is_stop(signal.name):
                 session.stop(StopRequest(signal.name), signal.sent_by, signal.signal_id)
+            elif session is not None and session.waits:
+                settle_waits(session)
+        self._token = token  # only now: what the journal refused is read again
 
     def _tick(self) -> None:
         for session in list(self._sessions.values()):
             self._try("interrupting a run", session.take_interrupt)
             self._try("writing what nobody waits for", session.flush)
+            if session.waits.is_any_due:
+                self._try("ending what is due", partial(settle_waits, session))
             self._try("letting go of a run", partial(self.let_go, session))
         self._try("reading signals", self._read_signals)
         now_s = self._access.clock.monotonic()

@@ -18,13 +18,29 @@ from ironflow_nb.execution.steps.branches import Branch
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.fan_out import Submission
 from ironflow_nb.execution.steps.step_runner import call, call_async, returned
+from ironflow_nb.execution.steps.wait_runner import pause, pause_async
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
 __all__ = [
-    "call", "call_async", "count_items", "encode_with", "entered", "is_step_failure", "open_branch", "record",
-    "run_beside", "skip", "submit", "unobserve", "wait_for", "wait_for_async", "wait_for_future",
+    "call",
+    "call_async",
+    "count_items",
+    "encode_with",
+    "entered",
+    "is_step_failure",
+    "open_branch",
+    "pause",
+    "pause_async",
+    "record",
+    "run_beside",
+    "skip",
+    "submit",
+    "unobserve",
+    "wait_for",
+    "wait_for_async",
+    "wait_for_future",
 ]  # fmt: skip
 
 

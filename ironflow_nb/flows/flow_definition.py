@@ -15,7 +15,7 @@ import msgspec
 
 from ironflow_nb.code_identity.code_parts import describe
 from ironflow_nb.code_identity.syntax import source_of
-from ironflow_nb.core.identity import Digest, digest_bytes
+from ironflow_nb.core.identity import OWN_PREFIX, Digest, digest_bytes
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.diagram.model import Diagram, NodeKind
 from ironflow_nb.execution import StepSpec
@@ -43,6 +43,9 @@ def picture_of_flow(spec: StepSpec) -> Picture:
 
 def describe_name(value: object) -> Described | None:
     """Return what the value is in a diagram, if it is anything: a step, or a flow that is called in a flow."""
+    if getattr(value, "__ironflow_wait__", False) is True:
+        name = value.__name__  # type: ignore[attr-defined]
+        return Described(kind=NodeKind.WAIT, name=f"{OWN_PREFIX}{name}", label=name, title=f"iron.{name}")
     kind = _KINDS.get(getattr(type(value), "__ironflow_definition__", ""))
     name = getattr(value, "name", None)
     return None if kind is None or not isinstance(name, str) else Described(kind=kind, name=name, title=repr(value))

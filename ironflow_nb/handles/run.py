@@ -10,9 +10,10 @@ from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import NONE
 from ironflow_nb.core.run_state import RunRow, StepRow
-from ironflow_nb.core.status import ENDED, RunKind, RunStatus, StepStatus
+from ironflow_nb.core.status import CLOSED, ENDED, RunKind, RunStatus, StepStatus
+from ironflow_nb.core.wait_rules import signal_name
 from ironflow_nb.errors import JournalConflict, JournalError, RunFinished, StepNotFound, ValueUnreadable
-from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, Session, StopRequest, cancel_idle, own_runs
+from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, Session, StopRequest, cancel_idle, own_runs, send_signal
 from ironflow_nb.handles.explanation import Explanation, explain_step
 from ironflow_nb.handles.recorded_call import RecordedCall, push_to_notebook, recorded_call, step_to_debug
 from ironflow_nb.handles.run_picture import bundle_of, picture_of
@@ -155,6 +156,26 @@ class Run(Generic[T]):
             RunFinished: the run has ended.
         """
         ask_to_stop(self._engine, self.id, StopRequest.PAUSE)
+        return self
+
+    def signal(self, name: str, payload: object = None) -> Self:
+        """Send a signal to the run, from any process; return at once. `wait_for` in its flow gets the payload.
+
+        It is kept until a wait for it begins, and ends one wait.
+
+        Raises:
+            RunFinished: the run is completed or cancelled.
+            ValueError: no signal can have that name, or the run is of a decider, which takes commands.
+            ValueNotStorable: no codec takes the payload.
+        """
+        engine, checked = self._engine, signal_name(name)
+        engine.flush()
+        run, status = run_and_status(engine, self.id)
+        if status in CLOSED:
+            raise RunFinished(f"run {self.id} is {status.value}, so it waits for no signal any more", run_id=self.id)
+        if run is not None and run.kind == RunKind.DECIDER:
+            raise ValueError(f"run {self.id} is of decider {run.name}, which takes commands: {run.name}.send(...)")
+        send_signal(engine, self.id, checked, payload)
         return self
 
     def plan(self) -> Plan:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunStatus, StepStatus, derived_step_status
+from ironflow_nb.core.wait_rules import until
 from ironflow_nb.execution import Engine, definition_prefix
 from ironflow_nb.handles.run_progress import ChildRun, Definitions, Place, Progress, progress_of
-from ironflow_nb.journal.ports import StepTally
+from ironflow_nb.journal.ports import SiteTally, StepTally
 
 if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
@@ -97,11 +98,13 @@ def _laid(progress: Progress) -> tuple[Diagram, dict[str, NodeState]]:
     told = [each for key, tally in keyed for each in _shown(key, tally, progress.status)]
     reasons: dict[str, list[str]] = {}
     for key, tally in keyed:
-        if tally.reason:
+        if tally.status is not StepStatus.WAITING and tally.reason:
             reasons.setdefault(key, []).append(tally.reason)
+    for key, instants in _instants(keyed).items():
+        reasons.setdefault(key, []).append(until(min(instants)).strip())
     before: Counter[str] = Counter()
     for key, tally in keyed:
-        before[key] += tally.n_recorded_before if tally.status is StepStatus.COMPLETED else 0
+        before[key] += tally.n_recorded_before
     # In a completed run all of them were used again; in another one nothing tells which of them.
     word = "reused" if progress.status is RunStatus.COMPLETED else "earlier"
     states = node_states(told, n_expected=expected, reasons=reasons)
@@ -110,6 +113,15 @@ def _laid(progress: Progress) -> tuple[Diagram, dict[str, NodeState]]:
         if key_of[place] in states:
             states[key_of[place]] = _with_children(states[key_of[place]], children)
     return _with_ways(sites, states, expected, progress), states
+
+
+def _instants(keyed: Sequence[tuple[str, SiteTally]]) -> Mapping[str, Sequence[int]]:
+    """Return when the waits of each key that go on are due."""
+    found: dict[str, list[int]] = {}
+    for key, tally in keyed:
+        if tally.status is StepStatus.WAITING and tally.reason:
+            found.setdefault(key, []).append(int(tally.reason))
+    return found
 
 
 def _with_children(state: NodeState, children: Sequence[ChildRun]) -> NodeState:

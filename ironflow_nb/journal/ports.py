@@ -75,8 +75,9 @@ class StepTally(msgspec.Struct, frozen=True):
 class SiteTally(StepTally, frozen=True):
     """A tally of the steps that were called at one site; the site is an empty text where it is not known.
 
-    Steps that are child runs are counted one by one, skipped steps by their reason. `n_recorded_before` of the steps
-    began before the latest continuation or in another run; failures that the flow lived with do not count.
+    Steps that are child runs are counted one by one, skipped steps by their reason, waits that go on by their instant
+    (microseconds UTC, or an empty text), which is their reason here. `n_recorded_before` of the steps
+    were completed before the latest continuation, or by another run.
     """
 
     site: str = ""
@@ -283,7 +284,7 @@ class Reader(Protocol):
         """Count the steps of the run, except `without`, by their latest attempts, in the order of their beginnings.
 
         Steps that were skipped after a failure before the version `continued_at` are left out: they are decided anew.
-        `n_recorded_before` counts steps that began before the version `began_at`, or in another run.
+        `n_recorded_before` counts the completed steps that began before the version `began_at`, or in another run.
         """
 
     def attempts(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
@@ -366,8 +367,8 @@ class Journal(Protocol):
     def write_lease(self, lease: Lease) -> None:
         """Write the lease alone, as a sign of life."""
 
-    def send(self, signal: Signal) -> None:
-        """Put a signal into the mailbox of its run. The owner notices it by the change token."""
+    def send(self, signal: Signal, payload: StoredValue | None = None) -> None:
+        """Put a signal with its payload into the mailbox of its run. The owner notices it by the change token."""
 
     def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:
         """Claim the right to compute a result, and write the lease of the owner, in one transaction.

@@ -14,7 +14,7 @@ from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.ports import CachedResult, Durability, IsTaken, Lease, Reader, RunCommit, Signal
 from ironflow_nb.journal.sqlite_file import roll_back, transaction
 from ironflow_nb.journal.sqlite_reader import LargeValues, SqliteReader
-from ironflow_nb.values.stored_value import INLINE_LIMIT
+from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue
 
 
 class DatabaseJournal(ABC):
@@ -85,10 +85,15 @@ class DatabaseJournal(ABC):
         with self._guard:
             self._writing().execute(sql.LEASES.put, sql.LEASES.values(lease))
 
-    def send(self, signal: Signal) -> None:
+    def send(self, signal: Signal, payload: StoredValue | None = None) -> None:
         """See the port."""
+        commit = RunCommit(run_id=signal.run_id, events=(), values=() if payload is None else (payload,))
         with self._guard:
-            self._writing().execute(sql.SIGNALS.put, sql.SIGNALS.values(signal))
+            connection = self._writing(Durability.POWER)
+            self._write_files([commit])
+            with transaction(connection):
+                _write_commit(connection, commit)
+                connection.execute(sql.SIGNALS.put, sql.SIGNALS.values(signal))
             self._refuse_lost()
 
     def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:

@@ -174,10 +174,11 @@ class SqliteReader:
             """
             SELECT s.name, s.status, count(*), sum(s.duration_s), sum(n_failed > (s.status = 'failed')),
                 sum(s.lived_with), ifnull(CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.site') END, '')
-                AS site, s.child_run_id, CASE s.status WHEN 'skipped' THEN s.reason ELSE '' END AS why,
-                sum(NOT s.lived_with AND (s.version < :began_at OR s.origin_run_id IS NOT NULL))
+                AS site, s.child_run_id, CASE s.status
+                WHEN 'skipped' THEN s.reason WHEN 'waiting' THEN ifnull(CAST(s.due_at AS TEXT), '') ELSE '' END AS why,
+                sum(s.status = 'completed' AND (s.version < :began_at OR s.origin_run_id IS NOT NULL))
             FROM (
-                SELECT name, status, duration_s, lived_with, child_run_id, reason, version, origin_run_id,
+                SELECT name, status, duration_s, lived_with, child_run_id, reason, due_at, version, origin_run_id,
                     max(attempt),
                     sum(status = 'failed') AS n_failed
                 FROM steps WHERE run_id = :run_id AND step NOT IN (SELECT value FROM json_each(:without))

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import AFTER_FAILURE, StepReused, StepStarted, decode_event, encode_event, event_type
+from ironflow_nb.core.events import (
+    AFTER_FAILURE,
+    StepReused,
+    StepStarted,
+    WaitStarted,
+    decode_event,
+    encode_event,
+    event_type,
+)
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
@@ -169,8 +177,9 @@ class MemoryJournal:
         """See the port."""
         self._leases[lease.owner] = lease
 
-    def send(self, signal: Signal) -> None:
+    def send(self, signal: Signal, payload: StoredValue | None = None) -> None:
         """See the port."""
+        self._put_rows(RunCommit(run_id=signal.run_id, events=(), values=() if payload is None else (payload,)))
         self._n_signals += 1
         self._signals[self._n_signals] = replace(signal, signal_id=self._n_signals)
         self._n_changes += 2
@@ -280,8 +289,9 @@ class MemoryJournal:
         for row in sorted(latest, key=lambda row: row.version):
             event = started.get(row.version)
             began = None if event is None else decode_event(event.type, event.data)
-            site = began.site if isinstance(began, StepStarted | StepReused) else ""
+            site = began.site if isinstance(began, StepStarted | StepReused | WaitStarted) else ""
             why = row.reason if row.status is StepStatus.SKIPPED else ""
+            why = str(row.due_at or "") if row.status is StepStatus.WAITING else why
             if row.step not in without and not (why.endswith(AFTER_FAILURE) and row.version < continued_at):
                 groups.setdefault((row.name, row.status, site, row.child_run_id, why), []).append(row)
         return [
@@ -388,8 +398,9 @@ def _fits_name(name: str, wanted: str | None, select: Select) -> bool:
 
 
 def _n_before(rows: list[StepRow], began_at: int) -> int:
-    """Return how many of the steps began before that version, or in another run."""
-    return sum(not row.lived_with and (row.version < began_at or row.origin_run_id is not None) for row in rows)
+    """Return how many of the steps were completed before that version, or by another run."""
+    completed = (row for row in rows if row.status is StepStatus.COMPLETED)
+    return sum(row.version < began_at or row.origin_run_id is not None for row in completed)
 
 
 def _counted(rows: Sequence[StepRow], again: Collection[tuple[RunId, StepRef]]) -> tuple[int, float | None, int, int]:

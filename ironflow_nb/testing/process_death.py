@@ -11,6 +11,7 @@ from ironflow_nb.core.identity import ValueId
 from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.execution import REGISTRY, Clock, Engine, SystemClock, SystemThreads, is_async
 from ironflow_nb.journal.ports import CachedResult, Durability, IsTaken, Journal, Lease, Reader, RunCommit, Signal
+from ironflow_nb.values.stored_value import StoredValue
 
 if TYPE_CHECKING:
     from ironflow_nb.handles.runnable import Runnable
@@ -69,10 +70,10 @@ class DyingJournal:
         self._refuse_dead()
         self.journal.write_lease(lease)
 
-    def send(self, signal: Signal) -> None:
+    def send(self, signal: Signal, payload: StoredValue | None = None) -> None:
         """See the port."""
         self._refuse_dead()
-        self.journal.send(signal)
+        self.journal.send(signal, payload)
 
     def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:
         """See the port."""

@@ -50,6 +50,8 @@ class Life:
         if self.status in OPEN:
             possible += [self.begin, self.begin, self.reuse, self.skip, self.change, self.hear, self.account, self.stop]
             possible += [self.end] * 3 if self.attempts("running") else []
+            possible += [self.begin_wait]
+            possible += [self.end_wait] * 3 if self.attempts("waiting") else []
             possible += [self.schedule] * 2 if self.attempts("failed") else []
             possible += [self.go_on] if self.attempts("retrying", "failed", "running", "skipped") else []
             possible += [self.inject] if self.attempts("completed") else []
@@ -136,6 +138,36 @@ class Life:
             self.steps[place] |= {"status": "completed", "output_id": what}
         self.steps[place] |= {"finished_at": self.at, "duration_s": float(number)}
 
+    def begin_wait(self, number: int) -> None:
+        index = len(self.latest())
+        place = StepRef(f"fetch[{index}]"), 1
+        identity, code, due_at = digest(f"fetch {index}"), digest("code"), self.at + number
+        began = events.WaitStarted(
+            name="fetch", index=index, identity=identity, code=code, wait_kind="sleep", due_at=due_at
+        )
+        self.tell(began, place)
+        self.steps[place] = self.beginning(place, index, "", 0) | {"status": "waiting", "due_at": due_at}
+
+    def end_wait(self, number: int) -> None:
+        """End a wait, with which a waiting run goes on."""
+        waiting = self.attempts("waiting")
+        place = waiting[number % len(waiting)]
+        what = value(f"result {number}")
+        outcomes: list[dict[str, Any]] = [{"output": what}, {"error": what}, {}]
+        given = outcomes[number % 3]
+        self.tell(events.WaitEnded(outcome="any", duration_s=1.0, **given), place)
+        status = ("completed", "failed", "cancelled")[number % 3]
+        self.steps[place] |= {
+            "status": status,
+            "finished_at": self.at,
+            "duration_s": 1.0,
+            "lived_with": number % 3 == 1,
+        }
+        self.steps[place] |= {f"{name}_id": what for name in given}
+        if self.status == "waiting":
+            self.status = "running"
+            self.run["updated_at"] = self.at
+
     def schedule(self, number: int) -> None:
         failed = self.attempts("failed")
         place = failed[number % len(failed)]
@@ -162,7 +194,7 @@ class Life:
         self.run["updated_at"] = self.at
 
     def hear(self, number: int) -> None:
-        name = ("SignalReceived", "WaitEnded", "DomainEvent")[number % 3]
+        name = ("SignalReceived", "DomainEvent")[number % 2]
         self.tell(SAMPLES[name])
         self.status = "running" if self.status == "waiting" and name != "DomainEvent" else self.status
         self.run["updated_at"] = self.at

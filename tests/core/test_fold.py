@@ -23,7 +23,7 @@ from tests.core.made import RUN, history, run_started, step_started
 FETCH, PARSE = StepRef("fetch[0]"), StepRef("parse[0]")
 FAILED = events.StepFailed(error=ERROR, duration_s=1.0)
 DONE = events.StepCompleted(output=OUTPUT, duration_s=1.0)
-BEGINS = (events.StepStarted, events.StepReused, events.StepSkipped)
+BEGINS = (events.StepStarted, events.WaitStarted, events.StepReused, events.StepSkipped)
 MANY_ARE_SHORT = settings(suppress_health_check=[HealthCheck.filter_too_much])
 
 
@@ -69,9 +69,12 @@ def test_of_no_facts_there_is_no_run() -> None:
     assert RunState(RUN).latest(FETCH) is None
 
 
+BEGINNINGS = {"StepStarted", "WaitStarted", "StepReused", "StepSkipped"}
+
+
 @pytest.mark.parametrize("name", sorted(set(KINDS) - {"RunStarted"}))
 def test_every_event_is_taken_by_a_run_whose_step_is_running(name: str) -> None:
-    place = ("parse[0]", 1) if name in {"StepStarted", "StepReused", "StepSkipped"} else ("fetch[0]", 1)
+    place = ("parse[0]", 1) if name in BEGINNINGS else ("fetch[0]", 1)
     facts = history(run_started(), (step_started(), "fetch[0]", 1), (SAMPLES[name], *place))
     assert fold(RUN, facts).version == 3
 
@@ -185,7 +188,7 @@ def test_a_life_in_which_an_attempt_goes_on_without_its_beginning_is_corrupt(lif
     assume(more_than_begun)
     place = data.draw(st.sampled_from(more_than_begun))
     rest = [fact for fact in life.facts if not (isinstance(fact.event, BEGINS) and (fact.step, fact.attempt) == place)]
-    with pytest.raises(JournalCorrupt, match="without its StepStarted"):
+    with pytest.raises(JournalCorrupt, match="without its beginning"):
         fold(RUN, renumbered(rest))
 
 

@@ -20,7 +20,7 @@ AT = 5_000_000
 STEP = StepRef("fetch[0]")
 OPEN_RUN = run_row(owner="me", updated_at=1)
 OPEN_STEP = step_row(status=StepStatus.RUNNING, duration_s=None)
-BEGINNINGS = {"StepStarted", "StepReused", "StepSkipped"}
+BEGINNINGS = {"StepStarted", "WaitStarted", "StepReused", "StepSkipped"}
 
 STATUS_AFTER = {
     "RunWaiting": RunStatus.WAITING,
@@ -133,7 +133,29 @@ def test_what_was_reused_is_counted_for_the_latest_continuation_only() -> None:
 def test_what_ends_a_wait_wakes_a_waiting_run_and_no_other(status: RunStatus, name: str) -> None:
     before = run_row(status, owner="me")
     expected = RunStatus.RUNNING if status is RunStatus.WAITING else status
-    assert run_after(before, SAMPLES[name]) == replace(before, status=expected, updated_at=AT)
+    assert run_after(before, SAMPLES[name]).status is expected
+
+
+def test_a_parked_run_waits_without_an_owner() -> None:
+    parked = events.RunWaiting(waiting_for="its time", is_parked=True)
+    assert run_after(OPEN_RUN, parked) == replace(OPEN_RUN, status=RunStatus.WAITING, owner=None, updated_at=AT)
+
+
+def test_a_wait_is_a_step_that_waits_until_it_ends() -> None:
+    began = step_after(None, SAMPLES["WaitStarted"])
+    assert began is not None
+    assert (began.status, began.due_at, began.name) == (StepStatus.WAITING, 9_000_000, "iron.wait_for")
+    ended = step_after(began, SAMPLES["WaitEnded"])
+    assert ended == replace(began, status=StepStatus.COMPLETED, output_id=OUTPUT, finished_at=AT, duration_s=1.5)
+    cancelled = step_after(began, events.WaitEnded(outcome="cancelled", duration_s=1.5))
+    assert cancelled is not None
+    assert cancelled.status is StepStatus.CANCELLED
+
+
+def test_a_timeout_is_lived_with_from_the_start_so_that_a_replay_meets_it_too() -> None:
+    ended = step_after(OPEN_STEP, events.WaitEnded(outcome="timeout", duration_s=1.5, error=ERROR))
+    assert ended is not None
+    assert (ended.status, ended.error_id, ended.lived_with) == (StepStatus.FAILED, ERROR, True)
 
 
 def test_an_attempt_begins_with_everything_that_names_it_and_its_call() -> None:
@@ -230,12 +252,14 @@ def test_an_attempt_that_begins_twice_is_corrupt(name: str, status: StepStatus) 
 
 @pytest.mark.parametrize("name", ["StepCompleted", "StepFailed", "StepRetryScheduled", "OutputInjected"])
 def test_an_attempt_that_goes_on_without_having_begun_is_corrupt(name: str) -> None:
-    with pytest.raises(JournalCorrupt, match=f"run {RUN}: {name} of fetch.0. attempt 1 without its StepStarted"):
+    with pytest.raises(JournalCorrupt, match=f"run {RUN}: {name} of fetch.0. attempt 1 without its beginning"):
         step_after(None, SAMPLES[name])
 
 
 @pytest.mark.parametrize("name", ["StepCompleted", "StepFailed"])
-@pytest.mark.parametrize("status", sorted(set(StepStatus) - {StepStatus.RUNNING, StepStatus.UNKNOWN}))
+@pytest.mark.parametrize(
+    "status", sorted(set(StepStatus) - {StepStatus.RUNNING, StepStatus.UNKNOWN, StepStatus.WAITING})
+)
 def test_an_attempt_that_ends_twice_is_corrupt(name: str, status: StepStatus) -> None:
     with pytest.raises(JournalCorrupt, match=f"{name} of fetch.0. attempt 1, which is {status} already"):
         step_after(step_row(status=status), SAMPLES[name])

@@ -8,7 +8,7 @@ from ironflow_nb.core.status import CLOSED, ENDED, OWNED, RunStatus, StepStatus,
 
 WORKED_ON = {RunStatus.PENDING, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.CANCELLING}
 AT_REST = {RunStatus.PAUSED, RunStatus.INTERRUPTED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.COMPLETED}
-UNDER_WAY = {StepStatus.PENDING, StepStatus.RUNNING, StepStatus.RETRYING}
+UNDER_WAY = {StepStatus.PENDING, StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.WAITING}
 
 
 def test_every_status_of_a_run_is_either_worked_on_or_at_rest() -> None:
@@ -26,7 +26,11 @@ def test_with_a_live_owner_a_run_is_what_is_recorded(status: RunStatus) -> None:
     assert derived_run_status(status, owner_is_alive=True) is status
 
 
-@pytest.mark.parametrize("status", sorted(WORKED_ON))
+def test_what_waits_goes_on_waiting_without_its_owner() -> None:
+    assert derived_run_status(RunStatus.WAITING, owner_is_alive=False) is RunStatus.WAITING
+
+
+@pytest.mark.parametrize("status", sorted(WORKED_ON - {RunStatus.WAITING}))
 def test_what_a_dead_owner_worked_on_is_interrupted(status: RunStatus) -> None:
     assert derived_run_status(status, owner_is_alive=False) is RunStatus.INTERRUPTED
 

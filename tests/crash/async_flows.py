@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from ironflow_nb import flow, step
+from ironflow_nb import aio, flow, step
 from ironflow_nb.core.retry import Retry
 from tests.crash import flows
 from tests.crash.flows import acknowledged, work, work_async
@@ -71,6 +71,18 @@ async def children_side_by_side() -> int:
 
 
 @flow
+async def waits_async() -> int:
+    async def branch(n: int) -> int:
+        await aio.sleep(n)
+        return await got(n)
+
+    await aio.sleep("1h")
+    with contextlib.suppress(TimeoutError):
+        await aio.wait_for("never sent", timeout_s=60)
+    return sum(await asyncio.gather(branch(1), branch(2), got(3)))
+
+
+@flow
 async def left_behind() -> int:
     """Leave tasks to the end of the flow, one of them cancelled."""
     first, second, cancelled = (asyncio.create_task(work_async(n)) for n in range(3))
@@ -91,5 +103,6 @@ FLOWS = {
     found.name.rpartition(".")[2]: found
     for found in (
         awaited, grouped, mapped_async, bridged, retried_async, children_side_by_side, left_behind, lived_with_async,
+        waits_async,
     )
 }  # fmt: skip

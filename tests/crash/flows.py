@@ -7,7 +7,7 @@ import contextlib
 from functools import partial
 from typing import Any
 
-from ironflow_nb import flow, gather, now, random, step, uuid4
+from ironflow_nb import flow, gather, now, random, sleep, step, uuid4, wait_for
 
 LOG: list[tuple[str, object]] = []
 BLOCK = b"ironflow" * 10_000
@@ -86,6 +86,20 @@ def child(n: int) -> int:
 
 
 @flow
+def waits() -> int:
+    total = acknowledged(1, work(1))["n"]
+    sleep(3600)
+    with contextlib.suppress(TimeoutError):
+        wait_for("never sent", timeout_s=60)
+    return total + acknowledged(2, work(2))["n"] + sum(gather(partial(waiting_branch, 3), partial(waiting_branch, 4)))
+
+
+def waiting_branch(n: int) -> int:
+    sleep(n)
+    return acknowledged(n, work(n))["n"]
+
+
+@flow
 def parent() -> int:
     return sum(acknowledged(100 + n, child(n)) for n in (1, 2)) + acknowledged(3, work(3))["n"]
 
@@ -161,7 +175,7 @@ async def async_with_keys() -> int:
 FLOWS = {
     found.name.rpartition(".")[2]: found
     for found in (
-        sequential, mapped, submitted, gathered, retried, parent, large_values, lived_with,
+        sequential, mapped, submitted, gathered, retried, parent, large_values, lived_with, waits,
         with_keys, with_keys_side_by_side, children_with_keys, async_with_keys,
     )
 }  # fmt: skip

@@ -23,9 +23,9 @@ from ironflow_nb.core.events import (
     RunPaused,
     RunWaiting,
     SessionEnded,
+    SignalReceived,
     StepRetryScheduled,
     StepReused,
-    WaitEnded,
 )
 from ironflow_nb.core.identity import RunId, ValueId, step_ref
 from ironflow_nb.core.run_state import StepRow
@@ -149,7 +149,7 @@ class Scribe:
             case "wait" if not has_ended:
                 author.note(run, RunWaiting(waiting_for="an answer"))
             case "woken" if not has_ended:
-                author.note(run, WaitEnded(outcome="answered"))
+                author.note(run, SignalReceived(name="go", signal_id=number))
             case "account" if not has_ended:
                 author.note(run, SessionEnded(n_reused=number))
             case "end" if not has_ended:

@@ -9,7 +9,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from ironflow_nb import flow, gather, step
+from ironflow_nb import aio, flow, gather, sleep, step, wait_for
 
 Program = list[dict[str, Any]]
 
@@ -133,6 +133,15 @@ def play(program: Program) -> int:
                 beside = [(n, work.submit(n)) for n in ns[1:]]
                 total += world.got(ns[0], trips(ns[0]))
                 total += sum(world.got(n, future.result())["n"] for n, future in beside)
+            case "sleep":
+                sleep(part["width"])
+            case "signal":
+                total += sum(wait_for(f"signal {n}") for n in ns)
+            case "no signal":
+                try:
+                    wait_for("never sent", timeout_s=part["width"])
+                except TimeoutError:
+                    total += sum(ns)
             case "child":
                 total += child(part["program"])
             case "gather":
@@ -189,6 +198,15 @@ async def play_part(part: dict[str, Any], ns: list[int]) -> int:
             for n in ns:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(work_async(n), 0.01)
+        case "sleep":
+            await aio.sleep(part["width"])
+        case "signal":
+            return sum(await asyncio.gather(*(aio.wait_for(f"signal {n}") for n in ns)))
+        case "no signal":
+            try:
+                await aio.wait_for("never sent", timeout_s=part["width"])
+            except TimeoutError:
+                return sum(ns)
         case "child":
             return await child_async(part["program"])
         case "gather":
@@ -229,22 +247,28 @@ def expected(program: Program) -> int:
                 total += expected(part["program"])
             case "gather" | "children":
                 total += sum(map(expected, part["branches"]))
-            case "beside" | "race" | "timeout":
+            case "beside" | "race" | "timeout" | "sleep":
                 pass
             case _:
                 total += sum(part["ns"])
     return total
 
 
-KINDS = ["call", "map", "submit", "flaky", "flaky map", "broken", "trip"]
+def signals(program: Program) -> list[int]:
+    """Return the payloads of the signals for which the program waits; none is waited for in a child."""
+    inside = [n for part in program for branch in part.get("branches", []) for n in signals(branch)]
+    return inside + [n for part in program if part["do"] == "signal" for n in part["ns"]]
+
+
+KINDS = ["call", "map", "submit", "flaky", "flaky map", "broken", "trip", "sleep", "no signal", "signal"]
 ASYNC_KINDS = [*KINDS, "inline", "steps", "group", "beside", "race", "timeout"]
 
 
-def random_program(dice: Random, world: World, *, is_async: bool, depth: int = 0) -> Program:
+def random_program(dice: Random, world: World, *, is_async: bool, depth: int = 0, is_child: bool = False) -> Program:
     """Return a program of up to four parts, in which no call is made twice."""
     program: Program = []
     deepest = dice.choice([1, 1, 2])
-    kinds = ASYNC_KINDS if is_async else KINDS
+    kinds = [kind for kind in (ASYNC_KINDS if is_async else KINDS) if not (is_child and kind == "signal")]
     if depth < deepest:
         kinds = [*kinds, "child", "gather", *(["children"] if is_async else [])]
     for _ in range(dice.randrange(1, 5)):
@@ -256,7 +280,10 @@ def random_program(dice: Random, world: World, *, is_async: bool, depth: int = 0
             world.to_fail[ns[0]] = dice.randrange(3)
         part: dict[str, Any] = {"do": kind, "ns": ns, "width": dice.randrange(1, 4)}
         n_branches = {"child": 1, "gather": dice.randrange(1, 4), "children": 2}.get(kind, 0)
-        branches = [random_program(dice, world, is_async=is_async, depth=depth + 1) for _ in range(n_branches)]
+        inside = is_child or kind in {"child", "children"}
+        branches = [
+            random_program(dice, world, is_async=is_async, depth=depth + 1, is_child=inside) for _ in range(n_branches)
+        ]
         part |= {"program": branches[0]} if kind == "child" else {"branches": branches}
         program.append(part)
     return program

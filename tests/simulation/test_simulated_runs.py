@@ -17,6 +17,7 @@ from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import IronflowError, JournalBusy
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.runs.signals import send_signal
 from ironflow_nb.journal.ports import Durability, Journal, Lease, RunCommit, Select
 from ironflow_nb.testing.memory_journal import MemoryJournal
 from ironflow_nb.testing.process_death import MOMENTS, Died, DyingJournal
@@ -115,6 +116,22 @@ class Kernel:
         return int(loop.run_until_complete(task))
 
 
+def send_all(process: SimProcess, journal: Journal, dice: Random, payloads: list[int]) -> None:
+    """Send the signals to the run from a process of its own, in any order, each at any time."""
+    engine = REGISTRY.adopt(
+        Engine(journal, durability=Durability.PROCESS, clock=process, threads=process, entropy=dice.randbytes)
+    )
+    dice.shuffle(payloads)
+    with engine:
+        while payloads:
+            process.sleep(dice.choice([0.0, 0.02, 1.0, 5.0]))
+            with engine.reading() as reader:
+                found = [run for run in reader.runs(Select()) if run.parent_run_id is None]
+            if found:
+                n = payloads.pop()
+                send_signal(engine, found[0].run_id, f"signal {n}", n)
+
+
 @contextmanager
 def uncollected() -> Iterator[None]:
     """Let the garbage collector run between seeds only: in one, it would end coroutines at a time of its own."""
@@ -142,6 +159,8 @@ def simulated(seed: str, *, is_async: bool = False) -> int:
     kernels = [Kernel(simulator, journal, world, program, flow) for _ in range(dice.choice([1, 1, 2]))]
     for kernel in kernels:
         simulator.start(kernel.live)
+    if payloads := programs.signals(program):
+        simulator.start(lambda process: send_all(process, journal, dice, payloads))
     simulator.play()
     assert [kernel.results for kernel in kernels] == [[expected]] * len(kernels)
     assert world.again == []

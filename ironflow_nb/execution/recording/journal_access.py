@@ -25,6 +25,7 @@ from ironflow_nb.journal.ports import (
     Durability,
     Journal,
     Lease,
+    QueueItem,
     Reader,
     RunCommit,
     Signal,
@@ -37,10 +38,21 @@ from ironflow_nb.values.signed_pickles import Signer
 from ironflow_nb.values.stored_value import StoredValue
 
 
+class Mail(msgspec.Struct, frozen=True):
+    """Signals that are taken notice of, by id; work that is queued, and work that is done, by kind and key."""
+
+    taken: tuple[int, ...] = ()
+    put_work: tuple[QueueItem, ...] = ()
+    done_work: tuple[tuple[str, str], ...] = ()
+
+
+NO_MAIL: Final = Mail()
+
+
 class PendingEvent(msgspec.Struct, frozen=True):
     """An event to record, with its step and attempt, the row of the attempt before it, and values to store.
 
-    `cached` is the result of the step for all runs.
+    `cached` is the result of the step for all runs, `mail` what changes with the event in the mailboxes of the run.
     """
 
     event: RunEvent
@@ -49,6 +61,7 @@ class PendingEvent(msgspec.Struct, frozen=True):
     before: StepRow | None = None
     values: Sequence[StoredValue] = ()
     cached: CachedResult | None = None
+    mail: Mail = NO_MAIL
 
 
 class EncodedResult(NamedTuple):
@@ -190,11 +203,15 @@ class JournalAccess:
         """Return an instant of the journal as a datetime."""
         return EPOCH + timedelta(microseconds=microseconds)
 
-    def send(self, run_id: RunId, name: str) -> None:
+    def send(self, run_id: RunId, name: str, payload: StoredValue | None = None) -> None:
         """Send a signal to the owner of a run."""
+        payload_id = None if payload is None else payload.value_id
         with self._lock:
             self._refuse_closed()
-            self.journal.send(Signal(run_id=run_id, name=name, sent_at=self.clock.now(), sent_by=self.owner))
+            signal = Signal(
+                run_id=run_id, name=name, sent_at=self.clock.now(), sent_by=self.owner, payload_id=payload_id
+            )
+            self.journal.send(signal, payload)
 
     def replace_signatures(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """Replace the signatures of stored values; return the number of values that exist."""

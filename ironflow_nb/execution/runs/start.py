@@ -28,12 +28,13 @@ from ironflow_nb.errors import DuplicateKey, JournalConflict, RunNotFound
 from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RejoinedBy, RunPolicy, RunRequest
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.journal_access import JournalAccess, PendingEvent, RunStorage
+from ironflow_nb.execution.recording.journal_access import JournalAccess, Mail, PendingEvent, RunStorage
 from ironflow_nb.execution.recording.signatures import FOREIGN, advice, own_runs, signature_of_run
 from ironflow_nb.execution.runs.continuation_plan import continuations, plan_after, plan_of_edits, unused_steps
 from ironflow_nb.execution.runs.finish import SAY_AFTER_S, format_kept, say_waiting
 from ironflow_nb.execution.session.base_run import BaseRun, completed_in, lineage
 from ironflow_nb.execution.session.replay import Replayer
+from ironflow_nb.execution.session.run_phase import is_stop
 from ironflow_nb.execution.session.run_writer import RunWriter
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.system.frontend import frontend, is_under_pytest, notebook_exists, notebook_path, say
@@ -442,8 +443,9 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
         keep=request.options.keep,
     )
     for signal in stale:  # what was asked of an owner that is gone says nothing about this one
-        assert signal.signal_id is not None
-        writer.take_signal(signal.signal_id)
+        if is_stop(signal.name):
+            assert signal.signal_id is not None
+            writer.post(Mail(taken=(signal.signal_id,)))
     writer.commit(PendingEvent(continued))
     discards = discarded([*continued_before, (writer.version, continued)])
     replayer = Replayer(

@@ -25,7 +25,7 @@ from ironflow_nb.core.replay_decision import (
 )
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepReason, StepStatus
-from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, ValueUnreadable
+from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, ValueUnreadable, WaitTimeout
 from ironflow_nb.execution.definitions.call_sites import NOWHERE
 from ironflow_nb.execution.definitions.step_spec import StepSpec, why_changed
 from ironflow_nb.execution.recording.journal_access import JournalAccess, PendingEvent
@@ -263,7 +263,11 @@ class Replayer:
             attempt = Attempt(spec, code, call, *new_ref(self.recorded, spec.name, call.place[1]), reason)
         else:
             latest = record.latest
-            attempt = Attempt(spec, code, call, latest.step, latest.index, latest.attempt + 1, reason)
+            is_open = latest.status is StepStatus.WAITING and not record.is_discarded  # a wait, which goes on
+            number = latest.attempt + (not is_open)
+            attempt = Attempt(spec, code, call, latest.step, latest.index, number, reason)
+            if is_open:
+                attempt.row = latest
             is_begun = latest.status is not StepStatus.COMPLETED or reason is StepReason.CODE_CHANGED
             child = latest.child_run_id if is_begun and not record.is_discarded else None
             if latest.origin_run_id is None:
@@ -457,7 +461,11 @@ def mark(error: BaseException, run_id: RunId, step: StepRef) -> BaseException:
 
 
 def steps_behind(run_id: str, error: BaseException) -> tuple[StepRef, ...]:
-    """Return the steps of the run whose failures are in the chain of the error."""
+    """Return the steps of the run whose failures are in the chain of the error.
+
+    A wait that timed out is behind an error only if that says so: what is raised where a timeout is handled does not
+    take it back, for a replay must see what has ended the wait.
+    """
     steps: dict[StepRef, None] = {}
     seen: set[int] = set()
     left: list[BaseException | None] = [error]
@@ -469,6 +477,6 @@ def steps_behind(run_id: str, error: BaseException) -> tuple[StepRef, ...]:
         of_run, step = getattr(link, FAILED_STEP, (None, None))
         if of_run == run_id and step is not None:
             steps[step] = None
-        left += [link.__cause__, link.__context__]
+        left += [link.__cause__, None if isinstance(link.__context__, WaitTimeout) else link.__context__]
         left += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
     return tuple(steps)

@@ -34,6 +34,11 @@ class StopRequest(StrEnum):
     INTERRUPT = "ironflow:interrupt"
 
 
+def is_stop(signal: str) -> bool:
+    """Return True if a signal of that name asks the run to stop; all others are the user's."""
+    return signal in StopRequest.__members__.values()
+
+
 class RunStopped(BaseException):
     """Unwinds the flow; no `Exception`, so that the flow's own handlers let it pass."""
 

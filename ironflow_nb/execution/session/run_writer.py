@@ -12,13 +12,13 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from ironflow_nb.code_identity.code_parts import encode_parts
-from ironflow_nb.core.events import RecordedEvent, StepRetryScheduled, StepReused
+from ironflow_nb.core.events import RecordedEvent, StepRetryScheduled, StepReused, WaitEnded
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef
 from ironflow_nb.core.run_state import RunRow, StepRow, evolve_run, evolve_step
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import IronflowError, JournalConflict, JournalError, RunTakenOver
 from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.recording.journal_access import JournalAccess, PendingEvent, RunStorage
+from ironflow_nb.execution.recording.journal_access import NO_MAIL, JournalAccess, Mail, PendingEvent, RunStorage
 from ironflow_nb.execution.session.attempts import Attempt, AttemptResult
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.system.frontend import logger
@@ -56,7 +56,7 @@ class RunWriter:
         self._values: list[StoredValue] = []
         self._definitions: list[StoredDefinition] = []
         self._defined: set[Digest] = set()
-        self._taken: list[int] = []
+        self._mail: list[Mail] = []
 
     def begin(self, replayer: Replayer) -> None:
         """Begin a continuation."""
@@ -74,9 +74,9 @@ class RunWriter:
         self.version, self.at = version, max(at, self.at)
         self.row = self._stored_row = row
 
-    def take_signal(self, signal_id: int) -> None:
-        """Add to the next commit with an event that a signal was taken notice of."""
-        self._taken.append(signal_id)
+    def post(self, mail: Mail) -> None:
+        """Add to the next commit with an event what changes in the mailboxes of the run."""
+        self._mail.append(mail)
 
     def define(self, definition: StoredDefinition) -> None:
         """Add the definition of the run, or of one of its steps, to the next commit."""
@@ -106,6 +106,8 @@ class RunWriter:
         recorded = RecordedEvent(version, at, pending.event, pending.step, pending.attempt)
         self._events.append(recorded)
         self._values += pending.values
+        if pending.mail is not NO_MAIL:
+            self._mail.append(pending.mail)
         if pending.step is None:
             after = evolve_run(self.run_id, self.row, recorded)
             if after is not self.row:
@@ -124,7 +126,7 @@ class RunWriter:
             JournalError: the journal refuses; nothing was written and everything pending stays so.
         """
         events, steps, values = [*self._events], {**self._steps}, [*self._values]
-        cached = [*self.claims.ended]
+        cached, mail = [*self.claims.ended], [*self._mail]
         run, at = self.row, self.at
         rows: list[StepRow | None] = []
         for pending in pending_events:
@@ -135,6 +137,8 @@ class RunWriter:
             values += pending.values
             if pending.cached is not None:
                 cached.append(pending.cached)
+            if pending.mail is not NO_MAIL:
+                mail.append(pending.mail)
             row = None
             if pending.step is None:
                 run = evolve_run(self.run_id, run, recorded)
@@ -143,6 +147,8 @@ class RunWriter:
                 row = evolve_step(self.run_id, before, recorded)
                 if row is not None:
                     steps[row.step, row.attempt] = row
+                if type(pending.event) is WaitEnded:  # by which a waiting run goes on
+                    run = evolve_run(self.run_id, run, recorded)
             rows.append(row)
         if not (events or steps or cached or self._definitions):
             return rows
@@ -155,9 +161,10 @@ class RunWriter:
             steps=tuple(steps.values()),
             values=tuple(values),
             definitions=tuple(self._definitions),
-            taken=tuple(self._taken) if events else (),
             cached=tuple(cached),
         )
+        if mail and events:
+            commit = _with_mail(commit, mail)
         self.access.append([commit], self.durability)
         # After COMMIT: an error before it leaves the writer as it was.
         self.version += len(events)
@@ -166,7 +173,7 @@ class RunWriter:
             self._stored_row = run
         self.claims.ended.clear()
         if events:
-            self._taken.clear()
+            self._mail.clear()
         self._forget_pending()
         return rows
 
@@ -194,7 +201,7 @@ class RunWriter:
                 self.fatal_error.__cause__ = error
                 logger().warning("%s", self.fatal_error)
         self.claims.give_back_all_but(())
-        self._taken.clear()
+        self._mail.clear()
         self._forget_pending()
         with suppress(JournalError):  # then the ends of the claims stay pending
             self.commit()
@@ -274,6 +281,15 @@ class RunWriter:
         return is_late and (not attempt.is_started or attempt.child_run_id is not None)
 
 
+def _with_mail(commit: RunCommit, mail: Sequence[Mail]) -> RunCommit:
+    return replace(
+        commit,
+        taken=tuple(signal_id for each in mail for signal_id in each.taken),
+        put_work=tuple(item for each in mail for item in each.put_work),
+        done_work=tuple(done for each in mail for done in each.done_work),
+    )
+
+
 class ObservedFailures:
     """The failures that a flow has seen: whether it lived with them shows in what it does next.
 
@@ -301,6 +317,10 @@ class ObservedFailures:
         for row in proven.values():
             self._judge(replace(row, lived_with=True))
         return tuple(proven)
+
+    def note_lived_with(self, row: StepRow) -> None:
+        """Note a failure that is recorded as lived with from the start, so that it can be taken back."""
+        self._lived_with[row.step] = row
 
     def disown(self, steps: Iterable[StepRef], recorded: Callable[[StepRef], StepRow | None]) -> None:
         """Take back that the flow lived with these failures: they are in the chain of the run's own error."""

@@ -27,9 +27,10 @@ from ironflow_nb.errors import CodeChanged, IronflowError, JournalError, Outcome
 from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.recording.journal_access import PendingEvent, RunStorage
+from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent, RunStorage
 from ironflow_nb.execution.session.attempts import Attempt, AttemptRef, AttemptResult, Promise, RecordedAnswer, Take
 from ironflow_nb.execution.session.concurrent_work import ConcurrentWork
+from ironflow_nb.execution.session.open_waits import OpenWaits
 from ironflow_nb.execution.session.replay import ItemSeries, Replayer
 from ironflow_nb.execution.session.run_phase import RunLifecycle, RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.session.run_writer import RunWriter
@@ -64,7 +65,6 @@ class Session(RunLifecycle):
         self.thread: int | None = None
         self._on_result: Callable[[], None] | None = None
         self._define: Callable[[], StoredDefinition] | None = None
-        self._definition: StoredDefinition | None = None
         self._in_flight: dict[AttemptRef, Attempt] = {}
         self._results: deque[AttemptResult] = deque()
         self._begin(replayer)
@@ -76,6 +76,7 @@ class Session(RunLifecycle):
         self.open()
         self.beside = ConcurrentWork(self.lock, self.wakeups, self.access.clock)
         self._task: Any = None
+        self.waits = OpenWaits(self.writer)
 
     def reopen(self, replayer: Replayer) -> None:
         """Begin another continuation; what is in flight in this process stays so."""
@@ -407,7 +408,7 @@ class Session(RunLifecycle):
         """
         with self.lock:
             if signal_id is not None:
-                self.writer.take_signal(signal_id)
+                self.writer.post(Mail(taken=(signal_id,)))
             if self.phase is RunPhase.CLOSED or self.is_interrupted:
                 return
             if request is not StopRequest.INTERRUPT and self.phase is not RunPhase.OPEN:
@@ -446,17 +447,18 @@ class Session(RunLifecycle):
         return not self.is_open and not self.writer.is_pending and not self.in_flight()
 
     def definition(self) -> StoredDefinition | None:
-        """Return the definition of the run, if this process made it; until its commit nobody else has it."""
+        """Return the definition of the run, if it is not written yet."""
         define = self._define
-        return self._definition if define is None else define()
+        return None if define is None else define()
 
     def _write_definition(self) -> None:
         """Add the definition to the next commit, once. It is made outside of the lock, for that takes a while."""
-        if (define := self._define) is not None:
-            stored = self.storage.definition(define())
+        definition = self.definition()
+        if definition is not None:
+            stored = self.storage.definition(definition)
             with self.lock:
                 if self._define is not None:  # only now: who finds it gone may commit the end of the run
-                    self._definition, self._define = stored, None
+                    self._define = None
                     self.writer.define(stored)
 
     def end(self, *events: PendingEvent, resolve: Callable[[], None] = lambda: None) -> None:
@@ -464,6 +466,7 @@ class Session(RunLifecycle):
         self._write_definition()
         with self.lock:
             self.writer.claims.give_back_all_but(self._in_flight.values())
+            self.waits.leave(events)
             self.writer.append(*events)
             self.close()
             resolve()  # in the same hold of the lock: a thread that finds the session closed finds its result

@@ -72,6 +72,10 @@ class Driver:
         """Wait until the promise is resolved."""
         await self.wait(session, lambda: promise.is_done)
 
+    async def resolved_within(self, session: Session, promise: Promise, timeout_s: float | None) -> None:
+        """Wait until the promise is resolved, and no longer than that."""
+        await self.wait(session, lambda: promise.is_done, timeout_s)
+
     def _wakeup(self, session: Session) -> Any:
         return session.access.threads.wakeup()
 
@@ -145,6 +149,13 @@ class LoopDriver(Driver):
         with session.lock:
             promise.when_done(call_back)
         await done
+
+    async def resolved_within(self, session: Session, promise: Promise, timeout_s: float | None) -> None:
+        """See `Driver`; each waits for its own, for there may be thousands."""
+        wakeup = LoopWakeup()
+        with session.lock:
+            promise.when_done(wakeup.set)
+        await self._sleep(session, wakeup, timeout_s)
 
     def _wakeup(self, session: Session) -> Any:
         return LoopWakeup()

@@ -39,7 +39,7 @@ def call(
     __tracebackhide__ = True
     session, asked = scope.session, scope.resolve(spec, args, kwargs)
     if isinstance(asked, RecordedAnswer):
-        return _deliver(asked)
+        return deliver(asked)
     return run_to_end(_resolved(IN_THREAD, session, spec, asked, child))
 
 
@@ -75,7 +75,7 @@ async def _awaited(
     spec: StepSpec, session: Session, asked: RecordedAnswer | Promise | Attempt, child: RunChild | None
 ) -> Any:
     if isinstance(asked, RecordedAnswer):
-        return _deliver(asked)
+        return deliver(asked)
     beside = session.beside  # that of this continuation, whatever comes
     beside.begin_await()
     try:
@@ -84,7 +84,8 @@ async def _awaited(
         beside.end_await()
 
 
-def _deliver(answer: RecordedAnswer) -> Any:
+def deliver(answer: RecordedAnswer) -> Any:
+    """Return what is recorded of a call, or raise its recorded failure."""
     __tracebackhide__ = True
     INTERRUPTS.check()
     if answer.error is not None:

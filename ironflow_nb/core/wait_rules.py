@@ -1,0 +1,155 @@
+"""What a flow waits for, and which of the signals to its run end the wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+
+from ironflow_nb.core.identity import OWN_PREFIX, StepRef
+from ironflow_nb.core.plain_text import plain
+
+SLEEP: Final = f"{OWN_PREFIX}sleep"
+SLEEP_UNTIL: Final = f"{OWN_PREFIX}sleep_until"
+WAIT_FOR: Final = f"{OWN_PREFIX}wait_for"
+"""The names under which waits are recorded."""
+
+
+def is_shown(name: str) -> bool:
+    """Return True if a step of that name is shown in pictures: waits are, other recorded calls of the package not."""
+    return not name.startswith(OWN_PREFIX) or name in {SLEEP, SLEEP_UNTIL, WAIT_FOR}
+
+
+STOP_PREFIX: Final = "ironflow:"
+"""The names of the package's own signals begin so."""
+
+
+def signal_name(name: object) -> str:
+    """Return the name of a signal.
+
+    Raises:
+        ValueError: it is no text of one line, or one that the package keeps for itself.
+    """
+    if not isinstance(name, str) or not name:
+        raise ValueError(
+            f"the name of a signal is a text, not {name!r}; several are iron.any_of(...) or iron.all_of(...)"
+        )
+    if plain(name) != name or not {"\n", "\t"}.isdisjoint(name) or not name.isprintable():
+        raise ValueError(f"the name of a signal is one line of characters that can be shown, not {name!r}")
+    if name.startswith(STOP_PREFIX):
+        raise ValueError(f"the names that begin with {STOP_PREFIX!r} are the package's own; {name!r} is no signal's")
+    return name
+
+
+class WaitKind(StrEnum):
+    """The kind of a wait."""
+
+    SLEEP = "sleep"
+    SIGNAL = "signal"
+
+
+class WaitOutcome(StrEnum):
+    """What ended a wait."""
+
+    DUE = "due"
+    SIGNAL = "signal"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+
+
+class Combination(StrEnum):
+    """How many of its signals a wait needs, and so in which form it gives their payloads."""
+
+    ONE = "one"
+    ANY = "any"
+    ALL = "all"
+
+
+class Named(Protocol):
+    """A signal."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+
+S = TypeVar("S", bound=Named)
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What ends a wait: signals of these names, or the instant `due_at` (microseconds UTC); without names only that.
+
+    The instant is that of a clock, if it `is_absolute`; else it only says when a duration will have passed.
+    """
+
+    signals: tuple[str, ...] = ()
+    combination: Combination = Combination.ONE
+    due_at: int | None = None
+    is_absolute: bool = False
+
+    @property
+    def kind(self) -> WaitKind:
+        """The kind of the wait."""
+        return WaitKind.SIGNAL if self.signals else WaitKind.SLEEP
+
+    @property
+    def is_all(self) -> bool:
+        """Return True if all the signals have to come."""
+        return self.combination is Combination.ALL
+
+    def choose(self, mailbox: Sequence[S]) -> list[S]:
+        """Return the signals that end the wait, from those in the order of sending; none if it goes on."""
+        first: dict[str, S] = {}
+        for signal in mailbox:
+            if signal.name in self.signals:
+                first.setdefault(signal.name, signal)
+                if not self.is_all:
+                    return [signal]
+        return [first[name] for name in self.signals] if first and len(first) == len(self.signals) else []
+
+    def result(self, payloads: dict[str, Any]) -> Any:
+        """Return what the wait gives, from the payloads of the chosen signals by name."""
+        match self.combination:
+            case Combination.ONE:
+                return payloads[self.signals[0]]
+            case Combination.ANY:
+                return next(iter(payloads.items()))
+            case Combination.ALL:
+                return payloads
+
+    def work_keys(self, step: StepRef) -> list[tuple[str, str]]:
+        """Return kinds and keys of the wait in the queue of work: one for each signal, or for its instant."""
+        return [(self.kind, work_key(step, name)) for name in self.signals or ("",)]
+
+    def __str__(self) -> str:
+        names = [f'"{name}"' for name in self.signals]
+        if not names:
+            return "its time"
+        if len(names) == 1:
+            return f"the signal {names[0]}"
+        return f"{'all' if self.is_all else 'any'} of the signals {', '.join(names)}"
+
+
+def work_key(step: StepRef, signal: str) -> str:
+    """Return the key in the queue of work of a wait for that signal, or for its instant if the name is empty."""
+    return f"{step}:{signal}" if signal else step
+
+
+def parse_work_key(key: str) -> tuple[StepRef, str]:
+    """Return the step and the name of the signal in a key of the queue of work."""
+    step, _, signal = key.partition(":")
+    return StepRef(step), signal
+
+
+NEVER: Final = 253_402_300_799_000_000
+"""The instant at which a wait without an end is due in the queue of work: the last second of the year 9999."""
+
+
+def until(due_at: int | None) -> str:
+    """Return the words for the end of a wait: empty without one."""
+    if due_at is None or due_at >= NEVER:
+        return ""
+    return f" until {datetime.fromtimestamp(due_at // 1_000_000, UTC):%Y-%m-%d %H:%M:%S} UTC"

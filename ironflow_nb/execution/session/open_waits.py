@@ -1,0 +1,215 @@
+"""The waits of a run that are open, and what ends them: their instants, and signals to the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ironflow_nb.core.events import RunWaiting, SignalReceived, WaitEnded, WaitStarted
+from ironflow_nb.core.identity import StepRef
+from ironflow_nb.core.run_state import StepRow
+from ironflow_nb.core.wait_rules import NEVER, WaitOutcome, Wanted, until
+from ironflow_nb.errors import IronflowError, WaitTimeout
+from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent, RunStorage
+from ironflow_nb.execution.session.attempts import Attempt, Promise
+from ironflow_nb.execution.session.replay import mark
+from ironflow_nb.execution.session.run_phase import is_stop
+from ironflow_nb.execution.session.run_writer import RunWriter
+from ironflow_nb.execution.system.system import Clock
+from ironflow_nb.journal.ports import QueueItem, Signal
+from ironflow_nb.values.failures import recorded_error
+from ironflow_nb.values.stored_value import StoredValue
+
+
+class OpenWait:
+    """One wait; `promise` gets what it gives."""
+
+    def __init__(self, attempt: Attempt, wanted: Wanted, row: StepRow, clock: Clock) -> None:
+        self.attempt = attempt
+        self.wanted = wanted
+        self.row = row
+        self.promise = Promise()
+        self._clock = clock
+        self._due_s = math.inf
+        if row.due_at is not None and not wanted.is_absolute:
+            self._due_s = clock.monotonic() + min(row.due_at - clock.now(), row.due_at - row.started_at) / 1e6
+
+    @property
+    def left_s(self) -> float | None:
+        """How long it lasts at most. A clock that was set back prolongs no duration beyond what was asked for."""
+        if self.row.due_at is None:
+            return None
+        return min((self.row.due_at - self._clock.now()) / 1e6, self._due_s - self._clock.monotonic())
+
+    @property
+    def is_due(self) -> bool:
+        """Return True if its time is over."""
+        left_s = self.left_s
+        return left_s is not None and left_s <= 0
+
+
+class OpenWaits:
+    """The open waits of one continuation of a run, in the order in which they began.
+
+    Lock: session.
+    """
+
+    def __init__(self, writer: RunWriter) -> None:
+        self._writer = writer
+        self._access = writer.access
+        self._open: list[OpenWait] = []
+        self.waits_since_s: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def is_any_due(self) -> bool:
+        """Return True if the time of one of them is over."""
+        return any(wait.is_due for wait in list(self._open))
+
+    def __str__(self) -> str:
+        return ", ".join(dict.fromkeys(f"{wait.wanted}{until(wait.row.due_at)}" for wait in self._open))
+
+    def begin(self, attempt: Attempt, wanted: Wanted, inputs: Sequence[StoredValue]) -> OpenWait:
+        """Record that the wait begins, unless an earlier continuation did; that one's instant stays."""
+        if attempt.is_started:
+            wait = OpenWait(attempt, wanted, attempt.row, self._access.clock)
+            self._writer.post(Mail(put_work=self._work(wait)))
+        else:
+            identity, branch, nth = attempt.call.place
+            started = WaitStarted(
+                name=attempt.spec.name, index=attempt.index, identity=identity, code=attempt.code,
+                wait_kind=wanted.kind, signals=wanted.signals, is_all=wanted.is_all, due_at=wanted.due_at,
+                branch=branch, nth=nth, inputs=inputs[-1].value_id, reason=attempt.reason.value,
+                lived_with=self._writer.failures.prove(branch), site=attempt.call.site or "",
+            )  # fmt: skip
+            row = self._recorded(attempt, started, inputs, wanted)
+            wait = OpenWait(attempt, wanted, row, self._access.clock)
+        self._open.append(wait)
+        return wait
+
+    def _recorded(
+        self, attempt: Attempt, started: WaitStarted, inputs: Sequence[StoredValue], wanted: Wanted
+    ) -> StepRow:
+        mail = Mail(put_work=self._items(attempt.step, wanted, wanted.due_at))
+        pending = PendingEvent(started, attempt.step, attempt.number, values=inputs, mail=mail)
+        row = self._writer.append(pending)[0]
+        assert row is not None
+        attempt.row = row
+        return row
+
+    def _work(self, wait: OpenWait) -> tuple[QueueItem, ...]:
+        return self._items(wait.row.step, wait.wanted, wait.row.due_at)
+
+    def _items(self, step: StepRef, wanted: Wanted, due_at: int | None) -> tuple[QueueItem, ...]:
+        run_id, now = self._writer.run_id, self._access.clock.now()
+        return tuple(
+            QueueItem(run_id=run_id, kind=kind, key=key, due_at=due_at or NEVER, created_at=now)
+            for kind, key in wanted.work_keys(step)
+        )
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def settle(self, storage: RunStorage) -> None:
+        """End the waits whose signals are there, first sent to first begun, and those that are due.
+
+        The mailbox is read after the clock: what was sent before an instant wins over it.
+        """
+        if not self._open:
+            return
+        now, due = self._access.clock.now(), [wait for wait in self._open if wait.is_due]
+        mailbox = self._mailbox()
+        ended: list[tuple[OpenWait, list[PendingEvent], object, BaseException | None]] = []
+        for wait in list(self._open):
+            chosen = wait.wanted.choose(mailbox)
+            try:
+                if chosen:
+                    mailbox = [signal for signal in mailbox if signal not in chosen]
+                    ended.append(self._received(wait, chosen, storage, now))
+                elif wait in due:
+                    ended.append(self._timed_out(wait, storage, now))
+            except IronflowError as error:  # a payload can't be read here: it is not consumed, and the flow is told
+                self._close(wait, None, error)
+        if ended:
+            rows = self._writer.append(*(event for _, events, _, _ in ended for event in events))
+            after = {(row.step, row.attempt): row for row in rows if row is not None}
+            for wait, _, value, failure in ended:
+                wait.row = wait.attempt.row = after[wait.attempt.step, wait.attempt.number]
+                self._close(wait, value, failure)
+
+    def _mailbox(self) -> list[Signal]:
+        if not any(wait.wanted.signals for wait in self._open):
+            return []
+        with self._access.current() as reader:
+            return [signal for signal in reader.signals([self._writer.run_id]) if not is_stop(signal.name)]
+
+    def _received(
+        self, wait: OpenWait, chosen: Sequence[Signal], storage: RunStorage, now: int
+    ) -> tuple[OpenWait, list[PendingEvent], object, None]:
+        payloads = {signal.name: self._payload(signal) for signal in chosen}
+        encoded = storage.encode_result(wait.wanted.result(payloads))
+        received = [
+            PendingEvent(SignalReceived(name=signal.name, signal_id=signal.signal_id or 0, payload=signal.payload_id))
+            for signal in chosen
+        ]
+        ended = self._ended(wait, WaitOutcome.SIGNAL, now, encoded.values, chosen)
+        return wait, [*received, ended], encoded.echo, None
+
+    def _payload(self, signal: Signal) -> object:
+        return None if signal.payload_id is None else self._access.read(signal.payload_id)
+
+    def _timed_out(
+        self, wait: OpenWait, storage: RunStorage, now: int
+    ) -> tuple[OpenWait, list[PendingEvent], object, BaseException | None]:
+        """Return the end of a wait that is due. A sleep has ended as it should; other waits time out."""
+        if not wait.wanted.signals:
+            encoded = storage.encode_result(None)
+            return wait, [self._ended(wait, WaitOutcome.DUE, now, encoded.values)], None, None
+        run_id, step = self._writer.run_id, wait.attempt.step
+        error = WaitTimeout(
+            f"{step} of run {run_id} waited for {wait.wanted}{until(wait.row.due_at)}, and it did not come; to wait "
+            f'again: iron.resume("{run_id}", retry=["{step}"])',
+            run_id=run_id,
+            step=step,
+        )
+        stored = storage.store_failure(error)
+        failure = recorded_error(stored, self._access.signer, where=f"{step} of run {run_id}", raised=error)
+        ended = self._ended(wait, WaitOutcome.TIMEOUT, now, (stored,))
+        return wait, [ended], None, mark(failure, run_id, step)
+
+    def _ended(
+        self,
+        wait: OpenWait,
+        outcome: WaitOutcome,
+        now: int,
+        values: Sequence[StoredValue] = (),
+        chosen: Sequence[Signal] = (),
+    ) -> PendingEvent:
+        given = {"error" if outcome is WaitOutcome.TIMEOUT else "output": values[-1].value_id} if values else {}
+        event = WaitEnded(outcome=outcome, duration_s=max(now - wait.row.started_at, 0) / 1e6, **given)
+        taken = tuple(signal.signal_id for signal in chosen if signal.signal_id is not None)
+        mail = Mail(taken=taken, done_work=tuple(wait.wanted.work_keys(wait.attempt.step)))
+        return PendingEvent(event, wait.attempt.step, wait.attempt.number, wait.row, values, mail=mail)
+
+    def _close(self, wait: OpenWait, value: object, failure: BaseException | None) -> None:
+        self._open.remove(wait)
+        if failure is None:
+            self._writer.replayer.note_finished(wait.attempt.step)
+            wait.promise.succeed(value)
+        else:
+            if wait.row.lived_with:
+                self._writer.failures.note_lived_with(wait.row)
+            wait.promise.fail(failure)
+
+    def cancel(self, wait: OpenWait) -> None:
+        """Record that the flow has cancelled the wait: its task was cancelled, while the run goes on."""
+        if wait in self._open:
+            self._writer.append(self._ended(wait, WaitOutcome.CANCELLED, self._access.clock.now()))
+            self._open.remove(wait)
+
+    def leave(self, events: Sequence[PendingEvent]) -> None:
+        """Take the open waits out of the queue of work with the last events of a continuation, if it is not parked."""
+        if self._open and not any(isinstance(pending.event, RunWaiting) for pending in events):
+            keys = [key for wait in self._open for key in wait.wanted.work_keys(wait.attempt.step)]
+            self._writer.post(Mail(done_work=tuple(keys)))

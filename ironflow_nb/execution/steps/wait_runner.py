@@ -1,0 +1,96 @@
+"""Performing waits: recorded steps that have no body, and end at an instant or by signals to the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from ironflow_nb.core.wait_rules import Wanted, until
+from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.session.attempts import Attempt, RecordedAnswer
+from ironflow_nb.execution.session.open_waits import OpenWait
+from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.session.wait_state import settle_waits
+from ironflow_nb.execution.steps.context import RunContext
+from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
+from ironflow_nb.execution.steps.step_runner import deliver
+from ironflow_nb.execution.system.frontend import say
+
+SAY_AFTER_S: Final = 1.0
+
+MakeWanted = Callable[[], Wanted]
+"""Says what a wait is for, when it begins: its instant counts from then."""
+
+
+def pause(context: RunContext, spec: StepSpec, arguments: Mapping[str, Any], make: MakeWanted) -> Any:
+    """Wait in the calling thread of a ``def`` flow, and return what ended the wait, or is recorded of it."""
+    __tracebackhide__ = True
+    asked = context.resolve(spec, (), arguments)
+    if isinstance(asked, RecordedAnswer):
+        return deliver(asked)
+    assert isinstance(asked, Attempt)
+    return run_to_end(_waited(IN_THREAD, context.session, asked, make()))
+
+
+def pause_async(
+    context: RunContext, spec: StepSpec, arguments: Mapping[str, Any], make: MakeWanted
+) -> Coroutine[Any, Any, Any]:
+    """Return the coroutine of a wait in an async flow; the call is numbered now."""
+    context.raise_if_left_behind()
+    return _awaited(context.session, context.resolve(spec, (), arguments), make)
+
+
+def is_wait(coroutine: object) -> bool:
+    """Return True if the coroutine is a wait, which was numbered in its caller's branch."""
+    return getattr(coroutine, "cr_code", None) is _awaited.__code__
+
+
+async def _awaited(session: Session, asked: object, make: MakeWanted) -> Any:
+    if isinstance(asked, RecordedAnswer):
+        return deliver(asked)
+    assert isinstance(asked, Attempt)
+    beside = session.beside  # that of this continuation, whatever comes
+    beside.begin_await()
+    try:
+        return await _waited(ON_LOOP, session, asked, make())
+    finally:
+        beside.end_await()
+
+
+async def _waited(driver: Driver, session: Session, attempt: Attempt, wanted: Wanted) -> Any:
+    __tracebackhide__ = True
+    wait = _begun(session, attempt, wanted)
+    try:
+        await _ended(driver, session, wait)
+    except BaseException as error:
+        if driver.is_async and not isinstance(error, Exception) and session.stop_request is None:
+            with session.lock:
+                session.waits.cancel(wait)
+        raise
+    if wait.promise.error is not None and wait.row.lived_with:
+        session.observe(wait.attempt)
+    return wait.promise.result()
+
+
+def _begun(session: Session, attempt: Attempt, wanted: Wanted) -> OpenWait:
+    inputs = session.storage.store_inputs(attempt.call.arguments)
+    with session.lock:
+        session.raise_if_late(attempt)
+        wait = session.waits.begin(attempt, wanted, inputs)
+    settle_waits(session)  # a signal that was sent before ends it now
+    return wait
+
+
+async def _ended(driver: Driver, session: Session, wait: OpenWait) -> None:
+    is_said = session.rejoined_by is None
+    while not wait.promise.is_done:
+        if not session.is_open:  # its engine was closed, and nothing ends the wait any more
+            raise session.finished()
+        left_s = wait.left_s
+        if not is_said and (left_s is None or left_s > SAY_AFTER_S):
+            left_s = SAY_AFTER_S
+        await driver.resolved_within(session, wait.promise, left_s)
+        if not is_said and not wait.promise.is_done:
+            is_said = True
+            say(f"run {session.run_id}: waiting for {wait.wanted}{until(wait.row.due_at)}")
+        settle_waits(session)
