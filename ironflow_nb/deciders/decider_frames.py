@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.deciders.commands import WorkKind
 from ironflow_nb.deciders.decider_definition import AnyDecider
@@ -40,24 +42,23 @@ DEAD_LETTERS: Final = {
 
 def instances(engine: Engine, decider: AnyDecider) -> pd.DataFrame:
     """Return the instances; see `Decider.instances`."""
-    prefix = f"{decider.name}."
+    work: defaultdict[RunId, list[QueueItem]] = defaultdict(list)
     with engine.reading() as reader:
         rows = reader.runs(Select(kind=decider.kind, name=decider.name, is_full_name=True))
-        work = reader.work(QueueSelect(of=[(decider.kind, decider.name)]))
-        records = [_instance_record(decider, reader, row, prefix, work) for row in rows]
+        for item in reader.work(QueueSelect(of=[(decider.kind, decider.name)])):
+            if item.kind != WorkKind.UNIQUE:
+                work[item.run_id].append(item)
+        records = [_instance_record(decider, reader, row, work[row.run_id]) for row in rows]
     return frame_of_records(INSTANCES, sorted(records, key=lambda each: each["updated_at"], reverse=True))
 
 
-def _instance_record(
-    decider: AnyDecider, reader: Reader, row: RunRow, prefix: str, work: list[QueueItem]
-) -> dict[str, Any]:
-    mine = [each for each in work if each.run_id == row.run_id and each.kind in {WorkKind.EFFECT, WorkKind.TIMER}]
+def _instance_record(decider: AnyDecider, reader: Reader, row: RunRow, work: list[QueueItem]) -> dict[str, Any]:
     return {
         "instance": row.key, "status": _status(decider, reader, row), "is_completed": row.ended_at is not None,
-        "n_events": sum(kind.startswith(prefix) for _, _, kind, _ in deciders_of(reader).events_after(row.run_id, 0)),
+        "n_events": deciders_of(reader).n_events(row.run_id),
         "started_at": row.started_at, "updated_at": row.updated_at, "completed_at": row.ended_at,
-        "n_pending": sum(each.dead_at is None for each in mine),
-        "n_dead": sum(each.dead_at is not None for each in mine), "run_id": row.run_id,
+        "n_pending": sum(each.dead_at is None for each in work),
+        "n_dead": sum(each.dead_at is not None for each in work), "run_id": row.run_id,
     }  # fmt: skip
 
 

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
 from operator import index
 from typing import Any, Final, NamedTuple
 
@@ -21,7 +20,7 @@ from ironflow_nb.core.events import DomainEvent, RecordedEvent, RunEvent
 from ironflow_nb.core.identity import Digest, RunId, ValueId
 from ironflow_nb.core.run_state import RunRow, evolve_run
 from ironflow_nb.deciders.decider_definition import AnyDecider, is_immutable
-from ironflow_nb.deciders.store import Observation, StoredState, deciders_of
+from ironflow_nb.deciders.store import NO_LIMIT, EventRecord, Observation, StoredState, deciders_of
 from ironflow_nb.errors import EventUnreadable, VersionNotFound
 from ironflow_nb.execution import EPOCH, JournalAccess
 from ironflow_nb.journal.ports import QueueItem, Reader, RunCommit
@@ -33,9 +32,6 @@ SNAPSHOT_EVERY: Final = 200
 """The number of versions after which a state is stored again."""
 REMEMBERED: Final = 1024
 """The number of instances of one decider that a process remembers."""
-
-EventRecord = tuple[int, int, str, str]
-"""Version, instant (microseconds UTC), type and data of a stored event."""
 
 
 class RememberedInstance(NamedTuple):
@@ -277,8 +273,9 @@ def state_at(
     """
     if version is None and at is None:
         return _newest_state(decider, reader, run_id, instance)[0]
-    records = takewhile(lambda each: not _is_later(each, version, at), deciders_of(reader).events_after(run_id, 0))
-    return _fold(decider, reader, run_id, instance, decider.initial, [*records])
+    until, at = NO_LIMIT if version is None else version, NO_LIMIT if at is None else at
+    records = deciders_of(reader).events_after(run_id, 0, until=until, at=at)
+    return _fold(decider, reader, run_id, instance, decider.initial, records)
 
 
 def _newest_state(decider: AnyDecider, reader: Reader, run_id: RunId, instance: str) -> tuple[Any, int]:
@@ -291,10 +288,6 @@ def _newest_state(decider: AnyDecider, reader: Reader, run_id: RunId, instance: 
     return _fold(decider, reader, run_id, instance, state, deciders_of(reader).events_after(run_id, after)), after
 
 
-def _is_later(record: EventRecord, version: int | None, at: int | None) -> bool:
-    return (version is not None and record[0] > version) or (at is not None and record[1] > at)
-
-
 def _fold(
     decider: AnyDecider, reader: Reader, run_id: RunId, instance: str, state: Any, records: list[EventRecord]
 ) -> Any:
@@ -304,15 +297,15 @@ def _fold(
         if kind not in decoders:
             own = kind.startswith(prefix)
             decoders[kind] = decider.event_codec.decoder(kind[len(prefix) :]) if own else None
-        decode = decoders[kind]
-        if decode is None:
+        if (decode := decoders[kind]) is None:
             continue
         try:
             event = decode(data)
         except Exception as error:
             raise _unreadable_event(decider, reader, run_id, instance, version, kind[len(prefix) :], data) from error
-        after = evolve(state, event)
-        state = decider.evolve_with(state, event) if after is None else after  # raises an error for None
+        before, state = state, evolve(state, event)
+        if state is None:
+            state = decider.evolve_with(before, event)  # raises an error for None
     return state
 
 
@@ -323,15 +316,9 @@ def _unreadable_event(
     try:
         decider.event_codec.decode(name, data)
     except EventUnreadable as error:
-        sequence = _sequence(reader, run_id, f"{decider.name}.", version)
+        sequence = deciders_of(reader).n_events(run_id, before=version) + 1
         return unreadable_event(decider.name, instance, sequence, version, error)
     raise AssertionError(f"{name} could not be decoded, and now it can")
-
-
-def _sequence(reader: Reader, run_id: RunId, prefix: str, version: int) -> int:
-    """Return the number of the event of that version among the decider's own events, from 1."""
-    records = deciders_of(reader).events_after(run_id, 0)
-    return sum(kind.startswith(prefix) for number, _, kind, _ in records if number <= version)
 
 
 def unreadable_event(name: str, instance: str, sequence: int, version: int, error: EventUnreadable) -> EventUnreadable:

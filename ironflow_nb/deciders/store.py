@@ -38,12 +38,21 @@ _DOMAIN: Final = f"""
     FROM events e CROSS JOIN runs r ON r.run_id = e.run_id
     WHERE e.position > :after AND instr(e.type, '.') > 0 AND r.kind = '{RunKind.DECIDER}'
 """
+_EVENTS_AFTER: Final = """
+    SELECT version, at, type, data FROM events WHERE run_id = ? AND version > ? AND version <= ? AND at <= ?
+    ORDER BY version
+"""
+NO_LIMIT: Final = 2**63 - 1  # the greatest integer of SQLite
 _BEFORE: Final = "SELECT count(*) FROM events WHERE run_id = ? AND version < ? AND instr(type, '.') > 0"
 _BETWEEN: Final = """
     SELECT version FROM events WHERE run_id = ? AND version BETWEEN ? AND ? AND instr(type, '.') > 0 ORDER BY version
 """
 _OF_DECIDERS: Final = " AND substr(e.type, 1, instr(e.type, '.') - 1) IN (SELECT value FROM json_each(:deciders))"
 _OF_CLASSES: Final = " AND substr(e.type, instr(e.type, '.') + 1) IN (SELECT value FROM json_each(:classes))"
+
+
+EventRecord = tuple[int, int, str, str]
+"""Version, instant (microseconds UTC), type and data of a stored event."""
 
 
 class Observation(Addition, frozen=True, kw_only=True):
@@ -205,10 +214,16 @@ class DeciderReader:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def events_after(self, run_id: RunId, version: int) -> list[tuple[int, int, str, str]]:
-        """Return version, instant, type and data of the events of a run after that version, in order."""
-        query = "SELECT version, at, type, data FROM events WHERE run_id = ? AND version > ? ORDER BY version"
-        return self._connection.execute(query, (run_id, version)).fetchall()
+    def events_after(
+        self, run_id: RunId, version: int, *, until: int = NO_LIMIT, at: int = NO_LIMIT
+    ) -> list[EventRecord]:
+        """Return the events of a run after that version, up to the version `until` and the instant `at`, in order."""
+        return self._connection.execute(_EVENTS_AFTER, (run_id, version, until, at)).fetchall()
+
+    def n_events(self, run_id: RunId, *, before: int = NO_LIMIT) -> int:
+        """Count the decider's own events of a run, before that version."""
+        n_events: int = self._connection.execute(_BEFORE, (run_id, before)).fetchone()[0]
+        return n_events
 
     def state(self, run_id: RunId) -> StoredState | None:
         """Return the stored state of a run, or None."""
@@ -260,7 +275,7 @@ class DeciderReader:
         numbers: dict[RunId, dict[int, int]] = {}
         for run_id, found in versions.items():
             # Version 1 is `RunStarted`. Most instances are short.
-            before = self._connection.execute(_BEFORE, (run_id, found[0])).fetchone()[0] if found[0] > 2 else 0
+            before = self.n_events(run_id, before=found[0]) if found[0] > 2 else 0
             between = self._connection.execute(_BETWEEN, (run_id, found[0], found[-1]))
             numbers[run_id] = {version: number for number, (version,) in enumerate(between, before + 1)}
         return numbers

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from concurrent.futures import Future
 
+    from ironflow_nb.execution.steps.event_loop import EngineLoop
+
 _REMEMBERED_EXECUTIONS: Final = 256
 
 CURRENT: Final[ContextVar[Engine | None]] = ContextVar("ironflow_engine", default=None)
@@ -73,7 +75,7 @@ class Engine:
             self.access.owner, lambda: self.access.entropy(6).hex(), self.threads.is_main
         )
         self.is_interactive = is_interactive
-        self._loop: Any = None
+        self._loop: EngineLoop | None = None
         self._lock = self.threads.lock()
         self._background = BackgroundThread(self.access, self.sessions, self.threads)
         self._ordinals: OrderedDict[str, Counter[tuple[str, str, Digest]]] = OrderedDict()
@@ -172,25 +174,28 @@ class Engine:
 
     def start_performer(self, spec: StepSpec, session: Session, take: Take, *, is_limited: bool) -> None:
         """Start something that performs jobs of the step: a thread of the pool, or a task of the loop."""
+        # The coroutine is made where it runs: a job that waits in the queue holds nothing.
         if spec.is_async:
-            self.spawn(perform_attempts(ON_LOOP, session, take))
+            self._running_loop().submit(lambda: perform_attempts(ON_LOOP, session, take), is_limited=is_limited)
         else:
-            # The coroutine is made on its thread: one that waits in the queue holds nothing.
             self.pool.submit(lambda: run_to_end(perform_attempts(IN_THREAD, session, take)), is_limited=is_limited)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Run a coroutine on the engine's own loop."""
         try:
-            from ironflow_nb.execution.steps.event_loop import EngineLoop
-
-            with self._lock:
-                if self._loop is None:
-                    self._loop = EngineLoop(self.threads, self.access.background_errors)
+            loop = self._running_loop()
         except BaseException:  # its thread can't be started
             coroutine.close()
             raise
-        spawned: Future[Any] = self._loop.spawn(coroutine)
-        return spawned
+        return loop.spawn(coroutine)
+
+    def _running_loop(self) -> EngineLoop:
+        from ironflow_nb.execution.steps.event_loop import EngineLoop
+
+        with self._lock:
+            if self._loop is None:
+                self._loop = EngineLoop(self.threads, self.access.background_errors)
+            return self._loop
 
     @contextmanager
     def hearing_interrupts(self, interrupt: Callable[[BaseException], object] = lambda _: None) -> Iterator[None]:

@@ -151,7 +151,8 @@ class Step(Bindable, Generic[P, R]):
     def submit(self, *args: Any, **kwargs: Any) -> StepFuture[Any]:
         """Begin the call beside the flow and return its future, to be awaited in an async flow.
 
-        Of ``def`` steps 64 calls run at once in a process, and the others wait for their turn; `map` takes the number.
+        Of ``def`` steps and of ``async def`` steps 64 submitted calls each run at once in a process, and the others
+        wait for their turn; `map` takes the number.
         """
         self.refuse_lost_class()
         return submit_call(self.spec, _scope(self.name), *arguments_of(self.receiver + args, kwargs))

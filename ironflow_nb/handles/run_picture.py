@@ -104,7 +104,7 @@ def _laid(progress: Progress) -> tuple[Diagram, dict[str, NodeState]]:
         reasons.setdefault(key, []).append(until(min(instants)).strip())
     before: Counter[str] = Counter()
     for key, tally in keyed:
-        before[key] += tally.n_recorded_before
+        before[key] += tally.n_recorded_before if tally.status is StepStatus.COMPLETED else 0
     # In a completed run all of them were used again; in another one nothing tells which of them.
     word = "reused" if progress.status is RunStatus.COMPLETED else "earlier"
     states = node_states(told, n_expected=expected, reasons=reasons)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
+
+from msgspec.structs import replace
 
 from ironflow_nb.core.events import (
     ItemsCounted,
@@ -25,6 +27,9 @@ from ironflow_nb.journal.ports import Reader, Select, SiteTally, StepTally, Stor
 
 _CHILDREN: Final = 5
 """So many runs of the children of one node are told, the newest."""
+
+_UNDONE: Final = frozenset({StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.RUNNING, StepStatus.RETRYING})
+"""The statuses of steps that a continuation of the run does again, unless the flow lived with their failure."""
 
 Place: TypeAlias = tuple[str, str]
 """The name and the call site of a step."""
@@ -141,6 +146,9 @@ def _read(engine: Engine, reader: Reader, run: RunRow, session: Session | None, 
     began_at = run.session_version
     found = reader.sites(run.run_id, without=unused, continued_at=began_at if goes_on else 0, began_at=began_at)
     tallies = [tally for tally in found if is_shown(tally.name)]
+    if goes_on:
+        in_flight = _in_flight_before(session, began_at)
+        tallies = [each for tally in tallies for each in _to_be_reached(tally, in_flight[tally.place])]
     totals = _totals(reader, run, since=run.session_version if is_completed else 0)
     places = {tally.place for tally in tallies} | set(totals)
     return Progress(
@@ -155,6 +163,25 @@ def _read(engine: Engine, reader: Reader, run: RunRow, session: Session | None, 
         n_reused=moment.n_reused,
         now=moment.now,
     )
+
+
+def _in_flight_before(session: Session | None, began_at: int) -> Counter[Place]:
+    """Count the bodies of this process that an earlier continuation has begun and that still run."""
+    attempts = () if session is None else session.in_flight()
+    began = (attempt for attempt in attempts if attempt.row is not None and attempt.row.version < began_at)
+    return Counter((attempt.spec.name, attempt.call.site or "") for attempt in began)
+
+
+def _to_be_reached(tally: SiteTally, n_in_flight: int) -> Iterator[SiteTally]:
+    """Yield the tally without the steps whose latest attempt an earlier continuation left undone, and those as pending.
+
+    They are tried again when the flow gets there.
+    """
+    n = tally.n_recorded_before - n_in_flight if tally.status in _UNDONE else 0
+    if n > 0:
+        yield replace(tally, status=StepStatus.PENDING, n=n, duration_s=None, n_lived_with=0)
+    if n < tally.n:
+        yield tally if n <= 0 else replace(tally, n=tally.n - n, n_tried_again=0)
 
 
 def _continued_at(reader: Reader, run: RunRow) -> int | None:

@@ -76,8 +76,8 @@ class SiteTally(StepTally, frozen=True):
     """A tally of the steps that were called at one site; the site is an empty text where it is not known.
 
     Steps that are child runs are counted one by one, skipped steps by their reason, waits that go on by their instant
-    (microseconds UTC, or an empty text), which is their reason here. `n_recorded_before` of the steps
-    were completed before the latest continuation, or by another run.
+    (microseconds UTC, or an empty text), which is their reason here. `n_recorded_before` of the steps began before the
+    latest continuation or in another run; failures that the flow lived with do not count.
     """
 
     site: str = ""
@@ -284,7 +284,7 @@ class Reader(Protocol):
         """Count the steps of the run, except `without`, by their latest attempts, in the order of their beginnings.
 
         Steps that were skipped after a failure before the version `continued_at` are left out: they are decided anew.
-        `n_recorded_before` counts the completed steps that began before the version `began_at`, or in another run.
+        `n_recorded_before` counts steps that began before the version `began_at`, or in another run.
         """
 
     def attempts(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:

@@ -176,7 +176,7 @@ class SqliteReader:
                 sum(s.lived_with), ifnull(CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.site') END, '')
                 AS site, s.child_run_id, CASE s.status
                 WHEN 'skipped' THEN s.reason WHEN 'waiting' THEN ifnull(CAST(s.due_at AS TEXT), '') ELSE '' END AS why,
-                sum(s.status = 'completed' AND (s.version < :began_at OR s.origin_run_id IS NOT NULL))
+                sum(NOT s.lived_with AND (s.version < :began_at OR s.origin_run_id IS NOT NULL))
             FROM (
                 SELECT name, status, duration_s, lived_with, child_run_id, reason, due_at, version, origin_run_id,
                     max(attempt),

@@ -12,9 +12,11 @@ from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.deciders.store import (
+    NO_LIMIT,
     DeciderReader,
     DomainRow,
     DomainSelect,
+    EventRecord,
     Observation,
     ProjectionProgress,
     SkippedEvent,
@@ -83,10 +85,19 @@ class MemoryDeciders(DeciderReader):
             self._projection_states[name] = replace(state, content=content)
         self._projected[name] = replace(projected, state=None, skipped=(), before=None)
 
-    def events_after(self, run_id: RunId, version: int) -> list[tuple[int, int, str, str]]:
+    def events_after(
+        self, run_id: RunId, version: int, *, until: int = NO_LIMIT, at: int = NO_LIMIT
+    ) -> list[EventRecord]:
         """See `DeciderReader`."""
-        found = [row for row in self._events if row.run_id == run_id and row.version > version]
-        return [(row.version, row.at, row.type, row.data) for row in found]
+        return [
+            (row.version, row.at, row.type, row.data)
+            for row in self._events
+            if row.run_id == run_id and version < row.version <= until and row.at <= at
+        ]
+
+    def n_events(self, run_id: RunId, *, before: int = NO_LIMIT) -> int:
+        """See `DeciderReader`."""
+        return sum("." in row.type for row in self._events if row.run_id == run_id and row.version < before)
 
     def domain_events(self, select: DomainSelect) -> list[DomainRow]:
         """See `DeciderReader`."""

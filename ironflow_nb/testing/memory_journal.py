@@ -398,9 +398,8 @@ def _fits_name(name: str, wanted: str | None, select: Select) -> bool:
 
 
 def _n_before(rows: list[StepRow], began_at: int) -> int:
-    """Return how many of the steps were completed before that version, or by another run."""
-    completed = (row for row in rows if row.status is StepStatus.COMPLETED)
-    return sum(row.version < began_at or row.origin_run_id is not None for row in completed)
+    """Return how many of the steps began before that version, or in another run."""
+    return sum(not row.lived_with and (row.version < began_at or row.origin_run_id is not None) for row in rows)
 
 
 def _counted(rows: Sequence[StepRow], again: Collection[tuple[RunId, StepRef]]) -> tuple[int, float | None, int, int]:

@@ -260,4 +260,6 @@ class WorkContract:
             assert [(number, kind, data) for number, _, kind, data in found] == [
                 (3, "RunInterrupted", '{"reason":"two"}'), (4, "RunInterrupted", '{"reason":"three"}'),
             ]  # fmt: skip
+            assert [number for number, *_ in deciders_of(reader).events_after(A, 1, until=3)] == [2, 3]
+            assert [number for number, *_ in deciders_of(reader).events_after(A, 0, at=found[0][1])] == [1, 2, 3]
             assert deciders_of(reader).events_after(A, 4) == deciders_of(reader).events_after(C, 0) == []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
 
 import pytest
 
@@ -89,6 +92,96 @@ def test_hundreds_of_submitted_calls_take_some_threads(lab: Lab, world: World) -
     assert main() == sum(range(N_CALLS))
     assert len(most) == N_CALLS
     assert max(most) <= before + N_LIMITED + 2
+
+
+@pytest.mark.parametrize("is_async_flow", [False, True])
+def test_hundreds_of_submitted_async_calls_take_turns(lab: Lab, world: World, *, is_async_flow: bool) -> None:
+    @step(retries=iron.Retry(attempts=2, delay_s=0))
+    async def work(n: int) -> int:
+        is_first = (n, 1) not in world.log
+        world.did(n, 1)
+        await asyncio.sleep(0)
+        while not world.plan:
+            await asyncio.sleep(0.001)
+        world.did(n, -1)
+        if is_first and n % 7 == 0:
+            raise ConnectionError
+        return n
+
+    def submitted() -> list[Any]:
+        futures = [work.submit(n) for n in range(N_CALLS)]
+        world.plan.append("all are submitted")
+        return futures
+
+    @flow
+    def in_thread() -> int:
+        return sum(future.result() for future in submitted())
+
+    @flow
+    async def on_loop() -> int:
+        return sum([await future for future in submitted()])
+
+    main: Any = on_loop if is_async_flow else in_thread
+    assert main.start().result() == sum(range(N_CALLS))
+    assert len(world.log) > 2 * N_CALLS
+    assert max(accumulate(change for _, change in world.log)) <= N_LIMITED
+
+
+@pytest.mark.parametrize("ending", [OSError, SystemExit, KeyboardInterrupt])
+def test_a_call_that_ends_badly_gives_its_turn_to_the_next(lab: Lab, ending: type[BaseException]) -> None:
+    @step
+    async def work(n: int) -> int:
+        await asyncio.sleep(0)
+        if n % 2 == 0:
+            raise ending(n)
+        return n
+
+    @flow
+    def main() -> int:
+        n_ended = 0
+        for future in [work.submit(n) for n in range(N_CALLS)]:
+            try:
+                future.result()
+            except ending:
+                n_ended += 1
+        return n_ended
+
+    assert main() == N_CALLS / 2
+
+
+@pytest.mark.parametrize("n_deep", [1, 3])
+def test_submitted_bodies_that_submit_and_wait_end(lab: Lab, n_deep: int) -> None:
+    """Inside a step another one is a plain call, so a body waits for nothing that is queued behind it."""
+
+    @step
+    def work(n: int, depth: int) -> int:
+        if depth == 0:
+            return n
+        return sum(future.result() for future in [work.submit(n, depth - 1) for _ in range(2)])
+
+    @flow
+    def main() -> int:
+        return sum(future.result(timeout_s=60) for future in [work.submit(n, n_deep) for n in range(2 * N_LIMITED)])
+
+    assert main() == 2**n_deep * sum(range(2 * N_LIMITED))
+    assert set(iron.attempts()["status"]) == {"completed"}
+
+
+def test_branches_and_children_that_submit_and_wait_end(lab: Lab) -> None:
+    @step
+    def work(n: int) -> int:
+        return n
+
+    @flow
+    def child(n: int) -> int:
+        return sum(future.result(timeout_s=60) for future in [work.submit(n), work.submit(-n), work.submit(1)])
+
+    @flow
+    def main() -> int:
+        branches = [lambda n=n: child(n) for n in range(2 * N_LIMITED)]
+        return sum(iron.gather(*branches))
+
+    assert main() == 2 * N_LIMITED
 
 
 def test_calls_that_wait_for_one_result_leave_the_threads_to_it(lab: Lab, world: World) -> None:

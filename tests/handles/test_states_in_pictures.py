@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import Run
 from ironflow_nb.handles.run_progress import rounded_age_s
+from ironflow_nb.journal.ports import Select
 from tests.cells import run_cell
 from tests.conftest import Lab
 
@@ -137,6 +140,98 @@ def test_the_node_of_a_step_that_goes_on_is_running_and_interrupted_once_its_pro
         assert (shown["the run"], shown["gather"], shown["check"]) == ("interrupted", "completed", "interrupted")
     finally:
         gate.set()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what the next flush writes."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def drawn_from_source(run: Run[Any]) -> bool:
+    with iron.engine().reading() as reader:
+        return reader.definition(reader.runs(Select(run_ids=[run.id]))[0].definition_id) is not None
+
+
+AGAIN = """
+@iron.step
+def first(n):
+    wait()
+    return n
+
+@iron.step
+def each(n):
+    act(n)
+    return n
+
+@iron.step
+def odd():
+    raise OSError
+
+@iron.flow
+def main():
+    try:
+        odd()
+    except OSError:
+        pass
+    first(1)
+    return list(each.map(range(3)))
+"""
+AGAIN_ASYNC = (
+    AGAIN.replace("def first", "async def first")
+    .replace("    wait()", "    import asyncio\n    await asyncio.to_thread(wait)")
+    .replace("def each", "async def each")
+    .replace("    act(n)", "    import asyncio\n    await asyncio.to_thread(act, n)")
+    .replace("def main", "async def main")
+    .replace("    first(1)", "    await first(1)")
+    .replace("list(each.map(range(3)))", "await each.map(range(3))")
+)
+
+
+@pytest.mark.parametrize("source", [AGAIN, AGAIN_ASYNC], ids=["def", "async def"])
+@pytest.mark.parametrize("has_died", [False, True], ids=["failed", "killed"])
+def test_what_an_earlier_stretch_left_undone_is_pending_until_the_run_gets_there(
+    lab: Lab, source: str, *, has_died: bool
+) -> None:
+    inside, gate, there = threading.Event(), threading.Event(), threading.Event()
+
+    def break_or_die(n: int) -> None:
+        if n == 2 and has_died:
+            there.set()
+            gate.wait(60)
+        elif n == 2:
+            raise ValueError(n)
+
+    space: dict[str, Any] = {"__name__": "__main__", "iron": iron, "act": break_or_die, "wait": lambda: None}
+    run_cell(source, space)
+    run = space["main"].start()
+    if has_died:
+        assert there.wait(60)
+        until(lambda: recorded(run).get("each") == {"completed", "running"} and drawn_from_source(run))
+        lab.die()
+    else:
+        with pytest.raises(ValueError, match="2"):
+            run.result(timeout_s=60)
+    assert states(iron.get_run(run.id))["each"] == ("interrupted" if has_died else "failed")
+
+    def stand() -> None:
+        inside.set()
+        gate.wait(60)
+
+    space |= {"act": lambda n: None, "wait": stand}
+    run_cell(source.replace("    return n\n", "    return n + 0\n", 1), space)  # `first` runs again
+    again = space["main"].resume()
+    try:
+        assert inside.wait(60)
+        until(lambda: states(run)["first"] == "running")
+        shown = states(run)
+        assert (shown["each"], shown["odd"]) == ("pending", "handled")
+    finally:
+        gate.set()
+    again.result(timeout_s=60)
+    assert states(again)["each"] == "completed"
 
 
 def test_one_failed_item_of_many_colours_its_node(lab: Lab) -> None:

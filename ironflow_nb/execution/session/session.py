@@ -65,6 +65,7 @@ class Session(RunLifecycle):
         self.thread: int | None = None
         self._on_result: Callable[[], None] | None = None
         self._define: Callable[[], StoredDefinition] | None = None
+        self._definition: StoredDefinition | None = None
         self._in_flight: dict[AttemptRef, Attempt] = {}
         self._results: deque[AttemptResult] = deque()
         self._begin(replayer)
@@ -447,18 +448,17 @@ class Session(RunLifecycle):
         return not self.is_open and not self.writer.is_pending and not self.in_flight()
 
     def definition(self) -> StoredDefinition | None:
-        """Return the definition of the run, if it is not written yet."""
+        """Return the definition of the run, if this process made it; until its commit nobody else has it."""
         define = self._define
-        return None if define is None else define()
+        return self._definition if define is None else define()
 
     def _write_definition(self) -> None:
         """Add the definition to the next commit, once. It is made outside of the lock, for that takes a while."""
-        definition = self.definition()
-        if definition is not None:
-            stored = self.storage.definition(definition)
+        if (define := self._define) is not None:
+            stored = self.storage.definition(define())
             with self.lock:
                 if self._define is not None:  # only now: who finds it gone may commit the end of the run
-                    self._define = None
+                    self._definition, self._define = stored, None
                     self.writer.define(stored)
 
     def end(self, *events: PendingEvent, resolve: Callable[[], None] = lambda: None) -> None:

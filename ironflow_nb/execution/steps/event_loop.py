@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final
@@ -17,7 +17,9 @@ from ironflow_nb.core.identity import step_name
 from ironflow_nb.execution.steps import step_runner, wait_runner
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.system.system import Threads
-from ironflow_nb.execution.system.threads import BackgroundErrors
+from ironflow_nb.execution.system.threads import BackgroundErrors, Turns
+
+Job = Callable[[], Coroutine[Any, Any, Any]]
 
 LAST_WORDS_S: Final = 1.0
 """How long cancelled tasks may take to end when the engine is closed."""
@@ -30,6 +32,7 @@ class EngineLoop:
         self.loop = threads.event_loop()
         self.loop.set_task_factory(branching_tasks)
         self._background_errors = background_errors
+        self._turns = Turns[Job](threads.lock())
         self._is_closing = False
         try:
             threads.spawn("ironflow-loop", self._run)
@@ -66,6 +69,21 @@ class EngineLoop:
         _tasks: set[asyncio.Task[Any]] = set()  # a loop only keeps weak references to its tasks
         self.loop.call_soon_threadsafe(begin)
         return result
+
+    def submit(self, job: Job, *, is_limited: bool) -> None:
+        """Run the coroutine that the job makes; of a limited one when it is its turn."""
+        if not is_limited:
+            self.spawn(job())
+        elif self._turns.admit(job):
+            self.spawn(self._in_turn(job))
+
+    async def _in_turn(self, job: Job) -> None:
+        try:
+            await job()
+        finally:  # as after an exit in a body, which ends the task and not the loop
+            following = self._turns.following()
+            if following is not None and not self._is_closing:
+                self.spawn(self._in_turn(following))
 
     def close(self) -> None:
         """Cancel the tasks of the loop and end it, if it runs; its thread is a daemon that nobody waits for."""

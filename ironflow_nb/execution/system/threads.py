@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.execution.system.system import Threads, Wakeup
 
 W = TypeVar("W", bound=Wakeup)
+J = TypeVar("J")
 
 
 class Wakeups:
@@ -108,6 +109,42 @@ N_LIMITED: Final = 64
 """So many jobs that are limited run at once; the others wait for their turn."""
 
 
+class Turns(Generic[J]):
+    """Limited jobs: some are at work, the others wait in the order in which they were given."""
+
+    def __init__(self, lock: AbstractContextManager[object]) -> None:
+        self._lock = lock
+        self._queued: deque[J] = deque()
+        self._n_at_work = 0
+
+    @property
+    def n_queued(self) -> int:
+        """How many wait for their turn."""
+        return len(self._queued)
+
+    def admit(self, job: J) -> bool:
+        """Return True if the job is to begin now; else it waits, and somebody gets it from `following`."""
+        with self._lock:
+            if self._n_at_work >= N_LIMITED:
+                self._queued.append(job)
+                return False
+            self._n_at_work += 1
+            return True
+
+    def following(self) -> J | None:
+        """Return the job that takes the place of one that has ended, or None and count that one no more."""
+        with self._lock:
+            if self._queued:
+                return self._queued.popleft()
+            self._n_at_work -= 1
+            return None
+
+    def withdraw(self) -> None:
+        """Count a job no more that could not begin; those that are at work take what waits."""
+        with self._lock:
+            self._n_at_work -= 1
+
+
 class ThreadPool:
     """As many threads as there are bodies at once; each leaves after it had nothing to do for ten seconds.
 
@@ -121,45 +158,35 @@ class ThreadPool:
         self._lock = threads.lock()
         self._jobs: deque[Callable[[], None]] = deque()
         self._idle: list[Wakeup] = []
-        self._queued: deque[Callable[[], None]] = deque()
-        self._n_limited = 0
+        self._turns = Turns[Callable[[], None]](threads.lock())
         self._n_spawned = 0
-        self.n_unfinished = 0
+        self._n_begun = 0
+
+    @property
+    def n_unfinished(self) -> int:
+        """How many jobs run or wait; who takes the next limited one still counts while it is in no queue."""
+        return self._turns.n_queued + self._n_begun
 
     def submit(self, attempt: Callable[[], None], *, is_limited: bool) -> None:
         """Run the job, which must not raise, on a thread of the pool; a limited one when it is its turn."""
-        with self._lock:
-            if is_limited and self._n_limited >= N_LIMITED:
-                self.n_unfinished += 1
-                self._queued.append(attempt)  # the thread that ends a limited job takes it, under this lock
-                return
-            self._n_limited += is_limited
-        try:
-            self._start(partial(self._run_limited, attempt) if is_limited else attempt)
-        except BaseException:
-            with self._lock:
-                self._n_limited -= is_limited
-            raise
+        if not is_limited:
+            self._start(attempt)
+        elif self._turns.admit(attempt):
+            try:
+                self._start(partial(self._run_limited, attempt))
+            except BaseException:
+                self._turns.withdraw()
+                raise
 
-    def _run_limited(self, attempt: Callable[[], None]) -> None:
-        attempt()
-        while (following := self._next_limited()) is not None:
-            following()
-            del following  # so that what it holds does not live as long as the next one runs
-            with self._lock:
-                self.n_unfinished -= 1
-
-    def _next_limited(self) -> Callable[[], None] | None:
-        with self._lock:
-            if self._queued:
-                return self._queued.popleft()
-            self._n_limited -= 1
-            return None
+    def _run_limited(self, attempt: Callable[[], None] | None) -> None:
+        while attempt is not None:
+            attempt()
+            attempt = self._turns.following()
 
     def _start(self, attempt: Callable[[], None]) -> None:
         with self._lock:
             self._jobs.append(attempt)
-            self.n_unfinished += 1
+            self._n_begun += 1
             if self._idle:
                 self._idle.pop().set()
                 return
@@ -171,7 +198,7 @@ class ThreadPool:
             with self._lock:
                 if attempt in self._jobs:  # else another thread has taken it meanwhile
                     self._jobs.remove(attempt)
-                    self.n_unfinished -= 1
+                    self._n_begun -= 1
                     raise
 
     def _work(self) -> None:
@@ -184,7 +211,7 @@ class ThreadPool:
             if attempt is not None:
                 attempt()
                 with self._lock:
-                    self.n_unfinished -= 1
+                    self._n_begun -= 1
                 del attempt  # so that what it holds does not live as long as the thread idles
             elif self._gives_up(wakeup):
                 return

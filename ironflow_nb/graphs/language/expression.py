@@ -7,10 +7,13 @@ is not JSON, an object with the same key twice, and a ``&`` where no function ta
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
+from jmespath.exceptions import JMESPathError, LexerError, ParseError
+from jmespath.lexer import Lexer
+from jmespath.parser import ParsedResult, Parser
 
 from ironflow_nb.graphs.language.budget import FieldPath, is_repeating, paths_of, weigh
 from ironflow_nb.graphs.language.data import Tree, closest, read_json
@@ -38,13 +41,11 @@ def parse(text: str) -> Tree:
     Raises:
         ExpressionSyntaxError: the text is not valid JMESPath.
     """
-    from jmespath.exceptions import JMESPathError, LexerError, ParseError
-
     if not text.strip():
         raise ExpressionSyntaxError("the expression is empty", 0)
     shown = repr(text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}...")
     try:
-        parsed: Tree = _parser_class()()._do_parse(text).parsed  # noqa: SLF001 -- without the shared cache of the library
+        parsed: Tree = _StrictParser()._do_parse(text).parsed  # noqa: SLF001 -- without the shared cache of the library
     except LexerError as error:
         raise ExpressionSyntaxError(f"{error.message} in {shown}", error.lexer_position) from None
     except ParseError as error:
@@ -60,77 +61,70 @@ def parse(text: str) -> Tree:
     return parsed
 
 
-@cache
-def _parser_class() -> Any:
-    from jmespath.exceptions import LexerError, ParseError
-    from jmespath.lexer import Lexer
-    from jmespath.parser import ParsedResult, Parser
+class _Lexer(Lexer):  # type: ignore[misc]
+    def _consume_literal(self) -> Tree:
+        start = self._position
+        lexeme = self._consume_until("`").replace("\\`", "`")
+        try:
+            value = read_json(lexeme)
+        except ValueError:
+            message = "a literal between backquotes must be JSON; write a text as '...'"
+            raise LexerError(start, lexeme, message) from None
+        return {"type": "literal", "value": value, "start": start, "end": self._position}
 
-    class _Lexer(Lexer):  # type: ignore[misc]
-        def _consume_literal(self) -> Tree:
-            start = self._position
-            lexeme = self._consume_until("`").replace("\\`", "`")
-            try:
-                value = read_json(lexeme)
-            except ValueError:
-                message = "a literal between backquotes must be JSON; write a text as '...'"
-                raise LexerError(start, lexeme, message) from None
-            return {"type": "literal", "value": value, "start": start, "end": self._position}
 
-    class _StrictParser(Parser):  # type: ignore[misc]
-        def _parse(self, expression: str) -> Any:
-            self._tokens = list(_Lexer().tokenize(expression))
-            self._index = 0
-            parsed = self._expression(binding_power=0)
-            if self._current_token() != "eof":
-                self._raise_parse_error_for_token(self._lookahead_token(0), "unexpected token")
-            return ParsedResult(expression, parsed)
+class _StrictParser(Parser):  # type: ignore[misc]
+    def _parse(self, expression: str) -> Any:
+        self._tokens = list(_Lexer().tokenize(expression))
+        self._index = 0
+        parsed = self._expression(binding_power=0)
+        if self._current_token() != "eof":
+            self._raise_parse_error_for_token(self._lookahead_token(0), "unexpected token")
+        return ParsedResult(expression, parsed)
 
-        def _token_nud_quoted_identifier(self, token: Tree) -> Tree:
-            if self._current_token() == "lparen":
-                raise ParseError(token["start"], token["value"], token["type"])
-            return super()._token_nud_quoted_identifier(token)  # type: ignore[no-any-return]
+    def _token_nud_quoted_identifier(self, token: Tree) -> Tree:
+        if self._current_token() == "lparen":
+            raise ParseError(token["start"], token["value"], token["type"])
+        return super()._token_nud_quoted_identifier(token)  # type: ignore[no-any-return]
 
-        def _token_nud_not(self, _token: Tree) -> Tree:
-            # The library reads !a.b as (!a).b. Here ! applies to everything up to the next operator.
-            return {"type": "not_expression", "children": [self._expression(_BELOW_FLATTEN)]}
+    def _token_nud_not(self, _token: Tree) -> Tree:
+        # The library reads !a.b as (!a).b. Here ! applies to everything up to the next operator.
+        return {"type": "not_expression", "children": [self._expression(_BELOW_FLATTEN)]}
 
-        def _token_nud_expref(self, token: Tree) -> Tree:
-            return super()._token_nud_expref(token) | {"start": token["start"]}  # type: ignore[no-any-return]
+    def _token_nud_expref(self, token: Tree) -> Tree:
+        return super()._token_nud_expref(token) | {"start": token["start"]}  # type: ignore[no-any-return]
 
-        def _token_led_lparen(self, left: Tree) -> Tree:
-            name = self._lookahead_token(-2)
-            if left["type"] != "field" or name["type"] != "unquoted_identifier":
-                raise ParseError(self._lookahead_token(-1)["start"], "(", "lparen")
-            arguments = []
-            while self._current_token() != "rparen":
-                arguments.append(self._expression())
-                if self._current_token() == "rparen":
-                    break
-                self._match("comma")
-                if self._current_token() == "rparen":
-                    self._raise_parse_error_for_token(self._lookahead_token(0), "a comma before it")
-            self._match("rparen")
-            called = {"type": "function_expression", "children": arguments, "value": left["value"]}
-            return called | {"start": name["start"]}
+    def _token_led_lparen(self, left: Tree) -> Tree:
+        name = self._lookahead_token(-2)
+        if left["type"] != "field" or name["type"] != "unquoted_identifier":
+            raise ParseError(self._lookahead_token(-1)["start"], "(", "lparen")
+        arguments = []
+        while self._current_token() != "rparen":
+            arguments.append(self._expression())
+            if self._current_token() == "rparen":
+                break
+            self._match("comma")
+            if self._current_token() == "rparen":
+                self._raise_parse_error_for_token(self._lookahead_token(0), "a comma before it")
+        self._match("rparen")
+        called = {"type": "function_expression", "children": arguments, "value": left["value"]}
+        return called | {"start": name["start"]}
 
-        def _parse_multi_select_hash(self) -> Tree:
-            pairs: dict[str, Tree] = {}
-            while True:
-                key = self._lookahead_token(0)
-                self._match_multiple_tokens(["quoted_identifier", "unquoted_identifier"])
-                if key["value"] in pairs:
-                    raise ExpressionSyntaxError(f"the key {key['value']!r} is repeated", key["start"])
-                self._match("colon")
-                value = self._expression(0)
-                pairs[key["value"]] = {"type": "key_val_pair", "children": [value], "value": key["value"]}
-                if self._current_token() != "comma":
-                    break
-                self._match("comma")
-            self._match("rbrace")
-            return {"type": "multi_select_dict", "children": list(pairs.values())}
-
-    return _StrictParser
+    def _parse_multi_select_hash(self) -> Tree:
+        pairs: dict[str, Tree] = {}
+        while True:
+            key = self._lookahead_token(0)
+            self._match_multiple_tokens(["quoted_identifier", "unquoted_identifier"])
+            if key["value"] in pairs:
+                raise ExpressionSyntaxError(f"the key {key['value']!r} is repeated", key["start"])
+            self._match("colon")
+            value = self._expression(0)
+            pairs[key["value"]] = {"type": "key_val_pair", "children": [value], "value": key["value"]}
+            if self._current_token() != "comma":
+                break
+            self._match("comma")
+        self._match("rbrace")
+        return {"type": "multi_select_dict", "children": list(pairs.values())}
 
 
 WHOLE_CONTEXT: Final = "@"

@@ -12,6 +12,8 @@ from functools import cache
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple, Protocol
 
+from jmespath.functions import Functions
+
 from ironflow_nb.graphs.language.budget import Budget
 from ironflow_nb.graphs.language.data import PLAIN, coerce_deep, describe, read_json, write_json
 from ironflow_nb.graphs.language.patterns import has_match, replace_matches
@@ -86,11 +88,12 @@ def _extra(signature: str, n_least: int, n_most: float | None = None) -> Callabl
     return register
 
 
+_JMESPATH_FUNCTIONS: Final = Functions()
+
+
 @cache
 def known_functions() -> Mapping[str, Function]:
     """Return every function by name, JMESPath's own included."""
-    from jmespath.functions import Functions
-
     own = {}
     for name, known in Functions.FUNCTION_TABLE.items():
         signature = known["signature"]
@@ -112,17 +115,10 @@ def call_function(name: str, arguments: list[Any], context: CallContext) -> Any:
         ValueError, TypeError, OverflowError: the function refuses the arguments.
     """
     call = known_functions()[name].call
-    result = _jmespath_functions().call_function(name, arguments) if call is None else call(context, *arguments)
+    result = _JMESPATH_FUNCTIONS.call_function(name, arguments) if call is None else call(context, *arguments)
     if isinstance(result, float) and not math.isfinite(result):
         raise ValueError("the result is not a number of JSON")
     return result
-
-
-@cache
-def _jmespath_functions() -> Any:
-    from jmespath.functions import Functions
-
-    return Functions()
 
 
 def _require_text(value: Any, what: str = "its argument") -> str:
@@ -156,20 +152,20 @@ def _to_string(_: CallContext, value: Any) -> str:
 
 def _type(_: CallContext, value: Any) -> str:
     """Return the name of the JSON type; for a value without one, the name of its class."""
-    name: str | None = _jmespath_functions().call_function("type", [value])
+    name: str | None = _JMESPATH_FUNCTIONS.call_function("type", [value])
     return type(value).__name__ if name is None else name
 
 
 def _contains(_: CallContext, subject: Any, search: Any) -> Any:
     if isinstance(subject, list) and not PLAIN.issuperset(map(type, subject)):
         subject = coerce_deep(subject)
-    return _jmespath_functions().call_function("contains", [subject, search])
+    return _JMESPATH_FUNCTIONS.call_function("contains", [subject, search])
 
 
 def _join(context: CallContext, separator: Any, items: Any) -> Any:
     if isinstance(separator, str) and isinstance(items, list):
         context.budget.require(len(separator) * len(items) + sum(len(item) for item in items if isinstance(item, str)))
-    return _jmespath_functions().call_function("join", [separator, items])
+    return _JMESPATH_FUNCTIONS.call_function("join", [separator, items])
 
 
 # -- texts -------------------------------------------------------------------------------------------------------

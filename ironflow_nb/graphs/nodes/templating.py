@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import GeneratorType
 from typing import Any, Final
 
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
 from ironflow_nb.graphs.language.budget import Budget, BudgetExceeded, monotonic
 
 MOST_CHARACTERS: Final = 5_000_000
@@ -50,18 +53,16 @@ def render(text: str, values: Mapping[str, Any], *, is_escaping: bool = False) -
     Raises:
         Unrenderable: it is no template, reads a name that does not exist, or does too much work.
     """
-    import jinja2
-
-    environment = _environment()(is_escaping)
+    environment = _BoundedText(is_escaping)
     try:
         return "".join(_bounded(environment.from_string(text).generate(dict(values))))
     except Unrenderable:
         raise
     except BudgetExceeded as error:
         raise Unrenderable(f"is too much work: {error}") from None
-    except jinja2.TemplateSyntaxError as error:
+    except TemplateSyntaxError as error:
         raise Unrenderable(f"can't be read, line {error.lineno}: {error.message}") from None
-    except jinja2.TemplateError as error:
+    except TemplateError as error:
         raise Unrenderable(f"can't be rendered: {error.message}") from None
     except RecursionError:
         raise Unrenderable("is nested too deep") from None
@@ -78,118 +79,113 @@ def _bounded(parts: Iterable[str]) -> Iterator[str]:
         yield part
 
 
-@functools.cache
-def _environment() -> Any:
-    from jinja2 import StrictUndefined, nodes
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+def _own_call(name: str, *arguments: nodes.Expr) -> nodes.Expr:
+    return nodes.Call(nodes.EnvironmentAttribute(name), list(arguments), [], None, None)
 
-    def _own_call(name: str, *arguments: nodes.Expr) -> nodes.Expr:
-        return nodes.Call(nodes.EnvironmentAttribute(name), list(arguments), [], None, None)
 
-    def _count_all(values: list[nodes.Expr]) -> list[nodes.Expr]:
-        return [_own_call("kept", value) for value in values]
+def _count_all(values: list[nodes.Expr]) -> list[nodes.Expr]:
+    return [_own_call("kept", value) for value in values]
 
-    class _BoundedText(ImmutableSandboxedEnvironment):
-        intercepted_binops = frozenset({"+", "*", "**", "%"})
 
-        def __init__(self, is_escaping: bool) -> None:  # noqa: FBT001 -- the one option that a graph has
-            super().__init__(autoescape=is_escaping, undefined=StrictUndefined, keep_trailing_newline=True)
-            self.n_rounds = 0
-            self.budget = Budget()
-            self.until_s = monotonic() + LONGEST_S
-            self.filters = {
-                name: self.guarded(name, function)
-                for name, function in self.filters.items()
-                if name not in _NONDETERMINISTIC
-            }
-            self.filters["kept"] = self.kept
-            self.globals = {name: self.globals[name] for name in ("range", "dict", "namespace", "joiner", "cycler")}
+class _BoundedText(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
 
-        # -- what is counted -----------------------------------------------------------------------------------------
+    def __init__(self, is_escaping: bool) -> None:  # noqa: FBT001 -- the one option that a graph has
+        super().__init__(autoescape=is_escaping, undefined=StrictUndefined, keep_trailing_newline=True)
+        self.n_rounds = 0
+        self.budget = Budget()
+        self.until_s = monotonic() + LONGEST_S
+        self.filters = {
+            name: self.guarded(name, function)
+            for name, function in self.filters.items()
+            if name not in _NONDETERMINISTIC
+        }
+        self.filters["kept"] = self.kept
+        self.globals = {name: self.globals[name] for name in ("range", "dict", "namespace", "joiner", "cycler")}
 
-        def one_more(self) -> None:
-            self.n_rounds += 1
-            if self.n_rounds > MOST_ROUNDS:
-                raise Unrenderable(f"goes round its loops more than {MOST_ROUNDS} times")
-            if monotonic() > self.until_s:
-                raise Unrenderable(f"takes longer than {LONGEST_S:g} s")
+    # -- what is counted -----------------------------------------------------------------------------------------
 
-        def counted(self, items: Iterable[Any]) -> Iterator[Any]:
-            for item in items:
-                self.one_more()
-                yield self.kept(item)
+    def one_more(self) -> None:
+        self.n_rounds += 1
+        if self.n_rounds > MOST_ROUNDS:
+            raise Unrenderable(f"goes round its loops more than {MOST_ROUNDS} times")
+        if monotonic() > self.until_s:
+            raise Unrenderable(f"takes longer than {LONGEST_S:g} s")
 
-        def kept(self, value: Any) -> Any:
-            """Count the value and return it: a text each time, a list or mapping once, with its items."""
-            if isinstance(value, str | bytes | list | tuple | dict):
-                is_known = self.budget.is_measured(value)
-                size = self.budget.measure(value)
-                if size > MOST_CHARACTERS:
-                    raise Unrenderable(f"makes something of more than {MOST_CHARACTERS} characters or items")
-                if not is_known:
-                    self.budget.make(size)
-            return value
+    def counted(self, items: Iterable[Any]) -> Iterator[Any]:
+        for item in items:
+            self.one_more()
+            yield self.kept(item)
 
-        def guarded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-            is_narrow, has_context = name in _NARROW, hasattr(function, "jinja_pass_arg")
+    def kept(self, value: Any) -> Any:
+        """Count the value and return it: a text each time, a list or mapping once, with its items."""
+        if isinstance(value, str | bytes | list | tuple | dict):
+            is_known = self.budget.is_measured(value)
+            size = self.budget.measure(value)
+            if size > MOST_CHARACTERS:
+                raise Unrenderable(f"makes something of more than {MOST_CHARACTERS} characters or items")
+            if not is_known:
+                self.budget.make(size)
+        return value
 
-            @functools.wraps(function)
-            def guarded(*arguments: Any, **named: Any) -> Any:
-                # A filter may return a generator, which the next filter would exhaust.
-                given = [list(each) if isinstance(each, GeneratorType) else each for each in arguments]
-                options = [*given[1 + has_context :], *named.values()]
-                if is_narrow and any(type(each) is int and abs(each) > MOST_WIDTH for each in options):
-                    raise Unrenderable(f"pads or indents by more than {MOST_WIDTH}")
-                size = sum(self.budget.measure(self.kept(each)) for each in (*given[has_context:], *named.values()))
-                self.budget.spend(1 if name in _QUICK else 1 + size)
-                _check_filter(name, given[has_context], given[1 + has_context :], named)
-                made = function(*given, **named)
-                return self.counted(made) if isinstance(made, GeneratorType) else self.kept(made)
+    def guarded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        is_narrow, has_context = name in _NARROW, hasattr(function, "jinja_pass_arg")
 
-            return guarded
+        @functools.wraps(function)
+        def guarded(*arguments: Any, **named: Any) -> Any:
+            # A filter may return a generator, which the next filter would exhaust.
+            given = [list(each) if isinstance(each, GeneratorType) else each for each in arguments]
+            options = [*given[1 + has_context :], *named.values()]
+            if is_narrow and any(type(each) is int and abs(each) > MOST_WIDTH for each in options):
+                raise Unrenderable(f"pads or indents by more than {MOST_WIDTH}")
+            size = sum(self.budget.measure(self.kept(each)) for each in (*given[has_context:], *named.values()))
+            self.budget.spend(1 if name in _QUICK else 1 + size)
+            _check_filter(name, given[has_context], given[1 + has_context :], named)
+            made = function(*given, **named)
+            return self.counted(made) if isinstance(made, GeneratorType) else self.kept(made)
 
-        # -- what is written -----------------------------------------------------------------------------------------
+        return guarded
 
-        def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-            tree: Any = super()._parse(source, name, filename)
-            for loop in tree.find_all(nodes.For):
-                loop.iter = _own_call("counted", loop.iter)
-            for again in tree.find_all((nodes.Macro, nodes.CallBlock, nodes.For)):  # what may call itself
-                again.body.insert(0, nodes.ExprStmt(_own_call("one_more")))
-            for assigned in tree.find_all(nodes.Assign):
-                assigned.node = _own_call("kept", assigned.node)
-            for block in tree.find_all(nodes.AssignBlock):
-                block.filter = nodes.Filter(block.filter, "kept", [], [], None, None)
-            for inner in tree.find_all(nodes.With):
-                inner.values = _count_all(inner.values)
-            for joined in tree.find_all((nodes.Concat, nodes.Output)):
-                joined.nodes = _count_all(joined.nodes)
-            return tree.set_environment(self)  # type: ignore[no-any-return]
+    # -- what is written -----------------------------------------------------------------------------------------
 
-        # -- what is done --------------------------------------------------------------------------------------------
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree: Any = super()._parse(source, name, filename)
+        for loop in tree.find_all(nodes.For):
+            loop.iter = _own_call("counted", loop.iter)
+        for again in tree.find_all((nodes.Macro, nodes.CallBlock, nodes.For)):  # what may call itself
+            again.body.insert(0, nodes.ExprStmt(_own_call("one_more")))
+        for assigned in tree.find_all(nodes.Assign):
+            assigned.node = _own_call("kept", assigned.node)
+        for block in tree.find_all(nodes.AssignBlock):
+            block.filter = nodes.Filter(block.filter, "kept", [], [], None, None)
+        for inner in tree.find_all(nodes.With):
+            inner.values = _count_all(inner.values)
+        for joined in tree.find_all((nodes.Concat, nodes.Output)):
+            joined.nodes = _count_all(joined.nodes)
+        return tree.set_environment(self)  # type: ignore[no-any-return]
 
-        def wrap_str_format(self, value: Any) -> None:
-            """Leave ``format`` of texts to `is_safe_attribute`: it pads without bounds."""
+    # -- what is done --------------------------------------------------------------------------------------------
 
-        def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-            is_scalar = isinstance(obj, str | bytes | bytearray | int | float)
-            return not (is_scalar and attr not in _METHODS) and super().is_safe_attribute(obj, attr, value)
+    def wrap_str_format(self, value: Any) -> None:
+        """Leave ``format`` of texts to `is_safe_attribute`: it pads without bounds."""
 
-        def call(self, context: Any, obj: Any, /, *arguments: Any, **named: Any) -> Any:
-            of = getattr(obj, "__self__", None)
-            if of is self:
-                return obj(*arguments)  # without the context that Jinja adds
-            for each in (*arguments, *named.values()):
-                self.kept(each)
-            if isinstance(of, str):
-                _check_filter(obj.__name__, *_as_filter(obj.__name__, of, arguments), named)
-            return super().call(context, obj, *arguments, **named)
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        is_scalar = isinstance(obj, str | bytes | bytearray | int | float)
+        return not (is_scalar and attr not in _METHODS) and super().is_safe_attribute(obj, attr, value)
 
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            _check_operation(operator, left, right)
-            return super().call_binop(context, operator, left, right)
+    def call(self, context: Any, obj: Any, /, *arguments: Any, **named: Any) -> Any:
+        of = getattr(obj, "__self__", None)
+        if of is self:
+            return obj(*arguments)  # without the context that Jinja adds
+        for each in (*arguments, *named.values()):
+            self.kept(each)
+        if isinstance(of, str):
+            _check_filter(obj.__name__, *_as_filter(obj.__name__, of, arguments), named)
+        return super().call(context, obj, *arguments, **named)
 
-    return _BoundedText
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        _check_operation(operator, left, right)
+        return super().call_binop(context, operator, left, right)
 
 
 def _as_filter(name: str, of: str, arguments: tuple[Any, ...]) -> tuple[Any, list[Any]]:
