@@ -40,6 +40,8 @@ OF_GRAPHS: Final = {"jinja2", "jmespath"}
 """Imported at the top of modules that only graphs need."""
 
 LATE: Final = HEAVY | {
+    "ctypes": "only Windows is asked by it",
+    "difflib": "only an edit needs it",
     "fcntl": "Windows has no such module",
     "importlib.metadata": "20 ms, and it reads the folders of all packages",
     "ipaddress": "few hosts need it",
@@ -60,6 +62,8 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.execution.steps.event_loop": "it needs asyncio",
     "ironflow_nb.flows.flow_definition": "a flow is not drawn before the first step has run",
     "ironflow_nb.graphs": "most notebooks have no graphs, and most graphs need few of their libraries",
+    "ironflow_nb.handles": "a flow that is called needs no handle, plan or picture",
+    "ironflow_nb.history": "a flow that is called reads no history",
     "ironflow_nb.history.history_frame": "it needs pandas",
     "ironflow_nb.history.pictured_frame": "it needs pandas",
     "ironflow_nb.journal.migrations": "60 ms that only old journals cost",
@@ -119,3 +123,15 @@ def test_a_durable_step_waits_for_no_heavy_module(tmp_path: Path) -> None:
     command = [sys.executable, "-c", A_STEP, *HEAVY, *OF_GRAPHS]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+N_MODULES: Final = 80
+"""As many of ours as the decorators may import; each is half a millisecond of every start."""
+
+
+def test_the_decorators_import_few_modules(tmp_path: Path) -> None:
+    program = "import sys; from ironflow_nb import flow, step; print(*sorted(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    ours = [name for name in found.stdout.split() if name.startswith(f"{NAME}.")]
+    assert len(ours) <= N_MODULES, ours
+    assert not HEAVY.keys() & set(found.stdout.split())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -158,6 +157,8 @@ def compare(old_parts: Sequence[CodePart], new_parts: Sequence[CodePart]) -> tup
 
 def diff(change: Change) -> str:
     """Return the unified diff of the two sources."""
+    import difflib
+
     old = [] if change.old is None else change.old.source.splitlines()
     new = [] if change.new is None else change.new.source.splitlines()
     part = change.new or change.old
@@ -202,6 +203,8 @@ def _edit_of(old: CodePart, new: CodePart) -> Change:
 
 def _first_edited_line(old: str, new: str) -> int | None:
     """Return the number of the first new line that differs; a line with code goes before comments and blank lines."""
+    import difflib
+
     code_lines = _code_lines(new)
     matcher = difflib.SequenceMatcher(None, old.splitlines(), new.splitlines(), autojunk=False)
     edits = [code for code in matcher.get_opcodes() if code[0] != "equal"]

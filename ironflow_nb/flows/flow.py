@@ -7,20 +7,22 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from ironflow_nb.core.durations import Duration
-from ironflow_nb.core.identity import digest_bytes
+from ironflow_nb.core.identity import Digest, digest_bytes
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import REGISTRY, SCOPE, FlowCall, RunPolicy, RunRequest, StepSpec, with_options
-from ironflow_nb.flows.flow_definition import define, definition_id, documentation
 from ironflow_nb.flows.step import Bindable, Step, arguments_of
-from ironflow_nb.handles.explanation import VolatileArguments
-from ironflow_nb.handles.run import Run
-from ironflow_nb.handles.run_picture import bundle_of
 from ironflow_nb.handles.runnable import Runnable
 
 if TYPE_CHECKING:
+    from ironflow_nb.core.identity import RunId
+    from ironflow_nb.core.recorded_steps import RecordedSteps
     from ironflow_nb.diagram.draw import Picture
+    from ironflow_nb.execution import JournalAccess
+    from ironflow_nb.handles.explanation import VolatileArguments
+    from ironflow_nb.handles.run import Run
     from ironflow_nb.history.pictured_frame import Plan
+    from ironflow_nb.journal.ports import StoredDefinition
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -87,12 +89,12 @@ class Flow(Bindable, Runnable, Generic[P, R]):
         request = RunRequest(
             kind=self.kind,
             name=self.name,
-            definition_id=definition_id(self.spec),
-            define=functools.partial(define, self.spec),
+            definition_id=_definition_id(self.spec),
+            define=functools.partial(_define, self.spec),
             arguments=arguments,
             policy=self.policy,
             function=self.spec.function,
-            new_adviser=VolatileArguments,
+            new_adviser=_new_adviser,
         )
         return request, FlowCall(self.spec.function, plain_args, dict(plain_kwargs))
 
@@ -136,16 +138,38 @@ class Flow(Bindable, Runnable, Generic[P, R]):
 
     def getdoc(self) -> str:
         """Return what ``main?`` shows in a notebook; IPython asks for it by this name."""
+        from ironflow_nb.flows.flow_definition import documentation
+
         return documentation("flow", self.spec, self.policy)
 
     def __ironflow_digest__(self) -> bytes:
         return digest_bytes(self.spec.name.encode() + self.spec.code)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        from ironflow_nb.handles.run_picture import bundle_of
+
         return bundle_of(self.diagram())
 
     def __repr__(self) -> str:
         return f"flow {self.spec.name}{self.spec.parameters}"
+
+
+def _definition_id(spec: StepSpec) -> Digest:
+    """Return the id of the definition: of its name, its code, and that of the steps and helpers that it refers to."""
+    return digest_bytes(f"flow {spec.name}\0".encode() + spec.code)
+
+
+def _new_adviser(access: JournalAccess, run_id: RunId, recorded: RecordedSteps) -> VolatileArguments:
+    from ironflow_nb.handles.explanation import VolatileArguments
+
+    return VolatileArguments(access, run_id, recorded)
+
+
+def _define(spec: StepSpec) -> StoredDefinition:
+    """Return what the journal keeps of a flow."""
+    from ironflow_nb.flows.flow_definition import define
+
+    return define(spec, _definition_id(spec))
 
 
 @overload

@@ -15,9 +15,9 @@ import msgspec
 
 from ironflow_nb.code_identity.code_parts import describe
 from ironflow_nb.code_identity.syntax import source_of
-from ironflow_nb.core.identity import OWN_PREFIX, Digest, digest_bytes
+from ironflow_nb.core.identity import OWN_PREFIX, Digest
 from ironflow_nb.core.status import RunKind
-from ironflow_nb.diagram.model import Diagram, NodeKind
+from ironflow_nb.diagram.model import Diagram, NodeKind, encode_diagram
 from ironflow_nb.execution import StepSpec
 from ironflow_nb.flows.diagram_names import Described
 from ironflow_nb.flows.diagram_statements import extract
@@ -54,22 +54,11 @@ def describe_name(value: object) -> Described | None:
 _KINDS = {"step": NodeKind.STEP, "flow": NodeKind.CHILD}
 
 
-def definition_id(spec: StepSpec) -> Digest:
-    """Return the id of the definition: of its name, its code, and that of the steps and helpers that it refers to."""
-    return digest_bytes(f"flow {spec.name}\0".encode() + spec.code)
-
-
-def define(spec: StepSpec) -> StoredDefinition:
-    """Return what the journal keeps of a flow."""
-    return _define(spec, definition_id(spec))
-
-
 @lru_cache(maxsize=256)
-def _define(spec: StepSpec, own_id: Digest) -> StoredDefinition:
-    from ironflow_nb.diagram.model import encode_diagram
-
+def define(spec: StepSpec, definition_id: Digest) -> StoredDefinition:
+    """Return what the journal keeps of a flow whose definition has that id."""
     return StoredDefinition(
-        definition_id=own_id,
+        definition_id=definition_id,
         kind=RunKind.FLOW,
         name=spec.name,
         source=source_of(spec.function),

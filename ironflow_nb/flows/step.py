@@ -28,7 +28,6 @@ from ironflow_nb.execution import (
     is_foreign_thread,
     with_step_options,
 )
-from ironflow_nb.flows.flow_definition import documentation
 from ironflow_nb.flows.results import MapResult, StepFuture, map_items, submit_call
 
 _INSIDE: Final = frozenset({"bound_to", "receiver", "refuse_lost_class", "getdoc", "spec"})
@@ -231,6 +230,8 @@ class Step(Bindable, Generic[P, R]):
 
     def getdoc(self) -> str:
         """Return what ``fetch?`` shows in a notebook; IPython asks for it by this name."""
+        from ironflow_nb.flows.flow_definition import documentation
+
         return documentation("step", self.spec, self.spec.options)
 
     def __ironflow_digest__(self) -> bytes:

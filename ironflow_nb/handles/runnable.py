@@ -24,6 +24,7 @@ from ironflow_nb.execution import (
     RunContext,
     RunPolicy,
     RunRequest,
+    Session,
     StepSpec,
     await_child,
     await_here,
@@ -34,15 +35,12 @@ from ironflow_nb.execution import (
     run_in_background,
     with_options,
 )
-from ironflow_nb.handles.run import Run
-from ironflow_nb.handles.run_plan import plan_of_call
-from ironflow_nb.history import frames
-from ironflow_nb.history.recorded_values import recorded_arguments
 from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ironflow_nb.handles.run import Run
     from ironflow_nb.history.pictured_frame import Plan
 
 _INTERNAL_NAMES: Final = frozenset({
@@ -163,7 +161,7 @@ class Runnable:
 
         async def run_async(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
             value = await await_child(engine, requested(run_id, parent), body)
-            return await Run[Any](engine, value.run_id) if isinstance(value, RunRow) else value
+            return await _handle(engine, value.run_id) if isinstance(value, RunRow) else value
 
         def run_waiting(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
             return durable_calls.wait_for_future(scope, engine.spawn(run_async(run_id, parent)))
@@ -178,7 +176,7 @@ class Runnable:
         """Wait for a run of another process; if its owner dies meanwhile, continue it here."""
         __tracebackhide__ = True
         while True:
-            handle: Run[Any] = Run(engine, run.run_id)
+            handle = _handle(engine, run.run_id)
             if handle.wait().status is not RunStatus.INTERRUPTED:
                 return handle.result()
             value = run_here(engine, replace(request, run_id=run.run_id, reason="takeover"), body)
@@ -187,7 +185,7 @@ class Runnable:
 
     async def _run_async(self, engine: Engine, request: RunRequest, body: FlowCall) -> Any:
         value = await await_here(engine, request, body)
-        return await Run[Any](engine, value.run_id) if isinstance(value, RunRow) else value
+        return await _handle(engine, value.run_id) if isinstance(value, RunRow) else value
 
     def start_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run[Any]:
         """Run it in the background and return its `Run` at once.
@@ -202,9 +200,9 @@ class Runnable:
         with engine.interrupts.taken():
             begun = begin(engine, request)
             if isinstance(begun, RunRow):
-                return Run(engine, begun.run_id)
+                return _handle(engine, begun.run_id)
             run_in_background(engine, begun, body)
-        return Run(engine, begun.run_id, begun)
+        return _handle(engine, begun.run_id, begun)
 
     def refuse_inside(self) -> None:
         """Refuse a call where no run can begin.
@@ -227,6 +225,8 @@ class Runnable:
 
     def plan_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Plan:
         """Return what the call would do with recorded steps; see `Flow.plan`."""
+        from ironflow_nb.handles.run_plan import plan_of_call
+
         return plan_of_call(REGISTRY.engine(), self.request(args, kwargs)[0])
 
     def resume(self) -> Run[Any]:
@@ -239,11 +239,11 @@ class Runnable:
         """
         engine = REGISTRY.engine()
         for run in self._find_runs(engine, statuses=set(RunStatus) - CLOSED):
-            handle: Run[Any] = Run(engine, run.run_id)
+            handle = _handle(engine, run.run_id)
             status = handle.status
             if status in ENDED - CLOSED:
                 self.continue_run(engine, run)
-                return Run(engine, run.run_id, engine.sessions.get(run.run_id))
+                return _handle(engine, run.run_id, engine.sessions.get(run.run_id))
             if status not in ENDED:
                 return handle
         raise RunNotFound(f"{self.name} has no unfinished run in {engine.journal.location}", name=self.name)
@@ -254,6 +254,8 @@ class Runnable:
         Raises:
             UntrustedRun: this user did not begin it.
         """
+        from ironflow_nb.history.recorded_values import recorded_arguments
+
         with engine.reading() as reader:
             engine.access.refuse_foreign(reader, run)
         args, kwargs = self.recorded_call(recorded_arguments(engine, run))
@@ -268,16 +270,26 @@ class Runnable:
         """The newest run of it, if there is one."""
         engine = REGISTRY.engine()
         newest = self._find_runs(engine, limit=1)
-        return Run(engine, newest[0].run_id) if newest else None
+        return _handle(engine, newest[0].run_id) if newest else None
 
     def runs(self) -> pd.DataFrame:
         """Return its runs; see `ironflow_nb.runs`."""
+        from ironflow_nb.history import frames
+
         return frames.runs(flow=self)
 
     def events(self) -> pd.DataFrame:
         """Return the events of its runs; see `ironflow_nb.events`."""
+        from ironflow_nb.history import frames
+
         return frames.events(flow=self)
 
     def _find_runs(self, engine: Engine, **narrowed: Any) -> list[RunRow]:
         with engine.reading() as reader:
             return reader.runs(Select(kind=self.kind, name=self.name, is_full_name=True, **narrowed))
+
+
+def _handle(engine: Engine, run_id: RunId, session: Session | None = None) -> Run[Any]:
+    from ironflow_nb.handles.run import Run
+
+    return Run(engine, run_id, session)

@@ -9,11 +9,9 @@ What Windows tells of its machine and of processes; asked there only.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from collections.abc import Callable
-from ctypes import wintypes
 from functools import cache
 from hashlib import blake2b
 from importlib import import_module
@@ -42,6 +40,9 @@ def machine_id() -> str:
 
 def started_at(pid: int) -> str | None:
     """Return when the process of that pid was created; None if there is surely none, or it has ended."""
+    import ctypes
+    from ctypes import wintypes
+
     kernel: Any = getattr(ctypes, "WinDLL")("kernel32", use_last_error=True)  # noqa: B009 -- Windows alone has it
     kernel.OpenProcess.argtypes = (wintypes.DWORD, wintypes.BOOL, wintypes.DWORD)
     kernel.OpenProcess.restype = wintypes.HANDLE
@@ -56,6 +57,9 @@ def asked(kernel: Any, last_error: Callable[[], int], pid: int) -> str | None:
 
     Windows keeps the instant, in 100 ns of UTC, as it was when the process was created, whatever the clock does later.
     """
+    import ctypes
+    from ctypes import wintypes
+
     handle = kernel.OpenProcess(_QUERY_LIMITED_INFORMATION, False, pid)  # noqa: FBT003
     if not handle:  # of one that may not be asked it is known that it is there
         return None if last_error() == _INVALID_PARAMETER else UNKNOWN_TO_WINDOWS
