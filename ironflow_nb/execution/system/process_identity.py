@@ -57,8 +57,7 @@ def asked(kernel: Any, last_error: Callable[[], int], pid: int) -> str | None:
 
     Windows keeps the instant, in 100 ns of UTC, as it was when the process was created, whatever the clock does later.
     """
-    import ctypes
-    from ctypes import wintypes
+    from ctypes import byref, wintypes
 
     handle = kernel.OpenProcess(_QUERY_LIMITED_INFORMATION, False, pid)  # noqa: FBT003
     if not handle:  # of one that may not be asked it is known that it is there
@@ -66,8 +65,8 @@ def asked(kernel: Any, last_error: Callable[[], int], pid: int) -> str | None:
     try:
         created, ended, in_kernel, in_user = (wintypes.FILETIME() for _ in range(4))
         code = wintypes.DWORD()
-        times = map(ctypes.byref, (created, ended, in_kernel, in_user))
-        if not kernel.GetProcessTimes(handle, *times) or not kernel.GetExitCodeProcess(handle, ctypes.byref(code)):
+        times = map(byref, (created, ended, in_kernel, in_user))
+        if not kernel.GetProcessTimes(handle, *times) or not kernel.GetExitCodeProcess(handle, byref(code)):
             return UNKNOWN_TO_WINDOWS
         # A process that has ended stays there as long as somebody holds it open.
         is_running = code.value == _STILL_ACTIVE
