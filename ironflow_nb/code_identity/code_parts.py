@@ -161,8 +161,7 @@ def diff(change: Change) -> str:
 
     old = [] if change.old is None else change.old.source.splitlines()
     new = [] if change.new is None else change.new.source.splitlines()
-    part = change.new or change.old
-    name = "" if part is None else part.name
+    name = getattr(change.new or change.old, "name", "")
     return "\n".join(difflib.unified_diff(old, new, f"{name} (then)", f"{name} (now)", lineterm=""))
 
 
