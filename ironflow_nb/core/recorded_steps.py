@@ -174,9 +174,13 @@ class RecordedSteps:
         self._places.add((name, branch))
         return is_new
 
-    def take_skipped(self, name: str, branch: BranchId) -> StepRow | None:
-        """Return the last attempt of a step that the branch had skipped and now runs, or None."""
-        return self._skipped.pop((name, branch), None) if self._skipped else None
+    def new_ref(self, name: str, branch: BranchId) -> tuple[StepRef, int, int]:
+        """Return the reference, index and attempt of a step that begins for the first time, or after a skip."""
+        skipped = self._skipped.pop((name, branch), None) if self._skipped else None
+        if skipped is not None:
+            return skipped.step, skipped.index, skipped.attempt + 1
+        index = self.take_index(name)
+        return step_ref(name, index), index, 1
 
     def take_index(self, name: str) -> int:
         """Return the lowest free index of that name, and take it."""
@@ -213,12 +217,3 @@ class RecordedSteps:
     def unused_steps(self) -> tuple[StepRef, ...]:
         """Return the recorded steps that no call has used yet."""
         return tuple(ref for ref, record in self._records.items() if not record.asked_for)
-
-
-def new_ref(memo: RecordedSteps, name: str, branch: BranchId) -> tuple[StepRef, int, int]:
-    """Return the reference, index and attempt of a step that begins for the first time, or after a skip."""
-    skipped = memo.take_skipped(name, branch)
-    if skipped is not None:
-        return skipped.step, skipped.index, skipped.attempt + 1
-    index = memo.take_index(name)
-    return step_ref(name, index), index, 1

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ironflow_nb.core.identity import BranchId, StepRef, step_ref
-from ironflow_nb.core.recorded_steps import RecordedSteps, new_ref
+from ironflow_nb.core.recorded_steps import RecordedSteps
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepStatus
 from tests.core.made import digest, step_row
@@ -120,16 +120,16 @@ def test_a_step_that_was_left_out_begins_as_its_next_attempt_in_the_branch_that_
     skipped = step_row("fetch", 0, identity=digest("skipped"), branch=LEFT, status=StepStatus.SKIPPED)
     memo = RecordedSteps([skipped, recorded(1, RIGHT)])
     assert (len(memo), memo.latest(StepRef("fetch[0]")), memo.unused_steps()) == (1, None, ("fetch[1]",))
-    assert new_ref(memo, "fetch", RIGHT) == ("fetch[2]", 2, 1)
-    assert new_ref(memo, "fetch", LEFT) == ("fetch[0]", 0, 2)
-    assert new_ref(memo, "fetch", LEFT) == ("fetch[3]", 3, 1)
+    assert memo.new_ref("fetch", RIGHT) == ("fetch[2]", 2, 1)
+    assert memo.new_ref("fetch", LEFT) == ("fetch[0]", 0, 2)
+    assert memo.new_ref("fetch", LEFT) == ("fetch[3]", 3, 1)
 
 
 def test_a_step_that_has_begun_since_it_was_left_out_is_known_by_its_call() -> None:
     skipped = step_row("fetch", 0, identity=digest("skipped"), branch=LEFT, status=StepStatus.SKIPPED)
     memo = RecordedSteps([skipped, step_row("fetch", 0, attempt=2, identity=PAGE, branch=LEFT)])
     assert answer(memo, LEFT) == "fetch[0]"
-    assert new_ref(memo, "fetch", LEFT) == ("fetch[1]", 1, 1)
+    assert memo.new_ref("fetch", LEFT) == ("fetch[1]", 1, 1)
 
 
 def test_what_is_left_out_is_new_once_and_not_where_something_is_recorded() -> None:
@@ -143,7 +143,7 @@ def test_what_is_left_out_for_another_reason_than_before_is_noted_as_another_att
     skipped = step_row("fetch", 0, identity=digest("skipped"), branch=LEFT, status=StepStatus.SKIPPED)
     memo = RecordedSteps([skipped])
     assert memo.skip("fetch", LEFT, "when is false")
-    assert new_ref(memo, "fetch", LEFT) == ("fetch[0]", 0, 2)
+    assert memo.new_ref("fetch", LEFT) == ("fetch[0]", 0, 2)
     assert not memo.skip("fetch", LEFT, "when is false")
 
 
@@ -151,7 +151,7 @@ def test_what_is_left_out_for_another_reason_than_before_is_noted_as_another_att
 def test_new_steps_fill_the_gaps_of_the_indices_and_then_go_on(taken: set[int], n_new: int) -> None:
     memo = RecordedSteps([recorded(index, nth=index) for index in sorted(taken)] + [step_row("parse", 0)])
     free = [index for index in range(20) if index not in taken][:n_new]
-    assert [new_ref(memo, "fetch", LEFT) for _ in range(n_new)] == [(f"fetch[{index}]", index, 1) for index in free]
+    assert [memo.new_ref("fetch", LEFT) for _ in range(n_new)] == [(f"fetch[{index}]", index, 1) for index in free]
     assert memo.take_index("parse") == 1
     assert memo.take_index("write") == 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -105,6 +106,7 @@ class RunStorage:
         return definition
 
 
+_GET_DEFINITIONS: Final = attrgetter("definitions")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -144,14 +146,19 @@ class JournalAccess:
 
     def append(self, commits: Sequence[RunCommit], durability: Durability) -> None:
         """Write the commits in one transaction. The first of an engine writes its lease too."""
-        commits = [self._with_signatures(commit) if commit.definitions else commit for commit in commits]
+        if any(map(_GET_DEFINITIONS, commits)):
+            commits = [self._with_signatures(commit) for commit in commits]
         with self._lock:
-            self._refuse_closed()
-            self.journal.append(commits, durability=durability, lease=self._first_lease())
+            if self._is_exchanging or self._closed_because is not None:
+                self._refuse_closed()
+            lease = None if self._lease_is_written else self._first_lease()
+            self.journal.append(commits, durability=durability, lease=lease)
             self._lease_is_written = True
             for commit in commits:
-                self.defined.update(definition.definition_id for definition in commit.definitions)
-                self._computing.difference_update((cached.identity, cached.code) for cached in commit.cached)
+                for definition in commit.definitions:
+                    self.defined.add(definition.definition_id)
+                for cached in commit.cached:
+                    self._computing.discard((cached.identity, cached.code))
         if self.on_append is not None:
             self.on_append()
 

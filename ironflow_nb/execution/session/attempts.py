@@ -8,6 +8,7 @@ from contextvars import Context
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.run_state import StepRow
@@ -55,22 +56,19 @@ class RecordedAnswer(msgspec.Struct, frozen=True):
     kept: StoredResult | None = None
 
 
-class Promise:
+class Promise(msgspec.Struct, eq=False):
     """A value or an error that comes once; who waits is called back. Used under the session's lock.
 
     Of an attempt that was let go of without a result, `undone` is what a later continuation of the run has to continue.
     """
 
-    __slots__ = ("_callbacks", "_read", "_value", "error", "is_observed", "kept", "undone")
-
-    def __init__(self) -> None:
-        self.error: BaseException | None = None
-        self.is_observed = False
-        self.kept: StoredResult | None = None
-        self.undone: Attempt | None = None
-        self._value: Any = PENDING
-        self._read: Callable[[ValueId], Any] | None = None
-        self._callbacks: list[Callable[[], None]] = []
+    error: BaseException | None = None
+    is_observed: bool = False
+    kept: StoredResult | None = None
+    undone: Attempt | None = None
+    _value: Any = PENDING
+    _read: Callable[[ValueId], Any] | None = None
+    _callbacks: list[Callable[[], None]] = []
 
     @property
     def is_done(self) -> bool:
@@ -128,7 +126,7 @@ class Promise:
             callback()
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """One attempt of a step that is to be performed; `row` is there once it has started.
 
     A retry follows its `failed` attempt, not before that one's due time, and `begin_again` puts it back to work where
@@ -137,57 +135,48 @@ class Attempt:
     runs in the `context` of the call.
     """
 
-    __slots__ = (
-        "begin_again", "call", "child_run_id", "claim", "code", "context", "continuation", "due_s", "failed", "index",
-        "is_owed", "n_failed", "number", "promise", "reason", "row", "spec", "started_s", "step",
-    )  # fmt: skip
-
-    row: StepRow
-    continuation: object
+    spec: StepSpec
+    code: Digest
+    call: StepCall
+    step: StepRef
+    index: int
+    number: int
+    reason: StepReason
+    continuation: object = None
     """The memory that made it, or that of a later continuation of the run with a call that it answers.
 
     No attempt of an earlier continuation than the current one begins any more.
     """
-
-    def __init__(
-        self, spec: StepSpec, code: Digest, call: StepCall, step: StepRef, index: int, number: int, reason: StepReason
-    ) -> None:
-        self.spec = spec
-        self.code = code
-        self.call = call
-        self.step = step
-        self.index = index
-        self.number = number
-        self.reason = reason
-        self.promise = Promise()
-        self.started_s = 0.0
-        self.due_s: float | None = None
-        self.failed: StepRow | None = None
-        self.n_failed = 0
-        self.begin_again: Callable[[Attempt], None] | None = None
-        self.child_run_id: RunId | None = None
-        self.claim: CachedResult | None = None
-        self.is_owed = False
-        self.context: Context | None = None
+    promise: Promise = msgspec.field(default_factory=Promise)
+    row: StepRow | None = None
+    started_s: float = 0.0
+    due_s: float | None = None
+    failed: StepRow | None = None
+    n_failed: int = 0
+    begin_again: Callable[[Attempt], None] | None = None
+    child_run_id: RunId | None = None
+    claim: CachedResult | None = None
+    is_owed: bool = False
+    context: Context | None = None
 
     @property
     def due_at(self) -> int:
         """The instant in microseconds UTC before which the attempt does not begin."""
         return 0 if self.failed is None else self.failed.due_at or 0
 
-    def retry(self, failed: StepRow) -> Attempt:
+    def retry(self) -> Attempt:
         """Return the attempt after this one, which failed."""
-        again = Attempt(self.spec, self.code, self.call, self.step, self.index, self.number + 1, StepReason.RETRY)
-        again.claim, again.is_owed, again.continuation = self.claim, self.is_owed, self.continuation
-        again.promise, again.failed, again.begin_again = self.promise, failed, self.begin_again
-        again.n_failed, again.context, again.child_run_id = self.n_failed + 1, self.context, self.child_run_id
-        return again
+        return replace(
+            self, number=self.number + 1, reason=StepReason.RETRY, failed=self.row, n_failed=self.n_failed + 1,
+            row=None, started_s=0.0, due_s=None,
+        )  # fmt: skip
 
     def continued(self, spec: StepSpec, continuation: object) -> Attempt:
         """Return the attempt that continues this one's child run, in a continuation that waited for it."""
-        again = Attempt(spec, spec.code, self.call, self.step, self.index, self.number + 1, StepReason.INTERRUPTED)
-        again.child_run_id, again.continuation = self.child_run_id, continuation
-        return again
+        return Attempt(
+            spec, spec.code, self.call, self.step, self.index, self.number + 1, StepReason.INTERRUPTED, continuation,
+            child_run_id=self.child_run_id,
+        )  # fmt: skip
 
     @property
     def branch(self) -> BranchId:
@@ -197,7 +186,7 @@ class Attempt:
     @property
     def is_started(self) -> bool:
         """Return True if its body has begun."""
-        return hasattr(self, "row")
+        return self.row is not None
 
 
 class AttemptResult(PendingEvent, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.events import StepSkipped
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, branch_id, keyed_identity, step_identity
 from ironflow_nb.core.plain_text import are, counted
-from ironflow_nb.core.recorded_steps import RecordedStep, RecordedSteps, new_ref
+from ironflow_nb.core.recorded_steps import RecordedStep, RecordedSteps
 from ironflow_nb.core.replay_decision import (
     GUARD_S,
     OnChange,
@@ -37,7 +37,7 @@ from ironflow_nb.journal.ports import Select
 from ironflow_nb.values.failures import recorded_error
 from ironflow_nb.values.stored_value import StoredValue
 
-_OWN_FRAMES: Final = 7
+_OWN_FRAMES: Final = 5
 """So many frames at least lie between the looking for a call site and the code that calls a step."""
 
 FAILED_STEP: Final = "_ironflow_step"
@@ -141,7 +141,7 @@ class Replayer:
         """Return what notes that a step is left out; None if that, or more, is recorded of it."""
         if not self.recorded.skip(name, branch, reason):
             return None
-        step, index, attempt = new_ref(self.recorded, name, branch)
+        step, index, attempt = self.recorded.new_ref(name, branch)
         identity = step_identity(f"skipped {name}", Digest(b""))
         skipped = StepSkipped(name=name, index=index, identity=identity, reason=reason, branch=branch)
         return PendingEvent(skipped, step, attempt)
@@ -159,13 +159,13 @@ class Replayer:
         self._sites_of_branches[opened] = self.site_of(parent)
         return opened
 
-    def site_of(self, branch: BranchId, n_passed: int = 2) -> str:
+    def site_of(self, branch: BranchId) -> str:
         """Return where in its flow the calling code stands; beyond the source of the flow, where its branch began."""
-        return self.sites.here(n_passed) or self._sites_of_branches.get(branch, "")
+        return self.sites.here(2) or self._sites_of_branches.get(branch, "")
 
     def _site(self, call: StepCall) -> str:
         if call.site is None:
-            call.site = self.site_of(call.place[1], _OWN_FRAMES)
+            call.site = self.sites.here(_OWN_FRAMES) or self._sites_of_branches.get(call.place[1], "")
         return call.site
 
     def recognise(
@@ -194,18 +194,22 @@ class Replayer:
             ValueUnreadable: the recorded answer can't be read here.
         """
         identity, branch, _ = call.place
-        code = spec.code  # once a call, for it may be another one at any time
-        self._note_code(spec, code)
+        code = spec.code_source.current().digest  # once a call, for it may be another one at any time
+        codes = self._codes.get((spec.name, spec.variant))
+        if codes is None or codes[-1] != (spec.qualname, code):
+            self._note_code(spec, code)
         if spec.key is not None:
             self._note_key(spec, identity, digest)
         call.place = identity, branch, self.recorded.count_call(identity, branch)
         record = self.recorded.find(*call.place)
-        flying = _flying(record, code, in_flight, once=spec.once)
+        if record is None:
+            if self.origin is not None:
+                return self._ask_origin(self.origin, spec, code, call)
+            return self._attempt(spec, code, call, None, StepReason.NEW)
+        flying = _flying(record, code, in_flight, once=spec.once) if in_flight else None
         if flying is not None:
             flying.continuation = self  # it answers a call of this continuation now, and so may be tried again in it
             return flying.promise
-        if record is None and self.origin is not None:
-            return self._ask_origin(self.origin, spec, code, call)
         verdict = judge(record, code, once=spec.once)
         if isinstance(verdict, PolicyDecides):
             verdict = _as_before(spec, record) or self._settle_change(spec, code, verdict.row, self.recorded)
@@ -241,7 +245,7 @@ class Replayer:
             stored = self._stored(verdict.row, origin.outputs_of(verdict.row))
             if stored is not None and stored.content is not None:
                 value = self._decoded(verdict.row, stored)
-                ref = new_ref(self.recorded, spec.name, call.place[1])
+                ref = self.recorded.new_ref(spec.name, call.place[1])
                 origin.take_over(verdict.row, ref, call.place, verdict.row.code, self._site(call))
                 self.n_reused += 1
                 return RecordedAnswer(value, kept=StoredResult(stored.value_id, stored.size))
@@ -260,30 +264,26 @@ class Replayer:
         if record is None:
             if self.advise is not None:
                 self.advise(spec.name, call.arguments, not (self._n_added or self._done_again))
-            attempt = Attempt(spec, code, call, *new_ref(self.recorded, spec.name, call.place[1]), reason)
-        else:
-            latest = record.latest
-            is_open = latest.status is StepStatus.WAITING and not record.is_discarded  # a wait, which goes on
-            number = latest.attempt + (not is_open)
-            attempt = Attempt(spec, code, call, latest.step, latest.index, number, reason)
-            if is_open:
-                attempt.row = latest
-            is_begun = latest.status is not StepStatus.COMPLETED or reason is StepReason.CODE_CHANGED
-            child = latest.child_run_id if is_begun and not record.is_discarded else None
-            if latest.origin_run_id is None:
-                attempt.child_run_id = child
-            elif child is not None and self.origin is not None:  # it is another run's, and is built on
-                self.origin.children[attempt.step] = child
-            attempt.failed = latest if latest.status is StepStatus.RETRYING else None
-            attempt.is_owed = record.is_owed
-        attempt.continuation = self
+            return Attempt(spec, code, call, *self.recorded.new_ref(spec.name, call.place[1]), reason, self)
+        latest = record.latest
+        is_open = latest.status is StepStatus.WAITING and not record.is_discarded  # a wait, which goes on
+        number = latest.attempt + (not is_open)
+        attempt = Attempt(spec, code, call, latest.step, latest.index, number, reason, self)
+        if is_open:
+            attempt.row = latest
+        is_begun = latest.status is not StepStatus.COMPLETED or reason is StepReason.CODE_CHANGED
+        child = latest.child_run_id if is_begun and not record.is_discarded else None
+        if latest.origin_run_id is None:
+            attempt.child_run_id = child
+        elif child is not None and self.origin is not None:  # it is another run's, and is built on
+            self.origin.children[attempt.step] = child
+        attempt.failed = latest if latest.status is StepStatus.RETRYING else None
+        attempt.is_owed = record.is_owed
         return attempt
 
     def _note_code(self, spec: StepSpec, code: Digest) -> None:
         codes = self._codes.setdefault((spec.name, spec.variant), [])
         mine = (spec.qualname, code)
-        if codes and codes[-1] == mine:
-            return
         if mine in codes or any(qualname != spec.qualname for qualname, _ in codes):
             raise DuplicateName(
                 f"two functions act as step {spec.name!r} in run {self._run_id}: {codes[-1][0]} and {spec.qualname}; "
@@ -421,7 +421,7 @@ class Replayer:
 
 
 def _flying(
-    record: RecordedStep | None, code: Digest, in_flight: Mapping[AttemptRef, Attempt], *, once: bool
+    record: RecordedStep, code: Digest, in_flight: Mapping[AttemptRef, Attempt], *, once: bool
 ) -> Attempt | None:
     """Return the attempt that an earlier continuation began and whose body still runs, if it answers the call.
 
@@ -429,8 +429,6 @@ def _flying(
     never begun beside itself. A child is none, either: it stops with the continuation that called it, and the next
     attempt waits for that and continues it.
     """
-    if record is None or not in_flight:
-        return None
     latest = record.latest
     attempt = in_flight.get((latest.step, latest.attempt))
     if attempt is None or attempt.child_run_id is not None:
@@ -438,9 +436,9 @@ def _flying(
     return attempt if once or (attempt.code == code and not record.is_discarded) else None
 
 
-def _as_before(spec: StepSpec, record: RecordedStep | None) -> Reuse | None:
+def _as_before(spec: StepSpec, record: RecordedStep) -> Reuse | None:
     """Return the result recorded under the function's own code: all that journals before dependency tracking have."""
-    done = None if record is None else record.completed(spec.tracked.own)
+    done = record.completed(spec.tracked.own)
     return None if done is None else Reuse(done)
 
 

@@ -55,7 +55,7 @@ class RunWriter:
         self._steps: dict[tuple[StepRef, int], StepRow] = {}
         self._values: list[StoredValue] = []
         self._definitions: list[StoredDefinition] = []
-        self._defined: set[Digest] = set()
+        self.defined: set[Digest] = set()
         self._mail: list[Mail] = []
 
     def begin(self, replayer: Replayer) -> None:
@@ -84,9 +84,7 @@ class RunWriter:
 
     def define_step(self, spec: StepSpec, code: Digest, storage: RunStorage) -> None:
         """Add to the next commit what the code of the step consists of: so any process can tell what was edited."""
-        if code in self._defined:
-            return
-        self._defined.add(code)
+        self.defined.add(code)
         tracked = spec.tracked
         if code not in self.access.defined and tracked.digest == code:
             parts = encode_parts(tracked)
@@ -277,8 +275,7 @@ class RunWriter:
         its own, which the attempt of the current continuation reads.
         """
         attempt = result.performed
-        is_late = attempt.continuation is not self.replayer
-        return is_late and (not attempt.is_started or attempt.child_run_id is not None)
+        return attempt.continuation is not self.replayer and (attempt.row is None or attempt.child_run_id is not None)
 
 
 def _with_mail(commit: RunCommit, mail: Sequence[Mail]) -> RunCommit:
@@ -300,20 +297,20 @@ class ObservedFailures:
 
     def __init__(self, put: Callable[[StepRow], None]) -> None:
         self._put = put
-        self._seen: dict[BranchId, dict[StepRef, StepRow]] = {}
+        self.seen: dict[BranchId, dict[StepRef, StepRow]] = {}
         self._lived_with: dict[StepRef, StepRow] = {}
 
-    def note(self, branch: BranchId, row: StepRow) -> None:
-        """Note that the branch sees the failure."""
-        self._seen.setdefault(branch, {})[row.step] = row
+    def note(self, attempt: Attempt) -> None:
+        """Note that the branch of the attempt sees its failure."""
+        branch, row = attempt.branch, attempt.row
+        assert row is not None
+        self.seen.setdefault(branch, {})[row.step] = row
 
     def prove(self, branch: BranchId) -> tuple[StepRef, ...]:
         """Record that this branch and those below it lived with what they saw, for it goes on; return the steps."""
-        if not self._seen:
-            return ()
         proven: dict[StepRef, StepRow] = {}
-        for other in [key for key in self._seen if key == branch or key.startswith(f"{branch}/")]:
-            proven |= self._seen.pop(other)
+        for other in [key for key in self.seen if key == branch or key.startswith(f"{branch}/")]:
+            proven |= self.seen.pop(other)
         for row in proven.values():
             self._judge(replace(row, lived_with=True))
         return tuple(proven)
@@ -325,7 +322,7 @@ class ObservedFailures:
     def disown(self, steps: Iterable[StepRef], recorded: Callable[[StepRef], StepRow | None]) -> None:
         """Take back that the flow lived with these failures: they are in the chain of the run's own error."""
         for step in steps:
-            for seen in self._seen.values():
+            for seen in self.seen.values():
                 seen.pop(step, None)
             row = self._lived_with.get(step) or recorded(step)
             if row is not None:

@@ -118,16 +118,20 @@ class Session(RunLifecycle):
         Raises:
             RunFinished, RunTakenOver: the run is over for this session, or for that code.
         """
-        self.raise_if_outlived(continuation)
-        call, digest = self.replayer.recognise(spec, branch, args, kwargs)
+        replayer = self.replayer
+        if continuation is not replayer:
+            raise self.finished()
+        call, digest = replayer.recognise(spec, branch, args, kwargs)
         call.site = site
         with self.lock:
             # Asked again: the run may have been continued meanwhile. The call would be numbered among those of the code
             # that runs now, whose own call then is another one.
-            self.raise_if_outlived(continuation)
-            self.raise_if_over()
+            if replayer is not self.replayer:
+                raise self.finished()
+            if self.phase is not RunPhase.OPEN or self.writer.fatal_error is not None:
+                self.raise_if_over()
             try:
-                return self.replayer.resolve(spec, call, digest, self._in_flight)
+                return replayer.resolve(spec, call, digest, self._in_flight)
             except (CodeChanged, OutcomeUnknown) as error:
                 self.writer.fatal_error = error  # so that code which swallows it can't go on
                 raise
@@ -139,8 +143,6 @@ class Session(RunLifecycle):
 
     def raise_if_over(self) -> None:
         """Raise what a call, or an attempt that is about to begin, meets in a run that is over, or is to stop."""
-        if self.writer.fatal_error is None and self.phase is RunPhase.OPEN:
-            return  # asked by every call, and true for nearly all
         self.raise_fatal_error()
         self.raise_if_stop_requested()
         if self.phase is RunPhase.CLOSED:
@@ -175,20 +177,27 @@ class Session(RunLifecycle):
         """
         inputs = self.storage.store_inputs(attempt.call.arguments)
         identity, branch, nth = attempt.call.place
+        writer = self.writer
         with self.lock:
-            self.raise_if_late(attempt)
+            if (
+                self.phase is not RunPhase.OPEN
+                or writer.fatal_error is not None
+                or attempt.continuation is not self.replayer
+            ):
+                self.raise_if_late(attempt)
             if is_beside and self.phase >= RunPhase.FINISHING:
                 raise self.finished()
             started = StepStarted(
                 name=attempt.spec.name, index=attempt.index, identity=identity, code=attempt.code, branch=branch,
                 nth=nth, inputs=inputs[-1].value_id, reason=attempt.reason.value,
-                lived_with=self.writer.failures.prove(branch), once=attempt.spec.once,
+                lived_with=writer.failures.prove(branch) if writer.failures.seen else (), once=attempt.spec.once,
                 child_run_id=attempt.child_run_id, site=attempt.call.site or "",
             )  # fmt: skip
-            self.writer.define_step(attempt.spec, attempt.code, self.storage)
+            if attempt.code not in writer.defined:
+                writer.define_step(attempt.spec, attempt.code, self.storage)
             if attempt.failed is not None:
-                self.writer.put(replace(attempt.failed, status=StepStatus.FAILED))
-            row = self.writer.defer(PendingEvent(started, attempt.step, attempt.number, values=inputs))
+                writer.put(replace(attempt.failed, status=StepStatus.FAILED))
+            row = writer.defer(PendingEvent(started, attempt.step, attempt.number, values=inputs))
             assert row is not None
             attempt.row = row
             if is_beside:
@@ -197,15 +206,15 @@ class Session(RunLifecycle):
             # never did; so is that a child began, before its run does; and so is, before any body, what recorded calls
             # gave: the body may act on it, and its process may die meanwhile. The lock is held, so no result that this
             # body may have seen is noted in between.
-            if attempt.spec.once or attempt.child_run_id is not None or (self.writer.is_seen and has_body):
-                self.writer.append()
+            if attempt.spec.once or attempt.child_run_id is not None or (writer.is_seen and has_body):
+                writer.append()
         attempt.started_s = self.access.clock.monotonic()
 
     def record(self, result: AttemptResult) -> Any:
         """Commit the result of an attempt; return its value, as a replay will, or raise its error."""
         __tracebackhide__ = True
         with self.lock:
-            is_beside = self._land(result.performed)
+            is_beside = bool(self._in_flight) and self._land(result.performed)
             if self.writer.is_void(result):
                 raise self.finished()
             trouble = self.writer.record([result])
@@ -229,7 +238,7 @@ class Session(RunLifecycle):
             if trouble is not None:
                 result.resolve_promise(trouble)
                 raise trouble
-            return result.performed.retry(result.performed.row)
+            return result.performed.retry()
 
     def record_later(self, result: AttemptResult, *, is_seen: bool) -> None:
         """Add the result to the next commit; `is_seen` if it can't be made again and the flow goes on with it."""
@@ -254,7 +263,7 @@ class Session(RunLifecycle):
     def observe(self, attempt: Attempt) -> None:
         """Note that the flow sees the failure of the attempt."""
         with self.lock:
-            self.writer.failures.note(attempt.branch, attempt.row)
+            self.writer.failures.note(attempt)
 
     def disown(self, steps: Iterable[StepRef]) -> None:
         """Take back that the flow lived with these failures: they are in the chain of the run's own error."""
@@ -383,7 +392,7 @@ class Session(RunLifecycle):
                 # Of an earlier continuation only what answers a call of this one is tried again: the others are in the
                 # index of this continuation, which tries them again itself when they are called.
                 if trouble is None and result.retry_at is not None and not self.writer.is_late(attempt):
-                    self.beside.delay(attempt.retry(attempt.row))
+                    self.beside.delay(attempt.retry())
                     continue
                 result.resolve_promise(trouble)
         self.wakeups.wake()

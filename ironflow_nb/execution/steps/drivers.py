@@ -11,7 +11,7 @@ from contextlib import suppress
 from contextvars import Context
 from typing import Any, Final, TypeVar
 
-from ironflow_nb.execution.session.attempts import Attempt, Promise
+from ironflow_nb.execution.session.attempts import Promise
 from ironflow_nb.execution.session.run_phase import RunStopped
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.system.interrupts import INTERRUPTS
@@ -38,10 +38,6 @@ class Driver:
     def is_end(self, session: Session, error: BaseException) -> bool:
         """Return True if the error is the flow's own or that of its stop; any other one cuts the run off."""
         return isinstance(error, Exception | RunStopped)
-
-    def is_beside(self, session: Session, attempt: Attempt) -> bool:
-        """Return True if the attempt runs beside its flow, so that a later continuation may find it at work."""
-        return attempt.begin_again is not None or session.is_beside()
 
     async def run_in(self, context: Context | None, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine in that context; None is the caller's own."""
@@ -113,10 +109,6 @@ class LoopDriver(Driver):
     def is_end(self, session: Session, error: BaseException) -> bool:
         """See `Driver`: a task that is cancelled may be so because of the stop."""
         return isinstance(error, Exception) or session.stop_request is not None
-
-    def is_beside(self, session: Session, attempt: Attempt) -> bool:
-        """See `Driver`: other tasks of the flow go on meanwhile."""
-        return True
 
     def run_in(self, context: Context | None, coroutine: Coroutine[Any, Any, T]) -> Awaitable[T]:  # type: ignore[override]
         """See `Driver`: of a task, only another task has another context."""

@@ -37,7 +37,8 @@ def call(
 ) -> Any:
     """Return the result of a ``def`` step, or of a ``def`` child, called directly in a flow."""
     __tracebackhide__ = True
-    session, asked = scope.session, scope.resolve(spec, args, kwargs)
+    session = scope.session
+    asked = session.resolve_call(spec, scope.branch, args, kwargs, continuation=scope.continuation)
     if isinstance(asked, RecordedAnswer):
         return deliver(asked)
     return run_to_end(_resolved(IN_THREAD, session, spec, asked, child))
@@ -60,7 +61,8 @@ def call_async(
             f"{spec.name} is async and was called in a def flow, where nothing can await it; {instead}", name=spec.name
         )
     scope.raise_if_left_behind()
-    session, asked = scope.session, scope.resolve(spec, args, kwargs)
+    session = scope.session
+    asked = session.resolve_call(spec, scope.branch, args, kwargs, continuation=scope.continuation)
     if type(asked) is Attempt:
         session.beside.not_begun.add(asked)
     return _awaited(spec, session, asked, child)
@@ -87,7 +89,8 @@ async def _awaited(
 def deliver(answer: RecordedAnswer) -> Any:
     """Return what is recorded of a call, or raise its recorded failure."""
     __tracebackhide__ = True
-    INTERRUPTS.check()
+    if INTERRUPTS.is_pending:
+        INTERRUPTS.check()
     if answer.error is not None:
         raise answer.error
     return answer.value
@@ -118,7 +121,8 @@ async def _resolved(
     try:
         return session.record(result)
     finally:
-        INTERRUPTS.check()
+        if INTERRUPTS.is_pending:
+            INTERRUPTS.check()
 
 
 async def perform_attempt(
@@ -138,9 +142,11 @@ async def perform_attempt(
                 return found
         if child is not None:
             attempt.child_run_id = _child_to_continue(session, attempt) or session.access.new_run_id()
-        session.start(attempt, is_beside=driver.is_beside(session, attempt))
+        # Beside its flow, a later continuation may find it at work: on a loop other tasks of the flow go on meanwhile.
+        is_beside = driver.is_async or attempt.begin_again is not None or session.is_beside()
+        session.start(attempt, is_beside=is_beside)
         # The body is called in this very coroutine, for another one would change its StopIteration.
-        token = None if child is not None else SCOPE.set(RunContext(session, attempt.branch, attempt.step))
+        token = None if child is not None else SCOPE.set(RunContext(session, attempt.call.place[1], attempt.step))
         try:
             if child is None:
                 value = call_body(attempt.spec.function, *unwrapped(attempt.call.args, attempt.call.kwargs))
