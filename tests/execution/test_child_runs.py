@@ -166,7 +166,8 @@ def test_a_child_that_completed_before_its_parent_knew_is_not_run_again(lab: Lab
             world.die()
             raise SystemExit
         store(entries, durability)
-        is_child_completed = any(entry.run and entry.run.status is RunStatus.COMPLETED for entry in entries)
+        if any(entry.run and entry.run.status is RunStatus.COMPLETED for entry in entries):
+            is_child_completed = True
 
     types: list[str] = []
     lab.engine.access.append = dying  # type: ignore[method-assign]
