@@ -25,6 +25,8 @@ class DatabaseJournal(ABC):
 
     location: str
     files: LargeValues
+    n_bytes = 0
+    """The size of all values that were written to the database."""
     _guard: AbstractContextManager[object]
     """Entered around every use of the connection."""
 
@@ -68,17 +70,15 @@ class DatabaseJournal(ABC):
             _transact(connection, answered, lease)
             self._refuse_lost()
 
-    def _write_files(self, commits: Sequence[RunCommit]) -> int:
-        """Write large values to their files; return the number of bytes that go into the database."""
-        n_bytes = 0
+    def _write_files(self, commits: Sequence[RunCommit]) -> None:
+        """Write large values to their files, and count the bytes of the others."""
         for commit in commits:
             for value in commit.values:
                 if value.size >= INLINE_LIMIT and value.content is not None:
                     self.files.write(value.value_id, value.content)
                 else:
-                    n_bytes += value.size
-            n_bytes += commit.n_bytes
-        return n_bytes
+                    self.n_bytes += value.size
+            self.n_bytes += commit.n_bytes
 
     def write_lease(self, lease: Lease) -> None:
         """See the port."""

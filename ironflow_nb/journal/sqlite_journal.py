@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from ironflow_nb.errors import JournalError, JournalReadOnly
 from ironflow_nb.journal.file_systems import network_file_system
-from ironflow_nb.journal.ports import Durability, Reader, RunCommit
+from ironflow_nb.journal.ports import Durability, Reader
 from ironflow_nb.journal.sqlite_database import DatabaseJournal
 from ironflow_nb.journal.sqlite_file import (
     WAL,
@@ -63,16 +63,10 @@ class SqliteJournal(DatabaseJournal):
         self._levels = _LOGGED
         register_journal(self)
 
-    def _write_files(self, commits: Sequence[RunCommit]) -> int:
-        n_bytes = super()._write_files(commits)
-        if self._log is not None:
-            self._log.n_bytes += n_bytes
-        return n_bytes
-
     def _writing(self, durability: Durability | None = None) -> sqlite3.Connection:
         connection = self._writer()
-        if self._log is not None and self._log.is_long(connection):
-            self._log.write_back(connection)
+        if self._log is not None and self._log.is_long(connection, self.n_bytes):
+            self._log.write_back(connection, self.n_bytes)
         if durability is not None and self._synchronous is not durability:
             connection.execute(f"PRAGMA synchronous={self._levels[durability]}")
             self._synchronous = durability
@@ -143,6 +137,7 @@ class SqliteJournal(DatabaseJournal):
             self._connection = open_writer(self.path, self._network)
             self._levels = _LOGGED if journal_mode(self._connection) == WAL else _ROLLED_BACK
             self._opened, self._log = look_at(self.path), WriteAheadLog(self._connection, self.path)
+            self.n_bytes = 0
         elif self._connection.in_transaction:
             # A second interrupt stopped the rollback of the first; nothing of this transaction was acknowledged.
             roll_back(self._connection)
@@ -150,10 +145,29 @@ class SqliteJournal(DatabaseJournal):
 
     def _refuse_lost(self) -> None:
         # SQLite goes on writing to a file that was deleted or replaced, and nobody finds what it writes.
-        if self._opened is None:
-            return
+        if self._opened is not None and not self._is_in_place(self._opened, self._log):
+            self._refuse_what_is_lost(self._opened)
+
+    def _is_in_place(self, opened: os.stat_result, log: WriteAheadLog | None) -> bool:
+        """Return True if file and log are there as before. Asked twice a commit, so it calls the system and nothing."""
+        try:
+            found = os.lstat(self._name)
+            if found.st_ino != opened.st_ino or found.st_dev != opened.st_dev or not found.st_size:
+                return False
+            if log is None or log.known is None:
+                return True
+            found = os.lstat(log.name)
+        except OSError:
+            return False
+        if found.st_ino != log.known.st_ino or found.st_dev != log.known.st_dev or found.st_size < log.size:
+            return False
+        log.size = found.st_size
+        return True
+
+    def _refuse_what_is_lost(self, opened: os.stat_result) -> None:
+        """Raise an error that says what happened to the file or its log, if it is not that SQLite cut the log."""
         found = look_at(self._name)
-        if found is None or not os.path.samestat(found, self._opened) or not found.st_size:
+        if found is None or not os.path.samestat(found, opened) or not found.st_size:
             became = "deleted" if found is None else "replaced" if found.st_size else "emptied"
             # An emptied file keeps its log: written back, it would be half a journal.
             self._give_up(None if became == "emptied" else WriteAheadLog.leave)

@@ -31,7 +31,8 @@ SELECT (SELECT max(position) FROM events), (SELECT max(signal_id) FROM signals),
 class WriteAheadLog:
     """The log of the one connection that writes a file, from the opening of the connection on.
 
-    A file with a rollback journal has no log: it is never long, and in no trouble.
+    A file with a rollback journal has no log: it is never long, and in no trouble. `name`, `known` and `size` are what
+    the journal compares around every commit.
 
     Lock: the engine's.
     """
@@ -40,18 +41,19 @@ class WriteAheadLog:
         self._path = path
         self._log, self._shared = _beside(path, "-wal"), _beside(path, "-shm")
         self._opened = {file: found for file in (self._log, self._shared) if (found := look_at(file)) is not None}
-        self._name, self._known = str(self._log), self._opened.get(self._log)  # looked at twice a commit
-        self._size = None if self._known is None else self._known.st_size
-        self._began_at = connection.total_changes
-        self.n_bytes = 0
-        """The size of the values that were written since the log was written back."""
+        self.name, self.known = str(self._log), self._opened.get(self._log)
+        self.size = 0 if self.known is None else self.known.st_size
+        self._began_at, self._n_bytes = connection.total_changes, 0
 
-    def is_long(self, connection: sqlite3.Connection) -> bool:
-        """Return True if so much was written through the connection that the log should be written back."""
+    def is_long(self, connection: sqlite3.Connection, n_bytes: int) -> bool:
+        """Return True if so much was written since the last time that the log should be written back.
+
+        `n_bytes` is the size of all values that were written through the connection.
+        """
         n_changes = connection.total_changes - self._began_at
-        return self._size is not None and n_changes + self.n_bytes // _PAGE > CHANGES_BETWEEN
+        return self.known is not None and n_changes + (n_bytes - self._n_bytes) // _PAGE > CHANGES_BETWEEN
 
-    def write_back(self, connection: sqlite3.Connection) -> None:
+    def write_back(self, connection: sqlite3.Connection, n_bytes: int) -> None:
         """Write the log into the journal, as far as no reader needs it. The rest waits for the next time."""
         connection.execute("BEGIN IMMEDIATE")  # the write lock: nobody starts the log anew meanwhile
         try:
@@ -59,19 +61,19 @@ class WriteAheadLog:
         finally:
             connection.execute("ROLLBACK")
         left = CHANGES_BETWEEN if is_whole else CHANGES_WHEN_READ
-        self._began_at, self.n_bytes = connection.total_changes - CHANGES_BETWEEN + left, 0
+        self._began_at, self._n_bytes = connection.total_changes - CHANGES_BETWEEN + left, n_bytes
 
     def trouble(self) -> str | None:
         """Return what happened to the log, if SQLite writes to a log that nobody will find or can read; else None."""
-        if self._size is None or self._known is None:
+        if self.known is None:
             return None
-        found = look_at(self._name)
-        if found is None or not os.path.samestat(found, self._known):
+        found = look_at(self.name)
+        if found is None or not os.path.samestat(found, self.known):
             return f"the log {self._log} was {'deleted' if found is None else 'replaced'}"
         # SQLite itself cuts it too, when all of it is in the journal.
-        if found.st_size < self._size and not _is_readable(self._path):
+        if found.st_size < self.size and not _is_readable(self._path):
             return f"the log {self._log} was cut"
-        self._size = found.st_size
+        self.size = found.st_size
         return None
 
     def rescue(self, connection: sqlite3.Connection) -> bool:
