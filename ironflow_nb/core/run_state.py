@@ -243,11 +243,11 @@ def _new_attempt(
 def _ended_step(
     run_id: RunId, row: StepRow | None, recorded: RecordedEvent, status: StepStatus, duration_s: float, **ending: Any
 ) -> StepRow:
-    begun = _begun(run_id, row, recorded)
-    if begun.status not in _BEGUN:
+    if row is None or row.status not in _BEGUN:
+        begun = _begun(run_id, row, recorded)
         what = f"{type(recorded.event).__name__} of {begun.step} attempt {begun.attempt}, which is {begun.status}"
         raise JournalCorrupt(f"run {run_id}: {what} already", run_id=run_id)
-    return replace(begun, status=status, finished_at=recorded.at, duration_s=duration_s, **ending)
+    return replace(row, status=status, finished_at=recorded.at, duration_s=duration_s, **ending)
 
 
 def _ended_wait(run_id: RunId, row: StepRow | None, recorded: RecordedEvent, event: events.WaitEnded) -> StepRow:

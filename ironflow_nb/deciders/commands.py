@@ -28,7 +28,7 @@ from ironflow_nb.deciders.decisions import (
 from ironflow_nb.deciders.instances import InstanceChanges, fold, load, memory_of, remember, store_state
 from ironflow_nb.deciders.store import Observation, deciders_of
 from ironflow_nb.errors import DecisionError, DuplicateKey, UniqueKeyTaken, ValueNotStorable, VersionConflict
-from ironflow_nb.execution import SCOPE, Engine, deterministic, say, shell
+from ironflow_nb.execution import SCOPE, Engine, durable_calls, say, shell
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Reader, RunCommit
 
 
@@ -341,7 +341,7 @@ def send(
 ) -> Outcome:
     """Decide one command in one transaction."""
     if SCOPE.get() is not None:
-        deterministic.commit_seen()  # a flow may send values that its recorded calls gave
+        durable_calls.commit_seen()  # a flow may send values that its recorded calls gave
     envelope = CommandEnvelope(
         command=command, key=key, expected_version=expected_version, execution=engine.execution()
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic
 
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.option_values import a_text
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow
@@ -23,7 +24,7 @@ from ironflow_nb.deciders.instances import require_version, state_at, version_or
 from ironflow_nb.deciders.possible_transitions import Explorer
 from ironflow_nb.deciders.state_machine import StateMachine, drift, state_machine_of, validate
 from ironflow_nb.errors import InstanceNotFound
-from ironflow_nb.execution import REGISTRY, Engine, a_text, logger, say
+from ironflow_nb.execution import REGISTRY, Engine, logger, say
 
 if TYPE_CHECKING:
     import pandas as pd

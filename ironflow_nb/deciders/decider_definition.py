@@ -17,12 +17,13 @@ import msgspec
 from ironflow_nb.code_identity.tracker import Tracker
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import Digest, digest_bytes
+from ironflow_nb.core.option_values import a_text
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.deciders.codec import Codec, Upcast
 from ironflow_nb.deciders.decisions import Accept, Reject
 from ironflow_nb.deciders.transitions import declared_transitions
 from ironflow_nb.errors import DecisionError
-from ironflow_nb.execution import JournalAccess, a_text, call_body
+from ironflow_nb.execution import JournalAccess, call_body
 
 State = TypeVar("State")
 Command = TypeVar("Command")

@@ -312,7 +312,7 @@ class _CellStorage(RunStorage):
 
     def __init__(self, encode: Callable[[CellEffects], EncodedResult], inner: RunStorage) -> None:
         self._encode = encode
-        super().__init__(inner.values)
+        super().__init__(inner)
 
     def encode_result(self, value: Any) -> EncodedResult:
         """Return the record of the effects with its values."""

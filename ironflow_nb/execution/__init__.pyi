@@ -14,7 +14,6 @@ from .definitions.run_request import with_options as with_options
 from .definitions.step_spec import DEFAULTS as DEFAULTS
 from .definitions.step_spec import StepOptions as StepOptions
 from .definitions.step_spec import StepSpec as StepSpec
-from .definitions.step_spec import a_text as a_text
 from .definitions.step_spec import changes_since as changes_since
 from .definitions.step_spec import parts_of as parts_of
 from .definitions.step_spec import with_step_options as with_step_options

@@ -65,10 +65,3 @@ def _recorded(spec: StepSpec, make: Any) -> Any:
     if scope is None or scope.step is not None:
         return make(REGISTRY.engine().access)
     return record(scope, spec, {}, lambda: make(scope.session.access), is_seen=True)
-
-
-def commit_seen() -> None:
-    """Commit what recorded calls gave to the calling flow, before something that outlives its process rests on it."""
-    scope = SCOPE.get()
-    if scope is not None and scope.session.writer.is_seen:
-        scope.session.flush()

@@ -24,22 +24,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 __all__ = [
-    "call",
-    "call_async",
-    "count_items",
-    "encode_with",
-    "entered",
-    "is_step_failure",
-    "open_branch",
-    "pause",
-    "pause_async",
-    "record",
-    "run_beside",
-    "skip",
-    "submit",
-    "unobserve",
-    "wait_for",
-    "wait_for_async",
+    "call", "call_async", "commit_seen", "count_items", "encode_with", "entered", "is_step_failure", "open_branch",
+    "pause", "pause_async", "record", "run_beside", "skip", "submit", "unobserve", "wait_for", "wait_for_async",
     "wait_for_future",
 ]  # fmt: skip
 
@@ -128,6 +114,13 @@ def count_items(context: RunContext, name: str, n_items: int) -> None:
     """Add to the next commit how often a loop will call the step at that place."""
     series = context.session.begin_series(name, context.branch, "", continuation=context.continuation)
     context.session.count_items(series, n_items)
+
+
+def commit_seen() -> None:
+    """Commit what recorded calls gave to the calling flow, before something that outlives its process rests on it."""
+    scope = SCOPE.get()
+    if scope is not None and scope.session.writer.is_seen:
+        scope.session.flush()
 
 
 def encode_with(context: RunContext, around: Callable[[RunStorage], RunStorage]) -> None:

@@ -13,11 +13,12 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.durations import seconds
 from ironflow_nb.core.identity import RunId, StepRef, parse_step_ref, run_id_prefix
+from ironflow_nb.core.option_values import a_text
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import AmbiguousRun, AmbiguousStep, JournalCorrupt, RunNotFound, StepNotFound
-from ironflow_nb.execution import Engine, a_text, logger
+from ironflow_nb.execution import Engine, logger
 from ironflow_nb.journal.ports import EventColumns, Reader, Select, StepTally
 
 _LISTED: Final = 8

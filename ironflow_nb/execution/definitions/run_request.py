@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from ironflow_nb.core.durations import seconds
 from ironflow_nb.core.identity import Digest, RunId, StepRef
 from ironflow_nb.core.join import OnRerun
+from ironflow_nb.core.option_values import a_flag, a_text, one_of
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
-from ironflow_nb.execution.definitions.step_spec import a_flag, a_text, one_of
 from ironflow_nb.journal.ports import Durability, StoredDefinition
 
 

@@ -10,10 +10,9 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from functools import partial
 from string import Formatter
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import UNSET
@@ -23,14 +22,13 @@ from ironflow_nb.code_identity.code_parts import Change, CodePart, TrackedCode, 
 from ironflow_nb.code_identity.tracker import Tracker
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import Digest, step_name
-from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.option_values import a_flag, a_name, a_text, one_of
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.retry import MOST_ATTEMPTS, Retry, retrying
 from ironflow_nb.errors import DefinitionError, DuplicateName
 from ironflow_nb.execution.definitions.parameters import CLOSURE, Parameters
 from ironflow_nb.journal.ports import StoredDefinition
 
-E = TypeVar("E", bound=StrEnum)
 KeyFunction = Callable[..., object]
 
 
@@ -187,57 +185,6 @@ def _depends(options: StepOptions) -> tuple[Any, ...]:
             f"depends is a list of what the step depends on, not {options.depends!r}; write [...] around it"
         )
     return tuple(options.depends)
-
-
-def a_text(option: str, value: object) -> str:
-    """Return the text that an option is.
-
-    Raises:
-        ValueError: it is none, an empty one, or one that no file can hold.
-    """
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{option} is a text, not {value!r}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{option} has half a character (a lone surrogate) in it: {value!r}") from None
-    return value
-
-
-def a_name(value: object) -> str:
-    """Return the text that a name is.
-
-    Raises:
-        ValueError: it is none, or has a character that no line can show.
-    """
-    name = a_text("name", value)
-    if plain(name) != name or not {"\n", "\t"}.isdisjoint(name):
-        raise ValueError(f"name has a control character in it: {name!r}; names are shown on terminals, as they are")
-    return name
-
-
-def a_flag(option: str, value: object) -> bool:
-    """Return True or False, which an option is.
-
-    Raises:
-        TypeError: it is something else.
-    """
-    if not isinstance(value, bool):
-        raise TypeError(f"{option} is True or False, not {value!r}")
-    return value
-
-
-def one_of(kind: type[E], text: str, option: str) -> E:
-    """Return the member of that value.
-
-    Raises:
-        ValueError: there is none; the message tells those there are.
-    """
-    try:
-        return kind(text)
-    except ValueError:
-        known = " or ".join(f'"{value}"' for value in kind)
-        raise ValueError(f"{option} is {known}, not {text!r}") from None
 
 
 Definitions = Callable[[Digest], StoredDefinition | None]

@@ -77,25 +77,16 @@ class EncodedResult(NamedTuple):
     is_shareable: bool = True
 
 
-class RunStorage:
+class RunStorage(ValueCodec):
     """Encodes the values that a run stores. A style that keeps secrets gives the session a subclass."""
 
     def __init__(self, values: ValueCodec) -> None:
-        self.values = values
-        self.signer = values.signer
-
-    def store(self, value: object) -> tuple[StoredValue, Any]:
-        """See `ValueCodec`."""
-        return self.values.store(value)
+        super().__init__(values.digester, values.signer)
 
     def encode_result(self, value: object) -> EncodedResult:
         """Return the encoded result of a step."""
         stored, echo = self.store(value)
         return EncodedResult((stored,), echo)
-
-    def store_inputs(self, arguments: Mapping[str, object]) -> list[StoredValue]:
-        """See `ValueCodec`."""
-        return self.values.store_inputs(arguments)
 
     def store_failure(self, error: BaseException) -> StoredValue:
         """See `store_failure`."""

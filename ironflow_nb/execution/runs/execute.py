@@ -18,7 +18,7 @@ from ironflow_nb.execution.runs.start import begin
 from ironflow_nb.execution.session.replay import failure_of
 from ironflow_nb.execution.session.run_phase import RunPhase, StopRequest
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.steps.context import SCOPE, RunContext, leave
+from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.system.frontend import frontend
 from ironflow_nb.execution.system.interrupts import call_body
@@ -76,7 +76,8 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
             value = await driver.listed(value)
             await _wait_for_the_rest(driver, session)
         finally:
-            leave(token)
+            with suppress(ValueError):  # see `perform_attempt`
+                SCOPE.reset(token)
         run_finish.warn_forgotten(session)
         run_finish.raise_unobserved(session)
         return run_finish.complete(session, value)

@@ -69,7 +69,7 @@ def complete(session: Session, value: Any) -> Any:
         CodeChanged, JournalError: the flow swallowed it, and what it returns rests on less than its steps.
     """
     ended = session.completion
-    session.raise_fatal_error()
+    session.writer.raise_fatal_error()
     stored, echo = session.storage.store(value)
     completed = PendingEvent(events.RunCompleted(output=stored.value_id), values=(stored,))
     session.end(*_account(session), completed, resolve=lambda: ended.succeed(echo))

@@ -74,6 +74,11 @@ class RunWriter:
         self.version, self.at = version, max(at, self.at)
         self.row = self._stored_row = row
 
+    def raise_fatal_error(self) -> None:
+        """Raise again what a flow must not get past, whatever it swallows."""
+        if self.fatal_error is not None:
+            raise self.fatal_error
+
     def post(self, mail: Mail) -> None:
         """Add to the next commit with an event what changes in the mailboxes of the run."""
         self._mail.append(mail)
@@ -264,12 +269,8 @@ class RunWriter:
         if attempt.continuation is not self.replayer:
             self.replayer.learn(row)
 
-    def is_late(self, attempt: Attempt) -> bool:
-        """Return True if the attempt is of an earlier continuation, and answers no call of this one."""
-        return attempt.continuation is not self.replayer
-
     def is_void(self, result: AttemptResult) -> bool:
-        """Return True if nothing of a late attempt is recorded.
+        """Return True if nothing of the attempt is recorded: it is late, for it answers no call of this continuation.
 
         One that took another run's result never began, and its step may be another one's now. A child has a record of
         its own, which the attempt of the current continuation reads.

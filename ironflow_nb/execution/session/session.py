@@ -136,14 +136,9 @@ class Session(RunLifecycle):
                 self.writer.fatal_error = error  # so that code which swallows it can't go on
                 raise
 
-    def raise_fatal_error(self) -> None:
-        """Raise again what a flow must not get past, whatever it swallows."""
-        if self.writer.fatal_error is not None:
-            raise self.writer.fatal_error
-
     def raise_if_over(self) -> None:
         """Raise what a call, or an attempt that is about to begin, meets in a run that is over, or is to stop."""
-        self.raise_fatal_error()
+        self.writer.raise_fatal_error()
         self.raise_if_stop_requested()
         if self.phase is RunPhase.CLOSED:
             raise self.finished()
@@ -159,8 +154,7 @@ class Session(RunLifecycle):
         Lock: session.
         """
         self.raise_if_over()
-        if self.writer.is_late(attempt):
-            raise self.finished()
+        self.raise_if_outlived(attempt.continuation)
 
     def finished(self) -> RunFinished:
         """Return the error for a call that comes too late."""
@@ -215,7 +209,7 @@ class Session(RunLifecycle):
         __tracebackhide__ = True
         with self.lock:
             is_beside = bool(self._in_flight) and self._land(result.performed)
-            if self.writer.is_void(result):
+            if result.performed.continuation is not self.replayer and self.writer.is_void(result):
                 raise self.finished()
             trouble = self.writer.record([result])
             if is_beside:  # another continuation of the run, or the end of the flow, waits for it
@@ -391,7 +385,7 @@ class Session(RunLifecycle):
                 self._land(attempt)
                 # Of an earlier continuation only what answers a call of this one is tried again: the others are in the
                 # index of this continuation, which tries them again itself when they are called.
-                if trouble is None and result.retry_at is not None and not self.writer.is_late(attempt):
+                if trouble is None and result.retry_at is not None and attempt.continuation is self.replayer:
                     self.beside.delay(attempt.retry())
                     continue
                 result.resolve_promise(trouble)

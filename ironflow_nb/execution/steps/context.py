@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from contextvars import ContextVar, Token, copy_context
+from contextvars import ContextVar, copy_context
 from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -72,13 +71,6 @@ class RunContext(msgspec.Struct, frozen=True):
 
 
 SCOPE: Final[ContextVar[RunContext | None]] = ContextVar("ironflow_scope", default=None)
-
-
-def leave(token: Token[RunContext | None]) -> None:
-    """Stand again where the token was made."""
-    # A coroutine that nobody awaits any more is closed by the garbage collector, in whatever context that runs.
-    with suppress(ValueError):
-        SCOPE.reset(token)
 
 
 def bind(function: Callable[P, R]) -> Callable[P, R]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 from msgspec.structs import replace
@@ -18,7 +19,7 @@ from ironflow_nb.execution.session.attempts import Attempt, AttemptResult, Promi
 from ironflow_nb.execution.session.replay import failure_of, mark
 from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.steps.context import SCOPE, RunContext, leave
+from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.steps.result_cache import POLL_S, look
 from ironflow_nb.execution.system.interrupts import INTERRUPTS, call_body
@@ -159,7 +160,9 @@ async def perform_attempt(
             return raised(session, attempt, error)
         finally:
             if token is not None:
-                leave(token)
+                # A coroutine that nobody awaits any more is closed by the garbage collector, in whatever context.
+                with suppress(ValueError):
+                    SCOPE.reset(token)
         return returned(session, attempt, value)
     except BaseException as error:
         session.drop(attempt, error)
@@ -216,7 +219,7 @@ async def _attempt_beside(driver: Driver, session: Session, attempt: Attempt) ->
 
 def returned(session: Session, attempt: Attempt, value: Any) -> AttemptResult:
     """Return what is to be recorded of a returned attempt; a value that nothing stores makes it a failed one."""
-    duration_s = _duration_s(session, attempt)
+    duration_s = session.access.clock.monotonic() - attempt.started_s
     try:
         values, echo, is_shareable = session.storage.encode_result(listed(value))
     except ValueNotStorable as error:
@@ -248,7 +251,8 @@ def raised(session: Session, attempt: Attempt, error: BaseException) -> AttemptR
         )
     if delay_s is not None:
         retry_at = session.access.clock.now() + round(delay_s * 1e6)
-    failed = StepFailed(error=stored.value_id, duration_s=_duration_s(session, attempt))
+    duration_s = session.access.clock.monotonic() - attempt.started_s
+    failed = StepFailed(error=stored.value_id, duration_s=duration_s)
     cached = None if retry_at is not None else attempt.claim
     return AttemptResult(
         failed, attempt.step, attempt.number, attempt.row, (stored,), cached,
@@ -277,7 +281,3 @@ def _delay_s(session: Session, attempt: Attempt, error: BaseException) -> float 
     chance = session.access.entropy(1)[0] / 255 if retry.jitter else 0.0
     asked_s = getattr(error, "retry_after_s", None) or 0.0
     return max(retry.delay_after(n_failed, chance), min(asked_s, MAX_DELAY_S))
-
-
-def _duration_s(session: Session, attempt: Attempt) -> float:
-    return session.access.clock.monotonic() - attempt.started_s

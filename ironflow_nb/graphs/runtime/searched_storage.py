@@ -33,8 +33,8 @@ class SearchedStorage(RunStorage):
     """The storage of a run with secrets, around that of its parent or its engine."""
 
     def __init__(self, inner: RunStorage, secrets: Secrets) -> None:
+        super().__init__(inner)
         self._inner = inner
-        self.signer = inner.signer
         self._secrets = secrets
 
     @classmethod

@@ -1,0 +1,61 @@
+"""Values of options: each is returned as it is used, or refused with what was given."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeVar
+
+from ironflow_nb.core.plain_text import plain
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def a_text(option: str, value: object) -> str:
+    """Return the text that an option is.
+
+    Raises:
+        ValueError: it is none, an empty one, or one that no file can hold.
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{option} is a text, not {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{option} has half a character (a lone surrogate) in it: {value!r}") from None
+    return value
+
+
+def a_name(value: object) -> str:
+    """Return the text that a name is.
+
+    Raises:
+        ValueError: it is none, or has a character that no line can show.
+    """
+    name = a_text("name", value)
+    if plain(name) != name or not {"\n", "\t"}.isdisjoint(name):
+        raise ValueError(f"name has a control character in it: {name!r}; names are shown on terminals, as they are")
+    return name
+
+
+def a_flag(option: str, value: object) -> bool:
+    """Return True or False, which an option is.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{option} is True or False, not {value!r}")
+    return value
+
+
+def one_of(kind: type[E], text: str, option: str) -> E:
+    """Return the member of that value.
+
+    Raises:
+        ValueError: there is none; the message tells those there are.
+    """
+    try:
+        return kind(text)
+    except ValueError:
+        known = " or ".join(f'"{value}"' for value in kind)
+        raise ValueError(f"{option} is {known}, not {text!r}") from None
