@@ -6,9 +6,18 @@ way to what runs beside the thread that got it: async flows and children.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum, StrEnum
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from ironflow_nb.core.events import RunCancelRequested
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent
+from ironflow_nb.execution.session.replay import Replayer
+from ironflow_nb.execution.session.run_writer import RunWriter
+from ironflow_nb.execution.system.threads import Wakeups
 
 
 class RunPhase(IntEnum):
@@ -49,10 +58,25 @@ class RunStopped(BaseException):
 
 
 class RunLifecycle:
-    """The phase of one run in this process, and the request to stop it. Its lock is the session's."""
+    """How far one run in this process has come, what executes it, and the requests to stop it and its children.
 
-    def __init__(self, lock: AbstractContextManager[object]) -> None:
-        self.lock = lock
+    Its lock is the session's.
+    """
+
+    replayer: Replayer
+    """The memory of the current continuation."""
+
+    def __init__(self, writer: RunWriter) -> None:
+        self.writer = writer
+        self.access = writer.access
+        self.run_id: RunId = writer.run_id
+        self.lock = self.access.threads.lock()
+        self.wakeups = Wakeups()
+        self.child_runs: list[RunLifecycle] = []
+        self.n_kept_by_child: dict[RunId, int] = {}
+        self.loop: Any = None
+        self.thread: int | None = None
+        self.on_result: Callable[[], None] | None = None
         self.open()
 
     def open(self) -> None:
@@ -61,6 +85,24 @@ class RunLifecycle:
         self.stop_request: RunStopped | None = None
         self.interrupted_by: str | None = None
         self.cancels_tasks = False
+        self._task: Any = None
+
+    # -- what executes it ----------------------------------------------------------------------------------------
+
+    def enter(self, *, loop: Any = None, task: Any = None, on_result: Callable[[], None] | None = None) -> None:
+        """Note the thread that executes the flow, and for an async one the loop and the task."""
+        self.thread = self.access.threads.ident()
+        self.loop, self._task, self.on_result = loop, task, on_result
+
+    def is_on_loop(self) -> bool:
+        """Return True if the calling code runs on the loop of this async flow, which it must not block.
+
+        That some loop runs in this thread says nothing: under every cell of a notebook there is one.
+        """
+        asyncio = sys.modules.get("asyncio")
+        return self.loop is not None and asyncio is not None and asyncio._get_running_loop() is self.loop
+
+    # -- phases --------------------------------------------------------------------------------------------------
 
     def note_stop(self, request: RunStopped, phase: RunPhase) -> None:
         """Note that the run is to stop, in that phase if it is not beyond."""
@@ -118,3 +160,61 @@ class RunLifecycle:
                 self.phase = max(self.phase, RunPhase.UNWINDING)
         request, asked_by = (StopRequest.INTERRUPT, None) if stop is None else (stop.request, stop.asked_by)
         raise RunStopped(request, asked_by) from error
+
+    # -- stopping ------------------------------------------------------------------------------------------------
+
+    def stop(
+        self, request: StopRequest, asked_by: str | None, signal_id: int | None = None, *, with_parent: bool = False
+    ) -> None:
+        """Stop the run at the next call of a step; bodies on threads are not disturbed, awaited ones cancelled.
+
+        An async child runs in a task of its parent, which is cancelled once, `with_parent` there. An interrupt also
+        ends the wait for bodies with which a flow ends.
+        """
+        with self.lock:
+            if signal_id is not None:
+                self.writer.post(Mail(taken=(signal_id,)))
+            if self.phase is RunPhase.CLOSED or self.is_interrupted:
+                return
+            if request is not StopRequest.INTERRUPT and self.phase is not RunPhase.OPEN:
+                return
+            if request is StopRequest.CANCEL:
+                self.writer.append(PendingEvent(RunCancelRequested(asked_by=asked_by)))
+            self.note_stop(RunStopped(request, asked_by), RunPhase.STOPPING)
+        self._stop_children(self.stop_request)
+        self.wakeups.wake()
+        if self._task is not None and self.loop is not None and not with_parent:
+            self.loop.call_soon_threadsafe(self._task.cancel)
+
+    def cut_off(self, reason: str) -> None:
+        """Note that the flow was cut off by an interrupt, unless it is to stop anyway; its children stop, too."""
+        with self.lock:
+            self.note_stop(self.stop_request or RunStopped(StopRequest.INTERRUPT, reason), RunPhase.FINISHING)
+        self._stop_children(RunStopped(StopRequest.INTERRUPT, reason))
+
+    def _stop_children(self, stop: RunStopped | None) -> None:
+        if stop is not None:
+            for child in list(self.child_runs):
+                child.stop(stop.request, stop.asked_by, with_parent=self._task is not None)
+
+    def take_interrupt(self) -> None:
+        """Carry out the interrupt that a handler of signals has noted, in the continuation that it was noted in."""
+        if self.interrupted_by is not None:
+            with self.lock:
+                if self.interrupted_by is not None:  # else another continuation has begun
+                    self.stop(StopRequest.INTERRUPT, self.interrupted_by)
+
+    @contextmanager
+    def with_child_run(self, child: RunLifecycle) -> Iterator[None]:
+        """Stop a child run together with this one, and count what it has finished if it does not complete."""
+        self.child_runs.append(child)
+        if self.stop_request is not None:  # looked at when the child can be found: a stop may have missed it
+            self._stop_children(self.stop_request)
+        try:
+            yield
+            self.n_kept_by_child.pop(child.run_id, None)  # now it counts as one step
+        except BaseException:
+            self.n_kept_by_child[child.run_id] = child.replayer.n_finished + sum(child.n_kept_by_child.values())
+            raise
+        finally:
+            self.child_runs.remove(child)

@@ -12,16 +12,14 @@ continuation: of the same run, with another `Replayer`, by which code that outli
 
 from __future__ import annotations
 
-import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import ItemsCounted, RunCancelRequested, StepStarted
-from ironflow_nb.core.identity import BranchId, RunId, StepRef
+from ironflow_nb.core.events import ItemsCounted, StepStarted
+from ironflow_nb.core.identity import BranchId, StepRef
 from ironflow_nb.core.status import StepStatus
 from ironflow_nb.errors import CodeChanged, IronflowError, JournalError, OutcomeUnknown, RunFinished
 from ironflow_nb.execution.definitions.call_sites import CallSites
@@ -32,9 +30,8 @@ from ironflow_nb.execution.session.attempts import Attempt, AttemptRef, AttemptR
 from ironflow_nb.execution.session.concurrent_work import ConcurrentWork
 from ironflow_nb.execution.session.open_waits import OpenWaits
 from ironflow_nb.execution.session.replay import ItemSeries, Replayer
-from ironflow_nb.execution.session.run_phase import RunLifecycle, RunPhase, RunStopped, StopRequest
+from ironflow_nb.execution.session.run_phase import RunLifecycle, RunPhase
 from ironflow_nb.execution.session.run_writer import RunWriter
-from ironflow_nb.execution.system.threads import Wakeups
 from ironflow_nb.journal.ports import StoredDefinition
 
 
@@ -52,18 +49,9 @@ class Session(RunLifecycle):
         self, writer: RunWriter, replayer: Replayer, storage: RunStorage, *, start_performer: StartPerformer
     ) -> None:
         self.start_performer = start_performer
-        self.access = writer.access
-        self.writer = writer
         self.storage = storage
-        self.run_id: RunId = writer.run_id
-        super().__init__(self.access.threads.lock())
-        self.wakeups = Wakeups()
-        self.child_sessions: list[Session] = []
-        self.n_kept_by_child: dict[RunId, int] = {}
+        super().__init__(writer)
         self.rejoined_by: RejoinedBy | None = RejoinedBy.CALL
-        self.loop: Any = None
-        self.thread: int | None = None
-        self._on_result: Callable[[], None] | None = None
         self._define: Callable[[], StoredDefinition] | None = None
         self._definition: StoredDefinition | None = None
         self._in_flight: dict[AttemptRef, Attempt] = {}
@@ -76,7 +64,6 @@ class Session(RunLifecycle):
         self.completion = Promise()
         self.open()
         self.beside = ConcurrentWork(self.lock, self.wakeups, self.access.clock)
-        self._task: Any = None
         self.waits = OpenWaits(self.writer)
 
     def reopen(self, replayer: Replayer) -> None:
@@ -92,11 +79,6 @@ class Session(RunLifecycle):
         self.replayer.sites = sites
         self.rejoined_by = rejoined_by
         self._define = define or self._define
-
-    def enter(self, *, loop: Any = None, task: Any = None, on_result: Callable[[], None] | None = None) -> None:
-        """Note the thread that executes the flow, and for an async one the loop and the task."""
-        self.thread = self.access.threads.ident()
-        self.loop, self._task, self._on_result = loop, task, on_result
 
     def encode_with(self, around: Callable[[RunStorage], RunStorage]) -> None:
         """Encode all further records of the run by a storage that is made around its own."""
@@ -305,39 +287,16 @@ class Session(RunLifecycle):
             self.raise_if_outlived(continuation)
             return self.replayer.begin_series(name, branch, self.replayer.site_of(branch) if site is None else site)
 
-    @contextmanager
-    def with_child_run(self, child: Session) -> Iterator[None]:
-        """Stop a child run together with this one, and count what it has finished if it does not complete."""
-        self.child_sessions.append(child)
-        if self.stop_request is not None:  # looked at when the child can be found: a stop may have missed it
-            self._stop_children(self.stop_request)
-        try:
-            yield
-            self.n_kept_by_child.pop(child.run_id, None)  # now it counts as one step
-        except BaseException:
-            self.n_kept_by_child[child.run_id] = child.replayer.n_finished + sum(child.n_kept_by_child.values())
-            raise
-        finally:
-            self.child_sessions.remove(child)
-
     def queue_result(self, result: AttemptResult) -> None:
         """Queue the result of an attempt beside the flow; a thread that waits, or the background thread, commits it."""
         self._results.append(result)
-        if self._on_result is not None:
-            self._on_result()
+        if self.on_result is not None:
+            self.on_result()
         self.wakeups.wake()
 
     def is_beside(self) -> bool:
         """Return True if the calling thread runs beside that of the flow: a branch, or one that the user started."""
         return self.thread is not None and self.access.threads.ident() != self.thread
-
-    def is_on_loop(self) -> bool:
-        """Return True if the calling code runs on the loop of this async flow, which it must not block.
-
-        That some loop runs in this thread says nothing: under every cell of a notebook there is one.
-        """
-        asyncio = sys.modules.get("asyncio")
-        return self.loop is not None and asyncio is not None and asyncio._get_running_loop() is self.loop
 
     def has_more(self) -> bool:
         """Return True if something runs beside the flow, or is still to run."""
@@ -399,49 +358,6 @@ class Session(RunLifecycle):
         if self.writer.is_pending:
             with self.lock:
                 self.writer.append()
-
-    # -- stopping ------------------------------------------------------------------------------------------------
-
-    def stop(
-        self, request: StopRequest, asked_by: str | None, signal_id: int | None = None, *, with_parent: bool = False
-    ) -> None:
-        """Stop the run at the next call of a step; bodies on threads are not disturbed, awaited ones cancelled.
-
-        An async child runs in a task of its parent, which is cancelled once, `with_parent` there. An interrupt also
-        ends the wait for bodies with which a flow ends.
-        """
-        with self.lock:
-            if signal_id is not None:
-                self.writer.post(Mail(taken=(signal_id,)))
-            if self.phase is RunPhase.CLOSED or self.is_interrupted:
-                return
-            if request is not StopRequest.INTERRUPT and self.phase is not RunPhase.OPEN:
-                return
-            if request is StopRequest.CANCEL:
-                self.writer.append(PendingEvent(RunCancelRequested(asked_by=asked_by)))
-            self.note_stop(RunStopped(request, asked_by), RunPhase.STOPPING)
-        self._stop_children(self.stop_request)
-        self.wakeups.wake()
-        if self._task is not None and self.loop is not None and not with_parent:
-            self.loop.call_soon_threadsafe(self._task.cancel)
-
-    def cut_off(self, reason: str) -> None:
-        """Note that the flow was cut off by an interrupt, unless it is to stop anyway; its children stop, too."""
-        with self.lock:
-            self.note_stop(self.stop_request or RunStopped(StopRequest.INTERRUPT, reason), RunPhase.FINISHING)
-        self._stop_children(RunStopped(StopRequest.INTERRUPT, reason))
-
-    def _stop_children(self, stop: RunStopped | None) -> None:
-        if stop is not None:
-            for child in list(self.child_sessions):
-                child.stop(stop.request, stop.asked_by, with_parent=self._task is not None)
-
-    def take_interrupt(self) -> None:
-        """Carry out the interrupt that a handler of signals has noted, in the continuation that it was noted in."""
-        if self.interrupted_by is not None:
-            with self.lock:
-                if self.interrupted_by is not None:  # else another continuation has begun
-                    self.stop(StopRequest.INTERRUPT, self.interrupted_by)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
