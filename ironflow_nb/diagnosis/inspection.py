@@ -25,7 +25,8 @@ from ironflow_nb.core.status import OWNED
 from ironflow_nb.errors import JournalError
 from ironflow_nb.execution import Clock
 from ironflow_nb.journal.ports import Lease, Select
-from ironflow_nb.journal.sqlite_file import begin_reading, translated
+from ironflow_nb.journal.sqlite_file import begin_reading
+from ironflow_nb.journal.sqlite_journal import translated
 from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.values.codecs import PICKLE
 from ironflow_nb.values.stored_value import INLINE_LIMIT

@@ -9,7 +9,8 @@ from typing import Final
 
 from ironflow_nb.core.identity import ValueId
 from ironflow_nb.errors import JournalError, ValueUnreadable
-from ironflow_nb.journal.sqlite_file import connect, look_at, open_reader, prepare_folder, translated
+from ironflow_nb.journal.sqlite_file import connect, look_at, open_reader, prepare_folder
+from ironflow_nb.journal.sqlite_journal import translated
 from ironflow_nb.values.private_files import ENDINGS, new_file
 from ironflow_nb.values.stored_value import INLINE_LIMIT
 from ironflow_nb.values.value_files import ValueFiles

@@ -343,23 +343,8 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-class translated:  # noqa: N801 -- a context manager; one made of a generator costs ten times as much
-    """Raises the errors of SQLite inside as errors of the journal."""
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, sqlite3.Error):
-            raise _translation(error, self._path) from error
-
-
-def _translation(error: sqlite3.Error, path: Path) -> JournalError:
+def translation(error: sqlite3.Error, path: Path) -> JournalError:
+    """Return the error of SQLite as one of the journal."""
     code = _code(error)
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         pids = _writers(path)

@@ -23,7 +23,7 @@ from ironflow_nb.journal.sqlite_file import (
     open_writer,
     own_place,
     roll_back,
-    translated,
+    translation,
 )
 from ironflow_nb.journal.sqlite_reader import SqliteReader
 from ironflow_nb.journal.write_ahead_log import WriteAheadLog
@@ -33,6 +33,22 @@ from ironflow_nb.values.value_files import ValueFiles
 _LOGGED: Final = {Durability.POWER: "FULL", Durability.PROCESS: "NORMAL"}
 # Without a log NORMAL can damage the file in a power cut, and only EXTRA syncs the removal of the rollback journal.
 _ROLLED_BACK: Final = {Durability.POWER: "EXTRA", Durability.PROCESS: "FULL"}
+
+
+class translated:  # noqa: N801 -- a context manager; one made of a generator costs ten times as much
+    """Raises the errors of SQLite inside as errors of the journal."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise translation(error, self._path) from error
 
 
 class SqliteJournal(DatabaseJournal):

@@ -234,8 +234,11 @@ class ValueCodec:
         Arguments up to 4 kB are written into the record. Larger ones are values of their own. Of those above 1 MB, and
         of those that no codec can encode, only the class name is stored.
         """
-        content = self._plain_inputs(arguments)
-        if content is not None:
+        try:
+            content = _ENCODER.encode(arguments) if is_plain(arguments) else None
+        except (UnicodeEncodeError, RecursionError):
+            content = None
+        if content is not None and len(content) <= INPUT_INLINE_LIMIT:  # the common case
             return [_record_of_inputs(content)]
         parts: list[StoredValue] = []
         fields: dict[str, Tree] = {}
@@ -249,15 +252,6 @@ class ValueCodec:
                 parts.append(stored)
                 fields[name] = {TAG: REFERENCE, "v": stored.value_id.hex()}
         return [*parts, _record_of_inputs(_ENCODER.encode(fields))]
-
-    @staticmethod
-    def _plain_inputs(arguments: Mapping[str, object]) -> bytes | None:
-        """Return the record of a call with only small plain arguments, the common case; else None."""
-        try:
-            content = _ENCODER.encode(arguments) if is_plain(arguments) else None
-        except (UnicodeEncodeError, RecursionError):
-            return None
-        return content if content is not None and len(content) <= INPUT_INLINE_LIMIT else None
 
     def _encode_input(self, value: object) -> StoredValue | None:
         if _n_bytes(value) > INPUT_LIMIT:

@@ -131,13 +131,8 @@ class FanOut:
             if isinstance(error, Exception):
                 return
             raise  # an exit unwinds who pulls as well, who need not be who reads the map
-        if type(asked) is Promise:
-            self._follow(asked)
-        elif type(asked) is RecordedAnswer:
-            self._answer(asked)
-        else:
-            assert isinstance(asked, Attempt)
-            self._follow(asked.promise)
+        self._follow(_promise_of(asked))
+        if isinstance(asked, Attempt):
             asked.begin_again, asked.context = self._begin, self._context.copy()
             if asked.failed is not None:
                 self._attempt_of[asked.promise] = asked
@@ -174,10 +169,7 @@ class FanOut:
         if is_last or not (self._collects and _is_collected(error)):
             self.first_error = self.first_error or error
             self.is_exhausted = True
-        self._answer(RecordedAnswer(error=error))
-
-    def _answer(self, answer: RecordedAnswer) -> None:
-        self._follow(_promise_of(answer))
+        self._follow(_promise_of(RecordedAnswer(error=error)))
 
     def _follow(self, promise: Promise) -> None:
         index = len(self.promises)
