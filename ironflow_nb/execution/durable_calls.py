@@ -34,8 +34,7 @@ def submit(
     context: RunContext, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_limited: bool = True
 ) -> Submission:
     """Begin a call beside the flow; a limited one waits while many others run."""
-    asked = context.session.resolve_call(spec, context.branch, args, kwargs, continuation=context.continuation)
-    return Submission(context, asked, is_limited=is_limited)
+    return Submission(context, context.resolve(spec, args, kwargs), is_limited=is_limited)
 
 
 def record(
@@ -45,8 +44,7 @@ def record(
 
     It is committed before the next body begins, if it `is_seen` by the flow and can't be made again.
     """
-    session = context.session
-    asked = session.resolve_call(spec, context.branch, (), arguments, continuation=context.continuation, site="")
+    session, asked = context.session, context.resolve(spec, (), arguments, site="")
     if isinstance(asked, RecordedAnswer):
         return asked.value
     assert isinstance(asked, Attempt)

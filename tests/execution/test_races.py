@@ -331,7 +331,7 @@ def test_an_attempt_that_is_let_go_of_late_leaves_the_one_in_flight_that_began_i
     def main() -> bool:
         scope = SCOPE.get()
         assert scope is not None
-        stale = scope.session.resolve_call(work.spec, scope.branch, (1,), {}, continuation=scope.continuation)
+        stale = scope.resolve(work.spec, (1,), {})
         assert isinstance(stale, Attempt)
         began = Attempt(stale.spec, stale.code, stale.call, stale.step, stale.index, stale.number, stale.reason)
         began.continuation = stale.continuation

@@ -73,7 +73,7 @@ class OpenWaits:
 
     def begin(self, attempt: Attempt, wanted: Wanted, inputs: Sequence[StoredValue]) -> OpenWait:
         """Record that the wait begins, unless an earlier continuation did; that one's instant stays."""
-        if attempt.is_started:
+        if attempt.row is not None:
             wait = OpenWait(attempt, wanted, attempt.row, self._access.clock)
             self._writer.post(Mail(put_work=self._work(wait)))
         else:

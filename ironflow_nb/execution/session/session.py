@@ -25,7 +25,7 @@ from ironflow_nb.errors import CodeChanged, IronflowError, JournalError, Outcome
 from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent, RunStorage
+from ironflow_nb.execution.recording.journal_access import PendingEvent, RunStorage
 from ironflow_nb.execution.session.attempts import Attempt, AttemptRef, AttemptResult, Promise, RecordedAnswer, Take
 from ironflow_nb.execution.session.concurrent_work import ConcurrentWork
 from ironflow_nb.execution.session.open_waits import OpenWaits

@@ -10,7 +10,9 @@ from typing import Any, Final, ParamSpec, TypeVar
 import msgspec
 
 from ironflow_nb.core.identity import ROOT_BRANCH, BranchId, RunId, StepRef
+from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import JournalAccess
+from ironflow_nb.execution.session.attempts import Attempt, Promise, RecordedAnswer
 from ironflow_nb.execution.session.concurrent_work import Child
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.system.interrupts import call_body
@@ -29,6 +31,12 @@ class RunContext(msgspec.Struct, frozen=True):
     branch: BranchId = ROOT_BRANCH
     step: StepRef | None = None
     continuation: object = None
+
+    def resolve(
+        self, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: str | None = None
+    ) -> RecordedAnswer | Promise | Attempt:
+        """Answer a call of the code here, or return the attempt to perform; see `Session.resolve_call`."""
+        return self.session.resolve_call(spec, self.branch, args, kwargs, continuation=self.continuation, site=site)
 
     def raise_if_left_behind(self) -> None:
         """Cancel the calling task if an async flow left it behind, which has ended but for what is in flight.

@@ -62,8 +62,7 @@ def call_async(
             f"{spec.name} is async and was called in a def flow, where nothing can await it; {instead}", name=spec.name
         )
     scope.raise_if_left_behind()
-    session = scope.session
-    asked = session.resolve_call(spec, scope.branch, args, kwargs, continuation=scope.continuation)
+    session, asked = scope.session, scope.resolve(spec, args, kwargs)
     if type(asked) is Attempt:
         session.beside.not_begun.add(asked)
     return _awaited(spec, session, asked, child)
