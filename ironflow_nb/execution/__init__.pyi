@@ -35,6 +35,7 @@ from .registry import PATH_VARIABLE as PATH_VARIABLE
 from .registry import REGISTRY as REGISTRY
 from .registry import make_engine as make_engine
 from .runs.continuation_plan import continuations as continuations
+from .runs.continuation_plan import foresee as foresee
 from .runs.continuation_plan import plan_of_run as plan_of_run
 from .runs.continuation_plan import unused_steps as unused_steps
 from .runs.execute import await_child as await_child
@@ -46,7 +47,6 @@ from .runs.execute import run_session as run_session
 from .runs.signals import send_signal as send_signal
 from .runs.start import begin as begin
 from .runs.start import cancel_idle as cancel_idle
-from .runs.start import foresee as foresee
 from .session.attempts import RecordedAnswer as RecordedAnswer
 from .session.replay import failure_of as failure_of
 from .session.run_phase import StopRequest as StopRequest

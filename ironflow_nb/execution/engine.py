@@ -29,9 +29,6 @@ from ironflow_nb.execution.system.interrupts import INTERRUPTS, AwaitedRuns, loo
 from ironflow_nb.execution.system.system import Clock, Entropy, SystemClock, SystemThreads, Threads, system_entropy
 from ironflow_nb.execution.system.threads import ThreadPool
 from ironflow_nb.journal.ports import Durability, Journal, Reader
-from ironflow_nb.values.codecs import ValueCodec
-from ironflow_nb.values.digest import Digester
-from ironflow_nb.values.signed_pickles import Signer
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -65,15 +62,19 @@ class Engine:
     ) -> None:
         self.threads = threads or SystemThreads()
         self.access = JournalAccess(journal, clock=clock or SystemClock(), entropy=entropy, threads=self.threads)
+        """Writes go through it: it holds the lock of the journal."""
+        self.journal = journal
+        self.clock, self.entropy = self.access.clock, entropy
+        self.codecs, self.digester, self.signer = self.access.values, self.access.digester, self.access.signer
+        self.owner = self.access.owner
+        """The name under which this engine owns runs."""
         self.durability = durability
         self.pool = ThreadPool(self.threads)
         self.interrupts = INTERRUPTS
         self.awaited = AwaitedRuns()
         self.sessions: dict[RunId, Session] = {}
         self.joins_by_default = execution is not None
-        self.execution = execution or CellExecution(
-            self.access.owner, lambda: self.access.entropy(6).hex(), self.threads.is_main
-        )
+        self.execution = execution or CellExecution(self.access.owner, lambda: entropy(6).hex(), self.threads.is_main)
         self.is_interactive = is_interactive
         self._loop: EngineLoop | None = None
         self._lock = self.threads.lock()
@@ -81,43 +82,6 @@ class Engine:
         self._ordinals: OrderedDict[str, Counter[tuple[str, str, Digest]]] = OrderedDict()
         self._is_started = False
         self._entered: list[None] = []
-
-    # -- what it works with ----------------------------------------------------------------------------------------
-
-    @property
-    def journal(self) -> Journal:
-        """The store; writes go through `access`, which holds the lock."""
-        return self.access.journal
-
-    @property
-    def clock(self) -> Clock:
-        """The time of the engine."""
-        return self.access.clock
-
-    @property
-    def entropy(self) -> Entropy:
-        """The source of random bytes."""
-        return self.access.entropy
-
-    @property
-    def codecs(self) -> ValueCodec:
-        """What encodes and decodes values."""
-        return self.access.values
-
-    @property
-    def digester(self) -> Digester:
-        """What digests values."""
-        return self.access.digester
-
-    @property
-    def signer(self) -> Signer:
-        """What signs pickles and definitions with this user's key."""
-        return self.access.signer
-
-    @property
-    def owner(self) -> str:
-        """The name under which this engine owns runs."""
-        return self.access.owner
 
     # -- sessions ------------------------------------------------------------------------------------------------
 

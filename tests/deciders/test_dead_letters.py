@@ -87,7 +87,7 @@ def test_what_is_requeued_has_all_its_attempts_again(lab: Lab) -> None:
 def test_what_was_damaged_in_the_journal_becomes_a_dead_letter(tmp_path: Path, kind: str, damage: str) -> None:
     path = tmp_path / "damaged.db"
     with iron.open(path, durability="process") as engine:
-        engine.access.clock = SimClock()
+        engine.access.clock = engine.clock = SimClock()
         counter, log = counters(), []
         counter.perform(Call, attempts=1)(lambda effect: log.append(effect))
         counter.send(Remind("c", 0) if kind == "timer" else Ask("c", "x"))

@@ -47,6 +47,10 @@ class RunPolicy(msgspec.Struct, frozen=True, kw_only=True):
         return RejoinedBy.NOTHING if is_new or not joins else RejoinedBy.NEW_EXECUTION
 
 
+Adviser = Callable[[str, dict[str, Any], bool], None]
+"""Called with the name and the arguments of each new call of a continued run, and whether it is the first of them."""
+
+
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A call: of which definition, with which arguments, under which policy.
 
@@ -75,8 +79,13 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     reopens: bool = False
     define_steps: Callable[[], None] | None = None
     function: Callable[..., Any] | None = None
-    new_adviser: Callable[..., Callable[[str, dict[str, Any], bool], None]] | None = None
+    new_adviser: Callable[..., Adviser] | None = None
     notes_end: bool = True
+
+    @property
+    def is_rerun(self) -> bool:
+        """Whether a call is made again, and not a run resumed."""
+        return self.reason == "rerun"
 
 
 class FlowCall(msgspec.Struct, frozen=True):

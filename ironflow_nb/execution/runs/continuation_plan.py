@@ -1,4 +1,4 @@
-"""What a continuation of a run would do, found without doing any of it."""
+"""What a call would do, found without doing any of it: which run it joins, and the plan for its recorded steps."""
 
 from __future__ import annotations
 
@@ -6,15 +6,138 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from ironflow_nb.core.events import RunContinued, SessionEnded, decode_as
-from ironflow_nb.core.identity import Digest, StepRef
+from ironflow_nb.core.identity import Digest, RunId, StepRef
+from ironflow_nb.core.join import Attach, Begin, Caller, Joining, OnRerun, build_on, is_of_another_notebook, join, keyed
 from ironflow_nb.core.plan import Action, Current, Planned, discarded, plan
 from ironflow_nb.core.recorded_steps import RecordedSteps
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow, StepRow
-from ironflow_nb.core.status import StepStatus
+from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.errors import DuplicateKey, RunNotFound
+from ironflow_nb.execution.definitions.run_request import RejoinedBy, RunPolicy, RunRequest
 from ironflow_nb.execution.definitions.step_spec import StepSpec, why_changed
+from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.recording.signatures import FOREIGN, advice, own_runs
 from ironflow_nb.execution.registry import REGISTRY
-from ironflow_nb.journal.ports import Reader, Select
+from ironflow_nb.execution.session.base_run import completed_in, lineage
+from ironflow_nb.execution.system.frontend import is_under_pytest, notebook_exists, notebook_path
+from ironflow_nb.journal.ports import CallKey, Reader, Select
+
+# -- which run a call joins --------------------------------------------------------------------------------------------
+
+
+def foresee(engine: Engine, request: RunRequest) -> Joining:
+    """Return which run a call would begin, continue or attach to, without doing it."""
+    inputs = engine.digester.arguments(request.name, request.arguments).digest
+    call = key_of_call(engine, request, inputs, is_taken=False)
+    with engine.reading() as reader:
+        return decide(engine, reader, request, call)
+
+
+def key_of_call(engine: Engine, request: RunRequest, inputs: Digest, *, is_taken: bool = True) -> CallKey:
+    """Return the key of the call in this execution of its cell; the next equal call has another if it `is_taken`."""
+    execution = engine.execution()
+    ordinal = engine.next_ordinal(execution, request.kind, request.name, inputs, is_taken=is_taken)
+    return CallKey(kind=request.kind, name=request.name, inputs_digest=inputs, ordinal=ordinal, execution=execution)
+
+
+def decide(engine: Engine, reader: Reader, request: RunRequest, call: CallKey) -> Joining:
+    """Return which run the call begins, continues or attaches to."""
+    policy = request.policy
+    if request.run_id is not None:
+        found = reader.runs(Select(run_ids=[request.run_id]))
+        if not found and request.parent is not None:
+            return _begin_child(engine, reader, request.parent)
+        if not found:
+            raise RunNotFound(f"there is no run {request.run_id}", run_id=request.run_id)
+        reopens = bool(request.options) or request.reopens
+        return keyed(found[0], owner_is_alive=is_owned(engine, reader, found[0]), reopens=reopens)
+    if policy.key is not None:
+        return _decide_keyed(engine, reader, policy.key, call, reopens=request.reopens)
+    if rejoined_by(engine, policy) is RejoinedBy.NOTHING:
+        return Begin()
+    candidate = reader.run_to_join(call)
+    if candidate is None:
+        return Begin()
+    if candidate.status is RunStatus.COMPLETED:
+        return _after_completed(engine, reader, request, candidate)
+    head = reader.head(candidate.run_id)
+    caller = Caller(
+        now=engine.clock.now(),
+        last_active_at=candidate.updated_at if head is None else head[1],
+        continue_within_s=policy.continue_within_s,
+        notebook=notebook_path(),
+        other_notebook_exists=notebook_exists(candidate.notebook),
+    )
+    return join(candidate, caller, owner_is_alive=is_owned(engine, reader, candidate))
+
+
+def rejoined_by(engine: Engine, policy: RunPolicy) -> RejoinedBy:
+    """Return which calls join a run of that policy later."""
+    return policy.rejoined_by(joins=engine.joins_by_default or not is_under_pytest())
+
+
+def _after_completed(engine: Engine, reader: Reader, request: RunRequest, run: RunRow) -> Joining:
+    """Return what a call does whose equal has completed: where nobody works interactively it begins anew."""
+    policy = request.policy
+    is_young = engine.clock.now() - run.updated_at <= policy.reuse_within_s * 1e6
+    reuses = policy.on_rerun is OnRerun.REUSE
+    is_answer = reuses and run.definition_id == request.definition_id  # at any age
+    if not (is_answer or (is_young and (reuses or engine.is_interactive()))):
+        return Begin(after=run)
+    if not own_runs(engine.signer, reader, [run]):
+        why = f"run {run.run_id}, which is completed, was {FOREIGN}; {advice(engine.journal.location)}"
+        return Begin(because=why)
+    if is_answer:
+        return Attach(run)
+    if is_of_another_notebook(run, notebook_path(), other_exists=notebook_exists(run.notebook)):
+        return Begin(after=run)
+    if request.define_steps is not None:
+        request.define_steps()
+
+    def older() -> list[StepRow]:
+        return completed_in(reader, lineage(engine.signer, reader, run.run_id)[1:])
+
+    return build_on(
+        run,
+        plan_after(reader, run, older, policy.on_change),
+        definition_id=request.definition_id,
+        is_own_kernel=(run.execution or "").startswith(engine.owner),
+        reuses=reuses,
+    )
+
+
+def _begin_child(engine: Engine, reader: Reader, parent: tuple[RunId, StepRef]) -> Begin:
+    """Return how a child begins: built on the child that its parent's origin had in its place, if there is one."""
+    session = engine.sessions.get(parent[0])
+    origin = None if session is None else session.replayer.origin
+    child = None if origin is None else origin.children.get(parent[1])
+    found = [] if child is None else reader.runs(Select(run_ids=[child]))
+    return Begin(after=found[0], takes_over=True) if found else Begin()
+
+
+def _decide_keyed(engine: Engine, reader: Reader, key: str, call: CallKey, *, reopens: bool) -> Joining:
+    candidate = reader.run_by_key(call.kind, call.name, key)
+    if candidate is None:
+        return Begin()
+    if candidate.inputs_digest != call.inputs_digest:
+        raise DuplicateKey(
+            f"run {candidate.run_id} of {call.name} has the key {key!r} and was begun with other arguments; use "
+            "another key, or call it with the same arguments",
+            run_id=candidate.run_id,
+            key=key,
+        )
+    return keyed(candidate, owner_is_alive=is_owned(engine, reader, candidate), reopens=reopens)
+
+
+def is_owned(engine: Engine, reader: Reader, run: RunRow) -> bool:
+    """Return True if somebody works on the run; this very engine does so only while it has a session of it."""
+    if run.owner == engine.owner:
+        return engine.is_running_here(run.run_id)
+    return engine.access.is_owner_alive(reader, run.owner)
+
+
+# -- what happens to recorded steps ------------------------------------------------------------------------------------
 
 
 def plan_of_run(reader: Reader, run: RunRow, on_change: OnChange) -> list[Planned]:

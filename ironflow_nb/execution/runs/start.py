@@ -7,37 +7,34 @@ from typing import Final
 
 from ironflow_nb.core.durations import spoken
 from ironflow_nb.core.events import RunCancelled, RunContinued, RunStarted
-from ironflow_nb.core.identity import RunId, StepRef
-from ironflow_nb.core.join import (
-    Attach,
-    Begin,
-    Caller,
-    Continue,
-    Joining,
-    OnRerun,
-    build_on,
-    is_of_another_notebook,
-    join,
-    keyed,
-)
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.join import Attach, Begin, Continue
 from ironflow_nb.core.plain_text import are, counted
 from ironflow_nb.core.plan import Action, Planned, discarded
-from ironflow_nb.core.run_state import RunRow, StepRow
-from ironflow_nb.core.status import CLOSED, RunStatus, StepStatus, derived_run_status
-from ironflow_nb.errors import DuplicateKey, JournalConflict, RunNotFound
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.status import CLOSED, StepStatus, derived_run_status
+from ironflow_nb.errors import JournalConflict
 from ironflow_nb.execution.definitions.call_sites import CallSites
-from ironflow_nb.execution.definitions.run_request import RejoinedBy, RunPolicy, RunRequest
+from ironflow_nb.execution.definitions.run_request import RunRequest
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.journal_access import JournalAccess, Mail, PendingEvent, RunStorage
-from ironflow_nb.execution.recording.signatures import FOREIGN, advice, own_runs, signature_of_run
-from ironflow_nb.execution.runs.continuation_plan import continuations, plan_after, plan_of_edits, unused_steps
+from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs, signature_of_run
+from ironflow_nb.execution.runs.continuation_plan import (
+    continuations,
+    decide,
+    is_owned,
+    key_of_call,
+    plan_of_edits,
+    rejoined_by,
+    unused_steps,
+)
 from ironflow_nb.execution.runs.finish import SAY_AFTER_S, format_kept, say_waiting
 from ironflow_nb.execution.session.base_run import BaseRun, completed_in, lineage
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.run_phase import is_stop
 from ironflow_nb.execution.session.run_writer import RunWriter
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.system.frontend import frontend, is_under_pytest, notebook_exists, notebook_path, say
+from ironflow_nb.execution.system.frontend import frontend, notebook_path, say
 from ironflow_nb.journal.ports import CallKey, Durability, Reader, Select
 
 _ATTEMPTS: Final = 5
@@ -61,9 +58,7 @@ def begin(engine: Engine, request: RunRequest) -> Session | RunRow:
             f"{request.name}: an argument ({opaque[0]}) can't be recognised in another process, so a new "
             "kernel starts anew instead of continuing; if it does not matter which one it is, pass iron.resource(...)"
         )
-    execution = engine.execution()
-    ordinal = engine.next_ordinal(execution, request.kind, request.name, inputs)
-    call = CallKey(kind=request.kind, name=request.name, inputs_digest=inputs, ordinal=ordinal, execution=execution)
+    call = key_of_call(engine, request, inputs)
     for attempt in range(_ATTEMPTS):
         try:
             return _begin(engine, request, call)
@@ -74,20 +69,10 @@ def begin(engine: Engine, request: RunRequest) -> Session | RunRow:
     raise AssertionError
 
 
-def foresee(engine: Engine, request: RunRequest) -> Joining:
-    """Return which run a call would begin, continue or attach to, without doing it."""
-    inputs = engine.digester.arguments(request.name, request.arguments).digest
-    execution = engine.execution()
-    ordinal = engine.next_ordinal(execution, request.kind, request.name, inputs, is_taken=False)
-    call = CallKey(kind=request.kind, name=request.name, inputs_digest=inputs, ordinal=ordinal, execution=execution)
-    with engine.reading() as reader:
-        return _decide(engine, reader, request, call)
-
-
 def _begin(engine: Engine, request: RunRequest, call: CallKey) -> Session | RunRow:
     engine.flush()  # a run that was begun a moment ago can be joined as well
     with engine.access.current() as reader:
-        joining = _decide(engine, reader, request, call)
+        joining = decide(engine, reader, request, call)
     match joining:
         case Begin(after=after):
             if request.parent is None:
@@ -214,100 +199,6 @@ def _say_what_failed(engine: Engine, run: RunRow) -> None:
         )
 
 
-def _decide(engine: Engine, reader: Reader, request: RunRequest, call: CallKey) -> Joining:
-    policy = request.policy
-    if request.run_id is not None:
-        found = reader.runs(Select(run_ids=[request.run_id]))
-        if not found and request.parent is not None:
-            return _begin_child(engine, reader, request.parent)
-        if not found:
-            raise RunNotFound(f"there is no run {request.run_id}", run_id=request.run_id)
-        reopens = bool(request.options) or request.reopens
-        return keyed(found[0], owner_is_alive=_is_owned(engine, reader, found[0]), reopens=reopens)
-    if policy.key is not None:
-        return _decide_keyed(engine, reader, policy.key, call, reopens=request.reopens)
-    if _rejoined_by(engine, policy) is RejoinedBy.NOTHING:
-        return Begin()
-    candidate = reader.run_to_join(call)
-    if candidate is None:
-        return Begin()
-    if candidate.status is RunStatus.COMPLETED:
-        return _after_completed(engine, reader, request, candidate)
-    head = reader.head(candidate.run_id)
-    caller = Caller(
-        now=engine.clock.now(),
-        last_active_at=candidate.updated_at if head is None else head[1],
-        continue_within_s=policy.continue_within_s,
-        notebook=notebook_path(),
-        other_notebook_exists=notebook_exists(candidate.notebook),
-    )
-    return join(candidate, caller, owner_is_alive=_is_owned(engine, reader, candidate))
-
-
-def _rejoined_by(engine: Engine, policy: RunPolicy) -> RejoinedBy:
-    return policy.rejoined_by(joins=engine.joins_by_default or not is_under_pytest())
-
-
-def _after_completed(engine: Engine, reader: Reader, request: RunRequest, run: RunRow) -> Joining:
-    """Return what a call does whose equal has completed: where nobody works interactively it begins anew."""
-    policy = request.policy
-    is_young = engine.clock.now() - run.updated_at <= policy.reuse_within_s * 1e6
-    reuses = policy.on_rerun is OnRerun.REUSE
-    is_answer = reuses and run.definition_id == request.definition_id  # at any age
-    if not (is_answer or (is_young and (reuses or engine.is_interactive()))):
-        return Begin(after=run)
-    if not own_runs(engine.signer, reader, [run]):
-        why = f"run {run.run_id}, which is completed, was {FOREIGN}; {advice(engine.journal.location)}"
-        return Begin(because=why)
-    if is_answer:
-        return Attach(run)
-    if is_of_another_notebook(run, notebook_path(), other_exists=notebook_exists(run.notebook)):
-        return Begin(after=run)
-    if request.define_steps is not None:
-        request.define_steps()
-
-    def older() -> list[StepRow]:
-        return completed_in(reader, lineage(engine.signer, reader, run.run_id)[1:])
-
-    return build_on(
-        run,
-        plan_after(reader, run, older, policy.on_change),
-        definition_id=request.definition_id,
-        is_own_kernel=(run.execution or "").startswith(engine.owner),
-        reuses=reuses,
-    )
-
-
-def _begin_child(engine: Engine, reader: Reader, parent: tuple[RunId, StepRef]) -> Begin:
-    """Return how a child begins: built on the child that its parent's origin had in its place, if there is one."""
-    session = engine.sessions.get(parent[0])
-    origin = None if session is None else session.replayer.origin
-    child = None if origin is None else origin.children.get(parent[1])
-    found = [] if child is None else reader.runs(Select(run_ids=[child]))
-    return Begin(after=found[0], takes_over=True) if found else Begin()
-
-
-def _decide_keyed(engine: Engine, reader: Reader, key: str, call: CallKey, *, reopens: bool) -> Joining:
-    candidate = reader.run_by_key(call.kind, call.name, key)
-    if candidate is None:
-        return Begin()
-    if candidate.inputs_digest != call.inputs_digest:
-        raise DuplicateKey(
-            f"run {candidate.run_id} of {call.name} has the key {key!r} and was begun with other arguments; use "
-            "another key, or call it with the same arguments",
-            run_id=candidate.run_id,
-            key=key,
-        )
-    return keyed(candidate, owner_is_alive=_is_owned(engine, reader, candidate), reopens=reopens)
-
-
-def _is_owned(engine: Engine, reader: Reader, run: RunRow) -> bool:
-    """Return True if somebody works on the run; this very engine does so only while it has a session of it."""
-    if run.owner == engine.owner:
-        return engine.is_running_here(run.run_id)
-    return engine.access.is_owner_alive(reader, run.owner)
-
-
 def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | None) -> Session:
     access, policy = engine.access, request.policy
     run_id = request.run_id or access.new_run_id()
@@ -365,7 +256,7 @@ def _storage(engine: Engine, request: RunRequest) -> RunStorage:
 def _look_after(engine: Engine, session: Session, request: RunRequest) -> None:
     session.describe(
         sites=CallSites(request.function, request.definition_id),
-        rejoined_by=_rejoined_by(engine, request.policy) if request.notes_end else None,
+        rejoined_by=rejoined_by(engine, request.policy) if request.notes_end else None,
         define=None if request.definition_id in engine.access.defined else request.define,
     )
     engine.open_session(session)
@@ -414,52 +305,53 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
     Raises:
         JournalConflict: the run is no longer as it was when it was decided to continue it.
     """
-    access, is_rerun = engine.access, request.reason == "rerun"
-    if is_rerun and request.define_steps is not None:
+    access, on_change = engine.access, request.policy.on_change
+    if request.is_rerun and request.define_steps is not None:
         request.define_steps()
     with access.current() as reader:
         _refuse_changed(reader, run)
-        recorded = reader.attempts(run.run_id)
+        recorded = list(reader.attempts(run.run_id))
         head = reader.head(run.run_id)
-        alive = _is_owned(engine, reader, run)
+        was = derived_run_status(run.status, owner_is_alive=is_owned(engine, reader, run))
         stale = reader.signals([run.run_id])
         foreign = "" if own_runs(access.signer, reader, [run]) else f", {FOREIGN}"
         continued_before = continuations(reader, run)
         origin = _origin(access, reader, writer, run.origin_run_id)
-        planned = plan_of_edits(reader, run, [row for row, _ in recorded], request.policy.on_change) if is_rerun else []
+        planned = plan_of_edits(reader, run, [row for row, _ in recorded], on_change) if request.is_rerun else []
     assert head is not None
     writer.go_on_after(*head, run)
-    was = derived_run_status(run.status, owner_is_alive=alive)
-    continued = RunContinued(
-        reason=request.reason if run.status is was else "takeover",
-        owner=access.owner,
-        definition=request.definition_id,
-        durability=writer.durability.value,
-        execution=call.execution if is_rerun else None,
-        ordinal=call.ordinal if is_rerun else 0,
-        notebook=notebook_path(),
-        retry=request.options.retry,
-        rerun=request.options.rerun,
-        keep=request.options.keep,
-    )
     for signal in stale:  # what was asked of an owner that is gone says nothing about this one
         if is_stop(signal.name):
             assert signal.signal_id is not None
             writer.post(Mail(taken=(signal.signal_id,)))
+    continued = _continuation(engine, request, call, writer.durability, is_takeover=run.status is not was)
     writer.commit(PendingEvent(continued))
     discards = discarded([*continued_before, (writer.version, continued)])
     replayer = Replayer(
-        access, run.run_id, call.name, request.policy.on_change, recorded, discarded=discards, kept=continued.keep,
-        origin=origin,
-    )  # fmt: skip
-    if request.new_adviser is not None:
-        replayer.advise = request.new_adviser(access, run.run_id, replayer.recorded)
-    if is_rerun:
-        replayer.announced = {each.row.name for each in planned if each.action is Action.REDO}
+        access, run.run_id, call.name, on_change, recorded, discarded=discards, kept=continued.keep, origin=origin
+    )
+    replayer.advise({each.row.name for each in planned if each.action is Action.REDO}, request.new_adviser)
+    if request.is_rerun:
         steps = _said(planned, "kept") if planned else format_kept(replayer)
-        ago = spoken(max(access.clock.now() - head[1], 0) / 1e6)
-        say(
-            f"{call.name}: continuing run {run.run_id} ({was.value} {ago} ago{foreign}); "
-            f"{steps}. {_to_start_anew(call)}"
-        )
+        ago = spoken(max(engine.clock.now() - head[1], 0) / 1e6)
+        how = f"{was.value} {ago} ago{foreign}"
+        say(f"{call.name}: continuing run {run.run_id} ({how}); {steps}. {_to_start_anew(call)}")
     return replayer
+
+
+def _continuation(
+    engine: Engine, request: RunRequest, call: CallKey, durability: Durability, *, is_takeover: bool
+) -> RunContinued:
+    options = request.options
+    return RunContinued(
+        reason="takeover" if is_takeover else request.reason,
+        owner=engine.owner,
+        definition=request.definition_id,
+        durability=durability.value,
+        execution=call.execution if request.is_rerun else None,
+        ordinal=call.ordinal if request.is_rerun else 0,
+        notebook=notebook_path(),
+        retry=options.retry,
+        rerun=options.rerun,
+        keep=options.keep,
+    )

@@ -27,6 +27,7 @@ from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepReason, StepStatus
 from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, ValueUnreadable, WaitTimeout
 from ironflow_nb.execution.definitions.call_sites import NOWHERE
+from ironflow_nb.execution.definitions.run_request import Adviser
 from ironflow_nb.execution.definitions.step_spec import StepSpec, why_changed
 from ironflow_nb.execution.recording.journal_access import JournalAccess, PendingEvent
 from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
@@ -70,14 +71,12 @@ class Replayer:
     ) -> None:
         """Take the recorded steps of the run, each with its output where that is small; the rest by `RecordedSteps`.
 
-        What is not recorded is looked for in the `origin`, the completed run that this one is built on. That steps of
-        the names in `announced` are done again was said when the run began.
+        What is not recorded is looked for in the `origin`, the completed run that this one is built on.
         """
         rows = list(rows)
         self.n_reused = 0
         self.origin = origin
         self.sites = NOWHERE
-        self.announced: Collection[str] = ()
         self._access = access
         self._run_id = run_id
         self._flow = flow
@@ -94,7 +93,13 @@ class Replayer:
         self._lost_s = 0.0
         self._n_series: Counter[tuple[str, BranchId]] = Counter()
         self._sites_of_branches: dict[BranchId, str] = {}
-        self.advise: Callable[[str, dict[str, Any], bool], None] | None = None
+        self._announced: Collection[str] = ()
+        self._advise: Adviser | None = None
+
+    def advise(self, announced: Collection[str], new_adviser: Callable[..., Adviser] | None) -> None:
+        """Note the names of steps that are announced to be done again, and ask an adviser about each new call."""
+        self._announced = announced
+        self._advise = None if new_adviser is None else new_adviser(self._access, self._run_id, self.recorded)
 
     @property
     def n_recorded(self) -> int:
@@ -262,8 +267,8 @@ class Replayer:
         if call.opaque:
             self._warn_opaque(spec, call.arguments)
         if record is None:
-            if self.advise is not None:
-                self.advise(spec.name, call.arguments, not (self._n_added or self._done_again))
+            if self._advise is not None:
+                self._advise(spec.name, call.arguments, not (self._n_added or self._done_again))
             return Attempt(spec, code, call, *self.recorded.new_ref(spec.name, call.place[1]), reason, self)
         latest = record.latest
         is_open = latest.status is StepStatus.WAITING and not record.is_discarded  # a wait, which goes on
@@ -340,7 +345,7 @@ class Replayer:
                 at_stake_s=at_stake_s,
             )
         self._allowed_changes.add((spec.name, code))
-        if memo is self.recorded and spec.name not in self.announced:  # of an origin its line has said so
+        if memo is self.recorded and spec.name not in self._announced:  # of an origin its line has said so
             becomes = "kept" if isinstance(result, Reuse) else "done again"
             of_them = f"{n_steps} of the finished steps {are(n_steps)} {becomes}"
             say(f"run {self._run_id}: {spec.name}: {why}; {of_them} ({spoken(at_stake_s)} of work)")
