@@ -120,8 +120,11 @@ def _say_attached(engine: Engine, request: RunRequest, call: CallKey, run: RunRo
     if not is_own:
         say(f"{call.name}: the result is that of run {run.run_id}, {FOREIGN}. {_to_start_anew(call)}")
     elif request.policy.key is None:
+        is_of_here = (run.execution or "").startswith(engine.owner)
+        where, again = ("", "") if is_of_here else (" in another kernel", " each time until something is edited")
         recorded = (
-            f"nothing was edited since run {run.run_id} completed {_ago(engine, run)} ago: its result is returned"
+            f"nothing was edited since run {run.run_id} completed {_ago(engine, run)} ago{where}: its result is "
+            f"returned{again}"
         )
         joined = f"run {run.run_id} is going on already, and this call joins it"
         say(f"{call.name}: {recorded if run.status in CLOSED else joined}. {_to_start_anew(call)}")
