@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sqlite3
@@ -29,6 +30,15 @@ SEED = int(os.environ.get("IRONFLOW_SEED", "0"))
 # Who runs the tests in the background of a shell has them ignore interrupts, which some of them are about.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Pytest makes a tree of each module of the package when it is imported. Python 3.11 bears that in one thread at a time, and
+# the engine reads the sources of flows on another; so what is imported late is imported before any of them runs.
+for module in (
+    "code_identity.definitions", "code_identity.dependency_walk", "code_identity.referenced_values", "diagram.draw",
+    "execution.steps.event_loop", "flows.flow_definition", "handles.run_picture", "history.history_frame",
+    "history.pictured_frame",
+):  # fmt: skip
+    importlib.import_module(f"ironflow_nb.{module}")
 
 # How long one example takes says more about what else the machine does than about the code.
 settings.register_profile("ironflow", deadline=None)
