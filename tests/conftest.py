@@ -31,7 +31,7 @@ SEED = int(os.environ.get("IRONFLOW_SEED", "0"))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Pytest makes a tree of each module of the package when it is imported. Python 3.11 bears that in one thread at a time, and
+# Pytest makes a tree of each module of the package that is imported. Python 3.11 bears that in one thread at a time, and
 # the engine reads the sources of flows on another; so what is imported late is imported before any of them runs.
 for module in (
     "code_identity.definitions", "code_identity.dependency_walk", "code_identity.referenced_values", "diagram.draw",
