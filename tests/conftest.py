@@ -31,8 +31,8 @@ SEED = int(os.environ.get("IRONFLOW_SEED", "0"))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Pytest makes a tree of each module of the package that is imported. Python 3.11 bears that in one thread at a time, and
-# the engine reads the sources of flows on another; so what is imported late is imported before any of them runs.
+# Pytest makes a tree of each module of the package that is imported, which Python 3.11 bears in one thread at a time.
+# The engine reads the sources of flows on another; so what is imported late is imported before any of them runs.
 for module in (
     "code_identity.definitions", "code_identity.dependency_walk", "code_identity.referenced_values", "diagram.draw",
     "execution.steps.event_loop", "flows.flow_definition", "handles.run_picture", "history.history_frame",

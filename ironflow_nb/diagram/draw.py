@@ -106,6 +106,7 @@ def draw(
     run_status: RunStatus | None = None,
     run_id: str | None = None,
     figures: RunFigures = NOTHING,
+    summary: str = "",
     prefix: str = "iron",
     max_nodes: int = MAX_NODES,
 ) -> Picture:
@@ -117,10 +118,12 @@ def draw(
         run_status: the status of the run, None for a flow that has not run.
         run_id: the id of the run; the picture shows its beginning, the text does not.
         figures: what stands above the picture of a run besides its counts.
+        summary: what stands there in place of the counts, where the nodes are no steps of a run.
         prefix: what the ids in the SVG begin with; two pictures in one document need two of them.
         max_nodes: a larger diagram is shown reduced.
     """
-    view = _View(diagram, states, Caption(name=diagram.name, run_status=run_status, run_id=run_id, figures=figures))
+    above = Caption(name=diagram.name, run_status=run_status, run_id=run_id, figures=figures, summary=summary)
+    view = _View(diagram, states, above)
     try:
         view = _view(view, max_nodes)
         return _picture(view, prefix, to_text(view.diagram, view.states, caption=view.caption))

@@ -91,7 +91,7 @@ class RunFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caption:
-    """What stands above a diagram; status and id are None for a flow that has not run."""
+    """What stands above a diagram; status and id are None for a flow that has not run. The summary counts its steps."""
 
     name: str
     run_status: RunStatus | None = None
@@ -283,7 +283,7 @@ def caption(diagram: Diagram, states: Mapping[str, NodeState], given: Caption) -
     n_done = 0 if whole is None else whole.n(StepStatus.COMPLETED)
     done = f"{n_done} step{'' if n_done == 1 else 's'} done"
     summary = "" if whole is None else ", ".join([done, *_not_done(whole)])
-    return replace(given, name=diagram.name, summary=summary)
+    return replace(given, name=diagram.name, summary=given.summary or summary)
 
 
 def with_recorded(diagram: Diagram, names: Iterable[str]) -> Diagram:

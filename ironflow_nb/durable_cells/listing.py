@@ -5,6 +5,7 @@ Nothing is written or run.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -274,12 +275,15 @@ class CellsDiagram:
         self.diagram = _diagram(found, name)
         known = [each for each in found if each.status in _STEP_STATUSES]
         self.states = {each.name: NodeState(status=_STEP_STATUSES[each.status], words=each.status) for each in known}
+        counted = Counter(each.status for each in found)
+        self.summary = f"cells: {', '.join(f'{counted[status]} {status}' for status in CellStatus if counted[status])}"
 
     def picture(self) -> Picture:
         """Return the drawn picture."""
         from ironflow_nb.diagram.draw import draw
 
-        return draw(self.diagram, self.states, prefix=f"iron-cells-{abs(hash(self.diagram)) % 10**8}")
+        prefix = f"iron-cells-{abs(hash(self.diagram)) % 10**8}"
+        return draw(self.diagram, self.states, summary=self.summary, prefix=prefix)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return bundle_of(self.picture())

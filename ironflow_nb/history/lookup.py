@@ -18,10 +18,12 @@ from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import AmbiguousRun, AmbiguousStep, JournalCorrupt, RunNotFound, StepNotFound
-from ironflow_nb.execution import Engine, logger
+from ironflow_nb.execution import REGISTRY, Engine, logger
 from ironflow_nb.journal.ports import EventColumns, Reader, Select, StepTally
 
 _LISTED: Final = 8
+_NEWEST: Final = 100
+"""The runs whose steps are looked through for a name."""
 
 
 def resolve_run(reader: Reader, text: str) -> RunRow:
@@ -119,6 +121,8 @@ def selection_of(
         RunNotFound, AmbiguousRun: `run` names no run, or several.
         TypeError, ValueError: an argument is invalid.
     """
+    if isinstance(flow, str):
+        _refuse_step(reader, flow)
     return Select(
         run_name=None if flow is None else _flow_name(flow),
         is_full_name=not isinstance(flow, str),
@@ -152,6 +156,24 @@ def _flow_name(flow: object) -> str:
     is_step = style == "step"
     hint = f"; its attempts are the rows of iron.attempts() whose `name` is {name!r}" if is_step else ""
     raise TypeError(f"flow must be a flow, a graph, a decider or the name of one, got {flow!r}{hint}")
+
+
+def _refuse_step(reader: Reader, text: str) -> None:
+    """Refuse the name of a step in place of a flow's: nothing would be found, and nothing said.
+
+    Raises:
+        ValueError: no run has that name, and steps have it.
+    """
+    if reader.runs(Select(name=a_text("flow", text), limit=1)):
+        return
+    newest = [run.run_id for run in reader.runs(Select(limit=_NEWEST))]
+    names = {tally.name for tallies in reader.tallies(newest).values() for tally in tallies}
+    known = next((name for name in sorted(names) if name == text or name.endswith(f".{text}")), None)
+    if known is not None or REGISTRY.step(text) is not None:
+        raise ValueError(
+            f"flow={text!r} is the name of a step, and no run has it; its attempts are the rows of iron.attempts() "
+            f"whose `name` is {known or text!r}"
+        )
 
 
 def _instant_us(since: When, now: int) -> int | None:

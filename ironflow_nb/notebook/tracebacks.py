@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from traceback import walk_tb
 from types import TracebackType
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ def attach(shell: Any) -> None:
 
     def showtraceback(exc_tuple: Any = None, *args: Any, **options: Any) -> Any:
         error = sys.exc_info()[1] if exc_tuple is None else exc_tuple[1]
+        if isinstance(error, SyntaxError) and _is_raised_inside(error.__traceback__):
+            options["running_compiled_code"] = False  # it is shown as that of any cell is, without frames
         with own_frames_only(error):
             # Since Python 3.11 the traceback of sys.exc_info() is that of the exception.
             given = None if exc_tuple is None else (*exc_tuple[:2], getattr(error, "__traceback__", None))
@@ -63,6 +66,13 @@ def without_package(frames: TracebackType | None) -> TracebackType | None:
     for each in reversed(kept):
         found = TracebackType(found, each.tb_frame, each.tb_lasti, each.tb_lineno)
     return found
+
+
+def _is_raised_inside(frames: TracebackType | None) -> bool:
+    """Return True if the package raised the error, or a library that it called: the user's code was not running."""
+    files = [frame.f_code.co_filename for frame, _ in walk_tb(frames)]
+    inside = [place for place, file in enumerate(files) if file.startswith(_PACKAGE)]
+    return bool(inside) and not any(map(is_user_file, files[inside[-1] + 1 :]))
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -59,6 +59,13 @@ class File(os.PathLike[str]):
     __slots__ = ("_path",)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Name the file; whether it exists is looked at when it is an argument.
+
+        Raises:
+            TypeError: that is no path.
+        """
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f'iron.File takes the path of a file, such as iron.File("data.csv"), not {path!r}')
         self._path = Path(path)
 
     @property

@@ -197,6 +197,7 @@ def test_filters_work_together(ids: SimpleNamespace, name: str) -> None:
         ({"since": True}, TypeError, "a duration is seconds"),
         ({"since": float("nan")}, ValueError, "zero or more seconds"),
         ({"flow": 3}, TypeError, "flow must be a flow, a graph, a decider or the name of one, got 3"),
+        ({"flow": "work"}, ValueError, "is the name of a step, and no run has it; its attempts are the rows of iron"),
         ({"run": "zzzz"}, iron.RunNotFound, "no run begins with 'zzzz'"),
         ({"run": ""}, iron.RunNotFound, "no run begins with ''"),
         ({"run": 3}, iron.RunNotFound, "no run begins with 3"),
@@ -208,6 +209,16 @@ def test_what_can_not_be_a_filter_is_refused(
 ) -> None:
     with pytest.raises(kind, match=message):
         FRAMES[name](**filters)
+
+
+@ALL
+def test_a_flow_that_has_the_name_of_a_step_is_found_by_it(lab: Lab, name: str) -> None:
+    space: dict[str, Any] = {"__name__": "__main__", "iron": iron}
+    source = "@iron.step\ndef both(n):\n    return n\n@iron.flow(name='both')\ndef flow(n):\n    return both(n)\n"
+    run_cell(source, space)
+    space["flow"](1)
+    assert not FRAMES[name](flow="both").empty
+    assert FRAMES[name](flow="nobody").empty
 
 
 @ALL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -119,6 +120,18 @@ def test_a_syntax_error_shows_its_line(ready: Shell) -> None:
     shown = ready.run("%%step bad\n\nx = = 1")
     assert isinstance(shown.error, SyntaxError)
     assert shown.error.lineno == 3
+
+
+@pytest.mark.parametrize("body", ["x = = 1", "def f(:\n    pass", "x = 'abc", "print 3", "if True:\nx = 1"])
+def test_a_syntax_error_is_shown_as_that_of_any_cell(ready: Shell, body: str) -> None:
+    plain = ready.run(f"# %%step bad\n{body}")
+    shown = ready.run(f"%%step bad\n{body}")
+    assert isinstance(shown.error, SyntaxError)
+
+    def lines(text: str) -> list[str]:
+        return re.sub(r"Cell In ?\[\d+\]", "", re.sub(r"\x1b\[[0-9;]*m", "", text)).split("\n")
+
+    assert lines(shown.text) == lines(plain.text)
 
 
 def test_two_cells_of_one_name_are_refused_until_one_of_them_is_gone(ready: Shell) -> None:

@@ -63,6 +63,12 @@ def test_the_content_identifies_wherever_the_file_is_held(data: iron.File) -> No
     assert not set(map(digest, holders(data))) & set(before)
 
 
+@pytest.mark.parametrize("path", [3, None, b"data.csv", ["data.csv"]])
+def test_what_is_no_path_is_refused_with_words(path: Any) -> None:
+    with pytest.raises(TypeError, match=r'iron.File takes the path of a file, such as iron.File\("data.csv"\), not '):
+        iron.File(path)
+
+
 def test_the_path_identifies_too(data: iron.File) -> None:
     Path("copy.csv").write_bytes(data.read_bytes())
     assert digest(iron.File("copy.csv")) != digest(data)
