@@ -44,6 +44,7 @@ class Guards:
         self._types: list[tuple[itemgetter[Any], Mapping[str, Any], Sequence[type]]] = []
         self._watched: list[Any] = []
         self._codes: list[types.CodeType] = []
+        self.has_files = False
 
     def item(self, namespace: Mapping[str, Any], name: str) -> Any:
         """Return the object of the name, or MISSING, and watch it."""
@@ -95,6 +96,7 @@ class Guards:
             self._types += [(_getter(types), namespace, [*types.values()])] if types else []
         self._watched = [function for function, _ in self._functions.values()]
         self._codes = [code for _, code in self._functions.values()]
+        self.has_files = bool(self._files)
 
     def holds(self) -> bool:
         """Return True if every name, attribute, code and cell is unchanged."""
@@ -114,11 +116,6 @@ class Guards:
     def files_hold(self) -> bool:
         """Return True if the files are unchanged."""
         return all(_file_state(path) == state for path, state in self._files.items())
-
-    @property
-    def has_files(self) -> bool:
-        """Whether any file is watched."""
-        return bool(self._files)
 
     def _rest_holds(self) -> bool:
         return (

@@ -165,7 +165,7 @@ class Session(RunLifecycle):
                 raise self.finished()
             started = StepStarted(
                 name=attempt.spec.name, index=attempt.index, identity=identity, code=attempt.code, branch=branch,
-                nth=nth, inputs=inputs[-1].value_id, reason=attempt.reason.value,
+                nth=nth, inputs=inputs[-1].value_id, reason=attempt.reason._value_,  # `value` is a call
                 lived_with=writer.failures.prove(branch) if writer.failures.seen else (), once=attempt.spec.once,
                 child_run_id=attempt.child_run_id, site=attempt.call.site or "",
             )  # fmt: skip
