@@ -161,24 +161,21 @@ class SqliteJournal(DatabaseJournal):
 
     def _refuse_lost(self) -> None:
         # SQLite goes on writing to a file that was deleted or replaced, and nobody finds what it writes.
-        if self._opened is not None and not self._is_in_place(self._opened, self._log):
-            self._refuse_what_is_lost(self._opened)
-
-    def _is_in_place(self, opened: os.stat_result, log: WriteAheadLog | None) -> bool:
-        """Return True if file and log are there as before. Asked twice a commit, so it calls the system and nothing."""
-        try:
+        opened, log = self._opened, self._log
+        if opened is None:
+            return
+        try:  # asked twice a commit, so it calls the system and no function of ours
             found = os.lstat(self._name)
-            if found.st_ino != opened.st_ino or found.st_dev != opened.st_dev or not found.st_size:
-                return False
-            if log is None or log.known is None:
-                return True
-            found = os.lstat(log.name)
+            if found.st_ino == opened.st_ino and found.st_dev == opened.st_dev and found.st_size:
+                if log is None or log.known is None:
+                    return
+                found = os.lstat(log.name)
+                if found.st_ino == log.known.st_ino and found.st_dev == log.known.st_dev and found.st_size >= log.size:
+                    log.size = found.st_size
+                    return
         except OSError:
-            return False
-        if found.st_ino != log.known.st_ino or found.st_dev != log.known.st_dev or found.st_size < log.size:
-            return False
-        log.size = found.st_size
-        return True
+            pass
+        self._refuse_what_is_lost(opened)
 
     def _refuse_what_is_lost(self, opened: os.stat_result) -> None:
         """Raise an error that says what happened to the file or its log, if it is not that SQLite cut the log."""
