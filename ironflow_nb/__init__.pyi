@@ -21,6 +21,7 @@ from .errors import GraphInvalid as GraphInvalid
 from .errors import IronflowError as IronflowError
 from .errors import JournalError as JournalError
 from .errors import NodeFailed as NodeFailed
+from .errors import NotRetryable as NotRetryable
 from .errors import ResultTimeout as ResultTimeout
 from .errors import RunCancelled as RunCancelled
 from .errors import RunFailed as RunFailed

@@ -122,7 +122,7 @@ class EngineClosed(IronflowError, RuntimeError):
     """The engine was closed, or belongs to the process that this one was forked from."""
 
 
-# -- finding things ----------------------------------------------------------------------------------------------
+# -- finding, calling, and how a run ended -----------------------------------------------------------------------------
 
 
 class RunNotFound(IronflowError, LookupError):
@@ -165,9 +165,6 @@ class FlowNotDefined(IronflowError, LookupError):
 
     name: str
     run_id: str | None = None
-
-
-# -- calling -----------------------------------------------------------------------------------------------------
 
 
 class DefinitionError(IronflowError, TypeError):
@@ -233,7 +230,16 @@ class OutcomeUnknown(IronflowError, RuntimeError):
     step: str
 
 
-# -- how a run ended ---------------------------------------------------------------------------------------------
+class NotRetryable(IronflowError, RuntimeError):
+    """Raised by the body of a step, it fails the step at once, whatever `retries` says; subclasses do, too."""
+
+
+class StepTimeout(IronflowError, TimeoutError):
+    """An attempt of a step took longer than its `timeout_s`, or all of them longer than their `deadline_s`."""
+
+    run_id: str | None = None
+    step: str | None = None
+    is_retryable: bool = True
 
 
 class RunFailed(IronflowError, RuntimeError):
@@ -271,6 +277,12 @@ class RunFinished(IronflowError, RuntimeError):
 
 class RunTakenOver(IronflowError, RuntimeError):
     """Another process continues this run; what this one still does is not recorded."""
+
+    run_id: str
+
+
+class RunTimeout(IronflowError, TimeoutError):
+    """The flow took longer than its `timeout_s` or `deadline_s`."""
 
     run_id: str
 
@@ -484,5 +496,5 @@ class AssertionsFailed(NodeFailed, AssertionError):
     is_retryable: bool = False
 
 
-class NodeTimeout(NodeFailed, TimeoutError):
+class NodeTimeout(NodeFailed, StepTimeout):
     """A node took longer than its `timeout_s`."""

@@ -19,8 +19,8 @@ from ironflow_nb.values.failures import recorded_error, store_failure
 from ironflow_nb.values.signed_pickles import Signer
 
 AT_THE_ROOT = {
-    "CodeChanged", "CommandRejected", "GraphInvalid", "IronflowError", "JournalError", "NodeFailed", "ResultTimeout",
-    "RunCancelled", "RunFailed", "RunInterrupted", "RunNotFound", "StepFailed", "WaitTimeout",
+    "CodeChanged", "CommandRejected", "GraphInvalid", "IronflowError", "JournalError", "NodeFailed", "NotRetryable",
+    "ResultTimeout", "RunCancelled", "RunFailed", "RunInterrupted", "RunNotFound", "StepFailed", "WaitTimeout",
 }  # fmt: skip
 GIVEN = {
     "str": "text", "int": 3, "float": 0.5, "bool": False, "bytes": b"b", "Path": Path("here"), "list[int]": [4],

@@ -34,7 +34,6 @@ STATE: Final = {
     "execution.system.process_identity._GIVEN_UP": "an engine was closed, but its journal refused to delete its lease",
     "graphs.language.functions.EXTRA_FUNCTIONS": "the functions of the module enter themselves while it is imported",
     "graphs.nodes.processes.SUPERVISOR": "programs end with the process that began them",
-    "graphs.runtime.node_bodies._OVERDUE": "a function on a thread can outlive its engine",
     "journal.migrations.MIGRATIONS": "the library collects migrations while the module is imported",
     "values.private_files._OPEN_JOURNALS": "closing a descriptor of a file drops all locks of the process on it",
     "values.classes._NOTES": "how unpickled functions and classes were read, for as long as they live",

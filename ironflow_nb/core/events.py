@@ -146,10 +146,11 @@ class StepCompleted(StepChange, frozen=True):
 
 
 class StepFailed(StepChange, frozen=True):
-    """The attempt raised; `error` is the id of the recorded exception."""
+    """The attempt raised, or `timed_out`; `error` is the id of the recorded exception."""
 
     error: ValueId
     duration_s: float
+    timed_out: bool = False
 
 
 class StepRetryScheduled(StepChange, frozen=True):

@@ -10,7 +10,7 @@ import msgspec
 from ironflow_nb.core.identity import Digest
 from ironflow_nb.core.recorded_steps import RecordedStep
 from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.status import StepReason, StepStatus
+from ironflow_nb.core.status import FAILURES, StepReason, StepStatus
 
 GUARD_S: Final = 60.0
 """Recorded work of fewer seconds is redone without asking when its code has changed."""
@@ -72,7 +72,7 @@ def judge(record: RecordedStep | None, code: Digest, *, once: bool = False) -> V
         return Perform(StepReason.ASKED_FOR)
     if once and latest.status is StepStatus.UNKNOWN:
         return Unknown(latest)
-    if latest.status is StepStatus.FAILED:
+    if latest.status in FAILURES:
         if latest.lived_with and latest.code == code:
             return Replay(latest)
     elif latest.status is StepStatus.RETRYING:

@@ -142,7 +142,8 @@ def evolve_step(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> 
         case events.StepCompleted():
             return _ended_step(run_id, row, recorded, StepStatus.COMPLETED, event.duration_s, output_id=event.output)
         case events.StepFailed():
-            return _ended_step(run_id, row, recorded, StepStatus.FAILED, event.duration_s, error_id=event.error)
+            status = StepStatus.TIMED_OUT if event.timed_out else StepStatus.FAILED
+            return _ended_step(run_id, row, recorded, status, event.duration_s, error_id=event.error)
         case events.WaitStarted():
             return _new_attempt(
                 run_id, row, recorded, event, StepStatus.WAITING,
@@ -169,6 +170,12 @@ def evolve_step(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> 
             return row
         case _:
             assert_never(event)
+
+
+def followed(retrying: StepRow, reason: str) -> StepRow:
+    """Return an attempt that was to be tried again, now that the next one is recorded with that reason."""
+    status = StepStatus.TIMED_OUT if reason == StepReason.TIMED_OUT else StepStatus.FAILED
+    return replace(retrying, status=status)
 
 
 def _started_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> RunRow:
@@ -312,7 +319,7 @@ def _change_attempt(state: RunState, recorded: RecordedEvent) -> None:
         state.n_attempts[step] = attempt
     before = state.steps.get((step, attempt - 1)) if attempt > 1 else None
     if before is not None and before.status is StepStatus.RETRYING:
-        state.steps[step, attempt - 1] = replace(before, status=StepStatus.FAILED)
+        state.steps[step, attempt - 1] = followed(before, row.reason)
 
 
 def observed_failures(recorded: RecordedEvent) -> list[tuple[StepRef, bool]]:

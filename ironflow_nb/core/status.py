@@ -46,6 +46,7 @@ class StepStatus(_Word):
     RETRYING = "retrying"
     COMPLETED = "completed"
     FAILED = "failed"
+    TIMED_OUT = "timed_out"
     UNKNOWN = "unknown"
     INTERRUPTED = "interrupted"
     SKIPPED = "skipped"
@@ -59,11 +60,15 @@ class StepReason(_Word):
     CODE_CHANGED = "code changed"
     FAILED_BEFORE = "failed before"
     RETRY = "retry"
+    TIMED_OUT = "timed out"
     INTERRUPTED = "interrupted"
     ASKED_FOR = "asked for"
     RESULT_LOST = "result lost"
     REUSED = "reused"
 
+
+FAILURES: Final = frozenset({StepStatus.FAILED, StepStatus.TIMED_OUT})
+"""Statuses of an attempt that raised, or ran out of time."""
 
 OWNED: Final = frozenset({RunStatus.PENDING, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.CANCELLING})
 """Statuses in which an owner executes the run, if it is not parked. If the owner is dead, the run is interrupted.

@@ -44,6 +44,7 @@ _WAITING: Final = StatusStyle("◷", "M8 4.2V8.2L10.6 9.8", "#fff2c2", "#b27d12"
 _RETRYING: Final = StatusStyle("↻", "M11 5.6A3.9 3.9 0 1 0 11.8 9M11.6 3.4V6H9", "#ffe4cf", "#d4661f", "#5a2500")
 _COMPLETED: Final = StatusStyle("✓", "M4.6 8.4 7 10.8 11.5 5.6", "#d8f5de", "#2c9c4b", "#0a3b1a")
 _FAILED: Final = StatusStyle("✗", "M5.3 5.3 10.7 10.7M10.7 5.3 5.3 10.7", "#ffdedb", "#d1303a", "#6b0d16")
+_TIMED_OUT: Final = StatusStyle("⧖", "M5.2 4H10.8L5.2 12H10.8Z", "#ffdedb", "#d1303a", "#6b0d16")
 _UNKNOWN: Final = StatusStyle(
     "?", "M5.9 6.2A2.1 2.1 0 1 1 8.7 8.2Q8 8.6 8 9.4M8 11.8h.01", "#efdfff", "#8a55e0", "#37136e"
 )
@@ -66,6 +67,7 @@ _STEPS: Final[dict[NodeStatus, StatusStyle]] = {
     StepStatus.RETRYING: _RETRYING,
     StepStatus.COMPLETED: _COMPLETED,
     StepStatus.FAILED: _FAILED,
+    StepStatus.TIMED_OUT: _TIMED_OUT,
     StepStatus.UNKNOWN: _UNKNOWN,
     StepStatus.INTERRUPTED: _INTERRUPTED,
     StepStatus.SKIPPED: _SKIPPED,

@@ -15,6 +15,7 @@ from ironflow_nb.diagram.model import Diagram, Edge, Handled, Node, NodeKind, No
 
 IMPORTANCE: Final[tuple[NodeStatus, ...]] = (
     StepStatus.FAILED,
+    StepStatus.TIMED_OUT,
     StepStatus.UNKNOWN,
     StepStatus.RUNNING,
     StepStatus.RETRYING,
@@ -243,7 +244,7 @@ def counts(state: NodeState) -> str:
 
 def in_words(status: NodeStatus) -> str:
     """Return the status in words."""
-    return status.words if isinstance(status, Handled) else str(status)
+    return status.words if isinstance(status, Handled) else str(status).replace("_", " ")
 
 
 def with_reasons(words: str, state: NodeState) -> str:

@@ -207,7 +207,7 @@ def _bar(box: Box, state: NodeState) -> str:
     left, length, y = box.left + 12, box.width - 24, number(box.bottom - 12)
     shape = f'y="{y}" height="{number(_BAR_HEIGHT)}" rx="2"'
     parts = [f'<rect x="{number(left)}" width="{number(length)}" fill="#ffffff" fill-opacity="0.85" {shape}/>']
-    for status in (StepStatus.COMPLETED, StepStatus.FAILED, Handled.HANDLED, StepStatus.RUNNING):
+    for status in (StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.TIMED_OUT, Handled.HANDLED, StepStatus.RUNNING):
         part = length * state.n(status) / max(state.n_total, 1)
         if part > 0:
             place = f'x="{number(left)}" width="{number(part)}" data-part="{status}"'

@@ -19,7 +19,7 @@ from ironflow_nb.core.plan import discarded
 from ironflow_nb.core.recorded_steps import RecordedSteps
 from ironflow_nb.core.replay_decision import Reuse, judge
 from ironflow_nb.core.run_state import RunRow, StepRow
-from ironflow_nb.core.status import OWNED, StepStatus
+from ironflow_nb.core.status import FAILURES, OWNED, StepStatus
 from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
 from ironflow_nb.diagram.states import NodeState
 from ironflow_nb.durable_cells.cell import KIND, Cell, is_data
@@ -155,7 +155,7 @@ class NotebookFreshness:
         if is_found:
             return CellStatus.FRESH, None
         latest = max(known.rows, key=lambda each: each.version, default=None)
-        if latest is not None and latest.status is StepStatus.FAILED:
+        if latest is not None and latest.status in FAILURES:
             return CellStatus.FAILED, "its last execution failed"
         if row is None:
             return CellStatus.STALE, "it was interrupted"

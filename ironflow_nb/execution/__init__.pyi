@@ -66,7 +66,6 @@ from .system.interrupts import INTERRUPTS as INTERRUPTS
 from .system.interrupts import call_body as call_body
 from .system.process_identity import host_id as host_id
 from .system.process_identity import is_alive as is_alive
-from .system.system import THREAD_PREFIX as THREAD_PREFIX
 from .system.system import AwaitedWakeup as AwaitedWakeup
 from .system.system import Clock as Clock
 from .system.system import SystemClock as SystemClock

@@ -200,12 +200,15 @@ class Step(Bindable, Generic[P, R]):
             on_error=on_error,
         )
 
-    def options(
+    def options(  # noqa: PLR0913 -- the options of a step; keyword-only
         self,
         *,
         name: str | UnsetType | None = UNSET,
         key: Key | UnsetType | None = UNSET,
         retries: int | Retry | UnsetType | None = UNSET,
+        timeout_s: Duration | UnsetType | None = UNSET,
+        deadline_s: Duration | UnsetType | None = UNSET,
+        overlap: bool | UnsetType | None = UNSET,
         once: bool | UnsetType | None = UNSET,
         cache: bool | Duration | UnsetType | None = UNSET,
         on_change: str | UnsetType | None = UNSET,
@@ -214,8 +217,9 @@ class Step(Bindable, Generic[P, R]):
         """Return the same step with other options; what is not given stays, and None is the default."""
         self.refuse_lost_class()
         options = with_step_options(
-            self.spec.options, key=key, retries=retries, once=once, cache=cache, on_change=on_change, depends=depends
-        )
+            self.spec.options, key=key, retries=retries, timeout_s=timeout_s, deadline_s=deadline_s, overlap=overlap,
+            once=once, cache=cache, on_change=on_change, depends=depends,
+        )  # fmt: skip
         chosen = self.spec.name if name is UNSET else name
         other: Step[P, R] = Step(self._given, name=chosen, options=options)
         other.fn, other.receiver = self.fn, self.receiver
@@ -250,18 +254,24 @@ def step(
     name: str | None = None,
     key: Key | None = None,
     retries: int | Retry | None = 0,
+    timeout_s: Duration | None = None,
+    deadline_s: Duration | None = None,
+    overlap: bool | None = False,
     once: bool | None = False,
     cache: bool | Duration | None = None,
     on_change: str | None = None,
     depends: Iterable[Any] | None = (),
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
-def step(
+def step(  # noqa: PLR0913 -- the options of a step; keyword-only
     function: Callable[P, R] | None = None,
     /,
     *,
     name: str | None = None,
     key: Key | None = None,
     retries: int | Retry | None = 0,
+    timeout_s: Duration | None = None,
+    deadline_s: Duration | None = None,
+    overlap: bool | None = False,
     once: bool | None = False,
     cache: bool | Duration | None = None,
     on_change: str | None = None,
@@ -278,6 +288,12 @@ def step(
         retries: how often a failed body is tried again, after 1, 2, 4, ... and at most 60 seconds; or a `Retry`, which
             says how often it is tried at all, after how long, and after which exceptions. The waiting is part
             of the run: one that continues waits only for what is left, and has all its retries before it again.
+        timeout_s: how long one attempt may take. One that takes longer is `timed_out`, and is tried again if `retries`
+            says so. An ``async def`` body is cancelled. A ``def`` body runs on a thread of its own and is abandoned:
+            what it returns later is discarded, and the next attempt waits until it has ended.
+        deadline_s: how long all attempts and the waiting between them may take, from the start of the first one. A
+            process that continues the run does not begin it anew.
+        overlap: the next attempt does not wait until an abandoned body has ended.
         once: it must not happen twice: a mail, a payment. That it began is recorded before its body runs; it is not
             done again when its code changes, and where its process died in it the run stops with `OutcomeUnknown`.
         cache: its results are shared by all runs, for ever (True) or while they are not older than this (``"7d"``);
@@ -293,8 +309,9 @@ def step(
         ValueError: an option has a value that it does not know, or two of them contradict each other.
     """
     options = with_step_options(
-        DEFAULTS, key=key, retries=retries, once=once, cache=cache, on_change=on_change, depends=depends
-    )
+        DEFAULTS, key=key, retries=retries, timeout_s=timeout_s, deadline_s=deadline_s, overlap=overlap,
+        once=once, cache=cache, on_change=on_change, depends=depends,
+    )  # fmt: skip
     if function is None:
         return functools.partial(Step, name=name, options=options)
     if isinstance(function, Step):

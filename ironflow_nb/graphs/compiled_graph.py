@@ -123,6 +123,7 @@ class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
     retry: Retry = NEVER
     retry_options: Mapping[str, Any] = {}
     timeout_s: float | None = None
+    deadline_s: float | None = None
     on_error: Block | Literal["continue"] | None = None
     once: bool = False
     cache: bool | float | str | None = None

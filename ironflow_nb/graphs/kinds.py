@@ -13,7 +13,7 @@ from ironflow_nb.errors import DefinitionError, NodeFailed
 from ironflow_nb.graphs.grants import Grants, Need
 
 COMMON_KEYS: Final = frozenset(
-    {"id", "depends_on", "when", "retry", "timeout_s", "on_error", "once", "cache", "description"}
+    {"id", "depends_on", "when", "retry", "timeout_s", "deadline_s", "on_error", "once", "cache", "description"}
 )
 """The keys that every node may have."""
 
@@ -30,11 +30,11 @@ CONTROL_KEYS: Final = {
 PYTHON: Final = "python"
 PYTHON_KEYS: Final = frozenset({"with"})
 
-_WORK_ONLY_KEYS: Final = frozenset({"retry", "timeout_s", "once", "cache"})
+_WORK_ONLY_KEYS: Final = frozenset({"retry", "timeout_s", "deadline_s", "once", "cache"})
 
 INAPPLICABLE_KEYS: Final = {
     **dict.fromkeys(("condition", "switch", "branch", "loop", "assert"), _WORK_ONLY_KEYS),
-    "workflow": frozenset({"timeout_s", "cache"}),
+    "workflow": frozenset({"timeout_s", "deadline_s", "cache"}),
 }
 """Common keys that a control node or a child run can't have."""
 

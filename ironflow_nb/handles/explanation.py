@@ -16,7 +16,7 @@ from ironflow_nb.core.identity import RunId, StepRef, ValueId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.recorded_steps import RecordedSteps
 from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.status import StepReason, StepStatus
+from ironflow_nb.core.status import FAILURES, StepReason, StepStatus
 from ironflow_nb.execution import Engine, JournalAccess, changes_since, parts_of, say
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.codecs import input_references
@@ -134,8 +134,8 @@ class _AttemptHistory:
 
     def afterwards(self, row: StepRow) -> Iterator[str]:
         """Yield how the step failed, and whether the newest continuation reused it or no longer called it."""
-        if row.status is StepStatus.FAILED:
-            yield f"it failed{self._error_words(row)}"
+        if row.status in FAILURES:
+            yield f"it {'failed' if row.status is StepStatus.FAILED else 'timed out'}{self._error_words(row)}"
         began = self._began[-1] if self._began else 0
         if row.version > began:
             return

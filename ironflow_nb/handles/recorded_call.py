@@ -14,7 +14,7 @@ from ironflow_nb.code_identity.source import is_user_file
 from ironflow_nb.core.events import RunFailed, decode_as
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.core.status import FAILURES, RunStatus
 from ironflow_nb.errors import InputsNotStored, StepNotFound
 from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, StepSpec, advice, shell, unwrapped
 from ironflow_nb.history.lookup import resolve_step, resolve_steps
@@ -57,7 +57,7 @@ def step_to_debug(reader: Reader, run_id: RunId, status: RunStatus, rows: Sequen
         StepNotFound, AmbiguousStep: no step fits, or several do.
     """
     latest = {row.step: row for row in rows}
-    failed = [ref for ref, row in latest.items() if row.status is StepStatus.FAILED]
+    failed = [ref for ref, row in latest.items() if row.status in FAILURES]
     if step is not None:
         named = resolve_steps(list(rows), step, run_id)
         chosen = [ref for ref in named if ref in failed]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.core.status import RunStatus, StepStatus, derived_step_status
+from ironflow_nb.core.status import FAILURES, RunStatus, StepStatus, derived_step_status
 from ironflow_nb.core.wait_rules import until
 from ironflow_nb.execution import Engine, definition_prefix
 from ironflow_nb.handles.run_progress import ChildRun, Definitions, Place, Progress, progress_of
@@ -77,7 +77,7 @@ def _shown(key: str, tally: StepTally, run_status: RunStatus) -> Iterable[tuple[
     from ironflow_nb.diagram.model import Handled
 
     n_handled = 0
-    if tally.status is StepStatus.FAILED:  # a run that completed has lived with all of its failures
+    if tally.status in FAILURES:  # a run that completed has lived with all of its failures
         n_handled = tally.n if run_status is RunStatus.COMPLETED else tally.n_lived_with
     if tally.n > n_handled:
         status = derived_step_status(tally.status, run_status)

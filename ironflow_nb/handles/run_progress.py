@@ -19,7 +19,7 @@ from ironflow_nb.core.events import (
 )
 from ironflow_nb.core.identity import Digest, RunId, StepRef
 from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.core.status import OWNED, RunStatus, StepStatus
+from ironflow_nb.core.status import FAILURES, OWNED, RunStatus, StepStatus
 from ironflow_nb.core.wait_rules import is_shown
 from ironflow_nb.execution import Engine, Session, continuations, definition_prefix, unused_steps
 from ironflow_nb.history.run_status import looked_at, statuses_of, unwritten
@@ -28,7 +28,7 @@ from ironflow_nb.journal.ports import Reader, Select, SiteTally, StepTally, Stor
 _CHILDREN: Final = 5
 """So many runs of the children of one node are told, the newest."""
 
-_UNDONE: Final = frozenset({StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.RUNNING, StepStatus.RETRYING})
+_UNDONE: Final = FAILURES | {StepStatus.UNKNOWN, StepStatus.RUNNING, StepStatus.RETRYING}
 """The statuses of steps that a continuation of the run does again, unless the flow lived with their failure."""
 
 Place: TypeAlias = tuple[str, str]
@@ -235,7 +235,7 @@ def _child(run_id: RunId, status: RunStatus, tallies: Iterable[StepTally]) -> Ch
     counts = Counter[StepStatus]()
     for tally in tallies:
         counts[tally.status] += tally.n if is_shown(tally.name) else 0
-    return ChildRun(run_id, status, counts[StepStatus.COMPLETED], counts[StepStatus.FAILED])
+    return ChildRun(run_id, status, counts[StepStatus.COMPLETED], sum(map(counts.__getitem__, FAILURES)))
 
 
 def sites_of(reader: Reader, run: RunRow) -> dict[StepRef, str]:

@@ -11,7 +11,7 @@ from msgspec.structs import asdict, replace
 from ironflow_nb.core.identity import RunId, StepRef, ValueId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
-from ironflow_nb.core.status import OWNED, RunStatus, StepStatus, derived_step_status, recorded_step_statuses
+from ironflow_nb.core.status import FAILURES, OWNED, RunStatus, StepStatus, derived_step_status, recorded_step_statuses
 from ironflow_nb.execution import REGISTRY, Engine
 from ironflow_nb.history.lookup import (
     When,
@@ -276,16 +276,16 @@ def _run_columns(
         "duration_s": took,
         "n_steps": [sum([each.n for each in tallies if each.status is not StepStatus.SKIPPED]) for tallies in of_rows],
         "n_completed": [count_steps(tallies, StepStatus.COMPLETED) for tallies in of_rows],
-        "n_failed": [count_steps(tallies, StepStatus.FAILED) for tallies in of_rows],
+        "n_failed": [count_steps(tallies, *FAILURES) for tallies in of_rows],
         "output": [_preview_text(texts, row.output_id) for row in rows],
         "error": [_preview_text(texts, row.error_id) for row in rows],
         "key": [row.key and plain(row.key) for row in rows],
     }
 
 
-def count_steps(tallies: Iterable[StepTally], status: StepStatus) -> int:
-    """Return how many steps have that status."""
-    return sum([tally.n for tally in tallies if tally.status is status])
+def count_steps(tallies: Iterable[StepTally], *statuses: StepStatus) -> int:
+    """Return how many steps have one of those statuses."""
+    return sum([tally.n for tally in tallies if tally.status in statuses])
 
 
 def _attempt_columns(chosen: Sequence[tuple[StepRow, StepStatus]], texts: Previews) -> dict[str, list[Any]]:

@@ -41,6 +41,7 @@ _CHUNK: Final = 500  # SQLite before 3.32 binds at most 999 parameters
 _EVENTS_OF_PIECE: Final = 2000  # the texts of more events leave the processor's cache
 _SCATTERED: Final = 8  # events that are farther apart are looked up one by one, not scanned
 _FEW_RUNS: Final = 1000  # the events of more runs are scanned: most events are then of one of them
+_FAILED: Final = "status IN ('failed', 'timed_out')"
 _HAS_STEP_NAME: Final = "({0} = :name OR (NOT :is_full_name AND substr({0}, -1 - length(:name)) = '.' || :name))"
 # Each name is looked up as the next greater one in the index, so the time does not grow with the number of runs.
 _RUN_NAMES: Final = """
@@ -151,9 +152,9 @@ class SqliteReader:
         # SQLite takes the bare columns status, duration_s and lived_with from the row with the maximum.
         rows = self._connection.execute(
             f"""
-            SELECT run_id, name, status, count(*), sum(duration_s), sum(n_failed > (status = 'failed')), sum(lived_with)
+            SELECT run_id, name, status, count(*), sum(duration_s), sum(n_failed > ({_FAILED})), sum(lived_with)
             FROM (
-                SELECT run_id, name, status, duration_s, lived_with, max(attempt), sum(status = 'failed') AS n_failed
+                SELECT run_id, name, status, duration_s, lived_with, max(attempt), sum({_FAILED}) AS n_failed
                 FROM steps WHERE {where} GROUP BY run_id, name, "index"
             ) GROUP BY run_id, name, status ORDER BY run_id, name, status
             """,
@@ -171,8 +172,8 @@ class SqliteReader:
         given = {"run_id": run_id, "without": json_list(without), "at": continued_at, "after_failure": AFTER_FAILURE}
         given["began_at"] = began_at
         rows = self._connection.execute(
-            """
-            SELECT s.name, s.status, count(*), sum(s.duration_s), sum(n_failed > (s.status = 'failed')),
+            f"""
+            SELECT s.name, s.status, count(*), sum(s.duration_s), sum(n_failed > (s.{_FAILED})),
                 sum(s.lived_with), ifnull(CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.site') END, '')
                 AS site, s.child_run_id, CASE s.status
                 WHEN 'skipped' THEN s.reason WHEN 'waiting' THEN ifnull(CAST(s.due_at AS TEXT), '') ELSE '' END AS why,
@@ -180,7 +181,7 @@ class SqliteReader:
             FROM (
                 SELECT name, status, duration_s, lived_with, child_run_id, reason, due_at, version, origin_run_id,
                     max(attempt),
-                    sum(status = 'failed') AS n_failed
+                    sum({_FAILED}) AS n_failed
                 FROM steps WHERE run_id = :run_id AND step NOT IN (SELECT value FROM json_each(:without))
                 GROUP BY name, "index"
             ) s LEFT JOIN events e ON e.run_id = :run_id AND e.version = s.version

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from ironflow_nb.execution import AwaitedWakeup, Wakeup
@@ -16,6 +19,7 @@ class SimClock:
     def __init__(self, start_at: int = START_AT) -> None:
         self._now = start_at
         self._monotonic_s = start_at / 1e6
+        self._waiting: list[tuple[Wakeup | AwaitedWakeup, float]] = []
 
     def now(self) -> int:
         """Return the instant in microseconds UTC."""
@@ -26,22 +30,38 @@ class SimClock:
         return self._monotonic_s
 
     def advance(self, duration_s: float) -> None:
-        """Move the clock on, or back, as clocks of machines are sometimes set back."""
+        """Move the clock on, or back, as clocks of machines are sometimes set back. Waits that are over then end."""
         self._now += round(duration_s * 1e6)
         self._monotonic_s += max(duration_s, 0.0)
+        for wakeup, ends_s in list(self._waiting):
+            if ends_s <= self._monotonic_s:
+                wakeup.set()
 
     def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
         """Wait for the wakeup in real time, 1 ms if nothing is running; move the clock on by a timeout."""
-        return self._passed(wakeup.take(_real_s(timeout_s, is_idle=is_idle)), timeout_s)
+        with self._noted(wakeup, timeout_s):
+            is_woken = wakeup.take(_real_s(timeout_s, is_idle=is_idle))
+        return self._passed(is_woken, timeout_s)
 
     async def wait_on_loop(self, wakeup: AwaitedWakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
         """Like `wait`, in a coroutine."""
-        return self._passed(await wakeup.taken(_real_s(timeout_s, is_idle=is_idle)), timeout_s)
+        with self._noted(wakeup, timeout_s):
+            is_woken = await wakeup.taken(_real_s(timeout_s, is_idle=is_idle))
+        return self._passed(is_woken, timeout_s)
 
-    def _passed(self, woken: bool, timeout_s: float | None) -> bool:  # noqa: FBT001
-        if not woken and timeout_s is not None:
+    @contextmanager
+    def _noted(self, wakeup: Wakeup | AwaitedWakeup, timeout_s: float | None) -> Iterator[None]:
+        waiting = wakeup, math.inf if timeout_s is None else self._monotonic_s + timeout_s
+        self._waiting.append(waiting)
+        try:
+            yield
+        finally:
+            self._waiting.remove(waiting)
+
+    def _passed(self, is_woken: bool, timeout_s: float | None) -> bool:  # noqa: FBT001
+        if not is_woken and timeout_s is not None:
             self.advance(timeout_s)
-        return woken
+        return is_woken
 
 
 def _real_s(timeout_s: float | None, *, is_idle: bool) -> float | None:

@@ -19,7 +19,7 @@ from ironflow_nb.core.events import (
 )
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.run_state import RunRow, StepRow
-from ironflow_nb.core.status import StepStatus
+from ironflow_nb.core.status import FAILURES, StepStatus
 from ironflow_nb.deciders.store import DeciderReader
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.event_columns import columns_of
@@ -305,7 +305,7 @@ class MemoryJournal:
         again: set[tuple[RunId, StepRef]] = set()
         for row in self.steps(select):  # by attempt: the last one stays
             place = row.run_id, row.step
-            if place in latest and latest[place].status is StepStatus.FAILED:
+            if place in latest and latest[place].status in FAILURES:
                 again.add(place)
             latest[place] = row
         return list(latest.values()), again

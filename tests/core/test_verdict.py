@@ -18,12 +18,12 @@ from ironflow_nb.core.replay_decision import (
     settle_change,
 )
 from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.status import StepStatus
+from ironflow_nb.core.status import FAILURES, StepStatus
 from tests.core.made import digest, step_row
 
 NOW, BEFORE, LONG_AGO = digest("code"), digest("code before"), digest("code long ago")
 CODES = [NOW, BEFORE, LONG_AGO]
-STOPPED_SHORT = sorted(set(StepStatus) - {StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.RETRYING})
+STOPPED_SHORT = sorted(set(StepStatus) - FAILURES - {StepStatus.COMPLETED, StepStatus.RETRYING})
 
 ATTEMPTS = st.lists(
     st.tuples(st.sampled_from(StepStatus), st.sampled_from(CODES), st.booleans()), min_size=1, max_size=5
@@ -69,18 +69,20 @@ def test_of_two_outputs_of_that_code_the_newest_answers() -> None:
     assert verdict(first, second) == Reuse(second)
 
 
-def test_a_failure_that_the_flow_lived_with_is_replayed() -> None:
-    failed = attempt(1, StepStatus.FAILED, lived_with=True)
+@pytest.mark.parametrize("status", sorted(FAILURES))
+def test_a_failure_that_the_flow_lived_with_is_replayed(status: StepStatus) -> None:
+    failed = attempt(1, status, lived_with=True)
     assert verdict(failed) == Replay(failed)
     before = attempt(1, StepStatus.COMPLETED, BEFORE)
-    failed = attempt(2, StepStatus.FAILED, lived_with=True)
+    failed = attempt(2, status, lived_with=True)
     assert verdict(before, failed) == Replay(failed)
 
 
-def test_a_failure_that_ended_the_run_is_tried_again() -> None:
-    assert verdict(attempt(1, StepStatus.FAILED)) == Perform("failed before")
-    earlier = attempt(1, StepStatus.FAILED, lived_with=True)
-    assert verdict(earlier, attempt(2, StepStatus.FAILED)) == Perform("failed before")
+@pytest.mark.parametrize("status", sorted(FAILURES))
+def test_a_failure_that_ended_the_run_is_tried_again(status: StepStatus) -> None:
+    assert verdict(attempt(1, status)) == Perform("failed before")
+    earlier = attempt(1, status, lived_with=True)
+    assert verdict(earlier, attempt(2, status)) == Perform("failed before")
 
 
 def test_a_failure_of_other_code_is_tried_again_though_the_flow_lived_with_it() -> None:
@@ -114,12 +116,12 @@ def test_every_record_has_the_verdict_of_its_newest_output_then_of_its_newest_at
     expected: Verdict
     if done_now:
         expected = Reuse(done_now[-1])
-    elif (latest.status, latest.code, latest.lived_with) == (StepStatus.FAILED, NOW, True):
+    elif (latest.status in FAILURES, latest.code, latest.lived_with) == (True, NOW, True):
         expected = Replay(latest)
     elif done:
         expected = PolicyDecides(done[-1])
     else:
-        reasons = {StepStatus.FAILED: "failed before", StepStatus.RETRYING: "retry"}
+        reasons = {**dict.fromkeys(FAILURES, "failed before"), StepStatus.RETRYING: "retry"}
         expected = Perform(reasons.get(latest.status, "interrupted"))
     assert verdict(*rows) == expected
 

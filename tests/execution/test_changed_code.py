@@ -126,7 +126,7 @@ def test_after_a_map_was_mended_its_failures_are_done_again_and_the_rest_if_that
     assert "; 63 finished steps are kept" in stopped.value.__notes__[0]
     assert world.log == []
     resumed = names["main"].options(on_change=policy).resume()
-    assert resumed.result(30) == sum(n / 2 for n in range(70))
+    assert resumed.result(300) == sum(n / 2 for n in range(70))
     assert len(world.log) == n_bodies
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from inspect import signature
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,11 @@ def test_a_retry_on_what_is_no_exception_is_refused_where_it_is_defined(on: Any)
         ({"retries": "3"}, "retries is how often"), ({"cache": "often"}, "is no duration"), ({"cache": 0}, "cache is"),
         ({"on_change": "never"}, 'on_change is "guard"'), ({"on_change": 5}, 'on_change is "guard"'),
         ({"depends": 5}, "depends is a list"),
-        ({"retry": 3}, "unexpected keyword"),
+        ({"retry": 3}, "unexpected keyword"), ({"timeout_s": 0}, "timeout_s is more than 0 seconds"),
+        ({"timeout_s": -1}, "timeout_s: a duration must"), ({"deadline_s": nan}, "deadline_s: a duration must"),
+        ({"timeout_s": True}, "timeout_s: a duration is seconds"), ({"deadline_s": "soon"}, "deadline_s: 'soon' is no"),
+        ({"timeout_s": 61, "deadline_s": "1m"}, "can't be more than deadline_s='1m'"),
+        ({"overlap": 1}, "overlap is True or False"),
     ],
 )  # fmt: skip
 def test_an_option_of_a_step_that_can_not_be_is_refused_at_once(options: dict[str, Any], match: str) -> None:
@@ -125,7 +130,8 @@ def settings(definition: Any) -> dict[str, Any]:
         spec = definition.spec
         return {
             "name": spec.name, "key": spec.key, "retries": spec.retry, "once": spec.once, "cache": spec.cache_s,
-            "on_change": spec.on_change, "depends": spec.depends,
+            "on_change": spec.on_change, "depends": spec.depends, "timeout_s": spec.limits.timeout_s,
+            "deadline_s": spec.limits.deadline_s, "overlap": spec.overlaps,
         }  # fmt: skip
     policy = definition.policy
     return {name.removesuffix("_s"): getattr(policy, name) for name in policy.__struct_fields__}
@@ -139,7 +145,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "name": ("one", "other"), "key": ("{n}", "k{n}"), "retries": (2, iron.Retry(attempts=9)), "once": (True, False),
     "cache": ("1d", True), "depends": ([1], [2]), "fresh": (True, False), "on_rerun": ("new", "reuse"),
     "continue_within": ("3d", 60), "reuse_within": (5, "2d"), "on_change": ("keep", "strict"),
-    "durability": ("power", "process"),
+    "durability": ("power", "process"), "timeout_s": (5, "2m"), "deadline_s": ("1h", 60), "overlap": (True, False),
 }  # fmt: skip
 """Two values of every option that any `options()` has, for an option that has none here is not proved."""
 OPTIONS = [(style, name) for style, each in DEFINED.items() for name in signature(each.options).parameters]

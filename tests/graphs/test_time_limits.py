@@ -59,7 +59,7 @@ def test_the_error_says_what_goes_on() -> None:
     go_on = threading.Event()
     with iron.open(":memory:"):
         graph = graph_of({"id": "a", "python": "f", "timeout_s": 0.05}, functions={"f": lambda: go_on.wait(WAIT_S)})
-        with pytest.raises(NodeTimeout, match=r"0\.05 s; its work goes on alone, and another attempt waits for that"):
+        with pytest.raises(NodeTimeout, match=r"0\.05 s; its body goes on alone, and what it returns is discarded"):
             graph()
     go_on.set()
 

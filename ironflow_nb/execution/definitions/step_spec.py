@@ -25,7 +25,8 @@ from ironflow_nb.core.identity import Digest, step_name
 from ironflow_nb.core.option_values import a_flag, a_name, a_text, one_of
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.retry import MOST_ATTEMPTS, Retry, retrying
-from ironflow_nb.errors import DefinitionError, DuplicateName
+from ironflow_nb.core.time_limits import time_limits
+from ironflow_nb.errors import DefinitionError, DuplicateName, StepTimeout
 from ironflow_nb.execution.definitions.parameters import CLOSURE, Parameters
 from ironflow_nb.journal.ports import StoredDefinition
 
@@ -45,6 +46,9 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     key: str | KeyFunction | None = None
     retries: int | Retry = 0
     once: bool = False
+    timeout_s: Duration | None = None
+    deadline_s: Duration | None = None
+    overlap: bool = False
     cache: bool | Duration | None = None
     on_change: str | None = None
     depends: Iterable[Any] = ()
@@ -87,6 +91,10 @@ class StepSpec:
         self.options = replace(options, depends=self.depends)  # whatever could be read only once
         self.retry = _retry(options)
         self.once = a_flag("once", options.once)
+        self.limits = time_limits(options.timeout_s, options.deadline_s)
+        self.overlaps = a_flag("overlap", options.overlap)
+        self.timeout_error: Callable[[str], StepTimeout] = StepTimeout
+        self.grace_s = 0.0  # so much later a body is given up that is to end by itself when its time is up
         self.cache_s = _cache_s(options)
         self.on_change = None if options.on_change is None else one_of(OnChange, options.on_change, "on_change")
         if not callable(function) or inspect.isclass(function):

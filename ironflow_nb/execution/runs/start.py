@@ -12,7 +12,7 @@ from ironflow_nb.core.join import Attach, Begin, Continue
 from ironflow_nb.core.plain_text import are, counted
 from ironflow_nb.core.plan import Action, Planned, discarded
 from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.core.status import CLOSED, StepStatus, derived_run_status
+from ironflow_nb.core.status import CLOSED, FAILURES, StepStatus, derived_run_status
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RunRequest
@@ -190,11 +190,11 @@ def _to_start_anew(call: CallKey) -> str:
 def _say_what_failed(engine: Engine, run: RunRow) -> None:
     """Say how to try again what a completed run has lived with, and has asked for to its end."""
     with engine.access.current() as reader:
-        if not any(tally.status is StepStatus.FAILED for tally in reader.tallies([run.run_id]).get(run.run_id, [])):
+        if not any(tally.status in FAILURES for tally in reader.tallies([run.run_id]).get(run.run_id, [])):
             return
         latest = {row.step: row.status for row in reader.steps(Select(run_ids=[run.run_id]))}
         left_out = unused_steps(reader, run)
-    n_failed = sum(status is StepStatus.FAILED and step not in left_out for step, status in latest.items())
+    n_failed = sum(status in FAILURES and step not in left_out for step, status in latest.items())
     if n_failed:
         say(
             f"{run.name}: a new run is started; in run {run.run_id}, which is completed, {counted(n_failed, 'step')} "

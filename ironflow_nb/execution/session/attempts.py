@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from ironflow_nb.core.events import StepFailed
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepReason
@@ -132,7 +133,7 @@ class Attempt(msgspec.Struct, eq=False):
     A retry follows its `failed` attempt, not before that one's due time, and `begin_again` puts it back to work where
     its first attempt was performed beside the flow. `code` is that of the step when it was asked for, and `claim` says
     that it computes a result for all runs; where it `is_owed`, no earlier result will do. Beside the flow its body
-    runs in the `context` of the call.
+    runs in the `context` of the call. At `ends_s` of the clock's seconds the deadline of its step is over.
     """
 
     spec: StepSpec
@@ -151,6 +152,7 @@ class Attempt(msgspec.Struct, eq=False):
     row: StepRow | None = None
     started_s: float = 0.0
     due_s: float | None = None
+    ends_s: float | None = None
     failed: StepRow | None = None
     n_failed: int = 0
     begin_again: Callable[[Attempt], None] | None = None
@@ -164,10 +166,10 @@ class Attempt(msgspec.Struct, eq=False):
         """The instant in microseconds UTC before which the attempt does not begin."""
         return 0 if self.failed is None else self.failed.due_at or 0
 
-    def retry(self) -> Attempt:
+    def retry(self, reason: StepReason) -> Attempt:
         """Return the attempt after this one, which failed."""
         return replace(
-            self, number=self.number + 1, reason=StepReason.RETRY, failed=self.row, n_failed=self.n_failed + 1,
+            self, number=self.number + 1, reason=reason, failed=self.row, n_failed=self.n_failed + 1,
             row=None, started_s=0.0, due_s=None,
         )  # fmt: skip
 
@@ -197,6 +199,12 @@ class AttemptResult(PendingEvent, frozen=True, kw_only=True):
     error: BaseException | None = None
     retry_at: int | None = None
     stored: StoredResult | None = None
+
+    def retry(self) -> Attempt:
+        """Return the next attempt of a step that is tried again."""
+        assert type(self.event) is StepFailed
+        reason = StepReason.TIMED_OUT if self.event.timed_out else StepReason.RETRY
+        return self.performed.retry(reason)
 
     def resolve_promise(self, trouble: BaseException | None = None) -> None:
         """Resolve the promise of the attempt, with an error if it could not be recorded."""

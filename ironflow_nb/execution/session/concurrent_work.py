@@ -1,13 +1,21 @@
-"""Work beside a flow that the flow must answer for: maps, submissions, branches, and calls that tasks await."""
+"""Work beside a flow that the flow must answer for: maps, submissions, branches, and calls that tasks await.
+
+Bodies on threads that go on although their attempts have timed out.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from ironflow_nb.core.events import StepDiscarded
+from ironflow_nb.core.identity import StepRef
 from ironflow_nb.core.retry import MAX_DELAY_S
-from ironflow_nb.execution.session.attempts import Attempt
+from ironflow_nb.execution.recording.journal_access import PendingEvent
+from ironflow_nb.execution.session.attempts import Attempt, AttemptRef
+from ironflow_nb.execution.session.run_writer import RunWriter
 from ironflow_nb.execution.system.system import Clock
 from ironflow_nb.execution.system.threads import Wakeups
 
@@ -119,3 +127,33 @@ class ConcurrentWork:
         """Return how long a wait of that length may last: at most until the next attempt is due."""
         due_s = [max(0.0, self.seconds_until(attempt)) for attempt in list(self.delayed)]
         return min([*due_s, *([] if timeout_s is None else [timeout_s])], default=None)
+
+
+class AbandonedBodies:
+    """How many abandoned bodies of each step go on, whichever continuation of the run began them.
+
+    Lock: session.
+    """
+
+    def __init__(self, writer: RunWriter) -> None:
+        self._writer = writer
+        self._n_of_step: Counter[StepRef] = Counter()
+
+    def add(self, step: StepRef) -> None:
+        """Count a body that is abandoned."""
+        self._n_of_step[step] += 1
+
+    def remove(self, step: StepRef) -> None:
+        """Count it no more: it has ended."""
+        self._n_of_step[step] -= 1
+        self._n_of_step += Counter()  # that drops what has none left
+
+    def discard(self, attempt: AttemptRef, reason: str) -> None:
+        """Add to the next commit that what a body has brought is not used."""
+        self._writer.defer(PendingEvent(StepDiscarded(reason=reason), *attempt))
+
+    def __contains__(self, step: StepRef) -> bool:
+        return step in self._n_of_step
+
+    def __bool__(self) -> bool:
+        return bool(self._n_of_step)

@@ -25,7 +25,15 @@ from ironflow_nb.core.replay_decision import (
 )
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepReason, StepStatus
-from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, ValueUnreadable, WaitTimeout
+from ironflow_nb.errors import (
+    CodeChanged,
+    DuplicateKey,
+    DuplicateName,
+    OutcomeUnknown,
+    StepTimeout,
+    ValueUnreadable,
+    WaitTimeout,
+)
 from ironflow_nb.execution.definitions.call_sites import NOWHERE
 from ironflow_nb.execution.definitions.run_request import Adviser
 from ironflow_nb.execution.definitions.step_spec import StepSpec, why_changed
@@ -283,8 +291,17 @@ class Replayer:
         elif child is not None and self.origin is not None:  # it is another run's, and is built on
             self.origin.children[attempt.step] = child
         attempt.failed = latest if latest.status is StepStatus.RETRYING else None
+        if reason is StepReason.RETRY and self._has_timed_out(latest):
+            attempt.reason = StepReason.TIMED_OUT
+        left_s = spec.limits.left_s(record.attempts, attempt.reason, code, self._access.clock.now())
+        attempt.ends_s = None if left_s is None else self._access.clock.monotonic() + left_s
         attempt.is_owed = record.is_owed
         return attempt
+
+    def _has_timed_out(self, row: StepRow) -> bool:
+        with suppress(ValueUnreadable):
+            return isinstance(self._failure(row), StepTimeout)
+        return False
 
     def _note_code(self, spec: StepSpec, code: Digest) -> None:
         codes = self._codes.setdefault((spec.name, spec.variant), [])

@@ -16,7 +16,7 @@ from ironflow_nb.core.events import RecordedEvent, StepRetryScheduled, StepReuse
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef
 from ironflow_nb.core.run_state import RunRow, StepRow, evolve_run, evolve_step
 from ironflow_nb.core.status import StepStatus
-from ironflow_nb.errors import IronflowError, JournalConflict, JournalError, RunTakenOver
+from ironflow_nb.errors import IronflowError, JournalConflict, JournalError, OutcomeUnknown, RunTakenOver
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import NO_MAIL, JournalAccess, Mail, PendingEvent, RunStorage
 from ironflow_nb.execution.session.attempts import Attempt, AttemptResult
@@ -257,6 +257,17 @@ class RunWriter:
             if result.error is None:
                 self.replayer.note_finished(result.performed.step)
         return None
+
+    def outcome_unknown(self, attempt: Attempt) -> OutcomeUnknown:
+        """Return the error with which a step that runs once and was out of time stops the run: it may happen yet."""
+        self.fatal_error = error = OutcomeUnknown(
+            f"{attempt.step} of run {self.run_id} runs once, and its time was up before it ended, so it may have "
+            f"happened, or may happen yet. Look, and if it did not happen let it run with\n"
+            f'    iron.resume("{self.run_id}", retry=["{attempt.step}"])',
+            run_id=self.run_id,
+            step=attempt.step,
+        )
+        return error
 
     def take(self, attempt: Attempt, row: StepRow | None) -> None:
         """Take the attempt as it is recorded now; what ends late is told to the memory of the current continuation.

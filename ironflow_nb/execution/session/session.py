@@ -16,18 +16,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from msgspec.structs import replace
-
 from ironflow_nb.core.events import ItemsCounted, StepStarted
 from ironflow_nb.core.identity import BranchId, StepRef
-from ironflow_nb.core.status import StepStatus
+from ironflow_nb.core.run_state import followed
 from ironflow_nb.errors import CodeChanged, IronflowError, JournalError, OutcomeUnknown, RunFinished
 from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import PendingEvent, RunStorage
 from ironflow_nb.execution.session.attempts import Attempt, AttemptRef, AttemptResult, Promise, RecordedAnswer, Take
-from ironflow_nb.execution.session.concurrent_work import ConcurrentWork
+from ironflow_nb.execution.session.concurrent_work import AbandonedBodies, ConcurrentWork
 from ironflow_nb.execution.session.open_waits import OpenWaits
 from ironflow_nb.execution.session.replay import ItemSeries, Replayer
 from ironflow_nb.execution.session.run_phase import RunLifecycle, RunPhase
@@ -51,6 +49,7 @@ class Session(RunLifecycle):
         self.start_performer = start_performer
         self.storage = storage
         super().__init__(writer)
+        self.abandoned = AbandonedBodies(writer)
         self.rejoined_by: RejoinedBy | None = RejoinedBy.CALL
         self._define: Callable[[], StoredDefinition] | None = None
         self._definition: StoredDefinition | None = None
@@ -172,7 +171,7 @@ class Session(RunLifecycle):
             if attempt.code not in writer.defined:
                 writer.define_step(attempt.spec, attempt.code, self.storage)
             if attempt.failed is not None:
-                writer.put(replace(attempt.failed, status=StepStatus.FAILED))
+                writer.put(followed(attempt.failed, attempt.reason.value))
             row = writer.defer(PendingEvent(started, attempt.step, attempt.number, values=inputs))
             assert row is not None
             attempt.row = row
@@ -214,7 +213,7 @@ class Session(RunLifecycle):
             if trouble is not None:
                 result.resolve_promise(trouble)
                 raise trouble
-            return result.performed.retry()
+            return result.retry()
 
     def record_later(self, result: AttemptResult, *, is_seen: bool) -> None:
         """Add the result to the next commit; `is_seen` if it can't be made again and the flow goes on with it."""
@@ -345,7 +344,7 @@ class Session(RunLifecycle):
                 # Of an earlier continuation only what answers a call of this one is tried again: the others are in the
                 # index of this continuation, which tries them again itself when they are called.
                 if trouble is None and result.retry_at is not None and attempt.continuation is self.replayer:
-                    self.beside.delay(attempt.retry())
+                    self.beside.delay(result.retry())
                     continue
                 result.resolve_promise(trouble)
         self.wakeups.wake()
@@ -364,7 +363,7 @@ class Session(RunLifecycle):
     @property
     def is_over(self) -> bool:
         """Return True if nothing of it goes on or waits to be recorded."""
-        return not self.is_open and not self.writer.is_pending and not self.in_flight()
+        return not self.is_open and not self.writer.is_pending and not (self._in_flight or self.abandoned)
 
     def definition(self) -> StoredDefinition | None:
         """Return the definition of the run, if this process made it; until its commit nobody else has it."""

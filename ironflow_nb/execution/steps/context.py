@@ -24,13 +24,14 @@ R = TypeVar("R")
 class RunContext(msgspec.Struct, frozen=True):
     """A place inside a run: the branch of its flow, and the step whose body is running, if one is.
 
-    `continuation` is the memory of the continuation of the run in which the code began.
+    `continuation` is the memory of the continuation of the run in which the code began. A body has `limit_s` seconds.
     """
 
     session: Session
     branch: BranchId = ROOT_BRANCH
     step: StepRef | None = None
     continuation: object = None
+    limit_s: float | None = None
 
     def resolve(
         self, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: str | None = None

@@ -12,7 +12,8 @@ from ironflow_nb.core.events import StepCompleted, StepFailed
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.retry import MAX_DELAY_S
 from ironflow_nb.core.status import RunStatus
-from ironflow_nb.errors import IronflowError, RunInterrupted, ValueNotStorable, WrongColour
+from ironflow_nb.core.time_limits import NO_LIMITS
+from ironflow_nb.errors import IronflowError, RunInterrupted, RunTimeout, StepTimeout, ValueNotStorable, WrongColour
 from ironflow_nb.execution.definitions.parameters import unwrapped
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.session.attempts import Attempt, AttemptResult, Promise, RecordedAnswer, StoredResult, Take
@@ -21,6 +22,8 @@ from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped, StopRe
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
+from ironflow_nb.execution.steps.fan_out import Submission
+from ironflow_nb.execution.steps.limited_body import LimitedBody, limited_body, wait_for_abandoned
 from ironflow_nb.execution.steps.result_cache import POLL_S, look
 from ironflow_nb.execution.system.interrupts import INTERRUPTS, call_body
 from ironflow_nb.journal.ports import CachedResult, Select
@@ -42,7 +45,17 @@ def call(
     asked = session.resolve_call(spec, scope.branch, args, kwargs, continuation=scope.continuation)
     if isinstance(asked, RecordedAnswer):
         return deliver(asked)
+    if child is None and isinstance(asked, Attempt) and spec.limits is not NO_LIMITS:
+        return _called_beside(scope, asked)
     return run_to_end(_resolved(IN_THREAD, session, spec, asked, child))
+
+
+def _called_beside(scope: RunContext, attempt: Attempt) -> Any:
+    """Perform an attempt beside the flow, which waits: a body that has a time limit may go on without it."""
+    __tracebackhide__ = True
+    submission = Submission(scope, attempt, is_limited=False)
+    run_to_end(IN_THREAD.wait(scope.session, submission.is_finished))
+    return submission.read()
 
 
 def call_async(
@@ -142,20 +155,26 @@ async def perform_attempt(
                 return found
         if child is not None:
             attempt.child_run_id = _child_to_continue(session, attempt) or session.access.new_run_id()
+        elif not driver.is_async:
+            wait_for_abandoned(session, attempt)
         # Beside its flow, a later continuation may find it at work: on a loop other tasks of the flow go on meanwhile.
         is_beside = driver.is_async or attempt.begin_again is not None or session.is_beside()
         session.start(attempt, is_beside=is_beside)
+        limited = None if child is not None else limited_body(session, attempt)
         # The body is called in this very coroutine, for another one would change its StopIteration.
-        token = None if child is not None else SCOPE.set(RunContext(session, attempt.call.place[1], attempt.step))
+        token = None if child is not None else SCOPE.set(_context(session, attempt, limited))
         try:
-            if child is None:
-                value = call_body(attempt.spec.function, *unwrapped(attempt.call.args, attempt.call.kwargs))
-            else:
+            if child is not None:
                 value = call_body(child, (attempt.child_run_id, (session.run_id, attempt.step)), {})
+            else:
+                perform = call_body if limited is None or driver.is_async else limited.call
+                value = perform(attempt.spec.function, *unwrapped(attempt.call.args, attempt.call.kwargs))
             if driver.is_async:
-                value = await value
-        except Exception as error:  # noqa: BLE001 -- whatever a body raises is its promise, unless the run stops
+                value = await (value if limited is None else limited.awaited(value))
+        except Exception as error:
             _raise_stop(driver, session, attempt, error, continuation)
+            if attempt.spec.once and isinstance(error, StepTimeout):
+                raise session.writer.outcome_unknown(attempt) from error
             return raised(session, attempt, error)
         finally:
             if token is not None:
@@ -166,6 +185,11 @@ async def perform_attempt(
     except BaseException as error:
         session.drop(attempt, error)
         raise
+
+
+def _context(session: Session, attempt: Attempt, limited: LimitedBody | None) -> RunContext:
+    limit_s = None if limited is None else limited.limit_s
+    return RunContext(session, attempt.call.place[1], attempt.step, limit_s=limit_s)
 
 
 def _child_to_continue(session: Session, attempt: Attempt) -> RunId | None:
@@ -242,6 +266,7 @@ def raised(session: Session, attempt: Attempt, error: BaseException) -> AttemptR
     fallback = vars(error).pop("fallback", None)  # the record of a failure does not need it
     if delay_s is None and fallback is not None:
         return returned(session, attempt, fallback)
+    timed_out = _has_timed_out(attempt, error)
     error, retry_at = failure_of(error, f"step {attempt.spec.name}"), None
     stored = session.storage.store_failure(error)
     if isinstance(error, Exception):  # who handles it gets what a replay will give
@@ -251,12 +276,19 @@ def raised(session: Session, attempt: Attempt, error: BaseException) -> AttemptR
     if delay_s is not None:
         retry_at = session.access.clock.now() + round(delay_s * 1e6)
     duration_s = session.access.clock.monotonic() - attempt.started_s
-    failed = StepFailed(error=stored.value_id, duration_s=duration_s)
+    failed = StepFailed(error=stored.value_id, duration_s=duration_s, timed_out=timed_out)
     cached = None if retry_at is not None else attempt.claim
     return AttemptResult(
         failed, attempt.step, attempt.number, attempt.row, (stored,), cached,
         performed=attempt, error=mark(error, session.run_id, attempt.step), retry_at=retry_at,
     )  # fmt: skip
+
+
+def _has_timed_out(attempt: Attempt, error: BaseException) -> bool:
+    """Return True if the error is about the time of the attempt, or of the child run that it is, and of no other."""
+    if attempt.child_run_id is not None:
+        return isinstance(error, RunTimeout) and error.run_id == attempt.child_run_id
+    return isinstance(error, StepTimeout) and error.step in {None, attempt.step}
 
 
 def _delay_if_told(session: Session, attempt: Attempt, error: BaseException) -> float | None:
@@ -279,4 +311,8 @@ def _delay_s(session: Session, attempt: Attempt, error: BaseException) -> float 
         return None
     chance = session.access.entropy(1)[0] / 255 if retry.jitter else 0.0
     asked_s = getattr(error, "retry_after_s", None) or 0.0
-    return max(retry.delay_after(n_failed, chance), min(asked_s, MAX_DELAY_S))
+    delay_s = max(retry.delay_after(n_failed, chance), min(asked_s, MAX_DELAY_S))
+    if attempt.ends_s is not None and session.access.clock.monotonic() + delay_s >= attempt.ends_s:
+        error.add_note(f"{attempt.step} is not tried again: its deadline_s is over before the next attempt begins")
+        return None
+    return delay_s

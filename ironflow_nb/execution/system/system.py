@@ -39,7 +39,10 @@ class Wakeup(Protocol):
 
 
 class AwaitedWakeup(Protocol):
-    """What a waiting coroutine is woken by."""
+    """What a waiting coroutine is woken by. `set` may be called from any thread."""
+
+    def set(self) -> None:
+        """Wake who waits, or the next one who will."""
 
     async def taken(self, timeout_s: float | None) -> bool:
         """Do as `Wakeup.take` does in a coroutine."""

@@ -285,6 +285,10 @@ class _GraphCompiler:
             message = "cache may take a result of another run, and a node with once: true must run; choose one"
             self.findings.add((*path, Key("cache")), message)
         retry_options = data.get("retry") if isinstance(data.get("retry"), Mapping) else {}
+        timeout_s, deadline_s = (_number(data.get(key)) for key in ("timeout_s", "deadline_s"))
+        if timeout_s is not None and deadline_s is not None and timeout_s > deadline_s:
+            message = "one attempt, timeout_s, can't take longer than all of them together, deadline_s"
+            self.findings.add((*path, Key("timeout_s")), message)
         when = data.get("when")
         on_error = data.get("on_error")
         handler: Any = on_error if on_error == CONTINUE else None
@@ -298,7 +302,8 @@ class _GraphCompiler:
             when=None if when is None else self._tasks.test(when, (*path, "when"), scope.without_secrets("when")),
             retry=self._retry(retry_options or {}, data, path),
             retry_options=retry_options or {},
-            timeout_s=data["timeout_s"] if isinstance(data.get("timeout_s"), int | float) else None,
+            timeout_s=timeout_s,
+            deadline_s=deadline_s,
             on_error=handler,
             once=data.get("once") is True,
             cache=data.get("cache"),
@@ -368,6 +373,10 @@ class _GraphCompiler:
         if data.get("once") is True and retry.attempts > 1:
             self.findings.add((*path, Key("retry")), "a node with once: true is not retried")
         return retry
+
+
+def _number(given: Any) -> float | None:
+    return given if isinstance(given, int | float) and not isinstance(given, bool) else None
 
 
 def _inapplicable_message(key: str, name: str) -> str:

@@ -69,6 +69,12 @@ COMMON: Final[Mapping[str, Any]] = {
         "maximum": int(7 * LONGEST_DELAY_S),
         "description": "time limit of one attempt in seconds",
     },
+    "deadline_s": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": int(30 * LONGEST_DELAY_S),
+        "description": "time limit of all attempts and the pauses between them in seconds",
+    },
     "on_error": {
         "anyOf": [{"const": "continue"}, NODES],
         "description": "nodes that run if it fails, and see error; or continue, which makes {error: ...} its output",

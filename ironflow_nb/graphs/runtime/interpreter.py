@@ -252,9 +252,7 @@ class Interpreter:
         __tracebackhide__ = True
         node = active.block.nodes[number]
         spec = self._node_steps.spec(node)
-        is_alone = (
-            not (self._ready or self._n_running or self._callbacks) and not spec.is_async and node.timeout_s is None
-        )
+        is_alone = not (self._ready or self._n_running or self._callbacks or spec.is_async)
         if is_alone:
             output = self._as_output(node, durable_calls.call(spec, self._context.at(active.frame.branch), (), options))
             self._call_soon(lambda: self._finish_node(active, number, output))

@@ -1,20 +1,13 @@
-"""What the step of a node does: the work of its kind, a function of Python, a mock, or checks; with its time limit.
-
-Work that is awaited is cancelled after its ``timeout_s``. A function on a thread can't be stopped: it goes on alone and
-its result is dropped. Another attempt of its step waits until it is done, so that two of them never run at once.
-"""
+"""What the step of a node does: the work of its kind, a function of Python, a mock, or checks."""
 
 from __future__ import annotations
 
-import contextvars
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import msgspec
 
-from ironflow_nb.core.identity import RunId, StepRef
-from ironflow_nb.errors import AssertionsFailed, NodeFailed, NodeTimeout
-from ironflow_nb.execution import SCOPE, THREAD_PREFIX, Wakeup
+from ironflow_nb.errors import AssertionsFailed, NodeFailed
 from ironflow_nb.graphs.compiled_graph import GraphNode, PythonCall
 from ironflow_nb.graphs.compiler import schema_check
 from ironflow_nb.graphs.compiler.compiler_findings import format_path
@@ -147,75 +140,3 @@ def _is_equal(left: Any, right: Any) -> bool:
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(map(_is_equal, left, right))
     return bool(left == right)
-
-
-# -- time limits -------------------------------------------------------------------------------------------------
-
-_OVERDUE: Final[dict[tuple[RunId, StepRef | None], Wakeup]] = {}
-"""The latest body of each step on a thread of its own, until it is done; then the wakeup is set."""
-
-
-def call_within_limit(node: GraphNode, perform: Callable[[], Any], timeout_s: float) -> Any:
-    """Return the result of the work on a thread of its own. Its time begins when no earlier body of its step runs.
-
-    Raises:
-        NodeTimeout: it took longer.
-    """
-    __tracebackhide__ = True
-    scope = SCOPE.get()
-    assert scope is not None  # a body runs inside of its step
-    threads, clock = scope.access.threads, scope.access.clock
-    step = scope.run_id, scope.step
-    earlier = _OVERDUE.get(step)
-    if earlier is not None:
-        clock.wait(earlier, None)
-    done = threads.wakeup()
-    result: list[tuple[Any, BaseException | None]] = []
-    # Before the thread starts, which removes the entry.
-    _OVERDUE[step] = done
-
-    def work() -> None:
-        __tracebackhide__ = True
-        try:
-            result.append((perform(), None))
-        except BaseException as error:  # noqa: BLE001 -- the waiting thread raises it again
-            result.append((None, error))
-        # Before the wakeup: the thread that it wakes may begin the next body.
-        _OVERDUE.pop(step, None)
-        done.set()
-
-    context = contextvars.copy_context()
-    try:
-        threads.spawn(f"{THREAD_PREFIX}node-{node.id}", lambda: context.run(work))
-    except RuntimeError:  # the machine has no thread left
-        _OVERDUE.pop(step, None)
-        raise
-    clock.wait(done, timeout_s)
-    if not result:
-        raise _timed_out(node, timeout_s, "; its work goes on alone, and another attempt waits for that")
-    value, error = result[0]
-    if error is not None:
-        raise error
-    return value
-
-
-async def await_within_limit(node: GraphNode, work: Awaitable[Any]) -> Any:
-    """Return the result of the work.
-
-    Raises:
-        NodeTimeout: it took longer than the node's time limit, and was cancelled.
-    """
-    __tracebackhide__ = True
-    import asyncio
-
-    try:
-        async with asyncio.timeout(node.timeout_s) as limit:
-            return await work
-    except TimeoutError:
-        if node.timeout_s is None or not limit.expired():
-            raise
-        raise _timed_out(node, node.timeout_s, " and was cancelled") from None
-
-
-def _timed_out(node: GraphNode, timeout_s: float, then: str) -> NodeTimeout:
-    return NodeTimeout(f"{node.id} took longer than its timeout_s of {timeout_s:g} s{then}", node=node.id)

@@ -25,6 +25,7 @@ from ironflow_nb.errors import DefinitionError, ExpressionFailed
 from ironflow_nb.execution import (
     DEFAULTS,
     REGISTRY,
+    SCOPE,
     Clock,
     Parameters,
     StepOptions,
@@ -110,10 +111,17 @@ class WorkContext:
         self.node = node
         self.grants = grants
         self.retry: Mapping[str, Any] = retry or {}
-        self.timeout_s = timeout_s
+        self._timeout_s = timeout_s
         self._clock = clock
         self._secrets = secrets
         self._functions = functions or {}
+
+    @property
+    def timeout_s(self) -> float | None:
+        """See the protocol; what a deadline leaves may be less than the `timeout_s` of the node."""
+        scope = SCOPE.get()
+        limit_s = None if scope is None else scope.limit_s
+        return self._timeout_s if limit_s is None else round(limit_s, 3)
 
     def evaluate(self, text: str, names: Mapping[str, Any]) -> Any:
         """See the protocol."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -18,21 +18,13 @@ from ironflow_nb.code_identity.code_parts import CodePart, PartKind, TrackedCode
 from ironflow_nb.code_identity.tracker import Tracker
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.retry import NEVER
-from ironflow_nb.errors import DefinitionError, FlowNotDefined, NotGranted
+from ironflow_nb.errors import DefinitionError, FlowNotDefined, NodeTimeout, NotGranted
 from ironflow_nb.execution import REGISTRY, RunContext, StepOptions, StepSpec, durable_calls
 from ironflow_nb.graphs.compiled_graph import Assertion, Block, CompiledGraph, GraphNode, NodeWork, PythonCall, nodes_in
 from ironflow_nb.graphs.grants import Grants
 from ironflow_nb.graphs.language.evaluation import evaluate
 from ironflow_nb.graphs.language.templates import Template, fill, template_text
-from ironflow_nb.graphs.runtime.node_bodies import (
-    NodeBody,
-    await_within_limit,
-    call_mock,
-    call_python,
-    call_within_limit,
-    check_assertions,
-    kind_body,
-)
+from ironflow_nb.graphs.runtime.node_bodies import NodeBody, call_mock, call_python, check_assertions, kind_body
 from ironflow_nb.graphs.runtime.node_environment import (
     PARAMETERS,
     FreshCalls,
@@ -45,6 +37,9 @@ from ironflow_nb.graphs.runtime.node_environment import (
 )
 from ironflow_nb.graphs.runtime.searched_storage import SearchedStorage
 from ironflow_nb.graphs.secrets import Secrets
+
+KIND_GRACE_S: Final = 2.0
+"""How much later a kind is given up that does not end its work when its time is up: it can tell what it was doing."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +161,9 @@ class NodeSteps:
 
     def _make_spec(self, node: GraphNode, function: PythonFunction | None) -> StepSpec:
         name = f"{self.graph}.{node.id}"
-        options = StepOptions(retries=node.retry, once=node.once, cache=node.cache)
+        options = StepOptions(
+            retries=node.retry, once=node.once, cache=node.cache, timeout_s=node.timeout_s, deadline_s=node.deadline_s
+        )
         parameters = PARAMETERS
         code: KindCode | Tracker
         if function is None:
@@ -175,8 +172,10 @@ class NodeSteps:
             parameters, code = self._parameters_and_code(function)
             options = _merged_options(options, function.options)
         is_async = function is not None and inspect.iscoroutinefunction(function.plain)
-        body = (self._async_body if is_async else self._body)(node, self._node_body(node, function))
+        body = (self._async_body if is_async else self._body)(self._node_body(node, function))
         spec = StepSpec(_with_qualified_name(body, name), name=name, options=options, code=code, parameters=parameters)
+        spec.timeout_error = partial(NodeTimeout, node=node.id)
+        spec.grace_s = KIND_GRACE_S if isinstance(node.task, NodeWork) and function is None else 0.0
         if not self.mocks:
             REGISTRY.define_step(spec)  # for plans
         return spec
@@ -193,20 +192,17 @@ class NodeSteps:
 
     # -- bodies --------------------------------------------------------------------------------------------------
 
-    def _body(self, node: GraphNode, perform: NodeBody) -> Callable[..., Any]:
-        timeout_s = node.timeout_s
-
+    def _body(self, perform: NodeBody) -> Callable[..., Any]:
         def body(**options: Any) -> Any:
             __tracebackhide__ = True
-            given = self._revealed(options)
-            return perform(given) if timeout_s is None else call_within_limit(node, partial(perform, given), timeout_s)
+            return perform(self._revealed(options))
 
         return body
 
-    def _async_body(self, node: GraphNode, perform: NodeBody) -> Callable[..., Any]:
+    def _async_body(self, perform: NodeBody) -> Callable[..., Any]:
         async def body(**options: Any) -> Any:
             __tracebackhide__ = True
-            return await await_within_limit(node, perform(self._revealed(options)))
+            return await perform(self._revealed(options))
 
         return body
 
@@ -279,6 +275,9 @@ def _merged_options(node: StepOptions, step: StepOptions) -> StepOptions:
         once=node.once or step.once,
         on_change=step.on_change,
         cache=step.cache if node.cache is None else node.cache,
+        timeout_s=step.timeout_s if node.timeout_s is None else node.timeout_s,
+        deadline_s=step.deadline_s if node.deadline_s is None else node.deadline_s,
+        overlap=step.overlap,
     )
 
 

@@ -1,0 +1,88 @@
+"""The time limits of steps and flows, and what they leave to one attempt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from ironflow_nb.core.durations import Duration, seconds
+from ironflow_nb.core.identity import Digest
+from ironflow_nb.core.run_state import StepRow
+from ironflow_nb.core.status import StepReason
+
+TIMEOUT: Final = "timeout_s"
+DEADLINE: Final = "deadline_s"
+
+
+_SAME_SERIES: Final = frozenset({StepReason.RETRY.value, StepReason.TIMED_OUT.value, StepReason.INTERRUPTED.value})
+"""The reasons of attempts that continue what an earlier attempt began."""
+
+
+class TimeLimits(msgspec.Struct, frozen=True):
+    """The seconds that one attempt may take, and those that all attempts and the pauses between them may take."""
+
+    timeout_s: float | None = None
+    deadline_s: float | None = None
+
+    def left_s(self, attempts: Sequence[StepRow], reason: StepReason, code: Digest, now: int) -> float | None:
+        """Return the seconds that the deadline leaves to a further attempt; None if it has all of them, or no deadline.
+
+        A deadline counts from the start of the first attempt of a series: of the attempts of one code that were made
+        because one failed, timed out or was interrupted, by whatever process. Times are microseconds UTC.
+        """
+        started_at, why = None, reason.value
+        for row in reversed(attempts):
+            if why not in _SAME_SERIES or row.code != code:
+                break
+            started_at, why = row.started_at, row.reason
+        if self.deadline_s is None or started_at is None:
+            return None
+        return self.deadline_s - max(now - started_at, 0) / 1e6
+
+
+NO_LIMITS: Final = TimeLimits()
+
+
+class Limit(NamedTuple):
+    """The seconds after which an attempt is out of time, and the option of its step or flow that says so."""
+
+    after_s: float
+    option: str
+
+
+def time_limits(timeout_s: Duration | None, deadline_s: Duration | None) -> TimeLimits:
+    """Return the limits that two options mean.
+
+    Raises:
+        ValueError: one is not more than zero seconds, or an attempt may take longer than all attempts together.
+        TypeError: one is no duration.
+    """
+    limits = TimeLimits(_limit_s(TIMEOUT, timeout_s), _limit_s(DEADLINE, deadline_s))
+    if (limits.timeout_s or 0.0) > (limits.deadline_s or math.inf):
+        raise ValueError(
+            f"timeout_s={timeout_s!r} is the time of one attempt, and can't be more than deadline_s={deadline_s!r}, "
+            "the time of all of them"
+        )
+    return NO_LIMITS if limits == NO_LIMITS else limits
+
+
+def _limit_s(option: str, given: Duration | None) -> float | None:
+    if given is None:
+        return None
+    try:
+        limit_s = seconds(given)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{option}: {error}") from None
+    if limit_s == 0:
+        raise ValueError(f"{option} is more than 0 seconds, not {given!r}")
+    return None if math.isinf(limit_s) else limit_s
+
+
+def first_limit(timeout_s: float | None, deadline_left_s: float | None) -> Limit | None:
+    """Return the limit that an attempt meets first, or None without any."""
+    limits = [Limit(timeout_s, TIMEOUT)] if timeout_s is not None else []
+    limits += [Limit(deadline_left_s, DEADLINE)] if deadline_left_s is not None else []
+    return min(limits, key=lambda limit: limit.after_s, default=None)
