@@ -48,7 +48,7 @@ from .runs.signals import send_signal as send_signal
 from .runs.start import begin as begin
 from .runs.start import cancel_idle as cancel_idle
 from .session.attempts import RecordedAnswer as RecordedAnswer
-from .session.replay import failure_of as failure_of
+from .session.attempts import failure_of as failure_of
 from .session.run_phase import StopRequest as StopRequest
 from .session.session import Session as Session
 from .steps.branches import gathered as gathered

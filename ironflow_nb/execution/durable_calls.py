@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import RunStorage
-from ironflow_nb.execution.session.attempts import Attempt, RecordedAnswer
-from ironflow_nb.execution.session.replay import FAILED_STEP, steps_behind
+from ironflow_nb.execution.session.attempts import FAILED_STEP, Attempt, RecordedAnswer, steps_behind
 from ironflow_nb.execution.steps import drivers
 from ironflow_nb.execution.steps.branches import Branch
 from ironflow_nb.execution.steps.context import SCOPE, RunContext

@@ -15,7 +15,7 @@ from ironflow_nb.execution.definitions.run_request import FlowCall, RunRequest
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.runs import finish as run_finish
 from ironflow_nb.execution.runs.start import begin
-from ironflow_nb.execution.session.replay import failure_of
+from ironflow_nb.execution.session.attempts import failure_of
 from ironflow_nb.execution.session.run_phase import RunPhase, StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.context import SCOPE, RunContext

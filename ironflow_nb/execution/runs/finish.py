@@ -21,8 +21,8 @@ from ironflow_nb.errors import (
 from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.journal_access import PendingEvent
-from ironflow_nb.execution.session.attempts import Promise
-from ironflow_nb.execution.session.replay import Replayer, steps_behind
+from ironflow_nb.execution.session.attempts import Promise, steps_behind
+from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.run_phase import RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.system.frontend import logger, run_again, say

@@ -1,9 +1,9 @@
-"""A call of a step on its way: asked, answered or performed, result."""
+"""A call of a step on its way: asked, answered or performed, result; and which step a failure is of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import Context
 from typing import Any, Final, NamedTuple
 
@@ -14,11 +14,15 @@ from ironflow_nb.core.events import StepFailed
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepReason
+from ironflow_nb.errors import WaitTimeout
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import PendingEvent
 from ironflow_nb.journal.ports import CachedResult
 
 PENDING: Final = object()
+
+FAILED_STEP: Final = "_ironflow_step"
+"""Set on an exception that a step raised: which run and step it was."""
 
 Place = tuple[Digest, BranchId, int]
 """Identity, branch, and which time the branch asks for it: what recognises a call within a run."""
@@ -238,3 +242,41 @@ class PromisedWork:
     def unobserved_error(self) -> BaseException | None:
         """Return a failure that the flow never saw."""
         return None if self.promise.is_observed else self.promise.error
+
+
+def failure_of(error: BaseException, who: str) -> BaseException:
+    """Return the error as the failure of `who`, a step or flow: what iterators raise at their end is no failure."""
+    if not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    failure = RuntimeError(f"{who} raised {type(error).__name__}")
+    failure.__cause__ = error
+    return failure
+
+
+def mark(error: BaseException, run_id: RunId, step: StepRef) -> BaseException:
+    """Note on the exception which step raised it."""
+    with suppress(AttributeError):  # a class with __slots__
+        setattr(error, FAILED_STEP, (run_id, step))
+    return error
+
+
+def steps_behind(run_id: str, error: BaseException) -> tuple[StepRef, ...]:
+    """Return the steps of the run whose failures are in the chain of the error.
+
+    A wait that timed out is behind an error only if that says so: what is raised where a timeout is handled does not
+    take it back, for a replay must see what has ended the wait.
+    """
+    steps: dict[StepRef, None] = {}
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        link = left.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        of_run, step = getattr(link, FAILED_STEP, (None, None))
+        if of_run == run_id and step is not None:
+            steps[step] = None
+        left += [link.__cause__, None if isinstance(link.__context__, WaitTimeout) else link.__context__]
+        left += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+    return tuple(steps)

@@ -11,8 +11,7 @@ from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.wait_rules import NEVER, WaitOutcome, Wanted, until
 from ironflow_nb.errors import IronflowError, WaitTimeout
 from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent, RunStorage
-from ironflow_nb.execution.session.attempts import Attempt, Promise
-from ironflow_nb.execution.session.replay import mark
+from ironflow_nb.execution.session.attempts import Attempt, Promise, mark
 from ironflow_nb.execution.session.run_phase import is_stop
 from ironflow_nb.execution.session.run_writer import RunWriter
 from ironflow_nb.execution.system.system import Clock

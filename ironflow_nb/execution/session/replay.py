@@ -25,21 +25,22 @@ from ironflow_nb.core.replay_decision import (
 )
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepReason, StepStatus
-from ironflow_nb.errors import (
-    CodeChanged,
-    DuplicateKey,
-    DuplicateName,
-    OutcomeUnknown,
-    StepTimeout,
-    ValueUnreadable,
-    WaitTimeout,
-)
+from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, StepTimeout, ValueUnreadable
 from ironflow_nb.execution.definitions.call_sites import NOWHERE
 from ironflow_nb.execution.definitions.run_request import Adviser
 from ironflow_nb.execution.definitions.step_spec import StepSpec, why_changed
 from ironflow_nb.execution.recording.journal_access import JournalAccess, PendingEvent
 from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs
-from ironflow_nb.execution.session.attempts import Attempt, AttemptRef, Promise, RecordedAnswer, StepCall, StoredResult
+from ironflow_nb.execution.session.attempts import (
+    Attempt,
+    AttemptRef,
+    Promise,
+    RecordedAnswer,
+    StepCall,
+    StoredResult,
+    failure_of,
+    mark,
+)
 from ironflow_nb.execution.session.base_run import BaseRun
 from ironflow_nb.execution.system.frontend import say
 from ironflow_nb.journal.ports import Select
@@ -48,9 +49,6 @@ from ironflow_nb.values.stored_value import StoredValue
 
 _OWN_FRAMES: Final = 5
 """So many frames at least lie between the looking for a call site and the code that calls a step."""
-
-FAILED_STEP: Final = "_ironflow_step"
-"""Set on an exception that a step raised: which run and step it was."""
 
 
 class ItemSeries(NamedTuple):
@@ -462,41 +460,3 @@ def _as_before(spec: StepSpec, record: RecordedStep) -> Reuse | None:
     """Return the result recorded under the function's own code: all that journals before dependency tracking have."""
     done = record.completed(spec.tracked.own)
     return None if done is None else Reuse(done)
-
-
-def failure_of(error: BaseException, who: str) -> BaseException:
-    """Return the error as the failure of `who`, a step or flow: what iterators raise at their end is no failure."""
-    if not isinstance(error, StopIteration | StopAsyncIteration):
-        return error
-    failure = RuntimeError(f"{who} raised {type(error).__name__}")
-    failure.__cause__ = error
-    return failure
-
-
-def mark(error: BaseException, run_id: RunId, step: StepRef) -> BaseException:
-    """Note on the exception which step raised it."""
-    with suppress(AttributeError):  # a class with __slots__
-        setattr(error, FAILED_STEP, (run_id, step))
-    return error
-
-
-def steps_behind(run_id: str, error: BaseException) -> tuple[StepRef, ...]:
-    """Return the steps of the run whose failures are in the chain of the error.
-
-    A wait that timed out is behind an error only if that says so: what is raised where a timeout is handled does not
-    take it back, for a replay must see what has ended the wait.
-    """
-    steps: dict[StepRef, None] = {}
-    seen: set[int] = set()
-    left: list[BaseException | None] = [error]
-    while left:
-        link = left.pop()
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
-        of_run, step = getattr(link, FAILED_STEP, (None, None))
-        if of_run == run_id and step is not None:
-            steps[step] = None
-        left += [link.__cause__, None if isinstance(link.__context__, WaitTimeout) else link.__context__]
-        left += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
-    return tuple(steps)

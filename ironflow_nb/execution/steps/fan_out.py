@@ -15,8 +15,14 @@ from typing import Any, Final
 
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.session.attempts import Attempt, AttemptResult, Promise, PromisedWork, RecordedAnswer
-from ironflow_nb.execution.session.replay import FAILED_STEP
+from ironflow_nb.execution.session.attempts import (
+    FAILED_STEP,
+    Attempt,
+    AttemptResult,
+    Promise,
+    PromisedWork,
+    RecordedAnswer,
+)
 from ironflow_nb.execution.session.run_phase import RunPhase
 from ironflow_nb.execution.steps.context import RunContext
 from ironflow_nb.execution.system.interrupts import call_body

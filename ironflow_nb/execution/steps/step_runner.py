@@ -16,8 +16,16 @@ from ironflow_nb.core.time_limits import NO_LIMITS
 from ironflow_nb.errors import IronflowError, RunInterrupted, RunTimeout, StepTimeout, ValueNotStorable, WrongColour
 from ironflow_nb.execution.definitions.parameters import unwrapped
 from ironflow_nb.execution.definitions.step_spec import StepSpec
-from ironflow_nb.execution.session.attempts import Attempt, AttemptResult, Promise, RecordedAnswer, StoredResult, Take
-from ironflow_nb.execution.session.replay import failure_of, mark
+from ironflow_nb.execution.session.attempts import (
+    Attempt,
+    AttemptResult,
+    Promise,
+    RecordedAnswer,
+    StoredResult,
+    Take,
+    failure_of,
+    mark,
+)
 from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
