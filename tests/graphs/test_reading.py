@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from ironflow_nb.errors import GraphInvalid
+from ironflow_nb.graphs.compiler import yaml_composer
 from ironflow_nb.graphs.compiler.graph_source import MOST_BYTES, read_yaml
 from ironflow_nb.graphs.graph import Graph
 from tests.graphs.mistakes import said
@@ -243,3 +247,29 @@ def test_a_text_that_is_no_graph_has_a_repr_and_says_what_it_is_not_whatever_is_
         with pytest.raises(GraphInvalid):
             ask()
     assert "wrong with graph" in graph._repr_mimebundle_()["text/plain"]
+
+
+@pytest.mark.parametrize("text", [text for text, _ in MEANINGS])
+def test_the_events_are_those_of_the_library(text: str) -> None:
+    library = YAML(typ="safe", pure=True)
+    whole = f"a: {text}\nb: [x, {{y: &z 1}}]\nc:\n- *z\n- ? d\n  : e\n"
+    assert [repr(event) for event in yaml_composer._events(whole)] == [repr(event) for event in library.parse(whole)]
+
+
+def n_calls_of_reading(n_nodes: int) -> int:
+    node = "- id: n{}\n  log: {{a: [1, two]}}\n  # a comment\n  when: '{{{{ x }}}}'\n"
+    text = "graph: g\nnodes:\n" + "".join(node.format(number) for number in range(n_nodes))
+    counts: Counter[str] = Counter()
+    sys.setprofile(lambda _frame, event, _argument: counts.update([event]))
+    try:
+        read_yaml(text)
+    finally:
+        sys.setprofile(None)
+    return counts["call"]
+
+
+def test_reading_takes_as_many_calls_a_node_of_a_long_text_as_of_a_short_one() -> None:
+    read_yaml("a: 1")
+    few, many = n_calls_of_reading(50), n_calls_of_reading(200)
+    assert many <= 4 * few
+    assert few <= 50 * 1_600

@@ -175,7 +175,7 @@ def _events(text: str) -> Iterator[Any]:
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
-    yaml.Scanner = _scanner()
+    yaml.Scanner, yaml.Parser = _scanner_and_parser()
     try:
         yield from yaml.parse(text)
     except Exception as error:  # noqa: BLE001 -- the library raises many classes
@@ -183,10 +183,33 @@ def _events(text: str) -> Iterator[Any]:
 
 
 @cache
-def _scanner() -> Any:
+def _scanner_and_parser() -> tuple[Any, Any]:
+    """Return those of the library, which look at each token many times, and each time for what they work with."""
+    from ruamel.yaml.parser import Parser
     from ruamel.yaml.scanner import Scanner
 
-    class _Scanner(Scanner):
+    class _YamlScanner(Scanner):
+        is_ready = False
+        """True if the first token is there, and nothing that may still be read comes before it."""
+
+        reader: Any = None
+
+        def __init__(self, loader: Any) -> None:
+            self.reader = loader.reader
+            super().__init__(loader)
+
+        def check_token(self, *choices: Any) -> bool:
+            """See `Scanner`; the token that was found ready is so until it is taken."""
+            if not self.is_ready:
+                while self.need_more_tokens():
+                    self.fetch_more_tokens()
+                self.is_ready = True
+            return isinstance(self.tokens[0], choices or object) if self.tokens else False
+
+        def get_token(self) -> Any:
+            self.is_ready = False
+            return super().get_token()
+
         def scan_to_next_token(self) -> None:
             """Skip blanks, and tabs after the first word of a line, which YAML 1.2 allows as blanks."""
             super().scan_to_next_token()
@@ -194,7 +217,14 @@ def _scanner() -> Any:
                 self.reader.forward()
                 super().scan_to_next_token()
 
-    return _Scanner
+    class _YamlParser(Parser):
+        scanner: Any = None
+
+        def __init__(self, loader: Any) -> None:
+            self.scanner = loader.scanner
+            super().__init__(loader)
+
+    return _YamlScanner, _YamlParser
 
 
 def _parse_error(error: Exception, text: str) -> GraphInvalid:
