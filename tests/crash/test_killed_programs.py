@@ -8,9 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from ironflow_nb.graphs.nodes.processes import MARK
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(os.name == "nt", reason="the programs are those of POSIX")]
 
@@ -140,7 +144,7 @@ for pid in mine:
     if "-I" in open(f"/proc/{pid}/cmdline").read().split("\\0"):
         os.kill(int(pid), 9)
 threading.Event().wait(0.2)
-SUPERVISOR.add(2**22 + 5)
+SUPERVISOR.add(SUPERVISOR.begin(), 2**22 + 5)
 open("ready", "w").close()
 threading.Event().wait(60)
 """
@@ -153,3 +157,48 @@ threading.Event().wait(60)
         time.sleep(0.01)
     kill(process)
     assert is_quiet(tmp_path)
+
+
+def has_supervisor(pid: int) -> bool:
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if f"{MARK}={pid}.".encode() in file.read_bytes():
+                return True
+    return False
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+SERVICE = (
+    'if [ -z "$more" ]; then more=1;'
+    ' setsid sh -c "echo \\\\$\\\\$ > service.part; mv service.part service; exec sleep 60" & fi;'
+)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="it looks for the supervisor in /proc")
+@pytest.mark.parametrize("age_s", [0, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", ["killed", "ended"])
+def test_what_a_program_has_put_into_a_session_of_its_own_stays(tmp_path: Path, how: str, age_s: float) -> None:
+    """It is a service, as one that a program of the user starts for good, however young it is."""
+    process = kernel(tmp_path, more=SERVICE, timeout_s=60 if how == "killed" else age_s + 2)
+    wait_until(lambda: (tmp_path / "service").exists() and has_supervisor(process.pid))
+    service = int((tmp_path / "service").read_text())
+    try:
+        time.sleep(age_s)
+        if how == "killed":
+            kill(process)
+        else:
+            assert process.wait(30) == 0
+            assert process.stdout is not None
+            process.stdout.close()
+        assert is_quiet(tmp_path)
+        wait_until(lambda: not has_supervisor(process.pid))
+        os.kill(service, 0)
+        assert "sleep" in Path(f"/proc/{service}/cmdline").read_text()
+    finally:
+        os.kill(service, signal.SIGKILL)

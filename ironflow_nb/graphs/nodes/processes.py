@@ -1,10 +1,13 @@
 """Programs that are run to their end, with nothing of theirs left running, even if this Python is killed.
 
-A program and what it starts are one process group, which is ended when the program has. A kernel that is killed can't
-end its programs itself, and a run that another process continues would start them a second time beside the first. So
-each Python that runs programs has one supervisor: a small process in a session of its own, which knows these groups and
-sees the end of that Python. A program that was started in the very last moment is not known to it yet; on Linux the
-supervisor finds it by a variable in its environment.
+A program and what it starts are one process group, which is ended when the program has. What leaves the group, as by
+`setsid`, is a service of its own: it stays, however the program or this Python ends.
+
+A kernel that is killed can't end its programs itself, and a run that another process continues would start them a
+second time beside the first. So each Python that runs programs has one supervisor: a small process in a session of its
+own, which knows these groups and sees the end of that Python. It is told before a program is started, too: of one whose
+start this Python did not survive the group is not known, and on Linux the supervisor finds it, with all that it has
+begun, by a variable in its environment.
 """
 
 from __future__ import annotations
@@ -64,11 +67,14 @@ def run(program: Program) -> ProgramResult:
         OSError: it can't be started.
         ValueError: its command has a character that no command can have.
     """
-    if not _IS_WINDOWS:
-        SUPERVISOR.start()
-    process = _start(program)
+    number = SUPERVISOR.begin()
     try:
-        SUPERVISOR.add(process.pid)
+        process = _start(program, number)
+    except BaseException:
+        SUPERVISOR.add(number, None)
+        raise
+    try:
+        SUPERVISOR.add(number, process.pid)
         assert process.stdout is not None
         assert process.stderr is not None
         out, err = _Stream(process.stdout, program.max_bytes), _Stream(process.stderr, program.max_bytes)
@@ -90,10 +96,10 @@ def run(program: Program) -> ProgramResult:
     )
 
 
-def _start(program: Program) -> subprocess.Popen[bytes]:
+def _start(program: Program, number: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 -- the caller has asked the grants
         program.command,
-        env={**program.env, MARK: SUPERVISOR.mark},
+        env={**program.env, MARK: f"{SUPERVISOR.mark}.{number}"},
         cwd=program.cwd,
         stdin=subprocess.DEVNULL if program.stdin is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -209,7 +215,7 @@ def _end_tree_of_windows(process: subprocess.Popen[bytes]) -> None:
 # -- supervisor --------------------------------------------------------------------------------------------------
 
 MARK: Final = "IRONFLOW_PROGRAM_OF"
-"""The variable by which the supervisor finds a program whose group it was not told."""
+"""The variable by which the supervisor finds a program whose group it was not told: this Python, and its number."""
 
 _SUPERVISOR_SOURCE: Final = """
 import os, select, signal, sys, time
@@ -218,7 +224,7 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 os.setsid()
 os.chdir("/")
 parent, mark = int(sys.argv[1]), sys.argv[2].encode()
-groups, is_orderly, rest, watched = set(), False, b"", [0]
+groups, begun, is_orderly, rest, watched = set(), set(), False, b"", [0]
 try:
     watched.append(os.pidfd_open(parent))
 except (AttributeError, OSError):
@@ -230,14 +236,13 @@ def read(path):
         return file.read()
 
 
-def just_started():
-    # A process that a program left running long ago, in a group of its own, is meant to stay.
-    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
+def groups_of_begun():
+    # Of a program whose group was told, all that is in another group is meant to stay.
+    marks = {mark + b"." + number for number in begun}
+    for name in os.listdir("/proc") if begun and os.path.isdir("/proc/self") else ():
         try:
-            if name.isdigit() and mark in read(f"/proc/{name}/environ").split(b"\\0"):
-                started = int(read(f"/proc/{name}/stat").rpartition(b")")[2].split()[19])
-                if time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK") < 5:
-                    yield os.getpgid(int(name))
+            if name.isdigit() and not marks.isdisjoint(read(f"/proc/{name}/environ").split(b"\\0")):
+                yield os.getpgid(int(name))
         except OSError:
             pass
 
@@ -251,16 +256,20 @@ def send(number):
             groups.discard(group)
 
 
-while os.getppid() == parent:
-    ready = select.select(watched, [], [], None if len(watched) > 1 else 0.2)[0]
-    said = os.read(0, 65536) if 0 in ready else b""
+is_over = False
+while not is_over:
+    is_over = os.getppid() != parent  # looked at first: what it has said before its end is read once more
+    ready = select.select(watched, [], [], 0 if is_over else None if len(watched) > 1 else 0.2)[0]
+    said = os.read(0, 1 << 20) if 0 in ready else b""
     *lines, rest = (rest + said).split(b"\\n")
     for line in lines:
+        kind, number = line[:1], line[1:]
         is_orderly = is_orderly or line == b"end"
-        if line[:1] in {b"+", b"-"}:
-            (groups.add if line[:1] == b"+" else groups.discard)(int(line[1:]))
-    if ready and not said:
-        break
+        if kind in {b"+", b"-"}:
+            (groups.add if kind == b"+" else groups.discard)(int(number))
+        if kind in {b"?", b"!"}:
+            (begun.add if kind == b"?" else begun.discard)(number)
+    is_over = is_over or bool(ready and not said)
 until = time.monotonic() + 2
 if is_orderly:
     send(signal.SIGTERM)
@@ -269,8 +278,8 @@ while is_orderly and groups and time.monotonic() < until:
     send(0)
 until = time.monotonic() + 2
 send(signal.SIGKILL)
-while time.monotonic() < until:
-    found = set(just_started())
+while (groups or begun) and time.monotonic() < until:
+    found = set(groups_of_begun())
     groups |= found
     send(signal.SIGKILL)
     time.sleep(0.05)
@@ -286,23 +295,37 @@ class Supervisor:
         self.mark = ""
         self._lock = SystemThreads().lock()
         self._groups: set[int] = set()
+        self._begun: set[int] = set()
+        self._n_begun = 0
         self._owner = 0
         self._pipe = -1
 
-    def start(self) -> None:
-        """Start it unless it runs. A fork of the process needs one of its own."""
+    def begin(self) -> int:
+        """Tell it that a program is about to be started; return the number of that."""
         with self._lock:
-            if self._owner != os.getpid():
-                if self._pipe >= 0:
-                    os.close(self._pipe)
-                self._owner, self._groups, self.mark = os.getpid(), set(), f"{os.getpid()}.{system_entropy(8).hex()}"
-                self._spawn()
+            if not _IS_WINDOWS:
+                self._start()
+            self._n_begun += 1
+            self._begun.add(self._n_begun)
+            self._send(f"?{self._n_begun}\n")
+            return self._n_begun
 
-    def add(self, group: int) -> None:
-        """Tell it a group that it ends when this process ends."""
+    def _start(self) -> None:
+        """Start it unless it runs. A fork of the process needs one of its own."""
+        if self._owner != os.getpid():
+            if self._pipe >= 0:
+                os.close(self._pipe)
+            self._owner, self._groups, self._begun = os.getpid(), set(), set()
+            self.mark = f"{os.getpid()}.{system_entropy(8).hex()}"
+            self._spawn()
+
+    def add(self, number: int, group: int | None) -> None:
+        """Tell it the group of the program with that number, to end when this process ends; None: it did not start."""
         with self._lock:
-            self._groups.add(group)
-            self._send(f"+{group}\n")
+            self._begun.discard(number)
+            if group is not None:
+                self._groups.add(group)
+            self._send(f"!{number}\n" if group is None else f"+{group}\n!{number}\n")
 
     def remove(self, group: int) -> None:
         """Tell it a group that has ended."""
@@ -344,7 +367,8 @@ class Supervisor:
         finally:
             os.close(reads)
         with suppress(OSError):
-            os.write(self._pipe, "".join(f"+{group}\n" for group in self._groups).encode())
+            known = [*(f"+{group}\n" for group in self._groups), *(f"?{number}\n" for number in self._begun)]
+            os.write(self._pipe, "".join(known).encode())
 
 
 SUPERVISOR: Final = Supervisor()
