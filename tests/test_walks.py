@@ -18,6 +18,7 @@ from tests.walks import Walk, walk_of, walked
 
 # How it stands: a change that needs more has to say why. The aim is 15 files for a step and 12 for a command.
 STEP_FILES, STEP_CALLS = 25, 80
+AWAITED_STEP_FILES, AWAITED_STEP_CALLS = 29, 91
 REPLAYED_STEP_FILES, REPLAYED_STEP_CALLS = 13, 24
 FOLDED_STEP_CALLS = 15  # two events, read, decoded and folded
 COMMAND_FILES, COMMAND_CALLS = 23, 92
@@ -45,6 +46,26 @@ def test_a_recorded_step_enters_few_files() -> None:
     work()
     assert len(walks[0].files) <= STEP_FILES, sorted(walks[0].files)
     assert walks[0].n_calls <= STEP_CALLS
+
+
+def test_an_awaited_step_enters_few_files() -> None:
+    walks: list[Walk] = []
+
+    @step
+    async def ask(number: int) -> int:
+        return number + 1
+
+    @flow
+    async def work() -> None:
+        for number in range(3):
+            await ask(number)
+        with walked() as walk:
+            await ask(4)
+        walks.append(walk)
+
+    work.start().result()
+    assert len(walks[0].files) <= AWAITED_STEP_FILES, sorted(walks[0].files)
+    assert walks[0].n_calls <= AWAITED_STEP_CALLS
 
 
 def test_a_replayed_step_enters_few_files() -> None:
