@@ -137,23 +137,20 @@ class AbandonedBodies:
 
     def __init__(self, writer: RunWriter) -> None:
         self._writer = writer
-        self._n_of_step: Counter[StepRef] = Counter()
+        self.n_of_step: Counter[StepRef] = Counter()
 
     def add(self, step: StepRef) -> None:
         """Count a body that is abandoned."""
-        self._n_of_step[step] += 1
+        self.n_of_step[step] += 1
 
     def remove(self, step: StepRef) -> None:
         """Count it no more: it has ended."""
-        self._n_of_step[step] -= 1
-        self._n_of_step += Counter()  # that drops what has none left
+        self.n_of_step[step] -= 1
+        self.n_of_step += Counter()  # that drops what has none left
 
     def discard(self, attempt: AttemptRef, reason: str) -> None:
         """Add to the next commit that what a body has brought is not used."""
         self._writer.defer(PendingEvent(StepDiscarded(reason=reason), *attempt))
 
     def __contains__(self, step: StepRef) -> bool:
-        return step in self._n_of_step
-
-    def __bool__(self) -> bool:
-        return bool(self._n_of_step)
+        return step in self.n_of_step

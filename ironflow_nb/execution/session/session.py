@@ -363,7 +363,7 @@ class Session(RunLifecycle):
     @property
     def is_over(self) -> bool:
         """Return True if nothing of it goes on or waits to be recorded."""
-        return not self.is_open and not self.writer.is_pending and not (self._in_flight or self.abandoned)
+        return not self.is_open and not self.writer.is_pending and not (self._in_flight or self.abandoned.n_of_step)
 
     def definition(self) -> StoredDefinition | None:
         """Return the definition of the run, if this process made it; until its commit nobody else has it."""

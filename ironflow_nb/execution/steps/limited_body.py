@@ -34,7 +34,7 @@ def limited_body(session: Session, attempt: Attempt) -> LimitedBody | None:
 
 def wait_for_abandoned(session: Session, attempt: Attempt) -> None:
     """Wait until no abandoned body of the step goes on, or until the deadline of the attempt; in a thread."""
-    if not session.abandoned or attempt.spec.overlaps:
+    if attempt.spec.overlaps:
         return
     clock = session.access.clock
     with session.wakeups.woken(session.access.threads.wakeup()) as wakeup:

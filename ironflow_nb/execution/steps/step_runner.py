@@ -31,7 +31,7 @@ from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.steps.fan_out import Submission
-from ironflow_nb.execution.steps.limited_body import LimitedBody, limited_body, wait_for_abandoned
+from ironflow_nb.execution.steps.limited_body import limited_body, wait_for_abandoned
 from ironflow_nb.execution.steps.result_cache import POLL_S, look
 from ironflow_nb.execution.system.interrupts import INTERRUPTS, call_body
 from ironflow_nb.journal.ports import CachedResult, Select
@@ -163,14 +163,17 @@ async def perform_attempt(
                 return found
         if child is not None:
             attempt.child_run_id = _child_to_continue(session, attempt) or session.access.new_run_id()
-        elif not driver.is_async:
+        elif session.abandoned.n_of_step and not driver.is_async:
             wait_for_abandoned(session, attempt)
         # Beside its flow, a later continuation may find it at work: on a loop other tasks of the flow go on meanwhile.
         is_beside = driver.is_async or attempt.begin_again is not None or session.is_beside()
         session.start(attempt, is_beside=is_beside)
-        limited = None if child is not None else limited_body(session, attempt)
+        is_limited = child is None and attempt.spec.limits is not NO_LIMITS
+        limited = limited_body(session, attempt) if is_limited else None
+        limit_s = None if limited is None else limited.limit_s
+        context = RunContext(session, attempt.call.place[1], attempt.step, limit_s=limit_s)
+        token = None if child is not None else SCOPE.set(context)
         # The body is called in this very coroutine, for another one would change its StopIteration.
-        token = None if child is not None else SCOPE.set(_context(session, attempt, limited))
         try:
             if child is not None:
                 value = call_body(child, (attempt.child_run_id, (session.run_id, attempt.step)), {})
@@ -193,11 +196,6 @@ async def perform_attempt(
     except BaseException as error:
         session.drop(attempt, error)
         raise
-
-
-def _context(session: Session, attempt: Attempt, limited: LimitedBody | None) -> RunContext:
-    limit_s = None if limited is None else limited.limit_s
-    return RunContext(session, attempt.call.place[1], attempt.step, limit_s=limit_s)
 
 
 def _child_to_continue(session: Session, attempt: Attempt) -> RunId | None:
