@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 import msgspec
 from msgspec.structs import replace
@@ -21,6 +21,9 @@ from ironflow_nb.core.events import (
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.status import RunStatus, StepReason, StepStatus
 from ironflow_nb.errors import JournalCorrupt
+
+RowKey: TypeAlias = tuple[RunId, str, int, int]
+"""The key of the row of an attempt: run, name, index, attempt. That of the run itself has the attempt 0."""
 
 _BEGUN: Final = frozenset({StepStatus.RUNNING, StepStatus.UNKNOWN, StepStatus.WAITING})
 
@@ -54,6 +57,11 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     session_version: int = 1
     n_reused: int = 0
 
+    @property
+    def row_key(self) -> RowKey:
+        """The key of this row."""
+        return self.run_id, "", 0, 0
+
 
 class StepRow(msgspec.Struct, frozen=True, gc=False):  # gc: it can't be in a circle
     """The row of an attempt of a step. `version` is that of its first event; times are microseconds UTC."""
@@ -80,6 +88,11 @@ class StepRow(msgspec.Struct, frozen=True, gc=False):  # gc: it can't be in a ci
     lived_with: bool = False
     child_run_id: RunId | None = None
     origin_run_id: RunId | None = None
+
+    @property
+    def row_key(self) -> RowKey:
+        """The key of this row."""
+        return self.run_id, self.name, self.index, self.attempt
 
 
 def evolve_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> RunRow:

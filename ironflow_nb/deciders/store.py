@@ -17,9 +17,8 @@ from ironflow_nb.core.identity import Digest, RunId
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.ports import Addition, Reader
-from ironflow_nb.journal.sqlite_rows import verified_content
 from ironflow_nb.journal.table import Table, insert, parameters
-from ironflow_nb.values.stored_value import StoredValue
+from ironflow_nb.values.stored_value import StoredValue, verified_content
 
 _PUT_STATE: Final = insert("snapshots", ["run_id", "version", "code", "data"], ["run_id"])
 _PUT_PROGRESS: Final = insert("projections", ["name", "position", "code", "updated_at", "error"], ["name"])

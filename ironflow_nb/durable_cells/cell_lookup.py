@@ -153,7 +153,7 @@ def unreadable_execution(run: RunRow, row: StepRow, error: ValueUnreadable) -> N
 
 
 def _readable_record(engine: Engine, row: StepRow, namespace: Mapping[str, Any]) -> ValueRecord:
-    record = record_of(engine, None if row.output_id is None else engine.access.value(row.output_id))
+    record = record_of(engine, None if row.output_id is None else engine.access.value(row.output_id, row.row_key))
     refuse_unstorable(engine, about_of(record), namespace)
     return record
 
@@ -177,7 +177,7 @@ def differences(engine: Engine, wanted: CellCall, row: StepRow) -> list[str]:
         ValueUnreadable: the record of the execution can't be read.
     """
     assert row.output_id is not None
-    record = record_of(engine, engine.access.value(row.output_id))
+    record = record_of(engine, engine.access.value(row.output_id, row.row_key))
     before = about_of(record).ins
     changed = [f"input {name} changed" for name, digest in wanted.ins.items() if before.get(name, digest) != digest]
     added = [f"input {name} is new" for name in wanted.ins if name not in before]

@@ -218,7 +218,7 @@ class NotebookFreshness:
     def _record_of(self, row: StepRow) -> ValueRecord:
         if row.output_id is None:
             raise ValueUnreadable("its record is missing")
-        return record_of(self._engine, self._engine.access.value(row.output_id))
+        return record_of(self._engine, self._engine.access.value(row.output_id, row.row_key))
 
 
 COLUMNS: Final = {

@@ -15,7 +15,7 @@ from ironflow_nb.core.events import RunContinued, SessionEnded
 from ironflow_nb.core.identity import RunId, StepRef, ValueId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.recorded_steps import RecordedSteps
-from ironflow_nb.core.run_state import StepRow
+from ironflow_nb.core.run_state import RowKey, StepRow
 from ironflow_nb.core.status import FAILURES, StepReason, StepStatus
 from ironflow_nb.execution import Engine, JournalAccess, changes_since, parts_of, say
 from ironflow_nb.journal.ports import Reader, Select
@@ -147,7 +147,8 @@ class _AttemptHistory:
 
 def _recorded_inputs(reader: Reader, row: StepRow) -> Mapping[str, Any]:
     """Return the arguments of the attempt by name: as trees, or as ids of values."""
-    record = None if row.inputs_id is None else reader.values([row.inputs_id]).get(row.inputs_id)
+    ids = [] if row.inputs_id is None else [row.inputs_id]
+    record = next(iter(reader.values(ids, of=[row.row_key]).values()), None)
     if record is None or record.content is None:
         return {}
     here, elsewhere, _ = input_references(record)
@@ -200,7 +201,7 @@ class VolatileArguments:
         record = self._memo.next_unused(name)
         if record is None or record.latest.inputs_id is None:
             return
-        before = self._inline_inputs(record.latest.inputs_id)
+        before = self._inline_inputs(record.latest.inputs_id, record.latest.row_key)
         differing = [each for each in arguments if each not in before or before[each] != arguments[each]]
         if differing and all(each in before and _is_volatile(before[each], arguments[each]) for each in differing):
             first = differing[0]
@@ -216,8 +217,8 @@ class VolatileArguments:
                 "runs again"
             )
 
-    def _inline_inputs(self, inputs_id: Any) -> Mapping[str, Any]:
-        stored = self._access.value(inputs_id)
+    def _inline_inputs(self, inputs_id: ValueId, of: RowKey) -> Mapping[str, Any]:
+        stored = self._access.value(inputs_id, of)
         try:
             here = {} if stored is None else input_references(stored)[0]
             return {name: untag(tree) for name, tree in here.items()}

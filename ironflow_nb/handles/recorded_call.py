@@ -83,7 +83,7 @@ def recorded_call(engine: Engine, row: StepRow, *, is_own: bool = True) -> Recor
         InputsNotStored: its arguments are missing in the journal.
         ValueUnreadable: one of them can't be read here.
     """
-    found, gone = read_arguments(engine, row.inputs_id, lambda what: _missing_arguments(what, row))
+    found, gone = read_arguments(engine, row, lambda what: _missing_arguments(what, row))
     spec = REGISTRY.step(row.name)
     stored = None if row.error_id is None else engine.access.value(row.error_id)
     failure = None if stored is None else load_failure(stored)

@@ -298,7 +298,7 @@ class Run(Generic[T]):
     def _read_output(self, row: StepRow) -> Any:
         assert row.output_id is not None
         with self._engine.reading() as reader:
-            stored = reader.values([row.output_id]).get(row.output_id)
+            stored = reader.values([row.output_id], of=[row.row_key]).get(row.output_id)
         if stored is None:
             raise ValueUnreadable(
                 f"the output of {row.step} of run {self.id} is missing in the journal; put that back from a copy",

@@ -230,8 +230,10 @@ def _reused_steps(reader: Reader, latest: Sequence[StepRow], runs: Sequence[RunR
 
 
 def _previews(reader: Reader, rows: Iterable[tuple[RunRow | StepRow, Any]]) -> Previews:
-    ids = {value for row, _ in rows for value in (row.output_id, row.error_id) if value is not None}
-    found = reader.values(ids, content_limit=CONTENT_LIMIT)
+    chosen = [row for row, _ in rows]
+    ids = {value for row in chosen for value in (row.output_id, row.error_id) if value is not None}
+    having = (row.row_key for row in chosen if row.output_id is not None)
+    found = reader.values(ids, of=having, content_limit=CONTENT_LIMIT)
     return {key: (preview(stored), stored.size) for key, stored in found.items()}
 
 
@@ -239,7 +241,7 @@ def _call_previews(reader: Reader, rows: Sequence[RunRow]) -> dict[RunId, str]:
     """Return previews of the arguments by run, with two reads for all runs."""
     of_run = {row.run_id: (row.inputs_id, row.kind) for row in rows if row.inputs_id is not None}
     inputs_ids = sorted({inputs_id for inputs_id, _ in of_run.values()})  # in the order of their index
-    records = reader.values(inputs_ids, content_limit=INLINE_LIMIT)
+    records = reader.values(inputs_ids, of=(row.row_key for row in rows), content_limit=INLINE_LIMIT)
     calls = {
         run_id: (records[inputs_id], fields_of_call(records[inputs_id], kind))
         for run_id, (inputs_id, kind) in of_run.items()

@@ -9,7 +9,7 @@ import msgspec
 
 from ironflow_nb.core.identity import ValueId
 from ironflow_nb.core.plain_text import plain
-from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import InputsNotStored, ValueUnreadable
 from ironflow_nb.execution import CLOSURE, Engine, unwrapped
@@ -157,7 +157,7 @@ def recorded_arguments(engine: Engine, run: RunRow) -> dict[str, Any]:
         InputsNotStored: some were too large to be stored, or nothing stores them.
         ValueUnreadable: some can't be decoded here.
     """
-    found, gone = read_arguments(engine, run.inputs_id, lambda what: _missing_arguments(what, run))
+    found, gone = read_arguments(engine, run, lambda what: _missing_arguments(what, run))
     if gone:
         raise InputsNotStored(
             f"the arguments {', '.join(gone)} of run {run.run_id} were not stored, because they are larger than 1 MB "
@@ -169,15 +169,15 @@ def recorded_arguments(engine: Engine, run: RunRow) -> dict[str, Any]:
 
 
 def read_arguments(
-    engine: Engine, inputs_id: ValueId | None, lost: Callable[[str], InputsNotStored]
+    engine: Engine, row: RunRow | StepRow, lost: Callable[[str], InputsNotStored]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the recorded arguments by name, and the classes of those that were not stored.
+    """Return the recorded arguments of the call by name, and the classes of those that were not stored.
 
     Raises:
         InputsNotStored: some are missing in the journal; it is what `lost` makes of their names.
         ValueUnreadable: some can't be decoded here; a note names which.
     """
-    call = find_arguments(engine, inputs_id)
+    call = find_arguments(engine, row)
     if call is None:
         raise lost("the arguments")
     missing = call.missing()
@@ -220,9 +220,9 @@ class RecordedArguments(NamedTuple):
             raise
 
 
-def find_arguments(engine: Engine, inputs_id: ValueId | None) -> RecordedArguments | None:
-    """Return the recorded arguments of a call, or None if their record is missing or damaged."""
-    record = None if inputs_id is None else engine.access.value(inputs_id)
+def find_arguments(engine: Engine, row: RunRow | StepRow) -> RecordedArguments | None:
+    """Return the recorded arguments of the call, or None if their record is missing or damaged."""
+    record = None if row.inputs_id is None else engine.access.value(row.inputs_id, row.row_key)
     if record is None or record.content is None:
         return None
     inline, elsewhere, not_stored = map(without_closure, input_references(record))
@@ -304,7 +304,7 @@ def arguments_of(engine: Engine, run: RunRow) -> Mapping[str, Any]:
     """
     if run.inputs_id is None:
         return {}
-    recorded = find_arguments(engine, run.inputs_id)
+    recorded = find_arguments(engine, run)
     if recorded is None:
         raise InputsNotStored(
             f"the arguments of run {run.run_id} are missing in the journal or damaged; put that back from a copy",

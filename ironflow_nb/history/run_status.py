@@ -115,7 +115,7 @@ def result_of(engine: Engine, run: RunRow | None, run_id: RunId, status: RunStat
         RunCancelled: it was cancelled.
     """
     if status is RunStatus.COMPLETED and run is not None and run.output_id is not None:
-        stored = engine.access.value(run.output_id)
+        stored = engine.access.value(run.output_id, run.row_key)
         if stored is not None:
             return engine.codecs.decode(stored)
         raise ValueUnreadable(

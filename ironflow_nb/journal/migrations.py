@@ -1,6 +1,7 @@
 """Migrations of the schema; imported only when an older journal is opened for writing.
 
-A migration adds and never deletes, so a process of the older version can go on writing through its open connection.
+A migration takes no table and no column away, so a process of the older version can go on writing through its open
+connection.
 When it opens the journal anew, as for every look at its history, it gets `JournalTooNew`. Each migration must allow
 that its tables exist already: a new journal is made by one script, without a record of migrations.
 """
@@ -13,7 +14,8 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
-from ironflow_nb.journal.schema import CACHED, INDEXES, OBSERVATIONS, PROJECTIONS, SCHEMA_VERSION, statements
+from ironflow_nb.journal.schema import CACHED, INDEXES, OBSERVATIONS, PROJECTIONS, SCHEMA_VERSION, STEPS, statements
+from ironflow_nb.journal.sqlite_rows import ROW_VALUES
 
 MIGRATIONS: Final = Migrations("ironflow_nb")
 
@@ -28,6 +30,22 @@ def schema_2(database: Database) -> None:
 def schema_3(database: Database) -> None:
     """Add the indexes for listings of runs by name and by status."""
     _add(database, INDEXES)
+
+
+@MIGRATIONS(transactional=False)
+def schema_4(database: Database) -> None:
+    """Add the columns of small values to runs and steps, whose table gets rowids."""
+    execute = database.conn.execute
+    if "output" in database["runs"].columns_dict:
+        return
+    for column in ROW_VALUES:
+        execute(f"ALTER TABLE runs ADD COLUMN {column} BLOB")
+    kept = ", ".join(f'"{row[1]}"' for row in execute("PRAGMA table_info(steps)"))  # without the generated one
+    execute("CREATE TEMP TABLE steps_before AS SELECT * FROM steps")
+    execute("DROP TABLE main.steps")
+    _add(database, STEPS)
+    execute(f"INSERT INTO steps ({kept}) SELECT {kept} FROM steps_before ORDER BY run_id, version, attempt")
+    execute("DROP TABLE temp.steps_before")
 
 
 def _add(database: Database, script: str) -> None:

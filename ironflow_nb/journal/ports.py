@@ -6,7 +6,7 @@ and can be folded from them again. Every adapter passes the contract suite in ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -15,7 +15,7 @@ import msgspec
 
 from ironflow_nb.core.events import RecordedEvent
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
-from ironflow_nb.core.run_state import RunRow, StepRow
+from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.values.stored_value import StoredValue
 
@@ -30,10 +30,6 @@ class Durability(StrEnum):
 
     POWER = "power"
     PROCESS = "process"
-
-
-LOADED_LIMIT = 1024
-"""Outputs up to this many bytes are loaded when a run is continued, larger ones when a step asks for them."""
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,9 +154,11 @@ class RunCommit(msgspec.Struct, frozen=True, kw_only=True):
     """The next events of one run and its rows after them, written in one transaction.
 
     `run_before` is the row of the run before these events, if the writer knows it: only what changed is written then.
-    `taken` are the ids of signals that the owner has received. `cached` are results for other runs; one without an
-    output ends this run's claim to compute it. `put_work` replaces items of the same kind and key, `done_work` deletes
-    items by kind and key. `additions` are the rows of other rooms, with large content of `n_bytes`.
+    `row_values` are values that fit a row: each lies in those rows of this commit that have its id as inputs or output,
+    and is found with them only. `values` are found by their ids. `taken` are the ids of signals that the owner has
+    received. `cached` are results for other runs; one without an output ends this run's claim to compute it. `put_work`
+    replaces items of the same kind and key, `done_work` deletes items by kind and key. `additions` are the rows of
+    other rooms, with large content of `n_bytes`.
     """
 
     run_id: RunId
@@ -169,6 +167,7 @@ class RunCommit(msgspec.Struct, frozen=True, kw_only=True):
     run_before: RunRow | None = None
     steps: tuple[StepRow, ...] = ()
     values: tuple[StoredValue, ...] = ()
+    row_values: tuple[StoredValue, ...] = ()
     definitions: tuple[StoredDefinition, ...] = ()
     taken: tuple[int, ...] = ()
     cached: tuple[CachedResult, ...] = ()
@@ -287,10 +286,10 @@ class Reader(Protocol):
         `n_recorded_before` counts steps that began before the version `began_at`, or in another run.
         """
 
-    def attempts(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
-        """Return all attempts of the run by step and attempt, each with its output.
+    def attempts(self, run_id: RunId) -> Iterator[tuple[StepRow, StoredValue | None]]:
+        """Yield all attempts of the run by step and attempt, each with its output.
 
-        Outputs above `LOADED_LIMIT` come without content; `values` returns it.
+        Outputs above `ROW_LIMIT` come without content; `values` returns it.
         """
 
     def events(self, select: Select) -> list[EventRow]:
@@ -308,8 +307,14 @@ class Reader(Protocol):
     def head(self, run_id: RunId) -> tuple[int, int] | None:
         """Return version and instant of the newest event of the run."""
 
-    def values(self, ids: Collection[ValueId], *, content_limit: int | None = None) -> dict[ValueId, StoredValue]:
-        """Return the values that exist. Content above the limit (bytes), missing or damaged is None."""
+    def values(
+        self, ids: Collection[ValueId], *, of: Iterable[RowKey] = (), content_limit: int | None = None
+    ) -> dict[ValueId, StoredValue]:
+        """Return the values that exist. Content above the limit (bytes), missing or damaged is None.
+
+        `of` are the rows to which the values belong, for small values lie there; without it, only values that do not
+        belong to a row are found.
+        """
 
     def value_ids(self, codec: str) -> list[ValueId]:
         """Return the ids of all values of that codec."""

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Final
 
 APPLICATION_ID: Final = 0x49524F4E  # "IRON"
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
-TABLES: Final = """
+RUNS: Final = """
 -- The events, append-only: the truth. data is JSON with sorted keys and holds no value of the user.
 -- position needs no AUTOINCREMENT, which costs a page a commit, because the newest event is never deleted.
 CREATE TABLE events (
@@ -33,7 +33,7 @@ BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
 CREATE TRIGGER events_refuse_delete BEFORE DELETE ON events
 BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
 
--- One row for each run, folded from its events.
+-- One row for each run, folded from its events, with its inputs and output where they are small.
 CREATE TABLE runs (
     run_id TEXT PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -59,15 +59,21 @@ CREATE TABLE runs (
     owner TEXT,
     n_sessions INTEGER NOT NULL,
     session_version INTEGER NOT NULL,
-    n_reused INTEGER NOT NULL
+    n_reused INTEGER NOT NULL,
+    inputs BLOB,
+    output BLOB
 );
 
 CREATE UNIQUE INDEX runs_by_key ON runs (kind, name, key) WHERE key IS NOT NULL;
 CREATE INDEX runs_by_call ON runs (name, inputs_digest, ordinal);
 CREATE INDEX runs_by_start ON runs (started_at);
 
--- One row for each attempt of a step, folded from the events of its run.
-CREATE TABLE steps (
+"""
+
+STEPS: Final = """
+-- One row for each attempt of a step, folded from the events of its run, with its inputs and output where they are
+-- small. A table without rowids would put rows of more than 1 kB on pages of their own.
+CREATE TABLE "steps" (
     run_id TEXT NOT NULL,
     name TEXT NOT NULL,
     "index" INTEGER NOT NULL,
@@ -90,10 +96,15 @@ CREATE TABLE steps (
     lived_with INTEGER NOT NULL,
     child_run_id TEXT,
     origin_run_id TEXT,
+    inputs BLOB,
+    output BLOB,
     PRIMARY KEY (run_id, name, "index", attempt)
-) WITHOUT ROWID;
+);
+"""
 
--- Each value once. Large content lies in a file beside the journal, and data is null.
+TABLES: Final = """
+-- Each value once that does not lie in a row of its own run. Large content lies in a file beside the journal, and data
+-- is null.
 CREATE TABLE "values" (
     value_id BLOB PRIMARY KEY,
     codec TEXT NOT NULL,
@@ -272,7 +283,7 @@ CREATE INDEX runs_by_name ON runs (name);
 CREATE INDEX runs_by_status ON runs (status);
 """
 
-DDL: Final = TABLES + CACHED + OBSERVATIONS + PROJECTIONS + INDEXES + VIEWS
+DDL: Final = RUNS + STEPS + TABLES + CACHED + OBSERVATIONS + PROJECTIONS + INDEXES + VIEWS
 
 
 def statements(script: str) -> Iterator[str]:

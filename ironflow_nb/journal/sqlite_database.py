@@ -16,6 +16,8 @@ from ironflow_nb.journal.sqlite_file import roll_back, transaction
 from ironflow_nb.journal.sqlite_reader import LargeValues, SqliteReader
 from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue
 
+_InRow = Callable[[ValueId | None], str | bytes | None]
+
 
 class DatabaseJournal(ABC):
     """A journal in SQLite. Its subclasses open the database and guard the connection.
@@ -78,6 +80,8 @@ class DatabaseJournal(ABC):
                     self.files.write(value.value_id, value.content)
                 else:
                     self.n_bytes += value.size
+            for value in commit.row_values:
+                self.n_bytes += value.size
             self.n_bytes += commit.n_bytes
 
     def write_lease(self, lease: Lease) -> None:
@@ -159,6 +163,10 @@ def _transact(connection: sqlite3.Connection, make: Callable[[], Sequence[RunCom
 
 def _write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
     execute = connection.execute
+    small: dict[ValueId | None, str | bytes] = {}
+    for value in commit.row_values:
+        small[value.value_id] = sql.row_value(value)
+    in_row = small.get
     for value in commit.values:
         execute(sql.PUT_VALUE, sql.value_values(value))
     for definition in commit.definitions:
@@ -167,13 +175,13 @@ def _write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
         for recorded in commit.events:
             execute(sql.EVENTS.put, sql.event_values(commit.run_id, recorded))
         if commit.run is not None:
-            _write_run(connection, commit.run, commit.run_before)
+            _write_run(connection, commit.run, commit.run_before, in_row)
     except sqlite3.IntegrityError as error:
         raise JournalConflict(
             f"another engine appended to run {commit.run_id}: {error}", run_id=commit.run_id
         ) from error
     for row in commit.steps:
-        execute(sql.STEPS.put, sql.STEPS.values(row))
+        execute(sql.STEPS.put, (*sql.STEPS.values(row), in_row(row.inputs_id), in_row(row.output_id)))
     for kind, key in commit.done_work:
         execute(sql.DONE_WORK, (commit.run_id, kind, key))
     for work in commit.put_work:
@@ -189,13 +197,14 @@ def _write_commit(connection: sqlite3.Connection, commit: RunCommit) -> None:
         execute(sql.TAKE_SIGNAL, (commit.events[-1].version, signal_id))
 
 
-def _write_run(connection: sqlite3.Connection, run: RunRow, before: RunRow | None) -> None:
+def _write_run(connection: sqlite3.Connection, run: RunRow, before: RunRow | None, in_row: _InRow) -> None:
+    values = in_row(run.inputs_id), in_row(run.output_id)
     # To write a column that has not changed is to write the pages of its indexes, too.
     if before is not None:
-        change = sql.run_change(before, run)
+        change = sql.run_change(before, run, values)
         if change is None or connection.execute(*change).rowcount:
             return
-    connection.execute(sql.RUNS.put, sql.RUNS.values(run))
+    connection.execute(sql.RUNS.put, (*sql.RUNS.values(run), *values))
 
 
 def _is_written(connection: sqlite3.Connection, commit: RunCommit) -> bool:

@@ -139,9 +139,14 @@ def begin_reading(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _stand_in(connection: sqlite3.Connection) -> None:
-    """Make the tables that an older schema lacks, empty, and visible to this connection only."""
+    """Make the tables and columns that an older schema lacks, empty, and visible to this connection only."""
     known = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     connection.execute("PRAGMA query_only=OFF")
+    for table in {"runs", "steps"} & known:
+        row = "*, rowid" if table == "runs" else "*"
+        connection.execute(
+            f"CREATE TEMP VIEW {table} AS SELECT {row}, NULL AS inputs, NULL AS output FROM main.{table}"
+        )
     for statement in statements(DDL):
         _, is_table, table = statement.partition("CREATE TABLE ")
         if is_table and table.split(maxsplit=1)[0].strip('"') not in known:

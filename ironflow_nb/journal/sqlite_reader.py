@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -12,12 +13,11 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.events import AFTER_FAILURE
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
-from ironflow_nb.core.run_state import RunRow, StepRow
+from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
 from ironflow_nb.errors import ValueUnreadable
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.event_columns import COLUMNS_OF_PIECE, columns_of, columns_of_piece
 from ironflow_nb.journal.ports import (
-    LOADED_LIMIT,
     CachedResult,
     CallKey,
     EventColumns,
@@ -32,8 +32,8 @@ from ironflow_nb.journal.ports import (
     StoredDefinition,
 )
 from ironflow_nb.journal.sqlite_work import find_work
-from ironflow_nb.journal.table import columns, json_list, parameters
-from ironflow_nb.values.stored_value import INLINE_LIMIT, ContentParts, StoredValue
+from ironflow_nb.journal.table import json_list, parameters
+from ironflow_nb.values.stored_value import INLINE_LIMIT, ROW_LIMIT, ContentParts, StoredValue, verified_content
 
 E = TypeVar("E")
 
@@ -50,6 +50,9 @@ _RUN_NAMES: Final = """
         WHERE known.name IS NOT NULL
     ) SELECT name FROM known WHERE substr(name, -1 - length(:name)) = '.' || :name OR name = :name
 """
+_ROW_VALUES: Final = "SELECT inputs_id, output_id, CAST(inputs AS BLOB), CAST(output AS BLOB) FROM"
+_VALUES_OF_RUN: Final = f"{_ROW_VALUES} runs WHERE run_id = ?"
+_VALUES_OF_STEP: Final = f'{_ROW_VALUES} steps WHERE run_id = ? AND name = ? AND "index" = ? AND attempt = ?'
 _IS_LATEST: Final = """ AND NOT EXISTS (
     SELECT 1 FROM steps n WHERE (n.run_id, n.name, n."index") = (s.run_id, s.name, s."index") AND n.attempt > s.attempt
 )"""
@@ -195,19 +198,24 @@ class SqliteReader:
         )
         return [SiteTally(name, sql.step_status(run_id, status), *rest) for name, status, *rest in rows]
 
-    def attempts(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
+    def attempts(self, run_id: RunId) -> Iterator[tuple[StepRow, StoredValue | None]]:
         """See the port."""
-        n_columns = len(StepRow.__struct_fields__)
-        values = columns(sql.VALUE_COLUMNS, "v.")
-        small = values.replace('v."data"', f"CASE WHEN v.size <= {LOADED_LIMIT} THEN v.data END")
-        rows = self._connection.execute(
+        found = self._connection.execute(
             f"""
-            SELECT {sql.STEPS.columns("s")}, {small} FROM steps s LEFT JOIN "values" v ON v.value_id = s.output_id
+            SELECT {sql.STEPS.columns("s")}, CAST(s.output AS BLOB) FROM steps s
             WHERE s.run_id = ? ORDER BY s.name, s."index", s.attempt
             """,
             (run_id,),
         )
-        return [(sql.STEPS.row(row[:n_columns]), _small_output(row[n_columns:])) for row in rows]
+        while piece := [(sql.STEPS.row(row[:-1]), row[-1]) for row in islice(found, _CHUNK)]:
+            elsewhere = [row.output_id for row, content in piece if content is None and row.output_id is not None]
+            values = self.values(elsewhere, content_limit=ROW_LIMIT)
+            for row, content in piece:
+                key = row.output_id
+                if key is None:
+                    yield row, None
+                else:
+                    yield row, values.get(key) if content is None else sql.stored_in_row(key, "output", content)
 
     def events(self, select: Select) -> list[EventRow]:
         """See the port."""
@@ -277,10 +285,12 @@ class SqliteReader:
         ).fetchone()
         return row
 
-    def values(self, ids: Collection[ValueId], *, content_limit: int | None = None) -> dict[ValueId, StoredValue]:
+    def values(
+        self, ids: Collection[ValueId], *, of: Iterable[RowKey] = (), content_limit: int | None = None
+    ) -> dict[ValueId, StoredValue]:
         """See the port."""
-        found: dict[ValueId, StoredValue] = {}
-        wanted = list(ids)
+        found = self._in_rows(frozenset(ids), of, content_limit)
+        wanted = [value_id for value_id in ids if value_id not in found]
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
             query = f"{sql.SELECT_VALUES} WHERE value_id IN ({', '.join('?' * len(chunk))})"
@@ -289,13 +299,28 @@ class SqliteReader:
                 found[stored.value_id] = self._with_content(stored, content_limit)
         return found
 
+    def _in_rows(
+        self, ids: Collection[ValueId], keys: Iterable[RowKey], limit: int | None
+    ) -> dict[ValueId, StoredValue]:
+        found: dict[ValueId, StoredValue] = {}
+        for key in keys:
+            of_step = key[-1] > 0
+            query, given = (_VALUES_OF_STEP, key) if of_step else (_VALUES_OF_RUN, key[:1])
+            for row in self._connection.execute(query, given):
+                for column, value_id, content in zip(sql.ROW_VALUES, row[:2], row[2:], strict=True):
+                    if content is not None and value_id in ids:
+                        stored = sql.stored_in_row(value_id, column, content)
+                        is_above = limit is not None and stored.size > limit
+                        found[value_id] = replace(stored, content=None) if is_above else stored
+        return found
+
     def _with_content(self, stored: StoredValue, limit: int | None) -> StoredValue:
         if limit is not None and stored.size > limit:
             return replace(stored, content=None)
         if stored.size < INLINE_LIMIT:
-            return sql.verified_content(stored)
+            return verified_content(stored)
         try:
-            read = sql.verified_content(replace(stored, content=self._files.read(stored.value_id, stored.size)))
+            read = verified_content(replace(stored, content=self._files.read(stored.value_id, stored.size)))
         except ValueUnreadable as error:
             return replace(stored, read_error=str(error))
         if read.content is None:
@@ -331,13 +356,6 @@ class SqliteReader:
     def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
         """See the port."""
         return kind(self._connection)
-
-
-def _small_output(row: tuple[Any, ...]) -> StoredValue | None:
-    if row[0] is None:
-        return None
-    stored = StoredValue(*row)
-    return sql.verified_content(stored) if stored.size <= LOADED_LIMIT else stored
 
 
 def _run_conditions(select: Select, table: str) -> tuple[str, dict[str, Any]]:

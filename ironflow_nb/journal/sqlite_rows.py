@@ -1,19 +1,27 @@
-"""The tables of the journal: the structs that stand for their rows, and the statements that write them."""
+"""The tables of the journal: the structs that stand for their rows, and the statements that write them.
+
+Small inputs and outputs of a run, or of an attempt of a step, lie in its row; these columns are null where the value
+lies in the table of values. Plain JSON is text there, so that SQL can read it; any other value is a blob: a null byte,
+a line that describes it, and its content.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from msgspec.structs import replace
+import msgspec
 
 from ironflow_nb.core.events import RecordedEvent, encode_event, event_type
-from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.identity import Digest, RunId, ValueId
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import JournalCorrupt
 from ironflow_nb.journal.ports import CachedResult, EventRow, Lease, QueueItem, Signal, StoredDefinition
 from ironflow_nb.journal.table import Table, columns, insert
-from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue, value_id
+from ironflow_nb.values.codecs import INPUTS, JSON
+from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue, verified_content
 
 S = TypeVar("S", RunStatus, StepStatus)
 
@@ -32,6 +40,17 @@ END_CLAIM: Final = "DELETE FROM cached WHERE identity = ? AND code = ? AND run_i
 DONE_WORK: Final = "DELETE FROM work WHERE run_id = ? AND kind = ? AND key = ?"
 SIGN_VALUE: Final = 'UPDATE "values" SET mac = ? WHERE value_id = ? AND codec = ?'
 
+ROW_VALUES: Final = ("inputs", "output")
+"""The columns; the id of each value is in the column with ``_id`` after the name."""
+
+_CODECS: Final = {"inputs": INPUTS, "output": JSON}  # of the texts in these columns
+_JSON_TYPES: Final = {b"{": "dict", b"[": "list", b'"': "str", b"t": "bool", b"f": "bool", b"n": "NoneType"}
+_PLAIN_TYPES: Final = frozenset({INPUTS, "int", "float", *_JSON_TYPES.values()})
+_DESCRIBED: Final = b"\0"
+_ENCODER: Final = msgspec.json.Encoder()
+_About = tuple[str, str, str | None, Digest | None]
+_DECODER: Final = msgspec.json.Decoder(_About)
+
 # To call an enum costs ten times as much, and a replay needs one status a step.
 _STEP_STATUSES: Final = {status.value: status for status in StepStatus}
 _RUN_STATUSES: Final = {status.value: status for status in RunStatus}
@@ -39,15 +58,6 @@ _STATUS, _STARTED_AT, _BRANCH, _DURATION, _LIVED_WITH = map(
     StepRow.__struct_fields__.index, ("status", "started_at", "branch", "duration_s", "lived_with")
 )
 _DURATIONS: Final = frozenset({float, type(None)})
-
-
-def verified_content(stored: StoredValue) -> StoredValue:
-    """Return the value, without its content if that is missing or has other bytes than its id says."""
-    is_sound = stored.content is not None and value_id(stored.codec, stored.content) == stored.value_id
-    if is_sound:
-        return stored
-    read_error = "its content in the journal is missing or has other bytes than were written"
-    return replace(stored, content=None, read_error=read_error)
 
 
 def event_values(run_id: RunId, recorded: RecordedEvent) -> tuple[Any, ...]:
@@ -68,6 +78,32 @@ def value_values(value: StoredValue) -> tuple[Any, ...]:
     """Return the parameters of `PUT_VALUE`. Large content is not among them: it lies in its file."""
     content = value.content if value.size < INLINE_LIMIT else None
     return value.value_id, value.codec, content, value.size, value.type_name, value.preview, value.digest, value.mac
+
+
+def row_value(stored: StoredValue) -> str | bytes:
+    """Return the value as it stands in its row."""
+    content = bytes(stored.content or b"")
+    if stored.type_name in _PLAIN_TYPES and stored.preview is None and stored.digest is None:
+        return content.decode()
+    about: _About = (stored.codec, stored.type_name, stored.preview, stored.digest)
+    return b"%b%b\n%b" % (_DESCRIBED, _ENCODER.encode(about), content)
+
+
+def stored_in_row(key: ValueId, column: str, found: bytes) -> StoredValue:
+    """Return the value of that id from its column, which was read as a blob."""
+    content, about = found, _plain(_CODECS[column], found)
+    if found.startswith(_DESCRIBED):
+        line, _, content = found[1:].partition(b"\n")
+        with suppress(msgspec.MsgspecError):  # then the content does not fit its id either
+            about = _DECODER.decode(line)
+    codec, type_name, preview, digest = about
+    return verified_content(StoredValue(key, codec, content, len(content), type_name, preview, digest))
+
+
+def _plain(codec: str, content: bytes) -> _About:
+    """Return codec, type, preview and digest of a value of which the row has only the text."""
+    number = "int" if content.lstrip(b"-").isdigit() else "float"
+    return codec, INPUTS if codec == INPUTS else _JSON_TYPES.get(content[:1], number), None, None
 
 
 def step_status(run_id: str, text: str) -> StepStatus:
@@ -103,10 +139,10 @@ def _step(row: tuple[Any, ...]) -> StepRow:
     return StepRow(*fields)
 
 
-def run_change(before: RunRow, after: RunRow) -> tuple[str, list[Any]] | None:
+def run_change(before: RunRow, after: RunRow, values: Sequence[str | bytes | None]) -> tuple[str, list[Any]] | None:
     """Return the statement that changes the columns in which two rows of a run differ, and its parameters.
 
-    None if they do not differ.
+    None if they do not differ. `values` are the new contents of `ROW_VALUES`, as far as they are in the row.
     """
     changed: list[str] = []
     given: list[Any] = []
@@ -114,12 +150,18 @@ def run_change(before: RunRow, after: RunRow) -> tuple[str, list[Any]] | None:
         if new != old:
             changed.append(f'"{name}" = ?')
             given.append(new)
+    for name, value in zip(ROW_VALUES, values, strict=True):
+        if value is not None or f'"{name}_id" = ?' in changed:
+            changed.append(f'"{name}" = ?')
+            given.append(value)
     given.append(after.run_id)
     return (f"UPDATE runs SET {', '.join(changed)} WHERE run_id = ?", given) if changed else None
 
 
-RUNS: Final = Table("runs", RunRow, ["run_id"], read=_run)
-STEPS: Final = Table("steps", StepRow, ["run_id", "name", "index", "attempt"], generated=["step"], read=_step)
+RUNS: Final = Table("runs", RunRow, ["run_id"], read=_run, beside=ROW_VALUES)
+STEPS: Final = Table(
+    "steps", StepRow, ["run_id", "name", "index", "attempt"], generated=["step"], read=_step, beside=ROW_VALUES
+)
 EVENTS: Final = Table("events", EventRow, generated=["position"], read=lambda row: EventRow(*row))
 # A newer diagram knows names that did not exist at the first run of the flow.
 DEFINITIONS: Final = Table("definitions", StoredDefinition, ["definition_id"], update=["source", "diagram"])

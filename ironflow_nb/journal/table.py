@@ -20,16 +20,29 @@ def columns(names: Sequence[str], alias: str = "") -> str:
     return ", ".join(f'{alias}"{name}"' for name in names)
 
 
-def insert(table: str, names: Sequence[str], key: Sequence[str] = (), *, update: Sequence[str] | None = None) -> str:
+def insert(
+    table: str,
+    names: Sequence[str],
+    key: Sequence[str] = (),
+    *,
+    update: Sequence[str] | None = None,
+    beside: Sequence[str] = (),
+) -> str:
     """Return the statement that adds a row.
 
-    A row that has the same `key` is changed instead: all other columns, or those in `update`.
+    A row that has the same `key` is changed instead: all other columns, or those in `update`. The columns `beside` are
+    the last ones; each has a value whose id is in a column of `names`, and keeps it, unless it gets one, with the id.
     """
-    marks = ", ".join("?" * len(names))
+    marks = ", ".join("?" * (len(names) + len(beside)))
     changed = [name for name in names if name not in key] if update is None else update
-    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in changed)
-    conflict = f" ON CONFLICT ({columns(key)}) DO UPDATE SET {changes}" if key else ""
-    return f'INSERT INTO "{table}" ({columns(names)}) VALUES ({marks}){conflict}'
+    changes = [f'"{name}" = excluded."{name}"' for name in changed]
+    changes += [
+        f'"{name}" = CASE WHEN excluded."{name}_id" IS "{name}_id" THEN ifnull(excluded."{name}", "{name}") '
+        f'ELSE excluded."{name}" END'
+        for name in beside
+    ]
+    conflict = f" ON CONFLICT ({columns(key)}) DO UPDATE SET {', '.join(changes)}" if key else ""
+    return f'INSERT INTO "{table}" ({columns([*names, *beside])}) VALUES ({marks}){conflict}'
 
 
 def json_list(items: Iterable[object] | None) -> str | None:
@@ -61,15 +74,17 @@ class Table(Generic[R]):
         *,
         update: Sequence[str] | None = None,
         generated: Sequence[str] = (),
+        beside: Sequence[str] = (),
         read: Callable[[tuple[Any, ...]], R] | None = None,
     ) -> None:
         """Take the name, the struct and the key.
 
-        `update` is that of `insert`. SQLite makes the `generated` columns itself. `read` replaces the default `row`.
+        `update` and `beside` are those of `insert`; the columns `beside` are no fields of the struct, and their
+        parameters follow its own. SQLite makes the `generated` columns itself. `read` replaces the default `row`.
         """
         self.fields = row.__struct_fields__
         written = [field for field in self.fields if field not in generated]
-        self.put = insert(name, written, key, update=update)
+        self.put = insert(name, written, key, update=update, beside=beside)
         # sqlite3 binds an enum by a Python protocol, which takes ten times as long as binding a text.
         self.values: Callable[[R], tuple[Any, ...]] = attrgetter(
             *("status._value_" if field == "status" else field for field in written)  # `value` is a call

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -18,13 +19,12 @@ from ironflow_nb.core.events import (
     event_type,
 )
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
-from ironflow_nb.core.run_state import RunRow, StepRow
+from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
 from ironflow_nb.core.status import FAILURES, StepStatus
 from ironflow_nb.deciders.store import DeciderReader
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.event_columns import columns_of
 from ironflow_nb.journal.ports import (
-    LOADED_LIMIT,
     CachedResult,
     CallKey,
     Durability,
@@ -44,7 +44,7 @@ from ironflow_nb.journal.ports import (
 )
 from ironflow_nb.testing.memory_deciders import MemoryDeciders
 from ironflow_nb.testing.memory_work import MemoryWork
-from ironflow_nb.values.stored_value import StoredValue
+from ironflow_nb.values.stored_value import ROW_LIMIT, StoredValue
 
 if TYPE_CHECKING:
     import sqlite3
@@ -65,6 +65,7 @@ class MemoryJournal:
         self._positions: dict[tuple[RunId, int], int] = {}
         self._heads: dict[RunId, tuple[int, int]] = {}
         self._values: dict[ValueId, StoredValue] = {}
+        self._row_values: dict[RowKey, dict[ValueId, StoredValue]] = {}
         self._definitions: dict[Digest, StoredDefinition] = {}
         self._leases: dict[str, Lease] = {}
         self._signals: dict[int, Signal] = {}
@@ -142,6 +143,12 @@ class MemoryJournal:
                 del self._cached[place]
         for row in entry.steps:
             self._steps.setdefault(entry.run_id, {})[row.step, row.attempt] = row
+        new = {each.value_id: replace(each, content=bytes(each.content or b"")) for each in entry.row_values}
+        rows: list[RunRow | StepRow] = [*entry.steps, *([] if entry.run is None else [entry.run])]
+        for changed in rows:
+            had = self._row_values.get(changed.row_key, {}) | new
+            own = {changed.inputs_id, changed.output_id}
+            self._row_values[changed.row_key] = {key: each for key, each in had.items() if key in own}
 
     def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:
         """See the port."""
@@ -215,6 +222,7 @@ class MemoryJournal:
             other._steps = {run_id: dict(rows) for run_id, rows in list(self._steps.items())}
             other._events, other._positions = list(self._events), dict(self._positions)
             other._values, other._definitions = dict(self._values), dict(self._definitions)
+            other._row_values = dict(self._row_values)
             other._leases, other._signals = dict(self._leases), dict(self._signals)
             other._cached, other._mailbox = dict(self._cached), self._mailbox.copy()
             other._deciders = self._deciders.copy(other._events, other._runs)
@@ -310,11 +318,11 @@ class MemoryJournal:
             latest[place] = row
         return list(latest.values()), again
 
-    def attempts(self, run_id: RunId) -> list[tuple[StepRow, StoredValue | None]]:
+    def attempts(self, run_id: RunId) -> Iterator[tuple[StepRow, StoredValue | None]]:
         """See the port."""
-        rows = sorted(self._steps.get(run_id, {}).values(), key=lambda row: (row.name, row.index, row.attempt))
-        outputs = self.values([row.output_id for row in rows if row.output_id is not None], content_limit=LOADED_LIMIT)
-        return [(row, None if row.output_id is None else outputs.get(row.output_id)) for row in rows]
+        for row in sorted(self._steps.get(run_id, {}).values(), key=lambda row: (row.name, row.index, row.attempt)):
+            ids = [] if row.output_id is None else [row.output_id]
+            yield row, next(iter(self.values(ids, of=[row.row_key], content_limit=ROW_LIMIT).values()), None)
 
     def events(self, select: Select) -> list[EventRow]:
         """See the port."""
@@ -341,9 +349,12 @@ class MemoryJournal:
         """See the port."""
         return self._heads.get(run_id)
 
-    def values(self, ids: Collection[ValueId], *, content_limit: int | None = None) -> dict[ValueId, StoredValue]:
+    def values(
+        self, ids: Collection[ValueId], *, of: Iterable[RowKey] = (), content_limit: int | None = None
+    ) -> dict[ValueId, StoredValue]:
         """See the port."""
-        found = {key: self._values[key] for key in ids if key in self._values}
+        known = ChainMap(*[self._row_values.get(row_key, {}) for row_key in of], self._values)
+        found = {key: known[key] for key in ids if key in known}
         if content_limit is None:
             return found
         return {

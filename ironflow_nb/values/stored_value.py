@@ -21,6 +21,8 @@ from ironflow_nb.values.signed_pickles import Signer
 from ironflow_nb.values.tagged import TAG, Rules, Tree, tag, untag
 
 ARROW: Final = "arrow"
+ROW_LIMIT: Final = 1024
+"""Bytes up to which a value lies in the row of the run or step that it belongs to, and is not deduplicated."""
 INLINE_LIMIT: Final = 64 * 1024
 """Bytes from which on content is stored in a file beside the journal, and not in the journal itself."""
 
@@ -40,6 +42,11 @@ class StoredValue(msgspec.Struct, frozen=True, gc=False):
     digest: Digest | None = None
     mac: bytes | None = None
     read_error: str | None = None
+
+
+def fits_row(stored: StoredValue) -> bool:
+    """Return True if the value can lie in a row. One that is signed can't: it is signed anew by its id."""
+    return stored.size <= ROW_LIMIT and stored.mac is None
 
 
 class ContentParts:
@@ -96,6 +103,14 @@ def id_of_parts(codec: str, parts: Iterable[bytes | memoryview], *, in_thread: b
         for part in parts:
             state.update(part)
     return ValueId(RECIPE + state.digest())
+
+
+def verified_content(stored: StoredValue) -> StoredValue:
+    """Return the value, without its content if that is missing or has other bytes than its id says."""
+    if stored.content is not None and value_id(stored.codec, stored.content) == stored.value_id:
+        return stored
+    read_error = "its content in the journal is missing or has other bytes than were written"
+    return msgspec.structs.replace(stored, content=None, read_error=read_error)
 
 
 RECORD: Final = "record"

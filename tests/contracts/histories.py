@@ -112,6 +112,7 @@ class Author:
         run: RunId,
         *,
         values: Sequence[StoredValue] = (),
+        row_values: Sequence[StoredValue] = (),
         definition: StoredDefinition | None = None,
         taken: Sequence[int] = (),
     ) -> RunCommit:
@@ -126,6 +127,7 @@ class Author:
             run=state.run,
             steps=changed,
             values=tuple(values),
+            row_values=tuple(row_values),
             definitions=() if definition is None else (definition,),
             taken=tuple(taken),
         )
@@ -177,14 +179,22 @@ def answers(reader: Reader, selects: Sequence[Select] = (Select(),)) -> dict[str
         "keyed": {row.run_id: row.key and reader.run_by_key(row.kind, row.name, row.key) for row in runs},
         "joined": [reader.run_to_join(call) for call in calls],
         "tallies": reader.tallies(ids),
-        "memos": {run: reader.attempts(run) for run in ids},
+        "memos": {run: list(reader.attempts(run)) for run in ids},
         "heads": {run: reader.head(run) for run in ids},
         "value ids": value_ids,
         "values": [reader.values(value_ids, content_limit=limit) for limit in (None, 0, 3, 1024)],
+        "values of runs": [values_of(reader, row) for row in runs],
+        "values of steps": [values_of(reader, row, limit) for row in reader.steps(everything) for limit in (None, 3)],
         "definitions": [reader.definition(digest(number)) for number in range(8)],
         "signals": [reader.signals([run]) for run in ids] + [reader.signals(ids)],
         "leases": reader.leases(),
     }
+
+
+def values_of(reader: Reader, row: RunRow | StepRow, limit: int | None = None) -> dict[ValueId, StoredValue]:
+    """Return the inputs and the output of the row, as far as the reader finds them."""
+    ids = [key for key in (row.inputs_id, row.output_id) if key is not None]
+    return reader.values(ids, of=[row.row_key], content_limit=limit)
 
 
 def full_run(run: RunId = A) -> RunRow:

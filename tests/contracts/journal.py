@@ -82,7 +82,7 @@ class JournalContract:
         with journal.reading() as reader:
             assert reader.runs(Select()) == [run]
             assert reader.steps(Select()) == [step]
-            assert reader.attempts(A) == [(step, None)]
+            assert list(reader.attempts(A)) == [(step, None)]
 
     def test_rows_written_again_replace_those_before(self, journal: Journal) -> None:
         journal.append([replace(one_run(A), steps=(full_step(),))], durability=FAST)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from ironflow_nb.journal.ports import LOADED_LIMIT, Durability, Journal
-from ironflow_nb.values.stored_value import INLINE_LIMIT, ContentParts
-from tests.contracts.histories import A, Author, B, C, one_run, value
+from ironflow_nb.code_identity.tracker import CODE
+from ironflow_nb.core.events import OutputInjected, RunCompleted
+from ironflow_nb.core.identity import ValueId
+from ironflow_nb.journal.ports import Durability, Journal, Select
+from ironflow_nb.values.codecs import ValueCodec
+from ironflow_nb.values.digest import Digester, Provenance
+from ironflow_nb.values.signed_pickles import Signer
+from ironflow_nb.values.stored_value import INLINE_LIMIT, ROW_LIMIT, ContentParts, StoredValue, fits_row
+from tests.contracts.histories import A, Author, B, C, one_run, value, values_of
 
 FAST = Durability.PROCESS
+
+
+def by_id(*values: StoredValue) -> dict[ValueId, StoredValue]:
+    return {stored.value_id: stored for stored in values}
 
 
 class ValueContract:
@@ -75,9 +89,72 @@ class ValueContract:
                 pickled.value_id: replace(pickled, mac=b"new"),
             }
 
+    def test_small_values_lie_in_the_rows_that_they_belong_to(self, journal: Journal, other_handle: Journal) -> None:
+        author = Author()
+        asked, told, given, made = (value(text) for text in (b"asked", b"told", b"given", b"made"))
+        author.start(A, inputs=asked.value_id)
+        author.begin_step(A, "fetch", inputs=given.value_id)
+        author.begin_step(A, "fit", inputs=given.value_id)
+        journal.append([author.entry(A, row_values=[asked, given])], durability=FAST)
+        author.complete_step(A, "fetch", output=made.value_id)
+        author.note(A, RunCompleted(output=told.value_id))
+        journal.append([author.entry(A, row_values=[made, told])], durability=FAST)
+        everything = [each.value_id for each in (asked, told, given, made)]
+        for view in (journal.current, other_handle.reading):
+            with view() as reader:
+                (run,), (fetch, fit) = reader.runs(Select()), reader.steps(Select())
+                assert reader.values(everything, of=[run.row_key]) == by_id(asked, told)
+                assert reader.values(everything, of=[fetch.row_key]) == by_id(given, made)
+                assert reader.values(everything, of=[fit.row_key]) == by_id(given)
+                of = [row.row_key for row in (run, fetch, fit)]
+                assert reader.values(everything, of=of) == by_id(asked, told, given, made)
+                assert reader.values([made.value_id], of=of, content_limit=3) == by_id(replace(made, content=None))
+                assert reader.values(everything) == {}
+                assert reader.value_ids("tagged") == []
+                assert [output for _, output in reader.attempts(A)] == [made, None]
+
+    def test_a_value_stays_in_its_row_until_the_row_has_another_one(self, journal: Journal) -> None:
+        author = Author()
+        given, first, second, large = (value(text) for text in (b"given", b"1", b"2", b"3" * (ROW_LIMIT + 1)))
+        author.start(A, inputs=given.value_id)
+        author.begin_step(A, "fetch", inputs=given.value_id)
+        author.complete_step(A, "fetch", output=first.value_id)
+        written = author.entry(A, row_values=[given, first])
+        journal.append([written], durability=FAST)
+        journal.append([replace(written, events=(), row_values=())], durability=FAST)
+        with journal.reading() as reader:
+            assert values_of(reader, written.steps[0]) == by_id(given, first)
+        for output, at in ((second, {"row_values": [second]}), (large, {"values": [large]}), (first, {})):
+            injected = OutputInjected(output=output.value_id, reason="better")
+            author.note(A, injected, step=written.steps[0].step, attempt=1)
+            journal.append([author.entry(A, **at)], durability=FAST)
+            with journal.reading() as reader:
+                (row,) = reader.steps(Select())
+                assert values_of(reader, row) == by_id(given, *([output] if at else []))
+
+    @pytest.mark.parametrize(
+        "made",
+        [{"n": 1}, [1, "a"], "text", "", 12, -3, 1.5, -2e-07, 1e300, True, False, None, (1, 2), {1}, b"\0\n\xff",
+         Decimal("1.50"), np.arange(3), "\n\0\u2028 \N{SNOWMAN}", {"~": 1}, "x" * 1022],
+        ids=repr,
+    )  # fmt: skip
+    def test_values_in_rows_come_back_as_they_were_stored(self, journal: Journal, made: Any) -> None:
+        codec = ValueCodec(Digester(Provenance(bytes), CODE), Signer(bytes))
+        (given,), output = codec.store_inputs({"x": made if type(made) is dict else 1}), codec.encode(made)
+        author = Author()
+        author.start(A)
+        author.begin_step(A, "fetch", inputs=given.value_id)
+        author.complete_step(A, "fetch", output=output.value_id)
+        assert fits_row(output)
+        journal.append([author.entry(A, row_values=[given, output])], durability=FAST)
+        with journal.reading() as reader:
+            (row,) = reader.steps(Select())
+            assert values_of(reader, row) == by_id(given, output)
+            assert [each for _, each in reader.attempts(A)] == [output]
+
     def test_a_run_is_continued_with_its_outputs_up_to_a_limit(self, journal: Journal) -> None:
         author = Author()
-        small, large, huge = (value(b"x" * size) for size in (LOADED_LIMIT, LOADED_LIMIT + 1, INLINE_LIMIT))
+        small, large, huge = (value(b"x" * size) for size in (ROW_LIMIT, ROW_LIMIT + 1, INLINE_LIMIT))
         author.start(A)
         for index, output in ((10, small), (9, large), (2, huge)):
             author.begin_step(A, "fetch", index)
@@ -89,8 +166,8 @@ class ValueContract:
         author.begin_step(B, "not asked for")
         journal.append([author.entry(B), author.entry(A, values=[small, large, huge])], durability=FAST)
         with journal.reading() as reader:
-            memo = reader.attempts(A)
-            assert reader.attempts(C) == []
+            memo = list(reader.attempts(A))
+            assert list(reader.attempts(C)) == []
         assert [(row.step, row.attempt) for row, _ in memo] == [
             ("a[0]", 1), ("a[0]", 2), ("fetch[2]", 1), ("fetch[9]", 1), ("fetch[10]", 1),
         ]  # fmt: skip

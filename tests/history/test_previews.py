@@ -139,15 +139,22 @@ def test_a_pickle_of_somebody_else_is_listed_and_not_loaded(lab: Lab, monkeypatc
 
 @pytest.mark.parametrize("lab", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
-    ("damage", "expected"),
+    ("n_tags", "damage", "expected"),
     [
-        ("UPDATE \"values\" SET data = x'00' WHERE codec = 'json'", "test_previews.Point (78 bytes)"),
-        ("UPDATE \"values\" SET data = NULL WHERE codec = 'json'", "test_previews.Point (78 bytes)"),
-        ('DELETE FROM "values"', None),
+        (400, "UPDATE \"values\" SET data = x'00' WHERE codec = 'json'", "test_previews.Point (1677 bytes)"),
+        (400, "UPDATE \"values\" SET data = NULL WHERE codec = 'json'", "test_previews.Point (1677 bytes)"),
+        (400, 'DELETE FROM "values"', None),
+        (0, "UPDATE steps SET output = CAST(output || ' ' AS BLOB)", "test_previews.Point (79 bytes)"),
+        (0, "UPDATE steps SET output = '{\"x\": 1}'", "dict (8 bytes)"),
+        (0, "UPDATE steps SET output = x'00'", "float (0 bytes)"),
+        (0, "UPDATE steps SET output = CAST(x'ff' AS TEXT), inputs = x'ff'", "float (1 bytes)"),
+        (0, "UPDATE steps SET output = NULL", None),
     ],
 )
-def test_damaged_and_lost_values_block_no_listing(lab: Lab, tmp_path: Path, damage: str, expected: str | None) -> None:
-    assert shown(Point(1)) == "Point(x=1, tags=())"
+def test_damaged_and_lost_values_block_no_listing(
+    lab: Lab, tmp_path: Path, n_tags: int, damage: str, expected: str | None
+) -> None:
+    assert shown(Point(1, ("a",) * n_tags)).startswith("Point(x=1, tags=(")
     lab.engine.journal.close()
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection, connection:
         connection.execute(damage)

@@ -171,8 +171,8 @@ def test_a_costly_step_whose_result_is_lost_runs_again_when_it_is_asked_to(
 
 @pytest.mark.parametrize(
     "damage",
-    ["DELETE FROM \"values\" WHERE type = 'int'", "UPDATE \"values\" SET data = x'37' WHERE type = 'int'"],
-    ids=["no row", "other bytes"],
+    ["UPDATE steps SET output = NULL WHERE output = '12'", "UPDATE steps SET output = '7' WHERE output = '12'"],
+    ids=["no value", "other bytes"],
 )
 def test_a_small_value_that_is_lost_is_no_other_value(damage: str, tmp_path: Path, lab: Lab, world: World) -> None:
     @step

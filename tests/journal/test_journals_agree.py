@@ -50,7 +50,7 @@ Deed = tuple[str, RunId, int]
 DEEDS = (
     "step", "step", "step", "done", "done", "failed", "failed", "retry", "reuse", "inject", "note", "wait",
     "woken", "account", "end", "end", "continue", "continue", "sign again", "define", "lease", "release", "send",
-    "take", "resign",
+    "take", "resign", "done", "inject",
 )  # fmt: skip
 deeds = st.tuples(st.sampled_from(DEEDS), st.sampled_from(RUNS), st.integers(0, 47))
 histories = st.lists(st.lists(deeds, min_size=1, max_size=8), min_size=1, max_size=10)
@@ -121,19 +121,23 @@ class Scribe:
         return self.author.entry(run, definition=definition(number % 3))
 
     def change(self, deed: str, run: RunId, number: int) -> RunCommit | None:
-        author, values, taken = self.author, list[StoredValue](), list[int]()
+        author, values, row_values, taken = self.author, list[StoredValue](), list[StoredValue](), list[int]()
         name, index = NAMES[number % 3], number // 3 % 4 * 5  # 0, 5, 10, 15: as text they sort otherwise
         step = step_ref(name, index)
         row, output = author.states[run].latest(step), value(b"x" * SIZES[number % 4], mac=b"%d" % number)
+        of_row = value(b"y" * (number % 5))
+        output, place = (of_row, row_values) if number % 5 < 2 else (output, values)
         state, attempt = row and row.status, row.attempt if row else 0
         has_ended = self.status(run) in ENDED
         match deed:
             case "step" if not has_ended and state in {None, StepStatus.FAILED, StepStatus.RETRYING}:
                 failures = [one.step for one in self.latest(run) if one.status is StepStatus.FAILED]
-                author.begin_step(run, name, index, attempt + 1, lived_with=tuple(failures[: number % 2]))
+                given = {"lived_with": tuple(failures[: number % 2]), "inputs": of_row.value_id}
+                author.begin_step(run, name, index, attempt + 1, **given)
+                row_values += [of_row] * (number % 7 > 0)
             case "done" if row and state is StepStatus.RUNNING:
                 author.complete_step(run, name, index, attempt, output=output.value_id, duration_s=number / 8)
-                values.append(output)
+                place.append(output)
             case "failed" if row and state is StepStatus.RUNNING:
                 author.fail_step(run, name, index, attempt, duration_s=number / 8)
             case "retry" if row and state is StepStatus.FAILED:
@@ -142,7 +146,7 @@ class Scribe:
                 author.note(run, reused(name, index, output.value_id), step=step, attempt=1)
             case "inject" if row and state is StepStatus.COMPLETED:
                 author.note(run, OutputInjected(output=output.value_id, reason="x"), step=step, attempt=attempt)
-                values.append(output)
+                place.append(output)
             case "note":
                 decided = msgspec.Raw(b'{"z": 1, "a": [%d]}' % number)
                 author.note(run, DomainEvent(type="pages.Decided", data=decided))
@@ -168,7 +172,7 @@ class Scribe:
             case _:
                 return None
         newer = definition(number % 4, source=f"newer {number}") if deed in {"define", "continue"} else None
-        return author.entry(run, values=values, definition=newer, taken=taken)
+        return author.entry(run, values=values, row_values=row_values, definition=newer, taken=taken)
 
     def end(self, run: RunId, number: int) -> None:
         last = tuple(row.step for row in self.latest(run) if row.status is StepStatus.FAILED)

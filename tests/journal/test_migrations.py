@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import threading
@@ -41,9 +42,13 @@ def write(path: Path) -> None:
 
 def schema(path: Path) -> dict[str, str]:
     """Return what the file consists of, in words that do not depend on white space."""
+
+    def words(sql: str) -> str:
+        return re.sub(r"\s*([,()])\s*", r"\1", " ".join(sql.replace("IF NOT EXISTS ", "").split()))
+
     with closing(sqlite3.connect(path)) as connection:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE '%sqlite%'").fetchall()
-    return {name: " ".join(sql.replace("IF NOT EXISTS ", "").split()) for name, sql in rows}
+    return {name: words(sql) for name, sql in rows}
 
 
 def version(path: Path) -> int:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ironflow_nb.code_identity.tracker import CODE
 from ironflow_nb.core.events import RunEvent
 from ironflow_nb.core.identity import RUN_ID_ENTROPY_BYTES, Digest, RunId, StepRef, ValueId, run_id
-from ironflow_nb.core.run_state import RunRow, StepRow
+from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
 from ironflow_nb.errors import DecisionError, EngineClosed, JournalError, ValueUnreadable
 from ironflow_nb.execution.recording.signatures import own_runs, signature_of_definition, untrusted
 from ironflow_nb.execution.system.frontend import logger
@@ -236,18 +236,18 @@ class JournalAccess:
             with self.journal.current() as reader:
                 yield reader
 
-    def value(self, value_id: ValueId) -> StoredValue | None:
-        """Return a stored value with its content."""
+    def value(self, value_id: ValueId, of: RowKey | None = None) -> StoredValue | None:
+        """Return a stored value with its content; `of` is the row that it belongs to."""
         with self.current() as reader:
-            return reader.values([value_id]).get(value_id)
+            return reader.values([value_id], of=() if of is None else (of,)).get(value_id)
 
-    def read(self, value_id: ValueId) -> Any:
-        """Return a stored value, decoded.
+    def read(self, value_id: ValueId, of: RowKey | None = None) -> Any:
+        """Return a stored value, decoded; `of` is the row that it belongs to.
 
         Raises:
             ValueUnreadable: it is missing or damaged, or its class does not exist here.
         """
-        stored = self.value(value_id)
+        stored = self.value(value_id, of)
         if stored is None:
             raise ValueUnreadable("a result is missing in the journal; put the journal back from a copy")
         return self.values.decode(stored)

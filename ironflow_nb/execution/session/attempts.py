@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.events import StepFailed
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
-from ironflow_nb.core.run_state import StepRow
+from ironflow_nb.core.run_state import RowKey, StepRow
 from ironflow_nb.core.status import StepReason
 from ironflow_nb.errors import WaitTimeout
 from ironflow_nb.execution.definitions.step_spec import StepSpec
@@ -47,10 +47,11 @@ class StepCall(msgspec.Struct):
 
 
 class StoredResult(NamedTuple):
-    """Where the journal has a value, and how many bytes it is there."""
+    """Where the journal has a value: its id, its size in bytes, and the row that it belongs to."""
 
     value_id: ValueId
     size: int
+    of: RowKey | None = None
 
 
 class RecordedAnswer(msgspec.Struct, frozen=True):
@@ -72,7 +73,7 @@ class Promise(msgspec.Struct, eq=False):
     kept: StoredResult | None = None
     undone: Attempt | None = None
     _value: Any = PENDING
-    _read: Callable[[ValueId], Any] | None = None
+    _read: Callable[[ValueId, RowKey | None], Any] | None = None
     _callbacks: list[Callable[[], None]] = []
 
     @property
@@ -93,9 +94,9 @@ class Promise(msgspec.Struct, eq=False):
             ValueUnreadable: it can't be.
         """
         value, read = self._value, self._read  # in this order, for another thread may be releasing it
-        return value if read is None or self.kept is None else read(self.kept.value_id)
+        return value if read is None or self.kept is None else read(self.kept.value_id, self.kept.of)
 
-    def release(self, read: Callable[[ValueId], Any]) -> None:
+    def release(self, read: Callable[[ValueId, RowKey | None], Any]) -> None:
         """Release the value; `read` gives it again."""
         self._read = read
         self._value = None

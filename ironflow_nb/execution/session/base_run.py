@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from ironflow_nb.core.events import StepReused
-from ironflow_nb.core.identity import Digest, RunId, StepRef
+from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.recorded_steps import RecordedStep, RecordedSteps
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import StepStatus
@@ -15,7 +15,7 @@ from ironflow_nb.execution.recording.signatures import own_runs
 from ironflow_nb.execution.session.attempts import Place
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.signed_pickles import Signer
-from ironflow_nb.values.stored_value import StoredValue
+from ironflow_nb.values.stored_value import StoredValue, fits_row
 
 N_GENERATIONS: Final = 8
 """How many runs back it is looked for what was completed with the code of now: an edit may be taken back."""
@@ -75,15 +75,17 @@ class BaseRun:
         """Return the record that answers the call."""
         return self.memo.find(*place)
 
-    def take_over(self, row: StepRow, ref: tuple[StepRef, int, int], place: Place, code: Digest, site: str) -> None:
-        """Note that the step `ref` of the new run has the result of that attempt."""
+    def take_over(
+        self, row: StepRow, stored: StoredValue, ref: tuple[StepRef, int, int], place: Place, site: str
+    ) -> None:
+        """Note that the step `ref` of the new run has the stored result of that attempt."""
         assert row.output_id is not None
         identity, branch, nth = place
         reused = StepReused(
             name=row.name,
             index=ref[1],
             identity=identity,
-            code=code,
+            code=row.code,
             output=row.output_id,
             origin_run_id=row.run_id,
             origin_step=row.step,
@@ -93,5 +95,5 @@ class BaseRun:
             child_run_id=row.child_run_id,
             site=site,
         )
-        self._defer(PendingEvent(reused, ref[0], ref[2]))
+        self._defer(PendingEvent(reused, ref[0], ref[2], values=(stored,) if fits_row(stored) else ()))
         self.n_taken_over += 1

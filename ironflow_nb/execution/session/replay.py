@@ -231,7 +231,8 @@ class Replayer:
                     self._settle_loss(row, stored)
                     return self._attempt(spec, code, call, record, StepReason.RESULT_LOST)
                 self.n_reused += 1
-                return RecordedAnswer(self._decoded(row, stored), kept=StoredResult(stored.value_id, stored.size))
+                kept = StoredResult(stored.value_id, stored.size, (row.run_id, row.name, row.index, row.attempt))
+                return RecordedAnswer(self._decoded(row, stored), kept=kept)
             case Replay(row=row):
                 self.n_reused += 1
                 return RecordedAnswer(error=self._failure(row))
@@ -257,9 +258,10 @@ class Replayer:
             if stored is not None and stored.content is not None:
                 value = self._decoded(verdict.row, stored)
                 ref = self.recorded.new_ref(spec.name, call.place[1])
-                origin.take_over(verdict.row, ref, call.place, verdict.row.code, self._site(call))
+                origin.take_over(verdict.row, stored, ref, call.place, self._site(call))
                 self.n_reused += 1
-                return RecordedAnswer(value, kept=StoredResult(stored.value_id, stored.size))
+                kept = StoredResult(stored.value_id, stored.size, verdict.row.row_key)
+                return RecordedAnswer(value, kept=kept)
         is_redone = isinstance(verdict, Perform) and verdict.reason is StepReason.CODE_CHANGED
         attempt = self._attempt(spec, code, call, None, StepReason.CODE_CHANGED if is_redone else StepReason.NEW)
         if found is not None and found.latest.child_run_id is not None:
@@ -395,7 +397,7 @@ class Replayer:
     def _stored(self, row: StepRow, outputs: dict[tuple[StepRef, int], StoredValue]) -> StoredValue | None:
         stored = outputs.pop((row.step, row.attempt), None)
         if (stored is None or stored.content is None) and row.output_id is not None:
-            stored = self._access.value(row.output_id)
+            stored = self._access.value(row.output_id, row.row_key)
         return stored
 
     def _settle_loss(self, row: StepRow, stored: StoredValue | None) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from typing import Final
 
 from msgspec.structs import replace
 
 from ironflow_nb.code_identity.code_parts import encode_parts
-from ironflow_nb.core.events import RecordedEvent, StepRetryScheduled, StepReused, WaitEnded
+from ironflow_nb.core.events import EVENT_TYPES, RecordedEvent, StepRetryScheduled, StepReused, WaitEnded
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef
 from ironflow_nb.core.run_state import RunRow, StepRow, evolve_run, evolve_step
 from ironflow_nb.core.status import StepStatus
@@ -23,7 +24,12 @@ from ironflow_nb.execution.session.attempts import Attempt, AttemptResult
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.journal.ports import CachedResult, Durability, RunCommit, StoredDefinition
-from ironflow_nb.values.stored_value import StoredValue
+from ironflow_nb.values.stored_value import ROW_LIMIT, StoredValue
+
+_VALUE_OF_ROW: Final = {
+    kind: field for kind in EVENT_TYPES.values() for field in ("inputs", "output") if field in kind.__struct_fields__
+}
+"""The events that give their row a value, and their fields with its id."""
 
 
 class RunWriter:
@@ -53,7 +59,7 @@ class RunWriter:
         self._events: list[RecordedEvent] = []
         self._run: RunRow | None = None
         self._steps: dict[tuple[StepRef, int], StepRow] = {}
-        self._values: list[StoredValue] = []
+        self._deferred: list[PendingEvent] = []
         self._definitions: list[StoredDefinition] = []
         self.defined: set[Digest] = set()
         self._mail: list[Mail] = []
@@ -108,7 +114,7 @@ class RunWriter:
         version = self.version + len(self._events) + 1
         recorded = RecordedEvent(version, at, pending.event, pending.step, pending.attempt)
         self._events.append(recorded)
-        self._values += pending.values
+        self._deferred.append(pending)
         if pending.mail is not NO_MAIL:
             self._mail.append(pending.mail)
         if pending.step is None:
@@ -128,7 +134,7 @@ class RunWriter:
             JournalConflict: another engine appended to the run.
             JournalError: the journal refuses; nothing was written and everything pending stays so.
         """
-        events, steps, values = [*self._events], {**self._steps}, [*self._values]
+        events, steps = [*self._events], {**self._steps}
         cached, mail = [*self.claims.ended], [*self._mail]
         run, at = self.row, self.at
         rows: list[StepRow | None] = []
@@ -137,7 +143,6 @@ class RunWriter:
             version = self.version + len(events) + 1
             recorded = RecordedEvent(version, at, pending.event, pending.step, pending.attempt)
             events.append(recorded)
-            values += pending.values
             if pending.cached is not None:
                 cached.append(pending.cached)
             if pending.mail is not NO_MAIL:
@@ -156,13 +161,15 @@ class RunWriter:
         if not (events or steps or cached or self._definitions):
             return rows
         is_run_changed = run is not self.row or self._run is not None
+        values, row_values = _divided_values([*self._deferred, *pending_events])
         commit = RunCommit(
             run_id=self.run_id,
             events=tuple(events),
             run=run if is_run_changed else None,
             run_before=self._stored_row,
             steps=tuple(steps.values()),
-            values=tuple(values),
+            values=values,
+            row_values=row_values,
             definitions=tuple(self._definitions),
             cached=tuple(cached),
         )
@@ -222,7 +229,7 @@ class RunWriter:
     def _forget_pending(self) -> None:
         self._events.clear()
         self._steps.clear()
-        self._values.clear()
+        self._deferred.clear()
         self._definitions.clear()
         self._run = None
         self.is_seen = False
@@ -288,6 +295,20 @@ class RunWriter:
         """
         attempt = result.performed
         return attempt.continuation is not self.replayer and (attempt.row is None or attempt.child_run_id is not None)
+
+
+def _divided_values(events: Iterable[PendingEvent]) -> tuple[tuple[StoredValue, ...], tuple[StoredValue, ...]]:
+    """Return the values of the events that are found by their ids, and those that lie in the rows of the events."""
+    values: list[StoredValue] = []
+    row_values: list[StoredValue] = []
+    for pending in events:
+        field = _VALUE_OF_ROW.get(type(pending.event))
+        # Other runs find a result for all runs by its id.
+        own = None if field is None or pending.cached is not None else getattr(pending.event, field)
+        for value in pending.values:
+            fits = value.size <= ROW_LIMIT and value.mac is None  # as `fits_row`, without a call
+            (row_values if fits and value.value_id == own else values).append(value)
+    return tuple(values), tuple(row_values)
 
 
 def _with_mail(commit: RunCommit, mail: Sequence[Mail]) -> RunCommit:

@@ -260,9 +260,10 @@ def returned(session: Session, attempt: Attempt, value: Any) -> AttemptResult:
     if cached is not None and is_shareable:
         now = session.access.clock.now()
         cached = replace(cached, owner=None, output_id=stored.value_id, finished_at=now, duration_s=duration_s)
+    row_key = session.run_id, attempt.spec.name, attempt.index, attempt.number
     return AttemptResult(
         completed, attempt.step, attempt.number, attempt.row, values, cached,
-        performed=attempt, value=echo, stored=StoredResult(stored.value_id, stored.size),
+        performed=attempt, value=echo, stored=StoredResult(stored.value_id, stored.size, row_key),
     )  # fmt: skip
 
 
