@@ -1,9 +1,9 @@
-"""Our own layout, for where there is no Graphviz: nodes in rows, links from top to bottom around them.
+"""The layout that needs no Graphviz: nodes in rows, links from top to bottom around them.
 
-The way of Sugiyama: links are turned until none closes a circle, every node gets a rank (`ranking`), rows are ordered
-so that few links cross (`ordering`) and moved so that links are straight (`placing`). A link that passes through a row
-has a place of its own there, so no curve touches a box: inside a row it runs straight down, between rows it bends.
-Nothing is left to chance: equal skeletons are placed equally.
+The method of Sugiyama: links are reversed until no links form a circle, every node gets a rank, rows are ordered so
+that few links cross (`layout_rows`), and places in a row are chosen so that links are straight (`place_rows`). A link
+that passes through a row has a place of its own there, so no curve touches a box: inside a row it runs straight down,
+between rows it bends. The layout is deterministic: equal skeletons get equal layouts.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ def _key(name: str, number: int | None) -> str:
     return name if number is None else f"{name}@{number}"
 
 
-def moved(before: Diagram, after: Diagram) -> dict[int, int]:
-    """Return the numbers that the calls of a definition have in a later one, of those that are still there."""
+def renumbered_calls(before: Diagram, after: Diagram) -> dict[int, int]:
+    """Return the number that each call of a definition has in a later one, if it is still there."""
     old = [node for node in before.nodes if node.site is not None]
     new = [node for node in after.nodes if node.site is not None]
     found: dict[int, int] = {}
@@ -101,12 +101,12 @@ def _call_key(node: Node) -> tuple[str | None, str, str]:
     return node.step, node.label, node.title.rpartition("\n")[0]
 
 
-def resolved(site: str, numbers: Mapping[str, Mapping[int, int] | None]) -> int | None:
+def call_number(site: str, numbers: Mapping[str, Mapping[int, int] | None]) -> int | None:
     """Return the number of a recorded call site in the diagram that is shown; None where it is not known.
 
     Args:
         site: the definition and the number of the call in it.
-        numbers: how the calls of the definitions moved; None for the definition that is shown.
+        numbers: the new numbers of calls by definition; None for the definition that is shown.
     """
     definition, _, text = site.partition(":")
     if not text.isdecimal() or definition not in numbers:
@@ -116,37 +116,36 @@ def resolved(site: str, numbers: Mapping[str, Mapping[int, int] | None]) -> int 
 
 
 _SILENT = frozenset({NodeKind.CONDITION, NodeKind.LOOP, NodeKind.FORK})
-"""Of these nothing is recorded."""
+"""Nothing is recorded of these."""
 
 
 def with_taken(
-    diagram: Diagram, called: Set[str], left: Set[str], *, uncertain: Set[str] = frozenset(), is_completed: bool
+    diagram: Diagram, called: Set[str], went_on: Set[str], *, uncertain: Set[str] = frozenset(), is_completed: bool
 ) -> Diagram:
-    """Return the diagram with the ways that were certainly gone marked as taken; what is uncertain is not.
+    """Return the diagram with those edges marked as taken that were certainly taken.
 
     Args:
         diagram: that of a flow.
         called: the ids of the nodes whose call was made.
-        left: the ids of those of them from which the flow went on in the ordinary way.
+        went_on: the ids of those of them after which the flow went on by an ordinary edge.
         uncertain: the ids of nodes of which is not known whether their call was made.
         is_completed: whether the flow has returned.
     """
-    ways = _TakenEdges(diagram, called, left, uncertain, is_completed=is_completed)
-    taken = ways.found()
+    taken = _TakenEdges(diagram, called, went_on, uncertain, is_completed=is_completed).found()
     edges = tuple(replace(edge, is_taken=True) if edge in taken else edge for edge in diagram.edges)
     return Diagram(diagram.name, diagram.nodes, edges)
 
 
 class _TakenEdges:
-    """What is known so far. Every round finds more, until one finds nothing."""
+    """The edges that are known to be taken. Each round finds more, until a round finds none."""
 
     def __init__(
-        self, diagram: Diagram, called: Set[str], left: Set[str], uncertain: Set[str], *, is_completed: bool
+        self, diagram: Diagram, called: Set[str], went_on: Set[str], uncertain: Set[str], *, is_completed: bool
     ) -> None:
         self._kinds = {node.id: node.kind for node in diagram.nodes}
         self._edges = diagram.edges
         self._called = called
-        self._left = left
+        self._went_on = went_on
         self._uncertain = uncertain
         self._is_completed = is_completed
         self._repeated = nodes_in_loops(diagram)
@@ -159,19 +158,19 @@ class _TakenEdges:
         self._taken: dict[Edge, None] = {}
 
     def found(self) -> Set[Edge]:
-        """Return the edges that were gone."""
+        """Return the taken edges."""
         n_before = -1
         while n_before < len(self._taken):
             n_before = len(self._taken)
             for target in list(self._reached):
-                self._find_way_to(target)
+                self._mark_edge_to(target)
         for edge in self._edges:
-            if self._is_left_by(edge) or (edge.is_back and edge.source in self._reached and self._is_left_over(edge)):
+            if self._leads_on(edge) or (edge.is_back and edge.source in self._reached and self._is_remaining_way(edge)):
                 self._taken[edge] = None
                 self._reached.add(edge.target)
         return self._taken.keys()
 
-    def _find_way_to(self, target: str) -> None:
+    def _mark_edge_to(self, target: str) -> None:
         entering = self._entering.get(target, [])
         possible = entering if len(entering) == 1 else [edge for edge in entering if self._is_possible(edge, set())]
         if len(possible) == 1:
@@ -184,25 +183,25 @@ class _TakenEdges:
         if kind is NodeKind.START:
             return True
         if kind not in _SILENT:
-            is_left = source in self._left or source in self._uncertain
+            is_left = source in self._went_on or source in self._uncertain
             return is_left or (edge.is_dashed and source in self._called)
         if source in seen or self._went_elsewhere(edge):
             return False
         return any(self._is_possible(before, seen | {source}) for before in self._entering.get(source, ()))
 
     def _went_elsewhere(self, edge: Edge) -> bool:
-        """Return True if the condition, which was met once at most, has led elsewhere."""
+        """Return True if the condition was met at most once, and another of its edges is taken."""
         if self._kinds[edge.source] is not NodeKind.CONDITION or edge.source in self._repeated:
             return False
         return any(other.source == edge.source and other != edge for other in self._taken)
 
-    def _is_left_by(self, edge: Edge) -> bool:
-        """Return True if the flow went on after the call by this edge; one that goes on now may be about to."""
-        is_gone_on = self._is_completed or edge.is_back or edge.target in self._reached
-        return is_gone_on and edge.source in self._left and self._is_only_way(edge)
+    def _leads_on(self, edge: Edge) -> bool:
+        """Return True if the flow left the call by this edge. A call that has just ended may not be left yet."""
+        has_left = self._is_completed or edge.is_back or edge.target in self._reached
+        return has_left and edge.source in self._went_on and self._is_only_way(edge)
 
-    def _is_left_over(self, edge: Edge) -> bool:
-        """Return True if the condition of a completed flow led to none of its other ways."""
+    def _is_remaining_way(self, edge: Edge) -> bool:
+        """Return True if none of the other edges of the condition was taken in a completed flow."""
         others = [other.target for other in self._edges if other.source == edge.source and other != edge]
         is_condition = self._kinds[edge.source] is NodeKind.CONDITION and self._is_completed
         return is_condition and not any(self._may_be_met(target) for target in others)
@@ -217,7 +216,7 @@ class _TakenEdges:
 
 
 def nodes_in_loops(diagram: Diagram) -> Set[str]:
-    """Return the nodes that stand in a loop, where they are met once in each round."""
+    """Return the ids of the nodes within loops."""
     places = {node.id: place for place, node in enumerate(diagram.nodes)}
     found: set[str] = set()
     for edge in diagram.edges:

@@ -56,7 +56,7 @@ from .steps.context import SCOPE as SCOPE
 from .steps.context import RunContext as RunContext
 from .steps.fan_out import FanOut as FanOut
 from .steps.fan_out import Submission as Submission
-from .system.frontend import FACE_ATTRIBUTE as FACE_ATTRIBUTE
+from .system.frontend import EXTENSION_ATTRIBUTE as EXTENSION_ATTRIBUTE
 from .system.frontend import frontend as frontend
 from .system.frontend import logger as logger
 from .system.frontend import notebook_path as notebook_path

@@ -1,4 +1,4 @@
-"""What the process has: its default engine, and the definitions that runs can be continued with.
+"""The registry of the process: its default engine, and the definitions by which runs can be continued.
 
 This is the only mutable state of the package that belongs to no object of the user.
 """
@@ -31,7 +31,7 @@ DEFINITIONS: Final = "ironflow_nb.definitions"
 
 
 class RegisteredDefinition(Protocol):
-    """Something that runs are made of."""
+    """A definition of runs: a flow, a graph, a decider or a durable cell."""
 
     @property
     def kind(self) -> str:
@@ -39,7 +39,7 @@ class RegisteredDefinition(Protocol):
 
     @property
     def name(self) -> str:
-        """The name, which runs carry."""
+        """The name, which its runs have too."""
 
     @property
     def on_change(self) -> OnChange:
@@ -50,7 +50,7 @@ class RegisteredDefinition(Protocol):
 
 
 Revive = Callable[[Engine, RunRow], RegisteredDefinition]
-"""Makes a definition of what the journal keeps of it."""
+"""Rebuilds the definition of a run from what the journal stores."""
 
 
 class Registry:
@@ -61,7 +61,7 @@ class Registry:
         self._definitions: dict[tuple[str, str], RegisteredDefinition] = {}
         self._engines: weakref.WeakSet[Engine] = weakref.WeakSet()
         self.registered: defaultdict[str, dict[str, Any]] = defaultdict(dict)
-        """What styles look up by name beside definitions: by what it is for, and by its name."""
+        """Other objects that styles look up, by their purpose and their name."""
         self._steps: weakref.WeakValueDictionary[str, StepSpec] = weakref.WeakValueDictionary()
 
     def adopt(self, engine: Engine) -> Engine:
@@ -110,7 +110,7 @@ class Registry:
         return self._steps.get(name)
 
     def find(self, kind: str, name: str) -> RegisteredDefinition | None:
-        """Return what is defined here under that name, if anything is."""
+        """Return the definition of that name, or None."""
         return self._definitions.get((kind, name))
 
     def forget(self, kind: str, name: str) -> None:
@@ -118,14 +118,14 @@ class Registry:
         self._definitions.pop((kind, name), None)
 
     def definitions(self, kind: str) -> list[RegisteredDefinition]:
-        """Return what is defined here of that kind, in the order of first definition."""
+        """Return the definitions of that kind, in the order of first definition."""
         return [found for (its_kind, _), found in self._definitions.items() if its_kind == kind]
 
     def definition(self, run: RunRow, engine: Engine | None = None) -> RegisteredDefinition:
-        """Return what the run was made of: what is defined here, else what the journal of `engine` keeps of it.
+        """Return the definition of the run: that of this process, else one rebuilt from the journal of `engine`.
 
         Raises:
-            FlowNotDefined: this process does not have it.
+            FlowNotDefined: there is neither.
         """
         found = self._definitions.get((run.kind, run.name))
         if found is None and engine is not None and (revive := _reviver(run.kind)) is not None:
@@ -142,7 +142,7 @@ class Registry:
 
 @cache
 def _reviver(kind: str) -> Revive | None:
-    """Return what makes definitions of that kind of what journals keep of them; packages offer it by entry point."""
+    """Return the function that rebuilds definitions of that kind, which an entry point names; or None."""
     from importlib.metadata import entry_points
 
     for entry in entry_points(group=DEFINITIONS, name=kind):

@@ -304,10 +304,10 @@ def gather(*branches: Callable[[], T] | StepFuture[T]) -> list[T]:
     """Run functions side by side, each as a branch of the flow, and return their results in order.
 
     A branch is a function without arguments, for instance a `functools.partial`, which calls steps as the flow itself
-    does, or the future of a step that was submitted. Each runs on a thread of its own, and is recognised again by the
-    function, by what that was given, and by which one among equals it is: of branches that ran together, none ever
-    gets what another one recorded. Waits until all have ended; then raises the failure that came first. Outside of a
-    flow, and inside a step, the functions are called one after the other.
+    does, or the future of a step that was submitted. Each runs on a thread of its own. It is recognised again by the
+    function, by the arguments bound to it, and by its number among equal branches, so branches that ran together never
+    swap their results. Waits until all have ended; then raises the failure that came first. Outside of a flow, and
+    inside a step, the functions are called one after the other.
 
     Raises:
         TypeError: something is neither a function nor a future.

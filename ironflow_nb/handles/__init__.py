@@ -1,1 +1,1 @@
-"""What a person holds of a run."""
+"""Handles of runs: what users get of a run, and what it displays."""

@@ -112,7 +112,7 @@ def _laid(progress: Progress) -> tuple[Diagram, dict[str, NodeState]]:
     for place, children in progress.children.items():
         if key_of[place] in states:
             states[key_of[place]] = _with_children(states[key_of[place]], children)
-    return _with_ways(sites, states, expected, progress), states
+    return _with_taken_edges(sites, states, expected, progress), states
 
 
 def _instants(keyed: Sequence[tuple[str, SiteTally]]) -> Mapping[str, Sequence[int]]:
@@ -136,11 +136,11 @@ def _with_children(state: NodeState, children: Sequence[ChildRun]) -> NodeState:
 
 def placed(run: RunRow | None, definitions: Definitions, places: Iterable[Place]) -> tuple[NodeSites, dict[Place, str]]:
     """Return the diagram of a run by call site, and the key of the state that the steps of each place belong to."""
-    from ironflow_nb.diagram.run_path import NodeSites, resolved
+    from ironflow_nb.diagram.run_path import NodeSites, call_number
 
     diagram = diagram_of(run, definitions)
     moves = {} if run is None else _moves(run, definitions, diagram)
-    numbers = {(name, site): resolved(site, moves) for name, site in places}
+    numbers = {(name, site): call_number(site, moves) for name, site in places}
     sites = NodeSites(diagram, {(name, number) for (name, _), number in numbers.items()})
     return sites, {(name, site): sites.key(name, number) for (name, site), number in numbers.items()}
 
@@ -148,9 +148,11 @@ def placed(run: RunRow | None, definitions: Definitions, places: Iterable[Place]
 def _moves(run: RunRow, definitions: Definitions, diagram: Diagram) -> dict[str, Mapping[int, int] | None]:
     """Return how the calls moved from the definitions that steps of the run were recorded with to the latest one."""
     from ironflow_nb.diagram.model import decode_diagram
-    from ironflow_nb.diagram.run_path import moved
+    from ironflow_nb.diagram.run_path import renumbered_calls
 
-    older = {prefix: moved(decode_diagram(each.diagram), diagram) for prefix, each in definitions.older.items()}
+    older = {
+        prefix: renumbered_calls(decode_diagram(each.diagram), diagram) for prefix, each in definitions.older.items()
+    }
     return {definition_prefix(run.definition_id): None, **older}
 
 
@@ -165,10 +167,10 @@ def diagram_of(run: RunRow | None, definitions: Definitions) -> Diagram:
     return found if found.name else Diagram(run.name, found.nodes, found.edges)
 
 
-def _with_ways(
+def _with_taken_edges(
     sites: NodeSites, states: Mapping[str, NodeState], expected: Mapping[str, int], progress: Progress
 ) -> Diagram:
-    """Return the diagram with the ways that were gone, as far as call sites tell."""
+    """Return the diagram with its taken edges marked, as far as call sites show them."""
     from ironflow_nb.diagram.run_path import with_taken
 
     diagram = sites.diagram()

@@ -1,1 +1,1 @@
-"""The notebook face: the extension, its magics, cards, and pictures that follow runs."""
+"""The notebook: the extension, its magics, cards, and pictures that follow runs."""

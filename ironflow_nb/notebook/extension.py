@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ironflow_nb.durable_cells.cell import KIND
 from ironflow_nb.durable_cells.cell import MAGIC as CELL_MAGIC
-from ironflow_nb.execution import FACE_ATTRIBUTE, REGISTRY
+from ironflow_nb.execution import EXTENSION_ATTRIBUTE, REGISTRY
 from ironflow_nb.flows.step import Bindable
 from ironflow_nb.notebook import tracebacks
 from ironflow_nb.notebook.graph_completion import GraphMatcher
@@ -43,13 +43,13 @@ def load_ipython_extension(shell: Any) -> None:
 
     No journal is created or locked: an existing one is only read.
     """
-    if getattr(shell, FACE_ATTRIBUTE, None) is not None:
+    if getattr(shell, EXTENSION_ATTRIBUTE, None) is not None:
         return
     hooks = NotebookHooks(shell)
     hooks.attach()
     tracebacks.attach(shell)
     attach_inspector(shell)
-    setattr(shell, FACE_ATTRIBUTE, hooks)
+    setattr(shell, EXTENSION_ATTRIBUTE, hooks)
     shell.register_magics(IronflowMagics)
     shell.register_magics(StepMagics)
     shell.register_magics(GraphMagics)
@@ -60,7 +60,7 @@ def load_ipython_extension(shell: Any) -> None:
 
 def unload_ipython_extension(shell: Any) -> None:
     """Remove everything that loading has added."""
-    hooks = getattr(shell, FACE_ATTRIBUTE, None)
+    hooks = getattr(shell, EXTENSION_ATTRIBUTE, None)
     if hooks is None:
         return
     hooks.detach()
@@ -68,7 +68,7 @@ def unload_ipython_extension(shell: Any) -> None:
     detach_inspector(shell)
     for known in REGISTRY.definitions(KIND):
         REGISTRY.forget(KIND, known.name)
-    delattr(shell, FACE_ATTRIBUTE)
+    delattr(shell, EXTENSION_ATTRIBUTE)
     shell.magics_manager.magics["line"].pop("ironflow", None)
     for cell_magic in ("step", "graph"):
         shell.magics_manager.magics["cell"].pop(cell_magic, None)

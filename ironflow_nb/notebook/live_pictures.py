@@ -110,7 +110,7 @@ class CellPicture:
 
 def show_run(run: Run[Any]) -> None:
     """Display a run, live until it ends; in a terminal, which can't replace output, only once."""
-    engine = run._engine  # noqa: SLF001 -- the face of a handle is part of the handle
+    engine = run._engine  # noqa: SLF001 -- the picture of a handle belongs to it
     display_id = new_display_id(engine)
     try:
         progress = progress_of(engine, run.id)

@@ -15,12 +15,12 @@ from typing import Any, Final
 from ironflow_nb.code_identity.source import is_user_file
 
 _PACKAGE: Final = f"{Path(__file__).parent.parent}{os.sep}"
-_SHOWS: Final = "showtraceback"
+_METHOD: Final = "showtraceback"
 
 
 def attach(shell: Any) -> None:
     """Make the shell show tracebacks with the frames of the user only."""
-    shows = getattr(shell, _SHOWS)
+    original = getattr(shell, _METHOD)
 
     def showtraceback(exc_tuple: Any = None, *args: Any, **options: Any) -> Any:
         error = sys.exc_info()[1] if exc_tuple is None else exc_tuple[1]
@@ -29,14 +29,14 @@ def attach(shell: Any) -> None:
         with own_frames_only(error):
             # Since Python 3.11 the traceback of sys.exc_info() is that of the exception.
             given = None if exc_tuple is None else (*exc_tuple[:2], getattr(error, "__traceback__", None))
-            return shows(given, *args, **options)
+            return original(given, *args, **options)
 
-    setattr(shell, _SHOWS, showtraceback)
+    setattr(shell, _METHOD, showtraceback)
 
 
 def detach(shell: Any) -> None:
     """Make the shell show all frames again."""
-    vars(shell).pop(_SHOWS, None)
+    vars(shell).pop(_METHOD, None)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 _OTHERS: Final = 0o077
-_NO_SECOND_NAMES: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
+_NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 
 
 def make_folder(folder: Path) -> None:
@@ -58,7 +58,7 @@ def publish(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)
     except (OSError, AttributeError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in _NO_SECOND_NAMES:
+        if isinstance(error, OSError) and error.errno not in _NO_HARD_LINKS:
             raise
         _rename_to_free_path(temporary, path)
     else:

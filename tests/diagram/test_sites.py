@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ironflow_nb.diagram.model import Diagram, Node, NodeKind
-from ironflow_nb.diagram.run_path import NodeSites, moved, resolved
+from ironflow_nb.diagram.run_path import NodeSites, call_number, renumbered_calls
 
 
 def calls(*texts: str) -> Diagram:
@@ -16,22 +16,22 @@ def calls(*texts: str) -> Diagram:
 
 
 def test_calls_move_along_with_what_is_written_before_them() -> None:
-    assert moved(calls("a(1)", "a(2)", "b(3)"), calls("b(0)", "a(1)", "a(2)", "b(3)")) == {0: 1, 1: 2, 2: 3}
+    assert renumbered_calls(calls("a(1)", "a(2)", "b(3)"), calls("b(0)", "a(1)", "a(2)", "b(3)")) == {0: 1, 1: 2, 2: 3}
 
 
 def test_a_call_with_other_arguments_in_its_old_place_is_the_same_call() -> None:
-    assert moved(calls("a(1)", "a(2)", "a(3)"), calls("a(1)", "a(20)", "a(3)")) == {0: 0, 1: 1, 2: 2}
+    assert renumbered_calls(calls("a(1)", "a(2)", "a(3)"), calls("a(1)", "a(20)", "a(3)")) == {0: 0, 1: 1, 2: 2}
 
 
 def test_a_call_that_is_gone_has_no_number() -> None:
-    assert moved(calls("a(1)", "b(2)", "a(3)"), calls("a(1)", "a(3)")) == {0: 0, 2: 1}
+    assert renumbered_calls(calls("a(1)", "b(2)", "a(3)"), calls("a(1)", "a(3)")) == {0: 0, 2: 1}
 
 
 def test_a_call_site_is_a_definition_and_a_number() -> None:
     moves = {"new": None, "old": {3: 5}}
-    assert resolved("new:4", moves) == 4
-    assert resolved("old:3", moves) == 5
-    assert [resolved(site, moves) for site in ("old:4", "lost:1", "", "new:x", ":")] == [None] * 5
+    assert call_number("new:4", moves) == 4
+    assert call_number("old:3", moves) == 5
+    assert [call_number(site, moves) for site in ("old:4", "lost:1", "", "new:x", ":")] == [None] * 5
 
 
 def test_a_step_of_an_unknown_site_is_shown_where_its_only_call_is() -> None:

@@ -1,4 +1,4 @@
-"""A shell for each test of the notebook face, with a default journal of its own."""
+"""A shell for each test of the extension, with a default journal of its own."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class CallSites:
     def here(self, n_passed: int = 1) -> str:
         """Return where in the flow the calling code was called, or an empty text where that is not known.
 
-        So many frames are passed unseen, none of them the flow's: to look at one costs as much as all the rest.
+        `n_passed` frames of the package are skipped without a look: to look at one costs as much as all the rest.
         """
         of_codes = self._of_codes
         if of_codes is None:

@@ -1,7 +1,4 @@
-"""What the engine has to know of a step, whichever style defined it.
-
-How the code of a step differs from the code of then, in words.
-"""
+"""The specification of a step of any style; and how its code differs from recorded code, in words."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ KeyFunction = Callable[..., object]
 
 
 class StepCode(Protocol):
-    """Knows the code of a step."""
+    """Finds the code of a step."""
 
     def current(self) -> TrackedCode:
         """Return the code as it is now."""
@@ -130,7 +127,7 @@ class StepSpec:
 
     @property
     def tracked(self) -> TrackedCode:
-        """What counts as the code now, piece by piece, and what does not."""
+        """The parts of the code as it is now, and the names that are not tracked."""
         return self.code_source.current()
 
     def key_of(self, arguments: dict[str, Any]) -> object | None:
@@ -196,7 +193,7 @@ def _depends(options: StepOptions) -> tuple[Any, ...]:
 
 
 Definitions = Callable[[Digest], StoredDefinition | None]
-"""Returns what the journal keeps under a digest."""
+"""Returns the stored definition of a digest, or None."""
 
 _NAMED: Final = 3
 
@@ -213,13 +210,13 @@ def why_changed(definition: Definitions, code: Digest, spec: StepSpec) -> str:
 
 
 def changes_since(definition: Definitions, code: Digest, now: tuple[CodePart, ...]) -> tuple[Change, ...]:
-    """Return what differs between the code of that digest, if the journal has kept it, and the parts of now."""
+    """Return what differs between the code of that digest, if the journal has it, and these parts."""
     then = parts_of(definition, code)
     return compare(then, now) if then else ()
 
 
 def parts_of(definition: Definitions, code: Digest) -> tuple[CodePart, ...]:
-    """Return the parts of the code of that digest; none if the journal did not keep it."""
+    """Return the parts of the code of that digest; none if the journal does not have it."""
     found = definition(code)
     try:
         return () if found is None else decode_parts(found.source)

@@ -32,7 +32,7 @@ _NOTE: Final = "ironflow: "
 
 
 def raise_unobserved(session: Session) -> None:
-    """Raise a failure beside the flow that the flow never looked at: a run does not complete over it."""
+    """Raise a failure beside the flow that the flow has not observed: such a run does not complete."""
     for child in list(session.beside.children):
         error = child.unobserved_error()
         if error is not None:
@@ -136,13 +136,13 @@ def _interrupted(session: Session, status: str) -> RunInterrupted:
 
 
 def note_interrupt(session: Session, error: BaseException) -> None:
-    """Note on the error that ends an await what became of its run."""
+    """Add a note to the error that ends an await: what happened to its run."""
     _note(session, error, f"run {session.run_id} of {session.name} was interrupted; {_kept(session)}", "")
 
 
 @contextmanager
 def _closing(engine: Engine, session: Session, ended: Promise, error: BaseException) -> Iterator[None]:
-    """Record the last event inside; then let those who wait for the end know the error, also if that was refused."""
+    """Record the last event inside; then fail the completion with the error, also if the journal refused the event."""
     try:
         yield
     except IronflowError as trouble:
@@ -160,7 +160,7 @@ def _account(session: Session) -> list[PendingEvent]:
 
 
 def _note(session: Session, error: BaseException, what: str, to_do: str | None) -> None:
-    """Note on the error what became of its run; of a child its parent tells, for who continues that continues both."""
+    """Add a note to the error: what happened to its run, and how to continue it. Of a child only its parent says so."""
     row = session.writer.row
     is_child = row is not None and row.parent_run_id is not None
     is_noted = any(note.startswith(f"{_NOTE}{what}") for note in getattr(error, "__notes__", ()))
@@ -170,7 +170,7 @@ def _note(session: Session, error: BaseException, what: str, to_do: str | None) 
 
 
 def _how_to_continue(session: Session) -> str:
-    """Say what continues the run where this is read: an equal call in the same cell or script begins another one."""
+    """Return how the reader continues the run: an equal call in the same cell execution begins another run."""
     resume, where = f'iron.resume("{session.run_id}")', run_again()
     match session.rejoined_by:
         case RejoinedBy.CALL:
@@ -187,7 +187,7 @@ def format_kept(replayer: Replayer) -> str:
 
 
 def _kept(session: Session) -> str:
-    """Return how many results the next call finds, and how many more there may be: async bodies are cancelled."""
+    """Return how many results the next call finds, and how many running bodies may add theirs; async ones can't."""
     n_inside, n_running = sum(session.n_kept_by_child.values()), session.n_in_flight if session.loop is None else 0
     said = format_kept(session.replayer)
     if n_inside:

@@ -131,7 +131,7 @@ def _say_attached(engine: Engine, request: RunRequest, call: CallKey, run: RunRo
 
 
 def _say_new(engine: Engine, call: CallKey, begin: Begin) -> None:
-    """Say why a new run is begun, where that is no matter of course."""
+    """Say why a new run is begun, if there was an equal call."""
     after = begin.after
     if begin.because is not None:
         say(f"{call.name}: a new run is started, because {begin.because}")
@@ -188,7 +188,7 @@ def _to_start_anew(call: CallKey) -> str:
 
 
 def _say_what_failed(engine: Engine, run: RunRow) -> None:
-    """Say how to try again what a completed run has lived with, and has asked for to its end."""
+    """Say how to try again the failed steps of a completed run that its last continuation called."""
     with engine.access.current() as reader:
         if not any(tally.status in FAILURES for tally in reader.tallies([run.run_id]).get(run.run_id, [])):
             return

@@ -1,7 +1,7 @@
-"""What is around the engine: an IPython shell or a plain script, a notebook, a test run.
+"""The front end of the process: a notebook, an IPython shell, a plain script or a test run.
 
-Nothing is imported to find out. What the notebook extension has to say is found on the shell itself, where the
-extension puts it; without the extension the shell's own execution count serves.
+Nothing is imported to find out. The notebook extension is an attribute of the shell. Without the extension, the
+execution count of the shell identifies a cell execution.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ironflow_nb.core.plain_text import plain
 if TYPE_CHECKING:
     from logging import Logger
 
-FACE_ATTRIBUTE: Final = "_ironflow_face"
-"""Where the notebook extension leaves itself on the IPython shell."""
+EXTENSION_ATTRIBUTE: Final = "_ironflow_extension"
+"""The attribute of the IPython shell that has the notebook extension."""
 
 
 class Frontend(Protocol):
@@ -43,12 +43,12 @@ def shell() -> Any | None:
 
 def frontend() -> Frontend | None:
     """Return the notebook extension, if it is loaded."""
-    found: Frontend | None = getattr(shell(), FACE_ATTRIBUTE, None)
+    found: Frontend | None = getattr(shell(), EXTENSION_ATTRIBUTE, None)
     return found
 
 
 def is_interactive() -> bool:
-    """Return True if a person works here: a terminal, or a front end that answers when a cell asks for input."""
+    """Return True if a person can answer: in a terminal, or in a front end that lets cells ask for input."""
     here = shell()
     if here is None:
         return False
@@ -58,14 +58,14 @@ def is_interactive() -> bool:
 
 
 def run_again() -> str | None:
-    """Say what begins another execution in which an equal call continues; None where only another process does."""
+    """Return what the user does to make an equal call continue the run; None if that takes another process."""
     if shell() is not None:
         return "run the cell"
     return None if sys.flags.interactive or hasattr(sys, "ps1") else "start the script"
 
 
 def say(line: str) -> None:
-    """Tell the person at the notebook, or the log of a script."""
+    """Show the line in the notebook, or log it in a script."""
     notebook = frontend()
     if notebook is not None:
         notebook.say(plain(line))
@@ -81,7 +81,7 @@ def logger() -> Logger:
 
 
 def notebook_path() -> str | None:
-    """Return the path of the notebook of this kernel, if the front end told it."""
+    """Return the path of the notebook of this kernel, or None if the front end does not give it."""
     found = getattr(shell(), "user_ns", {}).get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
     return found if isinstance(found, str) and found.endswith(".ipynb") else None
 
@@ -97,7 +97,7 @@ def is_under_pytest() -> bool:
 
 
 class CellExecution:
-    """Names the cell execution of the calling thread; in a script the whole process is one.
+    """Returns the name of the cell execution of the calling thread; in a script the whole process is one.
 
     A widget callback, and any thread but the main one, is an execution of its own each time.
     """

@@ -23,67 +23,6 @@ from ironflow_nb.graphs.language.templates import OPENING
 from ironflow_nb.journal.schema import APPLICATION_ID
 from ironflow_nb.values.private_files import ENDINGS, refuse_used
 
-Value: TypeAlias = str | bytes | int | float | None
-
-Refuse: TypeAlias = Callable[[str], None]
-"""Called with the reason why a function refuses its arguments."""
-
-
-def _install_functions(connection: sqlite3.Connection, most_bytes: int, refuse: Refuse) -> None:
-    """Replace the quadratic functions of SQLite: replace, instr, trim, ltrim, rtrim."""
-
-    def replace(text: Value, old: Value, new: Value) -> Value:
-        if text is None or old is None:
-            return None
-        inside, sought = _as_sqlite_text(text), _as_sqlite_text(old)
-        if not sought:
-            return inside if isinstance(text, bytes) else text
-        if new is None:
-            return None
-        put = _as_sqlite_text(new)
-        if len(inside) + inside.count(sought) * (len(put) - len(sought)) > most_bytes:
-            refuse(f"replace() makes a text of more than {most_bytes:,} characters")
-            raise OverflowError
-        return inside.replace(sought, put)
-
-    connection.create_function("replace", 3, replace, deterministic=True)
-    connection.create_function("instr", 2, _instr, deterministic=True)
-    for name, strip in (("trim", str.strip), ("ltrim", str.lstrip), ("rtrim", str.rstrip)):
-        connection.create_function(name, 2, _linear_trim(strip), deterministic=True)
-
-
-def _instr(text: Value, part: Value) -> int | None:
-    if text is None or part is None:
-        return None
-    if isinstance(text, bytes) and isinstance(part, bytes):
-        return text.find(part) + 1
-    return _as_sqlite_text(text).find(_as_sqlite_text(part)) + 1
-
-
-def _linear_trim(strip: Callable[..., str]) -> Callable[[Value, Value], str | None]:
-    def trim(text: Value, characters: Value) -> str | None:
-        if text is None or characters is None:
-            return None
-        return (
-            strip(_as_sqlite_text(text), "".join(set(_as_sqlite_text(characters))))
-            if characters != ""
-            else _as_sqlite_text(text)
-        )
-
-    return trim
-
-
-def _as_sqlite_text(value: Any) -> str:
-    """Return the value as text, as SQLite converts it."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, float):
-        text = f"{value:.15g}"
-        digits, exponent, power = text.partition("e")
-        return (digits if "." in digits or not digits.lstrip("-").isdigit() else f"{digits}.0") + exponent + power
-    return str(value)
-
-
 MEMORY: Final = ":memory:"
 MAX_ROWS: Final = 10_000
 TIMEOUT_S: Final = 60.0
@@ -275,6 +214,65 @@ def _refuse_journal(connection: sqlite3.Connection, written: str, context: NodeC
     """Refuse a journal of any process: a graph may neither change history nor read that of other runs."""
     if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
         raise failure(context, f"the database {written!r} is a journal of runs, which no node may open")
+
+
+# -- functions ---------------------------------------------------------------------------------------------------
+
+Value: TypeAlias = str | bytes | int | float | None
+
+Refuse: TypeAlias = Callable[[str], None]
+"""Called with the reason why a function refuses its arguments."""
+
+
+def _install_functions(connection: sqlite3.Connection, most_bytes: int, refuse: Refuse) -> None:
+    """Replace the quadratic functions of SQLite: replace, instr, trim, ltrim, rtrim."""
+
+    def replace(text: Value, old: Value, new: Value) -> Value:
+        if text is None or old is None:
+            return None
+        inside, sought = _as_sqlite_text(text), _as_sqlite_text(old)
+        if not sought:
+            return inside if isinstance(text, bytes) else text
+        if new is None:
+            return None
+        put = _as_sqlite_text(new)
+        if len(inside) + inside.count(sought) * (len(put) - len(sought)) > most_bytes:
+            refuse(f"replace() makes a text of more than {most_bytes:,} characters")
+            raise OverflowError
+        return inside.replace(sought, put)
+
+    connection.create_function("replace", 3, replace, deterministic=True)
+    connection.create_function("instr", 2, _instr, deterministic=True)
+    for name, strip in (("trim", str.strip), ("ltrim", str.lstrip), ("rtrim", str.rstrip)):
+        connection.create_function(name, 2, _linear_trim(strip), deterministic=True)
+
+
+def _instr(text: Value, part: Value) -> int | None:
+    if text is None or part is None:
+        return None
+    if isinstance(text, bytes) and isinstance(part, bytes):
+        return text.find(part) + 1
+    return _as_sqlite_text(text).find(_as_sqlite_text(part)) + 1
+
+
+def _linear_trim(strip: Callable[..., str]) -> Callable[[Value, Value], str | None]:
+    def trim(text: Value, characters: Value) -> str | None:
+        if text is None or characters is None:
+            return None
+        return strip(_as_sqlite_text(text), "".join(set(_as_sqlite_text(characters))))
+
+    return trim
+
+
+def _as_sqlite_text(value: Any) -> str:
+    """Return the value as text, as SQLite converts it."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, float):
+        text = f"{value:.15g}"
+        digits, exponent, power = text.partition("e")
+        return (digits if "." in digits or not digits.lstrip("-").isdigit() else f"{digits}.0") + exponent + power
+    return str(value)
 
 
 # -- values ------------------------------------------------------------------------------------------------------
