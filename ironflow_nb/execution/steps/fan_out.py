@@ -161,7 +161,14 @@ class FanOut:
                 self.session.wakeups.wake()
                 return
             self._attempts.append(attempt)
-        self._hire()
+            # In the same hold of the lock: a worker that finds nothing to do leaves in one, too.
+            if self._n_workers >= self._concurrency:
+                return
+            self._n_workers += 1
+        try:
+            self.session.start_performer(self._spec, self.session, self._take, is_limited=False)
+        except Exception as error:  # noqa: BLE001 -- no thread can be started
+            self._dismiss(error)
 
     def _take_error(self, error: BaseException) -> None:
         """Fail the item whose call could not be made, whatever the error; or the map, if all of them fail.
@@ -213,16 +220,6 @@ class FanOut:
             self.session.writer.claims.give_back(self._attempts.popleft())
 
     # -- performing ----------------------------------------------------------------------------------------------
-
-    def _hire(self) -> None:
-        with self.session.lock:
-            if self._n_workers >= self._concurrency:
-                return
-            self._n_workers += 1
-        try:
-            self.session.start_performer(self._spec, self.session, self._take, is_limited=False)
-        except Exception as error:  # noqa: BLE001 -- no thread can be started
-            self._dismiss(error)
 
     def _dismiss(self, error: Exception) -> None:
         """Do without a worker that can't be started; where there is no other, what was to be performed fails."""
