@@ -347,21 +347,16 @@ _BYTES: Final = {
 }
 
 
-def event_type(event: RunEvent) -> str:
-    """Return the type of the event as it stands in the journal."""
-    return event.type if isinstance(event, DomainEvent) else type(event).__name__
-
-
-def encode_event(event: RunEvent) -> str:
-    """Return the event as JSON text with sorted keys."""
+def encode_event(event: RunEvent) -> tuple[str, str]:
+    """Return the type of the event as it stands in the journal, and the event as JSON text with sorted keys."""
     if isinstance(event, DomainEvent):
-        return _ENCODER.encode(msgspec.json.decode(event.data)).decode()
-    written = replace(event)  # a copy
-    for name in _BYTES[type(event)]:
+        return event.type, _ENCODER.encode(msgspec.json.decode(event.data)).decode()
+    kind, written = type(event), replace(event)  # a copy
+    for name in _BYTES[kind]:
         content = getattr(event, name)
         if content:
             force_setattr(written, name, content.hex())
-    return _ENCODER.encode(written).decode()
+    return kind.__name__, _ENCODER.encode(written).decode()
 
 
 def decode_event(type_name: str, data: str) -> RunEvent:

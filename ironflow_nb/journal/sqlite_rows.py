@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from ironflow_nb.core.events import RecordedEvent, encode_event, event_type
+from ironflow_nb.core.events import RecordedEvent, encode_event
 from ironflow_nb.core.identity import Digest, RunId, ValueId
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
@@ -62,16 +62,8 @@ _DURATIONS: Final = frozenset({float, type(None)})
 
 def event_values(run_id: RunId, recorded: RecordedEvent) -> tuple[Any, ...]:
     """Return the parameters of `EVENTS.put` for the event."""
-    event = recorded.event
-    return (
-        run_id,
-        recorded.version,
-        recorded.at,
-        event_type(event),
-        recorded.step,
-        recorded.attempt,
-        encode_event(event),
-    )
+    event_type, data = encode_event(recorded.event)
+    return run_id, recorded.version, recorded.at, event_type, recorded.step, recorded.attempt, data
 
 
 def value_values(value: StoredValue) -> tuple[Any, ...]:

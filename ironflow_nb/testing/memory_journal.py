@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import (
-    AFTER_FAILURE,
-    StepReused,
-    StepStarted,
-    WaitStarted,
-    decode_event,
-    encode_event,
-    event_type,
-)
+from ironflow_nb.core.events import AFTER_FAILURE, StepReused, StepStarted, WaitStarted, decode_event, encode_event
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
 from ironflow_nb.core.status import FAILURES, StepStatus
@@ -108,16 +100,17 @@ class MemoryJournal:
             if recorded.version != version + 1:
                 raise JournalConflict(f"another engine appended to run {entry.run_id}", run_id=entry.run_id)
             heads[entry.run_id] = recorded.version, recorded.at
+            event_type, data = encode_event(recorded.event)
             rows.append(
                 EventRow(
                     position=position + len(rows) + 1,
                     run_id=entry.run_id,
                     version=recorded.version,
                     at=recorded.at,
-                    type=event_type(recorded.event),
+                    type=event_type,
                     step=recorded.step,
                     attempt=recorded.attempt,
-                    data=encode_event(recorded.event),
+                    data=data,
                 )
             )
         return rows

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ironflow_nb.core import events
-from ironflow_nb.core.events import RecordedEvent, decode_event, encode_event, event_type
+from ironflow_nb.core.events import RecordedEvent, decode_event, encode_event
 from ironflow_nb.core.identity import StepRef
 from ironflow_nb.core.run_state import RunState, evolve, fold, observed_failures
 from ironflow_nb.core.status import StepStatus
@@ -46,7 +46,7 @@ def test_every_life_of_a_run_folds_to_its_rows(life: Life) -> None:
 
 @given(LIVES)
 def test_a_life_that_was_written_and_read_folds_to_the_same_rows(life: Life) -> None:
-    read = [replace(fact, event=decode_event(event_type(fact.event), encode_event(fact.event))) for fact in life.facts]
+    read = [replace(fact, event=decode_event(*encode_event(fact.event))) for fact in life.facts]
     assert fold(RUN, read) == fold(RUN, life.facts)
 
 
