@@ -33,7 +33,15 @@ from ironflow_nb.journal.ports import (
 )
 from ironflow_nb.journal.sqlite_work import find_work
 from ironflow_nb.journal.table import json_list, parameters
-from ironflow_nb.values.stored_value import INLINE_LIMIT, ROW_LIMIT, ContentParts, StoredValue, verified_content
+from ironflow_nb.values.stored_value import (
+    ARROW,
+    INLINE_LIMIT,
+    LARGE_FRAME,
+    ROW_LIMIT,
+    ContentParts,
+    StoredValue,
+    verified_content,
+)
 
 E = TypeVar("E")
 
@@ -320,7 +328,7 @@ class SqliteReader:
         if stored.size < INLINE_LIMIT:
             return verified_content(stored)
         try:
-            read = verified_content(replace(stored, content=self._files.read(stored.value_id, stored.size)))
+            read = _verified(replace(stored, content=self._files.read(stored.value_id, stored.size)))
         except ValueUnreadable as error:
             return replace(stored, read_error=str(error))
         if read.content is None:
@@ -385,3 +393,11 @@ def _is_one_of(column: str, values: Collection[str], name: str) -> str:
 def _row_order(select: Select, table: str) -> str:
     """Return the column that orders runs by their beginnings; its plus sign stops SQLite from scanning it for ids."""
     return f"{'' if select.run_ids is None and select.run_prefix is None else '+'}{table}.rowid"
+
+
+def _verified(stored: StoredValue) -> StoredValue:
+    if stored.codec != ARROW or stored.size < LARGE_FRAME:
+        return verified_content(stored)
+    from ironflow_nb.values.arrow import verified_frame
+
+    return verified_frame(stored)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
+from msgspec.structs import replace
 
 from ironflow_nb.core.identity import ValueId
-from ironflow_nb.values.stored_value import ARROW, INLINE_LIMIT, ContentParts, id_of_parts
+from ironflow_nb.values.stored_value import (
+    ARROW,
+    INLINE_LIMIT,
+    ContentParts,
+    StoredValue,
+    id_of_parts,
+    verified_content,
+)
 
 _EXACT_KINDS: Final = frozenset("iufbM")
 _BATCH_BYTES: Final = 4 << 20
@@ -132,11 +141,32 @@ def _exact_texts(texts: Any) -> Any:
     return pa.Array.from_buffers(texts.type, len(texts), own, texts.null_count)
 
 
-def from_arrow(content: bytes) -> Any:
-    """Return the frame or series that an Arrow IPC file contains."""
+def verified_frame(stored: StoredValue) -> StoredValue:
+    """Do as `verified_content`: a thread hashes the content while its table is read, which goes with it.
+
+    Arrow only unpacks the content of a table: nobody looks at a column before the id was compared.
+    """
+    tables: list[Any] = []
+
+    def parts(content: bytes) -> Iterator[bytes]:
+        yield content
+        with suppress(Exception):  # pyarrow is absent, or the content is damaged, which its id tells
+            tables.append(_read_table(content))
+
+    content_id = id_of_parts(ARROW, parts(stored.content or b""), in_thread=True)
+    verified = verified_content(stored, content_id)
+    return verified if verified.content is None or not tables else replace(verified, table=tables[0])
+
+
+def _read_table(content: bytes) -> Any:
     import pyarrow as pa
 
-    table = pa.ipc.open_file(pa.py_buffer(bytes(content))).read_all()
+    return pa.ipc.open_file(pa.py_buffer(content)).read_all()
+
+
+def from_arrow(content: bytes, table: Any = None) -> Any:
+    """Return the frame or series that an Arrow IPC file contains; its table may be read already."""
+    table = _read_table(bytes(content)) if table is None else table
     frame = table.to_pandas()
     is_series = (table.schema.metadata or {}).get(b"ironflow") == b"Series"
     return frame.iloc[:, 0] if is_series else frame

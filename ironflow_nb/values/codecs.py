@@ -205,7 +205,7 @@ class ValueCodec:
             case "npy" | "arrow":
                 from ironflow_nb.values import arrays, arrow
 
-                return arrays.from_npy(content) if stored.codec == NPY else arrow.from_arrow(content)
+                return arrays.from_npy(content) if stored.codec == NPY else arrow.from_arrow(content, stored.table)
             case "pickle":
                 self.signer.check(PICKLE, content, stored.mac)
                 return unpickled(content)

@@ -25,12 +25,15 @@ ROW_LIMIT: Final = 1024
 """Bytes up to which a value lies in the row of the run or step that it belongs to, and is not deduplicated."""
 INLINE_LIMIT: Final = 64 * 1024
 """Bytes from which on content is stored in a file beside the journal, and not in the journal itself."""
+LARGE_FRAME: Final = 4 << 20
+"""Bytes from which on the content of a frame is checked by a thread while its table is read."""
 
 
 class StoredValue(msgspec.Struct, frozen=True, gc=False):
     """One stored value; `content` is None where it was not read.
 
-    `size` is in bytes. `read_error` says why the requested content could not be read.
+    `size` is in bytes. `read_error` says why the requested content could not be read. `table` is that of a large frame,
+    which was read while its content was checked.
     """
 
     value_id: ValueId
@@ -42,6 +45,7 @@ class StoredValue(msgspec.Struct, frozen=True, gc=False):
     digest: Digest | None = None
     mac: bytes | None = None
     read_error: str | None = None
+    table: Any = None
 
 
 def fits_row(stored: StoredValue) -> bool:
@@ -105,9 +109,12 @@ def id_of_parts(codec: str, parts: Iterable[bytes | memoryview], *, in_thread: b
     return ValueId(RECIPE + state.digest())
 
 
-def verified_content(stored: StoredValue) -> StoredValue:
-    """Return the value, without its content if that is missing or has other bytes than its id says."""
-    if stored.content is not None and value_id(stored.codec, stored.content) == stored.value_id:
+def verified_content(stored: StoredValue, content_id: ValueId | None = None) -> StoredValue:
+    """Return the value, without its content if that is missing or has other bytes than its id says.
+
+    The id of the content may be known already.
+    """
+    if stored.content is not None and stored.value_id == (content_id or value_id(stored.codec, stored.content)):
         return stored
     read_error = "its content in the journal is missing or has other bytes than were written"
     return msgspec.structs.replace(stored, content=None, read_error=read_error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ironflow_nb.values.stored_value import ContentParts, id_of_parts, value_id
+from ironflow_nb.values.arrow import verified_frame
+from ironflow_nb.values.stored_value import ContentParts, StoredValue, id_of_parts, value_id
 from ironflow_nb.values.value_files import ValueFiles
 from tests.values.workshop import new_values, same
 
@@ -93,3 +96,33 @@ def test_an_equal_frame_leaves_its_file_alone_and_mends_a_damaged_one(frame: pd.
     files.write(stored.value_id, stored.content)
     assert files.read(stored.value_id, stored.size) == bytes(stored.content)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_table_of_a_large_frame_is_read_while_its_content_is_checked(frame: pd.DataFrame) -> None:
+    stored, n_threads = as_read(new_values().encode(frame)), threading.active_count()
+    checked = verified_frame(stored)
+    assert threading.active_count() == n_threads
+    assert checked.table is not None
+    assert replace(checked, table=None) == stored
+    assert same(new_values().decode(checked), frame)
+    series = verified_frame(as_read(new_values().encode(pd.concat([frame["x"]] * 4))))
+    assert series.table is not None
+    assert isinstance(new_values().decode(series), pd.Series)
+
+
+def test_a_large_frame_with_any_other_byte_is_not_read(frame: pd.DataFrame) -> None:
+    stored, chance = as_read(new_values().encode(frame)), random.Random(1)
+    size = stored.size
+    for place in [*range(10), *range(size - 10, size), *(chance.randrange(size) for _ in range(40))]:
+        damaged = bytearray(stored.content or b"")
+        damaged[place] ^= 1 << chance.randrange(8)
+        for content in (damaged, damaged[: size // 2], damaged[place:]):
+            checked = verified_frame(replace(stored, content=bytes(content)))
+            assert (checked.content, checked.table) == (None, None)
+            assert checked.read_error is not None
+    assert verified_frame(stored).content == stored.content
+
+
+def as_read(stored: StoredValue) -> StoredValue:
+    """Return the value as it is read from its file."""
+    return replace(stored, content=bytes(stored.content or b""))
