@@ -55,7 +55,7 @@ class RunStarted(RunChange, frozen=True):
 
 
 class RunContinued(RunChange, frozen=True):
-    """An owner continued the run: `reason` is rerun, resume or takeover.
+    """An owner continued the run; `reason` is a `ContinuationReason`.
 
     `retry` are failures that the flow had gone on after and that are tried again, `rerun` are finished steps that run
     again, `keep` are finished steps that are kept although their code has changed.

@@ -37,6 +37,14 @@ class RunStatus(_Word):
     COMPLETED = "completed"
 
 
+class ContinuationReason(StrEnum):
+    """What continued a run: an equal call, a request to resume it, or an owner after another one that died."""
+
+    RERUN = "rerun"
+    RESUME = "resume"
+    TAKEOVER = "takeover"
+
+
 class StepStatus(_Word):
     """The status of a step. `INTERRUPTED` is derived, for a running step of a run that does not run."""
 

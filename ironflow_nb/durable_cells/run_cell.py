@@ -19,6 +19,7 @@ from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import GUARD_S
 from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.status import ContinuationReason
 from ironflow_nb.diagram.model import Diagram, Node, NodeKind, encode_diagram
 from ironflow_nb.durable_cells.cell import KIND, Cell, CellOptions
 from ironflow_nb.durable_cells.cell_attempt import CellAttempt, execute_statements, refuse_time_limit
@@ -291,7 +292,7 @@ def _run_request(context: CellContext, wanted: CellCall, missing: NoExecution) -
         define=partial(_stored_definition, wanted.cell, definition),
         arguments={},
         policy=RunPolicy(key=context.key),
-        reason="resume",
+        reason=ContinuationReason.RESUME,
         options=options,
         reopens=True,
         notes_end=False,  # the note of the cell says what to do

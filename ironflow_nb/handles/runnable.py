@@ -14,7 +14,7 @@ from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.core.status import CLOSED, ENDED, RunStatus
+from ironflow_nb.core.status import CLOSED, ENDED, ContinuationReason, RunStatus
 from ironflow_nb.errors import NotAllowedInStep, RunNotFound
 from ironflow_nb.execution import (
     REGISTRY,
@@ -151,7 +151,7 @@ class Runnable:
         request, body = self.request(args, kwargs)
 
         def requested(run_id: RunId, parent: tuple[RunId, StepRef]) -> RunRequest:
-            return replace(request, run_id=run_id, reason="resume", parent=parent, reopens=True)
+            return replace(request, run_id=run_id, reason=ContinuationReason.RESUME, parent=parent, reopens=True)
 
         def run(run_id: RunId, parent: tuple[RunId, StepRef]) -> Any:
             __tracebackhide__ = True
@@ -179,7 +179,7 @@ class Runnable:
             handle = _handle(engine, run.run_id)
             if handle.wait().status is not RunStatus.INTERRUPTED:
                 return handle.result()
-            value = run_here(engine, replace(request, run_id=run.run_id, reason="takeover"), body)
+            value = run_here(engine, replace(request, run_id=run.run_id, reason=ContinuationReason.TAKEOVER), body)
             if not isinstance(value, RunRow):
                 return value
 
@@ -260,7 +260,7 @@ class Runnable:
             engine.access.refuse_foreign(reader, run)
         args, kwargs = self.recorded_call(recorded_arguments(engine, run))
         request, body = self.request(args, kwargs)
-        asked = replace(request, run_id=run.run_id, reason="resume", options=options)
+        asked = replace(request, run_id=run.run_id, reason=ContinuationReason.RESUME, options=options)
         return self._start(engine, asked, body).id
 
     # -- history -------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ironflow_nb.core.join import OnRerun
 from ironflow_nb.core.option_values import a_flag, a_text, one_of
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
+from ironflow_nb.core.status import ContinuationReason
 from ironflow_nb.journal.ports import Durability, StoredDefinition
 
 
@@ -73,7 +74,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     arguments: dict[str, Any]
     policy: RunPolicy
     run_id: RunId | None = None
-    reason: str = "rerun"
+    reason: ContinuationReason = ContinuationReason.RERUN
     parent: tuple[RunId, StepRef] | None = None
     options: ResumeOptions = NONE
     reopens: bool = False
@@ -85,7 +86,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_rerun(self) -> bool:
         """Whether a call is made again, and not a run resumed."""
-        return self.reason == "rerun"
+        return self.reason is ContinuationReason.RERUN
 
 
 class FlowCall(msgspec.Struct, frozen=True):

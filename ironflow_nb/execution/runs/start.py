@@ -12,7 +12,7 @@ from ironflow_nb.core.join import Attach, Begin, Continue
 from ironflow_nb.core.plain_text import are, counted
 from ironflow_nb.core.plan import Action, Planned, discarded
 from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.core.status import CLOSED, FAILURES, StepStatus, derived_run_status
+from ironflow_nb.core.status import CLOSED, FAILURES, ContinuationReason, StepStatus, derived_run_status
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RunRequest
@@ -347,7 +347,7 @@ def _continuation(
 ) -> RunContinued:
     options = request.options
     return RunContinued(
-        reason="takeover" if is_takeover else request.reason,
+        reason=(ContinuationReason.TAKEOVER if is_takeover else request.reason).value,
         owner=engine.owner,
         definition=request.definition_id,
         durability=durability.value,
