@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import force_setattr, replace
 
 from ironflow_nb.core.identity import BranchId, Digest, RunId, StepRef, ValueId
-from ironflow_nb.core.status import StepReason
+from ironflow_nb.core.status import EffectOutcome, StepReason
 from ironflow_nb.errors import JournalCorrupt
 
 
@@ -292,10 +292,10 @@ class EffectRequested(NoteEvent, frozen=True):
 
 
 class EffectSettled(NoteEvent, frozen=True):
-    """The effect is no longer pending: `outcome` is performed, dead or discarded."""
+    """The effect is no longer pending."""
 
     effect_id: str
-    outcome: str
+    outcome: EffectOutcome
     payload: ValueId | None = None
 
 

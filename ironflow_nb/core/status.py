@@ -75,6 +75,14 @@ class StepReason(_Word):
     REUSED = "reused"
 
 
+class EffectOutcome(_Word):
+    """Why an effect is no longer pending. A dead one has failed in its last attempt."""
+
+    PERFORMED = "performed"
+    DEAD = "dead"
+    DISCARDED = "discarded"
+
+
 FAILURES: Final = frozenset({StepStatus.FAILED, StepStatus.TIMED_OUT})
 """Statuses of an attempt that raised, or ran out of time."""
 

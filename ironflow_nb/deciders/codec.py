@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Final, Union, get_args, get_origin
 
 import msgspec
 
@@ -20,6 +20,7 @@ VERSION = "~v"
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 
+_ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _decoder_of: Callable[[type], msgspec.json.Decoder[Any]] = lru_cache(maxsize=512)(msgspec.json.Decoder)
 
 
@@ -64,7 +65,7 @@ class Codec:
         kind = type(value)
         self._classes[kind.__name__] = kind
         try:
-            content = msgspec.json.encode(value, order="sorted")
+            content = _ENCODER.encode(value)
             again = _decoder_of(kind).decode(content)
         except Exception as error:
             raise self._not_storable(value, str(error)) from error
@@ -78,7 +79,7 @@ class Codec:
         version = self.version(name)
         if version == 1:
             return content
-        return msgspec.json.encode(msgspec.json.decode(content) | {VERSION: version}, order="sorted")
+        return _ENCODER.encode(msgspec.json.decode(content) | {VERSION: version})
 
     def _not_storable(self, value: Any, reason: str) -> ValueNotStorable:
         return ValueNotStorable(

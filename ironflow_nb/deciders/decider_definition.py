@@ -96,39 +96,19 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
         Raises:
             DecisionError: an argument is invalid.
         """
-        if not isinstance(name, str) or not name or "." in name or not name.isprintable():
-            raise DecisionError(
-                f"the name of a decider must be a str without dots and control characters, got {name!r}"
-            )
-        if isinstance(initial, type):
-            raise DecisionError(
-                f"initial of decider {name} must be a state, got a class; write initial={initial.__name__}(...)"
-            )
-        if not isinstance(id_of, str) and not callable(id_of):
-            raise DecisionError(
-                f"id_of of decider {name} must be the name of a field of commands or a function of them, got {id_of!r}"
-            )
-        if isinstance(terminal, str):
-            terminal = (terminal,)
-        if not callable(terminal) and not isinstance(terminal, Collection):
-            raise DecisionError(
-                f"terminal of decider {name} must be a list of statuses or a function of the state, got {terminal!r}"
-            )
+        _refuse_invalid(name, initial, id_of, terminal)
         self.name = name
-        self._initial = initial
-        self._shares_initial = is_immutable(initial)
-        self.initial_text = _state_text(initial)
+        self._initial, self._shares_initial, self.initial_text = initial, is_immutable(initial), _state_text(initial)
+        self._id_of, self._status, self._unique = id_of, status, unique_key
+        self._terminal = (terminal,) if isinstance(terminal, str) else terminal
         self.checks_purity = check_purity
-        self.event_codec = Codec(name, "event")
-        self.command_codec = Codec(name, "command")
+        self.transitions, self.samples = declared_transitions(transitions), tuple(samples)
+        self.event_codec, self.command_codec = Codec(name, "event"), Codec(name, "command")
         self.effect_codec = Codec(name, "effect")
         self.handlers: dict[str, Handler] = {}
-        self._id_of, self._status, self._terminal, self._unique = id_of, status, terminal, unique_key
         self._evolve: Callable[[Any, Any], Any] | None = None
         self._decide: Callable[..., Any] | None = None
         self._takes_time = False
-        self.transitions = declared_transitions(transitions)
-        self.samples = tuple(samples)
         self.command_names: tuple[str, ...] = ()
         self._evolve_code: Tracker | None = None
         self._other_code = {
@@ -372,6 +352,24 @@ def _state_text(initial: Any) -> bytes | None:
         except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
             continue
     return None
+
+
+def _refuse_invalid(name: Any, initial: Any, id_of: Any, terminal: Any) -> None:
+    """Raise `DecisionError` if an argument of a definition is invalid."""
+    if not isinstance(name, str) or not name or "." in name or not name.isprintable():
+        raise DecisionError(f"the name of a decider must be a str without dots and control characters, got {name!r}")
+    if isinstance(initial, type):
+        raise DecisionError(
+            f"initial of decider {name} must be a state, got a class; write initial={initial.__name__}(...)"
+        )
+    if not isinstance(id_of, str) and not callable(id_of):
+        raise DecisionError(
+            f"id_of of decider {name} must be the name of a field of commands or a function of them, got {id_of!r}"
+        )
+    if not callable(terminal) and not isinstance(terminal, Collection):  # a str is one, too
+        raise DecisionError(
+            f"terminal of decider {name} must be a list of statuses or a function of the state, got {terminal!r}"
+        )
 
 
 AnyDecider = DeciderDefinition[Any, Any, Any, Any]

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.events import EffectSettled, TimerFired
 from ironflow_nb.core.identity import RunId, ValueId
+from ironflow_nb.core.status import EffectOutcome
 from ironflow_nb.deciders.commands import CommandEnvelope, DecisionTransaction, WorkKind, exchange
 from ironflow_nb.deciders.decider_definition import AnyDecider, Handler
 from ironflow_nb.deciders.instances import InstanceChanges
@@ -299,7 +300,7 @@ class Performer:
             self._fail(claimed, error)
             return
         try:
-            self._settle(claimed, command, "performed")
+            self._settle(claimed, command)
         except EngineClosed:
             raise
         except Exception as error:  # noqa: BLE001 -- its command can't be decided: the effect is tried again
@@ -326,19 +327,19 @@ class Performer:
 
     def _fire_timer(self, claimed: ClaimedWork) -> None:
         try:
-            self._settle(claimed, claimed.decode(), "fired")
+            self._settle(claimed, claimed.decode())
         except EngineClosed:
             raise
         except Exception as error:  # noqa: BLE001
             self._fail(claimed, error)
 
-    def _settle(self, claimed: ClaimedWork, command: Any, outcome: str) -> None:
+    def _settle(self, claimed: ClaimedWork, command: Any) -> None:
         """Take the work off the queue and decide the command, if the claim is still valid."""
 
         def act(transaction: DecisionTransaction) -> None:
             if self._is_claim_valid(transaction, claimed):
                 changes = transaction.instance(claimed.instance)
-                self._add_settled(changes, claimed, outcome)
+                self._add_settled(changes, claimed, EffectOutcome.PERFORMED)
                 changes.remove_work(claimed.work.kind, claimed.work.key)
                 if command is not None:
                     transaction.decide(CommandEnvelope(command=command, source=claimed.source))
@@ -351,7 +352,7 @@ class Performer:
         transaction.other_commits += self._claim_due(transaction.reader, changed)
 
     @staticmethod
-    def _add_settled(changes: InstanceChanges, claimed: ClaimedWork, outcome: str) -> None:
+    def _add_settled(changes: InstanceChanges, claimed: ClaimedWork, outcome: EffectOutcome) -> None:
         if claimed.work.kind == WorkKind.TIMER:
             changes.add(TimerFired(key=claimed.work.key))
         else:
@@ -395,7 +396,7 @@ class Performer:
                 changes.add_value(stored)
                 changes.put_work(failed)
                 if failed.dead_at is not None and work.kind == WorkKind.EFFECT:
-                    self._add_settled(changes, claimed, "dead")
+                    self._add_settled(changes, claimed, EffectOutcome.DEAD)
                 if command is not None:
                     transaction.decide(CommandEnvelope(command=command, source=f"dead {claimed.source}"))
             self._claim_next(transaction)

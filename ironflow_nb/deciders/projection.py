@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypeVar
 
 import msgspec
@@ -33,6 +34,17 @@ SKIPPED: Final = {
     "position": "int64", "decider": TEXT, "instance": TEXT, "sequence": "int64", "event": TEXT, "error": TEXT,
     "skipped_at": INSTANT,
 }  # fmt: skip
+
+
+class ProjectionStatus(StrEnum):
+    """The status of a projection in this process; see `projections`."""
+
+    OUTDATED = "outdated"
+    FAILED = "failed"
+    LIVE = "live"
+    UNDEFINED = "undefined"
+    BEHIND = "behind"
+    CURRENT = "current"
 
 
 def frame_of(state: Any) -> pd.DataFrame:
@@ -78,21 +90,21 @@ def _projection_record(
     error = None if known is None else known.error
     return {
         "name": name, "position": position, "lag": lag, "error": error,
-        "status": _status(error, lag, is_outdated=is_outdated, is_live=is_live),
+        "status": _status(error, lag, is_outdated=is_outdated, is_live=is_live).value,
         "updated_at": None if known is None else known.updated_at,
     }  # fmt: skip
 
 
-def _status(error: str | None, lag: int | None, *, is_outdated: bool, is_live: bool) -> str:
+def _status(error: str | None, lag: int | None, *, is_outdated: bool, is_live: bool) -> ProjectionStatus:
     if is_outdated:
-        return "outdated"
+        return ProjectionStatus.OUTDATED
     if error is not None:
-        return "failed"
+        return ProjectionStatus.FAILED
     if is_live:
-        return "live"
+        return ProjectionStatus.LIVE
     if lag is None:
-        return "undefined"
-    return "behind" if lag else "current"
+        return ProjectionStatus.UNDEFINED
+    return ProjectionStatus.BEHIND if lag else ProjectionStatus.CURRENT
 
 
 def skipped(engine: Engine, name: str) -> pd.DataFrame:

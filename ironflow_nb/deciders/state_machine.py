@@ -43,7 +43,18 @@ class Drift(StrEnum):
     NEVER_SEEN = "declared, never seen"
 
 
-Finding: TypeAlias = tuple[str, str | None, str | None, str]
+class Fault(StrEnum):
+    """The faults of a state machine that `validate` finds."""
+
+    UNKNOWN_STATE = "unknown state"
+    UNREACHABLE_STATE = "unreachable state"
+    TERMINAL_WITH_EXIT = "terminal state with an exit"
+    DEAD_END = "dead end"
+    NEVER_ACCEPTED = "command never accepted"
+
+
+Finding: TypeAlias = tuple[Fault, str | None, str | None, str]
+"""Fault, status, command and message."""
 
 
 # -- history -------------------------------------------------------------------------------------------------------
@@ -287,7 +298,7 @@ def _drift_of(arrow: MergedTransition) -> Drift | None:
 def validate(machine: StateMachine) -> pd.DataFrame:
     """Return the findings, one a row; see `Decider.validate`."""
     checks = (_unknown_states, _unreachable_states, _terminal_states_with_exits, _dead_ends, _unaccepted_commands)
-    found = [finding for check in checks for finding in check(machine)]
+    found = [(fault.value, *rest) for check in checks for fault, *rest in check(machine)]
     return frame_of_records(FINDINGS, [dict(zip(FINDINGS, each, strict=True)) for each in found])
 
 
@@ -302,13 +313,13 @@ def _unknown_states(machine: StateMachine) -> Iterator[Finding]:
     declared = [arrow.transition for arrow in machine.arrows if arrow.is_declared]
     for status in dict.fromkeys(end for each in declared for end in (each.source, each.target)):
         if status not in known:
-            yield "unknown state", status, None, f"only the declaration names the state {status!r}; is it misspelt?"
+            yield Fault.UNKNOWN_STATE, status, None, f"only the declaration names the state {status!r}; is it misspelt?"
 
 
 def _unreachable_states(machine: StateMachine) -> Iterator[Finding]:
     for status in machine.statuses:
         if status not in machine.reachable:
-            yield "unreachable state", status, None, f"no transition leads from {machine.initial!r} to {status!r}"
+            yield Fault.UNREACHABLE_STATE, status, None, f"no transition leads from {machine.initial!r} to {status!r}"
 
 
 def _terminal_states_with_exits(machine: StateMachine) -> Iterator[Finding]:
@@ -316,7 +327,7 @@ def _terminal_states_with_exits(machine: StateMachine) -> Iterator[Finding]:
         each = arrow.transition
         if each.source in machine.terminal:
             message = f"{each.source!r} is terminal, so {each.command} is never decided in it"
-            yield "terminal state with an exit", each.source, each.command, message
+            yield Fault.TERMINAL_WITH_EXIT, each.source, each.command, message
 
 
 def _dead_ends(machine: StateMachine) -> Iterator[Finding]:
@@ -324,11 +335,12 @@ def _dead_ends(machine: StateMachine) -> Iterator[Finding]:
     left |= {hint.source for hint in machine.hints}
     for status in machine.statuses:
         if status not in left and status not in machine.terminal:
-            yield "dead end", status, None, f"no command is known to be accepted in {status!r}, and it is not terminal"
+            message = f"no command is known to be accepted in {status!r}, and it is not terminal"
+            yield Fault.DEAD_END, status, None, message
 
 
 def _unaccepted_commands(machine: StateMachine) -> Iterator[Finding]:
     accepted = {arrow.transition.command for arrow in machine.arrows} | {hint.command for hint in machine.hints}
     for command in machine.commands:
         if command not in accepted:
-            yield "command never accepted", None, command, f"no state is known to accept {command}"
+            yield Fault.NEVER_ACCEPTED, None, command, f"no state is known to accept {command}"

@@ -11,6 +11,7 @@ from msgspec.structs import fields
 from ironflow_nb.core import events
 from ironflow_nb.core.events import EVENT_TYPES, RunEvent
 from ironflow_nb.core.identity import RunId, StepRef
+from ironflow_nb.core.status import EffectOutcome
 from tests.core.made import digest, run_started, step_started, value
 
 OUTPUT, ERROR = value("output"), value("error")
@@ -60,7 +61,7 @@ SAMPLES: Final[dict[str, RunEvent]] = {
         events.OutputInjected(output=value("by hand"), reason="the page was empty"),
         events.InjectionUndone(),
         events.EffectRequested(effect_id="mail 1", kind="mail"),
-        events.EffectSettled(effect_id="mail 1", outcome="performed"),
+        events.EffectSettled(effect_id="mail 1", outcome=EffectOutcome.PERFORMED),
         events.SessionEnded(n_reused=4, not_asked_for=(StepRef("fetch[3]"),)),
         events.DomainEvent(type="order.Shipped", data=msgspec.Raw(b'{"parcels":2}')),
     )

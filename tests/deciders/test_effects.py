@@ -229,7 +229,7 @@ def test_who_was_overtaken_settles_nothing(lab: Lab, is_failure: bool) -> None:
     if is_failure:
         slow._fail(claimed, ConnectionError("too late"))
     else:
-        slow._settle(claimed, Pay("o-1"), "performed")
+        slow._settle(claimed, Pay("o-1"))
     assert [order.state("o-1"), len(order.observations()), len(iron.events())] == before
     assert queue(lab) == []
 
