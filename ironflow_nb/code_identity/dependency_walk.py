@@ -59,21 +59,13 @@ def links_of_function(code: CodeReference, reading: Reading, resolver: NameResol
             yield "@" + ".".join(chain), target
 
 
-def links_of_step(code: CodeReference, reading: Reading, resolver: NameResolver) -> Iterator[Link]:
-    """Yield the links of a step's own function, without the data in its closure: they are treated as arguments."""
-    cells = code.value.__code__.co_freevars
-    for label, target in links_of_function(code, reading, resolver):
-        if isinstance(target, CodeReference) or label.partition(".")[0] not in cells:
-            yield label, target
-
-
 def links_of_defaults(function: types.FunctionType, resolver: NameResolver) -> Iterator[Link]:
     """Yield the default arguments, by the values that they got when the function was defined."""
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
     values = function.__defaults__ or ()
     given = {**dict(zip(names[len(names) - len(values) :], values, strict=True)), **(function.__kwdefaults__ or {})}
     for name, value in sorted(given.items()):
-        for target in resolver.value(value, f"{name_of(function)}({name}=)"):
+        for target in resolver.follow(value, f"{name_of(function)}({name}=)"):
             yield f"{name}=", target
 
 
@@ -131,7 +123,7 @@ def _links_of_attributes(kind: type, resolver: NameResolver, *, is_written: bool
         found = (each for each in functions_in(value) if is_user_function(each))
         functions = [each for each in found if not (is_written and is_generated(each))]
         if functions and not (is_written and all(is_written_in(each, kind) for each in functions)):
-            for target in resolver.value(value, f"{class_name(kind)}.{name}"):
+            for target in resolver.follow(value, f"{class_name(kind)}.{name}"):
                 yield f".{name}", target
         elif not is_written and not name.startswith("__") and is_constant(value):
             yield f".{name}", Constant(f"{class_name(kind)}.{name}", value)
@@ -258,7 +250,7 @@ class DependencyWalk:
     def _links_of_root(self) -> Iterator[Link]:
         """Yield the codes that the given function consists of, the innermost code first."""
         name = _part_without_code(self._function).name
-        found = self._resolver.value(self._function, name)
+        found = self._resolver.follow(self._function, name)
         targets: list[Target] = [each for each in found if not isinstance(each, Untracked)]
         if not any(isinstance(target, CodeReference) for target in targets):
             targets.append(Untracked(name, UntrackedReason.NO_CODE))
@@ -269,7 +261,7 @@ class DependencyWalk:
         if not self._depends:
             return
         for item in self._depends:
-            codes = [target for target in self._resolver.value(item, "") if isinstance(target, CodeReference)]
+            codes = [target for target in self._resolver.follow(item, "") if isinstance(target, CodeReference)]
             if codes and (callable(item) or isinstance(item, type)):
                 label = f"depends {getattr(item, '__qualname__', '')}"
                 yield from self._edges((label, code) for code in codes)
@@ -286,11 +278,13 @@ class DependencyWalk:
             yield "", Untracked(name_of(code.value), UntrackedReason.NO_SOURCE, reading.no_source)
         if is_class:
             yield from links_of_class(code.value, reading, self._resolver)
-        elif code.value is self._function:
-            yield from links_of_step(code, reading, self._resolver)
         else:
-            yield from links_of_function(code, reading, self._resolver)
-            if code is not self._codes[0]:  # the defaults of a step are arguments
+            # The data in the closure of a step is treated as arguments, and so are its defaults.
+            cells = code.value.__code__.co_freevars if code.value is self._function else ()
+            for label, target in links_of_function(code, reading, self._resolver):
+                if isinstance(target, CodeReference) or label.partition(".")[0] not in cells:
+                    yield label, target
+            if code is not self._codes[0]:
                 yield from links_of_defaults(code.value, self._resolver)
 
     def _edges(self, links: Iterable[Link]) -> Iterator[Edge]:

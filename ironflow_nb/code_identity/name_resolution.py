@@ -10,7 +10,7 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final, NamedTuple, get_args, get_origin
 
@@ -65,10 +65,6 @@ class LookupScope(msgspec.Struct, frozen=True):
     self_name: str | None = None
     imports: Mapping[str, tuple[str, str | None]] = {}
 
-    def named(self, name: str) -> str:
-        """Return the qualified form of a global name."""
-        return step_name(self.namespace.get("__name__"), name)
-
 
 class NameResolver:
     """Looks names up, and records in the guards what it found."""
@@ -89,15 +85,11 @@ class NameResolver:
         if head in scope.imports:
             yield from self._imported(scope.imports[head], attributes, scope)
         elif head in scope.cells:
-            yield from self._follow(self.watch.cell(scope.cells[head]), attributes, head)
+            yield from self.follow(self.watch.cell(scope.cells[head]), head, attributes)
         elif head in {SUPER, scope.self_name}:
             yield from self._self_attribute(head, attributes, scope)
         else:
             yield from self._global(head, attributes, scope)
-
-    def value(self, value: object, name: str) -> Iterator[Target]:
-        """Yield the targets of a given value, which was not looked up by a name."""
-        yield from self._follow(value, [], name)
 
     def _global(self, name: str, attributes: list[str], scope: LookupScope) -> Iterator[Target]:
         found = self.watch.item(scope.namespace, name)
@@ -108,7 +100,7 @@ class NameResolver:
             return
         # Where only the type of the name is watched, another container of this type may have replaced it.
         self._looked_up = found, lambda: scope.namespace.get(name)
-        for target in self._follow(found, attributes, scope.named(name)):
+        for target in self.follow(found, step_name(scope.namespace.get("__name__"), name), attributes):
             if isinstance(target, Untracked) and target == _untracked_data(target.name, found):
                 self.watch.only_type(scope.namespace, name)
             yield target
@@ -125,7 +117,7 @@ class NameResolver:
         elif found is MISSING:
             yield Untracked(module, UntrackedReason.NOT_IMPORTED)
         else:
-            yield from self._follow(found, attributes, module)
+            yield from self.follow(found, module, attributes)
 
     def _self_attribute(self, head: str, attributes: list[str], scope: LookupScope) -> Iterator[Target]:
         """Yield the targets of an attribute of `self` in its class; for `self` alone, the whole class."""
@@ -137,7 +129,7 @@ class NameResolver:
         bases = scope.owner.__mro__[1 if head == SUPER else 0 :]
         found = self._attribute(bases, attributes[0])
         if found is not MISSING and (is_code(found) or is_constant(found)):
-            yield from self._follow(found, attributes[1:], f"{class_name(scope.owner)}.{attributes[0]}", scope.owner)
+            yield from self.follow(found, f"{class_name(scope.owner)}.{attributes[0]}", attributes[1:], scope.owner)
 
     def _attribute(self, bases: tuple[type, ...], name: str) -> Any:
         for base in bases:
@@ -147,7 +139,9 @@ class NameResolver:
                 return vars(base)[name] if is_user_class(base) else MISSING
         return MISSING
 
-    def _follow(self, value: Any, attributes: list[str], name: str, owner: type | None = None) -> Iterator[Target]:
+    def follow(
+        self, value: Any, name: str, attributes: Sequence[str] = (), owner: type | None = None
+    ) -> Iterator[Target]:
         """Yield the targets of the value and its attributes: code, constants, or names that are not tracked."""
         while attributes and isinstance(value, types.ModuleType) and is_user_module(value):
             name = f"{value.__name__}.{attributes[0]}"
@@ -183,9 +177,9 @@ class NameResolver:
         text = repr(value)
         yield Untracked(name, UntrackedReason.TYPE_WITH_OBJECTS) if " at 0x" in text else Constant(name, text)
         for each in (get_origin(value), *get_args(value)):
-            yield from (target for target in self._follow(each, [], name) if isinstance(target, CodeReference))
+            yield from (target for target in self.follow(each, name) if isinstance(target, CodeReference))
 
-    def _class(self, kind: type, attributes: list[str], name: str) -> Iterator[Target]:
+    def _class(self, kind: type, attributes: Sequence[str], name: str) -> Iterator[Target]:
         if attributes[:1] == ["__subclasses__"]:  # they depend on the modules that are loaded
             yield Untracked(f"{name}.__subclasses__", UntrackedReason.DYNAMIC)
         if not is_user_class(kind):
@@ -196,7 +190,7 @@ class NameResolver:
         # A class method may make an object of the class, and use any attribute of it. So the whole class counts.
         is_part = isinstance(found, types.FunctionType | staticmethod | type) or is_constant(found)
         if is_part or is_definition(found):
-            yield from self._follow(found, attributes[1:], f"{name}.{attributes[0]}", kind)
+            yield from self.follow(found, f"{name}.{attributes[0]}", attributes[1:], kind)
         else:
             yield CodeReference(kind)
             if type(found) in (list, dict, set):  # a registry, for example
@@ -234,7 +228,7 @@ class NameResolver:
             case functools.partial() | functools.partialmethod():
                 given = {**{str(index): item for index, item in enumerate(value.args)}, **value.keywords}
                 for key, item in sorted(given.items()):
-                    yield from self._follow(item, [], f"{name}({key}=)")
+                    yield from self.follow(item, f"{name}({key}=)")
             case property():
                 for each in (value.fset, value.fdel):
                     if each is not None:
@@ -242,7 +236,7 @@ class NameResolver:
             case _ if is_definition(value):
                 for index, item in enumerate(getattr(value, "depends", ())):
                     if is_code(item) or isinstance(item, type):
-                        yield from self._follow(item, [], f"{name}[{index}]")
+                        yield from self.follow(item, f"{name}[{index}]")
 
     def _registered(self, function: types.FunctionType, name: str) -> Iterator[Target]:
         """Yield the functions that are registered with a `functools.singledispatch`."""
@@ -251,7 +245,7 @@ class NameResolver:
             self.watch.registry(registry)
             for kind in sorted(registry, key=class_name):
                 if is_code(registry[kind]) and wrapped_by(function) is not registry[kind]:
-                    yield from self._follow(registry[kind], [], f"{name}({class_name(kind)})")
+                    yield from self.follow(registry[kind], f"{name}({class_name(kind)})")
 
     def _data(self, value: object, name: str) -> Iterator[Target]:
         """Yield the code in a container or object, an `Untracked` for its data, and the class of a user's object."""
@@ -271,7 +265,7 @@ class NameResolver:
         if not isinstance(value, _CONTAINERS) and is_user_class(type(value)):
             yield CodeReference(type(value))
         for place, member in () if members is None else members.found:
-            for target in self._follow(member, [], f"{name}{place}"):
+            for target in self.follow(member, f"{name}{place}"):
                 yield target._replace(place=place) if isinstance(target, CodeReference) else target
 
 
@@ -283,7 +277,7 @@ def _untracked_data(name: str, value: object, *, is_changed: bool = False) -> Un
     return Untracked(name, UntrackedReason.DATA, class_name(type(value)))
 
 
-def _is_followed(member: Enum, attributes: list[str]) -> bool:
+def _is_followed(member: Enum, attributes: Sequence[str]) -> bool:
     """Return True if the code may use more of the member than its name and value."""
     if not attributes:
         return callable(member) or not is_constant(member.value)
