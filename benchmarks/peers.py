@@ -1,7 +1,8 @@
 """Other engines on the same machine in the same run: those that are installed beside this package.
 
 Each does the same with its usual durable configuration and a SQLite file: 1,000 steps one after the other (redun: 100),
-as many ten at once, and a continued run that is answered from what is recorded.
+as many ten at once, and a continued run that is answered from what is recorded. They take turns with the workloads of
+this package, whose figures stand beside theirs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from benchmarks import fan_out, steps
 from benchmarks.isolated import Workload
 from benchmarks.samples import Figures
 from benchmarks.table import Samples, shown
@@ -47,8 +47,14 @@ def redun(folder: Path) -> Figures:
     return peer_redun(folder)
 
 
-ENGINES: Final = (dbos, langgraph, burr, redun)
-OWN: Final[Sequence[Workload]] = (steps.steps_in_power, fan_out.map_in_power, steps.replayed_steps)
+def diskcache(folder: Path) -> Figures:
+    """Measure DiskCache, a memory of results without any history."""
+    from benchmarks.with_diskcache import peer_diskcache
+
+    return peer_diskcache(folder)
+
+
+ENGINES: Final = (dbos, langgraph, burr, redun, diskcache)
 FLOOR: Final = "row, power"
 
 
@@ -57,9 +63,9 @@ def is_installed(engine: Workload) -> bool:
     return find_spec(engine.__name__) is not None
 
 
-def workloads() -> tuple[Sequence[Workload], Sequence[Workload]]:
-    """Return the workloads of this package, and those of the engines that are installed."""
-    return OWN, list(filter(is_installed, ENGINES))
+def workloads() -> Sequence[Workload]:
+    """Return the workloads of the engines that are installed."""
+    return list(filter(is_installed, ENGINES))
 
 
 def missing() -> list[str]:
@@ -69,9 +75,10 @@ def missing() -> list[str]:
 
 def table(samples: Samples) -> str:
     """Return what was measured as a Markdown table."""
-    own = ("step, power", "mapped step, power", "replayed step of 1,000")
-    found = [_line("raw sqlite3", (FLOOR, "row of threads, power", ""), samples)]
-    found.append(_line(f"ironflow_nb {version('ironflow-nb')}, power", own, samples))
+    found = [_line("raw sqlite3", (FLOOR, "row of threads, power", "row read of 1,000"), samples)]
+    for mode in ("power", "process"):
+        own = (f"step, {mode}", f"mapped step, {mode}", "replayed step of 1,000")
+        found.append(_line(f"ironflow_nb {version('ironflow-nb')}, {mode}", own, samples))
     for name in (engine.__name__ for engine in ENGINES if f"{engine.__name__}: step" in samples):
         figures = (f"{name}: step", f"{name}: beside", f"{name}: replayed")
         found.append(_line(f"{name} {version(name)}", figures, samples))

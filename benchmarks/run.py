@@ -1,8 +1,9 @@
 """Measure against the floor: ``python -m benchmarks.run [--long] [--peers] [--write README.md]``.
 
 Every workload runs in a process and a folder of its own, and measures its floor beside it: the same done with nothing
-but ``sqlite3``, or ``pyarrow``, or Python. The workloads take turns, each so many times; figures are medians, and
-ratios are medians of the ratios of figures that were measured one after the other.
+but ``sqlite3``, or ``pyarrow``, or Python. The workloads and the other engines take turns, each so many times; figures
+are medians, and ratios are medians of the ratios of figures that were measured one after the other. What a step asks
+of Python and of SQLite is counted once, for counts are the same on every machine.
 """
 
 from __future__ import annotations
@@ -15,22 +16,34 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import peers
+from benchmarks import counts, peers
 from benchmarks.isolated import Workload, WorkloadFailed, isolated
 from benchmarks.machine import machine
 from benchmarks.table import LONG, WORKLOADS, Samples, table
 
 
-def measured(workloads: Sequence[Workload], n_repeat: int, place: Path) -> Samples:
-    """Return what the workloads measure, taking turns."""
+def measured(
+    workloads: Sequence[Workload], n_repeat: int, place: Path, peers: Sequence[Workload] = ()
+) -> tuple[Samples, list[str]]:
+    """Return what the workloads and other engines measure, taking turns; an engine that fails leaves, and is named."""
     found: dict[str, list[float]] = defaultdict(list)
+    failed: dict[Workload, str] = {}
     for number in range(n_repeat):
-        for workload in workloads:
+        for workload in [*workloads, *peers]:
             tell(f"{number + 1} of {n_repeat}: {workload.__name__}")
-            for name, figure in isolated(workload, place).items():
+            if workload in failed:
+                continue
+            try:
+                figures = isolated(workload, place)
+            except WorkloadFailed as error:
+                if workload not in peers:
+                    raise
+                failed[workload] = f"{workload.__name__}: {str(error).strip().splitlines()[-1]}"
+                continue
+            for name, figure in figures.items():
                 found[name].append(figure)
     tell("")
-    return found
+    return found, list(failed.values())
 
 
 def tell(what: str) -> None:
@@ -70,20 +83,6 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured_peers(n_repeat: int, place: Path) -> str:
-    """Return the table of the other engines; one that fails is named below it, with its error."""
-    found: dict[str, Sequence[float]] = {}
-    notes = [f"{name}: not installed here" for name in peers.missing()]
-    own, others = peers.workloads()
-    found.update(measured(own, n_repeat, place))
-    for engine in others:
-        try:
-            found.update(measured([engine], n_repeat, place))
-        except WorkloadFailed as error:
-            notes.append(f"{engine.__name__}: {str(error).strip().splitlines()[-1]}")
-    return "\n\n".join([peers.table(found), *notes])
-
-
 def publish(place: str, text: str, page: Path | None) -> None:
     """Print the text, and write it into its place in the page."""
     print(text, flush=True)
@@ -96,16 +95,22 @@ def main() -> None:
     given = arguments()
     if given.write is not None and given.only is not None:
         sys.exit("what --only leaves out would vanish from the page; leave out --only or --write")
+    if given.peers and given.only is not None:
+        sys.exit("other engines are shown beside the figures of this package; leave out --only or --peers")
     where, n_long = machine(given.folder), min(given.repeat, 3)
-    found = dict(measured(chosen(WORKLOADS, given.only), given.repeat, given.folder))
-    note = f"{where}; medians of {given.repeat} repetitions"
+    engines = peers.workloads() if given.peers else ()
+    found, notes = measured(chosen(WORKLOADS, given.only), given.repeat, given.folder, engines)
+    about = f"{where}; medians of {given.repeat} repetitions"
+    last = ""
     if given.long:
-        found.update(measured(chosen(LONG, given.only), n_long, given.folder))
-        note += f", of the last four rows {n_long}"
-    publish("ironflow", f"{table(found)}\n\n{note}.", given.write)
+        found = {**found, **measured(chosen(LONG, given.only), n_long, given.folder)[0]}
+        last = f", of the last four rows {n_long}"
+    publish("ironflow", f"{table(found)}\n\n{about}{last}.", given.write)
+    if counted := chosen(counts.WORKLOADS, given.only):
+        publish("counts", counts.table(measured(counted, 1, given.folder)[0]), given.write)
     if given.peers:
-        text = measured_peers(n_long, given.folder)
-        publish("peers", f"{text}\n\n{where}; medians of {n_long} repetitions.", given.write)
+        absent = [f"{name}: not installed here" for name in peers.missing()]
+        publish("peers", "\n\n".join([peers.table(found), *absent, *notes, f"{about}."]), given.write)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import ironflow_nb as iron
-from benchmarks.floor import between, committed_rows
+from benchmarks.floor import between, committed_rows, read_rows
 from benchmarks.samples import Figures, Sample
 from ironflow_nb import flow, step
 
@@ -70,28 +70,62 @@ def steps_in_process(folder: Path) -> Figures:
     return {"row, process": floor, "step, process": found}
 
 
-def replay(folder: Path, n_steps: int) -> float:
-    """Return the seconds of one step that a new engine answers from the journal, loading included."""
+@flow
+def grown(n_steps: int) -> int:
+    """Call a step so many times, and fail after them the first time; the second time call it as often again."""
+    total = sum(work(n)["n"] for n in range(n_steps))
+    if is_broken:
+        raise RuntimeError
+    return total + sum(work(n_steps + n)["n"] for n in range(n_steps))
+
+
+def _break(definition: Any, n_steps: int) -> str:
+    """Run it until it fails, and return the id of its run."""
     global is_broken  # noqa: PLW0603
-    with iron.open(folder / "replay.db", durability="process"):
-        try:
-            broken.options(key="replay")(n_steps)
-        except RuntimeError:
-            is_broken = False
-    with iron.open(folder / "replay.db", durability="process"):
+    is_broken = True
+    try:
+        definition.options(key=f"of {n_steps}")(n_steps)
+    except RuntimeError:
+        is_broken = False
+    run_id: str = definition.last.id
+    return run_id
+
+
+def replay(folder: Path, n_steps: int) -> tuple[float, float]:
+    """Return the seconds of one step that a new engine answers from the journal, loading included, and its floor."""
+    path = folder / "replay.db"
+    with iron.open(path, durability="process"):
+        run_id = _break(broken, n_steps)
+    before = read_rows(path, run_id)
+    with iron.open(path, durability="process"):
         begun = time.perf_counter()
-        broken.options(key="replay")(n_steps)
-        return (time.perf_counter() - begun) / n_steps
+        broken.options(key=f"of {n_steps}")(n_steps)
+        found = (time.perf_counter() - begun) / n_steps
+    return (before + read_rows(path, run_id)) / 2, found
 
 
 def replayed_steps(folder: Path) -> Figures:
     """Measure the continuation of a run of 1,000 finished steps."""
-    return {"replayed step of 1,000": replay(folder, 1000)}
+    floor, found = replay(folder, 1000)
+    return {"row read of 1,000": floor, "replayed step of 1,000": found}
 
 
 def replayed_steps_of_many(folder: Path) -> Figures:
     """Measure the continuation of a run of 10,000 finished steps."""
-    return {"replayed step of 10,000": replay(folder, 10_000)}
+    floor, found = replay(folder, 10_000)
+    return {"row read of 10,000": floor, "replayed step of 10,000": found}
+
+
+def continued_steps(folder: Path) -> Figures:
+    """Measure the processor time of runs that go on with as many new steps as they have recorded ones."""
+    found: Figures = {}
+    for n_steps in (1000, 4000):
+        with iron.open(folder / f"{n_steps}.db", durability="process"):
+            _break(grown, n_steps)
+            begun = time.process_time()
+            grown.options(key=f"of {n_steps}")(n_steps)
+            found[f"new step beside {n_steps:,}"] = (time.process_time() - begun) / n_steps
+    return found
 
 
 def short_runs(folder: Path) -> float:
