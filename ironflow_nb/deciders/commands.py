@@ -139,8 +139,8 @@ class DecisionTransaction:
                 version=changes.version,
                 status_before=before,
                 status_after=None if changes.row is None else decider.status_of(changes.state),
-                effects=_json(list(map(_effect_name, accepted.effects))),
-                timers=_json(list(map(_timer_name, accepted.timers))),
+                effects=_json([*map(_effect_name, accepted.effects)]) if accepted.effects else "[]",
+                timers=_json([*map(_timer_name, accepted.timers)]) if accepted.timers else "[]",
             )
         )
         return outcome
