@@ -58,13 +58,15 @@ class RunContinued(RunChange, frozen=True):
     """An owner continued the run; `reason` is a `ContinuationReason`.
 
     `retry` are failures that the flow had gone on after and that are tried again, `rerun` are finished steps that run
-    again, `keep` are finished steps that are kept although their code has changed.
+    again, `keep` are finished steps that are kept although their code has changed. `owned_s` is for how long owners had
+    worked on it, since it began or failed last.
     """
 
     reason: str
     owner: str
     definition: Digest
     durability: str
+    owned_s: float = 0.0
     execution: str | None = None
     ordinal: int = 0
     notebook: str | None = None

@@ -10,8 +10,8 @@ import msgspec
 
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import Digest
-from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.status import StepReason
+from ironflow_nb.core.run_state import RunRow, StepRow
+from ironflow_nb.core.status import RunStatus, StepReason
 
 TIMEOUT: Final = "timeout_s"
 DEADLINE: Final = "deadline_s"
@@ -26,6 +26,10 @@ class TimeLimits(msgspec.Struct, frozen=True):
 
     timeout_s: float | None = None
     deadline_s: float | None = None
+
+    def in_words(self, option: str) -> str:
+        """Return the option with its value."""
+        return f"{option} of {getattr(self, option):g} s"
 
     def left_s(self, attempts: Sequence[StepRow], reason: StepReason, code: Digest, now: int) -> float | None:
         """Return the seconds that the deadline leaves to a further attempt; None if it has all of them, or no deadline.
@@ -47,10 +51,11 @@ NO_LIMITS: Final = TimeLimits()
 
 
 class Limit(NamedTuple):
-    """The seconds after which an attempt is out of time, and the option of its step or flow that says so."""
+    """The seconds after which an attempt or a run is out of time, and the option of the step or run that says so."""
 
     after_s: float
     option: str
+    is_of_run: bool = False
 
 
 def time_limits(timeout_s: Duration | None, deadline_s: Duration | None) -> TimeLimits:
@@ -60,7 +65,7 @@ def time_limits(timeout_s: Duration | None, deadline_s: Duration | None) -> Time
         ValueError: one is not more than zero seconds, or an attempt may take longer than all attempts together.
         TypeError: one is no duration.
     """
-    limits = TimeLimits(_limit_s(TIMEOUT, timeout_s), _limit_s(DEADLINE, deadline_s))
+    limits = TimeLimits(limit_s(TIMEOUT, timeout_s), limit_s(DEADLINE, deadline_s))
     if (limits.timeout_s or 0.0) > (limits.deadline_s or math.inf):
         raise ValueError(
             f"timeout_s={timeout_s!r} is the time of one attempt, and can't be more than deadline_s={deadline_s!r}, "
@@ -69,20 +74,37 @@ def time_limits(timeout_s: Duration | None, deadline_s: Duration | None) -> Time
     return NO_LIMITS if limits == NO_LIMITS else limits
 
 
-def _limit_s(option: str, given: Duration | None) -> float | None:
+def limit_s(option: str, given: Duration | None) -> float | None:
+    """Return the seconds that an option means, None for no limit.
+
+    Raises:
+        ValueError, TypeError: see `time_limits`.
+    """
     if given is None:
         return None
     try:
-        limit_s = seconds(given)
+        found_s = seconds(given)
     except (ValueError, TypeError) as error:
         raise type(error)(f"{option}: {error}") from None
-    if limit_s == 0:
+    if found_s == 0:
         raise ValueError(f"{option} is more than 0 seconds, not {given!r}")
-    return None if math.isinf(limit_s) else limit_s
+    return None if math.isinf(found_s) else found_s
 
 
-def first_limit(timeout_s: float | None, deadline_left_s: float | None) -> Limit | None:
-    """Return the limit that an attempt meets first, or None without any."""
+def first_limit(timeout_s: float | None, left_s: float | None, run: Limit | None = None) -> Limit | None:
+    """Return the limit that is met first, or None without any: of a timeout, the rest of a deadline, and the run."""
     limits = [Limit(timeout_s, TIMEOUT)] if timeout_s is not None else []
-    limits += [Limit(deadline_left_s, DEADLINE)] if deadline_left_s is not None else []
+    limits += [Limit(left_s, DEADLINE)] if left_s is not None else []
+    limits += [run] if run is not None else []
     return min(limits, key=lambda limit: limit.after_s, default=None)
+
+
+def owned_s(run: RunRow, before_s: float, began_at: int, seen_at: int) -> float:
+    """Return for how long owners have worked on a run that is now continued, since it began or failed last.
+
+    The latest of them began after `before_s` at `began_at`, and gave its last sign of life at `seen_at`. The time of a
+    run in which nobody worked on it does not count.
+    """
+    if run.status is RunStatus.FAILED:
+        return 0.0
+    return before_s + max((run.ended_at or seen_at) - began_at, 0) / 1e6

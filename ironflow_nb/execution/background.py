@@ -92,6 +92,7 @@ class BackgroundThread:
     def _tick(self) -> None:
         for session in list(self._sessions.values()):
             self._try("interrupting a run", session.take_interrupt)
+            self._try("stopping a run whose time is up", session.stop_if_out_of_time)
             self._try("writing what nobody waits for", session.flush)
             if session.waits.is_any_due:
                 self._try("ending what is due", partial(settle_waits, session))

@@ -182,9 +182,11 @@ def flow(
     continue_within: Duration | None = "7d",
     reuse_within: Duration | None = "1d",
     on_change: str | None = "guard",
+    timeout_s: Duration | None = None,
+    deadline_s: Duration | None = None,
     durability: str | None = None,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
-def flow(
+def flow(  # noqa: PLR0913 -- the options of a flow; keyword-only
     function: Callable[P, R] | None = None,
     /,
     *,
@@ -193,6 +195,8 @@ def flow(
     continue_within: Duration | None = "7d",
     reuse_within: Duration | None = "1d",
     on_change: str | None = "guard",
+    timeout_s: Duration | None = None,
+    deadline_s: Duration | None = None,
     durability: str | None = None,
 ) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a function a durable flow: ``@flow`` or ``@flow(name=...)``. An option that is None has its default.
@@ -210,6 +214,11 @@ def flow(
         on_change: what happens to finished steps whose code has changed: ``"guard"`` redoes up to a minute of
             recorded work and stops before more, ``"refresh"`` always redoes, ``"keep"`` takes the recorded results,
             ``"strict"`` always stops.
+        timeout_s: how long it may take to its end, each time that it is begun or continued. Then it stops at its next
+            call or where it waits, an async one where it awaits, and fails with `RunTimeout`; its steps are cut off as
+            if their own time was up. Its own code is never cut off.
+        deadline_s: how long it may take in all, until it completes or fails. Only the time counts in which a process
+            works on it.
         durability: ``"power"`` or ``"process"``; by default that of the journal's engine.
 
     Raises:
@@ -226,6 +235,8 @@ def flow(
             continue_within=continue_within,
             reuse_within=reuse_within,
             on_change=on_change,
+            timeout_s=timeout_s,
+            deadline_s=deadline_s,
             durability=durability,
         )
         made = Flow(fn, name=name, policy=policy)

@@ -77,7 +77,7 @@ class Runnable:
         """What happens to finished steps whose code has changed; see `flow`."""
         return self.policy.on_change
 
-    def options(
+    def options(  # noqa: PLR0913 -- the options of a definition; keyword-only
         self,
         *,
         key: str | UnsetType | None = UNSET,
@@ -86,6 +86,8 @@ class Runnable:
         continue_within: Duration | UnsetType | None = UNSET,
         reuse_within: Duration | UnsetType | None = UNSET,
         on_change: str | UnsetType | None = UNSET,
+        timeout_s: Duration | UnsetType | None = UNSET,
+        deadline_s: Duration | UnsetType | None = UNSET,
         durability: str | UnsetType | None = UNSET,
     ) -> Self:
         """Return a copy with other options; an option that is not given stays, and None resets it to the default.
@@ -97,6 +99,8 @@ class Runnable:
             continue_within: see `flow`.
             reuse_within: see `flow`.
             on_change: see `flow`.
+            timeout_s: see `flow`.
+            deadline_s: see `flow`.
             durability: see `flow`.
 
         Raises:
@@ -111,6 +115,8 @@ class Runnable:
             continue_within=continue_within,
             reuse_within=reuse_within,
             on_change=on_change,
+            timeout_s=timeout_s,
+            deadline_s=deadline_s,
             durability=durability,
         )
         return other

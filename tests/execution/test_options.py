@@ -83,7 +83,8 @@ def test_an_option_of_a_step_that_can_not_be_is_refused_at_once(options: dict[st
     [
         ({"on_rerun": "never"}, 'on_rerun is "continue"'),
         ({"durability": "paper"}, 'durability is "power"'),
-        ({"continue_within": -1}, "zero or more"),
+        ({"continue_within": -1}, "zero or more"), ({"timeout_s": 0}, "timeout_s is more than 0"),
+        ({"deadline_s": nan}, "deadline_s: a duration"), ({"timeout_s": 9, "deadline_s": 8}, "can't be more than"),
         ({"fresh": 1}, "fresh is True or False"), ({"key": ""}, "key is a text"), ({"key": 5}, "key is a text"),
         ({"key": "\udfff"}, "half a character"), ({"resume": True}, "unexpected keyword"),
     ],
@@ -134,7 +135,8 @@ def settings(definition: Any) -> dict[str, Any]:
             "deadline_s": spec.limits.deadline_s, "overlap": spec.overlaps,
         }  # fmt: skip
     policy = definition.policy
-    return {name.removesuffix("_s"): getattr(policy, name) for name in policy.__struct_fields__}
+    limits = {"timeout_s": policy.timeout_s, "deadline_s": policy.deadline_s}
+    return {name.removesuffix("_s"): getattr(policy, name) for name in policy.__struct_fields__} | limits
 
 
 DEFINED = {

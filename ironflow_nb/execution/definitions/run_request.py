@@ -18,6 +18,7 @@ from ironflow_nb.core.option_values import a_flag, a_text, one_of
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.status import ContinuationReason
+from ironflow_nb.core.time_limits import DEADLINE, TIMEOUT, limit_s, time_limits
 from ironflow_nb.journal.ports import Durability, StoredDefinition
 
 
@@ -39,6 +40,8 @@ class RunPolicy(msgspec.Struct, frozen=True, kw_only=True):
     durability: Durability | None = None
     key: str | None = None
     fresh: bool = False
+    timeout_s: float | None = None
+    deadline_s: float | None = None
 
     def rejoined_by(self, *, joins: bool) -> RejoinedBy:
         """Return what continues a run of this policy, where equal calls join one (`joins`), or where they do not."""
@@ -105,6 +108,8 @@ _READ: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "continue_within": ("continue_within_s", seconds),
     "reuse_within": ("reuse_within_s", seconds),
     "on_change": ("on_change", lambda text: one_of(OnChange, text, "on_change")),
+    "timeout_s": ("timeout_s", partial(limit_s, TIMEOUT)),
+    "deadline_s": ("deadline_s", partial(limit_s, DEADLINE)),
     "durability": ("durability", lambda text: one_of(Durability, text, "durability")),
 }
 """The field of the policy that each option sets, and what reads its value."""
@@ -121,4 +126,5 @@ def with_options(policy: RunPolicy, **options: Any) -> RunPolicy:
         if value is not UNSET:
             field, read = _READ[name]
             given[field] = getattr(_DEFAULT_POLICY, field) if value is None else read(value)
+    time_limits(given.get("timeout_s", policy.timeout_s), given.get("deadline_s", policy.deadline_s))
     return replace(policy, **given)

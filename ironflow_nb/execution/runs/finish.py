@@ -17,6 +17,7 @@ from ironflow_nb.errors import (
     RunCancelled,
     RunInterrupted,
     RunTakenOver,
+    RunTimeout,
 )
 from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.engine import Engine
@@ -85,14 +86,20 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
         stored, causes = session.storage.store_failure(error), steps_behind(session.run_id, error)
         where = f" in {causes[0]}" if causes else ""
         what = f"run {session.run_id} of {session.name} failed{where}; {_kept(session)}"
-        is_told = isinstance(error, CodeChanged | OutcomeUnknown | InputInvalid)  # what to do, if it can be done
-        _note(session, error, what, None if is_told else "mend what failed, then ")
+        _note(session, error, what, _to_do(error))
         failed = events.RunFailed(error=stored.value_id, caused_by=causes)
         last = PendingEvent(failed, values=(stored,))
     with _closing(engine, session, ended, error):
         if last is not None:
             session.disown(causes)
             session.end_or_defer(*_account(session), last, resolve=lambda: ended.fail(error))
+
+
+def _to_do(error: BaseException) -> str | None:
+    """Return what to do before the run is continued; None if the error says so itself."""
+    if isinstance(error, CodeChanged | OutcomeUnknown | InputInvalid):
+        return None
+    return "give it more time, if it needs that, then " if isinstance(error, RunTimeout) else "mend what failed, then "
 
 
 def interrupt(engine: Engine, session: Session, error: BaseException, reason: str) -> None:
@@ -115,6 +122,12 @@ def stop(engine: Engine, session: Session, stopped: RunStopped) -> IronflowError
     if stopped.request is StopRequest.INTERRUPT:
         error = _interrupted(session, "interrupted")
         interrupt(engine, session, error, stopped.asked_by or "")
+        return error
+    if stopped.request is StopRequest.TIMEOUT:
+        error = RunTimeout(
+            f"run {session.run_id} of {session.name} took longer than its {stopped.asked_by}", run_id=session.run_id
+        )
+        fail(engine, session, error)
         return error
     if stopped.request is StopRequest.CANCEL:
         last = PendingEvent(events.RunCancelled(reason=f"asked by {stopped.asked_by}"))

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from ironflow_nb.core.durations import spoken
-from ironflow_nb.core.events import RunCancelled, RunContinued, RunStarted
+from ironflow_nb.core.events import RunCancelled, RunContinued, RunStarted, decode_as
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.join import Attach, Begin, Continue
 from ironflow_nb.core.plain_text import are, counted
 from ironflow_nb.core.plan import Action, Planned, discarded
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import CLOSED, FAILURES, ContinuationReason, StepStatus, derived_run_status
+from ironflow_nb.core.time_limits import TimeLimits, owned_s
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RunRequest
@@ -262,6 +263,7 @@ def _look_after(engine: Engine, session: Session, request: RunRequest) -> None:
         rejoined_by=rejoined_by(engine, request.policy) if request.notes_end else None,
         define=None if request.definition_id in engine.access.defined else request.define,
     )
+    session.limit_time(TimeLimits(request.policy.timeout_s, request.policy.deadline_s), session.replayer.owned_s)
     engine.open_session(session)
 
 
@@ -319,6 +321,7 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
         stale = reader.signals([run.run_id])
         foreign = "" if own_runs(access.signer, reader, [run]) else f", {FOREIGN}"
         continued_before = continuations(reader, run)
+        worked_s = _owned_s(reader, run, head[1] if head is not None else run.updated_at)
         origin = _origin(access, reader, writer, run.origin_run_id)
         planned = plan_of_edits(reader, run, [row for row, _ in recorded], on_change) if request.is_rerun else []
     assert head is not None
@@ -327,12 +330,14 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
         if is_stop(signal.name):
             assert signal.signal_id is not None
             writer.post(Mail(taken=(signal.signal_id,)))
-    continued = _continuation(engine, request, call, writer.durability, is_takeover=run.status is not was)
+    is_takeover = run.status is not was
+    continued = _continuation(engine, request, call, writer.durability, worked_s, is_takeover=is_takeover)
     writer.commit(PendingEvent(continued))
     discards = discarded([*continued_before, (writer.version, continued)])
     replayer = Replayer(
         access, run.run_id, call.name, on_change, recorded, discarded=discards, kept=continued.keep, origin=origin
     )
+    replayer.owned_s = worked_s
     replayer.advise({each.row.name for each in planned if each.action is Action.REDO}, request.new_adviser)
     if request.is_rerun:
         steps = _said(planned, "kept") if planned else format_kept(replayer)
@@ -342,8 +347,19 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
     return replayer
 
 
+def _owned_s(reader: Reader, run: RunRow, newest_at: int) -> float:
+    """Return for how long owners have worked on the run; the last one at least until its last sign of life."""
+    before_s, began_at = 0.0, run.started_at
+    if run.n_sessions > 1:
+        row = reader.events(Select(run_ids=[run.run_id], name=RunContinued.__name__))[-1]
+        before_s, began_at = decode_as(RunContinued, row.data).owned_s, row.at
+    lease = reader.leases().get(run.owner or "")
+    seen_at = newest_at if lease is None else max(newest_at, lease.heartbeat_at)
+    return owned_s(run, before_s, began_at, seen_at)
+
+
 def _continuation(
-    engine: Engine, request: RunRequest, call: CallKey, durability: Durability, *, is_takeover: bool
+    engine: Engine, request: RunRequest, call: CallKey, durability: Durability, worked_s: float, *, is_takeover: bool
 ) -> RunContinued:
     options = request.options
     return RunContinued(
@@ -351,6 +367,7 @@ def _continuation(
         owner=engine.owner,
         definition=request.definition_id,
         durability=durability.value,
+        owned_s=worked_s,
         execution=call.execution if request.is_rerun else None,
         ordinal=call.ordinal if request.is_rerun else 0,
         notebook=notebook_path(),

@@ -235,6 +235,10 @@ class PromisedWork:
         """Return True if nothing of it is still to come."""
         return self.promise.is_done
 
+    def is_at_work(self) -> bool:
+        """Return True if it is still to finish."""
+        return not self.promise.is_done
+
     def when_done(self, callback: Callable[[], None]) -> None:
         """Call back once it is finished, at once if it is; in any thread, under the lock."""
         with self._lock:

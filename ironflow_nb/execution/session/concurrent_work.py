@@ -26,6 +26,9 @@ class Child(Protocol):
     def is_finished(self) -> bool:
         """Return True if nothing of it is still to come."""
 
+    def is_at_work(self) -> bool:
+        """Return True if something of it runs, or is about to: it does not wait for its time."""
+
     def unobserved_error(self) -> BaseException | None:
         """Return a failure that the flow never saw."""
 
@@ -76,6 +79,10 @@ class ConcurrentWork:
         """Pull items of every open map into its window; only the flow's own threads do that."""
         for pull in list(self._pulls):
             pull()
+
+    def is_at_work(self) -> bool:
+        """Return True if something runs beside the flow, or is about to."""
+        return self._n_awaited > 0 or any(child.is_at_work() for child in list(self.children))
 
     def begin_await(self) -> None:
         """Note that a task awaits a call of a step. Called on the loop's thread only."""

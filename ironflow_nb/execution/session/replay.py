@@ -81,6 +81,7 @@ class Replayer:
         """
         rows = list(rows)
         self.n_reused = 0
+        self.owned_s = 0.0
         self.origin = origin
         self.sites = NOWHERE
         self._access = access

@@ -6,6 +6,7 @@ way to what runs beside the thread that got it: async flows and children.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 
 from ironflow_nb.core.events import RunCancelRequested
 from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.time_limits import NO_LIMITS, Limit, TimeLimits, first_limit
 from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.run_writer import RunWriter
@@ -36,11 +38,12 @@ class RunPhase(IntEnum):
 
 
 class StopRequest(StrEnum):
-    """What is asked of a run, as its signal is called in the journal; an interrupt comes from this process alone."""
+    """What is asked of a run, as its signal is called in the journal; the last two come from this process alone."""
 
     CANCEL = "ironflow:cancel"
     PAUSE = "ironflow:pause"
     INTERRUPT = "ironflow:interrupt"
+    TIMEOUT = "ironflow:timeout"
 
 
 def is_stop(signal: str) -> bool:
@@ -86,6 +89,39 @@ class RunLifecycle:
         self.interrupted_by: str | None = None
         self.cancels_tasks = False
         self._task: Any = None
+        self._limits = NO_LIMITS
+        self._limit: Limit | None = None
+        self._ends_s = math.inf
+        self.is_within_limit = False
+
+    # -- its time ------------------------------------------------------------------------------------------------
+
+    def limit_time(self, limits: TimeLimits, owned_s: float) -> None:
+        """Note how long this continuation may take, of a run on which owners have worked so long before."""
+        left_s = None if limits.deadline_s is None else limits.deadline_s - owned_s
+        self._limit = first_limit(limits.timeout_s, left_s)
+        if self._limit is not None:
+            self._limits = limits
+            self._ends_s = self.access.clock.monotonic() + self._limit.after_s
+            self.is_within_limit = True  # so are its children
+
+    def limit_left(self) -> Limit | None:
+        """Return the limit of the run with the seconds that it leaves, or None without one."""
+        if self._limit is None:
+            return None
+        return Limit(self._ends_s - self.access.clock.monotonic(), self._limit.option, is_of_run=True)
+
+    def shortened(self, duration_s: float | None) -> float | None:
+        """Return how long a wait of that length may last: at most as long as the run."""
+        if self._limit is None:
+            return duration_s
+        left_s = max(self._ends_s - self.access.clock.monotonic(), 0.0)
+        return left_s if duration_s is None else min(duration_s, left_s)
+
+    def stop_if_out_of_time(self) -> None:
+        """Stop the run if its time is up; asked wherever it waits or begins a step, and by the background thread."""
+        if self._limit is not None and self.access.clock.monotonic() >= self._ends_s:
+            self.stop(StopRequest.TIMEOUT, self._limits.in_words(self._limit.option))
 
     # -- what executes it ----------------------------------------------------------------------------------------
 
@@ -194,8 +230,10 @@ class RunLifecycle:
 
     def _stop_children(self, stop: RunStopped | None) -> None:
         if stop is not None:
+            # The time of the parent is not that of the child, which so can be continued.
+            request = StopRequest.INTERRUPT if stop.request is StopRequest.TIMEOUT else stop.request
             for child in list(self.child_runs):
-                child.stop(stop.request, stop.asked_by, with_parent=self._task is not None)
+                child.stop(request, stop.asked_by, with_parent=self._task is not None)
 
     def take_interrupt(self) -> None:
         """Carry out the interrupt that a handler of signals has noted, in the continuation that it was noted in."""
@@ -208,6 +246,7 @@ class RunLifecycle:
     def with_child_run(self, child: RunLifecycle) -> Iterator[None]:
         """Stop a child run together with this one, and count what it has finished if it does not complete."""
         self.child_runs.append(child)
+        child.is_within_limit |= self.is_within_limit
         if self.stop_request is not None:  # looked at when the child can be found: a stop may have missed it
             self._stop_children(self.stop_request)
         try:

@@ -153,6 +153,7 @@ class Session(RunLifecycle):
         inputs = self.storage.store_inputs(attempt.call.arguments)
         identity, branch, nth = attempt.call.place
         writer = self.writer
+        self.stop_if_out_of_time()
         with self.lock:
             if (
                 self.phase is not RunPhase.OPEN
@@ -302,8 +303,9 @@ class Session(RunLifecycle):
         return bool(self._in_flight or self._results) or self.beside.has_more()
 
     def is_idle(self) -> bool:
-        """Return True if no body runs beside the flow."""
-        return not (self._in_flight or self._results)
+        """Return True if no body runs beside the flow; and under a time limit, if none is about to either."""
+        is_at_work = self._in_flight or self._results or (self.is_within_limit and self.beside.is_at_work())
+        return not is_at_work
 
     def in_flight(self) -> list[Attempt]:
         """Return the attempts that run beside the flow."""
@@ -317,6 +319,7 @@ class Session(RunLifecycle):
 
     def advance(self) -> None:
         """Begin what is due, pull items of open maps, commit queued results; done by all who wait for the run."""
+        self.stop_if_out_of_time()
         self.beside.begin_due()
         self.beside.pull()
         self.commit_queued()

@@ -58,7 +58,7 @@ class Driver:
                 left_s = None if deadline is None else deadline - clock.monotonic()
                 if left_s is not None and left_s <= 0:
                     return False
-                await self._sleep(session, wakeup, session.beside.shortened(left_s))
+                await self._sleep(session, wakeup, session.shortened(session.beside.shortened(left_s)))
 
     async def pause(self, session: Session, duration_s: float) -> None:
         """Wait so long."""

@@ -287,6 +287,10 @@ class FanOut:
             if attempt is not None and attempt.is_started:
                 self.session.observe(attempt)
 
+    def is_at_work(self) -> bool:
+        """Return True if a worker performs items of it."""
+        return self._n_workers > 0
+
     def unobserved_error(self) -> BaseException | None:
         """Return the failure of which the flow never saw anything."""
         seen = [promise.error for promise in self.promises if promise.error is not None and promise.is_observed]
@@ -323,6 +327,7 @@ class Submission(PromisedWork):
         self._is_limited = is_limited
         self._attempt = asked if isinstance(asked, Attempt) else None
         self._is_taken = False
+        self._is_at_work = False
         if isinstance(asked, Attempt):
             scope.add_child(self)
             self.when_done(self._note_done)
@@ -333,7 +338,7 @@ class Submission(PromisedWork):
                 self._begin(asked)
 
     def _begin(self, attempt: Attempt) -> None:
-        self._attempt, self._is_taken = attempt, False
+        self._attempt, self._is_taken, self._is_at_work = attempt, False, True
         try:
             self.session.start_performer(attempt.spec, self.session, self._take, is_limited=self._is_limited)
         except Exception as error:  # noqa: BLE001 -- no thread can be started
@@ -341,9 +346,14 @@ class Submission(PromisedWork):
 
     def _take(self, _results: AttemptResult | None) -> Attempt | None:
         if self._is_taken or self.session.phase >= RunPhase.FINISHING:
+            self._is_at_work = False
             return None
         self._is_taken = True
         return self._attempt
+
+    def is_at_work(self) -> bool:
+        """Return True if it is performed, or about to be."""
+        return self._is_at_work
 
     def _note_done(self) -> None:
         if self.promise.error is None:

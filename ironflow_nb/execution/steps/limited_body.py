@@ -12,7 +12,7 @@ from contextvars import copy_context
 from typing import Any
 
 from ironflow_nb.core.durations import spoken
-from ironflow_nb.core.time_limits import TIMEOUT, Limit, first_limit
+from ironflow_nb.core.time_limits import DEADLINE, TIMEOUT, Limit, first_limit
 from ironflow_nb.errors import StepTimeout
 from ironflow_nb.execution.session.attempts import Attempt
 from ironflow_nb.execution.session.session import Session
@@ -24,11 +24,11 @@ from ironflow_nb.execution.system.threads import LoopWakeup
 
 def limited_body(session: Session, attempt: Attempt) -> LimitedBody | None:
     """Return the body of the attempt, which begins now; None if it may take as long as it likes."""
-    limits = attempt.spec.limits
+    limits, run = attempt.spec.limits, session.limit_left()
     if limits.deadline_s is not None and attempt.ends_s is None:
         attempt.ends_s = attempt.started_s + limits.deadline_s
     left_s = None if attempt.ends_s is None else attempt.ends_s - attempt.started_s
-    limit = first_limit(limits.timeout_s, left_s)
+    limit = first_limit(limits.timeout_s, left_s, run)
     return None if limit is None else LimitedBody(session, attempt, limit)
 
 
@@ -172,11 +172,14 @@ class LimitedBody:
     def _exceeded(self, outcome: str) -> StepTimeout:
         """Return the error of the attempt; `outcome` says what became of its body."""
         attempt, limit, limits = self._attempt, self._limit, self._attempt.spec.limits
-        if limit.option == TIMEOUT:
-            what = f"{attempt.step} took longer than its timeout_s of {limits.timeout_s:g} s"
+        if limit.is_of_run:
+            self._session.stop_if_out_of_time()  # before the flow sees the error, and could end with it
+            what = f"{attempt.step} had not ended when the {limit.option} of its run was over"
+        elif limit.option == TIMEOUT:
+            what = f"{attempt.step} took longer than its {limits.in_words(TIMEOUT)}"
         else:
-            what = f"{attempt.step} took longer than its deadline_s of {limits.deadline_s:g} s, all attempts together"
+            what = f"{attempt.step} took longer than its {limits.in_words(DEADLINE)}, all attempts together"
         error = attempt.spec.timeout_error(f"{what}; its body {outcome}")
         error.run_id, error.step = self._session.run_id, attempt.step
-        error.is_retryable = limit.option == TIMEOUT
+        error.is_retryable = limit.option == TIMEOUT and not limit.is_of_run
         return error

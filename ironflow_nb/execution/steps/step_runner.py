@@ -53,7 +53,7 @@ def call(
     asked = session.resolve_call(spec, scope.branch, args, kwargs, continuation=scope.continuation)
     if isinstance(asked, RecordedAnswer):
         return deliver(asked)
-    if child is None and isinstance(asked, Attempt) and spec.limits is not NO_LIMITS:
+    if child is None and isinstance(asked, Attempt) and (spec.limits is not NO_LIMITS or session.is_within_limit):
         return _called_beside(scope, asked)
     return run_to_end(_resolved(IN_THREAD, session, spec, asked, child))
 
@@ -168,7 +168,7 @@ async def perform_attempt(
         # Beside its flow, a later continuation may find it at work: on a loop other tasks of the flow go on meanwhile.
         is_beside = driver.is_async or attempt.begin_again is not None or session.is_beside()
         session.start(attempt, is_beside=is_beside)
-        is_limited = child is None and attempt.spec.limits is not NO_LIMITS
+        is_limited = child is None and (attempt.spec.limits is not NO_LIMITS or session.is_within_limit)
         limited = limited_body(session, attempt) if is_limited else None
         limit_s = None if limited is None else limited.limit_s
         context = RunContext(session, attempt.call.place[1], attempt.step, limit_s=limit_s)
