@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import EntryPoint
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,16 @@ def test_the_root_stub_only_imports() -> None:
 @pytest.mark.parametrize("path", [*modules(), *sorted((ROOT / "tests").rglob("*.py"))], ids=str)
 def test_no_file_is_too_long(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= CODE_LIMIT
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_a_text_alone_documents_what_stands_before_it(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        body = getattr(node, "body", None)
+        for before, text in pairwise(body) if isinstance(body, list) else ():
+            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                is_stray = isinstance(text.value.value, str) and not isinstance(before, ast.Assign | ast.AnnAssign)
+                assert not is_stray, f"{dotted(path)}, line {text.lineno}: a text that documents nothing"
 
 
 def code_lines(path: Path) -> int:

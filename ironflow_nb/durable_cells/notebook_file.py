@@ -15,8 +15,6 @@ from ironflow_nb.durable_cells.cell import MAGIC, Cell, CellOptions, parse_magic
 from ironflow_nb.errors import DefinitionError
 from ironflow_nb.values.private_files import refuse_used
 
-"""The status in the metadata of a cell while `run_notebook` executes it."""
-
 Transform = Callable[[str], str]
 """Translates the text of a cell, which may have magics and shell commands, to Python."""
 

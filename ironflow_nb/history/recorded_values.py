@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -17,14 +17,10 @@ from ironflow_nb.values.codecs import JSON, NOT_KEPT, REFERENCE, input_reference
 from ironflow_nb.values.stored_value import StoredValue, ValueRecord
 from ironflow_nb.values.tagged import TAG, Tree, untag
 
-if TYPE_CHECKING:
-    pass
-
 LENGTH: Final = 200
 CONTENT_LIMIT: Final = 4 * 1024
 """Larger values are not read; their recorded preview is shown."""
 
-"""The kind of runs whose only argument is a mapping with the names of all inputs."""
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any])
 _CLOSURE: Final = CLOSURE.encode()
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})

@@ -82,7 +82,7 @@ class LiveOutput:
                     update(self._display_id, bundle_of(drawn(run_id, progress), is_moving=not is_over))
                     self._shown = progress
                 self._moment = moment
-            except Exception as error:  # noqa: BLE001 -- whatever became of the journal, the picture tells, and ends
+            except Exception as error:  # noqa: BLE001 -- the picture shows what happened to the journal, and ends
                 is_over = True
                 update(self._display_id, bundle_of(trouble(run_id, error)))
             return is_over and run_id == self._run_id
