@@ -1,8 +1,9 @@
 """Live pictures of runs and deciders: they update their own output, without a widget, and stay in a saved notebook.
 
 A picture is drawn again only after a change, at most four times a second, so that drawing takes about two per cent of
-the time. The picture of a run is final when the run has ended. A decider never ends: its picture is live until the same
-decider is shown again, and it is updated at the end of every cell, so that a saved notebook has the last state.
+the time. The picture of a run is final when the run has ended, and all bodies of it that run here: an interrupt leaves
+those behind that were in flight, and what they return is recorded. A decider never ends: its picture is live until the
+same decider is shown again, and it is updated at the end of every cell, so that a saved notebook has the last state.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class LiveOutput:
         self._wakeup = engine.threads.wakeup()
         self._run_id: RunId | None = None
         self._moment: Moment | None = None
-        self._shown: Progress | None = None
+        self._shown: tuple[Progress, bool] | None = None
+        self._n_sessions: int | None = None
         self._is_following = False
         self._lock = engine.threads.lock()
         self._drawing_lock = engine.threads.lock()
@@ -65,8 +67,13 @@ class LiveOutput:
             self._wakeup.take(min(max(EVERY_S, RESTING_FACTOR * self._drawing_s), AT_LEAST_EVERY_S))
 
     def finish(self) -> None:
-        """Draw the current state. If the run has ended, this state is final, also if another cell continues the run."""
+        """Draw the current state; what comes of another continuation of the run is another cell's to show.
+
+        If the run has ended, and nothing of it still runs, this state is final.
+        """
         self._is_final = self.paint()
+        shown = None if self._shown is None else self._shown[0].run
+        self._n_sessions = None if shown is None else shown.n_sessions
 
     def paint(self) -> bool:
         """Draw the current state if it has changed; return True if the run has ended and the picture is final."""
@@ -76,16 +83,27 @@ class LiveOutput:
             run_id = self._run_id
             assert run_id is not None
             try:
+                session = self._engine.sessions.get(run_id)  # before reading: what has landed is in the journal
+                is_at_rest = session is None or not session.in_flight()
                 moment, progress = progress_since(self._engine, run_id, self._moment)
-                is_over = moment.status in ENDED
-                if progress is not None and progress != self._shown:
+                if progress is not None and self._is_continued(progress):
+                    self._is_final = True
+                    return True
+                is_over = moment.status in ENDED and is_at_rest
+                progress = progress or (self._shown[0] if self._shown is not None else None)
+                if progress is not None and (progress, is_over) != self._shown:
                     update(self._display_id, bundle_of(drawn(run_id, progress), is_moving=not is_over))
-                    self._shown = progress
+                    self._shown = progress, is_over
                 self._moment = moment
             except Exception as error:  # noqa: BLE001 -- the picture shows what happened to the journal, and ends
                 is_over = True
                 update(self._display_id, bundle_of(trouble(run_id, error)))
             return is_over and run_id == self._run_id
+
+    def _is_continued(self, progress: Progress) -> bool:
+        """Return True if the run was continued since the cell of this output ended."""
+        run = progress.run
+        return self._n_sessions is not None and run is not None and run.n_sessions > self._n_sessions
 
 
 class CellPicture:

@@ -51,6 +51,7 @@ def begun(gate: str) -> Run[str]:
 def test_a_picture_is_drawn_when_something_happened_and_tells_when_nothing_more_will(
     lab: Lab, shown: list[str]
 ) -> None:
+    lab.simulate_time()  # the age of the run is a part of its picture
     run = begun("a")
     following = live_pictures.LiveOutput(lab.engine, "an id")
     following._run_id = run.id
@@ -159,6 +160,90 @@ def test_the_picture_of_a_cell_stands_above_and_shows_the_end_when_the_cell_ends
         n_shown = len(shown)
         shell.fine("1 + 1")
         assert len(shown) == n_shown
+    finally:
+        del shell.ipython.kernel
+
+
+LEFT_BEHIND = """
+import os, signal
+from ironflow_nb import flow, step
+
+@step
+def item(n):
+    if bodies.add():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert bodies.gate.wait(60)
+    return n
+
+@flow
+def main():
+    return list(item.map(range(4), concurrency=4))
+"""
+
+
+class Bodies:
+    """Counts the bodies that have begun, and holds them."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self._lock = threading.Lock()
+        self._n = 0
+
+    def add(self) -> bool:
+        """Return True for the fourth."""
+        with self._lock:
+            self._n += 1
+            return self._n == 4
+
+    def __ironflow_digest__(self) -> bytes:
+        return b"the bodies"
+
+
+def test_the_picture_of_an_interrupted_cell_is_final_when_the_bodies_it_left_behind_have_ended(
+    shell: Shell, shown: list[str]
+) -> None:
+    shell.ipython.kernel = object()
+    try:
+        bodies = shell.space["bodies"] = Bodies()
+        shell.fine("%load_ext ironflow_nb")
+        shell.fine(LEFT_BEHIND)
+        assert isinstance(shell.run("main()").error, KeyboardInterrupt)
+        assert "4 interrupted" in shown[-1]
+        bodies.gate.set()
+        deadline = time.monotonic() + 60
+        while "4 of 4" not in shown[-1]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert "main: interrupted" in shown[-1]
+        n_shown = len(shown)
+        assert shell.fine("main()").value == [0, 1, 2, 3]
+        assert shown[n_shown] == "starting"  # the output of another cell
+        assert "main: completed" in shown[-1]
+    finally:
+        del shell.ipython.kernel
+
+
+def test_what_a_cell_left_behind_is_not_followed_into_the_next_stretch(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: dict[str, list[str]] = {}
+    for how in ("update", "publish"):
+        note = lambda key, bundle: texts.setdefault(key, []).append(bundle["text/plain"])  # noqa: E731
+        monkeypatch.setattr(live_pictures, how, note)
+    shell.ipython.kernel = object()
+    try:
+        bodies = shell.space["bodies"] = Bodies()
+        shell.fine("%load_ext ironflow_nb")
+        shell.fine(LEFT_BEHIND)
+        assert isinstance(shell.run("main()").error, KeyboardInterrupt)
+        shell.fine("run = main.resume()")
+        bodies.gate.set()
+        assert shell.fine("run.result(timeout_s=60)").value == [0, 1, 2, 3]
+        for thread in threading.enumerate():
+            if thread.name == "ironflow-picture":
+                thread.join(60)
+        first, *_ = texts.values()
+        assert "main: interrupted" in first[-1]
     finally:
         del shell.ipython.kernel
 
