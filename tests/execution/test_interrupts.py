@@ -16,7 +16,7 @@ import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
-from ironflow_nb.execution.system.interrupts import AwaitedRuns
+from ironflow_nb.execution.system.interrupts import INTERRUPTS, AwaitedRuns
 from ironflow_nb.journal.ports import QueueSelect
 from tests.cells import World
 from tests.conftest import Lab
@@ -156,6 +156,31 @@ def test_a_package_whose_folder_begins_as_ours_does_is_the_users(lab: Lab, name:
     with pytest.raises(KeyboardInterrupt) as caught:
         main(iron.resource(module["endless"]))
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("is_left", [False, True], ids=["taken out after the run", "left in place"])
+def test_a_handler_that_was_put_in_within_a_run_does_not_make_ours_call_itself(lab: Lab, *, is_left: bool) -> None:
+    """As an await of a cell that never went on, which is collected whenever the garbage is."""
+    awaited = AwaitedRuns().listening(lambda: None, lambda _: None)
+    with INTERRUPTS.taken():
+        awaited.__enter__()
+    if not is_left:
+        awaited.__exit__(None, None, None)
+
+    @flow
+    def main() -> None:
+        press()
+
+    for _ in range(2):
+        lab.cell()
+        with pytest.raises(KeyboardInterrupt):
+            main()
+        with INTERRUPTS.taken():
+            INTERRUPTS.is_pending = True
+            with pytest.raises(KeyboardInterrupt):
+                INTERRUPTS.check()
+    if is_left:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_what_a_resource_does_is_interrupted_in_the_middle(lab: Lab) -> None:

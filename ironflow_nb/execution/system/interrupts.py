@@ -56,6 +56,7 @@ class Interrupts:
         self._depth = 0
         self._previous: Any = None
         self.is_pending = False
+        self._is_delivering = False
         self._wakeups: list[Wakeup] = []
 
     @contextmanager
@@ -112,8 +113,9 @@ class Interrupts:
     def _install(self) -> None:
         self.is_pending = False
         previous = signal.getsignal(signal.SIGINT)
-        # Ignored stays ignored, and a handler that is not Python's can't be called by us.
-        if previous is not signal.SIG_IGN and previous is not None:
+        # Ignored stays ignored, and a handler that is not Python's can't be called by us. One that was put in within a
+        # run and taken out after it, as by an await that is collected late, has put ours back: its former one stays.
+        if previous is not signal.SIG_IGN and previous is not None and previous != self._handle:
             self._previous = previous
             signal.signal(signal.SIGINT, self._handle)
 
@@ -133,10 +135,13 @@ class Interrupts:
     def _deliver(self, frame: FrameType | None) -> None:
         __tracebackhide__ = True
         self.is_pending = False  # also one that was kept before this one: it asked for the same
-        if callable(self._previous):
-            self._previous(signal.SIGINT, frame)
-        else:
+        if not callable(self._previous) or self._is_delivering:  # the former handler may have ours as its former one
             raise KeyboardInterrupt
+        self._is_delivering = True
+        try:
+            self._previous(signal.SIGINT, frame)
+        finally:
+            self._is_delivering = False
 
 
 INTERRUPTS: Final = Interrupts()
