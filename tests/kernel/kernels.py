@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -98,18 +99,14 @@ class Kernel:
             bundle.clear()
             bundle.update(content["data"])
 
-    def take_updates(self, duration_s: float) -> int:
-        """Let outputs of earlier cells be updated for a while; return how many updates came."""
+    def take_updates(self, until: Callable[[int], bool]) -> None:
+        """Let outputs of earlier cells be updated until that holds, given how many updates came."""
         shown = Shown()
-        deadline = time.monotonic() + duration_s
-        while (left := deadline - time.monotonic()) > 0:
-            try:
-                message = self._client.get_iopub_msg(timeout=left)
-            except Exception:  # queue.Empty, whichever the client raises
-                break
+        deadline = time.monotonic() + TIMEOUT_S
+        while not until(shown.n_updates):
+            message = self._client.get_iopub_msg(timeout=max(deadline - time.monotonic(), 0))
             if message["msg_type"] == "update_display_data":
                 self._update(message["content"], shown)
-        return shown.n_updates
 
     def interrupt(self) -> None:
         """Press the stop button."""

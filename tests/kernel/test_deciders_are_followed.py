@@ -38,8 +38,5 @@ def test_the_picture_of_a_decider_follows_it(tmp_path: Path) -> None:
         assert bundle["text/plain"].startswith("order: 20 instances\n")
         assert "20 here" in bundle["image/svg+xml"]
         subprocess.run([sys.executable, "-c", DEFINE + ELSEWHERE], cwd=tmp_path, check=True, timeout=60)
-        for _ in range(40):
-            if "1 completed" in bundle["text/plain"]:
-                break
-            kernel.take_updates(0.5)
+        kernel.take_updates(lambda _: "1 completed" in bundle["text/plain"])
         assert bundle["text/plain"].startswith("order: 20 instances, 1 completed\n")
