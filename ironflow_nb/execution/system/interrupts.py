@@ -56,7 +56,6 @@ class Interrupts:
         self._depth = 0
         self._previous: Any = None
         self.is_pending = False
-        self._is_delivering = False
         self._wakeups: list[Wakeup] = []
 
     @contextmanager
@@ -135,13 +134,13 @@ class Interrupts:
     def _deliver(self, frame: FrameType | None) -> None:
         __tracebackhide__ = True
         self.is_pending = False  # also one that was kept before this one: it asked for the same
-        if not callable(self._previous) or self._is_delivering:  # the former handler may have ours as its former one
-            raise KeyboardInterrupt
-        self._is_delivering = True
+        previous, self._previous = self._previous, None  # the former handler may have ours as its former one
         try:
-            self._previous(signal.SIGINT, frame)
+            if not callable(previous):
+                raise KeyboardInterrupt
+            previous(signal.SIGINT, frame)
         finally:
-            self._is_delivering = False
+            self._previous = previous
 
 
 INTERRUPTS: Final = Interrupts()
