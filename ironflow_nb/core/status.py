@@ -80,7 +80,6 @@ class EffectOutcome(_Word):
 
     PERFORMED = "performed"
     DEAD = "dead"
-    DISCARDED = "discarded"
 
 
 FAILURES: Final = frozenset({StepStatus.FAILED, StepStatus.TIMED_OUT})

@@ -130,6 +130,17 @@ def test_a_command_reads_little_and_writes_one_column_of_its_run(engine: Engine)
     assert re.findall(r'"(\w+)" =', update) == ["updated_at"]
 
 
+def test_a_command_writes_six_pages_or_fewer(engine: Engine) -> None:
+    counter, log = counters(), Path(f"{engine.journal.location}-wal")
+    for n in range(10):
+        counter.send(Add(f"c-{n}"))
+    before = log.stat().st_size
+    for n in range(200):
+        counter.send(Add(f"c-{n % 10}"))
+    frame = 4096 + 24  # a page in the log has a header
+    assert (log.stat().st_size - before) / frame / 200 <= 6
+
+
 def test_a_replay_asks_the_file_a_number_of_times_that_does_not_depend_on_its_length(engine: Engine) -> None:
     totals = []
     for n_steps in (10, 200):
