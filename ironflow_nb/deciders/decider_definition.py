@@ -226,7 +226,7 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
             DecisionError: there is no `evolve`, or it returned None.
         """
         if self._evolve is None:
-            raise DecisionError(f"decider {self.name} has no evolve; define one with @{self.name}.evolve")
+            raise self._missing("evolve")
         after = self._evolve(state, event)
         if after is None and self.initial is not None:
             raise DecisionError(
@@ -242,7 +242,7 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
             DecisionError: there is no `decide`, or it returned no decision.
         """
         if self._decide is None:
-            raise DecisionError(f"decider {self.name} has no decide; define one with @{self.name}.decide")
+            raise self._missing("decide")
         decision = call_body(self._decide, (state, command, now) if self._takes_time else (state, command), {})
         if not isinstance(decision, Accept | Reject):
             raise DecisionError(
@@ -250,6 +250,9 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
                 "command, and returns iron.accept(event, ...) or iron.reject(reason)"
             )
         return decision
+
+    def _missing(self, function: str) -> DecisionError:
+        return DecisionError(f"decider {self.name} has no {function}; define one with @{self.name}.{function}")
 
     def instance_of(self, command: Any) -> str:
         """Return the id of the instance that the command is for.
@@ -308,8 +311,13 @@ class DeciderDefinition(Generic[State, Command, Event, Effect]):
 
     @property
     def evolve_code(self) -> Digest:
-        """The digest of the code of `evolve`, with the initial state."""
-        assert self._evolve_code is not None
+        """The digest of the code of `evolve`, with the initial state.
+
+        Raises:
+            DecisionError: there is no `evolve`.
+        """
+        if self._evolve_code is None:
+            raise self._missing("evolve")
         return digest_bytes(self._evolve_code.current().digest + (self.initial_text or b""))
 
     @property

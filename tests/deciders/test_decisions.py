@@ -147,6 +147,18 @@ def test_what_is_no_decision_is_refused(lab: Lab, returned: Any) -> None:
     assert everything(lab) == [[], [], [], []]
 
 
+@pytest.mark.parametrize("missing", ["evolve", "decide"])
+def test_a_decider_without_one_of_its_functions_says_which(lab: Lab, missing: str) -> None:
+    decider: Any = iron.Decider("half", initial=Count())
+    if missing == "evolve":
+        decider.decide(lambda state, command: iron.accept(Added(1)))
+    else:
+        decider.evolve(lambda state, event: state)
+    with pytest.raises(iron.errors.DecisionError, match=f"has no {missing}; define one with @half.{missing}"):
+        decider.send(Send("c"))
+    assert everything(lab) == [[], [], [], []]
+
+
 def test_an_accept_without_events_cant_be_made() -> None:
     with pytest.raises(iron.errors.DecisionError, match="at least one event"):
         iron.accept()
