@@ -11,14 +11,14 @@ from typing import Any, Final
 import pytest
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import RunCompleted
+from ironflow_nb.core.events import DomainEvent, RunCompleted
 from ironflow_nb.core.identity import RunId, run_id
 from ironflow_nb.core.status import OWNED, RunStatus, StepStatus
 from ironflow_nb.journal.ports import Durability, Select
 from ironflow_nb.journal.sqlite_file import begin_reading, open_reader
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.journal.sqlite_reader import SqliteReader
-from tests.contracts.histories import Author, value
+from tests.contracts.histories import A, Author, B, value
 
 Ask = Callable[[SqliteReader], Any]
 N_FEW: Final = 60
@@ -40,6 +40,26 @@ def journal_of(path: Path, n_runs: int) -> Path:
         author.complete_step(run, "fetch", output=OUTPUT)
         author.note(run, RunCompleted(output=OUTPUT), at=next(at))
         journal.append([author.entry(run)], durability=Durability.PROCESS)
+    journal.close()
+    return path
+
+
+def journal_of_one_run(path: Path, n_steps: int) -> Path:
+    """Write a journal of one run, in which every fifth step was tried twice, after an instance with many events."""
+    journal = SqliteJournal(path)
+    author = Author()
+    author.start(A)
+    for number in range(n_steps):
+        name, index = ("fetch", "fit[1]")[number % 2], number // 2
+        author.begin_step(A, name, index)
+        if number % 5 == 0:
+            author.fail_step(A, name, index)
+            author.begin_step(A, name, index, attempt=2)
+        author.complete_step(A, name, index, attempt=2 if number % 5 == 0 else 1, output=OUTPUT)
+    author.start(B, kind="decider")
+    for _ in range(n_steps):
+        author.note(B, DomainEvent(type="orders.Placed"))
+    journal.append([author.entry(A), author.entry(B)], durability=Durability.PROCESS)
     journal.close()
     return path
 
@@ -87,3 +107,15 @@ def journals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_a_listing_takes_as_long_in_a_long_history(journals: tuple[Path, Path], ask: Ask) -> None:
     short, long = (n_instructions(path, ask) for path in journals)
     assert long < 1.2 * short
+
+
+@pytest.mark.parametrize("is_latest", [True, False])
+def test_the_first_steps_of_a_run_take_as_long_in_a_long_run(tmp_path: Path, is_latest: bool) -> None:
+    select = Select(limit=10, is_latest=is_latest)
+    short, long = (journal_of_one_run(tmp_path / f"{n}.db", n) for n in (N_FEW, 8 * N_FEW))
+    assert n_instructions(long, lambda reader: reader.steps(select)) < 1.2 * n_instructions(
+        short, lambda reader: reader.steps(select)
+    )
+    with SqliteJournal(long, read_only=True).reading() as reader:
+        assert reader.steps(select) == reader.steps(replace(select, limit=None))[:10]
+        assert len(reader.steps(replace(select, limit=10_000))) == 8 * N_FEW * (5 if is_latest else 6) // 5
