@@ -112,10 +112,14 @@ class JournalConflict(JournalError):
 
 
 class JournalCorrupt(JournalError):
-    """A row of the journal can't be what the package wrote."""
+    """A row of the journal can't be what the package wrote.
+
+    `damaged` has a message for each damaged run, where many runs were asked for.
+    """
 
     run_id: str | None = None
     event_type: str | None = None
+    damaged: dict[str, str] | None = None
 
 
 class EngineClosed(IronflowError, RuntimeError):

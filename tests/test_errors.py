@@ -25,6 +25,7 @@ AT_THE_ROOT = {
 GIVEN = {
     "str": "text", "int": 3, "float": 0.5, "bool": False, "bytes": b"b", "Path": Path("here"), "list[int]": [4],
     "list[str]": ["a"], "tuple[GraphFinding, ...]": ("found",), "Any": {"a": 1}, "object": [1],
+    "dict[str, str]": {"a": "b"},
 }  # fmt: skip
 
 

@@ -212,6 +212,8 @@ _ADVICE: Final = "iron.doctor() checks the whole journal"
 def skip_damaged(ask: Callable[[Select], T], select: Select) -> T:
     """Return the answer to the selection without runs that have damaged rows; a warning names each of them.
 
+    All damaged runs of an answer are left out of the next one, so without a limit two are enough.
+
     Raises:
         JournalCorrupt: the selection is one run, and this run has damaged rows.
     """
@@ -221,11 +223,12 @@ def skip_damaged(ask: Callable[[Select], T], select: Select) -> T:
         try:
             return ask(replace(select, without=without))
         except JournalCorrupt as error:
-            run_id = error.ids.get("run_id")
-            if not isinstance(run_id, str) or run_id in without or is_one_run:
+            damaged = error.damaged or {}
+            if is_one_run or damaged.keys() <= {*without}:
                 raise
-            logger().warning("%s; it is left out here; %s", error, _ADVICE)
-            without.append(run_id)
+            for message in damaged.values():
+                logger().warning("%s; it is left out here; %s", message, _ADVICE)
+            without += damaged
 
 
 def undamaged_tallies(reader: Reader, run_ids: Collection[RunId]) -> dict[RunId, list[StepTally]]:

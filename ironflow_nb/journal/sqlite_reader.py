@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.events import AFTER_FAILURE
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
-from ironflow_nb.errors import ValueUnreadable
+from ironflow_nb.errors import JournalCorrupt, ValueUnreadable
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.event_columns import COLUMNS_OF_PIECE, columns_of, columns_of_piece
 from ironflow_nb.journal.ports import (
@@ -124,7 +124,7 @@ class SqliteReader:
             unindexed = "" if len(select.statuses) == 1 else unindexed
             where += f" AND {_is_one_of(f'{unindexed}status', select.statuses, 'statuses')}"
         rest = f"WHERE {where} ORDER BY {_row_order(select, 'runs')} DESC LIMIT :limit"
-        return list(sql.RUNS.find(self._connection, rest, given))
+        return _sound(sql.RUNS.find(self._connection, rest, given))
 
     def _has_name(self, column: str, name: str, select: Select, given: dict[str, Any]) -> str:
         """Return the condition that a run has the name, and add its parameter to `given`."""
@@ -171,7 +171,7 @@ class SqliteReader:
             """,
             given,
         )
-        return list(map(sql.STEPS.row, rows))
+        return _sound(map(sql.STEPS.row, rows))
 
     def tallies(self, run_ids: Collection[str]) -> dict[RunId, list[StepTally]]:
         """See the port."""
@@ -188,8 +188,8 @@ class SqliteReader:
             given,
         )
         found: dict[RunId, list[StepTally]] = {}
-        for run_id, name, status, *counted in rows:
-            found.setdefault(run_id, []).append(StepTally(name, sql.step_status(run_id, status), *counted))
+        for run_id, tally in _sound(map(_tally, rows)):
+            found.setdefault(run_id, []).append(tally)
         return found
 
     def sites(
@@ -380,6 +380,33 @@ class SqliteReader:
     def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
         """See the port."""
         return kind(self._connection)
+
+
+def _tally(row: tuple[Any, ...]) -> tuple[RunId, StepTally]:
+    run_id, name, status, *counted = row
+    return run_id, StepTally(name, sql.step_status(run_id, status), *counted)
+
+
+def _sound(rows: Iterator[E]) -> list[E]:
+    """Return the rows.
+
+    Raises:
+        JournalCorrupt: some are damaged. All are looked at, and the error has a message for each damaged run.
+    """
+    found: list[E] = []
+    first: JournalCorrupt | None = None
+    damaged: dict[str, str] = {}
+    while True:
+        try:
+            found.extend(rows)  # after an error it goes on with the next row
+            break
+        except JournalCorrupt as error:
+            first = first or error
+            damaged.setdefault(error.run_id or "", error.message)
+    if first is not None:
+        first.damaged = damaged
+        raise first
+    return found
 
 
 def _run_conditions(select: Select, table: str) -> tuple[str, dict[str, Any]]:

@@ -6,11 +6,14 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
+from ironflow_nb.history.lookup import skip_damaged, undamaged_tallies
+from ironflow_nb.journal.ports import Select
 from tests.cells import World
 from tests.conftest import Lab
 
@@ -120,6 +123,29 @@ def test_an_unknown_status_is_named_and_blocks_no_listing(
         lab.cell()
         with pytest.raises(iron.errors.JournalCorrupt, match=rf"{run.id} .*sleeping"):
             ask()
+
+
+@pytest.mark.parametrize("table", ["runs", "steps"])
+def test_many_damaged_runs_are_left_out_after_one_answer(
+    table: str, path: Path, lab: Lab, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = [(sound.options(fresh=True)(world), sound.last)[1].id for _ in range(12)]
+    spoil(
+        path, f"UPDATE {table} SET status = 'sleeping' WHERE run_id IN (SELECT run_id FROM runs ORDER BY rowid LIMIT 9)"
+    )
+    asked: list[Select] = []
+
+    def ask(select: Select) -> list[Any]:
+        asked.append(select)
+        return list(getattr(reader, table)(select))
+
+    with lab.engine.reading() as reader:
+        assert [row.run_id for row in skip_damaged(ask, Select())] == ids[:8:-1]
+        tallies = undamaged_tallies(reader, ids)
+    assert len(asked) == 2
+    assert len(tallies) == (12 if table == "runs" else 3)
+    assert all(caplog.text.count(f"run {run_id} has") == (1 if table == "runs" else 2) for run_id in ids[:9])
+    assert set(iron.steps()["run_id"]) == set(iron.runs()["run_id"]) - set(ids[:9] if table == "steps" else ())
 
 
 @pytest.mark.parametrize("column", ["output_id", "inputs_id", "identity", "code", "started_at", "duration_s", "branch"])
