@@ -1,7 +1,6 @@
 """Every error of the package: one root, each also an error of the nearest builtin kind.
 
-A message says what was asked, what was found and what to do. The ids it names are attributes: each class declares its
-own, and they are the keyword arguments of its constructor.
+A message says what was asked and found, and what to do. Each class declares its ids, and takes them as keywords.
 """
 
 from __future__ import annotations
@@ -112,10 +111,7 @@ class JournalConflict(JournalError):
 
 
 class JournalCorrupt(JournalError):
-    """A row of the journal can't be what the package wrote.
-
-    `damaged` has a message for each damaged run, where many runs were asked for.
-    """
+    """A row of the journal can't be what the package wrote; `damaged` has a message for each run with such rows."""
 
     run_id: str | None = None
     event_type: str | None = None
