@@ -22,6 +22,7 @@ AWAITED_STEP_FILES, AWAITED_STEP_CALLS = 29, 90
 REPLAYED_STEP_FILES, REPLAYED_STEP_CALLS = 13, 24
 FOLDED_STEP_CALLS = 15  # two events, read, decoded and folded
 COMMAND_FILES, COMMAND_CALLS = 22, 81
+NODE_CALLS = 105  # in the thread of the graph; which thread commits is chance
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +101,23 @@ def test_a_state_is_folded_in_few_calls() -> None:
         assert len(state.steps) == n_steps
         n_calls.append(walk.n_calls)
     assert (n_calls[1] - n_calls[0]) / 20 <= FOLDED_STEP_CALLS
+
+
+def test_a_node_beside_others_takes_few_calls_and_no_text_is_written_for_it_again() -> None:
+    def fan(n_nodes: int) -> iron.Graph:
+        nodes = [{"id": f"n{n}", "python": "fetch", "with": {"number": n}, "depends_on": []} for n in range(n_nodes)]
+        data = {"graph": "fan", "allow": True, "nodes": nodes}
+        return iron.Graph.from_dict(data, functions={"fetch": fetch}).options(fresh=True)
+
+    walks: list[Walk] = []
+    for n_nodes in (20, 120):
+        graph = fan(n_nodes)
+        graph()
+        with walked() as walk:
+            graph()
+        walks.append(walk)
+    assert (walks[1].n_calls - walks[0].n_calls) / 100 <= NODE_CALLS
+    assert "write_yaml" not in {function for _, function in walks[1].entered}
 
 
 def test_a_command_enters_few_files() -> None:

@@ -112,6 +112,7 @@ class Graph(GraphDiagramMixin, Runnable):
         self._foreign: UntrustedRun | None = None
         self._compiled: tuple[CompiledGraph, list[CompilerFinding]] | None = None
         self._node_steps: NodeSteps | None = None
+        self._written: str | None = None
         self._registered: dict[str, Kind] = {}
         self.policy = RunPolicy()
         name = self.data.get("graph")
@@ -204,7 +205,7 @@ class Graph(GraphDiagramMixin, Runnable):
 
     def _change(self, path: DataPath, value: Any) -> None:
         self._source = with_value(self._source, path, value)
-        self._compiled = self._node_steps = None
+        self._compiled = self._node_steps = self._written = None
 
     # -- what it is ----------------------------------------------------------------------------------------------
 
@@ -270,7 +271,9 @@ class Graph(GraphDiagramMixin, Runnable):
             return self._source.text
         if self._source.findings:
             raise invalid_graph(self.name, self._source.findings)
-        return write_yaml(self.data)
+        if self._written is None:  # each run asks for it, to look for secrets in it and to store it
+            self._written = write_yaml(self.data)
+        return self._written
 
     @property
     def definition_id(self) -> Digest:

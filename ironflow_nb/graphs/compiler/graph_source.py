@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -217,47 +217,47 @@ _LONGEST_KEY: Final = 1000
 
 def write_yaml(data: Any) -> str:
     """Return data as YAML in its own order. A text that any reader could take for another type is quoted."""
-    lines = list(_block(data, 0))
+    lines: list[str] = []
+    _add_block(lines, data, 0)
     return "\n".join(lines) + "\n"
 
 
-def _block(value: Any, indent: int) -> Iterator[str]:
-    """Yield the lines of a value that starts on its own line."""
+def _add_block(lines: list[str], value: Any, indent: int) -> None:
+    """Add the lines of a value that starts on its own line."""
     pad = " " * indent
     match value:
         case Mapping() if value:
             for key, each in value.items():
                 name = _text_scalar(str(key))
                 if len(name) > _LONGEST_KEY:
-                    yield f"{pad}? {name}"
-                    yield from _entry(f"{pad}:", each, indent)
-                else:
-                    yield from _entry(f"{pad}{name}:", each, indent)
+                    lines.append(f"{pad}? {name}")
+                    name = ""
+                _add_entry(lines, f"{pad}{name}:", each, indent)
         case list() | tuple() if value:
             for each in value:
-                yield from _item(each, indent)
+                _add_item(lines, each, indent)
         case _:
-            yield pad + _inline(value)
+            lines.append(pad + _inline(value))
 
 
-def _entry(head: str, value: Any, indent: int) -> Iterator[str]:
+def _add_entry(lines: list[str], head: str, value: Any, indent: int) -> None:
     if isinstance(value, str) and _fits_block(value):
-        yield from _text_block(head, value, indent + 2)
+        _add_text(lines, head, value, indent + 2)
     elif value and isinstance(value, Mapping | list | tuple):
-        yield head
-        yield from _block(value, indent + 2 if isinstance(value, Mapping) else indent)
+        lines.append(head)
+        _add_block(lines, value, indent + 2 if isinstance(value, Mapping) else indent)
     else:
-        yield f"{head} {_inline(value)}"
+        lines.append(f"{head} {_inline(value)}")
 
 
-def _item(value: Any, indent: int) -> Iterator[str]:
+def _add_item(lines: list[str], value: Any, indent: int) -> None:
     pad = " " * indent
     if isinstance(value, str) and _fits_block(value):
-        yield from _text_block(f"{pad}-", value, indent + 2)
+        _add_text(lines, f"{pad}-", value, indent + 2)
         return
-    first, *rest = _block(value, indent + 2)
-    yield f"{pad}- {first[indent + 2 :]}"
-    yield from rest
+    first = len(lines)
+    _add_block(lines, value, indent + 2)
+    lines[first] = f"{pad}- {lines[first][indent + 2 :]}"
 
 
 def _inline(value: Any) -> str:
@@ -298,10 +298,9 @@ def _fits_block(text: str) -> bool:
     )
 
 
-def _text_block(head: str, text: str, indent: int) -> Iterator[str]:
-    yield f"{head} {'|' if text.endswith(chr(10)) else '|-'}"
-    for line in text.removesuffix("\n").split("\n"):
-        yield f"{' ' * indent}{line}" if line else ""
+def _add_text(lines: list[str], head: str, text: str, indent: int) -> None:
+    lines.append(f"{head} {'|' if text.endswith(chr(10)) else '|-'}")
+    lines += [f"{' ' * indent}{line}" if line else "" for line in text.removesuffix("\n").split("\n")]
 
 
 def keys_as_data(keys: Mapping[str, Any], functions: dict[str, Callable[..., Any]]) -> dict[str, Any]:
