@@ -18,7 +18,7 @@ from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.errors import AmbiguousRun, AmbiguousStep, JournalCorrupt, RunNotFound, StepNotFound
-from ironflow_nb.execution import REGISTRY, Engine, logger
+from ironflow_nb.execution import Engine, logger
 from ironflow_nb.journal.ports import EventColumns, Reader, Select, StepTally
 
 _LISTED: Final = 8
@@ -169,10 +169,10 @@ def _refuse_step(reader: Reader, text: str) -> None:
     newest = [run.run_id for run in reader.runs(Select(limit=_NEWEST))]
     names = {tally.name for tallies in reader.tallies(newest).values() for tally in tallies}
     known = next((name for name in sorted(names) if name == text or name.endswith(f".{text}")), None)
-    if known is not None or REGISTRY.step(text) is not None:
+    if known is not None:
         raise ValueError(
             f"flow={text!r} is the name of a step, and no run has it; its attempts are the rows of iron.attempts() "
-            f"whose `name` is {known or text!r}"
+            f"whose `name` is {known!r}"
         )
 
 
