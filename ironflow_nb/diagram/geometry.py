@@ -1,4 +1,4 @@
-"""Places and sizes: what a layout is made from, and what it is. Pixels, x to the right, y down."""
+"""Places and sizes: the input and the result of a layout. Pixels, x to the right, y down."""
 
 from __future__ import annotations
 

@@ -67,13 +67,13 @@ def _refuse_large(skeleton: Skeleton) -> None:
 def _dot(skeleton: Skeleton) -> str:
     deciding = _deciding(skeleton)
     nodes = [_node(index, size, keeps_order=index in deciding) for index, size in enumerate(skeleton.sizes)]
-    # Ways back first: they then pass at the left of what they go around.
+    # Back edges first: then they pass at the left of the nodes that they go around.
     order = sorted(range(len(skeleton.links)), key=lambda index: not skeleton.links[index].is_back)
     return "\n".join([*_HEADER, *nodes, *(_dot_link(index, skeleton.links[index]) for index in order), "}"])
 
 
 def _deciding(skeleton: Skeleton) -> set[int]:
-    """Return the boxes from which several ways lead on, each for a reason: they keep their order, first yes then no."""
+    """Return the boxes whose outgoing links all have a label: these keep their order, first yes then no."""
     shown = [link for link in skeleton.links if not link.is_hidden]
     heads = {link.head for link in shown if link.is_back}
     plain = {link.tail for link in shown if link.label is None and not link.is_back}
@@ -86,7 +86,7 @@ def _node(index: int, size: Size, *, keeps_order: bool) -> str:
 
 
 def _dot_link(index: int, link: Link) -> str:
-    """Return the link as DOT; a way back is written from above, so that Graphviz ranks it right, and turned later."""
+    """Return the link as DOT. A back link is written reversed, so that Graphviz ranks it right, and is turned later."""
     ends = f"{link.head} -> {link.tail}" if link.is_back else f"{link.tail} -> {link.head}"
     ports = "" if link.tail == link.head else "tailport=w headport=w" if link.is_back else "tailport=s headport=n"
     hidden = " style=invis" if link.is_hidden else ""
@@ -94,7 +94,7 @@ def _dot_link(index: int, link: Link) -> str:
 
 
 def _weight(link: Link) -> int:
-    """Return how straight the link should be: what follows in the source most, a way back not at all."""
+    """Return how straight the link should be: most for consecutive code, not at all for a back link."""
     if link.is_back:
         return 0
     if link.is_hidden:

@@ -1,7 +1,4 @@
-"""The rows of a layered layout: who stands in each, and in which order, so that few links cross.
-
-The first half of a layered layout: which way every link points, and how far down every node stands.
-"""
+"""The rows of a layered layout: the direction of each link, the rank of each node, and an order with few crossings."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from ironflow_nb.diagram.geometry import Size, Skeleton
 
 
 class Arc(NamedTuple):
-    """A link pointing down; it is turned if the link itself points up."""
+    """A link that points down; it is turned if the link itself points up."""
 
     upper: int
     lower: int

@@ -76,11 +76,11 @@ def clipped(text: str, *, font_size: float, room: float, is_mono: bool = False) 
 
 
 @lru_cache(maxsize=1024)
-def fitting(said: str, *, font_size: float, room: float) -> str:
-    """Return as many of the first parts of what is said as fit into `room` pixels; the first is clipped if need be."""
-    while width(said, font_size=font_size) > room and (", " in said or " · " in said):
-        said = said[: max(said.rfind(", "), said.rfind(" · "))]
-    return clipped(said, font_size=font_size, room=room)
+def fitting(text: str, *, font_size: float, room: float) -> str:
+    """Return as many parts of the text, from its start, as fit into `room` pixels; the first is clipped if needed."""
+    while width(text, font_size=font_size) > room and (", " in text or " · " in text):
+        text = text[: max(text.rfind(", "), text.rfind(" · "))]
+    return clipped(text, font_size=font_size, room=room)
 
 
 LABEL_FONT: Final = 13.0
@@ -89,19 +89,19 @@ SMALL_FONT: Final = 11.0
 EDGE_FONT: Final = 11.0
 
 MAX_LABEL: Final = 230.0
-"""How wide a label may be; a longer one is clipped, its title has all of it."""
+"""The maximal width of a label; a longer one is clipped, and its title is complete."""
 MAX_EDGE_LABEL: Final = 130.0
 MAX_TRANSITION_LABEL: Final = 260.0
 TEXT_INSET: Final = 34.0
 """From the left side of a node to its text; the mark of its status stands before it."""
 STACK: Final = 4.0
-"""By how much the sheets of a map's stack are moved against each other."""
+"""The offset between the sheets of the stack of a map."""
 
 RING: Final = 4.0
-"""Between the two outlines of a state in which all ends."""
+"""The distance between the two outlines of a final state."""
 _STATE_HEIGHT: Final = 44.0
 _LOOP_HEIGHT: Final = 20.0
-"""What each transition from a state to itself takes of its side."""
+"""The height that each transition from a state to itself takes."""
 
 _PILL: Final = frozenset({NodeKind.START, NodeKind.END})
 _CODE: Final = frozenset({NodeKind.CONDITION, NodeKind.LOOP})

@@ -49,21 +49,21 @@ class NodeState:
     n_by_status: Mapping[NodeStatus, int] = field(default_factory=dict, hash=False)
     duration_s: float | None = None
     progress: str = ""
-    """How far the only step is that is going on: that of a child run."""
+    """The progress of the only running step: that of a child run."""
     words: str = ""
-    """What the node says instead of its status or counts."""
+    """The words of the node in place of its status or counts."""
     detail: str = ""
-    """More than a node can show, for its tooltip: the runs of its children."""
+    """More text for the tooltip of the node: the runs of its children."""
     reasons: tuple[str, ...] = ()
-    """Why steps of it were skipped, as far as that is recorded."""
+    """The recorded reasons why steps of it were skipped."""
     n_before: int = 0
-    """How many of its completed steps are not of the latest continuation..."""
+    """The number of its completed steps that are not of the latest continuation."""
     before: str = ""
-    """... and what they are called: reused."""
+    """The word for these steps: reused."""
 
     @property
     def is_past(self) -> bool:
-        """Whether nothing more of it will come."""
+        """Whether it is over."""
         return self.status in {StepStatus.COMPLETED, StepStatus.SKIPPED, Handled.HANDLED}
 
     def n(self, status: NodeStatus) -> int:
@@ -73,7 +73,7 @@ class NodeState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFigures:
-    """What the steps of a run do not tell together: how long it took by the clock, and what was not done anew."""
+    """Figures of a run that its steps do not have: its duration by the clock, and the steps that were not done anew."""
 
     wall_s: float | None = None
     is_continued: bool = False
@@ -92,7 +92,7 @@ class RunFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caption:
-    """What stands above a diagram; status and id are None for a flow that has not run. The summary counts its steps."""
+    """The text above a diagram; status and id are None for a flow that has not run. The summary counts its steps."""
 
     name: str
     run_status: RunStatus | None = None

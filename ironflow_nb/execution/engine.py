@@ -124,7 +124,7 @@ class Engine:
         return any(session.is_open for session in list(self.sessions.values()))
 
     def next_ordinal(self, execution: str, kind: str, name: str, inputs: Digest, *, is_taken: bool = True) -> int:
-        """Count the equal calls of an execution, from zero; or only tell which the next one would be."""
+        """Return the number of the call among equal calls of the execution, from zero; count it if it `is_taken`."""
         with self._lock:
             counts = self._ordinals.setdefault(execution, Counter())
             self._ordinals.move_to_end(execution)
@@ -137,8 +137,8 @@ class Engine:
     # -- threads and loop ----------------------------------------------------------------------------------------
 
     def start_performer(self, spec: StepSpec, session: Session, take: Take, *, is_limited: bool) -> None:
-        """Start something that performs jobs of the step: a thread of the pool, or a task of the loop."""
-        # The coroutine is made where it runs: a job that waits in the queue holds nothing.
+        """Start a performer of attempts of the step: a thread of the pool, or a task of the loop."""
+        # The coroutine is made where it runs, so a job that waits in the queue holds no attempt.
         if spec.is_async:
             self._running_loop().submit(lambda: perform_attempts(ON_LOOP, session, take), is_limited=is_limited)
         else:
@@ -198,7 +198,7 @@ class Engine:
         self.access.close("it was closed")
 
     def _exit(self) -> None:
-        """Close at the end of the process; a script says on stderr what was cut off, for nobody looks at its log."""
+        """Close at the end of the process; a script prints the runs that were cut off, for nobody reads its log."""
         cut = [session for session in self.sessions.values() if session.is_open]
         self.close()
         if shell() is None:

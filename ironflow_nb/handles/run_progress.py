@@ -192,7 +192,7 @@ def _continued_at(reader: Reader, run: RunRow) -> int | None:
 
 
 def _last_sign_at(reader: Reader, run: RunRow) -> int:
-    """Return when a run that nobody ended was last heard of."""
+    """Return the time of the last event of a run without a recorded end."""
     head = reader.head(run.run_id)
     return run.updated_at if head is None else head[1]
 

@@ -78,7 +78,7 @@ _STATUSES: Final = {
 
 
 class Plan(PicturedFrame):
-    """What would happen to each recorded step, one a row; `headline` says what that comes to."""
+    """What would happen to each recorded step, one row each; `headline` sums it up."""
 
     @classmethod
     def of(
@@ -92,9 +92,9 @@ class Plan(PicturedFrame):
 
         Args:
             planned: what would happen to the recorded steps.
-            begin: what would become of the run, in words.
+            begin: the first part of the headline: what happens to the run.
             diagram: that of its flow.
-            keys: what the nodes that show the steps are called by; by default the steps' names.
+            keys: the keys of the nodes that show the steps; by default the names of the steps.
         """
         steps = list(planned)
         frame = frame_of_records(COLUMNS, [_plan_row(each) for each in steps])

@@ -39,9 +39,9 @@ SHAPES = [
     r">",
     r"\]",
 ]
-NODE = rf"n\d+(?:{'|'.join(SHAPES[::2])}){LABEL}(?:{'|'.join(SHAPES[1::2])})(?::::[a-z]+)?"
+NODE = rf"n\d+(?:{'|'.join(SHAPES[::2])}){LABEL}(?:{'|'.join(SHAPES[1::2])})(?::::[a-z_]+)?"
 EDGE = rf"n\d+ (?:-->|-\.->)(?:\|{LABEL}\|)? n\d+"
-CLASS = r"classDef [a-z]+ fill:#[0-9a-f]{6},stroke:#[0-9a-f]{6},color:#[0-9a-f]{6}"
+CLASS = r"classDef [a-z_]+ fill:#[0-9a-f]{6},stroke:#[0-9a-f]{6},color:#[0-9a-f]{6}"
 LINK = r"linkStyle \d+ stroke:#[0-9a-f]{6},color:#[0-9a-f]{6}"
 LINE = re.compile(rf"    (?:{NODE}|{EDGE}|{CLASS}|{LINK})")
 

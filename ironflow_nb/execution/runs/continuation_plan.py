@@ -78,7 +78,7 @@ def rejoined_by(engine: Engine, policy: RunPolicy) -> RejoinedBy:
 
 
 def _after_completed(engine: Engine, reader: Reader, request: RunRequest, run: RunRow) -> Joining:
-    """Return what a call does whose equal has completed: where nobody works interactively it begins anew."""
+    """Return what a call does after a completed run of an equal call; outside of interactive work it begins anew."""
     policy = request.policy
     is_young = engine.clock.now() - run.updated_at <= policy.reuse_within_s * 1e6
     reuses = policy.on_rerun is OnRerun.REUSE
@@ -131,7 +131,7 @@ def _decide_keyed(engine: Engine, reader: Reader, key: str, call: CallKey, *, re
 
 
 def is_owned(engine: Engine, reader: Reader, run: RunRow) -> bool:
-    """Return True if somebody works on the run; this very engine does so only while it has a session of it."""
+    """Return True if an owner executes the run; this engine does so only while it has a session of the run."""
     if run.owner == engine.owner:
         return engine.is_running_here(run.run_id)
     return engine.access.is_owner_alive(reader, run.owner)

@@ -85,7 +85,7 @@ def fail(engine: Engine, session: Session, error: BaseException) -> None:
     if session.is_open and not isinstance(error, RunTakenOver):
         stored, causes = session.storage.store_failure(error), steps_behind(session.run_id, error)
         where = f" in {causes[0]}" if causes else ""
-        what = f"run {session.run_id} of {session.name} failed{where}; {_kept(session)}"
+        what = f"run {session.run_id} of {session.name} failed{where}; {_kept_text(session)}"
         _note(session, error, what, _to_do(error))
         failed = events.RunFailed(error=stored.value_id, caused_by=causes)
         last = PendingEvent(failed, values=(stored,))
@@ -116,7 +116,7 @@ def interrupt(engine: Engine, session: Session, error: BaseException, reason: st
 
 
 def stop(engine: Engine, session: Session, stopped: RunStopped) -> IronflowError:
-    """Record that the run was cancelled, paused or interrupted; return what its caller is to be told."""
+    """Record that the run was cancelled, paused or interrupted; return the error for its caller."""
     ended = session.completion
     error: IronflowError
     if stopped.request is StopRequest.INTERRUPT:
@@ -150,7 +150,7 @@ def _interrupted(session: Session, status: str) -> RunInterrupted:
 
 def note_interrupt(session: Session, error: BaseException) -> None:
     """Add a note to the error that ends an await: what happened to its run."""
-    _note(session, error, f"run {session.run_id} of {session.name} was interrupted; {_kept(session)}", "")
+    _note(session, error, f"run {session.run_id} of {session.name} was interrupted; {_kept_text(session)}", "")
 
 
 @contextmanager
@@ -199,7 +199,7 @@ def format_kept(replayer: Replayer) -> str:
     return f"{counted(replayer.n_finished, 'finished step')} {are(replayer.n_finished)} kept"
 
 
-def _kept(session: Session) -> str:
+def _kept_text(session: Session) -> str:
     """Return how many results the next call finds, and how many running bodies may add theirs; async ones can't."""
     n_inside, n_running = sum(session.n_kept_by_child.values()), session.n_in_flight if session.loop is None else 0
     said = format_kept(session.replayer)

@@ -124,7 +124,7 @@ def _say_attached(engine: Engine, request: RunRequest, call: CallKey, run: RunRo
         is_of_here = (run.execution or "").startswith(engine.owner)
         where, again = ("", "") if is_of_here else (" in another kernel", " each time until something is edited")
         recorded = (
-            f"nothing was edited since run {run.run_id} completed {_ago(engine, run)} ago{where}: its result is "
+            f"nothing was edited since run {run.run_id} completed {_age(engine, run)} ago{where}: its result is "
             f"returned{again}"
         )
         joined = f"run {run.run_id} is going on already, and this call joins it"
@@ -138,39 +138,39 @@ def _say_new(engine: Engine, call: CallKey, begin: Begin) -> None:
         say(f"{call.name}: a new run is started, because {begin.because}")
     elif after is not None and begin.takes_over:
         say(
-            f"{call.name}: a new run is built on run {after.run_id}, completed {_ago(engine, after)} ago: "
-            f"{_said(begin.planned, 'reused if called as before')}. {_to_start_anew(call)}"
+            f"{call.name}: a new run is built on run {after.run_id}, completed {_age(engine, after)} ago: "
+            f"{_plan_text(begin.planned, 'reused if called as before')}. {_to_start_anew(call)}"
         )
     elif after is not None and begin.planned and (work_s := _work_s(begin.planned)) > SAY_WORK_S:
         say(
-            f"{call.name}: nothing was edited since run {after.run_id} completed {_ago(engine, after)} ago; a new run "
+            f"{call.name}: nothing was edited since run {after.run_id} completed {_age(engine, after)} ago; a new run "
             f"does its {spoken(work_s)} of work again. For its result: iron.get_run({after.run_id!r}).result()"
         )
-    elif after is not None and frontend() is not None:  # a script has nobody who would try them again
+    elif after is not None and frontend() is not None:  # in a script nobody reads it
         _say_what_failed(engine, after)
 
 
-def _said(planned: Sequence[Planned], kept: str) -> str:
-    """Say how many of the finished steps an edit leaves as they are, and what is done again because of it."""
+def _plan_text(planned: Sequence[Planned], kept: str) -> str:
+    """Return how many finished steps an edit leaves as they are, and which ones are done again because of it."""
     done = [each for each in planned if each.row.status is StepStatus.COMPLETED]
-    finished = [each for each in done if each.action is not Action.RETRY]  # whose result somebody did not want
+    finished = [each for each in done if each.action is not Action.RETRY]  # which was asked for
     edited = [each for each in finished if each.action is Action.REDO and each.row.child_run_id is not None]
     finished = [each for each in finished if each not in edited]
     redone = [each for each in finished if each.action is Action.REDO]
     stopping = [each for each in finished if each.action is Action.STOP]
     n_kept = len(finished) - len(redone)
-    said = [f"{counted(n_kept, 'finished step')} {are(n_kept)} {kept}"] if finished or not edited else []
+    parts = [f"{counted(n_kept, 'finished step')} {are(n_kept)} {kept}"] if finished or not edited else []
     if redone:
-        said.append(f"{len(redone)} {are(len(redone))} done again ({_why(redone)})")
+        parts.append(f"{len(redone)} {are(len(redone))} done again ({_reasons(redone)})")
     if edited:  # a child is taken on, and its steps are looked at one by one
         n_runs = len(edited)
-        said.append(f"{counted(n_runs, 'child run')} {are(n_runs)} gone through step by step ({_why(edited)})")
+        parts.append(f"{counted(n_runs, 'child run')} {are(n_runs)} gone through step by step ({_reasons(edited)})")
     if stopping:
-        said.append(f"it stops before {len(stopping)} of them {are(len(stopping))} done again ({_why(stopping)})")
-    return ", ".join(said)
+        parts.append(f"it stops before {len(stopping)} of them {are(len(stopping))} done again ({_reasons(stopping)})")
+    return ", ".join(parts)
 
 
-def _why(redone: Sequence[Planned]) -> str:
+def _reasons(redone: Sequence[Planned]) -> str:
     reasons = dict.fromkeys(f"{each.row.name}: {each.reason.partition(';')[0]}" for each in redone)
     more = f" and {len(reasons) - 2} more" if len(reasons) > 2 else ""
     return f"{', '.join([*reasons][:2])}{more}; {spoken(_work_s(redone))} of work"
@@ -180,7 +180,7 @@ def _work_s(planned: Sequence[Planned]) -> float:
     return sum(each.row.duration_s or 0.0 for each in planned)
 
 
-def _ago(engine: Engine, run: RunRow) -> str:
+def _age(engine: Engine, run: RunRow) -> str:
     return spoken(max(engine.clock.now() - run.updated_at, 0) / 1e6)
 
 
@@ -284,13 +284,13 @@ def _continued(engine: Engine, request: RunRequest, call: CallKey, run: RunRow) 
 
 
 def _refuse_changed(reader: Reader, run: RunRow) -> None:
-    """Raise `JournalConflict` unless the run is still as it was read before; what is read now goes together then."""
+    """Raise `JournalConflict` if the run has changed since it was read; otherwise all reads are of one state."""
     if reader.runs(Select(run_ids=[run.run_id])) != [run]:
         raise JournalConflict(f"somebody else appended to run {run.run_id}", run_id=run.run_id)
 
 
 def cancel_idle(engine: Engine, run: RunRow) -> None:
-    """Record the end of a run that nobody works on; that its next version is free proves it.
+    """Record the end of a run without an owner; that its next version is free proves that there is none.
 
     Raises:
         JournalConflict: somebody works on it.
@@ -340,7 +340,7 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
     replayer.owned_s = worked_s
     replayer.advise({each.row.name for each in planned if each.action is Action.REDO}, request.new_adviser)
     if request.is_rerun:
-        steps = _said(planned, "kept") if planned else format_kept(replayer)
+        steps = _plan_text(planned, "kept") if planned else format_kept(replayer)
         ago = spoken(max(engine.clock.now() - head[1], 0) / 1e6)
         how = f"{was.value} {ago} ago{foreign}"
         say(f"{call.name}: continuing run {run.run_id} ({how}); {steps}. {_to_start_anew(call)}")

@@ -3,16 +3,14 @@
 While the engine is at work in the main thread, SIGINT is taken by a handler of ours. It looks at the frames that it
 interrupts: if the innermost frame of this package among them is `call_body`, the user's code is running and gets its
 KeyboardInterrupt at once. Otherwise the engine is at work (encoding, committing, moving counters), and the interrupt
-is kept until the engine says that it stands well: whenever it calls the user's code, a step ends, or it waits.
+is kept until the engine is in a consistent state: when it calls the user's code, when a step ends, or when it waits.
 
-A kept interrupt belongs to what was going on when it came. It is delivered there, or dropped where that ends by an
-interrupt already: who presses stop twice stops one thing.
+A kept interrupt belongs to the run that was going on when it came. It is delivered there, or dropped if that run
+already ends by an interrupt: pressing stop twice stops one run.
 
-Runs that the main thread awaits: the interrupts that come meanwhile.
-
-SIGINT alone does not wake an event loop that waits, and what a notebook's own handler of it leaves to the loop is done
-when something else happens: when the run has ended. And where the handler raises in the loop itself, the cell never
-goes on, and its run would.
+`AwaitedRuns` handles interrupts of runs that the main thread awaits. SIGINT alone does not wake an event loop that
+waits. A notebook's own handler leaves work to the loop, which would be done only when the run has ended. And if that
+handler raises in the loop itself, the cell never continues, but its run would.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ R = TypeVar("R")
 
 _PACKAGE: Final = __name__.partition(".")[0]
 _LIKE_THE_USERS: Final = (f"{_PACKAGE}.graphs", f"{_PACKAGE}.values.argument_types")
-"""What a graph does stands for a flow and the bodies of its steps, and a resource for the object that it wraps."""
+"""Modules of ours that count as user code: a graph is a flow with bodies, a resource stands for its wrapped object."""
 
 
 def call_body(function: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
@@ -60,10 +58,10 @@ class Interrupts:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Take SIGINT for the length of a run, say, and give it back; what takes it may nest.
+        """Handle SIGINT within the context, for example during a run; contexts may nest.
 
-        What is left by an error is left by a kept interrupt instead; what is left by an interrupt, or by another
-        exception that no `Exception` is, ends as the kept one wants it already.
+        If the context is left by an `Exception`, a kept interrupt is raised instead. If it is left by an interrupt or
+        another `BaseException`, the kept interrupt is dropped.
         """
         __tracebackhide__ = True
         if not is_main_thread():
@@ -166,7 +164,7 @@ def _is_within(module: object, package: str) -> bool:
 
 
 class AwaitedRuns:
-    """Hands an interrupt on, and tells those who await on the main thread's loop. Used by the main thread only.
+    """Passes an interrupt on, and notifies the awaits on the loop of the main thread. Used by the main thread only.
 
     It listens for one interrupt: after that the former handler is in place again.
 
@@ -182,9 +180,9 @@ class AwaitedRuns:
 
     @contextmanager
     def listening(self, wake: Callable[[], object], interrupt: Callable[[BaseException], object]) -> Iterator[None]:
-        """Call `wake` when SIGINT comes, and `interrupt` with what its handler raises: who awaits does not go on then.
+        """Call `wake` when SIGINT comes, and `interrupt` with the exception of its handler, which ends the await.
 
-        Both are called at any instant, so they only set what others look at.
+        Both are called at any instant, so they may only set flags.
         """
         listener = wake, interrupt
         # First: an await of an earlier cell that the garbage collector closes meanwhile would take the handler out.
@@ -202,7 +200,7 @@ class AwaitedRuns:
         previous = signal.getsignal(signal.SIGINT)
         if previous == self._handle:
             return
-        del self._listeners[:-1]  # somebody has put another handler since: they belong to an earlier cell
+        del self._listeners[:-1]  # another handler was installed since: these belong to an earlier cell
         if callable(previous):  # ignored stays ignored
             self._previous = previous
             signal.signal(signal.SIGINT, self._handle)

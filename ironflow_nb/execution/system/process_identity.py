@@ -1,10 +1,8 @@
-"""Which process this is, and whether another one still lives.
+"""The identity of this process, and whether another process still lives.
 
 A process is named by the boot of its machine, its pid namespace, its pid and the instant it started: pids are reused,
-containers share host names, and a laptop reboots. A dead process of this host is seen at once; of one elsewhere only
-its lease tells.
-
-What Windows tells of its machine and of processes; asked there only.
+containers share host names, and a laptop reboots. A dead process of this host is seen at once; one of another host
+only by its lease. The functions for Windows are called on Windows only.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ _KEY: Final = r"SOFTWARE\Microsoft\Cryptography"
 
 
 def machine_id() -> str:
-    """Return what this installation of Windows is called, and no other; nothing if it is not told."""
+    """Return the unique id of this installation of Windows; an empty text if it can't be read."""
     registry: Any = import_module("winreg")
     try:
         access = registry.KEY_READ | registry.KEY_WOW64_64KEY
@@ -60,7 +58,7 @@ def asked(kernel: Any, last_error: Callable[[], int], pid: int) -> str | None:
     from ctypes import byref, wintypes
 
     handle = kernel.OpenProcess(_QUERY_LIMITED_INFORMATION, False, pid)  # noqa: FBT003
-    if not handle:  # of one that may not be asked it is known that it is there
+    if not handle:  # access is denied, so the process exists
         return None if last_error() == _INVALID_PARAMETER else UNKNOWN_TO_WINDOWS
     try:
         created, ended, in_kernel, in_user = (wintypes.FILETIME() for _ in range(4))
@@ -68,7 +66,7 @@ def asked(kernel: Any, last_error: Callable[[], int], pid: int) -> str | None:
         times = map(byref, (created, ended, in_kernel, in_user))
         if not kernel.GetProcessTimes(handle, *times) or not kernel.GetExitCodeProcess(handle, byref(code)):
             return UNKNOWN_TO_WINDOWS
-        # A process that has ended stays there as long as somebody holds it open.
+        # An ended process stays there as long as another process has a handle of it.
         is_running = code.value == _STILL_ACTIVE
         return str(created.dwHighDateTime << 32 | created.dwLowDateTime) if is_running else None
     finally:
@@ -101,7 +99,7 @@ def host_id() -> str:
         machine = machine_id()
         if machine:
             return f"{machine}/{name}"
-    # Without the id of a boot nobody can be seen to be dead; leases decide.
+    # Without the id of a boot no process is known to be dead; leases decide.
     return f"{name}/{_NO_BOOT}"
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from uuid import UUID as UUID  # noqa: PLC0414 -- the type, for those who may not import the module
+    from uuid import UUID as UUID  # noqa: PLC0414 -- the type, for modules that may not import it
 
 Entropy = Callable[[int], bytes]
 """Returns that many random bytes."""
@@ -32,7 +32,7 @@ class Wakeup(Protocol):
     """What a waiting thread is woken by. `set` may be called from any thread and from a signal handler."""
 
     def set(self) -> None:
-        """Wake who waits, or the next one who will."""
+        """Wake the thread that waits, or the next one that will."""
 
     def take(self, timeout_s: float | None) -> bool:
         """Wait until it is set, and take that back; return False after `timeout_s` real seconds."""
@@ -72,7 +72,7 @@ class Threads(Protocol):
     """The threads of an engine."""
 
     def spawn(self, name: str, body: Callable[[], None]) -> None:
-        """Run `body` on a daemon thread; nobody ever joins it."""
+        """Run `body` on a daemon thread, which is never joined."""
 
     def lock(self) -> AbstractContextManager[object]:
         """Return a lock that its holder may take again."""

@@ -1,11 +1,7 @@
-"""Threads for step bodies: daemons that are reused, and that nobody waits for at exit.
+"""The thread pool for step bodies, the wakeups of waiting threads, and the errors of the engine's own threads.
 
-The threads of ``concurrent.futures`` are joined when the interpreter ends, which hangs a kernel in the middle of a
-long body.
-
-Who waits for something to happen in a run.
-
-Errors that the engine's own threads met and survived.
+Threads of the pool are daemons, and are not joined at exit. Those of ``concurrent.futures`` are, so a kernel would hang
+in the middle of a long body.
 """
 
 from __future__ import annotations
@@ -24,7 +20,7 @@ J = TypeVar("J")
 
 
 class Wakeups:
-    """The wakeups of those who wait. Any thread may wake them: the list is only appended to, taken from or copied."""
+    """The wakeups of the waits for one run. Any thread may set them; the list has single atomic operations only."""
 
     def __init__(self) -> None:
         self._waiting: list[Wakeup] = []
@@ -35,7 +31,7 @@ class Wakeups:
             wakeup.set()
 
     def wake_others(self) -> None:
-        """Wake the other waits, if there are any: this thread may have caused what they wait for."""
+        """Wake the waits if there are others than that of this thread, which may have caused what they wait for."""
         if len(self._waiting) > 1:
             self.wake()
 
@@ -94,7 +90,7 @@ class BackgroundErrors:
         kind = activity, type(error).__name__
         try:
             message = str(error)
-        except Exception:  # noqa: BLE001 -- an error of the user's that can't say what it is
+        except Exception:  # noqa: BLE001 -- the text of a user's error may raise
             message = "(no message)"
         self.latest[kind] = message
         self.counts[kind] += 1
@@ -106,11 +102,11 @@ IDLE_S: Final = 10.0
 
 
 N_LIMITED: Final = 64
-"""So many jobs that are limited run at once; the others wait for their turn."""
+"""The number of limited jobs that run at once; others wait for their turn."""
 
 
 class Turns(Generic[J]):
-    """Limited jobs: some are at work, the others wait in the order in which they were given."""
+    """Limited jobs: some run, the others wait in the order of their submission."""
 
     def __init__(self, lock: AbstractContextManager[object]) -> None:
         self._lock = lock
@@ -123,7 +119,7 @@ class Turns(Generic[J]):
         return len(self._queued)
 
     def admit(self, job: J) -> bool:
-        """Return True if the job is to begin now; else it waits, and somebody gets it from `following`."""
+        """Return True if the job is to begin now; else it waits, and `following` returns it later."""
         with self._lock:
             if self._n_at_work >= N_LIMITED:
                 self._queued.append(job)
@@ -132,7 +128,7 @@ class Turns(Generic[J]):
             return True
 
     def following(self) -> J | None:
-        """Return the job that takes the place of one that has ended, or None and count that one no more."""
+        """Return the job that takes the place of an ended one; without one, return None and free the place."""
         with self._lock:
             if self._queued:
                 return self._queued.popleft()
@@ -140,17 +136,17 @@ class Turns(Generic[J]):
             return None
 
     def withdraw(self) -> None:
-        """Count a job no more that could not begin; those that are at work take what waits."""
+        """Free the place of a job that could not begin; running jobs take those that wait."""
         with self._lock:
             self._n_at_work -= 1
 
 
 class ThreadPool:
-    """As many threads as there are bodies at once; each leaves after it had nothing to do for ten seconds.
+    """A pool with a thread for each body at once; a thread ends after ten idle seconds.
 
     Only bodies run here: flows, branches and children, which wait for bodies, have threads of their own, and a job that
-    waits for its time or for another run's result is kept by its session. So nothing that is limited waits for
-    something that is queued behind it.
+    waits for its time or for another run's result is kept by its session. So no limited job waits for one that is
+    queued behind it.
     """
 
     def __init__(self, threads: Threads) -> None:
@@ -164,7 +160,7 @@ class ThreadPool:
 
     @property
     def n_unfinished(self) -> int:
-        """How many jobs run or wait; who takes the next limited one still counts while it is in no queue."""
+        """How many jobs run or wait. A thread that takes the next limited job counts as running in between."""
         return self._turns.n_queued + self._n_begun
 
     def submit(self, attempt: Callable[[], None], *, is_limited: bool) -> None:
@@ -217,11 +213,11 @@ class ThreadPool:
                 return
 
     def _gives_up(self, wakeup: Wakeup) -> bool:
-        """Wait for a job; tell whether the thread may leave: none came, and nobody counts on it."""
+        """Wait for a job; return True if the thread may end: no job came, and no submission has chosen this thread."""
         is_woken = wakeup.take(IDLE_S)
         with self._lock:
-            # Who gives a job takes the wakeup out and sets it, perhaps after the time was over, and then the thread
-            # stays. The wakeup is still set when the thread idles the next time; so it may be woken while it is there.
+            # A submission removes the wakeup and sets it, perhaps after the timeout; then the thread stays. The wakeup
+            # may still be set when the thread idles the next time, so it may return early then.
             if wakeup not in self._idle:
                 return False
             self._idle.remove(wakeup)
