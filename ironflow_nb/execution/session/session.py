@@ -153,7 +153,8 @@ class Session(RunLifecycle):
         inputs = self.storage.store_inputs(attempt.call.arguments)
         identity, branch, nth = attempt.call.place
         writer = self.writer
-        self.stop_if_out_of_time()
+        if self._limit is not None:
+            self.stop_if_out_of_time()
         with self.lock:
             if (
                 self.phase is not RunPhase.OPEN
