@@ -20,6 +20,19 @@ async def flaky_async(n: int) -> int:
     return n
 
 
+@step(timeout_s=60, deadline_s="1d", retries=2)
+async def slow_async(n: int) -> int:
+    flows.spend_too_long(n)
+    await asyncio.sleep(0)
+    return n
+
+
+@flow
+async def timed_out_async() -> int:
+    first = acknowledged(0, await slow_async(0))
+    return first + sum(await asyncio.gather(*map(slow_async, (1, 2)))) + acknowledged(3, await flows.slow.submit(3))
+
+
 @step
 async def broken_async() -> None:
     raise KeyError("always")
@@ -103,6 +116,6 @@ FLOWS = {
     found.name.rpartition(".")[2]: found
     for found in (
         awaited, grouped, mapped_async, bridged, retried_async, children_side_by_side, left_behind, lived_with_async,
-        waits_async,
+        waits_async, timed_out_async,
     )
 }  # fmt: skip

@@ -7,7 +7,7 @@ import contextlib
 from functools import partial
 from typing import Any
 
-from ironflow_nb import flow, gather, now, random, sleep, step, uuid4, wait_for
+from ironflow_nb import engine, flow, gather, now, random, sleep, step, uuid4, wait_for
 
 LOG: list[tuple[str, object]] = []
 BLOCK = b"ironflow" * 10_000
@@ -41,6 +41,21 @@ def flaky(n: int) -> int:
         FAILED.add(n)
         raise ConnectionError(n)
     LOG.append(("body", n))
+    return n
+
+
+def spend_too_long(n: int) -> None:
+    """Spend more than a minute of the engine's time, once."""
+    if n not in FAILED:
+        FAILED.add(n)
+        engine().clock.advance(61)  # type: ignore[attr-defined] -- the matrix gives a clock that stands still
+    else:
+        LOG.append(("body", n))
+
+
+@step(timeout_s=60, deadline_s="1d", retries=2)
+def slow(n: int) -> int:
+    spend_too_long(n)
     return n
 
 
@@ -78,6 +93,11 @@ async def gathered() -> int:
 @flow
 def retried() -> int:
     return sum(acknowledged(n, flaky(n)) for n in range(2))
+
+
+@flow(timeout_s="2d", deadline_s="7d")
+def timed_out() -> int:
+    return sum(acknowledged(n, slow(n)) for n in range(2)) + sum(acknowledged(n, n) for n in slow.map([2, 3]))
 
 
 @flow
@@ -175,7 +195,7 @@ async def async_with_keys() -> int:
 FLOWS = {
     found.name.rpartition(".")[2]: found
     for found in (
-        sequential, mapped, submitted, gathered, retried, parent, large_values, lived_with, waits,
+        sequential, mapped, submitted, gathered, retried, parent, large_values, lived_with, waits, timed_out,
         with_keys, with_keys_side_by_side, children_with_keys, async_with_keys,
     )
 }  # fmt: skip

@@ -9,7 +9,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from ironflow_nb import aio, flow, gather, sleep, step, wait_for
+from ironflow_nb import aio, engine, flow, gather, sleep, step, wait_for
 
 Program = list[dict[str, Any]]
 
@@ -23,6 +23,8 @@ class World:
         self.acknowledged: set[int] = set()
         self.again: list[int] = []
         self.to_fail: dict[int, int] = {}
+        self.to_hang: dict[int, int] = {}
+        self.running: set[tuple[int, str]] = set()
         self.sleep: Any = None
         self.tasks: list[asyncio.Task[Any]] = []
 
@@ -48,6 +50,13 @@ class World:
             self.to_fail[n] -= 1
             raise ConnectionError(n)
 
+    def hangs(self, n: int) -> float:
+        """Return how long the body of a call that has a second of time hangs, if this attempt does."""
+        if self.to_hang.get(n, 0) <= 0:
+            return 0.0
+        self.to_hang[n] -= 1
+        return self.dice.choice([1.0, 1.5, 4.0])
+
     def got(self, n: int, value: Any) -> Any:
         """Note that the flow has got the result of a call."""
         self.acknowledged.add(n)
@@ -66,6 +75,27 @@ def work(n: int) -> dict[str, int]:
 @step(retries=2)
 def flaky(n: int) -> int:
     WORLD[-1].body(n)
+    return n
+
+
+@step(timeout_s=1, deadline_s=3600, retries=3)
+def slow(n: int) -> int:
+    """Take too long some times; no attempt begins beside the body of another one in the same process."""
+    world = WORLD[-1]
+    place = n, engine().owner
+    assert place not in world.running
+    world.running.add(place)
+    world.body(n)
+    world.sleep(world.hangs(n))
+    world.running.discard(place)
+    return n
+
+
+@step(timeout_s=1, deadline_s=3600, retries=3)
+async def slow_async(n: int) -> int:
+    world = WORLD[-1]
+    await world.async_body(n)
+    await asyncio.sleep(world.hangs(n))
     return n
 
 
@@ -123,6 +153,10 @@ def play(program: Program) -> int:
                 total += sum(world.got(n, flaky(n)) for n in ns)
             case "flaky map":
                 total += sum(world.got(value, value) for value in flaky.map(ns, concurrency=part["width"]))
+            case "slow":
+                total += sum(world.got(n, slow(n)) for n in ns)
+            case "slow map":
+                total += sum(world.got(value, value) for value in slow.map(ns, concurrency=part["width"]))
             case "broken":
                 for n in ns:
                     try:
@@ -176,6 +210,11 @@ async def play_part(part: dict[str, Any], ns: list[int]) -> int:
             return sum([world.got(n, await flaky_async(n)) for n in ns])
         case "flaky map":
             return sum(world.got(value, value) for value in await flaky_async.map(ns, concurrency=part["width"]))
+        case "slow":
+            return sum([world.got(n, await (slow_async(n) if n % 2 else slow.submit(n))) for n in ns])
+        case "slow map":
+            step = slow_async if part["width"] > 1 else slow
+            return sum(world.got(value, value) for value in await step.map(ns, concurrency=part["width"]))
         case "broken":
             results = await asyncio.gather(*map(broken_async, ns), return_exceptions=True)
             return sum(isinstance(result, KeyError) for result in results)
@@ -260,7 +299,20 @@ def signals(program: Program) -> list[int]:
     return inside + [n for part in program if part["do"] == "signal" for n in part["ns"]]
 
 
-KINDS = ["call", "map", "submit", "flaky", "flaky map", "broken", "trip", "sleep", "no signal", "signal"]
+KINDS = [
+    "call",
+    "map",
+    "submit",
+    "flaky",
+    "flaky map",
+    "broken",
+    "trip",
+    "sleep",
+    "no signal",
+    "signal",
+    "slow",
+    "slow map",
+]
 ASYNC_KINDS = [*KINDS, "inline", "steps", "group", "beside", "race", "timeout"]
 
 
@@ -276,6 +328,8 @@ def random_program(dice: Random, world: World, *, is_async: bool, depth: int = 0
         ns = [dice.randrange(10**9) for _ in range(dice.randrange(1, 5))]
         if "flaky" in kind:
             world.to_fail |= {n: dice.randrange(3) for n in ns}
+        if "slow" in kind:
+            world.to_hang |= {n: dice.randrange(3) for n in ns}
         if kind in {"trip", "group"}:
             world.to_fail[ns[0]] = dice.randrange(3)
         part: dict[str, Any] = {"do": kind, "ns": ns, "width": dice.randrange(1, 4)}

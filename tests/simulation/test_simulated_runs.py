@@ -93,7 +93,8 @@ class Kernel:
     def complete(self, process: SimProcess) -> None:
         while True:
             self.world.sleep = process.sleep
-            call = self.flow.options(key="the one")
+            # Its time is up, perhaps before it has ended: what was finished is kept, and the next call goes on.
+            call = self.flow.options(key="the one", timeout_s=self.simulator.chance.choice([None, 3.0, 20.0]))
             # Refused, taken over, interrupted, or failed by a step that trips: try again.
             with suppress(IronflowError, ConnectionError, ExceptionGroup, asyncio.CancelledError):
                 self.results.append(self.called(process, call))

@@ -112,8 +112,8 @@ class RunLifecycle:
         return Limit(self._ends_s - self.access.clock.monotonic(), self._limit.option, is_of_run=True)
 
     def shortened(self, duration_s: float | None) -> float | None:
-        """Return how long a wait of that length may last: at most as long as the run."""
-        if self._limit is None:
+        """Return how long a wait of that length may last: at most until the run is to stop because its time is up."""
+        if self._limit is None or self.phase is not RunPhase.OPEN:
             return duration_s
         left_s = max(self._ends_s - self.access.clock.monotonic(), 0.0)
         return left_s if duration_s is None else min(duration_s, left_s)
