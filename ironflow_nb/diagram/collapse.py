@@ -25,7 +25,7 @@ _PAD: Final = 18.0
 
 
 class FoldedFans(NamedTuple):
-    """A skeleton whose wide fans are single boxes. `boxes` and `links` are what of the whole each one stands for."""
+    """A skeleton whose wide fans are single boxes. `boxes` and `links` have the original indexes of each."""
 
     skeleton: Skeleton
     boxes: tuple[tuple[int, ...], ...]
@@ -110,14 +110,14 @@ _QUIET: Final = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.
 
 
 class CollapsedDiagram(NamedTuple):
-    """A diagram, and the states of its nodes; where nodes were left out, one stands for all of them."""
+    """A diagram with the states of its nodes, in which one node stands for each group of omitted nodes."""
 
     diagram: Diagram
     states: Mapping[str, NodeState]
 
 
 def reduced(diagram: Diagram, states: Mapping[str, NodeState], *, max_nodes: int = MAX_NODES) -> CollapsedDiagram:
-    """Return the diagram as it is if it has at most `max_nodes` nodes, else what is worth looking at.
+    """Return the diagram unchanged if it has at most `max_nodes` nodes, else its most important nodes.
 
     That is, in this order and at most 60: nodes that failed, run, or wait for something; the frontier, which is the
     first node without a state after one that has one; the neighbours of all these; the first and the last four nodes.
@@ -140,7 +140,7 @@ def _worth_a_look(diagram: Diagram, states: Mapping[str, NodeState]) -> set[str]
 
 
 def _troubled(nodes: Sequence[Node], states: Mapping[str, NodeState]) -> list[str]:
-    """Return the nodes whose status asks for attention, the most important first."""
+    """Return the nodes with a notable status, the most important first."""
     found = [(state.status, node.id) for node in nodes if (state := state_of(node, states)) is not None]
     loud = [(IMPORTANCE.index(status), node_id) for status, node_id in found if status not in _QUIET]
     return [node_id for _, node_id in sorted(loud, key=lambda pair: pair[0])]
@@ -189,7 +189,7 @@ def _steps(group: Sequence[Node]) -> list[str]:
 
 
 def _edges(diagram: Diagram, now: Mapping[str, str]) -> tuple[Edge, ...]:
-    """Return the edges between different nodes of now, each once; a back edge within a group is gone with it."""
+    """Return the edges between different remaining nodes, each once; edges within a group are omitted."""
     found: dict[tuple[str, str, str | None], Edge] = {}
     for edge in diagram.edges:
         source, target = now.get(edge.source), now.get(edge.target)

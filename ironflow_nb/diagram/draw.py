@@ -81,7 +81,7 @@ def _place(tooltip: Tooltip, width: float, height: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureParts:
-    """What changes in a picture while a run goes on: SVG groups by the ids that they have in it.
+    """The parts of a picture that change during a run: SVG groups by their ids.
 
     While `frame` stays the same, replacing the groups that differ makes one picture of the run into the next;
     with another frame the whole picture is another one.
@@ -117,9 +117,9 @@ def draw(
         states: what happened, by recorded step name.
         run_status: the status of the run, None for a flow that has not run.
         run_id: the id of the run; the picture shows its beginning, the text does not.
-        figures: what stands above the picture of a run besides its counts.
-        summary: what stands there in place of the counts, where the nodes are no steps of a run.
-        prefix: what the ids in the SVG begin with; two pictures in one document need two of them.
+        figures: the figures above the picture of a run, besides its counts.
+        summary: the text in place of the counts, for nodes that are not steps of a run.
+        prefix: the prefix of the ids in the SVG; two pictures in one document need different ones.
         max_nodes: a larger diagram is shown reduced.
     """
     above = Caption(name=diagram.name, run_status=run_status, run_id=run_id, figures=figures, summary=summary)

@@ -79,7 +79,7 @@ class Placement:
     boxes: tuple[Box, ...]
     routes: tuple[Route, ...]
     frames: tuple[Box, ...] = ()
-    """What stands around boxes that belong together."""
+    """The frame around boxes that belong together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def layered(skeleton: Skeleton) -> Placement:
 
 
 def _bands(grid: Grid) -> list[_Band]:
-    """Return where every row is; one through which links only pass stands half as far from the others."""
+    """Return the band of each row; a row through which links only pass has half the distance to the others."""
     bands: list[_Band] = []
     y, had_nodes = -ROW_GAP, True
     for row in grid.rows:
@@ -141,7 +141,7 @@ def _leave(sheet: _Sheet, node: int, x: float, y: float) -> list[Point]:
 
 
 def _is_free(sheet: _Sheet, node: int, x: float) -> bool:
-    """Return True if no other box of the row, and no link of the node to itself, stands between it and the column."""
+    """Return True if no other box of the row, and no link of the node to itself, lies between it and the column."""
     if x > sheet.boxes[node].x and sheet.grid.rights[node] > sheet.boxes[node].width / 2 + LOOP_ROOM / 2:
         return False
     left, right = sorted((x, sheet.boxes[node].x))
@@ -254,7 +254,7 @@ def _links(grid: Grid, neighbours: list[list[int]]) -> Links:
 def _weight(grid: Grid, item: int, other: int) -> float:
     """Return how much the other pulls the item: nodes have their columns first, and ways go around them.
 
-    A way back hardly pulls its own nodes: what it goes around stands in the middle.
+    A back link hardly pulls its own nodes, so that the nodes that it goes around are in the middle.
     """
     if not grid.is_node(item):
         return _FEATHER
@@ -311,9 +311,9 @@ SIDE_ROOM = 14.0
 
 
 def straighten(grid: Grid, xs: list[float]) -> None:
-    """Give all the places of a way the same column, where no box stands in it.
+    """Give all places of a link the same column, if no box is in that column.
 
-    Ways on the right are taken from the left to the right, and pushed outwards what is further out; on the left the
+    Links on the right are taken from the left to the right, and pushed outwards what is further out; on the left the
     other way round. So the outer ones find their columns when the inner ones have theirs.
     """
     places = {item: place for row in grid.rows for place, item in enumerate(row)}

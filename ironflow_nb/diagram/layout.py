@@ -194,10 +194,10 @@ def _link(edge: Edge, tail: int, head: int, label_sizes: Mapping[str, Size]) -> 
 
 
 def _holding(skeleton: Skeleton) -> list[Link]:
-    """Return hidden links that hold things below each other which no edge does, as they are in the source.
+    """Return hidden links that keep boxes below each other without an edge, in the order of the source.
 
-    What follows a loop stands below the whole of it, and a box without any link, such as the end that is never
-    reached, below the one before it.
+    The code after a loop is below all of the loop. A box without any link, such as an end that is never reached, is
+    below the box before it.
     """
     leaving: dict[int, list[int]] = {}
     for link in skeleton.links:

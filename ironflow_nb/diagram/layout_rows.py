@@ -125,7 +125,7 @@ class Grid:
 
 
 def grid_of(skeleton: Skeleton, arcs: Sequence[Arc], ranks: Sequence[int]) -> Grid:
-    """Return the items in rows, links crossing as they may."""
+    """Return the items in rows, in an order that does not regard crossings yet."""
     widths = [size.width / 2 for size in skeleton.sizes]
     grid = Grid(len(ranks), list(ranks), list(widths), list(widths), [size.height for size in skeleton.sizes])
     for link in skeleton.links:
@@ -235,7 +235,7 @@ def _swap_neighbours(grid: Grid) -> None:
 
 
 def _n_between(grid: Grid, left: int, right: int, places: dict[int, int]) -> int:
-    """Count the links of two items that cross if they stand like this."""
+    """Return how many links of two neighbours cross in this order."""
     return sum(
         places[of_left] > places[of_right]
         for side in (grid.above, grid.below)

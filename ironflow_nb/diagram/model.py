@@ -16,7 +16,7 @@ from ironflow_nb.core.status import StepStatus
 
 
 class NodeKind(StrEnum):
-    """What a node stands for; each kind has a shape of its own."""
+    """The kind of a node; each has its own shape."""
 
     START = "start"
     END = "end"
@@ -28,7 +28,7 @@ class NodeKind(StrEnum):
     CHILD = "child"
     """A flow that is called in the flow."""
     FORK = "fork"
-    """From here several ways are gone side by side."""
+    """Several branches begin here and run side by side."""
     WAIT = "wait"
     OTHER = "other"
     INITIAL = "initial"
@@ -77,9 +77,9 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     title: str = ""
     """More than the label says, for a tooltip: a signature, a line."""
     depth: int = 0
-    """How many branches and loops the node stands in."""
+    """The number of branches and loops around the node."""
     note: str = ""
-    """What a state shows below its label."""
+    """The text below the label of a state."""
     within: str | None = None
     """The step around the node: once that is completed, a node of which nothing is recorded was left out.
 

@@ -5,7 +5,7 @@ nothing may depend on what is behind it. Every shape therefore has its own pale 
 (at least 5.5:1, mostly above 9:1), and a stroke of middle lightness: at least 3:1, which WCAG asks of graphics, on
 white, on #111 and (but for the quiet grey of what was skipped) nearly so on the fill itself. What is written or drawn
 on the bare background is `LINE`: 4.55:1 on white, which WCAG asks of text, leaves 4.15:1 on #111, and no grey is
-better on both. Colour never tells alone: each status has a glyph that differs in form, and a word.
+better on both. Colour is never the only sign: each status has a glyph of its own form, and a word.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def _pair(old: Sequence[Node], new: Sequence[Node]) -> dict[int, int]:
 
 
 def _call_key(node: Node) -> tuple[str | None, str, str]:
-    """Return what tells the call from others: all but the line, which every edit above it changes."""
+    """Return a key of the call for comparisons, without its line, which every edit above it changes."""
     return node.step, node.label, node.title.rpartition("\n")[0]
 
 

@@ -93,7 +93,7 @@ MAX_LABEL: Final = 230.0
 MAX_EDGE_LABEL: Final = 130.0
 MAX_TRANSITION_LABEL: Final = 260.0
 TEXT_INSET: Final = 34.0
-"""From the left side of a node to its text; the mark of its status stands before it."""
+"""The distance from the left side of a node to its text; the mark of its status is in between."""
 STACK: Final = 4.0
 """The offset between the sheets of the stack of a map."""
 

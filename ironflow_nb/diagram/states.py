@@ -27,9 +27,9 @@ IMPORTANCE: Final[tuple[NodeStatus, ...]] = (
     StepStatus.COMPLETED,
     StepStatus.SKIPPED,
 )
-"""The order in which statuses ask for attention: a node that stands for many steps shows the first it has.
+"""The statuses by importance: a node of many steps shows the most important one.
 
-First what needs a person, then what is going on, then what will, then what is over.
+First those that need a person, then running ones, then those to come, then those that are over.
 """
 
 
@@ -146,7 +146,7 @@ def _state(of_name: dict[NodeStatus, int], duration_s: float | None) -> NodeStat
 def with_left_out(
     diagram: Diagram, states: Mapping[str, NodeState], *, run_status: RunStatus | None
 ) -> dict[str, NodeState]:
-    """Return the states, and as skipped what was left out: what stands within something that is completed without it.
+    """Return the states with skipped ones added: of nodes without steps inside of a completed node.
 
     Nodes within others come after them.
     """
@@ -166,10 +166,10 @@ def with_left_out(
 def with_blocks(
     diagram: Diagram, states: Mapping[str, NodeState], *, run_status: RunStatus | None
 ) -> tuple[Diagram, dict[str, NodeState]]:
-    """Return diagram and states with a state for each loop, gather and task group whose inside has begun.
+    """Return diagram and states with a state for each loop, gather and task group of which a node has begun.
 
-    While a block goes on, nothing of it is recorded; in the source of a flow nothing ever is. Its state follows from
-    the nodes inside, which come after it and stand deeper.
+    A block itself is not recorded while it runs, and that of a flow never is. Its state follows from the nodes inside,
+    which come after it and are deeper.
     """
     if run_status is None:
         return diagram, dict(states)
@@ -188,7 +188,7 @@ def with_blocks(
 
 
 def _nodes_inside(nodes: Sequence[Node], position: int) -> list[Node]:
-    """Return the nodes after that position which stand deeper than the one there."""
+    """Return the nodes inside of the node at that position: those after it that are deeper."""
     depth = nodes[position].depth
     return list(takewhile(lambda node: node.depth > depth, nodes[position + 1 :]))
 
@@ -279,7 +279,7 @@ def state_words_with_time(state: NodeState) -> str:
 
 
 def caption(diagram: Diagram, states: Mapping[str, NodeState], given: Caption) -> Caption:
-    """Return what stands above the diagram of a run, or of a flow that has not run."""
+    """Return the caption of the diagram of a run, or of a flow that has not run."""
     whole = merged(states.values())
     n_done = 0 if whole is None else whole.n(StepStatus.COMPLETED)
     done = f"{n_done} step{'' if n_done == 1 else 's'} done"

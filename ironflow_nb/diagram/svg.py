@@ -62,7 +62,7 @@ class _CaptionPart(NamedTuple):
 
 
 def head_width(caption: Caption) -> float:
-    """Return the width that the head needs with the longest status there is: it stays while the run goes on."""
+    """Return the width of the head with the longest status, so that it does not change during a run."""
     if caption.run_status is None:
         return max(
             0.0, _chip_width(caption, ""), *(width(line, font_size=SMALL_FONT) for line in _caption_lines(caption))
@@ -145,7 +145,7 @@ def render(
 
 
 def scenery(diagram: Diagram, layout: Layout, *, caption: Caption) -> str:
-    """Return what stands between the head and the nodes, which no state changes: where to draw, and the edges."""
+    """Return the part between the head and the nodes, which no state changes: the group for drawing, and the edges."""
     shift = at(((picture_size(layout, caption)[0] - layout.size.width) / 2, HEAD_HEIGHT))
     lines = f'fill="none" stroke="{LINE}" stroke-width="1.4" stroke-linecap="round"'
     edges = "".join(_edge(edge, route) for edge, route in zip(diagram.edges, layout.routes, strict=True))
@@ -201,7 +201,7 @@ def _moved(box: Box, x: float) -> Box:
 
 
 def picture_size(layout: Layout, caption: Caption) -> tuple[float, float]:
-    """Return width and height of the document; both stay while the run goes on."""
+    """Return width and height of the document, which do not change during a run."""
     width = max(layout.size.width, head_width(caption)) + 2 * MARGIN
     return width, HEAD_HEIGHT + layout.size.height + MARGIN
 
@@ -221,7 +221,7 @@ def _escaped_id(text: str) -> str:
 
 
 def _accessible_label(caption: Caption) -> str:
-    """Return what a screen reader says of the picture."""
+    """Return the text of the picture for screen readers."""
     said = ", ".join(filter(None, [str(caption.run_status or ""), caption.summary]))
     return f"{caption.name or 'flow'}: {said or 'not run'}"
 

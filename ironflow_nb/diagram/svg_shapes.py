@@ -112,7 +112,7 @@ def mark_element(x: float, y: float, look: StatusStyle, *, radius: float = 8) ->
 
 
 def text_element(x: float, y: float, text: str, attributes: str, *, font_size: float) -> str:
-    """Return text whose letters stand around the height `y`."""
+    """Return text whose letters are centred on the height `y`."""
     place = f'x="{number(x)}" y="{number(y + font_size * 0.35)}" font-size="{number(font_size)}"'
     return f"<text {place} {attributes}>{xml_text(text)}</text>"
 
@@ -203,7 +203,7 @@ def _step_words(node: Node, box: Box, state: NodeState | None, look: StatusStyle
 
 
 def _bar(box: Box, state: NodeState) -> str:
-    """Return how far a map is: what is done, what failed and what is going on, on a track as long as all of it."""
+    """Return the progress bar of a map: the shares that are done, failed and running."""
     left, length, y = box.left + 12, box.width - 24, number(box.bottom - 12)
     shape = f'y="{y}" height="{number(_BAR_HEIGHT)}" rx="2"'
     parts = [f'<rect x="{number(left)}" width="{number(length)}" fill="#ffffff" fill-opacity="0.85" {shape}/>']
@@ -219,7 +219,7 @@ def _bar(box: Box, state: NodeState) -> str:
 _ARROW: Final = 7.5
 _THIN: Final = 1.4
 _CLOCKS: Final = "⏲", "◷"
-"""Many fonts lack the first, or make a coloured picture of it; the second stands for what waits elsewhere too."""
+"""Many fonts lack the first, or make a coloured picture of it; the second means waiting in other places too."""
 _DASHES: Final = {TransitionTone.POSSIBLE: "5 4", TransitionTone.HINT: "1 4"}
 
 
