@@ -132,7 +132,7 @@ class Lab:
         dead.sessions.clear()
         dead._background.stop()
         if isinstance(journal, SqliteJournal):
-            with dead.access._lock:  # its worker may be looking at the file: SQLite bears no close meanwhile
+            with dead.access.lock:  # its worker may be looking at the file: SQLite bears no close meanwhile
                 journal.close()
         with_next = self.begin()
         # Its process is this one, which lives; without a lease it counts as dead.

@@ -26,7 +26,15 @@ from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, run_to_end
 from ironflow_nb.execution.steps.step_runner import perform_attempts
 from ironflow_nb.execution.system.frontend import CellExecution, is_interactive, logger, shell
 from ironflow_nb.execution.system.interrupts import INTERRUPTS, AwaitedRuns, looking_up
-from ironflow_nb.execution.system.system import Clock, Entropy, SystemClock, SystemThreads, Threads, system_entropy
+from ironflow_nb.execution.system.system import (
+    Clock,
+    Entropy,
+    SystemClock,
+    SystemThreads,
+    Threads,
+    free_lock,
+    system_entropy,
+)
 from ironflow_nb.execution.system.threads import ThreadPool
 from ironflow_nb.journal.ports import Durability, Journal, Reader
 
@@ -231,3 +239,5 @@ def _forsake(reference: weakref.ref[Engine]) -> None:
     engine = reference()
     if engine is not None:
         engine.access.close("this process was forked from the one that opened it", abandon=True)
+        for lock in [engine.access.lock, *(session.lock for session in engine.sessions.values())]:
+            free_lock(lock)  # a thread that the child does not have may hold it

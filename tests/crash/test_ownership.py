@@ -54,6 +54,35 @@ except iron.errors.EngineClosed as error:
     sys.exit(3)  # the exit handlers of a forked child must leave the run of its parent alone
 """
 
+FORKS_UNDER_LOCKS = """
+import threading
+from ironflow_nb.execution.steps.context import SCOPE
+
+@flow
+def main():
+    work(1)
+    session = SCOPE.get().session
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold():
+        with session.lock, session.access.lock:
+            held.set()
+            let_go.wait()
+
+    threading.Thread(target=hold, daemon=True).start()
+    held.wait()
+    child = os.fork()
+    if not child:
+        return [work(2), None]
+    let_go.set()
+    return [work(2), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]
+
+try:
+    print(main())
+except iron.errors.EngineClosed:
+    sys.exit(3)
+"""
+
 POOLS = """
 import concurrent.futures, multiprocessing
 
@@ -102,6 +131,11 @@ def printed(process: subprocess.Popen[str]) -> str:
 
 def bodies(folder: Path) -> Counter[str]:
     return Counter(line.split()[0] for line in (folder / "bodies").read_text().splitlines())
+
+
+@needs_fork
+def test_a_forked_child_does_not_wait_for_locks_of_threads_that_it_does_not_have(tmp_path: Path) -> None:
+    assert printed(start(tmp_path, FORKS_UNDER_LOCKS)) == "[2, 3]"
 
 
 @needs_fork

@@ -119,7 +119,7 @@ class JournalAccess:
         self.defined: set[Digest] = set()
         self.background_errors = BackgroundErrors()
         self.on_append: Callable[[], None] | None = None
-        self._lock = threads.lock()
+        self.lock = threads.lock()
         self._lease_is_written = False
         self._is_exchanging = False
         self._closed_because: str | None = None
@@ -139,7 +139,7 @@ class JournalAccess:
         """Write the commits in one transaction. The first of an engine writes its lease too."""
         if any(map(_GET_DEFINITIONS, commits)):
             commits = [self._with_signatures(commit) for commit in commits]
-        with self._lock:
+        with self.lock:
             if self._is_exchanging or self._closed_because is not None:
                 self._refuse_closed()
             lease = None if self._lease_is_written else self._first_lease()
@@ -155,7 +155,7 @@ class JournalAccess:
 
     def exchange(self, act: Callable[[Reader], Sequence[RunCommit]], durability: Durability) -> None:
         """Read and write in one transaction; see the port. The first of an engine writes its lease too."""
-        with self._lock:
+        with self.lock:
             self._refuse_closed()
             lease, self._is_exchanging = self._first_lease(), True
             try:
@@ -174,7 +174,7 @@ class JournalAccess:
                 return (found.identity, found.code) in self._computing
             return is_alive(leases.get(found.owner), now=self.clock.now())
 
-        with self._lock:
+        with self.lock:
             self._refuse_closed()
             with self.journal.current() as reader:
                 found = reader.cached(
@@ -204,7 +204,7 @@ class JournalAccess:
     def send(self, run_id: RunId, name: str, payload: StoredValue | None = None) -> None:
         """Send a signal to the owner of a run."""
         payload_id = None if payload is None else payload.value_id
-        with self._lock:
+        with self.lock:
             self._refuse_closed()
             signal = Signal(
                 run_id=run_id, name=name, sent_at=self.clock.now(), sent_by=self.owner, payload_id=payload_id
@@ -213,25 +213,25 @@ class JournalAccess:
 
     def replace_signatures(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """Replace the signatures of stored values; return the number of values that exist."""
-        with self._lock:
+        with self.lock:
             self._refuse_closed()
             return self.journal.replace_signatures(codec, macs)
 
     def change_token(self) -> int:
         """Return a number that changes when another engine has committed."""
-        with self._lock:
+        with self.lock:
             return 0 if self._closed_because is not None else self.journal.change_token()
 
     def beat(self) -> None:
         """Write a sign of life, if this engine has written anything."""
-        with self._lock:
+        with self.lock:
             if self._lease_is_written and self._closed_because is None:
                 self.journal.write_lease(replace(self.lease, heartbeat_at=self.clock.now()))
 
     @contextmanager
     def current(self) -> Iterator[Reader]:
         """Read while no thread of this engine writes."""
-        with self._lock:
+        with self.lock:
             self._refuse_closed()
             with self.journal.current() as reader:
                 yield reader
@@ -276,7 +276,7 @@ class JournalAccess:
         if abandon:
             self._closed_because = because
             return
-        with self._lock:
+        with self.lock:
             if self._closed_because is None:
                 self._closed_because = because
                 give_up(self.owner)

@@ -376,7 +376,8 @@ class Session(RunLifecycle):
 
     def _write_definition(self) -> None:
         """Add the definition to the next commit, once. It is made outside of the lock, for that takes a while."""
-        if (define := self._define) is not None:
+        # A closed journal takes none; and in a forked child it may wait for the import of a thread that is not there.
+        if (define := self._define) is not None and not self.access.is_closed:
             stored = self.storage.definition(define())
             with self.lock:
                 if self._define is not None:  # only now: who finds it gone may commit the end of the run
