@@ -26,16 +26,8 @@ from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, run_to_end
 from ironflow_nb.execution.steps.step_runner import perform_attempts
 from ironflow_nb.execution.system.frontend import CellExecution, is_interactive, logger, shell
 from ironflow_nb.execution.system.interrupts import INTERRUPTS, AwaitedRuns, looking_up
-from ironflow_nb.execution.system.system import (
-    Clock,
-    Entropy,
-    SystemClock,
-    SystemThreads,
-    Threads,
-    free_lock,
-    system_entropy,
-)
-from ironflow_nb.execution.system.threads import ThreadPool
+from ironflow_nb.execution.system.system import Clock, Entropy, SystemClock, SystemThreads, Threads, system_entropy
+from ironflow_nb.execution.system.threads import ThreadPool, free_lock
 from ironflow_nb.journal.ports import Durability, Journal, Reader
 
 if TYPE_CHECKING:

@@ -175,13 +175,6 @@ class SystemThreads:
         return asyncio.new_event_loop()
 
 
-def free_lock(lock: object) -> None:
-    """Make a lock of `SystemThreads` free, whoever holds it: in a forked child, where only the calling thread is."""
-    free = getattr(lock, "_at_fork_reinit", None)  # as the standard library frees its own locks there
-    if free is not None:
-        free()
-
-
 THREAD_PREFIX: Final = "ironflow-"
 
 

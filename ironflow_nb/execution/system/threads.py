@@ -222,3 +222,8 @@ class ThreadPool:
                 return False
             self._idle.remove(wakeup)
             return not is_woken
+
+
+def free_lock(lock: object) -> None:
+    """Make a lock of `SystemThreads` free, whoever holds it: in a forked child, where only the calling thread is."""
+    getattr(lock, "_at_fork_reinit", lambda: None)()  # as the standard library frees its own locks there
