@@ -24,6 +24,7 @@ from ironflow_nb.execution.session.attempts import (
     RecordedAnswer,
 )
 from ironflow_nb.execution.session.run_phase import RunPhase
+from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.context import RunContext
 from ironflow_nb.execution.system.interrupts import call_body
 
@@ -275,17 +276,10 @@ class FanOut:
         if promise.error is None:
             self._n_read = max(self._n_read, index + 1)
             return promise.value
-        self._observe(promise)
+        _observe(self.session, promise, self._attempt_of.get(promise))
         if self._collects and promise.error is not self.first_error and _is_collected(promise.error):
             return promise.error
         raise promise.error
-
-    def _observe(self, promise: Promise) -> None:
-        if not promise.is_observed:
-            promise.is_observed = True
-            attempt = self._attempt_of.get(promise)
-            if attempt is not None and attempt.is_started:
-                self.session.observe(attempt)
 
     def is_at_work(self) -> bool:
         """Return True if a worker performs items of it."""
@@ -310,6 +304,13 @@ def _promise_of(asked: RecordedAnswer | Promise | Attempt) -> Promise:
     else:
         promise.fail(asked.error)
     return promise
+
+
+def _observe(session: Session, promise: Promise, attempt: Attempt | None) -> None:
+    if not promise.is_observed:
+        promise.is_observed = True
+        if attempt is not None and attempt.is_started:
+            session.observe(attempt)
 
 
 def _is_collected(error: BaseException) -> bool:
@@ -364,8 +365,5 @@ class Submission(PromisedWork):
         __tracebackhide__ = True
         if self.promise.error is None:
             return self.promise.value
-        if not self.promise.is_observed:
-            self.promise.is_observed = True
-            if self._attempt is not None and self._attempt.is_started:
-                self.session.observe(self._attempt)
+        _observe(self.session, self.promise, self._attempt)
         raise self.promise.error
