@@ -225,5 +225,5 @@ class ThreadPool:
 
 
 def free_lock(lock: object) -> None:
-    """Make a lock of `SystemThreads` free, whoever holds it: in a forked child, where only the calling thread is."""
+    """Make a lock of `SystemThreads` free in a forked child, where the thread that holds it does not exist."""
     getattr(lock, "_at_fork_reinit", lambda: None)()  # as the standard library frees its own locks there
