@@ -282,7 +282,7 @@ class BranchReader(ExpressionReader, ABC):
         return tails if source is None else self.read_helper(source._replace(site=site), tails)
 
     def _given_helper(self, helper: types.FunctionType, tails: Tails) -> Tails:
-        """Read a helper that is not called by the flow's own code, once: of several, nothing tells which one ran."""
+        """Read a helper that the flow's own code does not call, once: several could not be distinguished."""
         return tails if self._is_given(helper) else self._helper(helper, self._site_of_maker(), tails)
 
     def _is_given(self, what: object) -> bool:
@@ -395,7 +395,7 @@ class BranchReader(ExpressionReader, ABC):
         return self.expression(expression, tails) if helper is None else self._given_helper(helper, tails)
 
     def _add_given(self, found: Described, source: ast.expr, tails: Tails) -> Tails:
-        """Add a step that is not called by the flow's own code, once: of several, nothing tells which one ran."""
+        """Add a step that the flow's own code does not call, once: several could not be distinguished."""
         if self._is_given(found.name):
             return tails
         label = found.label or (found.name or ast.unparse(source)).rpartition(".")[2]

@@ -138,7 +138,7 @@ class _StatementReader(BranchReader):
         return self._jump(how, tails)
 
     def _jump(self, how: str, tails: Tails) -> Tails:
-        """Lead the tails to where such a jump is caught, or to the end; nothing goes on from here."""
+        """Lead the tails to the place that catches the jump, or to the end; no tail remains."""
         for caught in reversed(self._caught):
             if how in caught:
                 caught[how] += tails

@@ -27,15 +27,15 @@ TEXT: Final = "text/plain"
 
 
 def picture_of(engine: Engine, run_id: RunId) -> Picture:
-    """Return the picture of a run; where the journal can't be read, what the trouble is. It never raises."""
+    """Return the picture of a run; if the journal can't be read, the error in its place. It never raises."""
     try:
         return drawn(run_id, progress_of(engine, run_id))
-    except Exception as error:  # noqa: BLE001 -- it stands in for a repr, whatever became of the journal
+    except Exception as error:  # noqa: BLE001 -- it is shown in place of a repr, which never raises
         return trouble(run_id, error)
 
 
 def trouble(run_id: RunId, error: Exception) -> Picture:
-    """Return what stands in the place of a picture that can't be made."""
+    """Return the text in place of a picture that can't be made."""
     from ironflow_nb.diagram.draw import Picture
 
     return Picture(svg=None, text=f"run {run_id}: {error}")
@@ -116,7 +116,7 @@ def _laid(progress: Progress) -> tuple[Diagram, dict[str, NodeState]]:
 
 
 def _instants(keyed: Sequence[tuple[str, SiteTally]]) -> Mapping[str, Sequence[int]]:
-    """Return when the waits of each key that go on are due."""
+    """Return the due times of the open waits of each key."""
     found: dict[str, list[int]] = {}
     for key, tally in keyed:
         if tally.status is StepStatus.WAITING and tally.reason:
@@ -125,7 +125,7 @@ def _instants(keyed: Sequence[tuple[str, SiteTally]]) -> Mapping[str, Sequence[i
 
 
 def _with_children(state: NodeState, children: Sequence[ChildRun]) -> NodeState:
-    """Return the state with its children: those that go on or failed first."""
+    """Return the state with its children: the completed ones last."""
     ordered = sorted(children, key=lambda child: child.status is RunStatus.COMPLETED)
     progress = ordered[0].progress if state.n_total == 1 and ordered else ""
     return changed(state, progress=progress, detail="\n".join(map(str, ordered)))

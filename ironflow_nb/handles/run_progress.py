@@ -26,7 +26,7 @@ from ironflow_nb.history.run_status import looked_at, statuses_of, unwritten
 from ironflow_nb.journal.ports import Reader, Select, SiteTally, StepTally, StoredDefinition
 
 _CHILDREN: Final = 5
-"""So many runs of the children of one node are told, the newest."""
+"""The number of child runs that a node lists: the newest."""
 
 _UNDONE: Final = FAILURES | {StepStatus.UNKNOWN, StepStatus.RUNNING, StepStatus.RETRYING}
 """The statuses of steps that a continuation of the run does again, unless the flow lived with their failure."""
@@ -61,10 +61,10 @@ class Definitions(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What is recorded of a run, and what became of its children; `totals` are those of maps, by name and site.
+    """The recorded progress of a run and of its children; `totals` are those of maps, by name and site.
 
-    `continued_at`, `ended_at` and `now` are microseconds UTC, the first two those of the latest continuation. A run
-    that goes on has not ended; only one that goes on has `now`, which is rounded as its elapsed time is shown.
+    `continued_at`, `ended_at` and `now` are microseconds UTC, the first two those of the latest continuation. Only a
+    run that has not ended has `now`, which is rounded as its elapsed time is shown.
     """
 
     run: RunRow | None
@@ -85,23 +85,23 @@ class Progress(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """What tells a moment of a run from others; while it stays the same, nothing has happened."""
+    """The state of a run at one moment; while it is equal, nothing has happened."""
 
     run_id: RunId
     position: int
     status: RunStatus
     n_reused: int
     now: int | None = None
-    """The time of a run that goes on, rounded, microseconds UTC."""
+    """The time, if the run has not ended: rounded, microseconds UTC."""
 
 
 def progress_of(engine: Engine, run_id: RunId) -> Progress:
-    """Return how far the run is; the time, ids and chance are no work to look at.
+    """Return the progress of the run. Recorded times, ids and random numbers are left out.
 
     Of a completed run, steps that it did not use are left out, such as failures from before an edit.
 
     Raises:
-        RunNotFound: nobody knows it.
+        RunNotFound: it does not exist.
     """
     progress = progress_since(engine, run_id, None)[1]
     assert progress is not None
@@ -128,7 +128,7 @@ def progress_since(engine: Engine, run_id: RunId, moment: Moment | None) -> tupl
 
 
 def _rounded_now(engine: Engine, reader: Reader, run: RunRow) -> int:
-    """Return the time by the clock, rounded to a step that grows with how long the run goes on."""
+    """Return the time by the clock, rounded to a step that grows with the duration of the run."""
     began_at = _continued_at(reader, run) or run.started_at
     return began_at + rounded_age_s(max(engine.access.clock.now() - began_at, 0) // 1_000_000) * 1_000_000
 
@@ -173,9 +173,9 @@ def _in_flight_before(session: Session | None, began_at: int) -> Counter[Place]:
 
 
 def _to_be_reached(tally: SiteTally, n_in_flight: int) -> Iterator[SiteTally]:
-    """Yield the tally without the steps whose latest attempt an earlier continuation left undone, and those as pending.
+    """Yield the tally without the steps that an earlier continuation left undone, and these steps as pending.
 
-    They are tried again when the flow gets there.
+    They are tried again when the flow calls them.
     """
     n = tally.n_recorded_before - n_in_flight if tally.status in _UNDONE else 0
     if n > 0:
@@ -198,10 +198,10 @@ def _last_sign_at(reader: Reader, run: RunRow) -> int:
 
 
 def _totals(reader: Reader, run: RunRow, *, since: int) -> Counter[Place]:
-    """Return how many items the maps and loops have, as far as that was known.
+    """Return the numbers of items of maps and loops, if they were known.
 
-    A series that a later continuation begins again counts as it is there. One that it did not get to counts as it
-    was, unless the run has completed without it.
+    If a later continuation has begun a series again, its number there counts; otherwise the earlier number, unless
+    the run has completed without it.
     """
     latest: dict[tuple[str, str, int], ItemsCounted] = {}
     for row in reader.events(Select(run_ids=[run.run_id], name=ItemsCounted.__name__)):

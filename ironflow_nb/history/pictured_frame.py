@@ -106,9 +106,10 @@ class Plan(PicturedFrame):
         return cls.of_frame(frame, picture, plain(f"{begin}{_summary(steps)}"))
 
     def diagram(self) -> Picture | None:
-        """Return the diagram of the flow with what would become of its steps; None where nothing is recorded.
+        """Return the diagram of the flow with the plan of its steps; None if nothing is recorded.
 
-        What would be done again or tried again is pending, what stops the run waits, and what nobody knows is unknown.
+        Steps that would be done or tried again are pending. A step that stops the run is waiting. A step without a
+        known outcome is unknown.
         """
         return self.picture
 

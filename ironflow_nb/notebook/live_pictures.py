@@ -67,9 +67,9 @@ class LiveOutput:
             self._wakeup.take(min(max(EVERY_S, RESTING_FACTOR * self._drawing_s), AT_LEAST_EVERY_S))
 
     def finish(self) -> None:
-        """Draw the current state; what comes of another continuation of the run is another cell's to show.
+        """Draw the current state. If the run has ended, and nothing of it still runs, this state is final.
 
-        If the run has ended, and nothing of it still runs, this state is final.
+        A later continuation of the run is shown by its own cell.
         """
         self._is_final = self.paint()
         shown = None if self._shown is None else self._shown[0].run

@@ -184,7 +184,7 @@ def _events(text: str) -> Iterator[Any]:
 
 @cache
 def _scanner_and_parser() -> tuple[Any, Any]:
-    """Return those of the library, which look at each token many times, and each time for what they work with."""
+    """Return scanner and parser of the library, which here check a token for readiness only once."""
     from ruamel.yaml.parser import Parser
     from ruamel.yaml.scanner import Scanner
 

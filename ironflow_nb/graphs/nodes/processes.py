@@ -5,9 +5,9 @@ A program and what it starts are one process group, which is ended when the prog
 
 A kernel that is killed can't end its programs itself, and a run that another process continues would start them a
 second time beside the first. So each Python that runs programs has one supervisor: a small process in a session of its
-own, which knows these groups and sees the end of that Python. It is told before a program is started, too: of one whose
-start this Python did not survive the group is not known, and on Linux the supervisor finds it, with all that it has
-begun, by a variable in its environment.
+own, which knows these groups and sees the end of that Python. It is notified before a program is started, too. If
+this Python dies during the start, the group is unknown; on Linux the supervisor then finds the program, with all
+processes that it has started, by a variable in its environment.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def _end_tree_of_windows(process: subprocess.Popen[bytes]) -> None:
 # -- supervisor --------------------------------------------------------------------------------------------------
 
 MARK: Final = "IRONFLOW_PROGRAM_OF"
-"""The variable by which the supervisor finds a program whose group it was not told: this Python, and its number."""
+"""The variable by which the supervisor finds a program of an unknown group: this Python, and a number."""
 
 _SUPERVISOR_SOURCE: Final = """
 import os, select, signal, sys, time

@@ -39,7 +39,7 @@ from ironflow_nb.graphs.runtime.searched_storage import SearchedStorage
 from ironflow_nb.graphs.secrets import Secrets
 
 KIND_GRACE_S: Final = 2.0
-"""How much later a kind is given up that does not end its work when its time is up: it can tell what it was doing."""
+"""The time after its limit that a kind has to end its work itself, with a better message, before it is abandoned."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class NodeSteps:
         self._shared: dict[tuple[int, int], tuple[PythonFunction, OptionParameters, Tracker]] = {}
 
     def spec(self, node: GraphNode) -> StepSpec:
-        """Return the step that the node runs as. A function that was defined anew since makes a new one.
+        """Return the step that the node runs as. After its function was defined again, there is a new one.
 
         Raises:
             FlowNotDefined: the node calls a function of Python that is not known here.
