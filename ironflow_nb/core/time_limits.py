@@ -27,6 +27,9 @@ class TimeLimits(msgspec.Struct, frozen=True):
     timeout_s: float | None = None
     deadline_s: float | None = None
 
+    def __str__(self) -> str:
+        return ", ".join(self.in_words(option) for option in (TIMEOUT, DEADLINE) if getattr(self, option) is not None)
+
     def in_words(self, option: str) -> str:
         """Return the option with its value."""
         return f"{option} of {getattr(self, option):g} s"

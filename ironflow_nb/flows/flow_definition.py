@@ -48,7 +48,10 @@ def describe_name(value: object) -> Described | None:
         return Described(kind=NodeKind.WAIT, name=f"{OWN_PREFIX}{name}", label=name, title=f"iron.{name}")
     kind = _KINDS.get(getattr(type(value), "__ironflow_definition__", ""))
     name = getattr(value, "name", None)
-    return None if kind is None or not isinstance(name, str) else Described(kind=kind, name=name, title=repr(value))
+    if kind is None or not isinstance(name, str):
+        return None
+    limits = str(getattr(getattr(value, "spec", None), "limits", ""))
+    return Described(kind=kind, name=name, title="\n".join(filter(None, [repr(value), limits])))
 
 
 _KINDS = {"step": NodeKind.STEP, "flow": NodeKind.CHILD}

@@ -483,3 +483,22 @@ def test_a_timeout_in_one_task_leaves_the_others_alone(lab: Lab, world: World) -
         return type(first).__name__, str(second)
 
     assert main.start().result(timeout_s=LIMIT_S) == ("StepTimeout", "done")
+
+
+def test_the_picture_of_a_flow_tells_limits_and_what_is_out_of_time(lab: Lab, clock: Time) -> None:
+    @step(timeout_s=60, deadline_s="1h")
+    def slow() -> None:
+        clock.advance(61)
+
+    @flow
+    def main() -> None:
+        slow()
+
+    assert "timeout_s of 60 s, deadline_s of 3600 s" in main.diagram().svg
+    with pytest.raises(StepTimeout):
+        main()
+    assert main.last is not None
+    picture = main.last.diagram()
+    assert 'data-status="timed_out"' in picture.svg
+    assert picture.text.splitlines()[-1].endswith("slow: timed out")
+    assert "0 steps done, 1 timed out" in picture.svg
