@@ -23,7 +23,7 @@ from ironflow_nb.durable_cells.cell_record import (
     is_closed_resource,
     within_limit,
 )
-from ironflow_nb.errors import DefinitionError
+from ironflow_nb.errors import DefinitionError, StepTimeout
 from ironflow_nb.execution import SCOPE, EncodedResult, Engine, RunStorage, call_body, durable_calls, say
 from ironflow_nb.values.stored_value import ValueRecord
 
@@ -115,8 +115,8 @@ def _time_limit(engine: Engine, cell: Cell) -> Iterator[None]:
         alarm.disarm()
 
 
-def _timeout_error(cell: Cell) -> TimeoutError:
-    return TimeoutError(f"the cell {cell.name} took longer than {spoken(cell.options.timeout_s or 0)}")
+def _timeout_error(cell: Cell) -> StepTimeout:
+    return StepTimeout(f"the cell {cell.name} took longer than {spoken(cell.options.timeout_s or 0)}")
 
 
 def refuse_time_limit(engine: Engine, cell: Cell) -> None:

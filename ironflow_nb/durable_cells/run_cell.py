@@ -334,7 +334,7 @@ def cell_step(
     Raises:
         DefinitionError: the source can't be a durable cell, or an input is not defined.
         NotAllowedInStep: it was called inside a flow or step.
-        TimeoutError: the source exceeded `timeout_s`.
+        StepTimeout: the source exceeded `timeout_s`.
     """
     __tracebackhide__ = True
     if isinstance(ins, str) or isinstance(outs, str):

@@ -265,6 +265,7 @@ def test_what_takes_too_long_fails_and_leaves_no_interrupt_behind(notebook: Note
     for source in ("import time\ntime.sleep(30)", "import asyncio\nawait asyncio.sleep(30)"):
         with pytest.raises(TimeoutError, match="slow took longer than 100 ms"):
             notebook.step("slow", source, timeout_s=0.1)
+        assert list(iron.attempts()["status"])[-1] == "timed_out"
     assert notebook.step("slow", "n = 1", timeout_s=30.0).outs == {"n": 1}
 
 
