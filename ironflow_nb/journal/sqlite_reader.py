@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -59,8 +59,10 @@ _RUN_NAMES: Final = """
     ) SELECT name FROM known WHERE substr(name, -1 - length(:name)) = '.' || :name OR name = :name
 """
 _ROW_VALUES: Final = "SELECT inputs_id, output_id, CAST(inputs AS BLOB), CAST(output AS BLOB) FROM"
-_VALUES_OF_RUN: Final = f"{_ROW_VALUES} runs WHERE run_id = ?"
-_VALUES_OF_STEP: Final = f'{_ROW_VALUES} steps WHERE run_id = ? AND name = ? AND "index" = ? AND attempt = ?'
+_KEYS_AT_ONCE: Final = 200  # of four parameters each
+_VALUES_OF_RUNS: Final = f"{_ROW_VALUES} runs WHERE run_id IN (SELECT value FROM json_each(?))"
+_VALUES_OF_STEPS: Final = f"""{_ROW_VALUES} (VALUES {{}}) k CROSS JOIN steps
+    ON run_id = k.column1 AND name = k.column2 AND "index" = k.column3 AND attempt = k.column4"""
 # Joins of the steps of a run, and what the first events of steps are sorted by. CROSS JOIN keeps the order, run by run,
 # so that LIMIT stops the search.
 _SORTED_STEPS: Final = (
@@ -313,7 +315,7 @@ class SqliteReader:
         self, ids: Collection[ValueId], *, of: Iterable[RowKey] = (), content_limit: int | None = None
     ) -> dict[ValueId, StoredValue]:
         """See the port."""
-        found = self._in_rows(frozenset(ids), of, content_limit)
+        found = self._in_rows(frozenset(ids), list(of), content_limit)
         wanted = [value_id for value_id in ids if value_id not in found]
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
@@ -324,12 +326,10 @@ class SqliteReader:
         return found
 
     def _in_rows(
-        self, ids: Collection[ValueId], keys: Iterable[RowKey], limit: int | None
+        self, ids: Collection[ValueId], keys: Collection[RowKey], limit: int | None
     ) -> dict[ValueId, StoredValue]:
         found: dict[ValueId, StoredValue] = {}
-        for key in keys:
-            of_step = key[-1] > 0
-            query, given = (_VALUES_OF_STEP, key) if of_step else (_VALUES_OF_RUN, key[:1])
+        for query, given in _row_queries(keys):
             for row in self._connection.execute(query, given):
                 for column, value_id, content in zip(sql.ROW_VALUES, row[:2], row[2:], strict=True):
                     if content is not None and value_id in ids:
@@ -380,6 +380,18 @@ class SqliteReader:
     def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
         """See the port."""
         return kind(self._connection)
+
+
+def _row_queries(keys: Collection[RowKey]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Yield queries for the values in these rows, with their parameters."""
+    of_runs = [key[0] for key in keys if not key[-1]]
+    if of_runs:
+        yield _VALUES_OF_RUNS, (json_list(of_runs),)
+    of_steps = [key for key in keys if key[-1]]
+    for start in range(0, len(of_steps), _KEYS_AT_ONCE):
+        chunk = of_steps[start : start + _KEYS_AT_ONCE]
+        marks = ", ".join(["(?, ?, ?, ?)"] * len(chunk))
+        yield _VALUES_OF_STEPS.format(marks), [*chain.from_iterable(chunk)]
 
 
 def _tally(row: tuple[Any, ...]) -> tuple[RunId, StepTally]:

@@ -113,6 +113,18 @@ class ValueContract:
                 assert reader.value_ids("tagged") == []
                 assert [output for _, output in reader.attempts(A)] == [made, None]
 
+    def test_the_values_of_many_rows_are_found_at_once(self, journal: Journal) -> None:
+        author, outputs = Author(), [value(b"%d" % number) for number in range(450)]
+        author.start(A)
+        for number, output in enumerate(outputs):
+            author.begin_step(A, "fetch", number)
+            author.complete_step(A, "fetch", number, output=output.value_id)
+        journal.append([author.entry(A, row_values=outputs)], durability=FAST)
+        with journal.reading() as reader:
+            of = [row.row_key for row in reader.steps(Select())]
+            assert reader.values([output.value_id for output in outputs], of=of) == by_id(*outputs)
+            assert [output for _, output in reader.attempts(A)] == outputs
+
     def test_a_value_stays_in_its_row_until_the_row_has_another_one(self, journal: Journal) -> None:
         author = Author()
         given, first, second, large = (value(text) for text in (b"given", b"1", b"2", b"3" * (ROW_LIMIT + 1)))
