@@ -225,7 +225,8 @@ class SignalReceived(RunChange, frozen=True):
 class WaitStarted(StepChange, frozen=True):
     """A branch began to wait, until `due_at` (microseconds UTC) at the latest. The wait is a step of its own.
 
-    `wait_kind` is sleep or signal; `signals` are the names of those that end it: any of them, or all if it `is_all`.
+    `wait_kind` is sleep, signal or signals. `signals` are the names of those that end it: any of them, or all if it
+    `is_all`.
     """
 
     name: str

@@ -274,7 +274,7 @@ def _ended_wait(run_id: RunId, row: StepRow | None, recorded: RecordedEvent, eve
     """Return the wait after its end. A timeout is lived with from the start, for a replay must meet it, too."""
     given = {"output_id": event.output, "error_id": event.error, "lived_with": event.error is not None}
     status = StepStatus.CANCELLED if event.output is None else StepStatus.COMPLETED
-    status = status if event.error is None else StepStatus.FAILED
+    status = status if event.error is None else StepStatus.TIMED_OUT
     return _ended_step(run_id, row, recorded, status, event.duration_s, **given)
 
 

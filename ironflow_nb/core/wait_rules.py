@@ -49,6 +49,8 @@ class WaitKind(StrEnum):
 
     SLEEP = "sleep"
     SIGNAL = "signal"
+    SIGNALS = "signals"
+    """For all of several signals."""
 
 
 class WaitOutcome(StrEnum):
@@ -93,7 +95,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def kind(self) -> WaitKind:
         """The kind of the wait."""
-        return WaitKind.SIGNAL if self.signals else WaitKind.SLEEP
+        if not self.signals:
+            return WaitKind.SLEEP
+        return WaitKind.SIGNALS if self.is_all else WaitKind.SIGNAL
 
     @property
     def is_all(self) -> bool:

@@ -4,27 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.recording.journal_access import JournalAccess
 from ironflow_nb.execution.session.run_phase import StopRequest, is_stop
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.wait_state import settle_waits
+from ironflow_nb.execution.session.wait_state import is_root, note_waiting, settle_waits
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.execution.system.process_identity import HEARTBEAT_S
 from ironflow_nb.execution.system.system import Threads
+from ironflow_nb.journal.ports import Signal
 
 FLUSH_S: Final = 0.05
 RESTS_AFTER: Final = 20
 """Ticks without a run after which the worker rests."""
 
 
+PARK_S: Final = 60.0
+"""A run in the background gives back its thread after all of it has waited for this time."""
+N_HELD: Final = 100
+"""The number of waiting runs that keep their threads until then; of more, those that wait longest give theirs back."""
+
+
+class LooksForWaits(Protocol):
+    """Continues runs that wait without an owner."""
+
+    def look(self, *, is_new: bool) -> bool | None:
+        """Continue what can go on; return True if more can at once, None if there is nothing to look for."""
+
+
 class BackgroundThread:
     """Ticks every 50 ms while there are sessions, and rests some time after the last of them."""
 
-    def __init__(self, access: JournalAccess, sessions: dict[RunId, Session], threads: Threads) -> None:
+    waker: LooksForWaits | None = None
+
+    def __init__(
+        self, access: JournalAccess, sessions: dict[RunId, Session], threads: Threads, park_s: float = PARK_S
+    ) -> None:
         self._access = access
         self._sessions = sessions
         self._threads = threads
@@ -34,12 +52,26 @@ class BackgroundThread:
         self._is_resting = False
         self._beat_s = 0.0
         self._token = -1
+        self._park_s = park_s
+        self._is_watching = False
+        self._n_ticks = 0  # by which parking is timed: the time of a clock may pass at once
+        self._is_new = True
         self._lock = threads.lock()
 
     def look_after(self, session: Session) -> None:
         """Add the session, and start the thread if it does not run."""
         with self._lock:
             self._sessions[session.run_id] = session
+        self._start()
+
+    def watch(self) -> None:
+        """Look for runs that wait without an owner, as long as there are any."""
+        with self._lock:
+            self._is_watching = self._is_new = True
+        self._start()
+
+    def _start(self) -> None:
+        with self._lock:
             if self._is_resting:
                 self._is_resting = False
                 self._wakeup.set()
@@ -58,6 +90,7 @@ class BackgroundThread:
         with self._lock:
             if session.is_over and self._sessions.get(session.run_id) is session:
                 del self._sessions[session.run_id]
+                self._is_new = True  # it may have been the last one that was looked after
 
     def stop(self) -> None:
         """Ask the thread to end soon."""
@@ -68,7 +101,7 @@ class BackgroundThread:
         n_idle = 0
         while not self._is_stopped:
             with self._lock:
-                n_idle = 0 if self._sessions else n_idle + 1
+                n_idle = 0 if self._sessions or self._is_watching else n_idle + 1
                 self._is_resting = n_idle > RESTS_AFTER
             # What rests is woken by a run that begins, and leaves that run's first events to its first step.
             if not self._wakeup.take(None if self._is_resting else FLUSH_S):
@@ -76,32 +109,72 @@ class BackgroundThread:
 
     def _read_signals(self) -> None:
         """Pass on what other engines ask; that any of them has written something costs no query to know."""
-        token = self._access.change_token() if self._sessions else self._token
+        token = self._access.change_token() if self._sessions or self._is_watching else self._token
         if token == self._token:
             return
-        with self._access.current() as reader:
-            signals = reader.signals([*self._sessions])
-        for signal in signals:
-            session = self._sessions.get(signal.run_id)
-            if session is not None and is_stop(signal.name):
-                session.stop(StopRequest(signal.name), signal.sent_by, signal.signal_id)
-            elif session is not None and session.waits:
-                settle_waits(session)
+        self._is_new = True
+        if self._sessions:
+            with self._access.current() as reader:
+                signals = reader.signals([*self._sessions])
+            for signal in signals:
+                self._pass_on(signal)
         self._token = token  # only now: what the journal refused is read again
 
+    def _pass_on(self, signal: Signal) -> None:
+        session = self._sessions.get(signal.run_id)
+        if session is not None and is_stop(signal.name):
+            session.stop(StopRequest(signal.name), signal.sent_by, signal.signal_id)
+        elif session is not None and session.waits:
+            settle_waits(session)
+
     def _tick(self) -> None:
+        self._n_ticks += 1
+        now_s, ticked_s = self._access.clock.monotonic(), self._n_ticks * FLUSH_S
+        held: list[tuple[float, Session]] = []
         for session in list(self._sessions.values()):
             self._try("interrupting a run", session.take_interrupt)
             self._try("stopping a run whose time is up", session.stop_if_out_of_time)
             self._try("writing what nobody waits for", session.flush)
-            if session.waits.is_any_due:
-                self._try("ending what is due", partial(settle_waits, session))
+            if session.waits or session.child_runs:
+                self._try("looking at what waits", partial(self._look_at, session, ticked_s, held))
             self._try("letting go of a run", partial(self.let_go, session))
+        self._try("parking runs", partial(self._park, held, ticked_s))
         self._try("reading signals", self._read_signals)
-        now_s = self._access.clock.monotonic()
+        self._try("continuing what waits", self._wake)
         if self._sessions and now_s - self._beat_s >= HEARTBEAT_S:
             self._beat_s = now_s
             self._try("writing a sign of life", self._access.beat)
+
+    def _look_at(self, session: Session, now_s: float, held: list[tuple[float, Session]]) -> None:
+        """End what is due, and note that all of the run waits, and since when."""
+        if session.waits.is_any_due:
+            settle_waits(session)
+        since_s = note_waiting(session, now_s)
+        if since_s is not None and session.waits.is_parkable and is_root(session):
+            held.append((since_s, session))
+
+    def _park(self, held: list[tuple[float, Session]], now_s: float) -> None:
+        """Have runs give back their threads: those that have waited long, and the longest of too many."""
+        held.sort(key=lambda each: each[0])
+        for number, (since_s, session) in enumerate(held):
+            if now_s - since_s >= self._park_s or len(held) - number > N_HELD:
+                session.stop(StopRequest.PARK, None)
+
+    def _wake(self) -> None:
+        """Continue runs that wait without an owner; rest if this process can wake none."""
+        if self.waker is None or not (self._sessions or self._is_watching):
+            return
+        is_new, self._is_new = self._is_new, False
+        try:
+            found = self.waker.look(is_new=is_new)
+        except BaseException:
+            self._is_new = True
+            raise
+        if found is None:
+            with self._lock:
+                self._is_watching = self._is_new  # unless somebody has asked meanwhile
+        else:
+            self._is_watching, self._is_new = True, self._is_new or found
 
     def _try(self, activity: str, act: Callable[[], None]) -> None:
         """Do one thing; an error of any kind leaves the thread alive, for everything else rests on it."""

@@ -14,14 +14,16 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ironflow_nb.core.events import RunInterrupted
+from ironflow_nb.core.events import RunInterrupted, RunWaiting
 from ironflow_nb.core.identity import Digest, RunId
+from ironflow_nb.core.status import RunStatus
 from ironflow_nb.errors import IronflowError, RunTakenOver
-from ironflow_nb.execution.background import BackgroundThread
+from ironflow_nb.execution.background import PARK_S, BackgroundThread, LooksForWaits
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import JournalAccess, PendingEvent
 from ironflow_nb.execution.session.attempts import Take
 from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.session.wait_state import waited_for
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, run_to_end
 from ironflow_nb.execution.steps.step_runner import perform_attempts
 from ironflow_nb.execution.system.frontend import CellExecution, is_interactive, logger, shell
@@ -59,6 +61,7 @@ class Engine:
         threads: Threads | None = None,
         execution: Callable[[], str] | None = None,
         is_interactive: Callable[[], bool] = is_interactive,
+        park_s: float = PARK_S,
     ) -> None:
         self.threads = threads or SystemThreads()
         self.access = JournalAccess(journal, clock=clock or SystemClock(), entropy=entropy, threads=self.threads)
@@ -78,10 +81,11 @@ class Engine:
         self.is_interactive = is_interactive
         self._loop: EngineLoop | None = None
         self._lock = self.threads.lock()
-        self._background = BackgroundThread(self.access, self.sessions, self.threads)
+        self._background = BackgroundThread(self.access, self.sessions, self.threads, park_s)
         self._ordinals: OrderedDict[str, Counter[tuple[str, str, Digest]]] = OrderedDict()
         self._is_started = False
         self._entered: list[None] = []
+        self._continued: Counter[RunId] = Counter()
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -98,6 +102,15 @@ class Engine:
     def close_session(self, session: Session) -> None:
         """Release a session, unless bodies of it are still running or its end is not recorded yet."""
         self._background.let_go(session)
+
+    def wake_with(self, make: Callable[[Engine], LooksForWaits]) -> None:
+        """Give the background thread what continues runs that wait without an owner; `make` makes it, once."""
+        if self._background.waker is None:
+            self._background.waker = make(self)
+
+    def watch(self) -> None:
+        """Look for such runs as long as there are any, also while nothing else is at work in this process."""
+        self._background.watch()
 
     def flush(self) -> None:
         """Commit what the background thread would commit next."""
@@ -118,6 +131,22 @@ class Engine:
         """Return True if this process is executing the run now."""
         session = self.sessions.get(run_id)
         return session is not None and session.is_open
+
+    def is_beginning_here(self, run_id: RunId) -> bool:
+        """Return True if this process is about to execute the run: it may own it already, and has no session of it."""
+        return self._continued[run_id] > 0
+
+    @contextmanager
+    def continuing(self, run_id: RunId) -> Iterator[None]:
+        """Note that this process continues the run, until its session is registered."""
+        with self._lock:
+            self._continued[run_id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._continued[run_id] -= 1
+                self._continued += Counter()  # drops what is zero
 
     def is_active(self) -> bool:
         """Return True if this process is executing any run."""
@@ -186,7 +215,7 @@ class Engine:
             try:
                 if session.is_open:
                     session.commit_queued()
-                    session.end(PendingEvent(RunInterrupted(reason="exit")))
+                    session.end(self._last_event(session))
                 else:
                     session.flush()
             except IronflowError as error:
@@ -197,13 +226,26 @@ class Engine:
             self._loop.close()
         self.access.close("it was closed")
 
+    def _last_event(self, session: Session) -> PendingEvent:
+        """Return how the engine leaves a run: what waits as a whole goes on waiting, and any process continues it."""
+        each: Session | None = session
+        while each is not None and each.writer.row is not None and each.writer.row.status is RunStatus.WAITING:
+            parent = each.writer.row.parent_run_id
+            if parent is None:
+                return PendingEvent(RunWaiting(waiting_for=waited_for(session), is_parked=True))
+            each = self.sessions.get(parent)
+        return PendingEvent(RunInterrupted(reason="exit"))
+
     def _exit(self) -> None:
         """Close at the end of the process; a script prints the runs that were cut off, for nobody reads its log."""
         cut = [session for session in self.sessions.values() if session.is_open]
         self.close()
         if shell() is None:
             for session in cut:
-                what = f"run {session.run_id} of {session.name} was going on when the process ended; it is interrupted"
+                row = session.writer.row
+                is_parked = row is not None and row.status is RunStatus.WAITING
+                how = f"waits for {waited_for(session)}" if is_parked else "is interrupted"
+                what = f"run {session.run_id} of {session.name} was going on when the process ended; it {how}"
                 print(f"ironflow: {what}", file=sys.stderr)  # noqa: T201 -- a line of this kind belongs to no log
 
     def __enter__(self) -> Self:

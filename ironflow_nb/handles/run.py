@@ -13,7 +13,7 @@ from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import CLOSED, ENDED, RunKind, RunStatus, StepStatus
 from ironflow_nb.core.wait_rules import signal_name
 from ironflow_nb.errors import JournalConflict, JournalError, RunFinished, StepNotFound, ValueUnreadable
-from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, Session, StopRequest, cancel_idle, own_runs, send_signal
+from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, Session, StopRequest, own_runs, send_signal, stop_idle
 from ironflow_nb.handles.explanation import Explanation, explain_step
 from ironflow_nb.handles.recorded_call import RecordedCall, push_to_notebook, recorded_call, step_to_debug
 from ironflow_nb.handles.run_picture import bundle_of, picture_of
@@ -21,7 +21,7 @@ from ironflow_nb.handles.run_plan import plan_of, resume_options
 from ironflow_nb.history import frames, run_status
 from ironflow_nb.history.lookup import resolve_run, resolve_step, resolve_steps
 from ironflow_nb.history.recorded_values import arguments_of, read_value
-from ironflow_nb.history.run_status import run_and_status
+from ironflow_nb.history.run_status import is_parked, run_and_status
 from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Run(Generic[T]):
         options = NONE
         if not (retry is None and rerun is None and keep is None):
             options = resume_options(self._attempts(), self.id, status, retry=retry, rerun=rerun, keep=keep)
-        elif status in {RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.WAITING}:
+        elif status in {RunStatus.RUNNING, RunStatus.COMPLETED}:
             return self
         REGISTRY.definition(run, self._engine).continue_run(self._engine, run, options)
         return Run(self._engine, self.id, self._engine.sessions.get(self.id))
@@ -377,15 +377,16 @@ def ask_to_stop(engine: Engine, run_id: RunId, stop: StopRequest) -> None:
         if session is not None and session.is_open:
             session.stop(stop, engine.owner)
             return
-        if status not in ENDED:
+        if status not in ENDED and not (status is RunStatus.WAITING and run is not None and is_parked(engine, run)):
             engine.access.send(run_id, stop.value)
             return
-        if stop is StopRequest.PAUSE or status is RunStatus.COMPLETED or run is None:
+        is_over = status is not RunStatus.WAITING and stop is StopRequest.PAUSE
+        if is_over or status is RunStatus.COMPLETED or run is None:
             raise RunFinished(
                 f"run {run_id} is {status.value}, so there is nothing to {stop.name.lower()}", run_id=run_id
             )
         try:
-            cancel_idle(engine, run)
+            stop_idle(engine, run, stop)
         except JournalConflict:  # another process has just continued it: look again
             continue
         return

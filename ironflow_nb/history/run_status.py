@@ -10,7 +10,7 @@ from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import ENDED, OWNED, RunKind, RunStatus, derived_run_status
 from ironflow_nb.errors import ResultTimeout, RunCancelled, RunFailed, RunInterrupted, RunNotFound, ValueUnreadable
-from ironflow_nb.execution import Engine, Session
+from ironflow_nb.execution import Engine, Session, watch
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.failures import load_failure, recorded_error
 
@@ -44,8 +44,14 @@ def _is_owner_alive(engine: Engine, reader: Reader, run: RunRow) -> bool:
     if run.kind == RunKind.DECIDER:
         return True
     if run.owner == engine.owner:
-        return engine.is_running_here(run.run_id)
+        return engine.is_beginning_here(run.run_id) or engine.is_running_here(run.run_id)
     return engine.access.is_owner_alive(reader, run.owner)
+
+
+def is_parked(engine: Engine, run: RunRow) -> bool:
+    """Return True if the run, which waits, has no living owner that could be asked for anything."""
+    with engine.journal.reading() as reader:
+        return not _is_owner_alive(engine, reader, run)
 
 
 def run_and_status(engine: Engine, run_id: RunId) -> tuple[RunRow | None, RunStatus]:
@@ -93,6 +99,8 @@ def wait_ended(engine: Engine, run_id: RunId, timeout_s: float | None = None) ->
             run, status = run_and_status(engine, run_id)
             if status in ENDED:
                 return run, status
+            if status is RunStatus.WAITING:
+                watch(engine)
             poll_s = POLL_S
         left_s = None if deadline is None else deadline - clock.monotonic()
         if left_s is not None and left_s <= 0:

@@ -328,6 +328,15 @@ class Reader(Protocol):
     def work(self, select: QueueSelect) -> list[QueueItem]:
         """Return items of the work queue in the order in which they are due."""
 
+    def ended_waits(self, now: int) -> list[QueueItem]:
+        """Return the waits in the queue that are due, or for which a signal is there: one of those for several."""
+
+    def next_wait_due_at(self, now: int) -> int:
+        """Return the instant after `now` at which the next wait is due; the end of all time without any."""
+
+    def waits_of(self, run_id: RunId) -> list[QueueItem]:
+        """Return the waits of the run that are in the queue."""
+
     def signals(self, run_ids: Collection[str]) -> list[Signal]:
         """Return the signals to these runs that their owners have not received yet, in the order of sending."""
 

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.events import AFTER_FAILURE
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
+from ironflow_nb.core.wait_rules import WaitKind
 from ironflow_nb.errors import JournalCorrupt, ValueUnreadable
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.event_columns import COLUMNS_OF_PIECE, columns_of, columns_of_piece
@@ -31,7 +32,7 @@ from ironflow_nb.journal.ports import (
     StepTally,
     StoredDefinition,
 )
-from ironflow_nb.journal.sqlite_work import find_work
+from ironflow_nb.journal.sqlite_work import ended_waits, find_work, next_wait_due_at
 from ironflow_nb.journal.table import json_list, parameters
 from ironflow_nb.values.stored_value import (
     ARROW,
@@ -367,6 +368,18 @@ class SqliteReader:
     def work(self, select: QueueSelect) -> list[QueueItem]:
         """See the port."""
         return find_work(self._connection, select)
+
+    def ended_waits(self, now: int) -> list[QueueItem]:
+        """See the port."""
+        return ended_waits(self._connection, now)
+
+    def next_wait_due_at(self, now: int) -> int:
+        """See the port."""
+        return next_wait_due_at(self._connection, now)
+
+    def waits_of(self, run_id: RunId) -> list[QueueItem]:
+        """See the port."""
+        return [item for item in self.work(QueueSelect(run_ids=[run_id])) if item.kind in set(WaitKind)]
 
     def signals(self, run_ids: Collection[str]) -> list[Signal]:
         """See the port."""

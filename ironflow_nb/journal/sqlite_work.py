@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from ironflow_nb.core.wait_rules import NEVER, WaitKind
 from ironflow_nb.journal.ports import QueueItem, QueueSelect
 from ironflow_nb.journal.sqlite_rows import WORK
 from ironflow_nb.journal.table import json_list, parameters
@@ -38,3 +39,25 @@ def find_work(connection: sqlite3.Connection, select: QueueSelect) -> list[Queue
         WHERE {" AND ".join(where)} ORDER BY w.due_at, w.work_id LIMIT :limit
     """
     return list(map(WORK.row, connection.execute(query, given)))
+
+
+_IS_WAIT = f"w.kind IN ({', '.join(repr(kind.value) for kind in WaitKind)})"
+
+
+def ended_waits(connection: sqlite3.Connection, now: int) -> list[QueueItem]:
+    """Return the waits that are due, or for which a signal is there. CROSS JOIN begins with the signals."""
+    query = f"""
+        SELECT {WORK.columns("w")} FROM work w WHERE {_IS_WAIT} AND w.dead_at IS NULL AND w.due_at <= ?
+        UNION
+        SELECT {WORK.columns("w")} FROM signals s CROSS JOIN work w ON w.run_id = s.run_id AND {_IS_WAIT}
+            AND instr(w.key, ':') > 0 AND substr(w.key, instr(w.key, ':') + 1) = s.name
+        WHERE s.taken_version IS NULL
+    """
+    return sorted(map(WORK.row, connection.execute(query, (now,))), key=lambda item: (item.due_at, item.work_id))
+
+
+def next_wait_due_at(connection: sqlite3.Connection, now: int) -> int:
+    """Return the instant after `now` at which the next wait is due."""
+    query = f"SELECT w.due_at FROM work w WHERE {_IS_WAIT} AND w.dead_at IS NULL AND w.due_at > ? ORDER BY 1 LIMIT 1"
+    found = connection.execute(query, (now,)).fetchone()
+    return NEVER if found is None else int(found[0])

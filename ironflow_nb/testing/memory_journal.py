@@ -13,6 +13,7 @@ from ironflow_nb.core.events import AFTER_FAILURE, StepReused, StepStarted, Wait
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
 from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
 from ironflow_nb.core.status import FAILURES, StepStatus
+from ironflow_nb.core.wait_rules import NEVER
 from ironflow_nb.deciders.store import DeciderReader
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.journal.event_columns import columns_of
@@ -167,6 +168,18 @@ class MemoryJournal:
     def work(self, select: QueueSelect) -> list[QueueItem]:
         """See the port."""
         return self._mailbox.work(select, self._runs)
+
+    def ended_waits(self, now: int) -> list[QueueItem]:
+        """See the port."""
+        return self._mailbox.ended_waits(now, [(each.run_id, each.name) for each in list(self._signals.values())])
+
+    def next_wait_due_at(self, now: int) -> int:
+        """See the port."""
+        return min((item.due_at for item in self._mailbox.waits() if item.due_at > now), default=NEVER)
+
+    def waits_of(self, run_id: RunId) -> list[QueueItem]:
+        """See the port."""
+        return [item for item in self._mailbox.waits() if item.run_id == run_id]
 
     def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
         """See the port."""

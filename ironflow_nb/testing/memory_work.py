@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from msgspec.structs import replace
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.wait_rules import WaitKind, parse_work_key
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, RunCommit
 
 
@@ -39,6 +40,17 @@ class MemoryWork:
         """Return the selected items in the order in which they are due."""
         found = [work for work in self._work.values() if work.run_id in runs and _fits(work, select, runs[work.run_id])]
         return sorted(found, key=lambda work: (work.due_at, work.work_id or 0))[: select.limit]
+
+    def waits(self) -> list[QueueItem]:
+        """Return the waits in the order in which they are due."""
+        found = [work for work in list(self._work.values()) if work.kind in set(WaitKind)]
+        return sorted(found, key=lambda work: (work.due_at, work.work_id or 0))
+
+    def ended_waits(self, now: int, signals: Collection[tuple[RunId, str]]) -> list[QueueItem]:
+        """Return the waits that are due, or for which one of the signals is there."""
+        return [
+            work for work in self.waits() if work.due_at <= now or (work.run_id, parse_work_key(work.key)[1]) in signals
+        ]
 
 
 def _fits(work: QueueItem, select: QueueSelect, run: RunRow) -> bool:

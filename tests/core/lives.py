@@ -156,7 +156,7 @@ class Life:
         outcomes: list[dict[str, Any]] = [{"output": what}, {"error": what}, {}]
         given = outcomes[number % 3]
         self.tell(events.WaitEnded(outcome="any", duration_s=1.0, **given), place)
-        status = ("completed", "failed", "cancelled")[number % 3]
+        status = ("completed", "timed_out", "cancelled")[number % 3]
         self.steps[place] |= {
             "status": status,
             "finished_at": self.at,

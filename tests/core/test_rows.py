@@ -155,7 +155,7 @@ def test_a_wait_is_a_step_that_waits_until_it_ends() -> None:
 def test_a_timeout_is_lived_with_from_the_start_so_that_a_replay_meets_it_too() -> None:
     ended = step_after(OPEN_STEP, events.WaitEnded(outcome="timeout", duration_s=1.5, error=ERROR))
     assert ended is not None
-    assert (ended.status, ended.error_id, ended.lived_with) == (StepStatus.FAILED, ERROR, True)
+    assert (ended.status, ended.error_id, ended.lived_with) == (StepStatus.TIMED_OUT, ERROR, True)
 
 
 def test_an_attempt_begins_with_everything_that_names_it_and_its_call() -> None:

@@ -79,6 +79,7 @@ class Kernel:
                 threads=process,
                 entropy=dice.randbytes,
                 execution=lambda: f"{id(process)}",
+                park_s=dice.choice([0.2, 2.0, 60.0]),
             )
         )
         try:
@@ -101,15 +102,15 @@ class Kernel:
                 return
             process.sleep(1.0)
             if self.simulator.chance.random() < 0.2:
-                self.simulator.skew_s += self.simulator.chance.choice([-3600.0, 10.0])
+                self.simulator.skew_s += self.simulator.chance.choice([-300.0, 10.0])
 
     def called(self, process: SimProcess, call: Any) -> int:
         """Call the flow here, await it on a loop of the kernel's own, or start it beside."""
         dice = self.simulator.chance
-        if call.name != programs.main_async.name:
-            return int(call(self.program))
         if dice.random() < 0.3:
             return int(call.start(self.program).result())
+        if call.name != programs.main_async.name:
+            return int(call(self.program))
         loop = process.event_loop()
         task = loop.create_task(call(self.program))
         if dice.random() < 0.4:  # somebody presses the stop button
@@ -117,8 +118,9 @@ class Kernel:
         return int(loop.run_until_complete(task))
 
 
-def send_all(process: SimProcess, journal: Journal, dice: Random, payloads: list[int]) -> None:
+def send_all(process: SimProcess, journal: Journal, payloads: list[int]) -> None:
     """Send the signals to the run from a process of its own, in any order, each at any time."""
+    dice = process.simulator.chance
     engine = REGISTRY.adopt(
         Engine(journal, durability=Durability.PROCESS, clock=process, threads=process, entropy=dice.randbytes)
     )
@@ -161,7 +163,7 @@ def simulated(seed: str, *, is_async: bool = False) -> int:
     for kernel in kernels:
         simulator.start(kernel.live)
     if payloads := programs.signals(program):
-        simulator.start(lambda process: send_all(process, journal, dice, payloads))
+        simulator.start(lambda process: send_all(process, journal, payloads))
     simulator.play()
     assert [kernel.results for kernel in kernels] == [[expected]] * len(kernels)
     assert world.again == []

@@ -153,10 +153,10 @@ def test_a_wait_that_nobody_ends_times_out_and_a_replay_meets_that_too(lab: Lab,
     waiter: Any = timing_async if is_async else timing
     run = waiter.start()
     with pytest.raises(ConnectionError):
-        run.result(LIMIT_S)
+        run.result()
     run.signal("go")  # too late: the timeout has won
     world.is_broken = False
-    assert run.resume().result(LIMIT_S) == "WaitTimeout of iron.wait_for[0]"
+    assert run.resume().result() == "WaitTimeout of iron.wait_for[0]"
 
 
 def test_a_run_that_a_timeout_has_failed_waits_again_when_it_is_continued(lab: Lab) -> None:
@@ -168,10 +168,10 @@ def test_a_run_that_a_timeout_has_failed_waits_again_when_it_is_continued(lab: L
 
     run = timing.start()
     with pytest.raises(iron.WaitTimeout, match='waited for the signal "go" until 2030-'):
-        run.result(LIMIT_S)
+        run.result()
     run.signal("go", 5)
-    assert run.resume().result(LIMIT_S) == 5
-    assert list(run.attempts()["status"]) == [StepStatus.FAILED, StepStatus.COMPLETED]
+    assert run.resume().result() == 5
+    assert list(run.attempts()["status"]) == [StepStatus.TIMED_OUT, StepStatus.COMPLETED]
 
 
 def test_what_is_sent_before_the_time_is_over_wins_even_if_it_is_looked_at_later(lab: Lab) -> None:
@@ -186,7 +186,7 @@ def test_what_is_sent_before_the_time_is_over_wins_even_if_it_is_looked_at_later
         lab.engine.access.send(late.last.id, "go")  # type: ignore[union-attr]
         return iron.gather(partial(iron.wait_for, "go", timeout_s=3600), work)[0]
 
-    assert late.start().result(LIMIT_S) is None
+    assert late.start().result() is None
 
 
 def test_a_signal_survives_the_death_of_the_process_that_waited(lab: Lab) -> None:

@@ -124,6 +124,7 @@ async def _wait_for_bodies(driver: Driver, engine: Engine, session: Session) -> 
     """Wait for bodies in flight to end before the last event is recorded; an interrupt ends the waiting."""
     session.finish()
     session.cancel_tasks()
+    session.wakeups.wake()  # branches that wait for a signal are left behind
     try:
         if not await driver.wait(session, lambda: not session.in_flight(), run_finish.SAY_AFTER_S):
             run_finish.say_waiting(session)
@@ -134,7 +135,8 @@ async def _wait_for_bodies(driver: Driver, engine: Engine, session: Session) -> 
 
 
 def run_in_background(engine: Engine, session: Session, body: FlowCall) -> None:
-    """Run a flow of either colour beside the caller; its ending is on the session."""
+    """Run a flow of either colour beside the caller; its ending is on the session. It may be parked while it waits."""
+    session.waits.is_parkable = True
     if is_async(body):
         with _handed_over(engine, session):
             engine.spawn(run_on_loop(engine, session, body))
@@ -210,13 +212,17 @@ async def _interrupted(engine: Engine, session: Session, ended: Any, error: Base
 
 async def await_child(engine: Engine, request: RunRequest, body: FlowCall) -> Any | RunRow:
     """Run an ``async def`` child in the task of its parent, which so waits for it even when both are to stop."""
+    import asyncio
+
     earlier = None if request.run_id is None else engine.sessions.get(request.run_id)
     if earlier is not None and earlier.is_being_interrupted:  # its end needs this loop, which `begin` blocks
         await ON_LOOP.resolved(earlier, earlier.completion)
     begun = begin(engine, request)
     if isinstance(begun, RunRow):
         return begun
-    with _announced(engine, request, begun):
+    assert request.parent is not None
+    parent = engine.sessions[request.parent[0]].beside
+    with _announced(engine, request, begun), parent.at_rest(asyncio.current_task()):
         return await run_on_loop(engine, begun, body)
 
 

@@ -26,6 +26,7 @@ from ironflow_nb.execution.session.attempts import Promise, steps_behind
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.run_phase import RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.session.wait_state import waited_for
 from ironflow_nb.execution.system.frontend import logger, run_again, say
 
 SAY_AFTER_S: Final = 1.0
@@ -132,11 +133,16 @@ def stop(engine: Engine, session: Session, stopped: RunStopped) -> IronflowError
     if stopped.request is StopRequest.CANCEL:
         last = PendingEvent(events.RunCancelled(reason=f"asked by {stopped.asked_by}"))
         error = RunCancelled(f"run {session.run_id} of {session.name} was cancelled", run_id=session.run_id)
+    elif stopped.request is StopRequest.PARK:
+        last = PendingEvent(events.RunWaiting(waiting_for=waited_for(session), is_parked=True))
+        error = _interrupted(session, "parked")
     else:
         last = PendingEvent(events.RunPaused(asked_by=stopped.asked_by))
         error = _interrupted(session, "paused")
     with _closing(engine, session, ended, error):
         session.end_or_defer(*_account(session), last, resolve=lambda: ended.fail(error))
+    if stopped.request is StopRequest.PARK:
+        engine.watch()
     return error
 
 

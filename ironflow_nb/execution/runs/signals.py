@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.runs.wake import watch
 from ironflow_nb.execution.session.wait_state import settle_waits
 
 
@@ -18,3 +19,5 @@ def send_signal(engine: Engine, run_id: RunId, name: str, payload: object) -> No
     session = engine.sessions.get(run_id)
     if session is not None and session.waits:
         settle_waits(session)
+    elif session is None or not session.is_open:
+        watch(engine)

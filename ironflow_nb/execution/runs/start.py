@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from ironflow_nb.core.durations import spoken
-from ironflow_nb.core.events import RunCancelled, RunContinued, RunStarted, decode_as
+from ironflow_nb.core.events import RunCancelled, RunContinued, RunPaused, RunStarted, decode_as
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.join import Attach, Begin, Continue
 from ironflow_nb.core.plain_text import are, counted
 from ironflow_nb.core.plan import Action, Planned, discarded
 from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.core.status import CLOSED, FAILURES, ContinuationReason, StepStatus, derived_run_status
+from ironflow_nb.core.status import CLOSED, FAILURES, ContinuationReason, RunStatus, StepStatus, derived_run_status
 from ironflow_nb.core.time_limits import TimeLimits, owned_s
 from ironflow_nb.errors import JournalConflict
 from ironflow_nb.execution.definitions.call_sites import CallSites
@@ -30,9 +30,10 @@ from ironflow_nb.execution.runs.continuation_plan import (
     unused_steps,
 )
 from ironflow_nb.execution.runs.finish import SAY_AFTER_S, format_kept, say_waiting
+from ironflow_nb.execution.runs.wake import Waker
 from ironflow_nb.execution.session.base_run import BaseRun, completed_in, lineage
 from ironflow_nb.execution.session.replay import Replayer
-from ironflow_nb.execution.session.run_phase import is_stop
+from ironflow_nb.execution.session.run_phase import StopRequest, is_stop
 from ironflow_nb.execution.session.run_writer import RunWriter
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.system.frontend import frontend, notebook_path, say
@@ -88,7 +89,8 @@ def _begin(engine: Engine, request: RunRequest, call: CallKey) -> Session | RunR
                 _say_attached(engine, request, call, run)
             return run
         case Continue(run=run):
-            return _continued(engine, request, call, run)
+            with engine.continuing(run.run_id):
+                return _continued(engine, request, call, run)
 
 
 def _interrupted_here(engine: Engine, run: RunRow) -> Session | None:
@@ -264,6 +266,7 @@ def _look_after(engine: Engine, session: Session, request: RunRequest) -> None:
         define=None if request.definition_id in engine.access.defined else request.define,
     )
     session.limit_time(TimeLimits(request.policy.timeout_s, request.policy.deadline_s), session.replayer.owned_s)
+    engine.wake_with(Waker)
     engine.open_session(session)
 
 
@@ -289,19 +292,33 @@ def _refuse_changed(reader: Reader, run: RunRow) -> None:
         raise JournalConflict(f"somebody else appended to run {run.run_id}", run_id=run.run_id)
 
 
-def cancel_idle(engine: Engine, run: RunRow) -> None:
-    """Record the end of a run without an owner; that its next version is free proves that there is none.
+def stop_idle(engine: Engine, run: RunRow, stop: StopRequest) -> None:
+    """Record that a run without an owner is cancelled or paused; that its next version is free proves it.
+
+    Children that wait without an owner stop with it.
 
     Raises:
         JournalConflict: somebody works on it.
     """
     with engine.access.current() as reader:
         _refuse_changed(reader, run)
-        head = reader.head(run.run_id)
+        head, children = reader.head(run.run_id), _parked_children(reader, run)
+        work = tuple((item.kind, item.key) for item in reader.waits_of(run.run_id))
     assert head is not None
     writer = RunWriter(engine.access, run.run_id, Durability(run.durability))
     writer.go_on_after(*head, run)
-    writer.commit(PendingEvent(RunCancelled(reason=f"asked by {engine.owner}")))
+    cancelled, paused = RunCancelled(reason=f"asked by {engine.owner}"), RunPaused(asked_by=engine.owner)
+    event = cancelled if stop is StopRequest.CANCEL else paused
+    writer.commit(PendingEvent(event, mail=Mail(done_work=work)))
+    for child in children:
+        stop_idle(engine, child, stop)
+
+
+def _parked_children(reader: Reader, run: RunRow) -> list[RunRow]:
+    if run.status is not RunStatus.WAITING:
+        return []
+    ids = {row.child_run_id for row in reader.steps(Select(run_ids=[run.run_id])) if row.child_run_id is not None}
+    return [child for child in reader.runs(Select(run_ids=ids)) if child.status is RunStatus.WAITING]
 
 
 def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, writer: RunWriter) -> Replayer:

@@ -6,9 +6,9 @@ Bodies on threads that go on although their attempts have timed out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 from ironflow_nb.core.events import StepDiscarded
 from ironflow_nb.core.identity import StepRef
@@ -46,13 +46,16 @@ class ConcurrentWork:
         self._lock = lock
         self._wakeups = wakeups
         self._pulls: list[Callable[[], None]] = []
-        self._n_awaited = 0
+        self.n_awaited = 0
+        self.n_paused = 0
+        self.tasks: set[Any] = set()
+        self._at_rest: set[Any] = set()
         self._clock = clock
         self.delayed: list[Attempt] = []
 
     def has_more(self) -> bool:
         """Return True if some of it goes on, or is still to begin."""
-        return bool(self._n_awaited) or not all(child.is_finished() for child in list(self.children))
+        return bool(self.n_awaited) or not all(child.is_finished() for child in list(self.children))
 
     def add(self, child: Child, pull: Callable[[], None] | None = None) -> None:
         """Add work; all threads of the flow that wait `pull` the items of a map."""
@@ -82,16 +85,47 @@ class ConcurrentWork:
 
     def is_at_work(self) -> bool:
         """Return True if something runs beside the flow, or is about to."""
-        return self._n_awaited > 0 or any(child.is_at_work() for child in list(self.children))
+        return self.n_awaited > 0 or any(child.is_at_work() for child in list(self.children))
 
     def begin_await(self) -> None:
         """Note that a task awaits a call of a step. Called on the loop's thread only."""
-        self._n_awaited += 1
+        self.n_awaited += 1
 
     def end_await(self) -> None:
         """Note that a task has awaited its call. Called on the loop's thread only."""
-        self._n_awaited -= 1
+        self.n_awaited -= 1
         self._wakeups.wake()  # the end of the flow may wait for it
+
+    # -- what does not wait ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Note that a thread waits for the time of a further attempt, which nothing outside of the run brings about."""
+        with self._lock:
+            self.n_paused += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.n_paused -= 1
+
+    def add_task(self, task: Any) -> None:
+        """Note a task that the flow has made, and that is no call of a step."""
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    @contextmanager
+    def at_rest(self, task: Any) -> Iterator[None]:
+        """Note that a task only awaits a wait of the flow or a child run. Called on the loop's thread only."""
+        self._at_rest.add(task)
+        try:
+            yield
+        finally:
+            self._at_rest.discard(task)
+
+    def tasks_at_work(self, of_flow: Any) -> set[Any]:
+        """Return the tasks of the flow, its own one among them, that await something else. Any thread may ask."""
+        return {of_flow, *self.tasks.copy()} - self._at_rest.copy()
 
     # -- attempts that are not due -------------------------------------------------------------------------------
 

@@ -50,6 +50,9 @@ class OpenWait:
 class OpenWaits:
     """The open waits of one continuation of a run, in the order in which they began.
 
+    All of the run waits `since_s`, None if it does not. It is parked after a while if it `is_parkable`: if it holds
+    nobody's cell or call.
+
     Lock: session.
     """
 
@@ -57,7 +60,8 @@ class OpenWaits:
         self._writer = writer
         self._access = writer.access
         self._open: list[OpenWait] = []
-        self.waits_since_s: float | None = None
+        self.since_s: float | None = None
+        self.is_parkable = False
 
     def __len__(self) -> int:
         return len(self._open)
@@ -93,9 +97,10 @@ class OpenWaits:
     ) -> StepRow:
         mail = Mail(put_work=self._items(attempt.step, wanted, wanted.due_at))
         pending = PendingEvent(started, attempt.step, attempt.number, values=inputs, mail=mail)
-        row = self._writer.append(pending)[0]
+        row = self._writer.defer(pending)  # so that nothing of it is lost, if the journal refuses it now
         assert row is not None
         attempt.row = row
+        self._writer.append()
         return row
 
     def _work(self, wait: OpenWait) -> tuple[QueueItem, ...]:
@@ -206,6 +211,12 @@ class OpenWaits:
         if wait in self._open:
             self._writer.append(self._ended(wait, WaitOutcome.CANCELLED, self._access.clock.now()))
             self._open.remove(wait)
+
+    def fail(self, error: BaseException) -> None:
+        """Give those who wait an error that the flow can't get past: the run is another process's now."""
+        for wait in [*self._open]:
+            self._open.remove(wait)
+            wait.promise.fail(error)
 
     def leave(self, events: Sequence[PendingEvent]) -> None:
         """Take the open waits out of the queue of work with the last events of a continuation, if it is not parked."""

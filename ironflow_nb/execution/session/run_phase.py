@@ -38,12 +38,14 @@ class RunPhase(IntEnum):
 
 
 class StopRequest(StrEnum):
-    """What is asked of a run, as its signal is called in the journal; the last two come from this process alone."""
+    """What is asked of a run, as its signal is called in the journal; the last three come from this process alone."""
 
     CANCEL = "ironflow:cancel"
     PAUSE = "ironflow:pause"
     INTERRUPT = "ironflow:interrupt"
     TIMEOUT = "ironflow:timeout"
+    PARK = "ironflow:park"
+    """All of the run waits, and its thread is wanted back."""
 
 
 def is_stop(signal: str) -> bool:
@@ -88,7 +90,7 @@ class RunLifecycle:
         self.stop_request: RunStopped | None = None
         self.interrupted_by: str | None = None
         self.cancels_tasks = False
-        self._task: Any = None
+        self.task: Any = None
         self._limits = NO_LIMITS
         self._limit: Limit | None = None
         self._ends_s = math.inf
@@ -128,7 +130,7 @@ class RunLifecycle:
     def enter(self, *, loop: Any = None, task: Any = None, on_result: Callable[[], None] | None = None) -> None:
         """Note the thread that executes the flow, and for an async one the loop and the task."""
         self.thread = self.access.threads.ident()
-        self.loop, self._task, self.on_result = loop, task, on_result
+        self.loop, self.task, self.on_result = loop, task, on_result
 
     def is_on_loop(self) -> bool:
         """Return True if the calling code runs on the loop of this async flow, which it must not block.
@@ -219,8 +221,8 @@ class RunLifecycle:
             self.note_stop(RunStopped(request, asked_by), RunPhase.STOPPING)
         self._stop_children(self.stop_request)
         self.wakeups.wake()
-        if self._task is not None and self.loop is not None and not with_parent:
-            self.loop.call_soon_threadsafe(self._task.cancel)
+        if self.task is not None and self.loop is not None and not with_parent:
+            self.loop.call_soon_threadsafe(self.task.cancel)
 
     def cut_off(self, reason: str) -> None:
         """Note that the flow was cut off by an interrupt, unless it is to stop anyway; its children stop, too."""
@@ -233,7 +235,7 @@ class RunLifecycle:
             # The time of the parent is not that of the child, which so can be continued.
             request = StopRequest.INTERRUPT if stop.request is StopRequest.TIMEOUT else stop.request
             for child in list(self.child_runs):
-                child.stop(request, stop.asked_by, with_parent=self._task is not None)
+                child.stop(request, stop.asked_by, with_parent=self.task is not None)
 
     def take_interrupt(self) -> None:
         """Carry out the interrupt that a handler of signals has noted, in the continuation that it was noted in."""

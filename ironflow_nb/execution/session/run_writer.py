@@ -23,7 +23,7 @@ from ironflow_nb.execution.recording.journal_access import NO_MAIL, JournalAcces
 from ironflow_nb.execution.session.attempts import Attempt, AttemptResult
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.system.frontend import logger
-from ironflow_nb.journal.ports import CachedResult, Durability, RunCommit, StoredDefinition
+from ironflow_nb.journal.ports import CachedResult, Durability, QueueItem, RunCommit, StoredDefinition
 from ironflow_nb.values.stored_value import ROW_LIMIT, StoredValue
 
 _VALUE_OF_ROW: Final = {
@@ -312,11 +312,15 @@ def _divided_values(events: Iterable[PendingEvent]) -> tuple[tuple[StoredValue, 
 
 
 def _with_mail(commit: RunCommit, mail: Sequence[Mail]) -> RunCommit:
+    work: dict[tuple[str, str], QueueItem | None] = {}
+    for each in mail:  # in this order: what is done may have been put by the same commit
+        work |= {(item.kind, item.key): item for item in each.put_work}
+        work |= dict.fromkeys(each.done_work)
     return replace(
         commit,
         taken=tuple(signal_id for each in mail for signal_id in each.taken),
-        put_work=tuple(item for each in mail for item in each.put_work),
-        done_work=tuple(done for each in mail for done in each.done_work),
+        put_work=tuple(item for item in work.values() if item is not None),
+        done_work=tuple(key for key, item in work.items() if item is None),
     )
 
 

@@ -303,6 +303,10 @@ class Session(RunLifecycle):
         """Return True if something runs beside the flow, or is still to run."""
         return bool(self._in_flight or self._results) or self.beside.has_more()
 
+    def has_queued(self) -> bool:
+        """Return True if results wait to be committed, or attempts for their time."""
+        return bool(self._results or self.beside.delayed or self.beside.n_paused)
+
     def is_idle(self) -> bool:
         """Return True if no body runs beside the flow; and under a time limit, if none is about to either."""
         is_at_work = self._in_flight or self._results or (self.is_within_limit and self.beside.is_at_work())

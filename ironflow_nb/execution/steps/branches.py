@@ -19,6 +19,8 @@ from ironflow_nb.execution.system.system import THREAD_PREFIX
 class Branch(PromisedWork):
     """A function that runs beside its flow, on a thread of its own. What began it raises its failure."""
 
+    has_thread = True
+
     def __init__(self, context: RunContext, function: Callable[[], Any]) -> None:
         super().__init__(context.session.lock)
         self.promise.is_observed = True

@@ -62,15 +62,18 @@ class Driver:
 
     async def pause(self, session: Session, duration_s: float) -> None:
         """Wait so long."""
-        await self.wait(session, lambda: False, duration_s)
+        with session.beside.paused():
+            await self.wait(session, lambda: False, duration_s)
 
     async def resolved(self, session: Session, promise: Promise) -> None:
         """Wait until the promise is resolved."""
         await self.wait(session, lambda: promise.is_done)
 
-    async def resolved_within(self, session: Session, promise: Promise, timeout_s: float | None) -> None:
-        """Wait until the promise is resolved, and no longer than that."""
-        await self.wait(session, lambda: promise.is_done, timeout_s)
+    async def resolved_within(
+        self, session: Session, promise: Promise, timeout_s: float | None, is_left: Callable[[], bool]
+    ) -> None:
+        """Wait until the promise is resolved, or the flow has left the thread behind, and no longer than that."""
+        await self.wait(session, lambda: promise.is_done or is_left(), timeout_s)
 
     def _wakeup(self, session: Session) -> Any:
         return session.access.threads.wakeup()
@@ -142,8 +145,10 @@ class LoopDriver(Driver):
             promise.when_done(call_back)
         await done
 
-    async def resolved_within(self, session: Session, promise: Promise, timeout_s: float | None) -> None:
-        """See `Driver`; each waits for its own, for there may be thousands."""
+    async def resolved_within(
+        self, session: Session, promise: Promise, timeout_s: float | None, is_left: Callable[[], bool]
+    ) -> None:
+        """See `Driver`; each waits for its own, for there may be thousands. A task that is left behind is cancelled."""
         wakeup = LoopWakeup()
         with session.lock:
             promise.when_done(wakeup.set)

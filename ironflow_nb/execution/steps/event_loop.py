@@ -112,7 +112,9 @@ def branching_tasks(
         return asyncio.Task(coroutine, loop=loop, context=context, **options)
     context = contextvars.copy_context() if context is None else context
     context.run(SCOPE.set, _branch(scope, coroutine))
-    return asyncio.Task(coroutine, loop=loop, context=context, **options)
+    task = asyncio.Task(coroutine, loop=loop, context=context, **options)
+    scope.session.beside.add_task(task)
+    return task
 
 
 def _branch(scope: RunContext, coroutine: Any) -> RunContext:

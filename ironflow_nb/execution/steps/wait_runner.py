@@ -9,8 +9,9 @@ from ironflow_nb.core.wait_rules import Wanted, until
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.session.attempts import Attempt, RecordedAnswer
 from ironflow_nb.execution.session.open_waits import OpenWait
+from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.wait_state import settle_waits
+from ironflow_nb.execution.session.wait_state import is_root, settle_waits
 from ironflow_nb.execution.steps.context import RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.steps.step_runner import deliver
@@ -46,13 +47,16 @@ def is_wait(coroutine: object) -> bool:
 
 
 async def _awaited(session: Session, asked: object, make: MakeWanted) -> Any:
+    from asyncio import current_task
+
     if isinstance(asked, RecordedAnswer):
         return deliver(asked)
     assert isinstance(asked, Attempt)
     beside = session.beside  # that of this continuation, whatever comes
     beside.begin_await()
     try:
-        return await _waited(ON_LOOP, session, asked, make())
+        with beside.at_rest(current_task()):
+            return await _waited(ON_LOOP, session, asked, make())
     finally:
         beside.end_await()
 
@@ -63,7 +67,7 @@ async def _waited(driver: Driver, session: Session, attempt: Attempt, wanted: Wa
     try:
         await _ended(driver, session, wait)
     except BaseException as error:
-        if driver.is_async and not isinstance(error, Exception) and session.stop_request is None:
+        if type(error).__name__ == "CancelledError" and session.stop_request is None and session.is_open:
             with session.lock:
                 session.waits.cancel(wait)
         raise
@@ -82,14 +86,21 @@ def _begun(session: Session, attempt: Attempt, wanted: Wanted) -> OpenWait:
 
 
 async def _ended(driver: Driver, session: Session, wait: OpenWait) -> None:
-    is_said = session.rejoined_by is None
+    is_said = session.waits.is_parkable or not is_root(session)  # else somebody waits for it here
+
+    def is_left() -> bool:
+        """Return True if nothing ends the wait any more: its flow has ended, or is another process's now."""
+        is_over = session.phase >= RunPhase.FINISHING or session.replayer is not wait.attempt.continuation
+        return is_over or session.writer.fatal_error is not None
+
     while not wait.promise.is_done:
-        if not session.is_open:  # its engine was closed, and nothing ends the wait any more
-            raise session.finished()
+        if is_left():
+            session.writer.raise_fatal_error()
+            raise RunStopped(StopRequest.INTERRUPT, None)
         left_s = wait.left_s
         if not is_said and (left_s is None or left_s > SAY_AFTER_S):
             left_s = SAY_AFTER_S
-        await driver.resolved_within(session, wait.promise, left_s)
+        await driver.resolved_within(session, wait.promise, left_s, is_left)
         if not is_said and not wait.promise.is_done:
             is_said = True
             say(f"run {session.run_id}: waiting for {wait.wanted}{until(wait.row.due_at)}")

@@ -25,6 +25,11 @@ class Wakeups:
     def __init__(self) -> None:
         self._waiting: list[Wakeup] = []
 
+    @property
+    def n_waiting(self) -> int:
+        """How many wait now."""
+        return len(self._waiting)
+
     def wake(self) -> None:
         """Wake all waits, so that each looks again."""
         for wakeup in list(self._waiting):

@@ -1,0 +1,116 @@
+"""Waking runs that wait without an owner: their time has come, or a signal is there."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Iterable
+from typing import Final
+
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.status import RunStatus
+from ironflow_nb.core.wait_rules import WaitKind, parse_work_key
+from ironflow_nb.errors import IronflowError, JournalError
+from ironflow_nb.execution.engine import CURRENT, Engine
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.system.frontend import logger
+from ironflow_nb.journal.ports import QueueItem, Reader, Select
+
+WOKEN_AT_ONCE: Final = 20
+MOST_ACTIVE: Final = 100
+"""If as many runs are at work in this process, those that wait are left to other processes, or to a later look."""
+_KNOWN: Final = 100
+
+
+class Waker:
+    """Continues the runs that wait without a living owner, if this process defines them.
+
+    It belongs to the background thread of one engine.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._refused: set[RunId] = set()
+        self._next_due_at = 0
+        self._is_any: bool | None = None
+
+    def look(self, *, is_new: bool) -> bool | None:
+        """Continue what can go on; return True if more can, None if nothing is left that this process may wake.
+
+        Unless something `is_new` in the journal, only the time can have made a difference.
+        """
+        now = self._engine.clock.now()
+        if not is_new and now < self._next_due_at:
+            return self._is_any
+        with self._engine.access.current() as reader:
+            self._next_due_at = reader.next_wait_due_at(now)
+            found = self._roots(reader, [*reader.ended_waits(now)])
+            self._is_any = False if found or self._has_others(reader) else None
+        n_free = min(WOKEN_AT_ONCE, MOST_ACTIVE - sum(each.is_open for each in list(self._engine.sessions.values())))
+        are_woken = [self._wake(run) for run in found[: max(n_free, 0)]]
+        if len(found) > n_free or not all(are_woken):
+            self._next_due_at = 0
+            return True
+        return self._is_any
+
+    def _roots(self, reader: Reader, items: Iterable[QueueItem]) -> list[RunRow]:
+        """Return the runs to continue for these waits: the outermost ones, which continue their children."""
+        waiting = dict.fromkeys(item.run_id for item in items if _has_ended(reader, item))
+        runs = {run.run_id: run for run in reader.runs(Select(run_ids=list(waiting)))}
+        roots = {root.run_id: root for each in waiting if each in runs and (root := _root(reader, runs[each]))}
+        return [run for run in roots.values() if self._is_free(reader, run)]
+
+    def _is_free(self, reader: Reader, run: RunRow) -> bool:
+        if run.status is not RunStatus.WAITING or run.run_id in self._refused:
+            return False
+        if REGISTRY.find(run.kind, run.name) is None:
+            return False
+        if run.owner == self._engine.owner:
+            return not self._engine.is_running_here(run.run_id)
+        return not self._engine.access.is_owner_alive(reader, run.owner)
+
+    def _has_others(self, reader: Reader) -> bool:
+        waiting = reader.runs(Select(statuses={RunStatus.WAITING}, limit=_KNOWN))
+        return any(run.run_id not in self._refused and REGISTRY.find(run.kind, run.name) for run in waiting)
+
+    def _wake(self, run: RunRow) -> bool:
+        """Continue the run; return False if the journal refuses that now."""
+        definition = REGISTRY.find(run.kind, run.name)
+        if definition is None:
+            return True
+        context = contextvars.copy_context()
+        context.run(CURRENT.set, self._engine)
+        try:
+            context.run(definition.continue_run, self._engine, run)
+        except JournalError as error:
+            logger().debug("run %s of %s can't be continued yet: %s", run.run_id, run.name, error)
+            return False
+        except IronflowError as error:
+            self._refused.add(run.run_id)
+            logger().warning("run %s of %s can go on, and is not continued here: %s", run.run_id, run.name, error)
+        return True
+
+
+def _root(reader: Reader, run: RunRow) -> RunRow | None:
+    while run.parent_run_id is not None:
+        found = reader.runs(Select(run_ids=[run.parent_run_id]))
+        if not found:
+            return None
+        run = found[0]
+    return run
+
+
+def _has_ended(reader: Reader, item: QueueItem) -> bool:
+    """Return True if the wait can end; one for all of several signals only if all of them are there."""
+    if item.kind != WaitKind.SIGNALS:
+        return True
+    step = parse_work_key(item.key)[0]
+    keys = [parse_work_key(other.key) for other in reader.waits_of(item.run_id)]
+    names = {signal.name for signal in reader.signals([item.run_id])}
+    return all(name in names for of_step, name in keys if of_step == step)
+
+
+def watch(engine: Engine) -> None:
+    """Have this process continue what waits in the journal without an owner, as far as it defines it."""
+    engine.wake_with(Waker)
+    engine.watch()
