@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -52,6 +53,15 @@ def own_key_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IRONFLOW_DB", raising=False)
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def ended_bodies() -> Iterator[None]:
+    """Let bodies that a test has abandoned end with it, and log that in no later test."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("ironflow-body-"):
+            thread.join(30)
 
 
 class Connection(sqlite3.Connection):

@@ -15,7 +15,7 @@ from ironflow_nb import flow, gather, step
 from ironflow_nb.errors import RunTimeout
 from tests.cells import World
 from tests.conftest import Lab
-from tests.execution.test_timeouts import LIMIT_S, SOON_S, Time
+from tests.execution.test_timeouts import LIMIT_S, Time
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ class Hanging:
         return n
 
 
-def ways(hang: Callable[[int], int]) -> dict[str, iron.Flow[[], Any]]:
+def ways(hang: Callable[[int], int], timeout_s: float = 0.5) -> dict[str, iron.Flow[[], Any]]:
     """Return flows with a time limit that meet it in every way there is."""
 
     @step(name="work")
@@ -65,7 +65,7 @@ def ways(hang: Callable[[int], int]) -> dict[str, iron.Flow[[], Any]]:
     def fails() -> None:
         raise ConnectionError("no")
 
-    limited = flow(timeout_s=10 * SOON_S)
+    limited = flow(timeout_s=timeout_s)
 
     @limited
     def called() -> int:
@@ -267,7 +267,7 @@ def test_a_child_fails_by_its_own_time_and_its_parent_may_go_on(lab: Lab, clock:
 
 def test_a_child_of_a_parent_whose_time_is_up_is_interrupted(lab: Lab, gate: threading.Event) -> None:
     with pytest.raises(RunTimeout):
-        ways(Hanging(gate))["in_a_child"].start().result(timeout_s=LIMIT_S)
+        ways(Hanging(gate), 3)["in_a_child"].start().result(timeout_s=LIMIT_S)
     assert sorted(iron.runs()["status"]) == ["failed", "interrupted"]
 
 

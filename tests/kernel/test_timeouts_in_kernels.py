@@ -31,7 +31,7 @@ def note(word):
 def hangs():
     return not pathlib.Path("go on").exists()
 
-@step(timeout_s=0.5, retries=iron.Retry(attempts=2, delay_s=0))
+@step(timeout_s=3, retries=iron.Retry(attempts=2, delay_s=0))
 def hasty(n):
     note("hasty")
     while n and hangs():

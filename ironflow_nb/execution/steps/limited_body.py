@@ -76,7 +76,7 @@ class LimitedBody:
             StepTimeout: it takes longer.
         """
         __tracebackhide__ = True
-        if self._left_s <= 0:
+        if self._limit.after_s <= 0:
             raise self._exceeded("did not begin")
         threads, context = self._session.access.threads, copy_context()
         done = threads.wakeup()
@@ -126,7 +126,7 @@ class LimitedBody:
         __tracebackhide__ = True
         import asyncio
 
-        if self._left_s <= 0:
+        if self._limit.after_s <= 0:
             body.close()
             raise self._exceeded("did not begin")
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
