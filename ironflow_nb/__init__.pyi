@@ -61,6 +61,7 @@ from .history.frames import attempts as attempts
 from .history.frames import events as events
 from .history.frames import runs as runs
 from .history.frames import steps as steps
+from .history.work_frame import work as work
 from .notebook.extension import load_ipython_extension as load_ipython_extension
 from .notebook.extension import unload_ipython_extension as unload_ipython_extension
 from .notebook.run_notebook import NotebookResult as NotebookResult

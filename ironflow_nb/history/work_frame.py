@@ -1,0 +1,73 @@
+"""The frame of the queue of work: what is due, and what waits for its time, for a signal or for its notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.status import CLOSED
+from ironflow_nb.core.wait_rules import NEVER, WaitKind, parse_work_key
+from ironflow_nb.execution import REGISTRY, Engine
+from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
+from ironflow_nb.journal.ports import QueueItem, QueueSelect, Select
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_COLUMNS: Final = {
+    "run_id": TEXT, "run_name": TEXT, "kind": TEXT, "step": TEXT, "signal": TEXT, "key": TEXT, "due_at": INSTANT,
+    "state": TEXT, "attempts": COUNT, "created_at": INSTANT,
+}  # fmt: skip
+
+
+def work(*, engine: Engine | None = None) -> pd.DataFrame:
+    """Return the queue of work of the journal, in the order in which it is due, one row for each item.
+
+    Columns: run_id, run_name, kind (``sleep``, ``signal``, ``signals``: a wait; ``effect``, ``timer``: of a decider),
+    step (the wait), signal (its name), key (of an effect or timer), due_at (empty for a wait without an end), state
+    (``due``, ``waiting``, ``dead``: given up after the last attempt, or ``waits for its notebook``: due, and what it is
+    of is not defined in this process), attempts (how often it was claimed), created_at.
+
+    Args:
+        engine: the journal to read; by default the current one.
+    """
+    engine = engine or REGISTRY.engine()
+    with engine.reading() as reader:
+        items = reader.work(QueueSelect())
+        found = reader.runs(Select(run_ids={item.run_id for item in items}))
+        signalled = {item.work_id for item in reader.ended_waits(engine.clock.now())}
+    runs = {run.run_id: run for run in found if run.status not in CLOSED or not _is_wait_of(run, items)}
+    now = engine.clock.now()
+    return frame_of_records(_COLUMNS, [_row(item, runs, now, signalled) for item in items if item.run_id in runs])
+
+
+def _is_wait_of(run: RunRow, items: list[QueueItem]) -> bool:
+    """Return True if what is queued of the run are waits, which a process that died may have left behind."""
+    return all(item.kind in set(WaitKind) for item in items if item.run_id == run.run_id)
+
+
+def _row(item: QueueItem, runs: Mapping[RunId, RunRow], now: int, signalled: set[int | None]) -> Mapping[str, object]:
+    is_wait, run = item.kind in set(WaitKind), runs[item.run_id]
+    step, signal = parse_work_key(item.key) if is_wait else (None, None)
+    return {
+        "run_id": item.run_id,
+        "run_name": run.name,
+        "kind": item.kind,
+        "step": step,
+        "signal": signal or None,
+        "key": None if is_wait else item.key,
+        "due_at": None if item.due_at >= NEVER else item.due_at,
+        "state": _state(item, run, is_due=item.due_at <= now or item.work_id in signalled),
+        "attempts": item.attempts,
+        "created_at": item.created_at,
+    }
+
+
+def _state(item: QueueItem, run: RunRow, *, is_due: bool) -> str:
+    if item.dead_at is not None:
+        return "dead"
+    if not is_due:
+        return "waiting"
+    return "due" if REGISTRY.find(run.kind, run.name) is not None else "waits for its notebook"
