@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ironflow_nb as iron
 from ironflow_nb.errors import NodeTimeout
+from ironflow_nb.testing.clock import SimClock
 from tests.graphs.playing import WAIT_S, graph_of
 
 
@@ -70,3 +73,45 @@ def test_validate_names_what_is_defined_nowhere_yet(caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.INFO, "ironflow_nb"), iron.open(":memory:"):
         graph.validate()
     assert caplog.messages == ["g: a: python missing, e: workflow missing_flow is defined nowhere yet; a run needs it"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no sleep in a shell of Windows")
+@pytest.mark.parametrize("limits", [{"timeout_s": 0.5}, {"deadline_s": 0.5}, {"timeout_s": 0.5, "deadline_s": 30}])
+def test_a_program_is_ended_when_its_node_has_no_time_left(limits: dict[str, float]) -> None:
+    program = {"command": "echo begun >&2; sleep 60"}
+    graph = graph_of({"id": "a", "shell": program, **limits}, allow={"shell": True})
+    with iron.open(":memory:"):
+        with pytest.raises(NodeTimeout, match=r"took longer than 0\.5 s and was ended"):
+            graph()
+        assert list(iron.attempts()["status"]) == ["timed_out"]
+
+
+def test_all_tries_of_a_node_are_within_its_deadline(tmp_path: Path) -> None:
+    def fails() -> None:
+        raise ConnectionError("no")
+
+    node = {"id": "a", "python": "fails", "deadline_s": 100, "retry": {"attempts": 9, "delay_s": 60, "factor": 1}}
+    with iron.open(tmp_path / "journal.db", clock=SimClock()):
+        with pytest.raises(ConnectionError):
+            graph_of(node, functions={"fails": fails})()
+        assert list(iron.attempts()["status"]) == ["failed", "failed"]
+
+
+def test_more_time_for_a_try_than_for_all_of_them_is_a_mistake() -> None:
+    graph = graph_of({"id": "a", "log": "x", "timeout_s": 5, "deadline_s": 4})
+    with pytest.raises(iron.GraphInvalid, match="one attempt, timeout_s, can't take longer than all of them together"):
+        graph.validate()
+
+
+def test_a_node_has_the_limits_of_the_step_that_it_calls_unless_it_has_its_own(tmp_path: Path) -> None:
+    clock = SimClock()
+
+    @iron.step(timeout_s=10)
+    def slow() -> str:
+        clock.advance(11)
+        return "done"
+
+    with iron.open(tmp_path / "journal.db", clock=clock):
+        with pytest.raises(NodeTimeout, match=r"timeout_s of 10 s"):
+            graph_of({"id": "a", "python": "slow"}, functions={"slow": slow})()
+        assert graph_of({"id": "a", "python": "slow", "timeout_s": 12}, functions={"slow": slow})() == "done"
