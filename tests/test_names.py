@@ -14,6 +14,8 @@ from tests.test_architecture import INNER, dotted, inside, tree
 
 # An error is named for the event that it reports.
 ERRORS_AND_EVENTS = {"RunInterrupted", "RunFailed", "RunCancelled", "StepFailed"}
+# The same for flows and for async flows, for runs and for words at the cursor, for runs and for instances.
+TWO_FORMS = {"sleep", "sleep_until", "wait_for", "pause_async", "complete", "fold"}
 # Nouns of the field, though they end like an activity.
 NOUNS = {"listing", "templating"}
 # Words that stood here for something which the field calls by another name.
@@ -54,6 +56,17 @@ def test_a_class_name_occurs_once() -> None:
 
 def test_a_module_name_occurs_once_outside_of_the_kinds_of_nodes() -> None:
     assert not repeated((path.stem, path) for path in INNER if path.stem != "__init__" and path.parent.name != "nodes")
+
+
+def test_a_function_of_a_module_has_a_name_of_its_own() -> None:
+    found = {
+        (node.name, path)
+        for path in INNER
+        if path.parent.name != "nodes"
+        for node in tree(path).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_")
+    }
+    assert repeated(found).keys() <= TWO_FORMS
 
 
 def test_no_module_is_named_by_an_activity() -> None:

@@ -165,7 +165,7 @@ def diff(change: Change) -> str:
     return "\n".join(difflib.unified_diff(old, new, f"{name} (then)", f"{name} (now)", lineterm=""))
 
 
-def describe(tracked: TrackedCode) -> str:
+def describe_code(tracked: TrackedCode) -> str:
     """Return a text of a few lines that says which code is tracked and which names are not."""
     root, *others = tracked.parts
     lines = [f"The code of {root.name} is tracked" + (", with" if others else ", and refers to no other code of yours")]

@@ -22,7 +22,7 @@ from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.status import RunKind
 from ironflow_nb.durable_cells.name_analysis import NameUses, analyse_names
 from ironflow_nb.errors import DefinitionError
-from ironflow_nb.execution import StepOptions, StepSpec, is_code
+from ironflow_nb.execution import StepOptions, StepSpec, is_code_object
 
 MAGIC: Final = "%%step"
 OPTIONS: Final = ("--in", "--out", "--retries", "--timeout-s", "--cache")
@@ -204,7 +204,7 @@ def _statement_in_function(node: ast.stmt) -> ast.stmt | None:
 
 def is_data(value: object) -> bool:
     """Return True if the value counts as data, which is an input, and not as code, which is tracked."""
-    return not (is_code(value) or (callable(value) and wrapped_by(value) is not None))
+    return not (is_code_object(value) or (callable(value) and wrapped_by(value) is not None))
 
 
 def _is_input(name: str, namespace: Mapping[str, Any]) -> bool:

@@ -190,10 +190,10 @@ def _code_changes(then: str, wanted: CellCall) -> list[str]:
         old = decode_parts(then)
     except ValueError:
         return []
-    return [change.reason.replace("edited: ", "edited ", 1) for change in compare(old, parts_of(wanted))]
+    return [change.reason.replace("edited: ", "edited ", 1) for change in compare(old, parts_of_cell(wanted))]
 
 
-def parts_of(wanted: CellCall) -> tuple[CodePart, ...]:
+def parts_of_cell(wanted: CellCall) -> tuple[CodePart, ...]:
     """Return the parts of the code; the text of the first one, the cell, is as the user wrote it."""
     own, *others = wanted.spec.tracked.parts
     return CodePart(wanted.cell.name, own.kind, own.digest, wanted.cell.text, "", 1), *others
@@ -202,7 +202,7 @@ def parts_of(wanted: CellCall) -> tuple[CodePart, ...]:
 def code_text(wanted: CellCall) -> str:
     """Return the code in the form that is recorded, which shows later what was edited."""
     tracked = wanted.spec.tracked
-    return encode_parts(TrackedCode(tracked.digest, parts_of(wanted), ()))
+    return encode_parts(TrackedCode(tracked.digest, parts_of_cell(wanted), ()))
 
 
 # -- modules of the user ---------------------------------------------------------------------------------------------

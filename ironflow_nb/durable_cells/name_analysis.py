@@ -22,7 +22,7 @@ _SUPPRESSING: Final = frozenset({"suppress", "ignored", "raises", "assertRaises"
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def is_definition(node: ast.stmt) -> bool:
+def defines_names(node: ast.stmt) -> bool:
     """Return True if the statement only defines code: a function, a class, or a name for a lambda."""
     is_lambda = isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
     return isinstance(node, Function | ast.ClassDef) or (
@@ -47,7 +47,7 @@ def defined_names(node: ast.stmt) -> list[str]:
     """Return the names that a definition defines; an empty list for other statements."""
     if isinstance(node, Function | ast.ClassDef):
         return [node.name]
-    return list(stored_names(node.targets)) if is_definition(node) else []  # type: ignore[attr-defined]
+    return list(stored_names(node.targets)) if defines_names(node) else []  # type: ignore[attr-defined]
 
 
 def names_in(node: ast.AST) -> set[str]:
@@ -233,7 +233,7 @@ class _NameFlow:
         for node in body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self._import(node, is_outermost=is_outermost)
-            elif is_definition(node):
+            elif defines_names(node):
                 self._define(node, is_outermost=is_outermost)
             else:
                 self._statement(node)

@@ -36,8 +36,8 @@ from ironflow_nb.durable_cells.cell_lookup import (
 from ironflow_nb.durable_cells.cell_record import NoOutputSink, Output, Restorable, read_restorable, rebind_names
 from ironflow_nb.durable_cells.name_analysis import (
     defined_names,
+    defines_names,
     immediate_reads,
-    is_definition,
     names_in,
     with_called_reads,
 )
@@ -146,7 +146,7 @@ def _repeat_statements(cell: Cell, kept: Restorable, namespace: dict[str, Any]) 
 
 
 def _is_repeated(node: ast.stmt) -> bool:
-    return isinstance(node, _IMPORTS) or is_definition(node) or is_setup(node)
+    return isinstance(node, _IMPORTS) or defines_names(node) or is_setup(node)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from .definitions.call_sites import definition_prefix as definition_prefix
 from .definitions.parameters import CLOSURE as CLOSURE
 from .definitions.parameters import Parameters as Parameters
 from .definitions.parameters import closure_of as closure_of
-from .definitions.parameters import is_code as is_code
+from .definitions.parameters import is_code_object as is_code_object
 from .definitions.parameters import unwrapped as unwrapped
 from .definitions.run_request import FlowCall as FlowCall
 from .definitions.run_request import RunPolicy as RunPolicy

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ironflow_nb.code_identity.code_parts import describe
+from ironflow_nb.code_identity.code_parts import describe_code
 from ironflow_nb.code_identity.syntax import source_of
 from ironflow_nb.core.identity import OWN_PREFIX, Digest
 from ironflow_nb.core.status import RunKind
@@ -81,7 +81,7 @@ def documentation(kind: str, spec: StepSpec, options: msgspec.Struct) -> str:
         inspect.getdoc(spec.function),
         f"{kind} {spec.name}{spec.parameters}",
         _or_reason("options", lambda: _options(options)),
-        _or_reason("code", lambda: describe(spec.tracked)),
+        _or_reason("code", lambda: describe_code(spec.tracked)),
     ]
     return "\n\n".join(part for part in parts if part)
 

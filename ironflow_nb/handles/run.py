@@ -20,7 +20,7 @@ from ironflow_nb.handles.run_picture import bundle_of, picture_of
 from ironflow_nb.handles.run_plan import plan_of, resume_options
 from ironflow_nb.history import frames, run_status
 from ironflow_nb.history.lookup import resolve_run, resolve_step, resolve_steps
-from ironflow_nb.history.recorded_values import arguments_of, read_value
+from ironflow_nb.history.recorded_values import arguments_of_run, read_value
 from ironflow_nb.history.run_status import is_parked, run_and_status
 from ironflow_nb.journal.ports import Select
 
@@ -97,7 +97,9 @@ class Run(Generic[T]):
     def error(self) -> BaseException | None:
         """The exception with which the run failed, rebuilt; None if it did not fail."""
         run, status = run_status.run_and_status(self._engine, self.id)
-        return run_status.failure_of(self._engine, run) if run is not None and status is RunStatus.FAILED else None
+        return (
+            run_status.recorded_failure(self._engine, run) if run is not None and status is RunStatus.FAILED else None
+        )
 
     def resume(
         self,
@@ -225,7 +227,7 @@ class Run(Generic[T]):
         """
         with self._engine.reading() as reader:
             run = reader.runs(Select(run_ids=[self.id]))
-        return arguments_of(self._engine, run[0]) if run else {}
+        return arguments_of_run(self._engine, run[0]) if run else {}
 
     # -- history -----------------------------------------------------------------------------------------------
 

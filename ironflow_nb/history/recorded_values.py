@@ -292,7 +292,7 @@ class Arguments(Mapping[str, Any]):
         )
 
 
-def arguments_of(engine: Engine, run: RunRow) -> Mapping[str, Any]:
+def arguments_of_run(engine: Engine, run: RunRow) -> Mapping[str, Any]:
     """Return the arguments of a run: of a graph the mapping that it was called with, of a decider none.
 
     Raises:

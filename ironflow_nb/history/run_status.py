@@ -130,7 +130,7 @@ def result_of(engine: Engine, run: RunRow | None, run_id: RunId, status: RunStat
             f"the result of run {run_id} is missing in the journal; put the journal back from a copy", run_id=run_id
         )
     if status is RunStatus.FAILED and run is not None:
-        raise failure_of(engine, run)
+        raise recorded_failure(engine, run)
     if status is RunStatus.CANCELLED:
         raise RunCancelled(f"run {run_id} was cancelled", run_id=run_id)
     name = plain(run.name) if run is not None else "the flow"
@@ -141,7 +141,7 @@ def result_of(engine: Engine, run: RunRow | None, run_id: RunId, status: RunStat
     )
 
 
-def failure_of(engine: Engine, run: RunRow) -> BaseException:
+def recorded_failure(engine: Engine, run: RunRow) -> BaseException:
     """Return the rebuilt exception with which the run failed, or `RunFailed` if it can't be rebuilt."""
     stored = None if run.error_id is None else engine.access.value(run.error_id)
     if stored is None:

@@ -136,7 +136,7 @@ def show_run(run: Run[Any]) -> None:
         bundle = bundle_of(drawn(run.id, progress), is_moving=moving)
     except Exception as error:  # noqa: BLE001 -- a display never raises, also if the journal can't be read
         moving, bundle = False, bundle_of(trouble(run.id, error))
-    publish(display_id, bundle)
+    show_bundle(display_id, bundle)
     if moving:
         LiveOutput(engine, display_id).follow(run.id)
 
@@ -153,10 +153,10 @@ def new_display_id(engine: Engine) -> str:
 
 def show_placeholder(display_id: str) -> None:
     """Create the output of a picture with a placeholder."""
-    publish(display_id, {"text/plain": "starting"})
+    show_bundle(display_id, {"text/plain": "starting"})
 
 
-def publish(display_id: str, bundle: dict[str, str]) -> None:
+def show_bundle(display_id: str, bundle: dict[str, str]) -> None:
     """Display a MIME bundle under the id."""
     from IPython.display import display
 
@@ -222,7 +222,7 @@ class LiveDeciderOutput:
     def begin(self) -> None:
         """Make the output."""
         self._shown = self._progress()
-        publish(self._display_id, self._decider._repr_mimebundle_())
+        show_bundle(self._display_id, self._decider._repr_mimebundle_())
 
     def follow(self) -> None:
         """Follow the decider from now on."""

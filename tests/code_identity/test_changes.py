@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ironflow_nb.code_identity.code_parts import compare, decode_parts, describe, diff, encode_parts
+from ironflow_nb.code_identity.code_parts import compare, decode_parts, describe_code, diff, encode_parts
 from tests.code_identity.notebook import NOTEBOOK, run
 from tests.code_identity.tracked import track
 
@@ -67,13 +67,13 @@ def test_what_is_no_list_of_parts_is_refused(text: str) -> None:
 
 def test_a_description_says_what_counts_and_what_does_not() -> None:
     names = run(SOURCE.replace("text.strip()", "text.strip(table)") + "table = {}\n")
-    assert describe(track(names["work"])).splitlines() == [
+    assert describe_code(track(names["work"])).splitlines() == [
         "The code of work is tracked, with",
         "  constants: LIMIT = 10",
         "  functions: clean",
         "Not tracked:",
         "  mutable data: table",
     ]
-    assert describe(track(run("def alone(): ...")["alone"])) == (
+    assert describe_code(track(run("def alone(): ...")["alone"])) == (
         "The code of alone is tracked, and refers to no other code of yours"
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ironflow_nb.code_identity.code_parts import describe
+from ironflow_nb.code_identity.code_parts import describe_code
 from ironflow_nb.code_identity.tracker import Tracker
 from tests.cells import run_cell
 from tests.code_identity.tracked import track
@@ -184,7 +184,7 @@ def test_data_that_changes_is_not_taken_for_code() -> None:
 
 @pytest.mark.parametrize(("name", "is_named"), [("by_name", False), ("mixed", True), ("models", True)])
 def test_what_is_not_tracked_is_named(name: str, is_named: bool) -> None:
-    text = describe(track(run()[name]))
+    text = describe_code(track(run()[name]))
     assert ("Not tracked" in text) == is_named
 
 

@@ -21,7 +21,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """What was shown: under which id, which text."""
     found: list[tuple[str, str]] = []
     monkeypatch.setattr(live_pictures, "update", lambda where, bundle: found.append((where, bundle["text/plain"])))
-    monkeypatch.setattr(live_pictures, "publish", lambda where, bundle: found.append((where, bundle["text/plain"])))
+    monkeypatch.setattr(live_pictures, "show_bundle", lambda where, bundle: found.append((where, bundle["text/plain"])))
     return found
 
 

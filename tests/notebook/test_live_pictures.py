@@ -36,7 +36,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was shown, one text after the other."""
     texts: list[str] = []
     monkeypatch.setattr(live_pictures, "update", lambda _, bundle: texts.append(bundle["text/plain"]))
-    monkeypatch.setattr(live_pictures, "publish", lambda _, bundle: texts.append(bundle["text/plain"]))
+    monkeypatch.setattr(live_pictures, "show_bundle", lambda _, bundle: texts.append(bundle["text/plain"]))
     return texts
 
 
@@ -227,7 +227,7 @@ def test_what_a_cell_left_behind_is_not_followed_into_the_next_stretch(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts: dict[str, list[str]] = {}
-    for how in ("update", "publish"):
+    for how in ("update", "show_bundle"):
         note = lambda key, bundle: texts.setdefault(key, []).append(bundle["text/plain"])  # noqa: E731
         monkeypatch.setattr(live_pictures, how, note)
     shell.ipython.kernel = object()

@@ -110,7 +110,7 @@ def closure_of(function: Callable[..., Any]) -> dict[str, Any]:
     names = getattr(getattr(function, "__code__", None), "co_freevars", ())
     cells = zip(names, getattr(function, "__closure__", None) or (), strict=True)
     found |= {name: _content(cell) for name, cell in cells}
-    return {f"{CLOSURE}{name}": value for name, value in found.items() if not is_code(value)}
+    return {f"{CLOSURE}{name}": value for name, value in found.items() if not is_code_object(value)}
 
 
 def _content(cell: types.CellType) -> Any:
@@ -120,7 +120,7 @@ def _content(cell: types.CellType) -> Any:
         return _EMPTY_CELL
 
 
-def is_code(value: object) -> bool:
+def is_code_object(value: object) -> bool:
     """Return True if the value is code (a function, class, module, step or flow) and no data."""
     return isinstance(value, _CODE_TYPES) or hasattr(type(value), "__ironflow_definition__")
 

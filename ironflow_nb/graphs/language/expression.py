@@ -35,7 +35,7 @@ class ExpressionSyntaxError(ValueError):
         self.offset = offset
 
 
-def parse(text: str) -> Tree:
+def parse_expression(text: str) -> Tree:
     """Return the syntax tree of the text; functions, objects and ``&`` have their offset as ``start``.
 
     Raises:
@@ -165,7 +165,7 @@ def compile_expression(text: str) -> Expression:
         ExpressionSyntaxError: the text is not valid JMESPath, is nested too deep, or calls an unknown function or one
             with a wrong number of arguments.
     """
-    tree = parse(text)
+    tree = parse_expression(text)
     _check_depth(tree, text)
     functions = set(_check_functions(tree))
     context_nodes = list(_context_nodes(tree))

@@ -183,7 +183,7 @@ def fill(template: Template, evaluate: Evaluate, seal: Seal | None = None) -> An
             return {key: fill(field, evaluate, seal) for key, field in fields}
 
 
-def is_repeating(template: Template) -> bool:
+def is_repeating_template(template: Template) -> bool:
     """Return True if the filled value may contain one value of the context more than once."""
     return overlap(path for expression in expressions_of(template) for path in set(expression.paths))
 

@@ -47,7 +47,7 @@ class Unrenderable(ValueError):
     """A template can't be rendered; the message goes on after "the template"."""
 
 
-def render(text: str, values: Mapping[str, Any], *, is_escaping: bool = False) -> str:
+def render_template(text: str, values: Mapping[str, Any], *, is_escaping: bool = False) -> str:
     """Return the text of the template with the values.
 
     Raises:

@@ -215,10 +215,10 @@ FORMAT: Final = Kind(
 
 
 def _render(options: Options, context: NodeContext) -> str:
-    from ironflow_nb.graphs.nodes.templating import Unrenderable, render
+    from ironflow_nb.graphs.nodes.templating import Unrenderable, render_template
 
     try:
-        return render(options["text"], options.get("values", {}), is_escaping=options.get("autoescape", False))
+        return render_template(options["text"], options.get("values", {}), is_escaping=options.get("autoescape", False))
     except Unrenderable as error:
         raise failure(context, f"the template {error}") from None
 

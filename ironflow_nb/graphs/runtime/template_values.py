@@ -17,7 +17,7 @@ from ironflow_nb.graphs.language.budget import Budget
 from ironflow_nb.graphs.language.data import coerce, describe, is_true, write_json
 from ironflow_nb.graphs.language.evaluation import EvaluationError, evaluate
 from ironflow_nb.graphs.language.expression import Expression
-from ironflow_nb.graphs.language.templates import Fields, Items, Template, expressions_of, fill, is_repeating
+from ironflow_nb.graphs.language.templates import Fields, Items, Template, expressions_of, fill, is_repeating_template
 from ironflow_nb.graphs.runtime.active_block import NameFrame
 from ironflow_nb.graphs.runtime.node_environment import NOW, RECORDED, UUID_SEED
 from ironflow_nb.graphs.runtime.node_steps import SecretOption
@@ -102,7 +102,7 @@ class TemplateValues:
     def _is_repeating(self, template: Template) -> bool:
         found = self._repeating.get(id(template))  # a template lives as long as its graph
         if found is None:
-            found = self._repeating[id(template)] = is_repeating(template)
+            found = self._repeating[id(template)] = is_repeating_template(template)
         return found
 
     def _evaluate(self, expression: Expression, frame: NameFrame, location: str) -> Any:
