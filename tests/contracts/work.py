@@ -10,9 +10,10 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.events import RunInterrupted
 from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.wait_rules import NEVER
 from ironflow_nb.deciders.store import Observation, StoredState, deciders_of
 from ironflow_nb.errors import JournalConflict
-from ironflow_nb.journal.ports import Durability, Journal, QueueItem, QueueSelect, Reader, RunCommit, Select
+from ironflow_nb.journal.ports import Durability, Journal, QueueItem, QueueSelect, Reader, RunCommit, Select, Signal
 from tests.contracts.histories import A, Author, B, C, answers, digest, lease, one_run, value
 
 FAST = Durability.PROCESS
@@ -53,6 +54,30 @@ class WorkContract:
         runs = [one_run(A, kind="decider", name="order"), one_run(B, kind="decider", name="cart"), one_run(C)]
         journal.append(runs, durability=FAST)
         return journal
+
+    # -- waits ---------------------------------------------------------------------------------------------------
+
+    def test_a_wait_has_ended_when_it_is_due_or_a_signal_of_its_name_is_there(self, started: Journal) -> None:
+        items = [
+            effect(A, "iron.sleep[0]", kind="sleep", due_at=10),
+            effect(A, "iron.wait_for[0]:go", kind="signal", due_at=50),
+            effect(B, "iron.wait_for[0]:go:on", kind="signals", due_at=60),
+            effect(B, "an effect", due_at=1),
+        ]
+        started.append(queued(*items), durability=FAST)
+        with started.reading() as reader:
+            assert reader.ended_waits(9) == []
+            assert [item.key for item in reader.ended_waits(10)] == ["iron.sleep[0]"]
+            assert (reader.next_wait_due_at(0), reader.next_wait_due_at(10)) == (10, 50)
+            assert reader.next_wait_due_at(60) == NEVER
+            assert [item.kind for item in reader.waits_of(B)] == ["signals"]
+        payload = value(b"payload")
+        for run, name in ((A, "other"), (B, "go"), (B, "go:on"), (A, "go")):
+            started.send(Signal(run_id=run, name=name, sent_at=5, payload_id=payload.value_id), payload)
+        with started.reading() as reader:
+            assert [item.key for item in reader.ended_waits(0)] == ["iron.wait_for[0]:go", "iron.wait_for[0]:go:on"]
+            assert payload.value_id in reader.values([payload.value_id])
+            assert [signal.name for signal in reader.signals([A, B])] == ["other", "go", "go:on", "go"]
 
     # -- exchange ------------------------------------------------------------------------------------------------
 
