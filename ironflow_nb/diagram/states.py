@@ -178,8 +178,11 @@ def with_blocks(
         if node.kind not in _BLOCKS:
             continue
         inside = _nodes_inside(nodes, position)
-        is_over = run_status not in OWNED or _is_left(diagram, {node.id, *(each.id for each in inside)}, states)
+        is_left = _is_left(diagram, {node.id, *(each.id for each in inside)}, states)
+        is_over = run_status not in OWNED or is_left
         state = _block_state([each for other in inside if (each := state_of(other, states))], is_over=is_over)
+        if state is not None and state.is_past and run_status is RunStatus.INTERRUPTED and not is_left:
+            state = NodeState(status=StepStatus.INTERRUPTED, n_by_status={StepStatus.INTERRUPTED: 1})
         key = node.step or f"block:{node.id}"
         if state is not None and (key not in states or state.status in LIVELY):
             found[key] = state

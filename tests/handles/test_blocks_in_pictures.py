@@ -102,3 +102,32 @@ def test_a_loop_fails_with_a_step_inside_unless_the_flow_handles_that(lab: Lab) 
     with pytest.raises(ValueError, match="0"):
         space["unhandled"]()
     assert blocks(lab) == {"loop": "failed"}
+
+
+STOPPED = """
+@iron.step
+def fetch(n):
+    return n
+
+@iron.flow
+def main(stop_at):
+    for n in range(3):
+        fetch(n)
+        if n == stop_at:
+            raise KeyboardInterrupt
+    iron.gather(lambda: fetch(10), lambda: fetch(11))
+    raise KeyboardInterrupt
+"""
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "loop", "fork"),
+    [(1, "interrupted", "none"), (9, "completed", "interrupted")],
+    ids=["in it", "after it"],
+)
+def test_a_block_in_which_a_run_was_interrupted_is_not_completed(lab: Lab, stop_at: int, loop: str, fork: str) -> None:
+    space: dict[str, Any] = {"__name__": "__main__", "iron": iron}
+    run_cell(STOPPED, space)
+    with pytest.raises(KeyboardInterrupt):
+        space["main"](stop_at)
+    assert blocks(lab) == {"loop": loop, "fork": fork}
