@@ -100,6 +100,8 @@ def test_after_an_edit_only_what_it_touches_is_done_again(lab: Lab, notebook: An
     assert "report.options(fresh=True)(...)" in line
     steps = iron.steps(run=iron.runs()["run_id"][0])
     assert list(steps["reused"]) == [True, True, True, False, True]
+    assert list(steps["output"]) == ["0", "1", "2", "300", "'sent'"]
+    assert iron.get_run(iron.runs()["run_id"][0]).values("fetch") == [0, 1, 2]
     assert len(iron.runs()) == 2
     assert iron.runs()["n_reused"][0] == 4
 
