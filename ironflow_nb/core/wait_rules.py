@@ -130,8 +130,6 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         names = [f'"{name}"' for name in self.signals]
-        if not names:
-            return "its time"
         if len(names) == 1:
             return f"the signal {names[0]}"
         return f"{'all' if self.is_all else 'any'} of the signals {', '.join(names)}"
@@ -157,3 +155,8 @@ def until(due_at: int | None) -> str:
     if due_at is None or due_at >= NEVER:
         return ""
     return f" until {datetime.fromtimestamp(due_at // 1_000_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def waited_words(wanted: Wanted, due_at: int | None) -> str:
+    """Return for what a wait is, and until when: the signals, or the instant at which a sleep ends."""
+    return f"{wanted}{until(due_at)}" if wanted.signals else until(due_at).removeprefix(" until ")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ironflow_nb.core.events import RunWaiting, SignalReceived, WaitEnded, WaitStarted
 from ironflow_nb.core.identity import StepRef
 from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.wait_rules import NEVER, WaitOutcome, Wanted, until
+from ironflow_nb.core.wait_rules import NEVER, WaitOutcome, Wanted, waited_words
 from ironflow_nb.errors import IronflowError, WaitTimeout
 from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent, RunStorage
 from ironflow_nb.execution.session.attempts import Attempt, Promise, mark
@@ -72,7 +72,7 @@ class OpenWaits:
         return any(wait.is_due for wait in list(self._open))
 
     def __str__(self) -> str:
-        return ", ".join(dict.fromkeys(f"{wait.wanted}{until(wait.row.due_at)}" for wait in self._open))
+        return ", ".join(dict.fromkeys(waited_words(wait.wanted, wait.row.due_at) for wait in self._open))
 
     def begin(self, attempt: Attempt, wanted: Wanted, inputs: Sequence[StoredValue]) -> OpenWait:
         """Record that the wait begins, unless an earlier continuation did; that one's instant stays."""
@@ -172,8 +172,8 @@ class OpenWaits:
             return wait, [self._ended(wait, WaitOutcome.DUE, now, encoded.values)], None, None
         run_id, step = self._writer.run_id, wait.attempt.step
         error = WaitTimeout(
-            f"{step} of run {run_id} waited for {wait.wanted}{until(wait.row.due_at)}, and it did not come; to wait "
-            f'again: iron.resume("{run_id}", retry=["{step}"])',
+            f"{step} of run {run_id} waited for {waited_words(wait.wanted, wait.row.due_at)}, and it did not come; "
+            f'to wait again: iron.resume("{run_id}", retry=["{step}"])',
             run_id=run_id,
             step=step,
         )

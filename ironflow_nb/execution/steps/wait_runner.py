@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
-from ironflow_nb.core.wait_rules import Wanted, until
+from ironflow_nb.core.wait_rules import Wanted, waited_words
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.session.attempts import Attempt, RecordedAnswer
 from ironflow_nb.execution.session.open_waits import OpenWait
@@ -103,5 +103,5 @@ async def _ended(driver: Driver, session: Session, wait: OpenWait) -> None:
         await driver.resolved_within(session, wait.promise, left_s, is_left)
         if not is_said and not wait.promise.is_done:
             is_said = True
-            say(f"run {session.run_id}: waiting for {wait.wanted}{until(wait.row.due_at)}")
+            say(f"run {session.run_id}: waiting for {waited_words(wait.wanted, wait.row.due_at)}")
         settle_waits(session)
