@@ -24,6 +24,11 @@ pytestmark = pytest.mark.slow
 N_ROWS = 300_000
 
 
+def is_hashed_beside() -> bool:
+    """Return True if a thread is there that hashes; those of other tests come and go."""
+    return any(thread.name.startswith("ironflow-hash") for thread in threading.enumerate())
+
+
 @pytest.fixture
 def frame() -> pd.DataFrame:
     """Return a frame of several batches: numbers that lz4 makes no smaller, texts, gaps."""
@@ -44,9 +49,9 @@ def test_what_fails_on_the_thread_beside_is_not_lost() -> None:
 
 
 def test_a_frame_of_many_batches_is_one_value(frame: pd.DataFrame) -> None:
-    values, n_threads = new_values(), threading.active_count()
+    values = new_values()
     stored, live = values.store(frame)
-    assert threading.active_count() == n_threads
+    assert not is_hashed_beside()
     assert isinstance(stored.content, ContentParts)
     assert live is frame
     assert stored.codec == "arrow"
@@ -99,9 +104,9 @@ def test_an_equal_frame_leaves_its_file_alone_and_mends_a_damaged_one(frame: pd.
 
 
 def test_the_table_of_a_large_frame_is_read_while_its_content_is_checked(frame: pd.DataFrame) -> None:
-    stored, n_threads = as_read(new_values().encode(frame)), threading.active_count()
+    stored = as_read(new_values().encode(frame))
     checked = verified_frame(stored)
-    assert threading.active_count() == n_threads
+    assert not is_hashed_beside()
     assert checked.table is not None
     assert replace(checked, table=None) == stored
     assert same(new_values().decode(checked), frame)
