@@ -11,7 +11,7 @@ from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.recording.journal_access import JournalAccess
 from ironflow_nb.execution.session.run_phase import StopRequest, is_stop
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.wait_state import is_root, note_waiting, settle_waits
+from ironflow_nb.execution.session.wait_state import is_root, note_waiting, park, settle_waits
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.execution.system.process_identity import HEARTBEAT_S
 from ironflow_nb.execution.system.system import Threads
@@ -158,7 +158,7 @@ class BackgroundThread:
         held.sort(key=lambda each: each[0])
         for number, (since_s, session) in enumerate(held):
             if now_s - since_s >= self._park_s or len(held) - number > N_HELD:
-                session.stop(StopRequest.PARK, None)
+                park(session)
 
     def _wake(self) -> None:
         """Continue runs that wait without an owner; rest if this process can wake none."""

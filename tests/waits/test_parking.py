@@ -317,3 +317,23 @@ def test_of_processes_of_which_one_is_killed_another_continues_what_waits(tmp_pa
     first.stdout.close()
     assert first.stdin is not None
     first.stdin.close()
+
+
+@pytest.mark.parametrize(
+    "waiter", [one, one_async, parent, parent_async], ids=lambda flow: flow.name.rpartition(".")[2]
+)
+def test_a_wait_that_ends_when_its_run_is_about_to_be_parked_is_not_lost(parking: Engine, waiter: Any) -> None:
+    worker: Any = parking._background
+    park, is_sent = worker._park, threading.Event()
+
+    def parked_late(held: list[Any], now_s: float) -> None:
+        if held and not is_sent.is_set():
+            is_sent.set()
+            for run_id in iron.runs()["run_id"]:  # its owner ends the wait at once, in this thread
+                iron.get_run(run_id).signal("go", "came")
+        park(held, now_s)
+
+    worker._park = parked_late
+    run = waiter.start(1)
+    assert is_sent.wait(LIMIT_S)
+    assert "came" in repr(run.result(LIMIT_S))

@@ -51,7 +51,7 @@ class OpenWaits:
     """The open waits of one continuation of a run, in the order in which they began.
 
     All of the run waits `since_s`, None if it does not. It is parked after a while if it `is_parkable`: if it holds
-    nobody's cell or call.
+    nobody's cell or call. While it `is_held` no wait ends. `untaken` have ended, and their flow has not gone on yet.
 
     Lock: session.
     """
@@ -62,6 +62,8 @@ class OpenWaits:
         self._open: list[OpenWait] = []
         self.since_s: float | None = None
         self.is_parkable = False
+        self.is_held = False
+        self.untaken: set[OpenWait] = set()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -198,6 +200,7 @@ class OpenWaits:
 
     def _close(self, wait: OpenWait, value: object, failure: BaseException | None) -> None:
         self._open.remove(wait)
+        self.untaken.add(wait)
         if failure is None:
             self._writer.replayer.note_finished(wait.attempt.step)
             wait.promise.succeed(value)

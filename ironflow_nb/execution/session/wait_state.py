@@ -18,10 +18,33 @@ def settle_waits(session: Session) -> None:
     A run that is being parked leaves them to the continuation that they cause.
     """
     with session.lock:
-        stop = session.stop_request
-        if session.is_open and (stop is None or stop.request is not StopRequest.PARK):
+        if session.is_open and not session.waits.is_held:
             session.waits.settle(session.storage)
     session.wakeups.wake()
+
+
+def park(session: Session) -> None:
+    """Stop a run so that it gives back its threads, if all of it still waits.
+
+    Its waits are held first, with those of its children: had one ended between the look and the stop, nothing would
+    continue the run.
+    """
+    held = _family(session)
+    for each in held:
+        with each.lock:
+            each.waits.is_held = True
+    if is_waiting(session) and len(_family(session)) == len(held):
+        session.stop(StopRequest.PARK, None)
+        return
+    for each in held:
+        with each.lock:
+            each.waits.is_held = False
+        settle_waits(each)
+
+
+def _family(session: Session) -> list[Session]:
+    """Return the run and all below it that go on."""
+    return [session, *(below for child in children_of(session) for below in _family(child))]
 
 
 def children_of(session: Session) -> list[Session]:
@@ -32,7 +55,7 @@ def children_of(session: Session) -> list[Session]:
 def is_waiting(session: Session) -> bool:
     """Return True if everything that is alive in the run waits: its own branches and tasks, and its children."""
     children = children_of(session)
-    if session.phase is not RunPhase.OPEN or not (session.waits or children):
+    if session.phase is not RunPhase.OPEN or not (session.waits or children) or session.waits.untaken:
         return False
     if any(attempt.child_run_id is None for attempt in session.in_flight()) or session.has_queued():
         return False

@@ -71,6 +71,8 @@ async def _waited(driver: Driver, session: Session, attempt: Attempt, wanted: Wa
             with session.lock:
                 session.waits.cancel(wait)
         raise
+    finally:
+        session.waits.untaken.discard(wait)
     if wait.promise.error is not None and wait.row.lived_with:
         session.observe(wait.attempt)
     return wait.promise.result()
