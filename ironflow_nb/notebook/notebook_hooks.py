@@ -118,9 +118,9 @@ class NotebookHooks:
         found = None if cell is None else getattr(cell.info, "cell_id", None)
         return found if isinstance(found, str) else None
 
-    def say(self, line: str) -> None:
-        """Print one line into the cell, or log it if the calling thread executes no cell."""
-        if self._current_cell() is None:
+    def say(self, line: str, *, is_awaited: bool = False) -> None:
+        """Print one line into the cell, or log it if the calling thread executes no cell, and none awaits its task."""
+        if self._current_cell() is None and not is_awaited:
             logger().info("%s", line)
         else:
             print(line)

@@ -85,6 +85,14 @@ class Kernel:
             elif kind == "status" and content["execution_state"] == "idle":
                 return shown
 
+    def await_text(self, message_id: str, text: str) -> None:
+        """Wait until the cell has printed the text; what it shows until then is not collected."""
+        deadline, printed = time.monotonic() + TIMEOUT_S, ""
+        while text not in printed:
+            message = self._client.get_iopub_msg(timeout=max(0.1, deadline - time.monotonic()))
+            if message["parent_header"].get("msg_id") == message_id and message["msg_type"] == "stream":
+                printed += message["content"]["text"]
+
     def _display(self, content: dict[str, Any], shown: Shown) -> None:
         bundle = dict(content["data"])
         shown.bundles.append(bundle)

@@ -20,7 +20,7 @@ from ironflow_nb.execution.session.run_phase import RunPhase, StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
-from ironflow_nb.execution.system.frontend import frontend
+from ironflow_nb.execution.system.frontend import frontend, heard_by_cell
 from ironflow_nb.execution.system.interrupts import call_body
 
 LAST_WORDS_S: Final = 1.0
@@ -178,7 +178,7 @@ async def await_here(engine: Engine, request: RunRequest, body: FlowCall) -> Any
                 _show_in_cell(engine, request, begun.run_id)
                 return begun
             sessions.append(begun)  # from here on an interrupt concerns it
-            with _handed_over(engine, begun):
+            with _handed_over(engine, begun), heard_by_cell():
                 ended = asyncio.wrap_future(engine.spawn(run_on_loop(engine, begun, body)))
         ended.add_done_callback(lambda done: done.cancelled() or done.exception())  # told by the run, if not here
         with _announced(engine, request, begun):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -27,8 +29,8 @@ class Frontend(Protocol):
     def cell(self) -> int | None:
         """Return the number of the cell that is being executed by the calling thread, or None."""
 
-    def say(self, line: str) -> None:
-        """Show one line above the output of the cell."""
+    def say(self, line: str, *, is_awaited: bool = False) -> None:
+        """Show one line above the output of the cell, also from another thread if a cell awaits its work."""
 
     def began(self, engine: Any, run_id: str) -> None:
         """Show the picture of a run that was called directly."""
@@ -64,11 +66,26 @@ def run_again() -> str | None:
     return None if sys.flags.interactive or hasattr(sys, "ps1") else "start the script"
 
 
+_IN_AWAITING_CELL: ContextVar[bool] = ContextVar("ironflow_in_awaiting_cell", default=False)
+"""True in a task of the engine's loop that a cell awaits: lines of the task are printed into the cell."""
+
+
+@contextmanager
+def heard_by_cell() -> Iterator[None]:
+    """Print the lines of tasks that begin inside into the cell that the calling thread executes, if it does."""
+    notebook = frontend()
+    token = _IN_AWAITING_CELL.set(notebook is not None and notebook.cell() is not None)
+    try:
+        yield
+    finally:
+        _IN_AWAITING_CELL.reset(token)
+
+
 def say(line: str) -> None:
     """Show the line in the notebook, or log it in a script."""
     notebook = frontend()
     if notebook is not None:
-        notebook.say(plain(line))
+        notebook.say(plain(line), is_awaited=_IN_AWAITING_CELL.get())
     else:
         logger().info(plain(line))
 
