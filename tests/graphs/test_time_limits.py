@@ -86,6 +86,14 @@ def test_a_program_is_ended_when_its_node_has_no_time_left(limits: dict[str, flo
         assert list(iron.attempts()["status"]) == ["timed_out"]
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM on Windows")
+def test_a_program_that_ignores_the_first_signal_is_ended_before_its_node_is_abandoned() -> None:
+    program = {"command": "trap '' TERM; echo begun >&2; while :; do sleep 0.1; done"}
+    with iron.open(":memory:"), pytest.raises(NodeTimeout, match=r"took longer than 0\.5 s and was ended"):
+        graph_of({"id": "a", "shell": program, "timeout_s": 0.5}, allow={"shell": True})()
+
+
 def test_all_tries_of_a_node_are_within_its_deadline(tmp_path: Path) -> None:
     def fails() -> None:
         raise ConnectionError("no")

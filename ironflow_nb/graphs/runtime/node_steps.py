@@ -38,8 +38,11 @@ from ironflow_nb.graphs.runtime.node_environment import (
 from ironflow_nb.graphs.runtime.searched_storage import SearchedStorage
 from ironflow_nb.graphs.secrets import Secrets
 
-KIND_GRACE_S: Final = 2.0
-"""The time after its limit that a kind has to end its work itself, with a better message, before it is abandoned."""
+KIND_GRACE_S: Final = 5.0
+"""The time after its limit that a kind has to end its work itself, with a better message, before it is abandoned.
+
+A program that does not end by SIGTERM is killed after two seconds.
+"""
 
 
 @dataclass(frozen=True)
