@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -160,6 +161,29 @@ def test_the_loop_goes_on_when_a_flow_stops_it(lab: Lab) -> None:
         return await async_work(1)
 
     assert main.start().result(timeout_s=LIMIT_S) == 1
+
+
+def test_the_loop_is_closed_although_it_is_stopped_once_more_while_its_tasks_end(lab: Lab) -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+    is_cancelled = threading.Event()
+
+    @flow
+    async def main() -> None:
+        loop: Any = lab.engine._loop
+        loops.append(loop.loop)
+        loop.close()  # schedules a stop, which comes after this one
+        loop.loop.stop()
+        try:
+            await asyncio.sleep(LIMIT_S)
+        finally:
+            is_cancelled.set()
+
+    main.start()
+    assert is_cancelled.wait(LIMIT_S)
+    ends_at_s = time.monotonic() + LIMIT_S
+    while not loops[0].is_closed():
+        assert time.monotonic() < ends_at_s
+        threading.Event().wait(0.01)
 
 
 def troubles() -> list[str]:

@@ -51,8 +51,11 @@ class EngineLoop:
         left = asyncio.all_tasks(self.loop)
         for task in left:
             task.cancel()
-        if left:
-            self.loop.run_until_complete(asyncio.wait(left, timeout=LAST_WORDS_S))
+        ended = asyncio.Task(asyncio.wait(left, timeout=LAST_WORDS_S), loop=self.loop) if left else None
+        while ended is not None and not ended.done():
+            # The stop that `close` has asked for, or one of a flow, may still come: the loop runs again after it.
+            with suppress(Exception, SystemExit, KeyboardInterrupt):
+                self.loop.run_until_complete(ended)
         self.loop.close()
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
