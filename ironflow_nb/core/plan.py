@@ -22,6 +22,8 @@ from ironflow_nb.core.replay_decision import (
     settle_change,
 )
 from ironflow_nb.core.run_state import StepRow
+from ironflow_nb.core.status import StepStatus
+from ironflow_nb.core.wait_rules import is_name_of_wait
 
 
 class ResumeOptions(msgspec.Struct, frozen=True):
@@ -98,7 +100,7 @@ def plan(
     is_upstream_redone = False
     planned = []
     for each in sorted(found, key=lambda each: memo.first_version(each.step)):
-        if each.action is Action.REUSE and is_upstream_redone:
+        if each.action is Action.REUSE and is_upstream_redone and each.row.status is not StepStatus.WAITING:
             each = msgspec.structs.replace(each, reason="finished; reused if its arguments are the same")  # noqa: PLW2901
         is_upstream_redone |= each.action in {Action.REDO, Action.RETRY}
         planned.append(each)
@@ -110,6 +112,8 @@ def _planned(
 ) -> Planned:
     latest = record.latest
     current = steps.get(latest.name)
+    if current is None and is_name_of_wait(latest.name):  # it has no body, and no process has to define it
+        current = Current(latest.code)
     if current is None:
         return Planned(latest.step, Action.MISSING, f"no step {latest.name} is defined here", latest)
     verdict = judge(record, current.code, once=current.once)
@@ -137,5 +141,7 @@ def _planned_without_policy(latest: StepRow, verdict: Reuse | Replay | Perform |
             return Planned(row.step, Action.REPLAY, "failed, and the flow lived with it", row)
         case Unknown(row=row):
             return Planned(row.step, Action.ASK, "runs once, and its outcome is unknown", row)
+        case Perform() if latest.status is StepStatus.WAITING:
+            return Planned(latest.step, Action.REUSE, "waits on, for what is left", latest)
         case Perform(reason=reason):
             return Planned(latest.step, Action.RETRY, reason, latest)

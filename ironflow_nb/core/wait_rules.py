@@ -20,7 +20,12 @@ WAIT_FOR: Final = f"{OWN_PREFIX}wait_for"
 
 def is_shown(name: str) -> bool:
     """Return True if a step of that name is shown in pictures: waits are, other recorded calls of the package not."""
-    return not name.startswith(OWN_PREFIX) or name in {SLEEP, SLEEP_UNTIL, WAIT_FOR}
+    return not name.startswith(OWN_PREFIX) or is_name_of_wait(name)
+
+
+def is_name_of_wait(name: str) -> bool:
+    """Return True if the name is that of a wait."""
+    return name in {SLEEP, SLEEP_UNTIL, WAIT_FOR}
 
 
 STOP_PREFIX: Final = "ironflow:"

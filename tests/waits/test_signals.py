@@ -292,3 +292,20 @@ def test_the_plan_of_a_run_reuses_its_waits(lab: Lab) -> None:
     run.signal("go")
     run.result(LIMIT_S)
     assert [(row.step, row.action) for row in run.plan().itertuples()] == [("iron.wait_for[0]", "reuse")]
+
+
+def test_the_plan_of_a_run_that_waits_says_so_also_where_nothing_has_waited_yet(tmp_path: Path) -> None:
+    program = f"""
+import ironflow_nb as iron
+with iron.open({str(tmp_path / "journal.db")!r}):
+    [run_id] = iron.runs()["run_id"]
+    print(iron.get_run(run_id).plan()[["step", "action", "reason"]].to_csv(index=False))
+"""
+    with iron.open(tmp_path / "journal.db"):
+        run = one.start()
+        until(lambda: is_waiting(run))
+        printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        assert '"waits on, for what is left"' in printed
+        assert run.plan()["reason"].tolist() == ["waits on, for what is left"]
+        run.signal("go")
+        run.result(LIMIT_S)
