@@ -289,3 +289,29 @@ def test_a_graph_has_the_limits_of_a_flow(lab: Lab, clock: Time) -> None:
     with pytest.raises(RunTimeout, match="slow took longer than its timeout_s of 10 s"):
         graph.options(timeout_s=10)()
     assert list(iron.steps()["status"]) == ["completed", "timed_out"]
+
+
+def test_a_task_that_calls_a_step_when_its_flow_has_failed_does_not_hold_the_loop(lab: Lab) -> None:
+    called: list[str] = []
+
+    @step
+    async def going_on() -> None:
+        await asyncio.sleep(0.3)
+
+    @step
+    def late() -> None: ...
+
+    @flow(timeout_s=100)
+    async def main() -> None:
+        async def call_late() -> None:
+            await asyncio.sleep(0.05)
+            called.append("late")
+            late()
+
+        tasks = [asyncio.create_task(going_on()), asyncio.create_task(call_late())]
+        await asyncio.sleep(0)
+        raise ValueError(f"{len(tasks)} tasks are left")
+
+    with pytest.raises(ValueError, match="2 tasks are left"):
+        main.start().result(timeout_s=LIMIT_S)
+    assert called == ["late"]

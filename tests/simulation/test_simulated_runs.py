@@ -95,9 +95,7 @@ class Kernel:
         while True:
             self.world.sleep = process.sleep
             # Its time is up, perhaps before it has ended: what was finished is kept, and the next call goes on.
-            # Only of a def flow: an async one that has failed can wait for ever for a body with a limit.
-            limits = [None, None, None] if self.flow is programs.main_async else [None, 3.0, 20.0]
-            call = self.flow.options(key="the one", timeout_s=self.simulator.chance.choice(limits))
+            call = self.flow.options(key="the one", timeout_s=self.simulator.chance.choice([None, 3.0, 20.0]))
             # Refused, taken over, interrupted, or failed by a step that trips: try again.
             with suppress(IronflowError, ConnectionError, ExceptionGroup, asyncio.CancelledError):
                 self.results.append(self.called(process, call))

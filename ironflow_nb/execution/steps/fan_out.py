@@ -329,6 +329,7 @@ class Submission(PromisedWork):
         self._attempt = asked if isinstance(asked, Attempt) else None
         self._is_taken = False
         self._is_at_work = False
+        self.is_refused = False
         if isinstance(asked, Attempt):
             scope.add_child(self)
             self.when_done(self._note_done)
@@ -348,6 +349,9 @@ class Submission(PromisedWork):
     def _take(self, _results: AttemptResult | None) -> Attempt | None:
         if self._is_taken or self.session.phase >= RunPhase.FINISHING:
             self._is_at_work = False
+            if not self._is_taken:
+                self.is_refused = True
+                self.session.wakeups.wake()  # a task that its flow has left behind may wait, on the loop itself
             return None
         self._is_taken = True
         return self._attempt

@@ -62,7 +62,10 @@ def _called_beside(scope: RunContext, attempt: Attempt) -> Any:
     """Perform an attempt beside the flow, which waits: a body that has a time limit may go on without it."""
     __tracebackhide__ = True
     submission = Submission(scope, attempt, is_limited=False)
-    run_to_end(IN_THREAD.wait(scope.session, submission.is_finished))
+    run_to_end(IN_THREAD.wait(scope.session, lambda: submission.is_finished() or submission.is_refused))
+    if submission.is_refused:
+        scope.raise_if_left_behind()
+        raise RunStopped(StopRequest.INTERRUPT, None)
     return submission.read()
 
 
