@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -20,6 +21,7 @@ class SimClock:
         self._now = start_at
         self._monotonic_s = start_at / 1e6
         self._waiting: list[tuple[Wakeup | AwaitedWakeup, float]] = []
+        self._lock = threading.Lock()
 
     def now(self) -> int:
         """Return the instant in microseconds UTC."""
@@ -39,28 +41,33 @@ class SimClock:
 
     def wait(self, wakeup: Wakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
         """Wait for the wakeup in real time, 1 ms if nothing is running; move the clock on by a timeout."""
-        with self._noted(wakeup, timeout_s):
+        with self._noted(wakeup, timeout_s) as ends_s:
             is_woken = wakeup.take(_real_s(timeout_s, is_idle=is_idle))
-        return self._passed(is_woken, timeout_s)
+        return self._passed(is_woken, ends_s)
 
     async def wait_on_loop(self, wakeup: AwaitedWakeup, timeout_s: float | None, *, is_idle: bool = False) -> bool:
         """Like `wait`, in a coroutine."""
-        with self._noted(wakeup, timeout_s):
+        with self._noted(wakeup, timeout_s) as ends_s:
             is_woken = await wakeup.taken(_real_s(timeout_s, is_idle=is_idle))
-        return self._passed(is_woken, timeout_s)
+        return self._passed(is_woken, ends_s)
 
     @contextmanager
-    def _noted(self, wakeup: Wakeup | AwaitedWakeup, timeout_s: float | None) -> Iterator[None]:
+    def _noted(self, wakeup: Wakeup | AwaitedWakeup, timeout_s: float | None) -> Iterator[float]:
+        """Note the wait while it lasts; yield when it is over."""
         waiting = wakeup, math.inf if timeout_s is None else self._monotonic_s + timeout_s
         self._waiting.append(waiting)
         try:
-            yield
+            yield waiting[1]
         finally:
             self._waiting.remove(waiting)
 
-    def _passed(self, is_woken: bool, timeout_s: float | None) -> bool:  # noqa: FBT001
-        if not is_woken and timeout_s is not None:
-            self.advance(timeout_s)
+    def _passed(self, is_woken: bool, ends_s: float) -> bool:  # noqa: FBT001
+        """Move the clock on to the end of the wait: of several for the same instant only the first moves it."""
+        if not is_woken:
+            with self._lock:
+                left_s = ends_s - self._monotonic_s
+                if 0 < left_s < math.inf:
+                    self.advance(left_s)
         return is_woken
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from typing import Any
 
 from ironflow_nb.execution.system.system import SystemWakeup
 from ironflow_nb.testing.clock import START_AT, SimClock
@@ -30,3 +32,23 @@ def test_a_wait_in_vain_passes_and_one_that_is_woken_does_not() -> None:
     assert clock.wait(wakeup, 30) is True
     assert time.perf_counter() - began_s < 20
     assert clock.now() == START_AT + 10_000
+
+
+def test_several_waits_that_time_out_at_the_same_instant_move_the_clock_once() -> None:
+    class OutOfTime:
+        """A wakeup that nobody sets; it gives up when all threads wait."""
+
+        def take(self, _: float | None) -> bool:
+            together.wait(10)
+            return False
+
+        def set(self) -> None: ...
+
+    clock, together = SimClock(), threading.Barrier(4)
+    wakeup: Any = OutOfTime()
+    threads = [threading.Thread(target=clock.wait, args=(wakeup, 20.0)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert clock.now() == SimClock().now() + 20_000_000
