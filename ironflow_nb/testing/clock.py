@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from ironflow_nb.execution import AwaitedWakeup, Wakeup
+from ironflow_nb.execution import AwaitedWakeup, SystemThreads, Wakeup
 
 _IDLE_S: Final = 0.001
 START_AT: Final = 1_893_456_000_000_000  # 2030-01-01T00:00:00Z in microseconds
@@ -21,7 +20,7 @@ class SimClock:
         self._now = start_at
         self._monotonic_s = start_at / 1e6
         self._waiting: list[tuple[Wakeup | AwaitedWakeup, float]] = []
-        self._lock = threading.Lock()
+        self._lock = SystemThreads().lock()
 
     def now(self) -> int:
         """Return the instant in microseconds UTC."""
