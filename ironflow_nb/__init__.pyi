@@ -38,6 +38,8 @@ from .execution.deterministic import random as random
 from .execution.deterministic import uuid4 as uuid4
 from .execution.engine import Engine as Engine
 from .execution.steps.context import bind as bind
+from .flows.approvals import approve as approve
+from .flows.approvals import ask as ask
 from .flows.flow import Flow as Flow
 from .flows.flow import flow as flow
 from .flows.results import MapResult as MapResult
@@ -53,6 +55,7 @@ from .flows.waits import wait_for as wait_for
 from .graphs.catalog import node as node
 from .graphs.catalog import nodes as nodes
 from .graphs.graph import Graph as Graph
+from .handles.open_questions import waiting as waiting
 from .handles.run import Run as Run
 from .handles.run import get_run as get_run
 from .handles.run import resume as resume

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import builtins
+from collections.abc import Coroutine, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from ironflow_nb.core.durations import Duration
-from ironflow_nb.flows.waits import Signals, pause_async, sleep_call, sleep_until_call, wait_for_call
+from ironflow_nb.flows.approvals import approve_call, ask_call
+from ironflow_nb.flows.waits import Signals, drawn_as_wait, pause_async, sleep_call, sleep_until_call, wait_for_call
 
-__all__ = ["sleep", "sleep_until", "wait_for"]
+__all__ = ["approve", "ask", "sleep", "sleep_until", "wait_for"]
+
+T = TypeVar("T")
 
 
 def sleep(duration_s: Duration) -> Coroutine[Any, Any, None]:
@@ -27,5 +31,35 @@ def wait_for(signal: str | Signals, *, timeout_s: Duration | None = None) -> Cor
     return pause_async("wait_for", *wait_for_call(signal, timeout_s))
 
 
-for _function in (sleep, sleep_until, wait_for):
-    _function.__ironflow_wait__ = True  # type: ignore[union-attr]
+def approve(question: str, payload: object = None, *, timeout_s: Duration | None = None) -> Coroutine[Any, Any, bool]:
+    """Wait until a person says yes or no; see `ironflow_nb.approve`."""
+    return pause_async("approve", *approve_call(question, payload, timeout_s))
+
+
+@overload
+def ask(
+    question: str, payload: object = None, *, choices: Sequence[T], timeout_s: Duration | None = None
+) -> Coroutine[Any, Any, T]: ...
+@overload
+def ask(
+    question: str, payload: object = None, *, type: builtins.type[T], timeout_s: Duration | None = None
+) -> Coroutine[Any, Any, T]: ...
+@overload
+def ask(question: str, payload: object = None, *, timeout_s: Duration | None = None) -> Coroutine[Any, Any, str]: ...
+@overload
+def ask(
+    question: str, payload: object = None, *, type: Any, timeout_s: Duration | None = None
+) -> Coroutine[Any, Any, Any]: ...
+def ask(
+    question: str,
+    payload: object = None,
+    *,
+    choices: Sequence[Any] | None = None,
+    type: Any = None,  # noqa: A002 -- the name of the contract
+    timeout_s: Duration | None = None,
+) -> Coroutine[Any, Any, Any]:
+    """Wait for the answer of a person; see `ironflow_nb.ask`."""
+    return pause_async("ask", *ask_call(question, payload, choices, type, timeout_s))
+
+
+drawn_as_wait(sleep, sleep_until, wait_for, approve, ask)

@@ -155,7 +155,7 @@ class AmbiguousStep(IronflowError, LookupError):
 
 
 class NothingToDo(IronflowError, ValueError):
-    """A run was told to do steps again, and none of those named can be."""
+    """A run was told to do steps again, or was answered, and none of those named can be, or it asks nothing."""
 
     run_id: str
 
@@ -450,7 +450,7 @@ class GraphInvalid(IronflowError, ValueError):
 
 
 class InputInvalid(IronflowError, TypeError, ValueError):
-    """The input of a call does not fit the graph; nothing of it has run."""
+    """The input of a call does not fit the graph, or an answer its question; nothing has come of it."""
 
     name: str
 

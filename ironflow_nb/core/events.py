@@ -215,18 +215,25 @@ class StepDiscarded(NoteEvent, frozen=True):
 
 
 class SignalReceived(RunChange, frozen=True):
-    """A signal was delivered to the run; `payload` is the id of its value."""
+    """A signal was delivered to the run; `payload` is the id of its value.
+
+    Of an answer to a question it also says who sent it and when, microseconds UTC. One that `is_refused` does not fit
+    the question, and its wait goes on.
+    """
 
     name: str
     signal_id: int
     payload: ValueId | None = None
+    sent_by: str | None = None
+    sent_at: int | None = None
+    is_refused: bool = False
 
 
 class WaitStarted(StepChange, frozen=True):
     """A branch began to wait, until `due_at` (microseconds UTC) at the latest. The wait is a step of its own.
 
-    `wait_kind` is sleep, signal or signals. `signals` are the names of those that end it: any of them, or all if it
-    `is_all`.
+    `wait_kind` is sleep, signal, signals or approval. `signals` are the names of those that end it: any of them, or all
+    if it `is_all`.
     """
 
     name: str

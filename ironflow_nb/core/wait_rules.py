@@ -15,7 +15,12 @@ from ironflow_nb.core.plain_text import plain
 SLEEP: Final = f"{OWN_PREFIX}sleep"
 SLEEP_UNTIL: Final = f"{OWN_PREFIX}sleep_until"
 WAIT_FOR: Final = f"{OWN_PREFIX}wait_for"
+APPROVE: Final = f"{OWN_PREFIX}approve"
+ASK: Final = f"{OWN_PREFIX}ask"
 """The names under which waits are recorded."""
+
+QUESTIONS: Final = frozenset({APPROVE, ASK})
+"""The names of those that wait for a person."""
 
 
 def is_shown(name: str) -> bool:
@@ -25,11 +30,16 @@ def is_shown(name: str) -> bool:
 
 def is_name_of_wait(name: str) -> bool:
     """Return True if the name is that of a wait."""
-    return name in {SLEEP, SLEEP_UNTIL, WAIT_FOR}
+    return name in {SLEEP, SLEEP_UNTIL, WAIT_FOR} | QUESTIONS
 
 
 STOP_PREFIX: Final = "ironflow:"
 """The names of the package's own signals begin so."""
+
+
+def answer_name(step: StepRef, attempt: int) -> str:
+    """Return the name of the signal that answers the question of this attempt: of no other one."""
+    return f"{STOP_PREFIX}answer:{step}/{attempt}"
 
 
 def signal_name(name: object) -> str:
@@ -56,6 +66,8 @@ class WaitKind(StrEnum):
     SIGNAL = "signal"
     SIGNALS = "signals"
     """For all of several signals."""
+    APPROVAL = "approval"
+    """For the answer of a person."""
 
 
 class WaitOutcome(StrEnum):
@@ -75,6 +87,17 @@ class Combination(StrEnum):
     ALL = "all"
 
 
+class Answerable(Protocol):
+    """A question to a person. Its text is the question in quotes."""
+
+    def taken(self, sent: Any) -> Any:
+        """Return what the flow gets of an answer that was sent.
+
+        Raises:
+            ValueError: it does not fit.
+        """
+
+
 class Named(Protocol):
     """A signal."""
 
@@ -89,17 +112,21 @@ S = TypeVar("S", bound=Named)
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What ends a wait: signals of these names, or the instant `due_at` (microseconds UTC); without names only that.
 
-    The instant is that of a clock, if it `is_absolute`; else it only says when a duration will have passed.
+    The instant is that of a clock, if it `is_absolute`; else it only says when a duration will have passed. The signal
+    that answers a `question` has its name from the attempt; see `of_attempt`.
     """
 
     signals: tuple[str, ...] = ()
     combination: Combination = Combination.ONE
     due_at: int | None = None
     is_absolute: bool = False
+    question: Answerable | None = None
 
     @property
     def kind(self) -> WaitKind:
         """The kind of the wait."""
+        if self.question is not None:
+            return WaitKind.APPROVAL
         if not self.signals:
             return WaitKind.SLEEP
         return WaitKind.SIGNALS if self.is_all else WaitKind.SIGNAL
@@ -108,6 +135,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     def is_all(self) -> bool:
         """Return True if all the signals have to come."""
         return self.combination is Combination.ALL
+
+    def of_attempt(self, step: StepRef, attempt: int) -> Wanted:
+        """Return what ends the wait of this attempt."""
+        if self.question is None:
+            return self
+        return msgspec.structs.replace(self, signals=(answer_name(step, attempt),))
 
     def choose(self, mailbox: Sequence[S]) -> list[S]:
         """Return the signals that end the wait, from those in the order of sending; none if it goes on."""
@@ -120,7 +153,13 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         return [first[name] for name in self.signals] if first and len(first) == len(self.signals) else []
 
     def result(self, payloads: dict[str, Any]) -> Any:
-        """Return what the wait gives, from the payloads of the chosen signals by name."""
+        """Return what the wait gives, from the payloads of the chosen signals by name.
+
+        Raises:
+            ValueError: an answer does not fit its question.
+        """
+        if self.question is not None:
+            return self.question.taken(payloads[self.signals[0]])
         match self.combination:
             case Combination.ONE:
                 return payloads[self.signals[0]]
@@ -134,6 +173,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         return [(self.kind, work_key(step, name)) for name in self.signals or ("",)]
 
     def __str__(self) -> str:
+        if self.question is not None:
+            return f"an answer to {self.question}"
         names = [f'"{name}"' for name in self.signals]
         if len(names) == 1:
             return f"the signal {names[0]}"
@@ -164,4 +205,6 @@ def until(due_at: int | None) -> str:
 
 def waited_words(wanted: Wanted, due_at: int | None) -> str:
     """Return for what a wait is, and until when: the signals, or the instant at which a sleep ends."""
-    return f"{wanted}{until(due_at)}" if wanted.signals else until(due_at).removeprefix(" until ")
+    if wanted.kind is WaitKind.SLEEP:
+        return until(due_at).removeprefix(" until ")
+    return f"{wanted}{until(due_at)}"

@@ -44,10 +44,12 @@ from .runs.execute import is_async as is_async
 from .runs.execute import run_here as run_here
 from .runs.execute import run_in_background as run_in_background
 from .runs.execute import run_session as run_session
+from .runs.signals import answer_waiting as answer_waiting
 from .runs.signals import send_signal as send_signal
 from .runs.start import begin as begin
 from .runs.start import stop_idle as stop_idle
 from .runs.wake import watch as watch
+from .session.answers import refuse_answered as refuse_answered
 from .session.attempts import RecordedAnswer as RecordedAnswer
 from .session.attempts import failure_of as failure_of
 from .session.run_phase import StopRequest as StopRequest

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from ironflow_nb.code_identity.code_parts import TrackedCode
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import digest_bytes
-from ironflow_nb.core.wait_rules import NEVER, SLEEP, SLEEP_UNTIL, WAIT_FOR, Combination, Wanted, signal_name
+from ironflow_nb.core.wait_rules import NEVER, SLEEP, SLEEP_UNTIL, WAIT_FOR, Combination, WaitKind, Wanted, signal_name
 from ironflow_nb.errors import NotAllowedInStep, NotInRun, WrongColour
 from ironflow_nb.execution import EPOCH, REGISTRY, SCOPE, RunContext, StepOptions, StepSpec, durable_calls
 
@@ -24,15 +25,18 @@ class _NoCode:
 
 
 _OPTIONS: Final = StepOptions(on_change="keep")
-_SLEEP: Final = StepSpec(lambda duration_s: duration_s, name=SLEEP, options=_OPTIONS, code=_NoCode())
-_SLEEP_UNTIL: Final = StepSpec(lambda at: at, name=SLEEP_UNTIL, options=_OPTIONS, code=_NoCode())
-_WAIT_FOR: Final = StepSpec(
-    lambda signals, combination: (signals, combination), name=WAIT_FOR, options=_OPTIONS, code=_NoCode()
-)
 
 
-for _spec in (_SLEEP, _SLEEP_UNTIL, _WAIT_FOR):
-    REGISTRY.define_step(_spec)
+def wait_step(name: str, signature: Callable[..., Any]) -> StepSpec:
+    """Return the step as which a wait is recorded, with the arguments of that function."""
+    spec = StepSpec(signature, name=name, options=_OPTIONS, code=_NoCode())
+    REGISTRY.define_step(spec)
+    return spec
+
+
+_SLEEP: Final = wait_step(SLEEP, lambda duration_s: duration_s)
+_SLEEP_UNTIL: Final = wait_step(SLEEP_UNTIL, lambda at: at)
+_WAIT_FOR: Final = wait_step(WAIT_FOR, lambda signals, combination: (signals, combination))
 
 
 class Signals:
@@ -78,7 +82,7 @@ def sleep(duration_s: Duration) -> None:
         NotAllowedInStep: it was called inside a step.
     """
     __tracebackhide__ = True
-    _pause("sleep", *sleep_call(duration_s))
+    wait_here("sleep", *sleep_call(duration_s))
 
 
 def sleep_until(at: datetime) -> None:
@@ -90,7 +94,7 @@ def sleep_until(at: datetime) -> None:
         NotAllowedInStep: it was called inside a step.
     """
     __tracebackhide__ = True
-    _pause("sleep_until", *sleep_until_call(at))
+    wait_here("sleep_until", *sleep_until_call(at))
 
 
 def wait_for(signal: str | Signals, *, timeout_s: Duration | None = None) -> Any:
@@ -112,11 +116,16 @@ def wait_for(signal: str | Signals, *, timeout_s: Duration | None = None) -> Any
         NotInRun: it was called outside of a flow, where nobody could send a signal.
     """
     __tracebackhide__ = True
-    return _pause("wait_for", *wait_for_call(signal, timeout_s))
+    return wait_here("wait_for", *wait_for_call(signal, timeout_s))
 
 
-for _function in (sleep, sleep_until, wait_for):
-    _function.__ironflow_wait__ = True  # type: ignore[union-attr]
+def drawn_as_wait(*functions: Callable[..., Any]) -> None:
+    """Have the calls of these functions drawn as waits."""
+    for function in functions:
+        function.__ironflow_wait__ = True  # type: ignore[attr-defined]
+
+
+drawn_as_wait(sleep, sleep_until, wait_for)
 
 Call = tuple[StepSpec, Mapping[str, Any], Callable[[int], Wanted]]
 """What a wait is recorded as, and what it is for, given the instant at which it begins (microseconds UTC)."""
@@ -145,13 +154,15 @@ def wait_for_call(signal: str | Signals, timeout_s: Duration | None) -> Call:
     """Return the call of a wait for signals. Its time limit does not identify it."""
     names = signal.names if isinstance(signal, Signals) else (signal_name(signal),)
     combination = signal.combination if isinstance(signal, Signals) else Combination.ONE
+    due_at = time_limit(timeout_s)
+    wanted = partial(Wanted, signals=names, combination=combination)
+    return _WAIT_FOR, {"signals": list(names), "combination": combination.value}, lambda now: wanted(due_at=due_at(now))
+
+
+def time_limit(timeout_s: Duration | None) -> Callable[[int], int | None]:
+    """Return what gives the end of a wait from its beginning."""
     limit_s = math.inf if timeout_s is None else seconds(timeout_s)
-
-    def wanted(now: int) -> Wanted:
-        due_at = None if limit_s == math.inf else _after(now, limit_s)
-        return Wanted(signals=names, combination=combination, due_at=due_at)
-
-    return _WAIT_FOR, {"signals": list(names), "combination": combination.value}, wanted
+    return lambda now: None if limit_s == math.inf else _after(now, limit_s)
 
 
 def _after(now: int, duration_s: float) -> int:
@@ -160,7 +171,8 @@ def _after(now: int, duration_s: float) -> int:
     return now + round(duration_s * 1e6)
 
 
-def _pause(name: str, spec: StepSpec, arguments: Mapping[str, Any], make: Callable[[int], Wanted]) -> Any:
+def wait_here(name: str, spec: StepSpec, arguments: Mapping[str, Any], make: Callable[[int], Wanted]) -> Any:
+    """Wait in the calling thread, in a ``def`` flow or, for an instant, outside of flows."""
     __tracebackhide__ = True
     scope = refuse_in_step(name)
     if scope is None:
@@ -216,7 +228,6 @@ def refuse_in_step(name: str) -> RunContext | None:
 
 
 def _refuse_outside(name: str, wanted: Wanted) -> None:
-    if wanted.signals:
-        raise NotInRun(
-            f"iron.{name} was called outside of a flow, and signals are sent to a run; call it in a flow", name=name
-        )
+    if wanted.kind is not WaitKind.SLEEP:
+        what = "signals are sent to a run" if wanted.question is None else "it is a run that waits for an answer"
+        raise NotInRun(f"iron.{name} was called outside of a flow, and {what}; call it in a flow", name=name)

@@ -15,6 +15,7 @@ from ironflow_nb.core.wait_rules import signal_name
 from ironflow_nb.errors import JournalConflict, JournalError, RunFinished, StepNotFound, ValueUnreadable
 from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, Session, StopRequest, own_runs, send_signal, stop_idle
 from ironflow_nb.handles.explanation import Explanation, explain_step
+from ironflow_nb.handles.open_questions import answer_question
 from ironflow_nb.handles.recorded_call import RecordedCall, push_to_notebook, recorded_call, step_to_debug
 from ironflow_nb.handles.run_picture import bundle_of, picture_of
 from ironflow_nb.handles.run_plan import plan_of, resume_options
@@ -178,6 +179,28 @@ class Run(Generic[T]):
         if run is not None and run.kind == RunKind.DECIDER:
             raise ValueError(f"run {self.id} is of decider {run.name}, which takes commands: {run.name}.send(...)")
         send_signal(engine, self.id, checked, payload)
+        return self
+
+    def answer(self, value: object, step: object = None) -> Self:
+        """Answer a question of the run, `ironflow_nb.approve` or `ask`, from any process; return at once.
+
+        The first answer is taken, and recorded with who gave it and when. A run that asks nothing itself is answered
+        for its child runs.
+
+        Args:
+            value: what fits the question; `ironflow_nb.waiting` says what does.
+            step: the question, ``"iron.ask[1]"``, if the run asks several.
+
+        Raises:
+            InputInvalid: the value does not fit, and the run waits on.
+            NothingToDo: the run asks nothing now, or somebody else has just answered.
+            AmbiguousStep: it asks several questions; the message lists them.
+            StepNotFound: `step` names no question.
+            RunFinished: the run is completed or cancelled.
+        """
+        self._engine.flush()
+        status = run_and_status(self._engine, self.id)[1]
+        answer_question(self._engine, self.id, status, value, step)
         return self
 
     def plan(self) -> Plan:

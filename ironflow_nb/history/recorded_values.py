@@ -66,10 +66,11 @@ def references(fields: Mapping[str, Any]) -> Iterator[ValueId]:
 
 def call_preview(fields: Mapping[str, Any], values: Mapping[ValueId, StoredValue]) -> str:
     """Return the arguments as in a call, ``x=3, path='a.csv'``; `values` are the values that they refer to."""
-    return clip(", ".join([f"{name}={_preview_argument(tree, values)}" for name, tree in fields.items()]))
+    return clip(", ".join([f"{name}={preview_argument(tree, values)}" for name, tree in fields.items()]))
 
 
-def _preview_argument(tree: Any, values: Mapping[ValueId, StoredValue]) -> str:
+def preview_argument(tree: Any, values: Mapping[ValueId, StoredValue]) -> str:
+    """Return a preview of one recorded argument."""
     if type(tree) in _SCALARS:
         return _cut(repr(tree), _ARGUMENT_LENGTH)
     try:

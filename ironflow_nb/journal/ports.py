@@ -381,8 +381,13 @@ class Journal(Protocol):
     def write_lease(self, lease: Lease) -> None:
         """Write the lease alone, as a sign of life."""
 
-    def send(self, signal: Signal, payload: StoredValue | None = None) -> None:
-        """Put a signal with its payload into the mailbox of its run. The owner notices it by the change token."""
+    def send(
+        self, signal: Signal, payload: StoredValue | None = None, *, check: Callable[[Reader], object] | None = None
+    ) -> None:
+        """Put a signal with its payload into the mailbox of its run. The owner notices it by the change token.
+
+        `check` reads in the same transaction; if it raises, nothing is written.
+        """
 
     def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:
         """Claim the right to compute a result, and write the lease of the owner, in one transaction.

@@ -89,13 +89,17 @@ class DatabaseJournal(ABC):
         with self._guard:
             self._writing().execute(sql.LEASES.put, sql.LEASES.values(lease))
 
-    def send(self, signal: Signal, payload: StoredValue | None = None) -> None:
+    def send(
+        self, signal: Signal, payload: StoredValue | None = None, *, check: Callable[[Reader], object] | None = None
+    ) -> None:
         """See the port."""
         commit = RunCommit(run_id=signal.run_id, events=(), values=() if payload is None else (payload,))
         with self._guard:
             connection = self._writing(Durability.POWER)
             self._write_files([commit])
             with transaction(connection):
+                if check is not None:
+                    check(SqliteReader(connection, self.files))
                 _write_commit(connection, commit)
                 connection.execute(sql.SIGNALS.put, sql.SIGNALS.values(signal))
             self._refuse_lost()

@@ -190,8 +190,12 @@ class MemoryJournal:
         """See the port."""
         self._leases[lease.owner] = lease
 
-    def send(self, signal: Signal, payload: StoredValue | None = None) -> None:
+    def send(
+        self, signal: Signal, payload: StoredValue | None = None, *, check: Callable[[Reader], object] | None = None
+    ) -> None:
         """See the port."""
+        if check is not None:
+            check(self)
         self._put_rows(RunCommit(run_id=signal.run_id, events=(), values=() if payload is None else (payload,)))
         self._n_signals += 1
         self._signals[self._n_signals] = replace(signal, signal_id=self._n_signals)

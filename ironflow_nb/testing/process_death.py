@@ -70,10 +70,12 @@ class DyingJournal:
         self._refuse_dead()
         self.journal.write_lease(lease)
 
-    def send(self, signal: Signal, payload: StoredValue | None = None) -> None:
+    def send(
+        self, signal: Signal, payload: StoredValue | None = None, *, check: Callable[[Reader], object] | None = None
+    ) -> None:
         """See the port."""
         self._refuse_dead()
-        self.journal.send(signal, payload)
+        self.journal.send(signal, payload, check=check)
 
     def claim(self, wanted: CachedResult, is_taken: IsTaken, *, lease: Lease | None = None) -> CachedResult | None:
         """See the port."""

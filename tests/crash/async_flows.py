@@ -96,6 +96,14 @@ async def waits_async() -> int:
 
 
 @flow
+async def asks_async() -> int:
+    first = await got(1)
+    with contextlib.suppress(TimeoutError):
+        await aio.ask("Which?", type=int, timeout_s=60)
+    return first + await got(2)
+
+
+@flow
 async def left_behind() -> int:
     """Leave tasks to the end of the flow, one of them cancelled."""
     first, second, cancelled = (asyncio.create_task(work_async(n)) for n in range(3))
@@ -116,6 +124,6 @@ FLOWS = {
     found.name.rpartition(".")[2]: found
     for found in (
         awaited, grouped, mapped_async, bridged, retried_async, children_side_by_side, left_behind, lived_with_async,
-        waits_async, timed_out_async,
+        waits_async, asks_async, timed_out_async,
     )
 }  # fmt: skip

@@ -7,7 +7,7 @@ import contextlib
 from functools import partial
 from typing import Any
 
-from ironflow_nb import engine, flow, gather, now, random, sleep, step, uuid4, wait_for
+from ironflow_nb import approve, engine, flow, gather, now, random, sleep, step, uuid4, wait_for
 
 LOG: list[tuple[str, object]] = []
 BLOCK = b"ironflow" * 10_000
@@ -114,6 +114,14 @@ def waits() -> int:
     return total + acknowledged(2, work(2))["n"] + sum(gather(partial(waiting_branch, 3), partial(waiting_branch, 4)))
 
 
+@flow
+def asks() -> int:
+    total = acknowledged(1, work(1))["n"]
+    with contextlib.suppress(TimeoutError):
+        approve("Go on?", [total], timeout_s=3600)
+    return total + acknowledged(2, work(2))["n"]
+
+
 def waiting_branch(n: int) -> int:
     sleep(n)
     return acknowledged(n, work(n))["n"]
@@ -195,7 +203,7 @@ async def async_with_keys() -> int:
 FLOWS = {
     found.name.rpartition(".")[2]: found
     for found in (
-        sequential, mapped, submitted, gathered, retried, parent, large_values, lived_with, waits, timed_out,
+        sequential, mapped, submitted, gathered, retried, parent, large_values, lived_with, waits, asks, timed_out,
         with_keys, with_keys_side_by_side, children_with_keys, async_with_keys,
     )
 }  # fmt: skip

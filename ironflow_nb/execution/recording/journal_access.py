@@ -201,15 +201,22 @@ class JournalAccess:
         """Return an instant of the journal as a datetime."""
         return EPOCH + timedelta(microseconds=microseconds)
 
-    def send(self, run_id: RunId, name: str, payload: StoredValue | None = None) -> None:
-        """Send a signal to the owner of a run."""
+    def send(
+        self,
+        run_id: RunId,
+        name: str,
+        payload: StoredValue | None = None,
+        *,
+        sent_by: str | None = None,
+        check: Callable[[Reader], object] | None = None,
+    ) -> None:
+        """Send a signal to the owner of a run; by default this engine has sent it. For `check` see the port."""
         payload_id = None if payload is None else payload.value_id
         with self.lock:
             self._refuse_closed()
-            signal = Signal(
-                run_id=run_id, name=name, sent_at=self.clock.now(), sent_by=self.owner, payload_id=payload_id
-            )
-            self.journal.send(signal, payload)
+            sent_at, sent_by = self.clock.now(), sent_by or self.owner
+            signal = Signal(run_id=run_id, name=name, sent_at=sent_at, sent_by=sent_by, payload_id=payload_id)
+            self.journal.send(signal, payload, check=check)
 
     def replace_signatures(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """Replace the signatures of stored values; return the number of values that exist."""

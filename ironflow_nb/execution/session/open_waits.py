@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from ironflow_nb.core.events import RunWaiting, SignalReceived, WaitEnded, WaitStarted
 from ironflow_nb.core.identity import StepRef
 from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.wait_rules import NEVER, WaitOutcome, Wanted, waited_words
+from ironflow_nb.core.wait_rules import NEVER, Answerable, WaitOutcome, Wanted, until, waited_words
 from ironflow_nb.errors import IronflowError, WaitTimeout
 from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent, RunStorage
 from ironflow_nb.execution.session.attempts import Attempt, Promise, mark
 from ironflow_nb.execution.session.run_phase import is_stop
 from ironflow_nb.execution.session.run_writer import RunWriter
+from ironflow_nb.execution.system.frontend import say
 from ironflow_nb.execution.system.system import Clock
 from ironflow_nb.journal.ports import QueueItem, Signal
 from ironflow_nb.values.failures import recorded_error
@@ -74,10 +77,15 @@ class OpenWaits:
         return any(wait.is_due for wait in list(self._open))
 
     def __str__(self) -> str:
-        return ", ".join(dict.fromkeys(waited_words(wait.wanted, wait.row.due_at) for wait in self._open))
+        return ", ".join(dict.fromkeys(map(_recorded_words, self._open)))
+
+    def question(self, step: StepRef) -> Answerable | None:
+        """Return what that step asks, if it is open here."""
+        return next((wait.wanted.question for wait in list(self._open) if wait.attempt.step == step), None)
 
     def begin(self, attempt: Attempt, wanted: Wanted, inputs: Sequence[StoredValue]) -> OpenWait:
         """Record that the wait begins, unless an earlier continuation did; that one's instant stays."""
+        wanted = wanted.of_attempt(attempt.step, attempt.number)
         if attempt.row is not None:
             wait = OpenWait(attempt, wanted, attempt.row, self._access.clock)
             self._writer.post(Mail(put_work=self._work(wait)))
@@ -137,6 +145,8 @@ class OpenWaits:
                     ended.append(self._timed_out(wait, storage, now))
             except IronflowError as error:  # a payload can't be read here: it is not consumed, and the flow is told
                 self._close(wait, None, error)
+            except ValueError as error:
+                self._refuse(wait, chosen, error)
         if ended:
             rows = self._writer.append(*(event for _, events, _, _ in ended for event in events))
             after = {(row.step, row.attempt): row for row in rows if row is not None}
@@ -155,12 +165,17 @@ class OpenWaits:
     ) -> tuple[OpenWait, list[PendingEvent], object, None]:
         payloads = {signal.name: self._payload(signal) for signal in chosen}
         encoded = storage.encode_result(wait.wanted.result(payloads))
-        received = [
-            PendingEvent(SignalReceived(name=signal.name, signal_id=signal.signal_id or 0, payload=signal.payload_id))
-            for signal in chosen
-        ]
+        received = [PendingEvent(_reception(signal, wait)) for signal in chosen]
         ended = self._ended(wait, WaitOutcome.SIGNAL, now, encoded.values, chosen)
         return wait, [*received, ended], encoded.echo, None
+
+    def _refuse(self, wait: OpenWait, answers: Sequence[Signal], error: ValueError) -> None:
+        """Take an answer out of the mailbox that does not fit the type, of which its sender did not know all."""
+        for answer in answers:
+            refused = PendingEvent(_reception(answer, wait, is_refused=True), mail=Mail(taken=(answer.signal_id or 0,)))
+            self._writer.append(refused)
+            what = f"the answer of {answer.sent_by} to {wait.wanted.question}"
+            say(f"run {self._writer.run_id}: {what} does not fit, and the run waits on: {error}")
 
     def _payload(self, signal: Signal) -> object:
         return None if signal.payload_id is None else self._access.read(signal.payload_id)
@@ -226,3 +241,18 @@ class OpenWaits:
         if self._open and not any(isinstance(pending.event, RunWaiting) for pending in events):
             keys = [key for wait in self._open for key in wait.wanted.work_keys(wait.attempt.step)]
             self._writer.post(Mail(done_work=tuple(keys)))
+
+
+def _reception(signal: Signal, wait: OpenWait, *, is_refused: bool = False) -> SignalReceived:
+    """Return the event of a signal that is taken out of the mailbox; of an answer it tells who gave it and when."""
+    received = SignalReceived(name=signal.name, signal_id=signal.signal_id or 0, payload=signal.payload_id)
+    if wait.wanted.question is None:
+        return received
+    return replace(received, sent_by=signal.sent_by, sent_at=signal.sent_at, is_refused=is_refused)
+
+
+def _recorded_words(wait: OpenWait) -> str:
+    """Return for what the wait is, without the question, which is a value of the user."""
+    if wait.wanted.question is None:
+        return waited_words(wait.wanted, wait.row.due_at)
+    return f"an answer to {wait.row.step}{until(wait.row.due_at)}"

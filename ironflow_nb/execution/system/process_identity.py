@@ -93,7 +93,7 @@ def host_id() -> str:
         session = _output("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
         if session:
             return session
-    name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+    name = _host_name()
     if _SYSTEM == "win32":
         # No boot is needed: there a process is known by an instant that is never counted from one.
         machine = machine_id()
@@ -101,6 +101,21 @@ def host_id() -> str:
             return f"{machine}/{name}"
     # Without the id of a boot no process is known to be dead; leases decide.
     return f"{name}/{_NO_BOOT}"
+
+
+def _host_name() -> str:
+    return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+
+
+def person() -> str:
+    """Return who works in this process: the name of the user and that of the host."""
+    import getpass
+
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a container may have no name for its user
+        name = f"user {os.getuid()}"
+    return f"{name}@{_host_name()}"
 
 
 def process_started_at(pid: int) -> str | None:

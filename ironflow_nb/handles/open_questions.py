@@ -1,0 +1,203 @@
+"""The questions that runs ask now: what is recorded of each, their frame, and answers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ironflow_nb.core.identity import RunId, ValueId
+from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.run_state import RunRow, StepRow
+from ironflow_nb.core.status import CLOSED, OWNED, RunKind, RunStatus, StepStatus
+from ironflow_nb.core.wait_rules import QUESTIONS, WaitKind
+from ironflow_nb.errors import AmbiguousStep, InputInvalid, IronflowError, NothingToDo, RunFinished, ValueUnreadable
+from ironflow_nb.execution import REGISTRY, Engine, answer_waiting, refuse_answered
+from ironflow_nb.handles.questions import Choice, Question, Typed, answer_of
+from ironflow_nb.history.lookup import resolve_step
+from ironflow_nb.history.recorded_values import CONTENT_LIMIT, fields_of_call, preview_argument, references
+from ironflow_nb.history.run_status import statuses_of
+from ironflow_nb.history.tables import INSTANT, TEXT, frame_of_records
+from ironflow_nb.journal.ports import QueueSelect, Reader, Select
+from ironflow_nb.values.codecs import REFERENCE
+from ironflow_nb.values.stored_value import StoredValue, legible
+from ironflow_nb.values.tagged import TAG, untag
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_COLUMNS: Final = {
+    "run_id": TEXT, "flow": TEXT, "step": TEXT, "question": TEXT, "fits": TEXT, "choices": "object", "payload": TEXT,
+    "asked_at": INSTANT, "expires_at": INSTANT, "status": TEXT, "expression": TEXT,
+}  # fmt: skip
+_UNKNOWN: Final = Typed("?", {})
+_LENGTH: Final = 80
+
+
+class OpenQuestion(NamedTuple):
+    """A question that a run asks, with a preview of its payload, None without one; the error if it can't be read."""
+
+    row: StepRow
+    question: Question
+    payload: str | None
+    error: IronflowError | None = None
+
+    def __str__(self) -> str:
+        return f"{self.row.step} {self.question}"
+
+
+def waiting(*, engine: Engine | None = None) -> pd.DataFrame:
+    """Return the questions that all runs of the journal ask now, one row each, the oldest first.
+
+    Columns: run_id, flow (its name), step (``iron.approve[0]``), question, fits (which answers do, in words), choices
+    (a list where there is one to choose from, else None), payload (a preview), asked_at, expires_at (empty for a
+    question without a time limit), status (of the run: ``waiting``, or ``running`` while something else in it does),
+    expression (which answers it).
+
+    Args:
+        engine: the journal to read; by default the current one.
+    """
+    engine = engine or REGISTRY.engine()
+    with engine.reading() as reader:
+        items = reader.work(QueueSelect(kind=WaitKind.APPROVAL))
+        found = reader.runs(Select(run_ids={item.run_id for item in items}))
+        runs = {run.run_id: run for run in found}
+        statuses = statuses_of(engine, reader, found)
+        asking = [run_id for run_id, status in statuses.items() if status in OWNED or status is RunStatus.INTERRUPTED]
+        questions = questions_of(engine, reader, asking)
+    return frame_of_records(_COLUMNS, [_record(each, runs[each.row.run_id], statuses) for each in questions])
+
+
+def _record(asked: OpenQuestion, run: RunRow, statuses: Mapping[RunId, RunStatus]) -> Mapping[str, object]:
+    row, question = asked.row, asked.question
+    return {
+        "run_id": row.run_id,
+        "flow": plain(run.name),
+        "step": plain(row.step),
+        "question": plain(question.text),
+        "fits": plain(question.answer.fits),
+        "choices": list(question.answer.options) if isinstance(question.answer, Choice) else None,
+        "payload": asked.payload,
+        "asked_at": row.started_at,
+        "expires_at": row.due_at,
+        "status": statuses[row.run_id].value,
+        "expression": plain(question.expression(row.run_id, row.step)),
+    }
+
+
+def questions_of(engine: Engine, reader: Reader, run_ids: Collection[str]) -> list[OpenQuestion]:
+    """Return the questions that these runs ask, in the order in which they were asked."""
+    select = Select(run_ids=run_ids, step_statuses={StepStatus.WAITING}, is_latest=True)
+    asked = sorted((row for row in reader.steps(select) if row.name in QUESTIONS), key=lambda row: row.started_at)
+    inputs = {row.inputs_id for row in asked if row.inputs_id is not None}
+    records = reader.values(inputs, of=[row.row_key for row in asked])
+    calls = [_fields(records.get(row.inputs_id) if row.inputs_id else None) for row in asked]
+    of_payloads = {each for fields in calls for each in references({"payload": fields.get("payload")})}
+    values = reader.values(of_payloads, content_limit=CONTENT_LIMIT)
+    needed = {each for fields in calls for each in references({**fields, "payload": None})}
+    values |= reader.values(needed)
+    return [_question(engine, row, fields, values) for row, fields in zip(asked, calls, strict=True)]
+
+
+def _fields(record: StoredValue | None) -> Mapping[str, Any]:
+    return (None if record is None else fields_of_call(record, RunKind.FLOW)) or {}
+
+
+def _question(
+    engine: Engine, row: StepRow, fields: Mapping[str, Any], values: Mapping[ValueId, StoredValue]
+) -> OpenQuestion:
+    payload = None if fields.get("payload") is None else preview_argument(fields["payload"], values)
+    try:
+        text = _read(engine, fields["question"], values)
+        answer = answer_of(_read(engine, fields.get("answer"), values))
+    except (IronflowError, KeyError) as error:  # its classes are not here, or the journal is damaged
+        trouble = ValueUnreadable(f"{row.step} of run {row.run_id} can't be read here: {error}", run_id=row.run_id)
+        return OpenQuestion(row, Question("(can't be read here)", _UNKNOWN), payload, trouble)
+    return OpenQuestion(row, Question(str(text), answer), payload)
+
+
+def _read(engine: Engine, tree: Any, values: Mapping[ValueId, StoredValue]) -> Any:
+    """Return an argument of a question."""
+    if type(tree) is not dict or tree.get(TAG) != REFERENCE:
+        return untag(tree)
+    stored = values.get(ValueId(bytes.fromhex(tree["v"])))
+    if stored is None:
+        raise ValueUnreadable("it is missing in the journal; put that back from a copy")
+    return engine.codecs.decode(stored)
+
+
+# -- answers ---------------------------------------------------------------------------------------------------------
+
+
+def answer_question(engine: Engine, run_id: RunId, status: RunStatus, value: object, step: object) -> None:
+    """Answer an open question of the run, or of its children if it asks none; see `Run.answer`."""
+    if status in CLOSED:
+        raise RunFinished(f"run {run_id} is {status.value}, so it waits for no answer any more", run_id=run_id)
+    asked = find_question(engine, run_id, step)
+    answer_waiting(engine, asked.row, sent_answer(engine, asked, value))
+
+
+def find_question(engine: Engine, run_id: RunId, step: object = None) -> OpenQuestion:
+    """Return the open question of that reference, or the only one.
+
+    Raises:
+        NothingToDo, AmbiguousStep, StepNotFound: see `Run.answer`.
+    """
+    with engine.reading() as reader:
+        found = _of_family(engine, reader, run_id)
+        if step is not None:
+            _refuse_answered(reader, found[0].row.run_id if found else run_id, found, step)
+    if not found:
+        raise NothingToDo(f"run {run_id} asks nothing now; iron.waiting() lists all open questions", run_id=run_id)
+    if step is not None:
+        ref = resolve_step([each.row for each in found], step, run_id)
+        found = [each for each in found if each.row.step == ref]
+    if len(found) > 1:
+        listed = "; ".join(map(str, found))
+        raise AmbiguousStep(
+            f'run {run_id} asks several questions: {listed}; name one: .answer(..., step="{found[0].row.step}")',
+            run_id=found[0].row.run_id,
+            step=found[0].row.name,
+        )
+    return found[0]
+
+
+def _refuse_answered(reader: Reader, run_id: RunId, found: list[OpenQuestion], step: object) -> None:
+    """Raise an error if the step is a question that is no longer open; it says who answered."""
+    rows = [row for row in reader.steps(Select(run_ids=[run_id], is_latest=True)) if row.name in QUESTIONS]
+    if not rows:
+        return
+    ref = resolve_step(rows, step, run_id)
+    if all(each.row.step != ref for each in found):
+        refuse_answered(reader, next(row for row in rows if row.step == ref))
+
+
+def _of_family(engine: Engine, reader: Reader, run_id: RunId) -> list[OpenQuestion]:
+    """Return the questions of the run, or if it asks none those of its children."""
+    found = questions_of(engine, reader, [run_id])
+    if found:
+        return found
+    children = [row.child_run_id for row in reader.steps(Select(run_ids=[run_id], is_latest=True)) if row.child_run_id]
+    return [each for child in children for each in _of_family(engine, reader, child)]
+
+
+def sent_answer(engine: Engine, asked: OpenQuestion, value: object) -> Any:
+    """Return the answer in the form in which it is sent.
+
+    Raises:
+        InputInvalid: it does not fit.
+        ValueUnreadable: what fits can't be read here.
+    """
+    if asked.error is not None:
+        raise asked.error
+    session = engine.sessions.get(asked.row.run_id)
+    here = None if session is None else session.waits.question(asked.row.step)
+    answer = here.answer if isinstance(here, Question) else asked.question.answer  # the flow knows the type itself
+    try:
+        return answer.sent(value)
+    except ValueError as error:
+        raise InputInvalid(
+            f"{asked} of run {asked.row.run_id} takes {plain(answer.fits)}, not "
+            f"{legible(' '.join(repr(value).split()), _LENGTH)}: {plain(str(error))}; it waits on",
+            name=asked.row.step,
+        ) from None
