@@ -70,6 +70,14 @@ class WaitKind(StrEnum):
     """For the answer of a person."""
 
 
+class StartKind(StrEnum):
+    """What in the queue of work starts a run: a schedule, an emitted event, or the newest of several events."""
+
+    SCHEDULE = "schedule"
+    EVENT = "event"
+    DEBOUNCE = "debounce"
+
+
 class WaitOutcome(StrEnum):
     """What ended a wait."""
 

@@ -48,6 +48,7 @@ from .runs.signals import answer_waiting as answer_waiting
 from .runs.signals import send_signal as send_signal
 from .runs.start import begin as begin
 from .runs.start import stop_idle as stop_idle
+from .runs.wake import Waker as Waker
 from .runs.wake import watch as watch
 from .session.answers import refuse_answered as refuse_answered
 from .session.attempts import RecordedAnswer as RecordedAnswer

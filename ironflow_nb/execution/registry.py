@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.plan import NONE, ResumeOptions
@@ -22,7 +22,7 @@ from ironflow_nb.errors import FlowNotDefined
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.engine import CURRENT, Engine
 from ironflow_nb.execution.system.system import Clock, SystemThreads
-from ironflow_nb.journal.ports import Durability, Journal
+from ironflow_nb.journal.ports import Durability, Journal, QueueItem
 
 DEFAULT_PATH: Final = ".ironflow/journal.db"
 PATH_VARIABLE: Final = "IRONFLOW_DB"
@@ -47,6 +47,20 @@ class RegisteredDefinition(Protocol):
 
     def continue_run(self, engine: Engine, run: RunRow, options: ResumeOptions = NONE) -> RunId:
         """Continue the run in the background with its recorded arguments, under `options`; return its id."""
+
+
+class StartableDefinition(RegisteredDefinition, Protocol):
+    """A definition whose runs schedules and emitted events start: a flow or a graph."""
+
+    @property
+    def wanted_events(self) -> frozenset[str]:
+        """The names of the events that start or cancel its runs."""
+
+    def subscribe(self, engine: Engine) -> None:
+        """Have the journal keep these events for it, from now on."""
+
+    def start_due(self, engine: Engine, item: QueueItem) -> None:
+        """Do what is due: start a run, unless another process does it or nothing is to be started."""
 
 
 Revive = Callable[[Engine, RunRow], RegisteredDefinition]
@@ -120,6 +134,11 @@ class Registry:
     def definitions(self, kind: str) -> list[RegisteredDefinition]:
         """Return the definitions of that kind, in the order of first definition."""
         return [found for (its_kind, _), found in self._definitions.items() if its_kind == kind]
+
+    def startable(self) -> dict[str, StartableDefinition]:
+        """Return the definitions that schedules and events can start, by kind and name, as the queue of work has it."""
+        found = {f"{kind} {name}": each for (kind, name), each in list(self._definitions.items())}
+        return {key: cast("StartableDefinition", each) for key, each in found.items() if hasattr(each, "start_due")}
 
     def definition(self, run: RunRow, engine: Engine | None = None) -> RegisteredDefinition:
         """Return the definition of the run: that of this process, else one rebuilt from the journal of `engine`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from ironflow_nb.core.durations import Duration
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ironflow_nb.handles.run import Run
     from ironflow_nb.history.pictured_frame import Plan
     from ironflow_nb.journal.ports import StoredDefinition
+    from ironflow_nb.triggers.event_rules import EventTrigger
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -39,11 +40,21 @@ class Flow(Bindable, Runnable, Generic[P, R]):
     __ironflow_definition__: Final = "flow"
     fn: Callable[P, R]
 
-    def __init__(self, fn: Callable[P, R], *, name: str | None = None, policy: RunPolicy | None = None) -> None:
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str | None = None,
+        policy: RunPolicy | None = None,
+        trigger: EventTrigger | None = None,
+    ) -> None:
         super().__init__(fn)
         self.spec = StepSpec(self.fn, name=name)
         self.name = self.spec.name
         self.policy = policy or RunPolicy()
+        self.trigger = trigger
+        if trigger is not None and trigger.on is not None:
+            self._refuse_other_parameters()
         REGISTRY.define_step(self.spec)
         functools.update_wrapper(self, self.fn)
 
@@ -101,6 +112,32 @@ class Flow(Bindable, Runnable, Generic[P, R]):
     def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `Runnable`."""
         return self.spec.parameters.positional(arguments)
+
+    def scheduled_call(
+        self, args: Sequence[Any], inputs: Mapping[str, Any] | None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """See `Startable`."""
+        self.refuse_lost_class()
+        return self.receiver + tuple(args), dict(inputs or {})
+
+    def event_call(self, data: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """See `Startable`."""
+        return ((data,) if self.spec.parameters.signature.parameters else ()), {}
+
+    def _refuse_other_parameters(self) -> None:
+        """Refuse a flow that can't be called with the data of an event.
+
+        Raises:
+            DefinitionError: it needs more arguments, or none that is positional.
+        """
+        args, kwargs = self.event_call(None)
+        try:
+            self.spec.parameters.bind(args, kwargs)
+        except TypeError as error:
+            raise DefinitionError(
+                f"flow {self.name} is started by events, whose data is its argument, so it takes one argument or none; "
+                f"it is {self.name}{self.spec.parameters}: {error}"
+            ) from None
 
     def _advice_in_step(self) -> str:
         return f"; call {self.name}.fn(...) there, a plain function"
@@ -172,6 +209,14 @@ def _define(spec: StepSpec) -> StoredDefinition:
     return define(spec, _definition_id(spec))
 
 
+def _trigger(options: Mapping[str, Any]) -> EventTrigger | None:
+    if all(each is None for each in options.values()):
+        return None
+    from ironflow_nb.triggers.event_rules import event_trigger
+
+    return event_trigger(**options)
+
+
 @overload
 def flow(function: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
@@ -185,6 +230,11 @@ def flow(
     timeout_s: Duration | None = None,
     deadline_s: Duration | None = None,
     durability: str | None = None,
+    on: str | None = None,
+    where: str | None = None,
+    debounce_s: Duration | None = None,
+    max_wait_s: Duration | None = None,
+    cancel_on: str | Mapping[str, str] | None = None,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(  # noqa: PLR0913 -- the options of a flow; keyword-only
     function: Callable[P, R] | None = None,
@@ -198,6 +248,11 @@ def flow(  # noqa: PLR0913 -- the options of a flow; keyword-only
     timeout_s: Duration | None = None,
     deadline_s: Duration | None = None,
     durability: str | None = None,
+    on: str | None = None,
+    where: str | None = None,
+    debounce_s: Duration | None = None,
+    max_wait_s: Duration | None = None,
+    cancel_on: str | Mapping[str, str] | None = None,
 ) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a function a durable flow: ``@flow`` or ``@flow(name=...)``. An option that is None has its default.
 
@@ -220,11 +275,21 @@ def flow(  # noqa: PLR0913 -- the options of a flow; keyword-only
         deadline_s: how long it may take in all, until it completes or fails. Only the time counts in which a process
             works on it.
         durability: ``"power"`` or ``"process"``; by default that of the journal's engine.
+        on: the name of the events, emitted by `emit`, that each start a run, with the data as its argument.
+        where: a JMESPath expression over the data: only events for which it is true start a run.
+        debounce_s: put a run off until no such event has come for so long; the newest one starts it.
+        max_wait_s: how long that may put it off at most.
+        cancel_on: the name of the events that cancel live runs. A run is meant if its argument and the data of the
+            event agree in every field that both have; or, of ``{"order.cancelled": "order.id"}``, in the value of this
+            JMESPath expression.
 
     Raises:
-        DefinitionError: it is no function.
+        DefinitionError: it is no function, or started by events and does not take their data.
         ValueError: an option has a value that it does not know.
     """
+    triggering = {
+        "on": on, "where": where, "debounce_s": debounce_s, "max_wait_s": max_wait_s, "cancel_on": cancel_on
+    }  # fmt: skip
 
     def make(fn: Callable[P, R]) -> Flow[P, R]:
         if isinstance(fn, Flow | Step):
@@ -239,7 +304,7 @@ def flow(  # noqa: PLR0913 -- the options of a flow; keyword-only
             deadline_s=deadline_s,
             durability=durability,
         )
-        made = Flow(fn, name=name, policy=policy)
+        made = Flow(fn, name=name, policy=policy, trigger=_trigger(triggering))
         REGISTRY.define(made)
         return made
 

@@ -10,6 +10,7 @@ from ironflow_nb.errors import DefinitionError
 from ironflow_nb.execution import REGISTRY
 from ironflow_nb.graphs.kinds import Kind, kind_from_function
 from ironflow_nb.graphs.nodes.aws_lambda import LAMBDA
+from ironflow_nb.graphs.nodes.emit import EMIT_EVENT
 from ironflow_nb.graphs.nodes.files import FILE
 from ironflow_nb.graphs.nodes.http import HTTP
 from ironflow_nb.graphs.nodes.shell import SHELL
@@ -30,7 +31,22 @@ NODE_KINDS: Final = "kinds of nodes"
 
 BUILT_IN: Final = {
     kind.name: kind
-    for kind in (HTTP, LAMBDA, SHELL, FILE, SQL, TRANSFORM, FILTER, FOREACH, PARSE, FORMAT, TEMPLATE, HASH, LOG)
+    for kind in (
+        HTTP,
+        LAMBDA,
+        SHELL,
+        FILE,
+        SQL,
+        TRANSFORM,
+        FILTER,
+        FOREACH,
+        PARSE,
+        FORMAT,
+        TEMPLATE,
+        HASH,
+        LOG,
+        EMIT_EVENT,
+    )
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -390,6 +390,19 @@ class Graph(GraphDiagramMixin, Runnable):
     def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `Runnable`."""
         return (arguments.get("input"),), {}
+
+    def scheduled_call(
+        self, args: Sequence[Any], inputs: Mapping[str, Any] | None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """See `Startable`."""
+        if args:
+            raise TypeError(f"graph {self.name} takes one input: inputs={{...}}, not args={args!r}")
+        return (self._input(inputs, {}),), {}
+
+    def prepared_request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
+        """See `Startable`."""
+        self._prepare(args[0])
+        return self.request(args, kwargs)
 
     def refuse_names(self, names: Iterable[str], node: str) -> None:
         """Check the input names that a node passes to the graph as its child; see `GraphInput.refuse_names`."""

@@ -35,6 +35,7 @@ from ironflow_nb.execution import (
     run_in_background,
     with_options,
 )
+from ironflow_nb.handles.startable import Startable
 from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
@@ -44,33 +45,20 @@ if TYPE_CHECKING:
     from ironflow_nb.history.pictured_frame import Plan
 
 _INTERNAL_NAMES: Final = frozenset({
-    "call_as_child", "continue_run", "on_change", "plan_call", "policy", "recorded_call", "refuse_inside", "request",
-    "run_call", "start_call",
+    "call_as_child", "cancel_run", "continue_run", "event_call", "on_change", "plan_call", "policy", "prepared_request",
+    "recorded_call", "refuse_inside", "request", "run_call", "scheduled_call", "start_call", "start_due", "start_keyed",
+    "subscribe", "trigger", "wanted_events",
 })  # fmt: skip
 """Public names for the package only, which completion leaves out."""
 
 
-class Runnable:
+class Runnable(Startable):
     """A flow or graph: its calls are runs. A subclass translates between calls and recorded arguments."""
 
-    name: str
     policy: RunPolicy
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if name not in _INTERNAL_NAMES]
-
-    @property
-    def kind(self) -> str:
-        """The style: flow, graph."""
-        raise NotImplementedError
-
-    def request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[RunRequest, FlowCall]:
-        """Return the request to the engine for the call, and the call of the body."""
-        raise NotImplementedError
-
-    def recorded_call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the positional and keyword arguments of the call that was recorded with these arguments."""
-        raise NotImplementedError
 
     @property
     def on_change(self) -> OnChange:
@@ -203,6 +191,7 @@ class Runnable:
         return self._start(REGISTRY.engine(), *self.request(args, kwargs))
 
     def _start(self, engine: Engine, request: RunRequest, body: FlowCall) -> Run[Any]:
+        """See `Startable`."""
         with engine.interrupts.taken():
             begun = begin(engine, request)
             if isinstance(begun, RunRow):

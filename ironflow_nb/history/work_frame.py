@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import CLOSED
-from ironflow_nb.core.wait_rules import NEVER, WaitKind, parse_work_key
+from ironflow_nb.core.wait_rules import NEVER, StartKind, WaitKind, parse_work_key
 from ironflow_nb.execution import REGISTRY, Engine
 from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import QueueItem, QueueSelect, Select
@@ -25,8 +25,9 @@ _COLUMNS: Final = {
 def work(*, engine: Engine | None = None) -> pd.DataFrame:
     """Return the queue of work of the journal, in the order in which it is due, one row for each item.
 
-    Columns: run_id, run_name, kind (``sleep``, ``signal``, ``signals``: a wait; ``effect``, ``timer``: of a decider),
-    step (the wait), signal (its name), key (of an effect or timer), due_at (empty for a wait without an end), state
+    Columns: run_id, run_name, kind (``sleep``, ``signal``, ``signals``: a wait; ``effect``, ``timer``: of a decider;
+    ``schedule``, ``event``, ``debounce``: what starts a run, which has no run_id yet), step (the wait), signal (its
+    name), key (of an effect or timer; the id of a schedule or event), due_at (empty for a wait without an end), state
     (``due``, ``waiting``, ``dead``: given up after the last attempt, or ``waits for its notebook``: due, and what it is
     of is not defined in this process), attempts (how often it was claimed), created_at.
 
@@ -40,7 +41,12 @@ def work(*, engine: Engine | None = None) -> pd.DataFrame:
         signalled = {item.work_id for item in reader.ended_waits(engine.clock.now())}
     runs = {run.run_id: run for run in found if run.status not in CLOSED or not _is_wait_of(run, items)}
     now = engine.clock.now()
-    return frame_of_records(_COLUMNS, [_row(item, runs, now, signalled) for item in items if item.run_id in runs])
+    records = [
+        _start(item, now) if item.kind in set(StartKind) else _row(item, runs, now, signalled)
+        for item in items
+        if item.run_id in runs or item.kind in set(StartKind)
+    ]
+    return frame_of_records(_COLUMNS, records)
 
 
 def _is_wait_of(run: RunRow, items: list[QueueItem]) -> bool:
@@ -59,15 +65,31 @@ def _row(item: QueueItem, runs: Mapping[RunId, RunRow], now: int, signalled: set
         "signal": signal or None,
         "key": None if is_wait else item.key,
         "due_at": None if item.due_at >= NEVER else item.due_at,
-        "state": _state(item, run, is_due=item.due_at <= now or item.work_id in signalled),
+        "state": _state(item, run.kind, run.name, is_due=item.due_at <= now or item.work_id in signalled),
         "attempts": item.attempts,
         "created_at": item.created_at,
     }
 
 
-def _state(item: QueueItem, run: RunRow, *, is_due: bool) -> str:
+def _start(item: QueueItem, now: int) -> Mapping[str, object]:
+    kind, _, name = item.key.partition(" ")
+    return {
+        "run_id": None,
+        "run_name": name,
+        "kind": item.kind,
+        "step": None,
+        "signal": None,
+        "key": item.run_id,
+        "due_at": item.due_at,
+        "state": _state(item, kind, name, is_due=item.due_at <= now),
+        "attempts": item.attempts,
+        "created_at": item.created_at,
+    }
+
+
+def _state(item: QueueItem, kind: str, name: str, *, is_due: bool) -> str:
     if item.dead_at is not None:
         return "dead"
     if not is_due:
         return "waiting"
-    return "due" if REGISTRY.find(run.kind, run.name) is not None else "waits for its notebook"
+    return "due" if REGISTRY.find(kind, name) is not None else "waits for its notebook"

@@ -14,7 +14,16 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
-from ironflow_nb.journal.schema import CACHED, INDEXES, OBSERVATIONS, PROJECTIONS, SCHEMA_VERSION, STEPS, statements
+from ironflow_nb.journal.schema import (
+    CACHED,
+    INDEXES,
+    OBSERVATIONS,
+    PROJECTIONS,
+    SCHEMA_VERSION,
+    STEPS,
+    TRIGGERS,
+    statements,
+)
 from ironflow_nb.journal.sqlite_rows import ROW_VALUES
 
 MIGRATIONS: Final = Migrations("ironflow_nb")
@@ -46,6 +55,12 @@ def schema_4(database: Database) -> None:
     _add(database, STEPS)
     execute(f"INSERT INTO steps ({kept}) SELECT {kept} FROM steps_before ORDER BY run_id, version, attempt")
     execute("DROP TABLE temp.steps_before")
+
+
+@MIGRATIONS(transactional=False)
+def schema_5(database: Database) -> None:
+    """Add the tables of schedules and of events that start flows."""
+    _add(database, TRIGGERS)
 
 
 def _add(database: Database, script: str) -> None:

@@ -121,8 +121,9 @@ IsTaken = Callable[[CachedResult, Mapping[str, Lease]], bool]
 class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
     """Work of a run that is still to do: an effect to perform, a timer to fire. Instants are microseconds UTC.
 
-    Kind and key name it within its run. An owner has it for itself until `leased_until`. `attempts` counts how often it
-    was claimed. An item with `dead_at` is not tried again.
+    What starts a run is of a schedule or of an emitted event, whose id stands for that of a run; its key is the kind
+    and the name of what is to run. Kind and key name an item within its run. An owner has it for itself until
+    `leased_until`. `attempts` counts how often it was claimed. An item with `dead_at` is not tried again.
     """
 
     run_id: RunId
@@ -137,6 +138,10 @@ class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
     dead_at: int | None = None
     error_id: ValueId | None = None
     work_id: int | None = None
+
+    def is_free(self, alive: Collection[str], now: int) -> bool:
+        """Return True if nobody holds a lease of it; `alive` are the owners that may live."""
+        return self.owner is None or self.owner not in alive or (self.leased_until or 0) <= now
 
 
 class Addition(msgspec.Struct, frozen=True):
@@ -331,8 +336,14 @@ class Reader(Protocol):
     def ended_waits(self, now: int) -> list[QueueItem]:
         """Return the waits in the queue that are due, or for which a signal is there: one of those for several."""
 
-    def next_wait_due_at(self, now: int) -> int:
-        """Return the instant after `now` at which the next wait is due; the end of all time without any."""
+    def starts(self, of: Collection[str]) -> list[QueueItem]:
+        """Return what starts runs of these definitions, their kinds and names, in the order in which it is due.
+
+        Dead letters are left out, and whatever follows the first thousand.
+        """
+
+    def next_due_at(self, now: int) -> int:
+        """Return the instant after `now` at which the next wait, or start of a run, is due; or the end of all time."""
 
     def waits_of(self, run_id: RunId) -> list[QueueItem]:
         """Return the waits of the run that are in the queue."""

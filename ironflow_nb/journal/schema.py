@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 APPLICATION_ID: Final = 0x49524F4E  # "IRON"
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 RUNS: Final = """
 -- The events, append-only: the truth. data is JSON with sorted keys and holds no value of the user.
@@ -257,6 +257,45 @@ CREATE TABLE projection_skips (
 ) WITHOUT ROWID;
 """
 
+TRIGGERS: Final = """
+-- Schedules of flows and graphs. rule is JSON; the next instant lies in the queue of work, too.
+CREATE TABLE schedules (
+    schedule_id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    flow TEXT NOT NULL,
+    name TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    inputs_id BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    next_at INTEGER,
+    last_at INTEGER,
+    is_paused INTEGER NOT NULL,
+    n_fired INTEGER NOT NULL,
+    n_missed INTEGER NOT NULL,
+    UNIQUE (kind, flow, name)
+);
+
+-- Events that were emitted, append-only. Of one key there is one for ever.
+CREATE TABLE emitted_events (
+    event_id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    key TEXT,
+    at INTEGER NOT NULL,
+    data_id BLOB NOT NULL,
+    UNIQUE (name, key)
+);
+
+CREATE INDEX emitted_events_by_name ON emitted_events (name, at);
+
+-- The events that flows are started or cancelled by.
+CREATE TABLE subscriptions (
+    event TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    flow TEXT NOT NULL,
+    PRIMARY KEY (event, kind, flow)
+) WITHOUT ROWID;
+"""
+
 _ISO: Final = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000, 'unixepoch') || printf('.%06dZ', {0} % 1000000)"
 
 _VIEWS: Final = """
@@ -283,7 +322,7 @@ CREATE INDEX runs_by_name ON runs (name);
 CREATE INDEX runs_by_status ON runs (status);
 """
 
-DDL: Final = RUNS + STEPS + TABLES + CACHED + OBSERVATIONS + PROJECTIONS + INDEXES + VIEWS
+DDL: Final = RUNS + STEPS + TABLES + CACHED + OBSERVATIONS + PROJECTIONS + TRIGGERS + INDEXES + VIEWS
 
 
 def statements(script: str) -> Iterator[str]:

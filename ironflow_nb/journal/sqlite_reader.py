@@ -32,7 +32,7 @@ from ironflow_nb.journal.ports import (
     StepTally,
     StoredDefinition,
 )
-from ironflow_nb.journal.sqlite_work import ended_waits, find_work, next_wait_due_at
+from ironflow_nb.journal.sqlite_work import ended_waits, find_work, next_due_at, starts
 from ironflow_nb.journal.table import json_list, parameters
 from ironflow_nb.values.stored_value import (
     ARROW,
@@ -373,9 +373,13 @@ class SqliteReader:
         """See the port."""
         return ended_waits(self._connection, now)
 
-    def next_wait_due_at(self, now: int) -> int:
+    def starts(self, of: Collection[str]) -> list[QueueItem]:
         """See the port."""
-        return next_wait_due_at(self._connection, now)
+        return starts(self._connection, of)
+
+    def next_due_at(self, now: int) -> int:
+        """See the port."""
+        return next_due_at(self._connection, now)
 
     def waits_of(self, run_id: RunId) -> list[QueueItem]:
         """See the port."""

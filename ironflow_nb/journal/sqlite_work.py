@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 
-from ironflow_nb.core.wait_rules import NEVER, WaitKind
+from ironflow_nb.core.wait_rules import NEVER, StartKind, WaitKind
 from ironflow_nb.journal.ports import QueueItem, QueueSelect
 from ironflow_nb.journal.sqlite_rows import WORK
 from ironflow_nb.journal.table import json_list, parameters
@@ -13,12 +14,12 @@ from ironflow_nb.journal.table import json_list, parameters
 def find_work(connection: sqlite3.Connection, select: QueueSelect) -> list[QueueItem]:
     """Return the selected items in the order in which they are due."""
     where = ["1"]
-    names = None if select.of is None else json_list(f"{kind}\x1f{name}" for kind, name in select.of)
+    names = None if select.of is None else json_list(f"{kind} {name}" for kind, name in select.of)
     given = parameters(select) | {"names": names}
     if select.run_ids is not None:
         where.append("w.run_id IN (SELECT value FROM json_each(:run_ids))")
     if select.of is not None:
-        where.append("r.kind || char(31) || r.name IN (SELECT value FROM json_each(:names))")
+        where.append("ifnull(r.kind || ' ' || r.name, w.key) IN (SELECT value FROM json_each(:names))")
     if select.kind is not None:
         where.append("w.kind = :kind")
     if select.key is not None:
@@ -35,13 +36,14 @@ def find_work(connection: sqlite3.Connection, select: QueueSelect) -> list[Queue
         is_abandoned = "w.leased_until <= :claimable_at OR w.owner NOT IN (SELECT value FROM json_each(:alive))"
         where.append(f"w.dead_at IS NULL AND w.due_at <= :claimable_at AND (w.owner IS NULL OR {is_abandoned})")
     query = f"""
-        SELECT {WORK.columns("w")} FROM work w JOIN runs r ON r.run_id = w.run_id
+        SELECT {WORK.columns("w")} FROM work w LEFT JOIN runs r ON r.run_id = w.run_id
         WHERE {" AND ".join(where)} ORDER BY w.due_at, w.work_id LIMIT :limit
     """
     return list(map(WORK.row, connection.execute(query, given)))
 
 
 _IS_WAIT = f"w.kind IN ({', '.join(repr(kind.value) for kind in WaitKind)})"
+_IS_START = f"w.kind IN ({', '.join(repr(kind.value) for kind in StartKind)})"
 
 
 def ended_waits(connection: sqlite3.Connection, now: int) -> list[QueueItem]:
@@ -56,8 +58,21 @@ def ended_waits(connection: sqlite3.Connection, now: int) -> list[QueueItem]:
     return sorted(map(WORK.row, connection.execute(query, (now,))), key=lambda item: (item.due_at, item.work_id))
 
 
-def next_wait_due_at(connection: sqlite3.Connection, now: int) -> int:
-    """Return the instant after `now` at which the next wait is due."""
-    query = f"SELECT w.due_at FROM work w WHERE {_IS_WAIT} AND w.dead_at IS NULL AND w.due_at > ? ORDER BY 1 LIMIT 1"
+def starts(connection: sqlite3.Connection, of: Collection[str]) -> list[QueueItem]:
+    """Return what starts runs of these definitions, in the order in which it is due."""
+    query = f"""
+        SELECT {WORK.columns("w")} FROM work w
+        WHERE {_IS_START} AND w.dead_at IS NULL AND w.key IN (SELECT value FROM json_each(?))
+        ORDER BY w.due_at, w.work_id LIMIT 1000
+    """
+    return list(map(WORK.row, connection.execute(query, (json_list(of),))))
+
+
+def next_due_at(connection: sqlite3.Connection, now: int) -> int:
+    """Return the instant after `now` at which the next wait, or start of a run, is due."""
+    query = f"""
+        SELECT w.due_at FROM work w WHERE ({_IS_WAIT} OR {_IS_START}) AND w.dead_at IS NULL AND w.due_at > ?
+        ORDER BY 1 LIMIT 1
+    """
     found = connection.execute(query, (now,)).fetchone()
     return NEVER if found is None else int(found[0])

@@ -36,7 +36,9 @@ from ironflow_nb.journal.ports import (
     StoredDefinition,
 )
 from ironflow_nb.testing.memory_deciders import MemoryDeciders
+from ironflow_nb.testing.memory_triggers import MemoryTriggers
 from ironflow_nb.testing.memory_work import MemoryWork
+from ironflow_nb.triggers.trigger_rows import TriggerReader
 from ironflow_nb.values.stored_value import ROW_LIMIT, StoredValue
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class MemoryJournal:
         self._cached: dict[tuple[Digest, Digest], CachedResult] = {}
         self._mailbox = MemoryWork()
         self._deciders = MemoryDeciders(self._events, self._runs)
+        self._triggers = MemoryTriggers()
         self._n_signals = 0
         self._n_changes = 0
 
@@ -82,6 +85,7 @@ class MemoryJournal:
                 if keys.setdefault(key, self._by_key.get(key, entry.run_id)) != entry.run_id:
                     raise JournalConflict(f"another run has the key {entry.run.key!r}", run_id=entry.run_id)
         self._deciders.refuse_conflicts(entries)
+        self._triggers.refuse_conflicts(entries, self._mailbox)
         # From here on nothing can fail. While the count is odd, `_copy` waits.
         self._n_changes += 1
         self._heads |= heads
@@ -129,6 +133,7 @@ class MemoryJournal:
             self._signals.pop(signal_id, None)
         self._mailbox.write(entry)
         self._deciders.put(entry.run_id, entry.additions)
+        self._triggers.put(entry.additions, self._mailbox)
         for cached in entry.cached:
             place = cached.identity, cached.code
             if cached.output_id is not None:
@@ -173,9 +178,14 @@ class MemoryJournal:
         """See the port."""
         return self._mailbox.ended_waits(now, [(each.run_id, each.name) for each in list(self._signals.values())])
 
-    def next_wait_due_at(self, now: int) -> int:
+    def starts(self, of: Collection[str]) -> list[QueueItem]:
         """See the port."""
-        return min((item.due_at for item in self._mailbox.waits() if item.due_at > now), default=NEVER)
+        return [item for item in self._mailbox.starts() if item.key in of]
+
+    def next_due_at(self, now: int) -> int:
+        """See the port."""
+        queued = [*self._mailbox.waits(), *self._mailbox.starts()]
+        return min((item.due_at for item in queued if item.due_at > now), default=NEVER)
 
     def waits_of(self, run_id: RunId) -> list[QueueItem]:
         """See the port."""
@@ -183,7 +193,7 @@ class MemoryJournal:
 
     def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
         """See the port."""
-        found = {DeciderReader: self._deciders}[kind]  # type: ignore[index]
+        found = {DeciderReader: self._deciders, TriggerReader: self._triggers}[kind]  # type: ignore[index]
         return cast("E", found)
 
     def write_lease(self, lease: Lease) -> None:
@@ -235,6 +245,7 @@ class MemoryJournal:
             other._row_values = dict(self._row_values)
             other._leases, other._signals = dict(self._leases), dict(self._signals)
             other._cached, other._mailbox = dict(self._cached), self._mailbox.copy()
+            other._triggers = self._triggers.copy()
             other._deciders = self._deciders.copy(other._events, other._runs)
             if n_changes == self._n_changes and not n_changes % 2:
                 return other

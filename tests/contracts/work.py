@@ -68,8 +68,8 @@ class WorkContract:
         with started.reading() as reader:
             assert reader.ended_waits(9) == []
             assert [item.key for item in reader.ended_waits(10)] == ["iron.sleep[0]"]
-            assert (reader.next_wait_due_at(0), reader.next_wait_due_at(10)) == (10, 50)
-            assert reader.next_wait_due_at(60) == NEVER
+            assert (reader.next_due_at(0), reader.next_due_at(10)) == (10, 50)
+            assert reader.next_due_at(60) == NEVER
             assert [item.kind for item in reader.waits_of(B)] == ["signals"]
         payload = value(b"payload")
         for run, name in ((A, "other"), (B, "go"), (B, "go:on"), (A, "go")):

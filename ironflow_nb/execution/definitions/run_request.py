@@ -19,7 +19,7 @@ from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.status import ContinuationReason
 from ironflow_nb.core.time_limits import DEADLINE, TIMEOUT, limit_s, time_limits
-from ironflow_nb.journal.ports import Durability, StoredDefinition
+from ironflow_nb.journal.ports import Addition, Durability, StoredDefinition
 
 
 class RejoinedBy(Enum):
@@ -67,7 +67,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     can have are known here by name, where that takes more than defining it. `function` is the one in whose source
     the steps are called. `new_adviser`, called with the journal, the id and the recorded steps of a run that is
     continued, gives a function that is called with the name and the arguments of each new call. `notes_end` adds to
-    an error that ends the run what became of it and what continues it.
+    an error that ends the run what became of it and what continues it. `additions` are rows of other rooms, written
+    with the beginning of a new run that has a key.
     """
 
     kind: str
@@ -85,6 +86,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     function: Callable[..., Any] | None = None
     new_adviser: Callable[..., Adviser] | None = None
     notes_end: bool = True
+    additions: tuple[Addition, ...] = ()
 
     @property
     def is_rerun(self) -> bool:

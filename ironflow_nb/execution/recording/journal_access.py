@@ -22,6 +22,7 @@ from ironflow_nb.execution.system.process_identity import give_up, is_alive, is_
 from ironflow_nb.execution.system.system import Clock, Entropy, Threads
 from ironflow_nb.execution.system.threads import BackgroundErrors
 from ironflow_nb.journal.ports import (
+    Addition,
     CachedResult,
     Durability,
     Journal,
@@ -40,11 +41,15 @@ from ironflow_nb.values.stored_value import StoredValue
 
 
 class Mail(msgspec.Struct, frozen=True):
-    """Signals that are taken notice of, by id; work that is queued, and work that is done, by kind and key."""
+    """Signals that are taken notice of, by id; work that is queued, and work that is done, by kind and key.
+
+    `additions` are rows of other rooms.
+    """
 
     taken: tuple[int, ...] = ()
     put_work: tuple[QueueItem, ...] = ()
     done_work: tuple[tuple[str, str], ...] = ()
+    additions: tuple[Addition, ...] = ()
 
 
 NO_MAIL: Final = Mail()

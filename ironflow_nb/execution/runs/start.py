@@ -18,7 +18,7 @@ from ironflow_nb.errors import JournalConflict
 from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RunRequest
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.journal_access import JournalAccess, Mail, PendingEvent, RunStorage
+from ironflow_nb.execution.recording.journal_access import NO_MAIL, JournalAccess, Mail, PendingEvent, RunStorage
 from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs, signature_of_run
 from ironflow_nb.execution.runs.continuation_plan import (
     continuations,
@@ -234,7 +234,8 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
     if policy.key is None and request.parent is None:
         writer.defer(PendingEvent(started, values=[*inputs, signature]))
     else:
-        writer.commit(PendingEvent(started, values=[*inputs, signature]))
+        mail = Mail(additions=request.additions) if request.additions else NO_MAIL
+        writer.commit(PendingEvent(started, values=[*inputs, signature], mail=mail))
     built_on = None
     if origin is not None:
         with access.current() as reader:

@@ -1,18 +1,18 @@
-"""Waking runs that wait without an owner: their time has come, or a signal is there."""
+"""Doing what is due in the journal without an owner: runs that wait go on, schedules and events start new ones."""
 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import RunStatus
-from ironflow_nb.core.wait_rules import WaitKind, parse_work_key
+from ironflow_nb.core.wait_rules import StartKind, WaitKind, parse_work_key
 from ironflow_nb.errors import IronflowError, JournalError
 from ironflow_nb.execution.engine import CURRENT, Engine
-from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.execution.registry import REGISTRY, StartableDefinition
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.journal.ports import QueueItem, Reader, Select
 
@@ -23,7 +23,7 @@ _KNOWN: Final = 100
 
 
 class Waker:
-    """Continues the runs that wait without a living owner, if this process defines them.
+    """Continues the runs that wait without a living owner, and starts those that are due, if this process defines them.
 
     It belongs to the background thread of one engine.
     """
@@ -33,6 +33,7 @@ class Waker:
         self._refused: set[RunId] = set()
         self._next_due_at = 0
         self._is_any: bool | None = None
+        self._subscribed: dict[str, frozenset[str]] = {}
 
     def look(self, *, is_new: bool) -> bool | None:
         """Continue what can go on; return True if more can, None if nothing is left that this process may wake.
@@ -42,16 +43,55 @@ class Waker:
         now = self._engine.clock.now()
         if not is_new and now < self._next_due_at:
             return self._is_any
+        startable = REGISTRY.startable()
+        is_awaited = self._subscribe(startable)
         with self._engine.access.current() as reader:
-            self._next_due_at = reader.next_wait_due_at(now)
+            self._next_due_at = reader.next_due_at(now)
             found = self._roots(reader, [*reader.ended_waits(now)])
-            self._is_any = False if found or self._has_others(reader) else None
+            starts = reader.starts(startable)
+            self._is_any = False if found or starts or is_awaited or self._has_others(reader) else None
         n_free = min(WOKEN_AT_ONCE, MOST_ACTIVE - sum(each.is_open for each in list(self._engine.sessions.values())))
         are_woken = [self._wake(run) for run in found[: max(n_free, 0)]]
-        if len(found) > n_free or not all(are_woken):
+        is_more = len(found) > n_free or not all(are_woken)
+        if (starts and self._start_due(startable, n_free - len(found))) or is_more:
             self._next_due_at = 0
             return True
         return self._is_any
+
+    def _subscribe(self, startable: Mapping[str, StartableDefinition]) -> bool:
+        """Note which events the definitions want, once there is a journal; return True if they want any."""
+        wanted = {key: each.wanted_events for key, each in startable.items() if each.wanted_events}
+        if wanted and self._engine.journal.exists():
+            for key, events in wanted.items():
+                if self._subscribed.get(key) != events:
+                    startable[key].subscribe(self._engine)
+                    self._subscribed[key] = events
+        return bool(wanted)
+
+    def _start_due(self, startable: Mapping[str, StartableDefinition], n_free: int) -> bool:
+        """Start what is due; return True if more of it is, or the journal refuses it now."""
+        context = contextvars.copy_context()
+        context.run(CURRENT.set, self._engine)
+        while due := self._due(startable):
+            for item in due:
+                n_free -= 1
+                if n_free < 0:
+                    return True
+                try:
+                    context.run(startable[item.key].start_due, self._engine, item)
+                except JournalError as error:
+                    logger().debug("%s of %s can't be started yet: %s", item.kind, item.key, error)
+                    return True
+        return False
+
+    def _due(self, startable: Mapping[str, StartableDefinition]) -> list[QueueItem]:
+        """Return what is due and free: of the events of a flow only the first, for they are taken in their order."""
+        first: dict[str, QueueItem] = {}
+        with self._engine.access.current() as reader:
+            alive, now = self._engine.access.possible_owners(reader), self._engine.clock.now()
+            for item in reader.starts(startable):
+                first.setdefault(item.run_id if item.kind == StartKind.SCHEDULE else item.key, item)
+        return [each for each in first.values() if each.due_at <= now and each.is_free(alive, now)]
 
     def _roots(self, reader: Reader, items: Iterable[QueueItem]) -> list[RunRow]:
         """Return the runs to continue for these waits: the outermost ones, which continue their children."""

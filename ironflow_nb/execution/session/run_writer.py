@@ -321,6 +321,7 @@ def _with_mail(commit: RunCommit, mail: Sequence[Mail]) -> RunCommit:
         taken=tuple(signal_id for each in mail for signal_id in each.taken),
         put_work=tuple(item for item in work.values() if item is not None),
         done_work=tuple(key for key, item in work.items() if item is None),
+        additions=tuple(addition for each in mail for addition in each.additions),
     )
 
 

@@ -1,0 +1,1 @@
+"""Triggers: what starts flows and graphs without a caller. Schedules, and events that are emitted."""
