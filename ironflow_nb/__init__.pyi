@@ -42,6 +42,7 @@ from .flows.approvals import approve as approve
 from .flows.approvals import ask as ask
 from .flows.flow import Flow as Flow
 from .flows.flow import flow as flow
+from .flows.on_failure import on_failure as on_failure
 from .flows.results import MapResult as MapResult
 from .flows.results import StepFuture as StepFuture
 from .flows.results import gather as gather

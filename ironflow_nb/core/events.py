@@ -119,11 +119,38 @@ class RunCancelled(RunChange, frozen=True):
     reason: str | None = None
 
 
+class CompensationStarted(RunChange, frozen=True):
+    """The run failed or was cancelled for good, and what it has done is undone now; `error` is that of the failure."""
+
+    error: ValueId | None = None
+    caused_by: tuple[StepRef, ...] = ()
+
+
+class CompensationRegistered(NoteEvent, frozen=True):
+    """The attempt completed, and is undone by the step `undo` if the run fails.
+
+    `arguments` is the id of what the undo will get, None if that can't be stored; `function` that of the undo itself,
+    if it is no step and was given to the flow's own call.
+    """
+
+    undo: str
+    arguments: ValueId | None = None
+    function: ValueId | None = None
+
+
+class StepCompensated(StepChange, frozen=True):
+    """What the attempt did was undone by the step `by`, of the run `by_run_id` if that is another one."""
+
+    by: StepRef
+    by_run_id: RunId | None = None
+
+
 class StepStarted(StepChange, frozen=True):
     """An attempt of a step began. `lived_with` are failures that the flow had seen and gone on after.
 
-    The outcome of a step that runs `once` is unknown until its end is recorded. `site` is the place of the call in the
-    source of the flow, or empty.
+    `undoes` is the attempt that the step undoes, of the run `undoes_run_id` if that is a child. The outcome of a step
+    that runs `once` is unknown until its end is recorded. `site` is the place of the call in the source of the flow, or
+    empty.
     """
 
     name: str
@@ -138,6 +165,8 @@ class StepStarted(StepChange, frozen=True):
     once: bool = False
     child_run_id: RunId | None = None
     site: str = ""
+    undoes: StepRef | None = None
+    undoes_run_id: RunId | None = None
 
 
 class StepCompleted(StepChange, frozen=True):
@@ -325,7 +354,8 @@ class DomainEvent(RunChange, frozen=True):
 
 RunEvent: TypeAlias = (
     RunStarted | RunContinued | RunInterrupted | RunWaiting | RunPaused | RunCancelRequested | RunCompleted | RunFailed
-    | RunCancelled | StepStarted | StepCompleted | StepFailed | StepRetryScheduled | StepReused | StepSkipped
+    | RunCancelled | CompensationStarted | CompensationRegistered | StepCompensated
+    | StepStarted | StepCompleted | StepFailed | StepRetryScheduled | StepReused | StepSkipped
     | StepDiscarded | ItemsCounted
     | SignalReceived | WaitStarted | WaitEnded | TimerSet | TimerFired | TimerCancelled | OutputInjected
     | InjectionUndone | EffectRequested | EffectSettled | SessionEnded | DomainEvent

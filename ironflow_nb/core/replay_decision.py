@@ -77,6 +77,8 @@ def judge(record: RecordedStep | None, code: Digest, *, once: bool = False) -> V
             return Replay(latest)
     elif latest.status is StepStatus.RETRYING:
         return _redo_unless_completed(record, Perform(StepReason.RETRY))
+    elif latest.status is StepStatus.COMPENSATED:
+        return _redo_unless_completed(record, Perform(StepReason.COMPENSATED))
     elif latest.status is not StepStatus.COMPLETED:
         return _redo_unless_completed(record, Perform(StepReason.INTERRUPTED))
     return _redo_unless_completed(record, Perform(StepReason.FAILED_BEFORE))

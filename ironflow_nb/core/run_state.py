@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ironflow_nb.core import events
 from ironflow_nb.core.events import (
+    CompensationStarted,
     RecordedEvent,
     RunFailed,
     StepChange,
@@ -122,8 +123,11 @@ def evolve_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> Ru
             return replace(row, status=RunStatus.WAITING, owner=owner, updated_at=recorded.at)
         case events.RunCancelRequested():
             return replace(row, status=RunStatus.CANCELLING, updated_at=recorded.at)
+        case events.CompensationStarted():
+            return replace(row, status=RunStatus.COMPENSATING, error_id=event.error, updated_at=recorded.at)
         case events.RunInterrupted():
-            return _ended_run(row, recorded, RunStatus.INTERRUPTED)
+            is_compensating = row.status is RunStatus.COMPENSATING  # and stays so until that has ended
+            return _ended_run(row, recorded, row.status if is_compensating else RunStatus.INTERRUPTED)
         case events.RunPaused():
             return _ended_run(row, recorded, RunStatus.PAUSED)
         case events.RunCancelled():
@@ -179,6 +183,8 @@ def evolve_step(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> 
             return replace(_begun(run_id, row, recorded), status=StepStatus.RETRYING, due_at=event.due_at)
         case events.OutputInjected():
             return replace(_begun(run_id, row, recorded), output_id=event.output)
+        case events.StepCompensated():
+            return replace(_begun(run_id, row, recorded), status=StepStatus.COMPENSATED)
         case events.RunChange() | events.NoteEvent():
             return row
         case _:
@@ -220,9 +226,10 @@ def _started_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> 
 
 
 def _continued_run(row: RunRow, recorded: RecordedEvent, event: events.RunContinued) -> RunRow:
+    is_compensating = row.status is RunStatus.COMPENSATING
     return replace(
         row,
-        status=RunStatus.RUNNING,
+        status=row.status if is_compensating else RunStatus.RUNNING,
         owner=event.owner,
         definition_id=event.definition,
         durability=event.durability,
@@ -230,7 +237,7 @@ def _continued_run(row: RunRow, recorded: RecordedEvent, event: events.RunContin
         ordinal=event.ordinal if event.execution else row.ordinal,
         notebook=event.notebook or row.notebook,
         output_id=None,
-        error_id=None,
+        error_id=row.error_id if is_compensating else None,
         ended_at=None,
         updated_at=recorded.at,
         n_sessions=row.n_sessions + 1,
@@ -342,7 +349,7 @@ def observed_failures(recorded: RecordedEvent) -> list[tuple[StepRef, bool]]:
             return []
         case StepStarted(lived_with=steps) | WaitStarted(lived_with=steps):
             return [(step, True) for step in steps]
-        case RunFailed(caused_by=steps):
+        case RunFailed(caused_by=steps) | CompensationStarted(caused_by=steps):
             return [(step, False) for step in steps]
     return []
 

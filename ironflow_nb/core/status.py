@@ -31,6 +31,7 @@ class RunStatus(_Word):
     WAITING = "waiting"
     PAUSED = "paused"
     CANCELLING = "cancelling"
+    COMPENSATING = "compensating"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -59,6 +60,7 @@ class StepStatus(_Word):
     INTERRUPTED = "interrupted"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
+    COMPENSATED = "compensated"
 
 
 class StepReason(_Word):
@@ -73,6 +75,8 @@ class StepReason(_Word):
     ASKED_FOR = "asked for"
     RESULT_LOST = "result lost"
     REUSED = "reused"
+    COMPENSATION = "compensation"
+    COMPENSATED = "compensated"
 
 
 class EffectOutcome(_Word):
@@ -85,10 +89,13 @@ class EffectOutcome(_Word):
 FAILURES: Final = frozenset({StepStatus.FAILED, StepStatus.TIMED_OUT})
 """Statuses of an attempt that raised, or ran out of time."""
 
-OWNED: Final = frozenset({RunStatus.PENDING, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.CANCELLING})
+OWNED: Final = frozenset(
+    {RunStatus.PENDING, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.CANCELLING, RunStatus.COMPENSATING}
+)
 """Statuses in which an owner executes the run, if it is not parked. If the owner is dead, the run is interrupted.
 
-One that waits goes on waiting without an owner: nothing of it runs, and any process continues it when its time comes.
+A run whose compensation is interrupted stays `COMPENSATING` in the journal, so that it goes on with that. One that
+waits goes on waiting without an owner: nothing of it runs, and any process continues it when its time comes.
 """
 
 CLOSED: Final = frozenset({RunStatus.COMPLETED, RunStatus.CANCELLED})

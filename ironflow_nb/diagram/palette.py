@@ -52,6 +52,10 @@ _INTERRUPTED: Final = StatusStyle("↯", "M9 3.6 5.2 8.8H7.8L7 12.4 10.8 7.2H8.2
 _SKIPPED: Final = StatusStyle("↷", "M4.8 5.2 7.6 8 4.8 10.8M8.6 5.2 11.4 8 8.6 10.8", "#f3f5f7", "#8b949e", "#57606a")
 _CANCELLED: Final = StatusStyle("⊘", "M4.9 11.1 11.1 4.9", "#e4e7eb", "#6e7781", "#32383f")
 _CANCELLING: Final = StatusStyle("⊖", "M4.8 8H11.2", "#e4e7eb", "#6e7781", "#32383f")
+_COMPENSATED: Final = StatusStyle(
+    "↶", "M5.6 4.2 3.9 6.6 6.7 7.5M4.2 6.4A4 4 0 1 1 5.4 11.2", "#efe9fb", "#7a63b8", "#2f2257"
+)
+_COMPENSATING: Final = StatusStyle("↺", "M5 5.6A3.9 3.9 0 1 1 4.2 9M4.4 3.4V6H7", "#ffe4cf", "#d4661f", "#5a2500")
 _PAUSED: Final = StatusStyle("‖", "M6.2 5.2V10.8M9.8 5.2V10.8", "#e0f2f5", "#2a8c9e", "#06363f")
 
 NEUTRAL: Final = StatusStyle("·", "", "#f3f5f7", "#7d8793", "#24292f")
@@ -72,6 +76,7 @@ _STEPS: Final[dict[NodeStatus, StatusStyle]] = {
     StepStatus.INTERRUPTED: _INTERRUPTED,
     StepStatus.SKIPPED: _SKIPPED,
     StepStatus.CANCELLED: _CANCELLED,
+    StepStatus.COMPENSATED: _COMPENSATED,
 }
 _RUNS: Final = {
     RunStatus.PENDING: _PENDING,
@@ -79,6 +84,7 @@ _RUNS: Final = {
     RunStatus.WAITING: _WAITING,
     RunStatus.PAUSED: _PAUSED,
     RunStatus.CANCELLING: _CANCELLING,
+    RunStatus.COMPENSATING: _COMPENSATING,
     RunStatus.INTERRUPTED: _INTERRUPTED,
     RunStatus.FAILED: _FAILED,
     RunStatus.CANCELLED: _CANCELLED,

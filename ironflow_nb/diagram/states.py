@@ -23,6 +23,7 @@ IMPORTANCE: Final[tuple[NodeStatus, ...]] = (
     StepStatus.INTERRUPTED,
     StepStatus.PENDING,
     StepStatus.CANCELLED,
+    StepStatus.COMPENSATED,
     Handled.HANDLED,
     StepStatus.COMPLETED,
     StepStatus.SKIPPED,
@@ -64,7 +65,7 @@ class NodeState:
     @property
     def is_past(self) -> bool:
         """Whether it is over."""
-        return self.status in {StepStatus.COMPLETED, StepStatus.SKIPPED, Handled.HANDLED}
+        return self.status in {StepStatus.COMPLETED, StepStatus.COMPENSATED, StepStatus.SKIPPED, Handled.HANDLED}
 
     def n(self, status: NodeStatus) -> int:
         """Return how many of the steps have that status."""

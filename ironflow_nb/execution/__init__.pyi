@@ -16,6 +16,7 @@ from .definitions.step_spec import StepOptions as StepOptions
 from .definitions.step_spec import StepSpec as StepSpec
 from .definitions.step_spec import changes_since as changes_since
 from .definitions.step_spec import parts_of as parts_of
+from .definitions.step_spec import undo_spec as undo_spec
 from .definitions.step_spec import with_step_options as with_step_options
 from .engine import CURRENT as CURRENT
 from .engine import Engine as Engine

@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import RunStorage
 from ironflow_nb.execution.session.attempts import FAILED_STEP, Attempt, RecordedAnswer, steps_behind
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "call", "call_async", "commit_seen", "count_items", "encode_with", "entered", "is_step_failure", "open_branch",
-    "pause", "pause_async", "record", "run_beside", "skip", "submit", "unobserve", "wait_for", "wait_for_async",
-    "wait_for_future",
+    "pause", "pause_async", "record", "register_undo", "run_beside", "skip", "submit", "unobserve", "wait_for",
+    "wait_for_async", "wait_for_future",
 ]  # fmt: skip
 
 
@@ -53,6 +55,21 @@ def record(
     if result.error is not None:
         raise result.error
     return result.value
+
+
+def register_undo(
+    context: RunContext, call: StepSpec, undo: StepSpec, arguments: Mapping[str, Any], *, function: object
+) -> None:
+    """Record a call that is undone by that step, with those arguments, if the run fails; see `Undos`."""
+    session = context.session
+    asked = context.resolve(call, (), {"undo": undo.name, "arguments": arguments}, site="")
+    if isinstance(asked, RecordedAnswer):
+        return
+    assert isinstance(asked, Attempt)
+    session.start(asked, is_beside=False, has_body=False)
+    assert asked.row is not None
+    event = session.undos.register(session.storage, asked.row, undo, arguments, function=function)
+    session.record_later(replace(returned(session, asked, None), besides=(event,)), is_seen=True)
 
 
 def open_branch(context: RunContext, name: str, arguments: Mapping[str, Any] | None = None) -> RunContext:

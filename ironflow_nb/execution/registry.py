@@ -118,6 +118,8 @@ class Registry:
     def define_step(self, spec: StepSpec) -> None:
         """Note a step, or a flow that may be one; a later one of the same name takes its place."""
         self._steps[spec.name] = spec
+        if spec.compensate is not None:
+            self.registered["undo"][spec.compensate.spec.name] = spec.compensate.spec
 
     def step(self, name: str) -> StepSpec | None:
         """Return the newest step of that name that is still there."""

@@ -229,6 +229,7 @@ def flow(
     on_change: str | None = "guard",
     timeout_s: Duration | None = None,
     deadline_s: Duration | None = None,
+    compensate_on_cancel: bool | None = False,
     durability: str | None = None,
     on: str | None = None,
     where: str | None = None,
@@ -247,6 +248,7 @@ def flow(  # noqa: PLR0913 -- the options of a flow; keyword-only
     on_change: str | None = "guard",
     timeout_s: Duration | None = None,
     deadline_s: Duration | None = None,
+    compensate_on_cancel: bool | None = False,
     durability: str | None = None,
     on: str | None = None,
     where: str | None = None,
@@ -274,6 +276,8 @@ def flow(  # noqa: PLR0913 -- the options of a flow; keyword-only
             if their own time was up. Its own code is never cut off.
         deadline_s: how long it may take in all, until it completes or fails. Only the time counts in which a process
             works on it.
+        compensate_on_cancel: what its steps did is undone also when it is cancelled (``compensate=`` of a step,
+            `on_failure`), and not only when it fails.
         durability: ``"power"`` or ``"process"``; by default that of the journal's engine.
         on: the name of the events, emitted by `emit`, that each start a run, with the data as its argument.
         where: a JMESPath expression over the data: only events for which it is true start a run.
@@ -302,6 +306,7 @@ def flow(  # noqa: PLR0913 -- the options of a flow; keyword-only
             on_change=on_change,
             timeout_s=timeout_s,
             deadline_s=deadline_s,
+            compensate_on_cancel=compensate_on_cancel,
             durability=durability,
         )
         made = Flow(fn, name=name, policy=policy, trigger=_trigger(triggering))

@@ -101,6 +101,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 Key = str | Callable[..., object]
+Undo = Callable[..., object]
 
 
 class Step(Bindable, Generic[P, R]):
@@ -213,12 +214,13 @@ class Step(Bindable, Generic[P, R]):
         cache: bool | Duration | UnsetType | None = UNSET,
         on_change: str | UnsetType | None = UNSET,
         depends: Iterable[Any] | UnsetType | None = UNSET,
+        compensate: Undo | UnsetType | None = UNSET,
     ) -> Step[P, R]:
         """Return the same step with other options; what is not given stays, and None is the default."""
         self.refuse_lost_class()
         options = with_step_options(
             self.spec.options, key=key, retries=retries, timeout_s=timeout_s, deadline_s=deadline_s, overlap=overlap,
-            once=once, cache=cache, on_change=on_change, depends=depends,
+            once=once, cache=cache, on_change=on_change, depends=depends, compensate=compensate,
         )  # fmt: skip
         chosen = self.spec.name if name is UNSET else name
         other: Step[P, R] = Step(self._given, name=chosen, options=options)
@@ -261,6 +263,7 @@ def step(
     cache: bool | Duration | None = None,
     on_change: str | None = None,
     depends: Iterable[Any] | None = (),
+    compensate: Undo | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(  # noqa: PLR0913 -- the options of a step; keyword-only
     function: Callable[P, R] | None = None,
@@ -276,6 +279,7 @@ def step(  # noqa: PLR0913 -- the options of a step; keyword-only
     cache: bool | Duration | None = None,
     on_change: str | None = None,
     depends: Iterable[Any] | None = (),
+    compensate: Undo | None = None,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a durable step: ``@step`` or ``@step(name=...)``. An option that is None has its default.
 
@@ -302,15 +306,19 @@ def step(  # noqa: PLR0913 -- the options of a step; keyword-only
         depends: what else counts as its code. Functions, classes and constants of yours that the function names do
             already, and so does what they name; add what it reaches in other ways: functions, classes, modules, paths
             (by the content of the file) and values.
+        compensate: the function or step that undoes it, if its run fails in the end. It gets by their names those
+            arguments of the call that it asks for, and in ``result``, or the one other parameter that needs a value,
+            what the call returned. Undos are performed the newest first, as steps of the run, with their own retries.
 
     Raises:
-        DefinitionError: it is no function, or a generator, or `depends` is no list.
-        DuplicateName: it is a lambda without a name.
+        DefinitionError: it is no function, or a generator, or `depends` is no list, or what undoes it needs something
+            else than the result and its arguments.
+        DuplicateName: it, or what undoes it, is a lambda without a name.
         ValueError: an option has a value that it does not know, or two of them contradict each other.
     """
     options = with_step_options(
         DEFAULTS, key=key, retries=retries, timeout_s=timeout_s, deadline_s=deadline_s, overlap=overlap,
-        once=once, cache=cache, on_change=on_change, depends=depends,
+        once=once, cache=cache, on_change=on_change, depends=depends, compensate=compensate,
     )  # fmt: skip
     if function is None:
         return functools.partial(Step, name=name, options=options)

@@ -6,13 +6,14 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from ironflow_nb.core.events import CompensationRegistered
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.plan import NONE
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import CLOSED, ENDED, RunKind, RunStatus, StepStatus
 from ironflow_nb.core.wait_rules import signal_name
-from ironflow_nb.errors import JournalConflict, JournalError, RunFinished, StepNotFound, ValueUnreadable
+from ironflow_nb.errors import FlowNotDefined, JournalConflict, JournalError, RunFinished, StepNotFound, ValueUnreadable
 from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, Session, StopRequest, own_runs, send_signal, stop_idle
 from ironflow_nb.handles.explanation import Explanation, explain_step
 from ironflow_nb.handles.open_questions import answer_question
@@ -392,6 +393,7 @@ def ask_to_stop(engine: Engine, run_id: RunId, stop: StopRequest) -> None:
 
     Raises:
         RunFinished: it has ended.
+        FlowNotDefined: it has no owner, did something that can be undone, and its flow is not defined here.
     """
     while True:
         engine.flush()
@@ -410,8 +412,32 @@ def ask_to_stop(engine: Engine, run_id: RunId, stop: StopRequest) -> None:
             raise RunFinished(
                 f"run {run_id} is {status.value}, so there is nothing to {stop.name.lower()}", run_id=run_id
             )
+        if run.status is RunStatus.COMPENSATING:
+            raise RunFinished(
+                f"run {run_id} has failed, and what it did is half undone; iron.resume({run_id!r}) goes on with that",
+                run_id=run_id,
+            )
+        compensates = stop is StopRequest.CANCEL and _compensates_on_cancel(engine, run)
         try:
-            stop_idle(engine, run, stop)
+            stop_idle(engine, run, stop, compensates=compensates)
+            if compensates:
+                REGISTRY.definition(run).continue_run(engine, run)
         except JournalConflict:  # another process has just continued it: look again
             continue
         return
+
+
+def _compensates_on_cancel(engine: Engine, run: RunRow) -> bool:
+    """Return True if what the run did is undone when it is cancelled.
+
+    Raises:
+        FlowNotDefined: it did something that can be undone, and only its flow, which is not defined here, could tell.
+    """
+    try:
+        policy = getattr(REGISTRY.definition(run, engine), "policy", None)
+    except FlowNotDefined:
+        with engine.reading() as reader:
+            if reader.events(Select(run_ids=[run.run_id], name=CompensationRegistered.__name__, limit=1)):
+                raise
+        return False
+    return policy is not None and bool(policy.compensate_on_cancel)

@@ -14,7 +14,7 @@ from ironflow_nb.core.join import Attach, Begin, Continue
 from ironflow_nb.core.plan import Action, Planned, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow, StepRow
-from ironflow_nb.core.status import CLOSED, OWNED, RunStatus, StepStatus
+from ironflow_nb.core.status import CLOSED, OWNED, RunStatus, StepReason, StepStatus
 from ironflow_nb.errors import FlowNotDefined, NothingToDo, RunFinished, UntrustedRun
 from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, RunRequest, foresee, own_runs, plan_of_run
 from ironflow_nb.handles.run_picture import placed
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 StepNames = str | Iterable[object] | None
 FAILED = "failed"
-_NOT_FAILED: Final = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED})
+_NOT_FAILED: Final = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.COMPENSATED})
 
 
 def resume_options(
@@ -45,7 +45,11 @@ def resume_options(
         what = "was cancelled" if status is RunStatus.CANCELLED else f"is {status.value}"
         raise RunFinished(f"run {run_id} {what}, so it can't be told to do steps again", run_id=run_id)
     latest = {row.step: row for row in rows}
-    failed = tuple(step for step, row in latest.items() if row.status not in _NOT_FAILED)
+    failed = tuple(
+        step
+        for step, row in latest.items()
+        if row.status not in _NOT_FAILED and row.reason != StepReason.COMPENSATION  # no call of the flow
+    )
     known = tuple(step for step in failed if latest[step].status is not StepStatus.UNKNOWN)
     done = tuple({row.step: None for row in rows if row.status is StepStatus.COMPLETED})
     if retry == FAILED and not known and status is RunStatus.COMPLETED:

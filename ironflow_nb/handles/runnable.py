@@ -76,6 +76,7 @@ class Runnable(Startable):
         on_change: str | UnsetType | None = UNSET,
         timeout_s: Duration | UnsetType | None = UNSET,
         deadline_s: Duration | UnsetType | None = UNSET,
+        compensate_on_cancel: bool | UnsetType | None = UNSET,
         durability: str | UnsetType | None = UNSET,
     ) -> Self:
         """Return a copy with other options; an option that is not given stays, and None resets it to the default.
@@ -89,6 +90,7 @@ class Runnable(Startable):
             on_change: see `flow`.
             timeout_s: see `flow`.
             deadline_s: see `flow`.
+            compensate_on_cancel: see `flow`.
             durability: see `flow`.
 
         Raises:
@@ -105,6 +107,7 @@ class Runnable(Startable):
             on_change=on_change,
             timeout_s=timeout_s,
             deadline_s=deadline_s,
+            compensate_on_cancel=compensate_on_cancel,
             durability=durability,
         )
         return other

@@ -19,7 +19,7 @@ from tests.core.made import RUN, digest, run_row, run_started, step_started, val
 Attempt = tuple[StepRef, int]
 
 NOTED: Final = sorted(name for name, event in SAMPLES.items() if isinstance(event, events.NoteEvent))
-OPEN: Final = {"running", "waiting", "cancelling"}
+OPEN: Final = {"running", "waiting", "cancelling", "compensating"}
 RESUMABLE: Final = {"failed", "interrupted", "paused"}
 
 
@@ -55,7 +55,10 @@ class Life:
             possible += [self.schedule] * 2 if self.attempts("failed") else []
             possible += [self.go_on] if self.attempts("retrying", "failed", "running", "skipped") else []
             possible += [self.inject] if self.attempts("completed") else []
-        if self.status in RESUMABLE:
+            possible += [self.compensate]
+        if self.status == "compensating":
+            possible += [self.undo] * 3 if self.attempts("completed") else []
+        if self.status in {*RESUMABLE, "compensating"}:
             possible += [self.resume, self.resume]
         return possible
 
@@ -203,13 +206,28 @@ class Life:
         self.tell(events.SessionEnded(n_reused=number))
         self.run |= {"n_reused": number, "updated_at": self.at}
 
+    def compensate(self, number: int) -> None:
+        failed = [step for step, _ in self.attempts("failed")][:2] if number % 2 else []
+        self.tell(replace(SAMPLES["CompensationStarted"], caused_by=tuple(failed)))
+        for step in failed:
+            self.steps[self.latest()[step]]["lived_with"] = False
+        self.status = "compensating"
+        self.run |= {"error_id": value("error"), "updated_at": self.at}
+
+    def undo(self, number: int) -> None:
+        done = self.attempts("completed")
+        place = done[number % len(done)]
+        self.tell(SAMPLES["StepCompensated"], place)
+        self.steps[place]["status"] = "compensated"
+
     def stop(self, number: int) -> None:
         name = ("RunInterrupted", "RunPaused", "RunFailed", "RunFailed", "RunCancelled", "RunCompleted")[number % 6]
         failed = [step for step, _ in self.attempts("failed")][:2] if name == "RunFailed" else []
         self.tell(replace(SAMPLES[name], caused_by=tuple(failed)) if name == "RunFailed" else SAMPLES[name])
         for step in failed:
             self.steps[self.latest()[step]]["lived_with"] = False
-        self.status = name.removeprefix("Run").lower()
+        if name != "RunInterrupted" or self.status != "compensating":  # which it goes on with later
+            self.status = name.removeprefix("Run").lower()
         self.run |= {"owner": None, "ended_at": self.at, "updated_at": self.at}
         if name == "RunFailed":
             self.run["error_id"] = value("error")
@@ -219,9 +237,11 @@ class Life:
     def resume(self, number: int) -> None:
         by_a_call = {"execution": f"cell {number}", "ordinal": number % 3} if number % 2 else {}
         self.tell(replace(SAMPLES["RunContinued"], **by_a_call))
-        self.status = "running"
+        if self.status != "compensating":
+            self.status = "running"
+            self.run["error_id"] = None
         self.run |= {"owner": "you", "definition_id": digest("edited"), "durability": "process", **by_a_call}
-        self.run |= {"error_id": None, "ended_at": None, "updated_at": self.at, "n_reused": 0}
+        self.run |= {"ended_at": None, "updated_at": self.at, "n_reused": 0}
         self.run |= {"n_sessions": self.run.get("n_sessions", 1) + 1, "session_version": len(self.facts)}
 
 

@@ -24,7 +24,7 @@ CLOSED_UNION = [
     "RunFailed", "RunCancelled", "StepStarted", "StepCompleted", "StepFailed", "StepRetryScheduled", "StepReused",
     "StepDiscarded", "SignalReceived", "WaitStarted", "WaitEnded", "TimerSet", "TimerFired", "TimerCancelled",
     "OutputInjected", "InjectionUndone", "EffectRequested", "EffectSettled", "SessionEnded", "DomainEvent",
-    "ItemsCounted", "StepSkipped",
+    "ItemsCounted", "StepSkipped", "CompensationStarted", "CompensationRegistered", "StepCompensated",
 ]  # fmt: skip
 
 

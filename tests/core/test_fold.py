@@ -117,9 +117,12 @@ def test_of_several_attempts_the_latest_was_lived_with() -> None:
     assert StepRef("unheard[0]") not in {step for step, _ in state.steps}
 
 
-def test_only_a_beginning_step_and_a_failed_run_tell_of_failures() -> None:
+def test_only_a_beginning_step_and_a_run_that_failed_tell_of_failures() -> None:
     telling = {name: observed_failures(RecordedEvent(1, 1, event)) for name, event in SAMPLES.items()}
-    assert {name: told for name, told in telling.items() if told} == {"RunFailed": [(FETCH, False)]}
+    assert {name: told for name, told in telling.items() if told} == {
+        "RunFailed": [(FETCH, False)],
+        "CompensationStarted": [(FETCH, False)],
+    }
     assert observed_failures(RecordedEvent(1, 1, step_started(lived_with=(PARSE, FETCH)))) == [
         (PARSE, True),
         (FETCH, True),

@@ -6,7 +6,7 @@ import pytest
 
 from ironflow_nb.core.status import CLOSED, ENDED, OWNED, RunStatus, StepStatus, derived_run_status, derived_step_status
 
-WORKED_ON = {RunStatus.PENDING, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.CANCELLING}
+WORKED_ON = {RunStatus.PENDING, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.CANCELLING, RunStatus.COMPENSATING}
 AT_REST = {RunStatus.PAUSED, RunStatus.INTERRUPTED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.COMPLETED}
 UNDER_WAY = {StepStatus.PENDING, StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.WAITING}
 

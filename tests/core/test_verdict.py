@@ -23,7 +23,7 @@ from tests.core.made import digest, step_row
 
 NOW, BEFORE, LONG_AGO = digest("code"), digest("code before"), digest("code long ago")
 CODES = [NOW, BEFORE, LONG_AGO]
-STOPPED_SHORT = sorted(set(StepStatus) - FAILURES - {StepStatus.COMPLETED, StepStatus.RETRYING})
+STOPPED_SHORT = sorted(set(StepStatus) - FAILURES - {StepStatus.COMPLETED, StepStatus.RETRYING, StepStatus.COMPENSATED})
 
 ATTEMPTS = st.lists(
     st.tuples(st.sampled_from(StepStatus), st.sampled_from(CODES), st.booleans()), min_size=1, max_size=5
@@ -94,6 +94,10 @@ def test_a_step_that_was_to_be_retried_is_tried_again() -> None:
     assert verdict(attempt(1, StepStatus.RETRYING, lived_with=True)) == Perform("retry")
 
 
+def test_a_step_that_was_undone_is_performed_again() -> None:
+    assert verdict(attempt(1, StepStatus.COMPENSATED)) == Perform("compensated")
+
+
 @pytest.mark.parametrize("status", STOPPED_SHORT)
 def test_a_step_that_stopped_short_is_performed_again(status: StepStatus) -> None:
     assert verdict(attempt(1, status)) == Perform("interrupted")
@@ -122,6 +126,7 @@ def test_every_record_has_the_verdict_of_its_newest_output_then_of_its_newest_at
         expected = PolicyDecides(done[-1])
     else:
         reasons = {**dict.fromkeys(FAILURES, "failed before"), StepStatus.RETRYING: "retry"}
+        reasons[StepStatus.COMPENSATED] = "compensated"
         expected = Perform(reasons.get(latest.status, "interrupted"))
     assert verdict(*rows) == expected
 

@@ -66,7 +66,7 @@ def test_a_retry_on_what_is_no_exception_is_refused_where_it_is_defined(on: Any)
         ({"timeout_s": -1}, "timeout_s: a duration must"), ({"deadline_s": nan}, "deadline_s: a duration must"),
         ({"timeout_s": True}, "timeout_s: a duration is seconds"), ({"deadline_s": "soon"}, "deadline_s: 'soon' is no"),
         ({"timeout_s": 61, "deadline_s": "1m"}, "can't be more than deadline_s='1m'"),
-        ({"overlap": 1}, "overlap is True or False"),
+        ({"overlap": 1}, "overlap is True or False"), ({"compensate": 1}, "is made of a function"),
     ],
 )  # fmt: skip
 def test_an_option_of_a_step_that_can_not_be_is_refused_at_once(options: dict[str, Any], match: str) -> None:
@@ -87,6 +87,7 @@ def test_an_option_of_a_step_that_can_not_be_is_refused_at_once(options: dict[st
         ({"deadline_s": nan}, "deadline_s: a duration"), ({"timeout_s": 9, "deadline_s": 8}, "can't be more than"),
         ({"fresh": 1}, "fresh is True or False"), ({"key": ""}, "key is a text"), ({"key": 5}, "key is a text"),
         ({"key": "\udfff"}, "half a character"), ({"resume": True}, "unexpected keyword"),
+        ({"compensate_on_cancel": 1}, "compensate_on_cancel is True or False"),
     ],
 )  # fmt: skip
 def test_an_option_of_a_flow_or_graph_that_can_not_be_is_refused_at_once(options: dict[str, Any], match: str) -> None:
@@ -125,6 +126,10 @@ def work_on(n: int) -> int:
     return n
 
 
+def print_result(result: int) -> None:
+    """Undo what `work_on` did."""
+
+
 def settings(definition: Any) -> dict[str, Any]:
     """Return what the options of a definition have come to."""
     if isinstance(definition, iron.Step):
@@ -133,6 +138,7 @@ def settings(definition: Any) -> dict[str, Any]:
             "name": spec.name, "key": spec.key, "retries": spec.retry, "once": spec.once, "cache": spec.cache_s,
             "on_change": spec.on_change, "depends": spec.depends, "timeout_s": spec.limits.timeout_s,
             "deadline_s": spec.limits.deadline_s, "overlap": spec.overlaps,
+            "compensate": None if spec.compensate is None else spec.options.compensate,
         }  # fmt: skip
     policy = definition.policy
     limits = {"timeout_s": policy.timeout_s, "deadline_s": policy.deadline_s}
@@ -148,6 +154,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "cache": ("1d", True), "depends": ([1], [2]), "fresh": (True, False), "on_rerun": ("new", "reuse"),
     "continue_within": ("3d", 60), "reuse_within": (5, "2d"), "on_change": ("keep", "strict"),
     "durability": ("power", "process"), "timeout_s": (5, "2m"), "deadline_s": ("1h", 60), "overlap": (True, False),
+    "compensate": (print_result, step(print_result)), "compensate_on_cancel": (True, False),
 }  # fmt: skip
 """Two values of every option that any `options()` has, for an option that has none here is not proved."""
 OPTIONS = [(style, name) for style, each in DEFINED.items() for name in signature(each.options).parameters]

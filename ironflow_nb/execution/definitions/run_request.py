@@ -42,6 +42,7 @@ class RunPolicy(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool = False
     timeout_s: float | None = None
     deadline_s: float | None = None
+    compensate_on_cancel: bool = False
 
     def rejoined_by(self, *, joins: bool) -> RejoinedBy:
         """Return what continues a run of this policy, where equal calls join one (`joins`), or where they do not."""
@@ -112,6 +113,7 @@ _READ: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "on_change": ("on_change", lambda text: one_of(OnChange, text, "on_change")),
     "timeout_s": ("timeout_s", partial(limit_s, TIMEOUT)),
     "deadline_s": ("deadline_s", partial(limit_s, DEADLINE)),
+    "compensate_on_cancel": ("compensate_on_cancel", partial(a_flag, "compensate_on_cancel")),
     "durability": ("durability", lambda text: one_of(Durability, text, "durability")),
 }
 """The field of the policy that each option sets, and what reads its value."""

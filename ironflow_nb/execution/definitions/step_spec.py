@@ -25,6 +25,7 @@ from ironflow_nb.core.retry import MOST_ATTEMPTS, Retry, retrying
 from ironflow_nb.core.time_limits import time_limits
 from ironflow_nb.errors import DefinitionError, DuplicateName, StepTimeout
 from ironflow_nb.execution.definitions.parameters import CLOSURE, Parameters
+from ironflow_nb.execution.definitions.undo_parameters import UndoParameters, undo_parameters
 from ironflow_nb.journal.ports import StoredDefinition
 
 KeyFunction = Callable[..., object]
@@ -49,6 +50,7 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     cache: bool | Duration | None = None
     on_change: str | None = None
     depends: Iterable[Any] = ()
+    compensate: object = None
 
 
 DEFAULTS: Final = StepOptions()
@@ -113,6 +115,7 @@ class StepSpec:
         self.parameters = parameters or Parameters(function)
         self.key = _key(options, self.parameters)
         self.code_source: StepCode = code or Tracker(function, self.depends)
+        self.compensate = None if options.compensate is None else _undo(options.compensate, self)
 
     def performed_by(self, function: Callable[..., Any], *, may_retry: Callable[[BaseException], bool]) -> StepSpec:
         """Return the same step, performed by another function, and tried again only if `may_retry` says so."""
@@ -139,6 +142,41 @@ class StepSpec:
         own = {name: value for name, value in arguments.items() if not name.startswith(CLOSURE)}
         args, kwargs = self.parameters.positional(own)
         return self.key(*args, **kwargs)
+
+
+class Undo(msgspec.Struct, frozen=True):
+    """The step that undoes what another one did, and which arguments it gets."""
+
+    spec: StepSpec
+    parameters: UndoParameters
+
+
+def undo_spec(undo: object) -> StepSpec:
+    """Return the step that a function is performed as which undoes something; a step is its own.
+
+    Raises:
+        DefinitionError: it is no function, or a flow, or has an option that no undo can have.
+        DuplicateName: it is a lambda without a name.
+    """
+    definition = getattr(type(undo), "__ironflow_definition__", None)
+    if definition not in {None, "step"}:
+        raise DefinitionError(
+            f"{undo!r} can't undo a step, for it begins a run of its own; give a function, or a step that does it"
+        )
+    given: Any = undo
+    if definition is None:
+        return StepSpec(given, name=None)
+    spec: StepSpec = given.spec
+    if spec.cache_s is not None:
+        raise DefinitionError(f"{spec.name} has cache=, and what undoes something has to be done each time")
+    if given.receiver:
+        return StepSpec(given.fn, name=spec.name, options=spec.options)
+    return spec
+
+
+def _undo(given: object, step: StepSpec) -> Undo:
+    spec = undo_spec(given)
+    return Undo(spec, undo_parameters(spec.parameters, step.parameters, (spec.name, step.name)))
 
 
 def _key(options: StepOptions, parameters: Parameters) -> str | KeyFunction | None:

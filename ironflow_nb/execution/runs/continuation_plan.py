@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from ironflow_nb.core.events import RunContinued, SessionEnded, decode_as
+from ironflow_nb.core.events import CompensationStarted, RunContinued, SessionEnded, decode_as
 from ironflow_nb.core.identity import Digest, RunId, StepRef
 from ironflow_nb.core.join import Attach, Begin, Caller, Joining, OnRerun, build_on, is_of_another_notebook, join, keyed
 from ironflow_nb.core.plan import Action, Current, Planned, discarded, plan
@@ -61,6 +61,9 @@ def decide(engine: Engine, reader: Reader, request: RunRequest, call: CallKey) -
         return Begin()
     if candidate.status is RunStatus.COMPLETED:
         return _after_completed(engine, reader, request, candidate)
+    if candidate.status is RunStatus.FAILED and _was_compensated(reader, candidate):
+        why = f"run {candidate.run_id} failed, and what it did was undone"
+        return Begin(because=f'{why}; to go on with that one: iron.resume("{candidate.run_id}")')
     head = reader.head(candidate.run_id)
     caller = Caller(
         now=engine.clock.now(),
@@ -70,6 +73,10 @@ def decide(engine: Engine, reader: Reader, request: RunRequest, call: CallKey) -
         other_notebook_exists=notebook_exists(candidate.notebook),
     )
     return join(candidate, caller, owner_is_alive=is_owned(engine, reader, candidate))
+
+
+def _was_compensated(reader: Reader, run: RunRow) -> bool:
+    return bool(reader.events(Select(run_ids=[run.run_id], name=CompensationStarted.__name__, limit=1)))
 
 
 def rejoined_by(engine: Engine, policy: RunPolicy) -> RejoinedBy:

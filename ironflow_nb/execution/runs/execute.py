@@ -7,16 +7,17 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.execution.definitions.run_request import FlowCall, RunRequest
 from ironflow_nb.execution.engine import Engine
+from ironflow_nb.execution.runs import compensation
 from ironflow_nb.execution.runs import finish as run_finish
 from ironflow_nb.execution.runs.start import begin
 from ironflow_nb.execution.session.attempts import failure_of
-from ironflow_nb.execution.session.run_phase import RunPhase, StopRequest
+from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
@@ -67,6 +68,8 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
     """Run a flow from the first call to the last commit."""
     __tracebackhide__ = True
     driver.enter(session)
+    if session.compensation is not None:
+        await _go_on_undoing(driver, engine, session)
     token = SCOPE.set(RunContext(session, continuation=session.replayer))
     try:
         try:
@@ -88,12 +91,44 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
             raise
         if not session.is_interrupted:
             await _wait_for_bodies(driver, engine, session)
-        if session.stop_request is not None:
-            raise run_finish.stop(engine, session, session.stop_request) from _user_error(error)
-        run_finish.fail(engine, session, error)
+        ended = session.stop_request or error  # asked now: what follows is a stretch of its own
+        undone = await _undone(driver, engine, session, ended)
+        if isinstance(ended, RunStopped):
+            raise run_finish.stop(engine, session, ended, undone) from _user_error(error)
+        run_finish.fail(engine, session, error, undone)
         if error is not raised:
             raise error from raised
         raise
+    finally:
+        engine.close_session(session)
+
+
+async def _undone(driver: Driver, engine: Engine, session: Session, ended: BaseException) -> str:
+    """Undo what the run did, if it has failed for good; return in words what was undone, or an empty text."""
+    if not compensation.is_final(session, ended):
+        return ""
+    failure = run_finish.timeout_of(session, ended) if isinstance(ended, RunStopped) else ended
+    try:
+        session.commit_queued()
+        if session.compensation is None and not compensation.begin_compensation(engine, session, failure):
+            return ""
+        return await driver.sheltered(compensation.undo_all(driver, engine, session))
+    except RunStopped as stopped:
+        raise run_finish.stop(engine, session, stopped) from ended
+    except BaseException as trouble:
+        run_finish.interrupt(engine, session, trouble, type(trouble).__name__)
+        raise
+
+
+async def _go_on_undoing(driver: Driver, engine: Engine, session: Session) -> NoReturn:
+    """Undo what is left to be undone after an owner ended meanwhile, and end the run as that one would have."""
+    try:
+        ended = compensation.failure_to_end_with(engine, session)
+        undone = await _undone(driver, engine, session, ended)
+        if isinstance(ended, RunStopped):
+            raise run_finish.stop(engine, session, ended, undone)
+        run_finish.fail(engine, session, ended, undone)
+        raise ended
     finally:
         engine.close_session(session)
 

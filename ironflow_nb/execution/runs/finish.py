@@ -31,6 +31,7 @@ from ironflow_nb.execution.system.frontend import logger, run_again, say
 
 SAY_AFTER_S: Final = 1.0
 _NOTE: Final = "ironflow: "
+_TO_DO_AGAIN: Final = "an equal call begins a new run, which does again what was undone"
 
 
 def raise_unobserved(session: Session) -> None:
@@ -78,16 +79,21 @@ def complete(session: Session, value: Any) -> Any:
     return echo
 
 
-def fail(engine: Engine, session: Session, error: BaseException) -> None:
-    """Record that the flow raised; nothing is recorded any more where another process has taken the run over."""
+def fail(engine: Engine, session: Session, error: BaseException, undone: str = "") -> None:
+    """Record that the flow raised; nothing is recorded any more where another process has taken the run over.
+
+    `undone` says what was undone because of it, if anything was to be.
+    """
     ended = session.completion
     last = None
     # A session that is closed here was closed with its engine, which recorded the interruption.
     if session.is_open and not isinstance(error, RunTakenOver):
-        stored, causes = session.storage.store_failure(error), steps_behind(session.run_id, error)
+        stored = session.storage.store_failure(error)
+        begun = session.compensation
+        causes = steps_behind(session.run_id, error) if begun is None else begun.event.caused_by
         where = f" in {causes[0]}" if causes else ""
-        what = f"run {session.run_id} of {session.name} failed{where}; {_kept_text(session)}"
-        _note(session, error, what, _to_do(error))
+        what = f"run {session.run_id} of {session.name} failed{where}; {undone or _kept_text(session)}"
+        _note(session, error, what, _TO_DO_AGAIN if undone else _to_do(error))
         failed = events.RunFailed(error=stored.value_id, caused_by=causes)
         last = PendingEvent(failed, values=(stored,))
     with _closing(engine, session, ended, error):
@@ -116,23 +122,34 @@ def interrupt(engine: Engine, session: Session, error: BaseException, reason: st
             note_interrupt(session, error)
 
 
-def stop(engine: Engine, session: Session, stopped: RunStopped) -> IronflowError:
-    """Record that the run was cancelled, paused or interrupted; return the error for its caller."""
+def timeout_of(session: Session, stopped: RunStopped) -> RunTimeout | None:
+    """Return the error of a run whose time is up; None if it stops for another reason."""
+    if stopped.request is not StopRequest.TIMEOUT:
+        return None
+    return RunTimeout(
+        f"run {session.run_id} of {session.name} took longer than its {stopped.asked_by}", run_id=session.run_id
+    )
+
+
+def stop(engine: Engine, session: Session, stopped: RunStopped, undone: str = "") -> IronflowError:
+    """Record that the run was cancelled, paused or interrupted; return the error for its caller.
+
+    `undone` says what was undone because of it, if anything was to be.
+    """
     ended = session.completion
     error: IronflowError
     if stopped.request is StopRequest.INTERRUPT:
         error = _interrupted(session, "interrupted")
         interrupt(engine, session, error, stopped.asked_by or "")
         return error
-    if stopped.request is StopRequest.TIMEOUT:
-        error = RunTimeout(
-            f"run {session.run_id} of {session.name} took longer than its {stopped.asked_by}", run_id=session.run_id
-        )
-        fail(engine, session, error)
-        return error
+    timeout = timeout_of(session, stopped)
+    if timeout is not None:
+        fail(engine, session, timeout, undone)
+        return timeout
     if stopped.request is StopRequest.CANCEL:
         last = PendingEvent(events.RunCancelled(reason=f"asked by {stopped.asked_by}"))
-        error = RunCancelled(f"run {session.run_id} of {session.name} was cancelled", run_id=session.run_id)
+        what = f"run {session.run_id} of {session.name} was cancelled"
+        error = RunCancelled(f"{what}; {undone}" if undone else what, run_id=session.run_id)
     elif stopped.request is StopRequest.PARK:
         last = PendingEvent(events.RunWaiting(waiting_for=waited_for(session), is_parked=True))
         error = _interrupted(session, "parked")
@@ -173,7 +190,7 @@ def _closing(engine: Engine, session: Session, ended: Promise, error: BaseExcept
 def _account(session: Session) -> list[PendingEvent]:
     """Return the event that sums up a continuation which had something to reuse."""
     replayer = session.replayer
-    if not (replayer.n_recorded or replayer.n_reused):
+    if session.compensation is not None or not (replayer.n_recorded or replayer.n_reused):
         return []
     return [PendingEvent(events.SessionEnded(n_reused=replayer.n_reused, not_asked_for=replayer.unused_steps()))]
 
@@ -185,6 +202,8 @@ def _note(session: Session, error: BaseException, what: str, to_do: str | None) 
     is_noted = any(note.startswith(f"{_NOTE}{what}") for note in getattr(error, "__notes__", ()))
     if session.rejoined_by is not None and not is_child and not is_noted:
         more = "" if to_do is None else f"\n{_NOTE}{to_do}{_how_to_continue(session)}: it continues from there"
+        if to_do is _TO_DO_AGAIN:
+            more = f'\n{_NOTE}{to_do}; iron.resume("{session.run_id}") goes on with this run and does that again'
         error.add_note(f"{_NOTE}{what}.{more}")
 
 

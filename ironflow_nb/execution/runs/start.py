@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ironflow_nb.core.durations import spoken
-from ironflow_nb.core.events import RunCancelled, RunContinued, RunPaused, RunStarted, decode_as
+from ironflow_nb.core.events import CompensationStarted, RunCancelled, RunContinued, RunPaused, RunStarted, decode_as
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.join import Attach, Begin, Continue
 from ironflow_nb.core.plain_text import are, counted
@@ -20,6 +20,7 @@ from ironflow_nb.execution.definitions.run_request import RunRequest
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.journal_access import NO_MAIL, JournalAccess, Mail, PendingEvent, RunStorage
 from ironflow_nb.execution.recording.signatures import FOREIGN, own_runs, signature_of_run
+from ironflow_nb.execution.runs.compensation import interrupted_compensation
 from ironflow_nb.execution.runs.continuation_plan import (
     continuations,
     decide,
@@ -265,14 +266,18 @@ def _look_after(engine: Engine, session: Session, request: RunRequest) -> None:
         sites=CallSites(request.function, request.definition_id),
         rejoined_by=rejoined_by(engine, request.policy) if request.notes_end else None,
         define=None if request.definition_id in engine.access.defined else request.define,
+        compensates_on_cancel=request.policy.compensate_on_cancel,
     )
-    session.limit_time(TimeLimits(request.policy.timeout_s, request.policy.deadline_s), session.replayer.owned_s)
+    if session.compensation is None:
+        session.limit_time(TimeLimits(request.policy.timeout_s, request.policy.deadline_s), session.replayer.owned_s)
     engine.wake_with(Waker)
     engine.open_session(session)
 
 
 def _continued(engine: Engine, request: RunRequest, call: CallKey, run: RunRow) -> Session:
     earlier = engine.sessions.get(run.run_id)
+    with engine.access.current() as reader:
+        compensation = interrupted_compensation(reader, run)
     if earlier is None:
         writer = RunWriter(engine.access, run.run_id, request.policy.durability or engine.durability)
         replayer = _take_on(engine, request, call, run, writer)
@@ -283,6 +288,7 @@ def _continued(engine: Engine, request: RunRequest, call: CallKey, run: RunRow) 
         with session.lock:
             session.flush()
             session.reopen(_take_on(engine, request, call, run, session.writer))
+    session.continue_compensation(compensation)
     _look_after(engine, session, request)
     return session
 
@@ -293,10 +299,11 @@ def _refuse_changed(reader: Reader, run: RunRow) -> None:
         raise JournalConflict(f"somebody else appended to run {run.run_id}", run_id=run.run_id)
 
 
-def stop_idle(engine: Engine, run: RunRow, stop: StopRequest) -> None:
+def stop_idle(engine: Engine, run: RunRow, stop: StopRequest, *, compensates: bool = False) -> None:
     """Record that a run without an owner is cancelled or paused; that its next version is free proves it.
 
-    Children that wait without an owner stop with it.
+    If it `compensates`, only that what it did is to be undone is recorded: who continues it does so, and it is
+    cancelled then. Children that wait without an owner stop with it.
 
     Raises:
         JournalConflict: somebody works on it.
@@ -309,7 +316,7 @@ def stop_idle(engine: Engine, run: RunRow, stop: StopRequest) -> None:
     writer = RunWriter(engine.access, run.run_id, Durability(run.durability))
     writer.go_on_after(*head, run)
     cancelled, paused = RunCancelled(reason=f"asked by {engine.owner}"), RunPaused(asked_by=engine.owner)
-    event = cancelled if stop is StopRequest.CANCEL else paused
+    event = CompensationStarted() if compensates else cancelled if stop is StopRequest.CANCEL else paused
     writer.commit(PendingEvent(event, mail=Mail(done_work=work)))
     for child in children:
         stop_idle(engine, child, stop)
@@ -359,6 +366,8 @@ def _take_on(engine: Engine, request: RunRequest, call: CallKey, run: RunRow, wr
     replayer.advise({each.row.name for each in planned if each.action is Action.REDO}, request.new_adviser)
     if request.is_rerun:
         steps = _plan_text(planned, "kept") if planned else format_kept(replayer)
+        if run.status is RunStatus.COMPENSATING:
+            steps = "it has failed, and what it did goes on to be undone"
         ago = spoken(max(engine.clock.now() - head[1], 0) / 1e6)
         how = f"{was.value} {ago} ago{foreign}"
         say(f"{call.name}: continuing run {run.run_id} ({how}); {steps}. {_to_start_anew(call)}")

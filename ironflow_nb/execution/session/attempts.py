@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context
 from typing import Any, Final, NamedTuple
@@ -20,6 +20,14 @@ from ironflow_nb.execution.recording.journal_access import PendingEvent
 from ironflow_nb.journal.ports import CachedResult
 
 PENDING: Final = object()
+
+
+class Undone(msgspec.Struct, frozen=True):
+    """The attempt of this run, or of a child, that is undone; and the attempts of this run that stand no more then."""
+
+    row: StepRow
+    of_run: tuple[StepRow, ...]
+
 
 FAILED_STEP: Final = "_ironflow_step"
 """Set on an exception that a step raised: which run and step it was."""
@@ -165,6 +173,7 @@ class Attempt(msgspec.Struct, eq=False):
     claim: CachedResult | None = None
     is_owed: bool = False
     context: Context | None = None
+    undoes: Undone | None = None
 
     @property
     def due_at(self) -> int:
@@ -197,13 +206,17 @@ class Attempt(msgspec.Struct, eq=False):
 
 
 class AttemptResult(PendingEvent, frozen=True, kw_only=True):
-    """The event of a performed attempt, with what its caller gets, or the instant of its retry in microseconds UTC."""
+    """The event of a performed attempt, with what its caller gets, or the instant of its retry in microseconds UTC.
+
+    The events of `besides` are recorded together with it.
+    """
 
     performed: Attempt
     value: Any = None
     error: BaseException | None = None
     retry_at: int | None = None
     stored: StoredResult | None = None
+    besides: Sequence[PendingEvent] = ()
 
     def retry(self) -> Attempt:
         """Return the next attempt of a step that is tried again."""

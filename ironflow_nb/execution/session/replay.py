@@ -24,7 +24,7 @@ from ironflow_nb.core.replay_decision import (
     settle_change,
 )
 from ironflow_nb.core.run_state import StepRow
-from ironflow_nb.core.status import StepReason, StepStatus
+from ironflow_nb.core.status import FAILURES, StepReason, StepStatus
 from ironflow_nb.errors import CodeChanged, DuplicateKey, DuplicateName, OutcomeUnknown, StepTimeout, ValueUnreadable
 from ironflow_nb.execution.definitions.call_sites import NOWHERE
 from ironflow_nb.execution.definitions.run_request import Adviser
@@ -38,6 +38,7 @@ from ironflow_nb.execution.session.attempts import (
     RecordedAnswer,
     StepCall,
     StoredResult,
+    Undone,
     failure_of,
     mark,
 )
@@ -247,6 +248,24 @@ class Replayer:
                 )
             case Perform(reason=reason):
                 return self._attempt(spec, code, call, record, reason)
+
+    def resolve_undo(self, spec: StepSpec, call: StepCall, undoes: Undone, since_version: int) -> Attempt | StepRow:
+        """Return the attempt that undoes another one; or the one that has done so, or has failed for good since then.
+
+        It is told apart by what it undoes, whatever its arguments and its code are.
+        """
+        record = self.recorded.find(*call.place)
+        code = spec.code_source.current().digest
+        reason = StepReason.COMPENSATION
+        if record is not None:
+            latest = record.latest
+            is_given_up = latest.status in FAILURES | {StepStatus.UNKNOWN} and latest.version > since_version
+            if latest.status is StepStatus.COMPLETED or is_given_up:
+                return latest
+            reason = StepReason.RETRY if latest.status is StepStatus.RETRYING else StepReason.COMPENSATION
+        attempt = self._attempt(spec, code, call, record, reason)
+        attempt.undoes = undoes
+        return attempt
 
     def _ask_origin(self, origin: BaseRun, spec: StepSpec, code: Digest, call: StepCall) -> RecordedAnswer | Attempt:
         """Answer a call that is new to this run with what its origin has finished, or return the attempt."""

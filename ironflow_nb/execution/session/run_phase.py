@@ -19,6 +19,7 @@ from ironflow_nb.core.time_limits import NO_LIMITS, Limit, TimeLimits, first_lim
 from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.run_writer import RunWriter
+from ironflow_nb.execution.session.undos import Compensation, Undos
 from ironflow_nb.execution.system.threads import Wakeups
 
 
@@ -82,6 +83,9 @@ class RunLifecycle:
         self.loop: Any = None
         self.thread: int | None = None
         self.on_result: Callable[[], None] | None = None
+        self.compensation: Compensation | None = None
+        self.compensates_on_cancel = False
+        self.undos = Undos()
         self.open()
 
     def open(self) -> None:
@@ -214,6 +218,8 @@ class RunLifecycle:
                 self.writer.post(Mail(taken=(signal_id,)))
             if self.phase is RunPhase.CLOSED or self.is_interrupted:
                 return
+            if self.compensation is not None and request is not StopRequest.INTERRUPT:
+                return  # it is about to end anyway, and what is half undone helps nobody
             if request is not StopRequest.INTERRUPT and self.phase is not RunPhase.OPEN:
                 return
             if request is StopRequest.CANCEL:
@@ -259,3 +265,4 @@ class RunLifecycle:
             raise
         finally:
             self.child_runs.remove(child)
+            self.undos.include(child.undos)

@@ -239,7 +239,7 @@ class RunWriter:
     def record(self, batch: list[AttemptResult]) -> IronflowError | None:
         """Commit the results of attempts in one transaction; return the error because of which none is recorded."""
         events: list[PendingEvent] = []
-        attempts: list[Attempt] = []
+        attempts: list[Attempt | None] = []
         for result in batch:
             attempt = result.performed
             events.append(result)
@@ -249,14 +249,20 @@ class RunWriter:
             if result.retry_at is not None:
                 events.append(PendingEvent(StepRetryScheduled(due_at=result.retry_at), attempt.step, attempt.number))
                 attempts.append(attempt)
+            for beside in result.besides:
+                events.append(beside)
+                attempts.append(None)
         try:
             rows = self.append(*events)
         except IronflowError as error:
             if isinstance(error, JournalError):  # it is not recorded: a flow that swallows this can't go on
                 self.fatal_error = error
             return error
-        for attempt, row in zip(attempts, rows, strict=True):
-            self.take(attempt, row)
+        for each, row in zip(attempts, rows, strict=True):
+            if each is not None:
+                self.take(each, row)
+            elif row is not None and row.status is StepStatus.COMPENSATED:
+                self.replayer.learn(row)
         for result in batch:
             if result.cached is not None:
                 self.claims.forget(result.performed.claim)

@@ -16,20 +16,32 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from ironflow_nb.core.events import ItemsCounted, StepStarted
+from msgspec.structs import replace
+
+from ironflow_nb.core.events import CompensationStarted, ItemsCounted, StepStarted
 from ironflow_nb.core.identity import BranchId, StepRef
-from ironflow_nb.core.run_state import followed
+from ironflow_nb.core.run_state import StepRow, followed
 from ironflow_nb.errors import CodeChanged, IronflowError, JournalError, OutcomeUnknown, RunFinished
 from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import PendingEvent, RunStorage
-from ironflow_nb.execution.session.attempts import Attempt, AttemptRef, AttemptResult, Promise, RecordedAnswer, Take
+from ironflow_nb.execution.session.attempts import (
+    Attempt,
+    AttemptRef,
+    AttemptResult,
+    Promise,
+    RecordedAnswer,
+    StepCall,
+    Take,
+    Undone,
+)
 from ironflow_nb.execution.session.concurrent_work import AbandonedBodies, ConcurrentWork
 from ironflow_nb.execution.session.open_waits import OpenWaits
 from ironflow_nb.execution.session.replay import ItemSeries, Replayer
 from ironflow_nb.execution.session.run_phase import RunLifecycle, RunPhase
 from ironflow_nb.execution.session.run_writer import RunWriter
+from ironflow_nb.execution.session.undos import Compensation
 from ironflow_nb.journal.ports import StoredDefinition
 
 
@@ -71,10 +83,38 @@ class Session(RunLifecycle):
             self.beside.delayed.clear()  # a thread that is about to begin them waits for the lock
             self._begin(replayer)
 
+    def compensate(self, started: PendingEvent, make_replayer: Callable[[], Replayer]) -> None:
+        """Record that the flow has failed for good and is undone now: as a further stretch, which has the same end.
+
+        Nothing of the flow goes on in it, and neither its time limits nor what asked it to stop count.
+        """
+        with self.lock:
+            self.writer.claims.give_back_all_but(self._in_flight.values())
+            self.waits.leave((started,))
+            self.writer.append(started)
+            assert isinstance(started.event, CompensationStarted)
+            self.compensation = Compensation(self.writer.version, started.event)
+            completion = self.completion
+            self._begin(make_replayer())
+            self.completion = completion
+
+    def continue_compensation(self, compensation: Compensation | None) -> None:
+        """Note that an earlier owner has begun to undo what the run did, if that is so."""
+        self.compensation = compensation
+
     def describe(
-        self, sites: CallSites, rejoined_by: RejoinedBy | None, define: Callable[[], StoredDefinition] | None
+        self,
+        sites: CallSites,
+        rejoined_by: RejoinedBy | None,
+        define: Callable[[], StoredDefinition] | None,
+        *,
+        compensates_on_cancel: bool,
     ) -> None:
-        """Note where steps are called, what continues the run, and what gives its definition if that is not stored."""
+        """Note where steps are called, what continues the run, and what gives its definition if that is not stored.
+
+        And whether what it did is also undone when it is cancelled.
+        """
+        self.compensates_on_cancel = compensates_on_cancel
         self.replayer.sites = sites
         self.rejoined_by = rejoined_by
         self._define = define or self._define
@@ -116,6 +156,16 @@ class Session(RunLifecycle):
             except (CodeChanged, OutcomeUnknown) as error:
                 self.writer.fatal_error = error  # so that code which swallows it can't go on
                 raise
+
+    def resolve_undo(
+        self, spec: StepSpec, call: StepCall, undoes: Undone, *, continuation: object
+    ) -> Attempt | StepRow:
+        """Return the attempt that undoes another one; or its end, if that is recorded in this compensation."""
+        with self.lock:
+            self.raise_if_over()
+            self.raise_if_outlived(continuation)
+            assert self.compensation is not None
+            return self.replayer.resolve_undo(spec, call, undoes, self.compensation.since_version)
 
     def raise_if_over(self) -> None:
         """Raise what a call, or an attempt that is about to begin, meets in a run that is over, or is to stop."""
@@ -170,6 +220,10 @@ class Session(RunLifecycle):
                 lived_with=writer.failures.prove(branch) if writer.failures.seen else (), once=attempt.spec.once,
                 child_run_id=attempt.child_run_id, site=attempt.call.site or "",
             )  # fmt: skip
+            if attempt.undoes is not None:
+                undone = attempt.undoes.row
+                other = None if undone.run_id == self.run_id else undone.run_id
+                started = replace(started, undoes=undone.step, undoes_run_id=other)
             if attempt.code not in writer.defined:
                 writer.define_step(attempt.spec, attempt.code, self.storage)
             if attempt.failed is not None:
@@ -222,6 +276,8 @@ class Session(RunLifecycle):
         with self.lock:
             self.writer.is_seen |= is_seen
             self.writer.take(result.performed, self.writer.defer(result))
+            for beside in result.besides:
+                self.writer.defer(beside)
             self.replayer.note_finished(result.performed.step)
 
     def skip(self, name: str, branch: BranchId, reason: str) -> None:

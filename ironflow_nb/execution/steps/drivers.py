@@ -43,6 +43,10 @@ class Driver:
         """Run the coroutine in that context; None is the caller's own."""
         return run_to_end(coroutine) if context is None else context.run(run_to_end, coroutine)
 
+    async def sheltered(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run the coroutine to its end."""
+        return await coroutine
+
     # -- waiting -------------------------------------------------------------------------------------------------
 
     async def wait(self, session: Session, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
@@ -118,6 +122,16 @@ class LoopDriver(Driver):
         import asyncio
 
         return coroutine if context is None else asyncio.Task(coroutine, context=context)
+
+    async def sheltered(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """See `Driver`: also if the calling task is cancelled meanwhile, by a parent or a task group."""
+        import asyncio
+
+        task = asyncio.ensure_future(coroutine)
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        return task.result()
 
     async def pause(self, session: Session, duration_s: float) -> None:
         """See `Driver`; what wakes the run's own waits does not concern it."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ironflow_nb.core.events import StepCompleted, StepFailed
+from ironflow_nb.core.events import StepCompensated, StepCompleted, StepFailed
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.retry import MAX_DELAY_S
 from ironflow_nb.core.status import RunStatus
@@ -16,6 +16,7 @@ from ironflow_nb.core.time_limits import NO_LIMITS
 from ironflow_nb.errors import IronflowError, RunInterrupted, RunTimeout, StepTimeout, ValueNotStorable, WrongColour
 from ironflow_nb.execution.definitions.parameters import unwrapped
 from ironflow_nb.execution.definitions.step_spec import StepSpec
+from ironflow_nb.execution.recording.journal_access import PendingEvent
 from ironflow_nb.execution.session.attempts import (
     Attempt,
     AttemptResult,
@@ -264,10 +265,24 @@ def returned(session: Session, attempt: Attempt, value: Any) -> AttemptResult:
         now = session.access.clock.now()
         cached = replace(cached, owner=None, output_id=stored.value_id, finished_at=now, duration_s=duration_s)
     row_key = session.run_id, attempt.spec.name, attempt.index, attempt.number
+    is_to_undo = attempt.spec.compensate is not None or attempt.undoes is not None
     return AttemptResult(
         completed, attempt.step, attempt.number, attempt.row, values, cached,
         performed=attempt, value=echo, stored=StoredResult(stored.value_id, stored.size, row_key),
+        besides=_compensation(session, attempt, echo) if is_to_undo else (),
     )  # fmt: skip
+
+
+def _compensation(session: Session, attempt: Attempt, value: Any) -> tuple[PendingEvent, ...]:
+    """Return what is recorded with a completed attempt: what it has undone, or by what it will be undone."""
+    undo = attempt.spec.compensate
+    if attempt.undoes is not None:
+        by = StepCompensated(by=attempt.step)
+        return tuple(PendingEvent(by, row.step, row.attempt, row) for row in attempt.undoes.of_run)
+    assert undo is not None
+    assert attempt.row is not None
+    arguments = undo.parameters.bind(attempt.call.arguments, value)
+    return (session.undos.register(session.storage, attempt.row, undo.spec, arguments),)
 
 
 def raised(session: Session, attempt: Attempt, error: BaseException) -> AttemptResult:

@@ -1,0 +1,1 @@
+"""Compensation of runs, breakers, and notifications of their ends."""
