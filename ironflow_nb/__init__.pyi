@@ -37,6 +37,8 @@ from .execution.deterministic import now as now
 from .execution.deterministic import random as random
 from .execution.deterministic import uuid4 as uuid4
 from .execution.engine import Engine as Engine
+from .execution.measurement import metric as metric
+from .execution.measurement import progress as progress
 from .execution.steps.context import bind as bind
 from .flows.approvals import approve as approve
 from .flows.approvals import ask as ask
@@ -65,6 +67,7 @@ from .history.frames import attempts as attempts
 from .history.frames import events as events
 from .history.frames import runs as runs
 from .history.frames import steps as steps
+from .history.telemetry_frames import metrics as metrics
 from .history.work_frame import work as work
 from .notebook.extension import load_ipython_extension as load_ipython_extension
 from .notebook.extension import unload_ipython_extension as unload_ipython_extension

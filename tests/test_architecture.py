@@ -19,7 +19,7 @@ NAME = PACKAGE.name
 
 FLOORS = {
     "errors": 0, "core": 0, "_version": 0,
-    "values": 1, "journal": 1, "code_identity": 1,
+    "values": 1, "journal": 1, "code_identity": 1, "telemetry": 1,
     "execution": 2, "history": 2, "diagram": 2, "diagnosis": 2,
     "triggers": 3, "handles": 3,
     "flows": 4, "graphs": 4, "deciders": 4, "durable_cells": 4,
@@ -37,7 +37,7 @@ PURE = {"core"}
 CODE_LIMIT = 500
 # What other rooms use of the engine.
 N_OFFERED = 92
-ENGINE_LINES = 11_800
+ENGINE_LINES = 12_030
 # Counted apart: the engine asks it for one digest. What it costs is how many ways Python has to refer to code.
 TRACKING_LINES = 1_818
 

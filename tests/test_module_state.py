@@ -30,6 +30,7 @@ STATE: Final = {
     "code_identity.source_files._TEXTS": "what was read of modules of the user, compared before each use",
     "code_identity.tracker._EPOCH": "a cell is executed in the process, whatever engines there are",
     "execution.registry.REGISTRY": "the default engine, and what is defined in the process",
+    "execution.steps.captured_streams.STREAMS": "a process has one stdout and one stderr",
     "execution.system.interrupts.INTERRUPTS": "a process has one handler of SIGINT",
     "execution.system.process_identity._GIVEN_UP": "an engine was closed, but its journal refused to delete its lease",
     "graphs.language.functions.EXTRA_FUNCTIONS": "the functions of the module enter themselves while it is imported",

@@ -35,7 +35,7 @@ UNCLEAR = re.compile(
 # The rooms of the engine, each above those that it may import.
 ENGINE_FLOORS = {
     "definitions": 0, "system": 0, "recording": 1, "session": 2, "steps": 3, "background": 4, "engine": 5,
-    "registry": 6, "api": 7, "durable_calls": 4, "deterministic": 7, "runs": 8,
+    "registry": 6, "api": 7, "durable_calls": 4, "deterministic": 7, "measurement": 4, "runs": 8,
 }  # fmt: skip
 
 

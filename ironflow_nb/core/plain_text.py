@@ -25,6 +25,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def done_of(n_done: int, n_total: int | None) -> str:
+    """Return how many are done, and of how many if that is known: ``41 of 200``."""
+    return f"{n_done:,}" if n_total is None else f"{n_done:,} of {n_total:,}"
+
+
 def are(number: int) -> str:
     """Return the verb that goes with the number."""
     return "is" if number == 1 else "are"

@@ -51,6 +51,10 @@ class NodeState:
     duration_s: float | None = None
     progress: str = ""
     """The progress of the only running step: that of a child run."""
+    reported: str = ""
+    """How far the only running step says that it is."""
+    share: float | None = None
+    """The share of that step that is done, if it says so."""
     words: str = ""
     """The words of the node in place of its status or counts."""
     detail: str = ""
@@ -81,6 +85,8 @@ class RunFigures:
     """Whether that is the time since it was continued."""
     n_reused: int = 0
     n_tried_again: int = 0
+    reported: str = ""
+    """How far the flow says that it is."""
 
     @property
     def words(self) -> str:
@@ -88,7 +94,8 @@ class RunFigures:
         counted = {"reused": self.n_reused, "tried again": self.n_tried_again}
         since = " since continued" if self.is_continued else ""
         took = [] if self.wall_s is None else [f"{spoken(self.wall_s)}{since}"]
-        return " · ".join([*took, *(f"{n} {what}" for what, n in counted.items() if n)])
+        said = [self.reported] if self.reported else []
+        return " · ".join([*said, *took, *(f"{n} {what}" for what, n in counted.items() if n)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,9 +273,9 @@ def state_words(state: NodeState) -> str:
     if state.words:
         return state.words
     if state.n_total > 1:
-        return counts(state)
-    if state.status is StepStatus.RUNNING and state.progress:
-        return state.progress
+        return f"{counts(state)} ({state.reported})" if state.reported else counts(state)
+    if state.status is StepStatus.RUNNING and (state.progress or state.reported):
+        return state.progress or state.reported
     return "" if state.status is StepStatus.COMPLETED else in_words(state.status)
 
 

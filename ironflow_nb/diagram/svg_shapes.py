@@ -84,6 +84,7 @@ def _cut(box: Box, cut: float) -> str:
 
 _TURN: Final = "M11.6 5.4A4.6 4.6 0 1 0 12.6 8.8M12.2 2.6V5.8H9"
 _BAR_HEIGHT: Final = 5.0
+_THIN_BAR_HEIGHT: Final = 2.5
 
 
 def node_shapes(node: Node, size: Size, state: NodeState | None, look: StatusStyle) -> str:
@@ -199,7 +200,16 @@ def _step_words(node: Node, box: Box, state: NodeState | None, look: StatusStyle
         return mark + text_element(x, y, label, bold, font_size=LABEL_FONT)
     below = fitting(state_words_with_time(state), font_size=SMALL_FONT, room=box.right - x - 8)
     said = text_element(x, y + 8, below, f'fill="{look.text}"', font_size=SMALL_FONT)
-    return mark + text_element(x, y - 7, label, bold, font_size=LABEL_FONT) + said + bar
+    share = _thin_bar(box, state.share, look) if state.share is not None and not bar else ""
+    return mark + text_element(x, y - 7, label, bold, font_size=LABEL_FONT) + said + bar + share
+
+
+def _thin_bar(box: Box, share: float, look: StatusStyle) -> str:
+    """Return the progress bar of one step, along the lower edge of its node."""
+    left, length = box.left + 12, box.width - 24
+    shape = f'x="{number(left)}" y="{number(box.bottom - 5)}" height="{number(_THIN_BAR_HEIGHT)}" rx="1"'
+    whole = f'<rect width="{number(length)}" fill="#ffffff" fill-opacity="0.85" {shape}/>'
+    return f'{whole}<rect width="{number(length * share)}" fill="{look.stroke}" data-part="reported" {shape}/>'
 
 
 def _bar(box: Box, state: NodeState) -> str:

@@ -34,6 +34,7 @@ def to_text(diagram: Diagram, states: Mapping[str, NodeState], *, caption: Capti
     """Return a line for the run and one for every node, indented as branches and loops are."""
     name = one_line(caption.name) or "flow"
     head = name if caption.run_status is None else f"{name}: {caption.run_status}"
+    head += f", {caption.figures.reported}" if caption.figures.reported else ""
     entering: dict[str, list[Edge]] = {}
     leaving: dict[str, list[Edge]] = {}
     for edge in diagram.edges:
@@ -70,7 +71,8 @@ def _condition_prefix(entering: list[Edge]) -> str:
 def _state_suffix(state: NodeState | None) -> str:
     if state is None:
         return ""
-    return one_line(f": {with_reasons(state.words or counts(state) or in_words(state.status), state)}")
+    words = with_reasons(state.words or counts(state) or in_words(state.status), state)
+    return one_line(f": {words}, {state.reported}" if state.reported else f": {words}")
 
 
 def _end_suffix(ending: list[Edge]) -> str:

@@ -24,6 +24,7 @@ from ironflow_nb.execution.recording.journal_access import JournalAccess, Pendin
 from ironflow_nb.execution.session.attempts import Take
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.wait_state import waited_for
+from ironflow_nb.execution.steps.captured_streams import STREAMS
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, run_to_end
 from ironflow_nb.execution.steps.step_runner import perform_attempts
 from ironflow_nb.execution.system.frontend import CellExecution, is_interactive, logger, shell
@@ -97,11 +98,14 @@ class Engine:
                 atexit.register(self._exit)
                 if hasattr(os, "register_at_fork"):
                     os.register_at_fork(after_in_child=partial(_forsake, weakref.ref(self)))
+        STREAMS.use(self)
         self._background.look_after(session)
 
     def close_session(self, session: Session) -> None:
         """Release a session, unless bodies of it are still running or its end is not recorded yet."""
         self._background.let_go(session)
+        if not self.sessions:
+            STREAMS.release(self)
 
     def wake_with(self, make: Callable[[Engine], LooksForWaits]) -> None:
         """Give the background thread what continues runs that wait without an owner; `make` makes it, once."""
@@ -115,7 +119,9 @@ class Engine:
     def flush(self) -> None:
         """Commit what the background thread would commit next."""
         for session in list(self.sessions.values()):
-            if session.writer.is_pending or session.in_flight():
+            telemetry = session.writer.telemetry
+            has_reports = telemetry is not None and telemetry.hasten()
+            if session.writer.is_pending or session.in_flight() or has_reports:
                 with suppress(RunTakenOver):
                     session.flush()
 
@@ -221,6 +227,7 @@ class Engine:
             except IronflowError as error:
                 logger().warning("run %s could not be closed: %s", session.run_id, error)
         self.sessions.clear()
+        STREAMS.release(self)
         self._background.stop()
         if self._loop is not None:
             self._loop.close()

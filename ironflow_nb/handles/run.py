@@ -24,6 +24,7 @@ from ironflow_nb.history import frames, run_status
 from ironflow_nb.history.lookup import resolve_run, resolve_step, resolve_steps
 from ironflow_nb.history.recorded_values import arguments_of_run, read_value
 from ironflow_nb.history.run_status import is_parked, run_and_status
+from ironflow_nb.history.telemetry_frames import log_of, metrics
 from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from ironflow_nb.diagram.draw import Picture
     from ironflow_nb.history.pictured_frame import Plan
+    from ironflow_nb.history.run_log import RunLog
 
 T = TypeVar("T")
 
@@ -266,6 +268,26 @@ class Run(Generic[T]):
     def events(self) -> pd.DataFrame:
         """Return its events; see `ironflow_nb.events`."""
         return frames.events(run=self.id, engine=self._engine)
+
+    def metrics(self) -> pd.DataFrame:
+        """Return the values that were recorded in it; see `ironflow_nb.metrics`."""
+        return metrics(run=self.id, engine=self._engine)
+
+    def log(self, step: object = None) -> RunLog:
+        """Return what its flow and its steps have written to stdout, stderr and logging, by time, a line a row.
+
+        It displays itself as text, and ``str(run.log())`` is the text. Columns: run_id, step (empty for what the flow
+        wrote between its steps), attempt (of the flow the number of the continuation), at, stream (``stdout``,
+        ``stderr``, ``logging``, or ``omitted`` for the line in place of the middle of a long log), level (of logging),
+        text.
+
+        Args:
+            step: only the log of this step, or of all steps of a function: the function, ``"fetch"``, ``"fetch[12]"``.
+
+        Raises:
+            StepNotFound, AmbiguousStep: it names no step of the run, or those of several functions.
+        """
+        return log_of(self._engine, self.id, step)
 
     def value(self, step: object) -> Any:
         """Return the recorded output of a step, named by its function, ``"fetch"`` or ``"fetch[12]"``.

@@ -14,6 +14,7 @@ from ironflow_nb.core.wait_rules import until
 from ironflow_nb.execution import Engine, definition_prefix
 from ironflow_nb.handles.run_progress import ChildRun, Definitions, Place, Progress, progress_of
 from ironflow_nb.journal.ports import SiteTally, StepTally
+from ironflow_nb.telemetry.telemetry_rows import OpenProgress
 
 if TYPE_CHECKING:
     from ironflow_nb.diagram.draw import Picture
@@ -60,12 +61,14 @@ def _figures(progress: Progress) -> RunFigures:
     until = progress.now if progress.ended_at is None else progress.ended_at
     if run is None or until is None:
         return RunFigures(n_reused=progress.n_reused, n_tried_again=n_again)
+    of_flow = next((each for each in progress.reported if not each.name), None)
     began_at = run.started_at if continued_at is None else continued_at
     return RunFigures(
         wall_s=max(until - began_at, 0) / 1e6,
         is_continued=continued_at is not None,
         n_reused=progress.n_reused,
         n_tried_again=n_again,
+        reported="" if of_flow is None else of_flow.words,
     )
 
 
@@ -112,6 +115,13 @@ def _laid(progress: Progress) -> tuple[Diagram, dict[str, NodeState]]:
     for place, children in progress.children.items():
         if key_of[place] in states:
             states[key_of[place]] = _with_children(states[key_of[place]], children)
+    reported: dict[str, list[OpenProgress]] = {}
+    for each in progress.reported:
+        if each.name:
+            reported.setdefault(key_of[each.name, each.site], []).append(each)
+    for key, found in reported.items():
+        if key in states and states[key].n(StepStatus.RUNNING) == len(found) == 1:
+            states[key] = changed(states[key], reported=found[0].words, share=found[0].share)
     return _with_taken_edges(sites, states, expected, progress), states
 
 

@@ -24,6 +24,7 @@ from ironflow_nb.core.wait_rules import is_shown
 from ironflow_nb.execution import Engine, Session, continuations, definition_prefix, unused_steps
 from ironflow_nb.history.run_status import looked_at, statuses_of, unwritten
 from ironflow_nb.journal.ports import Reader, Select, SiteTally, StepTally, StoredDefinition
+from ironflow_nb.telemetry.telemetry_rows import OpenProgress, TelemetryReader
 
 _CHILDREN: Final = 5
 """The number of child runs that a node lists: the newest."""
@@ -64,7 +65,7 @@ class Progress(NamedTuple):
     """The recorded progress of a run and of its children; `totals` are those of maps, by name and site.
 
     `continued_at`, `ended_at` and `now` are microseconds UTC, the first two those of the latest continuation. Only a
-    run that has not ended has `now`, which is rounded as its elapsed time is shown.
+    run that has not ended has `now`, which is rounded as its elapsed time is shown, and what was `reported`.
     """
 
     run: RunRow | None
@@ -77,6 +78,7 @@ class Progress(NamedTuple):
     ended_at: int | None = None
     n_reused: int = 0
     now: int | None = None
+    reported: Sequence[OpenProgress] = ()
 
     @property
     def places(self) -> set[Place]:
@@ -93,6 +95,8 @@ class Moment(NamedTuple):
     n_reused: int
     now: int | None = None
     """The time, if the run has not ended: rounded, microseconds UTC."""
+    reported: Sequence[OpenProgress] = ()
+    """How far its running attempts, and its flow, say that they are."""
 
 
 def progress_of(engine: Engine, run_id: RunId) -> Progress:
@@ -118,8 +122,11 @@ def progress_since(engine: Engine, run_id: RunId, moment: Moment | None) -> tupl
             if found and run is not found[0]:
                 continue  # it has ended since this transaction began, so its steps are to be read again
             n_reused = session.replayer.n_reused if session is not None else 0 if run is None else run.n_reused
-            time = _rounded_now(engine, reader, run) if run is not None and status in OWNED else None
-            now = Moment(run_id, reader.last_position(), status, n_reused, time)
+            time, reported = None, []
+            if run is not None and status in OWNED:
+                time = _rounded_now(engine, reader, run)
+                reported = reader.extension(TelemetryReader).open_progress(run_id)
+            now = Moment(run_id, reader.last_position(), status, n_reused, time, reported)
             if now == moment:
                 return now, None
             if run is None or not found:
@@ -162,6 +169,7 @@ def _read(engine: Engine, reader: Reader, run: RunRow, session: Session | None, 
         ended_at=None if goes_on else run.ended_at or _last_sign_at(reader, run),
         n_reused=moment.n_reused,
         now=moment.now,
+        reported=moment.reported,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import asdict, replace
 
 from ironflow_nb.core.identity import RunId, StepRef, ValueId
-from ironflow_nb.core.plain_text import plain
+from ironflow_nb.core.plain_text import done_of, plain
 from ironflow_nb.core.run_state import RunRow, StepRow
 from ironflow_nb.core.status import FAILURES, OWNED, RunStatus, StepStatus, derived_step_status, recorded_step_statuses
 from ironflow_nb.execution import REGISTRY, Engine
@@ -25,6 +25,7 @@ from ironflow_nb.history.recorded_values import CONTENT_LIMIT, call_preview, fie
 from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.history.tables import ATTEMPT_COLUMNS, EVENT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS, frame_of_pieces
 from ironflow_nb.journal.ports import Reader, Select, StepTally
+from ironflow_nb.telemetry.telemetry_rows import TelemetryReader
 from ironflow_nb.values.stored_value import INLINE_LIMIT
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ def steps(
 
     Columns: run_id, step (``fetch[12]``), name, index, attempt, status, started_at, finished_at, duration_s, reused
     (the latest continuation took the recorded result, or the run took the result of another one; duration_s is that of
-    the original attempt), reason (why the attempt ran), output (preview), output_bytes, error (preview). `Run.value`
-    returns the real value.
+    the original attempt), reason (why the attempt ran), output (preview), output_bytes, error (preview), progress
+    (``41 of 200``, if the body reports it by `progress`). `Run.value` returns the real value.
 
     The arguments are those of `runs`; `status` is that of the step, and `since` and `limit` count steps.
     """
@@ -99,9 +100,9 @@ def steps(
             engine, reader, replace(select, is_latest=True), parse_statuses(StepStatus, status)
         )
         reused = _reused_steps(reader, [row for row, _ in chosen], list(of_run.values()))
-        texts = _previews(reader, chosen)
+        texts, progress = _previews(reader, chosen), _progress(reader, chosen)
     took = {"reused": [(row.run_id, row.step) in reused for row, _ in chosen]}
-    return _history_frame(STEP_COLUMNS, [_attempt_columns(chosen, texts) | took])
+    return _history_frame(STEP_COLUMNS, [_attempt_columns(chosen, texts) | progress | took])
 
 
 def attempts(
@@ -122,8 +123,8 @@ def attempts(
     with engine.reading() as reader:
         select = selection_of(engine, reader, flow=flow, run=run, since=since, limit=limit)
         chosen, _ = _select_attempts(engine, reader, select, parse_statuses(StepStatus, status))
-        texts = _previews(reader, chosen)
-    return _history_frame(ATTEMPT_COLUMNS, [_attempt_columns(chosen, texts)])
+        texts, progress = _previews(reader, chosen), _progress(reader, chosen)
+    return _history_frame(ATTEMPT_COLUMNS, [_attempt_columns(chosen, texts) | progress])
 
 
 def events(
@@ -235,6 +236,13 @@ def _previews(reader: Reader, rows: Iterable[tuple[RunRow | StepRow, Any]]) -> P
     having = (row.row_key for row in chosen if row.output_id is not None)
     found = reader.values(ids, of=having, content_limit=CONTENT_LIMIT)
     return {key: (preview(stored), stored.size) for key, stored in found.items()}
+
+
+def _progress(reader: Reader, chosen: Sequence[tuple[StepRow, Any]]) -> dict[str, list[str | None]]:
+    """Return how far the attempts are, or were when they ended."""
+    known = reader.extension(TelemetryReader).progress({row.run_id for row, _ in chosen})
+    found = (known.get((row.run_id, row.step, row.attempt)) for row, _ in chosen)
+    return {"progress": [None if each is None else done_of(*each) for each in found]}
 
 
 def _call_previews(reader: Reader, rows: Sequence[RunRow]) -> dict[RunId, str]:

@@ -132,7 +132,7 @@ RUN_COLUMNS: Final = {
 STEP_COLUMNS: Final = {
     "run_id": TEXT, "step": TEXT, "name": TEXT, "index": "int64", "attempt": "int64", "status": TEXT,
     "started_at": INSTANT, "finished_at": INSTANT, "duration_s": "float64", "reused": "bool", "reason": TEXT,
-    "output": TEXT, "output_bytes": COUNT, "error": TEXT,
+    "output": TEXT, "output_bytes": COUNT, "error": TEXT, "progress": TEXT,
 }  # fmt: skip
 
 ATTEMPT_COLUMNS: Final = {name: dtype for name, dtype in STEP_COLUMNS.items() if name != "reused"} | {"branch": TEXT}
@@ -147,10 +147,12 @@ _RUNS: Final = (
     "n_reused", "output", "error",
 )  # fmt: skip
 _ATTEMPTS: Final = (
-    "run_id", "branch", "step", "attempt", "status", "started_at", "duration_s", "reason", "output", "error",
+    "run_id", "branch", "step", "attempt", "status", "progress", "started_at", "duration_s", "reason", "output",
+    "error",
 )  # fmt: skip
 _STEPS: Final = (
-    "run_id", "step", "attempt", "status", "started_at", "duration_s", "reused", "reason", "output", "error",
+    "run_id", "step", "attempt", "status", "progress", "started_at", "duration_s", "reused", "reason", "output",
+    "error",
 )  # fmt: skip
 _EVENTS: Final = ("position", "run_id", "at", "type", "step", "attempt", "data")
 

@@ -21,6 +21,7 @@ from ironflow_nb.journal.schema import (
     PROJECTIONS,
     SCHEMA_VERSION,
     STEPS,
+    TELEMETRY,
     TRIGGERS,
     statements,
 )
@@ -59,8 +60,8 @@ def schema_4(database: Database) -> None:
 
 @MIGRATIONS(transactional=False)
 def schema_5(database: Database) -> None:
-    """Add the tables of schedules and of events that start flows."""
-    _add(database, TRIGGERS)
+    """Add the tables of schedules and of events that start flows, and of what attempts report."""
+    _add(database, TRIGGERS + TELEMETRY)
 
 
 def _add(database: Database, script: str) -> None:

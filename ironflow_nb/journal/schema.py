@@ -296,6 +296,51 @@ CREATE TABLE subscriptions (
 ) WITHOUT ROWID;
 """
 
+TELEMETRY: Final = """
+-- What attempts have written, in pieces. Without a name it is the flow's, whose attempts are its continuations.
+CREATE TABLE logs (
+    run_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    "index" INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    stream TEXT NOT NULL,
+    level TEXT,
+    text TEXT NOT NULL,
+    PRIMARY KEY (run_id, name, "index", attempt, number)
+);
+
+-- Measured values. A value that is no number is null. Of the flow the branch and the nth of its name recognise a value.
+CREATE TABLE metrics (
+    run_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    "index" INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    branch TEXT NOT NULL,
+    metric TEXT NOT NULL,
+    nth INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    value REAL,
+    PRIMARY KEY (run_id, name, "index", attempt, branch, metric, nth)
+) WITHOUT ROWID;
+
+-- How far each attempt is, or was when it ended.
+CREATE TABLE progress (
+    run_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    "index" INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    n_done INTEGER NOT NULL,
+    n_total INTEGER,
+    is_open INTEGER NOT NULL,
+    PRIMARY KEY (run_id, name, "index", attempt)
+) WITHOUT ROWID;
+
+CREATE INDEX progress_by_run ON progress (run_id) WHERE is_open;
+"""
+
 _ISO: Final = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000, 'unixepoch') || printf('.%06dZ', {0} % 1000000)"
 
 _VIEWS: Final = """
@@ -322,7 +367,7 @@ CREATE INDEX runs_by_name ON runs (name);
 CREATE INDEX runs_by_status ON runs (status);
 """
 
-DDL: Final = RUNS + STEPS + TABLES + CACHED + OBSERVATIONS + PROJECTIONS + TRIGGERS + INDEXES + VIEWS
+DDL: Final = RUNS + STEPS + TABLES + CACHED + OBSERVATIONS + PROJECTIONS + TRIGGERS + TELEMETRY + INDEXES + VIEWS
 
 
 def statements(script: str) -> Iterator[str]:

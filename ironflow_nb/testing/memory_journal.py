@@ -35,7 +35,9 @@ from ironflow_nb.journal.ports import (
     StepTally,
     StoredDefinition,
 )
+from ironflow_nb.telemetry.telemetry_rows import TelemetryReader
 from ironflow_nb.testing.memory_deciders import MemoryDeciders
+from ironflow_nb.testing.memory_telemetry import MemoryTelemetry
 from ironflow_nb.testing.memory_triggers import MemoryTriggers
 from ironflow_nb.testing.memory_work import MemoryWork
 from ironflow_nb.triggers.trigger_rows import TriggerReader
@@ -68,6 +70,7 @@ class MemoryJournal:
         self._mailbox = MemoryWork()
         self._deciders = MemoryDeciders(self._events, self._runs)
         self._triggers = MemoryTriggers()
+        self._telemetry = MemoryTelemetry(self._running_site)
         self._n_signals = 0
         self._n_changes = 0
 
@@ -134,6 +137,7 @@ class MemoryJournal:
         self._mailbox.write(entry)
         self._deciders.put(entry.run_id, entry.additions)
         self._triggers.put(entry.additions, self._mailbox)
+        self._telemetry.put(entry.run_id, entry.additions)
         for cached in entry.cached:
             place = cached.identity, cached.code
             if cached.output_id is not None:
@@ -193,8 +197,18 @@ class MemoryJournal:
 
     def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
         """See the port."""
-        found = {DeciderReader: self._deciders, TriggerReader: self._triggers}[kind]  # type: ignore[index]
+        found = {
+            DeciderReader: self._deciders, TriggerReader: self._triggers, TelemetryReader: self._telemetry,
+        }[kind]  # type: ignore[index]  # fmt: skip
         return cast("E", found)
+
+    def _running_site(self, run_id: RunId, step: StepRef, attempt: int) -> str | None:
+        row = self._steps.get(run_id, {}).get((step, attempt))
+        if row is None or row.status is not StepStatus.RUNNING:
+            return None
+        event = self._events[self._positions[run_id, row.version] - 1]
+        began = decode_event(event.type, event.data)
+        return began.site if isinstance(began, StepStarted) else ""
 
     def write_lease(self, lease: Lease) -> None:
         """See the port."""
@@ -247,6 +261,7 @@ class MemoryJournal:
             other._cached, other._mailbox = dict(self._cached), self._mailbox.copy()
             other._triggers = self._triggers.copy()
             other._deciders = self._deciders.copy(other._events, other._runs)
+            other._telemetry = self._telemetry.copy(other._running_site)
             if n_changes == self._n_changes and not n_changes % 2:
                 return other
 

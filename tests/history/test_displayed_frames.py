@@ -152,7 +152,7 @@ def test_of_many_rows_the_first_and_the_last_are_shown_as_pandas_does(lab: Lab) 
     frame = iron.steps(long)
     lines = repr(frame).splitlines()
     assert [line.split()[0] for line in lines[1:12]] == [*"01234", "..", *map(str, range(995, 1000))]
-    assert lines[-1] == "[1000 rows x 14 columns, 5 of them shown]"
+    assert lines[-1] == "[1000 rows x 15 columns, 5 of them shown]"
     assert str(frame._repr_html_()).count("<tr") == 12  # type: ignore[operator]
 
 

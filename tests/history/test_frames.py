@@ -20,7 +20,7 @@ TEXT, INSTANT, COUNT = "string", "datetime64[us, UTC]", "Int64"
 STEPS = {
     "run_id": TEXT, "step": TEXT, "name": TEXT, "index": "int64", "attempt": "int64", "status": TEXT,
     "started_at": INSTANT, "finished_at": INSTANT, "duration_s": "float64", "reused": "bool", "reason": TEXT,
-    "output": TEXT, "output_bytes": COUNT, "error": TEXT,
+    "output": TEXT, "output_bytes": COUNT, "error": TEXT, "progress": TEXT,
 }  # fmt: skip
 DTYPES = {
     "runs": {

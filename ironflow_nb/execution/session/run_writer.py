@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -25,6 +25,9 @@ from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.journal.ports import CachedResult, Durability, QueueItem, RunCommit, StoredDefinition
 from ironflow_nb.values.stored_value import ROW_LIMIT, StoredValue
+
+if TYPE_CHECKING:
+    from ironflow_nb.telemetry.run_telemetry import RunTelemetry
 
 _VALUE_OF_ROW: Final = {
     kind: field for kind in EVENT_TYPES.values() for field in ("inputs", "output") if field in kind.__struct_fields__
@@ -63,6 +66,7 @@ class RunWriter:
         self._definitions: list[StoredDefinition] = []
         self.defined: set[Digest] = set()
         self._mail: list[Mail] = []
+        self.telemetry: RunTelemetry | None = None
 
     def begin(self, replayer: Replayer) -> None:
         """Begin a continuation."""
@@ -79,6 +83,19 @@ class RunWriter:
         """Take the run as the journal holds it: its newest event is of that version and instant."""
         self.version, self.at = version, max(at, self.at)
         self.row = self._stored_row = row
+
+    def begin_telemetry(self, redact: Callable[[str], str]) -> RunTelemetry:
+        """Return what collects the reports of the run, which is made for the first one; its texts are redacted."""
+        from ironflow_nb.telemetry.run_telemetry import RunTelemetry
+
+        if self.telemetry is None:
+            access = self.access
+            self.telemetry = RunTelemetry(access.clock, access.threads.lock(), redact, self._continuation)
+        return self.telemetry
+
+    def _continuation(self) -> int:
+        """Return the number of the current continuation."""
+        return 0 if self.row is None else self.row.n_sessions
 
     def raise_fatal_error(self) -> None:
         """Raise again what a flow must not get past, whatever it swallows."""
@@ -158,7 +175,9 @@ class RunWriter:
                 if type(pending.event) is WaitEnded:  # by which a waiting run goes on
                     run = evolve_run(self.run_id, run, recorded)
             rows.append(row)
-        if not (events or steps or cached or self._definitions):
+        telemetry = self.telemetry
+        reports = telemetry.to_write() if telemetry is not None and telemetry.is_used else ()
+        if not (events or steps or cached or self._definitions or reports):
             return rows
         is_run_changed = run is not self.row or self._run is not None
         values, row_values = _divided_values([*self._deferred, *pending_events])
@@ -175,7 +194,9 @@ class RunWriter:
         )
         if mail and events:
             commit = _with_mail(commit, mail)
-        self.access.append([commit], self.durability)
+        if reports:
+            commit = replace(commit, additions=reports)
+        self.access.append([commit], self.durability if events or steps else Durability.PROCESS)
         # After COMMIT: an error before it leaves the writer as it was.
         self.version += len(events)
         self.at, self.row = at, run
@@ -185,6 +206,8 @@ class RunWriter:
         if events:
             self._mail.clear()
         self._forget_pending()
+        if telemetry is not None and reports:
+            telemetry.written(reports)
         return rows
 
     def append(self, *events: PendingEvent) -> list[StepRow | None]:
@@ -213,6 +236,8 @@ class RunWriter:
         self.claims.give_back_all_but(())
         self._mail.clear()
         self._forget_pending()
+        if self.telemetry is not None:
+            self.telemetry.drop()
         with suppress(JournalError):  # then the ends of the claims stay pending
             self.commit()
         raise self.fatal_error
@@ -242,6 +267,8 @@ class RunWriter:
         attempts: list[Attempt | None] = []
         for result in batch:
             attempt = result.performed
+            if attempt.telemetry is not None and self.telemetry is not None:
+                self.telemetry.finish(attempt)
             events.append(result)
             attempts.append(attempt)
             if attempt.failed is not None and type(result.event) is StepReused:  # so it never began

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
 
@@ -43,6 +43,9 @@ from ironflow_nb.execution.session.run_phase import RunLifecycle, RunPhase
 from ironflow_nb.execution.session.run_writer import RunWriter
 from ironflow_nb.execution.session.undos import Compensation
 from ironflow_nb.journal.ports import StoredDefinition
+
+if TYPE_CHECKING:
+    from ironflow_nb.telemetry.run_telemetry import RunTelemetry
 
 
 class StartPerformer(Protocol):
@@ -73,6 +76,8 @@ class Session(RunLifecycle):
         self.replayer = replayer
         self.writer.begin(replayer)
         self.completion = Promise()
+        if self.writer.telemetry is not None:
+            self.writer.telemetry.begin()
         self.open()
         self.beside = ConcurrentWork(self.lock, self.wakeups, self.access.clock)
         self.waits = OpenWaits(self.writer)
@@ -127,6 +132,14 @@ class Session(RunLifecycle):
     def name(self) -> str:
         """The name of what runs."""
         return self.writer.row.name if self.writer.row is not None else "the flow"
+
+    def telemetry(self) -> RunTelemetry:
+        """Return what collects the reports of this run."""
+        if self.writer.telemetry is not None:
+            return self.writer.telemetry
+        with self.lock:
+            redact = lambda text: self.storage.redacted(text)  # noqa: E731, PLW0108 -- a style may replace the storage
+            return self.writer.begin_telemetry(redact)
 
     # -- calls and attempts --------------------------------------------------------------------------------------
 
@@ -307,6 +320,8 @@ class Session(RunLifecycle):
         """Release an attempt without a result: it was cancelled, or its run ended before it began."""
         with self.lock:
             self._land(attempt)
+            if attempt.telemetry is not None:
+                self.telemetry().finish(attempt)
             self.writer.claims.give_back(attempt)
             if attempt.child_run_id is not None and attempt.is_started:
                 attempt.promise.undone = attempt  # before anybody is told: a call that waits for the child continues it
@@ -418,7 +433,8 @@ class Session(RunLifecycle):
         self.commit_queued()
         self.beside.begin_due()
         self._write_definition()
-        if self.writer.is_pending:
+        telemetry = self.writer.telemetry
+        if self.writer.is_pending or (telemetry is not None and telemetry.is_due()):
             with self.lock:
                 self.writer.append()
 
@@ -450,6 +466,8 @@ class Session(RunLifecycle):
         with self.lock:
             self.writer.claims.give_back_all_but(self._in_flight.values())
             self.waits.leave(events)
+            if self.writer.telemetry is not None:
+                self.writer.telemetry.finish_flow()
             self.writer.append(*events)
             self.close()
             resolve()  # in the same hold of the lock: a thread that finds the session closed finds its result

@@ -24,7 +24,8 @@ R = TypeVar("R")
 class RunContext(msgspec.Struct, frozen=True):
     """A place inside a run: the branch of its flow, and the step whose body is running, if one is.
 
-    `continuation` is the memory of the continuation of the run in which the code began. A body has `limit_s` seconds.
+    `continuation` is the memory of the continuation of the run in which the code began. A body has `limit_s` seconds,
+    and is that of an `attempt`.
     """
 
     session: Session
@@ -32,6 +33,7 @@ class RunContext(msgspec.Struct, frozen=True):
     step: StepRef | None = None
     continuation: object = None
     limit_s: float | None = None
+    attempt: Attempt | None = None
 
     def resolve(
         self, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any], site: str | None = None

@@ -92,6 +92,7 @@ class LimitedBody:
             if self._result is None:
                 self._is_abandoned = True
                 self._session.abandoned.add(self._attempt.step)
+                self._session.telemetry().abandon(self._attempt)
         if self._result is None:
             raise self._exceeded("goes on alone, and what it returns is discarded")
         value, error = self._result

@@ -175,7 +175,7 @@ async def perform_attempt(
         is_limited = child is None and (attempt.spec.limits is not NO_LIMITS or session.is_within_limit)
         limited = limited_body(session, attempt) if is_limited else None
         limit_s = None if limited is None else limited.limit_s
-        context = RunContext(session, attempt.call.place[1], attempt.step, limit_s=limit_s)
+        context = RunContext(session, attempt.call.place[1], attempt.step, limit_s=limit_s, attempt=attempt)
         token = None if child is not None else SCOPE.set(context)
         # The body is called in this very coroutine, for another one would change its StopIteration.
         try:

@@ -116,6 +116,10 @@ class SearchedStorage(RunStorage):
             diagram=self._secrets.redacted(definition.diagram),
         )
 
+    def redacted(self, text: str) -> str:
+        """See the base class."""
+        return self._secrets.redacted(self._inner.redacted(text))
+
     def _redact_argument(self, value: Any) -> Any:
         try:
             return self.store(value)[1]

@@ -1,0 +1,115 @@
+"""What a body or a flow says of itself while it goes on: how many items are done, and measured values."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from numbers import Complex, Real
+from operator import index
+from typing import Any, TypeVar, overload
+
+from ironflow_nb.core.option_values import a_name
+from ironflow_nb.execution.steps.context import SCOPE, RunContext
+from ironflow_nb.telemetry.attempt_telemetry import ItemCount
+
+T = TypeVar("T")
+
+
+@overload
+def progress(iterable: Iterable[T], *, total: int | None = None) -> Iterator[T]: ...
+@overload
+def progress(iterable: AsyncIterable[T], *, total: int | None = None) -> AsyncIterator[T]: ...
+def progress(iterable: Any, *, total: int | None = None) -> Any:
+    """Iterate over the items, and show how many of them are done: in the picture of the run, and in `Run.steps`.
+
+    In a step it is the progress of the attempt, in a flow that of the run; the outermost one counts. It is recorded
+    about once a second and at the end. Outside of a run the items are only passed on.
+
+    Args:
+        iterable: anything to iterate over, also asynchronously.
+        total: the number of items, if the iterable has no length.
+
+    Raises:
+        TypeError: it can't be iterated over, or the total is no integer.
+        ValueError: the total is negative.
+    """
+    is_async = isinstance(iterable, AsyncIterable)
+    if not is_async and not hasattr(type(iterable), "__iter__") and not hasattr(type(iterable), "__getitem__"):
+        raise TypeError(f"iron.progress takes something to iterate over, such as a list, not {iterable!r}")
+    count = ItemCount(_total(iterable, total))
+    scope = SCOPE.get()
+    if scope is None:
+        return iterable.__aiter__() if is_async else iter(iterable)
+    return _counted_async(iterable, scope, count) if is_async else _counted(iterable, scope, count)
+
+
+def _total(iterable: Any, total: object) -> int | None:
+    if total is None:
+        if hasattr(type(iterable), "__ironflow_list__"):  # of a map, whose length waits for its end
+            return None
+        return len(iterable) if hasattr(type(iterable), "__len__") else None
+    try:
+        number = index(total)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"the total of iron.progress is a number of items, not {total!r}") from None
+    if isinstance(total, bool) or not 0 <= number < 2**63:
+        raise ValueError(f"the total of iron.progress is a number of items, not {total!r}")
+    return number
+
+
+def _counted(iterable: Iterable[T], scope: RunContext, count: ItemCount) -> Iterator[T]:
+    end = scope.session.telemetry().begin_count(scope.attempt, count)
+    try:
+        for item in iterable:
+            yield item
+            count.n_done += 1
+    finally:
+        end()
+
+
+async def _counted_async(iterable: AsyncIterable[T], scope: RunContext, count: ItemCount) -> AsyncIterator[T]:
+    end = scope.session.telemetry().begin_count(scope.attempt, count)
+    try:
+        async for item in iterable:
+            yield item
+            count.n_done += 1
+    finally:
+        end()
+
+
+def metric(name: str, value: Any) -> None:
+    """Record a measured value of the attempt, or of the run if it is called in a flow; `metrics` has all of them.
+
+    The value is kept as a float: also NaN and infinities, and an integer beyond 2**53 as the nearest float. It is
+    written about once a second and with the result of the step. Outside of a run nothing is recorded.
+
+    Args:
+        name: any name, such as ``"loss"``; the values of one name are a series.
+        value: a number of Python or numpy, a Decimal or a Fraction, or an array or tensor without dimensions.
+
+    Raises:
+        TypeError: the value is no number.
+        ValueError: the name is none, or the number is larger than any float.
+    """
+    checked, number = a_name(name), _number(name, value)
+    scope = SCOPE.get()
+    if scope is not None:
+        scope.session.telemetry().measure(scope.attempt, scope.branch, checked, number)
+
+
+def _number(name: str, value: Any) -> float:
+    is_complex = isinstance(value, Complex) and not isinstance(value, Real)
+    is_number = hasattr(type(value), "__float__") or hasattr(type(value), "__index__")
+    if is_complex or not is_number or getattr(value, "ndim", None):
+        raise TypeError(f"the metric {name!r} is one number, not {_described(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"the metric {name!r} is larger than any float; record its logarithm, or scale it") from None
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"the metric {name!r} is one number, not {_described(value)}: {error}") from error
+
+
+def _described(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    kind = type(value).__name__
+    return f"a {kind} of the shape {shape}" if shape is not None else f"{kind} {value!r:.100}"

@@ -1,0 +1,1 @@
+"""What attempts report beside their results: logs, metrics and progress."""

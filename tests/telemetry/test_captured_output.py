@@ -1,0 +1,342 @@
+"""What bodies and flows write is in the log of their attempts, and where it was before."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import io
+import logging
+import sys
+import threading
+from contextlib import redirect_stdout
+from functools import partial
+from typing import Any
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import flow, step
+from tests.cells import World
+from tests.conftest import Lab
+from tests.waits.conftest import until
+
+
+def lines(run: iron.Run[Any] | None, of: object = None) -> list[str]:
+    assert run is not None
+    return list(run.log(of)["text"])
+
+
+def last(of: Any) -> iron.Run[Any]:
+    assert of.last is not None
+    return of.last  # type: ignore[no-any-return]
+
+
+@step
+def tell(text: str) -> str:
+    print("told", text)
+    print("aside", text, file=sys.stderr)
+    return text
+
+
+@step
+async def tell_async(text: str) -> str:
+    print("told", text)
+    await asyncio.sleep(0)
+    print("again", text)
+    return text
+
+
+def test_the_log_has_what_a_step_writes_and_so_has_the_stream(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    @flow
+    def work() -> None:
+        print("before")
+        tell("a")
+        print("after")
+
+    work()
+    log = last(work).log()
+    assert list(log["text"]) == ["before", "told a", "aside a", "after"]
+    assert list(log["stream"]) == ["stdout", "stdout", "stderr", "stdout"]
+    assert [step.rpartition(".")[2] for step in log["step"].fillna("")] == ["", "tell[0]", "tell[0]", ""]
+    assert lines(last(work), tell) == ["told a", "aside a"]
+    shown = capsys.readouterr()
+    assert shown.out == "before\ntold a\nafter\n"
+    assert shown.err == "aside a\n"
+
+
+def test_each_of_many_attempts_at_once_has_its_own_log(lab: Lab) -> None:
+    texts = [f"{n}" for n in range(20)]
+
+    @flow
+    def work() -> None:
+        list(tell.map(texts, concurrency=5))
+        list(tell_async.map(texts))
+
+    work()
+    for name, expected in ((tell, ["told {}", "aside {}"]), (tell_async, ["told {}", "again {}"])):
+        log = last(work).log(name)
+        for number, text in enumerate(texts):
+            of_one = log[log["step"].str.endswith(f"[{number}]")]
+            assert list(of_one["text"]) == [each.format(text) for each in expected]
+
+
+def test_an_async_flow_and_its_tasks_are_told_apart(lab: Lab) -> None:
+    @flow
+    async def work() -> None:
+        print("flow")
+        await asyncio.gather(tell_async("a"), tell_async("b"))
+        await asyncio.to_thread(print, "on a thread")
+
+    run = work.start()
+    run.result()
+    assert sorted(lines(run, "tell_async[0]") + lines(run, "tell_async[1]")) == [
+        "again a",
+        "again b",
+        "told a",
+        "told b",
+    ]
+    assert [text for text in lines(run) if text not in lines(run, tell_async)] == ["flow", "on a thread"]
+
+
+def test_a_child_run_has_a_log_of_its_own(lab: Lab) -> None:
+    @flow
+    def child() -> None:
+        print("child")
+        tell("c")
+
+    @flow
+    def parent() -> None:
+        print("parent")
+        child()
+
+    parent()
+    assert lines(last(parent)) == ["parent"]
+    assert lines(last(child)) == ["child", "told c", "aside c"]
+
+
+def test_a_thread_is_heard_if_it_has_the_context(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    @step
+    def threads() -> None:
+        for call in (iron.bind(print), partial(contextvars.copy_context().run, print)):
+            thread = threading.Thread(target=call, args=("bound",))
+            thread.start()
+            thread.join()
+        foreign = threading.Thread(target=contextvars.Context().run, args=(print, "foreign"))
+        foreign.start()
+        foreign.join()
+
+    flow(lambda: threads(), name="work")()
+    assert lines(iron.get_run(iron.runs()["run_id"][0])) == ["bound", "bound"]
+    assert capsys.readouterr().out == "bound\nbound\nforeign\n"
+
+
+def test_records_of_logging_are_heard_once_with_their_level(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("of the user")
+    handler = logging.StreamHandler(sys.stderr)
+    logger.addHandler(handler)
+
+    @step
+    def warn() -> None:
+        logger.warning("care %s", 1)
+        logger.info("not heard: the level is WARNING")
+        try:
+            raise ValueError("why")
+        except ValueError:
+            logger.exception("broken")
+
+    try:
+        flow(lambda: warn(), name="work")()
+    finally:
+        logger.removeHandler(handler)
+    log = iron.get_run(iron.runs()["run_id"][0]).log()
+    assert list(log["level"])[:2] == ["WARNING", "ERROR"]
+    assert list(log["text"])[:2] == ["of the user: care 1", "of the user: broken"]
+    assert list(log["text"])[-1] == "ValueError: why"
+    assert set(log["stream"]) == {"logging"}
+    assert capsys.readouterr().err.startswith("care 1\n")
+
+
+def test_each_attempt_and_each_continuation_has_a_log(lab: Lab, world: World) -> None:
+    @step(retries=iron.Retry(attempts=2, delay_s=0.0))
+    def shaky() -> None:
+        world.did("try")
+        print("try", len(world.log))
+        if len(world.log) == 1:
+            raise OSError("once")
+
+    @flow
+    def work() -> None:
+        print("flow begins")
+        shaky()
+        if world.is_broken:
+            raise KeyError("later")
+
+    with pytest.raises(KeyError):
+        work()
+    lab.cell()
+    world.is_broken = False
+    work()
+    log = last(work).log()
+    assert list(log["text"]) == ["flow begins", "try 1", "try 2", "flow begins"]
+    assert list(log["attempt"]) == [1, 1, 2, 2]
+
+
+def test_a_failed_and_an_interrupted_attempt_keep_what_they_wrote(lab: Lab) -> None:
+    @step
+    def fail(error: str) -> None:
+        print("before", error, end="")
+        raise KeyboardInterrupt if error == "interrupt" else ValueError
+
+    @flow
+    def work(error: str) -> None:
+        fail(error)
+
+    for error, raised in (("failure", ValueError), ("interrupt", KeyboardInterrupt)):
+        with pytest.raises(raised):
+            work(error)
+        assert lines(last(work), fail) == [f"before {error}"]
+
+
+def test_what_an_abandoned_body_writes_later_is_dropped(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    go, is_over = threading.Event(), threading.Event()
+
+    @step(timeout_s=0.05)
+    def slow() -> None:
+        print("in time")
+        go.wait(60)
+        print("late")
+        iron.metric("late", 1)
+        is_over.set()
+
+    @flow
+    def work() -> None:
+        try:
+            slow()
+        except TimeoutError:
+            go.set()
+            assert is_over.wait(60)
+
+    work()
+    assert lines(last(work)) == ["in time"]
+    assert last(work).metrics().empty
+    assert capsys.readouterr().out == "in time\nlate\n"
+
+
+def test_another_reader_sees_the_log_while_the_body_goes_on(lab: Lab) -> None:
+    go = threading.Event()
+
+    @step
+    def long() -> None:
+        print("begun")
+        go.wait(60)
+
+    run = flow(lambda: long(), name="work").start()
+    until(lambda: lines(run))
+    assert lines(run) == ["begun"]
+    go.set()
+    run.result()
+    assert lines(run) == ["begun"]
+
+
+def test_what_a_body_redirects_is_its_own(lab: Lab) -> None:
+    @step
+    def redirected() -> str:
+        with redirect_stdout(io.StringIO()) as own:
+            print("kept")
+        print("shown")
+        return own.getvalue()
+
+    @flow
+    def work() -> str:
+        return redirected()
+
+    assert work() == "kept\n"
+    assert lines(last(work)) == ["shown"]
+
+
+def test_streams_and_logging_are_what_they_were_when_no_run_goes_on(lab: Lab) -> None:
+    before = sys.stdout, sys.stderr, dict(vars(sys.stdout)), logging.Logger.callHandlers
+    with redirect_stdout(io.StringIO()) as other:
+
+        @flow
+        def work() -> None:
+            tell("a")
+
+        work()
+        assert "write" not in vars(other)
+    assert other.getvalue() == "told a\n"
+    work()
+    assert (sys.stdout, sys.stderr, dict(vars(sys.stdout)), logging.Logger.callHandlers) == before
+
+
+def test_a_stream_that_allows_no_attributes_is_left_alone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bare:
+        __slots__ = ("texts",)
+
+        def __init__(self) -> None:
+            self.texts: list[str] = []
+
+        def write(self, text: str) -> int:
+            self.texts.append(text)
+            return len(text)
+
+        def flush(self) -> None: ...
+
+    bare = Bare()
+    monkeypatch.setattr(sys, "stdout", bare)
+
+    @flow
+    def work() -> None:
+        tell("a")
+
+    work()
+    assert "".join(bare.texts) == "told a\n"
+    assert lines(last(work)) == ["aside a"]
+
+
+def test_who_writes_no_text_gets_the_error_of_the_stream(lab: Lab) -> None:
+    @step
+    def wrong() -> None:
+        sys.stdout.write(b"bytes")  # type: ignore[arg-type]
+
+    with pytest.raises(TypeError):
+        flow(lambda: wrong(), name="work")()
+
+
+def test_a_long_log_is_bounded_and_says_so(lab: Lab) -> None:
+    @step
+    def chatty() -> None:
+        for n in range(30_000):
+            print("line", n)
+
+    flow(lambda: chatty(), name="work")()
+    log = iron.get_run(iron.runs()["run_id"][0]).log()
+    assert log["text"].str.len().sum() < 64_100
+    assert (log["text"].iloc[0], log["text"].iloc[-1]) == ("line 0", "line 29999")
+    assert list(log[log["stream"] == "omitted"]["text"].str.startswith("... "))
+
+
+def test_the_log_shows_itself_as_text(lab: Lab) -> None:
+    @flow
+    def work() -> None:
+        print("<flow>\x1b[31m")
+        tell("a")
+
+    work()
+    log = last(work).log()
+    assert str(log) == "-- flow\n<flow>\n-- tests.telemetry.test_captured_output.tell[0]\ntold a\naside a"
+    assert repr(log) == str(log)
+    assert "&lt;flow&gt;" in str(log._repr_html_())
+    assert str(last(work).log("tell[0]")) == "told a\naside a"
+    assert type(log[log["stream"] == "stderr"]).__name__ == "DataFrame"
+    assert str(flow(lambda: None, name="silent").start().wait().log()) == ""
+
+
+def test_the_log_of_a_step_that_is_none_is_refused(lab: Lab) -> None:
+    @flow
+    def work() -> None:
+        tell("a")
+
+    work()
+    with pytest.raises(iron.errors.StepNotFound, match="no step 'other'"):
+        last(work).log("other")
