@@ -10,6 +10,7 @@ import ast
 import inspect
 import textwrap
 import types
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from tokenize import TokenError
@@ -166,3 +167,17 @@ def call_numbers(tree: FunctionNode) -> dict[ast.Call, int]:
     """Return the calls in the body of the function with their numbers; equal trees have equal numbers."""
     calls = (node for statement in tree.body for node in ast.walk(statement) if isinstance(node, ast.Call))
     return {call: number for number, call in enumerate(calls)}
+
+
+def awaited_calls(tree: FunctionNode) -> dict[str, ast.Call]:
+    """Return the calls whose results are kept under names that are awaited, and stand for nothing else, by the name."""
+    nodes = list(ast.walk(tree))
+    awaited = {node.value.id for node in nodes if isinstance(node, ast.Await) and isinstance(node.value, ast.Name)}
+    n_bound = Counter(node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    found: dict[str, ast.Call] = {}
+    for node in nodes:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call):
+                if name in awaited and n_bound[name] == 1:
+                    found[name] = call
+    return found

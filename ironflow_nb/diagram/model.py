@@ -85,8 +85,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     An empty text is the run itself. None is where nothing follows from that, as in the source of a flow.
     """
-    site: int | None = None
-    """The number of the call in the source of the flow: the node shows only the steps that were called there."""
+    site: str | None = None
+    """The number of the call in the source of the flow: the node shows only the steps that were called there.
+
+    In a helper it is the number of the helper's call, and that of the call in the helper: ``"12.4"``.
+    """
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -137,7 +140,7 @@ def encode_diagram(diagram: Diagram) -> str:
 def decode_diagram(text: str) -> Diagram:
     """Return the diagram that was encoded; of text that is none, a diagram that has at most a name."""
     try:
-        found: Any = json.loads(text)
+        found: Any = json.loads(text, object_hook=_with_site_as_text)
     except (ValueError, RecursionError):
         return Diagram("")
     try:
@@ -145,6 +148,11 @@ def decode_diagram(text: str) -> Diagram:
     except (msgspec.ValidationError, RecursionError):
         name = found.get("name") if isinstance(found, dict) else None
         return Diagram(name if isinstance(name, str) else "")
+
+
+def _with_site_as_text(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a node, whose site was a number before it told the calls in helpers apart."""
+    return {**fields, "site": str(fields["site"])} if type(fields.get("site")) is int else fields
 
 
 START_ID: Final = "start"

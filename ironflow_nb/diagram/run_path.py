@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence, Set
 from difflib import SequenceMatcher
+from itertools import takewhile
 
 from msgspec.structs import replace
 
@@ -18,37 +19,57 @@ from ironflow_nb.diagram.model import Diagram, Edge, Node, NodeKind
 class NodeSites:
     """The nodes of one diagram by what they show. `recorded` are the names and call numbers of all recorded steps."""
 
-    def __init__(self, diagram: Diagram, recorded: Collection[tuple[str, int | None]]) -> None:
+    def __init__(self, diagram: Diagram, recorded: Collection[tuple[str, str | None]]) -> None:
         self._diagram = diagram
-        self._numbers: dict[str, set[int | None]] = {}
+        self._sites: dict[str, set[str | None]] = {}
         for node in diagram.nodes:
             if node.step is not None:
-                self._numbers.setdefault(node.step, set()).add(node.site)
-        self._unsure = {name for name, number in recorded if number is None}
+                self._sites.setdefault(node.step, set()).add(node.site)
+        self._unsure = {name for name, site in recorded if site is None}
         # The call site of these is not known, as in a run that is older than recorded call sites.
-        self._by_name = self._unsure - {name for name, number in recorded if number is not None}
+        self._by_name = self._unsure - {name for name, site in recorded if site is not None}
+        self._merged: dict[tuple[str, str | None], str] = {}
+        for name, site in recorded:
+            self._merge(name, self._nearest(name, site))
+
+    def _nearest(self, name: str, site: str | None) -> Sequence[str]:
+        """Return the sites of the nodes that may show what was called there; none if no node does."""
+        sites = [each for each in self._sites.get(name, ()) if each is not None]
+        if site is None or site in sites:
+            return [] if site is None else [site]
+        shared = {each: _likeness(each, site) for each in sites}
+        return [each for each, likeness in shared.items() if likeness > (0, 0) and likeness == max(shared.values())]
+
+    def _merge(self, name: str, sites: Sequence[str]) -> None:
+        """Let nodes show the same that can't be told apart: all that was called in any of them."""
+        if len(sites) > 1:
+            before = {self._merged.get((name, site), site) for site in sites}
+            joined = [site for (other, site), shown in self._merged.items() if other == name and shown in before]
+            for each in {*before, *sites, *joined}:
+                self._merged[name, each] = min(before)
 
     def diagram(self) -> Diagram:
         """Return the diagram with the key of its state in the place of the name of each step."""
         nodes = tuple(replace(node, step=self._key_of(node)) for node in self._diagram.nodes)
         return Diagram(self._diagram.name, nodes, self._diagram.edges)
 
-    def key(self, name: str, number: int | None) -> str:
+    def key(self, name: str, site: str | None) -> str:
         """Return the key of the state that the step belongs to; its name where no node has it."""
-        numbers = self._numbers.get(name, set())
-        if name in self._by_name or None in numbers:
-            return name if number not in numbers else _key(name, number)
-        if number in numbers:
-            return _key(name, number)
-        return _key(name, *numbers) if number is None and len(numbers) == 1 else name
+        sites, nearest = self._sites.get(name, set()), self._nearest(name, site)
+        if nearest:
+            return self._key(name, nearest[0])
+        if name in self._by_name or None in sites:
+            return name
+        return self._key(name, *sites) if site is None and len(sites) == 1 else name
+
+    def _key(self, name: str, site: str | None) -> str:
+        shown = self._merged.get((name, site), site)
+        return name if shown is None else f"{name}@{shown}"
 
     def exact(self) -> dict[str, str]:
-        """Return the keys of the nodes that show just what was called there, by their ids.
-
-        Steps that a helper calls have the site of its call, so that two of one name are not told apart.
-        """
+        """Return the keys of the nodes that show just what was called there, by their ids."""
         found = {
-            node.id: _key(node.step, node.site)
+            node.id: self._key(node.step, node.site)
             for node in self._diagram.nodes
             if node.step is not None and self._is_exact(node)
         }
@@ -60,18 +81,26 @@ class NodeSites:
         return node.within is not None or (node.site is not None and node.step not in self._unsure)
 
     def _key_of(self, node: Node) -> str | None:
-        return node.step if node.step is None or node.step in self._by_name else _key(node.step, node.site)
+        return node.step if node.step is None or node.step in self._by_name else self._key(node.step, node.site)
 
 
-def _key(name: str, number: int | None) -> str:
-    return name if number is None else f"{name}@{number}"
+def _likeness(site: str, called: str) -> tuple[int, int]:
+    """Return how well the site of a node fits a recorded one, which may pass through functions that are not drawn.
+
+    Best is one whose calls are all among those that were made, to the last; else count those from the flow's own on.
+    """
+    drawn, made = site.split("."), called.split(".")
+    later = iter(made)
+    n_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(drawn, made, strict=False)))
+    is_within = n_shared and drawn[-1] == made[-1] and all(number in later for number in drawn)
+    return (len(drawn) if is_within else 0), n_shared
 
 
-def renumbered_calls(before: Diagram, after: Diagram) -> dict[int, int]:
+def renumbered_calls(before: Diagram, after: Diagram) -> dict[str, str]:
     """Return the number that each call of a definition has in a later one, if it is still there."""
     old = [node for node in before.nodes if node.site is not None]
     new = [node for node in after.nodes if node.site is not None]
-    found: dict[int, int] = {}
+    found: dict[str, str] = {}
     matcher = SequenceMatcher(
         None, [_call_key(node) for node in old], [_call_key(node) for node in new], autojunk=False
     )
@@ -83,15 +112,15 @@ def renumbered_calls(before: Diagram, after: Diagram) -> dict[int, int]:
     return found
 
 
-def _pair_by_step(old: Sequence[Node], new: Sequence[Node]) -> dict[int, int]:
+def _pair_by_step(old: Sequence[Node], new: Sequence[Node]) -> dict[str, str]:
     matcher = SequenceMatcher(None, [node.step for node in old], [node.step for node in new], autojunk=False)
-    found: dict[int, int] = {}
+    found: dict[str, str] = {}
     for start, new_start, size in matcher.get_matching_blocks():
         found |= _pair(old[start : start + size], new[new_start : new_start + size])
     return found
 
 
-def _pair(old: Sequence[Node], new: Sequence[Node]) -> dict[int, int]:
+def _pair(old: Sequence[Node], new: Sequence[Node]) -> dict[str, str]:
     pairs = zip(old, new, strict=True)
     return {mine.site: its.site for mine, its in pairs if mine.site is not None and its.site is not None}
 
@@ -101,7 +130,7 @@ def _call_key(node: Node) -> tuple[str | None, str, str]:
     return node.step, node.label, node.title.rpartition("\n")[0]
 
 
-def call_number(site: str, numbers: Mapping[str, Mapping[int, int] | None]) -> int | None:
+def call_number(site: str, numbers: Mapping[str, Mapping[str, str] | None]) -> str | None:
     """Return the number of a recorded call site in the diagram that is shown; None where it is not known.
 
     Args:
@@ -109,10 +138,10 @@ def call_number(site: str, numbers: Mapping[str, Mapping[int, int] | None]) -> i
         numbers: the new numbers of calls by definition; None for the definition that is shown.
     """
     definition, _, text = site.partition(":")
-    if not text.isdecimal() or definition not in numbers:
+    if not text.replace(".", "").isdecimal() or definition not in numbers:
         return None
     moves = numbers[definition]
-    return int(text) if moves is None else moves.get(int(text))
+    return text if moves is None else moves.get(text)
 
 
 _SILENT = frozenset({NodeKind.CONDITION, NodeKind.LOOP, NodeKind.FORK})

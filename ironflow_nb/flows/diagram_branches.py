@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final, NamedTuple
 
+from ironflow_nb.code_identity.syntax import awaited_calls
 from ironflow_nb.diagram.model import DiagramBuilder, Node, NodeKind, OpenEdge, Tails
 from ironflow_nb.flows.diagram_names import Described, FunctionSource, Helpers
 
@@ -55,11 +56,9 @@ class ExpressionReader:
         node = Node(id=node_id, kind=kind, label=label, step=step, title=title, depth=self._depth, site=site)
         return self.builder.add(node, tails)
 
-    def _site(self, source: ast.stmt | ast.expr) -> int | None:
-        """Return the number of the call that a node for that piece of the source shows."""
-        if self._source.helper is not None:
-            return self._source.site
-        return self._source.numbers.get(source) if isinstance(source, ast.Call) else None
+    def _site(self, source: ast.stmt | ast.expr) -> str | None:
+        """Return the site of the call that a node for that piece of the source shows."""
+        return self._source.site(source)
 
     def matters(self, *nodes: ast.AST, in_loop: bool = False) -> bool:
         """Return True if the nodes have a recorded call or a jump out of them; in a loop, `break` is no such jump."""
@@ -190,7 +189,7 @@ class BranchReader(ExpressionReader, ABC):
         self._looked_at: set[str] = set()
         self._makers: list[ast.Call] = []
         self._maker_of: dict[str, ast.Call] | None = None
-        self._awaited: set[ast.Call] = set()
+        self._awaited = set(awaited_calls(self._source.tree).values())
         self._given: set[tuple[object, ast.Call]] = set()
         self._groups: dict[str, _Group] = {}
         self._n_loops = 0
@@ -276,10 +275,10 @@ class BranchReader(ExpressionReader, ABC):
         is_deeper = helper not in self._open_helpers and len(self._open_helpers) < _MAX_DEPTH
         return is_deeper and self._helpers.calls_steps(helper)
 
-    def _helper(self, helper: types.FunctionType, site: int | None, tails: Tails) -> Tails:
+    def _helper(self, helper: types.FunctionType, site: str | None, tails: Tails) -> Tails:
         """Read the helper in the place of its call; one that calls itself is read once."""
         source = self._helpers.source(helper) if self._is_readable(helper) else None
-        return tails if source is None else self.read_helper(source._replace(site=site), tails)
+        return tails if source is None else self.read_helper(source._replace(within=site and f"{site}."), tails)
 
     def _given_helper(self, helper: types.FunctionType, tails: Tails) -> Tails:
         """Read a helper that the flow's own code does not call, once: several could not be distinguished."""
@@ -336,11 +335,9 @@ class BranchReader(ExpressionReader, ABC):
         finally:
             self._makers = before
 
-    def _site_of_maker(self) -> int | None:
+    def _site_of_maker(self) -> str | None:
         """Return the site of what is given to a call: a task has that of the call which makes it, or awaits it."""
-        if self._source.helper is not None:
-            return self._source.site
-        return self._source.numbers.get(self._makers[-1]) if self._makers else None
+        return self._source.site(self._makers[-1]) if self._makers else None
 
     # -- side by side --------------------------------------------------------------------------------------------
 
@@ -401,7 +398,7 @@ class BranchReader(ExpressionReader, ABC):
         label = found.label or (found.name or ast.unparse(source)).rpartition(".")[2]
         return self.add(found.kind, label, source, tails, found=found)
 
-    def _site(self, source: ast.stmt | ast.expr) -> int | None:
+    def _site(self, source: ast.stmt | ast.expr) -> str | None:
         if isinstance(source, ast.Call) and not self._names.is_partial(source):
             return super()._site(source)
         return self._site_of_maker()

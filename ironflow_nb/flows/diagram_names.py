@@ -140,8 +140,8 @@ class SourceNames:
 class FunctionSource(NamedTuple):
     """The source of a function, and what its names stand for.
 
-    `numbers` are those of the calls of a flow. Of a helper nothing is numbered: all steps that it calls are recorded
-    with the `site` of its own call in the flow, None where that is not known.
+    `numbers` are those of its calls. `within` is the beginning of the sites of what a helper calls: the site of its own
+    call; None where that is not known.
     """
 
     tree: FunctionNode
@@ -149,21 +149,21 @@ class FunctionSource(NamedTuple):
     first_line: int
     numbers: Mapping[ast.Call, int] = {}
     helper: Callable[..., Any] | None = None
-    site: int | None = None
+    within: str | None = ""
+
+    def site(self, call: ast.AST) -> str | None:
+        """Return the call site of what is called there; None where it is not known."""
+        number = self.numbers.get(call) if isinstance(call, ast.Call) else None
+        return None if number is None or self.within is None else f"{self.within}{number}"
 
 
-def source_of_flow(function: Callable[..., Any], describe: Describe) -> FunctionSource | None:
-    """Return the source of the undecorated function of a flow, or None if it has none."""
-    found = _source(function, describe)
-    return None if found is None else found._replace(numbers=call_numbers(found.tree))
-
-
-def _source(function: Callable[..., Any], describe: Describe) -> FunctionSource | None:
+def function_source(function: Callable[..., Any], describe: Describe) -> FunctionSource | None:
+    """Return the source of the undecorated function, or None if it has none."""
     tree = function_tree(function)
     if tree is None:
         return None
     first_line: int = inspect.unwrap(function).__code__.co_firstlineno
-    return FunctionSource(tree, SourceNames(function, tree, describe), first_line)
+    return FunctionSource(tree, SourceNames(function, tree, describe), first_line, call_numbers(tree))
 
 
 class Helpers:
@@ -176,7 +176,7 @@ class Helpers:
     def source(self, function: types.FunctionType) -> FunctionSource | None:
         """Return the source of the helper; None if it can't be read, or too many were read before."""
         if function not in self._sources and len(self._sources) < _MAX_HELPERS:
-            found = _source(function, self._describe)
+            found = function_source(function, self._describe)
             self._sources[function] = None if found is None else found._replace(helper=function)
         return self._sources.get(function)
 

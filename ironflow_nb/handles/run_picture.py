@@ -155,7 +155,7 @@ def placed(run: RunRow | None, definitions: Definitions, places: Iterable[Place]
     return sites, {(name, site): sites.key(name, number) for (name, site), number in numbers.items()}
 
 
-def _moves(run: RunRow, definitions: Definitions, diagram: Diagram) -> dict[str, Mapping[int, int] | None]:
+def _moves(run: RunRow, definitions: Definitions, diagram: Diagram) -> dict[str, Mapping[str, str] | None]:
     """Return how the calls moved from the definitions that steps of the run were recorded with to the latest one."""
     from ironflow_nb.diagram.model import decode_diagram
     from ironflow_nb.diagram.run_path import renumbered_calls

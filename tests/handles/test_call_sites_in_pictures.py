@@ -40,8 +40,8 @@ def cell(lab: Lab, source: str, space: dict[str, Any] | None = None, *broken: in
     return space
 
 
-def drawn(lab: Lab) -> ET.Element:
-    run_id = iron.runs(flow="main")["run_id"].iloc[0]
+def drawn(lab: Lab, run_id: str | None = None) -> ET.Element:
+    run_id = iron.runs(flow="main")["run_id"].iloc[0] if run_id is None else run_id
     return Drawn.of(picture_of(lab.engine, run_id).svg).root
 
 
@@ -175,6 +175,56 @@ def test_what_a_helper_calls_is_shown_in_the_place_of_the_helper(lab: Lab) -> No
     helper = "def helper(n):\n    return fetch(n + 1)\n\n"
     cell(lab, f"{helper}@iron.flow\ndef main(n):\n    helper(8)\n    return n and fetch(1)\n")["main"](0)
     assert boxes(lab) == {"fetch(n + 1)": "completed", "fetch(1)": "none"}
+
+
+CALLED_IN_HELPERS = """
+import asyncio
+
+def both(n):
+    fetch(n)
+    for _ in range(n):
+        fetch(5)
+
+def deeper(n):
+    both(n)
+    if n > 2:
+        deeper(n - 1)
+    fetch(6)
+
+async def coroutine(n):
+    await load(n)
+    kept = load(7)
+    return await kept
+
+@iron.flow
+def main():
+    both(1)
+    both(2)
+    deeper(3)
+
+@iron.flow
+async def tasks():
+    kept = coroutine(1)
+    await asyncio.gather(coroutine(2), asyncio.shield(coroutine(3)))
+    await kept
+"""
+
+
+def calls_in_order(lab: Lab) -> list[str]:
+    """Return what each box of the latest run says, in the order of the source."""
+    found = drawn(lab, iron.runs()["run_id"].iloc[0])
+    told = [title(each).splitlines() for each in found.iter() if each.get("data-kind") in {"step", "other"}]
+    counts = [(source, said.partition(": ")[2].partition(" · ")[0]) for said, *_, source, _ in told]
+    return [f"{source} {count if ' of ' in count else 'once'}" for source, count in counts]
+
+
+def test_two_calls_of_one_step_in_a_helper_are_told_apart(lab: Lab) -> None:
+    space = cell(lab, CALLED_IN_HELPERS)
+    space["main"]()
+    in_both = ["fetch(n) once", "fetch(5) once", "fetch(n) once", "fetch(5) 2 of 2"]
+    assert calls_in_order(lab) == [*in_both, "fetch(n) 2 of 2", "fetch(5) 5 of 5", "fetch(6) 2 of 2"]
+    asyncio.run(space["tasks"]())
+    assert calls_in_order(lab) == ["load(n) once", "load(7) once"] * 3
 
 
 HELPERS = """

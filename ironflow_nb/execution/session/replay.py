@@ -174,11 +174,12 @@ class Replayer:
 
     def site_of(self, branch: BranchId) -> str:
         """Return where in its flow the calling code stands; beyond the source of the flow, where its branch began."""
-        return self.sites.here(2) or self._sites_of_branches.get(branch, "")
+        return self.sites.here(2, branch_site=self._sites_of_branches.get(branch, ""))
 
     def _site(self, call: StepCall) -> str:
         if call.site is None:
-            call.site = self.sites.here(_OWN_FRAMES) or self._sites_of_branches.get(call.place[1], "")
+            branch_site = self._sites_of_branches.get(call.place[1], "")
+            call.site = self.sites.here(_OWN_FRAMES, branch_site=branch_site)
         return call.site
 
     def recognise(
