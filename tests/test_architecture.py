@@ -39,7 +39,7 @@ CODE_LIMIT = 500
 N_OFFERED = 92
 ENGINE_LINES = 12_030
 # Counted apart: the engine asks it for one digest. What it costs is how many ways Python has to refer to code.
-TRACKING_LINES = 1_818
+TRACKING_LINES = 1_830
 
 
 @cache
