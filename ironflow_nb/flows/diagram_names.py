@@ -157,7 +157,7 @@ class FunctionSource(NamedTuple):
         return None if number is None or self.within is None else f"{self.within}{number}"
 
 
-def function_source(function: Callable[..., Any], describe: Describe) -> FunctionSource | None:
+def source_with_names(function: Callable[..., Any], describe: Describe) -> FunctionSource | None:
     """Return the source of the undecorated function, or None if it has none."""
     tree = function_tree(function)
     if tree is None:
@@ -176,7 +176,7 @@ class Helpers:
     def source(self, function: types.FunctionType) -> FunctionSource | None:
         """Return the source of the helper; None if it can't be read, or too many were read before."""
         if function not in self._sources and len(self._sources) < _MAX_HELPERS:
-            found = function_source(function, self._describe)
+            found = source_with_names(function, self._describe)
             self._sources[function] = None if found is None else found._replace(helper=function)
         return self._sources.get(function)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ironflow_nb.diagram.model import START_ID, Diagram, DiagramBuilder, NodeKind, OpenEdge, Tails
 from ironflow_nb.flows.diagram_branches import BranchReader
-from ironflow_nb.flows.diagram_names import Describe, Described, FunctionSource, Helpers, function_source
+from ironflow_nb.flows.diagram_names import Describe, Described, FunctionSource, Helpers, source_with_names
 
 __all__ = ["Describe", "Described", "extract"]
 
@@ -34,7 +34,7 @@ def extract(function: Callable[..., Any], describe: Describe) -> Diagram:
     name = "flow"
     try:
         name = str(function.__name__)
-        source = function_source(function, describe)
+        source = source_with_names(function, describe)
         if source is not None:
             return _StatementReader(DiagramBuilder(name), source, Helpers(describe)).read()
     except Exception:
