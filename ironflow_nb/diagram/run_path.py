@@ -41,7 +41,7 @@ class NodeSites:
         return [each for each, likeness in shared.items() if likeness > (0, 0) and likeness == max(shared.values())]
 
     def _merge(self, name: str, sites: Sequence[str]) -> None:
-        """Let nodes show the same that can't be told apart: all that was called in any of them."""
+        """Have nodes that can not be told apart show the same: all that was called in any of them."""
         if len(sites) > 1:
             before = {self._merged.get((name, site), site) for site in sites}
             joined = [site for (other, site), shown in self._merged.items() if other == name and shown in before]
