@@ -7,19 +7,19 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from types import CodeType, FrameType
+from types import CodeType, FrameType, MappingProxyType
 from typing import Any, Final, cast
 
 from ironflow_nb.code_identity.source import is_user_file
 from ironflow_nb.code_identity.syntax import FunctionNode, awaited_calls, call_numbers, function_tree
 from ironflow_nb.core.identity import Digest
 
-Sites = dict[int, str]
+Sites = Mapping[int, str]
 """The site of each instruction that ends a call, by its offset."""
 
-_OF_LOOP: Final[Sites] = {}
+_OF_LOOP: Final[Sites] = MappingProxyType({})
 """Of the code in which an event loop runs what is ready."""
-_NOT_READ: Final[Sites] = {}
+_NOT_READ: Final[Sites] = MappingProxyType({})
 
 
 class CallSites:
@@ -143,7 +143,7 @@ def _extent(node: ast.stmt | ast.expr, down: int, right: int) -> tuple[int, ...]
 
 def _sites(code: CodeType, places: dict[tuple[int, ...], str]) -> Sites:
     """Return the sites of the code by the ends of its calls, and by the whole extent of what runs something else."""
-    found: Sites = {}
+    found: dict[int, str] = {}
     for place, (line, end_line, column, end_column) in enumerate(code.co_positions()):
         start, end = (line or 0, column or 0), (end_line or 0, end_column or 0)
         if (site := places.get(start + end, places.get(end))) is not None:
