@@ -10,7 +10,6 @@ from contextlib import suppress
 from types import CodeType, FrameType, MappingProxyType
 from typing import Any, Final, cast
 
-from ironflow_nb.code_identity.source import is_user_file
 from ironflow_nb.code_identity.syntax import FunctionNode, awaited_calls, call_numbers, function_tree
 from ironflow_nb.core.identity import Digest
 
@@ -69,6 +68,8 @@ class CallSites:
 
     def _read_helper(self, frame: FrameType) -> Sites | None:
         """Find the calls in code of the user; none of them if it can't be read, None for other code."""
+        from ironflow_nb.code_identity.source import is_user_file
+
         code = frame.f_code
         if not is_user_file(code.co_filename):
             found = _OF_LOOP if code.co_qualname == "Handle._run" else None
