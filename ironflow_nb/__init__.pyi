@@ -58,6 +58,7 @@ from .flows.waits import wait_for as wait_for
 from .graphs.catalog import node as node
 from .graphs.catalog import nodes as nodes
 from .graphs.graph import Graph as Graph
+from .handles.notifications import on as on
 from .handles.open_questions import waiting as waiting
 from .handles.run import Run as Run
 from .handles.run import get_run as get_run

@@ -79,6 +79,16 @@ class StepReason(_Word):
     COMPENSATED = "compensated"
 
 
+class EndOfRun(_Word):
+    """How a continuation of a run ended, for those who want to be told; a closed list."""
+
+    COMPLETED = "run.completed"
+    FAILED = "run.failed"
+    CANCELLED = "run.cancelled"
+    PAUSED = "run.paused"
+    INTERRUPTED = "run.interrupted"
+
+
 class EffectOutcome(_Word):
     """Why an effect is no longer pending. A dead one has failed in its last attempt."""
 

@@ -71,11 +71,15 @@ class WaitKind(StrEnum):
 
 
 class StartKind(StrEnum):
-    """What in the queue of work starts a run: a schedule, an emitted event, or the newest of several events."""
+    """What in the queue of work starts a run: a schedule, an emitted event, or the newest of several events.
+
+    Or calls a function after the end of one.
+    """
 
     SCHEDULE = "schedule"
     EVENT = "event"
     DEBOUNCE = "debounce"
+    NOTIFICATION = "notification"
 
 
 class WaitOutcome(StrEnum):

@@ -34,6 +34,9 @@ class LooksForWaits(Protocol):
     def look(self, *, is_new: bool) -> bool | None:
         """Continue what can go on; return True if more can at once, None if there is nothing to look for."""
 
+    def finish(self) -> None:
+        """Do what has to be done before the engine is closed."""
+
 
 class BackgroundThread:
     """Ticks every 50 ms while there are sessions, and rests some time after the last of them."""

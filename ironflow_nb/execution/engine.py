@@ -227,6 +227,9 @@ class Engine:
             except IronflowError as error:
                 logger().warning("run %s could not be closed: %s", session.run_id, error)
         self.sessions.clear()
+        if self._background.waker is not None and not self.access.is_closed:
+            with suppress(IronflowError):
+                self._background.waker.finish()
         STREAMS.release(self)
         self._background.stop()
         if self._loop is not None:

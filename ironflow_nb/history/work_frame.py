@@ -26,10 +26,11 @@ def work(*, engine: Engine | None = None) -> pd.DataFrame:
     """Return the queue of work of the journal, in the order in which it is due, one row for each item.
 
     Columns: run_id, run_name, kind (``sleep``, ``signal``, ``signals``: a wait; ``effect``, ``timer``: of a decider;
-    ``schedule``, ``event``, ``debounce``: what starts a run, which has no run_id yet), step (the wait), signal (its
-    name), key (of an effect or timer; the id of a schedule or event), due_at (empty for a wait without an end), state
-    (``due``, ``waiting``, ``dead``: given up after the last attempt, or ``waits for its notebook``: due, and what it is
-    of is not defined in this process), attempts (how often it was claimed), created_at.
+    ``schedule``, ``event``, ``debounce``: what starts a run, which has no run_id yet; ``notification``: a call of a
+    function of `on`), step (the wait), signal (its name), key (of an effect or timer; the id of a schedule or event;
+    event and function of a notification), due_at (empty for a wait without an end), state (``due``, ``waiting``,
+    ``dead``: given up after the last attempt, or ``waits for its notebook``: due, and what it is of is not defined in
+    this process), attempts (how often it was claimed), created_at.
 
     Args:
         engine: the journal to read; by default the current one.
@@ -42,7 +43,7 @@ def work(*, engine: Engine | None = None) -> pd.DataFrame:
     runs = {run.run_id: run for run in found if run.status not in CLOSED or not _is_wait_of(run, items)}
     now = engine.clock.now()
     records = [
-        _start(item, now) if item.kind in set(StartKind) else _row(item, runs, now, signalled)
+        _start(item, runs, now) if item.kind in set(StartKind) else _row(item, runs, now, signalled)
         for item in items
         if item.run_id in runs or item.kind in set(StartKind)
     ]
@@ -71,15 +72,16 @@ def _row(item: QueueItem, runs: Mapping[RunId, RunRow], now: int, signalled: set
     }
 
 
-def _start(item: QueueItem, now: int) -> Mapping[str, object]:
+def _start(item: QueueItem, runs: Mapping[RunId, RunRow], now: int) -> Mapping[str, object]:
     kind, _, name = item.key.partition(" ")
+    run = runs.get(item.run_id)  # whose end a function is called after; all others begin a run, and have none
     return {
-        "run_id": None,
-        "run_name": name,
+        "run_id": None if run is None else run.run_id,
+        "run_name": name if run is None else run.name,
         "kind": item.kind,
         "step": None,
         "signal": None,
-        "key": item.run_id,
+        "key": item.run_id if run is None else item.key,
         "due_at": item.due_at,
         "state": _state(item, kind, name, is_due=item.due_at <= now),
         "attempts": item.attempts,

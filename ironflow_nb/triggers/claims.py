@@ -18,7 +18,7 @@ ATTEMPTS: Final = 5
 _DELAY_S: Final = 1.0
 
 
-def claim(engine: Engine, item: QueueItem) -> QueueItem | None:
+def claim(engine: Engine, item: QueueItem, *, lease_s: float = LEASE_S) -> QueueItem | None:
     """Claim an item of the queue of work and count the attempt; return None if it is not free, or is gone."""
     claimed: list[QueueItem] = []
 
@@ -26,7 +26,7 @@ def claim(engine: Engine, item: QueueItem) -> QueueItem | None:
         now, alive = engine.clock.now(), engine.access.possible_owners(reader)
         found = reader.work(QueueSelect(run_ids=[item.run_id], kind=item.kind, key=item.key, is_dead=False))
         claimed[:] = [
-            replace(each, owner=engine.owner, leased_until=now + round(LEASE_S * 1e6), attempts=each.attempts + 1)
+            replace(each, owner=engine.owner, leased_until=now + round(lease_s * 1e6), attempts=each.attempts + 1)
             for each in found
             if each.due_at <= now and each.is_free(alive, now)
         ]

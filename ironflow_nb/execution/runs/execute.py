@@ -83,7 +83,7 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
                 SCOPE.reset(token)
         run_finish.warn_forgotten(session)
         run_finish.raise_unobserved(session)
-        return run_finish.complete(session, value)
+        return run_finish.complete(engine, session, value)
     except BaseException as raised:
         error = failure_of(raised, f"flow {session.name}")
         if not driver.is_end(session, error):

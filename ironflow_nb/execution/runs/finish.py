@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from ironflow_nb.core import events
 from ironflow_nb.core.identity import task_name
 from ironflow_nb.core.plain_text import are, counted
+from ironflow_nb.core.run_state import RunRow
+from ironflow_nb.core.status import EndOfRun, RunKind
+from ironflow_nb.core.wait_rules import StartKind
 from ironflow_nb.errors import (
     CodeChanged,
     InputInvalid,
@@ -21,13 +26,15 @@ from ironflow_nb.errors import (
 )
 from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.engine import Engine
-from ironflow_nb.execution.recording.journal_access import PendingEvent
+from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent
+from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.session.attempts import Promise, steps_behind
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.run_phase import RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.wait_state import waited_for
 from ironflow_nb.execution.system.frontend import logger, run_again, say
+from ironflow_nb.journal.ports import QueueItem
 
 SAY_AFTER_S: Final = 1.0
 _NOTE: Final = "ironflow: "
@@ -64,7 +71,45 @@ def say_returned(session: Session) -> None:
     say(f"run {session.run_id}: {session.name} has returned, and waits for {steps} to end{ends}")
 
 
-def complete(session: Session, value: Any) -> Any:
+_TOLD: Final[dict[type, EndOfRun]] = {
+    events.RunCompleted: EndOfRun.COMPLETED,
+    events.RunFailed: EndOfRun.FAILED,
+    events.RunCancelled: EndOfRun.CANCELLED,
+    events.RunPaused: EndOfRun.PAUSED,
+    events.RunInterrupted: EndOfRun.INTERRUPTED,
+}
+
+
+def with_notifications(engine: Engine, run: RunRow | None, last: PendingEvent) -> PendingEvent:
+    """Return the last event with a call for each function of this process that wants to be told of such ends."""
+    end = _TOLD.get(type(last.event))
+    if end is None or run is None or run.parent_run_id is not None or run.kind not in {RunKind.FLOW, RunKind.GRAPH}:
+        return last
+    now, kind = engine.clock.now(), StartKind.NOTIFICATION.value
+    calls = tuple(
+        QueueItem(run_id=run.run_id, kind=kind, key=f"{each.kind} {each.name}", due_at=now, created_at=now)
+        for each in REGISTRY.definitions(end.value)
+    )
+    if not calls:
+        return last
+    return replace(last, mail=Mail(put_work=(*last.mail.put_work, *calls), done_work=last.mail.done_work))
+
+
+def _end(
+    engine: Engine, session: Session, last: PendingEvent, resolve: Callable[[], None] = lambda: None, *,
+    is_deferrable: bool = True,
+) -> None:  # fmt: skip
+    """Commit the last event of the continuation, with what sums it up and with who is to be told."""
+    told = with_notifications(engine, session.writer.row, last)
+    end = session.end_or_defer if is_deferrable else session.end
+    try:
+        end(*_account(session), told, resolve=resolve)
+    finally:
+        if told is not last:
+            engine.watch()  # after the commit: what the background thread has looked at before is not there
+
+
+def complete(engine: Engine, session: Session, value: Any) -> Any:
     """Record that the flow returned; return the value as it will be read back.
 
     Raises:
@@ -75,7 +120,7 @@ def complete(session: Session, value: Any) -> Any:
     session.writer.raise_fatal_error()
     stored, echo = session.storage.store(value)
     completed = PendingEvent(events.RunCompleted(output=stored.value_id), values=(stored,))
-    session.end(*_account(session), completed, resolve=lambda: ended.succeed(echo))
+    _end(engine, session, completed, lambda: ended.succeed(echo), is_deferrable=False)
     return echo
 
 
@@ -99,7 +144,7 @@ def fail(engine: Engine, session: Session, error: BaseException, undone: str = "
     with _closing(engine, session, ended, error):
         if last is not None:
             session.disown(causes)
-            session.end_or_defer(*_account(session), last, resolve=lambda: ended.fail(error))
+            _end(engine, session, last, lambda: ended.fail(error))
 
 
 def _to_do(error: BaseException) -> str | None:
@@ -117,7 +162,7 @@ def interrupt(engine: Engine, session: Session, error: BaseException, reason: st
         try:
             session.commit_queued()
             if session.is_open:  # else the engine was closed, and has recorded it
-                session.end_or_defer(*_account(session), PendingEvent(events.RunInterrupted(reason=reason)))
+                _end(engine, session, PendingEvent(events.RunInterrupted(reason=reason)))
         finally:
             note_interrupt(session, error)
 
@@ -157,7 +202,7 @@ def stop(engine: Engine, session: Session, stopped: RunStopped, undone: str = ""
         last = PendingEvent(events.RunPaused(asked_by=stopped.asked_by))
         error = _interrupted(session, "paused")
     with _closing(engine, session, ended, error):
-        session.end_or_defer(*_account(session), last, resolve=lambda: ended.fail(error))
+        _end(engine, session, last, lambda: ended.fail(error))
     if stopped.request is StopRequest.PARK:
         engine.watch()
     return error

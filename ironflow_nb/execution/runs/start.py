@@ -30,7 +30,7 @@ from ironflow_nb.execution.runs.continuation_plan import (
     rejoined_by,
     unused_steps,
 )
-from ironflow_nb.execution.runs.finish import SAY_AFTER_S, format_kept, say_waiting
+from ironflow_nb.execution.runs.finish import SAY_AFTER_S, format_kept, say_waiting, with_notifications
 from ironflow_nb.execution.runs.wake import Waker
 from ironflow_nb.execution.session.base_run import BaseRun, completed_in, lineage
 from ironflow_nb.execution.session.replay import Replayer
@@ -317,7 +317,12 @@ def stop_idle(engine: Engine, run: RunRow, stop: StopRequest, *, compensates: bo
     writer.go_on_after(*head, run)
     cancelled, paused = RunCancelled(reason=f"asked by {engine.owner}"), RunPaused(asked_by=engine.owner)
     event = CompensationStarted() if compensates else cancelled if stop is StopRequest.CANCEL else paused
-    writer.commit(PendingEvent(event, mail=Mail(done_work=work)))
+    last = PendingEvent(event, mail=Mail(done_work=work))
+    told = with_notifications(engine, run, last)
+    writer.commit(told)
+    if told is not last:
+        engine.wake_with(Waker)
+        engine.watch()
     for child in children:
         stop_idle(engine, child, stop)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.run_state import RunRow
@@ -20,6 +20,7 @@ WOKEN_AT_ONCE: Final = 20
 MOST_ACTIVE: Final = 100
 """If as many runs are at work in this process, those that wait are left to other processes, or to a later look."""
 _KNOWN: Final = 100
+_LOOKS_AT_CALLS: Final = 200
 
 
 class Waker:
@@ -92,6 +93,24 @@ class Waker:
             for item in reader.starts(startable):
                 first.setdefault(item.run_id if item.kind == StartKind.SCHEDULE else item.key, item)
         return [each for each in first.values() if each.due_at <= now and each.is_free(alive, now)]
+
+    def finish(self) -> None:
+        """Do here what is due of what the end of runs has queued: the process is about to end."""
+        context = contextvars.copy_context()
+        context.run(CURRENT.set, self._engine)
+        last_words: dict[str, Any] = {
+            key: each for key, each in REGISTRY.startable().items() if hasattr(each, "call_due")
+        }
+        while last_words and (due := self._due(last_words)):
+            for item in due:
+                context.run(last_words[item.key].call_due, self._engine, item)
+        wakeup = self._engine.threads.wakeup()
+        for _ in range(_LOOKS_AT_CALLS):  # calls that threads of this process are making are recorded by it
+            with self._engine.access.current() as reader:
+                is_calling = any(item.owner == self._engine.owner for item in reader.starts(last_words))
+            if not is_calling:
+                break
+            self._engine.clock.wait(wakeup, 0.05)
 
     def _roots(self, reader: Reader, items: Iterable[QueueItem]) -> list[RunRow]:
         """Return the runs to continue for these waits: the outermost ones, which continue their children."""
