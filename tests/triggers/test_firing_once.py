@@ -1,0 +1,175 @@
+"""However many processes fire, and whenever they die, each instant and each event is one run."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import flow, step
+from ironflow_nb.execution.registry import REGISTRY
+from ironflow_nb.journal.ports import Durability, QueueSelect
+from ironflow_nb.journal.sqlite_journal import SqliteJournal
+from ironflow_nb.testing.clock import SimClock
+from ironflow_nb.testing.process_death import MOMENTS, Died, DyingJournal, abandon, process_on
+from ironflow_nb.testing.simulated_time import pass_time
+from tests.triggers.conftest import forgotten_definitions
+from tests.waits.conftest import until
+
+
+class Processes:
+    """Processes that fire what is due on one journal, each with the flows of `firing`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.stop = folder, folder / "stop"
+        self.notes = folder / "notes"
+        self.running: list[subprocess.Popen[str]] = []
+
+    def begin(self, n: int) -> None:
+        where = [str(self.folder / "journal.db"), str(self.stop), str(self.notes)]
+        command = [sys.executable, "-m", "tests.triggers.firing", *where]
+        begun = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(n)]
+        for process in begun:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        self.running += begun
+
+    def kill(self, number: int) -> None:
+        process = self.running.pop(number)
+        process.kill()
+        process.communicate()
+
+    def end(self) -> None:
+        self.stop.touch()
+        while self.running:
+            process = self.running.pop()
+            process.communicate()
+            assert process.returncode == 0
+
+    def noted(self) -> Counter[str]:
+        lines = self.notes.read_text().splitlines() if self.notes.exists() else []
+        return Counter(line.rpartition(" ")[0] for line in lines)
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    made = Processes(tmp_path)
+    yield made
+    while made.running:
+        made.kill(0)
+
+
+def fired(kind: str) -> list[str]:
+    """Return the instants or events of all runs that a trigger of that kind has begun, in order."""
+    return sorted(key for key in iron.runs()["key"] if key.startswith(kind))
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+def test_four_processes_of_which_two_are_killed_fire_each_instant_and_each_event_once(
+    processes: Processes, tmp_path: Path
+) -> None:
+    processes.begin(4)
+    with iron.open(tmp_path / "journal.db", durability="process"):
+        for number in range(10):
+            iron.emit("order.placed", {"id": number}, key=f"{number}")
+        until(lambda: len(fired("schedule")) >= 5)
+        processes.kill(0)
+        for number in range(20):
+            iron.emit("order.placed", {"id": number}, key=f"{number}")
+        n_fired = len(fired("schedule"))
+        until(lambda: len(fired("schedule")) >= n_fired + 5)
+        processes.kill(0)
+        n_fired = len(fired("schedule"))
+        until(lambda: len(fired("schedule")) >= n_fired + 5 and len(fired("event")) == 20)
+        processes.end()
+        instants = [datetime.fromisoformat(key.rpartition(" ")[2]) for key in fired("schedule")]
+        gaps = {after - before for before, after in pairwise(instants)}
+        assert gaps == {timedelta(seconds=0.1)}
+        assert iron.schedules()["n_fired"].tolist() == [len(instants)]
+        assert len(fired("event")) == 20
+        done = processes.noted()
+        assert all(done[f"order {number}"] <= 1 for number in range(20))
+        assert sum(done[f"order {number}"] for number in range(20)) >= 18  # those of the dead may be interrupted
+
+
+@step
+def work(n: int) -> int:
+    return n
+
+
+def define() -> tuple[Any, Any, Any]:
+    @flow(name="report")
+    def report(n: int) -> int:
+        return work(n)
+
+    @flow(name="fulfil", on="order.placed", debounce_s=90)
+    def fulfil(n: int) -> int:
+        return work(n)
+
+    @flow(name="order")
+    def order(n: int) -> str:
+        return iron.emit("order.placed", n)
+
+    return report, fulfil, order
+
+
+def program(clock: SimClock, dies: Callable[[], bool]) -> None:
+    """Schedule, emit and let time pass; every call that a dying process made is made again by the next."""
+    report, _, order = define()
+    engine = REGISTRY.engine()
+    report.schedule(every_s=60, catch_up="all", args=(1,))
+    iron.emit("order.placed", 1, key="first")
+    order.options(key="an order")(2)
+    while clock.now() < END and not dies():
+        pass_time(engine, 30)
+
+
+BEGIN_AT = SimClock().now()
+END = BEGIN_AT + 240_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_death_at_any_commit_repeats_no_instant_and_no_event_and_loses_none(tmp_path: Path, moment: str) -> None:
+    commit, is_over = 0, False
+    while not is_over:
+        commit += 1
+        journal, clock = SqliteJournal(tmp_path / f"{moment}{commit}" / "journal.db"), SimClock()
+        dying = DyingJournal(journal, at_commit=commit, moment=moment)
+        with forgotten_definitions():
+            with process_on(dying, Durability.PROCESS, clock) as engine:
+                with contextlib.suppress(Died):
+                    program(clock, lambda dying=dying: dying.is_dead)
+                abandon(engine)
+                owner = engine.owner
+            is_over = not dying.is_dead
+            with process_on(journal, Durability.PROCESS, clock) as engine:
+                journal.release(owner)
+                program(clock, lambda: False)
+                pass_time(engine, 100)
+                _check(engine, f"died {moment} commit {commit}")
+    assert commit > 20
+
+
+def _check(engine: Any, where: str) -> None:
+    report, fulfil, order = define()
+    instants = [datetime.fromisoformat(key.rpartition(" ")[2]) for key in sorted(report.runs()["key"])]
+    began_at = instants[0] - timedelta(seconds=60)
+    assert instants == [began_at + timedelta(seconds=60 * n) for n in range(1, len(instants) + 1)], where
+    assert len(instants) >= 4, where
+    assert report.schedule().n_fired == len(instants), where
+    assert len(fulfil.runs()) == 1, f"{where}: {fulfil.runs()}"
+    assert order.runs()["status"].tolist() == ["completed"], where
+    with engine.reading() as reader:
+        assert {item.kind for item in reader.work(QueueSelect())} == {"schedule"}, where
