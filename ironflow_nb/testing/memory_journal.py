@@ -271,7 +271,7 @@ class MemoryJournal:
 
     def exists(self) -> bool:
         """See the port."""
-        return bool(self._events)
+        return self._n_changes > 0
 
     def close(self) -> None:
         """See the port."""

@@ -40,18 +40,20 @@ class MemoryTriggers(TriggerReader):
         Raises:
             JournalConflict: a claim is lost, or a name or key is taken.
         """
-        for addition in (addition for entry in entries for addition in entry.additions):
+        additions = [addition for entry in entries for addition in entry.additions]
+        removed = {each.schedule_id for each in additions if isinstance(each, RemovedSchedule)}
+        for addition in additions:
             match addition:
                 case ReplacedItem():
                     addition.refuse_lost(work.item(addition.claimed))
-                case StoredSchedule() if self._is_name_taken(addition):
+                case StoredSchedule() if self._is_name_taken(addition, removed):
                     raise taken_name(addition)
                 case EmittedEvent(key=str() as key) if self.event_of_key(addition.name, key) is not None:
                     raise JournalConflict(f"an event {addition.name} of the key {key} was emitted already")
 
-    def _is_name_taken(self, schedule: StoredSchedule) -> bool:
+    def _is_name_taken(self, schedule: StoredSchedule, removed: Collection[RunId]) -> bool:
         found = self.schedule_of(*schedule.names)
-        return found is not None and found.schedule_id != schedule.schedule_id
+        return found is not None and found.schedule_id not in {schedule.schedule_id, *removed}
 
     def put(self, additions: Collection[Addition], work: MemoryWork) -> None:
         """Put the additions of a commit."""

@@ -13,6 +13,7 @@ from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.journal.ports import Durability
 from ironflow_nb.journal.sqlite_journal import SqliteJournal
 from ironflow_nb.testing.clock import SimClock
+from ironflow_nb.testing.memory_journal import MemoryJournal
 
 
 def engine_on(path: Path, **options: Any) -> Engine:
@@ -24,11 +25,12 @@ def clock() -> SimClock:
     return SimClock()
 
 
-@pytest.fixture
-def engine(tmp_path: Path, clock: SimClock) -> Iterator[Engine]:
-    """Return an engine that stands still in time, the one that every call goes to."""
+@pytest.fixture(params=["file", "memory"])
+def engine(tmp_path: Path, clock: SimClock, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Return an engine that stands still in time, the one that every call goes to; on each kind of journal."""
     with forgotten_definitions():
-        made = engine_on(tmp_path, clock=clock)
+        is_file = request.param == "file"
+        made = engine_on(tmp_path, clock=clock) if is_file else REGISTRY.adopt(Engine(MemoryJournal(), clock=clock))
         with REGISTRY.replaced(made):
             yield made
         made.close()

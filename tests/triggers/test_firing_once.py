@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import ironflow_nb as iron
 from ironflow_nb import flow, step
@@ -160,6 +163,54 @@ def test_a_death_at_any_commit_repeats_no_instant_and_no_event_and_loses_none(tm
                 pass_time(engine, 100)
                 _check(engine, f"died {moment} commit {commit}")
     assert commit > 20
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+@given(
+    every_s=st.integers(20, 200),
+    lives=st.lists(
+        st.tuples(st.integers(1, 40), st.sampled_from(MOMENTS), st.integers(0, 600)), min_size=1, max_size=5
+    ),
+)
+@settings(max_examples=20, deadline=None)
+def test_whatever_the_clock_does_and_whenever_processes_die_each_instant_is_one_run(
+    every_s: int, lives: list[tuple[int, str, int]]
+) -> None:
+    """In each life the process dies at a commit, after which time passes without any."""
+    with TemporaryDirectory() as folder, forgotten_definitions():
+        journal, clock = SqliteJournal(Path(folder) / "journal.db"), SimClock()
+        for commit, moment, away_s in lives:
+            dying = DyingJournal(journal, at_commit=commit, moment=moment)
+            with process_on(dying, Durability.PROCESS, clock) as engine:
+                with contextlib.suppress(Died):
+                    live(engine, every_s, clock, dying)
+                abandon(engine)
+            journal.release(engine.owner)
+            clock.advance(away_s)
+        with process_on(journal, Durability.PROCESS, clock) as engine:
+            report, fulfil, _ = define()
+            schedule = report.schedule(every_s=every_s, catch_up="all", args=(1,))
+            iron.emit("order.placed", 1, key="first")
+            pass_time(engine, 300)
+            begun_at = round(min(iron.schedules()["created_at"]).timestamp() * 1e6)
+            n_due = (clock.now() - begun_at) // (every_s * 1_000_000)
+            keys = [
+                f"schedule report {datetime.fromtimestamp(begun_at / 1e6 + n * every_s, UTC).isoformat()}"
+                for n in range(1, n_due + 1)
+            ]
+            assert sorted(report.runs()["key"]) == sorted(keys)
+            assert (schedule.n_fired, schedule.n_missed) == (n_due, 0)
+            assert len(fulfil.runs()) == 1
+
+
+def live(engine: Any, every_s: int, clock: SimClock, dying: DyingJournal) -> None:
+    report, _, _ = define()
+    report.schedule(every_s=every_s, catch_up="all", args=(1,))
+    iron.emit("order.placed", 1, key="first")
+    for _ in range(10):
+        if not dying.is_dead:
+            pass_time(engine, every_s / 2)
 
 
 def _check(engine: Any, where: str) -> None:

@@ -130,14 +130,16 @@ def test_a_paused_schedule_catches_nothing_up_and_a_removed_one_is_gone(engine: 
     ],
 )
 def test_what_passed_while_no_process_was_there_is_caught_up_as_it_was_said(
-    tmp_path: Path, clock: SimClock, engine: Engine, options: dict[str, Any], fired: list[int], n_missed: int
+    tmp_path: Path, clock: SimClock, options: dict[str, Any], fired: list[int], n_missed: int
 ) -> None:
     @flow
     def report() -> None:
         pass
 
-    report.schedule(every_s=3600, **options)
-    pass_time(engine, 3600)
+    engine = engine_on(tmp_path, clock=clock)
+    with REGISTRY.replaced(engine):
+        report.schedule(every_s=3600, **options)
+        pass_time(engine, 3600)
     engine.close()
     clock.advance(25.5 * 3600)
     with REGISTRY.replaced(engine_on(tmp_path, clock=clock)):
