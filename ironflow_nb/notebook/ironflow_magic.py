@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.history import frames
 from ironflow_nb.journal.ports import Select
+from ironflow_nb.triggers.emission import emit
+from ironflow_nb.triggers.schedule import Schedule, schedules, schedules_of_name
 
 
 class Parser(argparse.ArgumentParser):
@@ -57,11 +60,14 @@ class IronflowMagics(Magics):
         %ironflow events [RUN]                        its events as a DataFrame                    run.events()
         %ironflow resume [RUN]                        continue it in the background                iron.resume(RUN)
         %ironflow debug [RUN] [STEP]                  a step again, ready in the next cell         run.debug(STEP)
+        %ironflow schedules [NAME] [--pause | --resume | --remove]   schedules as a DataFrame      iron.schedules()
+        %ironflow emit EVENT [DATA] [--key KEY]       an event, which starts flows                 iron.emit(EVENT)
         %ironflow cells                               the durable cells of this notebook           iron.cells()
         %ironflow doctor                              check the journal and its environment     iron.doctor()
         %ironflow use PATH [--durability process]     make another journal the default one         iron.use(PATH)
 
-        RUN is an id, the beginning of one, or a variable that holds a run; without it, it is the newest run.
+        RUN is an id, the beginning of one, or a variable that holds a run; without it, it is the newest run. DATA is
+        JSON in single quotes, or a variable.
         """
         try:
             words = shlex.split(line)
@@ -92,6 +98,19 @@ class IronflowMagics(Magics):
         if not newest:
             raise UsageError(f"%ironflow: there are no runs in {engine.journal.location}")
         return Run(engine, newest[0].run_id)
+
+    def read_data(self, text: str | None) -> Any:
+        """Return the value of a variable, or of a JSON text; None for None."""
+        if text is None:
+            return None
+        if self.shell is not None and text in self.shell.user_ns:
+            return self.shell.user_ns[text]
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise UsageError(
+                f"%ironflow: {text!r} is no variable and no JSON; put JSON in single quotes: '{{\"id\": 7}}'"
+            ) from None
 
 
 def _overview() -> Any:
@@ -147,6 +166,42 @@ def _debug(magics: IronflowMagics, words: list[str]) -> Any:
     return magics.find_run(given.run).debug(given.step)
 
 
+def _schedules(_magics: IronflowMagics, words: list[str]) -> Any:
+    parser = Parser("ironflow schedules")
+    parser.add_argument("name", nargs="?")
+    what = parser.add_mutually_exclusive_group()
+    for change in ("pause", "resume", "remove"):
+        what.add_argument(f"--{change}", dest="change", action="store_const", const=change)
+    given = parser.parse_args(words)
+    if given.name is None and given.change is not None:
+        raise UsageError(f"%ironflow schedules: --{given.change} needs the name of a schedule")
+    if given.change is not None:
+        getattr(_schedule(given.name), given.change)()
+    found = schedules()
+    return found if given.name is None else found[found["schedule"] == given.name]
+
+
+def _schedule(name: str) -> Schedule:
+    named = schedules_of_name(REGISTRY.engine(), name)
+    if len(named) != 1:
+        flows = ", ".join(each.flow for each in named)
+        many = f"several flows have one ({flows}); write FLOW.schedule(name={name!r})"
+        raise UsageError(f"%ironflow schedules: no schedule is called {name!r}" if not named else f"{name!r}: {many}")
+    return named[0]
+
+
+def _emit(magics: IronflowMagics, words: list[str]) -> str:
+    parser = Parser("ironflow emit")
+    parser.add_argument("event")
+    parser.add_argument("data", nargs="?")
+    parser.add_argument("--key")
+    given = parser.parse_args(words)
+    try:
+        return emit(given.event, magics.read_data(given.data), key=given.key)
+    except ValueError as error:
+        raise UsageError(f"%ironflow emit: {error}") from None
+
+
 def _cells(_magics: IronflowMagics, words: list[str]) -> Any:
     Parser("ironflow cells").parse_args(words)
     return cells()
@@ -182,6 +237,8 @@ VERBS: Final[dict[str, Callable[[IronflowMagics, list[str]], Any]]] = {
     "events": _events,
     "resume": _resume,
     "debug": _debug,
+    "schedules": _schedules,
+    "emit": _emit,
     "cells": _cells,
     "doctor": _doctor,
     "use": _use,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from IPython.core.interactiveshell import InteractiveShell
 
 from ironflow_nb.core.identity import RunId
-from ironflow_nb.execution import INTERRUPTS, Engine, SystemThreads, logger
+from ironflow_nb.errors import IronflowError
+from ironflow_nb.execution import INTERRUPTS, REGISTRY, Engine, SystemThreads, logger, watch_what_is_due
 from ironflow_nb.handles.run import Run
 from ironflow_nb.notebook.live_pictures import CellPicture, can_update, show_run
 
@@ -42,6 +43,7 @@ class NotebookHooks:
         self._n_cells = 0
         self._cells: dict[int, list[RunningCell]] = {}
         self._deciders: DeciderPictures | None = None
+        self._defined: frozenset[int] = frozenset()
 
     def attach(self) -> None:
         """Hook into the shell."""
@@ -94,6 +96,18 @@ class NotebookHooks:
                 cell.picture.finish()
         if not cells and self._deciders is not None:
             self._deciders.paint()
+        if not cells:
+            self._watch_new_definitions()
+
+    def _watch_new_definitions(self) -> None:
+        """Have what is due in the journal done here, if it is of what the cell has defined."""
+        defined = frozenset(map(id, REGISTRY.startable().values()))
+        new, self._defined = defined - self._defined, defined
+        if new:
+            try:
+                watch_what_is_due(REGISTRY.engine())
+            except IronflowError as error:  # the first run of the notebook meets it again, and tells it
+                logger().debug("looking for what is due: %s", error)
 
     def _current_cell(self) -> RunningCell | None:
         cells = self._cells.get(self._threads.ident())

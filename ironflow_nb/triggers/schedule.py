@@ -186,6 +186,13 @@ def find_schedule(engine: Engine, kind: str, flow: str, name: str | None) -> Sch
     return Schedule(engine, known.schedule_id, chosen, flow)
 
 
+def schedules_of_name(engine: Engine, name: str) -> list[Schedule]:
+    """Return the schedules of that name, of all flows."""
+    with engine.reading() as reader:
+        found = [row for row in triggers_of(reader).schedules() if row.name == name]
+    return [Schedule(engine, row.schedule_id, row.name, row.flow) for row in found]
+
+
 def _new(
     engine: Engine, kind: str, flow: str, name: str, rule: ScheduleRule, stored: StoredValue, now: int
 ) -> StoredSchedule:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from ironflow_nb.core.identity import RunId
@@ -21,6 +21,8 @@ MOST_ACTIVE: Final = 100
 """If as many runs are at work in this process, those that wait are left to other processes, or to a later look."""
 _KNOWN: Final = 100
 _LOOKS_AT_CALLS: Final = 200
+_HELD_US: Final = 1_000_000
+"""The time after which what another process has claimed is looked at again."""
 
 
 class Waker:
@@ -50,6 +52,8 @@ class Waker:
             self._next_due_at = reader.next_due_at(now)
             found = self._roots(reader, [*reader.ended_waits(now)])
             starts = reader.starts(startable)
+            if starts and starts[0].due_at <= now:  # whose claim may be that of a process that dies, which is no news
+                self._next_due_at = min(self._next_due_at, now + _HELD_US)
             self._is_any = False if found or starts or is_awaited or self._has_others(reader) else None
         n_free = min(WOKEN_AT_ONCE, MOST_ACTIVE - sum(each.is_open for each in list(self._engine.sessions.values())))
         are_woken = [self._wake(run) for run in found[: max(n_free, 0)]]
@@ -129,8 +133,7 @@ class Waker:
         return not self._engine.access.is_owner_alive(reader, run.owner)
 
     def _has_others(self, reader: Reader) -> bool:
-        waiting = reader.runs(Select(statuses={RunStatus.WAITING}, limit=_KNOWN))
-        return any(run.run_id not in self._refused and REGISTRY.find(run.kind, run.name) for run in waiting)
+        return is_any_waiting(reader, without=self._refused)
 
     def _wake(self, run: RunRow) -> bool:
         """Continue the run; return False if the journal refuses that now."""
@@ -173,3 +176,20 @@ def watch(engine: Engine) -> None:
     """Have this process continue what waits in the journal without an owner, as far as it defines it."""
     engine.wake_with(Waker)
     engine.watch()
+
+
+def watch_what_is_due(engine: Engine) -> None:
+    """Watch if the journal has, or is to get, anything that this process can start or continue; it is only read."""
+    startable = REGISTRY.startable()
+    is_any = any(each.wanted_events for each in startable.values())
+    if not is_any:
+        with engine.journal.reading() as reader:
+            is_any = bool(reader.starts(startable)) or is_any_waiting(reader)
+    if is_any:
+        watch(engine)
+
+
+def is_any_waiting(reader: Reader, *, without: Collection[RunId] = ()) -> bool:
+    """Return True if a run waits that this process defines."""
+    waiting = reader.runs(Select(statuses={RunStatus.WAITING}, without=without, limit=_KNOWN))
+    return any(REGISTRY.find(run.kind, run.name) for run in waiting)
