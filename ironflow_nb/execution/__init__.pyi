@@ -58,6 +58,7 @@ from .session.attempts import failure_of as failure_of
 from .session.run_phase import StopRequest as StopRequest
 from .session.session import Session as Session
 from .steps.branches import gathered as gathered
+from .steps.captured_streams import CopyingStream as CopyingStream
 from .steps.context import SCOPE as SCOPE
 from .steps.context import RunContext as RunContext
 from .steps.fan_out import FanOut as FanOut

@@ -105,7 +105,7 @@ class Engine:
         """Release a session, unless bodies of it are still running or its end is not recorded yet."""
         self._background.let_go(session)
         if not self.sessions:
-            STREAMS.release(self)
+            STREAMS.release(self, is_main=self.threads.is_main())
 
     def wake_with(self, make: Callable[[Engine], LooksForWaits]) -> None:
         """Give the background thread what continues runs that wait without an owner; `make` makes it, once."""
@@ -230,7 +230,7 @@ class Engine:
         if self._background.waker is not None and not self.access.is_closed:
             with suppress(IronflowError):
                 self._background.waker.finish()
-        STREAMS.release(self)
+        STREAMS.release(self, is_main=self.threads.is_main())
         self._background.stop()
         if self._loop is not None:
             self._loop.close()

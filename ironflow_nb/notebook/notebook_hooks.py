@@ -10,7 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.errors import IronflowError
-from ironflow_nb.execution import INTERRUPTS, REGISTRY, Engine, SystemThreads, logger, watch_what_is_due
+from ironflow_nb.execution import INTERRUPTS, REGISTRY, SCOPE, Engine, SystemThreads, logger, watch_what_is_due
 from ironflow_nb.handles.run import Run
 from ironflow_nb.notebook.live_pictures import CellPicture, can_update, show_run
 
@@ -137,7 +137,9 @@ class NotebookHooks:
         if self._current_cell() is None and not is_awaited:
             logger().info("%s", line)
         else:
+            token = SCOPE.set(None)  # it is no output of the flow that meets it
             print(line)
+            SCOPE.reset(token)
 
     def began(self, engine: Engine, run_id: RunId) -> None:
         """Show the picture of a run that the cell has begun. A cell has one picture, of its latest run."""

@@ -6,10 +6,11 @@ import base64
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from ironflow_nb.durable_cells.cell_record import Output
-from ironflow_nb.execution import frontend
+from ironflow_nb.execution import CopyingStream, frontend
 from ironflow_nb.notebook.notebook_hooks import NotebookHooks
 
 _INLINE: Final = "matplotlib_inline.backend_inline"
@@ -27,7 +28,10 @@ class OutputCapture:
         collected = _OutputCollector()
         publisher = self._shell.display_pub
         streams = sys.stdout, sys.stderr
-        tees: tuple[Any, Any] = _Tee(streams[0], "stdout", collected), _Tee(streams[1], "stderr", collected)
+        names = "stdout", "stderr"
+        tees: Any = [
+            CopyingStream(stream, partial(collected.write, name)) for stream, name in zip(streams, names, strict=True)
+        ]
         sys.stdout, sys.stderr = tees
         publisher.publish = collected.wrap_publish(publisher.publish)
         publisher.clear_output = collected.wrap_clear(publisher.clear_output)
@@ -141,26 +145,6 @@ class _OutputCollector:
         if display_id is not None:
             self._by_id[display_id] = len(self.outputs)
         self.outputs.append(output)
-
-
-class _Tee:
-    """A stream that also passes its text to the collector."""
-
-    def __init__(self, stream: Any, name: str, collected: _OutputCollector) -> None:
-        self._writer = stream
-        self._name = name
-        self._collected = collected
-
-    def write(self, text: str) -> Any:
-        self._collected.write(self._name, text)
-        return self._writer.write(text)
-
-    def writelines(self, lines: Any) -> None:
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._writer, name)
 
 
 def _json_bundle(bundle: Any) -> dict[str, Any]:

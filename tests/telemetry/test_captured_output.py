@@ -255,43 +255,88 @@ def test_what_a_body_redirects_is_its_own(lab: Lab) -> None:
 
 
 def test_streams_and_logging_are_what_they_were_when_no_run_goes_on(lab: Lab) -> None:
-    before = sys.stdout, sys.stderr, dict(vars(sys.stdout)), logging.Logger.callHandlers
+    @flow
+    def work() -> None:
+        tell("a")
+
+    before = sys.stdout, sys.stderr, logging.Logger.callHandlers
     with redirect_stdout(io.StringIO()) as other:
-
-        @flow
-        def work() -> None:
-            tell("a")
-
         work()
-        assert "write" not in vars(other)
-    assert other.getvalue() == "told a\n"
+        assert sys.stdout is other
     work()
-    assert (sys.stdout, sys.stderr, dict(vars(sys.stdout)), logging.Logger.callHandlers) == before
+    assert other.getvalue() == "told a\n"
+    assert (sys.stdout, sys.stderr, logging.Logger.callHandlers) == before
 
 
-def test_a_stream_that_allows_no_attributes_is_left_alone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Bare:
-        __slots__ = ("texts",)
+class Above:
+    """A stream of the user, above the one that is there."""
 
-        def __init__(self) -> None:
-            self.texts: list[str] = []
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
 
-        def write(self, text: str) -> int:
-            self.texts.append(text)
-            return len(text)
+    def write(self, text: str) -> Any:
+        return self.stream.write(text)
 
-        def flush(self) -> None: ...
+    def flush(self) -> None:
+        self.stream.flush()
 
-    bare = Bare()
-    monkeypatch.setattr(sys, "stdout", bare)
+
+def test_a_run_inside_of_a_redirection_is_heard_once_while_another_one_goes_on(lab: Lab) -> None:
+    go = threading.Event()
+
+    @step
+    def long() -> None:
+        go.wait(60)
+        print("long")
 
     @flow
     def work() -> None:
         tell("a")
 
-    work()
-    assert "".join(bare.texts) == "told a\n"
-    assert lines(last(work)) == ["aside a"]
+    run = flow(lambda: long(), name="beside").start()
+    with redirect_stdout(Above(sys.stdout)):  # type: ignore[type-var]
+        work()
+        go.set()
+        run.result()
+    assert lines(last(work)) == ["told a", "aside a"]
+    assert lines(run) == ["long"]
+
+
+class Bare:
+    """A stream that allows no attributes."""
+
+    __slots__ = ("texts",)
+    encoding = "utf-7"
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.texts.append(text)
+        return len(text)
+
+    def flush(self) -> None: ...
+
+
+def test_any_stream_with_a_write_is_copied(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = Bare()
+    monkeypatch.setattr(sys, "stdout", bare)
+    monkeypatch.setattr(sys, "stderr", None)
+
+    @step
+    def look() -> str:
+        sys.stdout.writelines(["a", "b\n"])
+        print("nowhere", file=sys.stderr)
+        return sys.stdout.encoding
+
+    @flow
+    def work() -> str:
+        return look()
+
+    assert work() == "utf-7"
+    assert sys.stdout is bare
+    assert lines(last(work))[0] == "ab"
+    assert "".join(bare.texts).startswith("ab\n")
 
 
 def test_who_writes_no_text_gets_the_error_of_the_stream(lab: Lab) -> None:
