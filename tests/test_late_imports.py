@@ -65,6 +65,7 @@ LATE_OF_OURS: Final = {
     "ironflow_nb.execution": "every run of pytest loads the plugin, also in projects that do not use it",
     "ironflow_nb.telemetry.run_telemetry": "most runs report nothing",
     "ironflow_nb.execution.steps.event_loop": "it needs asyncio",
+    "ironflow_nb.execution.steps.prompts": "only a wait for somebody asks",
     "ironflow_nb.flows.flow_definition": "a flow is not drawn before the first step has run",
     "ironflow_nb.graphs": "most notebooks have no graphs, and most graphs need few of their libraries",
     "ironflow_nb.handles": "a flow that is called needs no handle, plan or picture",

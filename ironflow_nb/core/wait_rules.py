@@ -109,6 +109,20 @@ class Answerable(Protocol):
             ValueError: it does not fit.
         """
 
+    @property
+    def prompt(self) -> str | None:
+        """What is asked where a line can be typed; None if no line could answer."""
+
+    def read(self, text: str) -> Any:
+        """Return the answer that a person has typed, as it is sent.
+
+        Raises:
+            ValueError: it does not fit.
+        """
+
+    def expression(self, run_id: str, step: str) -> str:
+        """Return the expression that answers it."""
+
 
 class Named(Protocol):
     """A signal."""
@@ -180,6 +194,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             case Combination.ALL:
                 return payloads
 
+    def expressions(self, run_id: str, step: StepRef) -> list[str]:
+        """Return the expressions that end the wait."""
+        if self.question is not None:
+            return [self.question.expression(run_id, step)]
+        return [f'iron.get_run("{run_id}").signal("{name}")' for name in self.signals]
+
     def work_keys(self, step: StepRef) -> list[tuple[str, str]]:
         """Return kinds and keys of the wait in the queue of work: one for each signal, or for its instant."""
         return [(self.kind, work_key(step, name)) for name in self.signals or ("",)]
@@ -191,6 +211,14 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         if len(names) == 1:
             return f"the signal {names[0]}"
         return f"{'all' if self.is_all else 'any'} of the signals {', '.join(names)}"
+
+
+def read_payload(line: str) -> Any:
+    """Return the payload of a signal that a person has typed: JSON, or else the text itself."""
+    try:
+        return msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return line
 
 
 def work_key(step: StepRef, signal: str) -> str:

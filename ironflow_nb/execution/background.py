@@ -11,7 +11,7 @@ from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.recording.journal_access import JournalAccess
 from ironflow_nb.execution.session.run_phase import StopRequest, is_stop
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.wait_state import is_root, note_waiting, park, settle_waits
+from ironflow_nb.execution.session.wait_state import is_root, note_waiting, park, settle_waits, take_interrupt
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.execution.system.process_identity import HEARTBEAT_S
 from ironflow_nb.execution.system.system import Threads
@@ -135,7 +135,7 @@ class BackgroundThread:
         now_s, ticked_s = self._access.clock.monotonic(), self._n_ticks * FLUSH_S
         held: list[tuple[float, Session]] = []
         for session in list(self._sessions.values()):
-            self._try("interrupting a run", session.take_interrupt)
+            self._try("interrupting a run", partial(take_interrupt, session))
             self._try("stopping a run whose time is up", session.stop_if_out_of_time)
             self._try("writing what nobody waits for", session.flush)
             if session.waits or session.child_runs:

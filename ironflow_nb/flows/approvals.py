@@ -87,7 +87,7 @@ drawn_as_wait(approve, ask)
 
 def approve_call(question: str, payload: object, timeout_s: Duration | None) -> Call:
     """Return the call of a question for yes or no."""
-    asked, due_at = Question(_question(question), YES_OR_NO), time_limit(timeout_s)
+    asked, due_at = Question(_question(question), YES_OR_NO, payload), time_limit(timeout_s)
     return _APPROVE, {"question": question, "payload": payload}, lambda now: Wanted(question=asked, due_at=due_at(now))
 
 
@@ -95,7 +95,7 @@ def ask_call(
     question: str, payload: object, choices: Iterable[Any] | None, kind: object, timeout_s: Duration | None
 ) -> Call:
     """Return the call of a question for a value. Its time limit does not identify it."""
-    asked, due_at = Question(_question(question), _answer(payload, choices, kind)), time_limit(timeout_s)
+    asked, due_at = Question(_question(question), _answer(payload, choices, kind), payload), time_limit(timeout_s)
     arguments = {"question": question, "payload": payload, "answer": asked.answer.recorded()}
     return _ASK, arguments, lambda now: Wanted(question=asked, due_at=due_at(now))
 

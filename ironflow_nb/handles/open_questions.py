@@ -15,7 +15,7 @@ from ironflow_nb.execution import REGISTRY, Engine, answer_waiting, refuse_answe
 from ironflow_nb.handles.questions import Choice, Question, Typed, answer_of
 from ironflow_nb.history.lookup import resolve_step
 from ironflow_nb.history.recorded_values import CONTENT_LIMIT, fields_of_call, preview_argument, references
-from ironflow_nb.history.run_status import statuses_of
+from ironflow_nb.history.run_status import run_and_status, statuses_of
 from ironflow_nb.history.tables import INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import QueueSelect, Reader, Select
 from ironflow_nb.values.codecs import REFERENCE
@@ -45,6 +45,11 @@ class OpenQuestion(NamedTuple):
     def __str__(self) -> str:
         return f"{self.row.step} {self.question}"
 
+    @property
+    def expression(self) -> str:
+        """The expression that answers it."""
+        return self.question.expression(self.row.run_id, self.row.step)
+
 
 def waiting(*, engine: Engine | None = None) -> pd.DataFrame:
     """Return the questions that all runs of the journal ask now, one row each, the oldest first.
@@ -57,18 +62,22 @@ def waiting(*, engine: Engine | None = None) -> pd.DataFrame:
     Args:
         engine: the journal to read; by default the current one.
     """
-    engine = engine or REGISTRY.engine()
+    return frame_of_records(_COLUMNS, [_record(*each) for each in asked_now(engine or REGISTRY.engine())])
+
+
+def asked_now(engine: Engine) -> list[tuple[OpenQuestion, RunRow, RunStatus]]:
+    """Return the open questions of all runs, the oldest first, each with its run and the status of that."""
     with engine.reading() as reader:
         items = reader.work(QueueSelect(kind=WaitKind.APPROVAL))
         found = reader.runs(Select(run_ids={item.run_id for item in items}))
-        runs = {run.run_id: run for run in found}
         statuses = statuses_of(engine, reader, found)
         asking = [run_id for run_id, status in statuses.items() if status in OWNED or status is RunStatus.INTERRUPTED]
         questions = questions_of(engine, reader, asking)
-    return frame_of_records(_COLUMNS, [_record(each, runs[each.row.run_id], statuses) for each in questions])
+    runs = {run.run_id: run for run in found}
+    return [(each, runs[each.row.run_id], statuses[each.row.run_id]) for each in questions]
 
 
-def _record(asked: OpenQuestion, run: RunRow, statuses: Mapping[RunId, RunStatus]) -> Mapping[str, object]:
+def _record(asked: OpenQuestion, run: RunRow, status: RunStatus) -> Mapping[str, object]:
     row, question = asked.row, asked.question
     return {
         "run_id": row.run_id,
@@ -80,8 +89,8 @@ def _record(asked: OpenQuestion, run: RunRow, statuses: Mapping[RunId, RunStatus
         "payload": asked.payload,
         "asked_at": row.started_at,
         "expires_at": row.due_at,
-        "status": statuses[row.run_id].value,
-        "expression": plain(question.expression(row.run_id, row.step)),
+        "status": status.value,
+        "expression": plain(asked.expression),
     }
 
 
@@ -129,20 +138,31 @@ def _read(engine: Engine, tree: Any, values: Mapping[ValueId, StoredValue]) -> A
 # -- answers ---------------------------------------------------------------------------------------------------------
 
 
-def answer_question(engine: Engine, run_id: RunId, status: RunStatus, value: object, step: object) -> None:
+def answer_question(engine: Engine, run_id: RunId, value: object, step: object = None) -> None:
     """Answer an open question of the run, or of its children if it asks none; see `Run.answer`."""
-    if status in CLOSED:
-        raise RunFinished(f"run {run_id} is {status.value}, so it waits for no answer any more", run_id=run_id)
     asked = find_question(engine, run_id, step)
     answer_waiting(engine, asked.row, sent_answer(engine, asked, value))
+
+
+def answer_typed(engine: Engine, run_id: RunId, line: str, step: object = None) -> None:
+    """Answer an open question of the run by what a person has typed; see `Run.answer`."""
+    asked = find_question(engine, run_id, step)
+    try:
+        payload = asked.question.read(line)
+    except ValueError as error:
+        raise _misfit(asked, line, error) from None
+    answer_waiting(engine, asked.row, payload)
 
 
 def find_question(engine: Engine, run_id: RunId, step: object = None) -> OpenQuestion:
     """Return the open question of that reference, or the only one.
 
     Raises:
-        NothingToDo, AmbiguousStep, StepNotFound: see `Run.answer`.
+        RunFinished, NothingToDo, AmbiguousStep, StepNotFound: see `Run.answer`.
     """
+    status = run_and_status(engine, run_id)[1]
+    if status in CLOSED:
+        raise RunFinished(f"run {run_id} is {status.value}, so it waits for no answer any more", run_id=run_id)
     with engine.reading() as reader:
         found = _of_family(engine, reader, run_id)
         if step is not None:
@@ -196,8 +216,13 @@ def sent_answer(engine: Engine, asked: OpenQuestion, value: object) -> Any:
     try:
         return answer.sent(value)
     except ValueError as error:
-        raise InputInvalid(
-            f"{asked} of run {asked.row.run_id} takes {plain(answer.fits)}, not "
-            f"{legible(' '.join(repr(value).split()), _LENGTH)}: {plain(str(error))}; it waits on",
-            name=asked.row.step,
-        ) from None
+        raise _misfit(asked, value, error) from None
+
+
+def _misfit(asked: OpenQuestion, value: object, error: ValueError) -> InputInvalid:
+    given = legible(" ".join(repr(value).split()), _LENGTH)
+    return InputInvalid(
+        f"{asked} of run {asked.row.run_id} takes {plain(asked.question.answer.fits)}, not {given}: "
+        f"{plain(str(error))}; it waits on",
+        name=asked.row.step,
+    )

@@ -15,6 +15,9 @@ import msgspec
 
 from ironflow_nb.core.plain_text import plain
 
+_SHOWN_LINES: Final = 12
+_SHOWN_CHARACTERS: Final = 200
+
 
 class Answer(Protocol):
     """Which answers fit a question."""
@@ -22,6 +25,10 @@ class Answer(Protocol):
     @property
     def fits(self) -> str:
         """What fits, in words."""
+
+    @property
+    def hint(self) -> str | None:
+        """What a person can type; None if nothing that can be typed fits."""
 
     @property
     def example(self) -> str:
@@ -58,6 +65,7 @@ class Question:
 
     text: str
     answer: Answer
+    payload: object = None
 
     def __str__(self) -> str:
         return f'"{plain(self.text)}"'
@@ -65,6 +73,20 @@ class Question:
     def taken(self, sent: Any) -> Any:
         """Return what the flow gets of an answer that was sent; see `Answer`."""
         return self.answer.taken(sent)
+
+    @property
+    def prompt(self) -> str | None:
+        """What is asked where a line can be typed: the question, its payload, and what fits; None for a frame."""
+        hint = self.answer.hint
+        if hint is None:
+            return None
+        shown = "" if self.payload is None else repr(self.payload)
+        lines = [self.text, *shown.splitlines()[:_SHOWN_LINES], hint]
+        return "\n".join(plain(_cut(line)) for line in lines if line)
+
+    def read(self, text: str) -> Any:
+        """Return the answer that a person has typed; see `Answer`."""
+        return self.answer.read(text)
 
     def expression(self, run_id: str, step: str) -> str:
         """Return the expression that answers it, and no later question of the run."""
@@ -81,6 +103,11 @@ class Choice:
     def fits(self) -> str:
         """See `Answer`."""
         return f"one of {', '.join(map(repr, self.options))}"
+
+    @property
+    def hint(self) -> str:
+        """See `Answer`."""
+        return ", ".join(f"{number} {option}" for number, option in enumerate(self.options, 1))
 
     @property
     def example(self) -> str:
@@ -132,6 +159,11 @@ class Typed:
         """See `Answer`."""
         fields = _fields(self.schema)
         return _WORDS.get(self.name, self.name) + (f" with {', '.join(fields)}" if fields else "")
+
+    @property
+    def hint(self) -> str:
+        """See `Answer`."""
+        return "yes or no" if self.schema == _BOOLEAN else self.fits
 
     @property
     def example(self) -> str:
@@ -190,6 +222,11 @@ class Frame:
         return f"a DataFrame with the columns {', '.join(map(str, self.columns))}"
 
     @property
+    def hint(self) -> None:
+        """See `Answer`."""
+        return
+
+    @property
     def example(self) -> str:
         """See `Answer`."""
         return "frame"
@@ -219,6 +256,10 @@ class Frame:
 
 
 YES_OR_NO: Final = Typed("bool", _BOOLEAN, bool)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}…"
 
 
 def is_frame(kind: type) -> bool:

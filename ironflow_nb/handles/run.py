@@ -201,9 +201,7 @@ class Run(Generic[T]):
             StepNotFound: `step` names no question.
             RunFinished: the run is completed or cancelled.
         """
-        self._engine.flush()
-        status = run_and_status(self._engine, self.id)[1]
-        answer_question(self._engine, self.id, status, value, step)
+        answer_question(self._engine, self.id, value, step)
         return self
 
     def plan(self) -> Plan:

@@ -14,11 +14,14 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 
+from ironflow_nb.core.wait_rules import read_payload
 from ironflow_nb.diagnosis.doctor import doctor
 from ironflow_nb.durable_cells.listing import cells
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import REGISTRY
 from ironflow_nb.execution import api as engine_api
+from ironflow_nb.handles.open_questions import answer_typed, waiting
+from ironflow_nb.handles.questions import YES_OR_NO
 from ironflow_nb.handles.run import Run, get_run
 from ironflow_nb.handles.runnable import Runnable
 from ironflow_nb.history import frames
@@ -58,6 +61,9 @@ class IronflowMagics(Magics):
         %ironflow show [RUN]                          a run with its picture                       iron.get_run(RUN)
         %ironflow steps [RUN] [--status STATUS]       its steps as a DataFrame                     run.steps()
         %ironflow events [RUN]                        its events as a DataFrame                    run.events()
+        %ironflow waiting                             the open questions of all runs               iron.waiting()
+        %ironflow answer RUN VALUE [--step STEP]      answer one: yes, 3, a text, JSON, a variable run.answer(VALUE)
+        %ironflow signal RUN NAME [PAYLOAD]           send a signal, with JSON or a text           run.signal(NAME)
         %ironflow resume [RUN]                        continue it in the background                iron.resume(RUN)
         %ironflow debug [RUN] [STEP]                  a step again, ready in the next cell         run.debug(STEP)
         %ironflow schedules [NAME] [--pause | --resume | --remove]   schedules as a DataFrame      iron.schedules()
@@ -202,6 +208,38 @@ def _emit(magics: IronflowMagics, words: list[str]) -> str:
         raise UsageError(f"%ironflow emit: {error}") from None
 
 
+def _waiting(_magics: IronflowMagics, words: list[str]) -> Any:
+    Parser("ironflow waiting").parse_args(words)
+    return waiting()
+
+
+def _answer(magics: IronflowMagics, words: list[str]) -> Any:
+    parser = Parser("ironflow answer")
+    parser.add_argument("run")
+    parser.add_argument("value", nargs="+")
+    parser.add_argument("--step")
+    given = parser.parse_args(words)
+    run, text = magics.find_run(given.run), " ".join(given.value)
+    held = None if magics.shell is None else magics.shell.user_ns.get(text)
+    if held is None:
+        answer_typed(REGISTRY.engine(), run.id, text, given.step)
+        return run
+    return run.answer(held, given.step)
+
+
+def _signal(magics: IronflowMagics, words: list[str]) -> Any:
+    parser = Parser("ironflow signal")
+    parser.add_argument("run")
+    parser.add_argument("name")
+    parser.add_argument("payload", nargs="*")
+    given = parser.parse_args(words)
+    text = " ".join(given.payload)
+    try:
+        return magics.find_run(given.run).signal(given.name, read_payload(text) if text else None)
+    except ValueError as error:
+        raise UsageError(f"%ironflow signal: {error}") from None
+
+
 def _cells(_magics: IronflowMagics, words: list[str]) -> Any:
     Parser("ironflow cells").parse_args(words)
     return cells()
@@ -235,6 +273,9 @@ VERBS: Final[dict[str, Callable[[IronflowMagics, list[str]], Any]]] = {
     "show": _show,
     "steps": _steps,
     "events": _events,
+    "waiting": _waiting,
+    "answer": _answer,
+    "signal": _signal,
     "resume": _resume,
     "debug": _debug,
     "schedules": _schedules,
@@ -250,14 +291,29 @@ def complete(line: str) -> list[str]:
     words = line.split()
     if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
         return list(VERBS)
-    if words[1] in {"show", "steps", "events", "resume", "debug"}:
-        try:
+    try:
+        if words[1] == "answer":
+            return _answer_completions(words[2:-1] if not line.endswith(" ") else words[2:])
+        if words[1] in {"show", "steps", "events", "resume", "debug", "signal"}:
             with REGISTRY.engine().reading() as reader:
                 # A foreign journal can have any text as an id, and Tab must not write it into a cell.
                 return [row.run_id for row in reader.runs(Select(limit=20)) if row.run_id.isalnum()]
-        except IronflowError:
-            return []
+    except IronflowError:
+        return []
     return []
+
+
+def _answer_completions(before: list[str]) -> list[str]:
+    """Return the runs that ask something; after one of them, the answers that can be counted."""
+    asked = waiting()
+    if not before:
+        return [run_id for run_id in dict.fromkeys(asked["run_id"]) if run_id.isalnum()]
+    of_run = asked[asked["run_id"].str.startswith(before[0])]
+    if len(before) > 1 or of_run.empty:
+        return []
+    choices = of_run["choices"].iloc[0]
+    offered = ["yes", "no"] if choices is None and of_run["fits"].iloc[0] == YES_OR_NO.fits else choices or []
+    return [text for text in map(str, offered) if text.isprintable()]
 
 
 _MAGIC_LINE: Final = re.compile(r"\s*%ironflow\s+.*")

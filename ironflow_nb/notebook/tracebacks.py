@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Any, Final
 
 from ironflow_nb.code_identity.source import is_user_file
+from ironflow_nb.core.status import RunStatus
+from ironflow_nb.errors import RunInterrupted
 
 _PACKAGE: Final = f"{Path(__file__).parent.parent}{os.sep}"
 _METHOD: Final = "showtraceback"
@@ -24,6 +26,9 @@ def attach(shell: Any) -> None:
 
     def showtraceback(exc_tuple: Any = None, *args: Any, **options: Any) -> Any:
         error = sys.exc_info()[1] if exc_tuple is None else exc_tuple[1]
+        if isinstance(error, RunInterrupted) and error.status == RunStatus.WAITING:
+            # The person has left the run waiting, so nothing is wrong: the message says how it goes on.
+            return shell._showtraceback(type(error), error, [str(error)])  # noqa: SLF001 -- it has no other name
         if isinstance(error, SyntaxError) and _is_raised_inside(error.__traceback__):
             options["running_compiled_code"] = False  # it is shown as that of any cell is, without frames
         with own_frames_only(error):

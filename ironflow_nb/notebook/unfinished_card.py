@@ -14,6 +14,7 @@ from ironflow_nb.core.status import OWNED, RunStatus, StepStatus
 from ironflow_nb.durable_cells.cell import KIND
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution import FOREIGN, REGISTRY, Engine, advice, logger, own_runs
+from ironflow_nb.handles.open_questions import asked_now
 from ironflow_nb.history.frames import count_steps
 from ironflow_nb.history.run_status import statuses_of
 from ironflow_nb.journal.ports import QueueSelect, Select
@@ -38,7 +39,7 @@ def show_unfinished() -> None:
     """Show the interrupted and waiting runs of the default journal, if there are any."""
     engine = REGISTRY.engine()
     try:
-        found, queued = unfinished(engine), waiting_work(engine)
+        found, queued = unfinished(engine), [*_questions(engine), *waiting_work(engine)]
     except IronflowError as error:
         logger().warning("%s", error)
         return
@@ -53,6 +54,13 @@ def _display(text: str, html: str) -> None:
     from IPython.display import display
 
     display({"text/plain": plain(text), "text/html": plain(html)}, raw=True)  # type: ignore[no-untyped-call]
+
+
+def _questions(engine: Engine) -> list[str]:
+    """Return a line for each of the newest open questions; reads only."""
+    asked = asked_now(engine)
+    lines = [f"{run.name} asks {each.question}: {each.expression}" for each, run, _ in asked[-SHOWN:]]
+    return lines if len(asked) <= SHOWN else [*lines, f"%ironflow waiting lists all {len(asked)} questions"]
 
 
 def waiting_work(engine: Engine) -> list[str]:

@@ -93,6 +93,16 @@ class Kernel:
             if message["parent_header"].get("msg_id") == message_id and message["msg_type"] == "stream":
                 printed += message["content"]["text"]
 
+    def prompted(self) -> str:
+        """Wait until a cell asks for a line, and return its prompt."""
+        message = self._client.get_stdin_msg(timeout=TIMEOUT_S)
+        prompt: str = message["content"]["prompt"]
+        return prompt
+
+    def type(self, line: str) -> None:
+        """Give the cell that asks a line."""
+        self._client.input(line)
+
     def _display(self, content: dict[str, Any], shown: Shown) -> None:
         bundle = dict(content["data"])
         shown.bundles.append(bundle)

@@ -11,6 +11,7 @@ import ironflow_nb as iron
 from ironflow_nb.handles.run import Run
 from ironflow_nb.notebook.ironflow_magic import complete
 from tests.notebook.shells import Shell
+from tests.waits.conftest import until
 
 FLOW = """
 import ironflow_nb as iron
@@ -281,7 +282,7 @@ def test_names_of_the_inside_of_deciders_graphs_and_projections_are_not_offered(
         ("%ironflow rnus", "knows no 'rnus'; did you mean %ironflow runs?"),
         ("%ironflow step", "did you mean %ironflow steps?"),
         ("%ironflow resmue x", "did you mean %ironflow resume?"),
-        ("%ironflow xyz", "knows no 'xyz'; there are: runs, show, steps, events, resume,"),
+        ("%ironflow xyz", "knows no 'xyz'; there are: runs, show, steps, events, waiting, answer, signal, resume, "),
         ("%ironflow --help", "knows no '--help'; there are"),
     ],
 )
@@ -294,3 +295,55 @@ def test_the_twins_of_the_magics_do_the_same(ready: Shell) -> None:
     assert ready.fine("done.steps()").value.equals(ready.fine("%ironflow steps done").value)
     frame = ready.fine("frame = %ironflow events done\nframe").value
     assert frame.equals(ready.fine("done.events()").value)
+
+
+# -- people ------------------------------------------------------------------------------------------------------
+
+ASKS = """
+import ironflow_nb as iron
+
+@iron.flow(name="asks")
+def asks():
+    answers = iron.approve("Go?"), iron.ask("Who?", choices=["ann", "bob"]), iron.ask("How many?", type=int)
+    return *answers, iron.wait_for("go")
+
+run = asks.start()
+"""
+
+
+def asked(question: str) -> None:
+    until(lambda: list(iron.waiting()["question"]) == [question])
+
+
+def test_questions_are_listed_and_answered_by_what_is_typed(shell: Shell) -> None:
+    shell.fine("%load_ext ironflow_nb")
+    shell.fine(ASKS)
+    asked("Go?")
+    run = shell.space["run"]
+    assert list(shell.fine("%ironflow waiting").value["question"]) == ["Go?"]
+    assert complete("%ironflow answer ") == [run.id]
+    assert complete(f"%ironflow answer {run.id} ") == ["yes", "no"]
+    assert "takes True or False, not 'perhaps'" in shell.run(f"%ironflow answer {run.id[:6]} perhaps").refused()
+    assert isinstance(shell.fine("%ironflow answer run yes").value, Run)
+    asked("Who?")
+    assert complete(f"%ironflow answer {run.id} ") == ["ann", "bob"]
+    shell.fine("%ironflow answer run 2 --step iron.ask[0]")
+    asked("How many?")
+    assert complete(f"%ironflow answer {run.id} ") == []
+    shell.fine("n = 7")
+    shell.fine("%ironflow answer run n")
+    assert complete("%ironflow signal ") == [run.id]
+    shell.fine("""%ironflow signal run go '{"a": 1}'""")
+    assert run.result(60) == (True, "bob", 7, {"a": 1})
+    assert "completed, so it waits for no" in shell.run("%ironflow answer run yes").refused()
+    assert "the package's own" in shell.run("%ironflow signal run ironflow:cancel").refused()
+
+
+def test_the_card_of_a_new_kernel_shows_the_open_questions(shell: Shell) -> None:
+    shell.fine(ASKS)
+    asked("Go?")
+    run = shell.space["run"]
+    until(lambda: run.status == "waiting")
+    [*_, card] = shell.fine("%load_ext ironflow_nb").bundles
+    assert f'asks asks "Go?": iron.get_run("{run.id}").answer(True, "iron.approve[0]")' in card["text/plain"]
+    run.cancel()

@@ -19,6 +19,7 @@ from ironflow_nb.execution.runs.start import begin
 from ironflow_nb.execution.session.attempts import failure_of
 from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.session.wait_state import is_left_by_thread, is_left_waiting
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.system.frontend import frontend, heard_by_cell
@@ -87,14 +88,19 @@ async def _executed(driver: Driver, engine: Engine, session: Session, body: Flow
     except BaseException as raised:
         error = failure_of(raised, f"flow {session.name}")
         if not driver.is_end(session, error):
-            run_finish.interrupt(engine, session, error, type(error).__name__)
-            raise
+            if not _is_left_waiting(driver, session, error):
+                run_finish.interrupt(engine, session, error, type(error).__name__)
+                raise
+            run_finish.note_interrupt(session, error)
         if not session.is_interrupted:
             await _wait_for_bodies(driver, engine, session)
         ended = session.stop_request or error  # asked now: what follows is a stretch of its own
         undone = await _undone(driver, engine, session, ended)
         if isinstance(ended, RunStopped):
-            raise run_finish.stop(engine, session, ended, undone) from _user_error(error)
+            stopped = run_finish.stop(engine, session, ended, undone)
+            if error is raised and not driver.is_end(session, error):
+                raise
+            raise stopped from _user_error(error)
         run_finish.fail(engine, session, error, undone)
         if error is not raised:
             raise error from raised
@@ -131,6 +137,11 @@ async def _go_on_undoing(driver: Driver, engine: Engine, session: Session) -> No
         raise ended
     finally:
         engine.close_session(session)
+
+
+def _is_left_waiting(driver: Driver, session: Session, error: BaseException) -> bool:
+    """Return True if a person interrupts a run that waits for a signal or an answer: it waits on, and is parked."""
+    return not driver.is_async and isinstance(error, KeyboardInterrupt) and is_left_by_thread(session)
 
 
 async def _wait_for_the_rest(driver: Driver, session: Session) -> None:
@@ -238,7 +249,8 @@ async def _interrupted(engine: Engine, session: Session, ended: Any, error: Base
     import asyncio
 
     with engine.interrupts.taken():
-        session.stop(StopRequest.INTERRUPT, session.interrupted_by or type(error).__name__)
+        if not is_left_waiting(session):
+            session.stop(StopRequest.INTERRUPT, session.interrupted_by or type(error).__name__)
     await asyncio.wait([ended], timeout=LAST_WORDS_S)
     if ended.done() and ended.exception() is None:
         return  # it was faster, and is completed

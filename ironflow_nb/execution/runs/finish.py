@@ -29,6 +29,7 @@ from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.recording.journal_access import Mail, PendingEvent
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.session.attempts import Promise, steps_behind
+from ironflow_nb.execution.session.open_waits import LeftWaiting
 from ironflow_nb.execution.session.replay import Replayer
 from ironflow_nb.execution.session.run_phase import RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
@@ -197,7 +198,7 @@ def stop(engine: Engine, session: Session, stopped: RunStopped, undone: str = ""
         error = RunCancelled(f"{what}; {undone}" if undone else what, run_id=session.run_id)
     elif stopped.request is StopRequest.PARK:
         last = PendingEvent(events.RunWaiting(waiting_for=waited_for(session), is_parked=True))
-        error = _interrupted(session, "parked")
+        error = _interrupted(session, "parked") if session.waits.left is None else _left(session, session.waits.left)
     else:
         last = PendingEvent(events.RunPaused(asked_by=stopped.asked_by))
         error = _interrupted(session, "paused")
@@ -216,8 +217,28 @@ def _interrupted(session: Session, status: str) -> RunInterrupted:
     )
 
 
+def _left(session: Session, left: LeftWaiting) -> RunInterrupted:
+    return RunInterrupted(
+        f"run {session.run_id} of {session.name} waits for {left.words}; {_to_end(session, left)}",
+        run_id=session.run_id,
+        status="waiting",
+    )
+
+
+def _to_end(session: Session, left: LeftWaiting) -> str:
+    """Return how a person ends the waits, and sees what comes of it."""
+    where = run_again()
+    then = f"and {where} again" if where is not None else f'and iron.get_run("{session.run_id}").result()'
+    return f"{' or '.join(left.expressions)}, {then}"
+
+
 def note_interrupt(session: Session, error: BaseException) -> None:
-    """Add a note to the error that ends an await: what happened to its run."""
+    """Add a note to the error that ends a call or an await: what happened to its run."""
+    left = session.waits.left
+    if left is not None:
+        what = f"run {session.run_id} of {session.name} waits for {left.words}; {_kept_text(session)}"
+        _note(session, error, what, f"{' or '.join(left.expressions)}; then ")
+        return
     _note(session, error, f"run {session.run_id} of {session.name} was interrupted; {_kept_text(session)}", "")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -50,11 +51,19 @@ class OpenWait:
         return left_s is not None and left_s <= 0
 
 
+class LeftWaiting(NamedTuple):
+    """For what a run waits, in words, and the expressions that end the waits."""
+
+    words: str
+    expressions: Sequence[str]
+
+
 class OpenWaits:
     """The open waits of one continuation of a run, in the order in which they began.
 
     All of the run waits `since_s`, None if it does not. It is parked after a while if it `is_parkable`: if it holds
     nobody's cell or call. While it `is_held` no wait ends. `untaken` have ended, and their flow has not gone on yet.
+    `left` says for what, and how it ends, once a call has left its run waiting.
 
     Lock: session.
     """
@@ -67,6 +76,7 @@ class OpenWaits:
         self.is_parkable = False
         self.is_held = False
         self.untaken: set[OpenWait] = set()
+        self.left: LeftWaiting | None = None
 
     def __len__(self) -> int:
         return len(self._open)
@@ -75,6 +85,20 @@ class OpenWaits:
     def is_any_due(self) -> bool:
         """Return True if the time of one of them is over."""
         return any(wait.is_due for wait in list(self._open))
+
+    @property
+    def is_for_signal(self) -> bool:
+        """Return True if one of them is for a signal or an answer."""
+        return any(wait.wanted.signals for wait in list(self._open))
+
+    def left_waiting(self) -> LeftWaiting:
+        """Return what a person is told of the waits, who leaves them."""
+        found = [wait for wait in list(self._open) if wait.wanted.signals]
+        words = dict.fromkeys(waited_words(wait.wanted, wait.row.due_at) for wait in found)
+        run_id = self._writer.run_id
+        return LeftWaiting(
+            ", ".join(words), [text for wait in found for text in wait.wanted.expressions(run_id, wait.row.step)]
+        )
 
     def __str__(self) -> str:
         return ", ".join(dict.fromkeys(map(_recorded_words, self._open)))

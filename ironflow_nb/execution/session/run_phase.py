@@ -79,6 +79,7 @@ class RunLifecycle:
         self.lock = self.access.threads.lock()
         self.wakeups = Wakeups()
         self.child_runs: list[RunLifecycle] = []
+        self.parent: RunLifecycle | None = None
         self.n_kept_by_child: dict[RunId, int] = {}
         self.loop: Any = None
         self.thread: int | None = None
@@ -254,6 +255,7 @@ class RunLifecycle:
     def with_child_run(self, child: RunLifecycle) -> Iterator[None]:
         """Stop a child run together with this one, and count what it has finished if it does not complete."""
         self.child_runs.append(child)
+        child.parent = self
         child.is_within_limit |= self.is_within_limit
         if self.stop_request is not None:  # looked at when the child can be found: a stop may have missed it
             self._stop_children(self.stop_request)

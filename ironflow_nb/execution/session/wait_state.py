@@ -8,6 +8,7 @@ from typing import Any
 from ironflow_nb.core.events import RunWaiting
 from ironflow_nb.core.status import RunStatus
 from ironflow_nb.execution.recording.journal_access import PendingEvent
+from ironflow_nb.execution.session.open_waits import LeftWaiting
 from ironflow_nb.execution.session.run_phase import RunPhase, StopRequest
 from ironflow_nb.execution.session.session import Session
 
@@ -23,8 +24,8 @@ def settle_waits(session: Session) -> None:
     session.wakeups.wake()
 
 
-def park(session: Session) -> None:
-    """Stop a run so that it gives back its threads, if all of it still waits.
+def park(session: Session) -> bool:
+    """Stop a run so that it gives back its threads, if all of it still waits; return True if it does.
 
     Its waits are held first, with those of its children: had one ended between the look and the stop, nothing would
     continue the run.
@@ -35,11 +36,46 @@ def park(session: Session) -> None:
             each.waits.is_held = True
     if is_waiting(session) and len(_family(session)) == len(held):
         session.stop(StopRequest.PARK, None)
-        return
+        return True
     for each in held:
         with each.lock:
             each.waits.is_held = False
         settle_waits(each)
+    return False
+
+
+def leave_waiting(session: Session) -> bool:
+    """Park the run, with those around it, if all of it waits, and for a signal or an answer; return True if so.
+
+    So it is not interrupted when the person who has called it goes on to something else.
+    """
+    root = root_of(session)
+    found = [each for each in _family(root) if each.waits.is_for_signal]
+    if not found:
+        return False
+    left = [each.waits.left_waiting() for each in found]
+    said = LeftWaiting(", ".join(each.words for each in left), [text for each in left for text in each.expressions])
+    for each in _family(root):
+        each.waits.left = said
+    return park(root)
+
+
+def is_left_waiting(session: Session) -> bool:
+    """Return True if the run is being parked, or is now; see `leave_waiting`."""
+    stop = session.stop_request
+    return (stop is not None and stop.request is StopRequest.PARK) or leave_waiting(session)
+
+
+def is_left_by_thread(session: Session) -> bool:
+    """Return True if the run is parked; called by the thread of a ``def`` flow, which has just stopped its waiting."""
+    with session.wakeups.woken(session.access.threads.wakeup()):
+        return is_left_waiting(session)
+
+
+def take_interrupt(session: Session) -> None:
+    """Carry out the interrupt that a handler of signals has noted."""
+    if session.interrupted_by is not None and not is_left_waiting(session):
+        session.take_interrupt()
 
 
 def _family(session: Session) -> list[Session]:
@@ -105,3 +141,10 @@ def waited_for(session: Session) -> str:
 def is_root(session: Session) -> bool:
     """Return True if the run is no child of another one."""
     return session.writer.row is not None and session.writer.row.parent_run_id is None
+
+
+def root_of(session: Session) -> Session:
+    """Return the outermost run around this one."""
+    while isinstance(session.parent, Session):
+        session = session.parent
+    return session

@@ -11,11 +11,12 @@ from ironflow_nb.execution.session.attempts import Attempt, RecordedAnswer
 from ironflow_nb.execution.session.open_waits import OpenWait
 from ironflow_nb.execution.session.run_phase import RunPhase, RunStopped, StopRequest
 from ironflow_nb.execution.session.session import Session
-from ironflow_nb.execution.session.wait_state import is_root, settle_waits
+from ironflow_nb.execution.session.wait_state import is_left_by_thread, root_of, settle_waits
 from ironflow_nb.execution.steps.context import RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.steps.step_runner import deliver
 from ironflow_nb.execution.system.frontend import say
+from ironflow_nb.execution.system.system import LOOK_S
 
 SAY_AFTER_S: Final = 1.0
 
@@ -88,7 +89,8 @@ def _begun(session: Session, attempt: Attempt, wanted: Wanted) -> OpenWait:
 
 
 async def _ended(driver: Driver, session: Session, wait: OpenWait) -> None:
-    is_said = session.waits.is_parkable or not is_root(session)  # else somebody waits for it here
+    is_said = root_of(session).waits.is_parkable  # else somebody waits for it here
+    is_for_later = not driver.is_async and wait.wanted.signals != () and _is_left_for_later(session, wait)
 
     def is_left() -> bool:
         """Return True if nothing ends the wait any more: its flow has ended, or is another process's now."""
@@ -100,10 +102,26 @@ async def _ended(driver: Driver, session: Session, wait: OpenWait) -> None:
             session.writer.raise_fatal_error()
             raise RunStopped(StopRequest.INTERRUPT, None)
         left_s = wait.left_s
-        if not is_said and (left_s is None or left_s > SAY_AFTER_S):
+        if is_for_later:
+            left_s = LOOK_S
+            is_for_later = not is_left_by_thread(session)  # it can't be left before all of it waits
+        elif not is_said and (left_s is None or left_s > SAY_AFTER_S):
             left_s = SAY_AFTER_S
         await driver.resolved_within(session, wait.promise, left_s, is_left)
         if not is_said and not wait.promise.is_done:
             is_said = True
-            say(f"run {session.run_id}: waiting for {waited_words(wait.wanted, wait.row.due_at)}")
+            say(_waiting_line(session, wait))
         settle_waits(session)
+
+
+def _is_left_for_later(session: Session, wait: OpenWait) -> bool:
+    from ironflow_nb.execution.steps.prompts import is_left_for_later
+
+    return is_left_for_later(session, wait)
+
+
+def _waiting_line(session: Session, wait: OpenWait) -> str:
+    line = f"run {session.run_id}: waiting for {waited_words(wait.wanted, wait.row.due_at)}"
+    if wait.wanted.question is None:
+        return line
+    return f"{line}; answer with {wait.wanted.question.expression(session.run_id, wait.row.step)}"

@@ -59,6 +59,15 @@ def is_interactive() -> bool:
     return kernel is None or bool(getattr(kernel, "_allow_stdin", False))
 
 
+def can_read_line() -> bool:
+    """Return True if a person can be asked for a line: in a terminal, or in a front end that lets cells ask."""
+    here = shell()
+    kernel = getattr(here, "kernel", None)
+    if kernel is not None:
+        return bool(getattr(kernel, "_allow_stdin", False))
+    return not is_under_pytest() and sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+
+
 def run_again() -> str | None:
     """Return what the user does to make an equal call continue the run; None if that takes another process."""
     if shell() is not None:

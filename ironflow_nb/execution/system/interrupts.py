@@ -15,13 +15,16 @@ handler raises in the loop itself, the cell never continues, but its run would.
 
 from __future__ import annotations
 
+import os
+import select
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from ironflow_nb.execution.system.system import LOOK_S, Wakeup, is_main_thread
+from ironflow_nb.execution.system.system import LOOK_S, Wakeup, is_main_thread, main_thread_ident
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
@@ -44,6 +47,37 @@ def call_body(function: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping
     return function(*args, **kwargs)
 
 
+class ReadingEnded(BaseException):
+    """What is asked for on stdin is there, from elsewhere."""
+
+
+def read_line(prompt: str, is_over: Callable[[], bool]) -> str:
+    """Return a line of stdin, in the main thread; an interrupt ends it, as it ends the user's code.
+
+    Raises:
+        ReadingEnded: `is_over`, and `Interrupts.end_reading` was called.
+        EOFError: stdin is at its end.
+    """
+    __tracebackhide__ = True
+    _raise_if_over(is_over)  # looked at here: what ends it later finds this frame
+    if os.name == "nt" or not sys.stdin.isatty():
+        return input(prompt)
+    sys.stdout.write(prompt)
+    sys.stdout.flush()
+    while not select.select([sys.stdin], [], [], LOOK_S)[0]:  # a read would miss a signal that comes just before it
+        _raise_if_over(is_over)
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.rstrip("\n")
+
+
+def _raise_if_over(is_over: Callable[[], bool]) -> None:
+    if is_over():
+        raise ReadingEnded
+    INTERRUPTS.check()  # an interrupt that came in `is_over` was kept
+
+
 class Interrupts:
     """The SIGINT handler of the main thread while the engine is at work in it; elsewhere everything here does nothing.
 
@@ -55,6 +89,7 @@ class Interrupts:
         self._previous: Any = None
         self.is_pending = False
         self._wakeups: list[Wakeup] = []
+        self._is_ending_reading = False
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -101,6 +136,15 @@ class Interrupts:
         finally:
             self._wakeups.remove(wakeup)
 
+    def end_reading(self) -> None:
+        """End the reading of a line in the main thread, by a signal: nothing else ends a read. Any thread may call it.
+
+        On Windows nothing does, and the line is read to its end.
+        """
+        if hasattr(signal, "pthread_kill") and signal.getsignal(signal.SIGINT) == self._handle:
+            self._is_ending_reading = True
+            signal.pthread_kill(main_thread_ident(), signal.SIGINT)
+
     def check(self) -> None:
         """Deliver an interrupt that was kept, if this is the main thread."""
         __tracebackhide__ = True
@@ -122,6 +166,11 @@ class Interrupts:
 
     def _handle(self, _signal: int, frame: FrameType | None) -> None:
         __tracebackhide__ = True
+        if self._is_ending_reading:
+            self._is_ending_reading = False
+            if _is_within_call(frame, read_line):
+                raise ReadingEnded
+            return
         if is_in_user_code(frame):
             self._deliver(frame)
             return
@@ -150,9 +199,19 @@ def is_in_user_code(frame: FrameType | None) -> bool:
     while frame is not None:
         # By the name of its module: paths of two packages may begin alike, and one path may be written in many ways.
         if _is_ours(frame.f_globals.get("__name__")):
+            if frame.f_code is read_line.__code__:
+                return True
             return frame.f_code is call_body.__code__ and frame is not innermost
         frame = frame.f_back
     return True
+
+
+def _is_within_call(frame: FrameType | None, function: Callable[..., Any]) -> bool:
+    while frame is not None:
+        if frame.f_code is function.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_ours(module: object) -> bool:

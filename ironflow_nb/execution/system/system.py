@@ -183,6 +183,11 @@ def is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
+def main_thread_ident() -> int:
+    """Return the identity of the main thread."""
+    return threading.main_thread().ident or 0
+
+
 def is_foreign_thread() -> bool:
     """Return True if the calling thread is neither the main one, nor an engine's, nor one that executes cells."""
     thread = threading.current_thread()
