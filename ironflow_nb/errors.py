@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno as _errno
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, dataclass_transform
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, dataclass_transform
 
 
 def _field(*, kw_only: bool = True) -> Any:  # noqa: ARG001 -- type checkers read it
@@ -230,6 +230,13 @@ class OutcomeUnknown(IronflowError, RuntimeError):
     step: str
 
 
+class WorkerLost(IronflowError, RuntimeError):
+    """The worker that performed the body of a step died, or the executor of the step takes no more work."""
+
+    step: str
+    is_retryable: bool = True
+
+
 class NotRetryable(IronflowError, RuntimeError):
     """Raised by the body of a step, it fails the step at once, whatever `retries` says; subclasses do, too."""
 
@@ -300,9 +307,6 @@ class WaitTimeout(IronflowError, TimeoutError):
 
     run_id: str
     step: str
-
-
-# -- values ------------------------------------------------------------------------------------------------------
 
 
 class ValueNotStorable(IronflowError, TypeError):
@@ -414,6 +418,13 @@ class ProjectionFailed(IronflowError, RuntimeError):
 # -- graphs ------------------------------------------------------------------------------------------------------
 
 
+class GraphPosition(NamedTuple):
+    """A place in a text, counted from 1."""
+
+    line: int
+    column: int
+
+
 class GraphFinding(Protocol):
     """A mistake in the definition of a graph, and where it is."""
 
@@ -428,18 +439,6 @@ class GraphFinding(Protocol):
     @property
     def position(self) -> GraphPosition | None:
         """Where it stands in the text; None if the definition was not read from one."""
-
-
-class GraphPosition(Protocol):
-    """A place in a text, counted from 1."""
-
-    @property
-    def line(self) -> int:
-        """The line."""
-
-    @property
-    def column(self) -> int:
-        """The column."""
 
 
 class GraphInvalid(IronflowError, ValueError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeVar
+from inspect import isclass, iscoroutinefunction
+from typing import Any, TypeVar
 
 from ironflow_nb.core.plain_text import plain
 
@@ -45,6 +46,21 @@ def a_flag(option: str, value: object) -> bool:
     """
     if not isinstance(value, bool):
         raise TypeError(f"{option} is True or False, not {value!r}")
+    return value
+
+
+def an_executor(value: Any) -> Any:
+    """Return the executor that an option is, or the function that makes one.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    is_executor = not isclass(value) and callable(getattr(value, "submit", None))
+    is_definition = hasattr(type(value), "__ironflow_definition__")  # a step has a `submit` of its own
+    if is_definition or not (is_executor or (callable(value) and not iscoroutinefunction(value))):
+        raise TypeError(
+            f"executor is a concurrent.futures.Executor, or a function without arguments that makes one, not {value!r}"
+        )
     return value
 
 

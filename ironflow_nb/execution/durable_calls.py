@@ -133,7 +133,7 @@ def count_items(context: RunContext, name: str, n_items: int) -> None:
 def commit_seen() -> None:
     """Commit what recorded calls gave to the calling flow, before something that outlives its process rests on it."""
     scope = SCOPE.get()
-    if scope is not None and scope.session.writer.is_seen:
+    if scope is not None and scope.step is None and scope.session.writer.is_seen:
         scope.session.flush()
 
 

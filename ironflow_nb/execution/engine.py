@@ -234,6 +234,7 @@ class Engine:
         self._background.stop()
         if self._loop is not None:
             self._loop.close()
+        self.access.executors.close()
         self.access.close("it was closed")
 
     def _last_event(self, session: Session) -> PendingEvent:

@@ -37,7 +37,7 @@ def progress(iterable: Any, *, total: int | None = None) -> Any:
         raise TypeError(f"iron.progress takes something to iterate over, such as a list, not {iterable!r}")
     count = ItemCount(_total(iterable, total))
     scope = SCOPE.get()
-    if scope is None:
+    if scope is None or scope.is_in_worker:
         return iterable.__aiter__() if is_async else iter(iterable)
     return _counted_async(iterable, scope, count) if is_async else _counted(iterable, scope, count)
 
@@ -92,7 +92,7 @@ def metric(name: str, value: Any) -> None:
     """
     checked, number = a_name(name), _number(name, value)
     scope = SCOPE.get()
-    if scope is not None:
+    if scope is not None and not scope.is_in_worker:
         scope.session.telemetry().measure(scope.attempt, scope.branch, checked, number)
 
 

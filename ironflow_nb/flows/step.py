@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from msgspec import UNSET, UnsetType
 
@@ -29,6 +29,9 @@ from ironflow_nb.execution import (
     with_step_options,
 )
 from ironflow_nb.flows.results import MapResult, StepFuture, map_items, submit_call
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 _INSIDE: Final = frozenset({"bound_to", "receiver", "refuse_lost_class", "getdoc", "spec"})
 """What is the package's own, and nothing to choose from with Tab."""
@@ -214,13 +217,15 @@ class Step(Bindable, Generic[P, R]):
         cache: bool | Duration | UnsetType | None = UNSET,
         on_change: str | UnsetType | None = UNSET,
         depends: Iterable[Any] | UnsetType | None = UNSET,
+        executor: Executor | Callable[[], Executor] | UnsetType | None = UNSET,
         compensate: Undo | UnsetType | None = UNSET,
     ) -> Step[P, R]:
         """Return the same step with other options; what is not given stays, and None is the default."""
         self.refuse_lost_class()
         options = with_step_options(
             self.spec.options, key=key, retries=retries, timeout_s=timeout_s, deadline_s=deadline_s, overlap=overlap,
-            once=once, cache=cache, on_change=on_change, depends=depends, compensate=compensate,
+            once=once, cache=cache, on_change=on_change, depends=depends, executor=executor,
+            compensate=compensate,
         )  # fmt: skip
         chosen = self.spec.name if name is UNSET else name
         other: Step[P, R] = Step(self._given, name=chosen, options=options)
@@ -263,6 +268,7 @@ def step(
     cache: bool | Duration | None = None,
     on_change: str | None = None,
     depends: Iterable[Any] | None = (),
+    executor: Executor | Callable[[], Executor] | None = None,
     compensate: Undo | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(  # noqa: PLR0913 -- the options of a step; keyword-only
@@ -279,6 +285,7 @@ def step(  # noqa: PLR0913 -- the options of a step; keyword-only
     cache: bool | Duration | None = None,
     on_change: str | None = None,
     depends: Iterable[Any] | None = (),
+    executor: Executor | Callable[[], Executor] | None = None,
     compensate: Undo | None = None,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a durable step: ``@step`` or ``@step(name=...)``. An option that is None has its default.
@@ -309,16 +316,20 @@ def step(  # noqa: PLR0913 -- the options of a step; keyword-only
         compensate: the function or step that undoes it, if its run fails in the end. It gets by their names those
             arguments of the call that it asks for, and in ``result``, or the one other parameter that needs a value,
             what the call returned. Undos are performed the newest first, as steps of the run, with their own retries.
+        executor: where its body runs: a ``concurrent.futures.Executor``, or a function that makes one and is called
+            again when that is broken. Processes get the function, the arguments and the result by cloudpickle. A
+            worker that dies fails the attempt with `WorkerLost`. It neither identifies the step nor is recorded.
 
     Raises:
         DefinitionError: it is no function, or a generator, or `depends` is no list, or what undoes it needs something
             else than the result and its arguments.
         DuplicateName: it, or what undoes it, is a lambda without a name.
-        ValueError: an option has a value that it does not know, or two of them contradict each other.
+        TypeError, ValueError: an option has a value that it does not know, or two of them contradict each other.
     """
     options = with_step_options(
         DEFAULTS, key=key, retries=retries, timeout_s=timeout_s, deadline_s=deadline_s, overlap=overlap,
-        once=once, cache=cache, on_change=on_change, depends=depends, compensate=compensate,
+        once=once, cache=cache, on_change=on_change, depends=depends, executor=executor,
+        compensate=compensate,
     )  # fmt: skip
     if function is None:
         return functools.partial(Step, name=name, options=options)

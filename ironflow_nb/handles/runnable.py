@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from msgspec import UNSET, UnsetType
@@ -14,8 +14,8 @@ from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.run_state import RunRow
-from ironflow_nb.core.status import CLOSED, ENDED, ContinuationReason, RunStatus
-from ironflow_nb.errors import NotAllowedInStep, RunNotFound
+from ironflow_nb.core.status import CLOSED, ENDED, ContinuationReason, RunKind, RunStatus
+from ironflow_nb.errors import DefinitionError, NotAllowedInStep, RunNotFound
 from ironflow_nb.execution import (
     REGISTRY,
     SCOPE,
@@ -39,6 +39,8 @@ from ironflow_nb.handles.startable import Startable
 from ironflow_nb.journal.ports import Select
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import pandas as pd
 
     from ironflow_nb.handles.run import Run
@@ -78,6 +80,7 @@ class Runnable(Startable):
         deadline_s: Duration | UnsetType | None = UNSET,
         compensate_on_cancel: bool | UnsetType | None = UNSET,
         durability: str | UnsetType | None = UNSET,
+        executor: Executor | Callable[[], Executor] | UnsetType | None = UNSET,
     ) -> Self:
         """Return a copy with other options; an option that is not given stays, and None resets it to the default.
 
@@ -92,10 +95,13 @@ class Runnable(Startable):
             deadline_s: see `flow`.
             compensate_on_cancel: see `flow`.
             durability: see `flow`.
+            executor: of those steps of it that have none themselves; see `step`. Child runs have their own.
 
         Raises:
             TypeError, ValueError: the value of an option is invalid.
         """
+        if executor is not UNSET and executor is not None and self.kind != RunKind.FLOW:
+            raise DefinitionError(f"executor= is of the steps of flows; the nodes of {self.kind} {self.name} have none")
         other = self._copy()
         other.policy = with_options(
             self.policy,
@@ -109,6 +115,7 @@ class Runnable(Startable):
             deadline_s=deadline_s,
             compensate_on_cancel=compensate_on_cancel,
             durability=durability,
+            executor=executor,
         )
         return other
 

@@ -12,6 +12,7 @@ import copyreg
 import io
 import sys
 import traceback
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -153,7 +154,7 @@ class _FailureRecorder:
     def failure(self, error: BaseException) -> Failure:
         """Return the parts of the exception."""
         kind, base = type(error), _rebuildable_base(type(error))
-        arguments, state = _contents(error)
+        arguments, state = contents(error)
         members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
         named = {f"args[{index}]": value for index, value in enumerate(arguments[:1] if members else arguments)} | state
         trees = {name: tree for name, value in named.items() if (tree := _small_tree(value)) is not UNSET}
@@ -221,7 +222,7 @@ def _is_picklable(value: Any) -> bool:
     return True
 
 
-def _contents(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def contents(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments of the built-in base class, and the attributes with those in slots."""
     kind = type(error)
     reduced: Any = _built_in(kind).__reduce__(error)
@@ -363,11 +364,16 @@ def _rebuild_as(
     arguments = [loaded[name] if name in loaded else untag(tree) for name, tree in trees.items()]
     if members:
         arguments.append(members)
+    state = {name: untag(tree) for name, tree in failure.state.items()}
+    return made_of(kind, arguments, state | {name: value for name, value in loaded.items() if name not in trees})
+
+
+def made_of(kind: type[BaseException], arguments: Sequence[Any], state: Mapping[str, Any]) -> BaseException:
+    """Return an exception with these `contents`; its class is not called."""
     base: Any = _built_in(kind)
     error: BaseException = base.__new__(kind, *arguments)
     base.__init__(error, *arguments)
-    state = {name: untag(tree) for name, tree in failure.state.items()}
-    for name, value in (state | {name: value for name, value in loaded.items() if name not in trees}).items():
+    for name, value in state.items():
         try:
             object.__setattr__(error, name, value)
         except AttributeError:  # a property hides the attribute of that name

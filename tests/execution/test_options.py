@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from inspect import signature
 from math import nan
 from pathlib import Path
@@ -137,7 +138,7 @@ def settings(definition: Any) -> dict[str, Any]:
         return {
             "name": spec.name, "key": spec.key, "retries": spec.retry, "once": spec.once, "cache": spec.cache_s,
             "on_change": spec.on_change, "depends": spec.depends, "timeout_s": spec.limits.timeout_s,
-            "deadline_s": spec.limits.deadline_s, "overlap": spec.overlaps,
+            "deadline_s": spec.limits.deadline_s, "overlap": spec.overlaps, "executor": spec.executor,
             "compensate": None if spec.compensate is None else spec.options.compensate,
         }  # fmt: skip
     policy = definition.policy
@@ -154,10 +155,12 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "cache": ("1d", True), "depends": ([1], [2]), "fresh": (True, False), "on_rerun": ("new", "reuse"),
     "continue_within": ("3d", 60), "reuse_within": (5, "2d"), "on_change": ("keep", "strict"),
     "durability": ("power", "process"), "timeout_s": (5, "2m"), "deadline_s": ("1h", 60), "overlap": (True, False),
+    "executor": (ThreadPoolExecutor(1), ThreadPoolExecutor),
     "compensate": (print_result, step(print_result)), "compensate_on_cancel": (True, False),
 }  # fmt: skip
 """Two values of every option that any `options()` has, for an option that has none here is not proved."""
 OPTIONS = [(style, name) for style, each in DEFINED.items() for name in signature(each.options).parameters]
+OPTIONS.remove(("graph", "executor"))  # it is refused
 
 
 @pytest.mark.parametrize(("style", "option"), OPTIONS)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ironflow_nb.core.durations import seconds
 from ironflow_nb.core.identity import Digest, RunId, StepRef
 from ironflow_nb.core.join import OnRerun
-from ironflow_nb.core.option_values import a_flag, a_text, one_of
+from ironflow_nb.core.option_values import a_flag, a_text, an_executor, one_of
 from ironflow_nb.core.plan import NONE, ResumeOptions
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.status import ContinuationReason
@@ -42,6 +42,7 @@ class RunPolicy(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool = False
     timeout_s: float | None = None
     deadline_s: float | None = None
+    executor: Any = None
     compensate_on_cancel: bool = False
 
     def rejoined_by(self, *, joins: bool) -> RejoinedBy:
@@ -113,6 +114,7 @@ _READ: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "on_change": ("on_change", lambda text: one_of(OnChange, text, "on_change")),
     "timeout_s": ("timeout_s", partial(limit_s, TIMEOUT)),
     "deadline_s": ("deadline_s", partial(limit_s, DEADLINE)),
+    "executor": ("executor", an_executor),
     "compensate_on_cancel": ("compensate_on_cancel", partial(a_flag, "compensate_on_cancel")),
     "durability": ("durability", lambda text: one_of(Durability, text, "durability")),
 }

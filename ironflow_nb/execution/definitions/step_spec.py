@@ -19,10 +19,10 @@ from ironflow_nb.code_identity.code_parts import Change, CodePart, TrackedCode, 
 from ironflow_nb.code_identity.tracker import Tracker
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import Digest, step_name
-from ironflow_nb.core.option_values import a_flag, a_name, a_text, one_of
+from ironflow_nb.core.option_values import a_flag, a_name, a_text, an_executor, one_of
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.retry import MOST_ATTEMPTS, Retry, retrying
-from ironflow_nb.core.time_limits import time_limits
+from ironflow_nb.core.time_limits import NO_LIMITS, time_limits
 from ironflow_nb.errors import DefinitionError, DuplicateName, StepTimeout
 from ironflow_nb.execution.definitions.parameters import CLOSURE, Parameters
 from ironflow_nb.execution.definitions.undo_parameters import UndoParameters, undo_parameters
@@ -50,6 +50,7 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     cache: bool | Duration | None = None
     on_change: str | None = None
     depends: Iterable[Any] = ()
+    executor: Any = None
     compensate: object = None
 
 
@@ -91,6 +92,8 @@ class StepSpec:
         self.retry = _retry(options)
         self.once = a_flag("once", options.once)
         self.limits = time_limits(options.timeout_s, options.deadline_s)
+        self.executor = None if options.executor is None else an_executor(options.executor)
+        self.runs_apart = self.limits is not NO_LIMITS or self.executor is not None
         self.overlaps = a_flag("overlap", options.overlap)
         self.timeout_error: Callable[[str], StepTimeout] = StepTimeout
         self.grace_s = 0.0  # so much later a body is given up that is to end by itself when its time is up
@@ -122,6 +125,11 @@ class StepSpec:
         other = copy.copy(self)
         other.function, other.retry = function, replace(self.retry, on=may_retry)
         return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a worker of an executor needs of it: not the executor, nor what was read of its code."""
+        code = Tracker(self.function, self.depends)
+        return vars(self) | {"executor": None, "options": replace(self.options, executor=None), "code_source": code}
 
     @property
     def code(self) -> Digest:

@@ -17,6 +17,7 @@ from ironflow_nb.core.identity import RUN_ID_ENTROPY_BYTES, Digest, RunId, StepR
 from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
 from ironflow_nb.errors import DecisionError, EngineClosed, JournalError, ValueUnreadable
 from ironflow_nb.execution.recording.signatures import own_runs, signature_of_definition, untrusted
+from ironflow_nb.execution.system.executors import Executors
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.execution.system.process_identity import give_up, is_alive, is_gone, may_live, new_lease
 from ironflow_nb.execution.system.system import Clock, Entropy, Threads
@@ -127,6 +128,7 @@ class JournalAccess:
         self.values = ValueCodec(self.digester, self.signer)
         self.defined: set[Digest] = set()
         self.background_errors = BackgroundErrors()
+        self.executors = Executors(threads)
         self.on_append: Callable[[], None] | None = None
         self.lock = threads.lock()
         self._lease_is_written = False

@@ -270,6 +270,7 @@ def _look_after(engine: Engine, session: Session, request: RunRequest) -> None:
     )
     if session.compensation is None:
         session.limit_time(TimeLimits(request.policy.timeout_s, request.policy.deadline_s), session.replayer.owned_s)
+    session.run_bodies_in(request.policy.executor)
     engine.wake_with(Waker)
     engine.open_session(session)
 

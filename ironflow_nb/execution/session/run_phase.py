@@ -78,6 +78,8 @@ class RunLifecycle:
         self.run_id: RunId = writer.run_id
         self.lock = self.access.threads.lock()
         self.wakeups = Wakeups()
+        self.stops = Wakeups()
+        """Of those who wait for a body elsewhere, and not for anything else that becomes of the run."""
         self.child_runs: list[RunLifecycle] = []
         self.parent: RunLifecycle | None = None
         self.n_kept_by_child: dict[RunId, int] = {}
@@ -100,6 +102,9 @@ class RunLifecycle:
         self._limit: Limit | None = None
         self._ends_s = math.inf
         self.is_within_limit = False
+        self.executor: Any = None
+        self.sets_apart = False
+        """True if its bodies do not run where they are called: they have an executor, or a time limit."""
 
     # -- its time ------------------------------------------------------------------------------------------------
 
@@ -110,7 +115,7 @@ class RunLifecycle:
         if self._limit is not None:
             self._limits = limits
             self._ends_s = self.access.clock.monotonic() + self._limit.after_s
-            self.is_within_limit = True  # so are its children
+            self.is_within_limit = self.sets_apart = True  # so are its children
 
     def limit_left(self) -> Limit | None:
         """Return the limit of the run with the seconds that it leaves, or None without one."""
@@ -129,6 +134,11 @@ class RunLifecycle:
         """Stop the run if its time is up; asked wherever it waits or begins a step, and by the background thread."""
         if self._limit is not None and self.access.clock.monotonic() >= self._ends_s:
             self.stop(StopRequest.TIMEOUT, self._limits.in_words(self._limit.option))
+
+    def run_bodies_in(self, executor: Any) -> None:
+        """Note the executor of the steps that have none themselves; see `step`."""
+        self.executor = executor
+        self.sets_apart |= executor is not None
 
     # -- what executes it ----------------------------------------------------------------------------------------
 
@@ -152,6 +162,7 @@ class RunLifecycle:
         with self.lock:
             self.stop_request = request
             self.phase = max(self.phase, phase)
+        self.stops.wake()
 
     def note_interrupt(self, reason: str) -> None:
         """Ask the background thread to interrupt the run; called by a signal handler, which can't wait for a lock."""
@@ -161,6 +172,7 @@ class RunLifecycle:
         """Note that the flow has ended; bodies in flight are still waited for."""
         with self.lock:
             self.phase = max(self.phase, RunPhase.FINISHING)
+        self.stops.wake()
 
     def cancel_tasks(self) -> None:
         """Cancel tasks that an async flow left behind where they call a step."""
@@ -170,6 +182,7 @@ class RunLifecycle:
         """Refuse calls from now on."""
         with self.lock:
             self.phase = RunPhase.CLOSED
+        self.stops.wake()
 
     @property
     def is_open(self) -> bool:
@@ -257,6 +270,7 @@ class RunLifecycle:
         self.child_runs.append(child)
         child.parent = self
         child.is_within_limit |= self.is_within_limit
+        child.sets_apart |= self.is_within_limit
         if self.stop_request is not None:  # looked at when the child can be found: a stop may have missed it
             self._stop_children(self.stop_request)
         try:

@@ -53,6 +53,11 @@ class RunContext(msgspec.Struct, frozen=True):
             raise asyncio.CancelledError
 
     @property
+    def is_in_worker(self) -> bool:
+        """Return True in a worker of an executor, which has the body of a step, and nothing of its run."""
+        return self.session is None
+
+    @property
     def run_id(self) -> RunId:
         """The run."""
         return self.session.run_id

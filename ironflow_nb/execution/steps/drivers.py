@@ -53,7 +53,7 @@ class Driver:
         """Drive the run until `is_done`; return False after `timeout_s`."""
         clock = session.access.clock
         deadline = None if timeout_s is None else clock.monotonic() + timeout_s
-        with session.wakeups.woken(self._wakeup(session)) as wakeup:
+        with session.wakeups.woken(self.wakeup(session)) as wakeup:
             while True:
                 session.advance()
                 self._check(session)
@@ -62,7 +62,7 @@ class Driver:
                 left_s = None if deadline is None else deadline - clock.monotonic()
                 if left_s is not None and left_s <= 0:
                     return False
-                await self._sleep(session, wakeup, session.shortened(session.beside.shortened(left_s)))
+                await self.sleep(session, wakeup, session.shortened(session.beside.shortened(left_s)))
 
     async def pause(self, session: Session, duration_s: float) -> None:
         """Wait so long."""
@@ -79,10 +79,12 @@ class Driver:
         """Wait until the promise is resolved, or the flow has left the thread behind, and no longer than that."""
         await self.wait(session, lambda: promise.is_done or is_left(), timeout_s)
 
-    def _wakeup(self, session: Session) -> Any:
+    def wakeup(self, session: Session) -> Any:
+        """Return what ends a `sleep`; any thread may set it."""
         return session.access.threads.wakeup()
 
-    async def _sleep(self, session: Session, wakeup: Any, timeout_s: float | None) -> None:
+    async def sleep(self, session: Session, wakeup: Any, timeout_s: float | None) -> None:
+        """Wait for the wakeup, no longer than `timeout_s`."""
         with INTERRUPTS.waiting(wakeup):
             session.access.clock.wait(wakeup, timeout_s, is_idle=session.is_idle())
 
@@ -135,7 +137,7 @@ class LoopDriver(Driver):
 
     async def pause(self, session: Session, duration_s: float) -> None:
         """See `Driver`; what wakes the run's own waits does not concern it."""
-        await self._sleep(session, LoopWakeup(), duration_s)
+        await self.sleep(session, LoopWakeup(), duration_s)
 
     async def resolved(self, session: Session, promise: Promise) -> None:
         """See `Driver`."""
@@ -166,12 +168,14 @@ class LoopDriver(Driver):
         wakeup = LoopWakeup()
         with session.lock:
             promise.when_done(wakeup.set)
-        await self._sleep(session, wakeup, timeout_s)
+        await self.sleep(session, wakeup, timeout_s)
 
-    def _wakeup(self, session: Session) -> Any:
+    def wakeup(self, session: Session) -> Any:
+        """See `Driver`."""
         return LoopWakeup()
 
-    async def _sleep(self, session: Session, wakeup: Any, timeout_s: float | None) -> None:
+    async def sleep(self, session: Session, wakeup: Any, timeout_s: float | None) -> None:
+        """See `Driver`."""
         await session.access.clock.wait_on_loop(wakeup, timeout_s, is_idle=session.is_idle())
 
     def _check(self, session: Session) -> None:

@@ -16,33 +16,33 @@ from ironflow_nb.core.time_limits import DEADLINE, TIMEOUT, Limit, first_limit
 from ironflow_nb.errors import StepTimeout
 from ironflow_nb.execution.session.attempts import Attempt
 from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.steps.drivers import Driver
 from ironflow_nb.execution.system.frontend import say
 from ironflow_nb.execution.system.interrupts import call_body
 from ironflow_nb.execution.system.system import THREAD_PREFIX
 from ironflow_nb.execution.system.threads import LoopWakeup
 
 
-def limited_body(session: Session, attempt: Attempt) -> LimitedBody | None:
-    """Return the body of the attempt, which begins now; None if it may take as long as it likes."""
+def limit_of(session: Session, attempt: Attempt) -> Limit | None:
+    """Return the limit of the attempt, which begins now; None if it may take as long as it likes."""
     limits, run = attempt.spec.limits, session.limit_left()
     if limits.deadline_s is not None and attempt.ends_s is None:
         attempt.ends_s = attempt.started_s + limits.deadline_s
     left_s = None if attempt.ends_s is None else attempt.ends_s - attempt.started_s
-    limit = first_limit(limits.timeout_s, left_s, run)
-    return None if limit is None else LimitedBody(session, attempt, limit)
+    return first_limit(limits.timeout_s, left_s, run)
 
 
-def wait_for_abandoned(session: Session, attempt: Attempt) -> None:
-    """Wait until no abandoned body of the step goes on, or until the deadline of the attempt; in a thread."""
+async def wait_for_abandoned(driver: Driver, session: Session, attempt: Attempt) -> None:
+    """Wait until no abandoned body of the step goes on, or until the deadline of the attempt."""
     if attempt.spec.overlaps:
         return
     clock = session.access.clock
-    with session.wakeups.woken(session.access.threads.wakeup()) as wakeup:
+    with session.wakeups.woken(driver.wakeup(session)) as wakeup:
         while attempt.step in session.abandoned and session.is_open:
             left_s = None if attempt.ends_s is None else attempt.ends_s - clock.monotonic()
             if left_s is not None and left_s <= 0:
                 return
-            clock.wait(wakeup, left_s)
+            await driver.sleep(session, wakeup, left_s)
 
 
 class LimitedBody:
@@ -59,8 +59,8 @@ class LimitedBody:
         self._is_cancelled = False
 
     @property
-    def limit_s(self) -> float:
-        """The seconds that the body has."""
+    def limit_s(self) -> float | None:
+        """The seconds that the body has, None for as many as it likes."""
         return self._limit.after_s
 
     @property
@@ -118,6 +118,11 @@ class LimitedBody:
 
     # -- on the loop ---------------------------------------------------------------------------------------------
 
+    def begin(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Return the coroutine of the body, to be `awaited`."""
+        __tracebackhide__ = True
+        return call_body(function, args, kwargs)
+
     async def awaited(self, body: Coroutine[Any, Any, Any]) -> Any:
         """Return the result of the body, in this task.
 
@@ -162,9 +167,11 @@ class LimitedBody:
 
     def _discard(self, error: BaseException | None) -> None:
         """Record and say once that what the body has brought is not used."""
-        session, attempt = self._session, self._attempt
         brought = "returned" if error is None else f"raised {type(error).__name__}"
-        what = f"{brought} {spoken(max(-self._left_s, 0.0))} after its time was up"
+        self._say_discarded(f"{brought} {spoken(max(-self._left_s, 0.0))} after its time was up")
+
+    def _say_discarded(self, what: str) -> None:
+        session, attempt = self._session, self._attempt
         with session.lock:
             if session.is_open:
                 session.abandoned.discard((attempt.step, attempt.number), what)

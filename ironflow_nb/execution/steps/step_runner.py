@@ -12,8 +12,15 @@ from ironflow_nb.core.events import StepCompensated, StepCompleted, StepFailed
 from ironflow_nb.core.identity import RunId, StepRef
 from ironflow_nb.core.retry import MAX_DELAY_S
 from ironflow_nb.core.status import RunStatus
-from ironflow_nb.core.time_limits import NO_LIMITS
-from ironflow_nb.errors import IronflowError, RunInterrupted, RunTimeout, StepTimeout, ValueNotStorable, WrongColour
+from ironflow_nb.errors import (
+    IronflowError,
+    RunInterrupted,
+    RunTimeout,
+    StepTimeout,
+    ValueNotStorable,
+    WorkerLost,
+    WrongColour,
+)
 from ironflow_nb.execution.definitions.parameters import unwrapped
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import PendingEvent
@@ -32,7 +39,7 @@ from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.steps.fan_out import Submission
-from ironflow_nb.execution.steps.limited_body import limited_body, wait_for_abandoned
+from ironflow_nb.execution.steps.limited_body import LimitedBody, limit_of, wait_for_abandoned
 from ironflow_nb.execution.steps.result_cache import POLL_S, look
 from ironflow_nb.execution.system.interrupts import INTERRUPTS, call_body
 from ironflow_nb.journal.ports import CachedResult, Select
@@ -54,13 +61,13 @@ def call(
     asked = session.resolve_call(spec, scope.branch, args, kwargs, continuation=scope.continuation)
     if isinstance(asked, RecordedAnswer):
         return deliver(asked)
-    if child is None and isinstance(asked, Attempt) and (spec.limits is not NO_LIMITS or session.is_within_limit):
+    if child is None and isinstance(asked, Attempt) and (spec.runs_apart or session.sets_apart):
         return _called_beside(scope, asked)
     return run_to_end(_resolved(IN_THREAD, session, spec, asked, child))
 
 
 def _called_beside(scope: RunContext, attempt: Attempt) -> Any:
-    """Perform an attempt beside the flow, which waits: a body that has a time limit may go on without it."""
+    """Perform an attempt beside the flow, which waits: a body with a time limit or an executor may go on without it."""
     __tracebackhide__ = True
     submission = Submission(scope, attempt, is_limited=False)
     run_to_end(IN_THREAD.wait(scope.session, lambda: submission.is_finished() or submission.is_refused))
@@ -167,14 +174,14 @@ async def perform_attempt(
                 return found
         if child is not None:
             attempt.child_run_id = _child_to_continue(session, attempt) or session.access.new_run_id()
-        elif session.abandoned.n_of_step and not driver.is_async:
-            wait_for_abandoned(session, attempt)
+        elif session.abandoned.n_of_step:
+            await wait_for_abandoned(driver, session, attempt)
         # Beside its flow, a later continuation may find it at work: on a loop other tasks of the flow go on meanwhile.
         is_beside = driver.is_async or attempt.begin_again is not None or session.is_beside()
         session.start(attempt, is_beside=is_beside)
-        is_limited = child is None and (attempt.spec.limits is not NO_LIMITS or session.is_within_limit)
-        limited = limited_body(session, attempt) if is_limited else None
-        limit_s = None if limited is None else limited.limit_s
+        is_apart = child is None and (attempt.spec.runs_apart or session.sets_apart)
+        apart = _body_apart(session, attempt) if is_apart else None
+        limit_s = None if apart is None else apart.limit_s
         context = RunContext(session, attempt.call.place[1], attempt.step, limit_s=limit_s, attempt=attempt)
         token = None if child is not None else SCOPE.set(context)
         # The body is called in this very coroutine, for another one would change its StopIteration.
@@ -182,13 +189,13 @@ async def perform_attempt(
             if child is not None:
                 value = call_body(child, (attempt.child_run_id, (session.run_id, attempt.step)), {})
             else:
-                perform = call_body if limited is None or driver.is_async else limited.call
+                perform = call_body if apart is None else apart.begin if driver.is_async else apart.call
                 value = perform(attempt.spec.function, *unwrapped(attempt.call.args, attempt.call.kwargs))
             if driver.is_async:
-                value = await (value if limited is None else limited.awaited(value))
+                value = await (value if apart is None else apart.awaited(value))
         except Exception as error:
             _raise_stop(driver, session, attempt, error, continuation)
-            if attempt.spec.once and isinstance(error, StepTimeout):
+            if attempt.spec.once and _may_have_happened(error):
                 raise session.writer.outcome_unknown(attempt) from error
             return raised(session, attempt, error)
         finally:
@@ -200,6 +207,22 @@ async def perform_attempt(
     except BaseException as error:
         session.drop(attempt, error)
         raise
+
+
+def _body_apart(session: Session, attempt: Attempt) -> LimitedBody | None:
+    """Return the body of the attempt, which begins now; None if it is called where it is, for as long as it likes."""
+    limit = limit_of(session, attempt)
+    executor = session.executor if attempt.spec.executor is None else attempt.spec.executor
+    if executor is not None:
+        from ironflow_nb.execution.steps.remote_body import RemoteBody
+
+        return RemoteBody(session, attempt, limit, executor)
+    return None if limit is None else LimitedBody(session, attempt, limit)
+
+
+def _may_have_happened(error: Exception) -> bool:
+    """Return True if nobody knows what came of the body: its time is up, or its worker was lost on the way."""
+    return isinstance(error, StepTimeout) or (isinstance(error, WorkerLost) and error.is_retryable)
 
 
 def _child_to_continue(session: Session, attempt: Attempt) -> RunId | None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cache
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
@@ -195,6 +196,29 @@ def is_foreign_thread() -> bool:
         return False
     # ipykernel calls the threads of its subshells "subshell-<id>".
     return not thread.name.startswith((THREAD_PREFIX, "subshell"))
+
+
+def at_exit(function: Callable[[], None]) -> None:
+    """Call the function when the main thread has ended, before Python waits for the threads of executors."""
+    threading._register_atexit(function)  # type: ignore[attr-defined]  # noqa: SLF001 -- `atexit` comes too late
+
+
+@cache
+def end_with_parent() -> None:
+    """End this process, a worker, as soon as the one that began it has ended; once is enough."""
+    from multiprocessing import parent_process
+
+    if (parent := parent_process()) is not None:
+        began_by = os.getppid()
+
+        def watch() -> None:
+            if parent.sentinel is not None:
+                parent.join()
+            while os.getppid() == began_by:  # loky has no sentinel
+                time.sleep(LOOK_S)
+            os._exit(1)  # it may be in the middle of a body
+
+        threading.Thread(target=watch, name=f"{THREAD_PREFIX}parent", daemon=True).start()
 
 
 system_entropy: Entropy = os.urandom

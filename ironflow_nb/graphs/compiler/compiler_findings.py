@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 
 from ironflow_nb.errors import GraphInvalid
+from ironflow_nb.errors import GraphPosition as Position
 
 DataPath: TypeAlias = tuple[str | int, ...]
 """Keys and list indexes from the top of a definition down to a value."""
@@ -29,13 +30,6 @@ class Key(str):
     """The last part of a path that means the key itself, not its value."""
 
     __slots__ = ()
-
-
-class Position(NamedTuple):
-    """A position in a text; line and column count from 1."""
-
-    line: int
-    column: int
 
 
 class TextSpan(NamedTuple):

@@ -13,10 +13,10 @@ from functools import cache
 from typing import Any, Final
 
 from ironflow_nb.errors import GraphInvalid
+from ironflow_nb.errors import GraphPosition as Position
 from ironflow_nb.graphs.compiler.compiler_findings import (
     CompilerFinding,
     DataPath,
-    Position,
     SourceSpans,
     TextSpan,
     invalid_graph,
