@@ -9,7 +9,7 @@ from functools import cache
 import msgspec
 
 from ironflow_nb.core.events import RunContinued
-from ironflow_nb.core.identity import Digest, StepRef
+from ironflow_nb.core.identity import OWN_PREFIX, Digest, StepRef
 from ironflow_nb.core.recorded_steps import RecordedStep, RecordedSteps
 from ironflow_nb.core.replay_decision import (
     OnChange,
@@ -23,7 +23,6 @@ from ironflow_nb.core.replay_decision import (
 )
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepStatus
-from ironflow_nb.core.wait_rules import is_name_of_wait
 
 
 class ResumeOptions(msgspec.Struct, frozen=True):
@@ -112,7 +111,7 @@ def _planned(
 ) -> Planned:
     latest = record.latest
     current = steps.get(latest.name)
-    if current is None and is_name_of_wait(latest.name):  # it has no body, and no process has to define it
+    if current is None and latest.name.startswith(OWN_PREFIX):  # the package's own, which no process has to define
         current = Current(latest.code)
     if current is None:
         return Planned(latest.step, Action.MISSING, f"no step {latest.name} is defined here", latest)

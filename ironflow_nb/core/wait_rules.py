@@ -23,9 +23,13 @@ QUESTIONS: Final = frozenset({APPROVE, ASK})
 """The names of those that wait for a person."""
 
 
+EMIT: Final = f"{OWN_PREFIX}emit"
+"""The name under which it is recorded that an event was emitted."""
+
+
 def is_shown(name: str) -> bool:
-    """Return True if a step of that name is shown in pictures: waits are, other recorded calls of the package not."""
-    return not name.startswith(OWN_PREFIX) or is_name_of_wait(name)
+    """Return True if a step of that name is shown in pictures: of the package's own, waits and emitted events are."""
+    return not name.startswith(OWN_PREFIX) or name == EMIT or is_name_of_wait(name)
 
 
 def is_name_of_wait(name: str) -> bool:

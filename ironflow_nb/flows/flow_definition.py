@@ -17,6 +17,7 @@ from ironflow_nb.code_identity.code_parts import describe_code
 from ironflow_nb.code_identity.syntax import source_of
 from ironflow_nb.core.identity import OWN_PREFIX, Digest
 from ironflow_nb.core.status import RunKind
+from ironflow_nb.core.wait_rules import EMIT
 from ironflow_nb.diagram.model import Diagram, NodeKind, encode_diagram
 from ironflow_nb.execution import StepSpec
 from ironflow_nb.flows.diagram_names import Described
@@ -46,6 +47,8 @@ def describe_name(value: object) -> Described | None:
     if getattr(value, "__ironflow_wait__", False) is True:
         name = value.__name__  # type: ignore[attr-defined]
         return Described(kind=NodeKind.WAIT, name=f"{OWN_PREFIX}{name}", label=name, title=f"iron.{name}")
+    if getattr(value, "__ironflow_emit__", False) is True:
+        return Described(kind=NodeKind.STEP, name=EMIT, label="emit", title="iron.emit")
     kind = _KINDS.get(getattr(type(value), "__ironflow_definition__", ""))
     name = getattr(value, "name", None)
     if kind is None or not isinstance(name, str):

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ironflow_nb.core.identity import OWN_PREFIX, RunId, ValueId
+from ironflow_nb.core.identity import RunId, ValueId
 from ironflow_nb.core.option_values import a_text
 from ironflow_nb.core.replay_decision import OnChange
-from ironflow_nb.core.wait_rules import StartKind
+from ironflow_nb.core.wait_rules import EMIT, StartKind
 from ironflow_nb.execution import REGISTRY, SCOPE, Engine, StepOptions, StepSpec, durable_calls, watch
 from ironflow_nb.journal.ports import QueueItem, Reader, RunCommit
 from ironflow_nb.triggers.due_starts import Definition
 from ironflow_nb.triggers.event_rules import UNHEARD_S, event_name
 from ironflow_nb.triggers.trigger_rows import EmittedEvent, Subscription, triggers_of
-
-EMIT: Final = f"{OWN_PREFIX}emit"
 
 
 def emit(event: str, data: object = None, *, key: str | None = None) -> str:
@@ -40,6 +38,9 @@ def emit(event: str, data: object = None, *, key: str | None = None) -> str:
     if scope is None or scope.step is not None:
         return emit_event(REGISTRY.engine(), name, data, chosen)
     return str(durable_calls.call(_SPEC, scope, (), {"event": name, "data": data, "key": chosen}))
+
+
+emit.__ironflow_emit__ = True  # type: ignore[attr-defined]
 
 
 def _emit_in_step(event: str, data: object, key: str | None) -> str:

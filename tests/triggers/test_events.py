@@ -109,6 +109,17 @@ def test_an_emit_in_a_flow_happens_once_and_a_replay_does_not_repeat_it(engine: 
     assert order.last.steps()["step"].tolist() == ["iron.emit[0]", f"{ship.spec.name}[0]"]
 
 
+def test_an_emit_is_drawn_and_planned_as_a_step(engine: Engine) -> None:
+    @flow
+    def order(n: int) -> None:
+        iron.emit("order.placed", n)
+
+    order(1)
+    assert order.last is not None
+    assert "✓ emit('order.placed'): completed" in order.last.diagram().text
+    assert order.last.plan()["action"].tolist() == ["reuse"]
+
+
 def test_an_async_flow_emits_by_a_plain_call(engine: Engine) -> None:
     @flow(on="order.placed")
     def fulfil(n: int) -> None:
