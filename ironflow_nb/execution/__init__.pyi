@@ -27,8 +27,10 @@ from .recording.journal_access import RunStorage as RunStorage
 from .recording.signatures import FOREIGN as FOREIGN
 from .recording.signatures import advice as advice
 from .recording.signatures import is_own_definition as is_own_definition
+from .recording.signatures import is_own_start as is_own_start
 from .recording.signatures import missing_signatures as missing_signatures
 from .recording.signatures import own_runs as own_runs
+from .recording.signatures import signature_of_start as signature_of_start
 from .recording.signatures import untrusted as untrusted
 from .registry import DEFAULT_PATH as DEFAULT_PATH
 from .registry import MEMORY as MEMORY

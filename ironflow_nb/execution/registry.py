@@ -59,8 +59,11 @@ class StartableDefinition(RegisteredDefinition, Protocol):
     def subscribe(self, engine: Engine) -> None:
         """Have the journal keep these events for it, from now on."""
 
-    def start_due(self, engine: Engine, item: QueueItem) -> None:
-        """Do what is due: start a run, unless another process does it or nothing is to be started."""
+    def start_due(self, engine: Engine, item: QueueItem) -> bool:
+        """Do what is due: start a run, unless another process does it or nothing is to be started.
+
+        Return False if this user did not ask for it, so that nothing of it is done here.
+        """
 
 
 Revive = Callable[[Engine, RunRow], RegisteredDefinition]

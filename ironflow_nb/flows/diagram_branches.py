@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, Final, NamedTuple
 
 from ironflow_nb.code_identity.syntax import awaited_calls
-from ironflow_nb.core.identity import OWN_PREFIX
+from ironflow_nb.core.wait_rules import EMIT
 from ironflow_nb.diagram.model import DiagramBuilder, Node, NodeKind, OpenEdge, Tails
 from ironflow_nb.flows.diagram_names import Described, FunctionSource, Helpers
 
@@ -109,7 +109,7 @@ class ExpressionReader:
         if found is None:
             return tails
         label = found.label or (found.name or ast.unparse(call.func)).rpartition(".")[2]
-        if (found.name or "").startswith(OWN_PREFIX) and call.args:
+        if (found.kind is NodeKind.WAIT or found.name == EMIT) and call.args:
             label = f"{label}({ast.unparse(call.args[0])})"
         return self.add(found.kind, label, call, tails, found=found)
 

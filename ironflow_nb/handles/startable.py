@@ -122,11 +122,11 @@ class Startable:
 
         subscribe(engine, self)
 
-    def start_due(self, engine: Engine, item: QueueItem) -> None:
+    def start_due(self, engine: Engine, item: QueueItem) -> bool:
         """See `StartableDefinition`."""
         from ironflow_nb.triggers.due_starts import perform
 
-        perform(engine, self, item)
+        return perform(engine, self, item)
 
     def start_keyed(
         self, engine: Engine, call: tuple[tuple[Any, ...], dict[str, Any]], key: str, additions: tuple[Addition, ...]

@@ -8,9 +8,10 @@ from typing import Final, TypeVar
 
 from ironflow_nb.core.identity import RunId, ValueId
 from ironflow_nb.errors import NotAJournal
-from ironflow_nb.execution import REGISTRY, Engine, make_engine, missing_signatures
+from ironflow_nb.execution import REGISTRY, Engine, is_own_start, make_engine, missing_signatures, signature_of_start
 from ironflow_nb.history.lookup import skip_damaged
 from ironflow_nb.journal.ports import QueueSelect, RunCommit, Select
+from ironflow_nb.triggers.trigger_rows import triggers_of
 from ironflow_nb.values.codecs import JSON, PICKLE
 from ironflow_nb.values.failures import ERROR, has_pickles
 from ironflow_nb.values.stored_value import RECORD
@@ -23,9 +24,9 @@ _CHUNK: Final = 200
 def trust(path: str | os.PathLike[str] | None = None) -> int:
     """Sign everything in a journal that can execute code as this user's own; return the number of new signatures.
 
-    Signed are pickles (also in failures), records of durable cells, runs with their arguments, graphs, and pending
-    effects and timers. Any of them can make your process do what its author wanted: trust a journal only if you know
-    where it comes from. Without a path it is the current journal.
+    Signed are pickles (also in failures), records of durable cells, runs with their arguments, graphs, schedules,
+    emitted events, and pending effects and timers. Any of them can make your process do what its author wanted: trust a
+    journal only if you know where it comes from. Without a path it is the current journal.
 
     Raises:
         NotAJournal: there is no journal at that path.
@@ -34,7 +35,7 @@ def trust(path: str | os.PathLike[str] | None = None) -> int:
     try:
         if not chosen.access.journal.exists():
             raise NotAJournal(f"there is no journal at {chosen.access.journal.location}, so there is nothing to trust")
-        return _sign_values(chosen) + _sign_payloads(chosen) + _sign_runs(chosen)
+        return _sign_values(chosen) + _sign_payloads(chosen) + _sign_starts(chosen) + _sign_runs(chosen)
     finally:
         if path is not None:
             chosen.close()
@@ -66,6 +67,17 @@ def _sign_contents(engine: Engine, codec: str, ids: Sequence[ValueId]) -> int:
         if codec != ERROR or has_pickles(value.content)
     }
     return engine.access.replace_signatures(codec, macs)
+
+
+def _sign_starts(engine: Engine) -> int:
+    with engine.access.current() as reader:
+        triggers = triggers_of(reader)
+        rows = [each.signed for each in triggers.schedules()] + [each.signed for each in triggers.events()]
+        unsigned = [signed for signed in rows if not is_own_start(engine.signer, reader, signed)]
+    values = tuple(signature_of_start(engine.signer, signed) for signed in unsigned)
+    if values:
+        engine.access.append([RunCommit(run_id=RunId(""), events=(), values=values)], engine.durability)
+    return len(values)
 
 
 def _sign_runs(engine: Engine) -> int:

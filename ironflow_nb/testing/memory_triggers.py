@@ -95,6 +95,10 @@ class MemoryTriggers(TriggerReader):
         found = [each for each in self._emitted.values() if each.name == name and each.at >= at]
         return sorted(found, key=lambda each: each.at)
 
+    def events(self) -> list[EmittedEvent]:
+        """See `TriggerReader`."""
+        return sorted(self._emitted.values(), key=lambda each: each.at)
+
     def subscribers(self, event: str) -> list[tuple[str, str]]:
         """See `TriggerReader`."""
         return sorted((kind, flow) for name, kind, flow in self._subscribed if name == event)

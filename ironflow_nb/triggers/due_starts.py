@@ -20,7 +20,7 @@ from ironflow_nb.core.schedule_rules import due_instants
 from ironflow_nb.core.status import CLOSED, RunStatus
 from ironflow_nb.core.wait_rules import StartKind
 from ironflow_nb.errors import EngineClosed, InputsNotStored, JournalConflict, JournalError, NotRetryable
-from ironflow_nb.execution import Engine, logger
+from ironflow_nb.execution import Engine, is_own_start, logger
 from ironflow_nb.history.recorded_values import recorded_arguments
 from ironflow_nb.journal.ports import Addition, QueueItem, QueueSelect, Reader, RunCommit, Select
 from ironflow_nb.triggers.claims import claim, failed, give_back, is_last, settle
@@ -66,18 +66,33 @@ class Definition(Protocol):
         """Cancel a run."""
 
 
-def perform(engine: Engine, definition: Definition, item: QueueItem) -> None:
-    """Claim the item and do what it asks for; another process may be faster.
+def perform(engine: Engine, definition: Definition, item: QueueItem) -> bool:
+    """Claim the item and do what it asks for; another process may be faster. Return False if it is another user's.
 
     Raises:
         JournalError, EngineClosed: the journal refuses now; the claim is given back.
     """
+    if not _is_own(engine, item):
+        return False
     claimed = claim(engine, item)
-    if claimed is None:
-        return
-    act = {StartKind.SCHEDULE: _fire, StartKind.EVENT: _take, StartKind.DEBOUNCE: _start_newest}[StartKind(item.kind)]
+    if claimed is not None:
+        _act(engine, definition, claimed)
+    return True
+
+
+def _is_own(engine: Engine, item: QueueItem) -> bool:
+    """Return True if this user made the schedule, or emitted the event; also if there is none any more."""
+    with engine.access.current() as reader:
+        triggers = triggers_of(reader)
+        is_schedule = item.kind == StartKind.SCHEDULE
+        row = triggers.schedule(item.run_id) if is_schedule else triggers.event(item.run_id)
+        return row is None or is_own_start(engine.signer, reader, row.signed)
+
+
+def _act(engine: Engine, definition: Definition, claimed: QueueItem) -> None:
+    acts = {StartKind.SCHEDULE: _fire, StartKind.EVENT: _take, StartKind.DEBOUNCE: _start_newest}
     try:
-        act(engine, definition, claimed)
+        acts[StartKind(claimed.kind)](engine, definition, claimed)
     except JournalConflict as error:
         with suppress(JournalConflict):  # then the claim is lost, and with it everything that it was for
             _fail(engine, definition, claimed, error)

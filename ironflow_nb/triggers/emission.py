@@ -9,7 +9,16 @@ from ironflow_nb.core.identity import RunId, ValueId
 from ironflow_nb.core.option_values import a_text
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.wait_rules import EMIT, StartKind
-from ironflow_nb.execution import REGISTRY, SCOPE, Engine, StepOptions, StepSpec, durable_calls, watch
+from ironflow_nb.execution import (
+    REGISTRY,
+    SCOPE,
+    Engine,
+    StepOptions,
+    StepSpec,
+    durable_calls,
+    signature_of_start,
+    watch,
+)
 from ironflow_nb.journal.ports import QueueItem, Reader, RunCommit
 from ironflow_nb.triggers.due_starts import Definition
 from ironflow_nb.triggers.event_rules import UNHEARD_S, event_name
@@ -77,7 +86,8 @@ def emit_event(engine: Engine, name: str, data: object, key: str | None) -> str:
         emitted.append(event_id)
         row = EmittedEvent(event_id=event_id, name=name, key=key, at=now, data_id=ValueId(stored.value_id))
         queue = tuple(_queued(row, f"{kind} {flow}") for kind, flow in triggers.subscribers(name))
-        return [RunCommit(run_id=event_id, events=(), values=(stored,), put_work=queue, additions=(row,))]
+        values = stored, signature_of_start(engine.signer, row.signed)
+        return [RunCommit(run_id=event_id, events=(), values=values, put_work=queue, additions=(row,))]
 
     engine.access.exchange(act, engine.durability)
     watch(engine)

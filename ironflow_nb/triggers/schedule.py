@@ -15,7 +15,7 @@ from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.schedule_rules import ScheduleRule
 from ironflow_nb.core.wait_rules import StartKind
 from ironflow_nb.errors import DuplicateName
-from ironflow_nb.execution import REGISTRY, Engine, watch
+from ironflow_nb.execution import REGISTRY, Engine, signature_of_start, watch
 from ironflow_nb.history.tables import COUNT, INSTANT, TEXT, frame_of_records
 from ironflow_nb.journal.ports import Addition, QueueSelect, Reader, RunCommit
 from ironflow_nb.triggers.due_starts import queued
@@ -162,7 +162,7 @@ def make_schedule(
         now = engine.clock.now()
         row = _new(engine, kind, flow, chosen, rule, stored, now)
         made.append(row)
-        return [*_removed(reader, known), _commit(row, now, stored)]
+        return [*_removed(reader, known), _commit(engine, row, now, stored)]
 
     engine.access.exchange(act, engine.durability)
     watch(engine)
@@ -211,8 +211,9 @@ def _new(
     )
 
 
-def _commit(row: StoredSchedule, now: int, stored: StoredValue) -> RunCommit:
-    return RunCommit(run_id=row.schedule_id, events=(), values=(stored,), put_work=queued(row, now), additions=(row,))
+def _commit(engine: Engine, row: StoredSchedule, now: int, stored: StoredValue) -> RunCommit:
+    values = stored, signature_of_start(engine.signer, row.signed)
+    return RunCommit(run_id=row.schedule_id, events=(), values=values, put_work=queued(row, now), additions=(row,))
 
 
 def _removed(reader: Reader, known: StoredSchedule | None) -> list[RunCommit]:

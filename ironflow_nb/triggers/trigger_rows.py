@@ -44,6 +44,11 @@ class StoredSchedule(Addition, frozen=True, kw_only=True):
         return msgspec.json.decode(self.rule, type=ScheduleRule)
 
     @property
+    def signed(self) -> tuple[object, ...]:
+        """What its signature says."""
+        return "schedule", self.schedule_id, *self.names, self.rule, self.inputs_id
+
+    @property
     def names(self) -> tuple[str, str, str]:
         """Kind and name of the definition, and its own name."""
         return self.kind, self.flow, self.name
@@ -83,6 +88,11 @@ class EmittedEvent(Addition, frozen=True, kw_only=True):
     key: str | None
     at: int
     data_id: ValueId
+
+    @property
+    def signed(self) -> tuple[object, ...]:
+        """What its signature says."""
+        return "event", self.event_id, self.name, self.key, self.data_id
 
     def write(self, connection: sqlite3.Connection, run_id: RunId) -> None:
         """See `Addition`."""
@@ -166,6 +176,10 @@ class TriggerReader:
     def events_since(self, name: str, at: int) -> list[EmittedEvent]:
         """Return the emitted events of that name since an instant, in their order."""
         return list(EMITTED.find(self._connection, "WHERE name = ? AND at >= ? ORDER BY at, rowid", (name, at)))
+
+    def events(self) -> list[EmittedEvent]:
+        """Return all emitted events, in their order."""
+        return list(EMITTED.find(self._connection, "ORDER BY at, rowid"))
 
     def subscribers(self, event: str) -> list[tuple[str, str]]:
         """Return kind and name of the flows that get events of that name."""

@@ -124,3 +124,30 @@ def test_a_schedule_fires_in_a_process_that_defines_the_flow_and_did_not_make_it
     n_fired = len(report.runs())
     assert iron.schedules().empty
     assert n_fired >= 3
+
+
+def test_what_another_user_emitted_or_scheduled_starts_nothing_until_it_is_trusted(
+    open_engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    @flow(on="order.placed")
+    def fulfil(order: dict[str, int]) -> int:
+        return order["id"]
+
+    fulfil.subscribe(open_engine)
+    location = open_engine.journal.location
+    monkeypatch.setenv("IRONFLOW_KEY", "somebody else")
+    with engine_on(Path(location).parent) as other:
+        REGISTRY.forget("flow", fulfil.name)
+        iron.emit("order.placed", {"id": 1})
+        fulfil.schedule(every_s=0.05, args=({"id": 2},))
+        assert other.journal.location == location
+    monkeypatch.setenv("IRONFLOW_KEY", "me")
+    REGISTRY.define(fulfil)
+    iron.emit("order.placed", {"id": 3})
+    until(lambda: fulfil.last is not None and fulfil.last.status == "completed")
+    until(lambda: caplog.text.count("not written by you") == 2)
+    assert [iron.get_run(run).result() for run in fulfil.runs()["run_id"]] == [3]
+    assert iron.trust() >= 2
+    with iron.open(location):
+        watch_what_is_due(iron.engine())
+        until(lambda: {"1", "2", "3"} <= {*fulfil.runs()["output"].dropna()})

@@ -21,6 +21,7 @@ from ironflow_nb.values.stored_value import StoredValue, value_id
 
 DEFINITION: Final = "signed definition"
 RUN: Final = "signed run"
+START: Final = "signed start"
 FOREIGN: Final = "not written by you"
 """How messages describe a run of another user."""
 
@@ -35,6 +36,16 @@ def signature_of_run(signer: Signer, run_id: RunId, call: CallKey, key: str | No
 def signature_of_definition(signer: Signer, definition: StoredDefinition) -> StoredValue:
     """Return the signature of a definition."""
     return _signed(signer, _definition_note(definition))
+
+
+def signature_of_start(signer: Signer, start: tuple[Any, ...]) -> StoredValue:
+    """Return the signature of what starts runs, a schedule or an event, by its fields that never change."""
+    return _signed(signer, _note(START, start))
+
+
+def is_own_start(signer: Signer, reader: Reader, start: tuple[Any, ...]) -> bool:
+    """Return True if this user made the schedule, or emitted the event."""
+    return bool(_own(signer, reader, [_note(START, start)]))
 
 
 def own_runs(signer: Signer, reader: Reader, runs: Iterable[RunRow]) -> set[RunId]:

@@ -12,6 +12,7 @@ from ironflow_nb.core.status import RunStatus
 from ironflow_nb.core.wait_rules import StartKind, WaitKind, parse_work_key
 from ironflow_nb.errors import IronflowError, JournalError
 from ironflow_nb.execution.engine import CURRENT, Engine
+from ironflow_nb.execution.recording.signatures import FOREIGN, advice
 from ironflow_nb.execution.registry import REGISTRY, StartableDefinition
 from ironflow_nb.execution.system.frontend import logger
 from ironflow_nb.journal.ports import QueueItem, Reader, Select
@@ -21,6 +22,8 @@ MOST_ACTIVE: Final = 100
 """If as many runs are at work in this process, those that wait are left to other processes, or to a later look."""
 _KNOWN: Final = 100
 _LOOKS_AT_CALLS: Final = 200
+_FOREIGN_US: Final = 10_000_000
+"""The time after which signatures of other users' schedules and events are checked again."""
 _HELD_US: Final = 1_000_000
 """The time after which what another process has claimed is looked at again."""
 
@@ -37,6 +40,9 @@ class Waker:
         self._next_due_at = 0
         self._is_any: bool | None = None
         self._subscribed: dict[str, frozenset[str]] = {}
+        self._foreign: set[int | None] = set()
+        self._told: set[int | None] = set()
+        self._foreign_until = 0
 
     def look(self, *, is_new: bool) -> bool | None:
         """Continue what can go on; return True if more can, None if nothing is left that this process may wake.
@@ -46,13 +52,18 @@ class Waker:
         now = self._engine.clock.now()
         if not is_new and now < self._next_due_at:
             return self._is_any
+        if now >= self._foreign_until:
+            self._foreign.clear()
+            self._foreign_until = now + _FOREIGN_US
         startable = REGISTRY.startable()
         is_awaited = self._subscribe(startable)
         with self._engine.access.current() as reader:
             self._next_due_at = reader.next_due_at(now)
             found = self._roots(reader, [*reader.ended_waits(now)])
             starts = reader.starts(startable)
-            if starts and starts[0].due_at <= now:  # whose claim may be that of a process that dies, which is no news
+            if self._foreign:
+                self._next_due_at = min(self._next_due_at, self._foreign_until)
+            elif starts and starts[0].due_at <= now:  # whose claim may be that of a process that dies, which is no news
                 self._next_due_at = min(self._next_due_at, now + _HELD_US)
             self._is_any = False if found or starts or is_awaited or self._has_others(reader) else None
         n_free = min(WOKEN_AT_ONCE, MOST_ACTIVE - sum(each.is_open for each in list(self._engine.sessions.values())))
@@ -83,11 +94,20 @@ class Waker:
                 if n_free < 0:
                     return True
                 try:
-                    context.run(startable[item.key].start_due, self._engine, item)
+                    if not context.run(startable[item.key].start_due, self._engine, item):
+                        self._leave(item)
                 except JournalError as error:
                     logger().debug("%s of %s can't be started yet: %s", item.kind, item.key, error)
                     return True
         return False
+
+    def _leave(self, item: QueueItem) -> None:
+        """Leave alone for a while what another user has queued, and say so once."""
+        self._foreign.add(item.work_id)
+        if item.work_id not in self._told:
+            self._told.add(item.work_id)
+            what = f"{item.kind} {item.run_id} of {item.key} is {FOREIGN}, and starts nothing"
+            logger().warning("%s; %s", what, advice(self._engine.journal.location))
 
     def _due(self, startable: Mapping[str, StartableDefinition]) -> list[QueueItem]:
         """Return what is due and free: of the events of a flow only the first, for they are taken in their order."""
@@ -95,7 +115,8 @@ class Waker:
         with self._engine.access.current() as reader:
             alive, now = self._engine.access.possible_owners(reader), self._engine.clock.now()
             for item in reader.starts(startable):
-                first.setdefault(item.run_id if item.kind == StartKind.SCHEDULE else item.key, item)
+                if item.work_id not in self._foreign:
+                    first.setdefault(item.run_id if item.kind == StartKind.SCHEDULE else item.key, item)
         return [each for each in first.values() if each.due_at <= now and each.is_free(alive, now)]
 
     def finish(self) -> None:
