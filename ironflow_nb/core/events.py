@@ -81,6 +81,16 @@ class RunInterrupted(RunChange, frozen=True):
     reason: str
 
 
+class RunQueued(RunChange, frozen=True):
+    """The run has to wait before it begins, or goes on: `waits_for` says for what, as ``lane api``."""
+
+    waits_for: str
+
+
+class RunAdmitted(RunChange, frozen=True):
+    """The run, which had to wait, begins or goes on."""
+
+
 class RunWaiting(RunChange, frozen=True):
     """Everything in the run waits for an instant or a signal. One that is parked has no owner meanwhile."""
 
@@ -143,6 +153,20 @@ class StepCompensated(StepChange, frozen=True):
 
     by: StepRef
     by_run_id: RunId | None = None
+
+
+class StepQueued(StepChange, frozen=True):
+    """An attempt has to wait before `StepStarted`: `waits_for` says for what, as ``lane api``."""
+
+    name: str
+    index: int
+    identity: Digest
+    code: Digest
+    waits_for: str
+    branch: BranchId = BranchId("")
+    nth: int = 0
+    reason: str = StepReason.NEW.value
+    site: str = ""
 
 
 class StepStarted(StepChange, frozen=True):
@@ -355,6 +379,7 @@ class DomainEvent(RunChange, frozen=True):
 RunEvent: TypeAlias = (
     RunStarted | RunContinued | RunInterrupted | RunWaiting | RunPaused | RunCancelRequested | RunCompleted | RunFailed
     | RunCancelled | CompensationStarted | CompensationRegistered | StepCompensated
+    | RunQueued | RunAdmitted | StepQueued
     | StepStarted | StepCompleted | StepFailed | StepRetryScheduled | StepReused | StepSkipped
     | StepDiscarded | ItemsCounted
     | SignalReceived | WaitStarted | WaitEnded | TimerSet | TimerFired | TimerCancelled | OutputInjected

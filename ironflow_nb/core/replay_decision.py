@@ -75,6 +75,8 @@ def judge(record: RecordedStep | None, code: Digest, *, once: bool = False) -> V
     if latest.status in FAILURES:
         if latest.lived_with and latest.code == code:
             return Replay(latest)
+    elif latest.status is StepStatus.PENDING:
+        return _redo_unless_completed(record, Perform(StepReason(latest.reason)))
     elif latest.status is StepStatus.RETRYING:
         return _redo_unless_completed(record, Perform(StepReason.RETRY))
     elif latest.status is StepStatus.COMPENSATED:

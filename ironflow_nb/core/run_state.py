@@ -118,6 +118,10 @@ def evolve_run(run_id: RunId, row: RunRow | None, recorded: RecordedEvent) -> Ru
             return _started_run(run_id, row, recorded)
         case events.RunContinued():
             return _continued_run(row, recorded, event)
+        case events.RunQueued():
+            return replace(row, status=RunStatus.PENDING, updated_at=recorded.at)
+        case events.RunAdmitted():
+            return replace(row, status=RunStatus.RUNNING, updated_at=recorded.at)
         case events.RunWaiting():
             owner = None if event.is_parked else row.owner
             return replace(row, status=RunStatus.WAITING, owner=owner, updated_at=recorded.at)
@@ -150,7 +154,10 @@ def evolve_step(run_id: RunId, row: StepRow | None, recorded: RecordedEvent) -> 
     """
     event = recorded.event
     match event:
+        case events.StepQueued():
+            return _new_attempt(run_id, row, recorded, event, StepStatus.PENDING, reason=event.reason)
         case events.StepStarted():
+            row = None if row is not None and row.status is StepStatus.PENDING else row
             status = StepStatus.UNKNOWN if event.once else StepStatus.RUNNING
             return _new_attempt(
                 run_id, row, recorded, event, status,
@@ -254,7 +261,7 @@ def _new_attempt(
     run_id: RunId,
     row: StepRow | None,
     recorded: RecordedEvent,
-    event: events.StepStarted | events.WaitStarted | events.StepReused | events.StepSkipped,
+    event: events.StepQueued | events.StepStarted | events.WaitStarted | events.StepReused | events.StepSkipped,
     status: StepStatus,
     **more: Any,
 ) -> StepRow:

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.recording.journal_access import JournalAccess
+from ironflow_nb.execution.recording.lane_desk import LaneDesk
 from ironflow_nb.execution.session.run_phase import StopRequest, is_stop
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.wait_state import is_root, note_waiting, park, settle_waits, take_interrupt
@@ -28,6 +29,10 @@ N_HELD: Final = 100
 """The number of waiting runs that keep their threads until then; of more, those that wait longest give theirs back."""
 
 
+LOOK_TICKS: Final = 20
+"""The ticks after which those who wait in lanes look, though nothing was committed: a process may have died."""
+
+
 class LooksForWaits(Protocol):
     """Continues runs that wait without an owner."""
 
@@ -44,10 +49,17 @@ class BackgroundThread:
     waker: LooksForWaits | None = None
 
     def __init__(
-        self, access: JournalAccess, sessions: dict[RunId, Session], threads: Threads, park_s: float = PARK_S
+        self,
+        access: JournalAccess,
+        sessions: dict[RunId, Session],
+        threads: Threads,
+        lanes: LaneDesk,
+        park_s: float = PARK_S,
     ) -> None:
         self._access = access
         self._sessions = sessions
+        self._lanes = lanes
+        self._looked_at_lanes = 0
         self._threads = threads
         self._wakeup = threads.wakeup()
         self._is_running = False
@@ -143,6 +155,7 @@ class BackgroundThread:
             self._try("letting go of a run", partial(self.let_go, session))
         self._try("parking runs", partial(self._park, held, ticked_s))
         self._try("reading signals", self._read_signals)
+        self._try("looking at lanes", self._look_at_lanes)
         self._try("continuing what waits", self._wake)
         if self._sessions and now_s - self._beat_s >= HEARTBEAT_S:
             self._beat_s = now_s
@@ -162,6 +175,13 @@ class BackgroundThread:
         for number, (since_s, session) in enumerate(held):
             if now_s - since_s >= self._park_s or len(held) - number > N_HELD:
                 park(session)
+
+    def _look_at_lanes(self) -> None:
+        """Have those who wait in lanes take places that other processes have given back, or left by their deaths."""
+        is_due = self._is_new or self._n_ticks - self._looked_at_lanes >= LOOK_TICKS
+        if self._lanes.has_left or (self._lanes.is_waited_for and is_due):
+            self._looked_at_lanes = self._n_ticks
+            self._lanes.look()
 
     def _wake(self) -> None:
         """Continue runs that wait without an owner; rest if this process can wake none."""

@@ -21,6 +21,7 @@ from ironflow_nb.errors import IronflowError, RunTakenOver
 from ironflow_nb.execution.background import PARK_S, BackgroundThread, LooksForWaits
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import JournalAccess, PendingEvent
+from ironflow_nb.execution.recording.lane_desk import LaneDesk
 from ironflow_nb.execution.session.attempts import Take
 from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.session.wait_state import waited_for
@@ -73,6 +74,7 @@ class Engine:
         self.owner = self.access.owner
         """The name under which this engine owns runs."""
         self.durability = durability
+        self.lanes = LaneDesk(self.access)
         self.pool = ThreadPool(self.threads)
         self.interrupts = INTERRUPTS
         self.awaited = AwaitedRuns()
@@ -82,7 +84,7 @@ class Engine:
         self.is_interactive = is_interactive
         self._loop: EngineLoop | None = None
         self._lock = self.threads.lock()
-        self._background = BackgroundThread(self.access, self.sessions, self.threads, park_s)
+        self._background = BackgroundThread(self.access, self.sessions, self.threads, self.lanes, park_s)
         self._ordinals: OrderedDict[str, Counter[tuple[str, str, Digest]]] = OrderedDict()
         self._is_started = False
         self._entered: list[None] = []

@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import digest_bytes
+from ironflow_nb.core.lanes import Lane
 from ironflow_nb.core.retry import Retry
 from ironflow_nb.errors import DefinitionError, NotInRun
 from ironflow_nb.execution import (
@@ -219,13 +220,14 @@ class Step(Bindable, Generic[P, R]):
         depends: Iterable[Any] | UnsetType | None = UNSET,
         executor: Executor | Callable[[], Executor] | UnsetType | None = UNSET,
         compensate: Undo | UnsetType | None = UNSET,
+        lane: Lane | str | UnsetType | None = UNSET,
     ) -> Step[P, R]:
         """Return the same step with other options; what is not given stays, and None is the default."""
         self.refuse_lost_class()
         options = with_step_options(
             self.spec.options, key=key, retries=retries, timeout_s=timeout_s, deadline_s=deadline_s, overlap=overlap,
             once=once, cache=cache, on_change=on_change, depends=depends, executor=executor,
-            compensate=compensate,
+            compensate=compensate, lane=lane,
         )  # fmt: skip
         chosen = self.spec.name if name is UNSET else name
         other: Step[P, R] = Step(self._given, name=chosen, options=options)
@@ -270,6 +272,7 @@ def step(
     depends: Iterable[Any] | None = (),
     executor: Executor | Callable[[], Executor] | None = None,
     compensate: Undo | None = None,
+    lane: Lane | str | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(  # noqa: PLR0913 -- the options of a step; keyword-only
     function: Callable[P, R] | None = None,
@@ -287,6 +290,7 @@ def step(  # noqa: PLR0913 -- the options of a step; keyword-only
     depends: Iterable[Any] | None = (),
     executor: Executor | Callable[[], Executor] | None = None,
     compensate: Undo | None = None,
+    lane: Lane | str | None = None,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a durable step: ``@step`` or ``@step(name=...)``. An option that is None has its default.
 
@@ -319,6 +323,8 @@ def step(  # noqa: PLR0913 -- the options of a step; keyword-only
         executor: where its body runs: a ``concurrent.futures.Executor``, or a function that makes one and is called
             again when that is broken. Processes get the function, the arguments and the result by cloudpickle. A
             worker that dies fails the attempt with `WorkerLost`. It neither identifies the step nor is recorded.
+        lane: an `iron.Lane`: no more of its calls are at work at once, in all processes on the journal, than that says;
+            they begin in the order of asking. A name is a lane for one at a time. Recorded results need no place in it.
 
     Raises:
         DefinitionError: it is no function, or a generator, or `depends` is no list, or what undoes it needs something
@@ -329,7 +335,7 @@ def step(  # noqa: PLR0913 -- the options of a step; keyword-only
     options = with_step_options(
         DEFAULTS, key=key, retries=retries, timeout_s=timeout_s, deadline_s=deadline_s, overlap=overlap,
         once=once, cache=cache, on_change=on_change, depends=depends, executor=executor,
-        compensate=compensate,
+        compensate=compensate, lane=lane,
     )  # fmt: skip
     if function is None:
         return functools.partial(Step, name=name, options=options)

@@ -17,6 +17,7 @@ from sqlite_utils import Database, Migrations
 from ironflow_nb.journal.schema import (
     CACHED,
     INDEXES,
+    LANES,
     OBSERVATIONS,
     PROJECTIONS,
     SCHEMA_VERSION,
@@ -60,8 +61,8 @@ def schema_4(database: Database) -> None:
 
 @MIGRATIONS(transactional=False)
 def schema_5(database: Database) -> None:
-    """Add the tables of schedules and of events that start flows, and of what attempts report."""
-    _add(database, TRIGGERS + TELEMETRY)
+    """Add the tables of schedules and of events that start flows, of what attempts report, and of lanes."""
+    _add(database, TRIGGERS + TELEMETRY + LANES)
 
 
 def _add(database: Database, script: str) -> None:

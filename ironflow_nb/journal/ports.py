@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
 from ironflow_nb.core.events import RecordedEvent
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
+from ironflow_nb.core.lane_rules import LaneKey, LanePlace
+from ironflow_nb.core.lanes import Demand
 from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.values.stored_value import StoredValue
@@ -114,6 +116,9 @@ class CachedResult(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None = None
 
 
+MOST_WAITING: Final = 100
+"""Of those who wait in one lane, no more are looked at at once; they are first in the order of asking."""
+
 IsTaken = Callable[[CachedResult, Mapping[str, Lease]], bool]
 """Returns True if a result or a claim binds others, given the leases by owner."""
 
@@ -142,6 +147,17 @@ class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
     def is_free(self, alive: Collection[str], now: int) -> bool:
         """Return True if nobody holds a lease of it; `alive` are the owners that may live."""
         return self.owner is None or self.owner not in alive or (self.leased_until or 0) <= now
+
+
+class LaneChange(msgspec.Struct, frozen=True):
+    """What changes in lanes: places that are put in or replaced, asks that leave, rates as in `Reader.lane_rates`.
+
+    A rate of 0 is dropped: its bucket is full.
+    """
+
+    put: Sequence[LanePlace] = ()
+    left: Collection[int] = ()
+    full_at: Mapping[LaneKey, int] = {}
 
 
 class Addition(msgspec.Struct, frozen=True):
@@ -354,6 +370,21 @@ class Reader(Protocol):
     def leases(self) -> dict[str, Lease]:
         """Return all leases by owner."""
 
+    def lane_places(self, lanes: Collection[LaneKey] | None = None) -> list[LanePlace]:
+        """Return the places in these lanes that are held or waited for, in the order of asking; None are all lanes.
+
+        Of those who wait in a lane the first `MOST_WAITING`, with what they need of other lanes, and who holds that.
+        """
+
+    def lane_rates(self) -> dict[LaneKey, int]:
+        """Return when the bucket of each lane will be full again, if it is not (microseconds UTC)."""
+
+    def other_demand(self, demand: Demand) -> LanePlace | None:
+        """Return a place in the lane, whatever its key, that was asked for with other numbers."""
+
+    def last_ask(self) -> int:
+        """Return the highest id of an ask for places in lanes that is there, or 0."""
+
     def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
         """Return the reads of another room, made by `kind`, of the same moment."""
 
@@ -406,8 +437,14 @@ class Journal(Protocol):
         If a result or claim is there that `is_taken`, return that one and write nothing.
         """
 
+    def change_lanes(self, act: Callable[[Reader], LaneChange], *, lease: Lease | None = None) -> None:
+        """Read and change places in lanes, and write the lease, in one transaction.
+
+        What is lost of it in a power cut matters to nobody: its owners are dead then.
+        """
+
     def release(self, *owners: str) -> None:
-        """Delete the leases of the owners."""
+        """Delete the leases of the owners, and their places in lanes."""
 
     def replace_signatures(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """Replace the signatures of these values of that codec; return the number of values that exist."""

@@ -367,7 +367,39 @@ CREATE INDEX runs_by_name ON runs (name);
 CREATE INDEX runs_by_status ON runs (status);
 """
 
-DDL: Final = RUNS + STEPS + TABLES + CACHED + OBSERVATIONS + PROJECTIONS + TRIGGERS + TELEMETRY + INDEXES + VIEWS
+LANES: Final = """
+-- The places in lanes that are held (since held_since) or waited for, by all processes. Not history.
+CREATE TABLE lane_places (
+    ask_id INTEGER NOT NULL,
+    lane TEXT NOT NULL,
+    key TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    "limit" INTEGER,
+    rate TEXT,
+    burst INTEGER NOT NULL,
+    run_id TEXT NOT NULL,
+    step TEXT,
+    owner TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    asked_at INTEGER NOT NULL,
+    held_since INTEGER,
+    PRIMARY KEY (ask_id, lane)
+);
+
+CREATE INDEX lane_places_by_lane ON lane_places (lane, key, held_since, priority DESC, ask_id);
+
+-- When the bucket of a lane with a rate is full again. Not history.
+CREATE TABLE lane_rates (
+    lane TEXT NOT NULL,
+    key TEXT NOT NULL,
+    full_at INTEGER NOT NULL,
+    PRIMARY KEY (lane, key)
+) WITHOUT ROWID;
+"""
+
+DDL: Final = (
+    RUNS + STEPS + TABLES + CACHED + OBSERVATIONS + PROJECTIONS + TRIGGERS + TELEMETRY + INDEXES + LANES + VIEWS
+)
 
 
 def statements(script: str) -> Iterator[str]:

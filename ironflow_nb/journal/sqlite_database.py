@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager, contextmanager
 from ironflow_nb.core.identity import ValueId
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.errors import JournalConflict
+from ironflow_nb.journal import sqlite_lanes
 from ironflow_nb.journal import sqlite_rows as sql
-from ironflow_nb.journal.ports import CachedResult, Durability, IsTaken, Lease, Reader, RunCommit, Signal
+from ironflow_nb.journal.ports import CachedResult, Durability, IsTaken, LaneChange, Lease, Reader, RunCommit, Signal
 from ironflow_nb.journal.sqlite_file import roll_back, transaction
 from ironflow_nb.journal.sqlite_reader import LargeValues, SqliteReader
 from ironflow_nb.values.stored_value import INLINE_LIMIT, StoredValue
@@ -118,13 +119,23 @@ class DatabaseJournal(ABC):
                 connection.execute(sql.CACHED.put, sql.CACHED.values(wanted))
                 return None
 
+    def change_lanes(self, act: Callable[[Reader], LaneChange], *, lease: Lease | None = None) -> None:
+        """See the port."""
+        with self._guard:
+            connection = self._writing(Durability.PROCESS)
+            with transaction(connection):
+                sqlite_lanes.change_lanes(connection, act(SqliteReader(connection, self.files)))
+                if lease is not None:
+                    connection.execute(sql.LEASES.put, sql.LEASES.values(lease))
+
     def release(self, *owners: str) -> None:
         """See the port."""
         if self.exists():
             with self._guard:
                 connection = self._writing()
                 with transaction(connection):
-                    connection.executemany("DELETE FROM leases WHERE owner = ?", [(owner,) for owner in owners])
+                    for table in ("leases", "lane_places"):
+                        connection.executemany(f"DELETE FROM {table} WHERE owner = ?", [(owner,) for owner in owners])
 
     def replace_signatures(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """See the port."""

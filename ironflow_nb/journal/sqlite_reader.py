@@ -13,9 +13,12 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.events import AFTER_FAILURE
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
+from ironflow_nb.core.lane_rules import LaneKey, LanePlace
+from ironflow_nb.core.lanes import Demand
 from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
 from ironflow_nb.core.wait_rules import WaitKind
 from ironflow_nb.errors import JournalCorrupt, ValueUnreadable
+from ironflow_nb.journal import sqlite_lanes
 from ironflow_nb.journal import sqlite_rows as sql
 from ironflow_nb.journal.event_columns import COLUMNS_OF_PIECE, columns_of, columns_of_piece
 from ironflow_nb.journal.ports import (
@@ -393,6 +396,22 @@ class SqliteReader:
     def leases(self) -> dict[str, Lease]:
         """See the port."""
         return {lease.owner: lease for lease in sql.LEASES.find(self._connection)}
+
+    def lane_places(self, lanes: Collection[LaneKey] | None = None) -> list[LanePlace]:
+        """See the port."""
+        return sqlite_lanes.lane_places(self._connection, lanes)
+
+    def lane_rates(self) -> dict[LaneKey, int]:
+        """See the port."""
+        return sqlite_lanes.lane_rates(self._connection)
+
+    def other_demand(self, demand: Demand) -> LanePlace | None:
+        """See the port."""
+        return sqlite_lanes.other_demand(self._connection, demand)
+
+    def last_ask(self) -> int:
+        """See the port."""
+        return sqlite_lanes.last_ask(self._connection)
 
     def extension(self, kind: Callable[[sqlite3.Connection], E]) -> E:
         """See the port."""

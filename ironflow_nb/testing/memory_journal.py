@@ -11,6 +11,8 @@ from msgspec.structs import replace
 
 from ironflow_nb.core.events import AFTER_FAILURE, StepReused, StepStarted, WaitStarted, decode_event, encode_event
 from ironflow_nb.core.identity import Digest, RunId, StepRef, ValueId
+from ironflow_nb.core.lane_rules import LaneKey, LanePlace
+from ironflow_nb.core.lanes import Demand
 from ironflow_nb.core.run_state import RowKey, RunRow, StepRow
 from ironflow_nb.core.status import FAILURES, StepStatus
 from ironflow_nb.core.wait_rules import NEVER
@@ -24,6 +26,7 @@ from ironflow_nb.journal.ports import (
     EventColumns,
     EventRow,
     IsTaken,
+    LaneChange,
     Lease,
     QueueItem,
     QueueSelect,
@@ -37,6 +40,7 @@ from ironflow_nb.journal.ports import (
 )
 from ironflow_nb.telemetry.telemetry_rows import TelemetryReader
 from ironflow_nb.testing.memory_deciders import MemoryDeciders
+from ironflow_nb.testing.memory_lanes import MemoryLanes
 from ironflow_nb.testing.memory_telemetry import MemoryTelemetry
 from ironflow_nb.testing.memory_triggers import MemoryTriggers
 from ironflow_nb.testing.memory_work import MemoryWork
@@ -68,6 +72,7 @@ class MemoryJournal:
         self._signals: dict[int, Signal] = {}
         self._cached: dict[tuple[Digest, Digest], CachedResult] = {}
         self._mailbox = MemoryWork()
+        self._lanes = MemoryLanes()
         self._deciders = MemoryDeciders(self._events, self._runs)
         self._triggers = MemoryTriggers()
         self._telemetry = MemoryTelemetry(self._running_site)
@@ -229,6 +234,16 @@ class MemoryJournal:
         """See the port."""
         for owner in owners:
             self._leases.pop(owner, None)
+        self._lanes.release(owners)
+
+    def change_lanes(self, act: Callable[[Reader], LaneChange], *, lease: Lease | None = None) -> None:
+        """See the port."""
+        change = act(self)
+        self._n_changes += 1
+        self._lanes.write(change)
+        if lease is not None:
+            self._leases[lease.owner] = lease
+        self._n_changes += 1
 
     def replace_signatures(self, codec: str, macs: dict[ValueId, bytes]) -> int:
         """See the port."""
@@ -260,6 +275,7 @@ class MemoryJournal:
             other._leases, other._signals = dict(self._leases), dict(self._signals)
             other._cached, other._mailbox = dict(self._cached), self._mailbox.copy()
             other._triggers = self._triggers.copy()
+            other._lanes = self._lanes.copy()
             other._deciders = self._deciders.copy(other._events, other._runs)
             other._telemetry = self._telemetry.copy(other._running_site)
             if n_changes == self._n_changes and not n_changes % 2:
@@ -412,6 +428,22 @@ class MemoryJournal:
     def leases(self) -> dict[str, Lease]:
         """See the port."""
         return dict(self._leases)
+
+    def lane_places(self, lanes: Collection[LaneKey] | None = None) -> list[LanePlace]:
+        """See the port."""
+        return self._lanes.places(lanes)
+
+    def lane_rates(self) -> dict[LaneKey, int]:
+        """See the port."""
+        return dict(self._lanes.full_at)
+
+    def other_demand(self, demand: Demand) -> LanePlace | None:
+        """See the port."""
+        return self._lanes.other_demand(demand)
+
+    def last_ask(self) -> int:
+        """See the port."""
+        return self._lanes.last_ask()
 
 
 def _gives_back(cached: CachedResult, found: CachedResult | None) -> bool:

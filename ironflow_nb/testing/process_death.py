@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 from ironflow_nb.core.identity import ValueId
 from ironflow_nb.core.status import ENDED, RunStatus
 from ironflow_nb.execution import REGISTRY, Clock, Engine, SystemClock, SystemThreads, is_async
-from ironflow_nb.journal.ports import CachedResult, Durability, IsTaken, Journal, Lease, Reader, RunCommit, Signal
+from ironflow_nb.journal.ports import (
+    CachedResult,
+    Durability,
+    IsTaken,
+    Journal,
+    LaneChange,
+    Lease,
+    Reader,
+    RunCommit,
+    Signal,
+)
 from ironflow_nb.values.stored_value import StoredValue
 
 if TYPE_CHECKING:
@@ -39,25 +49,30 @@ class DyingJournal:
 
     def append(self, entries: Sequence[RunCommit], *, durability: Durability, lease: Lease | None = None) -> None:
         """See the port."""
-        self._refuse_dead()
-        self.n_commits += 1
-        is_last = self.n_commits == self._at_commit
-        self.is_dead = is_last and self._moment == BEFORE
-        self._refuse_dead()
-        self.journal.append(entries, durability=durability, lease=lease)
-        self.is_dead = is_last
-        self._refuse_dead()
+        with self._one_commit():
+            self.journal.append(entries, durability=durability, lease=lease)
 
     def exchange(
         self, act: Callable[[Reader], Sequence[RunCommit]], *, durability: Durability, lease: Lease | None = None
     ) -> None:
         """See the port."""
+        with self._one_commit():
+            self.journal.exchange(act, durability=durability, lease=lease)
+
+    def change_lanes(self, act: Callable[[Reader], LaneChange], *, lease: Lease | None = None) -> None:
+        """See the port."""
+        with self._one_commit():
+            self.journal.change_lanes(act, lease=lease)
+
+    @contextlib.contextmanager
+    def _one_commit(self) -> Iterator[None]:
+        """Die before or after what is committed inside, if that is the commit to die at."""
         self._refuse_dead()
         self.n_commits += 1
         is_last = self.n_commits == self._at_commit
         self.is_dead = is_last and self._moment == BEFORE
         self._refuse_dead()
-        self.journal.exchange(act, durability=durability, lease=lease)
+        yield
         self.is_dead = is_last
         self._refuse_dead()
 

@@ -22,6 +22,8 @@ SAMPLES: Final[dict[str, RunEvent]] = {
         run_started(),
         events.RunContinued(reason="rerun", owner="you", definition=digest("edited"), durability="process"),
         events.RunInterrupted(reason="KeyboardInterrupt"),
+        events.RunQueued(waits_for="lane api"),
+        events.RunAdmitted(),
         events.RunWaiting(waiting_for="an answer"),
         events.RunPaused(asked_by="you"),
         events.RunCancelRequested(asked_by="you"),
@@ -31,6 +33,9 @@ SAMPLES: Final[dict[str, RunEvent]] = {
         events.CompensationStarted(error=ERROR, caused_by=(StepRef("fetch[0]"),)),
         events.CompensationRegistered(undo="unfetch", arguments=value("arguments")),
         events.StepCompensated(by=StepRef("unfetch[0]")),
+        events.StepQueued(
+            name="fetch", index=0, identity=digest("fetch 0"), code=digest("code"), waits_for="lane api (ann)"
+        ),
         step_started(),
         events.StepCompleted(output=OUTPUT, duration_s=1.5),
         events.StepFailed(error=ERROR, duration_s=1.5),

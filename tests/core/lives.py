@@ -19,7 +19,7 @@ from tests.core.made import RUN, digest, run_row, run_started, step_started, val
 Attempt = tuple[StepRef, int]
 
 NOTED: Final = sorted(name for name, event in SAMPLES.items() if isinstance(event, events.NoteEvent))
-OPEN: Final = {"running", "waiting", "cancelling", "compensating"}
+OPEN: Final = {"running", "waiting", "cancelling", "compensating", "pending"}
 RESUMABLE: Final = {"failed", "interrupted", "paused"}
 
 
@@ -50,7 +50,8 @@ class Life:
         if self.status in OPEN:
             possible += [self.begin, self.begin, self.reuse, self.skip, self.change, self.hear, self.account, self.stop]
             possible += [self.end] * 3 if self.attempts("running") else []
-            possible += [self.begin_wait]
+            possible += [self.begin_wait, self.queue, self.admit]
+            possible += [self.begin_queued] * 2 if self.attempts("pending") else []
             possible += [self.end_wait] * 3 if self.attempts("waiting") else []
             possible += [self.schedule] * 2 if self.attempts("failed") else []
             possible += [self.go_on] if self.attempts("retrying", "failed", "running", "skipped") else []
@@ -102,6 +103,22 @@ class Life:
             "branch": BranchId(branch),
             "nth": nth,
         }
+
+    def queue(self, number: int) -> None:
+        index = len(self.latest())
+        place = StepRef(f"fetch[{index}]"), 1
+        queued = replace(SAMPLES["StepQueued"], index=index, identity=digest(f"fetch {index}"), nth=number % 2)
+        self.tell(queued, place)
+        self.steps[place] = self.beginning(place, index, "", number % 2) | {"status": "pending"}
+
+    def begin_queued(self, number: int) -> None:
+        pending = self.attempts("pending")
+        self.begin(0, pending[number % len(pending)])
+
+    def admit(self, number: int) -> None:
+        name, self.status = (("RunQueued", "pending"), ("RunAdmitted", "running"))[number % 2]
+        self.tell(SAMPLES[name])
+        self.run["updated_at"] = self.at
 
     def reuse(self, number: int) -> None:
         index = len(self.latest())

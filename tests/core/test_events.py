@@ -25,6 +25,7 @@ CLOSED_UNION = [
     "StepDiscarded", "SignalReceived", "WaitStarted", "WaitEnded", "TimerSet", "TimerFired", "TimerCancelled",
     "OutputInjected", "InjectionUndone", "EffectRequested", "EffectSettled", "SessionEnded", "DomainEvent",
     "ItemsCounted", "StepSkipped", "CompensationStarted", "CompensationRegistered", "StepCompensated",
+    "RunQueued", "RunAdmitted", "StepQueued",
 ]  # fmt: skip
 
 

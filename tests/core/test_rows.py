@@ -20,9 +20,10 @@ AT = 5_000_000
 STEP = StepRef("fetch[0]")
 OPEN_RUN = run_row(owner="me", updated_at=1)
 OPEN_STEP = step_row(status=StepStatus.RUNNING, duration_s=None)
-BEGINNINGS = {"StepStarted", "WaitStarted", "StepReused", "StepSkipped"}
+BEGINNINGS = {"StepQueued", "StepStarted", "WaitStarted", "StepReused", "StepSkipped"}
 
 STATUS_AFTER = {
+    "RunQueued": RunStatus.PENDING,
     "RunWaiting": RunStatus.WAITING,
     "RunCancelRequested": RunStatus.CANCELLING,
     "RunInterrupted": RunStatus.INTERRUPTED,
@@ -246,8 +247,23 @@ def test_an_attempt_of_nothing_is_corrupt(name: str, step: StepRef | None, attem
 @pytest.mark.parametrize("name", sorted(BEGINNINGS))
 @pytest.mark.parametrize("status", StepStatus)
 def test_an_attempt_that_begins_twice_is_corrupt(name: str, status: StepStatus) -> None:
+    if (name, status) == ("StepStarted", StepStatus.PENDING):
+        return  # it had to wait before it began
     with pytest.raises(JournalCorrupt, match=f"run {RUN}: {name} of fetch.0. attempt 1 twice"):
         step_after(step_row(status=status), SAMPLES[name])
+
+
+def test_an_attempt_that_had_to_wait_begins_as_any_other() -> None:
+    queued = step_after(None, SAMPLES["StepQueued"], 8)
+    assert queued is not None
+    assert queued.status is StepStatus.PENDING
+    assert step_after(queued, SAMPLES["StepStarted"]) == step_after(None, SAMPLES["StepStarted"])
+
+
+def test_a_run_that_had_to_wait_is_pending_until_it_is_admitted() -> None:
+    queued = run_after(OPEN_RUN, SAMPLES["RunQueued"])
+    assert queued == replace(OPEN_RUN, status=RunStatus.PENDING, updated_at=AT)
+    assert run_after(queued, SAMPLES["RunAdmitted"]).status is RunStatus.RUNNING
 
 
 @pytest.mark.parametrize("name", ["StepCompleted", "StepFailed", "StepRetryScheduled", "OutputInjected"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ironflow_nb.core.recorded_steps import RecordedStep
 from ironflow_nb.core.replay_decision import (
@@ -23,7 +24,9 @@ from tests.core.made import digest, step_row
 
 NOW, BEFORE, LONG_AGO = digest("code"), digest("code before"), digest("code long ago")
 CODES = [NOW, BEFORE, LONG_AGO]
-STOPPED_SHORT = sorted(set(StepStatus) - FAILURES - {StepStatus.COMPLETED, StepStatus.RETRYING, StepStatus.COMPENSATED})
+STOPPED_SHORT = sorted(
+    set(StepStatus) - FAILURES - {StepStatus.COMPLETED, StepStatus.RETRYING, StepStatus.COMPENSATED, StepStatus.PENDING}
+)
 
 ATTEMPTS = st.lists(
     st.tuples(st.sampled_from(StepStatus), st.sampled_from(CODES), st.booleans()), min_size=1, max_size=5
@@ -98,6 +101,12 @@ def test_a_step_that_was_undone_is_performed_again() -> None:
     assert verdict(attempt(1, StepStatus.COMPENSATED)) == Perform("compensated")
 
 
+def test_a_step_that_had_to_wait_and_never_began_is_performed_for_the_reason_it_had() -> None:
+    assert verdict(attempt(1, StepStatus.PENDING)) == Perform("new")
+    retried = replace(attempt(2, StepStatus.PENDING), reason="retry")
+    assert verdict(attempt(1, StepStatus.FAILED), retried) == Perform("retry")
+
+
 @pytest.mark.parametrize("status", STOPPED_SHORT)
 def test_a_step_that_stopped_short_is_performed_again(status: StepStatus) -> None:
     assert verdict(attempt(1, status)) == Perform("interrupted")
@@ -125,7 +134,7 @@ def test_every_record_has_the_verdict_of_its_newest_output_then_of_its_newest_at
     elif done:
         expected = PolicyDecides(done[-1])
     else:
-        reasons = {**dict.fromkeys(FAILURES, "failed before"), StepStatus.RETRYING: "retry"}
+        reasons = {**dict.fromkeys(FAILURES, "failed before"), StepStatus.RETRYING: "retry", StepStatus.PENDING: "new"}
         reasons[StepStatus.COMPENSATED] = "compensated"
         expected = Perform(reasons.get(latest.status, "interrupted"))
     assert verdict(*rows) == expected

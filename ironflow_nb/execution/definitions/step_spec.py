@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from string import Formatter
 from typing import Any, Final, Protocol
@@ -19,6 +19,7 @@ from ironflow_nb.code_identity.code_parts import Change, CodePart, TrackedCode, 
 from ironflow_nb.code_identity.tracker import Tracker
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import Digest, step_name
+from ironflow_nb.core.lanes import Lane, a_lane
 from ironflow_nb.core.option_values import a_flag, a_name, a_text, an_executor, one_of
 from ironflow_nb.core.replay_decision import OnChange
 from ironflow_nb.core.retry import MOST_ATTEMPTS, Retry, retrying
@@ -52,6 +53,7 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     depends: Iterable[Any] = ()
     executor: Any = None
     compensate: object = None
+    lane: Lane | str | None = None
 
 
 DEFAULTS: Final = StepOptions()
@@ -98,6 +100,8 @@ class StepSpec:
         self.timeout_error: Callable[[str], StepTimeout] = StepTimeout
         self.grace_s = 0.0  # so much later a body is given up that is to end by itself when its time is up
         self.cache_s = _cache_s(options)
+        self.lane = a_lane(options.lane)
+        self.is_gated = self.lane is not None
         self.on_change = None if options.on_change is None else one_of(OnChange, options.on_change, "on_change")
         if not callable(function) or inspect.isclass(function):
             raise DefinitionError(f"a step or flow is made of a function, not of {function!r}")
@@ -147,9 +151,13 @@ class StepSpec:
             return None
         if isinstance(self.key, str):
             return self.key.format(**arguments)
+        return self.called_with(self.key, arguments)
+
+    def called_with(self, function: Callable[..., object], arguments: Mapping[str, Any]) -> object:
+        """Call a function as the step was called."""
         own = {name: value for name, value in arguments.items() if not name.startswith(CLOSURE)}
         args, kwargs = self.parameters.positional(own)
-        return self.key(*args, **kwargs)
+        return function(*args, **kwargs)
 
 
 class Undo(msgspec.Struct, frozen=True):

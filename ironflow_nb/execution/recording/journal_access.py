@@ -27,6 +27,7 @@ from ironflow_nb.journal.ports import (
     CachedResult,
     Durability,
     Journal,
+    LaneChange,
     Lease,
     QueueItem,
     Reader,
@@ -198,6 +199,13 @@ class JournalAccess:
                 self._lease_is_written = True
                 self._computing.add((wanted.identity, wanted.code))
             return found
+
+    def change_lanes(self, act: Callable[[Reader], LaneChange]) -> None:
+        """Read and change places in lanes in one transaction."""
+        with self.lock:
+            self._refuse_closed()
+            self.journal.change_lanes(act, lease=self._first_lease())
+            self._lease_is_written = True
 
     def refuse_foreign(self, reader: Reader, run: RunRow) -> None:
         """Raise an error unless this user began the run.

@@ -242,7 +242,7 @@ def _anew(engine: Engine, request: RunRequest, call: CallKey, origin: RunRow | N
         with access.current() as reader:
             built_on = _origin(access, reader, writer, origin.run_id)
     replayer = Replayer(access, run_id, call.name, policy.on_change, origin=built_on)
-    session = Session(writer, replayer, storage, start_performer=engine.start_performer)
+    session = Session(writer, replayer, storage, start_performer=engine.start_performer, desk=engine.lanes)
     _look_after(engine, session, request)
     return session
 
@@ -282,7 +282,9 @@ def _continued(engine: Engine, request: RunRequest, call: CallKey, run: RunRow) 
     if earlier is None:
         writer = RunWriter(engine.access, run.run_id, request.policy.durability or engine.durability)
         replayer = _take_on(engine, request, call, run, writer)
-        session = Session(writer, replayer, _storage(engine, request), start_performer=engine.start_performer)
+        session = Session(
+            writer, replayer, _storage(engine, request), start_performer=engine.start_performer, desk=engine.lanes
+        )
     else:
         session = earlier
         # Bodies of the earlier continuation still run; none of them may commit between the reading and the taking.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -143,13 +143,36 @@ class Promise(msgspec.Struct, eq=False):
             callback()
 
 
+class Gate(Protocol):
+    """What an attempt or a run must pass before it begins, and what it may hold until it ends."""
+
+    def left_s(self) -> float | None:
+        """Ask to pass; return None if it may begin, else after how many seconds to ask again: infinite if when told.
+
+        Lock: none may be held.
+        """
+
+    def when_open(self) -> Promise:
+        """Return the promise that is kept when it is worth asking earlier."""
+
+    def step_back(self) -> None:
+        """Hold nothing for now: another gate is closed, or what has passed waits. Lock: none may be held."""
+
+    def leave(self, error: BaseException | None) -> None:
+        """Note that what passed has ended, with that error if any. Lock: none may be held."""
+
+    def drop(self) -> None:
+        """Note that what asked does not begin, or has ended without a result."""
+
+
 class Attempt(msgspec.Struct, eq=False):
     """One attempt of a step that is to be performed; `row` is there once it has started.
 
     A retry follows its `failed` attempt, not before that one's due time, and `begin_again` puts it back to work where
     its first attempt was performed beside the flow. `code` is that of the step when it was asked for, and `claim` says
     that it computes a result for all runs; where it `is_owed`, no earlier result will do. Beside the flow its body
-    runs in the `context` of the call. At `ends_s` of the clock's seconds the deadline of its step is over.
+    runs in the `context` of the call. At `ends_s` of the clock's seconds the deadline of its step is over. It waits at
+    its `gates`, or for another run's result, and is looked at again at `looks_s`. If it had to wait, it is `queued`.
     """
 
     spec: StepSpec
@@ -178,6 +201,9 @@ class Attempt(msgspec.Struct, eq=False):
     context: Context | None = None
     undoes: Undone | None = None
     telemetry: AttemptTelemetry | None = None
+    gates: tuple[Gate, ...] | None = None
+    looks_s: float | None = None
+    queued: StepRow | None = None
 
     @property
     def due_at(self) -> int:
@@ -188,7 +214,7 @@ class Attempt(msgspec.Struct, eq=False):
         """Return the attempt after this one, which failed."""
         return replace(
             self, number=self.number + 1, reason=reason, failed=self.row, n_failed=self.n_failed + 1,
-            row=None, started_s=0.0, due_s=None, telemetry=None,
+            row=None, started_s=0.0, due_s=None, telemetry=None, gates=None, looks_s=None, queued=None,
         )  # fmt: skip
 
     def continued(self, spec: StepSpec, continuation: object) -> Attempt:

@@ -5,6 +5,7 @@ Bodies on threads that go on although their attempts have timed out.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -52,6 +53,7 @@ class ConcurrentWork:
         self._at_rest: set[Any] = set()
         self._clock = clock
         self.delayed: list[Attempt] = []
+        self.has_waited = False
 
     def has_more(self) -> bool:
         """Return True if some of it goes on, or is still to begin."""
@@ -135,9 +137,18 @@ class ConcurrentWork:
             self.delayed.append(attempt)
 
     def look_again(self, attempt: Attempt, after_s: float) -> None:
-        """Keep an attempt that another run may come before, and begin it again after that time."""
-        attempt.due_s = self._clock.monotonic() + after_s
+        """Keep an attempt that another run may come before, and begin it again after that time, or when told."""
+        attempt.looks_s = self._clock.monotonic() + after_s
         self.delay(attempt)
+
+    def drop_delayed(self, give_back: Callable[[Attempt], None]) -> None:
+        """Forget all attempts that are kept: they do not begin in this continuation."""
+        while self.delayed:
+            give_back(self.delayed.pop())
+
+    def look_now(self, attempt: Attempt) -> None:
+        """Have an attempt begin that is kept until it is looked at again."""
+        attempt.looks_s = 0.0
 
     def begin_due(self) -> None:
         """Put to work what is due; called by the flow's threads and by the background thread."""
@@ -158,8 +169,10 @@ class ConcurrentWork:
         delay there is.
         """
         now_s, left_s = self._clock.monotonic(), (attempt.due_at - self._clock.now()) / 1e6
+        if attempt.looks_s is not None:
+            return attempt.looks_s - now_s
         if attempt.failed is None:
-            return (attempt.due_s or now_s) - now_s
+            return 0.0
         if attempt.due_s is None:
             attempt.due_s = now_s + min(left_s, max(attempt.spec.retry.longest_s, MAX_DELAY_S))
         return min(left_s, attempt.due_s - now_s)
@@ -167,7 +180,8 @@ class ConcurrentWork:
     def shortened(self, timeout_s: float | None) -> float | None:
         """Return how long a wait of that length may last: at most until the next attempt is due."""
         due_s = [max(0.0, self.seconds_until(attempt)) for attempt in list(self.delayed)]
-        return min([*due_s, *([] if timeout_s is None else [timeout_s])], default=None)
+        soonest_s = min([*due_s, *([] if timeout_s is None else [timeout_s])], default=math.inf)
+        return None if soonest_s == math.inf else soonest_s
 
 
 class AbandonedBodies:

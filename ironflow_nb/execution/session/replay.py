@@ -300,11 +300,14 @@ class Replayer:
                 self._advise(spec.name, call.arguments, not (self._n_added or self._done_again))
             return Attempt(spec, code, call, *self.recorded.new_ref(spec.name, call.place[1]), reason, self)
         latest = record.latest
+        is_queued = latest.status is StepStatus.PENDING and latest.code == code  # it never began
         is_open = latest.status is StepStatus.WAITING and not record.is_discarded  # a wait, which goes on
-        number = latest.attempt + (not is_open)
+        number = latest.attempt + (not (is_open or is_queued))
         attempt = Attempt(spec, code, call, latest.step, latest.index, number, reason, self)
         if is_open:
             attempt.row = latest
+        if is_queued:
+            attempt.queued = latest
         is_begun = latest.status is not StepStatus.COMPLETED or reason is StepReason.CODE_CHANGED
         child = latest.child_run_id if is_begun and not record.is_discarded else None
         if latest.origin_run_id is None:

@@ -86,6 +86,7 @@ class RunLifecycle:
         self.loop: Any = None
         self.thread: int | None = None
         self.on_result: Callable[[], None] | None = None
+        self.lanes: frozenset[str] = frozenset()
         self.compensation: Compensation | None = None
         self.compensates_on_cancel = False
         self.undos = Undos()
@@ -146,6 +147,11 @@ class RunLifecycle:
         """Note the thread that executes the flow, and for an async one the loop and the task."""
         self.thread = self.access.threads.ident()
         self.loop, self.task, self.on_result = loop, task, on_result
+
+    @property
+    def name(self) -> str:
+        """The name of what runs."""
+        return self.writer.row.name if self.writer.row is not None else "the flow"
 
     def is_on_loop(self) -> bool:
         """Return True if the calling code runs on the loop of this async flow, which it must not block.

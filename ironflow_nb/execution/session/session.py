@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -26,6 +26,7 @@ from ironflow_nb.execution.definitions.call_sites import CallSites
 from ironflow_nb.execution.definitions.run_request import RejoinedBy
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import PendingEvent, RunStorage
+from ironflow_nb.execution.recording.lane_desk import LaneDesk
 from ironflow_nb.execution.session.attempts import (
     Attempt,
     AttemptRef,
@@ -33,7 +34,6 @@ from ironflow_nb.execution.session.attempts import (
     Promise,
     RecordedAnswer,
     StepCall,
-    Take,
     Undone,
 )
 from ironflow_nb.execution.session.concurrent_work import AbandonedBodies, ConcurrentWork
@@ -48,20 +48,19 @@ if TYPE_CHECKING:
     from ironflow_nb.telemetry.run_telemetry import RunTelemetry
 
 
-class StartPerformer(Protocol):
-    """Starts a thread or task that performs attempts of the step, as long as it is given any."""
-
-    def __call__(self, spec: StepSpec, session: Session, take: Take, *, is_limited: bool) -> None:
-        """Start it, or if it is limited, queue it until fewer others are at work."""
+StartPerformer = Callable[..., None]
+"""Starts a thread or task that performs attempts of a step, as `Engine.start_performer` does."""
 
 
 class Session(RunLifecycle):
     """One run in this process. Attributes are written here only."""
 
     def __init__(
-        self, writer: RunWriter, replayer: Replayer, storage: RunStorage, *, start_performer: StartPerformer
-    ) -> None:
+        self, writer: RunWriter, replayer: Replayer, storage: RunStorage, *,
+        start_performer: StartPerformer, desk: LaneDesk,
+    ) -> None:  # fmt: skip
         self.start_performer = start_performer
+        self.desk = desk
         self.storage = storage
         super().__init__(writer)
         self.abandoned = AbandonedBodies(writer)
@@ -85,7 +84,7 @@ class Session(RunLifecycle):
     def reopen(self, replayer: Replayer) -> None:
         """Begin another continuation; what is in flight in this process stays so."""
         with self.lock:
-            self.beside.delayed.clear()  # a thread that is about to begin them waits for the lock
+            self.beside.drop_delayed(self.give_back)  # a thread that is about to begin them waits for the lock
             self._begin(replayer)
 
     def compensate(self, started: PendingEvent, make_replayer: Callable[[], Replayer]) -> None:
@@ -127,11 +126,6 @@ class Session(RunLifecycle):
     def encode_with(self, around: Callable[[RunStorage], RunStorage]) -> None:
         """Encode all further records of the run by a storage that is made around its own."""
         self.storage = around(self.storage)
-
-    @property
-    def name(self) -> str:
-        """The name of what runs."""
-        return self.writer.row.name if self.writer.row is not None else "the flow"
 
     def telemetry(self) -> RunTelemetry:
         """Return what collects the reports of this run."""
@@ -241,7 +235,7 @@ class Session(RunLifecycle):
                 writer.define_step(attempt.spec, attempt.code, self.storage)
             if attempt.failed is not None:
                 writer.put(followed(attempt.failed, attempt.reason.value))
-            row = writer.defer(PendingEvent(started, attempt.step, attempt.number, values=inputs))
+            row = writer.defer(PendingEvent(started, attempt.step, attempt.number, attempt.queued, values=inputs))
             assert row is not None
             attempt.row = row
             if is_beside:
@@ -253,6 +247,12 @@ class Session(RunLifecycle):
             if attempt.spec.once or attempt.child_run_id is not None or (writer.is_seen and has_body):
                 writer.append()
         attempt.started_s = self.access.clock.monotonic()
+
+    def give_back(self, attempt: Attempt) -> None:
+        """Give back what an attempt holds that is not performed, or has no result. Lock: session."""
+        self.writer.claims.give_back(attempt)
+        for gate in attempt.gates or ():
+            gate.drop()
 
     def record(self, result: AttemptResult) -> Any:
         """Commit the result of an attempt; return its value, as a replay will, or raise its error."""
@@ -323,6 +323,7 @@ class Session(RunLifecycle):
             if attempt.telemetry is not None:
                 self.telemetry().finish(attempt)
             self.writer.claims.give_back(attempt)
+            self.give_back(attempt)
             if attempt.child_run_id is not None and attempt.is_started:
                 attempt.promise.undone = attempt  # before anybody is told: a call that waits for the child continues it
             attempt.promise.fail(error)
@@ -379,8 +380,9 @@ class Session(RunLifecycle):
         return bool(self._results or self.beside.delayed or self.beside.n_paused)
 
     def is_idle(self) -> bool:
-        """Return True if no body runs beside the flow; and under a time limit, if none is about to either."""
-        is_at_work = self._in_flight or self._results or (self.is_within_limit and self.beside.is_at_work())
+        """Return True if no body runs beside the flow, and under a time limit, or if some waited, none is about to."""
+        is_timed = self.is_within_limit or (self.beside.has_waited and self.loop is None)
+        is_at_work = self._in_flight or self._results or (is_timed and self.beside.is_at_work())
         return not is_at_work
 
     def in_flight(self) -> list[Attempt]:
@@ -465,6 +467,7 @@ class Session(RunLifecycle):
         self._write_definition()
         with self.lock:
             self.writer.claims.give_back_all_but(self._in_flight.values())
+            self.beside.drop_delayed(self.give_back)
             self.waits.leave(events)
             if self.writer.telemetry is not None:
                 self.writer.telemetry.finish_flow()

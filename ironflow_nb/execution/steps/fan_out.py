@@ -158,7 +158,7 @@ class FanOut:
         with self.session.lock:
             self._attempt_of[attempt.promise] = attempt
             if self._is_failing:  # its failure stays the last word, and may be what the flow waits for
-                self.session.writer.claims.give_back(attempt)
+                self.session.give_back(attempt)
                 self.session.wakeups.wake()
                 return
             self._attempts.append(attempt)
@@ -218,7 +218,7 @@ class FanOut:
     def _begin_no_more(self) -> None:
         self._is_failing = True
         while self._attempts:  # among them what was to be tried again
-            self.session.writer.claims.give_back(self._attempts.popleft())
+            self.session.give_back(self._attempts.popleft())
 
     # -- performing ----------------------------------------------------------------------------------------------
 
@@ -229,7 +229,7 @@ class FanOut:
             self._n_workers -= 1
             while self._attempts and not self._n_workers:
                 attempt = self._attempts.popleft()
-                self.session.writer.claims.give_back(attempt)
+                self.session.give_back(attempt)
                 attempt.promise.fail(error)
         self.session.wakeups.wake()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -39,6 +40,7 @@ from ironflow_nb.execution.session.session import Session
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.drivers import IN_THREAD, ON_LOOP, Driver, run_to_end
 from ironflow_nb.execution.steps.fan_out import Submission
+from ironflow_nb.execution.steps.gates import closed_gate, leave_gates, passed, put_back
 from ironflow_nb.execution.steps.limited_body import LimitedBody, limit_of, wait_for_abandoned
 from ironflow_nb.execution.steps.result_cache import POLL_S, look
 from ironflow_nb.execution.system.interrupts import INTERRUPTS, call_body
@@ -172,6 +174,8 @@ async def perform_attempt(
                 await driver.pause(session, POLL_S)
             if found is not None:
                 return found
+        if (attempt.spec.is_gated or session.desk.max_steps is not None) and child is None:
+            await passed(driver, session, attempt)
         if child is not None:
             attempt.child_run_id = _child_to_continue(session, attempt) or session.access.new_run_id()
         elif session.abandoned.n_of_step:
@@ -194,6 +198,8 @@ async def perform_attempt(
             if driver.is_async:
                 value = await (value if apart is None else apart.awaited(value))
         except Exception as error:
+            if attempt.gates:
+                leave_gates(attempt, error)
             _raise_stop(driver, session, attempt, error, continuation)
             if attempt.spec.once and _may_have_happened(error):
                 raise session.writer.outcome_unknown(attempt) from error
@@ -203,6 +209,8 @@ async def perform_attempt(
                 # A coroutine that nobody awaits any more is closed by the garbage collector, in whatever context.
                 with suppress(ValueError):
                     SCOPE.reset(token)
+        if attempt.gates:
+            leave_gates(attempt, None)
         return returned(session, attempt, value)
     except BaseException as error:
         session.drop(attempt, error)
@@ -255,21 +263,28 @@ async def perform_attempts(driver: Driver, session: Session, take: Take) -> None
     result: AttemptResult | None = None
     while (attempt := take(result)) is not None:
         try:
-            result = await driver.run_in(attempt.context, _attempt_beside(driver, session, attempt))
-            if result is not None:
-                session.queue_result(result)
+            result = None
+            done = await driver.run_in(attempt.context, _attempt_beside(driver, session, attempt))
+            if isinstance(done, AttemptResult):
+                session.queue_result(result := done)
+            else:
+                done()  # only now: another thread may begin it at once, and a context is entered once at a time
         except BaseException as error:
             result = None
             session.drop(attempt, error)
             if driver.is_async and not isinstance(error, Exception | RunStopped):
                 raise
+    if session.beside.has_waited:
+        session.wakeups.wake()  # what waits in time that passes at once looks again whether anything is at work
 
 
-async def _attempt_beside(driver: Driver, session: Session, attempt: Attempt) -> AttemptResult | None:
-    """Perform the attempt; None if another run computes its result: then it is begun again later, and waits nowhere."""
+async def _attempt_beside(driver: Driver, session: Session, attempt: Attempt) -> AttemptResult | Callable[[], None]:
+    """Perform the attempt; if it has to wait, return what puts it back: it is begun again later, and waits nowhere."""
     if attempt.spec.cache_s is not None and isinstance(look(session, attempt), CachedResult):
-        session.beside.look_again(attempt, POLL_S)
-        return None
+        return partial(session.beside.look_again, attempt, POLL_S)
+    is_gated = attempt.spec.is_gated or session.desk.max_steps is not None
+    if is_gated and (closed := closed_gate(session, attempt)) is not None:
+        return partial(put_back, session, attempt, *closed)
     return await perform_attempt(driver, session, attempt)
 
 

@@ -1,0 +1,89 @@
+"""What an attempt must pass before it begins: its gates, one after the other.
+
+A direct call waits at a closed gate; what is performed beside the flow is put back and begun again later, so that it
+holds no thread meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ironflow_nb.core.events import StepQueued
+from ironflow_nb.core.run_state import followed
+from ironflow_nb.execution.recording.journal_access import PendingEvent
+from ironflow_nb.execution.session.attempts import Attempt, Gate
+from ironflow_nb.execution.session.run_phase import RunPhase
+from ironflow_nb.execution.session.session import Session
+from ironflow_nb.execution.steps.drivers import Driver
+from ironflow_nb.execution.steps.lane_gate import lane_gate_of
+
+
+def gates_of(session: Session, attempt: Attempt) -> tuple[Gate, ...]:
+    """Return the gates of an attempt, in the order in which it passes them."""
+    gate = lane_gate_of(session, attempt)
+    return () if gate is None else (gate,)
+
+
+def closed_gate(session: Session, attempt: Attempt) -> tuple[Gate, float] | None:
+    """Return the gate at which the attempt waits, and for how many seconds at most; None if it has passed them all."""
+    if attempt.gates is None:
+        attempt.gates = gates_of(session, attempt)
+    return closed(attempt.gates)
+
+
+def closed(gates: tuple[Gate, ...]) -> tuple[Gate, float] | None:
+    """Return the first closed gate, and after how many seconds to ask again. Those after it hold nothing."""
+    for number, gate in enumerate(gates):
+        left_s = gate.left_s()
+        if left_s is not None:
+            for after in gates[number + 1 :]:
+                after.step_back()
+            return gate, left_s
+    return None
+
+
+async def passed(driver: Driver, session: Session, attempt: Attempt) -> None:
+    """Wait until the attempt has passed its gates, or its run goes on no more."""
+    continuation = session.replayer
+
+    def is_left() -> bool:
+        is_over = session.phase >= RunPhase.FINISHING or session.replayer is not continuation
+        return is_over or session.writer.fatal_error is not None
+
+    while (found := closed_gate(session, attempt)) is not None and not is_left():
+        gate, left_s = found
+        _queue(session, attempt, str(gate))
+        with session.beside.paused():
+            limit_s = None if left_s == math.inf else left_s
+            await driver.resolved_within(session, gate.when_open(), limit_s, is_left)
+
+
+def put_back(session: Session, attempt: Attempt, gate: Gate, left_s: float) -> None:
+    """Put back an attempt beside the flow that waits at a gate: it is begun again when it may pass."""
+    _queue(session, attempt, str(gate))
+    session.beside.look_again(attempt, left_s)
+    with session.lock:
+        gate.when_open().when_done(lambda: session.beside.look_now(attempt))
+    session.beside.begin_due()
+    session.wakeups.wake()  # a thread that waits for the run waits no longer than for the attempt
+
+
+def _queue(session: Session, attempt: Attempt, waits_for: str) -> None:
+    """Add to the next commit that the attempt has to wait before it begins, once."""
+    identity, branch, nth = attempt.call.place
+    session.beside.has_waited = True
+    with session.lock:
+        if attempt.queued is None and session.phase is RunPhase.OPEN and session.writer.fatal_error is None:
+            queued = StepQueued(
+                name=attempt.spec.name, index=attempt.index, identity=identity, code=attempt.code, branch=branch,
+                nth=nth, reason=attempt.reason.value, site=attempt.call.site or "", waits_for=waits_for,
+            )  # fmt: skip
+            if attempt.failed is not None:
+                session.writer.put(followed(attempt.failed, attempt.reason.value))
+            attempt.queued = session.writer.defer(PendingEvent(queued, attempt.step, attempt.number))
+
+
+def leave_gates(attempt: Attempt, error: BaseException | None) -> None:
+    """Open the gates of an attempt that has ended, with an error if there is one, for others."""
+    for gate in attempt.gates or ():
+        gate.leave(error)

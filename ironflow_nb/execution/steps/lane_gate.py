@@ -1,0 +1,93 @@
+"""The gate of an attempt in lanes: it asks once, keeps its turn, and gives its places back when the body has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ironflow_nb.core.lanes import ALL_STEPS, Demand, LaneKind
+from ironflow_nb.errors import DefinitionError
+from ironflow_nb.execution.recording.lane_desk import Ask
+from ironflow_nb.execution.session.attempts import Attempt, Promise
+from ironflow_nb.execution.session.session import Session
+
+if TYPE_CHECKING:
+    from ironflow_nb.core.identity import StepRef
+
+
+class LaneGate:
+    """Places in lanes that one attempt of a step, or one run, needs at once."""
+
+    def __init__(self, session: Session, demands: Sequence[Demand], step: StepRef | None = None, priority: int = 0):
+        self.demands = demands
+        self._session = session
+        self._step = step
+        self._priority = priority
+        self._ask: Ask | None = None
+        self._promise = Promise()
+        self.when_given: Callable[[], None] = lambda: None
+        """Called beside the promise, outside of all locks."""
+
+    def __str__(self) -> str:
+        names = ", ".join(str(demand) for demand in self.demands)
+        return f"lane{'s' if len(self.demands) > 1 else ''} {names}"
+
+    def left_s(self) -> float | None:
+        """See `Gate`."""
+        session, clock = self._session, self._session.access.clock
+        if self._ask is None:
+            self._promise = Promise()
+            self._ask = session.desk.ask(self.demands, session.run_id, self._step, self._given, priority=self._priority)
+        ask = self._ask
+        if not ask.is_given and ask.due_s <= clock.monotonic():
+            session.desk.look(ask.lanes)
+        return None if ask.is_given else max(ask.due_s - clock.monotonic(), 0.0)
+
+    def when_open(self) -> Promise:
+        """See `Gate`."""
+        return self._promise
+
+    def _given(self) -> None:
+        with self._session.lock:
+            if not self._promise.is_done:
+                self._promise.succeed(None)
+        self._session.beside.begin_due()
+        self._session.wakeups.wake()
+        self.when_given()
+
+    def step_back(self) -> None:
+        """See `Gate`."""
+        ask, self._ask = self._ask, None
+        if ask is not None:
+            self._session.desk.leave(ask)
+
+    def leave(self, error: BaseException | None) -> None:
+        """See `Gate`."""
+        self.step_back()
+
+    def drop(self) -> None:
+        """See `Gate`."""
+        ask, self._ask = self._ask, None
+        if ask is not None:
+            self._session.desk.leave_soon(ask)
+
+
+def lane_gate_of(session: Session, attempt: Attempt) -> LaneGate | None:
+    """Return the gate of the attempt: its own lane, and that of all steps; None if there are no such lanes.
+
+    Raises:
+        DefinitionError: its lane is that of its own run, which would wait for it, or has no key for its arguments.
+    """
+    spec, demands = attempt.spec, []
+    if spec.lane is not None:
+        arguments = attempt.call.arguments
+        key = spec.lane.key_of(arguments, lambda function: spec.called_with(function, arguments), str(attempt.step))
+        if spec.lane.name in session.lanes:
+            raise DefinitionError(
+                f"{attempt.step} is in lane {spec.lane.name!r}, in which its own run {session.run_id} is: they would "
+                "wait for each other; give the step a lane of another name, or the flow none"
+            )
+        demands.append(spec.lane.demand(LaneKind.STEPS, key))
+    if session.desk.max_steps is not None:
+        demands.append(Demand(ALL_STEPS, "", LaneKind.STEPS, session.desk.max_steps))
+    return LaneGate(session, demands, attempt.step) if demands else None
