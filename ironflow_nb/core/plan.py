@@ -23,6 +23,7 @@ from ironflow_nb.core.replay_decision import (
 )
 from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import StepStatus
+from ironflow_nb.core.wait_rules import QUESTIONS
 
 
 class ResumeOptions(msgspec.Struct, frozen=True):
@@ -141,6 +142,7 @@ def _planned_without_policy(latest: StepRow, verdict: Reuse | Replay | Perform |
         case Unknown(row=row):
             return Planned(row.step, Action.ASK, "runs once, and its outcome is unknown", row)
         case Perform() if latest.status is StepStatus.WAITING:
-            return Planned(latest.step, Action.REUSE, "waits on, for what is left", latest)
+            how = "waits on, for an answer" if latest.name in QUESTIONS else "waits on, for what is left"
+            return Planned(latest.step, Action.REUSE, how, latest)
         case Perform(reason=reason):
             return Planned(latest.step, Action.RETRY, reason, latest)

@@ -30,11 +30,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A diagram drawn. `svg` is None if it could not be."""
+    """A diagram drawn. `svg` is None if it could not be. The lines `below` it are part of its text, and of its HTML."""
 
     svg: str | None
     text: str
     tooltips: tuple[Tooltip, ...] = ()
+    below: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", plain(self.text))
@@ -52,7 +53,11 @@ class Picture:
         image = f'<img src="{address}" alt={xml_attribute(self.text)}>'
         # Without a colour scheme of its own a browser puts white behind it where the page is dark.
         about = f'type="image/svg+xml" {size[1]} style="color-scheme: normal"'
-        return f'<object data="{address}" {about}>{image}</object>'
+        return self._with_lines(f'<object data="{address}" {about}>{image}</object>')
+
+    def _with_lines(self, drawn: str) -> str:
+        lines = "".join(f"<div>{xml_text(plain(line))}</div>" for line in self.below)
+        return f"<div>{drawn}{lines}</div>" if lines else drawn
 
     @property
     def moving_html(self) -> str | None:
@@ -63,7 +68,8 @@ class Picture:
         style = "display: block; max-width: 100%; height: auto"
         image = f'<img src="{_address(self.svg)}" alt={xml_attribute(self.text)} style="{style}">'
         places = "".join(_place(tooltip, width, height) for tooltip in self.tooltips)
-        return f'<div style="position: relative; display: inline-block; max-width: 100%">{image}{places}</div>'
+        whole = f'<div style="position: relative; display: inline-block; max-width: 100%">{image}{places}</div>'
+        return self._with_lines(whole)
 
 
 def _address(document: str) -> str:

@@ -54,6 +54,7 @@ from .runs.start import stop_idle as stop_idle
 from .runs.wake import Waker as Waker
 from .runs.wake import watch as watch
 from .runs.wake import watch_what_is_due as watch_what_is_due
+from .session.answers import answered_by as answered_by
 from .session.answers import refuse_answered as refuse_answered
 from .session.attempts import RecordedAnswer as RecordedAnswer
 from .session.attempts import failure_of as failure_of

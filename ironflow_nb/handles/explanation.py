@@ -11,13 +11,14 @@ from typing import Any, Final
 import msgspec
 
 from ironflow_nb.code_identity.code_parts import diff
-from ironflow_nb.core.events import RunContinued, SessionEnded
+from ironflow_nb.core.events import RunContinued, SessionEnded, SignalReceived, decode_as
 from ironflow_nb.core.identity import RunId, StepRef, ValueId
 from ironflow_nb.core.plain_text import plain
 from ironflow_nb.core.recorded_steps import RecordedSteps
 from ironflow_nb.core.run_state import RowKey, StepRow
 from ironflow_nb.core.status import FAILURES, StepReason, StepStatus
-from ironflow_nb.execution import Engine, JournalAccess, changes_since, parts_of, say
+from ironflow_nb.core.wait_rules import QUESTIONS, answer_name
+from ironflow_nb.execution import Engine, JournalAccess, answered_by, changes_since, parts_of, say
 from ironflow_nb.journal.ports import Reader, Select
 from ironflow_nb.values.codecs import input_references
 from ironflow_nb.values.stored_value import legible
@@ -72,6 +73,10 @@ class _AttemptHistory:
 
     def _reason_words(self, row: StepRow, before: StepRow | None) -> str:
         match row.reason:
+            case StepReason.NEW if row.name in QUESTIONS:
+                return (
+                    f"it asked {_legible_argument(self._reader, _recorded_inputs(self._reader, row).get('question'))}"
+                )
             case StepReason.NEW:
                 return self._why_new(row)
             case StepReason.CODE_CHANGED:
@@ -136,6 +141,8 @@ class _AttemptHistory:
         """Yield how the step failed, and whether the newest continuation reused it or no longer called it."""
         if row.status in FAILURES:
             yield f"it {'failed' if row.status is StepStatus.FAILED else 'timed out'}{self._error_words(row)}"
+        if row.name in QUESTIONS and row.status is StepStatus.COMPLETED:
+            yield from self._answered(row)
         began = self._began[-1] if self._began else 0
         if row.version > began:
             return
@@ -143,6 +150,14 @@ class _AttemptHistory:
             yield "no longer called"
         elif row.status is StepStatus.COMPLETED:
             yield "reused by the latest continuation"
+
+    def _answered(self, row: StepRow) -> Iterator[str]:
+        """Yield who has answered the question, and when."""
+        name = answer_name(row.step, row.attempt)
+        for event in self._reader.events(Select(run_ids=[row.run_id], name=SignalReceived.__name__)):
+            received = decode_as(SignalReceived, event.data)
+            if received.name == name and not received.is_refused:
+                yield f"answered {answered_by(received.sent_by, received.sent_at or event.at)}"
 
 
 def _recorded_inputs(reader: Reader, row: StepRow) -> Mapping[str, Any]:

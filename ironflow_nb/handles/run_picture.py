@@ -49,7 +49,9 @@ def drawn(run_id: RunId, progress: Progress) -> Picture:
     diagram, states = _laid(progress)
     figures = _figures(progress)
     prefix = f"iron-{run_id}"
-    return draw(diagram, states, run_status=progress.status, run_id=run_id, figures=figures, prefix=prefix)
+    picture = draw(diagram, states, run_status=progress.status, run_id=run_id, figures=figures, prefix=prefix)
+    asked = [f"it asks {question.question}: {question.expression}" for _, question in progress.questions]
+    return changed(picture, text="\n".join([picture.text, *asked]), below=tuple(asked)) if asked else picture
 
 
 def _figures(progress: Progress) -> RunFigures:
@@ -105,6 +107,9 @@ def _laid(progress: Progress) -> tuple[Diagram, dict[str, NodeState]]:
             reasons.setdefault(key, []).append(tally.reason)
     for key, instants in _instants(keyed).items():
         reasons.setdefault(key, []).append(until(min(instants)).strip())
+    for place, question in progress.questions:
+        if place in key_of:
+            reasons.setdefault(key_of[place], []).append(str(question.question))
     before: Counter[str] = Counter()
     for key, tally in keyed:
         before[key] += tally.n_recorded_before if tally.status is StepStatus.COMPLETED else 0

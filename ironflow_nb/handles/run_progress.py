@@ -20,8 +20,9 @@ from ironflow_nb.core.events import (
 from ironflow_nb.core.identity import Digest, RunId, StepRef
 from ironflow_nb.core.run_state import RunRow
 from ironflow_nb.core.status import FAILURES, OWNED, RunStatus, StepStatus
-from ironflow_nb.core.wait_rules import is_shown
+from ironflow_nb.core.wait_rules import QUESTIONS, is_shown
 from ironflow_nb.execution import Engine, Session, continuations, definition_prefix, unused_steps
+from ironflow_nb.handles.open_questions import OpenQuestion, questions_of
 from ironflow_nb.history.run_status import looked_at, statuses_of, unwritten
 from ironflow_nb.journal.ports import Reader, Select, SiteTally, StepTally, StoredDefinition
 from ironflow_nb.telemetry.telemetry_rows import OpenProgress, TelemetryReader
@@ -79,6 +80,7 @@ class Progress(NamedTuple):
     n_reused: int = 0
     now: int | None = None
     reported: Sequence[OpenProgress] = ()
+    questions: Sequence[tuple[Place, OpenQuestion]] = ()
 
     @property
     def places(self) -> set[Place]:
@@ -170,7 +172,20 @@ def _read(engine: Engine, reader: Reader, run: RunRow, session: Session | None, 
         n_reused=moment.n_reused,
         now=moment.now,
         reported=moment.reported,
+        questions=_questions(engine, reader, run, tallies),
     )
+
+
+def _questions(
+    engine: Engine, reader: Reader, run: RunRow, tallies: Iterable[SiteTally]
+) -> list[tuple[Place, OpenQuestion]]:
+    """Return what the run asks now, with the place of each question."""
+    if not any(tally.status is StepStatus.WAITING and tally.name in QUESTIONS for tally in tallies):
+        return []
+    began = reader.events(Select(run_ids=[run.run_id], name=WaitStarted.__name__))
+    sites = {row.step: decode_as(WaitStarted, row.data).site for row in began}
+    asked = questions_of(engine, reader, [run.run_id])
+    return [((each.row.name, sites.get(each.row.step, "")), each) for each in asked]
 
 
 def _in_flight_before(session: Session | None, began_at: int) -> Counter[Place]:

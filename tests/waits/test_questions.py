@@ -388,3 +388,24 @@ def test_who_only_reads_sees_the_open_questions(tmp_path: Path) -> None:
         with iron.open(tmp_path / "journal.db", read_only=True):
             assert list(iron.waiting()["question"]) == ["Publish?"]
         run.cancel()
+
+
+@BOTH
+def test_the_picture_the_plan_and_the_explanation_show_the_question(lab: Lab, asking: Any) -> None:
+    run = asking.start(["a"])
+    until(lambda: run.status is RunStatus.WAITING)
+    picture = run.diagram()
+    expression = f'iron.get_run("{run.id}").answer(True, "iron.approve[0]")'
+    assert f'it asks "Publish?": {expression}' in picture.text
+    assert "Publish?" in (picture.html or "").rpartition("</object>")[2]
+    assert any('"Publish?"' in tooltip.text for tooltip in picture.tooltips)
+    [planned] = run.plan().itertuples()
+    assert (planned.step, planned.reason) == ("iron.approve[0]", "waits on, for an answer")
+    run.answer(True)
+    until(lambda: list(iron.waiting()["step"]) == ["iron.ask[0]"])
+    explained = str(run.explain("iron.approve"))
+    assert "it asked 'Publish?'" in explained
+    assert "answered by " in explained
+    run.answer("ann")
+    assert run.result(LIMIT_S) == (True, "ann")
+    assert "it asks" not in run.diagram().text

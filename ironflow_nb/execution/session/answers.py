@@ -33,7 +33,7 @@ def refuse_answered(reader: Reader, row: StepRow) -> None:
     name, where = answer_name(row.step, row.attempt), f"{row.step} of run {row.run_id}"
     for signal in reader.signals([row.run_id]):
         if signal.name == name:
-            raise NothingToDo(f"{where} was answered {_by(signal.sent_by, signal.sent_at)}", run_id=row.run_id)
+            raise NothingToDo(f"{where} was answered {answered_by(signal.sent_by, signal.sent_at)}", run_id=row.run_id)
     [run] = reader.runs(Select(run_ids=[row.run_id]))
     if run.status in CLOSED:
         raise RunFinished(f"run {row.run_id} is {run.status}, so it waits for no answer any more", run_id=row.run_id)
@@ -45,10 +45,11 @@ def refuse_answered(reader: Reader, row: StepRow) -> None:
     for event in reader.events(Select(run_ids=[row.run_id], name=SignalReceived.__name__)):
         received = decode_as(SignalReceived, event.data)
         if received.name == name and not received.is_refused:
-            by = _by(received.sent_by, received.sent_at or event.at)
+            by = answered_by(received.sent_by, received.sent_at or event.at)
             raise NothingToDo(f"{where} was answered {by}", run_id=row.run_id)
     raise NothingToDo(f"{where} waits for no answer any more: its time was over", run_id=row.run_id)
 
 
-def _by(name: str | None, at: int) -> str:
+def answered_by(name: str | None, at: int) -> str:
+    """Return by whom and when, in words."""
     return f"by {name} at {datetime.fromtimestamp(at // 1_000_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
