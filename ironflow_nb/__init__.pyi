@@ -43,12 +43,13 @@ from .execution.measurement import progress as progress
 from .execution.steps.context import bind as bind
 from .flows.approvals import approve as approve
 from .flows.approvals import ask as ask
+from .flows.completions import as_completed as as_completed
+from .flows.completions import gather as gather
 from .flows.flow import Flow as Flow
 from .flows.flow import flow as flow
 from .flows.on_failure import on_failure as on_failure
 from .flows.results import MapResult as MapResult
 from .flows.results import StepFuture as StepFuture
-from .flows.results import gather as gather
 from .flows.step import Step as Step
 from .flows.step import step as step
 from .flows.waits import all_of as all_of

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, overload
 
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.flows.approvals import approve_call, ask_call
+from ironflow_nb.flows.completions import as_completed_async, drawn_as_branches, gather_async
 from ironflow_nb.flows.waits import Signals, drawn_as_wait, pause_async, sleep_call, sleep_until_call, wait_for_call
 
-__all__ = ["approve", "ask", "sleep", "sleep_until", "wait_for"]
+__all__ = ["approve", "as_completed", "ask", "gather", "sleep", "sleep_until", "wait_for"]
 
 T = TypeVar("T")
+
+
+@overload
+def gather(*awaitables: Awaitable[T]) -> Coroutine[Any, Any, list[T]]: ...
+@overload
+def gather(*awaitables: Awaitable[T], on_error: str) -> Coroutine[Any, Any, list[T | Exception]]: ...
+def gather(*awaitables: Awaitable[Any], on_error: str = "raise") -> Coroutine[Any, Any, list[Any]]:
+    """Run coroutines side by side, each as a branch of the flow, and return their results in order.
+
+    Unlike ``asyncio.gather`` it waits until all have ended, also if one fails. Otherwise see `ironflow_nb.gather`.
+    """
+    return gather_async(awaitables, on_error)
+
+
+def as_completed(
+    awaitables: Iterable[Awaitable[T]], *, timeout_s: Duration | None = None
+) -> AsyncIterator[Awaitable[T]]:
+    """Return an async iterator over calls in the order in which they end; each is awaited for its result.
+
+    It takes coroutines, which begin now as tasks of the flow, tasks, and futures of submitted steps; tasks and futures
+    are given back themselves. Otherwise see `ironflow_nb.as_completed`.
+    """
+    return as_completed_async(awaitables, timeout_s)
 
 
 def sleep(duration_s: Duration) -> Coroutine[Any, Any, None]:
@@ -63,3 +87,5 @@ def ask(
 
 
 drawn_as_wait(sleep, sleep_until, wait_for, approve, ask)
+drawn_as_branches(gather, "all")
+drawn_as_branches(as_completed, "listed")

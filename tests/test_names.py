@@ -15,7 +15,18 @@ from tests.test_architecture import INNER, dotted, inside, tree
 # An error is named for the event that it reports.
 ERRORS_AND_EVENTS = {"RunInterrupted", "RunFailed", "RunCancelled", "StepFailed"}
 # The same for flows and for async flows, for runs and for words at the cursor, for runs and for instances.
-TWO_FORMS = {"sleep", "sleep_until", "approve", "ask", "wait_for", "pause_async", "complete", "fold"}
+TWO_FORMS = {
+    "gather",
+    "as_completed",
+    "sleep",
+    "sleep_until",
+    "approve",
+    "ask",
+    "wait_for",
+    "pause_async",
+    "complete",
+    "fold",
+}
 # Nouns of the field, though they end like an activity.
 NOUNS = {"listing", "templating"}
 # Words that stood here for something which the field calls by another name.

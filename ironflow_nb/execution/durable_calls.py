@@ -5,29 +5,29 @@ Flows, graphs and durable cells perform steps through this module, and never thr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec.structs import replace
 
 from ironflow_nb.execution.definitions.step_spec import StepSpec
 from ironflow_nb.execution.recording.journal_access import RunStorage
-from ironflow_nb.execution.session.attempts import FAILED_STEP, Attempt, RecordedAnswer, steps_behind
+from ironflow_nb.execution.session.attempts import FAILED_STEP, Attempt, Promise, RecordedAnswer, steps_behind
 from ironflow_nb.execution.steps import drivers
 from ironflow_nb.execution.steps.branches import Branch
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.fan_out import Submission
-from ironflow_nb.execution.steps.step_runner import call, call_async, returned
+from ironflow_nb.execution.steps.step_runner import call, call_async, deliver, raised, returned
 from ironflow_nb.execution.steps.wait_runner import pause, pause_async
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
 __all__ = [
-    "call", "call_async", "commit_seen", "count_items", "encode_with", "entered", "is_step_failure", "open_branch",
-    "pause", "pause_async", "record", "register_undo", "run_beside", "skip", "submit", "unobserve", "wait_for",
-    "wait_for_async", "wait_for_future",
+    "call", "call_async", "commit_seen", "count_items", "deliver", "encode_with", "entered", "is_step_failure", "note",
+    "note_failure", "open_branch", "pause", "pause_async", "recall", "record", "register_undo", "run_beside", "skip",
+    "submit", "unobserve", "wait_for", "wait_for_async", "wait_for_future", "wake",
 ]  # fmt: skip
 
 
@@ -45,12 +45,22 @@ def record(
 
     It is committed before the next body begins, if it `is_seen` by the flow and can't be made again.
     """
-    session, asked = context.session, context.resolve(spec, (), arguments, site="")
-    if isinstance(asked, RecordedAnswer):
-        return asked.value
-    assert isinstance(asked, Attempt)
-    session.start(asked, is_beside=False, has_body=False)
-    result = returned(session, asked, make())
+    asked = recall(context, spec, arguments)
+    return asked.value if isinstance(asked, RecordedAnswer) else note(context, asked, make, is_seen=is_seen)
+
+
+def recall(context: RunContext, spec: StepSpec, arguments: Mapping[str, Any]) -> RecordedAnswer | Attempt:
+    """Return what is recorded of a call that has no body, or the attempt for which something can be noted."""
+    asked = context.resolve(spec, (), arguments, site="")
+    assert not isinstance(asked, Promise)
+    return asked
+
+
+def note(context: RunContext, attempt: Attempt, make: Callable[[], Any], *, is_seen: bool) -> Any:
+    """Add to the next commit what `make` gives; return it as a replay will."""
+    session = context.session
+    session.start(attempt, is_beside=False, has_body=False)
+    result = returned(session, attempt, make())
     session.record_later(result, is_seen=is_seen)
     if result.error is not None:
         raise result.error
@@ -62,14 +72,24 @@ def register_undo(
 ) -> None:
     """Record a call that is undone by that step, with those arguments, if the run fails; see `Undos`."""
     session = context.session
-    asked = context.resolve(call, (), {"undo": undo.name, "arguments": arguments}, site="")
+    asked = recall(context, call, {"undo": undo.name, "arguments": arguments})
     if isinstance(asked, RecordedAnswer):
         return
-    assert isinstance(asked, Attempt)
     session.start(asked, is_beside=False, has_body=False)
     assert asked.row is not None
     event = session.undos.register(session.storage, asked.row, undo, arguments, function=function)
     session.record_later(replace(returned(session, asked, None), besides=(event,)), is_seen=True)
+
+
+def note_failure(context: RunContext, attempt: Attempt, error: Exception) -> NoReturn:
+    """Add to the next commit that the call failed, and raise that as a replay will."""
+    session = context.session
+    session.start(attempt, is_beside=False, has_body=False)
+    result = raised(session, attempt, error)
+    session.record_later(result, is_seen=True)
+    session.observe(attempt)
+    assert result.error is not None
+    raise result.error
 
 
 def open_branch(context: RunContext, name: str, arguments: Mapping[str, Any] | None = None) -> RunContext:
@@ -90,14 +110,25 @@ def entered(context: RunContext) -> Iterator[None]:
 def wait_for(context: RunContext, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
     """Drive the run in the calling thread until `is_done`, or return False after `timeout_s`.
 
-    What makes it so wakes the run, if it is not an attempt or a branch.
+    What makes it so wakes the run, if it is not an attempt or a branch. A run is not parked before its time is up.
     """
-    return drivers.wait(context.session, is_done, timeout_s)
+    session = context.session
+    with nullcontext() if timeout_s is None else session.beside.timed():
+        return drivers.wait(session, is_done, timeout_s)
 
 
-def wait_for_async(context: RunContext, is_done: Callable[[], bool]) -> Coroutine[Any, Any, bool]:
-    """Drive the run in the calling task until `is_done`."""
-    return drivers.ON_LOOP.wait(context.session, is_done)
+async def wait_for_async(context: RunContext, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
+    """Drive the run in the calling task until `is_done`; see `wait_for`."""
+    from asyncio import current_task
+
+    session = context.session
+    with session.beside.at_rest(current_task()), nullcontext() if timeout_s is None else session.beside.timed():
+        return await drivers.ON_LOOP.wait(session, is_done, timeout_s)
+
+
+def wake(context: RunContext) -> None:
+    """Wake all who wait for the run, so that they look again; called in any thread."""
+    context.session.wakeups.wake()
 
 
 def wait_for_future(context: RunContext, future: Future[Any]) -> Any:

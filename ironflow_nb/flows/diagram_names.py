@@ -14,7 +14,6 @@ from typing import Any, Final, NamedTuple
 from ironflow_nb.code_identity.source import is_user_function
 from ironflow_nb.code_identity.syntax import FunctionNode, call_numbers, function_tree
 from ironflow_nb.diagram.model import NodeKind
-from ironflow_nb.flows.results import gather
 
 _NOTHING: Final = object()
 _MISSING: Final = object()
@@ -94,12 +93,14 @@ class SourceNames:
 
     def is_gather(self, call: ast.Call) -> bool:
         """Return True if the arguments of the call run side by side."""
-        return self._value(call.func) in (gather, _of_asyncio("gather"))
+        value = self._value(call.func)
+        return _takes_branches(value) == "all" or value is _of_asyncio("gather")
 
     def is_maker(self, call: ast.Call) -> bool:
         """Return True if the call makes branches of functions that it is given, or at once tasks of coroutines."""
         value = self._value(call.func)
-        return value is gather or (value is not _NOTHING and value in map(_of_asyncio, _MAKERS))
+        is_ours = _takes_branches(value) is not None
+        return is_ours or (value is not _NOTHING and value in map(_of_asyncio, _MAKERS))
 
     def is_task_group(self, expression: ast.expr) -> bool:
         """Return True if the expression makes a task group of asyncio."""
@@ -194,6 +195,11 @@ class Helpers:
                 reached |= found
                 todo += found
         return False
+
+
+def _takes_branches(value: object) -> str | None:
+    """Return how the package's own function is given branches: as all its arguments, or listed; None if it is not."""
+    return getattr(value, "__ironflow_branches__", None) if isinstance(value, types.FunctionType) else None
 
 
 def _of_asyncio(name: str) -> object:

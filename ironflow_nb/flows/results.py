@@ -1,9 +1,19 @@
-"""What `submit` and `map` return, and `gather`."""
+"""What `submit` and `map` return."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Sized,
+)
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, overload
 
@@ -21,7 +31,8 @@ from ironflow_nb.execution import (
 
 if TYPE_CHECKING:
     import pandas as pd
-from ironflow_nb.execution import SCOPE, gathered
+
+    from ironflow_nb.execution import Branch
 
 T = TypeVar("T")
 
@@ -32,7 +43,7 @@ SHOWN: Final = 1000
 class StepFuture(Generic[T]):
     """The result of a call that runs beside its flow."""
 
-    def __init__(self, name: str, submission: Submission | None, answer: RecordedAnswer | None = None) -> None:
+    def __init__(self, name: str, submission: Submission | Branch | None, answer: RecordedAnswer | None = None) -> None:
         self._name = name
         self._submission = submission
         self._answer = answer
@@ -40,6 +51,11 @@ class StepFuture(Generic[T]):
     def done(self) -> bool:
         """Return True if the result is there."""
         return self._submission is None or self._submission.is_finished()
+
+    @property
+    def __ironflow_call__(self) -> Submission | Branch | None:
+        """The call, if it is one of a run."""
+        return self._submission
 
     def result(self, timeout_s: float | None = None) -> T:
         """Wait for the result and return it, or raise the exception of the step.
@@ -94,6 +110,11 @@ class MapResult(Sequence[T]):
         if self._fanout is None:
             return iter(self._values)
         return _MapReading(self._fanout, self._wait)
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        if self._fanout is None:
+            return _InOrder(self._values)
+        return _AsyncMapReading(self._fanout)
 
     def __len__(self) -> int:
         """Wait until nothing more comes; raise the failure that ended the map.
@@ -213,6 +234,36 @@ class _MapReading(Iterator[Any]):
         return self._fanout.read(index)
 
 
+class _AsyncMapReading(AsyncIterator[Any]):
+    """Reads a map in an async flow; after an item that raised it goes on with the next."""
+
+    def __init__(self, fanout: FanOut) -> None:
+        self._fanout = fanout
+        self._index = 0
+
+    async def __anext__(self) -> Any:
+        __tracebackhide__ = True
+        fanout, index = self._fanout, self._index
+        if not fanout.is_ready(index):
+            await durable_calls.wait_for_async(fanout.context, lambda: fanout.is_ready(index))
+        if index >= fanout.n_items:
+            raise StopAsyncIteration
+        self._index += 1
+        return fanout.read(index)
+
+
+class _InOrder(AsyncIterator[Any]):
+    """Gives what is there already."""
+
+    def __init__(self, values: Iterable[Any]) -> None:
+        self._values = iter(values)
+
+    async def __anext__(self) -> Any:
+        for value in self._values:
+            return value
+        raise StopAsyncIteration
+
+
 def submit_call(
     spec: StepSpec, scope: RunContext | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> StepFuture[Any]:
@@ -226,7 +277,7 @@ def submit_call(
 def map_items(
     spec: StepSpec,
     scope: RunContext | None,
-    iterables: Sequence[Iterable[Any]],
+    iterables: Sequence[Iterable[Any] | AsyncIterable[Any]],
     *,
     receiver: tuple[Any, ...] = (),
     fixed: Mapping[str, Any],
@@ -240,15 +291,19 @@ def map_items(
         raise ValueError(f"concurrency is a whole number, at least 1, not {concurrency!r}")
     if on_error not in {"raise", "collect"}:
         raise ValueError(f'on_error is "raise" or "collect", not {on_error!r}')
+    is_async = [isinstance(each, AsyncIterable) and not isinstance(each, MapResult) for each in iterables]
+    if any(is_async):
+        return _map_async(spec, scope, iterables, receiver, fixed, concurrency, collects=on_error == "collect")
+    given: list[Iterable[Any]] = list(iterables)  # type: ignore[arg-type]
     # As a list: a StopIteration of `__iter__` would end a `map`, and there would be no items.
-    items = zip(*map(repeat, receiver), *[iter(iterable) for iterable in iterables], strict=False)
+    items = zip(*map(repeat, receiver), *[iter(iterable) for iterable in given], strict=False)
     if scope is None:
         answers = [_plain_call(spec, item, fixed, collects=on_error == "collect") for item in items]
         values = [answer.value if answer.error is None else answer.error for answer in answers]
         return MapResult(spec.name, None, values)
     scope.raise_if_left_behind()
-    sources = [source for source in iterables if isinstance(source, MapResult)]
-    n_expected = _expected(iterables)
+    sources = [source for source in given if isinstance(source, MapResult)]
+    n_expected = _expected(given)
     fanout = FanOut(
         scope,
         spec,
@@ -260,6 +315,42 @@ def map_items(
         is_next_ready=lambda index: all(source.is_ready(index) for source in sources),
     )
     return MapResult(spec.name, fanout, n_expected=n_expected)
+
+
+def _map_async(
+    spec: StepSpec,
+    scope: RunContext | None,
+    iterables: Sequence[Any],
+    receiver: tuple[Any, ...],
+    fixed: Mapping[str, Any],
+    concurrency: int,
+    *,
+    collects: bool,
+) -> MapResult[Any]:
+    """Begin a map over items of which some come from async iterables."""
+    if scope is None or not scope.is_on_loop():
+        here = "outside of a flow" if scope is None else "in a def flow"
+        raise WrongColour(
+            f"{spec.name}.map(...) was given an async iterable {here}, where nothing can await its items; make the "
+            "flow async def, or give it a list",
+            name=spec.name,
+        )
+    from ironflow_nb.execution import AsyncItems
+
+    scope.raise_if_left_behind()
+    sources = [aiter(each) if isinstance(each, AsyncIterable) else _InOrder(each) for each in iterables]
+    items = AsyncItems(scope, spec.name, [*map(_InOrder, map(repeat, receiver)), *sources])
+    fanout = FanOut(
+        scope,
+        spec,
+        items,
+        fixed=fixed,
+        concurrency=concurrency,
+        collects=collects,
+        n_expected=None,
+        is_next_ready=lambda _: items.is_ready(),
+    )
+    return MapResult(spec.name, fanout)
 
 
 def _expected(iterables: Sequence[Iterable[Any]]) -> int | None:
@@ -298,37 +389,3 @@ def _plain(answer: RecordedAnswer | None) -> Any:
     if answer.error is not None:
         raise answer.error
     return answer.value
-
-
-def gather(*branches: Callable[[], T] | StepFuture[T]) -> list[T]:
-    """Run functions side by side, each as a branch of the flow, and return their results in order.
-
-    A branch is a function without arguments, for instance a `functools.partial`, which calls steps as the flow itself
-    does, or the future of a step that was submitted. Each runs on a thread of its own. It is recognised again by the
-    function, by the arguments bound to it, and by its number among equal branches, so branches that ran together never
-    swap their results. Waits until all have ended; then raises the failure that came first. Outside of a flow, and
-    inside a step, the functions are called one after the other.
-
-    Raises:
-        TypeError: something is neither a function nor a future.
-        WrongColour: the flow is async; await ``asyncio.gather`` there.
-    """
-    __tracebackhide__ = True
-    for branch in branches:
-        if not (isinstance(branch, StepFuture) or callable(branch)):
-            raise TypeError(
-                f"iron.gather takes functions without arguments and futures of steps, not {type(branch).__name__}; "
-                "write functools.partial(function, argument), or step.submit(argument)"
-            )
-    scope = SCOPE.get()
-    if scope is None or scope.step is not None:
-        return [_branch_value(branch) for branch in branches]
-    if scope.is_on_loop():
-        raise WrongColour("iron.gather would block the event loop of this async flow; use await asyncio.gather(...)")
-    functions: list[Callable[[], Any]] = [branch for branch in branches if not isinstance(branch, StepFuture)]
-    values = iter(gathered(scope, functions))
-    return [branch.result() if isinstance(branch, StepFuture) else next(values) for branch in branches]
-
-
-def _branch_value(branch: Callable[[], T] | StepFuture[T]) -> T:
-    return branch.result() if isinstance(branch, StepFuture) else call_body(branch, (), {})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from msgspec import UNSET, UnsetType
@@ -164,7 +164,7 @@ class Step(Bindable, Generic[P, R]):
     @overload
     def map(
         self: Step[..., Coroutine[Any, Any, T]],
-        *iterables: Iterable[Any],
+        *iterables: Iterable[Any] | AsyncIterable[Any],
         fixed: Mapping[str, Any] | None = None,
         concurrency: int = 8,
         on_error: str = "raise",
@@ -172,21 +172,22 @@ class Step(Bindable, Generic[P, R]):
     @overload
     def map(
         self: Step[..., T],
-        *iterables: Iterable[Any],
+        *iterables: Iterable[Any] | AsyncIterable[Any],
         fixed: Mapping[str, Any] | None = None,
         concurrency: int = 8,
         on_error: str = "raise",
     ) -> MapResult[T]: ...
     def map(
         self,
-        *iterables: Iterable[Any],
+        *iterables: Iterable[Any] | AsyncIterable[Any],
         fixed: Mapping[str, Any] | None = None,
         concurrency: int = 8,
         on_error: str = "raise",
     ) -> MapResult[Any]:
         """Call the step for each item, `concurrency` at a time, and return the results in the order of the items.
 
-        It returns at once. In a def flow the first access waits; in an async flow it is awaited. `fixed` are keyword
+        It returns at once. In a def flow the first access waits; in an async flow it is awaited, or read with
+        ``async for``, and there the items may come from async iterables. `fixed` are keyword
         arguments that every call gets. With `on_error="raise"` the first failure stops what has not begun; with
         `"collect"` every item is tried, and a failed one has its exception in the place of its result.
 

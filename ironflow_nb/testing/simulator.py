@@ -237,6 +237,9 @@ class SimProcess:
                 for task in asyncio.all_tasks(loop):
                     with suppress(BaseException):  # they may call the simulator, which has ended
                         task.get_coro().close()
+                for generator in list(vars(loop)["_asyncgens"]):
+                    with suppress(BaseException):  # what one awaits is not closed with it before Python 3.13
+                        generator.ag_await.close()
                 loop.close()
 
     # -- the clock -----------------------------------------------------------------------------------------------

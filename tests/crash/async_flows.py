@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 from ironflow_nb import aio, flow, step
 from ironflow_nb.core.retry import Retry
@@ -120,10 +121,34 @@ async def lived_with_async() -> str:
     return f"lived {results[0]} {await got(2)}"
 
 
+async def pages() -> AsyncIterator[int]:
+    for n in range(3):
+        yield (await work_async(n))["n"] + 10
+
+
+@flow
+async def taken_as_completed_async() -> int:
+    taken: list[int] = []
+    calls = [got(0), work_async(1), flows.work.submit(2), aio.sleep(0.01)]
+    async for future in aio.as_completed(calls):
+        result = await future
+        taken.append(result["n"] if isinstance(result, dict) else result or -1)
+        acknowledged(tuple(taken), flows.order(taken))
+    return sum(taken)
+
+
+@flow
+async def streamed() -> int:
+    total = 0
+    async for result in work_async.map(pages(), concurrency=2):
+        total += acknowledged(result["n"], result)["n"]
+    return total
+
+
 FLOWS = {
     found.name.rpartition(".")[2]: found
     for found in (
         awaited, grouped, mapped_async, bridged, retried_async, children_side_by_side, left_behind, lived_with_async,
-        waits_async, asks_async, timed_out_async,
+        waits_async, asks_async, timed_out_async, taken_as_completed_async, streamed,
     )
 }  # fmt: skip

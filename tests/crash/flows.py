@@ -7,7 +7,7 @@ import contextlib
 from functools import partial
 from typing import Any
 
-from ironflow_nb import approve, engine, flow, gather, now, random, sleep, step, uuid4, wait_for
+from ironflow_nb import approve, as_completed, engine, flow, gather, now, random, sleep, step, uuid4, wait_for
 
 LOG: list[tuple[str, object]] = []
 BLOCK = b"ironflow" * 10_000
@@ -103,6 +103,37 @@ def timed_out() -> int:
 @flow
 def child(n: int) -> int:
     return sum(acknowledged(10 * n + k, work(10 * n + k))["n"] for k in range(2))
+
+
+@step
+def order(taken: list[int]) -> list[int]:
+    """Rest on the order in which results were taken: another one would be another call."""
+    LOG.append(("body", tuple(taken)))
+    SEEN.setdefault(-len(taken), set()).add(str(taken))
+    return taken
+
+
+@flow
+def taken_as_completed() -> int:
+    futures = as_completed([*map(work.submit, range(2)), partial(child, 3)])
+    taken: list[int] = []
+    for future in futures:
+        result = future.result()
+        taken.append(result["n"] if isinstance(result, dict) else result)
+        acknowledged(tuple(taken), order(taken))
+    return sum(taken)
+
+
+@flow
+def collected() -> int:
+    found = gather(partial(broken_branch, 1), partial(child, 2), work.submit(3), on_error="collect")
+    acknowledged(4, work(4))
+    return sum(isinstance(each, KeyError) for each in found)
+
+
+def broken_branch(n: int) -> None:
+    work(n)
+    broken()
 
 
 @flow
@@ -204,7 +235,7 @@ FLOWS = {
     found.name.rpartition(".")[2]: found
     for found in (
         sequential, mapped, submitted, gathered, retried, parent, large_values, lived_with, waits, asks, timed_out,
-        with_keys, with_keys_side_by_side, children_with_keys, async_with_keys,
+        with_keys, with_keys_side_by_side, children_with_keys, async_with_keys, taken_as_completed, collected,
     )
 }  # fmt: skip
 

@@ -256,7 +256,7 @@ def test_in_an_async_flow_the_error_names_what_to_use(lab: Lab) -> None:
     async def colourful() -> None:
         gather(partial(branch, "A"))
 
-    with pytest.raises(WrongColour, match=r"await asyncio\.gather"):
+    with pytest.raises(WrongColour, match=r"await iron\.aio\.gather"):
         colourful.start().result()
 
 

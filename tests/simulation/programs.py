@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import Any
 
-from ironflow_nb import aio, engine, flow, gather, sleep, step, wait_for
+from ironflow_nb import aio, as_completed, engine, flow, gather, sleep, step, wait_for
 
 Program = list[dict[str, Any]]
 
@@ -22,6 +23,7 @@ class World:
         self.n_bodies: Counter[int] = Counter()
         self.acknowledged: set[int] = set()
         self.again: list[int] = []
+        self.orders: dict[tuple[int, int], list[int]] = {}
         self.to_fail: dict[int, int] = {}
         self.to_hang: dict[int, int] = {}
         self.running: set[tuple[int, str]] = set()
@@ -136,6 +138,24 @@ async def trips_async(n: int) -> int:
     return n
 
 
+@step
+def order(ns: list[int], taken: list[int]) -> None:
+    """Rest on the order in which the results of these calls were taken: that is the same ever after."""
+    world, key = WORLD[-1], (min(ns), len(taken))
+    if world.orders.setdefault(key, taken) != taken:
+        world.again.append(taken[-1])
+
+
+def sevenfold(n: int) -> int:
+    """Be a branch of two steps."""
+    return int(work(n)["n"]) * 3 + int(work(-n)["n"]) * -4
+
+
+async def sevenfold_async(n: int) -> int:
+    """Be a task of two steps."""
+    return int((await work_async(n))["n"]) * 3 + int((await work_async(-n))["n"]) * -4
+
+
 def play(program: Program) -> int:
     """Do what the program says."""
     world, total = WORLD[-1], 0
@@ -149,6 +169,13 @@ def play(program: Program) -> int:
             case "submit":
                 futures = [(n, work.submit(n)) for n in ns]
                 total += sum(world.got(n, future.result())["n"] for n, future in futures)
+            case "as completed":
+                taken: list[int] = []
+                for future in as_completed([partial(sevenfold, n) if n % 2 else flaky.submit(n) for n in ns]):
+                    value = future.result()
+                    taken.append(value // 7 if value % 7 == 0 and value // 7 in ns else value)
+                    order(ns, taken)
+                total += sum(taken)
             case "flaky":
                 total += sum(world.got(n, flaky(n)) for n in ns)
             case "flaky map":
@@ -183,6 +210,37 @@ def play(program: Program) -> int:
     return total
 
 
+async def streamed(ns: list[int]) -> AsyncIterator[int]:
+    """Yield the numbers, with a call of a step before each."""
+    for n in ns:
+        yield -int((await work_async(-n))["n"])
+
+
+async def results_of(ns: list[int], width: int) -> AsyncIterator[int]:
+    """Yield the results of a map over what comes with time."""
+    try:
+        found = work_async.map(streamed(ns), concurrency=width)
+    finally:
+        WORLD[-1].tasks += asyncio.all_tasks()
+    async for value in found:
+        yield value["n"]
+
+
+async def take(ns: list[int]) -> int:
+    """Take results of several calls as they come."""
+    taken: list[int] = []
+    calls = [sevenfold_async(n) if n % 3 == 0 else (flaky.submit if n % 2 else flaky_async)(n) for n in ns]
+    try:
+        futures = aio.as_completed(calls)
+    finally:
+        WORLD[-1].tasks += asyncio.all_tasks()
+    async for future in futures:
+        value = await future
+        taken.append(value // 7 if value % 7 == 0 and value // 7 in ns else value)
+        order(ns, taken)
+    return sum(taken)
+
+
 async def play_async(program: Program) -> int:
     """Do what the program says, in an async flow."""
     return sum([await play_part(part, part["ns"]) for part in program])
@@ -206,6 +264,10 @@ async def play_part(part: dict[str, Any], ns: list[int]) -> int:
         case "submit":
             futures = [(n, (work_async if n % 2 else work).submit(n)) for n in ns]
             return sum([world.got(n, await future)["n"] for n, future in futures])
+        case "as completed":
+            return await take(ns)
+        case "stream":
+            return sum([world.got(n, n) async for n in results_of(ns, part["width"])])
         case "flaky":
             return sum([world.got(n, await flaky_async(n)) for n in ns])
         case "flaky map":
@@ -312,8 +374,9 @@ KINDS = [
     "signal",
     "slow",
     "slow map",
+    "as completed",
 ]
-ASYNC_KINDS = [*KINDS, "inline", "steps", "group", "beside", "race", "timeout"]
+ASYNC_KINDS = [*KINDS, "inline", "steps", "group", "beside", "race", "timeout", "stream"]
 
 
 def random_program(dice: Random, world: World, *, is_async: bool, depth: int = 0, is_child: bool = False) -> Program:
@@ -326,7 +389,7 @@ def random_program(dice: Random, world: World, *, is_async: bool, depth: int = 0
     for _ in range(dice.randrange(1, 5)):
         kind = dice.choice(kinds)
         ns = [dice.randrange(10**9) for _ in range(dice.randrange(1, 5))]
-        if "flaky" in kind:
+        if "flaky" in kind or kind == "as completed":
             world.to_fail |= {n: dice.randrange(3) for n in ns}
         if "slow" in kind:
             world.to_hang |= {n: dice.randrange(3) for n in ns}

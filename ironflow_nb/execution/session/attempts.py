@@ -71,14 +71,17 @@ class RecordedAnswer(msgspec.Struct, frozen=True):
     value: Any = None
     error: BaseException | None = None
     kept: StoredResult | None = None
+    place: Place | None = None
 
 
 class Promise(msgspec.Struct, eq=False):
     """A value or an error that comes once; who waits is called back. Used under the session's lock.
 
     Of an attempt that was let go of without a result, `undone` is what a later continuation of the run has to continue.
+    One of an earlier continuation has the `place` of the call that it answers now.
     """
 
+    place: Place | None = None
     error: BaseException | None = None
     is_observed: bool = False
     kept: StoredResult | None = None
@@ -233,6 +236,11 @@ class Attempt(msgspec.Struct, eq=False):
     def is_started(self) -> bool:
         """Return True if its body has begun."""
         return self.row is not None
+
+
+def place_of(asked: RecordedAnswer | Promise | Attempt) -> Place | None:
+    """Return the place of the call that was answered so, if it is known."""
+    return asked.call.place if isinstance(asked, Attempt) else asked.place
 
 
 class AttemptResult(PendingEvent, frozen=True, kw_only=True):

@@ -49,6 +49,7 @@ class ConcurrentWork:
         self._pulls: list[Callable[[], None]] = []
         self.n_awaited = 0
         self.n_paused = 0
+        self.n_timed = 0
         self.tasks: set[Any] = set()
         self._at_rest: set[Any] = set()
         self._clock = clock
@@ -110,6 +111,21 @@ class ConcurrentWork:
         finally:
             with self._lock:
                 self.n_paused -= 1
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Note that a thread or task waits no longer than some time; the run is not parked meanwhile."""
+        with self.paused():
+            self.n_timed += 1
+            try:
+                yield
+            finally:
+                self.n_timed -= 1
+
+    def is_to_begin(self) -> bool:
+        """Return True if a body is about to begin."""
+        children = [child for child in list(self.children) if not getattr(child, "has_thread", False)]
+        return bool(self.not_begun) or any(child.is_at_work() for child in children)
 
     def add_task(self, task: Any) -> None:
         """Note a task that the flow has made, and that is no call of a step."""

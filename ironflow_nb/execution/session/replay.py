@@ -223,6 +223,7 @@ class Replayer:
         flying = _flying(record, code, in_flight, once=spec.once) if in_flight else None
         if flying is not None:
             flying.continuation = self  # it answers a call of this continuation now, and so may be tried again in it
+            flying.promise.place = call.place
             return flying.promise
         verdict = judge(record, code, once=spec.once)
         if isinstance(verdict, PolicyDecides):
@@ -235,10 +236,10 @@ class Replayer:
                     return self._attempt(spec, code, call, record, StepReason.RESULT_LOST)
                 self.n_reused += 1
                 kept = StoredResult(stored.value_id, stored.size, (row.run_id, row.name, row.index, row.attempt))
-                return RecordedAnswer(self._decoded(row, stored), kept=kept)
+                return RecordedAnswer(self._decoded(row, stored), kept=kept, place=call.place)
             case Replay(row=row):
                 self.n_reused += 1
-                return RecordedAnswer(error=self._failure(row))
+                return RecordedAnswer(error=self._failure(row), place=call.place)
             case Unknown(row=row):
                 raise OutcomeUnknown(
                     f"{row.step} of run {self._run_id} runs once; it was begun {self._ago(row)} ago, and its process "
@@ -282,7 +283,7 @@ class Replayer:
                 origin.take_over(verdict.row, stored, ref, call.place, self._site(call))
                 self.n_reused += 1
                 kept = StoredResult(stored.value_id, stored.size, verdict.row.row_key)
-                return RecordedAnswer(value, kept=kept)
+                return RecordedAnswer(value, kept=kept, place=call.place)
         is_redone = isinstance(verdict, Perform) and verdict.reason is StepReason.CODE_CHANGED
         attempt = self._attempt(spec, code, call, None, StepReason.CODE_CHANGED if is_redone else StepReason.NEW)
         if found is not None and found.latest.child_run_id is not None:

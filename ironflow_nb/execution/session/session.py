@@ -291,7 +291,8 @@ class Session(RunLifecycle):
             self.writer.take(result.performed, self.writer.defer(result))
             for beside in result.besides:
                 self.writer.defer(beside)
-            self.replayer.note_finished(result.performed.step)
+            if result.error is None:
+                self.replayer.note_finished(result.performed.step)
 
     def skip(self, name: str, branch: BranchId, reason: str) -> None:
         """Add to the next commit that a step is left out, unless something is recorded of it."""
@@ -383,7 +384,7 @@ class Session(RunLifecycle):
         """Return True if no body runs beside the flow, and under a time limit, or if some waited, none is about to."""
         is_timed = self.is_within_limit or (self.beside.has_waited and self.loop is None)
         is_at_work = self._in_flight or self._results or (is_timed and self.beside.is_at_work())
-        return not is_at_work
+        return not (is_at_work or (self.beside.n_timed and self.beside.is_to_begin()))
 
     def in_flight(self) -> list[Attempt]:
         """Return the attempts that run beside the flow."""

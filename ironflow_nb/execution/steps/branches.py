@@ -12,28 +12,37 @@ from ironflow_nb.execution.definitions.parameters import closure_of
 from ironflow_nb.execution.session.attempts import PromisedWork
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.steps.drivers import wait
+from ironflow_nb.execution.steps.fan_out import is_collected
 from ironflow_nb.execution.system.interrupts import call_body
 from ironflow_nb.execution.system.system import THREAD_PREFIX
 
 
 class Branch(PromisedWork):
-    """A function that runs beside its flow, on a thread of its own. What began it raises its failure."""
+    """A function that runs beside its flow, on a thread of its own.
+
+    What began it raises its failure, if it `is_watched`; otherwise a failure that the flow never sees fails the run.
+    """
 
     has_thread = True
 
-    def __init__(self, context: RunContext, function: Callable[[], Any]) -> None:
+    def __init__(self, context: RunContext, function: Callable[[], Any], *, is_watched: bool = True) -> None:
         super().__init__(context.session.lock)
-        self.promise.is_observed = True
-        self._context = context
+        self.promise.is_observed = is_watched
+        self.context = context
         self._function = function
+
+    @property
+    def described(self) -> object:
+        """What recognises the branch in another continuation of the run."""
+        return self.context.branch
 
     def begin(self) -> None:
         """Start the function."""
-        self._context.add_child(self)
+        self.context.add_child(self)
         context = contextvars.copy_context()
-        context.run(SCOPE.set, self._context)
+        context.run(SCOPE.set, self.context)
         try:
-            threads = self._context.session.access.threads
+            threads = self.context.session.access.threads
             threads.spawn(f"{THREAD_PREFIX}branch", partial(context.run, self._run))
         except Exception as error:  # noqa: BLE001 -- no thread can be started; others of the flow may go on
             self._end(None, error)
@@ -46,10 +55,16 @@ class Branch(PromisedWork):
             error = raised
         self._end(value, error)
 
+    def read(self) -> Any:
+        """Return the value, which is there, or raise the error."""
+        __tracebackhide__ = True
+        return self.promise.result()
+
     def _end(self, value: Any, error: BaseException | None) -> None:
-        session = self._context.session
+        session = self.context.session
         with session.lock:
-            session.beside.remove(self)
+            if error is None or self.promise.is_observed:
+                session.beside.remove(self)
             if error is None:
                 self.promise.succeed(value)
             else:
@@ -57,30 +72,41 @@ class Branch(PromisedWork):
         session.wakeups.wake()
 
 
-def gathered(scope: RunContext, functions: Sequence[Callable[[], Any]]) -> list[Any]:
+def begin_branch(scope: RunContext, function: Callable[[], Any]) -> Branch:
+    """Begin the function as a branch of the flow, recognised by it and by what it was given."""
+    branch = _branch(scope, function, is_watched=False)
+    branch.begin()
+    return branch
+
+
+def _branch(scope: RunContext, function: Callable[[], Any], *, is_watched: bool) -> Branch:
+    return Branch(scope.branched(*_described(function)), function, is_watched=is_watched)
+
+
+def gathered(scope: RunContext, functions: Sequence[Callable[[], Any]], *, collects: bool = False) -> list[Any]:
     """Run the functions as branches of the flow, wait for all of them, and return their results in order.
 
-    Each is recognised by its function and by what that was given.
+    If it `collects`, a failure stands in the place of its result.
 
     Raises:
         BaseException: that of the branch which failed first; the others have ended by then.
     """
     __tracebackhide__ = True
-    branches = [Branch(scope.branched(*_described(function)), function) for function in functions]
-    failed: list[Branch] = []
+    branches = [_branch(scope, function, is_watched=True) for function in functions]
+    failed: list[BaseException] = []
     for branch in branches:
         branch.when_done(partial(_note_failure, branch, failed))
         branch.begin()
     wait(scope.session, lambda: all(branch.is_finished() for branch in branches))
-    if failed:
-        assert failed[0].promise.error is not None
-        raise failed[0].promise.error
-    return [branch.promise.value for branch in branches]
+    for error in failed:
+        if not (collects and is_collected(error)):
+            raise error
+    return [branch.promise.value if branch.promise.error is None else branch.promise.error for branch in branches]
 
 
-def _note_failure(branch: Branch, failed: list[Branch]) -> None:
+def _note_failure(branch: Branch, failed: list[BaseException]) -> None:
     if branch.promise.error is not None:
-        failed.append(branch)
+        failed.append(branch.promise.error)
 
 
 def _described(function: Callable[[], Any]) -> tuple[str, Mapping[str, Any]]:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ironflow_nb.core.identity import step_name
+from ironflow_nb.execution.session.attempts import place_of
 from ironflow_nb.execution.steps import step_runner, wait_runner
 from ironflow_nb.execution.steps.context import SCOPE, RunContext
 from ironflow_nb.execution.system.system import Threads
@@ -118,6 +119,28 @@ def branching_tasks(
     task = asyncio.Task(coroutine, loop=loop, context=context, **options)
     scope.session.beside.add_task(task)
     return task
+
+
+def begin_task(scope: RunContext, coroutine: Any) -> tuple[asyncio.Task[Any], object]:
+    """Begin the coroutine as a task of the flow; return also what recognises it in another continuation.
+
+    That is the call of a step, or else the branch that its task is.
+    """
+    described: object = None
+    if step_runner.is_call(coroutine) or wait_runner.is_wait(coroutine):
+        if coroutine.cr_frame is not None:  # of a coroutine that has not begun, the locals are its arguments
+            place = place_of(coroutine.cr_frame.f_locals["asked"])
+            described = None if place is None else (place[0], place[2])
+        task = asyncio.ensure_future(coroutine)
+        scope.session.beside.add_task(task)  # the loop alone does not keep it
+    else:
+        context = contextvars.copy_context()
+        task = asyncio.create_task(coroutine, context=context)
+        inside = context.run(SCOPE.get)
+        described = None if inside is None else inside.branch
+    # Its flow may have left it: the failure is in the journal, and asyncio need not complain of it.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task, described
 
 
 def _branch(scope: RunContext, coroutine: Any) -> RunContext:

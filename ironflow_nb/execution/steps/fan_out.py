@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import copy_context
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from ironflow_nb.errors import IronflowError
 from ironflow_nb.execution.definitions.step_spec import StepSpec
@@ -22,6 +22,7 @@ from ironflow_nb.execution.session.attempts import (
     Promise,
     PromisedWork,
     RecordedAnswer,
+    place_of,
 )
 from ironflow_nb.execution.session.run_phase import RunPhase
 from ironflow_nb.execution.session.session import Session
@@ -38,6 +39,14 @@ HELD_BYTES: Final = 32 * 1024 * 1024
 """Up to this size results are kept in memory, beside those of the window; the others are read again when needed."""
 
 _END: Final = object()
+
+
+@runtime_checkable
+class ClosableItems(Protocol):
+    """Items that are pulled from somewhere, until nobody wants more."""
+
+    def close(self) -> None:
+        """Pull no more; called in any thread."""
 
 
 class FanOut:
@@ -180,9 +189,10 @@ class FanOut:
         is_last = self._n_errors == SOURCE_ERRORS
         if is_last:
             error.add_note(f"the items of {self._spec.name}.map(...) raised {SOURCE_ERRORS} times without giving one")
-        if is_last or not (self._collects and _is_collected(error)):
+        if is_last or not (self._collects and is_collected(error)):
             self.first_error = self.first_error or error
             self.is_exhausted = True
+            self._close_items()
         self._follow(_promise_of(RecordedAnswer(error=error)))
 
     def _follow(self, promise: Promise) -> None:
@@ -215,8 +225,13 @@ class FanOut:
             self._n_held -= promise.kept.size
             promise.release(self.session.access.read)
 
+    def _close_items(self) -> None:
+        if isinstance(self._items, ClosableItems):
+            self._items.close()
+
     def _begin_no_more(self) -> None:
         self._is_failing = True
+        self._close_items()
         while self._attempts:  # among them what was to be tried again
             self.session.give_back(self._attempts.popleft())
 
@@ -277,7 +292,7 @@ class FanOut:
             self._n_read = max(self._n_read, index + 1)
             return promise.value
         _observe(self.session, promise, self._attempt_of.get(promise))
-        if self._collects and promise.error is not self.first_error and _is_collected(promise.error):
+        if self._collects and promise.error is not self.first_error and is_collected(promise.error):
             return promise.error
         raise promise.error
 
@@ -313,7 +328,7 @@ def _observe(session: Session, promise: Promise, attempt: Attempt | None) -> Non
             session.observe(attempt)
 
 
-def _is_collected(error: BaseException) -> bool:
+def is_collected(error: BaseException) -> bool:
     """Return True if the error is a failure of the item, whatever its class, and not of the run or its journal."""
     return isinstance(error, Exception) and (hasattr(error, FAILED_STEP) or not isinstance(error, IronflowError))
 
@@ -327,6 +342,7 @@ class Submission(PromisedWork):
         self.session = scope.session
         self._is_limited = is_limited
         self._attempt = asked if isinstance(asked, Attempt) else None
+        self._place = place_of(asked)
         self._is_taken = False
         self._is_at_work = False
         self.is_refused = False
@@ -355,6 +371,11 @@ class Submission(PromisedWork):
             return None
         self._is_taken = True
         return self._attempt
+
+    @property
+    def described(self) -> object:
+        """What recognises the call in another continuation of the run."""
+        return None if self._place is None else (self._place[0], self._place[2])
 
     def is_at_work(self) -> bool:
         """Return True if it is performed, or about to be."""
