@@ -144,7 +144,7 @@ class _Raised(msgspec.Struct):
         error.__suppress_context__ = self.suppresses
         traceback: TracebackType | None = None
         for frame in reversed(self.frames):
-            traceback = TracebackType(traceback, _stand_in(frame), -1, frame.line)
+            traceback = TracebackType(traceback, stand_in := _stand_in(frame), stand_in.f_lasti, frame.line)
         return error.with_traceback(traceback)
 
 
@@ -180,8 +180,10 @@ def _frames(traceback: TracebackType | None) -> list[_Frame]:
 
 def _stand_in(frame: _Frame) -> FrameType:
     """Return a frame that names the same line: those of another process can't be had."""
+    code = compile("get_frame()", frame.own_file(), "eval")
+    lines = b"\xe8\x00" * (len(code.co_code) // 2)  # each instruction is of the first line, and of no column
     name = frame.function.rpartition(".")[2]
-    code = compile("get_frame()", frame.own_file(), "eval").replace(co_name=name, co_firstlineno=frame.line)
+    code = code.replace(co_firstlineno=frame.line, co_linetable=lines, co_name=name, co_qualname=frame.function)
     found: FrameType = eval(code, {"__name__": frame.module, "get_frame": lambda: sys._getframe(1)})  # noqa: S307
     return found
 

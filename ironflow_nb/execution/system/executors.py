@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from ironflow_nb.execution.system.system import Threads, at_exit
@@ -116,7 +118,8 @@ def _kill_workers(executor: Executor) -> bool:
     """End the processes of an executor; return False if it has none here. Python has a method for that since 3.14."""
     processes = list((getattr(executor, "_processes", None) or {}).values())
     for process in processes:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # those of loky have no `kill`
     if processes:
         # Until its thread has seen that. Otherwise Python 3.11, at exit, may write into a pipe that this thread closes.
         executor.shutdown(wait=True)
