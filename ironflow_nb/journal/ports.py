@@ -304,7 +304,8 @@ class Reader(Protocol):
         """Count the steps of the run, except `without`, by their latest attempts, in the order of their beginnings.
 
         Steps that were skipped after a failure before the version `continued_at` are left out: they are decided anew.
-        `n_recorded_before` counts steps that began before the version `began_at`, or in another run.
+        `n_recorded_before` counts steps that began before the version `began_at`, or in another run; of completed
+        ones those that ended before it, too: what waited until then is not reused.
         """
 
     def attempts(self, run_id: RunId) -> Iterator[tuple[StepRow, StoredValue | None]]:

@@ -210,9 +210,12 @@ class SqliteReader:
                 sum(s.lived_with), ifnull(CASE WHEN json_valid(e.data) THEN json_extract(e.data, '$.site') END, '')
                 AS site, s.child_run_id, CASE s.status
                 WHEN 'skipped' THEN s.reason WHEN 'waiting' THEN ifnull(CAST(s.due_at AS TEXT), '') ELSE '' END AS why,
-                sum(NOT s.lived_with AND (s.version < :began_at OR s.origin_run_id IS NOT NULL))
+                sum(NOT s.lived_with AND (s.origin_run_id IS NOT NULL OR (s.version < :began_at AND
+                    (s.status <> 'completed' OR s.finished_at <= (
+                        SELECT at FROM events WHERE run_id = :run_id AND version = :began_at)))))
             FROM (
                 SELECT name, status, duration_s, lived_with, child_run_id, reason, due_at, version, origin_run_id,
+                    finished_at,
                     max(attempt),
                     sum({_FAILED}) AS n_failed
                 FROM steps WHERE run_id = :run_id AND step NOT IN (SELECT value FROM json_each(:without))

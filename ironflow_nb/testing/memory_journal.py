@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from msgspec.structs import replace
@@ -345,6 +346,8 @@ class MemoryJournal:
         """See the port."""
         latest, again = self._latest(Select(run_ids=[run_id]))
         started = {row.version: row for row in self.events(Select(run_ids=[run_id])) if row.step is not None}
+        instants = {row.version: row.at for row in self.events(Select(run_ids=[run_id]))}
+        n_before = partial(_n_before, began_at=began_at, instant=instants.get(began_at))
         groups: dict[tuple[str, StepStatus, str, RunId | None, str], list[StepRow]] = {}
         for row in sorted(latest, key=lambda row: row.version):
             event = started.get(row.version)
@@ -355,7 +358,7 @@ class MemoryJournal:
             if row.step not in without and not (why.endswith(AFTER_FAILURE) and row.version < continued_at):
                 groups.setdefault((row.name, row.status, site, row.child_run_id, why), []).append(row)
         return [
-            SiteTally(name, status, *_counted(rows, again), site, child_run_id, why, _n_before(rows, began_at))
+            SiteTally(name, status, *_counted(rows, again), site, child_run_id, why, n_before(rows))
             for (name, status, site, child_run_id, why), rows in groups.items()
         ]
 
@@ -476,9 +479,14 @@ def _fits_name(name: str, wanted: str | None, select: Select) -> bool:
     return wanted is None or name == wanted or (not select.is_full_name and name.endswith(f".{wanted}"))
 
 
-def _n_before(rows: list[StepRow], began_at: int) -> int:
-    """Return how many of the steps began before that version, or in another run."""
-    return sum(not row.lived_with and (row.version < began_at or row.origin_run_id is not None) for row in rows)
+def _n_before(rows: list[StepRow], began_at: int, instant: int | None) -> int:
+    """Return how many of the steps began before that version, and ended before its instant, or in another run."""
+
+    def is_before(row: StepRow) -> bool:
+        has_ended = row.finished_at is not None and instant is not None and row.finished_at <= instant
+        return row.version < began_at and (row.status is not StepStatus.COMPLETED or has_ended)
+
+    return sum(not row.lived_with and (is_before(row) or row.origin_run_id is not None) for row in rows)
 
 
 def _counted(rows: Sequence[StepRow], again: Collection[tuple[RunId, StepRef]]) -> tuple[int, float | None, int, int]:

@@ -18,6 +18,7 @@ import pytest
 import ironflow_nb as iron
 from ironflow_nb import flow, step
 from ironflow_nb.core.status import RunStatus, StepStatus
+from ironflow_nb.handles.run_picture import picture_of
 from ironflow_nb.journal.ports import QueueSelect
 from tests.cells import World
 from tests.conftest import Lab
@@ -409,3 +410,16 @@ def test_the_picture_the_plan_and_the_explanation_show_the_question(lab: Lab, as
     run.answer("ann")
     assert run.result(LIMIT_S) == (True, "ann")
     assert "it asks" not in run.diagram().text
+
+
+def test_what_waited_until_the_run_was_continued_is_not_shown_as_reused(lab: Lab) -> None:
+    run = publish.start(["a"])
+    until(lambda: is_asking(run))
+    lab.die()
+    again = iron.get_run(run.id).resume()
+    until(lambda: is_asking(again))
+    again.answer(False)
+    until(lambda: list(iron.waiting()["step"]) == ["iron.ask[0]"])
+    again.answer("bob")
+    assert again.result(LIMIT_S) == (False, "bob")
+    assert "reused" not in picture_of(lab.engine, run.id).text
