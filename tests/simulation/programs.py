@@ -10,7 +10,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from ironflow_nb import aio, as_completed, engine, flow, gather, sleep, step, wait_for
+from ironflow_nb import aio, as_completed, engine, flow, gather, metric, sleep, step, wait_for
 
 Program = list[dict[str, Any]]
 
@@ -35,6 +35,7 @@ class World:
         if n in self.acknowledged:
             self.again.append(n)
         self.n_bodies[n] += 1
+        metric("n", n)
         for _ in range(self.dice.randrange(3)):
             self.sleep(self.dice.choice([0.0, 0.01, 0.2]))
         if self.to_fail.get(n, 0) > 0:
@@ -46,6 +47,7 @@ class World:
         if n in self.acknowledged:
             self.again.append(n)
         self.n_bodies[n] += 1
+        metric("n", n)
         for _ in range(self.dice.randrange(3)):
             await asyncio.sleep(self.dice.choice([0.0, 0.01, 0.2]))
         if self.to_fail.get(n, 0) > 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from random import Random
@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 
+from ironflow_nb.core.identity import RunId
+from ironflow_nb.core.run_state import StepRow
 from ironflow_nb.core.status import RunStatus, StepStatus
 from ironflow_nb.errors import IronflowError, JournalBusy
 from ironflow_nb.execution.engine import Engine
 from ironflow_nb.execution.registry import REGISTRY
 from ironflow_nb.execution.runs.signals import send_signal
-from ironflow_nb.journal.ports import Durability, Journal, Lease, RunCommit, Select
+from ironflow_nb.journal.ports import Durability, Journal, Lease, Reader, RunCommit, Select
+from ironflow_nb.telemetry.telemetry_rows import TelemetryReader
 from ironflow_nb.testing.memory_journal import MemoryJournal
 from ironflow_nb.testing.process_death import MOMENTS, Died, DyingJournal
 from ironflow_nb.testing.simulator import SimProcess, Simulator
@@ -183,8 +186,19 @@ def check_history(journal: MemoryJournal) -> None:
             state = folded(events, run.run_id)
             assert state.run == run
             assert sorted(state.steps.values(), key=repr) == sorted(steps[run.run_id], key=repr)
+            check_reports(reader, run.run_id, steps[run.run_id])
             completed = [row.step for row in steps[run.run_id] if row.status is StepStatus.COMPLETED]
             assert len(completed) == len(set(completed))
+
+
+def check_reports(reader: Reader, run_id: RunId, rows: list[StepRow]) -> None:
+    """Assert that each attempt of a body has measured once, if it is completed, and no attempt twice."""
+    found = Counter((row.step, row.attempt) for _, row in reader.extension(TelemetryReader).metrics([run_id]))
+    assert set(found.values()) <= {1}
+    for row in rows:
+        is_body = row.name.startswith("tests.simulation") and row.child_run_id is None
+        if row.status is StepStatus.COMPLETED and is_body:
+            assert (row.step, row.attempt) in found
 
 
 @pytest.mark.parametrize("part", range(20))
