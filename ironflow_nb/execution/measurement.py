@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 
 @overload
-def progress(iterable: Iterable[T], *, total: int | None = None) -> Iterator[T]: ...
+def progress(iterable: Iterable[T], *, total: int | None = None) -> Iterable[T]: ...
 @overload
-def progress(iterable: AsyncIterable[T], *, total: int | None = None) -> AsyncIterator[T]: ...
+def progress(iterable: AsyncIterable[T], *, total: int | None = None) -> AsyncIterable[T]: ...
 def progress(iterable: Any, *, total: int | None = None) -> Any:
     """Iterate over the items, and show how many of them are done: in the picture of the run, and in `Run.steps`.
 
@@ -32,13 +32,15 @@ def progress(iterable: Any, *, total: int | None = None) -> Any:
         TypeError: it can't be iterated over, or the total is no integer.
         ValueError: the total is negative.
     """
-    is_async = isinstance(iterable, AsyncIterable)
-    if not is_async and not hasattr(type(iterable), "__iter__") and not hasattr(type(iterable), "__getitem__"):
+    kind, scope = type(iterable), SCOPE.get()
+    is_async, is_plain = hasattr(kind, "__aiter__"), hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")
+    if not is_async and not is_plain:
         raise TypeError(f"iron.progress takes something to iterate over, such as a list, not {iterable!r}")
     count = ItemCount(_total(iterable, total))
-    scope = SCOPE.get()
-    if scope is None or scope.is_in_worker:
-        return iterable.__aiter__() if is_async else iter(iterable)
+    if scope is None:
+        return iterable
+    if is_async and is_plain:  # as a map is: who can await does
+        is_async = scope.is_on_loop()
     return _counted_async(iterable, scope, count) if is_async else _counted(iterable, scope, count)
 
 

@@ -14,6 +14,9 @@ from ironflow_nb import aio, as_completed, engine, flow, gather, metric, sleep, 
 
 Program = list[dict[str, Any]]
 
+MEASURING = {"work", "flaky", "slow", "trips", "work_async", "flaky_async", "slow_async", "trips_async"}
+"""The steps whose bodies record a value."""
+
 
 class World:
     """The world outside of the journal: which bodies ran, what was acknowledged, and who sleeps how long."""

@@ -196,8 +196,7 @@ def check_reports(reader: Reader, run_id: RunId, rows: list[StepRow]) -> None:
     found = Counter((row.step, row.attempt) for _, row in reader.extension(TelemetryReader).metrics([run_id]))
     assert set(found.values()) <= {1}
     for row in rows:
-        is_body = row.name.startswith("tests.simulation") and row.child_run_id is None
-        if row.status is StepStatus.COMPLETED and is_body:
+        if row.status is StepStatus.COMPLETED and row.name.rpartition(".")[2] in programs.MEASURING:
             assert (row.step, row.attempt) in found
 
 

@@ -200,6 +200,19 @@ def test_the_items_of_a_map_are_counted_as_they_come(lab: Lab) -> None:
     assert work() == [0, 2, 4, 6, 14]
 
 
+def test_the_items_of_a_map_are_awaited_in_an_async_flow(lab: Lab) -> None:
+    @step
+    async def double(n: int) -> int:
+        return 2 * n
+
+    @flow
+    async def work() -> list[int]:
+        first: Any = iron.progress(double.map(range(4)))
+        return [n async for n in first] + list(await double.map(iron.progress(numbers(2))))
+
+    assert work.start().result() == [0, 2, 4, 6, 0, 2]
+
+
 class Endless:
     def __iter__(self) -> Iterator[int]:
         return iter(range(3))
