@@ -10,7 +10,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from ironflow_nb import aio, as_completed, engine, flow, gather, metric, sleep, step, wait_for
+from ironflow_nb import aio, as_completed, emit, engine, flow, gather, metric, sleep, step, wait_for
 
 Program = list[dict[str, Any]]
 
@@ -31,6 +31,7 @@ class World:
         self.to_hang: dict[int, int] = {}
         self.running: set[tuple[int, str]] = set()
         self.sleep: Any = None
+        self.emitted: dict[int, str] = {}
         self.tasks: list[asyncio.Task[Any]] = []
 
     def body(self, n: int) -> None:
@@ -161,6 +162,13 @@ async def sevenfold_async(n: int) -> int:
     return int((await work_async(n))["n"]) * 3 + int((await work_async(-n))["n"]) * -4
 
 
+def note_emitted(n: int) -> int:
+    """Emit an event, and note its id: a replay gets the same one."""
+    emitted = WORLD[-1].emitted.setdefault(n, event := emit("simulated", n))
+    assert emitted == event
+    return n
+
+
 def play(program: Program) -> int:
     """Do what the program says."""
     world, total = WORLD[-1], 0
@@ -203,6 +211,8 @@ def play(program: Program) -> int:
                 sleep(part["width"])
             case "signal":
                 total += sum(wait_for(f"signal {n}") for n in ns)
+            case "emit":
+                total += sum(note_emitted(n) for n in ns)
             case "no signal":
                 try:
                     wait_for("never sent", timeout_s=part["width"])
@@ -308,6 +318,8 @@ async def play_part(part: dict[str, Any], ns: list[int]) -> int:
             await aio.sleep(part["width"])
         case "signal":
             return sum(await asyncio.gather(*(aio.wait_for(f"signal {n}") for n in ns)))
+        case "emit":
+            return sum(note_emitted(n) for n in ns)
         case "no signal":
             try:
                 await aio.wait_for("never sent", timeout_s=part["width"])
@@ -380,6 +392,7 @@ KINDS = [
     "slow",
     "slow map",
     "as completed",
+    "emit",
 ]
 ASYNC_KINDS = [*KINDS, "inline", "steps", "group", "beside", "race", "timeout", "stream"]
 

@@ -25,6 +25,7 @@ from ironflow_nb.telemetry.telemetry_rows import TelemetryReader
 from ironflow_nb.testing.memory_journal import MemoryJournal
 from ironflow_nb.testing.process_death import MOMENTS, Died, DyingJournal
 from ironflow_nb.testing.simulator import SimProcess, Simulator
+from ironflow_nb.triggers.trigger_rows import triggers_of
 from tests.conftest import FULL_PROOF, SEED
 from tests.contracts.histories import folded
 from tests.simulation import programs
@@ -170,6 +171,8 @@ def simulated(seed: str, *, is_async: bool = False) -> int:
     simulator.play()
     assert [kernel.results for kernel in kernels] == [[expected]] * len(kernels)
     assert world.again == []
+    with journal.reading() as reader:
+        assert {each.event_id for each in triggers_of(reader).events()} == set(world.emitted.values())
     check_history(journal)
     return simulator.n_switches
 
