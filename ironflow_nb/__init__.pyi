@@ -60,12 +60,14 @@ from .flows.waits import wait_for as wait_for
 from .graphs.catalog import node as node
 from .graphs.catalog import nodes as nodes
 from .graphs.graph import Graph as Graph
+from .handles.breaker import Breaker as Breaker
 from .handles.notifications import on as on
 from .handles.open_questions import waiting as waiting
 from .handles.run import Run as Run
 from .handles.run import get_run as get_run
 from .handles.run import resume as resume
 from .handles.trust import trust as trust
+from .history.breakers_frame import breakers as breakers
 from .history.frames import attempts as attempts
 from .history.frames import events as events
 from .history.frames import runs as runs

@@ -14,6 +14,7 @@ from .definitions.run_request import with_options as with_options
 from .definitions.step_spec import DEFAULTS as DEFAULTS
 from .definitions.step_spec import StepOptions as StepOptions
 from .definitions.step_spec import StepSpec as StepSpec
+from .definitions.step_spec import Undo as Undo
 from .definitions.step_spec import changes_since as changes_since
 from .definitions.step_spec import parts_of as parts_of
 from .definitions.step_spec import undo_spec as undo_spec

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, S
 
 from msgspec import UNSET, UnsetType
 
+from ironflow_nb.core.breaker_rules import BreakerRule
 from ironflow_nb.core.durations import Duration
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.lanes import Lane
@@ -222,13 +223,14 @@ class Step(Bindable, Generic[P, R]):
         executor: Executor | Callable[[], Executor] | UnsetType | None = UNSET,
         compensate: Undo | UnsetType | None = UNSET,
         lane: Lane | str | UnsetType | None = UNSET,
+        breaker: BreakerRule | str | UnsetType | None = UNSET,
     ) -> Step[P, R]:
         """Return the same step with other options; what is not given stays, and None is the default."""
         self.refuse_lost_class()
         options = with_step_options(
             self.spec.options, key=key, retries=retries, timeout_s=timeout_s, deadline_s=deadline_s, overlap=overlap,
             once=once, cache=cache, on_change=on_change, depends=depends, executor=executor,
-            compensate=compensate, lane=lane,
+            compensate=compensate, lane=lane, breaker=breaker,
         )  # fmt: skip
         chosen = self.spec.name if name is UNSET else name
         other: Step[P, R] = Step(self._given, name=chosen, options=options)
@@ -274,6 +276,7 @@ def step(
     executor: Executor | Callable[[], Executor] | None = None,
     compensate: Undo | None = None,
     lane: Lane | str | None = None,
+    breaker: BreakerRule | str | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(  # noqa: PLR0913 -- the options of a step; keyword-only
     function: Callable[P, R] | None = None,
@@ -292,6 +295,7 @@ def step(  # noqa: PLR0913 -- the options of a step; keyword-only
     executor: Executor | Callable[[], Executor] | None = None,
     compensate: Undo | None = None,
     lane: Lane | str | None = None,
+    breaker: BreakerRule | str | None = None,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a durable step: ``@step`` or ``@step(name=...)``. An option that is None has its default.
 
@@ -326,6 +330,8 @@ def step(  # noqa: PLR0913 -- the options of a step; keyword-only
             worker that dies fails the attempt with `WorkerLost`. It neither identifies the step nor is recorded.
         lane: an `iron.Lane`: no more of its calls are at work at once, in all processes on the journal, than that says;
             they begin in the order of asking. A name is a lane for one at a time. Recorded results need no place in it.
+        breaker: an `iron.Breaker`, or the name of one: after some failures in a row no attempt begins for a while, in
+            any process on the journal; then one attempt decides.
 
     Raises:
         DefinitionError: it is no function, or a generator, or `depends` is no list, or what undoes it needs something
@@ -336,7 +342,7 @@ def step(  # noqa: PLR0913 -- the options of a step; keyword-only
     options = with_step_options(
         DEFAULTS, key=key, retries=retries, timeout_s=timeout_s, deadline_s=deadline_s, overlap=overlap,
         once=once, cache=cache, on_change=on_change, depends=depends, executor=executor,
-        compensate=compensate, lane=lane,
+        compensate=compensate, lane=lane, breaker=breaker,
     )  # fmt: skip
     if function is None:
         return functools.partial(Step, name=name, options=options)

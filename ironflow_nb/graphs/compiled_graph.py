@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from ironflow_nb.core.breaker_rules import BreakerRule
 from ironflow_nb.core.retry import NEVER, Retry
 from ironflow_nb.graphs.compiler.compiler_findings import DataPath
 from ironflow_nb.graphs.compiler.graph_input import GraphInput
@@ -113,7 +114,10 @@ Task: TypeAlias = NodeWork | PythonCall | Condition | Switch | ParallelBlocks | 
 
 
 class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
-    """One node of a block. `after` are the indexes in its block of the nodes that it waits for."""
+    """One node of a block. `after` are the indexes in its block of the nodes that it waits for.
+
+    `compensate` is the node that undoes it.
+    """
 
     id: str
     task: Task
@@ -127,6 +131,8 @@ class GraphNode(msgspec.Struct, frozen=True, kw_only=True):
     on_error: Block | Literal["continue"] | None = None
     once: bool = False
     cache: bool | float | str | None = None
+    compensate: GraphNode | None = None
+    breaker: BreakerRule | None = None
     description: str = ""
 
 

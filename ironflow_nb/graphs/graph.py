@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from ironflow_nb.history.pictured_frame import Plan
 
 _INTERNAL: Final = frozenset({
-    "define_steps", "definition", "definition_id", "diagram_model", "grants", "refuse_names", "refuse_secrets",
-    "replanned", "tracked",
+    "define_steps", "define_undos", "definition", "definition_id", "diagram_model", "grants", "refuse_names",
+    "refuse_secrets", "replanned", "tracked",
 })  # fmt: skip
 """Attributes of a graph that the package uses; completion does not offer them."""
 
@@ -330,6 +330,10 @@ class Graph(GraphDiagramMixin, Runnable):
     def plan(self, input: Mapping[str, Any] | None = None, /, **values: Any) -> Plan:
         """Return which recorded steps a call would reuse or run again; see `Flow.plan`."""
         return self.plan_call((self._input(input, values),), {})
+
+    def define_undos(self) -> None:
+        """Register what undoes its nodes."""
+        self._steps().define_undos(self.definition.block)
 
     def define_steps(self) -> None:
         """See `PlannedDefinition`."""

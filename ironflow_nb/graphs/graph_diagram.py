@@ -157,6 +157,8 @@ def _tooltip(node: GraphNode) -> str:
     more += ["done once"] if node.once else []
     more += [f"{node.timeout_s:g} s at most"] if node.timeout_s is not None else []
     more += [f"{node.deadline_s:g} s at most, all attempts together"] if node.deadline_s is not None else []
+    more += [f"undone by {_task_summary(node.compensate)}"] if node.compensate is not None else []
+    more += [f"breaker {node.breaker.name}"] if node.breaker is not None else []
     more += ["a failure becomes its output"] if node.on_error == CONTINUE else []
     return "\n".join([_task_summary(node), *more])
 

@@ -13,8 +13,11 @@ from ironflow_nb.errors import DefinitionError, NodeFailed
 from ironflow_nb.graphs.grants import Grants, Need
 
 COMMON_KEYS: Final = frozenset(
-    {"id", "depends_on", "when", "retry", "timeout_s", "deadline_s", "on_error", "once", "cache", "description"}
-)
+    {
+        "id", "depends_on", "when", "retry", "timeout_s", "deadline_s", "on_error", "once", "cache", "compensate",
+        "breaker", "description",
+    }
+)  # fmt: skip
 """The keys that every node may have."""
 
 CONTROL_KEYS: Final = {
@@ -30,15 +33,15 @@ CONTROL_KEYS: Final = {
 PYTHON: Final = "python"
 PYTHON_KEYS: Final = frozenset({"with"})
 
-_WORK_ONLY_KEYS: Final = frozenset({"retry", "timeout_s", "deadline_s", "once", "cache"})
+_WORK_ONLY_KEYS: Final = frozenset({"retry", "timeout_s", "deadline_s", "once", "cache", "compensate", "breaker"})
 
 INAPPLICABLE_KEYS: Final = {
     **dict.fromkeys(("condition", "switch", "branch", "loop", "assert"), _WORK_ONLY_KEYS),
-    "workflow": frozenset({"timeout_s", "deadline_s", "cache"}),
+    "workflow": frozenset({"timeout_s", "deadline_s", "cache", "compensate", "breaker"}),
 }
 """Common keys that a control node or a child run can't have."""
 
-LATER_KEYS: Final = frozenset({"lane", "approve", "ask", "wait_for", "sleep", "sleep_until", "delay", "compensate"})
+LATER_KEYS: Final = frozenset({"lane", "approve", "ask", "wait_for", "sleep", "sleep_until", "delay"})
 """Keys that are reserved for a later version."""
 
 RESERVED_KEYS: Final = (

@@ -15,6 +15,7 @@ from typing import Final
 from sqlite_utils import Database, Migrations
 
 from ironflow_nb.journal.schema import (
+    BREAKERS,
     CACHED,
     INDEXES,
     LANES,
@@ -61,8 +62,8 @@ def schema_4(database: Database) -> None:
 
 @MIGRATIONS(transactional=False)
 def schema_5(database: Database) -> None:
-    """Add the tables of schedules and of events that start flows, of what attempts report, and of lanes."""
-    _add(database, TRIGGERS + TELEMETRY + LANES)
+    """Add the tables of schedules and of events that start flows, of what attempts report, of lanes and of breakers."""
+    _add(database, TRIGGERS + TELEMETRY + LANES + BREAKERS)
 
 
 def _add(database: Database, script: str) -> None:

@@ -397,8 +397,34 @@ CREATE TABLE lane_rates (
 ) WITHOUT ROWID;
 """
 
+BREAKERS: Final = """
+-- Circuit breakers: open since opened_at, and the attempt that decides. Not history.
+CREATE TABLE breakers (
+    name TEXT PRIMARY KEY,
+    failures INTEGER NOT NULL,
+    open_s REAL NOT NULL,
+    owner TEXT NOT NULL,
+    n_failed INTEGER NOT NULL,
+    opened_at INTEGER,
+    probe TEXT,
+    probe_owner TEXT,
+    changed_at INTEGER NOT NULL
+);
+"""
+
 DDL: Final = (
-    RUNS + STEPS + TABLES + CACHED + OBSERVATIONS + PROJECTIONS + TRIGGERS + TELEMETRY + INDEXES + LANES + VIEWS
+    RUNS
+    + STEPS
+    + TABLES
+    + CACHED
+    + OBSERVATIONS
+    + PROJECTIONS
+    + TRIGGERS
+    + TELEMETRY
+    + BREAKERS
+    + LANES
+    + INDEXES
+    + VIEWS
 )
 
 

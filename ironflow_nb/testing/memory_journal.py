@@ -19,6 +19,7 @@ from ironflow_nb.core.status import FAILURES, StepStatus
 from ironflow_nb.core.wait_rules import NEVER
 from ironflow_nb.deciders.store import DeciderReader
 from ironflow_nb.errors import JournalConflict
+from ironflow_nb.journal.breaker_rows import BreakerReader
 from ironflow_nb.journal.event_columns import columns_of
 from ironflow_nb.journal.ports import (
     CachedResult,
@@ -40,6 +41,7 @@ from ironflow_nb.journal.ports import (
     StoredDefinition,
 )
 from ironflow_nb.telemetry.telemetry_rows import TelemetryReader
+from ironflow_nb.testing.memory_breakers import MemoryBreakers
 from ironflow_nb.testing.memory_deciders import MemoryDeciders
 from ironflow_nb.testing.memory_lanes import MemoryLanes
 from ironflow_nb.testing.memory_telemetry import MemoryTelemetry
@@ -75,7 +77,7 @@ class MemoryJournal:
         self._mailbox = MemoryWork()
         self._lanes = MemoryLanes()
         self._deciders = MemoryDeciders(self._events, self._runs)
-        self._triggers = MemoryTriggers()
+        self._triggers, self._breakers = MemoryTriggers(), MemoryBreakers()
         self._telemetry = MemoryTelemetry(self._running_site)
         self._n_signals = 0
         self._n_changes = 0
@@ -143,6 +145,7 @@ class MemoryJournal:
         self._mailbox.write(entry)
         self._deciders.put(entry.run_id, entry.additions)
         self._triggers.put(entry.additions, self._mailbox)
+        self._breakers.put(entry.additions)
         self._telemetry.put(entry.run_id, entry.additions)
         for cached in entry.cached:
             place = cached.identity, cached.code
@@ -205,6 +208,7 @@ class MemoryJournal:
         """See the port."""
         found = {
             DeciderReader: self._deciders, TriggerReader: self._triggers, TelemetryReader: self._telemetry,
+            BreakerReader: self._breakers,
         }[kind]  # type: ignore[index]  # fmt: skip
         return cast("E", found)
 
@@ -275,7 +279,7 @@ class MemoryJournal:
             other._row_values = dict(self._row_values)
             other._leases, other._signals = dict(self._leases), dict(self._signals)
             other._cached, other._mailbox = dict(self._cached), self._mailbox.copy()
-            other._triggers = self._triggers.copy()
+            other._triggers, other._breakers = self._triggers.copy(), self._breakers.copy()
             other._lanes = self._lanes.copy()
             other._deciders = self._deciders.copy(other._events, other._runs)
             other._telemetry = self._telemetry.copy(other._running_site)

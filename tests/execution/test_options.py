@@ -139,6 +139,7 @@ def settings(definition: Any) -> dict[str, Any]:
             "name": spec.name, "key": spec.key, "retries": spec.retry, "once": spec.once, "cache": spec.cache_s,
             "on_change": spec.on_change, "depends": spec.depends, "timeout_s": spec.limits.timeout_s,
             "deadline_s": spec.limits.deadline_s, "overlap": spec.overlaps, "executor": spec.executor,
+            "breaker": spec.breaker,
             "compensate": None if spec.compensate is None else spec.options.compensate,
         }  # fmt: skip
     policy = definition.policy
@@ -156,6 +157,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "continue_within": ("3d", 60), "reuse_within": (5, "2d"), "on_change": ("keep", "strict"),
     "durability": ("power", "process"), "timeout_s": (5, "2m"), "deadline_s": ("1h", 60), "overlap": (True, False),
     "executor": (ThreadPoolExecutor(1), ThreadPoolExecutor),
+    "breaker": ("one", iron.Breaker("other", failures=2)),
     "compensate": (print_result, step(print_result)), "compensate_on_cancel": (True, False),
 }  # fmt: skip
 """Two values of every option that any `options()` has, for an option that has none here is not proved."""

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from ironflow_nb.code_identity.code_parts import Change, CodePart, TrackedCode, compare, decode_parts
 from ironflow_nb.code_identity.tracker import Tracker
+from ironflow_nb.core.breaker_rules import BreakerRule, a_breaker
 from ironflow_nb.core.durations import Duration, seconds
 from ironflow_nb.core.identity import Digest, step_name
 from ironflow_nb.core.lanes import Lane, a_lane
@@ -26,7 +27,7 @@ from ironflow_nb.core.retry import MOST_ATTEMPTS, Retry, retrying
 from ironflow_nb.core.time_limits import NO_LIMITS, time_limits
 from ironflow_nb.errors import DefinitionError, DuplicateName, StepTimeout
 from ironflow_nb.execution.definitions.parameters import CLOSURE, Parameters
-from ironflow_nb.execution.definitions.undo_parameters import UndoParameters, undo_parameters
+from ironflow_nb.execution.definitions.undo_parameters import undo_parameters
 from ironflow_nb.journal.ports import StoredDefinition
 
 KeyFunction = Callable[..., object]
@@ -54,6 +55,7 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     executor: Any = None
     compensate: object = None
     lane: Lane | str | None = None
+    breaker: BreakerRule | str | None = None
 
 
 DEFAULTS: Final = StepOptions()
@@ -101,7 +103,8 @@ class StepSpec:
         self.grace_s = 0.0  # so much later a body is given up that is to end by itself when its time is up
         self.cache_s = _cache_s(options)
         self.lane = a_lane(options.lane)
-        self.is_gated = self.lane is not None
+        self.breaker = a_breaker(options.breaker)
+        self.is_gated = self.lane is not None or self.breaker is not None
         self.on_change = None if options.on_change is None else one_of(OnChange, options.on_change, "on_change")
         if not callable(function) or inspect.isclass(function):
             raise DefinitionError(f"a step or flow is made of a function, not of {function!r}")
@@ -160,11 +163,18 @@ class StepSpec:
         return function(*args, **kwargs)
 
 
+class BindsUndo(Protocol):
+    """Says which arguments an undo gets."""
+
+    def bind(self, arguments: Mapping[str, Any], result: Any) -> dict[str, Any]:
+        """Return the arguments of the undo of a call that had those and returned the result."""
+
+
 class Undo(msgspec.Struct, frozen=True):
     """The step that undoes what another one did, and which arguments it gets."""
 
     spec: StepSpec
-    parameters: UndoParameters
+    parameters: BindsUndo
 
 
 def undo_spec(undo: object) -> StepSpec:

@@ -6,7 +6,8 @@ step of the failed run, told apart by the attempt that it undoes; that attempt i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from ironflow_nb.core.events import CompensationRegistered, CompensationStarted, StepCompensated, decode_as
@@ -182,7 +183,11 @@ def _specs(engine: Engine, session: Session, registrations: Iterable[Registratio
         FlowNotDefined: one is not defined here.
     """
     found = {each.key: _spec(engine, session, each) for each in registrations}
-    missing = dict.fromkeys(each.undo for each in registrations if found[each.key] is None)
+    lacking = [each for each in registrations if found[each.key] is None]
+    if lacking:
+        _define(engine, {each.row.run_id for each in lacking})
+        found |= {each.key: _spec(engine, session, each) for each in lacking}
+    missing = dict.fromkeys(each.undo for each in lacking if found[each.key] is None)
     if missing:
         raise FlowNotDefined(
             f"run {session.run_id} of {session.name} has failed, and what it did is undone by {', '.join(missing)}, "
@@ -192,6 +197,17 @@ def _specs(engine: Engine, session: Session, registrations: Iterable[Registratio
             name=session.name,
         )
     return {key: spec for key, spec in found.items() if spec is not None}
+
+
+def _define(engine: Engine, run_ids: Collection[RunId]) -> None:
+    """Have the definitions of the runs define their undos, those that only the journal has among them."""
+    with engine.access.current() as reader:
+        runs = reader.runs(Select(run_ids=run_ids))
+    for run in runs:
+        with suppress(FlowNotDefined):
+            define = getattr(REGISTRY.definition(run, engine), "define_undos", None)
+            if define is not None:
+                define()
 
 
 def _spec(engine: Engine, session: Session, registration: Registration) -> StepSpec | None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from enum import IntEnum, StrEnum
 from typing import Any, NoReturn
 
+from ironflow_nb.core.breaker_rules import BreakerRule
 from ironflow_nb.core.events import RunCancelRequested
 from ironflow_nb.core.identity import RunId
 from ironflow_nb.core.time_limits import NO_LIMITS, Limit, TimeLimits, first_limit
@@ -90,6 +91,7 @@ class RunLifecycle:
         self.compensation: Compensation | None = None
         self.compensates_on_cancel = False
         self.undos = Undos()
+        self.breakers: dict[str, BreakerRule] = {}
         self.open()
 
     def open(self) -> None:

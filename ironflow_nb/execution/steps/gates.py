@@ -20,8 +20,14 @@ from ironflow_nb.execution.steps.lane_gate import lane_gate_of
 
 def gates_of(session: Session, attempt: Attempt) -> tuple[Gate, ...]:
     """Return the gates of an attempt, in the order in which it passes them."""
-    gate = lane_gate_of(session, attempt)
-    return () if gate is None else (gate,)
+    lane = lane_gate_of(session, attempt)
+    gates = () if lane is None else (lane,)
+    if attempt.spec.breaker is None:
+        return gates
+    from ironflow_nb.execution.steps.breaker_gate import breaker_gate_of
+
+    # The breaker comes first: what waits there holds no place in a lane.
+    return (breaker_gate_of(session, attempt, attempt.spec.breaker), *gates)
 
 
 def closed_gate(session: Session, attempt: Attempt) -> tuple[Gate, float] | None:

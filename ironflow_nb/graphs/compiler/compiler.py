@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from ironflow_nb.core.breaker_rules import BreakerRule, a_breaker
 from ironflow_nb.core.retry import NEVER, Retry
 from ironflow_nb.graphs.compiled_graph import (
     CONTINUE,
@@ -297,6 +298,8 @@ class _GraphCompiler:
         return GraphNode(
             id=data["id"],
             task=task,
+            compensate=self._undo(data, path, scope),
+            breaker=self._breaker(data.get("breaker"), (*path, "breaker")),
             after=after,
             path=path,
             when=None if when is None else self._tasks.test(when, (*path, "when"), scope.without_secrets("when")),
@@ -309,6 +312,27 @@ class _GraphCompiler:
             cache=data.get("cache"),
             description=str(data.get("description", "")),
         )
+
+    def _undo(self, data: Mapping[str, Any], path: DataPath, scope: NameScope) -> GraphNode | None:
+        """Return the node that undoes another one, and sees its output, too."""
+        given, inside = data.get("compensate"), (*path, "compensate")
+        if not isinstance(given, Mapping):
+            return None
+        refused = [key for key in given if key in _NOT_OF_UNDO]
+        for key in refused:
+            self.findings.add((*inside, Key(key)), f"what undoes a node has no {key!r}: {_NOT_OF_UNDO[key]}")
+        undo = self._node({**given, "id": f"undo_{data['id']}"}, inside, (), scope.with_names({data["id"]}))
+        if not refused and not isinstance(undo.task, NodeWork | PythonCall | Assertion):
+            self.findings.add(inside, "what undoes a node does work itself: a python node, or one of a kind")
+        return undo
+
+    def _breaker(self, given: Any, path: DataPath) -> BreakerRule | None:
+        try:
+            return BreakerRule(**given) if isinstance(given, Mapping) else a_breaker(given)
+        except (TypeError, ValueError) as error:
+            if isinstance(given, str | Mapping):  # all else is reported by the schema
+                self.findings.add(path, str(error))
+            return None
 
     def _kind_of(self, data: Mapping[str, Any], path: DataPath) -> str | None:
         known = {*CONTROL_KEYS, PYTHON, *self._kinds}
@@ -373,6 +397,16 @@ class _GraphCompiler:
         if data.get("once") is True and retry.attempts > 1:
             self.findings.add((*path, Key("retry")), "a node with once: true is not retried")
         return retry
+
+
+_NOT_OF_UNDO: Final = {
+    "id": "it is that of the node, with undo_ before it",
+    "depends_on": "it runs after the run has failed",
+    "when": "let its kind decide",
+    "on_error": "what can't be undone shows in the run",
+    "compensate": "it is not undone itself",
+    "cache": "it has to be done each time",
+}
 
 
 def _number(given: Any) -> float | None:

@@ -84,6 +84,27 @@ COMMON: Final[Mapping[str, Any]] = {
         "anyOf": [{"type": "boolean"}, {"type": "string", "pattern": DURATION}, {"type": "number", "minimum": 0}],
         "description": "reuses the result of another run with the same options for this long; true is for ever",
     },
+    "compensate": {
+        "type": "object",
+        "minProperties": 1,
+        "description": "a node without id that undoes it if the run fails; it sees what the node sees, and its output",
+    },
+    "breaker": {
+        "anyOf": [
+            {"type": "string", "minLength": 1},
+            {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["name"],
+                "properties": {
+                    "name": {"type": "string", "minLength": 1},
+                    "failures": {"type": "integer", "minimum": 1},
+                    "open_s": {"type": "number", "exclusiveMinimum": 0},
+                },
+            },
+        ],
+        "description": "the breaker that it shares: after failures in a row nothing begins for open_s seconds",
+    },
 }
 """The keys that every node may have."""
 

@@ -252,6 +252,8 @@ class Interpreter:
         __tracebackhide__ = True
         node = active.block.nodes[number]
         spec = self._node_steps.spec(node)
+        if node.compensate is not None:
+            spec = self._node_steps.undone_with(spec, node, active.frame)
         is_alone = not (self._ready or self._n_running or self._callbacks or spec.is_async)
         if is_alone:
             output = self._as_output(node, durable_calls.call(spec, self._context.at(active.frame.branch), (), options))

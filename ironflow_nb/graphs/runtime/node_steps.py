@@ -5,6 +5,7 @@ An option with a secret is recorded as its text and the other values in it. The 
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,11 +20,12 @@ from ironflow_nb.code_identity.tracker import Tracker
 from ironflow_nb.core.identity import digest_bytes
 from ironflow_nb.core.retry import NEVER
 from ironflow_nb.errors import DefinitionError, FlowNotDefined, NodeTimeout, NotGranted
-from ironflow_nb.execution import REGISTRY, RunContext, StepOptions, StepSpec, durable_calls
+from ironflow_nb.execution import REGISTRY, RunContext, StepOptions, StepSpec, Undo, durable_calls
 from ironflow_nb.graphs.compiled_graph import Assertion, Block, CompiledGraph, GraphNode, NodeWork, PythonCall, nodes_in
 from ironflow_nb.graphs.grants import Grants
+from ironflow_nb.graphs.language.data import as_data
 from ironflow_nb.graphs.language.evaluation import evaluate
-from ironflow_nb.graphs.language.templates import Template, fill, template_text
+from ironflow_nb.graphs.language.templates import Literal, Template, expressions_of, fill, template_text
 from ironflow_nb.graphs.runtime.node_bodies import NodeBody, call_mock, call_python, check_assertions, kind_body
 from ironflow_nb.graphs.runtime.node_environment import (
     PARAMETERS,
@@ -105,6 +107,33 @@ class NodeSteps:
             self._specs[node.id] = known
         return known[1]
 
+    def undone_with(self, spec: StepSpec, node: GraphNode, frame: Mapping[str, Any]) -> StepSpec:
+        """Return the step of the node in that frame, which the step of another node undoes."""
+        assert node.compensate is not None
+        names = {name for each in expressions_of(_options_of(node.compensate)) for name in each.names}
+        sees = {name: frame[name] for name in sorted(names - {"secrets", node.id})}
+        other = copy.copy(spec)
+        other.compensate = Undo(self._undo_spec(node.compensate), _SeenByUndo(node.id, sees))
+        return other
+
+    def _undo_spec(self, node: GraphNode) -> StepSpec:
+        """Return the step of a node that undoes another one. Its options are made when it is performed."""
+        spec = copy.copy(self.spec(node))
+        perform, template = spec.function, _options_of(node)
+
+        def undo(sees: dict[str, Any]) -> Any:
+            __tracebackhide__ = True
+            context, calls = {**sees, "secrets": _SecretView(self.secrets)}, FreshCalls(sees)
+            options = fill(template, lambda expression: evaluate(expression, context, calls))
+            return perform(**({"with": options} if isinstance(node.task, PythonCall) else options))
+
+        async def undo_async(sees: dict[str, Any]) -> Any:
+            return await undo(sees)
+
+        spec.function = undo_async if spec.is_async else undo
+        REGISTRY.registered["undo"][spec.name] = spec
+        return spec
+
     def hide_secrets(self, context: RunContext) -> None:
         """Search everything that the run stores for the secrets, also for those that no node of it has used yet."""
         durable_calls.encode_with(context, lambda storage: SearchedStorage.around(storage, self.secrets))
@@ -118,6 +147,18 @@ class NodeSteps:
         """
         for node in nodes_in(block):
             self._function(node)
+            if node.compensate is not None:
+                self._function(node.compensate)
+
+    def define_undos(self, block: Block) -> None:
+        """Register what undoes nodes of the block, for a process that goes on with a compensation.
+
+        Raises:
+            FlowNotDefined: a function of Python that does so is not known here.
+        """
+        for node in nodes_in(block):
+            if node.compensate is not None:
+                self._undo_spec(node.compensate)
 
     def define_steps(self, block: Block) -> None:
         """Register the steps of the block, for plans. A node whose function is not known here is left out."""
@@ -165,7 +206,12 @@ class NodeSteps:
     def _make_spec(self, node: GraphNode, function: PythonFunction | None) -> StepSpec:
         name = f"{self.graph}.{node.id}"
         options = StepOptions(
-            retries=node.retry, once=node.once, cache=node.cache, timeout_s=node.timeout_s, deadline_s=node.deadline_s
+            retries=node.retry,
+            once=node.once,
+            cache=node.cache,
+            timeout_s=node.timeout_s,
+            deadline_s=node.deadline_s,
+            breaker=node.breaker,
         )
         parameters = PARAMETERS
         code: KindCode | Tracker
@@ -251,6 +297,27 @@ class NodeSteps:
                 return value
 
 
+class _SeenByUndo:
+    """What the step that undoes a node gets: what the node saw, and its output."""
+
+    def __init__(self, node: str, sees: dict[str, Any]) -> None:
+        self._node = node
+        self._sees = sees
+
+    def bind(self, arguments: Mapping[str, Any], result: Any) -> dict[str, Any]:
+        """See `BindsUndo`."""
+        return {"sees": {**self._sees, self._node: as_data(result)}}
+
+
+def _options_of(node: GraphNode) -> Template:
+    """Return the template of what an undo does."""
+    match node.task:
+        case NodeWork(options=options) | PythonCall(arguments=options):
+            return options
+        case _:
+            return Literal({})
+
+
 class _SecretView(dict[str, str]):
     """Secrets by name. Each is looked up when an expression reads it."""
 
@@ -281,6 +348,7 @@ def _merged_options(node: StepOptions, step: StepOptions) -> StepOptions:
         timeout_s=step.timeout_s if node.timeout_s is None else node.timeout_s,
         deadline_s=step.deadline_s if node.deadline_s is None else node.deadline_s,
         overlap=step.overlap,
+        breaker=step.breaker if node.breaker is None else node.breaker,
     )
 
 

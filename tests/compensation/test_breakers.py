@@ -1,0 +1,299 @@
+"""Circuit breakers: after failures nothing begins for a while, in any process; nothing fails of it; a probe decides."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ironflow_nb as iron
+from ironflow_nb import flow, step
+from ironflow_nb.errors import DefinitionError
+from tests.conftest import Lab
+from tests.waits.conftest import LIMIT_S, until
+
+AT_ONCE = iron.Retry(attempts=50, delay_s=0)
+SERVICE: dict[str, Any] = {}
+CALLS: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def service() -> None:
+    SERVICE.clear()
+    SERVICE.update({"n_to_fail": 0, "inside": 0, "most": 0})
+    CALLS.clear()
+
+
+LOCK = threading.Lock()
+
+
+def ask(n: int) -> int:
+    with LOCK:
+        CALLS.append(n)
+        if SERVICE["n_to_fail"] > 0:
+            SERVICE["n_to_fail"] -= 1
+            raise ConnectionError(n)
+    return n
+
+
+api = iron.Breaker("api", failures=3, open_s=60)
+
+
+@step(breaker=api, retries=AT_ONCE)
+def call(n: int) -> int:
+    return ask(n)
+
+
+@step(breaker=api, retries=AT_ONCE)
+async def call_async(n: int) -> int:
+    await asyncio.sleep(0)
+    return ask(n)
+
+
+@flow
+def direct() -> list[int]:
+    return [call(1), call(2)]
+
+
+@flow
+def mapped() -> list[int]:
+    return list(call.map(range(1, 3), concurrency=1))
+
+
+@flow
+def submitted() -> list[int]:
+    return [call_async.submit(1).result(), call.submit(2).result()]
+
+
+@flow
+async def awaited() -> list[int]:
+    return [await call_async(1), await call.submit(2)]
+
+
+@pytest.mark.parametrize("main", [direct, mapped, submitted, awaited])
+def test_while_it_is_open_calls_wait_and_nothing_fails(lab: Lab, main: Any) -> None:
+    lab.simulate_time()
+    SERVICE["n_to_fail"] = 4  # the third one opens it, the probe opens it again
+    assert main.start().result() == [1, 2]
+    began = main.last.attempts()["started_at"].sort_values().diff().dt.total_seconds()
+    assert sorted(round(each) for each in began if each >= 59) == [60, 60]
+    assert len(CALLS) == 6
+    assert list(iron.breakers()["status"]) == ["closed"]
+    assert list(iron.breakers()["n_failed"]) == [0]
+    assert api.status == "closed"
+
+
+def test_a_success_forgets_failures_and_what_can_not_be_tried_again_is_none(lab: Lab) -> None:
+    @step(breaker=api)
+    def refused(n: int) -> None:
+        raise iron.NotRetryable("no such page")
+
+    @flow
+    def main() -> None:
+        SERVICE["n_to_fail"] = 2
+        call(1)
+        SERVICE["n_to_fail"] = 2
+        call(2)
+        for n in range(5):
+            with pytest.raises(iron.NotRetryable):
+                refused(n)
+        SERVICE["n_to_fail"] = 2
+        call(3)
+
+    main()
+    frame = iron.breakers().iloc[0]
+    assert (frame["name"], frame["status"], frame["n_failed"], frame["failures"]) == ("api", "closed", 0, 3)
+    assert frame["open_s"] == 60
+
+
+def test_one_attempt_decides_while_all_others_wait(lab: Lab) -> None:
+    clock = lab.simulate_time()
+    is_free = threading.Event()
+
+    @step(breaker=api, retries=AT_ONCE)
+    def slow(n: int) -> int:
+        with LOCK:
+            is_probe = SERVICE["n_to_fail"] == 0 and not SERVICE.get("is_up")
+            SERVICE["inside"] += is_probe
+            SERVICE["most"] = max(SERVICE["most"], SERVICE["inside"])
+        if is_probe:
+            assert is_free.wait(LIMIT_S)
+            SERVICE["is_up"] = True
+        return ask(n)
+
+    @flow
+    def main() -> list[int]:
+        return list(slow.map(range(6), concurrency=3))
+
+    SERVICE["n_to_fail"] = 3
+    run = main.start()
+    until(lambda: SERVICE["inside"] or clock.advance(1))
+    until(lambda: list(iron.breakers()["status"]) == ["half-open"])
+    assert iron.breakers()["probe"].iloc[0].startswith(run.id)
+    is_free.set()
+    assert run.result(LIMIT_S) == list(range(6))
+    assert SERVICE["most"] == 1
+
+
+def test_a_reset_lets_those_begin_that_wait(lab: Lab) -> None:
+    @flow
+    def main() -> int:
+        return call(1)
+
+    SERVICE["n_to_fail"] = 3
+    run = main.start()
+    until(lambda: api.status == "open")
+    api.reset()
+    assert run.result(LIMIT_S) == 1
+    iron.Breaker("never asked").reset()
+    assert list(iron.breakers()["name"]) == ["api"]
+
+
+def test_a_run_that_waits_for_a_breaker_can_be_cancelled(lab: Lab) -> None:
+    SERVICE["n_to_fail"] = 3
+    run = mapped.start()
+    until(lambda: api.status == "open")
+    run.cancel().wait(LIMIT_S)
+    assert run.status == "cancelled"
+    assert len(CALLS) == 3
+
+
+def test_the_probe_of_a_process_that_died_is_taken_over(lab: Lab) -> None:
+    clock = lab.simulate_time()
+    SERVICE["n_to_fail"] = 3
+    has_died: list[int] = []
+
+    @step(breaker=api, retries=AT_ONCE)
+    def dies(n: int) -> int:
+        if SERVICE["n_to_fail"] == 0 and not has_died:
+            has_died.append(1)
+            lab.die_in_flow()
+        return ask(n)
+
+    @flow
+    def main() -> int:
+        return dies(1)
+
+    with pytest.raises(SystemExit):
+        main()
+    clock.advance(1)
+    assert list(iron.breakers()["status"]) == ["half-open"]
+    assert main() == 1
+    assert api.status == "closed"
+
+
+def test_two_settings_of_one_name_are_refused_in_a_run_and_beside_a_living_process(lab: Lab) -> None:
+    other = call.options(breaker=iron.Breaker("api", failures=4, open_s=60), name="other")
+
+    @flow
+    def main() -> None:
+        call(1)
+        with pytest.raises(
+            DefinitionError, match=r"failures=4, open_s=60 for other.* and failures=3, open_s=60 for an"
+        ):
+            other(2)
+
+    main()
+    lab.cell()
+
+    @flow
+    def edited() -> int:
+        return other(3)
+
+    assert edited() == 3  # the cell was edited
+    assert list(iron.breakers()["failures"]) == [4]
+
+
+def test_what_a_breaker_can_not_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="failures of breaker 'api' is a whole number from 1, not 0"):
+        iron.Breaker("api", failures=0)
+    with pytest.raises(ValueError, match="breaker is a name or"):
+        step(breaker=3)(ask)  # type: ignore[call-overload]
+    assert step(breaker="api")(ask).spec.breaker.failures == 5
+
+
+def test_nodes_of_graphs_share_it(lab: Lab) -> None:
+    lab.simulate_time()
+    text = """
+graph: g
+nodes:
+  - id: asked
+    python: ask
+    with: {n: 1}
+    retry: {attempts: 9, delay_s: 0}
+    breaker: {name: api, failures: 3, open_s: 60}
+"""
+    SERVICE["n_to_fail"] = 4
+    graph = iron.Graph.from_yaml(text, functions={"ask": ask})
+    assert graph() == 1
+    began = graph.last.attempts()["started_at"].diff().dt.total_seconds()
+    assert sorted(round(each) for each in began if each >= 59) == [60, 60]
+
+
+PROGRAM = """
+import os, sys, time
+import ironflow_nb as iron
+from ironflow_nb import flow, step
+
+def write(line):
+    with open("log", "a") as file:
+        file.write(f"{time.monotonic_ns()} {os.getpid()} {line}\\n")
+
+@step(breaker=iron.Breaker("api", failures=2, open_s=0.2), retries=iron.Retry(attempts=500, delay_s=0))
+def call(n):
+    write("begins")
+    is_down = not os.path.exists("up")
+    if is_down:
+        time.sleep(0.05)
+    write("ends")
+    if is_down:
+        raise ConnectionError(n)
+    return n
+
+@flow
+def main():
+    return list(call.map(range(3), concurrency=2))
+
+iron.use("journal.db")
+print(main())
+"""
+
+
+@pytest.mark.crash
+def test_over_several_processes_there_is_one_probe_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    environment = own | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with iron.open(tmp_path / "journal.db"):
+        iron.runs()
+        call.fn(0)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "program.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    log = tmp_path / "log"
+
+    def lines() -> list[list[str]]:
+        return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+
+    until(lambda: len(lines()) >= 30)
+    (tmp_path / "up").touch()
+    for process in processes:
+        assert process.communicate(timeout=LIMIT_S)[0].strip() == "[0, 1, 2]"
+    found = sorted(lines(), key=lambda line: int(line[0]))[:30]
+    # The first ones of each process begin before any has failed; all later ones are probes.
+    n_first = max(n for n, line in enumerate(found) if line[1] not in {each[1] for each in found[:n]}) + 12
+    inside = 0
+    most = 0
+    for n, line in enumerate(found):
+        inside += 1 if line[2] == "begins" else -1
+        most = max(most, inside) if n >= n_first else most
+    assert most <= 1
